@@ -1,0 +1,15 @@
+//! What generated code names; not part of the public interface, and free to change in any release.
+
+pub use serde;
+
+pub use crate::{
+    call::Call,
+    client::Client,
+    context::Context,
+    error::{Never, NoWorkerError},
+    proto::message::Codec,
+    service::{
+        BoundService, IntoService, MethodDescriptor, Mode, Outcome, ServiceDescriptor, reply, reply_result,
+    },
+    stub::Stub,
+};

@@ -1,0 +1,320 @@
+//! Typed messages of the protocol (`PROTOCOL.md` §4); no bytes.
+
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+/// One connection of a peer, numbered by the transport and never used again after it is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Peer(pub u64);
+
+/// A call's number, chosen by the dispatcher; unique for the life of its process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub u64);
+
+impl fmt::Display for CallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// How a payload's value is written as bytes (`PROTOCOL.md` §7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Codec {
+    /// bincode 2, standard configuration: compact, for Rust on both sides; guarded by fingerprints.
+    #[default]
+    Bincode = 1,
+    /// MessagePack with named fields: self-describing, for other languages and services that evolve.
+    MessagePack = 2,
+    /// JSON: self-describing, for people and HTTP.
+    Json = 3,
+}
+
+impl Codec {
+    /// Every codec, in the order of their numbers on the wire.
+    pub const ALL: [Self; 3] = [Self::Bincode, Self::MessagePack, Self::Json];
+
+    /// The codec with this number on the wire, if there is one.
+    pub fn from_wire(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|codec| *codec as u8 == number)
+    }
+
+    /// Whether a value can be read without knowing its type, so that arguments may be named.
+    pub fn is_self_describing(self) -> bool {
+        self != Self::Bincode
+    }
+}
+
+impl fmt::Display for Codec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bincode => "bincode",
+            Self::MessagePack => "MessagePack",
+            Self::Json => "JSON",
+        })
+    }
+}
+
+/// An encoded value and the codec that wrote it. Cloning shares the bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Payload {
+    /// The codec that wrote `bytes`.
+    pub codec: Codec,
+    /// The encoded value.
+    pub bytes: Bytes,
+}
+
+/// Values that travel beside a call's arguments, such as `traceparent`.
+pub type Metadata = BTreeMap<String, Bytes>;
+
+/// One message between two peers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Message {
+    /// Introduces a peer; the first message each way.
+    Ready(Ready),
+    /// Asks a worker to run a procedure.
+    Request(Request),
+    /// A reply that is not the last one.
+    Partial(PartialReply),
+    /// The reply that ends a request.
+    Final(FinalReply),
+    /// The error that ends a request.
+    Error(ErrorReply),
+    /// The caller no longer wants the reply.
+    Cancel(CallId),
+    /// A worker's new number of credits in all (in flight included).
+    Credit(u32),
+    /// A value published under a topic, outside any call.
+    Event(Event),
+    /// Asks for, or no longer for, the events of a topic.
+    Subscribe(Subscribe),
+    /// Nothing else went out for an interval.
+    Heartbeat,
+    /// The sender finishes what it has and takes nothing new.
+    Drain,
+    /// The sender is leaving; nothing follows.
+    Goodbye,
+}
+
+impl Message {
+    /// The payload's size in bytes; 0 for kinds without one.
+    pub fn payload_bytes(&self) -> usize {
+        match self {
+            Self::Request(m) => m.payload.bytes.len(),
+            Self::Partial(m) => m.payload.bytes.len(),
+            Self::Final(m) => m.payload.bytes.len(),
+            Self::Error(m) => m.payload.bytes.len(),
+            Self::Event(m) => m.payload.bytes.len(),
+            _ => 0,
+        }
+    }
+}
+
+/// What a peer is (`PROTOCOL.md` §5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Role {
+    /// Routes calls to workers: a client that binds, or a broker.
+    Dispatcher = 1,
+    /// Serves requests.
+    Worker = 2,
+    /// Originates calls through a broker.
+    Client = 3,
+}
+
+/// What a peer can do beyond the base protocol; unknown bits are ignored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Capabilities(pub u32);
+
+impl Capabilities {
+    /// Reads BATCH.
+    pub const BATCH: Self = Self(1);
+    /// Takes and sends EVENT and SUBSCRIBE.
+    pub const EVENTS: Self = Self(1 << 1);
+    /// Streams items with flow control.
+    pub const STREAMS: Self = Self(1 << 2);
+
+    /// Whether every capability of `other` is announced.
+    pub fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// A peer's introduction (`PROTOCOL.md` §5).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ready {
+    /// What the sender is.
+    pub role: Role,
+    /// This life of the sender's process; a restart is another.
+    pub incarnation: Uuid,
+    /// What the sender can do beyond the base protocol.
+    pub capabilities: Capabilities,
+    /// How often the sender is heard from at least.
+    pub interval: Duration,
+    /// The largest payload the sender takes.
+    pub payload_bytes_max: u64,
+    /// How many requests the sender takes at once; 0 for a dispatcher.
+    pub credits: u32,
+    /// How many payload bytes the sender takes at once; 0 for no bound but the credits.
+    pub window_bytes: u64,
+    /// The codecs the sender reads.
+    pub codecs: Vec<Codec>,
+    /// What a worker offers; empty for the other roles.
+    pub services: Vec<ServiceOffer>,
+}
+
+/// A service that a worker offers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceOffer {
+    /// The service's name.
+    pub name: Arc<str>,
+    /// Its version, as its author counts.
+    pub version: u32,
+    /// Its methods.
+    pub methods: Vec<MethodOffer>,
+}
+
+/// A method that a worker offers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MethodOffer {
+    /// The method's name, unique in its service.
+    pub name: Arc<str>,
+    /// Whether running it twice does no harm.
+    pub idempotent: bool,
+    /// The hash of its signature (`PROTOCOL.md` §7); 0 where there is none.
+    pub fingerprint: u64,
+}
+
+/// One attempt of a call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// The call that this is an attempt of.
+    pub call: CallId,
+    /// 1 for the first attempt.
+    pub attempt: u8,
+    /// Whether the caller lets it run twice.
+    pub idempotent: bool,
+    /// The service's name.
+    pub service: Arc<str>,
+    /// The method's name.
+    pub method: Arc<str>,
+    /// The caller's hash of the signature; 0 where the codec needs none.
+    pub fingerprint: u64,
+    /// The time left until the call's deadline.
+    pub remaining: Duration,
+    /// What the caller sends beside the arguments.
+    pub metadata: Metadata,
+    /// The arguments.
+    pub payload: Payload,
+}
+
+/// A reply that is not the last one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartialReply {
+    /// The call it belongs to.
+    pub call: CallId,
+    /// 0 for the first partial reply of a request, then 1, 2 …
+    pub sequence: u32,
+    /// The value.
+    pub payload: Payload,
+}
+
+/// The reply that ends a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FinalReply {
+    /// The call it belongs to.
+    pub call: CallId,
+    /// How many partial replies came before it.
+    pub partials: u32,
+    /// The value.
+    pub payload: Payload,
+}
+
+/// The error that ends a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorReply {
+    /// The call it belongs to.
+    pub call: CallId,
+    /// How many partial replies came before it.
+    pub partials: u32,
+    /// What went wrong.
+    pub code: ErrorCode,
+    /// Whether the procedure may have run, in part or whole.
+    pub maybe_executed: bool,
+    /// A sentence for people; empty for `ErrorCode::Application`.
+    pub detail: String,
+    /// The method's own error, for `ErrorCode::Application`; empty otherwise.
+    pub payload: Payload,
+}
+
+/// What ended a request that has no reply (`PROTOCOL.md` §8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum ErrorCode {
+    /// The method's own error; the payload holds it.
+    Application = 1,
+    /// The procedure panicked.
+    Panicked = 2,
+    /// The worker does not offer the service.
+    UnknownService = 3,
+    /// The service has no such method.
+    UnknownMethod = 4,
+    /// The fingerprints differ: caller and worker know the method by different signatures.
+    SignatureMismatch = 5,
+    /// The arguments do not decode.
+    InvalidArguments = 6,
+    /// The reply could not be encoded.
+    InvalidReply = 7,
+    /// The deadline passed on the worker.
+    DeadlineExceeded = 8,
+    /// The request was cancelled.
+    Cancelled = 9,
+    /// The worker drains and did not start the request.
+    Refused = 10,
+    /// The worker has no room for the request and did not start it.
+    Overloaded = 11,
+    /// A payload is larger than the sender of this error takes or may send.
+    TooLarge = 12,
+    /// The message could not be read.
+    Malformed = 13,
+    /// No live worker offers the service (from a broker).
+    NoWorker = 14,
+    /// The worker was lost before it replied (from a broker).
+    WorkerLost = 15,
+}
+
+impl ErrorCode {
+    /// The code with this number on the wire, if there is one.
+    pub fn from_wire(number: u8) -> Option<Self> {
+        use ErrorCode::*;
+        [
+            Application, Panicked, UnknownService, UnknownMethod, SignatureMismatch, InvalidArguments, InvalidReply,
+            DeadlineExceeded, Cancelled, Refused, Overloaded, TooLarge, Malformed, NoWorker, WorkerLost,
+        ]
+        .into_iter()
+        .find(|code| *code as u8 == number)
+    }
+}
+
+/// A value published under a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The topic it is published under.
+    pub topic: Arc<str>,
+    /// Counts the publisher's events of this topic from 0, so that a gap shows.
+    pub sequence: u64,
+    /// The value.
+    pub payload: Payload,
+}
+
+/// Asks for, or no longer for, the events of a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscribe {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// `false` ends the subscription.
+    pub wanted: bool,
+}
