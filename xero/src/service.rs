@@ -131,6 +131,10 @@ impl BoundService {
         self
     }
 
+    pub(crate) fn signatures(&self) -> Vec<String> {
+        self.descriptor.methods.iter().map(|method| method.signature.to_owned()).collect()
+    }
+
     /// What the worker announces of this service.
     pub(crate) fn offer(&self) -> ServiceOffer {
         let methods = self.descriptor.methods.iter().map(|method| MethodOffer {
