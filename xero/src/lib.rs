@@ -1,0 +1,3 @@
+//! A stand-in until the real crate root lands: the protocol's messages and their bytes.
+
+pub mod proto;

@@ -1,0 +1,4 @@
+//! A stand-in until the real module root lands.
+
+pub mod frame;
+pub mod message;
