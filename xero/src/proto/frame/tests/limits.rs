@@ -31,7 +31,8 @@ fn too_large_request_names_its_call() {
     assert_eq!((malformed.kind, malformed.call), (Some(2), Some(request().call)));
     assert_eq!(
         malformed.to_string(),
-        "REQUEST of call 0102030405060708: payload of 13 bytes is over the limit of 3 bytes (raise it with `payload_bytes_max`)"
+        "REQUEST of call 0102030405060708: \
+         payload of 13 bytes is over the limit of 3 bytes (raise it with `payload_bytes_max`)"
     );
 }
 
