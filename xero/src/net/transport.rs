@@ -6,16 +6,9 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
 
+pub(crate) use crate::proto::frame::Frames;
 use crate::proto::message::Peer;
-
-/// One message as a transport carries it: a header frame, and a payload frame unless that is empty.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Frames {
-    pub(crate) header: Bytes,
-    pub(crate) payload: Bytes,
-}
 
 /// What a ROUTER-like socket has received.
 #[derive(Debug)]
