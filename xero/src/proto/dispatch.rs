@@ -228,7 +228,7 @@ impl Dispatcher {
         worker.liveness.received(now);
         let Some(id) = malformed.call.filter(|id| worker.in_flight.contains_key(id)) else { return };
         // A final reply is the worker's last word on the request; after a partial one, it is still at work.
-        let is_over = malformed.kind.is_some_and(frame::ends_request);
+        let is_over = malformed.ends_request();
         let reason = malformed.to_string();
         if is_over {
             self.registry.return_credit(from, id);

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{
     dispatch::{INTERVAL_MAX, INTERVAL_MIN},
-    frame::{self, Limits, Malformed},
+    frame::{Limits, Malformed},
     liveness::{Heartbeats, Liveness},
     message::{
         CallId, Capabilities, Codec, ErrorCode, ErrorReply, FinalReply, Message, PartialReply, Payload, Peer, Ready,
@@ -256,7 +256,7 @@ impl Worker {
         };
         liveness.received(now);
         let Some(call) = malformed.call.filter(|call| !requests.contains_key(call)) else { return };
-        if malformed.kind.is_some_and(frame::is_request) {
+        if malformed.is_request() {
             self.refuse(now, from, call, malformed.code, malformed.to_string());
         }
     }

@@ -24,6 +24,23 @@ pub struct Malformed {
     pub reason: Reason,
 }
 
+impl Malformed {
+    /// A message whose number of frames is not one or two, whose content the transport has dropped.
+    pub fn frame_count(frames: usize) -> Self {
+        Reason::FrameCount(frames).into()
+    }
+
+    /// Whether the message was the last of its request.
+    pub fn ends_request(&self) -> bool {
+        self.kind.is_some_and(|kind| [Kind::Final as u8, Kind::Error as u8].contains(&kind))
+    }
+
+    /// Whether the message asked for a procedure to be run.
+    pub fn is_request(&self) -> bool {
+        self.kind == Some(Kind::Request as u8)
+    }
+}
+
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.kind.map_or("message", Kind::name))?;
@@ -49,6 +66,9 @@ impl From<Reason> for Malformed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Reason {
+    /// The message has another number of frames.
+    #[error("{0} frames, where a message has one or two")]
+    FrameCount(usize),
     /// The message is not of this protocol.
     #[error("the frame does not start with \"XERO\"")]
     Magic,
