@@ -13,8 +13,8 @@ use uuid::Uuid;
 
 use crate::{
     call::{Call, Method, Value},
-    config::{LinkConfig, TIMEOUT_DEFAULT, link_setters, require},
-    error::{BindError, ConfigError, NoWorkerError},
+    config::{ConfigError, LinkConfig, TIMEOUT_DEFAULT, link_setters, require},
+    error::{BindError, NoWorkerError},
     net::{self, client_driver, endpoint::Endpoint},
     proto::{
         calls::{CallEnd, CallFailure, CallSpec},

@@ -103,8 +103,19 @@ impl Context {
         let Request { call, attempt, service, method, metadata, payload, .. } = request;
         let (codec, pending) = (payload.codec, Arc::new(Semaphore::new(PARTIALS_PENDING_MAX)));
         let inner = Inner {
-            call, attempt, codec, service, method, worker, deadline, metadata, execution, reply_bytes_max, cancelled,
-            pending, commands,
+            call,
+            attempt,
+            codec,
+            service,
+            method,
+            worker,
+            deadline,
+            metadata,
+            execution,
+            reply_bytes_max,
+            cancelled,
+            pending,
+            commands,
         };
         Self { inner: Arc::new(inner) }
     }

@@ -4,12 +4,11 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-#[doc(inline)]
-pub use crate::{
+use crate::{
     codec::CodecError,
     config::ConfigError,
     net::{
-        endpoint::EndpointError,
+        endpoint::{Endpoint, EndpointError},
         transport::TransportError,
     },
     proto::frame::TooLarge,
@@ -79,7 +78,7 @@ pub enum CallError<E> {
         maybe_executed: bool,
     },
     /// No live worker offered the service while the call could wait for one.
-    #[error("no worker offers the service `{service}`; {}", offered(.offered))]
+    #[error("no worker offers the service `{service}`; {}", known(.offered))]
     NoWorker {
         /// The service that was asked for.
         service: String,
@@ -210,7 +209,7 @@ fn executed(maybe: bool) -> &'static str {
     }
 }
 
-fn offered(services: &[String]) -> String {
+fn known(services: &[String]) -> String {
     match services {
         [] => "no worker is connected".to_owned(),
         _ => format!("live workers offer {}", services.join(", ")),
@@ -243,7 +242,7 @@ impl<'de> Deserialize<'de> for Never {
 
 /// No worker came while one was waited for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no worker{} within {waited:?}; {}", for_service(.service), offered(.offered))]
+#[error("no worker{} within {waited:?}; {}", for_service(.service), known(.offered))]
 pub struct NoWorkerError {
     pub(crate) service: Option<String>,
     pub(crate) waited: Duration,
@@ -292,12 +291,20 @@ pub enum BindError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// An endpoint is not written as one, or cannot be connected to.
+    /// An endpoint is not written as one.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
     /// The settings contradict each other.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// An endpoint is one for binding only.
+    #[error("cannot connect to {endpoint}: {reason}")]
+    NotDialable {
+        /// The endpoint.
+        endpoint: Endpoint,
+        /// What to write instead.
+        reason: &'static str,
+    },
     /// The worker has nothing to serve.
     #[error("the worker has nothing to serve: call `serve` before starting it")]
     NoService,

@@ -49,6 +49,10 @@
 pub mod proto;
 
 #[cfg(feature = "net")]
+#[doc(hidden)]
+#[path = "private.rs"]
+pub mod __private;
+#[cfg(feature = "net")]
 mod call;
 #[cfg(feature = "net")]
 mod client;
@@ -62,10 +66,6 @@ mod context;
 mod error;
 #[cfg(feature = "net")]
 mod net;
-#[cfg(feature = "net")]
-#[doc(hidden)]
-#[path = "private.rs"]
-pub mod __private;
 #[cfg(feature = "net")]
 mod service;
 #[cfg(feature = "net")]
@@ -81,7 +81,10 @@ pub use crate::{
     config::ConfigError,
     context::Context,
     error::{BindError, CallError, Never, NoWorkerError, PartialError, StartError},
-    net::{endpoint::{Endpoint, EndpointError}, transport::TransportError},
+    net::{
+        endpoint::{Endpoint, EndpointError},
+        transport::TransportError,
+    },
     proto::{
         dispatch::DispatcherCounters,
         frame::TooLarge,

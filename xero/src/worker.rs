@@ -15,8 +15,8 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::{
-    config::{LinkConfig, check_backoff, link_setters, require},
-    error::{ConfigError, StartError},
+    config::{ConfigError, LinkConfig, check_backoff, link_setters, require},
+    error::StartError,
     net::{
         self,
         endpoint::Endpoint,
@@ -186,8 +186,7 @@ impl WorkerBuilder {
     /// is to be served, or there is no Tokio runtime.
     pub fn start(self) -> Result<Worker, StartError> {
         self.check()?;
-        let endpoints = self.endpoints.iter().map(|endpoint| Endpoint::dialable(endpoint));
-        let endpoints: Vec<_> = endpoints.collect::<Result<_, _>>()?;
+        let endpoints = self.endpoints.iter().map(|text| dialable(text)).collect::<Result<_, _>>()?;
         let user = runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?;
         let id = Uuid::new_v4();
         let config = WorkerConfig {
@@ -241,6 +240,14 @@ impl WorkerBuilder {
 
     fn check_counts(&self) -> Result<(), ConfigError> {
         require(self.concurrency > 0, "concurrency", self.concurrency, "at least 1")
+    }
+}
+
+fn dialable(text: &str) -> Result<Endpoint, StartError> {
+    let endpoint: Endpoint = text.parse()?;
+    match endpoint.undialable() {
+        Some(reason) => Err(StartError::NotDialable { endpoint, reason }),
+        None => Ok(endpoint),
     }
 }
 

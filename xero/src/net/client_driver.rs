@@ -41,7 +41,7 @@ pub(crate) async fn run(
         Err(error) => return drop(bound.send(Err(error.into()))),
     };
     if bound.send(Ok(socket.endpoint().to_owned())).is_err() {
-        return socket.close().await;
+        return;
     }
     let mut driver = Driver {
         limits: config.limits.clone(),
@@ -58,7 +58,7 @@ pub(crate) async fn run(
     poll_fn(|cx| driver.poll_turns(cx)).await;
     let Driver { socket, closers, commands, .. } = driver;
     drop(commands);
-    socket.close().await;
+    drop(socket);
     for closer in closers {
         let _ = closer.send(());
     }

@@ -8,11 +8,15 @@ pub(crate) mod client_driver;
 pub(crate) mod clock;
 pub(crate) mod driver;
 pub mod endpoint;
+mod listen;
 pub(crate) mod memory;
 mod procedure;
 pub mod transport;
 pub(crate) mod worker_driver;
 pub(crate) mod zmq;
+
+#[cfg(test)]
+mod tests;
 
 /// Runs a driver on a thread and a runtime of its own, so that heartbeats never wait for the user's code.
 pub(crate) fn spawn_io(name: &str, driver: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {

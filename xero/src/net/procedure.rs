@@ -51,9 +51,10 @@ impl Drop for Report {
 }
 
 fn run(procedure: Procedure, context: Context, arguments: Payload) -> impl Future<Output = ()> + Send {
-    let mut report =
-        Report { execution: context.execution(), commands: context.commands().clone(), finish: None };
+    // Made before the task is: one that is dropped before its first poll reports too.
+    let report = Report { execution: context.execution(), commands: context.commands().clone(), finish: None };
     async move {
+        let mut report = report;
         let cancelled = context.clone();
         // The start itself is user code too: cloning what the service holds may panic.
         let outcome = async move { procedure.start(context, arguments).await };

@@ -8,6 +8,11 @@ use std::{
 
 use async_trait::async_trait;
 
+use super::{
+    endpoint::{Address, Endpoint},
+    memory::Memory,
+    zmq::ZeroMq,
+};
 pub(crate) use crate::proto::frame::Frames;
 use crate::proto::message::Peer;
 

@@ -5,7 +5,6 @@ use std::{
     future::{Future, poll_fn},
     mem,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
     time::Instant,
 };

@@ -209,15 +209,14 @@ impl Registry {
         };
         let serving = || self.workers.values().filter(|worker| !worker.draining);
         let fitting = serving().any(|worker| offers(&worker, true));
-        let mut candidates = |avoid: Option<Peer>| {
-            let available = self.available.iter().filter(|(_, peer)| Some(*peer) != avoid);
-            let workers = available.filter_map(|(_, peer)| Some((*peer, self.workers.get(peer)?)));
-            choice.choose(&mut workers.filter(|(_, worker)| offers(worker, fitting)).map(|(peer, worker)| Candidate {
-                peer,
-                in_flight: worker.in_flight.len(),
-                credits: worker.credits,
-            }))
-        };
+        let mut candidates =
+            |avoid: Option<Peer>| {
+                let available = self.available.iter().filter(|(_, peer)| Some(*peer) != avoid);
+                let workers = available.filter_map(|(_, peer)| Some((*peer, self.workers.get(peer)?)));
+                choice.choose(&mut workers.filter(|(_, worker)| offers(worker, fitting)).map(|(peer, worker)| {
+                    Candidate { peer, in_flight: worker.in_flight.len(), credits: worker.credits }
+                }))
+            };
         let chosen = candidates(need.avoid).or_else(|| need.avoid.and_then(|_| candidates(None)));
         match chosen.and_then(|peer| Some((peer, self.workers.get(&peer)?.method(need.service, need.method)?))) {
             Some((peer, offer)) => Route::Worker { peer, idempotent: offer.idempotent },

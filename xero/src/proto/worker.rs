@@ -290,7 +290,9 @@ impl Worker {
 
     /// A procedure has a partial reply. `false` when nobody waits for it any more.
     pub fn partial(&mut self, now: Instant, execution: Execution, payload: Payload) -> bool {
-        let Some(task) = self.executions.get_mut(&execution).filter(|task| task.aborted.is_none()) else { return false };
+        let Some(task) = self.executions.get_mut(&execution).filter(|task| task.aborted.is_none()) else {
+            return false;
+        };
         let Some((peer, call)) = task.caller else { return false };
         let sequence = task.partials;
         task.partials += 1;
@@ -484,14 +486,17 @@ impl Worker {
     fn start_waiting(&mut self) {
         while self.running < self.config.credits as usize {
             let Some(execution) = self.backlog.pop_front() else { return };
-            let Some(start) = self.executions.get_mut(&execution).and_then(|task| task.waiting.take()) else { continue };
+            let Some(start) = self.executions.get_mut(&execution).and_then(|task| task.waiting.take()) else {
+                continue;
+            };
             self.running += 1;
             self.outputs.push_back(WorkerOutput::Start(start));
         }
     }
 
     fn answer(&mut self, now: Instant, peer: Peer, call: CallId, task: &Task, finish: Finish) {
-        let Some(Link { state: LinkState::Up { requests, reply_bytes_max, .. }, .. }) = self.links.get_mut(&peer) else {
+        let Some(Link { state: LinkState::Up { requests, reply_bytes_max, .. }, .. }) = self.links.get_mut(&peer)
+        else {
             return;
         };
         requests.remove(&call);
