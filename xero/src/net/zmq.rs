@@ -530,3 +530,38 @@ pub(super) mod raw {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_acceptance_and_the_end_of_every_peer_fit_between_two_polls() {
+        let mut socket = zeromq::RouterSocket::new();
+        let backend = socket.backend();
+        let mut events = watch(&*backend);
+        for _ in 0..EVENTS_MAX {
+            let event = SocketEvent::Disconnected(PeerIdentity::new());
+            backend.monitor().lock().as_mut().expect("a monitor").try_send(event).expect("room");
+        }
+        assert_eq!(std::iter::from_fn(|| events.try_recv().ok()).count(), EVENTS_MAX);
+        assert!(socket.binds().is_empty());
+    }
+
+    #[test]
+    fn peers_that_have_said_nothing_make_way_for_those_that_speak() {
+        let mut peers = Peers::default();
+        let name = |n: usize| n.to_be_bytes();
+        for n in 0..PEERS_MAX {
+            assert!(matches!(peers.accept(&name(n)), Admission::Fresh));
+        }
+        for n in 0..PEERS_MAX {
+            assert!(peers.number(&name(PEERS_MAX + n)).is_some());
+        }
+        assert_eq!(peers.number(&name(0)), None);
+        assert!(matches!(peers.accept(&name(0)), Admission::Full));
+        let first = peers.forget(&name(PEERS_MAX)).expect("a peer");
+        assert!(peers.number(&name(0)).is_some_and(|peer| peer > first));
+        assert_eq!(peers.by_identity.len(), peers.by_number.len());
+    }
+}

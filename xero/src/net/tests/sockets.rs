@@ -116,7 +116,7 @@ async fn bytes_that_are_not_zeromq_disturb_nobody() {
 async fn a_killed_peer_is_gone_at_once() {
     let mut router = Site::tcp().bind().await;
     for end in [&b""[..], b"\x00\x05par", b"\x01\x01a\x00\x05b"] {
-        let mut stream = handshake(&router, b"\x00\x05hello").await;
+        let mut stream = handshake(&*router, b"\x00\x05hello").await;
         let (peer, _) = message(&mut router).await;
         stream.write_all(end).await.expect("a write");
         SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("an option");
@@ -195,7 +195,7 @@ async fn peers_that_close_while_they_are_flooded_block_no_thread() {
         let mut streams = Vec::new();
         let mut peers = Vec::new();
         for _ in 0..2 {
-            streams.push(handshake(&router, b"\x00\x05hello").await);
+            streams.push(handshake(&*router, b"\x00\x05hello").await);
             peers.push(message(&mut router).await.0);
         }
         let closer = std::thread::spawn(move || drop(streams));
@@ -263,7 +263,7 @@ async fn a_socket_file_goes_with_its_socket_and_with_no_other() {
 }
 
 /// Greets a ROUTER as a DEALER does and sends what follows.
-async fn handshake(router: &Box<dyn RouterSocket>, then: &[u8]) -> TcpStream {
+async fn handshake(router: &dyn RouterSocket, then: &[u8]) -> TcpStream {
     let address = router.endpoint().trim_start_matches("tcp://");
     let mut stream = TcpStream::connect(address).await.expect("a connection");
     stream.write_all(&[&GREETING[..], &ready("DEALER"), then].concat()).await.expect("a write");
