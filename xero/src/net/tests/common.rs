@@ -173,10 +173,10 @@ async fn a_router_that_never_reads_ends_its_dealer(site: Site) {
 async fn an_end_is_told_amid_a_flood_of_messages(site: Site) {
     let (mut router, mut flood, flood_peer) = site.pair().await;
     let (leaver, leaver_peer) = join(&mut router).await;
+    drop(leaver);
     for _ in 0..10_000 {
         flood.send(frames("flood", "")).expect("a send");
     }
-    drop(leaver);
     loop {
         match next(&mut router).await {
             RouterInput::Frames(peer, _) => assert_eq!(peer, flood_peer),

@@ -180,12 +180,20 @@ async fn a_send_after_a_take_over_reaches_nobody() {
     let mut first = RawDealer::dial(router.endpoint(), b"same").await;
     first.send(vec![Bytes::from_static(b"first")]).await;
     let (peer, _) = message(&mut router).await;
-    let _second = RawDealer::dial(router.endpoint(), b"same").await;
-    // The DEALER's side of the handshake may be done before the ROUTER's: sends until then are for the first.
-    while router.send(peer, frames("for the first", "")).is_ok() {
-        tokio::task::yield_now().await;
-    }
+    let mut second = TcpStream::connect(router.endpoint().trim_start_matches("tcp://")).await.expect("a connection");
+    let introduction = [&GREETING[..], &ready_as("DEALER", "same")].concat();
+    second.write_all(&introduction).await.expect("a write");
+    let error = loop {
+        match router.send(peer, frames("for the first", "")) {
+            Ok(()) => tokio::task::yield_now().await,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error, SendError::Gone);
     assert_gone(&mut router, peer).await;
+    let mut received = Vec::new();
+    within(second.read_to_end(&mut received)).await.expect("the end of the connection");
+    assert_eq!(received, [&GREETING[..], &ready("ROUTER")].concat());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -277,9 +285,20 @@ fn accepting(listener: TcpListener) -> tokio::net::TcpListener {
 
 /// A READY command (ZMTP 3.0).
 fn ready(socket_type: &str) -> Vec<u8> {
-    let mut body = b"\x05READY\x0bSocket-Type\0\0\0".to_vec();
-    body.push(u8::try_from(socket_type.len()).expect("a short name"));
-    body.extend(socket_type.as_bytes());
+    command(&property("Socket-Type", socket_type))
+}
+
+fn ready_as(socket_type: &str, identity: &str) -> Vec<u8> {
+    command(&[property("Socket-Type", socket_type), property("Identity", identity)].concat())
+}
+
+fn property(name: &str, value: &str) -> Vec<u8> {
+    let byte = |text: &str| u8::try_from(text.len()).expect("a short text");
+    [&[byte(name)], name.as_bytes(), &[0, 0, 0, byte(value)], value.as_bytes()].concat()
+}
+
+fn command(properties: &[u8]) -> Vec<u8> {
+    let body = [b"\x05READY", properties].concat();
     let mut command = vec![4, u8::try_from(body.len()).expect("a short command")];
     command.extend(body);
     command
