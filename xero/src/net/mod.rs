@@ -5,6 +5,7 @@
 pub(crate) mod endpoint;
 mod listen;
 mod memory;
+mod peers;
 pub(crate) mod transport;
 mod zmq;
 
