@@ -219,3 +219,30 @@ const UNREAD_MAX: Duration = Duration::from_secs(30);
 
 /// A stale file is removed once; another process that takes the path meanwhile wins.
 const LINK_ATTEMPTS: usize = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[test]
+    fn accepted_connections_inherit_the_limit_on_unread_data() {
+        let listener = bind_tcp((Ipv4Addr::LOCALHOST, 0).into()).expect("a listener");
+        let _dialed = std::net::TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
+        let (accepted, _) = listener.accept().expect("a connection");
+        let limit = socket2::SockRef::from(&accepted).tcp_user_timeout().expect("an option");
+        assert_eq!(limit, Some(UNREAD_MAX));
+    }
+
+    #[test]
+    fn an_address_in_use_is_not_passed_over_for_another_one() {
+        let taken = bind_tcp((Ipv4Addr::LOCALHOST, 0).into()).expect("a listener");
+        let address = taken.local_addr().expect("an address");
+        let other = (Ipv4Addr::LOCALHOST, 0).into();
+        assert_eq!(bind_first(&[address, other]).expect_err("an error").kind(), io::ErrorKind::AddrInUse);
+        // TEST-NET-1 belongs to no machine.
+        let absent = (Ipv4Addr::new(192, 0, 2, 1), 0).into();
+        assert!(bind_first(&[absent, other]).is_ok());
+        assert_eq!(bind_first(&[absent]).expect_err("an error").kind(), io::ErrorKind::AddrNotAvailable);
+    }
+}

@@ -13,7 +13,7 @@
 //! - Dropping a socket closes its connections, but a handshake under way joins it afterwards.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     fmt, io,
     pin::{Pin, pin},
     sync::Arc,
@@ -38,6 +38,7 @@ use zeromq::{
 use super::{
     endpoint::{Address, Endpoint, Host},
     listen::{self, Bound, Closer, Listener},
+    peers::{Admission, Peers},
     transport::{
         DIAL_TIMEOUT, DealerInput, DealerSocket, Frames, PEERS_MAX, RouterInput, RouterSocket, SendError, Transport,
         TransportError,
@@ -165,18 +166,15 @@ impl RouterSocket for ZmqRouter {
 impl ZmqRouter {
     fn handle_event(&mut self, event: SocketEvent) {
         match event {
-            SocketEvent::Accepted(_, identity) => {
-                let identity = Bytes::copy_from_slice(&identity);
-                match self.peers.accept(&identity) {
-                    Admission::Fresh => {}
-                    Admission::Full => end(&*self.backend, identity),
-                    Admission::Taken(before) => {
-                        debug!(?before, "dropping a peer under whose identity another one has connected");
-                        end(&*self.backend, identity);
-                        self.gone.extend(before);
-                    }
+            SocketEvent::Accepted(_, identity) => match self.peers.accept(&identity) {
+                Admission::Fresh => {}
+                Admission::Full => self.backend.peer_disconnected(&identity),
+                Admission::Taken(before) => {
+                    debug!(?before, "dropping a peer under whose identity another one has connected");
+                    self.backend.peer_disconnected(&identity);
+                    self.gone.extend(before);
                 }
-            }
+            },
             SocketEvent::Disconnected(identity) => self.gone.extend(self.peers.forget(&identity)),
             SocketEvent::AcceptFailed(error) => debug!(%error, "a connection was not accepted"),
             _ => {}
@@ -213,86 +211,6 @@ impl Drop for ZmqRouter {
 impl fmt::Debug for ZmqRouter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ZmqRouter").field("endpoint", &self.endpoint).finish_non_exhaustive()
-    }
-}
-
-/// The numbers of a ROUTER's peers.
-#[derive(Debug, Default)]
-struct Peers {
-    by_identity: HashMap<Bytes, Entry>,
-    by_number: HashMap<Peer, Bytes>,
-    last: u64,
-}
-
-#[derive(Debug, Default)]
-struct Entry {
-    /// Given at the first message.
-    peer: Option<Peer>,
-    /// Whether the monitor has told of the connection; messages may precede that.
-    accepted: bool,
-}
-
-enum Admission {
-    Fresh,
-    Full,
-    /// Another connection has this identity; its entry is removed.
-    Taken(Option<Peer>),
-}
-
-impl Peers {
-    fn accept(&mut self, identity: &[u8]) -> Admission {
-        if let Some(entry) = self.by_identity.get_mut(identity) {
-            if std::mem::replace(&mut entry.accepted, true) {
-                return Admission::Taken(self.forget(identity));
-            }
-        } else if self.make_room() {
-            self.by_identity.insert(Bytes::copy_from_slice(identity), Entry { peer: None, accepted: true });
-        } else {
-            return Admission::Full;
-        }
-        Admission::Fresh
-    }
-
-    /// The number of a peer from which a message has come, unless there are too many peers.
-    fn number(&mut self, identity: &[u8]) -> Option<Peer> {
-        if let Some(Entry { peer: Some(peer), .. }) = self.by_identity.get(identity) {
-            return Some(*peer);
-        }
-        if !self.by_identity.contains_key(identity) && !self.make_room() {
-            return None;
-        }
-        self.last += 1;
-        let peer = Peer(self.last);
-        // A copy, because the frame shares its memory with the whole buffer it was read into.
-        let identity = Bytes::copy_from_slice(identity);
-        self.by_number.insert(peer, identity.clone());
-        self.by_identity.entry(identity).or_default().peer = Some(peer);
-        Some(peer)
-    }
-
-    fn forget(&mut self, identity: &[u8]) -> Option<Peer> {
-        let peer = self.by_identity.remove(identity)?.peer?;
-        self.by_number.remove(&peer);
-        Some(peer)
-    }
-
-    fn remove(&mut self, peer: Peer) -> Option<Bytes> {
-        let identity = self.by_number.remove(&peer)?;
-        self.by_identity.remove(&identity);
-        Some(identity)
-    }
-
-    /// Whether there is room for one more. Connections that have said nothing make way: their entries only serve to
-    /// notice that another one takes their identity over.
-    fn make_room(&mut self) -> bool {
-        if self.by_identity.len() >= PEERS_MAX {
-            self.by_identity.retain(|_, entry| entry.peer.is_some());
-        }
-        self.by_identity.len() < PEERS_MAX
-    }
-
-    fn identity(&self, peer: Peer) -> Option<Bytes> {
-        self.by_number.get(&peer).cloned()
     }
 }
 
@@ -528,5 +446,23 @@ pub(super) mod raw {
         pub(in crate::net) async fn receive(&mut self) -> Vec<Bytes> {
             self.0.recv().await.expect("a message").into_vec()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_acceptance_and_the_end_of_every_peer_fit_between_two_polls() {
+        let mut socket = zeromq::RouterSocket::new();
+        let backend = socket.backend();
+        let mut events = watch(&*backend);
+        for _ in 0..EVENTS_MAX {
+            let event = SocketEvent::Disconnected(PeerIdentity::new());
+            backend.monitor().lock().as_mut().expect("a monitor").try_send(event).expect("room");
+        }
+        assert_eq!(std::iter::from_fn(|| events.try_recv().ok()).count(), EVENTS_MAX);
+        assert!(socket.binds().is_empty());
     }
 }

@@ -116,7 +116,7 @@ async fn bytes_that_are_not_zeromq_disturb_nobody() {
 async fn a_killed_peer_is_gone_at_once() {
     let mut router = Site::tcp().bind().await;
     for end in [&b""[..], b"\x00\x05par", b"\x01\x01a\x00\x05b"] {
-        let mut stream = handshake(&router, b"\x00\x05hello").await;
+        let mut stream = handshake(&*router, b"\x00\x05hello").await;
         let (peer, _) = message(&mut router).await;
         stream.write_all(end).await.expect("a write");
         SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("an option");
@@ -180,12 +180,20 @@ async fn a_send_after_a_take_over_reaches_nobody() {
     let mut first = RawDealer::dial(router.endpoint(), b"same").await;
     first.send(vec![Bytes::from_static(b"first")]).await;
     let (peer, _) = message(&mut router).await;
-    let _second = RawDealer::dial(router.endpoint(), b"same").await;
-    // The DEALER's side of the handshake may be done before the ROUTER's: sends until then are for the first.
-    while router.send(peer, frames("for the first", "")).is_ok() {
-        tokio::task::yield_now().await;
-    }
+    let mut second = TcpStream::connect(router.endpoint().trim_start_matches("tcp://")).await.expect("a connection");
+    let introduction = [&GREETING[..], &ready_as("DEALER", "same")].concat();
+    second.write_all(&introduction).await.expect("a write");
+    let error = loop {
+        match router.send(peer, frames("for the first", "")) {
+            Ok(()) => tokio::task::yield_now().await,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error, SendError::Gone);
     assert_gone(&mut router, peer).await;
+    let mut received = Vec::new();
+    within(second.read_to_end(&mut received)).await.expect("the end of the connection");
+    assert_eq!(received, [&GREETING[..], &ready("ROUTER")].concat());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -195,7 +203,7 @@ async fn peers_that_close_while_they_are_flooded_block_no_thread() {
         let mut streams = Vec::new();
         let mut peers = Vec::new();
         for _ in 0..2 {
-            streams.push(handshake(&router, b"\x00\x05hello").await);
+            streams.push(handshake(&*router, b"\x00\x05hello").await);
             peers.push(message(&mut router).await.0);
         }
         let closer = std::thread::spawn(move || drop(streams));
@@ -263,7 +271,7 @@ async fn a_socket_file_goes_with_its_socket_and_with_no_other() {
 }
 
 /// Greets a ROUTER as a DEALER does and sends what follows.
-async fn handshake(router: &Box<dyn RouterSocket>, then: &[u8]) -> TcpStream {
+async fn handshake(router: &dyn RouterSocket, then: &[u8]) -> TcpStream {
     let address = router.endpoint().trim_start_matches("tcp://");
     let mut stream = TcpStream::connect(address).await.expect("a connection");
     stream.write_all(&[&GREETING[..], &ready("DEALER"), then].concat()).await.expect("a write");
@@ -277,9 +285,20 @@ fn accepting(listener: TcpListener) -> tokio::net::TcpListener {
 
 /// A READY command (ZMTP 3.0).
 fn ready(socket_type: &str) -> Vec<u8> {
-    let mut body = b"\x05READY\x0bSocket-Type\0\0\0".to_vec();
-    body.push(u8::try_from(socket_type.len()).expect("a short name"));
-    body.extend(socket_type.as_bytes());
+    command(&property("Socket-Type", socket_type))
+}
+
+fn ready_as(socket_type: &str, identity: &str) -> Vec<u8> {
+    command(&[property("Socket-Type", socket_type), property("Identity", identity)].concat())
+}
+
+fn property(name: &str, value: &str) -> Vec<u8> {
+    let byte = |text: &str| u8::try_from(text.len()).expect("a short text");
+    [&[byte(name)], name.as_bytes(), &[0, 0, 0, byte(value)], value.as_bytes()].concat()
+}
+
+fn command(properties: &[u8]) -> Vec<u8> {
+    let body = [b"\x05READY", properties].concat();
     let mut command = vec![4, u8::try_from(body.len()).expect("a short command")];
     command.extend(body);
     command
