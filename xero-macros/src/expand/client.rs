@@ -1,0 +1,210 @@
+//! The client of a service, and what both sides know of it.
+
+use std::time::Duration;
+
+use proc_macro2::TokenStream;
+use quote::{format_ident, quote};
+use syn::{Attribute, FnArg, ItemTrait, Meta, parse_quote};
+
+use crate::{
+    ast::{Argument, ArgumentKind, Method, Mode, Output, Runtime, Service},
+    expand::{client_name, conditions},
+    signature,
+};
+
+/// The client's struct, and the rest of it out of sight of the user's names.
+pub(crate) fn client(service: &Service) -> TokenStream {
+    let Runtime { private, .. } = &service.options.runtime;
+    let ItemTrait { attrs, vis, ident, .. } = &service.item;
+    let name = client_name(ident);
+    let conditions: Vec<_> = conditions(attrs).collect();
+    let doc = format!(
+        "Calls the methods of [`{ident}`] on a worker.\n\nEach method returns a [`Call`]({private}::Call), which is \
+         set up with its own methods and then awaited. Cloning is cheap; clones share the connection.",
+        private = private.to_string().replace(' ', "")
+    );
+    let (descriptor, indices) = (descriptor(service), indices(service));
+    let (functions, methods) = (functions(private), service.methods.iter().map(|m| method(service, m)));
+    quote! {
+        #(#conditions)*
+        #[doc = #doc]
+        #[allow(dead_code)]
+        #[derive(::core::clone::Clone, ::core::fmt::Debug)]
+        #vis struct #name {
+            stub: #private::Stub,
+        }
+
+        #(#conditions)*
+        const _: () = {
+            #descriptor
+            #indices
+
+            #[allow(dead_code)]
+            impl #name {
+                #functions
+                #(#methods)*
+
+                fn __descriptor() -> &'static #private::ServiceDescriptor {
+                    &__DESCRIPTOR
+                }
+            }
+        };
+    }
+}
+
+fn descriptor(service: &Service) -> TokenStream {
+    let Runtime { private, .. } = &service.options.runtime;
+    let (name, version) = (&service.options.name, service.options.version);
+    let methods = service.methods.iter().map(|method| method_descriptor(service, method));
+    quote! {
+        static __DESCRIPTOR: #private::ServiceDescriptor =
+            #private::ServiceDescriptor { name: #name, version: #version, methods: &[#(#methods),*] };
+    }
+}
+
+fn method_descriptor(service: &Service, method: &Method) -> TokenStream {
+    let Runtime { private, .. } = &service.options.runtime;
+    let conditions = conditions(&method.attributes);
+    let (name, signature) = (method.wire_name(), signature::text(method));
+    let fingerprint = signature::fingerprint(&service.options.name, method);
+    let idempotent = method.options.idempotent;
+    let timeout = match method.options.timeout {
+        None => quote!(::core::option::Option::None),
+        Some(timeout) => {
+            let timeout = duration(timeout);
+            quote!(::core::option::Option::Some(#timeout))
+        }
+    };
+    let mode = match method.options.mode {
+        Mode::Task => quote!(Task),
+        Mode::Inline => quote!(Inline),
+        Mode::Blocking => quote!(Blocking),
+    };
+    quote! {
+        #(#conditions)*
+        #private::MethodDescriptor {
+            name: #name,
+            signature: #signature,
+            fingerprint: #fingerprint,
+            idempotent: #idempotent,
+            timeout: #timeout,
+            mode: #private::Mode::#mode,
+        }
+    }
+}
+
+fn duration(duration: Duration) -> TokenStream {
+    let (seconds, nanos) = (duration.as_secs(), duration.subsec_nanos());
+    quote!(::core::time::Duration::new(#seconds, #nanos))
+}
+
+/// An enum counts the methods that are there, whichever `cfg` leaves out.
+fn indices(service: &Service) -> TokenStream {
+    let methods = service.methods.iter().map(|method| {
+        let (conditions, name) = (conditions(&method.attributes), &method.signature.ident);
+        quote!(#(#conditions)* #name)
+    });
+    quote! {
+        #[allow(dead_code, non_camel_case_types)]
+        enum __Method { #(#methods),* }
+    }
+}
+
+fn functions(private: &TokenStream) -> TokenStream {
+    quote! {
+        /// Calls through `client`, which several services may share.
+        pub fn new(client: &#private::Client) -> Self {
+            Self { stub: #private::Stub::new(client, &__DESCRIPTOR) }
+        }
+
+        /// Writes arguments and replies with `codec`, for a worker that was built from other types or in another
+        /// language.
+        #[must_use]
+        pub fn with_codec(self, codec: #private::Codec) -> Self {
+            Self { stub: self.stub.with_codec(codec) }
+        }
+
+        /// Waits until a worker serves this service.
+        ///
+        /// # Errors
+        /// When there is none after `timeout`.
+        pub async fn wait_for_worker(
+            &self,
+            timeout: ::core::time::Duration,
+        ) -> ::core::result::Result<(), #private::NoWorkerError> {
+            self.stub.wait_for_worker(timeout).await
+        }
+    }
+}
+
+fn method(service: &Service, method: &Method) -> TokenStream {
+    let Runtime { private, serde } = &service.options.runtime;
+    let name = &method.signature.ident;
+    let attributes = client_attributes(service, method);
+    let (inputs, call) = (client_inputs(method), call_type(method, private));
+    let arguments_name = method.arguments_name();
+    let lifetime = (!method.arguments.is_empty()).then(|| quote!(<'__a>));
+    let fields = method.arguments.iter().map(|Argument { name, kind }| match kind {
+        ArgumentKind::Owned(ty) | ArgumentKind::Borrowed(ty) | ArgumentKind::Text(ty) => quote!(#name: &'__a #ty),
+        ArgumentKind::Slice(ty) => quote!(#name: &'__a [#ty]),
+    });
+    let values = method.arguments.iter().map(|Argument { name, kind }| match kind {
+        ArgumentKind::Owned(_) => quote!(#name: &#name),
+        ArgumentKind::Borrowed(_) | ArgumentKind::Text(_) | ArgumentKind::Slice(_) => quote!(#name),
+    });
+    quote! {
+        #(#attributes)*
+        pub fn #name(&self, #(#inputs),*) -> #call {
+            #[derive(#private::serde::Serialize)]
+            #[serde(crate = #serde)]
+            struct #arguments_name #lifetime { #(#fields),* }
+
+            self.stub.call(__Method::#name as ::core::primitive::usize, &#arguments_name { #(#values),* })
+        }
+    }
+}
+
+/// The arguments as the trait has them, without the context.
+pub(crate) fn client_inputs(method: &Method) -> impl Iterator<Item = TokenStream> {
+    let inputs = method.signature.inputs.iter().filter(|input| matches!(input, FnArg::Typed(_)));
+    inputs.skip(usize::from(method.context.is_some())).filter_map(|input| match input {
+        FnArg::Typed(input) => {
+            let (name, ty) = (&input.pat, &input.ty);
+            Some(quote!(#name: #ty))
+        }
+        FnArg::Receiver(_) => None,
+    })
+}
+
+/// `Call<T, E>`: a method without errors of its own has one that cannot exist.
+pub(crate) fn call_type(method: &Method, private: &TokenStream) -> TokenStream {
+    match &method.output {
+        Output::Unit => quote!(#private::Call<(), #private::Never>),
+        Output::Plain(ty) => quote!(#private::Call<#ty, #private::Never>),
+        Output::Result { value, error } => quote!(#private::Call<#value, #error>),
+    }
+}
+
+/// Those of the trait's method that mean something to whoever calls. Others, such as `#[instrument]`, stay there.
+pub(crate) fn client_attributes(service: &Service, method: &Method) -> Vec<Attribute> {
+    let mut attributes: Vec<_> = method.attributes.iter().filter_map(client_attribute).collect();
+    if !attributes.iter().any(|attribute| attribute.path().is_ident("doc")) {
+        let doc = format!("Calls [`{}::{}`].", service.item.ident, method.signature.ident);
+        attributes.insert(0, parse_quote!(#[doc = #doc]));
+    }
+    attributes
+}
+
+fn client_attribute(attribute: &Attribute) -> Option<Attribute> {
+    let kept = ["doc", "cfg", "cfg_attr", "deprecated", "allow", "warn", "deny", "forbid"];
+    if kept.iter().any(|kept| attribute.path().is_ident(kept)) {
+        return Some(attribute.clone());
+    }
+    // What is expected of the trait's method may well not happen here.
+    let mut attribute = attribute.clone();
+    match &mut attribute.meta {
+        Meta::List(list) if list.path.is_ident("expect") => list.path = format_ident!("allow").into(),
+        _ => return None,
+    }
+    Some(attribute)
+}

@@ -1,0 +1,131 @@
+//! The trait itself, and the function that binds a value to its procedures.
+
+use proc_macro2::{Span, TokenStream};
+use quote::{ToTokens, quote, quote_spanned};
+use syn::{ItemTrait, TraitItem, TraitItemFn, Type, parse_quote};
+
+use crate::{
+    ast::{Argument, ArgumentKind, Method, Output, Runtime, Service},
+    expand::{client_name, conditions},
+};
+
+/// The trait with futures that can move between threads, and with `into_service`.
+pub(crate) fn service(service: &Service) -> TokenStream {
+    let ItemTrait { attrs, vis, trait_token, ident, colon_token, supertraits, .. } = &service.item;
+    let methods = service.methods.iter().map(|method| trait_method(method, service.is_async_trait));
+    let into_service = into_service(service);
+    quote! {
+        #(#attrs)*
+        #vis #trait_token #ident #colon_token #supertraits {
+            #(#methods)*
+            #into_service
+        }
+    }
+}
+
+fn trait_method(method: &Method, is_async_trait: bool) -> TraitItem {
+    let mut function = TraitItemFn {
+        attrs: method.attributes.clone(),
+        sig: method.signature.clone(),
+        semi_token: method.default_body.is_none().then(Default::default),
+        default: method.default_body.clone(),
+    };
+    if !is_async_trait {
+        return_a_future(&mut function);
+    }
+    TraitItem::Fn(function)
+}
+
+/// `async fn` in a trait promises nothing about its future; a procedure needs one that moves between threads.
+fn return_a_future(function: &mut TraitItemFn) {
+    let span = function.sig.asyncness.map_or_else(Span::call_site, |token| token.span);
+    // Located at the `async` that the user wrote, but known to lints as generated.
+    let span = Span::call_site().located_at(span);
+    let output = match &function.sig.output {
+        syn::ReturnType::Default => quote!(()),
+        syn::ReturnType::Type(_, ty) => ty.to_token_stream(),
+    };
+    let future = quote_spanned!(span=> impl ::core::future::Future<Output = #output> + ::core::marker::Send);
+    function.sig.asyncness = None;
+    function.sig.output = parse_quote!(-> #future);
+    if let Some(body) = &function.default {
+        function.default = Some(parse_quote!({ async move #body }));
+        function.attrs.push(parse_quote!(#[allow(clippy::manual_async_fn)]));
+        // The future holds `&self`, and may move to another thread only if `Self` can be shared.
+        function.sig.generics.make_where_clause().predicates.push(parse_quote!(Self: ::core::marker::Sync));
+    }
+}
+
+fn into_service(service: &Service) -> TokenStream {
+    let Runtime { private, .. } = &service.options.runtime;
+    let client = client_name(&service.item.ident);
+    let procedures = service.methods.iter().map(|method| procedure(service, method));
+    let allow = allow_deprecated(service);
+    quote! {
+        /// Binds the value to the procedures of this service, ready to be served.
+        ///
+        /// `#[xero::worker]` calls it. Call it where that is not enough, such as for a value that implements several
+        /// services.
+        #[allow(dead_code)]
+        #allow
+        fn into_service(self: ::std::sync::Arc<Self>) -> #private::BoundService
+        where
+            Self: ::core::marker::Sized + ::core::marker::Send + ::core::marker::Sync + 'static,
+        {
+            let __service = #private::BoundService::new(#client::__descriptor());
+            #(#procedures)*
+            __service
+        }
+    }
+}
+
+/// Deprecation is for those who call; serving a deprecated method is no call.
+pub(crate) fn allow_deprecated(service: &Service) -> Option<TokenStream> {
+    let mut attributes = service.methods.iter().flat_map(|method| &method.attributes);
+    attributes.any(|attribute| attribute.path().is_ident("deprecated")).then(|| quote!(#[allow(deprecated)]))
+}
+
+fn procedure(service: &Service, method: &Method) -> TokenStream {
+    let Runtime { private, serde } = &service.options.runtime;
+    let (trait_name, name) = (&service.item.ident, &method.signature.ident);
+    let conditions = conditions(&method.attributes);
+    let arguments_name = method.arguments_name();
+    let fields = method.arguments.iter().map(|Argument { name, kind }| quote!(#name: #kind));
+    let context = method.context.as_ref().map(lend_context);
+    let values = context.into_iter().chain(method.arguments.iter().map(pass_argument));
+    let arguments = if method.arguments.is_empty() { quote!(_) } else { quote!(__arguments) };
+    let reply = match method.output {
+        Output::Result { .. } => quote!(reply_result),
+        Output::Unit | Output::Plain(_) => quote!(reply),
+    };
+    quote! {
+        #(#conditions)*
+        let __service = {
+            #[derive(#private::serde::Deserialize)]
+            #[serde(crate = #serde, deny_unknown_fields)]
+            struct #arguments_name { #(#fields),* }
+
+            __service.procedure(
+                &self,
+                |__value: ::std::sync::Arc<Self>, __context: #private::Context, #arguments: #arguments_name| async move {
+                    let __reply = <Self as #trait_name>::#name(&*__value, #(#values),*).await;
+                    #private::#reply(__context.codec(), &__reply)
+                },
+            )
+        };
+    }
+}
+
+/// Shown on the argument's type, in case that is another `Context`.
+fn lend_context(ty: &Type) -> TokenStream {
+    let first = ty.to_token_stream().into_iter().next();
+    let span = first.map_or_else(Span::call_site, |token| Span::call_site().located_at(token.span()));
+    quote_spanned!(span=> &__context)
+}
+
+fn pass_argument(Argument { name, kind }: &Argument) -> TokenStream {
+    match kind {
+        ArgumentKind::Owned(_) => quote!(__arguments.#name),
+        ArgumentKind::Borrowed(_) | ArgumentKind::Text(_) | ArgumentKind::Slice(_) => quote!(&__arguments.#name),
+    }
+}

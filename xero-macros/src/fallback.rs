@@ -1,0 +1,178 @@
+//! What an item becomes after an error: enough that the mistake is the only thing the compiler complains about.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::{FnArg, ItemTrait, Pat, PatWild, TraitItem, TraitItemFn, Type, parse_quote};
+
+use crate::{
+    ast::{Method, Runtime, Service, Worker},
+    expand::{
+        client::{call_type, client_inputs},
+        client_name, conditions, worker,
+    },
+    options::is_xero,
+    types,
+};
+
+/// The trait as written, without what the compiler would refuse as well, and a client that does nothing.
+pub(crate) fn service(service: &Service) -> TokenStream {
+    let Runtime { private, .. } = &service.options.runtime;
+    let item = acceptable(service.item.clone(), private);
+    let ItemTrait { attrs, vis, ident, .. } = &service.item;
+    let (name, conditions) = (client_name(ident), conditions(attrs).collect::<Vec<_>>());
+    let methods = unique_methods(service).map(|function| stub_method(service, function));
+    quote! {
+        #[allow(async_fn_in_trait)]
+        #item
+
+        #(#conditions)*
+        #[allow(dead_code, missing_docs)]
+        #[derive(::core::clone::Clone, ::core::fmt::Debug)]
+        #vis struct #name;
+
+        #(#conditions)*
+        #[allow(dead_code, missing_docs, unused_variables, clippy::all)]
+        impl #name {
+            pub fn new(_: &#private::Client) -> Self {
+                Self
+            }
+
+            #[must_use]
+            pub fn with_codec(self, _: #private::Codec) -> Self {
+                self
+            }
+
+            pub async fn wait_for_worker(
+                &self,
+                _: ::core::time::Duration,
+            ) -> ::core::result::Result<(), #private::NoWorkerError> {
+                ::core::unreachable!()
+            }
+
+            #(#methods)*
+        }
+    }
+}
+
+/// The impl as written, without what the compiler would refuse as well; it can be served as far as types go.
+pub(crate) fn worker(worker: &Worker) -> TokenStream {
+    let item = &worker.item;
+    match &item.trait_ {
+        // Nothing sound can be said of `impl !Trait`, and the compiler would refuse it too.
+        Some((Some(_), ..)) => TokenStream::new(),
+        None => quote!(#item),
+        Some(_) => {
+            let mut item = item.clone();
+            item.unsafety = None;
+            for function in item.items.iter_mut() {
+                if let syn::ImplItem::Fn(function) = function
+                    && !types::is_future(&function.sig.output)
+                {
+                    function.sig.asyncness = Some(Default::default());
+                }
+            }
+            let bind = quote!(::core::unreachable!());
+            let into_service = worker.service.as_ref().map(|_| worker::into_service(worker, bind));
+            quote!(#item #into_service)
+        }
+    }
+}
+
+/// Takes away what the compiler refuses whether or not we do, so that it is reported once.
+fn acceptable(mut item: ItemTrait, private: &TokenStream) -> ItemTrait {
+    item.unsafety = None;
+    item.auto_token = None;
+    let mut seen = Vec::new();
+    item.items.retain(|item| match item {
+        TraitItem::Fn(function) if conditions(&function.attrs).next().is_none() => {
+            let is_new = !seen.contains(&function.sig.ident) && function.sig.ident != "into_service";
+            seen.push(function.sig.ident.clone());
+            is_new
+        }
+        TraitItem::Verbatim(_) => false,
+        _ => true,
+    });
+    for item in &mut item.items {
+        if let TraitItem::Fn(function) = item {
+            acceptable_method(function);
+        }
+    }
+    item.items.push(parse_quote! {
+        /// Binds the value to the procedures of this service, ready to be served.
+        #[allow(dead_code)]
+        fn into_service(self: ::std::sync::Arc<Self>) -> #private::BoundService
+        where
+            Self: ::core::marker::Sized + ::core::marker::Send + ::core::marker::Sync + 'static,
+        {
+            ::core::unreachable!()
+        }
+    });
+    item
+}
+
+fn acceptable_method(function: &mut TraitItemFn) {
+    let signature = &mut function.sig;
+    signature.constness = None;
+    signature.variadic = None;
+    for input in &mut signature.inputs {
+        let FnArg::Typed(input) = input else { continue };
+        input.attrs.retain(|attribute| !is_xero(attribute));
+        if function.default.is_none() {
+            input.pat = Box::new(Pat::Wild(PatWild { attrs: Vec::new(), underscore_token: Default::default() }));
+        }
+    }
+}
+
+/// The methods that the client's stub has: none twice, and none that its own functions are called.
+fn unique_methods(service: &Service) -> impl Iterator<Item = &TraitItemFn> {
+    let mut seen: Vec<String> = ["new", "with_codec", "wait_for_worker"].map(str::to_owned).into();
+    service.item.items.iter().filter_map(move |item| match item {
+        TraitItem::Fn(function) => {
+            let name = function.sig.ident.to_string();
+            let is_new = !seen.contains(&name);
+            seen.push(name);
+            is_new.then_some(function)
+        }
+        _ => None,
+    })
+}
+
+fn stub_method(service: &Service, function: &TraitItemFn) -> TokenStream {
+    let name = &function.sig.ident;
+    let conditions = conditions(&function.attrs);
+    let (inputs, call) = stub_signature(service, function);
+    quote! {
+        #(#conditions)*
+        pub fn #name(&self, #inputs) -> #call {
+            ::core::unreachable!()
+        }
+    }
+}
+
+/// The real signature of a sound method; of another, one that takes anything.
+fn stub_signature(service: &Service, function: &TraitItemFn) -> (TokenStream, TokenStream) {
+    let Runtime { private, .. } = &service.options.runtime;
+    let is_this = |method: &&Method| method.signature.ident == function.sig.ident;
+    let is_generic = !service.item.generics.params.is_empty();
+    match service.methods.iter().find(is_this).filter(|_| !is_generic) {
+        Some(method) => {
+            let inputs = client_inputs(method);
+            (quote!(#(#inputs),*), call_type(method, private))
+        }
+        None => {
+            let inputs = function.sig.inputs.iter().filter_map(|input| match input {
+                FnArg::Typed(input) if is_any_context(&input.ty) => None,
+                FnArg::Typed(_) => Some(quote!(_: impl ::core::marker::Sized)),
+                FnArg::Receiver(_) => None,
+            });
+            (quote!(#(#inputs),*), quote!(#private::Call<#private::Never, #private::Never>))
+        }
+    }
+}
+
+fn is_any_context(ty: &Type) -> bool {
+    match types::peel(ty) {
+        Type::Reference(reference) => types::is_context(&reference.elem),
+        ty => types::is_context(ty),
+    }
+}

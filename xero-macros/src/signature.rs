@@ -1,0 +1,175 @@
+//! A method's signature as people read it, and its fingerprint.
+
+use proc_macro2::{Delimiter, Group, Spacing, TokenStream, TokenTree};
+use quote::ToTokens;
+
+use crate::ast::{Argument, ArgumentKind, Method, Output};
+
+/// The signature as people read it: `compare(str1: String, str2: String) -> (bool, u8)`.
+pub(crate) fn text(method: &Method) -> String {
+    let arguments: Vec<String> = method.arguments.iter().map(|a| format!("{}: {}", a.wire_name(), a.text())).collect();
+    let call = format!("{}({})", method.wire_name(), arguments.join(", "));
+    match &method.output {
+        Output::Unit => call,
+        output => format!("{call} -> {}", output.text()),
+    }
+}
+
+/// The hash of a method's name and types, without its arguments' names; never 0.
+///
+/// bincode decodes nearly any bytes as nearly any type, so both sides compare this first.
+pub(crate) fn fingerprint(service: &str, method: &Method) -> u64 {
+    let types: Vec<String> = method.arguments.iter().map(Argument::text).collect();
+    let text = format!("{service}.{}({})->{}", method.wire_name(), types.join(","), method.output.text());
+    fnv1a(text.bytes().filter(|byte| !byte.is_ascii_whitespace())).max(1)
+}
+
+/// FNV-1a, 64 bits: stable across releases and platforms, and simple enough for a peer in any language.
+fn fnv1a(bytes: impl Iterator<Item = u8>) -> u64 {
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+impl Method {
+    /// The name without the `r#` of a raw identifier.
+    pub(crate) fn wire_name(&self) -> String {
+        plain(&self.signature.ident)
+    }
+}
+
+impl Argument {
+    /// The name without the `r#` of a raw identifier.
+    pub(crate) fn wire_name(&self) -> String {
+        plain(&self.name)
+    }
+
+    /// The type that a worker decodes: `&str` is a `String`.
+    fn text(&self) -> String {
+        match &self.kind {
+            ArgumentKind::Owned(ty) | ArgumentKind::Borrowed(ty) => type_text(ty),
+            ArgumentKind::Text(_) => "String".to_owned(),
+            ArgumentKind::Slice(ty) => format!("Vec<{}>", type_text(ty)),
+        }
+    }
+}
+
+impl Output {
+    fn text(&self) -> String {
+        match self {
+            Self::Unit => "()".to_owned(),
+            Self::Plain(ty) => type_text(ty),
+            Self::Result { value, error } => format!("Result<{}, {}>", type_text(value), type_text(error)),
+        }
+    }
+}
+
+/// An identifier's name without `r#`.
+pub(crate) fn plain(ident: &proc_macro2::Ident) -> String {
+    let text = ident.to_string();
+    text.strip_prefix("r#").map(str::to_owned).unwrap_or(text)
+}
+
+fn type_text(ty: impl ToTokens) -> String {
+    let mut text = String::new();
+    write(ty.to_token_stream(), &mut text);
+    text
+}
+
+/// Writes tokens the way rustfmt does within a line, so that the layout of the source changes no fingerprint.
+fn write(tokens: TokenStream, text: &mut String) {
+    let mut tokens = tokens.into_iter().peekable();
+    while let Some(token) = tokens.next() {
+        match token {
+            TokenTree::Group(group) => write_group(&group, text),
+            TokenTree::Punct(punct) => match punct.as_char() {
+                ',' if matches!(tokens.peek(), Some(TokenTree::Punct(next)) if next.as_char() == '>') => {}
+                character @ (',' | ';') => text.extend([character, ' ']),
+                character @ ('+' | '=') if punct.spacing() == Spacing::Alone => text.extend([' ', character, ' ']),
+                character => text.push(character),
+            },
+            word => {
+                if text.ends_with(|c: char| c.is_alphanumeric() || c == '_') {
+                    text.push(' ');
+                }
+                text.push_str(&word.to_string());
+            }
+        }
+    }
+}
+
+fn write_group(group: &Group, text: &mut String) {
+    let (open, close) = match group.delimiter() {
+        Delimiter::Parenthesis => ("(", ")"),
+        Delimiter::Bracket => ("[", "]"),
+        Delimiter::Brace => ("{", "}"),
+        Delimiter::None => ("", ""),
+    };
+    text.push_str(open);
+    write(without_trailing_comma(group.stream()), text);
+    text.push_str(close);
+}
+
+/// `(A, B,)` is `(A, B)`; but `(A,)` is not `(A)`.
+fn without_trailing_comma(stream: TokenStream) -> TokenStream {
+    let mut tokens: Vec<TokenTree> = stream.into_iter().collect();
+    let mut depth = 0_u32;
+    let mut commas = 0_u32;
+    for token in &tokens {
+        if let TokenTree::Punct(punct) = token {
+            match punct.as_char() {
+                '<' => depth += 1,
+                '>' => depth = depth.saturating_sub(1),
+                ',' if depth == 0 => commas += 1,
+                _ => {}
+            }
+        }
+    }
+    if commas > 1 && matches!(tokens.last(), Some(TokenTree::Punct(last)) if last.as_char() == ',') {
+        tokens.pop();
+    }
+    tokens.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text_of(source: &str) -> String {
+        type_text(syn::parse_str::<syn::Type>(source).expect("a type"))
+    }
+
+    #[test]
+    fn types_read_as_people_write_them() {
+        let types = [
+            "u8",
+            "(bool, u8)",
+            "(u8,)",
+            "()",
+            "Result<Vec<u8>, image::Error>",
+            "HashMap<String, [u8; 16]>",
+            "<Demo as Named>::Output",
+            "::std::option::Option<(u8, Vec<(u8, u8)>)>",
+        ];
+        for source in types {
+            assert_eq!(text_of(source), source);
+        }
+    }
+
+    #[test]
+    fn layout_does_not_change_a_type() {
+        let pairs = [
+            ("Vec < u8 >", "Vec<u8>"),
+            ("HashMap<\n    String,\n    Vec<u8>,\n>", "HashMap<String, Vec<u8>>"),
+            ("( A < u8 , u8 > , )", "(A<u8, u8>,)"),
+            ("(\n    Vec<u8>,\n    u8,\n)", "(Vec<u8>, u8)"),
+        ];
+        for (source, tidy) in pairs {
+            assert_eq!(text_of(source), tidy);
+        }
+    }
+
+    #[test]
+    fn the_hash_is_the_published_one() {
+        assert_eq!(fnv1a("".bytes()), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(fnv1a("foobar".bytes()), 0x8594_4171_f739_67e8);
+    }
+}
