@@ -54,24 +54,40 @@ fn benchmark(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("sequential");
     group.throughput(Throughput::Elements(1)).measurement_time(Duration::from_secs(5));
     group.bench_function("bare TCP", |b| b.to_async(&runtime).iter(|| bare.call()));
-    group.bench_function("xero, task", |b| b.to_async(&runtime).iter(|| async { echo.task(payload()).await.expect("a reply") }));
-    group.bench_function("xero, inline", |b| b.to_async(&runtime).iter(|| async { echo.inline(payload()).await.expect("a reply") }));
+    group.bench_function("xero, task", |b| {
+        b.to_async(&runtime).iter(|| async { echo.task(payload()).await.expect("a reply") })
+    });
+    group.bench_function("xero, inline", |b| {
+        b.to_async(&runtime).iter(|| async { echo.inline(payload()).await.expect("a reply") })
+    });
     group.finish();
 
     let mut group = criterion.benchmark_group("64 in flight");
     group.throughput(Throughput::Elements(1)).measurement_time(Duration::from_secs(5));
-    group.bench_function("bare TCP", |b| b.iter_custom(|calls| runtime.block_on(pipelined(calls, || {
-        let bare = bare.clone();
-        async move { bare.call().await }
-    }))));
-    group.bench_function("xero, task", |b| b.iter_custom(|calls| runtime.block_on(pipelined(calls, || {
-        let echo = echo.clone();
-        async move { drop(echo.task("x".repeat(SIZE)).await.expect("a reply")) }
-    }))));
-    group.bench_function("xero, inline", |b| b.iter_custom(|calls| runtime.block_on(pipelined(calls, || {
-        let echo = echo.clone();
-        async move { drop(echo.inline("x".repeat(SIZE)).await.expect("a reply")) }
-    }))));
+    group.bench_function("bare TCP", |b| {
+        b.iter_custom(|calls| {
+            runtime.block_on(pipelined(calls, || {
+                let bare = bare.clone();
+                async move { bare.call().await }
+            }))
+        })
+    });
+    group.bench_function("xero, task", |b| {
+        b.iter_custom(|calls| {
+            runtime.block_on(pipelined(calls, || {
+                let echo = echo.clone();
+                async move { drop(echo.task("x".repeat(SIZE)).await.expect("a reply")) }
+            }))
+        })
+    });
+    group.bench_function("xero, inline", |b| {
+        b.iter_custom(|calls| {
+            runtime.block_on(pipelined(calls, || {
+                let echo = echo.clone();
+                async move { drop(echo.inline("x".repeat(SIZE)).await.expect("a reply")) }
+            }))
+        })
+    });
     group.finish();
 }
 

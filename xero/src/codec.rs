@@ -36,7 +36,7 @@ impl CodecError {
 /// # Errors
 /// When the value's `Serialize` fails, or asks for what the codec does not have (a sequence of unknown length in
 /// bincode, a map whose keys are not strings in JSON).
-pub fn encode<T: Serialize + ?Sized>(codec: Codec, value: &T) -> Result<Payload, CodecError> {
+pub(crate) fn encode<T: Serialize + ?Sized>(codec: Codec, value: &T) -> Result<Payload, CodecError> {
     let bytes = match codec {
         Codec::Bincode => {
             bincode::serde::encode_to_vec(value, BINCODE).map_err(|error| CodecError::new::<T>(codec, "write", error))
@@ -53,7 +53,7 @@ pub fn encode<T: Serialize + ?Sized>(codec: Codec, value: &T) -> Result<Payload,
 ///
 /// # Errors
 /// When the bytes are not such a value, or are followed by others.
-pub fn decode<T: DeserializeOwned>(payload: &Payload) -> Result<T, CodecError> {
+pub(crate) fn decode<T: DeserializeOwned>(payload: &Payload) -> Result<T, CodecError> {
     let codec = payload.codec;
     let bytes = &payload.bytes[..];
     let failed = |reason: String| CodecError::new::<T>(codec, "read", reason);

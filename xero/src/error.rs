@@ -20,8 +20,8 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError<E> {
-    /// The method returned this error.
-    #[error("{0}")]
+    /// The method returned this error. It is shown by its `Debug`, so that any type will do; match it for the rest.
+    #[error("the method returned an error: {0:?}")]
     Application(E),
     /// The procedure panicked. The worker is well and serves other calls.
     #[error("the procedure panicked: {message}")]

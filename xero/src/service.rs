@@ -65,13 +65,13 @@ pub enum Failure {
 pub type Outcome = Result<Payload, Failure>;
 
 /// A running procedure.
-pub type Running = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+pub(crate) type Running = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 type Start = Arc<dyn Fn(Context, Payload) -> Running + Send + Sync>;
 
 /// A worker-side callable made from one method of an annotated impl.
 #[derive(Clone)]
-pub struct Procedure {
+pub(crate) struct Procedure {
     pub(crate) descriptor: &'static MethodDescriptor,
     start: Start,
 }

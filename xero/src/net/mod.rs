@@ -7,11 +7,12 @@ use tokio::runtime;
 pub(crate) mod client_driver;
 pub(crate) mod clock;
 pub(crate) mod driver;
-pub mod endpoint;
+pub(crate) mod endpoint;
 mod listen;
 pub(crate) mod memory;
+mod peers;
 mod procedure;
-pub mod transport;
+pub(crate) mod transport;
 pub(crate) mod worker_driver;
 pub(crate) mod zmq;
 
