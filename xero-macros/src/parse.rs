@@ -111,9 +111,8 @@ fn generics(generics: &Generics, message: &str, where_message: &str, errors: &mu
 
 /// Whether `#[async_trait]` is there.
 fn async_trait(attributes: &[Attribute], errors: &mut Errors) -> bool {
-    let is_async_trait = |attribute: &&Attribute| {
-        attribute.path().segments.last().is_some_and(|segment| segment.ident == "async_trait")
-    };
+    let is_async_trait =
+        |attribute: &&Attribute| attribute.path().segments.last().is_some_and(|segment| segment.ident == "async_trait");
     let Some(attribute) = attributes.iter().find(is_async_trait) else { return false };
     if let Meta::List(list) = &attribute.meta
         && !list.tokens.is_empty()
@@ -201,7 +200,9 @@ fn method_head(signature: &Signature, errors: &mut Errors) {
     let message = match signature.generics.params.iter().all(|parameter| matches!(parameter, GenericParam::Lifetime(_)))
     {
         true => "leave the lifetimes away: an argument is lent for the length of the call, a reply is owned",
-        false => "a method cannot be generic: what travels needs types that both sides know; write one, such as an enum",
+        false => {
+            "a method cannot be generic: what travels needs types that both sides know; write one, such as an enum"
+        }
     };
     generics(&signature.generics, message, "leave the where clause away: a method of a service has no bounds", errors);
 }
@@ -299,7 +300,10 @@ fn argument_name(pattern: &Pat, errors: &mut Errors) -> Option<proc_macro2::Iden
 /// The service trait, if the impl can be served.
 fn impl_head(item: &ItemImpl, errors: &mut Errors) -> Option<syn::Path> {
     let Some((negative, service, _)) = &item.trait_ else {
-        errors.push(item.impl_token, "a worker serves a trait: write `impl Trait for Type`, with a `#[xero::service]` trait");
+        errors.push(
+            item.impl_token,
+            "a worker serves a trait: write `impl Trait for Type`, with a `#[xero::service]` trait",
+        );
         return None;
     };
     if let Some(token) = negative {
@@ -309,9 +313,9 @@ fn impl_head(item: &ItemImpl, errors: &mut Errors) -> Option<syn::Path> {
     if let Some(token) = &item.unsafety {
         errors.push(token, "leave `unsafe` away: a service trait is safe");
     }
-    let blanket = item.generics.type_params().find(|parameter| {
-        matches!(types::peel(&item.self_ty), Type::Path(path) if path.path.is_ident(&parameter.ident))
-    });
+    let blanket = item.generics.type_params().find(
+        |parameter| matches!(types::peel(&item.self_ty), Type::Path(path) if path.path.is_ident(&parameter.ident)),
+    );
     if blanket.is_some() {
         let message = "an impl for every type cannot be served: leave `#[xero::worker]` away and serve \
                        `Trait::into_service(value)`";

@@ -1,0 +1,99 @@
+//! Annotate a Rust trait and it is a remote service; annotate its impl and its methods are worker procedures.
+//!
+//! Workers dial out over ZeroMQ, heartbeat both ways, and may come, go, crash, freeze or be cut off at any time: each
+//! call still ends, once, by its deadline, with its reply or with an error that says what happened and whether the work
+//! may have been done. Start with [`service`], [`worker`], [`Client`] and [`Worker`].
+//!
+//! ```
+//! use xero::{Client, Worker};
+//!
+//! #[xero::service]
+//! trait Calculator {
+//!     /// The sum of two numbers.
+//!     #[xero(idempotent)]
+//!     async fn add(&self, left: i64, right: i64) -> i64;
+//!     async fn divide(&self, left: i64, right: i64) -> Result<i64, String>;
+//! }
+//!
+//! struct Abacus;
+//!
+//! #[xero::worker]
+//! impl Calculator for Abacus {
+//!     async fn add(&self, left: i64, right: i64) -> i64 {
+//!         left + right
+//!     }
+//!
+//!     async fn divide(&self, left: i64, right: i64) -> Result<i64, String> {
+//!         left.checked_div(right).ok_or_else(|| format!("{left} / {right} has no result"))
+//!     }
+//! }
+//!
+//! #[tokio::main(flavor = "current_thread")]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let client = Client::bind("tcp://127.0.0.1:0").await?;
+//!     let _worker = Worker::connect(client.endpoint()).serve(Abacus).start()?;
+//!
+//!     let calculator = CalculatorClient::new(&client);
+//!     assert_eq!(calculator.add(19, 23).await?, 42);
+//!     let error = calculator.divide(1, 0).await.unwrap_err();
+//!     assert_eq!(error, xero::CallError::Application("1 / 0 has no result".to_owned()));
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Features
+//!
+//! `net` (default): clients, workers, transports and macros. Without it the crate is [`proto`], the protocol core,
+//! which has neither Tokio nor ZeroMQ in its tree.
+
+pub mod proto;
+
+#[cfg(feature = "net")]
+#[doc(hidden)]
+#[path = "private.rs"]
+pub mod __private;
+#[cfg(feature = "net")]
+mod call;
+#[cfg(feature = "net")]
+mod client;
+#[cfg(feature = "net")]
+mod codec;
+#[cfg(feature = "net")]
+mod config;
+#[cfg(feature = "net")]
+mod context;
+#[cfg(feature = "net")]
+mod error;
+#[cfg(feature = "net")]
+mod net;
+#[cfg(feature = "net")]
+mod service;
+#[cfg(feature = "net")]
+mod stub;
+#[cfg(feature = "net")]
+mod worker;
+
+#[cfg(feature = "net")]
+pub use crate::{
+    call::{Call, PendingCall, Value},
+    client::{Client, ClientBuilder, WorkerInfo},
+    codec::CodecError,
+    config::ConfigError,
+    context::Context,
+    error::{BindError, CallError, Never, NoWorkerError, PartialError, StartError},
+    net::{
+        endpoint::{Endpoint, EndpointError},
+        transport::TransportError,
+    },
+    proto::{
+        dispatch::DispatcherCounters,
+        frame::TooLarge,
+        message::{CallId, Codec, Metadata},
+        registry::{Candidate, LeastRecentlyUsed, WorkerChoice},
+        worker::WorkerCounters,
+    },
+    service::{BoundService, IntoService},
+    worker::{Worker, WorkerBuilder},
+};
+#[cfg(feature = "net")]
+pub use xero_macros::{service, worker};

@@ -8,8 +8,6 @@ pub use crate::{
     context::Context,
     error::{Never, NoWorkerError},
     proto::message::Codec,
-    service::{
-        BoundService, IntoService, MethodDescriptor, Mode, Outcome, ServiceDescriptor, reply, reply_result,
-    },
+    service::{BoundService, IntoService, MethodDescriptor, Mode, Outcome, ServiceDescriptor, reply, reply_result},
     stub::Stub,
 };

@@ -65,13 +65,13 @@ pub enum Failure {
 pub type Outcome = Result<Payload, Failure>;
 
 /// A running procedure.
-pub type Running = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+pub(crate) type Running = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 type Start = Arc<dyn Fn(Context, Payload) -> Running + Send + Sync>;
 
 /// A worker-side callable made from one method of an annotated impl.
 #[derive(Clone)]
-pub struct Procedure {
+pub(crate) struct Procedure {
     pub(crate) descriptor: &'static MethodDescriptor,
     start: Start,
 }
@@ -129,6 +129,10 @@ impl BoundService {
         });
         self.procedures.push(Procedure { descriptor, start });
         self
+    }
+
+    pub(crate) fn signatures(&self) -> Vec<String> {
+        self.descriptor.methods.iter().map(|method| method.signature.to_owned()).collect()
     }
 
     /// What the worker announces of this service.

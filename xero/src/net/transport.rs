@@ -1,21 +1,20 @@
 //! What the shell asks of a transport: ROUTER-like and DEALER-like sockets that never make a sender wait.
 
 use std::{
-    fmt,
+    fmt, io,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
 
+use super::{
+    endpoint::{Address, Endpoint},
+    memory::Memory,
+    zmq::ZeroMq,
+};
+pub(crate) use crate::proto::frame::Frames;
 use crate::proto::message::Peer;
-
-/// One message as a transport carries it: a header frame, and a payload frame unless that is empty.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Frames {
-    pub(crate) header: Bytes,
-    pub(crate) payload: Bytes,
-}
 
 /// What a ROUTER-like socket has received.
 #[derive(Debug)]
@@ -40,6 +39,8 @@ pub(crate) enum DealerInput {
 }
 
 /// Why a message was not taken. The peer's connection is dropped in either case, and `Gone` follows.
+/// It may be on its way all the same: what was queued for a stuck peer reaches it if it reads again before the system
+/// gives its connection up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SendError {
     /// There is no such peer, or its connection has ended.
@@ -81,3 +82,129 @@ pub(crate) trait Transport: fmt::Debug + Send + Sync {
     /// Connects a DEALER-like socket with an identity of its own; gives up after a second or so.
     async fn dial(&self, endpoint: &Endpoint) -> Result<Box<dyn DealerSocket>, TransportError>;
 }
+
+/// The transport that an endpoint's scheme asks for.
+pub(crate) fn transport_for(endpoint: &Endpoint) -> &'static dyn Transport {
+    match endpoint.address() {
+        Address::Tcp { .. } | Address::Ipc { .. } => &ZeroMq,
+        Address::Inproc { .. } => &Memory,
+    }
+}
+
+/// Why an endpoint could not be bound or connected to.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransportError {
+    /// Something else listens there.
+    #[error("cannot bind {endpoint}: the address is in use; stop what listens there, or bind another one")]
+    AddressInUse {
+        /// The endpoint that was asked for.
+        endpoint: Endpoint,
+    },
+    /// The address belongs to no interface of this machine.
+    #[error("cannot bind {endpoint}: this machine has no such address; bind one of its own, or `*` for all of them")]
+    NoSuchAddress {
+        /// The endpoint that was asked for.
+        endpoint: Endpoint,
+    },
+    /// The directory of a socket file does not exist.
+    #[error("cannot bind {endpoint}: its directory does not exist; create it first")]
+    NoSuchDirectory {
+        /// The endpoint that was asked for.
+        endpoint: Endpoint,
+    },
+    /// The path of a socket file belongs to something that is not a socket, and is left alone.
+    #[error("cannot bind {endpoint}: the path exists and is not a socket; choose another one, or remove it")]
+    NotASocket {
+        /// The endpoint that was asked for.
+        endpoint: Endpoint,
+    },
+    /// The system does not allow it.
+    #[error("no permission for {endpoint}; ports below 1024 need privileges, socket files a directory of one's own")]
+    PermissionDenied {
+        /// The endpoint that was asked for.
+        endpoint: Endpoint,
+    },
+    /// The host name could not be looked up.
+    #[error("cannot look up the host of {endpoint}: {source}; check its spelling and the name service")]
+    Resolve {
+        /// The endpoint that was asked for.
+        endpoint: Endpoint,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// An endpoint for binding only.
+    #[error("cannot connect to {endpoint}: {reason}")]
+    NotDialable {
+        /// The endpoint that was asked for.
+        endpoint: Endpoint,
+        /// What to write instead.
+        reason: &'static str,
+    },
+    /// Nothing listens there.
+    #[error("nothing listens at {endpoint}; start the client or broker that binds it, or check the address")]
+    Refused {
+        /// The endpoint that was asked for.
+        endpoint: Endpoint,
+    },
+    /// The network has no way there.
+    #[error("cannot reach {endpoint}: {source}; check the address and the network")]
+    Unreachable {
+        /// The endpoint that was asked for.
+        endpoint: Endpoint,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Nothing answered in time: a frozen process, or a network that drops packets.
+    #[error("no answer from {endpoint} within {after:?}; check that its process runs and no firewall is in between")]
+    TimedOut {
+        /// The endpoint that was asked for.
+        endpoint: Endpoint,
+        /// How long we waited.
+        after: Duration,
+    },
+    /// Something listens there that is not a client or broker.
+    #[error("what listens at {endpoint} does not speak our protocol ({reason}); check the port")]
+    WrongProtocol {
+        /// The endpoint that was asked for.
+        endpoint: Endpoint,
+        /// What was wrong with its greeting.
+        reason: String,
+    },
+    /// The system cannot do it, for another reason.
+    #[error("cannot use {endpoint}: {source}; this is the system's own answer")]
+    Io {
+        /// The endpoint that was asked for.
+        endpoint: Endpoint,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl TransportError {
+    /// The endpoint that was asked for.
+    pub fn endpoint(&self) -> &Endpoint {
+        match self {
+            Self::AddressInUse { endpoint }
+            | Self::NoSuchAddress { endpoint }
+            | Self::NoSuchDirectory { endpoint }
+            | Self::NotASocket { endpoint }
+            | Self::PermissionDenied { endpoint }
+            | Self::Resolve { endpoint, .. }
+            | Self::NotDialable { endpoint, .. }
+            | Self::Refused { endpoint }
+            | Self::Unreachable { endpoint, .. }
+            | Self::TimedOut { endpoint, .. }
+            | Self::WrongProtocol { endpoint, .. }
+            | Self::Io { endpoint, .. } => endpoint,
+        }
+    }
+}
+
+/// How many peers a socket keeps apart. Beyond, new ones are turned away: far more than one process can serve, and few
+/// enough that a flood of connections costs megabytes.
+pub(crate) const PEERS_MAX: usize = 65_536;
+
+/// How long a dial may take, look-up and handshake included. Longer than any healthy network needs; short, because the
+/// supervisor's back-off paces the attempts.
+pub(crate) const DIAL_TIMEOUT: Duration = Duration::from_secs(1);

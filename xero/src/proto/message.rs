@@ -291,8 +291,21 @@ impl ErrorCode {
     pub fn from_wire(number: u8) -> Option<Self> {
         use ErrorCode::*;
         [
-            Application, Panicked, UnknownService, UnknownMethod, SignatureMismatch, InvalidArguments, InvalidReply,
-            DeadlineExceeded, Cancelled, Refused, Overloaded, TooLarge, Malformed, NoWorker, WorkerLost,
+            Application,
+            Panicked,
+            UnknownService,
+            UnknownMethod,
+            SignatureMismatch,
+            InvalidArguments,
+            InvalidReply,
+            DeadlineExceeded,
+            Cancelled,
+            Refused,
+            Overloaded,
+            TooLarge,
+            Malformed,
+            NoWorker,
+            WorkerLost,
         ]
         .into_iter()
         .find(|code| *code as u8 == number)

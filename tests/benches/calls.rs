@@ -1,0 +1,188 @@
+//! How fast a call is, beside a bare Tokio TCP echo of the same size in the same run: one after another, and 64 in
+//! flight. Run by hand: `cargo bench -p xero-tests`.
+
+use std::{
+    future::Future,
+    io,
+    time::{Duration, Instant},
+};
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    runtime::Runtime,
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
+use xero::{Client, Worker};
+
+/// Bytes of one request and of its reply.
+const SIZE: usize = 64;
+
+/// Calls under way at once in the pipelined measurement.
+const IN_FLIGHT: u64 = 64;
+
+#[xero::service]
+trait Echo {
+    #[xero(idempotent)]
+    async fn task(&self, payload: String) -> String;
+    #[xero(idempotent, inline)]
+    async fn inline(&self, payload: String) -> String;
+}
+
+struct Mirror;
+
+#[xero::worker]
+impl Echo for Mirror {
+    async fn task(&self, payload: String) -> String {
+        payload
+    }
+
+    async fn inline(&self, payload: String) -> String {
+        payload
+    }
+}
+
+fn benchmark(criterion: &mut Criterion) {
+    let runtime = Runtime::new().expect("a runtime");
+    let bare = runtime.block_on(Bare::connect()).expect("a connection");
+    let client = runtime.block_on(connect());
+    let echo = EchoClient::new(&client);
+    let payload = || "x".repeat(SIZE);
+
+    let mut group = criterion.benchmark_group("sequential");
+    group.throughput(Throughput::Elements(1)).measurement_time(Duration::from_secs(5));
+    group.bench_function("bare TCP", |b| b.to_async(&runtime).iter(|| bare.call()));
+    group.bench_function("xero, task", |b| {
+        b.to_async(&runtime).iter(|| async { echo.task(payload()).await.expect("a reply") })
+    });
+    group.bench_function("xero, inline", |b| {
+        b.to_async(&runtime).iter(|| async { echo.inline(payload()).await.expect("a reply") })
+    });
+    group.finish();
+
+    let mut group = criterion.benchmark_group("64 in flight");
+    group.throughput(Throughput::Elements(1)).measurement_time(Duration::from_secs(5));
+    group.bench_function("bare TCP", |b| {
+        b.iter_custom(|calls| {
+            runtime.block_on(pipelined(calls, || {
+                let bare = bare.clone();
+                async move { bare.call().await }
+            }))
+        })
+    });
+    group.bench_function("xero, task", |b| {
+        b.iter_custom(|calls| {
+            runtime.block_on(pipelined(calls, || {
+                let echo = echo.clone();
+                async move { drop(echo.task("x".repeat(SIZE)).await.expect("a reply")) }
+            }))
+        })
+    });
+    group.bench_function("xero, inline", |b| {
+        b.iter_custom(|calls| {
+            runtime.block_on(pipelined(calls, || {
+                let echo = echo.clone();
+                async move { drop(echo.inline("x".repeat(SIZE)).await.expect("a reply")) }
+            }))
+        })
+    });
+    group.finish();
+}
+
+/// The time that `calls` calls take with [`IN_FLIGHT`] callers side by side.
+async fn pipelined<F, Fut>(calls: u64, call: F) -> Duration
+where
+    F: Fn() -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = ()> + Send,
+{
+    let start = Instant::now();
+    let mut callers = JoinSet::new();
+    for caller in 0..IN_FLIGHT {
+        let call = call.clone();
+        let share = calls / IN_FLIGHT + u64::from(caller < calls % IN_FLIGHT);
+        callers.spawn(async move {
+            for _ in 0..share {
+                call().await;
+            }
+        });
+    }
+    callers.join_all().await;
+    start.elapsed()
+}
+
+async fn connect() -> Client {
+    let client = Client::bind("tcp://127.0.0.1:0").await.expect("a free port");
+    Worker::connect(client.endpoint()).serve(Mirror).concurrency(256).start().expect("a worker");
+    client.wait_for_worker(Duration::from_secs(5)).await.expect("the worker registers");
+    client
+}
+
+/// The least that a call over TCP can cost: fixed-size messages, answered in order, written as they gather.
+#[derive(Clone)]
+struct Bare {
+    calls: mpsc::UnboundedSender<oneshot::Sender<()>>,
+}
+
+impl Bare {
+    async fn connect() -> io::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let endpoint = listener.local_addr()?;
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await?;
+            Self::echo(stream).await
+        });
+        let stream = TcpStream::connect(endpoint).await?;
+        stream.set_nodelay(true)?;
+        let (mut reader, mut writer) = stream.into_split();
+        let (calls, mut mailbox) = mpsc::unbounded_channel();
+        let (sent, mut waiting) = mpsc::unbounded_channel::<oneshot::Sender<()>>();
+        tokio::spawn(async move {
+            let mut batch = Vec::new();
+            while mailbox.recv_many(&mut batch, 256).await > 0 {
+                let requests = vec![b'x'; SIZE * batch.len()];
+                batch.drain(..).for_each(|call| drop(sent.send(call)));
+                writer.write_all(&requests).await?;
+            }
+            io::Result::Ok(())
+        });
+        tokio::spawn(async move {
+            let mut buffer = vec![0; SIZE * 256];
+            let mut unread = 0;
+            loop {
+                unread += match reader.read(&mut buffer).await? {
+                    0 => return io::Result::Ok(()),
+                    read => read,
+                };
+                while unread >= SIZE {
+                    unread -= SIZE;
+                    if let Some(call) = waiting.recv().await {
+                        let _ = call.send(());
+                    }
+                }
+            }
+        });
+        Ok(Self { calls })
+    }
+
+    async fn call(&self) {
+        let (sender, receiver) = oneshot::channel();
+        self.calls.send(sender).expect("the writer lives");
+        receiver.await.expect("the reader lives");
+    }
+
+    async fn echo(mut stream: TcpStream) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        let mut buffer = vec![0; SIZE * 256];
+        loop {
+            match stream.read(&mut buffer).await? {
+                0 => return Ok(()),
+                read => stream.write_all(&buffer[..read]).await?,
+            }
+        }
+    }
+}
+
+criterion_group!(benches, benchmark);
+criterion_main!(benches);

@@ -1,0 +1,377 @@
+//! One call in the caller's hands: settings, awaiting, partial replies, cancelling on drop.
+
+use std::{
+    fmt,
+    future::{Future, IntoFuture},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    client::{CallSink, Client},
+    codec::{self, CodecError},
+    error::CallError,
+    net::clock,
+    proto::{
+        calls::{CallEnd, CallFailure, CallSpec},
+        message::{CallId, Codec, ErrorCode, ErrorReply, Metadata, Payload},
+    },
+};
+
+/// An encoded value whose type only the caller knows: a partial reply, or the outcome of a dynamic call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Value {
+    payload: Payload,
+}
+
+impl Value {
+    /// Reads the value.
+    ///
+    /// # Errors
+    /// When it is not a `T`.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, CodecError> {
+        codec::decode(&self.payload)
+    }
+
+    /// The codec that the value is written in.
+    pub fn codec(&self) -> Codec {
+        self.payload.codec
+    }
+
+    /// The value as it was written.
+    pub fn bytes(&self) -> &Bytes {
+        &self.payload.bytes
+    }
+}
+
+/// How the outcome of a call is read.
+struct Reader<T, E> {
+    value: fn(Payload) -> Result<T, CodecError>,
+    error: fn(Payload) -> Result<E, CodecError>,
+}
+
+impl<T, E> Clone for Reader<T, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T, E> Copy for Reader<T, E> {}
+
+/// A call that is not sent yet: set it up, then await it.
+///
+/// Awaiting it sends it and gives the reply. [`Call::start`] sends it at once and gives a [`PendingCall`], from which
+/// partial replies can be read before the final one. Dropping either cancels the call on the worker.
+#[must_use = "a call does nothing until it is awaited or started"]
+pub struct Call<T, E> {
+    client: Client,
+    method: Method,
+    arguments: Result<Payload, CodecError>,
+    codec: Codec,
+    timeout: Duration,
+    idempotent: bool,
+    fail_fast: bool,
+    metadata: Metadata,
+    reader: Reader<T, E>,
+}
+
+/// What is called.
+#[derive(Clone, Debug)]
+pub(crate) struct Method {
+    pub(crate) service: Arc<str>,
+    pub(crate) name: Arc<str>,
+    pub(crate) fingerprint: u64,
+    /// The caller's signature; empty for dynamic calls.
+    pub(crate) signature: &'static str,
+}
+
+impl<T: DeserializeOwned, E: DeserializeOwned> Call<T, E> {
+    pub(crate) fn typed(client: &Client, method: Method, arguments: Result<Payload, CodecError>, codec: Codec) -> Self {
+        let reader = Reader { value: |payload| codec::decode(&payload), error: |payload| codec::decode(&payload) };
+        Self::new(client, method, arguments, codec, reader)
+    }
+}
+
+impl Call<Value, Value> {
+    pub(crate) fn dynamic(client: &Client, method: Method) -> Self {
+        let reader = Reader { value: |payload| Ok(Value { payload }), error: |payload| Ok(Value { payload }) };
+        let codec = Codec::MessagePack;
+        Self::new(client, method, codec::encode::<[(); 0]>(codec, &[]), codec, reader)
+    }
+
+    /// The arguments: a tuple or sequence by position, or a map or struct by name.
+    ///
+    /// A single argument is a tuple of one, `&("apple",)`.
+    pub fn arguments<A: Serialize + ?Sized>(mut self, arguments: &A) -> Self {
+        self.arguments = codec::encode(self.codec, arguments);
+        self
+    }
+
+    /// The codec of arguments and reply. Default MessagePack. To be called before [`Self::arguments`].
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.codec = codec;
+        self.arguments = codec::encode::<[(); 0]>(codec, &[]);
+        self
+    }
+
+    /// Lets the call be retried on another worker when its worker is lost, whatever the method declares.
+    pub fn idempotent(mut self) -> Self {
+        self.idempotent = true;
+        self
+    }
+}
+
+impl<T, E> Call<T, E> {
+    fn new(
+        client: &Client,
+        method: Method,
+        arguments: Result<Payload, CodecError>,
+        codec: Codec,
+        reader: Reader<T, E>,
+    ) -> Self {
+        Self {
+            client: client.clone(),
+            method,
+            arguments,
+            codec,
+            timeout: client.timeout(),
+            idempotent: false,
+            fail_fast: false,
+            metadata: Metadata::new(),
+            reader,
+        }
+    }
+
+    pub(crate) fn declared(mut self, idempotent: bool, timeout: Option<Duration>) -> Self {
+        self.idempotent = idempotent;
+        self.timeout = timeout.unwrap_or(self.timeout);
+        self
+    }
+
+    /// The time until the call must have ended, counted from when it is sent. Default: the method's, else the
+    /// client's, else 5 s. (`PROTOCOL.md` §8)
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Fails at once while no worker can take the call, instead of waiting for one until the deadline.
+    pub fn fail_fast(mut self) -> Self {
+        self.fail_fast = true;
+        self
+    }
+
+    /// Sends a value beside the arguments, such as `traceparent`; the procedure reads it from its `Context`. Keys and
+    /// values together are at most 16 KiB unless the client is set otherwise.
+    pub fn metadata(mut self, key: impl Into<String>, value: impl Into<Bytes>) -> Self {
+        self.metadata.insert(key.into(), value.into());
+        self
+    }
+
+    /// Sends the call now and keeps its partial replies for [`PendingCall::partial`]. At most 1,024 unread ones are
+    /// kept; one more ends the call with [`CallError::PartialsUnread`].
+    pub fn start(self) -> PendingCall<T, E> {
+        let (sender, receiver) = mpsc::channel(PARTIALS_UNREAD_MAX);
+        self.send(Some(sender), Some(receiver))
+    }
+
+    fn send(
+        self,
+        partials: Option<mpsc::Sender<Payload>>,
+        unread: Option<mpsc::Receiver<Payload>>,
+    ) -> PendingCall<T, E> {
+        let Self { client, method, arguments, codec: _, timeout, idempotent, fail_fast, metadata, reader } = self;
+        let (end, receiver) = oneshot::channel();
+        let id = client.next_call();
+        let state = match arguments {
+            Err(error) => State::Invalid(Some(error)),
+            Ok(payload) => {
+                // A deadline beyond what an `Instant` can hold is as good as ten years.
+                let now = clock::now();
+                let deadline = now.checked_add(timeout).unwrap_or(now + TIMEOUT_MAX);
+                let spec = CallSpec {
+                    service: Arc::clone(&method.service),
+                    method: Arc::clone(&method.name),
+                    fingerprint: method.fingerprint,
+                    idempotent,
+                    fail_fast,
+                    deadline,
+                    metadata,
+                    payload,
+                };
+                client.send(id, spec, CallSink { end, partials });
+                State::Sent(receiver)
+            }
+        };
+        PendingCall { client, id, method, timeout, state, unread, reader }
+    }
+}
+
+impl<T, E> IntoFuture for Call<T, E> {
+    type Output = Result<T, CallError<E>>;
+    type IntoFuture = PendingCall<T, E>;
+
+    fn into_future(self) -> PendingCall<T, E> {
+        self.send(None, None)
+    }
+}
+
+impl<T, E> fmt::Debug for Call<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").field("method", &self.method).field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
+
+/// A call that is under way: a future of its outcome. Dropping it cancels the call on the worker.
+#[must_use = "dropping a pending call cancels it"]
+pub struct PendingCall<T, E> {
+    client: Client,
+    id: CallId,
+    method: Method,
+    timeout: Duration,
+    state: State,
+    unread: Option<mpsc::Receiver<Payload>>,
+    reader: Reader<T, E>,
+}
+
+enum State {
+    /// The arguments could not be encoded: nothing was sent.
+    Invalid(Option<CodecError>),
+    Sent(oneshot::Receiver<CallEnd>),
+    Ended,
+}
+
+impl<T, E> PendingCall<T, E> {
+    /// The next partial reply, in the order in which the procedure sent them; `None` when the call has ended, whose
+    /// outcome awaiting it then gives. Partial replies of a call that is retried on another worker start over.
+    pub async fn partial(&mut self) -> Option<Value> {
+        let payload = self.unread.as_mut()?.recv().await?;
+        Some(Value { payload })
+    }
+
+    /// The call's number, which is also in the worker's `Context`.
+    pub fn id(&self) -> CallId {
+        self.id
+    }
+
+    fn read(&self, end: CallEnd) -> Result<T, CallError<E>> {
+        match end {
+            Ok(payload) => (self.reader.value)(payload).map_err(invalid_reply),
+            Err(CallFailure::Remote(error)) if error.code == ErrorCode::Application => {
+                let error = (self.reader.error)(error.payload).map_err(invalid_reply)?;
+                Err(CallError::Application(error))
+            }
+            Err(failure) => Err(self.explain(failure)),
+        }
+    }
+
+    fn explain(&self, failure: CallFailure) -> CallError<E> {
+        match failure {
+            CallFailure::Remote(error) => self.explain_remote(error),
+            CallFailure::DeadlineExceeded { maybe_executed } => {
+                CallError::DeadlineExceeded { timeout: self.timeout, maybe_executed }
+            }
+            CallFailure::NoWorker { offered } => {
+                CallError::NoWorker { service: self.method.service.to_string(), offered }
+            }
+            CallFailure::UnknownMethod { offered } => {
+                let Method { service, name, .. } = &self.method;
+                let offered = offered.join("`, `");
+                let detail = format!("service `{service}` has no method `{name}`; it has `{offered}`");
+                CallError::UnknownMethod { detail }
+            }
+            CallFailure::WorkerLost { maybe_executed, attempts } => CallError::WorkerLost { attempts, maybe_executed },
+            CallFailure::Overloaded { waiting } => CallError::Overloaded {
+                detail: format!("every worker is busy and {waiting} calls wait already"),
+                maybe_executed: false,
+            },
+            CallFailure::TooLarge(too_large) => CallError::ArgumentsTooLarge(too_large),
+            CallFailure::PartialsLost { sent, received } => CallError::PartialsLost { sent, received },
+            CallFailure::PartialsUnread { received } => CallError::PartialsUnread { received },
+            CallFailure::UnreadableReply { reason } => CallError::Malformed { reason, maybe_executed: true },
+            CallFailure::Closed { maybe_executed } => CallError::Closed { maybe_executed },
+        }
+    }
+
+    fn explain_remote(&self, error: ErrorReply) -> CallError<E> {
+        let ErrorReply { code, maybe_executed, detail, .. } = error;
+        match code {
+            ErrorCode::Application | ErrorCode::InvalidReply => CallError::InvalidReply { reason: detail },
+            ErrorCode::Panicked => CallError::Panicked { message: detail },
+            ErrorCode::UnknownService => CallError::UnknownService { detail },
+            ErrorCode::UnknownMethod => CallError::UnknownMethod { detail },
+            ErrorCode::SignatureMismatch => CallError::SignatureMismatch {
+                method: format!("{}.{}", self.method.service, self.method.name),
+                caller: self.method.signature.to_owned(),
+                worker: detail,
+            },
+            ErrorCode::InvalidArguments => CallError::InvalidArguments { reason: detail },
+            ErrorCode::DeadlineExceeded => CallError::DeadlineExceeded { timeout: self.timeout, maybe_executed },
+            ErrorCode::Cancelled => CallError::Cancelled { maybe_executed },
+            ErrorCode::Refused => CallError::Refused { detail, maybe_executed },
+            ErrorCode::Overloaded => CallError::Overloaded { detail, maybe_executed },
+            ErrorCode::TooLarge => CallError::ReplyTooLarge { detail },
+            ErrorCode::Malformed => CallError::Malformed { reason: detail, maybe_executed },
+            ErrorCode::NoWorker => {
+                CallError::NoWorker { service: self.method.service.to_string(), offered: Vec::new() }
+            }
+            ErrorCode::WorkerLost => CallError::WorkerLost { attempts: 1, maybe_executed },
+        }
+    }
+}
+
+impl<T, E> Future for PendingCall<T, E> {
+    type Output = Result<T, CallError<E>>;
+
+    /// # Panics
+    /// When polled after it has given its outcome.
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let end = match &mut self.state {
+            State::Invalid(error) => {
+                let reason = error.take().map(|error| error.to_string()).unwrap_or_default();
+                self.state = State::Ended;
+                return Poll::Ready(Err(CallError::InvalidArguments { reason }));
+            }
+            // Without the sender there is no I/O thread any more: the client is closed.
+            State::Sent(receiver) => {
+                let closed = Err(CallFailure::Closed { maybe_executed: true });
+                ready!(Pin::new(receiver).poll(cx)).unwrap_or(closed)
+            }
+            State::Ended => panic!("a call was polled after it had given its outcome"),
+        };
+        self.state = State::Ended;
+        Poll::Ready(self.read(end))
+    }
+}
+
+impl<T, E> Drop for PendingCall<T, E> {
+    fn drop(&mut self) {
+        if let State::Sent(receiver) = &mut self.state
+            && receiver.try_recv().is_err()
+        {
+            self.client.cancel(self.id);
+        }
+    }
+}
+
+impl<T, E> fmt::Debug for PendingCall<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PendingCall").field("id", &self.id).field("method", &self.method).finish_non_exhaustive()
+    }
+}
+
+fn invalid_reply<E>(error: CodecError) -> CallError<E> {
+    CallError::InvalidReply { reason: error.to_string() }
+}
+
+/// Unread partial replies that are kept for a caller: enough for a burst, and little enough to be no leak.
+const PARTIALS_UNREAD_MAX: usize = 1024;
+
+/// The longest deadline; a longer timeout is taken for this one.
+const TIMEOUT_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);

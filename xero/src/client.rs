@@ -1,0 +1,339 @@
+//! The client's handle and its builder; no timers, no retries.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use uuid::Uuid;
+
+use crate::{
+    call::{Call, Method, Value},
+    config::{ConfigError, LinkConfig, TIMEOUT_DEFAULT, link_setters, require},
+    error::{BindError, NoWorkerError},
+    net::{self, client_driver, endpoint::Endpoint},
+    proto::{
+        calls::{CallEnd, CallFailure, CallSpec},
+        dispatch::{DispatcherConfig, DispatcherCounters},
+        message::{CallId, Codec, Payload},
+        registry::WorkerChoice,
+    },
+};
+
+/// Calls services. Workers connect to it: it binds an endpoint and routes its calls to the workers that have dialed in.
+///
+/// Clones share one endpoint and one I/O thread, on which heartbeats go on whatever the rest of the program does. When
+/// the last clone is gone, its workers are told goodbye.
+///
+/// ```
+/// use std::time::Duration;
+/// use xero::{Client, Worker};
+///
+/// #[xero::service]
+/// trait Greeter {
+///     #[xero(idempotent)]
+///     async fn greet(&self, name: &str) -> String;
+/// }
+///
+/// struct Polite;
+///
+/// #[xero::worker]
+/// impl Greeter for Polite {
+///     async fn greet(&self, name: &str) -> String {
+///         format!("Good day, {name}.")
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = Client::bind("tcp://127.0.0.1:0").await?;
+/// let worker = Worker::connect(client.endpoint()).serve(Polite).start()?;
+///
+/// let greeter = GreeterClient::new(&client);
+/// assert_eq!(greeter.greet("Ada").await?, "Good day, Ada.");
+/// assert_eq!(greeter.greet("Ada").timeout(Duration::from_secs(1)).await?, "Good day, Ada.");
+///
+/// worker.drain().await;
+/// client.close().await;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    commands: mpsc::UnboundedSender<Command>,
+    workers: watch::Receiver<Arc<[WorkerInfo]>>,
+    endpoint: String,
+    timeout: Duration,
+    codec: Codec,
+    call_sequence: AtomicU64,
+}
+
+/// What handles ask of the I/O thread.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Call(CallId, CallSpec, CallSink),
+    Cancel(CallId),
+    Counters(oneshot::Sender<DispatcherCounters>),
+    Close(oneshot::Sender<()>),
+}
+
+/// Where the replies of a call go.
+#[derive(Debug)]
+pub(crate) struct CallSink {
+    pub(crate) end: oneshot::Sender<CallEnd>,
+    pub(crate) partials: Option<mpsc::Sender<Payload>>,
+}
+
+/// A worker that is connected to a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WorkerInfo {
+    /// This life of the worker's process.
+    pub id: Uuid,
+    /// The services it offers, sorted.
+    pub services: Vec<String>,
+    /// How many requests it takes at once.
+    pub credits: u32,
+}
+
+impl Client {
+    /// Binds an endpoint with the default settings: `tcp://host:port` (`*` for all interfaces, port 0 for a free one),
+    /// `ipc://path`, or `inproc://name` for workers of the same process.
+    ///
+    /// # Errors
+    /// When the endpoint is not written as one, is in use, or cannot be bound.
+    pub async fn bind(endpoint: impl AsRef<str>) -> Result<Self, BindError> {
+        Self::builder().bind(endpoint).await
+    }
+
+    /// Settings for a client.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
+    /// Where workers can connect to, with the real port when port 0 was bound.
+    pub fn endpoint(&self) -> &str {
+        &self.shared.endpoint
+    }
+
+    /// Prepares a call of a method by its name, `Service.method`, whose types are not known here. Its arguments are any
+    /// serde value, by position or by name; its outcome is a [`Value`].
+    ///
+    /// ```
+    /// # use xero::{Client, Worker};
+    /// # #[xero::service]
+    /// # trait Demo { async fn compare(&self, str1: String, str2: String) -> (bool, u8); }
+    /// # struct Here;
+    /// # #[xero::worker]
+    /// # impl Demo for Here {
+    /// #     async fn compare(&self, str1: String, str2: String) -> (bool, u8) {
+    /// #         if str1 == str2 { (true, 1) } else { (false, 2) }
+    /// #     }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = Client::bind("inproc://dynamic-example").await?;
+    /// # let _worker = Worker::connect("inproc://dynamic-example").serve(Here).start()?;
+    /// let reply = client.call("Demo.compare").arguments(&("apple", "orange")).await?;
+    /// assert_eq!(reply.decode::<(bool, u8)>()?, (false, 2));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn call(&self, method: &str) -> Call<Value, Value> {
+        // A name without a dot is a method of no service, which the call's error then says.
+        let (service, name) = method.rsplit_once('.').unwrap_or(("", method));
+        let method = Method { service: service.into(), name: name.into(), fingerprint: 0, signature: "" };
+        Call::dynamic(self, method)
+    }
+
+    /// The workers that are connected now, oldest connection first.
+    pub fn workers(&self) -> Vec<WorkerInfo> {
+        self.shared.workers.borrow().to_vec()
+    }
+
+    /// Whether a worker is connected now.
+    pub fn is_connected(&self) -> bool {
+        !self.shared.workers.borrow().is_empty()
+    }
+
+    /// Waits until a worker is connected. Returns at once when one is.
+    ///
+    /// # Errors
+    /// When none has come in time.
+    ///
+    /// # Panics
+    /// Outside a Tokio runtime with timers enabled.
+    pub async fn wait_for_worker(&self, timeout: Duration) -> Result<(), NoWorkerError> {
+        self.wait_for(None, timeout).await
+    }
+
+    /// Waits until a worker that offers the service is connected. Returns at once when one is.
+    ///
+    /// # Errors
+    /// When none has come in time.
+    ///
+    /// # Panics
+    /// Outside a Tokio runtime with timers enabled.
+    pub async fn wait_for_service(&self, service: &str, timeout: Duration) -> Result<(), NoWorkerError> {
+        self.wait_for(Some(service), timeout).await
+    }
+
+    /// What the client has counted since it was bound: late and unsolicited replies, malformed messages, retries.
+    /// All zero once it is closed.
+    pub async fn counters(&self) -> DispatcherCounters {
+        let (sender, receiver) = oneshot::channel();
+        let _ = self.shared.commands.send(Command::Counters(sender));
+        receiver.await.unwrap_or_default()
+    }
+
+    /// Says goodbye to the workers and stops, for every clone. Calls under way end with
+    /// [`CallError::Closed`](crate::CallError::Closed). Returns once the endpoint is free again, within a second.
+    pub async fn close(&self) {
+        let (sender, receiver) = oneshot::channel();
+        let _ = self.shared.commands.send(Command::Close(sender));
+        // Without an answer the I/O thread has ended already, which is what was wanted.
+        let _ = receiver.await;
+    }
+
+    pub(crate) fn timeout(&self) -> Duration {
+        self.shared.timeout
+    }
+
+    pub(crate) fn codec(&self) -> Codec {
+        self.shared.codec
+    }
+
+    pub(crate) fn next_call(&self) -> CallId {
+        CallId(self.shared.call_sequence.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn send(&self, id: CallId, spec: CallSpec, sink: CallSink) {
+        if let Err(mpsc::error::SendError(Command::Call(_, _, sink))) =
+            self.shared.commands.send(Command::Call(id, spec, sink))
+        {
+            let _ = sink.end.send(Err(CallFailure::Closed { maybe_executed: false }));
+        }
+    }
+
+    pub(crate) fn cancel(&self, id: CallId) {
+        let _ = self.shared.commands.send(Command::Cancel(id));
+    }
+
+    async fn wait_for(&self, service: Option<&str>, timeout: Duration) -> Result<(), NoWorkerError> {
+        let mut workers = self.shared.workers.clone();
+        let offers = |worker: &WorkerInfo| service.is_none_or(|name| worker.services.iter().any(|s| s == name));
+        let arrival = workers.wait_for(|workers| workers.iter().any(offers));
+        if let Ok(Ok(_)) = tokio::time::timeout(timeout, arrival).await {
+            return Ok(());
+        }
+        let mut offered: Vec<_> = self.workers().into_iter().flat_map(|worker| worker.services).collect();
+        offered.sort();
+        offered.dedup();
+        Err(NoWorkerError { service: service.map(str::to_owned), waited: timeout, offered })
+    }
+}
+
+/// Settings for a [`Client`]. [`ClientBuilder::bind`] checks them.
+#[derive(Debug)]
+#[must_use]
+pub struct ClientBuilder {
+    link: LinkConfig,
+    timeout: Duration,
+    codec: Codec,
+    waiting_max: usize,
+    attempts_max: u8,
+    choice: Option<Box<dyn WorkerChoice>>,
+}
+
+impl Default for ClientBuilder {
+    fn default() -> Self {
+        let DispatcherConfig { waiting_max, attempts_max, .. } = DispatcherConfig::default();
+        let (link, timeout, codec) = (LinkConfig::default(), TIMEOUT_DEFAULT, Codec::default());
+        Self { link, timeout, codec, waiting_max, attempts_max, choice: None }
+    }
+}
+
+impl ClientBuilder {
+    link_setters!();
+
+    /// The time that a call has unless it or its method says otherwise. Default 5 s; more than zero. There is always a
+    /// deadline: one that is far away keeps a lost call's memory that long. (`PROTOCOL.md` §8)
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// The codec of typed clients made from this one. Default bincode. Self-describing codecs let caller and worker be
+    /// built from different versions of a service, and cost some tenths of a microsecond. (`PROTOCOL.md` §7)
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.codec = codec;
+        self
+    }
+
+    /// How many calls may wait for a worker before further ones fail with
+    /// [`CallError::Overloaded`](crate::CallError::Overloaded). Default 10,000; at least 1. Each keeps its arguments in
+    /// memory until its deadline.
+    pub fn waiting_max(mut self, calls: usize) -> Self {
+        self.waiting_max = calls;
+        self
+    }
+
+    /// How often a call is tried in all: an idempotent one whose worker is lost, or any that a worker has refused
+    /// unstarted. Default 3; at least 1, which turns retries off. (`PROTOCOL.md` §8)
+    pub fn attempts_max(mut self, attempts: u8) -> Self {
+        self.attempts_max = attempts;
+        self
+    }
+
+    /// Who gets a call when several workers could. Default: the least recently used one.
+    pub fn worker_choice(mut self, choice: impl WorkerChoice + 'static) -> Self {
+        self.choice = Some(Box::new(choice));
+        self
+    }
+
+    /// Binds an endpoint; see [`Client::bind`].
+    ///
+    /// # Errors
+    /// When the settings contradict each other, or the endpoint is not written as one, is in use, or cannot be bound.
+    pub async fn bind(self, endpoint: impl AsRef<str>) -> Result<Client, BindError> {
+        self.check()?;
+        let endpoint: Endpoint = endpoint.as_ref().parse()?;
+        let Self { link, timeout, codec, waiting_max, attempts_max, choice } = self;
+        let mut config = DispatcherConfig {
+            incarnation: Uuid::new_v4(),
+            heartbeats: link.heartbeats,
+            limits: link.limits,
+            waiting_max,
+            attempts_max,
+            ..DispatcherConfig::default()
+        };
+        if let Some(choice) = choice {
+            config.choice = choice;
+        }
+        let (workers_sender, workers) = watch::channel(Arc::from([]));
+        let (commands, mailbox) = mpsc::unbounded_channel();
+        let (bound_sender, bound) = oneshot::channel();
+        net::spawn_io("xero-client", client_driver::run(endpoint, config, mailbox, workers_sender, bound_sender))
+            .map_err(BindError::Thread)?;
+        let endpoint = bound.await.unwrap_or_else(|_| Err(BindError::Thread(net::io_thread_died())))?;
+        // Half of the range, from a random start: ids do not come again in this life, and hardly in the next.
+        let call_sequence = AtomicU64::new(Uuid::new_v4().as_u64_pair().0 >> 1);
+        Ok(Client { shared: Arc::new(Shared { commands, workers, endpoint, timeout, codec, call_sequence }) })
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        self.link.check()?;
+        require(!self.timeout.is_zero(), "timeout", "0 s", "more than zero")?;
+        require(self.waiting_max > 0, "waiting_max", self.waiting_max, "at least 1")?;
+        require(self.attempts_max > 0, "attempts_max", self.attempts_max, "at least 1")
+    }
+}

@@ -1,0 +1,108 @@
+//! Settings that clients and workers share: values, defaults, reasons; no I/O.
+
+use std::time::Duration;
+
+use crate::proto::{
+    dispatch::{INTERVAL_MAX, INTERVAL_MIN},
+    frame::Limits,
+    liveness::Heartbeats,
+    retry::BackoffConfig,
+};
+
+/// The time a call has unless it or its method says otherwise.
+pub(crate) const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+
+/// A setting that is out of its range, or does not go with another.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{setting}` is {value}: {rule}")]
+pub struct ConfigError {
+    setting: &'static str,
+    value: String,
+    rule: &'static str,
+}
+
+impl ConfigError {
+    /// The setter's name.
+    pub fn setting(&self) -> &'static str {
+        self.setting
+    }
+}
+
+/// Gives an error unless the rule holds.
+pub(crate) fn require(
+    holds: bool,
+    setting: &'static str,
+    value: impl ToString,
+    rule: &'static str,
+) -> Result<(), ConfigError> {
+    match holds {
+        true => Ok(()),
+        false => Err(ConfigError { setting, value: value.to_string(), rule }),
+    }
+}
+
+/// What both ends of a connection are set to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LinkConfig {
+    pub(crate) heartbeats: Heartbeats,
+    pub(crate) limits: Limits,
+}
+
+impl LinkConfig {
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let Heartbeats { interval, liveness } = self.heartbeats;
+        let value = format!("{interval:?}");
+        require(interval >= INTERVAL_MIN, "heartbeat_interval", &value, "at least 1 ms")?;
+        require(interval <= INTERVAL_MAX, "heartbeat_interval", &value, "at most 60 s, which is what peers believe")?;
+        require((2..=10).contains(&liveness), "liveness", liveness, "2 to 10 intervals; 3 to 5 is usual")?;
+        let payload = self.limits.payload_bytes_max;
+        require(payload >= 1024, "payload_bytes_max", payload, "at least 1,024 bytes, so that small replies fit")?;
+        require(payload <= u32::MAX as usize, "payload_bytes_max", payload, "at most 4 GiB - 1, the wire's own bound")
+    }
+}
+
+/// Checks the bounds of a back-off.
+pub(crate) fn check_backoff(backoff: BackoffConfig) -> Result<(), ConfigError> {
+    let BackoffConfig { first, max } = backoff;
+    require(first >= Duration::from_millis(1), "backoff", format!("{first:?}"), "the first wait is at least 1 ms")?;
+    require(max >= first, "backoff", format!("{first:?} to {max:?}"), "the last wait is at least the first")
+}
+
+/// The setters that clients and workers have in common.
+macro_rules! link_setters {
+    () => {
+        /// How long nothing may go out before a heartbeat does. Default 1 s; 1 ms to 60 s. Shorter notices a frozen
+        /// peer sooner and costs more idle traffic; longer the reverse. The other side learns it from the
+        /// introduction, so the two need not agree. (`PROTOCOL.md` §6)
+        #[must_use]
+        pub fn heartbeat_interval(mut self, interval: std::time::Duration) -> Self {
+            self.link.heartbeats.interval = interval;
+            self
+        }
+
+        /// How many of a peer's intervals may pass in silence before it counts as dead. Default 3; 2 to 10. Lower
+        /// notices a frozen peer sooner; higher forgives longer stalls of the network. (`PROTOCOL.md` §6)
+        #[must_use]
+        pub fn liveness(mut self, intervals: u32) -> Self {
+            self.link.heartbeats.liveness = intervals;
+            self
+        }
+
+        /// The largest encoded value that is sent or taken, in bytes. Default 64 MiB; 1,024 to 4 GiB - 1. Each call
+        /// in flight may take this much memory on both sides. The other side learns it from the introduction.
+        /// (`PROTOCOL.md` §13)
+        #[must_use]
+        pub fn payload_bytes_max(mut self, bytes: usize) -> Self {
+            self.link.limits.payload_bytes_max = bytes;
+            self
+        }
+
+        /// The largest metadata of a call, in bytes, keys and values together. Default 16 KiB. (`PROTOCOL.md` §13)
+        #[must_use]
+        pub fn metadata_bytes_max(mut self, bytes: usize) -> Self {
+            self.link.limits.metadata_bytes_max = bytes;
+            self
+        }
+    };
+}
+pub(crate) use link_setters;

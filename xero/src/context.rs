@@ -1,0 +1,220 @@
+//! What a procedure knows of the call it serves.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use serde::Serialize;
+use tokio::sync::{Semaphore, mpsc, watch};
+use uuid::Uuid;
+
+use crate::{
+    codec,
+    error::PartialError,
+    net::{clock, worker_driver::Command},
+    proto::{
+        frame::TooLarge,
+        message::{CallId, Codec, Metadata, Request},
+        timer::Execution,
+    },
+};
+
+/// Partial replies of one procedure that may be on their way to the I/O thread. Enough to keep it busy, and a
+/// procedure that produces faster than that waits.
+const PARTIALS_PENDING_MAX: usize = 64;
+
+/// What a procedure knows of the call it serves: its deadline, whether it is still wanted, and what came beside the
+/// arguments; and the way to send partial replies.
+///
+/// A method of a service trait takes it as an optional first argument, `cx: &Context`. Cloning is cheap; clones may
+/// outlive the procedure.
+///
+/// ```
+/// use std::time::Duration;
+/// use xero::{Client, Context, Worker};
+///
+/// #[xero::service]
+/// trait Reports {
+///     async fn build(&self, cx: &Context, pages: u32) -> u32;
+/// }
+///
+/// struct Office;
+///
+/// #[xero::worker]
+/// impl Reports for Office {
+///     async fn build(&self, cx: &Context, pages: u32) -> u32 {
+///         for page in 0..pages {
+///             let _ = cx.partial(&page).await; // nobody listening is no reason to stop
+///         }
+///         pages
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = Client::bind("inproc://context-example").await?;
+/// let worker = Worker::connect("inproc://context-example").serve(Office).start()?;
+/// let mut call = ReportsClient::new(&client).build(2).start();
+/// while let Some(partial) = call.partial().await {
+///     println!("page {} is done", partial.decode::<u32>()?);
+/// }
+/// assert_eq!(call.await?, 2);
+/// # worker.drain().await;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Context {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    call: CallId,
+    attempt: u8,
+    codec: Codec,
+    service: Arc<str>,
+    method: Arc<str>,
+    worker: Uuid,
+    deadline: Instant,
+    metadata: Metadata,
+    execution: Execution,
+    reply_bytes_max: usize,
+    cancelled: watch::Receiver<bool>,
+    pending: Arc<Semaphore>,
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+/// Where a procedure is run, beside its request.
+pub(crate) struct Place {
+    pub(crate) worker: Uuid,
+    pub(crate) execution: Execution,
+    pub(crate) deadline: Instant,
+    pub(crate) reply_bytes_max: usize,
+    pub(crate) cancelled: watch::Receiver<bool>,
+    pub(crate) commands: mpsc::UnboundedSender<Command>,
+}
+
+impl Context {
+    pub(crate) fn new(request: Request, place: Place) -> Self {
+        let Place { worker, execution, deadline, reply_bytes_max, cancelled, commands } = place;
+        let Request { call, attempt, service, method, metadata, payload, .. } = request;
+        let (codec, pending) = (payload.codec, Arc::new(Semaphore::new(PARTIALS_PENDING_MAX)));
+        let inner = Inner {
+            call,
+            attempt,
+            codec,
+            service,
+            method,
+            worker,
+            deadline,
+            metadata,
+            execution,
+            reply_bytes_max,
+            cancelled,
+            pending,
+            commands,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    pub(crate) fn execution(&self) -> Execution {
+        self.inner.execution
+    }
+
+    pub(crate) fn commands(&self) -> &mpsc::UnboundedSender<Command> {
+        &self.inner.commands
+    }
+
+    /// Sends a partial reply: any serde value, in the call's codec. The caller gets the partial replies in order and
+    /// before the final one; when the call is retried on another worker, those of the new attempt start over.
+    ///
+    /// Waits while 64 earlier ones of this procedure have not been taken by the I/O thread yet.
+    ///
+    /// # Errors
+    /// When the value cannot be encoded, is larger than the caller takes, or nobody waits for it any more.
+    pub async fn partial<T: Serialize + ?Sized + Sync>(&self, value: &T) -> Result<(), PartialError> {
+        let payload = codec::encode(self.inner.codec, value)?;
+        let (size, limit) = (payload.bytes.len(), self.inner.reply_bytes_max);
+        if size > limit {
+            return Err(TooLarge { what: "partial reply", size, limit, setter: "payload_bytes_max" }.into());
+        }
+        let pending = Arc::clone(&self.inner.pending);
+        let permit = pending.acquire_owned().await.map_err(|_| PartialError::Unwanted)?;
+        if self.is_cancelled() {
+            return Err(PartialError::Unwanted);
+        }
+        let command = Command::Partial { execution: self.inner.execution, payload, permit };
+        self.inner.commands.send(command).map_err(|_| PartialError::Unwanted)
+    }
+
+    /// Waits until the caller has cancelled the call, its deadline has passed, or its connection is lost. A procedure
+    /// in a task is dropped at its next `await` then anyway; this is for what it has started elsewhere.
+    pub async fn cancelled(&self) {
+        let mut cancelled = self.inner.cancelled.clone();
+        // An error means that the worker has stopped, which is as good as cancelled.
+        let _ = cancelled.wait_for(|cancelled| *cancelled).await;
+    }
+
+    /// Whether nobody waits for the reply any more. A procedure that blocks asks from time to time.
+    pub fn is_cancelled(&self) -> bool {
+        *self.inner.cancelled.borrow() || self.inner.cancelled.has_changed().is_err()
+    }
+
+    /// When the call must have ended by, on this machine's clock.
+    pub fn deadline(&self) -> Instant {
+        self.inner.deadline
+    }
+
+    /// The time left until the deadline; zero when it has passed.
+    pub fn remaining(&self) -> Duration {
+        self.inner.deadline.saturating_duration_since(clock::now())
+    }
+
+    /// What the caller has sent beside the arguments, under a key such as `traceparent`.
+    pub fn metadata(&self, key: &str) -> Option<&Bytes> {
+        self.inner.metadata.get(key)
+    }
+
+    /// Everything that the caller has sent beside the arguments.
+    pub fn all_metadata(&self) -> &Metadata {
+        &self.inner.metadata
+    }
+
+    /// The call's number, the same for every attempt.
+    pub fn call(&self) -> CallId {
+        self.inner.call
+    }
+
+    /// 1, or more when the call is retried because an earlier worker was lost.
+    pub fn attempt(&self) -> u8 {
+        self.inner.attempt
+    }
+
+    /// The worker that runs the procedure: one life of its process.
+    pub fn worker(&self) -> Uuid {
+        self.inner.worker
+    }
+
+    /// The codec that the caller has chosen.
+    pub fn codec(&self) -> Codec {
+        self.inner.codec
+    }
+
+    /// The method, as `Service.method`.
+    pub fn method(&self) -> String {
+        format!("{}.{}", self.inner.service, self.inner.method)
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("call", &self.inner.call)
+            .field("attempt", &self.inner.attempt)
+            .field("method", &self.method())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,320 @@
+//! Public errors: one enum for each operation; the variant says who failed and what can be done.
+
+use std::{fmt, time::Duration};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::{
+    codec::CodecError,
+    config::ConfigError,
+    net::{
+        endpoint::{Endpoint, EndpointError},
+        transport::TransportError,
+    },
+    proto::frame::TooLarge,
+};
+
+/// Why a call has no value. `E` is the method's own error, or [`Never`] where it has none.
+///
+/// Two questions decide what to do next: [`CallError::maybe_executed`] and [`CallError::is_retryable`].
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError<E> {
+    /// The method returned this error. It is shown by its `Debug`, so that any type will do; match it for the rest.
+    #[error("the method returned an error: {0:?}")]
+    Application(E),
+    /// The procedure panicked. The worker is well and serves other calls.
+    #[error("the procedure panicked: {message}")]
+    Panicked {
+        /// What the panic said.
+        message: String,
+    },
+    /// The worker that was asked does not offer the service.
+    #[error("unknown service: {detail}")]
+    UnknownService {
+        /// What was asked for, and what is offered.
+        detail: String,
+    },
+    /// The service has no such method.
+    #[error("unknown method: {detail}")]
+    UnknownMethod {
+        /// What was asked for, and what is offered.
+        detail: String,
+    },
+    /// Caller and worker were built with different signatures of the method. Nothing was run.
+    #[error("the signatures of `{method}` differ: the caller has `{caller}`, the worker has `{worker}`")]
+    SignatureMismatch {
+        /// The method, as `Service.method`.
+        method: String,
+        /// The signature that the caller was built with.
+        caller: String,
+        /// The signature that the worker was built with.
+        worker: String,
+    },
+    /// The arguments could not be encoded, or the worker could not decode them. Nothing was run.
+    #[error("invalid arguments: {reason}")]
+    InvalidArguments {
+        /// What is wrong with them.
+        reason: String,
+    },
+    /// The reply could not be encoded by the worker, or decoded by the caller. The procedure has run.
+    #[error("invalid reply: {reason}")]
+    InvalidReply {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The deadline passed before a reply came.
+    #[error("the deadline of {timeout:?} has passed{}", executed(*.maybe_executed))]
+    DeadlineExceeded {
+        /// The time that the call had.
+        timeout: Duration,
+        /// Whether a worker had the request.
+        maybe_executed: bool,
+    },
+    /// The worker stopped the procedure before its end.
+    #[error("the worker cancelled the call{}", executed(*.maybe_executed))]
+    Cancelled {
+        /// Whether the procedure had begun.
+        maybe_executed: bool,
+    },
+    /// No live worker offered the service while the call could wait for one.
+    #[error("no worker offers the service `{service}`; {}", known(.offered))]
+    NoWorker {
+        /// The service that was asked for.
+        service: String,
+        /// The services that live workers do offer.
+        offered: Vec<String>,
+    },
+    /// The worker died or was cut off before its reply, and the call could not be tried again.
+    #[error("the worker was lost before it replied (attempt {attempts}){}", executed(*.maybe_executed))]
+    WorkerLost {
+        /// How many workers were asked.
+        attempts: u8,
+        /// Whether one of them may have run it.
+        maybe_executed: bool,
+    },
+    /// Nobody has room for the call now.
+    #[error("overloaded: {detail}")]
+    Overloaded {
+        /// Who is full of what.
+        detail: String,
+        /// Whether an earlier attempt may have run.
+        maybe_executed: bool,
+    },
+    /// Every worker that could be asked is about to leave.
+    #[error("refused: {detail}{}", executed(*.maybe_executed))]
+    Refused {
+        /// Why.
+        detail: String,
+        /// Whether the procedure had begun.
+        maybe_executed: bool,
+    },
+    /// The arguments are larger than this side or the worker takes. Nothing was sent.
+    #[error(transparent)]
+    ArgumentsTooLarge(TooLarge),
+    /// The reply is larger than this side takes or the worker may send. The procedure has run.
+    #[error("{detail}")]
+    ReplyTooLarge {
+        /// The size and the limit.
+        detail: String,
+    },
+    /// A partial reply is missing, so those that follow cannot be trusted to be in order.
+    #[error("partial replies were lost: {sent} were sent and {received} have arrived")]
+    PartialsLost {
+        /// How many the worker has sent so far.
+        sent: u32,
+        /// How many have arrived in order.
+        received: u32,
+    },
+    /// The caller asked for partial replies and did not read them: too many are waiting.
+    #[error("{received} partial replies have arrived and are not read; read them, or call without `start`")]
+    PartialsUnread {
+        /// How many have arrived.
+        received: u32,
+    },
+    /// A message about this call could not be read, by the worker or by this side.
+    #[error("a message was malformed: {reason}{}", executed(*.maybe_executed))]
+    Malformed {
+        /// What is wrong with it.
+        reason: String,
+        /// Whether the procedure may have run.
+        maybe_executed: bool,
+    },
+    /// The client was closed.
+    #[error("the client is closed{}", executed(*.maybe_executed))]
+    Closed {
+        /// Whether a worker had the request.
+        maybe_executed: bool,
+    },
+}
+
+impl<E> CallError<E> {
+    /// Whether the procedure may have run, in part or whole. When `false`, calling again cannot run it twice.
+    pub fn maybe_executed(&self) -> bool {
+        match self {
+            Self::Application(_)
+            | Self::Panicked { .. }
+            | Self::InvalidReply { .. }
+            | Self::ReplyTooLarge { .. }
+            | Self::PartialsLost { .. }
+            | Self::PartialsUnread { .. } => true,
+            Self::UnknownService { .. }
+            | Self::UnknownMethod { .. }
+            | Self::SignatureMismatch { .. }
+            | Self::InvalidArguments { .. }
+            | Self::NoWorker { .. }
+            | Self::ArgumentsTooLarge(_) => false,
+            Self::DeadlineExceeded { maybe_executed, .. }
+            | Self::Cancelled { maybe_executed }
+            | Self::WorkerLost { maybe_executed, .. }
+            | Self::Overloaded { maybe_executed, .. }
+            | Self::Refused { maybe_executed, .. }
+            | Self::Malformed { maybe_executed, .. }
+            | Self::Closed { maybe_executed } => *maybe_executed,
+        }
+    }
+
+    /// Whether the same call may succeed later, and calling again cannot run it twice. For an idempotent method the
+    /// second half does not matter: then [`Self::is_transient`] is the question.
+    pub fn is_retryable(&self) -> bool {
+        self.is_transient() && !self.maybe_executed()
+    }
+
+    /// Whether the cause may pass by itself: a worker that is away, full or slow. A mistake in the call stays one.
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Self::DeadlineExceeded { .. }
+                | Self::Cancelled { .. }
+                | Self::NoWorker { .. }
+                | Self::WorkerLost { .. }
+                | Self::Overloaded { .. }
+                | Self::Refused { .. }
+        )
+    }
+
+    /// The method's own error, if it is one.
+    pub fn application(&self) -> Option<&E> {
+        match self {
+            Self::Application(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+fn executed(maybe: bool) -> &'static str {
+    match maybe {
+        true => "; the procedure may have run",
+        false => "; the procedure has not run",
+    }
+}
+
+fn known(services: &[String]) -> String {
+    match services {
+        [] => "no worker is connected".to_owned(),
+        _ => format!("live workers offer {}", services.join(", ")),
+    }
+}
+
+/// The error of a method that has none: there is no such value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Never {}
+
+impl fmt::Display for Never {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {}
+    }
+}
+
+impl std::error::Error for Never {}
+
+impl Serialize for Never {
+    fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        match *self {}
+    }
+}
+
+impl<'de> Deserialize<'de> for Never {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Err(serde::de::Error::custom("the method has no error of its own, and the worker sent one"))
+    }
+}
+
+/// No worker came while one was waited for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no worker{} within {waited:?}; {}", for_service(.service), known(.offered))]
+pub struct NoWorkerError {
+    pub(crate) service: Option<String>,
+    pub(crate) waited: Duration,
+    pub(crate) offered: Vec<String>,
+}
+
+fn for_service(service: &Option<String>) -> String {
+    service.as_ref().map(|name| format!(" for the service `{name}`")).unwrap_or_default()
+}
+
+/// Why a partial reply was not sent.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PartialError {
+    /// The value could not be encoded.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// The value is larger than the caller takes.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
+    /// Nobody waits for the call's replies any more.
+    #[error("nobody waits for the call's replies any more")]
+    Unwanted,
+}
+
+/// Why a client could not be bound.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// The endpoint is not written as one.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// The endpoint cannot be bound.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// The settings contradict each other.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The I/O thread could not be started.
+    #[error("the I/O thread could not be started: {0}")]
+    Thread(std::io::Error),
+}
+
+/// Why a worker could not be started. That nobody answers at an endpoint is no reason: it is dialed until somebody
+/// does.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// An endpoint is not written as one.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// The settings contradict each other.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// An endpoint is one for binding only.
+    #[error("cannot connect to {endpoint}: {reason}")]
+    NotDialable {
+        /// The endpoint.
+        endpoint: Endpoint,
+        /// What to write instead.
+        reason: &'static str,
+    },
+    /// The worker has nothing to serve.
+    #[error("the worker has nothing to serve: call `serve` before starting it")]
+    NoService,
+    /// Two values serve the same service.
+    #[error("the service `{0}` is served twice by one worker")]
+    DuplicateService(String),
+    /// There is no Tokio runtime to run procedures on.
+    #[error("there is no Tokio runtime here to run procedures on: start the worker within one")]
+    NoRuntime,
+    /// The I/O thread could not be started.
+    #[error("the I/O thread could not be started: {0}")]
+    Thread(std::io::Error),
+}

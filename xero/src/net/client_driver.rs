@@ -1,0 +1,217 @@
+//! Drives a dispatcher for a client that binds.
+
+use std::{
+    collections::HashMap,
+    future::poll_fn,
+    mem,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::debug;
+
+use super::{
+    clock,
+    driver::{Alarm, IO_LOOP_BOUND, frames_of},
+    endpoint::Endpoint,
+    transport::{self, RouterInput, RouterSocket},
+};
+use crate::{
+    client::{CallSink, Command, WorkerInfo},
+    error::BindError,
+    proto::{
+        dispatch::{Dispatcher, DispatcherConfig, Output},
+        frame::{self, Frames, Limits, Malformed},
+        message::{CallId, Payload, Peer},
+    },
+};
+
+/// Binds the endpoint, tells where, and runs until the machine has closed.
+pub(crate) async fn run(
+    endpoint: Endpoint,
+    config: DispatcherConfig,
+    commands: mpsc::UnboundedReceiver<Command>,
+    workers: watch::Sender<Arc<[WorkerInfo]>>,
+    bound: oneshot::Sender<Result<String, BindError>>,
+) {
+    let socket = match transport::transport_for(&endpoint).bind(&endpoint).await {
+        Ok(socket) => socket,
+        Err(error) => return drop(bound.send(Err(error.into()))),
+    };
+    if bound.send(Ok(socket.endpoint().to_owned())).is_err() {
+        return;
+    }
+    let mut driver = Driver {
+        limits: config.limits.clone(),
+        machine: Dispatcher::new(config),
+        socket,
+        commands,
+        workers,
+        sinks: HashMap::new(),
+        disconnects: Vec::new(),
+        closers: Vec::new(),
+        alarm: Alarm::default(),
+        is_closed: false,
+    };
+    poll_fn(|cx| driver.poll_turns(cx)).await;
+    let Driver { socket, closers, commands, .. } = driver;
+    drop(commands);
+    drop(socket);
+    for closer in closers {
+        let _ = closer.send(());
+    }
+}
+
+struct Driver {
+    machine: Dispatcher,
+    limits: Limits,
+    socket: Box<dyn RouterSocket>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    workers: watch::Sender<Arc<[WorkerInfo]>>,
+    sinks: HashMap<CallId, CallSink>,
+    /// Connections to end once what is to be sent to them is on its way.
+    disconnects: Vec<Peer>,
+    closers: Vec<oneshot::Sender<()>>,
+    alarm: Alarm,
+    is_closed: bool,
+}
+
+impl Driver {
+    /// Is ready when the machine has closed.
+    fn poll_turns(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let taken = self.take_what_is_at_hand(cx);
+            let now = clock::now();
+            if self.machine.poll_timeout().is_some_and(|at| at <= now) {
+                self.machine.handle_timeout(now);
+                self.drain_outputs(now);
+            }
+            self.transmit(now);
+            if self.is_closed {
+                return Poll::Ready(());
+            }
+            if taken >= IO_LOOP_BOUND {
+                // More may be at hand: let the transport's own tasks run first, then come back.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if self.alarm.poll(cx, self.machine.poll_timeout()).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn take_what_is_at_hand(&mut self, cx: &mut Context<'_>) -> usize {
+        let now = clock::now();
+        let mut taken = 0;
+        while taken < IO_LOOP_BOUND {
+            let before = taken;
+            if let Poll::Ready(command) = self.commands.poll_recv(cx) {
+                match command {
+                    Some(command) => {
+                        self.handle_command(now, command);
+                        taken += 1;
+                    }
+                    // Every handle is gone. The channel stays ready, so it must not count as work.
+                    None => self.machine.close(now),
+                }
+                self.drain_outputs(now);
+            }
+            if let Poll::Ready(input) = self.socket.poll_receive(cx) {
+                self.handle_input(now, input);
+                taken += 1;
+            }
+            if taken == before {
+                break;
+            }
+        }
+        taken
+    }
+
+    fn handle_command(&mut self, now: Instant, command: Command) {
+        match command {
+            Command::Call(id, spec, sink) => {
+                self.sinks.insert(id, sink);
+                self.machine.call(now, id, spec);
+            }
+            Command::Cancel(id) => {
+                self.sinks.remove(&id);
+                self.machine.cancel(now, id);
+            }
+            Command::Counters(sender) => drop(sender.send(self.machine.counters())),
+            Command::Close(sender) => {
+                self.closers.push(sender);
+                self.machine.close(now);
+            }
+        }
+    }
+
+    fn handle_input(&mut self, now: Instant, input: RouterInput) {
+        match input {
+            RouterInput::Frames(from, frames) => self.handle_frames(now, from, frames),
+            RouterInput::WrongFrameCount(from, count) => {
+                self.machine.handle_malformed(now, from, &Malformed::frame_count(count));
+            }
+            RouterInput::Gone(peer) => self.machine.handle_disconnected(now, peer),
+        }
+        self.drain_outputs(now);
+    }
+
+    fn handle_frames(&mut self, now: Instant, from: Peer, frames: Frames) {
+        let limits = self.limits.clone();
+        for decoded in frame::decode(frames, &limits) {
+            match decoded {
+                Ok(message) => self.machine.handle_message(now, from, message),
+                Err(malformed) => self.machine.handle_malformed(now, from, &malformed),
+            }
+            self.drain_outputs(now);
+        }
+    }
+
+    fn drain_outputs(&mut self, now: Instant) {
+        while let Some(output) = self.machine.poll_output() {
+            match output {
+                Output::Partial(id, payload) => self.deliver_partial(now, id, payload),
+                Output::Ended(id, end) => {
+                    if let Some(sink) = self.sinks.remove(&id) {
+                        let _ = sink.end.send(end);
+                    }
+                }
+                Output::WorkerJoined(_) | Output::WorkerLeft(..) => self.publish_workers(),
+                Output::Disconnect(peer) => self.disconnects.push(peer),
+                Output::Closed => self.is_closed = true,
+            }
+        }
+    }
+
+    fn deliver_partial(&mut self, now: Instant, id: CallId, payload: Payload) {
+        let Some(partials) = self.sinks.get(&id).and_then(|sink| sink.partials.as_ref()) else { return };
+        if let Err(mpsc::error::TrySendError::Full(_)) = partials.try_send(payload) {
+            self.machine.overflow(now, id);
+        }
+    }
+
+    fn publish_workers(&self) {
+        let workers = self.machine.workers().map(|worker| WorkerInfo {
+            id: worker.incarnation(),
+            services: worker.services().map(|name| name.to_string()).collect(),
+            credits: worker.credits(),
+        });
+        self.workers.send_replace(workers.collect());
+    }
+
+    fn transmit(&mut self, now: Instant) {
+        while let Some(transmit) = self.machine.poll_transmit() {
+            if let Err(error) = self.socket.send(transmit.to, frames_of(&transmit.messages)) {
+                debug!(peer = transmit.to.0, ?error, "a message could not be sent");
+                self.machine.handle_disconnected(now, transmit.to);
+                self.drain_outputs(now);
+            }
+        }
+        for peer in mem::take(&mut self.disconnects) {
+            self.socket.disconnect(peer);
+        }
+    }
+}

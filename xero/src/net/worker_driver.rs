@@ -1,0 +1,275 @@
+//! Drives a worker: its connections, and its procedures on the user's runtime.
+
+use std::{
+    collections::HashMap,
+    future::{Future, poll_fn},
+    mem,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
+};
+use tracing::debug;
+use uuid::Uuid;
+
+use super::{
+    clock,
+    driver::{Alarm, IO_LOOP_BOUND, frames_of},
+    endpoint::Endpoint,
+    procedure,
+    transport::{self, DealerInput, DealerSocket, TransportError},
+};
+use crate::{
+    context::{self, Place},
+    proto::{
+        frame::{self, Frames, Limits, Malformed},
+        message::{Payload, Peer},
+        timer::Execution,
+        worker::{Finish, Start, Worker, WorkerConfig, WorkerCounters, WorkerOutput},
+    },
+    service::BoundService,
+};
+
+/// What handles and procedures ask of the I/O thread.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Finish(Execution, Finish),
+    Partial { execution: Execution, payload: Payload, permit: OwnedSemaphorePermit },
+    Counters(oneshot::Sender<WorkerCounters>),
+    Drain,
+}
+
+/// The ends of a worker's channels that the I/O thread holds.
+#[derive(Debug)]
+pub(crate) struct Channels {
+    /// For procedures; it also keeps the mailbox open when the last handle is dropped.
+    pub(crate) commands: mpsc::UnboundedSender<Command>,
+    pub(crate) mailbox: mpsc::UnboundedReceiver<Command>,
+    pub(crate) registered: watch::Sender<usize>,
+    pub(crate) left: watch::Sender<bool>,
+}
+
+/// Runs until the machine has left.
+pub(crate) async fn run(
+    endpoints: Vec<Endpoint>,
+    config: WorkerConfig,
+    services: Vec<BoundService>,
+    user: Handle,
+    channels: Channels,
+) {
+    let mut driver = Driver {
+        limits: config.limits.clone(),
+        id: config.incarnation,
+        machine: Worker::new(clock::now(), config, endpoints.len() as u64),
+        endpoints,
+        services,
+        user,
+        channels,
+        sockets: HashMap::new(),
+        dials: FuturesUnordered::new(),
+        running: HashMap::new(),
+        hangups: Vec::new(),
+        alarm: Alarm::default(),
+        has_left: false,
+    };
+    poll_fn(|cx| driver.poll_turns(cx)).await;
+    driver.channels.left.send_replace(true);
+}
+
+type Dial = Pin<Box<dyn Future<Output = (Peer, Result<Box<dyn DealerSocket>, TransportError>)> + Send>>;
+
+struct Driver {
+    machine: Worker,
+    limits: Limits,
+    id: Uuid,
+    endpoints: Vec<Endpoint>,
+    services: Vec<BoundService>,
+    user: Handle,
+    channels: Channels,
+    sockets: HashMap<Peer, Box<dyn DealerSocket>>,
+    dials: FuturesUnordered<Dial>,
+    /// Tells the procedures that they are no longer wanted.
+    running: HashMap<Execution, watch::Sender<bool>>,
+    /// Connections to end once what is to be sent on them is on its way.
+    hangups: Vec<Peer>,
+    alarm: Alarm,
+    has_left: bool,
+}
+
+impl Driver {
+    /// Is ready when the machine has left.
+    fn poll_turns(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let taken = self.take_what_is_at_hand(cx);
+            let now = clock::now();
+            if self.machine.poll_timeout().is_some_and(|at| at <= now) {
+                self.machine.handle_timeout(now);
+                self.drain_outputs();
+            }
+            self.transmit(now);
+            if self.has_left {
+                return Poll::Ready(());
+            }
+            if taken >= IO_LOOP_BOUND {
+                // More may be at hand: let the transport's own tasks run first, then come back.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            // A dial that was just asked for has to be polled once before it can wake this task.
+            let has_new_dial = self.poll_dials(cx, now);
+            if !has_new_dial && self.alarm.poll(cx, self.machine.poll_timeout()).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn take_what_is_at_hand(&mut self, cx: &mut Context<'_>) -> usize {
+        let now = clock::now();
+        let mut taken = 0;
+        while taken < IO_LOOP_BOUND {
+            let before = taken;
+            if let Poll::Ready(Some(command)) = self.channels.mailbox.poll_recv(cx) {
+                self.handle_command(now, command);
+                taken += 1;
+            }
+            taken += self.poll_sockets(cx, now);
+            if taken == before {
+                break;
+            }
+        }
+        taken
+    }
+
+    fn poll_sockets(&mut self, cx: &mut Context<'_>, now: Instant) -> usize {
+        let mut inputs = Vec::new();
+        for (peer, socket) in &mut self.sockets {
+            if let Poll::Ready(input) = socket.poll_receive(cx) {
+                inputs.push((*peer, input));
+            }
+        }
+        let taken = inputs.len();
+        inputs.into_iter().for_each(|(peer, input)| self.handle_input(now, peer, input));
+        taken
+    }
+
+    fn poll_dials(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let mut is_done = false;
+        while let Poll::Ready(Some((peer, dialed))) = self.dials.poll_next_unpin(cx) {
+            is_done = true;
+            match dialed {
+                Ok(socket) => {
+                    self.sockets.insert(peer, socket);
+                    self.machine.handle_dialed(now, peer);
+                }
+                Err(error) => {
+                    debug!(peer = peer.0, %error, "could not connect");
+                    self.machine.handle_disconnected(now, peer);
+                }
+            }
+            self.drain_outputs();
+        }
+        is_done
+    }
+
+    fn handle_command(&mut self, now: Instant, command: Command) {
+        match command {
+            Command::Finish(execution, finish) => {
+                self.running.remove(&execution);
+                self.machine.finish(now, execution, finish);
+            }
+            Command::Partial { execution, payload, permit } => {
+                self.machine.partial(now, execution, payload);
+                drop(permit);
+            }
+            Command::Counters(sender) => drop(sender.send(self.machine.counters())),
+            Command::Drain => self.machine.drain(now),
+        }
+        self.drain_outputs();
+    }
+
+    fn handle_input(&mut self, now: Instant, from: Peer, input: DealerInput) {
+        match input {
+            DealerInput::Frames(frames) => self.handle_frames(now, from, frames),
+            DealerInput::WrongFrameCount(count) => {
+                self.machine.handle_malformed(now, from, &Malformed::frame_count(count));
+            }
+            DealerInput::Gone => {
+                self.sockets.remove(&from);
+                self.machine.handle_disconnected(now, from);
+            }
+        }
+        self.drain_outputs();
+    }
+
+    fn handle_frames(&mut self, now: Instant, from: Peer, frames: Frames) {
+        let limits = self.limits.clone();
+        for decoded in frame::decode(frames, &limits) {
+            match decoded {
+                Ok(message) => self.machine.handle_message(now, from, message),
+                Err(malformed) => self.machine.handle_malformed(now, from, &malformed),
+            }
+            self.drain_outputs();
+        }
+    }
+
+    fn drain_outputs(&mut self) {
+        while let Some(output) = self.machine.poll_output() {
+            match output {
+                WorkerOutput::Dial(peer) => self.dial(peer),
+                WorkerOutput::Hangup(peer) => self.hangups.push(peer),
+                WorkerOutput::Registered(_) | WorkerOutput::Unregistered(_) => {
+                    self.channels.registered.send_replace(self.machine.registered().count());
+                }
+                WorkerOutput::Start(start) => self.start(*start),
+                WorkerOutput::Abort(execution) => {
+                    if let Some(cancelled) = self.running.get(&execution) {
+                        cancelled.send_replace(true);
+                    }
+                }
+                WorkerOutput::Left => self.has_left = true,
+            }
+        }
+    }
+
+    fn dial(&mut self, peer: Peer) {
+        let Some(endpoint) = usize::try_from(peer.0).ok().and_then(|index| self.endpoints.get(index)).cloned() else {
+            return;
+        };
+        self.dials.push(Box::pin(async move {
+            let dialed = transport::transport_for(&endpoint).dial(&endpoint).await;
+            (peer, dialed)
+        }));
+    }
+
+    fn start(&mut self, start: Start) {
+        let Start { execution, service, method, deadline, reply_bytes_max, mut request } = start;
+        let procedure = self.services[service].procedures[method].clone();
+        let (sender, cancelled) = watch::channel(false);
+        self.running.insert(execution, sender);
+        let commands = self.channels.commands.clone();
+        let arguments = mem::take(&mut request.payload.bytes);
+        let payload = Payload { codec: request.payload.codec, bytes: arguments };
+        let place = Place { worker: self.id, execution, deadline, reply_bytes_max, cancelled, commands };
+        procedure::spawn(&self.user, procedure, context::Context::new(request, place), payload);
+    }
+
+    fn transmit(&mut self, now: Instant) {
+        while let Some(transmit) = self.machine.poll_transmit() {
+            let Some(socket) = self.sockets.get_mut(&transmit.to) else { continue };
+            if let Err(error) = socket.send(frames_of(&transmit.messages)) {
+                debug!(peer = transmit.to.0, ?error, "a message could not be sent");
+                self.sockets.remove(&transmit.to);
+                self.machine.handle_disconnected(now, transmit.to);
+                self.drain_outputs();
+            }
+        }
+        for peer in mem::take(&mut self.hangups) {
+            self.sockets.remove(&peer);
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Frames <-> messages: the fixed header, each kind's fields, BATCH, and the limits of all of them (`PROTOCOL.md` §3,
+//! §4, §11, §13).
+//!
+//! Nothing here panics on what a peer sent, and no number that a peer declares sizes an allocation: a count is
+//! believed only as far as the bytes that came with it could hold.
+
+mod decode;
+mod encode;
+mod fixed;
+mod malformed;
+mod reader;
+#[cfg(test)]
+mod tests;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use super::message::{Message, Metadata, Ready, ServiceOffer};
+
+pub use self::{
+    decode::{Decoded, decode},
+    encode::{batched_bytes, encode, encode_batch},
+    malformed::{Malformed, Reason},
+};
+
+/// One message as a transport carries it: a header frame, and a payload frame unless that is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Frames {
+    /// The fixed header and the kind's fields.
+    pub header: Bytes,
+    /// The payload; an empty one is not sent as a frame.
+    pub payload: Bytes,
+}
+
+/// The largest messages that a peer sends and takes (`PROTOCOL.md` §13).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Header frame. 64 KiB by default: room for an introduction with 2,000 methods of usual names; any other header
+    /// is under 1 KiB but for its metadata and an error's detail.
+    pub header_bytes_max: usize,
+    /// Metadata of a request as written on the wire. 16 KiB by default: twice what HTTP servers usually take as
+    /// headers, so that whatever a gateway forwards fits.
+    pub metadata_bytes_max: usize,
+    /// Payload of one message, and body of a BATCH. 64 MiB by default: an uncompressed photo fits, and a few dozen of
+    /// them on their way at once still fit in memory.
+    pub payload_bytes_max: usize,
+    /// Messages in one BATCH. 1,024 by default: beyond a few hundred a batch gains no speed, and one batch is handled
+    /// without a pause.
+    pub batch_messages_max: usize,
+    /// Services in one introduction. 256 by default: far more than one process is known to serve, and the dispatcher
+    /// keeps a queue for each.
+    pub services_max: usize,
+    /// Methods in one introduction, over all its services. 4,096 by default: 16 for each of the services.
+    pub methods_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_bytes_max: 64 << 10,
+            metadata_bytes_max: 16 << 10,
+            payload_bytes_max: 64 << 20,
+            batch_messages_max: 1024,
+            services_max: 256,
+            methods_max: 4096,
+        }
+    }
+}
+
+impl Limits {
+    fn header(&self, size: usize) -> Result<(), TooLarge> {
+        within("header", size, self.header_bytes_max, "header_bytes_max")
+    }
+
+    fn metadata(&self, size: usize) -> Result<(), TooLarge> {
+        within("metadata", size, self.metadata_bytes_max, "metadata_bytes_max")
+    }
+
+    fn payload(&self, size: usize) -> Result<(), TooLarge> {
+        within("payload", size, self.payload_bytes_max, "payload_bytes_max")
+    }
+
+    fn batch(&self, count: usize) -> Result<(), TooLarge> {
+        within("batch message count", count, self.batch_messages_max, "batch_messages_max")
+    }
+
+    fn services(&self, count: usize) -> Result<(), TooLarge> {
+        within("service count", count, self.services_max, "services_max")
+    }
+
+    fn methods(&self, count: usize) -> Result<(), TooLarge> {
+        within("method count", count, self.methods_max, "methods_max")
+    }
+}
+
+/// A part of a message is larger than the limit for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("{what} of {size}{unit} is over the limit of {limit}{unit} ({})", remedy(.setter), unit = unit(.what))]
+pub struct TooLarge {
+    /// The part. One whose name ends in `count` is counted in pieces, any other in bytes.
+    pub what: &'static str,
+    /// How large it is.
+    pub size: usize,
+    /// How large it may be.
+    pub limit: usize,
+    /// The setter that raises the limit; empty for a limit that lies in the protocol itself.
+    pub setter: &'static str,
+}
+
+/// Whether a message may be sent under these limits.
+///
+/// # Errors
+/// The first part found that is too large.
+pub fn check(message: &Message, limits: &Limits) -> Result<(), TooLarge> {
+    limits.payload(message.payload_bytes())?;
+    match message {
+        Message::Ready(m) => check_offers(m, limits)?,
+        Message::Request(m) => {
+            check_name("service name", &m.service)?;
+            check_name("method name", &m.method)?;
+            check_metadata(&m.metadata, limits)?;
+        }
+        Message::Event(m) => check_name("topic", &m.topic)?,
+        Message::Subscribe(m) => check_name("topic", &m.topic)?,
+        _ => {}
+    }
+    limits.header(encode::header_bytes(message))
+}
+
+fn check_offers(ready: &Ready, limits: &Limits) -> Result<(), TooLarge> {
+    limits.services(ready.services.len())?;
+    within("service count", ready.services.len(), U16_MAX, "")?;
+    within("codec count", ready.codecs.len(), U8_MAX, "")?;
+    limits.methods(ready.services.iter().map(|service| service.methods.len()).sum())?;
+    ready.services.iter().try_for_each(check_offer)
+}
+
+fn check_offer(service: &ServiceOffer) -> Result<(), TooLarge> {
+    check_name("service name", &service.name)?;
+    service.methods.iter().try_for_each(|method| check_name("method name", &method.name))?;
+    within("service offer", encode::offer_bytes_uncut(service), U16_MAX, "")
+}
+
+fn check_metadata(metadata: &Metadata, limits: &Limits) -> Result<(), TooLarge> {
+    metadata.keys().try_for_each(|key| check_name("metadata key", key))?;
+    limits.metadata(encode::metadata_bytes(metadata))?;
+    within("metadata entry count", metadata.len(), U16_MAX, "")
+}
+
+fn check_name(what: &'static str, name: &str) -> Result<(), TooLarge> {
+    within(what, name.len(), U8_MAX, "")
+}
+
+fn within(what: &'static str, size: usize, limit: usize, setter: &'static str) -> Result<(), TooLarge> {
+    if size > limit { Err(TooLarge { what, size, limit, setter }) } else { Ok(()) }
+}
+
+fn unit(what: &str) -> &'static str {
+    if what.ends_with("count") { "" } else { " bytes" }
+}
+
+fn remedy(setter: &str) -> String {
+    if setter.is_empty() { "fixed by the protocol".into() } else { format!("raise it with `{setter}`") }
+}
+
+/// What a length of one byte can say.
+const U8_MAX: usize = u8::MAX as usize;
+/// What a length of two bytes can say.
+const U16_MAX: usize = u16::MAX as usize;

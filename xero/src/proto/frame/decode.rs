@@ -1,0 +1,251 @@
+//! Frames -> messages. What a message keeps of its header is copied out: a kept slice would pin the transport's whole
+//! receive buffer. Payloads are kept as they came.
+
+use std::{iter::FusedIterator, time::Duration};
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::proto::message::{
+    Capabilities, Codec, ErrorCode, ErrorReply, Event, FinalReply, Message, Metadata, MethodOffer, PartialReply,
+    Payload, Ready, Request, Role, ServiceOffer, Subscribe,
+};
+
+use super::{
+    Frames, Limits,
+    fixed::{Fixed, IDEMPOTENT, Kind, MAYBE_EXECUTED, WANTED},
+    malformed::{Malformed, Reason},
+    reader::Reader,
+};
+
+/// Reads what one pair of frames holds: one message, or all those of a BATCH.
+///
+/// A message that cannot be read costs only itself, also within a batch, as long as the lengths around it are sound.
+pub fn decode(frames: Frames, limits: &Limits) -> Decoded {
+    let rest = Rest::read(frames, limits).unwrap_or_else(|malformed| Rest::Lone(Err(malformed)));
+    Decoded { rest, limits: *limits }
+}
+
+/// The messages of one pair of frames, in their order.
+#[derive(Debug)]
+pub struct Decoded {
+    rest: Rest,
+    limits: Limits,
+}
+
+impl Iterator for Decoded {
+    type Item = Result<Message, Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match std::mem::replace(&mut self.rest, Rest::Nothing) {
+            Rest::Nothing => None,
+            Rest::Lone(item) => Some(item),
+            Rest::Batch { left: 0, .. } => None,
+            Rest::Batch { body, offset, left } => Some(self.next_of_batch(body, offset, left)),
+        }
+    }
+}
+
+impl FusedIterator for Decoded {}
+
+impl Decoded {
+    /// Reads the batch's next message, and goes on behind it unless its lengths are unsound.
+    fn next_of_batch(&mut self, body: Bytes, offset: usize, left: u32) -> Result<Message, Malformed> {
+        let mut reader = Reader::new(&body, offset);
+        let header = reader.blob("batched header").map_err(of_batch)?;
+        let payload = reader.blob("batched payload").map_err(of_batch)?;
+        let end = reader.offset();
+        let item = read_batched(header, body.slice(end - payload.len()..end), &self.limits);
+        self.rest = Rest::Batch { body, offset: end, left: left - 1 };
+        item
+    }
+}
+
+#[derive(Debug)]
+enum Rest {
+    Nothing,
+    Lone(Result<Message, Malformed>),
+    Batch { body: Bytes, offset: usize, left: u32 },
+}
+
+impl Rest {
+    fn read(Frames { header, payload }: Frames, limits: &Limits) -> Result<Self, Malformed> {
+        let (fixed, fields_at) = Fixed::read(&header)?;
+        if fixed.kind != Kind::Batch {
+            return Ok(Self::Lone(read_message(&fixed, fields_at, &header, payload, limits)));
+        }
+        let read_count = || {
+            limits.header(header.len())?;
+            limits.payload(payload.len())?;
+            let count = Reader::new(&header, fields_at).u32("batch count")?;
+            limits.batch(usize::try_from(count).unwrap_or(usize::MAX))?;
+            Ok(count)
+        };
+        let left = read_count().map_err(of_batch)?;
+        Ok(Self::Batch { body: payload, offset: 0, left })
+    }
+}
+
+fn read_batched(header: &[u8], payload: Bytes, limits: &Limits) -> Result<Message, Malformed> {
+    let (fixed, fields_at) = Fixed::read(header)?;
+    read_message(&fixed, fields_at, header, payload, limits)
+}
+
+fn read_message(
+    fixed: &Fixed,
+    fields_at: usize,
+    header: &[u8],
+    payload: Bytes,
+    limits: &Limits,
+) -> Result<Message, Malformed> {
+    let read = || {
+        limits.header(header.len())?;
+        limits.payload(payload.len())?;
+        read_kind(fixed, Reader::new(header, fields_at), payload, limits)
+    };
+    read().map_err(|reason| fixed.malformed(reason))
+}
+
+fn read_kind(fixed: &Fixed, mut fields: Reader<'_>, payload: Bytes, limits: &Limits) -> Result<Message, Reason> {
+    let (call, sequence) = (fixed.call, fixed.sequence);
+    Ok(match fixed.kind {
+        Kind::Ready => Message::Ready(read_ready(fields, limits)?),
+        Kind::Request => Message::Request(read_request(fixed, fields, payload, limits)?),
+        Kind::Partial => Message::Partial(PartialReply { call, sequence, payload: read_payload(fixed, payload)? }),
+        Kind::Final => Message::Final(FinalReply { call, partials: sequence, payload: read_payload(fixed, payload)? }),
+        Kind::Error => Message::Error(read_error(fixed, fields, payload)?),
+        Kind::Cancel => Message::Cancel(call),
+        Kind::Credit => Message::Credit(fields.u32("credits")?),
+        Kind::Event => Message::Event(Event {
+            topic: fields.name("topic")?.into(),
+            sequence: fields.u64("event sequence")?,
+            payload: read_payload(fixed, payload)?,
+        }),
+        Kind::Subscribe => {
+            Message::Subscribe(Subscribe { topic: fields.name("topic")?.into(), wanted: fixed.has(WANTED) })
+        }
+        Kind::Heartbeat => Message::Heartbeat,
+        Kind::Drain => Message::Drain,
+        Kind::Goodbye => Message::Goodbye,
+        Kind::Batch => return Err(Reason::NestedBatch),
+    })
+}
+
+fn read_ready(mut fields: Reader<'_>, limits: &Limits) -> Result<Ready, Reason> {
+    Ok(Ready {
+        role: read_role(&mut fields)?,
+        incarnation: Uuid::from_bytes(fields.array("incarnation")?),
+        capabilities: Capabilities(fields.u32("capabilities")?),
+        interval: Duration::from_micros(fields.u64("interval")?),
+        payload_bytes_max: fields.u64("payload maximum")?,
+        credits: fields.u32("credits")?,
+        window_bytes: fields.u64("byte window")?,
+        codecs: read_codecs(&mut fields)?,
+        services: read_services(&mut fields, limits)?,
+    })
+}
+
+fn read_role(fields: &mut Reader<'_>) -> Result<Role, Reason> {
+    let (field, offset) = ("role", fields.offset());
+    let value = fields.u8(field)?;
+    let known = [Role::Dispatcher, Role::Worker, Role::Client].into_iter().find(|role| *role as u8 == value);
+    known.ok_or(Reason::Unknown { field, offset, value })
+}
+
+/// Codecs that this version does not know are skipped: the peer reads others too.
+fn read_codecs(fields: &mut Reader<'_>) -> Result<Vec<Codec>, Reason> {
+    let count = fields.u8("codec count")?;
+    let numbers = fields.take("codecs", count.into())?;
+    Ok(numbers.iter().filter_map(|number| Codec::from_wire(*number)).collect())
+}
+
+fn read_services(fields: &mut Reader<'_>, limits: &Limits) -> Result<Vec<ServiceOffer>, Reason> {
+    let count = usize::from(fields.u16("service count")?);
+    limits.services(count)?;
+    let mut services = Vec::with_capacity(fields.room(count, SERVICE_BYTES_MIN));
+    let mut methods = 0;
+    for _ in 0..count {
+        let offer = fields.part("service offer")?;
+        services.push(read_service(offer, &mut methods, limits)?);
+    }
+    Ok(services)
+}
+
+fn read_service(mut offer: Reader<'_>, methods_before: &mut usize, limits: &Limits) -> Result<ServiceOffer, Reason> {
+    let name = offer.name("service name")?.into();
+    let version = offer.u32("service version")?;
+    let count = usize::from(offer.u16("method count")?);
+    *methods_before += count;
+    limits.methods(*methods_before)?;
+    let mut methods = Vec::with_capacity(offer.room(count, METHOD_BYTES_MIN));
+    for _ in 0..count {
+        methods.push(read_method(offer.part("method offer")?)?);
+    }
+    Ok(ServiceOffer { name, version, methods })
+}
+
+fn read_method(mut offer: Reader<'_>) -> Result<MethodOffer, Reason> {
+    let name = offer.name("method name")?.into();
+    let idempotent = offer.u8("method flags")? & 1 != 0;
+    Ok(MethodOffer { name, idempotent, fingerprint: offer.u64("fingerprint")? })
+}
+
+fn read_request(fixed: &Fixed, mut fields: Reader<'_>, payload: Bytes, limits: &Limits) -> Result<Request, Reason> {
+    let fingerprint = fields.u64("fingerprint")?;
+    Ok(Request {
+        call: fixed.call,
+        attempt: fixed.attempt,
+        idempotent: fixed.has(IDEMPOTENT),
+        service: fields.name("service name")?.into(),
+        method: fields.name("method name")?.into(),
+        fingerprint,
+        remaining: fixed.remaining,
+        metadata: read_metadata(&mut fields, limits)?,
+        payload: read_payload(fixed, payload)?,
+    })
+}
+
+fn read_metadata(fields: &mut Reader<'_>, limits: &Limits) -> Result<Metadata, Reason> {
+    let count = fields.u16("metadata count")?;
+    let start = fields.offset();
+    let mut metadata = Metadata::new();
+    for _ in 0..count {
+        let key = fields.name("metadata key")?;
+        let offset = fields.offset() - key.len();
+        let value = fields.blob("metadata value")?;
+        limits.metadata(fields.offset() - start)?;
+        if metadata.insert(key.into(), Bytes::copy_from_slice(value)).is_some() {
+            return Err(Reason::RepeatedKey { offset });
+        }
+    }
+    Ok(metadata)
+}
+
+fn read_error(fixed: &Fixed, mut fields: Reader<'_>, payload: Bytes) -> Result<ErrorReply, Reason> {
+    let number = fields.u8("error code")?;
+    let detail = fields.long_text("detail")?;
+    // A later version's error must end its call here too, and its flag says what matters most.
+    let (code, detail) = match ErrorCode::from_wire(number) {
+        Some(code) => (code, detail.to_owned()),
+        None => (ErrorCode::Malformed, format!("error code {number}, unknown in this version: {detail}")),
+    };
+    let is_plain = code != ErrorCode::Application && fixed.codec == 0 && payload.is_empty();
+    let payload = if is_plain { Payload::default() } else { read_payload(fixed, payload)? };
+    let maybe_executed = fixed.has(MAYBE_EXECUTED);
+    Ok(ErrorReply { call: fixed.call, partials: fixed.sequence, code, maybe_executed, detail, payload })
+}
+
+fn read_payload(fixed: &Fixed, bytes: Bytes) -> Result<Payload, Reason> {
+    let unknown = Reason::Unknown { field: "codec", offset: 24, value: fixed.codec };
+    let codec = Codec::from_wire(fixed.codec).ok_or(unknown)?;
+    Ok(Payload { codec, bytes })
+}
+
+fn of_batch(reason: Reason) -> Malformed {
+    Fixed::of(Kind::Batch).malformed(reason)
+}
+
+/// The least that a service offer takes: its length, an empty name, version and method count.
+const SERVICE_BYTES_MIN: usize = 2 + 1 + 4 + 2;
+/// The least that a method offer takes: its length, an empty name, flags and fingerprint.
+const METHOD_BYTES_MIN: usize = 2 + 1 + 1 + 8;

@@ -1,0 +1,82 @@
+//! When to send a heartbeat, and when a silent peer expires (`PROTOCOL.md` §6).
+
+use std::time::{Duration, Instant};
+
+/// How often a peer must be heard from, on both sides of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heartbeats {
+    /// The time after which a heartbeat is sent when nothing else was. Default 1 s, at least 1 ms.
+    pub interval: Duration,
+    /// How many of the peer's intervals may pass in silence. Default 3, 2 to 10.
+    pub liveness: u32,
+}
+
+impl Default for Heartbeats {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(1), liveness: 3 }
+    }
+}
+
+impl Heartbeats {
+    /// The silence after which a peer with that interval is dead.
+    pub fn expiry(&self, peer_interval: Duration) -> Duration {
+        peer_interval.saturating_mul(self.liveness)
+    }
+}
+
+/// The two clocks of one connection. The machine's timers may lag behind them: a due timer asks here whether it is
+/// still meant, so that traffic costs no timer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Liveness {
+    interval: Duration,
+    expiry: Duration,
+    sent_at: Instant,
+    received_at: Instant,
+}
+
+impl Liveness {
+    pub(crate) fn new(now: Instant, interval: Duration, expiry: Duration) -> Self {
+        Self { interval, expiry, sent_at: now, received_at: now }
+    }
+
+    pub(crate) fn sent(&mut self, now: Instant) {
+        self.sent_at = now;
+    }
+
+    pub(crate) fn received(&mut self, now: Instant) {
+        self.received_at = now;
+    }
+
+    pub(crate) fn heartbeat_at(&self) -> Instant {
+        self.sent_at + self.interval
+    }
+
+    pub(crate) fn expires_at(&self) -> Instant {
+        self.received_at + self.expiry
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_message_renews_the_lease_and_only_sending_puts_off_the_heartbeat() {
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        let mut liveness = Liveness::new(start, second, 3 * second);
+        assert_eq!(liveness.expires_at(), start + 3 * second);
+        liveness.received(start + second);
+        assert_eq!(liveness.expires_at(), start + 4 * second);
+        assert_eq!(liveness.heartbeat_at(), start + second);
+        liveness.sent(start + second);
+        assert_eq!(liveness.heartbeat_at(), start + 2 * second);
+    }
+
+    #[test]
+    fn expiry_is_the_peers_interval_times_our_liveness() {
+        let heartbeats = Heartbeats { interval: Duration::from_secs(1), liveness: 4 };
+        assert_eq!(heartbeats.expiry(Duration::from_millis(250)), Duration::from_secs(1));
+        assert_eq!(heartbeats.expiry(Duration::MAX), Duration::MAX);
+    }
+}

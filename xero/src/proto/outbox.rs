@@ -1,0 +1,118 @@
+//! What a machine wants sent, gathered for each peer so that a turn's messages travel together (`PROTOCOL.md` §11).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::message::{Message, Peer};
+
+/// The largest payload that is worth copying into a BATCH; larger ones travel alone, uncopied.
+pub const BATCHED_PAYLOAD_BYTES_MAX: usize = 4 * 1024;
+
+/// How many messages go into one BATCH: a peer's limit is 1,024 or more, and past some hundreds nothing is gained.
+pub const BATCH_MESSAGES_MAX: usize = 256;
+
+/// Messages for one peer. More than one is to be sent as a BATCH.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Transmit {
+    /// Whom to send to.
+    pub to: Peer,
+    /// One message, or several for a peer that reads BATCH.
+    pub messages: Vec<Message>,
+}
+
+/// The messages of a machine that are not yet handed to the shell, first come first served.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    queues: BTreeMap<Peer, VecDeque<Message>>,
+    order: VecDeque<Peer>,
+    batching: BTreeSet<Peer>,
+}
+
+impl Outbox {
+    pub(crate) fn push(&mut self, to: Peer, message: Message) {
+        let queue = self.queues.entry(to).or_default();
+        if queue.is_empty() {
+            self.order.push_back(to);
+        }
+        queue.push_back(message);
+    }
+
+    /// The peer has announced that it reads BATCH.
+    pub(crate) fn allow_batches(&mut self, peer: Peer) {
+        self.batching.insert(peer);
+    }
+
+    /// Drops what is still to be sent to a peer that is gone.
+    pub(crate) fn forget(&mut self, peer: Peer) {
+        self.batching.remove(&peer);
+        if self.queues.remove(&peer).is_some_and(|queue| !queue.is_empty()) {
+            self.order.retain(|other| *other != peer);
+        }
+    }
+
+    pub(crate) fn poll(&mut self) -> Option<Transmit> {
+        let to = self.order.pop_front()?;
+        let queue = self.queues.get_mut(&to)?;
+        let small = |message: &&Message| message.payload_bytes() <= BATCHED_PAYLOAD_BYTES_MAX;
+        let count = match self.batching.contains(&to) {
+            true => queue.iter().take(BATCH_MESSAGES_MAX).take_while(small).count().max(1),
+            false => 1,
+        };
+        let messages = queue.drain(..count).collect();
+        if !queue.is_empty() {
+            self.order.push_front(to);
+        } else if !self.batching.contains(&to) {
+            self.queues.remove(&to);
+        }
+        Some(Transmit { to, messages })
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::message::{CallId, FinalReply, Payload};
+
+    fn reply(call: u64, payload_bytes: usize) -> Message {
+        let payload = Payload { bytes: vec![0; payload_bytes].into(), ..Payload::default() };
+        Message::Final(FinalReply { call: CallId(call), partials: 0, payload })
+    }
+
+    fn batch_sizes(outbox: &mut Outbox) -> Vec<usize> {
+        std::iter::from_fn(|| outbox.poll()).map(|transmit| transmit.messages.len()).collect()
+    }
+
+    #[test]
+    fn messages_to_a_peer_travel_together_only_if_it_reads_batches() {
+        let mut outbox = Outbox::default();
+        (0..3).for_each(|call| outbox.push(Peer(1), reply(call, 8)));
+        assert_eq!(batch_sizes(&mut outbox), [1, 1, 1]);
+        outbox.allow_batches(Peer(1));
+        (0..3).for_each(|call| outbox.push(Peer(1), reply(call, 8)));
+        assert_eq!(batch_sizes(&mut outbox), [3]);
+    }
+
+    #[test]
+    fn large_payloads_travel_alone_and_keep_their_place() {
+        let mut outbox = Outbox::default();
+        outbox.allow_batches(Peer(1));
+        for (call, size) in [(0, 8), (1, 8), (2, BATCHED_PAYLOAD_BYTES_MAX + 1), (3, 8)] {
+            outbox.push(Peer(1), reply(call, size));
+        }
+        assert_eq!(batch_sizes(&mut outbox), [2, 1, 1]);
+    }
+
+    #[test]
+    fn forgotten_peer_is_sent_nothing() {
+        let mut outbox = Outbox::default();
+        outbox.push(Peer(1), Message::Heartbeat);
+        outbox.push(Peer(2), Message::Heartbeat);
+        outbox.forget(Peer(1));
+        assert_eq!(outbox.poll().map(|transmit| transmit.to), Some(Peer(2)));
+        assert_eq!(outbox.poll(), None);
+        assert!(outbox.is_empty());
+    }
+}

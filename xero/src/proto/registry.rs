@@ -1,0 +1,337 @@
+//! Registered workers: what they offer, their leases and credits, and who is asked next.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+    time::Instant,
+};
+
+use uuid::Uuid;
+
+use super::{
+    liveness::Liveness,
+    message::{CallId, MethodOffer, Peer, Ready},
+};
+
+/// A registered worker.
+#[derive(Debug)]
+pub(crate) struct WorkerEntry {
+    pub(crate) liveness: Liveness,
+    pub(crate) incarnation: Uuid,
+    pub(crate) payload_bytes_max: u64,
+    pub(crate) registered_at: Instant,
+    pub(crate) draining: bool,
+    /// Requests sent and not yet ended by the worker; `false` where the caller has already been answered.
+    pub(crate) in_flight: BTreeMap<CallId, bool>,
+    credits: u32,
+    turn: u64,
+    services: BTreeMap<Arc<str>, BTreeMap<Arc<str>, MethodOffer>>,
+}
+
+impl WorkerEntry {
+    fn is_available(&self) -> bool {
+        !self.draining && self.in_flight.len() < self.credits as usize
+    }
+
+    pub(crate) fn credits(&self) -> u32 {
+        self.credits
+    }
+
+    pub(crate) fn services(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.services.keys()
+    }
+
+    fn method(&self, service: &str, method: &str) -> Option<&MethodOffer> {
+        self.services.get(service)?.get(method)
+    }
+}
+
+/// A worker that could take a request now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// The worker's connection.
+    pub peer: Peer,
+    /// Requests it has in flight.
+    pub in_flight: usize,
+    /// Requests it takes at once.
+    pub credits: u32,
+}
+
+/// Which of the workers that could take a request gets it.
+pub trait WorkerChoice: fmt::Debug + Send {
+    /// Picks one; the candidates come least recently used first. `None` lets the call wait.
+    fn choose(&mut self, candidates: &mut dyn Iterator<Item = Candidate>) -> Option<Peer>;
+}
+
+/// The default choice: whoever has gone longest without a request.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LeastRecentlyUsed;
+
+impl WorkerChoice for LeastRecentlyUsed {
+    fn choose(&mut self, candidates: &mut dyn Iterator<Item = Candidate>) -> Option<Peer> {
+        candidates.next().map(|candidate| candidate.peer)
+    }
+}
+
+/// What a request needs of a worker.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Need<'a> {
+    pub(crate) service: &'a str,
+    pub(crate) method: &'a str,
+    pub(crate) fingerprint: u64,
+    /// A worker that has just refused this call; asked again only if there is no other.
+    pub(crate) avoid: Option<Peer>,
+}
+
+/// Who can take a request.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// This worker, now; and whether it declares the method idempotent.
+    Worker { peer: Peer, idempotent: bool },
+    /// Workers offer the method, and all of them are full.
+    AllBusy,
+    /// Workers offer the service, and none of them has the method.
+    UnknownMethod,
+    /// No live worker offers the service.
+    NoWorker,
+}
+
+/// The registered workers of a dispatcher.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    workers: BTreeMap<Peer, WorkerEntry>,
+    /// Workers with free credit by the turn they were last used in.
+    available: BTreeSet<(u64, Peer)>,
+    turns: u64,
+}
+
+impl Registry {
+    /// Registers a worker, or takes its new offer when it is registered already.
+    pub(crate) fn register(&mut self, now: Instant, peer: Peer, ready: Ready, liveness: Liveness) {
+        let services = ready.services.into_iter().map(|service| {
+            let methods = service.methods.into_iter().map(|method| (Arc::clone(&method.name), method));
+            (service.name, methods.collect())
+        });
+        let services = services.collect();
+        let before = self.workers.remove(&peer);
+        self.turns += 1;
+        let turn = before.as_ref().map_or(self.turns, |worker| worker.turn);
+        let worker = WorkerEntry {
+            liveness,
+            incarnation: ready.incarnation,
+            payload_bytes_max: ready.payload_bytes_max,
+            registered_at: before.as_ref().map_or(now, |worker| worker.registered_at),
+            draining: false,
+            in_flight: before.map(|worker| worker.in_flight).unwrap_or_default(),
+            credits: ready.credits,
+            turn,
+            services,
+        };
+        self.workers.insert(peer, worker);
+        self.refresh(peer);
+    }
+
+    pub(crate) fn remove(&mut self, peer: Peer) -> Option<WorkerEntry> {
+        let worker = self.workers.remove(&peer)?;
+        self.available.remove(&(worker.turn, peer));
+        Some(worker)
+    }
+
+    /// A request goes to the worker: its credit is taken and it moves to the end of the line.
+    pub(crate) fn take_credit(&mut self, peer: Peer, call: CallId) {
+        if let Some(worker) = self.workers.get_mut(&peer) {
+            self.available.remove(&(worker.turn, peer));
+            self.turns += 1;
+            worker.turn = self.turns;
+            worker.in_flight.insert(call, true);
+            self.refresh(peer);
+        }
+    }
+
+    /// The worker has ended a request. `Some(true)` when its caller still waits; `None` when it was not in flight.
+    pub(crate) fn return_credit(&mut self, peer: Peer, call: CallId) -> Option<bool> {
+        let wanted = self.workers.get_mut(&peer)?.in_flight.remove(&call)?;
+        self.refresh(peer);
+        Some(wanted)
+    }
+
+    /// The caller has been answered while the worker still has the request, whose credit stays taken.
+    pub(crate) fn abandon(&mut self, peer: Peer, call: CallId) {
+        if let Some(wanted) = self.workers.get_mut(&peer).and_then(|worker| worker.in_flight.get_mut(&call)) {
+            *wanted = false;
+        }
+    }
+
+    pub(crate) fn set_credits(&mut self, peer: Peer, credits: u32) {
+        if let Some(worker) = self.workers.get_mut(&peer) {
+            worker.credits = credits;
+            self.refresh(peer);
+        }
+    }
+
+    pub(crate) fn set_draining(&mut self, peer: Peer) {
+        if let Some(worker) = self.workers.get_mut(&peer) {
+            worker.draining = true;
+            self.refresh(peer);
+        }
+    }
+
+    pub(crate) fn get_mut(&mut self, peer: Peer) -> Option<&mut WorkerEntry> {
+        self.workers.get_mut(&peer)
+    }
+
+    pub(crate) fn get(&self, peer: Peer) -> Option<&WorkerEntry> {
+        self.workers.get(&peer)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Peer, &WorkerEntry)> {
+        self.workers.iter().map(|(peer, worker)| (*peer, worker))
+    }
+
+    /// The methods that live workers offer under a service, sorted.
+    pub(crate) fn methods_of(&self, service: &str) -> BTreeSet<&str> {
+        let offers = self.workers.values().filter_map(|worker| worker.services.get(service));
+        offers.flat_map(|methods| methods.keys().map(|name| &**name)).collect()
+    }
+
+    /// The services that live workers offer, sorted.
+    pub(crate) fn services(&self) -> BTreeSet<&str> {
+        self.workers.values().flat_map(|worker| worker.services.keys().map(|name| &**name)).collect()
+    }
+
+    /// Finds a worker for a request: one whose signature of the method fits before one whose does not (which will say
+    /// so), and one that has not refused the call before one that has.
+    pub(crate) fn route(&self, choice: &mut dyn WorkerChoice, need: Need<'_>) -> Route {
+        let fits = |offer: &MethodOffer| need.fingerprint == 0 || offer.fingerprint == need.fingerprint;
+        let offers = |worker: &&WorkerEntry, fitting: bool| {
+            worker.method(need.service, need.method).is_some_and(|offer| !fitting || fits(offer))
+        };
+        let serving = || self.workers.values().filter(|worker| !worker.draining);
+        let fitting = serving().any(|worker| offers(&worker, true));
+        let mut candidates =
+            |avoid: Option<Peer>| {
+                let available = self.available.iter().filter(|(_, peer)| Some(*peer) != avoid);
+                let workers = available.filter_map(|(_, peer)| Some((*peer, self.workers.get(peer)?)));
+                choice.choose(&mut workers.filter(|(_, worker)| offers(worker, fitting)).map(|(peer, worker)| {
+                    Candidate { peer, in_flight: worker.in_flight.len(), credits: worker.credits }
+                }))
+            };
+        let chosen = candidates(need.avoid).or_else(|| need.avoid.and_then(|_| candidates(None)));
+        match chosen.and_then(|peer| Some((peer, self.workers.get(&peer)?.method(need.service, need.method)?))) {
+            Some((peer, offer)) => Route::Worker { peer, idempotent: offer.idempotent },
+            None if serving().any(|worker| offers(&worker, false)) => Route::AllBusy,
+            None if serving().any(|worker| worker.services.contains_key(need.service)) => Route::UnknownMethod,
+            None => Route::NoWorker,
+        }
+    }
+
+    fn refresh(&mut self, peer: Peer) {
+        let Some(worker) = self.workers.get(&peer) else { return };
+        match worker.is_available() {
+            true => self.available.insert((worker.turn, peer)),
+            false => self.available.remove(&(worker.turn, peer)),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::proto::message::{Capabilities, Role, ServiceOffer};
+
+    #[test]
+    fn least_recently_used_worker_with_free_credit_is_chosen() {
+        let mut registry = registry_of(&[(1, 2, 7), (2, 1, 7)]);
+        assert_eq!(route(&registry, "Demo", "ping", 7), chosen(1));
+        registry.take_credit(Peer(1), CallId(1));
+        assert_eq!(route(&registry, "Demo", "ping", 7), chosen(2));
+        registry.take_credit(Peer(2), CallId(2));
+        assert_eq!(route(&registry, "Demo", "ping", 7), chosen(1));
+        registry.take_credit(Peer(1), CallId(3));
+        assert_eq!(route(&registry, "Demo", "ping", 7), Route::AllBusy);
+        assert_eq!(registry.return_credit(Peer(2), CallId(2)), Some(true));
+        assert_eq!(route(&registry, "Demo", "ping", 7), chosen(2));
+    }
+
+    #[test]
+    fn abandoned_request_keeps_its_credit_until_the_worker_ends_it() {
+        let mut registry = registry_of(&[(1, 1, 7)]);
+        registry.take_credit(Peer(1), CallId(1));
+        registry.abandon(Peer(1), CallId(1));
+        assert_eq!(route(&registry, "Demo", "ping", 7), Route::AllBusy);
+        assert_eq!(registry.return_credit(Peer(1), CallId(1)), Some(false));
+        assert_eq!(registry.return_credit(Peer(1), CallId(1)), None);
+        assert_eq!(route(&registry, "Demo", "ping", 7), chosen(1));
+    }
+
+    #[test]
+    fn worker_with_the_fitting_signature_comes_first_and_another_only_without_one() {
+        let mut registry = registry_of(&[(1, 1, 7), (2, 1, 8)]);
+        assert_eq!(route(&registry, "Demo", "ping", 8), chosen(2));
+        registry.take_credit(Peer(2), CallId(1));
+        assert_eq!(route(&registry, "Demo", "ping", 8), Route::AllBusy);
+        registry.remove(Peer(2));
+        assert_eq!(route(&registry, "Demo", "ping", 8), chosen(1));
+    }
+
+    #[test]
+    fn missing_method_and_missing_service_differ() {
+        let mut registry = registry_of(&[(1, 1, 7)]);
+        assert_eq!(route(&registry, "Demo", "pong", 0), Route::UnknownMethod);
+        assert_eq!(route(&registry, "Other", "ping", 0), Route::NoWorker);
+        registry.set_draining(Peer(1));
+        assert_eq!(route(&registry, "Demo", "ping", 0), Route::NoWorker);
+    }
+
+    #[test]
+    fn credits_can_shrink_below_what_is_in_flight_and_grow_again() {
+        let mut registry = registry_of(&[(1, 2, 7)]);
+        registry.take_credit(Peer(1), CallId(1));
+        registry.set_credits(Peer(1), 0);
+        assert_eq!(route(&registry, "Demo", "ping", 0), Route::AllBusy);
+        registry.set_credits(Peer(1), 2);
+        assert_eq!(route(&registry, "Demo", "ping", 0), chosen(1));
+    }
+
+    #[test]
+    fn worker_that_refused_is_asked_again_only_if_it_is_the_only_one() {
+        let registry = registry_of(&[(1, 1, 7), (2, 1, 7)]);
+        let need = |avoid| Need { service: "Demo", method: "ping", fingerprint: 0, avoid: Some(Peer(avoid)) };
+        assert_eq!(registry.route(&mut LeastRecentlyUsed, need(1)), chosen(2));
+        let registry = registry_of(&[(1, 1, 7)]);
+        assert_eq!(registry.route(&mut LeastRecentlyUsed, need(1)), chosen(1));
+    }
+
+    fn chosen(peer: u64) -> Route {
+        Route::Worker { peer: Peer(peer), idempotent: true }
+    }
+
+    fn route(registry: &Registry, service: &str, method: &str, fingerprint: u64) -> Route {
+        registry.route(&mut LeastRecentlyUsed, Need { service, method, fingerprint, avoid: None })
+    }
+
+    fn registry_of(workers: &[(u64, u32, u64)]) -> Registry {
+        let now = Instant::now();
+        let mut registry = Registry::default();
+        for &(peer, credits, fingerprint) in workers {
+            let methods = vec![MethodOffer { name: "ping".into(), idempotent: true, fingerprint }];
+            let ready = Ready {
+                role: Role::Worker,
+                incarnation: Uuid::nil(),
+                capabilities: Capabilities::default(),
+                interval: Duration::from_secs(1),
+                payload_bytes_max: 1024,
+                credits,
+                window_bytes: 0,
+                codecs: Vec::new(),
+                services: vec![ServiceOffer { name: "Demo".into(), version: 1, methods }],
+            };
+            let liveness = Liveness::new(now, Duration::from_secs(1), Duration::from_secs(3));
+            registry.register(now, Peer(peer), ready, liveness);
+        }
+        registry
+    }
+}

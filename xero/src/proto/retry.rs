@@ -1,0 +1,97 @@
+//! Back-off between dials, and when a call may be attempted again.
+
+use std::time::Duration;
+
+/// How long to wait between attempts to reach a peer (`PROTOCOL.md` §6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackoffConfig {
+    /// The bound of the first wait. Default 100 ms.
+    pub first: Duration,
+    /// The bound that doubling stops at. Default 2 s: a worker that has waited for an hour still serves a new client
+    /// within seconds. The ZeroMQ guide's Paranoid Pirate goes up to 32 s.
+    pub max: Duration,
+}
+
+impl Default for BackoffConfig {
+    fn default() -> Self {
+        Self { first: Duration::from_millis(100), max: Duration::from_secs(2) }
+    }
+}
+
+/// Exponential back-off with full jitter: each wait is drawn from zero to a bound that doubles, so that the workers of
+/// a broker that comes back do not all dial in the same instant.
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    config: BackoffConfig,
+    bound: Duration,
+    random: fastrand::Rng,
+}
+
+impl Backoff {
+    pub(crate) fn new(config: BackoffConfig, seed: u64) -> Self {
+        Self { config, bound: config.first, random: fastrand::Rng::with_seed(seed) }
+    }
+
+    /// The next wait.
+    pub(crate) fn next(&mut self) -> Duration {
+        let wait = self.bound.mul_f64(self.random.f64());
+        self.bound = (self.bound * 2).min(self.config.max);
+        wait
+    }
+
+    /// The peer has answered: the next wait is short again.
+    pub(crate) fn reset(&mut self) {
+        self.bound = self.config.first;
+    }
+}
+
+/// What became of an attempt that ended without the procedure's own outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Setback {
+    /// The worker says that it did not start the request.
+    NotStarted,
+    /// The worker is gone, or gave up after it had started.
+    MaybeExecuted,
+}
+
+/// Whether a call gets another attempt. Time that has passed is never a reason; only a worker that died, drained or
+/// refused is (`PROTOCOL.md` §8).
+pub(crate) fn may_retry(setback: Setback, idempotent: bool, attempts: u8, attempts_max: u8) -> bool {
+    attempts < attempts_max && (idempotent || setback == Setback::NotStarted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn back_off_doubles_to_its_bound_and_starts_over_after_an_answer() {
+        let config = BackoffConfig::default();
+        for seed in 0..100 {
+            let mut backoff = Backoff::new(config, seed);
+            for bound in [100, 200, 400, 800, 1600, 2000, 2000] {
+                assert!(backoff.next() <= Duration::from_millis(bound), "seed {seed}");
+            }
+            backoff.reset();
+            assert!(backoff.next() <= config.first, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn equal_seeds_wait_alike_and_different_seeds_do_not() {
+        let waits = |seed| {
+            let mut backoff = Backoff::new(BackoffConfig::default(), seed);
+            (0..5).map(|_| backoff.next()).collect::<Vec<_>>()
+        };
+        assert_eq!(waits(7), waits(7));
+        assert_ne!(waits(7), waits(8));
+    }
+
+    #[test]
+    fn work_that_may_have_run_is_retried_only_when_idempotent() {
+        assert!(may_retry(Setback::MaybeExecuted, true, 1, 3));
+        assert!(!may_retry(Setback::MaybeExecuted, false, 1, 3));
+        assert!(may_retry(Setback::NotStarted, false, 1, 3));
+        assert!(!may_retry(Setback::NotStarted, true, 3, 3));
+    }
+}

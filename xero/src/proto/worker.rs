@@ -1,0 +1,671 @@
+//! The worker: introduces itself on every connection, takes requests, and answers each exactly once.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    mem,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tracing::{debug, info, trace, warn};
+use uuid::Uuid;
+
+use super::{
+    dispatch::{INTERVAL_MAX, INTERVAL_MIN},
+    frame::{Limits, Malformed},
+    liveness::{Heartbeats, Liveness},
+    message::{
+        CallId, Capabilities, Codec, ErrorCode, ErrorReply, FinalReply, Message, PartialReply, Payload, Peer, Ready,
+        Request, Role, ServiceOffer,
+    },
+    outbox::{Outbox, Transmit},
+    retry::{Backoff, BackoffConfig},
+    timer::{Execution, Timer, TimerTable},
+};
+
+/// How long a worker that leaves waits for its goodbye to be taken.
+const GOODBYE_GRACE: Duration = Duration::from_millis(500);
+
+/// What a worker is made with.
+#[derive(Clone, Debug)]
+pub struct WorkerConfig {
+    /// This life of the process.
+    pub incarnation: Uuid,
+    /// What the back-off's jitter is drawn from.
+    pub seed: u64,
+    /// The worker's own interval and liveness.
+    pub heartbeats: Heartbeats,
+    /// How long to wait between dials.
+    pub backoff: BackoffConfig,
+    /// Sizes that are refused.
+    pub limits: Limits,
+    /// How many requests run at once, and how many each dispatcher may send at once.
+    pub credits: u32,
+    /// How long a drain may take.
+    pub drain_timeout: Duration,
+    /// What the worker offers.
+    pub services: Vec<ServiceOffer>,
+    /// The signatures of the offered methods, as people read them, by service and method.
+    pub signatures: Vec<Vec<String>>,
+}
+
+/// What a worker tells its owner.
+#[derive(Debug, PartialEq)]
+pub enum WorkerOutput {
+    /// Connect to that dispatcher; answer with `handle_dialed` or `handle_disconnected`.
+    Dial(Peer),
+    /// End the connection to that dispatcher once what was sent is on its way.
+    Hangup(Peer),
+    /// The dispatcher has answered the introduction.
+    Registered(Peer),
+    /// The dispatcher is lost; it will be dialed again unless the worker leaves.
+    Unregistered(Peer),
+    /// Run a procedure; answer with `finish`, also when it is aborted.
+    Start(Box<Start>),
+    /// The procedure's outcome is no longer wanted: stop it if that is possible.
+    Abort(Execution),
+    /// The worker has left: nothing runs and nobody is connected.
+    Left,
+}
+
+/// A request that is to be run.
+#[derive(Debug, PartialEq)]
+pub struct Start {
+    /// What to call it in `finish` and `partial`.
+    pub execution: Execution,
+    /// Where the service is in [`WorkerConfig::services`].
+    pub service: usize,
+    /// Where the method is in its service.
+    pub method: usize,
+    /// When it must have ended by.
+    pub deadline: Instant,
+    /// The largest payload that it may answer with, in bytes.
+    pub reply_bytes_max: usize,
+    /// The request as it came.
+    pub request: Request,
+}
+
+/// How a procedure ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// With a value.
+    Reply(Payload),
+    /// With an error.
+    Error {
+        /// What went wrong.
+        code: ErrorCode,
+        /// A sentence for people.
+        detail: String,
+        /// The method's own error, if it is one.
+        payload: Payload,
+    },
+    /// Not at all: it was stopped because it had been aborted.
+    Aborted,
+}
+
+/// What a worker has counted since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WorkerCounters {
+    /// Requests that came in.
+    pub requests: u64,
+    /// Messages that could not be read: answered where they named a call, else dropped.
+    pub malformed_messages: u64,
+    /// Messages of a kind that this role or state does not take: dropped.
+    pub unexpected_messages: u64,
+    /// Dispatchers that fell silent.
+    pub expired_leases: u64,
+    /// Dials after the first one of each dispatcher.
+    pub redials: u64,
+    /// Outcomes whose caller had gone: dropped.
+    pub unwanted_replies: u64,
+}
+
+/// Serves the requests of one or several dispatchers, each over one connection at a time.
+///
+/// A [`Peer`] here is one of the dispatchers that the worker was told to connect to. The poll order is the one of
+/// [`Dispatcher`](super::dispatch::Dispatcher).
+#[derive(Debug)]
+pub struct Worker {
+    config: WorkerConfig,
+    links: BTreeMap<Peer, Link>,
+    executions: BTreeMap<Execution, Task>,
+    /// Requests beyond the credits, when several dispatchers spend them at the same time.
+    backlog: VecDeque<Execution>,
+    running: usize,
+    timers: TimerTable,
+    outbox: Outbox,
+    outputs: VecDeque<WorkerOutput>,
+    counters: WorkerCounters,
+    sequence: u64,
+    leaving: Leaving,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaving {
+    No,
+    /// Finishing what runs.
+    Draining,
+    /// Goodbye is said to everyone.
+    Goodbye,
+    Left,
+}
+
+#[derive(Debug)]
+struct Link {
+    state: LinkState,
+    backoff: Backoff,
+}
+
+#[derive(Debug)]
+enum LinkState {
+    /// Waits for the back-off to pass, then for the connection.
+    Down,
+    /// READY is sent; expects the dispatcher's READY and sends nothing else.
+    Introducing(Liveness),
+    /// Registered.
+    Up { liveness: Liveness, reply_bytes_max: usize, requests: BTreeMap<CallId, Execution> },
+    /// GOODBYE is sent; expects the connection to end.
+    Leaving,
+}
+
+#[derive(Debug)]
+struct Task {
+    /// Who waits for the outcome; `None` once nobody does.
+    caller: Option<(Peer, CallId)>,
+    partials: u32,
+    /// Why it was aborted, if it was.
+    aborted: Option<ErrorCode>,
+    /// The request, until it is started.
+    waiting: Option<Box<Start>>,
+}
+
+impl Worker {
+    /// A worker that will connect to `dispatchers` many dispatchers, the peers 0, 1, 2 …
+    pub fn new(now: Instant, config: WorkerConfig, dispatchers: u64) -> Self {
+        let link = |peer: u64| {
+            let backoff = Backoff::new(config.backoff, config.seed.wrapping_add(peer));
+            (Peer(peer), Link { state: LinkState::Down, backoff })
+        };
+        let links: BTreeMap<_, _> = (0..dispatchers).map(link).collect();
+        let mut timers = TimerTable::default();
+        links.keys().for_each(|peer| timers.set(Timer::Dial(*peer), now));
+        Self {
+            config,
+            links,
+            executions: BTreeMap::new(),
+            backlog: VecDeque::new(),
+            running: 0,
+            timers,
+            outbox: Outbox::default(),
+            outputs: VecDeque::new(),
+            counters: WorkerCounters::default(),
+            sequence: 0,
+            leaving: Leaving::No,
+        }
+    }
+
+    /// The connection asked for by [`WorkerOutput::Dial`] stands.
+    pub fn handle_dialed(&mut self, now: Instant, peer: Peer) {
+        if self.leaving != Leaving::No {
+            self.outputs.push_back(WorkerOutput::Hangup(peer));
+            return self.drop_link(peer);
+        }
+        let heartbeats = self.config.heartbeats;
+        // Until the dispatcher has told its own interval, ours is the best guess.
+        let liveness = Liveness::new(now, heartbeats.interval, heartbeats.expiry(heartbeats.interval));
+        let Some(link) = self.links.get_mut(&peer) else { return };
+        link.state = LinkState::Introducing(liveness);
+        self.outbox.push(peer, Message::Ready(self.introduction()));
+        self.timers.set(Timer::Lease(peer), liveness.expires_at());
+    }
+
+    /// The connection has ended, or could not be made.
+    pub fn handle_disconnected(&mut self, now: Instant, peer: Peer) {
+        self.lose_link(now, peer);
+    }
+
+    /// Takes a message from a dispatcher.
+    pub fn handle_message(&mut self, now: Instant, from: Peer, message: Message) {
+        let Some(link) = self.links.get_mut(&from) else { return };
+        match (&mut link.state, message) {
+            (LinkState::Introducing(_) | LinkState::Up { .. }, Message::Goodbye) => {
+                info!(peer = from.0, "the dispatcher says goodbye");
+                self.hang_up(now, from);
+            }
+            (LinkState::Introducing(_), Message::Ready(ready)) => self.handle_ready(now, from, &ready),
+            (LinkState::Introducing(_), Message::Error(error)) => {
+                warn!(peer = from.0, detail = error.detail, "the dispatcher does not take this worker");
+                self.hang_up(now, from);
+            }
+            (LinkState::Up { liveness, .. }, message) => {
+                liveness.received(now);
+                self.handle_registered(now, from, message);
+            }
+            (LinkState::Down | LinkState::Introducing(_) | LinkState::Leaving, _) => {
+                self.counters.unexpected_messages += 1;
+            }
+        }
+    }
+
+    /// Takes note of a message that could not be read, and answers it where it names a call.
+    pub fn handle_malformed(&mut self, now: Instant, from: Peer, malformed: &Malformed) {
+        self.counters.malformed_messages += 1;
+        debug!(peer = from.0, %malformed, "a message cannot be read");
+        let Some(Link { state: LinkState::Up { liveness, requests, .. }, .. }) = self.links.get_mut(&from) else {
+            return;
+        };
+        liveness.received(now);
+        let Some(call) = malformed.call.filter(|call| !requests.contains_key(call)) else { return };
+        if malformed.is_request() {
+            self.refuse(now, from, call, malformed.code, malformed.to_string());
+        }
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(timer) = self.timers.expire(now) {
+            match timer {
+                Timer::Heartbeat(peer) => self.heartbeat(now, peer),
+                Timer::Lease(peer) => self.check_lease(now, peer),
+                Timer::Dial(peer) => self.outputs.push_back(WorkerOutput::Dial(peer)),
+                Timer::Overrun(execution) => self.abort(now, execution, ErrorCode::DeadlineExceeded),
+                Timer::Leave => self.force_leave(now),
+                Timer::Deadline(_) => {}
+            }
+        }
+    }
+
+    /// A procedure has ended.
+    pub fn finish(&mut self, now: Instant, execution: Execution, finish: Finish) {
+        let Some(task) = self.executions.remove(&execution) else { return };
+        self.timers.stop(Timer::Overrun(execution));
+        self.running -= usize::from(task.waiting.is_none());
+        match task.caller {
+            Some((peer, call)) => self.answer(now, peer, call, &task, finish),
+            None => self.counters.unwanted_replies += 1,
+        }
+        self.start_waiting();
+        self.finish_drain(now);
+    }
+
+    /// A procedure has a partial reply. `false` when nobody waits for it any more.
+    pub fn partial(&mut self, now: Instant, execution: Execution, payload: Payload) -> bool {
+        let Some(task) = self.executions.get_mut(&execution).filter(|task| task.aborted.is_none()) else {
+            return false;
+        };
+        let Some((peer, call)) = task.caller else { return false };
+        let sequence = task.partials;
+        task.partials += 1;
+        self.send(now, peer, Message::Partial(PartialReply { call, sequence, payload }));
+        true
+    }
+
+    /// Takes nothing new, finishes what runs, says goodbye; [`WorkerOutput::Left`] follows, at the latest when the
+    /// drain timeout has passed.
+    pub fn drain(&mut self, now: Instant) {
+        if self.leaving != Leaving::No {
+            return;
+        }
+        self.leaving = Leaving::Draining;
+        self.timers.set(Timer::Leave, now + self.config.drain_timeout);
+        for peer in self.peers() {
+            match self.links.get(&peer).map(|link| &link.state) {
+                Some(LinkState::Up { .. }) => self.send(now, peer, Message::Drain),
+                Some(LinkState::Introducing(_)) => {
+                    self.outputs.push_back(WorkerOutput::Hangup(peer));
+                    self.drop_link(peer);
+                }
+                // A dial may be under way: `handle_dialed` hangs up on it.
+                Some(LinkState::Down) => self.drop_link(peer),
+                Some(LinkState::Leaving) | None => {}
+            }
+        }
+        self.finish_drain(now);
+    }
+
+    /// The next message to send.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.outbox.poll()
+    }
+
+    /// When [`Self::handle_timeout`] is to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// The next thing to tell the owner.
+    pub fn poll_output(&mut self) -> Option<WorkerOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// What has been counted so far.
+    pub fn counters(&self) -> WorkerCounters {
+        self.counters
+    }
+
+    /// The dispatchers that have answered.
+    pub fn registered(&self) -> impl Iterator<Item = Peer> {
+        let up = |link: &Link| matches!(link.state, LinkState::Up { .. });
+        self.links.iter().filter(move |(_, link)| up(link)).map(|(peer, _)| *peer)
+    }
+
+    /// Procedures that run, and requests that wait to.
+    pub fn executions(&self) -> usize {
+        self.executions.len()
+    }
+
+    fn introduction(&self) -> Ready {
+        Ready {
+            role: Role::Worker,
+            incarnation: self.config.incarnation,
+            capabilities: Capabilities::BATCH,
+            interval: self.config.heartbeats.interval,
+            payload_bytes_max: self.config.limits.payload_bytes_max as u64,
+            credits: self.config.credits,
+            window_bytes: 0,
+            codecs: Codec::ALL.to_vec(),
+            services: self.config.services.clone(),
+        }
+    }
+
+    fn handle_ready(&mut self, now: Instant, from: Peer, ready: &Ready) {
+        let heartbeats = self.config.heartbeats;
+        let interval = ready.interval.clamp(INTERVAL_MIN, INTERVAL_MAX);
+        let liveness = Liveness::new(now, heartbeats.interval, heartbeats.expiry(interval));
+        let peer_max = usize::try_from(ready.payload_bytes_max).unwrap_or(usize::MAX);
+        let reply_bytes_max = peer_max.min(self.config.limits.payload_bytes_max);
+        let Some(link) = self.links.get_mut(&from) else { return };
+        link.backoff.reset();
+        link.state = LinkState::Up { liveness, reply_bytes_max, requests: BTreeMap::new() };
+        if ready.capabilities.contains(Capabilities::BATCH) {
+            self.outbox.allow_batches(from);
+        }
+        info!(peer = from.0, incarnation = %ready.incarnation, "registered");
+        self.timers.set(Timer::Lease(from), liveness.expires_at());
+        self.timers.set(Timer::Heartbeat(from), liveness.heartbeat_at());
+        self.outputs.push_back(WorkerOutput::Registered(from));
+    }
+
+    fn handle_registered(&mut self, now: Instant, from: Peer, message: Message) {
+        match message {
+            Message::Request(request) => self.handle_request(now, from, request),
+            Message::Cancel(call) => self.handle_cancel(now, from, call),
+            Message::Heartbeat | Message::Ready(_) => trace!(peer = from.0, "heard from the dispatcher"),
+            _ => {
+                self.counters.unexpected_messages += 1;
+                debug!(peer = from.0, "dropped a message of a kind that dispatchers do not send");
+            }
+        }
+    }
+
+    fn handle_request(&mut self, now: Instant, from: Peer, request: Request) {
+        self.counters.requests += 1;
+        let call = request.call;
+        let (service, method, reply_bytes_max) = match self.admit(from, &request) {
+            Ok(admitted) => admitted,
+            Err((code, detail)) => return self.refuse(now, from, call, code, detail),
+        };
+        self.sequence += 1;
+        let execution = Execution(self.sequence);
+        let deadline = now + request.remaining.min(DEADLINE_MAX);
+        let start = Box::new(Start { execution, service, method, deadline, reply_bytes_max, request });
+        let task = Task { caller: Some((from, call)), partials: 0, aborted: None, waiting: Some(start) };
+        self.executions.insert(execution, task);
+        self.timers.set(Timer::Overrun(execution), deadline);
+        if let Some(Link { state: LinkState::Up { requests, .. }, .. }) = self.links.get_mut(&from) {
+            requests.insert(call, execution);
+        }
+        self.backlog.push_back(execution);
+        self.start_waiting();
+    }
+
+    /// Finds the procedure that a request asks for, or says why it cannot be run.
+    fn admit(&self, from: Peer, request: &Request) -> Result<(usize, usize, usize), (ErrorCode, String)> {
+        let Some(Link { state: LinkState::Up { requests, reply_bytes_max, .. }, .. }) = self.links.get(&from) else {
+            return Err((ErrorCode::Refused, "not registered".to_owned()));
+        };
+        if self.leaving != Leaving::No {
+            return Err((ErrorCode::Refused, "the worker drains".to_owned()));
+        }
+        if requests.contains_key(&request.call) {
+            return Err((ErrorCode::Malformed, format!("call {} is in flight already", request.call)));
+        }
+        if requests.len() >= self.config.credits as usize {
+            return Err((ErrorCode::Overloaded, format!("the worker takes {} requests at once", self.config.credits)));
+        }
+        let (service, method) = self.find(request)?;
+        Ok((service, method, *reply_bytes_max))
+    }
+
+    fn find(&self, request: &Request) -> Result<(usize, usize), (ErrorCode, String)> {
+        let services = &self.config.services;
+        let Some(service) = services.iter().position(|offer| offer.name == request.service) else {
+            let known = names(services.iter().map(|offer| &offer.name));
+            let detail = format!("no service `{}` here; this worker offers {known}", request.service);
+            return Err((ErrorCode::UnknownService, detail));
+        };
+        let methods = &services[service].methods;
+        let Some(method) = methods.iter().position(|offer| offer.name == request.method) else {
+            let known = names(methods.iter().map(|offer| &offer.name));
+            let detail = format!("service `{}` has no method `{}`; it has {known}", request.service, request.method);
+            return Err((ErrorCode::UnknownMethod, detail));
+        };
+        let fingerprint = methods[method].fingerprint;
+        let checked = request.payload.codec == Codec::Bincode && request.fingerprint != 0 && fingerprint != 0;
+        if checked && request.fingerprint != fingerprint {
+            let signature = self.config.signatures.get(service).and_then(|signatures| signatures.get(method));
+            return Err((ErrorCode::SignatureMismatch, signature.cloned().unwrap_or_default()));
+        }
+        Ok((service, method))
+    }
+
+    fn handle_cancel(&mut self, now: Instant, from: Peer, call: CallId) {
+        let Some(Link { state: LinkState::Up { requests, .. }, .. }) = self.links.get(&from) else { return };
+        // A cancel that crosses the final reply on its way finds nothing, and that is fine.
+        if let Some(execution) = requests.get(&call).copied() {
+            self.abort(now, execution, ErrorCode::Cancelled);
+        }
+    }
+
+    /// Stops an execution. One that runs is answered for when it has stopped; one that waits is answered now.
+    fn abort(&mut self, now: Instant, execution: Execution, code: ErrorCode) {
+        let Some(task) = self.executions.get_mut(&execution) else { return };
+        if task.aborted.is_some() {
+            return;
+        }
+        task.aborted = Some(code);
+        if task.waiting.is_some() {
+            self.backlog.retain(|other| *other != execution);
+            self.finish(now, execution, Finish::Aborted);
+        } else {
+            self.outputs.push_back(WorkerOutput::Abort(execution));
+        }
+    }
+
+    /// Starts what waits while fewer than the credits run.
+    fn start_waiting(&mut self) {
+        while self.running < self.config.credits as usize {
+            let Some(execution) = self.backlog.pop_front() else { return };
+            let Some(start) = self.executions.get_mut(&execution).and_then(|task| task.waiting.take()) else {
+                continue;
+            };
+            self.running += 1;
+            self.outputs.push_back(WorkerOutput::Start(start));
+        }
+    }
+
+    fn answer(&mut self, now: Instant, peer: Peer, call: CallId, task: &Task, finish: Finish) {
+        let Some(Link { state: LinkState::Up { requests, reply_bytes_max, .. }, .. }) = self.links.get_mut(&peer)
+        else {
+            return;
+        };
+        requests.remove(&call);
+        let (partials, reply_bytes_max) = (task.partials, *reply_bytes_max);
+        let too_large = |size| {
+            let detail = format!(
+                "the reply has {size} bytes, over the limit of {reply_bytes_max} bytes (raise it with \
+                 `payload_bytes_max` on both sides)"
+            );
+            (ErrorCode::TooLarge, detail, Payload::default())
+        };
+        let (code, detail, payload) = match finish {
+            Finish::Reply(payload) | Finish::Error { payload, .. } if payload.bytes.len() > reply_bytes_max => {
+                too_large(payload.bytes.len())
+            }
+            Finish::Reply(payload) => {
+                return self.send(now, peer, Message::Final(FinalReply { call, partials, payload }));
+            }
+            Finish::Error { code, detail, payload } => (code, detail, payload),
+            Finish::Aborted => {
+                let code = task.aborted.unwrap_or(ErrorCode::Cancelled);
+                (code, String::new(), Payload::default())
+            }
+        };
+        let maybe_executed = task.waiting.is_none() && code != ErrorCode::InvalidArguments;
+        self.send(now, peer, Message::Error(ErrorReply { call, partials, code, maybe_executed, detail, payload }));
+    }
+
+    /// Answers a request that is not started.
+    fn refuse(&mut self, now: Instant, to: Peer, call: CallId, code: ErrorCode, detail: String) {
+        let (partials, maybe_executed, payload) = (0, false, Payload::default());
+        self.send(now, to, Message::Error(ErrorReply { call, partials, code, maybe_executed, detail, payload }));
+    }
+
+    fn heartbeat(&mut self, now: Instant, peer: Peer) {
+        let Some(LinkState::Up { liveness, .. }) = self.links.get(&peer).map(|link| &link.state) else { return };
+        if liveness.heartbeat_at() <= now {
+            self.send(now, peer, Message::Heartbeat);
+        }
+        if let Some(LinkState::Up { liveness, .. }) = self.links.get(&peer).map(|link| &link.state) {
+            self.timers.set(Timer::Heartbeat(peer), liveness.heartbeat_at());
+        }
+    }
+
+    fn check_lease(&mut self, now: Instant, peer: Peer) {
+        let expires_at = match self.links.get(&peer).map(|link| &link.state) {
+            Some(LinkState::Up { liveness, .. } | LinkState::Introducing(liveness)) => liveness.expires_at(),
+            _ => return,
+        };
+        if expires_at > now {
+            return self.timers.set(Timer::Lease(peer), expires_at);
+        }
+        self.counters.expired_leases += 1;
+        info!(peer = peer.0, "the dispatcher has fallen silent");
+        self.hang_up(now, peer);
+    }
+
+    fn hang_up(&mut self, now: Instant, peer: Peer) {
+        self.outputs.push_back(WorkerOutput::Hangup(peer));
+        self.lose_link(now, peer);
+    }
+
+    /// The connection is no more: nobody waits for its requests, and it is dialed again after the back-off.
+    fn lose_link(&mut self, now: Instant, peer: Peer) {
+        let Some(link) = self.links.get_mut(&peer) else { return };
+        let wait = link.backoff.next();
+        self.disown(peer);
+        if self.leaving != Leaving::No {
+            self.drop_link(peer);
+            return self.finish_drain(now);
+        }
+        self.counters.redials += 1;
+        trace!(peer = peer.0, ?wait, "dialing again after the back-off");
+        self.timers.set(Timer::Dial(peer), now + wait);
+    }
+
+    /// Takes a connection's requests from it: what runs is aborted, what waits is forgotten.
+    fn disown(&mut self, peer: Peer) {
+        self.outbox.forget(peer);
+        self.timers.stop(Timer::Lease(peer));
+        self.timers.stop(Timer::Heartbeat(peer));
+        let Some(link) = self.links.get_mut(&peer) else { return };
+        let LinkState::Up { requests, .. } = mem::replace(&mut link.state, LinkState::Down) else { return };
+        self.outputs.push_back(WorkerOutput::Unregistered(peer));
+        let mut forgotten = BTreeSet::new();
+        for execution in requests.into_values() {
+            let Some(task) = self.executions.get_mut(&execution) else { continue };
+            task.caller = None;
+            if task.waiting.is_some() {
+                forgotten.insert(execution);
+                self.executions.remove(&execution);
+                self.timers.stop(Timer::Overrun(execution));
+            } else if task.aborted.replace(ErrorCode::Cancelled).is_none() {
+                self.outputs.push_back(WorkerOutput::Abort(execution));
+            }
+        }
+        self.backlog.retain(|execution| !forgotten.contains(execution));
+    }
+
+    fn drop_link(&mut self, peer: Peer) {
+        self.disown(peer);
+        self.timers.stop(Timer::Dial(peer));
+        self.links.remove(&peer);
+    }
+
+    /// Says goodbye once nothing runs, and has left once everyone has taken it.
+    fn finish_drain(&mut self, now: Instant) {
+        if self.leaving == Leaving::Draining && self.executions.is_empty() {
+            self.say_goodbye(now);
+        }
+        if self.leaving == Leaving::Goodbye && self.links.is_empty() {
+            self.leaving = Leaving::Left;
+            self.timers.stop(Timer::Leave);
+            self.outputs.push_back(WorkerOutput::Left);
+        }
+    }
+
+    fn say_goodbye(&mut self, now: Instant) {
+        self.leaving = Leaving::Goodbye;
+        self.timers.set(Timer::Leave, now + GOODBYE_GRACE);
+        for peer in self.peers() {
+            self.send(now, peer, Message::Goodbye);
+            if let Some(link) = self.links.get_mut(&peer) {
+                link.state = LinkState::Leaving;
+            }
+        }
+    }
+
+    /// The time for leaving is up: answers for what still runs and goes.
+    fn force_leave(&mut self, now: Instant) {
+        if self.leaving == Leaving::Draining {
+            for (execution, task) in mem::take(&mut self.executions) {
+                self.timers.stop(Timer::Overrun(execution));
+                self.outputs.push_back(WorkerOutput::Abort(execution));
+                let Some((peer, call)) = task.caller else { continue };
+                let detail = "the worker's drain timeout has passed".to_owned();
+                let finish = Finish::Error { code: ErrorCode::Refused, detail, payload: Payload::default() };
+                self.answer(now, peer, call, &task, finish);
+            }
+            self.backlog.clear();
+            self.finish_drain(now);
+        } else {
+            for peer in self.peers() {
+                self.outputs.push_back(WorkerOutput::Hangup(peer));
+                self.drop_link(peer);
+            }
+            self.finish_drain(now);
+        }
+    }
+
+    fn send(&mut self, now: Instant, to: Peer, message: Message) {
+        if let Some(LinkState::Up { liveness, .. }) = self.links.get_mut(&to).map(|link| &mut link.state) {
+            liveness.sent(now);
+            self.outbox.push(to, message);
+        }
+    }
+
+    fn peers(&self) -> Vec<Peer> {
+        self.links.keys().copied().collect()
+    }
+}
+
+/// The longest deadline that is kept track of; a request that asks for more has this long.
+const DEADLINE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
+fn names<'a>(names: impl Iterator<Item = &'a Arc<str>>) -> String {
+    let names: Vec<_> = names.map(|name| format!("`{name}`")).collect();
+    match names.is_empty() {
+        true => "nothing".to_owned(),
+        false => names.join(", "),
+    }
+}

@@ -1,0 +1,274 @@
+//! The worker's handle and its builder; no liveness.
+
+use std::{
+    collections::BTreeSet,
+    future::{Future, IntoFuture},
+    pin::Pin,
+    thread,
+    time::Duration,
+};
+
+use tokio::{
+    runtime,
+    sync::{mpsc, oneshot, watch},
+};
+use uuid::Uuid;
+
+use crate::{
+    config::{ConfigError, LinkConfig, check_backoff, link_setters, require},
+    error::StartError,
+    net::{
+        self,
+        endpoint::Endpoint,
+        worker_driver::{self, Command},
+    },
+    proto::{
+        retry::BackoffConfig,
+        worker::{WorkerConfig, WorkerCounters},
+    },
+    service::{BoundService, IntoService},
+};
+
+/// Requests that a worker takes at once for each of its machine's CPUs, unless it is set otherwise.
+const CREDITS_PER_CPU: u32 = 32;
+
+/// Serves the calls of one or several clients, to which it connects and connects again for as long as it lives.
+///
+/// Heartbeats and connections live on a thread of the worker's own: a procedure that blocks, even every thread of the
+/// runtime, loses nobody. Procedures run on the Tokio runtime that the worker is started in.
+///
+/// A `Worker` is a handle; dropping it leaves the worker running. Stop it with [`Worker::drain`].
+#[derive(Clone, Debug)]
+pub struct Worker {
+    id: Uuid,
+    commands: mpsc::UnboundedSender<Command>,
+    registered: watch::Receiver<usize>,
+    left: watch::Receiver<bool>,
+}
+
+impl Worker {
+    /// Settings for a worker that connects to a client's endpoint: `tcp://host:port`, `ipc://path`, or `inproc://name`
+    /// within one process. Further endpoints come with [`WorkerBuilder::connect`].
+    pub fn connect(endpoint: impl Into<String>) -> WorkerBuilder {
+        WorkerBuilder::new().connect(endpoint)
+    }
+
+    /// This life of the worker, by which clients know it.
+    pub fn id(&self) -> Uuid {
+        self.id
+    }
+
+    /// Whether a client has answered and is alive.
+    pub fn is_connected(&self) -> bool {
+        *self.registered.borrow() > 0
+    }
+
+    /// Waits until a client has answered; `false` when none has in time, or the worker has left.
+    ///
+    /// # Panics
+    /// Outside a Tokio runtime with timers enabled.
+    pub async fn wait_for_client(&self, timeout: Duration) -> bool {
+        let mut registered = self.registered.clone();
+        let arrival = registered.wait_for(|count| *count > 0);
+        matches!(tokio::time::timeout(timeout, arrival).await, Ok(Ok(_)))
+    }
+
+    /// Takes nothing new, finishes what runs, says goodbye and stops, at the latest after the drain timeout. No call
+    /// fails of it: what crosses the announcement goes to another worker. Returns when the worker has left.
+    pub async fn drain(&self) {
+        let _ = self.commands.send(Command::Drain);
+        self.left().await;
+    }
+
+    /// Waits until the worker has left, because some clone was told to drain.
+    pub async fn left(&self) {
+        let mut left = self.left.clone();
+        // An error means that the I/O thread has ended, which is the same.
+        let _ = left.wait_for(|left| *left).await;
+    }
+
+    /// What the worker has counted since it was started. All zero once it has left.
+    pub async fn counters(&self) -> WorkerCounters {
+        let (sender, receiver) = oneshot::channel();
+        let _ = self.commands.send(Command::Counters(sender));
+        receiver.await.unwrap_or_default()
+    }
+}
+
+/// Settings for a [`Worker`]. [`WorkerBuilder::start`] checks them; awaiting the builder starts the worker and waits
+/// until it has left.
+///
+/// ```no_run
+/// # #[xero::service]
+/// # trait Greeter { async fn greet(&self, name: &str) -> String; }
+/// # struct Polite;
+/// # #[xero::worker]
+/// # impl Greeter for Polite { async fn greet(&self, name: &str) -> String { name.to_owned() } }
+/// # async fn example() -> Result<(), xero::StartError> {
+/// xero::Worker::connect("tcp://127.0.0.1:5550").serve(Polite).await
+/// # }
+/// ```
+#[must_use = "a worker does nothing until it is started or awaited"]
+pub struct WorkerBuilder {
+    endpoints: Vec<String>,
+    services: Vec<BoundService>,
+    link: LinkConfig,
+    backoff: BackoffConfig,
+    concurrency: u32,
+    drain_timeout: Duration,
+    stop: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl WorkerBuilder {
+    link_setters!();
+
+    fn new() -> Self {
+        let cpus = thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(1));
+        Self {
+            endpoints: Vec::new(),
+            services: Vec::new(),
+            link: LinkConfig::default(),
+            backoff: BackoffConfig::default(),
+            concurrency: cpus.saturating_mul(CREDITS_PER_CPU),
+            drain_timeout: Duration::from_secs(30),
+            stop: None,
+        }
+    }
+
+    /// Connects to a further client.
+    pub fn connect(mut self, endpoint: impl Into<String>) -> Self {
+        self.endpoints.push(endpoint.into());
+        self
+    }
+
+    /// Serves a value with a `#[xero::worker]` impl. Call it again for further services.
+    ///
+    /// A value that implements several services is served through each trait's `into_service`:
+    /// `.serve(Users::into_service(shop.clone())).serve(Orders::into_service(shop))`, where `shop` is an `Arc`.
+    pub fn serve<M>(mut self, service: impl IntoService<M>) -> Self {
+        self.services.push(service.into_bound_service());
+        self
+    }
+
+    /// How many requests run at once, and how many each client may send ahead. Default 32 for each CPU; at least 1.
+    /// Lower keeps slow work from piling up here while other workers are idle; higher suits procedures that mostly
+    /// wait. (`PROTOCOL.md` §9)
+    pub fn concurrency(mut self, requests: u32) -> Self {
+        self.concurrency = requests;
+        self
+    }
+
+    /// The bounds of the wait between attempts to connect, which doubles from the first to the last and is drawn at
+    /// random below that. Default 100 ms to 2 s; the ZeroMQ guide's Paranoid Pirate goes up to 32 s. Lower finds a
+    /// restarted client sooner; higher spares a network with many workers. (`PROTOCOL.md` §6)
+    pub fn backoff(mut self, first: Duration, max: Duration) -> Self {
+        self.backoff = BackoffConfig { first, max };
+        self
+    }
+
+    /// How long a drain may take before what still runs is given up. Default 30 s. (`PROTOCOL.md` §10)
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.drain_timeout = timeout;
+        self
+    }
+
+    /// Drains the worker when the future is ready, such as one that waits for a signal.
+    pub fn drain_on(mut self, stop: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.stop = Some(Box::pin(stop));
+        self
+    }
+
+    /// Starts the worker on the current Tokio runtime. Returns at once: the connections are made meanwhile, and again
+    /// whenever they are lost.
+    ///
+    /// # Errors
+    /// When an endpoint is not written as one, the settings contradict each other, nothing or the same service twice
+    /// is to be served, or there is no Tokio runtime.
+    pub fn start(self) -> Result<Worker, StartError> {
+        self.check()?;
+        let endpoints = self.endpoints.iter().map(|text| dialable(text)).collect::<Result<_, _>>()?;
+        let user = runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?;
+        let id = Uuid::new_v4();
+        let config = WorkerConfig {
+            incarnation: id,
+            seed: id.as_u64_pair().0,
+            heartbeats: self.link.heartbeats,
+            backoff: self.backoff,
+            limits: self.link.limits,
+            credits: self.concurrency,
+            drain_timeout: self.drain_timeout,
+            services: self.services.iter().map(BoundService::offer).collect(),
+            signatures: self.services.iter().map(BoundService::signatures).collect(),
+        };
+        let (commands, mailbox) = mpsc::unbounded_channel();
+        let (registered_sender, registered) = watch::channel(0);
+        let (left_sender, left) = watch::channel(false);
+        let mailboxes = worker_driver::Channels {
+            commands: commands.clone(),
+            mailbox,
+            registered: registered_sender,
+            left: left_sender,
+        };
+        let driver = worker_driver::run(endpoints, config, self.services, user.clone(), mailboxes);
+        net::spawn_io("xero-worker", driver).map_err(StartError::Thread)?;
+        let worker = Worker { id, commands, registered, left };
+        if let Some(stop) = self.stop {
+            let worker = worker.clone();
+            user.spawn(async move {
+                stop.await;
+                worker.drain().await;
+            });
+        }
+        Ok(worker)
+    }
+
+    fn check(&self) -> Result<(), StartError> {
+        self.link.check()?;
+        check_backoff(self.backoff)?;
+        self.check_counts()?;
+        let mut names = BTreeSet::new();
+        for service in &self.services {
+            if !names.insert(service.descriptor.name) {
+                return Err(StartError::DuplicateService(service.descriptor.name.to_owned()));
+            }
+        }
+        match self.services.is_empty() {
+            true => Err(StartError::NoService),
+            false => Ok(()),
+        }
+    }
+
+    fn check_counts(&self) -> Result<(), ConfigError> {
+        require(self.concurrency > 0, "concurrency", self.concurrency, "at least 1")
+    }
+}
+
+fn dialable(text: &str) -> Result<Endpoint, StartError> {
+    let endpoint: Endpoint = text.parse()?;
+    match endpoint.undialable() {
+        Some(reason) => Err(StartError::NotDialable { endpoint, reason }),
+        None => Ok(endpoint),
+    }
+}
+
+impl std::fmt::Debug for WorkerBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WorkerBuilder")
+            .field("endpoints", &self.endpoints)
+            .field("services", &self.services)
+            .field("concurrency", &self.concurrency)
+            .finish_non_exhaustive()
+    }
+}
+
+impl IntoFuture for WorkerBuilder {
+    type Output = Result<(), StartError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Result<(), StartError>> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            self.start()?.left().await;
+            Ok(())
+        })
+    }
+}
