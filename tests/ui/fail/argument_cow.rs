@@ -6,5 +6,5 @@ trait Demo {
 }
 
 fn main() {
-    drop(|client: &xero::Client| DemoClient::new(client).put("a", "b"));
+    drop(|client: &xero::Client| DemoClient::new(client).put("a".into(), "b".into()));
 }

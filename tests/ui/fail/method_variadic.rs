@@ -1,6 +1,6 @@
 #[xero::service]
 trait Demo {
-    async fn sum(&self, first: u64, ...) -> u64;
+    async fn sum(&self, first: u64, rest: ...) -> u64;
 }
 
 fn main() {}

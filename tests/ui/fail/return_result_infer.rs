@@ -1,20 +1,9 @@
 #[xero::service]
 trait Demo {
     async fn load(&self) -> Result<_, String>;
+    async fn ping(&self) -> u8;
 }
-
-struct Worker;
-
-#[xero::worker]
-impl Demo for Worker {
-    async fn load(&self) -> Result<u8, String> {
-        Ok(1)
-    }
-}
-
-fn serve<M>(_: impl xero::IntoService<M>) {}
 
 fn main() {
-    serve(Worker);
-    drop(|client: &xero::Client| DemoClient::new(client).load());
+    drop(|client: &xero::Client| (DemoClient::new(client).load(), DemoClient::new(client).ping()));
 }
