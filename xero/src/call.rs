@@ -291,7 +291,9 @@ impl<T, E> PendingCall<T, E> {
                 detail: format!("every worker is busy and {waiting} calls wait already"),
                 maybe_executed: false,
             },
-            CallFailure::TooLarge(too_large) => CallError::ArgumentsTooLarge(too_large),
+            CallFailure::TooLarge(too_large) => {
+                CallError::TooLarge { detail: too_large.to_string(), maybe_executed: false }
+            }
             CallFailure::PartialsLost { sent, received } => CallError::PartialsLost { sent, received },
             CallFailure::PartialsUnread { received } => CallError::PartialsUnread { received },
             CallFailure::UnreadableReply { reason } => CallError::Malformed { reason, maybe_executed: true },
@@ -316,7 +318,7 @@ impl<T, E> PendingCall<T, E> {
             ErrorCode::Cancelled => CallError::Cancelled { maybe_executed },
             ErrorCode::Refused => CallError::Refused { detail, maybe_executed },
             ErrorCode::Overloaded => CallError::Overloaded { detail, maybe_executed },
-            ErrorCode::TooLarge => CallError::ReplyTooLarge { detail },
+            ErrorCode::TooLarge => CallError::TooLarge { detail, maybe_executed },
             ErrorCode::Malformed => CallError::Malformed { reason: detail, maybe_executed },
             ErrorCode::NoWorker => {
                 CallError::NoWorker { service: self.method.service.to_string(), offered: Vec::new() }

@@ -109,14 +109,13 @@ pub enum CallError<E> {
         /// Whether the procedure had begun.
         maybe_executed: bool,
     },
-    /// The arguments are larger than this side or the worker takes. Nothing was sent.
-    #[error(transparent)]
-    ArgumentsTooLarge(TooLarge),
-    /// The reply is larger than this side takes or the worker may send. The procedure has run.
-    #[error("{detail}")]
-    ReplyTooLarge {
-        /// The size and the limit.
+    /// The arguments or the reply are larger than one of the two sides takes.
+    #[error("too large: {detail}{}", executed(*.maybe_executed))]
+    TooLarge {
+        /// What is too large, its size, the limit and the setter that raises it.
         detail: String,
+        /// Whether the procedure has run: if so, it is the reply that is too large.
+        maybe_executed: bool,
     },
     /// A partial reply is missing, so those that follow cannot be trusted to be in order.
     #[error("partial replies were lost: {sent} were sent and {received} have arrived")]
@@ -155,20 +154,19 @@ impl<E> CallError<E> {
             Self::Application(_)
             | Self::Panicked { .. }
             | Self::InvalidReply { .. }
-            | Self::ReplyTooLarge { .. }
             | Self::PartialsLost { .. }
             | Self::PartialsUnread { .. } => true,
             Self::UnknownService { .. }
             | Self::UnknownMethod { .. }
             | Self::SignatureMismatch { .. }
             | Self::InvalidArguments { .. }
-            | Self::NoWorker { .. }
-            | Self::ArgumentsTooLarge(_) => false,
+            | Self::NoWorker { .. } => false,
             Self::DeadlineExceeded { maybe_executed, .. }
             | Self::Cancelled { maybe_executed }
             | Self::WorkerLost { maybe_executed, .. }
             | Self::Overloaded { maybe_executed, .. }
             | Self::Refused { maybe_executed, .. }
+            | Self::TooLarge { maybe_executed, .. }
             | Self::Malformed { maybe_executed, .. }
             | Self::Closed { maybe_executed } => *maybe_executed,
         }

@@ -400,7 +400,7 @@ impl Dispatcher {
         let liveness = Liveness::new(now, heartbeats.interval, heartbeats.expiry(interval));
         info!(peer = from.0, incarnation = %ready.incarnation, credits = ready.credits, "worker registered");
         if ready.capabilities.contains(Capabilities::BATCH) {
-            self.outbox.allow_batches(from);
+            self.outbox.allow_batches(from, ready.payload_bytes_max);
         }
         self.registry.register(now, from, ready, liveness);
         self.timers.set(Timer::Lease(from), liveness.expires_at());

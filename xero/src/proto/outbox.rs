@@ -1,14 +1,20 @@
 //! What a machine wants sent, gathered for each peer so that a turn's messages travel together (`PROTOCOL.md` §11).
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
-use super::message::{Message, Peer};
+use super::{
+    frame::batched_bytes,
+    message::{Message, Peer},
+};
 
 /// The largest payload that is worth copying into a BATCH; larger ones travel alone, uncopied.
 pub const BATCHED_PAYLOAD_BYTES_MAX: usize = 4 * 1024;
 
 /// How many messages go into one BATCH: a peer's limit is 1,024 or more, and past some hundreds nothing is gained.
 pub const BATCH_MESSAGES_MAX: usize = 256;
+
+/// The largest body of a BATCH that is made: past some dozens of kilobytes nothing is gained by a larger one.
+const BATCH_BYTES_MAX: usize = 64 * 1024;
 
 /// Messages for one peer. More than one is to be sent as a BATCH.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,7 +30,8 @@ pub struct Transmit {
 pub(crate) struct Outbox {
     queues: BTreeMap<Peer, VecDeque<Message>>,
     order: VecDeque<Peer>,
-    batching: BTreeSet<Peer>,
+    /// The peers that read BATCH, and the largest body that is made for each.
+    batching: BTreeMap<Peer, usize>,
 }
 
 impl Outbox {
@@ -36,9 +43,10 @@ impl Outbox {
         queue.push_back(message);
     }
 
-    /// The peer has announced that it reads BATCH.
-    pub(crate) fn allow_batches(&mut self, peer: Peer) {
-        self.batching.insert(peer);
+    /// The peer has announced that it reads BATCH; a body counts against the payload that it takes.
+    pub(crate) fn allow_batches(&mut self, peer: Peer, payload_bytes_max: u64) {
+        let peer_max = usize::try_from(payload_bytes_max).unwrap_or(usize::MAX);
+        self.batching.insert(peer, peer_max.min(BATCH_BYTES_MAX));
     }
 
     /// Drops what is still to be sent to a peer that is gone.
@@ -52,15 +60,11 @@ impl Outbox {
     pub(crate) fn poll(&mut self) -> Option<Transmit> {
         let to = self.order.pop_front()?;
         let queue = self.queues.get_mut(&to)?;
-        let small = |message: &&Message| message.payload_bytes() <= BATCHED_PAYLOAD_BYTES_MAX;
-        let count = match self.batching.contains(&to) {
-            true => queue.iter().take(BATCH_MESSAGES_MAX).take_while(small).count().max(1),
-            false => 1,
-        };
+        let count = self.batching.get(&to).map_or(1, |room| batch_length(queue, *room));
         let messages = queue.drain(..count).collect();
         if !queue.is_empty() {
             self.order.push_front(to);
-        } else if !self.batching.contains(&to) {
+        } else if !self.batching.contains_key(&to) {
             self.queues.remove(&to);
         }
         Some(Transmit { to, messages })
@@ -68,6 +72,21 @@ impl Outbox {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.order.is_empty()
+    }
+}
+
+/// How many messages at the front of the queue go into one BATCH; 1 for a message that goes alone.
+fn batch_length(queue: &VecDeque<Message>, mut room: usize) -> usize {
+    let fits = |message: &&Message| {
+        let bytes = batched_bytes(message);
+        let fits = message.payload_bytes() <= BATCHED_PAYLOAD_BYTES_MAX && bytes <= room;
+        room = room.saturating_sub(bytes);
+        fits
+    };
+    // Most queues hold a single message, whose size does not matter.
+    match queue.len() {
+        0 | 1 => 1,
+        _ => queue.iter().take(BATCH_MESSAGES_MAX).take_while(fits).count().max(1),
     }
 }
 
@@ -90,7 +109,7 @@ mod tests {
         let mut outbox = Outbox::default();
         (0..3).for_each(|call| outbox.push(Peer(1), reply(call, 8)));
         assert_eq!(batch_sizes(&mut outbox), [1, 1, 1]);
-        outbox.allow_batches(Peer(1));
+        outbox.allow_batches(Peer(1), 1 << 20);
         (0..3).for_each(|call| outbox.push(Peer(1), reply(call, 8)));
         assert_eq!(batch_sizes(&mut outbox), [3]);
     }
@@ -98,11 +117,19 @@ mod tests {
     #[test]
     fn large_payloads_travel_alone_and_keep_their_place() {
         let mut outbox = Outbox::default();
-        outbox.allow_batches(Peer(1));
+        outbox.allow_batches(Peer(1), 1 << 20);
         for (call, size) in [(0, 8), (1, 8), (2, BATCHED_PAYLOAD_BYTES_MAX + 1), (3, 8)] {
             outbox.push(Peer(1), reply(call, size));
         }
         assert_eq!(batch_sizes(&mut outbox), [2, 1, 1]);
+    }
+
+    #[test]
+    fn batch_is_no_larger_than_the_payload_that_the_peer_takes() {
+        let mut outbox = Outbox::default();
+        outbox.allow_batches(Peer(1), 3_000);
+        (0..10).for_each(|call| outbox.push(Peer(1), reply(call, 900)));
+        assert_eq!(batch_sizes(&mut outbox), [3, 3, 3, 1]);
     }
 
     #[test]

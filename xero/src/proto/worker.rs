@@ -378,7 +378,7 @@ impl Worker {
         link.backoff.reset();
         link.state = LinkState::Up { liveness, reply_bytes_max, requests: BTreeMap::new() };
         if ready.capabilities.contains(Capabilities::BATCH) {
-            self.outbox.allow_batches(from);
+            self.outbox.allow_batches(from, ready.payload_bytes_max);
         }
         info!(peer = from.0, incarnation = %ready.incarnation, "registered");
         self.timers.set(Timer::Lease(from), liveness.expires_at());

@@ -5,9 +5,9 @@ use crate::net::transport::SendError;
 
 macro_rules! on_every_transport {
     ($($name:ident)*) => {
-        mod memory { $(#[tokio::test] async fn $name() { super::$name(super::Site::memory()).await; })* }
-        mod tcp { $(#[tokio::test] async fn $name() { super::$name(super::Site::tcp()).await; })* }
-        mod ipc { $(#[tokio::test] async fn $name() { super::$name(super::Site::ipc()).await; })* }
+        mod memory { $(#[test] fn $name() { super::run(|| super::$name(super::Site::memory())); })* }
+        mod tcp { $(#[test] fn $name() { super::run(|| super::$name(super::Site::tcp())); })* }
+        mod ipc { $(#[test] fn $name() { super::run(|| super::$name(super::Site::ipc())); })* }
     };
 }
 
@@ -239,6 +239,21 @@ async fn sockets_on_other_threads_are_woken(site: Site) {
     }
     drop(router);
     within(tokio::task::spawn_blocking(|| echo.join())).await.expect("a task").expect("a thread");
+}
+
+/// Runs a test on a thread of its own: a deadlock inside a socket's method, where no timeout reaches, then fails too.
+fn run<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
+    let (done, finished) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(test());
+        let _ = done.send(());
+    });
+    match finished.recv_timeout(2 * PATIENCE) {
+        Err(std::sync::mpsc::RecvTimeoutError::Timeout) => panic!("a thread is blocked"),
+        // The other end is dropped by a panic, which goes on here.
+        _ => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+    }
 }
 
 /// Sends without letting any task run until the far side counts as stuck; how many were taken.
