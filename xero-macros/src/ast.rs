@@ -51,7 +51,7 @@ pub(crate) enum ArgumentKind {
     /// `&T`
     Borrowed(Type),
     /// `&str`, decoded as a `String`.
-    Text(Type),
+    Text,
     /// `&[T]`, decoded as a `Vec<T>`; the type is `T`.
     Slice(Type),
 }

@@ -1,8 +1,11 @@
 //! Rules across the methods of a service; emits nothing.
 
+use syn::{ItemTrait, Signature, TraitItem};
+
 use crate::{
     ast::Service,
     errors::Errors,
+    expand::conditions,
     options::{NAME_BYTES_MAX, too_long},
     signature::plain,
 };
@@ -16,22 +19,26 @@ const TAKEN: [(&str, &str); 5] = [
     ("__descriptor", "a function of the client"),
 ];
 
-/// Checks a service whose methods are sound by themselves.
+/// Checks the names of a service; those of methods with other mistakes too.
 pub(crate) fn service(service: &Service, errors: &mut Errors) {
     trait_name(service, errors);
-    for (index, method) in service.methods.iter().enumerate() {
-        let (ident, name) = (&method.signature.ident, method.wire_name());
+    let mut unconditional = Vec::new();
+    for (signature, is_conditional) in signatures(&service.item) {
+        let (ident, name) = (&signature.ident, plain(&signature.ident));
         if let Some((name, what)) = TAKEN.iter().find(|(taken, _)| name == *taken) {
             errors.push(ident, format_args!("`{name}` is {what}: give the method another name"));
         }
         if name.len() > NAME_BYTES_MAX {
             errors.push(ident, too_long(name.len()));
         }
-        let earlier = service.methods.iter().take(index);
         // Of two methods under `cfg` one may be absent: the compiler knows better.
-        if !method.is_conditional() && earlier.filter(|m| !m.is_conditional()).any(|m| m.wire_name() == name) {
+        if is_conditional {
+            continue;
+        }
+        if unconditional.contains(&name) {
             errors.push(ident, format_args!("there is a method `{name}` already: give this one another name"));
         }
+        unconditional.push(name);
     }
 }
 
@@ -41,4 +48,12 @@ fn trait_name(service: &Service, errors: &mut Errors) {
     if name == service.options.name && name.len() > NAME_BYTES_MAX {
         errors.push(&service.item.ident, too_long(name.len()));
     }
+}
+
+/// The signatures, and whether each is under `cfg`.
+fn signatures(item: &ItemTrait) -> impl Iterator<Item = (&Signature, bool)> {
+    item.items.iter().filter_map(|item| match item {
+        TraitItem::Fn(function) => Some((&function.sig, conditions(&function.attrs).next().is_some())),
+        _ => None,
+    })
 }

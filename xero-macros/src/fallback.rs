@@ -1,15 +1,13 @@
 //! What an item becomes after an error: enough that the mistake is the only thing the compiler complains about.
 
-use proc_macro2::TokenStream;
-use quote::quote;
-use syn::{FnArg, ItemTrait, Pat, PatWild, TraitItem, TraitItemFn, Type, parse_quote};
+use proc_macro2::{TokenStream, TokenTree};
+use quote::{ToTokens, quote};
+use syn::{FnArg, ItemTrait, Pat, PatWild, Signature, TraitItem, TraitItemFn, Type, parse_quote};
 
 use crate::{
-    ast::{Method, Runtime, Service, Worker},
-    expand::{
-        client::{call_type, client_inputs},
-        client_name, conditions, worker,
-    },
+    ast::{Runtime, Service, Worker},
+    errors::Errors,
+    expand::{client::call_type, client_name, conditions, worker},
     options::is_xero,
     types,
 };
@@ -114,9 +112,16 @@ fn acceptable_method(function: &mut TraitItemFn) {
     let signature = &mut function.sig;
     signature.constness = None;
     signature.variadic = None;
+    if mentions(signature.output.to_token_stream(), &["_"]) {
+        // Whatever an impl returns is one of these.
+        signature.output = parse_quote!(-> impl ::core::marker::Sized);
+    }
     for input in &mut signature.inputs {
         let FnArg::Typed(input) = input else { continue };
         input.attrs.retain(|attribute| !is_xero(attribute));
+        if mentions(input.ty.to_token_stream(), &["_"]) {
+            *input.ty = parse_quote!(());
+        }
         if function.default.is_none() {
             input.pat = Box::new(Pat::Wild(PatWild { attrs: Vec::new(), underscore_token: Default::default() }));
         }
@@ -138,36 +143,38 @@ fn unique_methods(service: &Service) -> impl Iterator<Item = &TraitItemFn> {
 }
 
 fn stub_method(service: &Service, function: &TraitItemFn) -> TokenStream {
-    let name = &function.sig.ident;
+    let (name, generics) = (&function.sig.ident, &function.sig.generics);
     let conditions = conditions(&function.attrs);
-    let (inputs, call) = stub_signature(service, function);
+    let (inputs, call) = stub_signature(service, &function.sig);
     quote! {
         #(#conditions)*
-        pub fn #name(&self, #inputs) -> #call {
+        pub fn #name #generics (&self, #inputs) -> #call {
             ::core::unreachable!()
         }
     }
 }
 
-/// The real signature of a sound method; of another, one that takes anything.
-fn stub_signature(service: &Service, function: &TraitItemFn) -> (TokenStream, TokenStream) {
+/// The arguments and the reply as written where a client can have them, so that calls still compile.
+fn stub_signature(service: &Service, signature: &Signature) -> (TokenStream, TokenStream) {
     let Runtime { private, .. } = &service.options.runtime;
-    let is_this = |method: &&Method| method.signature.ident == function.sig.ident;
-    let is_generic = !service.item.generics.params.is_empty();
-    match service.methods.iter().find(is_this).filter(|_| !is_generic) {
-        Some(method) => {
-            let inputs = client_inputs(method);
-            (quote!(#(#inputs),*), call_type(method, private))
+    let is_usable = |tokens: &dyn ToTokens| {
+        service.item.generics.params.is_empty() && !mentions(tokens.to_token_stream(), &["Self", "_"])
+    };
+    let inputs = signature.inputs.iter().filter_map(|input| match input {
+        FnArg::Typed(input) if is_any_context(&input.ty) => None,
+        FnArg::Typed(input) if is_usable(&input.ty) => {
+            let ty = &input.ty;
+            Some(quote!(_: #ty))
         }
-        None => {
-            let inputs = function.sig.inputs.iter().filter_map(|input| match input {
-                FnArg::Typed(input) if is_any_context(&input.ty) => None,
-                FnArg::Typed(_) => Some(quote!(_: impl ::core::marker::Sized)),
-                FnArg::Receiver(_) => None,
-            });
-            (quote!(#(#inputs),*), quote!(#private::Call<#private::Never, #private::Never>))
-        }
-    }
+        FnArg::Typed(_) => Some(quote!(_: impl ::core::marker::Sized)),
+        FnArg::Receiver(_) => None,
+    });
+    let output = types::output(&signature.output, false, &mut Errors::default());
+    let call = match output.filter(|_| is_usable(&signature.output)) {
+        Some(output) => call_type(&output, private),
+        None => quote!(#private::Call<#private::Never, #private::Never>),
+    };
+    (quote!(#(#inputs),*), call)
 }
 
 fn is_any_context(ty: &Type) -> bool {
@@ -175,4 +182,17 @@ fn is_any_context(ty: &Type) -> bool {
         Type::Reference(reference) => types::is_context(&reference.elem),
         ty => types::is_context(ty),
     }
+}
+
+/// Whether one of the words is there, other than as a lifetime's name.
+fn mentions(tokens: TokenStream, words: &[&str]) -> bool {
+    let mut after_quote = false;
+    tokens.into_iter().any(|token| {
+        let is_lifetime = std::mem::replace(&mut after_quote, matches!(&token, TokenTree::Punct(p) if p.as_char() == '\''));
+        match token {
+            TokenTree::Group(group) => mentions(group.stream(), words),
+            TokenTree::Ident(ident) => !is_lifetime && words.iter().any(|word| ident == word),
+            _ => false,
+        }
+    })
 }

@@ -19,7 +19,7 @@ pub(crate) fn service(tokens: TokenStream, item_name: String, errors: &mut Error
             "name" => options.name = service_name(&option, errors).unwrap_or(options.name),
             "version" => options.version = version(&option, errors).unwrap_or(options.version),
             "crate" => options.runtime = runtime(crate_path(&option, errors)),
-            _ => unknown(&option, "`name = \"…\"`, `version = 1` and `crate = path`", errors),
+            _ => unknown(&option, "write `name = \"…\"`, `version = 2` or `crate = path`", errors),
         }
     }
     options
@@ -31,7 +31,7 @@ pub(crate) fn worker(tokens: TokenStream, errors: &mut Errors) -> Runtime {
     for option in options_of(tokens, errors) {
         match option.name.to_string().as_str() {
             "crate" => path = crate_path(&option, errors),
-            _ => unknown(&option, "`crate = path` alone; those of a method go on the trait", errors),
+            _ => unknown(&option, "write `crate = path`; what concerns the service stands on its trait", errors),
         }
     }
     runtime(path)
@@ -57,7 +57,7 @@ pub(crate) fn method(attributes: &[Attribute], errors: &mut Errors) -> MethodOpt
             "inline" if flag(&option, errors) => set_mode(&mut options, Mode::Inline, &option, errors),
             "blocking" if flag(&option, errors) => set_mode(&mut options, Mode::Blocking, &option, errors),
             "inline" | "blocking" => {}
-            _ => unknown(&option, "`idempotent`, `timeout = \"30s\"`, `inline` and `blocking`", errors),
+            _ => unknown(&option, "write `idempotent`, `timeout = \"30s\"`, `inline` or `blocking`", errors),
         }
     }
     options
@@ -111,8 +111,8 @@ fn is_punct(token: &TokenTree, character: char) -> bool {
     matches!(token, TokenTree::Punct(punct) if punct.as_char() == character)
 }
 
-fn unknown(option: &NamedOption, known: &str, errors: &mut Errors) {
-    errors.push(&option.name, format_args!("unknown option `{}`: there are {known}", option.name));
+fn unknown(option: &NamedOption, instead: &str, errors: &mut Errors) {
+    errors.push(&option.name, format_args!("unknown option `{}`: {instead}", option.name));
 }
 
 fn flag(option: &NamedOption, errors: &mut Errors) -> bool {

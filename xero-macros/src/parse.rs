@@ -104,7 +104,7 @@ fn trait_head(item: &mut ItemTrait, errors: &mut Errors) {
 fn generics(generics: &Generics, message: &str, where_message: &str, errors: &mut Errors) {
     match &generics.where_clause {
         _ if !generics.params.is_empty() => errors.push(&generics.params, message),
-        Some(clause) => errors.push(clause, where_message),
+        Some(clause) => errors.push(clause.where_token, where_message),
         None => {}
     }
 }
@@ -177,7 +177,7 @@ fn is_asynchronous(signature: &Signature, errors: &mut Errors) -> bool {
     let message = match signature.asyncness {
         Some(_) => return true,
         None if is_expanded => "`#[async_trait]` has been here first: write `#[xero::service]` above it",
-        None if types::is_future(&signature.output) => "write `async fn` and what the future gives",
+        None if types::is_future(&signature.output) => "write `async fn`, and what the future gives as its return type",
         None => "a call goes to another process: write `async fn`",
     };
     errors.push(signature.fn_token, message);

@@ -46,7 +46,7 @@ impl Argument {
     fn text(&self) -> String {
         match &self.kind {
             ArgumentKind::Owned(ty) | ArgumentKind::Borrowed(ty) => type_text(ty),
-            ArgumentKind::Text(_) => "String".to_owned(),
+            ArgumentKind::Text => "String".to_owned(),
             ArgumentKind::Slice(ty) => format!("Vec<{}>", type_text(ty)),
         }
     }
@@ -105,6 +105,7 @@ fn write_group(group: &Group, text: &mut String) {
     };
     text.push_str(open);
     write(without_trailing_comma(group.stream()), text);
+    text.truncate(text.trim_end().len());
     text.push_str(close);
 }
 
@@ -164,6 +165,64 @@ mod tests {
         ];
         for (source, tidy) in pairs {
             assert_eq!(text_of(source), tidy);
+        }
+    }
+
+    /// The service of one method, and its text and fingerprint.
+    fn described(attribute: &str, method: &str) -> (String, u64) {
+        let mut errors = crate::errors::Errors::default();
+        let tokens = |text: &str| text.parse::<TokenStream>().expect("tokens");
+        let item = tokens(&format!("trait Demo {{ {method} }}"));
+        let service = crate::parse::service(tokens(attribute), item, &mut errors).expect("a trait");
+        assert!(errors.is_empty(), "{errors:?}");
+        (text(&service.methods[0]), fingerprint(&service.options.name, &service.methods[0]))
+    }
+
+    #[test]
+    fn signatures_show_what_a_worker_decodes() {
+        let cases = [
+            ("async fn ping(&self);", "ping()"),
+            ("async fn ping(&self) -> ();", "ping()"),
+            (
+                "async fn compare(&self, cx: &Context, str1: &str, str2: &[u8], r#type: &Scene<u8,>) -> (bool,u8);",
+                "compare(str1: String, str2: Vec<u8>, type: Scene<u8>) -> (bool, u8)",
+            ),
+            ("async fn load(&self, key: u8) -> io::Result<u8, Refusal>;", "load(key: u8) -> Result<u8, Refusal>"),
+        ];
+        for (method, text) in cases {
+            assert_eq!(described("", method).0, text);
+        }
+    }
+
+    #[test]
+    fn fingerprints_of_this_release_are_those_of_every_other() {
+        // FNV-1a of `Demo.compare(String,String)->(bool,u8)` and of `Demo.ping()->()`.
+        let compare = described("", "async fn compare(&self, str1: &str, str2: String) -> (bool, u8);").1;
+        assert_eq!(compare, 0x8a4a_abd3_cc0a_9f55);
+        assert_eq!(described("", "async fn ping(&self);").1, 0x35d9_1414_7b1b_0def);
+    }
+
+    #[test]
+    fn fingerprints_tell_types_and_names_of_methods_apart_and_nothing_else() {
+        let (_, plain) = described("", "async fn put(&self, key: &str, values: Vec<u8>) -> Result<(), E>;");
+        let same = [
+            ("", "async fn put(&self, k: String, v: &[u8]) -> Result<(), E>;"),
+            ("version = 2", "async fn put(&self, key: &str, values: &Vec < u8, >) -> std::result::Result<(), E>;"),
+            ("", "#[xero(idempotent)] async fn put(&self, cx: &Context, a: &String, b: Vec<u8>) -> Result<(), E>;"),
+        ];
+        for (attribute, method) in same {
+            assert_eq!(described(attribute, method).1, plain, "{attribute} {method}");
+        }
+        let other = [
+            ("", "async fn set(&self, key: &str, values: Vec<u8>) -> Result<(), E>;"),
+            ("", "async fn put(&self, key: &str, values: Vec<u16>) -> Result<(), E>;"),
+            ("", "async fn put(&self, values: Vec<u8>, key: &str) -> Result<(), E>;"),
+            ("", "async fn put(&self, key: &str, values: Vec<u8>) -> Result<(), F>;"),
+            ("", "async fn put(&self, key: &str, values: Vec<u8>);"),
+            ("name = \"Other\"", "async fn put(&self, key: &str, values: Vec<u8>) -> Result<(), E>;"),
+        ];
+        for (attribute, method) in other {
+            assert_ne!(described(attribute, method).1, plain, "{attribute} {method}");
         }
     }
 

@@ -54,7 +54,7 @@ fn borrowed(reference: &TypeReference, walk: Walk, errors: &mut Errors) -> Optio
             walk.check(&slice.elem, errors);
             ArgumentKind::Slice((*slice.elem).clone())
         }
-        Type::Path(path) if path.path.is_ident("str") => ArgumentKind::Text(reference.elem.as_ref().clone()),
+        Type::Path(path) if path.path.is_ident("str") => ArgumentKind::Text,
         other => {
             walk.check(other, errors);
             ArgumentKind::Borrowed(other.clone())
@@ -221,7 +221,7 @@ impl ToTokens for ArgumentKind {
     fn to_tokens(&self, tokens: &mut TokenStream) {
         match self {
             Self::Owned(ty) | Self::Borrowed(ty) => ty.to_tokens(tokens),
-            Self::Text(_) => tokens.extend(quote::quote!(::std::string::String)),
+            Self::Text => tokens.extend(quote::quote!(::std::string::String)),
             Self::Slice(ty) => tokens.extend(quote::quote!(::std::vec::Vec<#ty>)),
         }
     }

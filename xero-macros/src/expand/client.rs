@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote};
 use syn::{Attribute, FnArg, ItemTrait, Meta, parse_quote};
 
 use crate::{
     ast::{Argument, ArgumentKind, Method, Mode, Output, Runtime, Service},
-    expand::{client_name, conditions},
+    expand::{arguments_struct, client_name, conditions, shown_at},
     signature,
 };
 
@@ -141,31 +141,30 @@ fn method(service: &Service, method: &Method) -> TokenStream {
     let Runtime { private, serde } = &service.options.runtime;
     let name = &method.signature.ident;
     let attributes = client_attributes(service, method);
-    let (inputs, call) = (client_inputs(method), call_type(method, private));
+    let (inputs, call) = (client_inputs(method), call_type(&method.output, private));
     let arguments_name = method.arguments_name();
-    let lifetime = (!method.arguments.is_empty()).then(|| quote!(<'__a>));
-    let fields = method.arguments.iter().map(|Argument { name, kind }| match kind {
-        ArgumentKind::Owned(ty) | ArgumentKind::Borrowed(ty) | ArgumentKind::Text(ty) => quote!(#name: &'__a #ty),
-        ArgumentKind::Slice(ty) => quote!(#name: &'__a [#ty]),
-    });
+    let derive = quote! {
+        #[derive(#private::serde::Serialize)]
+        #[serde(crate = #serde)]
+    };
+    let arguments_struct = arguments_struct(method, derive);
+    let call_function = Ident::new("call", shown_at(name));
     let values = method.arguments.iter().map(|Argument { name, kind }| match kind {
         ArgumentKind::Owned(_) => quote!(#name: &#name),
-        ArgumentKind::Borrowed(_) | ArgumentKind::Text(_) | ArgumentKind::Slice(_) => quote!(#name),
+        ArgumentKind::Borrowed(_) | ArgumentKind::Text | ArgumentKind::Slice(_) => quote!(#name),
     });
     quote! {
         #(#attributes)*
         pub fn #name(&self, #(#inputs),*) -> #call {
-            #[derive(#private::serde::Serialize)]
-            #[serde(crate = #serde)]
-            struct #arguments_name #lifetime { #(#fields),* }
+            #arguments_struct
 
-            self.stub.call(__Method::#name as ::core::primitive::usize, &#arguments_name { #(#values),* })
+            self.stub.#call_function(__Method::#name as ::core::primitive::usize, &#arguments_name { #(#values),* })
         }
     }
 }
 
 /// The arguments as the trait has them, without the context.
-pub(crate) fn client_inputs(method: &Method) -> impl Iterator<Item = TokenStream> {
+fn client_inputs(method: &Method) -> impl Iterator<Item = TokenStream> {
     let inputs = method.signature.inputs.iter().filter(|input| matches!(input, FnArg::Typed(_)));
     inputs.skip(usize::from(method.context.is_some())).filter_map(|input| match input {
         FnArg::Typed(input) => {
@@ -177,8 +176,8 @@ pub(crate) fn client_inputs(method: &Method) -> impl Iterator<Item = TokenStream
 }
 
 /// `Call<T, E>`: a method without errors of its own has one that cannot exist.
-pub(crate) fn call_type(method: &Method, private: &TokenStream) -> TokenStream {
-    match &method.output {
+pub(crate) fn call_type(output: &Output, private: &TokenStream) -> TokenStream {
+    match output {
         Output::Unit => quote!(#private::Call<(), #private::Never>),
         Output::Plain(ty) => quote!(#private::Call<#ty, #private::Never>),
         Output::Result { value, error } => quote!(#private::Call<#value, #error>),
@@ -186,7 +185,7 @@ pub(crate) fn call_type(method: &Method, private: &TokenStream) -> TokenStream {
 }
 
 /// Those of the trait's method that mean something to whoever calls. Others, such as `#[instrument]`, stay there.
-pub(crate) fn client_attributes(service: &Service, method: &Method) -> Vec<Attribute> {
+fn client_attributes(service: &Service, method: &Method) -> Vec<Attribute> {
     let mut attributes: Vec<_> = method.attributes.iter().filter_map(client_attribute).collect();
     if !attributes.iter().any(|attribute| attribute.path().is_ident("doc")) {
         let doc = format!("Calls [`{}::{}`].", service.item.ident, method.signature.ident);

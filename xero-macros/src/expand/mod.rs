@@ -4,15 +4,37 @@ pub(crate) mod client;
 pub(crate) mod service;
 pub(crate) mod worker;
 
-use proc_macro2::Ident;
-use quote::format_ident;
+use proc_macro2::{Ident, Span, TokenStream, TokenTree};
+use quote::{ToTokens, format_ident, quote};
 use syn::Attribute;
 
 use crate::{ast::Method, signature::plain};
 
 /// The client of the trait `Demo` is `DemoClient`.
 pub(crate) fn client_name(service: &Ident) -> Ident {
-    format_ident!("{}Client", plain(service), span = service.span())
+    format_ident!("{}Client", plain(service), span = shown_at(service))
+}
+
+/// The struct that carries a method's arguments, written by the client and read by the worker.
+///
+/// Its fields' types are parameters, so that a type without serde is reported once on each side, where it is used,
+/// instead of wherever the derived code names it.
+pub(crate) fn arguments_struct(method: &Method, derive: TokenStream) -> TokenStream {
+    let name = method.arguments_name();
+    let types: Vec<Ident> = (0..method.arguments.len()).map(|index| format_ident!("T{index}")).collect();
+    let parameters = (!types.is_empty()).then(|| quote!(<#(#types),*>));
+    let fields = method.arguments.iter().map(|argument| &argument.name);
+    quote! {
+        #derive
+        struct #name #parameters { #(#fields: #types),* }
+    }
+}
+
+/// The place of generated code that the compiler shows on what the user wrote, and that lints know as generated.
+fn shown_at(written: impl ToTokens) -> Span {
+    // `ReturnType` starts with its arrow, which says less than its type.
+    let mut tokens = written.into_token_stream().into_iter().skip_while(|token| matches!(token, TokenTree::Punct(_)));
+    tokens.next().map_or_else(Span::call_site, |token| Span::call_site().located_at(token.span()))
 }
 
 /// The attributes that decide whether an item exists; whatever is made from the item exists with it.
@@ -21,11 +43,6 @@ pub(crate) fn conditions(attributes: &[Attribute]) -> impl Iterator<Item = &Attr
 }
 
 impl Method {
-    /// Whether it is there only under some configuration.
-    pub(crate) fn is_conditional(&self) -> bool {
-        conditions(&self.attributes).next().is_some()
-    }
-
     /// The struct that carries the arguments of `slow_succeed`: `__SlowSucceedArguments`. A decoding error shows it.
     fn arguments_name(&self) -> Ident {
         let name = self.wire_name();

@@ -1,12 +1,12 @@
 //! The trait itself, and the function that binds a value to its procedures.
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::{ItemTrait, TraitItem, TraitItemFn, Type, parse_quote};
 
 use crate::{
     ast::{Argument, ArgumentKind, Method, Output, Runtime, Service},
-    expand::{client_name, conditions},
+    expand::{arguments_struct, client_name, conditions, shown_at},
 };
 
 /// The trait with futures that can move between threads, and with `into_service`.
@@ -38,9 +38,7 @@ fn trait_method(method: &Method, is_async_trait: bool) -> TraitItem {
 
 /// `async fn` in a trait promises nothing about its future; a procedure needs one that moves between threads.
 fn return_a_future(function: &mut TraitItemFn) {
-    let span = function.sig.asyncness.map_or_else(Span::call_site, |token| token.span);
-    // Located at the `async` that the user wrote, but known to lints as generated.
-    let span = Span::call_site().located_at(span);
+    let span = shown_at(function.sig.asyncness);
     let output = match &function.sig.output {
         syn::ReturnType::Default => quote!(()),
         syn::ReturnType::Type(_, ty) => ty.to_token_stream(),
@@ -90,7 +88,13 @@ fn procedure(service: &Service, method: &Method) -> TokenStream {
     let (trait_name, name) = (&service.item.ident, &method.signature.ident);
     let conditions = conditions(&method.attributes);
     let arguments_name = method.arguments_name();
-    let fields = method.arguments.iter().map(|Argument { name, kind }| quote!(#name: #kind));
+    let derive = quote! {
+        #[derive(#private::serde::Deserialize)]
+        #[serde(crate = #serde, deny_unknown_fields)]
+    };
+    let arguments_struct = arguments_struct(method, derive);
+    let kinds = method.arguments.iter().map(|argument| &argument.kind);
+    let parameters = (!method.arguments.is_empty()).then(|| quote!(<#(#kinds),*>));
     let context = method.context.as_ref().map(lend_context);
     let values = context.into_iter().chain(method.arguments.iter().map(pass_argument));
     let arguments = if method.arguments.is_empty() { quote!(_) } else { quote!(__arguments) };
@@ -98,18 +102,23 @@ fn procedure(service: &Service, method: &Method) -> TokenStream {
         Output::Result { .. } => quote!(reply_result),
         Output::Unit | Output::Plain(_) => quote!(reply),
     };
+    // Types without serde are shown on the method that has them.
+    let procedure = Ident::new("procedure", shown_at(name));
+    let value = quote_spanned!(shown_at(&method.signature.output)=> &__reply);
     quote! {
         #(#conditions)*
         let __service = {
-            #[derive(#private::serde::Deserialize)]
-            #[serde(crate = #serde, deny_unknown_fields)]
-            struct #arguments_name { #(#fields),* }
+            #arguments_struct
 
-            __service.procedure(
+            __service.#procedure(
                 &self,
-                |__value: ::std::sync::Arc<Self>, __context: #private::Context, #arguments: #arguments_name| async move {
+                |
+                    __value: ::std::sync::Arc<Self>,
+                    __context: #private::Context,
+                    #arguments: #arguments_name #parameters,
+                | async move {
                     let __reply = <Self as #trait_name>::#name(&*__value, #(#values),*).await;
-                    #private::#reply(__context.codec(), &__reply)
+                    #private::#reply(__context.codec(), #value)
                 },
             )
         };
@@ -118,14 +127,13 @@ fn procedure(service: &Service, method: &Method) -> TokenStream {
 
 /// Shown on the argument's type, in case that is another `Context`.
 fn lend_context(ty: &Type) -> TokenStream {
-    let first = ty.to_token_stream().into_iter().next();
-    let span = first.map_or_else(Span::call_site, |token| Span::call_site().located_at(token.span()));
+    let span = shown_at(ty);
     quote_spanned!(span=> &__context)
 }
 
 fn pass_argument(Argument { name, kind }: &Argument) -> TokenStream {
     match kind {
         ArgumentKind::Owned(_) => quote!(__arguments.#name),
-        ArgumentKind::Borrowed(_) | ArgumentKind::Text(_) | ArgumentKind::Slice(_) => quote!(&__arguments.#name),
+        ArgumentKind::Borrowed(_) | ArgumentKind::Text | ArgumentKind::Slice(_) => quote!(&__arguments.#name),
     }
 }

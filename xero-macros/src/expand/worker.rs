@@ -1,12 +1,12 @@
 //! An impl, and the promise that its type can be served.
 
-use proc_macro2::{Span, TokenStream};
-use quote::{ToTokens, quote, quote_spanned};
+use proc_macro2::TokenStream;
+use quote::{quote, quote_spanned};
 use syn::parse_quote;
 
 use crate::{
     ast::{Runtime, Worker},
-    expand::conditions,
+    expand::{conditions, shown_at},
 };
 
 /// The impl as written, with `IntoService` for its type and for an `Arc` of it.
@@ -14,8 +14,7 @@ pub(crate) fn worker(worker: &Worker) -> TokenStream {
     let item = &worker.item;
     let into_service = worker.service.as_ref().map(|service| {
         // Where the type cannot be shared between threads, the error shows the type.
-        let span = item.self_ty.to_token_stream().into_iter().next().map_or_else(Span::call_site, |t| t.span());
-        let span = Span::call_site().located_at(span);
+        let span = shown_at(&item.self_ty);
         into_service(worker, quote_spanned!(span=> <_ as #service>::into_service(self)))
     });
     quote! {

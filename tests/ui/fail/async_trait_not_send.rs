@@ -1,0 +1,22 @@
+#[xero::service]
+#[async_trait::async_trait(?Send)]
+trait Demo {
+    async fn ping(&self) -> u8;
+}
+
+struct Worker;
+
+#[xero::worker]
+#[async_trait::async_trait(?Send)]
+impl Demo for Worker {
+    async fn ping(&self) -> u8 {
+        1
+    }
+}
+
+fn serve<M>(_: impl xero::IntoService<M>) {}
+
+fn main() {
+    serve(Worker);
+    drop(|client: &xero::Client| DemoClient::new(client).ping());
+}

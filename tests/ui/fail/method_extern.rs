@@ -1,0 +1,6 @@
+#[xero::service]
+trait Demo {
+    async extern "C" fn ping(&self);
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+#[xero::service]
+trait Demo {
+    async fn loooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooong(&self);
+}
+
+fn main() {}

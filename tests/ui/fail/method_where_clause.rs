@@ -1,0 +1,20 @@
+#[xero::service]
+trait Demo {
+    async fn ping(&self)
+    where
+        Self: Sized;
+}
+
+struct Worker;
+
+#[xero::worker]
+impl Demo for Worker {
+    async fn ping(&self) {}
+}
+
+fn serve<M>(_: impl xero::IntoService<M>) {}
+
+fn main() {
+    serve(Worker);
+    drop(|client: &xero::Client| DemoClient::new(client).ping());
+}

@@ -1,0 +1,6 @@
+#[xero::service(crate = "xero")]
+trait Demo {
+    async fn ping(&self);
+}
+
+fn main() {}

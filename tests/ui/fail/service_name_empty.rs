@@ -1,0 +1,6 @@
+#[xero::service(name = "")]
+trait Demo {
+    async fn ping(&self);
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+#[xero::service(name = demo)]
+trait Demo {
+    async fn ping(&self);
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+#[xero::service]
+async fn ping() {}
+
+fn main() {
+    drop(ping());
+}

@@ -1,0 +1,8 @@
+trait Demo {}
+
+struct Worker;
+
+#[xero::service]
+impl Demo for Worker {}
+
+fn main() {}

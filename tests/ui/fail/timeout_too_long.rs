@@ -1,0 +1,7 @@
+#[xero::service]
+trait Demo {
+    #[xero(timeout = "100000h")]
+    async fn ping(&self);
+}
+
+fn main() {}

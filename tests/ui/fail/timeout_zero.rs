@@ -1,0 +1,7 @@
+#[xero::service]
+trait Demo {
+    #[xero(timeout = "0s")]
+    async fn ping(&self);
+}
+
+fn main() {}

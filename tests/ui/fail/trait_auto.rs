@@ -1,0 +1,4 @@
+#[xero::service]
+auto trait Demo {}
+
+fn main() {}

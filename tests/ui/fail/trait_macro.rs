@@ -1,0 +1,14 @@
+macro_rules! methods {
+    () => {
+        async fn pong(&self);
+    };
+}
+
+#[xero::service]
+trait Demo {
+    async fn ping(&self);
+
+    methods!();
+}
+
+fn main() {}

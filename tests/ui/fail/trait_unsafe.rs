@@ -1,0 +1,6 @@
+#[xero::service]
+unsafe trait Demo {
+    async fn ping(&self);
+}
+
+fn main() {}

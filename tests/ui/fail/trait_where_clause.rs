@@ -1,0 +1,23 @@
+#[xero::service]
+trait Demo
+where
+    Self: Send,
+{
+    async fn ping(&self) -> u8;
+}
+
+struct Worker;
+
+#[xero::worker]
+impl Demo for Worker {
+    async fn ping(&self) -> u8 {
+        1
+    }
+}
+
+fn serve<M>(_: impl xero::IntoService<M>) {}
+
+fn main() {
+    serve(Worker);
+    drop(|client: &xero::Client| DemoClient::new(client).ping());
+}

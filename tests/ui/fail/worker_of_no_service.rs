@@ -1,0 +1,8 @@
+trait Demo {}
+
+struct Worker;
+
+#[xero::worker]
+impl Demo for Worker {}
+
+fn main() {}

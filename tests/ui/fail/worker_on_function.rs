@@ -1,0 +1,6 @@
+#[xero::worker]
+fn ping() {}
+
+fn main() {
+    ping();
+}

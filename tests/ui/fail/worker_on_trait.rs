@@ -1,0 +1,4 @@
+#[xero::worker]
+trait Demo {}
+
+fn main() {}
