@@ -1,4 +1,9 @@
-//! Harness of the integration tests.
+//! Harness of the integration tests: a service to call, processes to kill, raw peers to misbehave, and patience.
+
+pub mod process;
+pub mod raw;
+pub mod scene;
+pub mod service;
 
 /// The Rust code in README, compiled and run as a documentation test.
 #[doc = include_str!("../../README.md")]

@@ -1,0 +1,111 @@
+//! The processes that tests kill and freeze: a worker that serves `Probe`, and a client that calls it.
+
+use std::{error::Error, io::Read, process, thread, time::Duration};
+
+use tokio::signal::unix::{SignalKind, signal};
+use xero::{Client, Worker};
+use xero_tests::{
+    process::{descriptors, threads},
+    scene::{PATIENCE, noting, prober, show_logs},
+    service::{Journal, ProbeClient},
+};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    show_logs();
+    thread::spawn(|| {
+        // Nothing is ever said to it: this ends when the test that has started the process does.
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        process::exit(3);
+    });
+    let mut arguments = std::env::args().skip(1);
+    let role = arguments.next().unwrap_or_default();
+    let arguments = Arguments::read(arguments)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    match role.as_str() {
+        "worker" => runtime.block_on(work(arguments)),
+        "client" => runtime.block_on(call(arguments)),
+        "cycles" => runtime.block_on(bind_and_close(arguments)),
+        _ => Err("the first argument is `worker`, `client` or `cycles`".into()),
+    }
+}
+
+#[derive(Debug)]
+struct Arguments {
+    endpoints: Vec<String>,
+    interval: Duration,
+    concurrency: u32,
+    journal: Option<String>,
+    hold: Option<String>,
+    count: usize,
+}
+
+impl Arguments {
+    fn read(mut arguments: impl Iterator<Item = String>) -> Result<Self, Box<dyn Error>> {
+        let (interval, concurrency, count) = (Duration::from_secs(1), 64, 1);
+        let mut read = Self { endpoints: Vec::new(), interval, concurrency, journal: None, hold: None, count };
+        while let Some(argument) = arguments.next() {
+            let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
+            match argument.as_str() {
+                "--interval" => read.interval = Duration::from_millis(value()?.parse()?),
+                "--concurrency" => read.concurrency = value()?.parse()?,
+                "--count" => read.count = value()?.parse()?,
+                "--journal" => read.journal = Some(value()?),
+                "--hold" => read.hold = Some(value()?),
+                _ => read.endpoints.push(argument),
+            }
+        }
+        Ok(read)
+    }
+}
+
+/// Serves until SIGTERM, then drains.
+async fn work(arguments: Arguments) -> Result<(), Box<dyn Error>> {
+    let mut terminated = signal(SignalKind::terminate())?;
+    let mut builder = arguments.endpoints.iter().fold(None, |builder: Option<xero::WorkerBuilder>, endpoint| {
+        Some(builder.map_or_else(|| Worker::connect(endpoint), |builder| builder.connect(endpoint)))
+    });
+    let builder = builder.take().ok_or("a worker needs an endpoint")?;
+    let service = arguments.journal.map_or_else(prober, |path| noting(&Journal::at(path)));
+    let settings = builder.heartbeat_interval(arguments.interval).concurrency(arguments.concurrency);
+    let worker = settings.serve(service).drain_on(async move { drop(terminated.recv().await) }).start()?;
+    println!("started {}", worker.id());
+    worker.left().await;
+    println!("left");
+    Ok(())
+}
+
+/// Calls `ping` so often, tells of each reply, and stays until it is killed.
+async fn call(arguments: Arguments) -> Result<(), Box<dyn Error>> {
+    let endpoint = arguments.endpoints.first().ok_or("a client needs an endpoint")?;
+    let client = Client::builder().heartbeat_interval(arguments.interval).bind(endpoint).await?;
+    println!("bound {}", client.endpoint());
+    client.wait_for_worker(PATIENCE).await?;
+    let probe = ProbeClient::new(&client);
+    for _ in 0..arguments.count {
+        println!("{}", probe.ping().timeout(PATIENCE).await?);
+    }
+    if let Some(key) = arguments.hold {
+        println!("{:?}", probe.work(&key, 600_000).timeout(Duration::from_secs(600)).await);
+    }
+    std::future::pending().await
+}
+
+/// Binds a client, serves one call, closes both; tells how many threads and descriptors there were before and after.
+async fn bind_and_close(arguments: Arguments) -> Result<(), Box<dyn Error>> {
+    for cycle in 0..=arguments.count {
+        let client = Client::bind("tcp://127.0.0.1:0").await?;
+        let worker = Worker::connect(client.endpoint()).serve(prober()).start()?;
+        ProbeClient::new(&client).ping().timeout(PATIENCE).await?;
+        worker.drain().await;
+        client.close().await;
+        // The first cycle starts what the process keeps for good.
+        if cycle == 0 {
+            println!("before {} {}", threads(process::id()), descriptors(process::id()));
+        }
+    }
+    println!("closed");
+    loop {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        println!("after {} {}", threads(process::id()), descriptors(process::id()));
+    }
+}

@@ -1,0 +1,154 @@
+//! Processes to kill, freeze and stop.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    io::{BufRead, BufReader, Read},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::sync::watch;
+
+use crate::scene::{PATIENCE, eventually};
+
+/// Starts the package's own program `probe` with these arguments.
+#[macro_export]
+macro_rules! probe {
+    ($($argument:expr),+ $(,)?) => {
+        $crate::process::Process::start(env!("CARGO_BIN_EXE_probe"), &[$(&*$argument),+])
+    };
+}
+
+/// A process, killed when dropped. If a test fails, what it has said is shown.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    said: watch::Receiver<String>,
+}
+
+impl Process {
+    /// Starts a program.
+    pub fn start(program: &str, arguments: &[&str]) -> Self {
+        let mut command = Command::new(OsStr::new(program));
+        // The program ends with its standard input, so it does not outlive a test that was killed.
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{program}: {error}"));
+        let (sender, said) = watch::channel(String::new());
+        keep(child.stdout.take().expect("it was piped"), sender.clone());
+        keep(child.stderr.take().expect("it was piped"), sender);
+        Self { child, said }
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until it has said that.
+    pub async fn says(&self, text: &str) {
+        let mut said = self.said.clone();
+        let found = said.wait_for(|said| said.contains(text));
+        let found = matches!(tokio::time::timeout(PATIENCE, found).await, Ok(Ok(_)));
+        assert!(found, "the process has not said {text:?} but: {}", *self.said.borrow());
+    }
+
+    /// The rest of a line that it has said and that begins like this, once it has.
+    pub async fn line(&self, start: &str) -> String {
+        self.says(start).await;
+        let rest = |said: &str| said.lines().find_map(|line| line.strip_prefix(start)).map(str::to_owned);
+        eventually("the line is whole", async || self.said.borrow().contains('\n')).await;
+        rest(&self.said.borrow()).unwrap_or_else(|| panic!("no line begins with {start:?}"))
+    }
+
+    /// How often it has said that so far.
+    pub fn count(&self, text: &str) -> usize {
+        self.said.borrow().matches(text).count()
+    }
+
+    /// Kills it; it cannot do anything about that.
+    pub fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        let _ = self.child.wait();
+    }
+
+    /// Freezes it: it keeps its connections and does nothing.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Asks it to stop.
+    pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Waits until it has ended.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let mut status = None;
+        eventually("the process has ended", async || {
+            status = self.child.try_wait().expect("it is our child");
+            status.is_some()
+        })
+        .await;
+        status.expect("it has ended")
+    }
+
+    /// How many threads it has.
+    pub fn threads(&self) -> usize {
+        threads(self.id())
+    }
+
+    /// How many bytes of memory it has in use.
+    pub fn resident_bytes(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).expect("it runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("it has memory");
+        let kilobytes: usize = line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a size");
+        kilobytes * 1024
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.id()).ok().and_then(Pid::from_raw).expect("a process has a number");
+        kill_process(pid, signal).expect("it is our child");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("process {} has said:\n{}", self.child.id(), *self.said.borrow());
+        }
+    }
+}
+
+/// How many threads a process has.
+pub fn threads(process: u32) -> usize {
+    fs::read_dir(format!("/proc/{process}/task")).expect("it runs").count()
+}
+
+/// How many files and sockets a process has open.
+pub fn descriptors(process: u32) -> usize {
+    fs::read_dir(format!("/proc/{process}/fd")).expect("it runs").count()
+}
+
+/// How long a probe that is to be killed may be looked for.
+pub const UNNOTICED: Duration = Duration::from_secs(5);
+
+fn keep(output: impl Read + Send + 'static, said: watch::Sender<String>) {
+    thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            said.send_modify(|said| {
+                said.push_str(&line);
+                said.push('\n');
+            });
+        }
+    });
+}

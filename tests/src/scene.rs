@@ -1,0 +1,167 @@
+//! What most tests begin with: a runtime with a time limit, a client, workers; and waiting for conditions.
+
+use std::{
+    net::SocketAddr,
+    sync::Once,
+    time::Duration,
+};
+
+use socket2::{Domain, Socket, Type};
+use tokio::{
+    runtime::{Builder, Runtime},
+    time::{Instant, sleep, timeout},
+};
+use tracing_subscriber::EnvFilter;
+use xero::{Client, ClientBuilder, Worker, WorkerBuilder};
+
+use crate::service::{ProbeClient, Prober};
+
+/// How long anything may take before a test gives up: long enough for a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An interval so long that within a test no heartbeat is due and no lease runs out: whatever is noticed then was
+/// noticed by the connection.
+pub const LONG: Duration = Duration::from_secs(20);
+
+/// An interval for tests in which leases do run out.
+pub const SHORT: Duration = Duration::from_millis(200);
+
+/// Runs a test on a runtime of its own and fails it when it does not end.
+pub fn run(test: impl Future<Output = ()>) {
+    show_logs();
+    let runtime = runtime(2);
+    runtime.block_on(async {
+        if timeout(2 * PATIENCE, test).await.is_err() {
+            panic!("the test has not ended within {:?}", 2 * PATIENCE);
+        }
+    });
+    // What a test leaves behind, such as a blocked thread, is not waited for.
+    runtime.shutdown_background();
+}
+
+/// A runtime with so many threads.
+pub fn runtime(threads: usize) -> Runtime {
+    Builder::new_multi_thread().worker_threads(threads).enable_all().build().expect("a runtime")
+}
+
+/// Logs go to the test's output, filtered by `RUST_LOG`, nothing by default.
+pub fn show_logs() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let filter = EnvFilter::from_default_env();
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+    });
+}
+
+/// The future's value, unless it takes longer.
+pub async fn within<T>(time: Duration, future: impl IntoFuture<Output = T>) -> T {
+    let what = std::any::type_name_of_val(&future);
+    match timeout(time, future.into_future()).await {
+        Ok(value) => value,
+        Err(_) => panic!("nothing within {time:?}: {what}"),
+    }
+}
+
+/// Waits until the condition holds.
+pub async fn eventually(what: &str, condition: impl AsyncFnMut() -> bool) {
+    eventually_within(PATIENCE, what, condition).await;
+}
+
+/// Waits until the condition holds, for so long at most.
+pub async fn eventually_within(time: Duration, what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let start = Instant::now();
+    while !condition().await {
+        assert!(start.elapsed() < time, "within {time:?} it has not come about that {what}");
+        sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// The future's value and the time that it took.
+pub async fn timed<T>(future: impl IntoFuture<Output = T>) -> (T, Duration) {
+    let start = Instant::now();
+    let value = future.await;
+    (value, start.elapsed())
+}
+
+/// A client on a free port.
+pub async fn client() -> Client {
+    bind(Client::builder()).await
+}
+
+/// A client on a free port with these settings.
+pub async fn bind(settings: ClientBuilder) -> Client {
+    settings.bind("tcp://127.0.0.1:0").await.expect("a free port")
+}
+
+/// A client with that heartbeat interval.
+pub fn beating(interval: Duration) -> ClientBuilder {
+    Client::builder().heartbeat_interval(interval)
+}
+
+/// A worker for that client, in this process, that serves [`Probe`](crate::service::Probe).
+pub async fn worker(client: &Client) -> Worker {
+    start(client, Worker::connect(client.endpoint())).await
+}
+
+/// A worker with these settings that serves [`Probe`](crate::service::Probe); returns when the client has it.
+pub async fn start(client: &Client, settings: WorkerBuilder) -> Worker {
+    let worker = settings.serve(prober()).start().expect("the settings are sound");
+    joined(client, &worker).await;
+    worker
+}
+
+/// Waits until the client has the worker.
+pub async fn joined(client: &Client, worker: &Worker) {
+    eventually("the client has the worker", async || has(client, worker)).await;
+}
+
+/// Whether the client has the worker.
+pub fn has(client: &Client, worker: &Worker) -> bool {
+    client.workers().iter().any(|info| info.id == worker.id())
+}
+
+/// Waits until the client has so many workers.
+pub async fn has_workers(client: &Client, count: usize) {
+    eventually(&format!("the client has {count} workers"), async || client.workers().len() == count).await;
+}
+
+/// The service of most tests, where nothing is noted.
+pub fn prober() -> xero::BoundService {
+    use crate::service::Probe;
+    std::sync::Arc::new(Prober::default()).into_service()
+}
+
+/// The same with notes.
+pub fn noting(journal: &std::sync::Arc<crate::service::Journal>) -> xero::BoundService {
+    use crate::service::Probe;
+    std::sync::Arc::new(Prober::noting(journal)).into_service()
+}
+
+/// Typed calls through that client.
+pub fn probe(client: &Client) -> ProbeClient {
+    ProbeClient::new(client)
+}
+
+/// A TCP port that nobody else is given while this lives, and that a client can bind.
+#[derive(Debug)]
+pub struct Port {
+    number: u16,
+    _socket: Socket,
+}
+
+impl Port {
+    /// One that the system chooses.
+    pub fn reserve() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        // Bound and not listening: the system gives it to nobody, and who sets the same option can listen on it.
+        socket.set_reuse_address(true).expect("the option is known");
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
+        let number = socket.local_addr().ok().and_then(|address| address.as_socket()).expect("a port").port();
+        Self { number, _socket: socket }
+    }
+
+    /// Where a client can bind it.
+    pub fn endpoint(&self) -> String {
+        format!("tcp://127.0.0.1:{}", self.number)
+    }
+}
