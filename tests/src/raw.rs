@@ -11,11 +11,12 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 use uuid::Uuid;
+pub use xero::proto::message::Ready;
 use xero::proto::{
     frame::{self, Frames, Limits},
     message::{
         CallId, Capabilities, Codec, ErrorCode, ErrorReply, FinalReply, Message, MethodOffer, PartialReply, Payload,
-        Ready, Request, Role, ServiceOffer,
+        Request, Role, ServiceOffer,
     },
 };
 

@@ -1,10 +1,6 @@
 //! What most tests begin with: a runtime with a time limit, a client, workers; and waiting for conditions.
 
-use std::{
-    net::SocketAddr,
-    sync::Once,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Once, time::Duration};
 
 use socket2::{Domain, Socket, Type};
 use tokio::{

@@ -105,7 +105,7 @@ pub enum Mistake {
     /// With the error that caused it.
     Caused {
         /// What went wrong.
-        by: Box<Mistake>,
+        by: Box<Self>,
         /// Where.
         at: String,
     },

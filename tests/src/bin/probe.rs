@@ -67,7 +67,10 @@ async fn work(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let builder = builder.take().ok_or("a worker needs an endpoint")?;
     let service = arguments.journal.map_or_else(prober, |path| noting(&Journal::at(path)));
     let settings = builder.heartbeat_interval(arguments.interval).concurrency(arguments.concurrency);
-    let worker = settings.serve(service).drain_on(async move { drop(terminated.recv().await) }).start()?;
+    let worker = settings.serve(service).drain_on(async move {
+        terminated.recv().await;
+    });
+    let worker = worker.start()?;
     println!("started {}", worker.id());
     worker.left().await;
     println!("left");
