@@ -70,7 +70,7 @@ impl Process {
 
     /// Kills it; it cannot do anything about that.
     pub fn kill(&mut self) {
-        self.signal(Signal::KILL);
+        let _ = self.child.kill();
         let _ = self.child.wait();
     }
 

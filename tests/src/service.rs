@@ -46,8 +46,8 @@ pub trait Probe {
     async fn fail(&self, mistake: Mistake, as_error: bool) -> Result<Mistake, Mistake>;
     /// Panics with the message.
     async fn panic(&self, message: &str) -> u32;
-    /// Blocks its thread, which procedures should not.
-    async fn block(&self, millis: u64) -> u64;
+    /// Blocks its thread, which procedures should not; notes `KEY begin` before.
+    async fn block(&self, key: &str, millis: u64) -> u64;
     /// Blocks a thread that is there to be blocked, until its caller no longer waits.
     #[xero(blocking)]
     async fn block_until_unwanted(&self, cx: &Context, key: &str) -> u32;
@@ -250,7 +250,8 @@ impl Probe for Prober {
         panic!("{message}")
     }
 
-    async fn block(&self, millis: u64) -> u64 {
+    async fn block(&self, key: &str, millis: u64) -> u64 {
+        self.note(key, "begin");
         block_thread(Duration::from_millis(millis));
         millis
     }

@@ -126,7 +126,7 @@ fn d09_procedure_that_outlasts_the_lease_keeps_its_worker_and_its_reply() {
         let worker = Worker::connect(client.endpoint()).heartbeat_interval(interval);
         let worker = xero_tests::scene::start(&client, worker).await;
         // Ten times as long as the silence after which a worker is taken for dead.
-        assert_eq!(probe(&client).block(1500).timeout(PATIENCE).await.unwrap(), 1500);
+        assert_eq!(probe(&client).block("long", 1500).timeout(PATIENCE).await.unwrap(), 1500);
         assert_eq!(client.counters().await.expired_leases, 0);
         assert_eq!(worker.counters().await.redials, 0);
     });

@@ -1,0 +1,223 @@
+//! Slow is not dead, and dead is noticed: peers that are killed, frozen, blocked or cut off.
+
+use std::time::Duration;
+
+use tokio::{runtime::Runtime, time::Instant};
+use xero::{CallError, Client, Worker, WorkerBuilder};
+use xero_tests::{
+    probe,
+    process::UNNOTICED,
+    raw::Dispatcher,
+    scene::{
+        LONG, PATIENCE, SHORT, beating, bind, eventually, eventually_within, has_workers, joined, noting, probe, prober, run,
+        runtime, start,
+    },
+    service::{Journal, block_thread},
+};
+
+#[test]
+fn killed_worker_is_noticed_at_once_by_its_connection() {
+    run(async {
+        let client = bind(beating(LONG)).await;
+        let mut process = probe!("worker", client.endpoint(), "--interval", "20000");
+        has_workers(&client, 1).await;
+        process.kill();
+        eventually_within(UNNOTICED, "the worker is missed", async || !client.is_connected()).await;
+        assert_eq!(client.counters().await.expired_leases, 0);
+    });
+}
+
+#[test]
+fn idempotent_call_of_a_killed_worker_finishes_on_another() {
+    run(async {
+        let client = bind(beating(LONG)).await;
+        let journal = Journal::new();
+        let path = journal.path().to_string_lossy();
+        let start = || probe!("worker", client.endpoint(), "--interval", "20000", "--journal", path);
+        let mut processes = [start(), start()];
+        has_workers(&client, 2).await;
+        // At most once: this one must not be run again, though it dies of the same.
+        let once = probe(&client).work("once", 60_000).timeout(2 * PATIENCE).start();
+        eventually("it runs", async || journal.count("once", "begin") == 1).await;
+        let again = probe(&client).work_again("again", 1000).timeout(PATIENCE).start();
+        eventually("it runs", async || journal.count("again", "begin") == 1).await;
+
+        // The two went to different workers, in the order of their registration: kill whoever has the second.
+        let first = client.workers()[0].id.to_string();
+        let is_first = processes[0].line("started ").await == first;
+        processes[usize::from(is_first)].kill();
+        let whoami = again.await.unwrap();
+        assert_eq!((whoami.process, whoami.attempt), (processes[usize::from(!is_first)].id(), 2));
+        assert_eq!((journal.count("again", "begin"), journal.count("again", "end")), (2, 1));
+        assert_eq!(client.counters().await.retries, 1);
+
+        processes.iter_mut().for_each(|process| process.kill());
+        let error = once.await.unwrap_err();
+        assert!(matches!(error, CallError::WorkerLost { attempts: 1, maybe_executed: true }), "{error}");
+        assert_eq!(journal.count("once", "begin"), 1);
+    });
+}
+
+#[test]
+fn frozen_worker_is_noticed_when_its_lease_is_over_and_serves_again_once_thawed() {
+    run(async {
+        let client = bind(beating(SHORT)).await;
+        let process = probe!("worker", client.endpoint(), "--interval", "200");
+        has_workers(&client, 1).await;
+        let call = probe(&client).work("frozen", 60_000).timeout(2 * PATIENCE).start();
+        assert_eq!(probe(&client).ping().await.unwrap(), "pong");
+
+        let frozen_at = Instant::now();
+        process.freeze();
+        has_workers(&client, 0).await;
+        let noticed_after = frozen_at.elapsed();
+        // 3 intervals of silence after the last message, which is at most one interval old.
+        assert!(noticed_after >= 2 * SHORT, "noticed after {noticed_after:?}");
+        assert!(noticed_after < 4 * SHORT + UNNOTICED, "noticed after {noticed_after:?}");
+        assert_eq!(client.counters().await.expired_leases, 1);
+        let error = call.await.unwrap_err();
+        assert!(matches!(error, CallError::WorkerLost { maybe_executed: true, .. }), "{error}");
+
+        process.thaw();
+        has_workers(&client, 1).await;
+        assert_eq!(probe(&client).whoami().await.unwrap().process, process.id());
+    });
+}
+
+#[test]
+fn frozen_client_is_noticed_by_its_workers_and_served_again_once_thawed() {
+    run(async {
+        let port = xero_tests::scene::Port::reserve();
+        let journal = Journal::new();
+        let process = probe!("client", port.endpoint(), "--interval", "200", "--hold", "held");
+        let worker = Worker::connect(port.endpoint()).heartbeat_interval(SHORT).serve(noting(&journal));
+        let worker = worker.start().unwrap();
+        process.says("pong").await;
+        eventually("it runs", async || journal.count("held", "begin") == 1).await;
+
+        let frozen_at = Instant::now();
+        process.freeze();
+        eventually("the client is missed", async || !worker.is_connected()).await;
+        let noticed_after = frozen_at.elapsed();
+        assert!(noticed_after >= 2 * SHORT, "noticed after {noticed_after:?}");
+        assert!(noticed_after < 4 * SHORT + UNNOTICED, "noticed after {noticed_after:?}");
+        eventually("its procedures are cancelled", async || journal.count("held", "dropped") == 1).await;
+        process.thaw();
+        assert!(worker.wait_for_client(PATIENCE).await);
+    });
+}
+
+#[test]
+fn killed_client_is_noticed_at_once_and_its_procedures_are_cancelled() {
+    run(async {
+        let port = xero_tests::scene::Port::reserve();
+        let journal = Journal::new();
+        let mut process = probe!("client", port.endpoint(), "--interval", "20000", "--hold", "held");
+        let worker = Worker::connect(port.endpoint()).heartbeat_interval(LONG).serve(noting(&journal));
+        let worker = worker.start().unwrap();
+        eventually("it runs", async || journal.count("held", "begin") == 1).await;
+        process.kill();
+        eventually_within(UNNOTICED, "the client is missed", async || !worker.is_connected()).await;
+        eventually("its procedures are cancelled", async || journal.count("held", "dropped") == 1).await;
+        assert_eq!(worker.counters().await.expired_leases, 0);
+    });
+}
+
+#[test]
+fn procedures_that_block_every_thread_of_the_runtime_lose_nobody() {
+    run(async {
+        let (interval, journal) = (Duration::from_millis(50), Journal::new());
+        let client = bind(beating(interval)).await;
+        let theirs = runtime(2);
+        let settings = Worker::connect(client.endpoint()).heartbeat_interval(interval).serve(noting(&journal));
+        let worker = start_on(&theirs, &client, settings).await;
+        let probe = probe(&client);
+        // Ten times the silence after which a peer is taken for dead.
+        let block = || probe.block("long", 10 * 3 * 50).timeout(PATIENCE).start();
+        let (mut first, mut second) = (block(), block());
+        eventually("both threads are blocked", async || journal.count("long", "begin") == 2).await;
+        let mut stuck = probe.ping().timeout(PATIENCE).start();
+        // A procedure that runs on the I/O thread answers meanwhile; one that needs the runtime has to wait.
+        assert_eq!(probe.ping_inline().await.unwrap(), "pong");
+        tokio::select! {
+            biased;
+            ended = &mut first => assert_eq!(ended.unwrap(), 1500),
+            ended = &mut second => assert_eq!(ended.unwrap(), 1500),
+            _ = &mut stuck => panic!("a thread was free"),
+        }
+        assert_eq!(stuck.await.unwrap(), "pong");
+        assert_eq!(client.counters().await.expired_leases, 0);
+        let counters = worker.counters().await;
+        assert_eq!((counters.expired_leases, counters.redials), (0, 0));
+        theirs.shutdown_background();
+    });
+}
+
+#[test]
+fn client_whose_runtime_is_blocked_keeps_its_workers() {
+    run(async {
+        let interval = Duration::from_millis(50);
+        let theirs = runtime(1);
+        let client = theirs.spawn(bind(beating(interval))).await.unwrap();
+        let worker = start(&client, Worker::connect(client.endpoint()).heartbeat_interval(interval)).await;
+        let probe = probe(&client);
+        let caller = theirs.spawn(async move {
+            // Sent, then not looked after for ten times the silence after which a peer is taken for dead.
+            let call = probe.add(19, 23).start();
+            block_thread(10 * 3 * interval);
+            call.await
+        });
+        assert_eq!(caller.await.unwrap().unwrap(), 42);
+        assert_eq!(client.counters().await.expired_leases, 0);
+        let counters = worker.counters().await;
+        assert_eq!((counters.expired_leases, counters.redials), (0, 0));
+        theirs.shutdown_background();
+    });
+}
+
+#[test]
+fn heartbeats_alone_keep_both_sides_connected_and_do_not_pile_up() {
+    run(async {
+        let interval = Duration::from_millis(25);
+        let dispatcher = Dispatcher::bind().await;
+        let worker = Worker::connect(&dispatcher.endpoint).heartbeat_interval(interval).serve(prober());
+        let worker = worker.start().unwrap();
+        let mut link = dispatcher.register().await;
+        let begin = Instant::now();
+        for _ in 0..40 {
+            assert_eq!(link.receive().await, Some(xero::proto::message::Message::Heartbeat));
+        }
+        // They come one by one, each an interval after the one before.
+        assert!(begin.elapsed() > 30 * interval, "40 heartbeats within {:?}", begin.elapsed());
+        assert!(worker.is_connected());
+
+        let client = bind(beating(interval)).await;
+        let worker = start(&client, Worker::connect(client.endpoint()).heartbeat_interval(interval)).await;
+        let before = client.workers();
+        tokio::time::sleep(60 * interval).await;
+        assert_eq!(client.workers(), before);
+        assert_eq!(worker.counters().await.redials, 0);
+    });
+}
+
+#[test]
+fn peers_with_different_intervals_get_along() {
+    run(async {
+        for (ours, theirs) in [(20, 2000), (2000, 20)] {
+            let (ours, theirs) = (Duration::from_millis(ours), Duration::from_millis(theirs));
+            let client: Client = bind(beating(ours)).await;
+            let worker = start(&client, Worker::connect(client.endpoint()).heartbeat_interval(theirs)).await;
+            // Many of the one's expiries, none of the other's.
+            assert_eq!(probe(&client).work("quiet", 600).await.unwrap().worker, worker.id());
+            assert_eq!(client.counters().await.expired_leases, 0);
+            assert_eq!(worker.counters().await.expired_leases, 0);
+        }
+    });
+}
+
+/// Starts a worker whose procedures run on that runtime.
+async fn start_on(runtime: &Runtime, client: &Client, settings: WorkerBuilder) -> Worker {
+    let worker = runtime.spawn(async { settings.start() }).await.expect("it runs").expect("the settings are sound");
+    joined(client, &worker).await;
+    worker
+}
