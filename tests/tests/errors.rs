@@ -1,0 +1,232 @@
+//! A mistake costs one call: each is a typed error within one round trip, and the worker goes on.
+
+use std::time::Duration;
+
+use xero::{
+    BindError, CallError, Client, Codec, StartError, Worker,
+    proto::message::{ErrorCode, Message, Request},
+};
+use xero_tests::{
+    process::UNNOTICED,
+    raw::{self, Dispatcher},
+    scene::{PATIENCE, client, probe, prober, run, timed, worker},
+    service::{Mistake, Unencodable, elsewhere::ElsewhereClient},
+};
+
+/// A timeout that no test waits for: what comes long before it has not come by it.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The error of a call, which must come at once.
+async fn error_of<T: std::fmt::Debug, E: std::fmt::Debug>(call: xero::Call<T, E>) -> CallError<E> {
+    let (outcome, time) = timed(call.timeout(TIMEOUT)).await;
+    assert!(time < UNNOTICED, "told after {time:?}");
+    outcome.unwrap_err()
+}
+
+#[test]
+fn panic_costs_one_call_and_says_what_it_said() {
+    run(async {
+        let client = client().await;
+        let worker = worker(&client).await;
+        let probe = probe(&client);
+        let slow = probe.work("beside it", 200).timeout(TIMEOUT).start();
+        for round in 0..10 {
+            let error = error_of(probe.panic(&format!("round {round}"))).await;
+            assert_eq!(error, CallError::Panicked { message: format!("round {round}") });
+            assert!(error.maybe_executed() && !error.is_retryable());
+        }
+        assert_eq!(slow.await.unwrap().worker, worker.id());
+        assert_eq!(worker.counters().await.redials, 0);
+    });
+}
+
+#[test]
+fn unknown_method_names_those_that_there_are() {
+    run(async {
+        let client = client().await;
+        let _worker = worker(&client).await;
+        let error = error_of(ElsewhereClient::new(&client).subtract(2, 1)).await;
+        assert!(matches!(&error, CallError::UnknownMethod { .. }), "{error}");
+        assert!(error.to_string().contains("`subtract`") && error.to_string().contains("`add`"), "{error}");
+        assert!(!error.maybe_executed());
+        let error = error_of(client.call("Probe.invalid_request")).await;
+        assert!(matches!(&error, CallError::UnknownMethod { .. }), "{error}");
+        assert_eq!(probe(&client).ping().await.unwrap(), "pong");
+    });
+}
+
+#[test]
+fn unknown_service_names_those_that_there_are() {
+    run(async {
+        let client = client().await;
+        let _worker = worker(&client).await;
+        for method in ["Nope.ping", "ping", "", ".", "Probe.Probe.ping"] {
+            let error = error_of(client.call(method).fail_fast()).await;
+            assert!(matches!(&error, CallError::NoWorker { offered, .. } if *offered == ["Probe"]), "{error}");
+            assert!(error.is_retryable());
+        }
+        // Without `fail_fast` a worker that offers it is waited for, and not longer than was said.
+        let error = client.call("Nope.ping").timeout(Duration::from_millis(50)).await.unwrap_err();
+        assert!(matches!(&error, CallError::NoWorker { .. }), "{error}");
+    });
+}
+
+#[test]
+fn worker_says_what_it_does_not_have() {
+    run(async {
+        let dispatcher = Dispatcher::bind().await;
+        let _worker = Worker::connect(&dispatcher.endpoint).serve(prober()).start().unwrap();
+        let mut link = dispatcher.register().await;
+        let ping = || raw::request(1, "ping", "[]");
+        let no_service = Request { service: "Nope".into(), ..ping() };
+        let no_method = Request { method: "pong".into(), ..ping() };
+        let unlike = Request { fingerprint: 1, payload: raw::text(""), ..ping() };
+        for (request, code, hint) in [
+            (no_service, ErrorCode::UnknownService, "`Probe`"),
+            (no_method, ErrorCode::UnknownMethod, "`ping`"),
+            (unlike, ErrorCode::SignatureMismatch, "ping() -> String"),
+        ] {
+            link.send(&Message::Request(request)).await;
+            let error = link.receive_error().await;
+            assert_eq!((error.code, error.maybe_executed), (code, false));
+            assert!(error.detail.contains(hint), "{}", error.detail);
+        }
+        link.send(&Message::Request(ping())).await;
+        assert!(matches!(link.receive_news().await, Some(Message::Final(_))));
+    });
+}
+
+#[test]
+fn signature_mismatch_names_both_signatures() {
+    run(async {
+        let client = client().await;
+        let _worker = worker(&client).await;
+        let error = error_of(ElsewhereClient::new(&client).add("1".to_owned(), "2".to_owned())).await;
+        let CallError::SignatureMismatch { method, caller, worker } = &error else { panic!("{error}") };
+        assert_eq!(method, "Probe.add");
+        assert_eq!(caller, "add(left: String, right: String) -> String");
+        assert_eq!(worker, "add(left: i64, right: i64) -> i64");
+        assert!(!error.maybe_executed() && !error.is_retryable());
+        let text = error.to_string();
+        assert!(text.contains(caller.as_str()) && text.contains(worker.as_str()), "{text}");
+    });
+}
+
+#[test]
+fn self_describing_codecs_tell_of_the_value_that_does_not_fit() {
+    run(async {
+        let client = client().await;
+        let _worker = worker(&client).await;
+        for codec in [Codec::MessagePack, Codec::Json] {
+            let elsewhere = ElsewhereClient::new(&client).with_codec(codec);
+            let error = error_of(elsewhere.add("1".to_owned(), "2".to_owned())).await;
+            assert!(matches!(&error, CallError::InvalidArguments { .. }), "{codec}: {error}");
+            assert!(!error.maybe_executed());
+            let error = error_of(elsewhere.echo("a text".to_owned())).await;
+            assert!(matches!(&error, CallError::InvalidReply { .. }), "{codec}: {error}");
+            assert!(error.maybe_executed());
+        }
+    });
+}
+
+#[test]
+fn arguments_that_do_not_decode_are_refused_in_every_codec() {
+    run(async {
+        let client = client().await;
+        let _worker = worker(&client).await;
+        for codec in Codec::ALL {
+            let call = || client.call("Probe.add").codec(codec);
+            let errors = [
+                error_of(call().arguments("text")).await,
+                error_of(call().arguments(&[1_u8; 30])).await,
+                error_of(call()).await,
+            ];
+            for error in errors {
+                assert!(matches!(&error, CallError::InvalidArguments { .. }), "{codec}: {error}");
+                assert!(!error.maybe_executed());
+            }
+        }
+        let misspelt = serde_json::json!({"left": 1, "rihgt": 2});
+        let error = error_of(client.call("Probe.add").arguments(&misspelt)).await;
+        assert!(error.to_string().contains("rihgt"), "{error}");
+        assert_eq!(probe(&client).add(1, 2).await.unwrap(), 3);
+    });
+}
+
+#[test]
+fn values_that_do_not_encode_cost_one_call() {
+    run(async {
+        let client = client().await;
+        let _worker = worker(&client).await;
+        for codec in Codec::ALL {
+            let error = error_of(client.call("Probe.echo").codec(codec).arguments(&(Unencodable,))).await;
+            assert!(matches!(&error, CallError::InvalidArguments { reason } if reason.contains("made so")), "{error}");
+            assert!(!error.maybe_executed());
+            let error = error_of(probe(&client).with_codec(codec).unencodable()).await;
+            assert!(matches!(&error, CallError::InvalidReply { reason } if reason.contains("made so")), "{error}");
+            assert_eq!(probe(&client).with_codec(codec).ping().await.unwrap(), "pong");
+        }
+    });
+}
+
+#[test]
+fn own_errors_are_typed_and_no_reason_to_retry() {
+    run(async {
+        let client = client().await;
+        let _worker = worker(&client).await;
+        let error = error_of(probe(&client).fail(Mistake::Plain, true)).await;
+        assert_eq!(error.application(), Some(&Mistake::Plain));
+        assert!(error.maybe_executed() && !error.is_retryable() && !error.is_transient());
+        // A caller that knows no types gets it as a value.
+        let error = error_of(client.call("Probe.fail").arguments(&(Mistake::Plain, true))).await;
+        let CallError::Application(value) = error else { panic!("{error}") };
+        assert_eq!(value.decode::<Mistake>().unwrap(), Mistake::Plain);
+    });
+}
+
+#[test]
+fn nobody_there_is_told_at_once_to_those_who_do_not_wait() {
+    run(async {
+        let client = client().await;
+        let error = error_of(probe(&client).ping().fail_fast()).await;
+        assert!(matches!(&error, CallError::NoWorker { offered, .. } if offered.is_empty()), "{error}");
+        assert!(error.is_retryable());
+        client.close().await;
+        let error = error_of(probe(&client).ping()).await;
+        assert_eq!(error, CallError::Closed { maybe_executed: false });
+    });
+}
+
+#[test]
+fn endpoints_and_settings_that_cannot_be_are_told_before_anything_starts() {
+    run(async {
+        for endpoint in ["", "tcp://", "tcp://127.0.0.1", "tcp://127.0.0.1:99999", "http://127.0.0.1:80", "TCP://*:1"] {
+            let error = Client::bind(endpoint).await.unwrap_err();
+            assert!(matches!(error, BindError::Endpoint(_)), "{endpoint}: {error}");
+            let error = Worker::connect(endpoint).serve(prober()).start().unwrap_err();
+            assert!(matches!(error, StartError::Endpoint(_)), "{endpoint}: {error}");
+        }
+        for endpoint in ["tcp://*:5550", "tcp://127.0.0.1:0", "inproc://*"] {
+            let error = Worker::connect(endpoint).serve(prober()).start().unwrap_err();
+            assert!(matches!(error, StartError::NotDialable { .. }), "{endpoint}: {error}");
+        }
+        let taken = client().await;
+        let error = Client::bind(taken.endpoint()).await.unwrap_err();
+        assert!(matches!(error, BindError::Transport(_)), "{error}");
+
+        let worker = || Worker::connect("tcp://127.0.0.1:1");
+        assert!(matches!(worker().start().unwrap_err(), StartError::NoService));
+        let twice = worker().serve(prober()).serve(prober()).start().unwrap_err();
+        assert!(matches!(twice, StartError::DuplicateService(name) if name == "Probe"));
+        let zero = Duration::ZERO;
+        for settings in [worker().concurrency(0), worker().heartbeat_interval(zero), worker().backoff(TIMEOUT, zero)] {
+            assert!(matches!(settings.serve(prober()).start().unwrap_err(), StartError::Config(_)));
+        }
+        for settings in [Client::builder().liveness(1), Client::builder().timeout(zero)] {
+            assert!(matches!(settings.bind("tcp://127.0.0.1:0").await.unwrap_err(), BindError::Config(_)));
+        }
+    });
+    let outside = Worker::connect("tcp://127.0.0.1:1").serve(prober()).start().unwrap_err();
+    assert!(matches!(outside, StartError::NoRuntime));
+    assert!(PATIENCE < TIMEOUT);
+}
