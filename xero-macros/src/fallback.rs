@@ -188,7 +188,8 @@ fn is_any_context(ty: &Type) -> bool {
 fn mentions(tokens: TokenStream, words: &[&str]) -> bool {
     let mut after_quote = false;
     tokens.into_iter().any(|token| {
-        let is_lifetime = std::mem::replace(&mut after_quote, matches!(&token, TokenTree::Punct(p) if p.as_char() == '\''));
+        let is_lifetime =
+            std::mem::replace(&mut after_quote, matches!(&token, TokenTree::Punct(p) if p.as_char() == '\''));
         match token {
             TokenTree::Group(group) => mentions(group.stream(), words),
             TokenTree::Ident(ident) => !is_lifetime && words.iter().any(|word| ident == word),
