@@ -49,7 +49,6 @@ fn benchmark(criterion: &mut Criterion) {
     let bare = runtime.block_on(Bare::connect()).expect("a connection");
     let client = runtime.block_on(connect());
     let echo = EchoClient::new(&client);
-    let payload = || "x".repeat(SIZE);
 
     let mut group = criterion.benchmark_group("sequential");
     group.throughput(Throughput::Elements(1)).measurement_time(Duration::from_secs(5));
@@ -65,46 +64,38 @@ fn benchmark(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("64 in flight");
     group.throughput(Throughput::Elements(1)).measurement_time(Duration::from_secs(5));
     group.bench_function("bare TCP", |b| {
-        b.iter_custom(|calls| {
-            runtime.block_on(pipelined(calls, || {
-                let bare = bare.clone();
-                async move { bare.call().await }
-            }))
-        })
+        b.iter_custom(|calls| runtime.block_on(pipelined(calls, &bare, |bare| async move { bare.call().await })))
     });
     group.bench_function("xero, task", |b| {
-        b.iter_custom(|calls| {
-            runtime.block_on(pipelined(calls, || {
-                let echo = echo.clone();
-                async move { drop(echo.task("x".repeat(SIZE)).await.expect("a reply")) }
-            }))
-        })
+        let call = |echo: EchoClient| async move { drop(echo.task(payload()).await.expect("a reply")) };
+        b.iter_custom(|calls| runtime.block_on(pipelined(calls, &echo, call)))
     });
     group.bench_function("xero, inline", |b| {
-        b.iter_custom(|calls| {
-            runtime.block_on(pipelined(calls, || {
-                let echo = echo.clone();
-                async move { drop(echo.inline("x".repeat(SIZE)).await.expect("a reply")) }
-            }))
-        })
+        let call = |echo: EchoClient| async move { drop(echo.inline(payload()).await.expect("a reply")) };
+        b.iter_custom(|calls| runtime.block_on(pipelined(calls, &echo, call)))
     });
     group.finish();
 }
 
+fn payload() -> String {
+    "x".repeat(SIZE)
+}
+
 /// The time that `calls` calls take with [`IN_FLIGHT`] callers side by side.
-async fn pipelined<F, Fut>(calls: u64, call: F) -> Duration
+async fn pipelined<C, F, Fut>(calls: u64, callee: &C, call: F) -> Duration
 where
-    F: Fn() -> Fut + Clone + Send + 'static,
+    C: Clone + Send + 'static,
+    F: Fn(C) -> Fut + Copy + Send + 'static,
     Fut: Future<Output = ()> + Send,
 {
     let start = Instant::now();
     let mut callers = JoinSet::new();
     for caller in 0..IN_FLIGHT {
-        let call = call.clone();
+        let callee = callee.clone();
         let share = calls / IN_FLIGHT + u64::from(caller < calls % IN_FLIGHT);
         callers.spawn(async move {
             for _ in 0..share {
-                call().await;
+                call(callee.clone()).await;
             }
         });
     }

@@ -1,8 +1,13 @@
 //! Values to payloads and back (`PROTOCOL.md` §7); knows no frames.
 
+mod guard;
+
+use std::marker::PhantomData;
+
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
+use self::guard::{Budget, DEPTH_MAX, Guarded};
 use crate::proto::message::{Codec, Payload};
 
 /// A value that could not be written, or bytes that are not such a value.
@@ -58,16 +63,12 @@ pub(crate) fn decode<T: DeserializeOwned>(payload: &Payload) -> Result<T, CodecE
     let bytes = &payload.bytes[..];
     let failed = |reason: String| CodecError::new::<T>(codec, "read", reason);
     match codec {
-        Codec::Bincode => {
-            let (value, length) = decode_bincode(bytes).map_err(|error| failed(error.to_string()))?;
-            match bytes.len() - length {
-                0 => Ok(value),
-                rest => Err(failed(format!("{rest} bytes are left over"))),
-            }
-        }
+        Codec::Bincode => decode_bincode(bytes).map_err(failed),
         Codec::MessagePack => {
             let mut reader = bytes;
-            let value = T::deserialize(&mut rmp_serde::Deserializer::new(&mut reader));
+            let mut deserializer = rmp_serde::Deserializer::new(&mut reader);
+            deserializer.set_max_depth(DEPTH_MAX);
+            let value = T::deserialize(&mut deserializer);
             match (value, reader.len()) {
                 (Ok(value), 0) => Ok(value),
                 (Ok(_), rest) => Err(failed(format!("{rest} bytes are left over"))),
@@ -83,16 +84,27 @@ const BINCODE: bincode::config::Configuration = bincode::config::standard();
 /// bincode believes a declared length and allocates for it unless it has a limit, which is part of its type. A value
 /// never claims more than 16 bytes for each byte it was written in (a `u128` in one byte), so the limit is the next
 /// step above that.
-fn decode_bincode<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), bincode::error::DecodeError> {
+fn decode_bincode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     macro_rules! within {
         ($($limit:literal)*) => {
             match bytes.len().saturating_mul(16) {
-                $(0..=$limit => bincode::serde::decode_from_slice(bytes, BINCODE.with_limit::<$limit>()),)*
-                _ => bincode::serde::decode_from_slice(bytes, BINCODE.with_limit::<{ usize::MAX }>()),
+                $(0..=$limit => decode_bincode_within(bytes, BINCODE.with_limit::<$limit>()),)*
+                _ => decode_bincode_within(bytes, BINCODE.with_limit::<{ usize::MAX }>()),
             }
         };
     }
     within!(0x1000 0x1_0000 0x10_0000 0x100_0000 0x1000_0000 0x7FFF_FFFF)
+}
+
+fn decode_bincode_within<T: DeserializeOwned>(bytes: &[u8], config: impl bincode::config::Config) -> Result<T, String> {
+    let mut budget = Budget::new(bytes.len());
+    let seed = Guarded { inner: PhantomData::<T>, budget: &mut budget };
+    let (value, length) =
+        bincode::serde::seed_decode_from_slice(seed, bytes, config).map_err(|error| error.to_string())?;
+    match bytes.len() - length {
+        0 => Ok(value),
+        rest => Err(format!("{rest} bytes are left over")),
+    }
 }
 
 /// The type's name without the modules it is in. The struct of a method's arguments, which users have never seen, goes
@@ -178,6 +190,34 @@ mod tests {
         assert!(decode::<String>(&payload).is_err());
         assert!(decode::<Vec<u8>>(&payload).is_err());
         assert!(decode::<Vec<u64>>(&payload).is_err());
+    }
+
+    #[test]
+    fn elements_of_no_size_cannot_keep_a_thread_busy() {
+        let mut bytes = vec![253];
+        bytes.extend_from_slice(&(1_u64 << 40).to_le_bytes());
+        let payload = Payload { codec: Codec::Bincode, bytes: bytes.into() };
+        let error = decode::<Vec<()>>(&payload).expect_err("is refused");
+        assert!(error.reason().contains("more elements than bytes"), "{error}");
+        assert!(decode::<Vec<[u64; 0]>>(&payload).is_err());
+    }
+
+    #[test]
+    fn nested_values_cannot_use_up_the_stack() {
+        #[derive(Debug, Serialize, Deserialize)]
+        struct Node {
+            next: Option<Box<Self>>,
+        }
+        for codec in [Codec::Bincode, Codec::MessagePack] {
+            let bytes = match codec {
+                Codec::Bincode => vec![1; 1_000_000],
+                _ => vec![0x91; 1_000_000],
+            };
+            assert!(decode::<Node>(&Payload { codec, bytes: bytes.into() }).is_err(), "{codec}");
+        }
+        let chain = (0..50).fold(Node { next: None }, |node, _| Node { next: Some(Box::new(node)) });
+        let payload = encode(Codec::Bincode, &chain).expect("encodes");
+        assert!(decode::<Node>(&payload).is_ok());
     }
 
     #[test]

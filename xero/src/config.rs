@@ -57,7 +57,12 @@ impl LinkConfig {
         require((2..=10).contains(&liveness), "liveness", liveness, "2 to 10 intervals; 3 to 5 is usual")?;
         let payload = self.limits.payload_bytes_max;
         require(payload >= 1024, "payload_bytes_max", payload, "at least 1,024 bytes, so that small replies fit")?;
-        require(payload <= u32::MAX as usize, "payload_bytes_max", payload, "at most 4 GiB - 1, the wire's own bound")
+        require(payload <= u32::MAX as usize, "payload_bytes_max", payload, "at most 4 GiB - 1, the wire's own bound")?;
+        let Limits { header_bytes_max, batch_messages_max, services_max, methods_max, .. } = self.limits;
+        require(header_bytes_max >= 1024, "header_bytes_max", header_bytes_max, "at least 1,024 bytes")?;
+        require(batch_messages_max >= 1024, "batch_messages_max", batch_messages_max, "at least 1,024 messages")?;
+        require(services_max >= 1, "services_max", services_max, "at least 1")?;
+        require(methods_max >= 1, "methods_max", methods_max, "at least 1")
     }
 }
 
@@ -97,7 +102,40 @@ macro_rules! link_setters {
             self
         }
 
-        /// The largest metadata of a call, in bytes, keys and values together. Default 16 KiB. (`PROTOCOL.md` §13)
+        /// The largest header of a message, in bytes: metadata and names, or a worker's whole offer. Default 64 KiB;
+        /// at least 1,024. Not announced: raise it on both sides. (`PROTOCOL.md` §13)
+        #[must_use]
+        pub fn header_bytes_max(mut self, bytes: usize) -> Self {
+            self.link.limits.header_bytes_max = bytes;
+            self
+        }
+
+        /// How many messages a received BATCH may hold. Default 1,024, which is also the least: every peer may count on
+        /// that. (`PROTOCOL.md` §13)
+        #[must_use]
+        pub fn batch_messages_max(mut self, messages: usize) -> Self {
+            self.link.limits.batch_messages_max = messages;
+            self
+        }
+
+        /// How many services a worker may offer. Default 256; at least 1. Not announced: raise it on both sides.
+        /// (`PROTOCOL.md` §13)
+        #[must_use]
+        pub fn services_max(mut self, services: usize) -> Self {
+            self.link.limits.services_max = services;
+            self
+        }
+
+        /// How many methods a worker may offer, over all its services. Default 4,096; at least 1. Not announced: raise
+        /// it on both sides. (`PROTOCOL.md` §13)
+        #[must_use]
+        pub fn methods_max(mut self, methods: usize) -> Self {
+            self.link.limits.methods_max = methods;
+            self
+        }
+
+        /// The largest metadata of a call as written on the wire, in bytes: keys, values, and up to 7 more for each.
+        /// Default 16 KiB. Not announced: raise it on both sides. (`PROTOCOL.md` §13)
         #[must_use]
         pub fn metadata_bytes_max(mut self, bytes: usize) -> Self {
             self.link.limits.metadata_bytes_max = bytes;

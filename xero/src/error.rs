@@ -309,6 +309,9 @@ pub enum StartError {
     /// Two values serve the same service.
     #[error("the service `{0}` is served twice by one worker")]
     DuplicateService(String),
+    /// There is more to serve than an introduction may hold.
+    #[error("the worker serves too much: {0}")]
+    TooLarge(#[from] TooLarge),
     /// There is no Tokio runtime to run procedures on.
     #[error("there is no Tokio runtime here to run procedures on: start the worker within one")]
     NoRuntime,

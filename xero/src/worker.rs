@@ -23,6 +23,8 @@ use crate::{
         worker_driver::{self, Command},
     },
     proto::{
+        frame,
+        message::Message,
         retry::BackoffConfig,
         worker::{WorkerConfig, WorkerCounters},
     },
@@ -200,6 +202,7 @@ impl WorkerBuilder {
             services: self.services.iter().map(BoundService::offer).collect(),
             signatures: self.services.iter().map(BoundService::signatures).collect(),
         };
+        frame::check(&Message::Ready(config.introduction()), &config.limits)?;
         let (commands, mailbox) = mpsc::unbounded_channel();
         let (registered_sender, registered) = watch::channel(0);
         let (left_sender, left) = watch::channel(false);

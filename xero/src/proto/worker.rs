@@ -49,6 +49,23 @@ pub struct WorkerConfig {
     pub signatures: Vec<Vec<String>>,
 }
 
+impl WorkerConfig {
+    /// How the worker introduces itself.
+    pub fn introduction(&self) -> Ready {
+        Ready {
+            role: Role::Worker,
+            incarnation: self.incarnation,
+            capabilities: Capabilities::BATCH,
+            interval: self.heartbeats.interval,
+            payload_bytes_max: self.limits.payload_bytes_max as u64,
+            credits: self.credits,
+            window_bytes: 0,
+            codecs: Codec::ALL.to_vec(),
+            services: self.services.clone(),
+        }
+    }
+}
+
 /// What a worker tells its owner.
 #[derive(Debug, PartialEq)]
 pub enum WorkerOutput {
@@ -215,7 +232,7 @@ impl Worker {
         let liveness = Liveness::new(now, heartbeats.interval, heartbeats.expiry(heartbeats.interval));
         let Some(link) = self.links.get_mut(&peer) else { return };
         link.state = LinkState::Introducing(liveness);
-        self.outbox.push(peer, Message::Ready(self.introduction()));
+        self.outbox.push(peer, Message::Ready(self.config.introduction()));
         self.timers.set(Timer::Lease(peer), liveness.expires_at());
     }
 
@@ -352,20 +369,6 @@ impl Worker {
     /// Procedures that run, and requests that wait to.
     pub fn executions(&self) -> usize {
         self.executions.len()
-    }
-
-    fn introduction(&self) -> Ready {
-        Ready {
-            role: Role::Worker,
-            incarnation: self.config.incarnation,
-            capabilities: Capabilities::BATCH,
-            interval: self.config.heartbeats.interval,
-            payload_bytes_max: self.config.limits.payload_bytes_max as u64,
-            credits: self.config.credits,
-            window_bytes: 0,
-            codecs: Codec::ALL.to_vec(),
-            services: self.config.services.clone(),
-        }
     }
 
     fn handle_ready(&mut self, now: Instant, from: Peer, ready: &Ready) {
