@@ -123,7 +123,7 @@ fn acceptable_method(function: &mut TraitItemFn) {
             *input.ty = parse_quote!(());
         }
         if function.default.is_none() {
-            input.pat = Box::new(Pat::Wild(PatWild { attrs: Vec::new(), underscore_token: Default::default() }));
+            *input.pat = Pat::Wild(PatWild { attrs: Vec::new(), underscore_token: Default::default() });
         }
     }
 }

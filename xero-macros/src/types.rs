@@ -84,7 +84,7 @@ fn result(ty: &Type, segment: &PathSegment, walk: Walk, errors: &mut Errors) -> 
         [value, error] => {
             walk.check(value, errors);
             walk.check(error, errors);
-            Some(Output::Result { value: (*value).clone(), error: (*error).clone() })
+            Some(Output::Result { value: (*value).clone(), error: Box::new((*error).clone()) })
         }
         _ => {
             errors.push(ty, "the error type must show: write both types, `Result<T, E>`");
