@@ -150,7 +150,7 @@ impl Walk {
             }
             Type::Infer(_) => errors.push(ty, "write the type: what travels needs one that both sides know"),
             Type::Never(_) => errors.push(ty, "a call ends with a reply: write its type, or leave `-> !` away"),
-            Type::Ptr(_) | Type::BareFn(_) => errors.push(ty, "an address cannot travel: write a type with serde"),
+            Type::Ptr(_) | Type::FnPtr(_) => errors.push(ty, "an address cannot travel: write a type with serde"),
             _ => {}
         }
     }

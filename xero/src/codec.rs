@@ -25,6 +25,12 @@ impl CodecError {
         Self { codec, action, type_name: short_type_name::<T>(), reason: reason.to_string() }
     }
 
+    /// Arguments are there already, in another codec.
+    pub(crate) fn too_late(codec: Codec) -> Self {
+        let reason = "the codec was chosen after the arguments: choose it first".to_owned();
+        Self { codec, action: "write", type_name: "arguments", reason }
+    }
+
     /// The codec that failed.
     pub fn codec(&self) -> Codec {
         self.codec

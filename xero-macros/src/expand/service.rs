@@ -27,6 +27,7 @@ pub(crate) fn service(service: &Service) -> TokenStream {
 fn trait_method(method: &Method, is_async_trait: bool) -> TraitItem {
     let mut function = TraitItemFn {
         attrs: method.attributes.clone(),
+        modifiers: Default::default(),
         sig: method.signature.clone(),
         semi_token: method.default_body.is_none().then(Default::default),
         default: method.default_body.clone(),

@@ -63,7 +63,7 @@ pub(crate) async fn run(
     channels: Channels,
 ) {
     let mut driver = Driver {
-        limits: config.limits.clone(),
+        limits: config.limits,
         id: config.incarnation,
         machine: Worker::new(clock::now(), config, endpoints.len() as u64),
         endpoints,
@@ -210,7 +210,7 @@ impl Driver {
     }
 
     fn handle_frames(&mut self, now: Instant, from: Peer, frames: Frames) {
-        let limits = self.limits.clone();
+        let limits = self.limits;
         for decoded in frame::decode(frames, &limits) {
             match decoded {
                 Ok(message) => self.machine.handle_message(now, from, message),
