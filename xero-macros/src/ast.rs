@@ -60,7 +60,7 @@ pub(crate) enum ArgumentKind {
 pub(crate) enum Output {
     Unit,
     Plain(Type),
-    Result { value: Type, error: Type },
+    Result { value: Type, error: Box<Type> },
 }
 
 /// `#[xero::service(…)]`

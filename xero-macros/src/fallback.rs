@@ -57,7 +57,7 @@ pub(crate) fn worker(worker: &Worker) -> TokenStream {
     let item = &worker.item;
     match &item.trait_ {
         // Nothing sound can be said of `impl !Trait`, and the compiler would refuse it too.
-        Some((Some(_), ..)) => TokenStream::new(),
+        Some(_) if item.modifiers.polarity.is_some() => TokenStream::new(),
         None => quote!(#item),
         Some(_) => {
             let mut item = item.clone();
@@ -79,7 +79,7 @@ pub(crate) fn worker(worker: &Worker) -> TokenStream {
 /// Takes away what the compiler refuses whether or not we do, so that it is reported once.
 fn acceptable(mut item: ItemTrait, private: &TokenStream) -> ItemTrait {
     item.unsafety = None;
-    item.auto_token = None;
+    item.modifiers.auto_token = None;
     let mut seen = Vec::new();
     item.items.retain(|item| match item {
         TraitItem::Fn(function) if conditions(&function.attrs).next().is_none() => {
@@ -123,7 +123,7 @@ fn acceptable_method(function: &mut TraitItemFn) {
             *input.ty = parse_quote!(());
         }
         if function.default.is_none() {
-            input.pat = Box::new(Pat::Wild(PatWild { attrs: Vec::new(), underscore_token: Default::default() }));
+            *input.pat = Pat::Wild(PatWild { attrs: Vec::new(), underscore_token: Default::default() });
         }
     }
 }

@@ -1,4 +1,6 @@
-//! The attribute macros of xero. Use them through `xero`, which documents a whole service.
+//! The attribute macros of `xero`, which re-exports them: [`macro@service`] on a trait, [`macro@worker`] on its impl.
+//!
+//! Depend on `xero`, not on this crate: what the macros write works with the one release of `xero` that they came with.
 
 mod ast;
 mod check;
@@ -15,13 +17,169 @@ use quote::quote;
 
 use errors::Errors;
 
-/// doc
+/// Makes a trait a service: its methods can be called in another process.
+///
+/// The trait stays an ordinary one, whose impls can be called and tested without any of xero. Beside it stands a client,
+/// `ThumbnailsClient` for a trait `Thumbnails`, with the same methods: each gives a `Call`, which is set up with its own
+/// methods and then awaited. [`macro@worker`] on an impl is the other half.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use serde::{Deserialize, Serialize};
+/// use xero::{Client, Context, Worker};
+///
+/// #[derive(Debug, PartialEq, Serialize, Deserialize)]
+/// enum ImageError {
+///     Empty,
+/// }
+///
+/// #[xero::service]
+/// trait Thumbnails {
+///     /// Makes an image smaller.
+///     #[xero(idempotent, timeout = "30s")]
+///     async fn resize(&self, image: &[u8], width: u32) -> Result<Vec<u8>, ImageError>;
+///
+///     /// The number of pages, which are announced as they are read.
+///     async fn count(&self, cx: &Context, document: &str) -> usize;
+/// }
+///
+/// struct Studio;
+///
+/// #[xero::worker]
+/// impl Thumbnails for Studio {
+///     async fn resize(&self, image: &[u8], width: u32) -> Result<Vec<u8>, ImageError> {
+///         if image.is_empty() {
+///             return Err(ImageError::Empty);
+///         }
+///         Ok(image.iter().copied().take(width as usize).collect())
+///     }
+///
+///     async fn count(&self, cx: &Context, document: &str) -> usize {
+///         for page in document.split('\x0c') {
+///             let _ = cx.partial(page).await; // nobody listening is no reason to stop
+///         }
+///         document.split('\x0c').count()
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = Client::bind("inproc://service-example").await?;
+/// let worker = Worker::connect("inproc://service-example").serve(Studio).start()?;
+///
+/// let thumbnails = ThumbnailsClient::new(&client);
+/// assert_eq!(thumbnails.resize(b"pixels", 3).timeout(Duration::from_secs(2)).await?, b"pix");
+/// let error = thumbnails.resize(b"", 3).await.unwrap_err();
+/// assert_eq!(error, xero::CallError::Application(ImageError::Empty));
+/// assert_eq!(thumbnails.count("one\x0ctwo").await?, 2);
+/// # worker.drain().await;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Options of the service
+///
+/// | option | meaning | unless given |
+/// |---|---|---|
+/// | `name = "…"` | what the service is called between processes, in at most 255 bytes | the trait's name |
+/// | `version = 2` | its version, as you count | 1 |
+/// | `crate = path` | where `xero` is, for a crate that re-exports it | `::xero` |
+///
+/// # Options of a method
+///
+/// They stand on the trait's method, in `#[xero(…)]`:
+///
+/// | option | meaning | unless given |
+/// |---|---|---|
+/// | `idempotent` | running it twice does no harm, so a call is retried on another worker when its worker dies, drains or refuses | tried once |
+/// | `timeout = "30s"` | the time a call may take, all attempts together: a number and `ms`, `s`, `min` or `h`, such as `"1.5s"` | the client's, 5 s by default |
+/// | `inline` | runs on the worker's I/O thread, at once: the fastest, and a promise never to block | in a task of its own |
+/// | `blocking` | runs on a thread where it may block | in a task of its own |
+///
+/// # Methods
+///
+/// `async fn` with `&self`. A service without any is fine: it is how one begins.
+///
+/// - **Arguments** are any type with serde. `&str`, `&[T]` and `&T` are borrowed on both sides: a client does not clone,
+///   and a worker lends what it has received. Only a whole argument can be borrowed: `Option<String>`, not
+///   `Option<&str>`. Their names travel with MessagePack and JSON, so give each one.
+/// - **`&xero::Context`**, as the first argument, does not travel: it is the call as the worker sees it, with its
+///   deadline, its cancellation, its metadata and a way to send partial replies. It is known by its last word,
+///   `Context`, so import it by that name, and call no type of your own so.
+/// - **Replies** are any owned type with serde, or nothing. A `Result<T, E>` is known by its name and its two types: a
+///   client gets the very `E`, in `CallError::Application`. An alias with one type hides the error: write both.
+/// - **A default body** is kept; an impl may leave such a method out.
+/// - **Doc comments**, `deprecated` and lint levels are carried over to the client, `cfg` to everything that is made
+///   from a method. Other attributes stay on the trait.
+///
+/// What cannot travel is an error: generics, lifetimes, `impl` and `dyn` types, constants and types of the trait. So are
+/// methods named `new`, `with_codec`, `wait_for_worker` and `into_service`, which the client and the trait have.
+///
+/// # What it writes
+///
+/// - The trait, with each `async fn` as a function that returns `impl Future + Send`, which an `async fn` in an impl
+///   satisfies. A trait that must also be an object has `#[async_trait]` **below** `#[xero::service]`, and is left so.
+/// - `into_service(self: Arc<Self>)`, a function of the trait that makes a `BoundService` of a value. It is the way to
+///   serve a value that implements several services, and an impl without [`macro@worker`].
+/// - The client, which can be cloned, with `new(&client)`, `with_codec(codec)` and `wait_for_worker(timeout)`.
 #[proc_macro_attribute]
 pub fn service(options: proc_macro::TokenStream, item: proc_macro::TokenStream) -> proc_macro::TokenStream {
     expand_service(options.into(), item.into()).into()
 }
 
-/// doc
+/// Makes an impl of a service a worker's: a value of its type, or an `Arc` of one, can be served.
+///
+/// The impl stays as it is, and its type must be `Send + Sync + 'static`. It may be generic. A method is an `async fn`,
+/// or a function that returns a future. The only option is `crate = path`, as for [`macro@service`].
+///
+/// A value that implements several services says which one is meant:
+///
+/// ```
+/// use std::sync::Arc;
+/// use xero::{Client, Worker};
+///
+/// #[xero::service]
+/// trait Clock {
+///     async fn seconds(&self) -> u64;
+/// }
+///
+/// #[xero::service]
+/// trait Counter {
+///     async fn count(&self) -> u64;
+/// }
+///
+/// struct Desk;
+///
+/// #[xero::worker]
+/// impl Clock for Desk {
+///     async fn seconds(&self) -> u64 {
+///         60
+///     }
+/// }
+///
+/// #[xero::worker]
+/// impl Counter for Desk {
+///     async fn count(&self) -> u64 {
+///         1
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = Client::bind("inproc://worker-example").await?;
+/// let desk = Arc::new(Desk);
+/// let worker = Worker::connect("inproc://worker-example")
+///     .serve(Clock::into_service(Arc::clone(&desk)))
+///     .serve(Counter::into_service(desk))
+///     .start()?;
+///
+/// assert_eq!(ClockClient::new(&client).seconds().await?, 60);
+/// assert_eq!(CounterClient::new(&client).count().await?, 1);
+/// # worker.drain().await;
+/// # Ok(())
+/// # }
+/// ```
 #[proc_macro_attribute]
 pub fn worker(options: proc_macro::TokenStream, item: proc_macro::TokenStream) -> proc_macro::TokenStream {
     expand_worker(options.into(), item.into()).into()

@@ -4,7 +4,7 @@ use proc_macro2::TokenStream;
 use quote::ToTokens;
 use syn::{
     Attribute, FnArg, GenericParam, Generics, ImplItem, Item, ItemImpl, ItemTrait, Meta, Pat, PatType, Receiver,
-    Signature, TraitItem, TraitItemFn, Type, Visibility,
+    ReceiverKind, Safety, Signature, TraitItem, TraitItemFn, Type, Visibility,
     parse::{ParseStream, Parser},
 };
 
@@ -94,7 +94,7 @@ fn trait_head(item: &mut ItemTrait, errors: &mut Errors) {
     if let Some(token) = &item.unsafety {
         errors.push(token, "leave `unsafe` away: whoever calls from afar can promise nothing");
     }
-    if let Some(token) = &item.auto_token {
+    if let Some(token) = &item.modifiers.auto_token {
         errors.push(token, "leave `auto` away: a service has methods");
     }
     let message = "a service cannot be generic: leave the parameters away, and write the types in the methods";
@@ -188,7 +188,7 @@ fn method_head(signature: &Signature, errors: &mut Errors) {
     if let Some(token) = &signature.constness {
         errors.push(token, "leave `const` away: a call goes to another process");
     }
-    if let Some(token) = &signature.unsafety {
+    if let Safety::Unsafe(token) = &signature.safety {
         errors.push(token, "leave `unsafe` away: whoever calls from afar can promise nothing");
     }
     if let Some(abi) = &signature.abi {
@@ -240,20 +240,18 @@ fn inputs(signature: &Signature, lifetimes_are_reported: bool, errors: &mut Erro
 }
 
 fn receiver(receiver: &Receiver, lifetimes_are_reported: bool, errors: &mut Errors) {
-    match &receiver.reference {
-        _ if receiver.colon_token.is_some() => {
-            errors.push(&receiver.ty, "write `&self` alone: a worker lends the value that it serves");
+    match &receiver.kind {
+        ReceiverKind::Typed(_, ty) => {
+            errors.push(ty, "write `&self` alone: a worker lends the value that it serves");
         }
-        None => errors.push(receiver.self_token, "write `&self`: a worker serves many calls with one value"),
-        Some((_, Some(lifetime))) if !lifetimes_are_reported && lifetime.ident != "_" => {
+        ReceiverKind::Reference(_, Some(lifetime), _) if !lifetimes_are_reported && lifetime.ident != "_" => {
             errors.push(lifetime, "leave the lifetime away: write `&self`");
         }
-        Some(_) => {
-            if let Some(token) = &receiver.mutability {
-                let message = "write `&self`: calls run side by side, so keep what changes in an atomic or a `Mutex`";
-                errors.push(token, message);
-            }
+        ReceiverKind::Reference(_, _, Some(token)) => {
+            errors.push(token, "write `&self`: calls run side by side, so keep what changes in an atomic or a `Mutex`");
         }
+        ReceiverKind::Reference(..) => {}
+        _ => errors.push(receiver.self_token, "write `&self`: a worker serves many calls with one value"),
     }
 }
 
@@ -299,14 +297,14 @@ fn argument_name(pattern: &Pat, errors: &mut Errors) -> Option<proc_macro2::Iden
 
 /// The service trait, if the impl can be served.
 fn impl_head(item: &ItemImpl, errors: &mut Errors) -> Option<syn::Path> {
-    let Some((negative, service, _)) = &item.trait_ else {
+    let Some((service, _)) = &item.trait_ else {
         errors.push(
             item.impl_token,
             "a worker serves a trait: write `impl Trait for Type`, with a `#[xero::service]` trait",
         );
         return None;
     };
-    if let Some(token) = negative {
+    if let Some(token) = &item.modifiers.polarity {
         errors.push(token, "leave `!` away: a worker implements its service");
         return None;
     }

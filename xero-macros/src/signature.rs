@@ -17,7 +17,7 @@ pub(crate) fn text(method: &Method) -> String {
 
 /// The hash of a method's name and types, without its arguments' names; never 0.
 ///
-/// bincode decodes nearly any bytes as nearly any type, so both sides compare this first.
+/// bincode decodes nearly any bytes as nearly any type, so both sides compare this first (`PROTOCOL.md` §7).
 pub(crate) fn fingerprint(service: &str, method: &Method) -> u64 {
     let types: Vec<String> = method.arguments.iter().map(Argument::text).collect();
     let text = format!("{service}.{}({})->{}", method.wire_name(), types.join(","), method.output.text());
@@ -195,11 +195,19 @@ mod tests {
     }
 
     #[test]
-    fn fingerprints_of_this_release_are_those_of_every_other() {
-        // FNV-1a of `Demo.compare(String,String)->(bool,u8)` and of `Demo.ping()->()`.
-        let compare = described("", "async fn compare(&self, str1: &str, str2: String) -> (bool, u8);").1;
-        assert_eq!(compare, 0x8a4a_abd3_cc0a_9f55);
-        assert_eq!(described("", "async fn ping(&self);").1, 0x35d9_1414_7b1b_0def);
+    fn fingerprints_are_those_that_the_protocol_gives_as_examples() {
+        let protocol = include_str!("../../PROTOCOL.md");
+        let cases = [
+            (
+                "Demo.compare(String,String)->(bool,u8)",
+                "async fn compare(&self, str1: &str, str2: String) -> (bool, u8);",
+            ),
+            ("Demo.ping()->String", "async fn ping(&self) -> String;"),
+        ];
+        for (text, method) in cases {
+            let row = format!("| `{text}` | `{:016x}` |", described("", method).1);
+            assert!(protocol.contains(&row), "{row}");
+        }
     }
 
     #[test]

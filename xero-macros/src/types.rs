@@ -84,7 +84,7 @@ fn result(ty: &Type, segment: &PathSegment, walk: Walk, errors: &mut Errors) -> 
         [value, error] => {
             walk.check(value, errors);
             walk.check(error, errors);
-            Some(Output::Result { value: (*value).clone(), error: (*error).clone() })
+            Some(Output::Result { value: (*value).clone(), error: Box::new((*error).clone()) })
         }
         _ => {
             errors.push(ty, "the error type must show: write both types, `Result<T, E>`");
@@ -150,7 +150,7 @@ impl Walk {
             }
             Type::Infer(_) => errors.push(ty, "write the type: what travels needs one that both sides know"),
             Type::Never(_) => errors.push(ty, "a call ends with a reply: write its type, or leave `-> !` away"),
-            Type::Ptr(_) | Type::BareFn(_) => errors.push(ty, "an address cannot travel: write a type with serde"),
+            Type::Ptr(_) | Type::FnPtr(_) => errors.push(ty, "an address cannot travel: write a type with serde"),
             _ => {}
         }
     }

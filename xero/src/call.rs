@@ -72,7 +72,8 @@ impl<T, E> Copy for Reader<T, E> {}
 pub struct Call<T, E> {
     client: Client,
     method: Method,
-    arguments: Result<Payload, CodecError>,
+    /// `None` while a dynamic call has been given none.
+    arguments: Option<Result<Payload, CodecError>>,
     codec: Codec,
     timeout: Duration,
     idempotent: bool,
@@ -94,29 +95,31 @@ pub(crate) struct Method {
 impl<T: DeserializeOwned, E: DeserializeOwned> Call<T, E> {
     pub(crate) fn typed(client: &Client, method: Method, arguments: Result<Payload, CodecError>, codec: Codec) -> Self {
         let reader = Reader { value: |payload| codec::decode(&payload), error: |payload| codec::decode(&payload) };
-        Self::new(client, method, arguments, codec, reader)
+        Self::new(client, method, Some(arguments), codec, reader)
     }
 }
 
 impl Call<Value, Value> {
     pub(crate) fn dynamic(client: &Client, method: Method) -> Self {
         let reader = Reader { value: |payload| Ok(Value { payload }), error: |payload| Ok(Value { payload }) };
-        let codec = Codec::MessagePack;
-        Self::new(client, method, codec::encode::<[(); 0]>(codec, &[]), codec, reader)
+        Self::new(client, method, None, Codec::MessagePack, reader)
     }
 
     /// The arguments: a tuple or sequence by position, or a map or struct by name.
     ///
     /// A single argument is a tuple of one, `&("apple",)`.
     pub fn arguments<A: Serialize + ?Sized>(mut self, arguments: &A) -> Self {
-        self.arguments = codec::encode(self.codec, arguments);
+        self.arguments = Some(codec::encode(self.codec, arguments));
         self
     }
 
-    /// The codec of arguments and reply. Default MessagePack. To be called before [`Self::arguments`].
+    /// The codec of arguments and reply. Default MessagePack. To be called before [`Self::arguments`]: a call whose
+    /// arguments are written in another codec already fails with [`CallError::InvalidArguments`].
     pub fn codec(mut self, codec: Codec) -> Self {
+        if self.arguments.is_some() && codec != self.codec {
+            self.arguments = Some(Err(CodecError::too_late(codec)));
+        }
         self.codec = codec;
-        self.arguments = codec::encode::<[(); 0]>(codec, &[]);
         self
     }
 
@@ -131,7 +134,7 @@ impl<T, E> Call<T, E> {
     fn new(
         client: &Client,
         method: Method,
-        arguments: Result<Payload, CodecError>,
+        arguments: Option<Result<Payload, CodecError>>,
         codec: Codec,
         reader: Reader<T, E>,
     ) -> Self {
@@ -186,7 +189,8 @@ impl<T, E> Call<T, E> {
         partials: Option<mpsc::Sender<Payload>>,
         unread: Option<mpsc::Receiver<Payload>>,
     ) -> PendingCall<T, E> {
-        let Self { client, method, arguments, codec: _, timeout, idempotent, fail_fast, metadata, reader } = self;
+        let Self { client, method, arguments, codec, timeout, idempotent, fail_fast, metadata, reader } = self;
+        let arguments = arguments.unwrap_or_else(|| codec::encode::<[(); 0]>(codec, &[]));
         let (end, receiver) = oneshot::channel();
         let id = client.next_call();
         let state = match arguments {

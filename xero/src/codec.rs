@@ -25,6 +25,12 @@ impl CodecError {
         Self { codec, action, type_name: short_type_name::<T>(), reason: reason.to_string() }
     }
 
+    /// Arguments are there already, in another codec.
+    pub(crate) fn too_late(codec: Codec) -> Self {
+        let reason = "the codec was chosen after the arguments: choose it first".to_owned();
+        Self { codec, action: "write", type_name: "arguments", reason }
+    }
+
     /// The codec that failed.
     pub fn codec(&self) -> Codec {
         self.codec
@@ -107,9 +113,14 @@ fn decode_bincode_within<T: DeserializeOwned>(bytes: &[u8], config: impl bincode
     }
 }
 
-/// The type's name without the modules it is in.
+/// The type's name without the modules it is in. The struct of a method's arguments, which users have never seen, goes
+/// without the prefix and the parameters that generated code gives it.
 fn short_type_name<T: ?Sized>() -> &'static str {
     let name = std::any::type_name::<T>();
+    let generated = name.split('<').next().and_then(|path| path.rsplit_once("::__"));
+    if let Some((_, name)) = generated {
+        return name;
+    }
     match name.contains('<') {
         true => name,
         false => name.rsplit("::").next().unwrap_or(name),
@@ -142,6 +153,17 @@ mod tests {
             let payload = encode(codec, &arguments()).expect("encodes");
             assert_eq!(decode::<Arguments>(&payload).expect("decodes"), arguments(), "{codec}");
         }
+    }
+
+    #[test]
+    fn arguments_of_a_generated_struct_have_the_name_of_their_method() {
+        #[derive(Deserialize)]
+        struct __CompareArguments<T> {
+            _str1: T,
+        }
+        let payload = encode(Codec::Json, &1).expect("encodes");
+        let Err(error) = decode::<__CompareArguments<Vec<String>>>(&payload) else { panic!("1 is no struct") };
+        assert!(error.to_string().starts_with("JSON cannot read `CompareArguments`: "), "{error}");
     }
 
     #[test]

@@ -79,7 +79,6 @@ macro_rules! link_setters {
         /// How long nothing may go out before a heartbeat does. Default 1 s; 1 ms to 60 s. Shorter notices a frozen
         /// peer sooner and costs more idle traffic; longer the reverse. The other side learns it from the
         /// introduction, so the two need not agree. (`PROTOCOL.md` §6)
-        #[must_use]
         pub fn heartbeat_interval(mut self, interval: std::time::Duration) -> Self {
             self.link.heartbeats.interval = interval;
             self
@@ -87,7 +86,6 @@ macro_rules! link_setters {
 
         /// How many of a peer's intervals may pass in silence before it counts as dead. Default 3; 2 to 10. Lower
         /// notices a frozen peer sooner; higher forgives longer stalls of the network. (`PROTOCOL.md` §6)
-        #[must_use]
         pub fn liveness(mut self, intervals: u32) -> Self {
             self.link.heartbeats.liveness = intervals;
             self
@@ -96,7 +94,6 @@ macro_rules! link_setters {
         /// The largest encoded value that is sent or taken, in bytes. Default 64 MiB; 1,024 to 4 GiB - 1. Each call
         /// in flight may take this much memory on both sides. The other side learns it from the introduction.
         /// (`PROTOCOL.md` §13)
-        #[must_use]
         pub fn payload_bytes_max(mut self, bytes: usize) -> Self {
             self.link.limits.payload_bytes_max = bytes;
             self
@@ -104,7 +101,6 @@ macro_rules! link_setters {
 
         /// The largest header of a message, in bytes: metadata and names, or a worker's whole offer. Default 64 KiB;
         /// at least 1,024. Not announced: raise it on both sides. (`PROTOCOL.md` §13)
-        #[must_use]
         pub fn header_bytes_max(mut self, bytes: usize) -> Self {
             self.link.limits.header_bytes_max = bytes;
             self
@@ -112,7 +108,6 @@ macro_rules! link_setters {
 
         /// How many messages a received BATCH may hold. Default 1,024, which is also the least: every peer may count on
         /// that. (`PROTOCOL.md` §13)
-        #[must_use]
         pub fn batch_messages_max(mut self, messages: usize) -> Self {
             self.link.limits.batch_messages_max = messages;
             self
@@ -120,7 +115,6 @@ macro_rules! link_setters {
 
         /// How many services a worker may offer. Default 256; at least 1. Not announced: raise it on both sides.
         /// (`PROTOCOL.md` §13)
-        #[must_use]
         pub fn services_max(mut self, services: usize) -> Self {
             self.link.limits.services_max = services;
             self
@@ -128,7 +122,6 @@ macro_rules! link_setters {
 
         /// How many methods a worker may offer, over all its services. Default 4,096; at least 1. Not announced: raise
         /// it on both sides. (`PROTOCOL.md` §13)
-        #[must_use]
         pub fn methods_max(mut self, methods: usize) -> Self {
             self.link.limits.methods_max = methods;
             self
@@ -136,7 +129,6 @@ macro_rules! link_setters {
 
         /// The largest metadata of a call as written on the wire, in bytes: keys, values, and up to 7 more for each.
         /// Default 16 KiB. Not announced: raise it on both sides. (`PROTOCOL.md` §13)
-        #[must_use]
         pub fn metadata_bytes_max(mut self, bytes: usize) -> Self {
             self.link.limits.metadata_bytes_max = bytes;
             self

@@ -2,13 +2,17 @@
 
 use std::{
     fmt,
-    sync::Arc,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use serde::Serialize;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use uuid::Uuid;
 
 use crate::{
@@ -82,8 +86,9 @@ struct Inner {
     metadata: Metadata,
     execution: Execution,
     reply_bytes_max: usize,
-    cancelled: watch::Receiver<bool>,
-    pending: Arc<Semaphore>,
+    is_cancelled: AtomicBool,
+    cancelled: Notify,
+    pending: Semaphore,
     commands: mpsc::UnboundedSender<Command>,
 }
 
@@ -93,19 +98,17 @@ pub(crate) struct Place {
     pub(crate) execution: Execution,
     pub(crate) deadline: Instant,
     pub(crate) reply_bytes_max: usize,
-    pub(crate) cancelled: watch::Receiver<bool>,
     pub(crate) commands: mpsc::UnboundedSender<Command>,
 }
 
 impl Context {
     pub(crate) fn new(request: Request, place: Place) -> Self {
-        let Place { worker, execution, deadline, reply_bytes_max, cancelled, commands } = place;
+        let Place { worker, execution, deadline, reply_bytes_max, commands } = place;
         let Request { call, attempt, service, method, metadata, payload, .. } = request;
-        let (codec, pending) = (payload.codec, Arc::new(Semaphore::new(PARTIALS_PENDING_MAX)));
         let inner = Inner {
             call,
             attempt,
-            codec,
+            codec: payload.codec,
             service,
             method,
             worker,
@@ -113,11 +116,18 @@ impl Context {
             metadata,
             execution,
             reply_bytes_max,
-            cancelled,
-            pending,
+            is_cancelled: AtomicBool::new(false),
+            cancelled: Notify::new(),
+            pending: Semaphore::new(PARTIALS_PENDING_MAX),
             commands,
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Nobody waits for the reply any more.
+    pub(crate) fn cancel(&self) {
+        self.inner.is_cancelled.store(true, Ordering::Release);
+        self.inner.cancelled.notify_waiters();
     }
 
     pub(crate) fn execution(&self) -> Execution {
@@ -141,8 +151,8 @@ impl Context {
         if size > limit {
             return Err(TooLarge { what: "partial reply", size, limit, setter: "payload_bytes_max" }.into());
         }
-        let pending = Arc::clone(&self.inner.pending);
-        let permit = pending.acquire_owned().await.map_err(|_| PartialError::Unwanted)?;
+        self.inner.pending.acquire().await.map_err(|_| PartialError::Unwanted)?.forget();
+        let permit = Permit(self.clone());
         if self.is_cancelled() {
             return Err(PartialError::Unwanted);
         }
@@ -153,14 +163,17 @@ impl Context {
     /// Waits until the caller has cancelled the call, its deadline has passed, or its connection is lost. A procedure
     /// in a task is dropped at its next `await` then anyway; this is for what it has started elsewhere.
     pub async fn cancelled(&self) {
-        let mut cancelled = self.inner.cancelled.clone();
-        // An error means that the worker has stopped, which is as good as cancelled.
-        let _ = cancelled.wait_for(|cancelled| *cancelled).await;
+        let mut notified = pin!(self.inner.cancelled.notified());
+        // Listening before looking: a notice in between is not missed.
+        notified.as_mut().enable();
+        if !self.is_cancelled() {
+            notified.await;
+        }
     }
 
     /// Whether nobody waits for the reply any more. A procedure that blocks asks from time to time.
     pub fn is_cancelled(&self) -> bool {
-        *self.inner.cancelled.borrow() || self.inner.cancelled.has_changed().is_err()
+        self.inner.is_cancelled.load(Ordering::Acquire)
     }
 
     /// When the call must have ended by, on this machine's clock.
@@ -206,6 +219,16 @@ impl Context {
     /// The method, as `Service.method`.
     pub fn method(&self) -> String {
         format!("{}.{}", self.inner.service, self.inner.method)
+    }
+}
+
+/// Room for one partial reply on its way to the I/O thread; free again when dropped.
+#[derive(Debug)]
+pub(crate) struct Permit(Context);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.inner.pending.add_permits(1);
     }
 }
 

@@ -46,6 +46,9 @@
 //! `net` (default): clients, workers, transports and macros. Without it the crate is [`proto`], the protocol core,
 //! which has neither Tokio nor ZeroMQ in its tree.
 
+// Tests start the clock themselves; nothing else of the library may.
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
+
 pub mod proto;
 
 #[cfg(feature = "net")]

@@ -93,7 +93,7 @@ impl Absent for Worker {}
 /// Calls.
 pub async fn calls(client: &xero::Client) -> Result<(), Box<dyn std::error::Error>> {
     let documented = DocumentedClient::new(client).with_codec(xero::Codec::Json);
-    let _ = documented.wait_for_worker(Duration::from_secs(1)).await;
+    documented.wait_for_worker(Duration::from_secs(1)).await?;
     println!("{:?} {}", documented.clone(), documented.add(1, 2).await?);
     println!("{}", documented.here(1, 2, 3, 4, 5, 6, 7, 8).await?);
     println!("{}", documented.default("a").await? + usize::from(documented.last().await?));

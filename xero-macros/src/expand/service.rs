@@ -7,6 +7,7 @@ use syn::{ItemTrait, TraitItem, TraitItemFn, Type, parse_quote};
 use crate::{
     ast::{Argument, ArgumentKind, Method, Output, Runtime, Service},
     expand::{arguments_struct, client_name, conditions, shown_at},
+    signature,
 };
 
 /// The trait with futures that can move between threads, and with `into_service`.
@@ -26,6 +27,7 @@ pub(crate) fn service(service: &Service) -> TokenStream {
 fn trait_method(method: &Method, is_async_trait: bool) -> TraitItem {
     let mut function = TraitItemFn {
         attrs: method.attributes.clone(),
+        modifiers: Default::default(),
         sig: method.signature.clone(),
         semi_token: method.default_body.is_none().then(Default::default),
         default: method.default_body.clone(),
@@ -84,27 +86,12 @@ pub(crate) fn allow_deprecated(service: &Service) -> Option<TokenStream> {
 }
 
 fn procedure(service: &Service, method: &Method) -> TokenStream {
-    let Runtime { private, serde } = &service.options.runtime;
-    let (trait_name, name) = (&service.item.ident, &method.signature.ident);
+    let Runtime { private, .. } = &service.options.runtime;
     let conditions = conditions(&method.attributes);
-    let arguments_name = method.arguments_name();
-    let derive = quote! {
-        #[derive(#private::serde::Deserialize)]
-        #[serde(crate = #serde, deny_unknown_fields)]
-    };
-    let arguments_struct = arguments_struct(method, derive);
-    let kinds = method.arguments.iter().map(|argument| &argument.kind);
-    let parameters = (!method.arguments.is_empty()).then(|| quote!(<#(#kinds),*>));
-    let context = method.context.as_ref().map(lend_context);
-    let values = context.into_iter().chain(method.arguments.iter().map(pass_argument));
-    let arguments = if method.arguments.is_empty() { quote!(_) } else { quote!(__arguments) };
-    let reply = match method.output {
-        Output::Result { .. } => quote!(reply_result),
-        Output::Unit | Output::Plain(_) => quote!(reply),
-    };
-    // Types without serde are shown on the method that has them.
-    let procedure = Ident::new("procedure", shown_at(name));
-    let value = quote_spanned!(shown_at(&method.signature.output)=> &__reply);
+    let (arguments_struct, parameter) = (owned_arguments(service, method), arguments_parameter(method));
+    let reply = reply(service, method);
+    // A type without serde is shown on the method that has it.
+    let procedure = Ident::new("procedure", shown_at(&method.signature.ident));
     quote! {
         #(#conditions)*
         let __service = {
@@ -112,16 +99,44 @@ fn procedure(service: &Service, method: &Method) -> TokenStream {
 
             __service.#procedure(
                 &self,
-                |
-                    __value: ::std::sync::Arc<Self>,
-                    __context: #private::Context,
-                    #arguments: #arguments_name #parameters,
-                | async move {
-                    let __reply = <Self as #trait_name>::#name(&*__value, #(#values),*).await;
-                    #private::#reply(__context.codec(), #value)
-                },
+                |__value: ::std::sync::Arc<Self>, __context: #private::Context, #parameter| async move { #reply },
             )
         };
+    }
+}
+
+fn owned_arguments(service: &Service, method: &Method) -> TokenStream {
+    let Runtime { private, serde } = &service.options.runtime;
+    let expecting = format!("the arguments of `{}`", signature::text(method));
+    let derive = quote! {
+        #[derive(#private::serde::Deserialize)]
+        #[serde(crate = #serde, deny_unknown_fields, expecting = #expecting)]
+    };
+    arguments_struct(method, derive)
+}
+
+fn arguments_parameter(method: &Method) -> TokenStream {
+    let name = method.arguments_name();
+    let kinds = method.arguments.iter().map(|argument| &argument.kind);
+    match method.arguments.is_empty() {
+        true => quote!(_: #name),
+        false => quote!(__arguments: #name<#(#kinds),*>),
+    }
+}
+
+fn reply(service: &Service, method: &Method) -> TokenStream {
+    let Runtime { private, .. } = &service.options.runtime;
+    let (trait_name, name) = (&service.item.ident, &method.signature.ident);
+    let context = method.context.as_ref().map(lend_context);
+    let values = context.into_iter().chain(method.arguments.iter().map(pass_argument));
+    let reply = match method.output {
+        Output::Result { .. } => quote!(reply_result),
+        Output::Unit | Output::Plain(_) => quote!(reply),
+    };
+    let value = quote_spanned!(shown_at(&method.signature.output)=> &__reply);
+    quote! {
+        let __reply = <Self as #trait_name>::#name(&*__value, #(#values),*).await;
+        #private::#reply(__context.codec(), #value)
     }
 }
 

@@ -44,7 +44,7 @@ pub(crate) async fn run(
         return;
     }
     let mut driver = Driver {
-        limits: config.limits.clone(),
+        limits: config.limits,
         machine: Dispatcher::new(config),
         socket,
         commands,
@@ -160,7 +160,7 @@ impl Driver {
     }
 
     fn handle_frames(&mut self, now: Instant, from: Peer, frames: Frames) {
-        let limits = self.limits.clone();
+        let limits = self.limits;
         for decoded in frame::decode(frames, &limits) {
             match decoded {
                 Ok(message) => self.machine.handle_message(now, from, message),

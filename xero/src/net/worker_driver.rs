@@ -12,7 +12,7 @@ use std::{
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     runtime::Handle,
-    sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
+    sync::{mpsc, oneshot, watch},
 };
 use tracing::debug;
 use uuid::Uuid;
@@ -25,7 +25,7 @@ use super::{
     transport::{self, DealerInput, DealerSocket, TransportError},
 };
 use crate::{
-    context::{self, Place},
+    context::{Context as CallContext, Permit, Place},
     proto::{
         frame::{self, Frames, Limits, Malformed},
         message::{Payload, Peer},
@@ -39,7 +39,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) enum Command {
     Finish(Execution, Finish),
-    Partial { execution: Execution, payload: Payload, permit: OwnedSemaphorePermit },
+    Partial { execution: Execution, payload: Payload, permit: Permit },
     Counters(oneshot::Sender<WorkerCounters>),
     Drain,
 }
@@ -63,7 +63,7 @@ pub(crate) async fn run(
     channels: Channels,
 ) {
     let mut driver = Driver {
-        limits: config.limits.clone(),
+        limits: config.limits,
         id: config.incarnation,
         machine: Worker::new(clock::now(), config, endpoints.len() as u64),
         endpoints,
@@ -93,8 +93,8 @@ struct Driver {
     channels: Channels,
     sockets: HashMap<Peer, Box<dyn DealerSocket>>,
     dials: FuturesUnordered<Dial>,
-    /// Tells the procedures that they are no longer wanted.
-    running: HashMap<Execution, watch::Sender<bool>>,
+    /// To tell the procedures that they are no longer wanted.
+    running: HashMap<Execution, CallContext>,
     /// Connections to end once what is to be sent on them is on its way.
     hangups: Vec<Peer>,
     alarm: Alarm,
@@ -179,7 +179,10 @@ impl Driver {
     fn handle_command(&mut self, now: Instant, command: Command) {
         match command {
             Command::Finish(execution, finish) => {
-                self.running.remove(&execution);
+                // What the procedure has left running elsewhere is no longer wanted either.
+                if let Some(context) = self.running.remove(&execution) {
+                    context.cancel();
+                }
                 self.machine.finish(now, execution, finish);
             }
             Command::Partial { execution, payload, permit } => {
@@ -207,7 +210,7 @@ impl Driver {
     }
 
     fn handle_frames(&mut self, now: Instant, from: Peer, frames: Frames) {
-        let limits = self.limits.clone();
+        let limits = self.limits;
         for decoded in frame::decode(frames, &limits) {
             match decoded {
                 Ok(message) => self.machine.handle_message(now, from, message),
@@ -227,8 +230,8 @@ impl Driver {
                 }
                 WorkerOutput::Start(start) => self.start(*start),
                 WorkerOutput::Abort(execution) => {
-                    if let Some(cancelled) = self.running.get(&execution) {
-                        cancelled.send_replace(true);
+                    if let Some(context) = self.running.get(&execution) {
+                        context.cancel();
                     }
                 }
                 WorkerOutput::Left => self.has_left = true,
@@ -249,13 +252,13 @@ impl Driver {
     fn start(&mut self, start: Start) {
         let Start { execution, service, method, deadline, reply_bytes_max, mut request } = start;
         let procedure = self.services[service].procedures[method].clone();
-        let (sender, cancelled) = watch::channel(false);
-        self.running.insert(execution, sender);
         let commands = self.channels.commands.clone();
         let arguments = mem::take(&mut request.payload.bytes);
         let payload = Payload { codec: request.payload.codec, bytes: arguments };
-        let place = Place { worker: self.id, execution, deadline, reply_bytes_max, cancelled, commands };
-        procedure::spawn(&self.user, procedure, context::Context::new(request, place), payload);
+        let place = Place { worker: self.id, execution, deadline, reply_bytes_max, commands };
+        let context = CallContext::new(request, place);
+        self.running.insert(execution, context.clone());
+        procedure::spawn(&self.user, procedure, context, payload);
     }
 
     fn transmit(&mut self, now: Instant) {

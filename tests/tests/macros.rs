@@ -1,0 +1,118 @@
+//! What generated code does when it runs: forms of arguments, codecs, and methods that `cfg` leaves out.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use xero::{CallError, Client, Codec, Context, Worker};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Refusal {
+    TooLarge { width: u32 },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Scene {
+    lights: Vec<Option<u32>>,
+}
+
+#[xero::service(name = "studio.Forms", version = 2)]
+trait Forms {
+    #[cfg(not(any(unix, windows)))]
+    async fn absent(&self);
+    async fn nothing(&self);
+    async fn borrowed(&self, text: &str, bytes: &[u8], scenes: &[Scene], scene: &Scene) -> (String, Vec<u8>, u32);
+    #[cfg(not(any(unix, windows)))]
+    async fn absent_as_well(&self);
+    async fn refuse(&self, cx: &Context, width: u32) -> Result<u32, Refusal>;
+    async fn r#type(&self, r#match: u8) -> u8;
+    async fn doubled(&self, text: &str) -> String {
+        let half = text.to_owned();
+        half.clone() + &half
+    }
+}
+
+struct Studio;
+
+#[xero::worker]
+impl Forms for Studio {
+    async fn nothing(&self) {}
+
+    async fn borrowed(&self, text: &str, bytes: &[u8], scenes: &[Scene], scene: &Scene) -> (String, Vec<u8>, u32) {
+        let lights = scenes.iter().chain([scene]).flat_map(|scene| &scene.lights).flatten().sum();
+        (text.to_owned(), bytes.to_vec(), lights)
+    }
+
+    async fn refuse(&self, cx: &Context, width: u32) -> Result<u32, Refusal> {
+        assert_eq!(cx.method(), "studio.Forms.refuse");
+        if width > 10 { Err(Refusal::TooLarge { width }) } else { Ok(width) }
+    }
+
+    async fn r#type(&self, r#match: u8) -> u8 {
+        r#match + 1
+    }
+}
+
+#[tokio::test]
+async fn every_form_of_argument_and_reply_survives_each_codec() {
+    let (client, worker) = pair("inproc://macros-forms").await;
+    let scene = Scene { lights: vec![Some(1), None, Some(2)] };
+    for codec in Codec::ALL {
+        let forms = FormsClient::new(&client).with_codec(codec);
+        forms.nothing().await.expect("nothing");
+        let reply = forms.borrowed("ä", b"bytes", &[scene.clone(), scene.clone()], &scene).await.expect("borrowed");
+        assert_eq!(reply, ("ä".to_owned(), b"bytes".to_vec(), 9), "{codec}");
+        assert_eq!(forms.refuse(10).await.expect("refuse"), 10, "{codec}");
+        let refused = forms.refuse(11).await.expect_err("is refused");
+        assert_eq!(refused, CallError::Application(Refusal::TooLarge { width: 11 }), "{codec}");
+        assert_eq!(forms.r#type(1).await.expect("type"), 2, "{codec}");
+        assert_eq!(forms.doubled("ab").await.expect("doubled"), "abab", "{codec}");
+    }
+    worker.drain().await;
+}
+
+#[tokio::test]
+async fn arguments_are_taken_by_position_and_by_name() {
+    let (client, worker) = pair("inproc://macros-dynamic").await;
+    let by_position = client.call("studio.Forms.type").arguments(&(4,)).await.expect("by position");
+    assert_eq!(by_position.decode::<u8>().expect("a number"), 5);
+    let by_name = serde_json::json!({"match": 6});
+    let by_name = client.call("studio.Forms.type").codec(Codec::Json).arguments(&by_name).await.expect("by name");
+    assert_eq!(by_name.decode::<u8>().expect("a number"), 7);
+    for nothing in [serde_json::json!([]), serde_json::json!({})] {
+        for codec in [Codec::MessagePack, Codec::Json] {
+            client.call("studio.Forms.nothing").codec(codec).arguments(&nothing).await.expect("no arguments");
+        }
+    }
+    worker.drain().await;
+}
+
+#[tokio::test]
+async fn arguments_that_do_not_fit_are_an_error_that_says_which() {
+    let (client, worker) = pair("inproc://macros-misfits").await;
+    let misfits = [
+        ("type", serde_json::json!({"match": 1, "mtach": 2}), "mtach"),
+        ("type", serde_json::json!({}), "match"),
+        ("type", serde_json::json!(["text"]), "`TypeArguments`"),
+        ("type", serde_json::json!([]), "expected the arguments of `type(match: u8) -> u8`"),
+        ("type", serde_json::json!([1, 2]), "`TypeArguments`"),
+        ("nothing", serde_json::json!({"extra": 1}), "extra"),
+    ];
+    for (method, arguments, culprit) in misfits {
+        for codec in [Codec::MessagePack, Codec::Json] {
+            let call = client.call(&format!("studio.Forms.{method}")).codec(codec).arguments(&arguments);
+            let error = call.await.expect_err("does not fit");
+            let CallError::InvalidArguments { .. } = &error else { panic!("{codec} {arguments}: {error:?}") };
+            let text = error.to_string();
+            assert!(text.contains(culprit) && !text.contains("__"), "{codec} {arguments}: {text}");
+        }
+    }
+    worker.drain().await;
+}
+
+/// A client and a worker of `Forms` in this process.
+async fn pair(endpoint: &str) -> (Client, Worker) {
+    let client = Client::bind(endpoint).await.expect("binds");
+    let worker = Worker::connect(endpoint).serve(Studio).start().expect("starts");
+    FormsClient::new(&client).wait_for_worker(Duration::from_secs(10)).await.expect("a worker");
+    (client, worker)
+}
