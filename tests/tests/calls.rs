@@ -110,7 +110,8 @@ fn metadata_reaches_the_procedure_untouched() {
         let bytes: Vec<u8> = (0..=255).collect();
         for codec in Codec::ALL {
             let call = probe(&client).with_codec(codec).context();
-            let seen = call.metadata("traceparent", parent).metadata("ключ", bytes.clone()).metadata("", "").await.unwrap();
+            let seen =
+                call.metadata("traceparent", parent).metadata("ключ", bytes.clone()).metadata("", "").await.unwrap();
             assert_eq!(seen.metadata.len(), 3);
             assert_eq!(seen.metadata["traceparent"], parent.as_bytes());
             assert_eq!(seen.metadata["ключ"], bytes);

@@ -9,8 +9,8 @@ use xero_tests::{
     process::UNNOTICED,
     raw::Dispatcher,
     scene::{
-        LONG, PATIENCE, SHORT, beating, bind, eventually, eventually_within, has_workers, joined, noting, probe, prober, run,
-        runtime, start,
+        LONG, PATIENCE, SHORT, beating, bind, eventually, eventually_within, has_workers, joined, noting, probe,
+        prober, run, runtime, start,
     },
     service::{Journal, block_thread},
 };
