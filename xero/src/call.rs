@@ -50,6 +50,18 @@ impl Value {
     }
 }
 
+/// For people: as JSON, where the value has such a form.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Payload { codec, bytes } = &self.payload;
+        match (codec, std::str::from_utf8(bytes), self.decode::<serde_json::Value>()) {
+            (Codec::Json, Ok(text), _) => f.write_str(text),
+            (Codec::MessagePack, _, Ok(value)) => value.fmt(f),
+            _ => write!(f, "{} bytes of {codec}", bytes.len()),
+        }
+    }
+}
+
 /// How the outcome of a call is read.
 struct Reader<T, E> {
     value: fn(Payload) -> Result<T, CodecError>,
@@ -381,3 +393,16 @@ const PARTIALS_UNREAD_MAX: usize = 1024;
 
 /// The longest deadline; a longer timeout is taken for this one.
 const TIMEOUT_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn value_is_shown_as_json_where_it_has_such_a_form() {
+        let shown = |codec| Value { payload: codec::encode(codec, &("apple", 1)).expect("encodes") }.to_string();
+        assert_eq!(shown(Codec::Json), r#"["apple",1]"#);
+        assert_eq!(shown(Codec::MessagePack), r#"["apple",1]"#);
+        assert_eq!(shown(Codec::Bincode), "7 bytes of bincode");
+    }
+}

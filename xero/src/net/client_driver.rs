@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    future::poll_fn,
     mem,
     sync::Arc,
     task::{Context, Poll},
@@ -13,8 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::debug;
 
 use super::{
-    clock,
-    driver::{Alarm, IO_LOOP_BOUND, frames_of},
+    driver::{Driver, drive, frames_of},
     endpoint::Endpoint,
     transport::{self, RouterInput, RouterSocket},
 };
@@ -43,7 +41,7 @@ pub(crate) async fn run(
     if bound.send(Ok(socket.endpoint().to_owned())).is_err() {
         return;
     }
-    let mut driver = Driver {
+    let mut driver = ClientDriver {
         limits: config.limits,
         machine: Dispatcher::new(config),
         socket,
@@ -52,11 +50,10 @@ pub(crate) async fn run(
         sinks: HashMap::new(),
         disconnects: Vec::new(),
         closers: Vec::new(),
-        alarm: Alarm::default(),
         is_closed: false,
     };
-    poll_fn(|cx| driver.poll_turns(cx)).await;
-    let Driver { socket, closers, commands, .. } = driver;
+    drive(&mut driver).await;
+    let ClientDriver { socket, closers, commands, .. } = driver;
     drop(commands);
     drop(socket);
     for closer in closers {
@@ -64,7 +61,7 @@ pub(crate) async fn run(
     }
 }
 
-struct Driver {
+struct ClientDriver {
     machine: Dispatcher,
     limits: Limits,
     socket: Box<dyn RouterSocket>,
@@ -74,62 +71,57 @@ struct Driver {
     /// Connections to end once what is to be sent to them is on its way.
     disconnects: Vec<Peer>,
     closers: Vec<oneshot::Sender<()>>,
-    alarm: Alarm,
     is_closed: bool,
 }
 
-impl Driver {
-    /// Is ready when the machine has closed.
-    fn poll_turns(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            let taken = self.take_what_is_at_hand(cx);
-            let now = clock::now();
-            if self.machine.poll_timeout().is_some_and(|at| at <= now) {
-                self.machine.handle_timeout(now);
-                self.drain_outputs(now);
-            }
-            self.transmit(now);
-            if self.is_closed {
-                return Poll::Ready(());
-            }
-            if taken >= IO_LOOP_BOUND {
-                // More may be at hand: let the transport's own tasks run first, then come back.
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            if self.alarm.poll(cx, self.machine.poll_timeout()).is_pending() {
-                return Poll::Pending;
-            }
-        }
-    }
-
-    fn take_what_is_at_hand(&mut self, cx: &mut Context<'_>) -> usize {
-        let now = clock::now();
+impl Driver for ClientDriver {
+    fn poll_inputs(&mut self, cx: &mut Context<'_>, now: Instant) -> usize {
         let mut taken = 0;
-        while taken < IO_LOOP_BOUND {
-            let before = taken;
-            if let Poll::Ready(command) = self.commands.poll_recv(cx) {
-                match command {
-                    Some(command) => {
-                        self.handle_command(now, command);
-                        taken += 1;
-                    }
-                    // Every handle is gone. The channel stays ready, so it must not count as work.
-                    None => self.machine.close(now),
-                }
-                self.drain_outputs(now);
-            }
-            if let Poll::Ready(input) = self.socket.poll_receive(cx) {
-                self.handle_input(now, input);
+        match self.commands.poll_recv(cx) {
+            Poll::Ready(Some(command)) => {
+                self.handle_command(now, command);
                 taken += 1;
             }
-            if taken == before {
-                break;
-            }
+            // Every handle is gone. The channel stays ready, so it must not count as input.
+            Poll::Ready(None) => self.machine.close(now),
+            Poll::Pending => {}
+        }
+        self.drain_outputs(now);
+        if let Poll::Ready(input) = self.socket.poll_receive(cx) {
+            self.handle_input(now, input);
+            taken += 1;
         }
         taken
     }
 
+    fn handle_timeout(&mut self, now: Instant) {
+        self.machine.handle_timeout(now);
+        self.drain_outputs(now);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.machine.poll_timeout()
+    }
+
+    fn transmit(&mut self, now: Instant) {
+        while let Some(transmit) = self.machine.poll_transmit() {
+            if let Err(error) = self.socket.send(transmit.to, frames_of(&transmit.messages)) {
+                debug!(peer = transmit.to.0, ?error, "a message could not be sent");
+                self.machine.handle_disconnected(now, transmit.to);
+                self.drain_outputs(now);
+            }
+        }
+        for peer in mem::take(&mut self.disconnects) {
+            self.socket.disconnect(peer);
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.is_closed
+    }
+}
+
+impl ClientDriver {
     fn handle_command(&mut self, now: Instant, command: Command) {
         match command {
             Command::Call(id, spec, sink) => {
@@ -200,18 +192,5 @@ impl Driver {
             credits: worker.credits(),
         });
         self.workers.send_replace(workers.collect());
-    }
-
-    fn transmit(&mut self, now: Instant) {
-        while let Some(transmit) = self.machine.poll_transmit() {
-            if let Err(error) = self.socket.send(transmit.to, frames_of(&transmit.messages)) {
-                debug!(peer = transmit.to.0, ?error, "a message could not be sent");
-                self.machine.handle_disconnected(now, transmit.to);
-                self.drain_outputs(now);
-            }
-        }
-        for peer in mem::take(&mut self.disconnects) {
-            self.socket.disconnect(peer);
-        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    future::{Future, poll_fn},
+    future::Future,
     mem,
     pin::Pin,
     task::{Context, Poll},
@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::{
     clock,
-    driver::{Alarm, IO_LOOP_BOUND, frames_of},
+    driver::{Driver, drive, frames_of},
     endpoint::Endpoint,
     procedure,
     transport::{self, DealerInput, DealerSocket, TransportError},
@@ -62,7 +62,7 @@ pub(crate) async fn run(
     user: Handle,
     channels: Channels,
 ) {
-    let mut driver = Driver {
+    let mut driver = WorkerDriver {
         limits: config.limits,
         id: config.incarnation,
         machine: Worker::new(clock::now(), config, endpoints.len() as u64),
@@ -74,16 +74,15 @@ pub(crate) async fn run(
         dials: FuturesUnordered::new(),
         running: HashMap::new(),
         hangups: Vec::new(),
-        alarm: Alarm::default(),
         has_left: false,
     };
-    poll_fn(|cx| driver.poll_turns(cx)).await;
+    drive(&mut driver).await;
     driver.channels.left.send_replace(true);
 }
 
 type Dial = Pin<Box<dyn Future<Output = (Peer, Result<Box<dyn DealerSocket>, TransportError>)> + Send>>;
 
-struct Driver {
+struct WorkerDriver {
     machine: Worker,
     limits: Limits,
     id: Uuid,
@@ -97,54 +96,49 @@ struct Driver {
     running: HashMap<Execution, CallContext>,
     /// Connections to end once what is to be sent on them is on its way.
     hangups: Vec<Peer>,
-    alarm: Alarm,
     has_left: bool,
 }
 
-impl Driver {
-    /// Is ready when the machine has left.
-    fn poll_turns(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            let taken = self.take_what_is_at_hand(cx);
-            let now = clock::now();
-            if self.machine.poll_timeout().is_some_and(|at| at <= now) {
-                self.machine.handle_timeout(now);
+impl Driver for WorkerDriver {
+    fn poll_inputs(&mut self, cx: &mut Context<'_>, now: Instant) -> usize {
+        let mut taken = 0;
+        if let Poll::Ready(Some(command)) = self.channels.mailbox.poll_recv(cx) {
+            self.handle_command(now, command);
+            taken += 1;
+        }
+        taken + self.poll_sockets(cx, now) + self.poll_dials(cx, now)
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.machine.handle_timeout(now);
+        self.drain_outputs();
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.machine.poll_timeout()
+    }
+
+    fn transmit(&mut self, now: Instant) {
+        while let Some(transmit) = self.machine.poll_transmit() {
+            let Some(socket) = self.sockets.get_mut(&transmit.to) else { continue };
+            if let Err(error) = socket.send(frames_of(&transmit.messages)) {
+                debug!(peer = transmit.to.0, ?error, "a message could not be sent");
+                self.sockets.remove(&transmit.to);
+                self.machine.handle_disconnected(now, transmit.to);
                 self.drain_outputs();
             }
-            self.transmit(now);
-            if self.has_left {
-                return Poll::Ready(());
-            }
-            if taken >= IO_LOOP_BOUND {
-                // More may be at hand: let the transport's own tasks run first, then come back.
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            // A dial that was just asked for has to be polled once before it can wake this task.
-            let has_new_dial = self.poll_dials(cx, now);
-            if !has_new_dial && self.alarm.poll(cx, self.machine.poll_timeout()).is_pending() {
-                return Poll::Pending;
-            }
+        }
+        for peer in mem::take(&mut self.hangups) {
+            self.sockets.remove(&peer);
         }
     }
 
-    fn take_what_is_at_hand(&mut self, cx: &mut Context<'_>) -> usize {
-        let now = clock::now();
-        let mut taken = 0;
-        while taken < IO_LOOP_BOUND {
-            let before = taken;
-            if let Poll::Ready(Some(command)) = self.channels.mailbox.poll_recv(cx) {
-                self.handle_command(now, command);
-                taken += 1;
-            }
-            taken += self.poll_sockets(cx, now);
-            if taken == before {
-                break;
-            }
-        }
-        taken
+    fn has_ended(&self) -> bool {
+        self.has_left
     }
+}
 
+impl WorkerDriver {
     fn poll_sockets(&mut self, cx: &mut Context<'_>, now: Instant) -> usize {
         let mut inputs = Vec::new();
         for (peer, socket) in &mut self.sockets {
@@ -157,23 +151,20 @@ impl Driver {
         taken
     }
 
-    fn poll_dials(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        let mut is_done = false;
-        while let Poll::Ready(Some((peer, dialed))) = self.dials.poll_next_unpin(cx) {
-            is_done = true;
-            match dialed {
-                Ok(socket) => {
-                    self.sockets.insert(peer, socket);
-                    self.machine.handle_dialed(now, peer);
-                }
-                Err(error) => {
-                    debug!(peer = peer.0, %error, "could not connect");
-                    self.machine.handle_disconnected(now, peer);
-                }
+    fn poll_dials(&mut self, cx: &mut Context<'_>, now: Instant) -> usize {
+        let Poll::Ready(Some((peer, dialed))) = self.dials.poll_next_unpin(cx) else { return 0 };
+        match dialed {
+            Ok(socket) => {
+                self.sockets.insert(peer, socket);
+                self.machine.handle_dialed(now, peer);
             }
-            self.drain_outputs();
+            Err(error) => {
+                debug!(peer = peer.0, %error, "could not connect");
+                self.machine.handle_disconnected(now, peer);
+            }
         }
-        is_done
+        self.drain_outputs();
+        1
     }
 
     fn handle_command(&mut self, now: Instant, command: Command) {
@@ -259,20 +250,5 @@ impl Driver {
         let context = CallContext::new(request, place);
         self.running.insert(execution, context.clone());
         procedure::spawn(&self.user, procedure, context, payload);
-    }
-
-    fn transmit(&mut self, now: Instant) {
-        while let Some(transmit) = self.machine.poll_transmit() {
-            let Some(socket) = self.sockets.get_mut(&transmit.to) else { continue };
-            if let Err(error) = socket.send(frames_of(&transmit.messages)) {
-                debug!(peer = transmit.to.0, ?error, "a message could not be sent");
-                self.sockets.remove(&transmit.to);
-                self.machine.handle_disconnected(now, transmit.to);
-                self.drain_outputs();
-            }
-        }
-        for peer in mem::take(&mut self.hangups) {
-            self.sockets.remove(&peer);
-        }
     }
 }

@@ -1,0 +1,20 @@
+//! Serves the demo's service to the clients at the given endpoints.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use xero_demo::worker::{self, WorkerOptions};
+
+/// Serves the demo's service to the clients at the given endpoints, and goes on until SIGINT or SIGTERM, on which it
+/// finishes what runs and exits with 0. Says what happens on standard error; RUST_LOG=debug says more.
+#[derive(Debug, Parser)]
+#[command(name = "demo-worker", version)]
+struct Options {
+    #[command(flatten)]
+    worker: WorkerOptions,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    worker::serve(Options::parse().worker).await
+}

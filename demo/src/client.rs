@@ -1,0 +1,235 @@
+//! `demo-client`: calls a method from the command line.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::Args;
+use tracing::level_filters::LevelFilter;
+use xero::{Client, NoWorkerError};
+
+use crate::{
+    arguments::{Arguments, ArgumentsError},
+    report::{Report, Style, Verdict, complain},
+    run::{self, End, Plan},
+    signals::{INTERRUPTED, Signals},
+    worker::log,
+};
+
+/// What `demo-client` is told on its command line.
+#[derive(Clone, Debug, Args)]
+pub struct ClientOptions {
+    /// Where workers can find it: tcp://*:5550, tcp://127.0.0.1:0 (any free port), ipc:///path
+    endpoint: String,
+    /// A method of the service Demo, or Service.method
+    method: String,
+    /// Arguments by position: JSON values, such as '"apple", "orange"'
+    #[arg(long, value_name = "JSON", allow_hyphen_values = true, conflicts_with = "kwargs")]
+    args: Option<String>,
+    /// Arguments by name: JSON, such as '"str1":"apple", "str2":"orange"'
+    #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
+    kwargs: Option<String>,
+    /// How many calls to make; -1 to go on until interrupted
+    #[arg(long, value_name = "N", default_value = "1", allow_negative_numbers = true, value_parser = count)]
+    count: Count,
+    /// How many calls are under way at once
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    concurrency: u16,
+    /// Time that each call has
+    #[arg(long, value_name = "SECONDS", default_value = "5", allow_negative_numbers = true, value_parser = timeout)]
+    timeout: Duration,
+    /// Time to wait for a first worker
+    #[arg(long, value_name = "SECONDS", default_value = "3.2", allow_negative_numbers = true, value_parser = seconds)]
+    wait: Duration,
+    /// Print one JSON object a line: {"partial": …}, {"reply": …}, {"error": …}, {"summary": …}
+    #[arg(long)]
+    json: bool,
+}
+
+/// What the options alone do not say.
+pub const HELP: &str = "\
+Replies go to standard output, one a line; everything else to standard error. With --json all of them are objects on
+standard output, errors and summary included; they say which call they belong to when --concurrency is more than 1.
+
+Exit codes:
+    0  every call succeeded
+    1  the procedure returned an error, or panicked
+    2  the command line was wrong, or the endpoint cannot be bound
+    3  a call failed otherwise: no worker, worker lost, deadline, unknown method or arguments; it says whether the
+       procedure may have run
+  130  interrupted before any call had ended
+Of several calls the worst counts.
+
+Examples:
+    demo-client 'tcp://*:5550' ping --count 20
+    demo-client 'tcp://*:5550' compare --args '\"apple\", \"orange\"'
+    demo-client 'tcp://*:5550' compare --kwargs '\"str1\":\"apple\", \"str2\":\"orange\"'
+    demo-client 'tcp://*:5550' slow_succeed --args 5 --timeout 20";
+
+/// Makes the calls, prints what comes of them, and gives the exit code.
+pub async fn call(options: ClientOptions) -> ExitCode {
+    log(LevelFilter::WARN);
+    match prepared(options).await {
+        Ok(code) => ExitCode::from(code),
+        Err(message) => {
+            complain(&message);
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+/// Exit code of a command line that is wrong, or an endpoint that cannot be bound.
+const USAGE: u8 = 2;
+
+async fn prepared(options: ClientOptions) -> Result<u8, String> {
+    let arguments = options.arguments()?;
+    let signals = Signals::listen().map_err(|error| format!("signals cannot be handled here: {error}"))?;
+    let client = Client::bind(&options.endpoint).await.map_err(|error| error.to_string())?;
+    let _ = writeln!(io::stderr(), "waiting for a worker at {}", options.shown_endpoint(&client));
+    let mut report = Report::new(options.style());
+    let code = match arrival(&client, &options, &signals).await {
+        Some(Ok(())) => make_calls(&client, options.plan(arguments), &mut report, &signals).await,
+        Some(Err(error)) => {
+            let printed = report.no_worker(&error.to_string());
+            code(&report, printed.err())
+        }
+        None => INTERRUPTED,
+    };
+    client.close().await;
+    Ok(code)
+}
+
+/// Waits for a worker that offers the service; `None` when it is interrupted meanwhile.
+async fn arrival(client: &Client, options: &ClientOptions, signals: &Signals) -> Option<Result<(), NoWorkerError>> {
+    let method = options.full_method();
+    let service = method.rsplit_once('.').map_or("", |(service, _)| service);
+    tokio::select! {
+        biased;
+        () = signals.first() => None,
+        outcome = client.wait_for_service(service, options.wait) => Some(outcome),
+    }
+}
+
+async fn make_calls(client: &Client, plan: Plan, report: &mut Report, signals: &Signals) -> u8 {
+    let (end, took) = run::run(client, plan, report, signals).await;
+    let interrupted = matches!(end, End::Interrupted);
+    match end {
+        End::Complete | End::Interrupted => {
+            let printed = report.finish(took, interrupted);
+            code(report, printed.err())
+        }
+        End::Unprintable(error) => code(report, Some(error)),
+    }
+}
+
+/// The exit code, given what became of printing.
+fn code(report: &Report, unprintable: Option<io::Error>) -> u8 {
+    match unprintable {
+        // Whoever was reading has enough, as in `demo-client … | head`: that is no failure of the calls.
+        Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            complain(&format!("standard output cannot be written to: {error}"));
+            Verdict::CallFailed.exit_code()
+        }
+        _ => report.verdict().map_or(INTERRUPTED, Verdict::exit_code),
+    }
+}
+
+impl ClientOptions {
+    fn arguments(&self) -> Result<Arguments, String> {
+        let shown = |option: &'static str| move |error: ArgumentsError| format!("{option}: {error}");
+        match (&self.args, &self.kwargs) {
+            (Some(text), _) => Arguments::positional(text).map_err(shown("--args")),
+            (None, Some(text)) => Arguments::named(text).map_err(shown("--kwargs")),
+            (None, None) => Ok(Arguments::NONE),
+        }
+    }
+
+    /// The endpoint with its real port, and with `*` where every interface is bound: the client's own answer is the
+    /// address for this machine, which is none for a worker elsewhere.
+    fn shown_endpoint(&self, client: &Client) -> String {
+        match client.endpoint().rsplit_once(':') {
+            Some((_, port)) if self.endpoint.starts_with("tcp://*:") => format!("tcp://*:{port}"),
+            _ => client.endpoint().to_owned(),
+        }
+    }
+
+    fn full_method(&self) -> String {
+        match self.method.contains('.') {
+            true => self.method.clone(),
+            false => format!("Demo.{}", self.method),
+        }
+    }
+
+    fn style(&self) -> Style {
+        Style { json: self.json, numbered: self.concurrency > 1, count: self.count.0 }
+    }
+
+    fn plan(&self, arguments: Arguments) -> Plan {
+        Plan {
+            method: self.full_method(),
+            arguments,
+            timeout: self.timeout,
+            count: self.count.0,
+            concurrency: self.concurrency.into(),
+        }
+    }
+}
+
+/// How many calls; `None` until interrupted.
+#[derive(Clone, Copy, Debug)]
+struct Count(Option<u64>);
+
+fn count(text: &str) -> Result<Count, String> {
+    match text.parse::<i64>() {
+        Ok(-1) => Ok(Count(None)),
+        Ok(0) => Err("no calls would be made; give 1 or more, or -1 to go on until interrupted".to_owned()),
+        Ok(count) => u64::try_from(count).map(|count| Count(Some(count))).map_err(|_| COUNT_RANGE.to_owned()),
+        Err(_) => Err(COUNT_RANGE.to_owned()),
+    }
+}
+
+const COUNT_RANGE: &str = "give a whole number of 1 or more, or -1 to go on until interrupted";
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number = text.parse::<f64>().map_err(|_| SECONDS_RANGE.to_owned())?;
+    Duration::try_from_secs_f64(number).map_err(|_| SECONDS_RANGE.to_owned())
+}
+
+const SECONDS_RANGE: &str = "give a number of seconds, such as 0.5 or 20";
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    match seconds(text)? {
+        Duration::ZERO => Err("a call needs some time; give more than 0 seconds".to_owned()),
+        time => Ok(time),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn count_is_a_number_of_calls_or_minus_one() {
+        assert_eq!(count("20").expect("is a count").0, Some(20));
+        assert_eq!(count("-1").expect("is a count").0, None);
+        for wrong in ["0", "-2", "1.5", "many", "", "99999999999999999999"] {
+            assert!(count(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn timeout_is_more_than_nothing_and_may_have_a_fraction() {
+        assert_eq!(timeout("0.25"), Ok(Duration::from_millis(250)));
+        for wrong in ["0", "-1", "NaN", "inf", "1e300", "soon", ""] {
+            assert!(timeout(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn wait_may_be_nothing() {
+        assert_eq!(seconds("0"), Ok(Duration::ZERO));
+        assert!(seconds("-0.1").is_err());
+    }
+}

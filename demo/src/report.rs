@@ -1,0 +1,333 @@
+//! What `demo-client` prints: a line for each reply, a summary of several, and the exit code.
+
+use std::{
+    fmt::{self, Write as _},
+    io::{self, IsTerminal, Write},
+    time::Duration,
+};
+
+use hdrhistogram::Histogram;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{json, value::RawValue};
+use xero::{CallError, Value};
+
+/// Writes an error of the command itself to standard error.
+pub fn complain(message: &str) {
+    // There is nobody left to tell when standard error is closed.
+    let _ = writeln!(io::stderr(), "error: {message}");
+}
+
+/// How calls have ended, from good to bad; the worst one decides the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// Every call has succeeded.
+    Succeeded,
+    /// The procedure has returned an error, or panicked.
+    Failed,
+    /// The call itself has failed: no worker, worker lost, deadline, unknown method and so on.
+    CallFailed,
+}
+
+impl Verdict {
+    /// The verdict of one failed call.
+    pub fn of<E>(error: &CallError<E>) -> Self {
+        match error {
+            CallError::Application(_) | CallError::Panicked { .. } => Self::Failed,
+            _ => Self::CallFailed,
+        }
+    }
+
+    /// The exit code that says so.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Succeeded => 0,
+            Self::Failed => 1,
+            Self::CallFailed => 3,
+        }
+    }
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug)]
+pub struct Style {
+    /// One JSON object a line, errors and summary included, all on standard output.
+    pub json: bool,
+    /// Whether a JSON line says which call it belongs to, because calls overlap.
+    pub numbered: bool,
+    /// How many calls there will be; `None` where that is open.
+    pub count: Option<u64>,
+}
+
+/// Prints replies as they come, and counts them.
+#[derive(Debug)]
+pub struct Report {
+    style: Style,
+    bar: ProgressBar,
+    /// Microseconds of the calls that succeeded.
+    latencies: Histogram<u64>,
+    succeeded: u64,
+    failed: u64,
+    verdict: Verdict,
+}
+
+impl Report {
+    /// A report of nothing yet. Several calls get a progress bar on standard error, if that is a terminal.
+    pub fn new(style: Style) -> Self {
+        let latencies = Histogram::new_with_bounds(1, LATENCY_MICROSECONDS_MAX, 3);
+        Self {
+            style,
+            bar: bar(style.count),
+            latencies: latencies.expect("the bounds are in order, and 3 digits are allowed"),
+            succeeded: 0,
+            failed: 0,
+            verdict: Verdict::Succeeded,
+        }
+    }
+
+    /// Prints a partial reply.
+    ///
+    /// # Errors
+    /// When nobody reads standard output any more, or it cannot be written to.
+    pub fn partial(&mut self, call: u64, value: &Value) -> io::Result<()> {
+        self.reply_line(call, "partial", value)
+    }
+
+    /// Prints and counts the outcome of a call.
+    ///
+    /// # Errors
+    /// When nobody reads standard output any more, or it cannot be written to.
+    pub fn outcome(&mut self, call: u64, outcome: &Result<Value, CallError<Value>>, took: Duration) -> io::Result<()> {
+        self.bar.inc(1);
+        match outcome {
+            Ok(value) => {
+                self.succeeded += 1;
+                self.latencies.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+                self.reply_line(call, "reply", value)
+            }
+            Err(error) => {
+                self.failed += 1;
+                self.verdict = self.verdict.max(Verdict::of(error));
+                self.error(Some(call), kind(error), &describe(error), error.maybe_executed(), error.application())
+            }
+        }
+    }
+
+    /// Prints that no worker came, which fails every call before it is sent.
+    ///
+    /// # Errors
+    /// When nobody reads standard output any more, or it cannot be written to.
+    pub fn no_worker(&mut self, message: &str) -> io::Result<()> {
+        self.verdict = Verdict::CallFailed;
+        self.error(None, "no_worker", &with_execution(message, false), false, None)
+    }
+
+    /// How it has gone; `None` as long as no call has ended.
+    pub fn verdict(&self) -> Option<Verdict> {
+        (self.succeeded + self.failed > 0 || self.verdict > Verdict::Succeeded).then_some(self.verdict)
+    }
+
+    /// Ends the progress bar, and prints the summary of several calls: on standard error, or with the rest as JSON.
+    ///
+    /// # Errors
+    /// When nobody reads standard output any more, or it cannot be written to.
+    pub fn finish(&self, took: Duration, interrupted: bool) -> io::Result<()> {
+        self.bar.finish_and_clear();
+        if self.style.count == Some(1) {
+            return Ok(());
+        }
+        let summary = Summary { report: self, took, interrupted };
+        if self.style.json {
+            return self.line(&summary.json());
+        }
+        let _ = writeln!(io::stderr(), "{summary}");
+        Ok(())
+    }
+
+    fn reply_line(&self, call: u64, label: &str, value: &Value) -> io::Result<()> {
+        let value = one_line(&value.to_string());
+        let line = match (self.style.json, self.style.numbered) {
+            (false, _) => format!("{label}: {value}"),
+            (true, false) => format!(r#"{{"{label}":{value}}}"#),
+            (true, true) => format!(r#"{{"call":{call},"{label}":{value}}}"#),
+        };
+        self.line(&line)
+    }
+
+    fn error(
+        &self,
+        call: Option<u64>,
+        kind: &str,
+        message: &str,
+        maybe_executed: bool,
+        value: Option<&Value>,
+    ) -> io::Result<()> {
+        if !self.style.json {
+            self.bar.suspend(|| complain(message));
+            return Ok(());
+        }
+        let mut error = json!({ "kind": kind, "message": message, "maybe_executed": maybe_executed });
+        if let Some(Ok(value)) = value.map(Value::decode::<Box<RawValue>>) {
+            error["value"] = json!(value);
+        }
+        let call = call.filter(|_| self.style.numbered).map(|call| format!(r#""call":{call},"#));
+        self.line(&format!(r#"{{{}"error":{error}}}"#, call.unwrap_or_default()))
+    }
+
+    fn line(&self, line: &str) -> io::Result<()> {
+        self.bar.suspend(|| writeln!(io::stdout(), "{line}"))
+    }
+}
+
+/// What several calls came to.
+struct Summary<'a> {
+    report: &'a Report,
+    took: Duration,
+    interrupted: bool,
+}
+
+impl Summary<'_> {
+    fn calls_per_second(&self) -> f64 {
+        let calls = self.report.succeeded + self.report.failed;
+        // Counts stay far below 2^52, where a float begins to round.
+        if self.took.is_zero() { 0.0 } else { calls as f64 / self.took.as_secs_f64() }
+    }
+
+    fn milliseconds(&self, quantile: f64) -> Option<f64> {
+        let latencies = &self.report.latencies;
+        (!latencies.is_empty()).then(|| latencies.value_at_quantile(quantile) as f64 / 1e3)
+    }
+
+    fn json(&self) -> String {
+        let Report { succeeded, failed, .. } = self.report;
+        let summary = json!({
+            "calls": succeeded + failed,
+            "succeeded": succeeded,
+            "failed": failed,
+            "seconds": self.took.as_secs_f64(),
+            "calls_per_second": self.calls_per_second(),
+            "p50_ms": self.milliseconds(0.50),
+            "p99_ms": self.milliseconds(0.99),
+            "interrupted": self.interrupted,
+        });
+        json!({ "summary": summary }).to_string()
+    }
+}
+
+impl fmt::Display for Summary<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Report { succeeded, failed, .. } = self.report;
+        let calls = succeeded + failed;
+        let s = if calls == 1 { "" } else { "s" };
+        write!(f, "{calls} call{s} in {:.2} s: {succeeded} succeeded, {failed} failed", self.took.as_secs_f64())?;
+        write!(f, "; {:.1} calls/s", self.calls_per_second())?;
+        if let (Some(p50), Some(p99)) = (self.milliseconds(0.50), self.milliseconds(0.99)) {
+            write!(f, "; p50 {p50:.2} ms, p99 {p99:.2} ms")?;
+        }
+        if self.interrupted { f.write_str("; interrupted") } else { Ok(()) }
+    }
+}
+
+/// A call that takes longer is counted as taking this long: ten hours.
+const LATENCY_MICROSECONDS_MAX: u64 = 36_000_000_000;
+
+fn bar(count: Option<u64>) -> ProgressBar {
+    if count == Some(1) || !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let (bar, template) = match count {
+        Some(count) => (ProgressBar::new(count), "{wide_bar} {pos}/{len} calls, {per_sec}, {eta} left"),
+        None => (ProgressBar::new_spinner(), "{spinner} {pos} calls, {per_sec}"),
+    };
+    // Without the template the bar only looks plainer.
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+/// What a person is told of a failed call: what happened, and whether the work may have been done.
+fn describe(error: &CallError<Value>) -> String {
+    match error {
+        CallError::Application(value) => format!("the procedure returned {}", one_line(&value.to_string())),
+        CallError::Panicked { .. } => error.to_string(),
+        _ => with_execution(&error.to_string(), error.maybe_executed()),
+    }
+}
+
+/// Most errors of a call say themselves whether it may have run; all of them should.
+fn with_execution(message: &str, maybe_executed: bool) -> String {
+    let execution = if maybe_executed { "; the procedure may have run" } else { "; the procedure has not run" };
+    let mut text = message.trim_end_matches(execution).to_owned();
+    text.push_str(execution);
+    text
+}
+
+/// The variant's name, for programs.
+fn kind(error: &CallError<Value>) -> &'static str {
+    match error {
+        CallError::Application(_) => "application",
+        CallError::Panicked { .. } => "panicked",
+        CallError::UnknownService { .. } => "unknown_service",
+        CallError::UnknownMethod { .. } => "unknown_method",
+        CallError::SignatureMismatch { .. } => "signature_mismatch",
+        CallError::InvalidArguments { .. } => "invalid_arguments",
+        CallError::InvalidReply { .. } => "invalid_reply",
+        CallError::DeadlineExceeded { .. } => "deadline_exceeded",
+        CallError::Cancelled { .. } => "cancelled",
+        CallError::NoWorker { .. } => "no_worker",
+        CallError::WorkerLost { .. } => "worker_lost",
+        CallError::Overloaded { .. } => "overloaded",
+        CallError::Refused { .. } => "refused",
+        CallError::TooLarge { .. } => "too_large",
+        CallError::PartialsLost { .. } => "partials_lost",
+        CallError::PartialsUnread { .. } => "partials_unread",
+        CallError::Malformed { .. } => "malformed",
+        CallError::Closed { .. } => "closed",
+        _ => "other",
+    }
+}
+
+/// A JSON text without the line breaks that another worker's encoder may put between its parts. Within a JSON string a
+/// line break is always written `\n`.
+fn one_line(json: &str) -> String {
+    let mut line = String::with_capacity(json.len());
+    for part in json.split(['\r', '\n']) {
+        let _ = line.write_str(part.trim_start_matches(' '));
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn worst_verdict_decides_the_exit_code() {
+        let codes = |verdicts: &[Verdict]| verdicts.iter().max().map(|verdict| verdict.exit_code());
+        assert_eq!(codes(&[Verdict::Succeeded]), Some(0));
+        assert_eq!(codes(&[Verdict::Failed, Verdict::Succeeded]), Some(1));
+        assert_eq!(codes(&[Verdict::Succeeded, Verdict::CallFailed, Verdict::Failed]), Some(3));
+    }
+
+    #[test]
+    fn every_failed_call_says_once_whether_it_may_have_run() {
+        let lost = CallError::WorkerLost { attempts: 2, maybe_executed: true };
+        assert_eq!(describe(&lost), "the worker was lost before it replied (attempt 2); the procedure may have run");
+        let unknown = CallError::UnknownMethod { detail: "no `x`".to_owned() };
+        assert_eq!(describe(&unknown), "unknown method: no `x`; the procedure has not run");
+    }
+
+    #[test]
+    fn json_of_several_lines_is_printed_as_one() {
+        assert_eq!(one_line("{\r\n  \"a\": 1,\n  \"b\": \" c \"\n}"), "{\"a\": 1,\"b\": \" c \"}");
+    }
+
+    #[test]
+    fn report_without_an_ended_call_has_no_verdict() {
+        let style = Style { json: false, numbered: false, count: None };
+        let mut report = Report::new(style);
+        assert_eq!(report.verdict(), None);
+        report.no_worker("no worker within 1 s").expect("is written to standard error");
+        assert_eq!(report.verdict(), Some(Verdict::CallFailed));
+    }
+}

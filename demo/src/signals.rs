@@ -1,0 +1,53 @@
+//! Interrupt and terminate: the first asks to end in good order, the second ends at once.
+
+use std::{io, process};
+
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+};
+
+/// The exit code of a program that was interrupted before it had anything to report.
+pub const INTERRUPTED: u8 = 130;
+
+/// Hears SIGINT and SIGTERM, from when it is made.
+#[derive(Clone, Debug)]
+pub struct Signals {
+    heard: watch::Receiver<bool>,
+}
+
+impl Signals {
+    /// Starts listening. A second signal then ends the process at once, with the exit code 130.
+    ///
+    /// # Errors
+    /// When the system does not let signals be handled.
+    pub fn listen() -> io::Result<Self> {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let (sender, heard) = watch::channel(false);
+        tokio::spawn(async move {
+            either(&mut interrupt, &mut terminate).await;
+            // The program may have nobody waiting for it; the second signal still counts.
+            let _ = sender.send(true);
+            either(&mut interrupt, &mut terminate).await;
+            process::exit(INTERRUPTED.into());
+        });
+        Ok(Self { heard })
+    }
+
+    /// Waits for the first signal.
+    pub async fn first(&self) {
+        let mut heard = self.heard.clone();
+        if heard.wait_for(|heard| *heard).await.is_err() {
+            // The listener is gone with its runtime, so no signal will be heard.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+async fn either(interrupt: &mut Signal, terminate: &mut Signal) {
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}

@@ -1,0 +1,101 @@
+//! `demo-worker`: serves the demo's service until it is told to stop.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    process::ExitCode,
+    thread,
+};
+
+use clap::Args;
+use tokio::sync::oneshot;
+use tracing::{info, level_filters::LevelFilter};
+use tracing_subscriber::EnvFilter;
+use xero::{StartError, Worker};
+
+use crate::{Here, report::complain, signals::Signals};
+
+/// What `demo-worker` is told on its command line.
+#[derive(Clone, Debug, Args)]
+pub struct WorkerOptions {
+    /// Where the clients are, such as tcp://127.0.0.1:5550. They need not be there yet.
+    #[arg(value_name = "ENDPOINT", required = true)]
+    endpoints: Vec<String>,
+    /// How many calls run at once [default: 32 for each CPU]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    concurrency: Option<u32>,
+    /// Stop as if told to when standard input ends, so that no worker outlives the program that started it
+    #[arg(long, hide = true)]
+    until_stdin_ends: bool,
+}
+
+/// Exit code of a command that was not understood, or names an endpoint that is none.
+const USAGE: u8 = 2;
+
+/// Serves until SIGINT, SIGTERM or the end of standard input, then finishes what runs.
+///
+/// The exit code is 0 after that, 2 when it could not start, 130 when a second signal cut it short.
+pub async fn serve(options: WorkerOptions) -> ExitCode {
+    log(LevelFilter::INFO);
+    let signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => {
+            complain(&format!("signals cannot be handled here: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let worker = match start(&options) {
+        Ok(worker) => worker,
+        Err(error) => {
+            complain(&error.to_string());
+            return ExitCode::from(USAGE);
+        }
+    };
+    announce(&worker, &options.endpoints);
+    tokio::select! {
+        () = signals.first() => info!("told to stop: finishing what runs; once more to stop at once"),
+        () = stdin_ends(options.until_stdin_ends) => info!("standard input has ended: finishing what runs"),
+    }
+    worker.drain().await;
+    info!("stopped");
+    ExitCode::SUCCESS
+}
+
+/// Writes what happens to standard error: from this level on, unless `RUST_LOG` says otherwise.
+pub fn log(level: LevelFilter) {
+    let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+    // A second subscriber of one process is refused, which leaves the first; so nothing is lost.
+    let _ = subscriber.with_ansi(io::stderr().is_terminal()).try_init();
+}
+
+fn start(options: &WorkerOptions) -> Result<Worker, StartError> {
+    let mut endpoints = options.endpoints.iter();
+    let first = endpoints.next().map(String::as_str).unwrap_or_default();
+    let builder = endpoints.fold(Worker::connect(first).serve(Here), |builder, endpoint| builder.connect(endpoint));
+    match options.concurrency {
+        Some(calls) => builder.concurrency(calls).start(),
+        None => builder.start(),
+    }
+}
+
+/// The one line on standard output, for people and for scripts that want the id.
+fn announce(worker: &Worker, endpoints: &[String]) {
+    // Nobody reading it is no reason not to serve.
+    let _ = writeln!(io::stdout(), "worker {} serving Demo at {}", worker.id(), endpoints.join(", "));
+}
+
+/// Waits for the end of standard input, or for ever if that does not matter.
+async fn stdin_ends(matters: bool) {
+    if !matters {
+        return std::future::pending().await;
+    }
+    let (sender, ended) = oneshot::channel::<()>();
+    // A thread of its own: a runtime does not shut down while one of its threads reads standard input.
+    let reader = thread::Builder::new().spawn(move || {
+        let _ = io::copy(&mut io::stdin(), &mut io::sink());
+        drop(sender);
+    });
+    if reader.is_ok() {
+        let _ = ended.await;
+    }
+}
