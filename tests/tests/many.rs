@@ -7,7 +7,9 @@ use xero::{CallError, Client, Worker};
 use xero_tests::{
     probe,
     process::Process,
-    scene::{LONG, PATIENCE, beating, bind, client, eventually, has_workers, joined, probe, prober, run, start, within},
+    scene::{
+        LONG, PATIENCE, beating, bind, client, eventually, has_workers, joined, probe, prober, run, start, within,
+    },
     service::Journal,
 };
 

@@ -5,9 +5,7 @@ use std::{sync::Arc, time::Duration};
 use xero::{CallError, Client, Endpoint, Worker, proto::message::Message};
 use xero_tests::{
     raw,
-    scene::{
-        PATIENCE, Port, client, eventually, has, has_workers, joined, noting, probe, prober, run, within, worker,
-    },
+    scene::{PATIENCE, Port, client, eventually, has, has_workers, joined, noting, probe, prober, run, within, worker},
     service::{Journal, Mistake, Probe, Prober, Second, SecondClient},
 };
 
