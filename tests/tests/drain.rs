@@ -168,6 +168,30 @@ fn refused_call_goes_to_another_worker_though_it_is_not_idempotent() {
 }
 
 #[test]
+fn request_that_crosses_the_goodbye_of_a_drained_worker_goes_to_another() {
+    run(async {
+        let client = client().await;
+        let mut leaving = raw::worker(client.endpoint(), raw::ready()).await;
+        let call = probe(&client).work("crossing", 1).timeout(PATIENCE).start();
+        leaving.receive_request().await;
+        leaving.send(&Message::Drain).await;
+        leaving.send(&Message::Goodbye).await;
+        let next = worker(&client).await;
+        let whoami = call.await.unwrap();
+        assert_eq!((whoami.worker, whoami.attempt), (next.id(), 2));
+        next.drain().await;
+
+        // Without the drain nothing says that it was not started.
+        let mut leaving = raw::worker(client.endpoint(), raw::ready()).await;
+        let call = probe(&client).work("lost", 1).timeout(PATIENCE).start();
+        leaving.receive_request().await;
+        leaving.send(&Message::Goodbye).await;
+        let error = call.await.unwrap_err();
+        assert!(matches!(error, CallError::WorkerLost { maybe_executed: true, .. }), "{error}");
+    });
+}
+
+#[test]
 fn nothing_is_sent_to_a_worker_that_has_announced_its_drain() {
     run(async {
         let client = client().await;
