@@ -55,12 +55,15 @@ impl Process {
         assert!(found, "the process has not said {text:?} but: {}", *self.said.borrow());
     }
 
-    /// The rest of a line that it has said and that begins like this, once it has.
+    /// The rest of the first line that begins like this, once it has been said.
     pub async fn line(&self, start: &str) -> String {
         self.says(start).await;
-        let rest = |said: &str| said.lines().find_map(|line| line.strip_prefix(start)).map(str::to_owned);
-        eventually("the line is whole", async || self.said.borrow().contains('\n')).await;
-        rest(&self.said.borrow()).unwrap_or_else(|| panic!("no line begins with {start:?}"))
+        self.said.borrow().lines().find_map(|line| line.strip_prefix(start)).map(str::to_owned).expect("it was said")
+    }
+
+    /// The rest of the last line so far that begins like this.
+    pub fn last_line(&self, start: &str) -> Option<String> {
+        self.said.borrow().lines().rev().find_map(|line| line.strip_prefix(start)).map(str::to_owned)
     }
 
     /// How often it has said that so far.

@@ -1,6 +1,6 @@
 //! Many workers, many tasks, many calls at once; and every reply is the right one.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use tokio::task::JoinSet;
 use xero::{CallError, Client, Worker};
@@ -74,10 +74,9 @@ fn workers_take_no_more_than_they_said_and_the_rest_waits_its_turn() {
         let mut calls = JoinSet::new();
         for number in 0..40 {
             calls.spawn(probe(&client).add(number, 0).timeout(PATIENCE).into_future());
-            calls.spawn(async { Ok(-1) });
         }
         let replies = within(PATIENCE, calls.join_all()).await;
-        let mut replies: Vec<_> = replies.into_iter().map(Result::unwrap).filter(|reply| *reply >= 0).collect();
+        let mut replies: Vec<_> = replies.into_iter().map(Result::unwrap).collect();
         replies.sort_unstable();
         assert_eq!(replies, (0..40).collect::<Vec<_>>());
         assert!(client.workers().iter().all(|worker| worker.credits == 2));
@@ -118,20 +117,18 @@ fn killing_workers_costs_no_idempotent_call_and_runs_no_other_twice() {
             callers.spawn(call_until_over(client.clone(), caller));
         }
         for round in 0..6 {
-            let count = client.counters().await.retries;
             workers[round % 3].kill();
             workers[round % 3] = start();
             has_workers(&client, 3).await;
-            assert!(client.counters().await.retries >= count);
         }
-        client.call("Probe.echo").arguments(&("the last one",)).timeout(PATIENCE).await.unwrap();
         let lost: usize = within(2 * PATIENCE, callers.join_all()).await.into_iter().sum();
         for caller in 0..6 {
             for number in 0..CALLS {
                 assert!(journal.count(&format!("{caller}/{number}"), "begin") <= 1, "a call has run twice");
             }
         }
-        assert!(lost <= 6 * usize::try_from(CALLS).unwrap());
+        // Each kill had something to cost: with six callers at it all the time, some call was always under way.
+        assert!(lost > 0 && client.counters().await.retries > 0);
     });
 }
 
@@ -162,13 +159,12 @@ async fn call_until_over(client: Client, caller: u32) -> usize {
 fn client_that_is_closed_under_load_ends_every_call() {
     run(async {
         let client = client().await;
-        let _worker = start(&client, Worker::connect(client.endpoint()).concurrency(4)).await;
+        let worker = start(&client, Worker::connect(client.endpoint()).concurrency(4)).await;
         let mut calls = JoinSet::new();
         for _ in 0..200 {
             calls.spawn(probe(&client).work("long", 60_000).timeout(2 * PATIENCE).into_future());
         }
-        eventually("all are under way", async || client.counters().await.retries == 0 && calls.len() == 200).await;
-        tokio::time::timeout(Duration::from_millis(50), std::future::pending::<()>()).await.unwrap_err();
+        eventually("some run and the rest waits", async || worker.counters().await.requests == 4).await;
         client.close().await;
         for outcome in within(PATIENCE, calls.join_all()).await {
             assert!(matches!(outcome, Err(CallError::Closed { .. })), "{outcome:?}");

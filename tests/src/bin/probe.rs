@@ -93,22 +93,37 @@ async fn call(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     std::future::pending().await
 }
 
-/// Binds a client, serves one call, closes both; tells how many threads and descriptors there were before and after.
+/// Binds a client, serves one call, closes both or drops them; tells how many threads and descriptors there were after
+/// the first time, and then again and again after the last.
 async fn bind_and_close(arguments: Arguments) -> Result<(), Box<dyn Error>> {
+    let is_dropped = arguments.hold.is_some();
     for cycle in 0..=arguments.count {
         let client = Client::bind("tcp://127.0.0.1:0").await?;
         let worker = Worker::connect(client.endpoint()).serve(prober()).start()?;
         ProbeClient::new(&client).ping().timeout(PATIENCE).await?;
+        match is_dropped {
+            // A worker goes on without its handle, so it is always told.
+            true => drop(client),
+            false => client.close().await,
+        }
         worker.drain().await;
-        client.close().await;
         // The first cycle starts what the process keeps for good.
         if cycle == 0 {
-            println!("before {} {}", threads(process::id()), descriptors(process::id()));
+            tell("before").await;
         }
     }
     println!("closed");
     loop {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        println!("after {} {}", threads(process::id()), descriptors(process::id()));
+        tell("after").await;
     }
+}
+
+/// Tells the lowest numbers of threads and descriptors of a second in which nothing happens.
+async fn tell(when: &str) {
+    let mut lowest = (usize::MAX, usize::MAX);
+    for _ in 0..50 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        lowest = (lowest.0.min(threads(process::id())), lowest.1.min(descriptors(process::id())));
+    }
+    println!("{when} {} {}", lowest.0, lowest.1);
 }
