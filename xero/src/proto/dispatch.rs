@@ -208,6 +208,7 @@ impl Dispatcher {
             Message::Error(reply) => self.handle_error(now, from, reply),
             Message::Credit(credits) => {
                 self.registry.set_credits(from, credits);
+                self.outputs.push_back(Output::WorkerJoined(from));
                 self.serve_waiting(now);
             }
             Message::Heartbeat => trace!(peer = from.0, "heartbeat"),
