@@ -203,7 +203,8 @@ impl Registry {
     /// Finds a worker for a request: one whose signature of the method fits before one whose does not (which will say
     /// so), and one that has not refused the call before one that has.
     pub(crate) fn route(&self, choice: &mut dyn WorkerChoice, need: Need<'_>) -> Route {
-        let fits = |offer: &MethodOffer| need.fingerprint == 0 || offer.fingerprint == need.fingerprint;
+        // 0 stands for a signature that is not checked (`PROTOCOL.md` §7).
+        let fits = |offer: &MethodOffer| [0, offer.fingerprint].contains(&need.fingerprint) || offer.fingerprint == 0;
         let offers = |worker: &&WorkerEntry, fitting: bool| {
             worker.method(need.service, need.method).is_some_and(|offer| !fitting || fits(offer))
         };
