@@ -1,6 +1,7 @@
 //! The demo's commands as a user runs them: real processes, real sockets, exit codes.
 
 mod process;
+mod readme;
 
 use std::{
     net::{Ipv4Addr, TcpListener},
@@ -9,7 +10,7 @@ use std::{
 
 use process::{Process, Run, Worker, client, free_endpoint, start_client};
 
-// Every example of the seed's `run_examples` and of its containers, against a worker that stays.
+// Every example of the Python original and of its containers, against a worker that stays.
 
 #[test]
 fn ping_replies_pong() {

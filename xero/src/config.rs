@@ -12,6 +12,9 @@ use crate::proto::{
 /// The time a call has unless it or its method says otherwise.
 pub(crate) const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 
+/// The longest wait that may be set, so that no instant is out of the clock's range.
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
+
 /// A setting that is out of its range, or does not go with another.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{setting}` is {value}: {rule}")]
@@ -70,7 +73,9 @@ impl LinkConfig {
 pub(crate) fn check_backoff(backoff: BackoffConfig) -> Result<(), ConfigError> {
     let BackoffConfig { first, max } = backoff;
     require(first >= Duration::from_millis(1), "backoff", format!("{first:?}"), "the first wait is at least 1 ms")?;
-    require(max >= first, "backoff", format!("{first:?} to {max:?}"), "the last wait is at least the first")
+    let value = format!("{first:?} to {max:?}");
+    require(max >= first, "backoff", &value, "the last wait is at least the first")?;
+    require(max <= WAIT_MAX, "backoff", &value, "the last wait is at most a day")
 }
 
 /// The setters that clients and workers have in common.

@@ -15,7 +15,7 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::{
-    config::{ConfigError, LinkConfig, check_backoff, link_setters, require},
+    config::{ConfigError, LinkConfig, WAIT_MAX, check_backoff, link_setters, require},
     error::StartError,
     net::{
         self,
@@ -162,13 +162,14 @@ impl WorkerBuilder {
 
     /// The bounds of the wait between attempts to connect, which doubles from the first to the last and is drawn at
     /// random below that. Default 100 ms to 2 s; the ZeroMQ guide's Paranoid Pirate goes up to 32 s. Lower finds a
-    /// restarted client sooner; higher spares a network with many workers. (`PROTOCOL.md` §6)
+    /// restarted client sooner; higher spares a network with many workers. At least 1 ms, at most a day.
+    /// (`PROTOCOL.md` §6)
     pub fn backoff(mut self, first: Duration, max: Duration) -> Self {
         self.backoff = BackoffConfig { first, max };
         self
     }
 
-    /// How long a drain may take before what still runs is given up. Default 30 s. (`PROTOCOL.md` §10)
+    /// How long a drain may take before what still runs is given up. Default 30 s; at most a day. (`PROTOCOL.md` §10)
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.drain_timeout = timeout;
         self
@@ -242,6 +243,8 @@ impl WorkerBuilder {
     }
 
     fn check_counts(&self) -> Result<(), ConfigError> {
+        let drain = self.drain_timeout;
+        require(drain <= WAIT_MAX, "drain_timeout", format!("{drain:?}"), "at most a day")?;
         require(self.concurrency > 0, "concurrency", self.concurrency, "at least 1")
     }
 }

@@ -20,6 +20,7 @@ use crate::{
     client::{CallSink, Command, WorkerInfo},
     error::BindError,
     proto::{
+        calls::CallFailure,
         dispatch::{Dispatcher, DispatcherConfig, Output},
         frame::{self, Frames, Limits, Malformed},
         message::{CallId, Payload, Peer},
@@ -54,10 +55,20 @@ pub(crate) async fn run(
     };
     drive(&mut driver).await;
     let ClientDriver { socket, closers, commands, .. } = driver;
-    drop(commands);
+    refuse_the_rest(commands);
     drop(socket);
     for closer in closers {
         let _ = closer.send(());
+    }
+}
+
+/// Tells callers whose calls came too late that nothing was sent.
+fn refuse_the_rest(mut commands: mpsc::UnboundedReceiver<Command>) {
+    commands.close();
+    while let Ok(command) = commands.try_recv() {
+        if let Command::Call(_, _, sink) = command {
+            let _ = sink.end.send(Err(CallFailure::Closed { maybe_executed: false }));
+        }
     }
 }
 

@@ -1,0 +1,61 @@
+//! Every command in README is run, or known to be run elsewhere.
+
+use std::{fs, path::Path};
+
+use crate::process::{Process, Worker, client, free_endpoint};
+
+#[test]
+fn commands_in_readme_do_what_it_says() {
+    let endpoint = free_endpoint();
+    let mut worker: Option<Worker> = None;
+    let mut clients = 0;
+    for command in commands() {
+        let words = split(&command);
+        let words: Vec<_> = words.iter().map(String::as_str).collect();
+        match &words[..] {
+            ["cargo", "run", "-p", "xero-demo"] => assert_eq!(Process::start("xero-demo", &[]).wait().code, 0),
+            ["cargo", "run", "-p", "xero-demo", "--bin", "demo-worker", "--", "tcp://127.0.0.1:5550"] => {
+                worker = Some(Worker::start(&endpoint, &[]));
+            }
+            ["cargo", "run", "-p", "xero-demo", "--bin", "demo-client", "--", "tcp://*:5550", call @ ..] => {
+                assert!(worker.is_some(), "README starts no worker before {command}");
+                let run = client(&[&[endpoint.as_str()], call].concat());
+                assert_eq!(run.code, expected_code(call[0]), "{command}: {run:?}");
+                clients += 1;
+            }
+            // What runs this test; the containers' commands, which `every_interface_of_port_5550_…` runs; and what is
+            // run by hand.
+            ["cargo", "test", "--workspace"] | ["docker", "compose", "up", ..] | ["cargo", "bench", ..] => {}
+            _ => panic!("README has a command that no test runs: {command}"),
+        }
+    }
+    assert!(clients >= 7, "only {clients} commands of the client were found in README");
+}
+
+fn expected_code(method: &str) -> i32 {
+    match method {
+        "slow_fail" => 1,
+        "invalid_request" => 3,
+        _ => 0,
+    }
+}
+
+/// The lines of README's shell blocks.
+fn commands() -> Vec<String> {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let readme = fs::read_to_string(readme).expect("README can be read");
+    let blocks = readme.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.flat_map(str::lines).map(str::to_owned).collect()
+}
+
+/// Splits at spaces outside single quotes, which is all the shell that README needs.
+fn split(command: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    for (part, is_quoted) in command.split('\'').zip([false, true].into_iter().cycle()) {
+        let mut pieces = if is_quoted { vec![part] } else { part.split(' ').collect() }.into_iter();
+        words.last_mut().expect("there is a word").push_str(pieces.next().unwrap_or_default());
+        words.extend(pieces.map(str::to_owned));
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
