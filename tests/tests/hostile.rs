@@ -28,7 +28,7 @@ async fn undisturbed(disturb: impl AsyncFnOnce(&Client)) {
     let calls = async {
         loop {
             let (outcome, time) = timed(probe.ping().timeout(PATIENCE)).await;
-            assert_eq!(outcome.unwrap(), "pong");
+            assert_eq!(outcome.expect("a reply"), "pong");
             assert!(time < PATIENCE / 6, "a call took {time:?}");
             tokio::task::yield_now().await;
         }
@@ -37,7 +37,7 @@ async fn undisturbed(disturb: impl AsyncFnOnce(&Client)) {
         () = calls => {}
         () = disturb(&client) => {}
     }
-    assert_eq!(probe.ping().await.unwrap(), "pong");
+    assert_eq!(probe.ping().await.expect("a reply"), "pong");
     assert!(has(&client, &worker));
     assert_eq!(worker.counters().await.redials, 0);
 }

@@ -55,8 +55,8 @@ async fn scenario(endpoint: String) {
     let probe = probe(&client);
     assert_eq!(probe.echo("hello").await.unwrap(), "hello");
     assert_eq!(probe.fail(Mistake::Plain, true).await, Err(CallError::Application(Mistake::Plain)));
-    assert_eq!(probe.length(&vec![7; 3 << 20]).timeout(PATIENCE).await.unwrap(), 3 << 20);
-    assert_eq!(probe.bytes(3 << 20).timeout(PATIENCE).await.unwrap(), vec![7; 3 << 20]);
+    assert_eq!(probe.length(&vec![7; 300 << 10]).timeout(PATIENCE).await.unwrap(), 300 << 10);
+    assert_eq!(probe.bytes(300 << 10).timeout(PATIENCE).await.unwrap(), vec![7; 300 << 10]);
     let mut call = probe.progress(10).start();
     while call.partial().await.is_some() {}
     assert_eq!(call.await.unwrap(), 10);
