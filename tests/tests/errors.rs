@@ -20,7 +20,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 async fn error_of<T: std::fmt::Debug, E: std::fmt::Debug>(call: xero::Call<T, E>) -> CallError<E> {
     let (outcome, time) = timed(call.timeout(TIMEOUT)).await;
     assert!(time < UNNOTICED, "told after {time:?}");
-    outcome.unwrap_err()
+    outcome.expect_err("an error")
 }
 
 #[test]

@@ -185,7 +185,7 @@ fn d18_slow_calls_leave_no_threads_behind_and_their_worker_stops_when_told() {
             for _ in 0..30 {
                 calls.spawn(probe(&client).work("slow", 50).timeout(PATIENCE).into_future());
             }
-            calls.join_all().await.into_iter().for_each(|outcome| drop(outcome.unwrap()));
+            calls.join_all().await.into_iter().for_each(|outcome| assert_eq!(outcome.unwrap().attempt, 1));
         };
         slow_calls().await;
         let before = process.threads();
