@@ -49,17 +49,17 @@ fn in_memory() {
 /// What must work whatever carries it.
 async fn scenario(endpoint: String) {
     let journal = Journal::new();
-    let client = Client::bind(&endpoint).await.unwrap();
-    let first = Worker::connect(client.endpoint()).serve(noting(&journal)).start().unwrap();
+    let client = Client::bind(&endpoint).await.expect("a free endpoint");
+    let first = Worker::connect(client.endpoint()).serve(noting(&journal)).start().expect("the settings are sound");
     joined(&client, &first).await;
     let probe = probe(&client);
-    assert_eq!(probe.echo("hello").await.unwrap(), "hello");
+    assert_eq!(probe.echo("hello").await.expect("a reply"), "hello");
     assert_eq!(probe.fail(Mistake::Plain, true).await, Err(CallError::Application(Mistake::Plain)));
-    assert_eq!(probe.length(&vec![7; 300 << 10]).timeout(PATIENCE).await.unwrap(), 300 << 10);
-    assert_eq!(probe.bytes(300 << 10).timeout(PATIENCE).await.unwrap(), vec![7; 300 << 10]);
+    assert_eq!(probe.length(&vec![7; 300 << 10]).timeout(PATIENCE).await.expect("a reply"), 300 << 10);
+    assert_eq!(probe.bytes(300 << 10).timeout(PATIENCE).await.expect("a reply"), vec![7; 300 << 10]);
     let mut call = probe.progress(10).start();
     while call.partial().await.is_some() {}
-    assert_eq!(call.await.unwrap(), 10);
+    assert_eq!(call.await.expect("a reply"), 10);
 
     // Dropped, it is cancelled.
     let dropped = probe.work("dropped", 60_000).timeout(PATIENCE).start();
@@ -70,19 +70,19 @@ async fn scenario(endpoint: String) {
     // What runs when a worker drains finishes there, and the next call goes to another.
     let slow = probe.work("slow", 100).timeout(PATIENCE).start();
     eventually("it runs", async || journal.count("slow", "begin") == 1).await;
-    let second = Worker::connect(client.endpoint()).serve(prober()).start().unwrap();
+    let second = Worker::connect(client.endpoint()).serve(prober()).start().expect("the settings are sound");
     joined(&client, &second).await;
     first.drain().await;
-    assert_eq!(slow.await.unwrap().worker, first.id());
-    assert_eq!(probe.whoami().await.unwrap().worker, second.id());
+    assert_eq!(slow.await.expect("a reply").worker, first.id());
+    assert_eq!(probe.whoami().await.expect("a reply").worker, second.id());
 
     // A client that comes back to the same endpoint has its worker back.
     let bound = client.endpoint().to_owned();
     client.close().await;
     eventually("the worker knows", async || !second.is_connected()).await;
-    let client = Client::bind(&bound).await.unwrap();
+    let client = Client::bind(&bound).await.expect("a free endpoint");
     joined(&client, &second).await;
-    assert_eq!(xero_tests::scene::probe(&client).add(2, 3).await.unwrap(), 5);
+    assert_eq!(xero_tests::scene::probe(&client).add(2, 3).await.expect("a reply"), 5);
     client.close().await;
 }
 
