@@ -371,6 +371,17 @@ impl Worker {
         self.executions.len()
     }
 
+    /// Whether nothing is kept: no connection, no execution, no timer, nothing to send.
+    pub fn is_empty(&self) -> bool {
+        self.links.is_empty()
+            && self.executions.is_empty()
+            && self.backlog.is_empty()
+            && self.running == 0
+            && self.timers.is_empty()
+            && self.outbox.is_empty()
+            && self.outputs.is_empty()
+    }
+
     fn handle_ready(&mut self, now: Instant, from: Peer, ready: &Ready) {
         let heartbeats = self.config.heartbeats;
         let interval = ready.interval.clamp(INTERVAL_MIN, INTERVAL_MAX);
