@@ -5,3 +5,15 @@ mod node;
 mod pair;
 
 mod calls;
+mod cancel;
+mod credits;
+mod drain;
+mod errors;
+mod heartbeats;
+mod leases;
+mod partials;
+mod registration;
+mod restart;
+mod retry;
+mod several;
+mod walk;

@@ -166,6 +166,11 @@ impl Net {
         }
     }
 
+    /// The requests that the dispatcher has out, over all its workers.
+    pub(super) fn in_flight(&self, d: D) -> usize {
+        self.dispatchers[d.0].machine.workers().map(|worker| worker.in_flight()).sum()
+    }
+
     fn handle_worker_output(&mut self, w: W, output: WorkerOutput) {
         let node = &mut self.workers[w.0];
         match output {
@@ -282,7 +287,7 @@ impl Net {
     fn deliver_to_worker(&mut self, peer: Peer, frames: Frames) {
         let Connection { w, slot, stands_at_worker, .. } = self.connections[peer.0 as usize];
         let Some(w) = w.filter(|_| stands_at_worker) else { return };
-        for decoded in frame::decode(frames, &self.workers[w.0].limits) {
+        for decoded in frame::decode(frames, &self.workers[w.0].config.limits) {
             let machine = &mut self.workers[w.0].machine;
             match decoded {
                 Ok(message) => machine.handle_message(self.now, slot, message),
@@ -363,8 +368,8 @@ impl Net {
 
     fn note_sent(&mut self, peer: Peer, to_dispatcher: bool, messages: Vec<Message>) {
         let Connection { d, w, .. } = self.connections[peer.0 as usize];
-        let at = self.now;
-        self.sent.extend(messages.into_iter().map(|message| Sent { at, d, w, to_dispatcher, message }));
+        let (at, together) = (self.now, messages.len());
+        self.sent.extend(messages.into_iter().map(|message| Sent { at, d, w, to_dispatcher, message, together }));
     }
 
     /// When what is sent over a connection now arrives: behind what was sent before.
@@ -388,14 +393,14 @@ impl Net {
             }
         }
         for node in self.workers.iter().filter(|node| node.is_alive && node.left_at.is_none()) {
-            assert!(node.running.len() <= node.credits as usize, "more running than credits");
+            assert!(node.running.len() <= node.config.credits as usize, "more running than credits");
         }
     }
 
     /// Lets everything end and asserts that nothing is left.
     pub(super) fn wind_up(&mut self) {
         self.cuts.clear();
-        self.dispatchers.iter_mut().for_each(|node| node.frozen = false);
+        self.dispatchers.iter_mut().for_each(|node| node.thaw(self.now));
         self.workers.iter_mut().for_each(|node| node.frozen = false);
         self.release_held();
         for w in (0..self.workers.len()).map(W) {

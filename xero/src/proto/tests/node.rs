@@ -71,6 +71,13 @@ impl DispatcherNode {
         (self.is_alive, self.frozen, self.closed_at) = (true, false, None);
     }
 
+    /// What fell due while the process was frozen is due now.
+    pub(super) fn thaw(&mut self, now: Instant) {
+        if std::mem::take(&mut self.frozen) {
+            self.deadlines.values_mut().for_each(|deadline| *deadline = now.max(*deadline));
+        }
+    }
+
     pub(super) fn next_call(&mut self) -> CallId {
         self.calls += 1;
         CallId(((self.d.0 as u64 + 1) << 48) | (self.life << 32) | self.calls)
@@ -96,6 +103,7 @@ impl DispatcherNode {
             }
             Output::Ended(call, end) => {
                 assert!(!self.is_over(call), "a call that is over ends again");
+                assert!(now <= self.deadlines[&call], "a call ends after its deadline");
                 self.ends.insert(call, (now, end));
             }
             Output::WorkerJoined(peer) => self.joined.push((now, peer)),
@@ -128,8 +136,7 @@ impl fmt::Debug for DispatcherNode {
 #[derive(Debug)]
 pub(super) struct WorkerNode {
     pub(super) machine: Worker,
-    pub(super) credits: u32,
-    pub(super) limits: Limits,
+    pub(super) config: WorkerConfig,
     pub(super) is_alive: bool,
     pub(super) frozen: bool,
     /// The addresses behind the machine's peers.
@@ -164,9 +171,8 @@ impl WorkerNode {
         };
         shape(&mut config);
         Self {
-            credits: config.credits,
-            limits: config.limits,
-            machine: Worker::new(now, config, dispatchers.len() as u64),
+            machine: Worker::new(now, config.clone(), dispatchers.len() as u64),
+            config,
             is_alive: true,
             frozen: false,
             dispatchers,
@@ -319,4 +325,4 @@ fn config_of(d: D, life: u64, shape: &dyn Fn(&mut DispatcherConfig)) -> Dispatch
 
 /// What workers offer unless a test says otherwise. `hold` and `safe` run until a test ends them or they are stopped;
 /// `stubborn` does not stop; `work` goes as its argument says.
-const METHODS: [&str; 8] = ["ping", "echo", "fail", "panic", "hold", "safe", "stubborn", "work"];
+pub(super) const METHODS: [&str; 8] = ["ping", "echo", "fail", "panic", "hold", "safe", "stubborn", "work"];

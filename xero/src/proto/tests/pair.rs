@@ -3,15 +3,20 @@
 
 use std::time::{Duration, Instant};
 
+use uuid::Uuid;
+
 use super::{
     network::{Connection, Net},
-    node::{DispatcherNode, WorkerNode},
+    node::{DispatcherNode, METHODS, WorkerNode, offer},
 };
 use crate::proto::{
     calls::{CallEnd, CallFailure, CallSpec},
     dispatch::DispatcherConfig,
     frame::{self, Frames},
-    message::{CallId, Message, Metadata, Payload, Peer},
+    message::{
+        CallId, Capabilities, Codec, ErrorCode, ErrorReply, FinalReply, Message, Metadata, PartialReply, Payload, Peer,
+        Ready, Role,
+    },
     worker::{Finish, WorkerConfig},
 };
 
@@ -32,6 +37,8 @@ pub(super) struct Sent {
     pub(super) w: Option<W>,
     pub(super) to_dispatcher: bool,
     pub(super) message: Message,
+    /// How many messages travelled together.
+    pub(super) together: usize,
 }
 
 impl Net {
@@ -202,7 +209,7 @@ impl Net {
     }
 
     pub(super) fn thaw_dispatcher(&mut self, d: D) {
-        self.dispatchers[d.0].frozen = false;
+        self.dispatchers[d.0].thaw(self.now);
         self.release_held();
     }
 
@@ -219,6 +226,20 @@ impl Net {
     /// A connection that a test plays by hand; its messages go out through [`Self::say`].
     pub(super) fn stranger(&mut self, d: D) -> Peer {
         self.open(d, None, Peer(0))
+    }
+
+    /// A worker of `Demo` that a test plays by hand; it is slow to be taken for dead.
+    pub(super) fn puppet(&mut self, d: D, credits: u32) -> Peer {
+        self.puppet_with(d, |ready| ready.credits = credits)
+    }
+
+    pub(super) fn puppet_with(&mut self, d: D, shape: impl FnOnce(&mut Ready)) -> Peer {
+        let peer = self.stranger(d);
+        let mut ready = introduction();
+        shape(&mut ready);
+        self.say(peer, Message::Ready(ready));
+        self.run(3 * self.latency);
+        peer
     }
 
     /// Hands the dispatcher a message as though this peer had sent it.
@@ -310,9 +331,9 @@ impl Net {
         self.sent.iter().filter(move |sent| !sent.to_dispatcher && sent.w == Some(w))
     }
 
-    /// The messages to the strangers so far.
-    pub(super) fn told_strangers(&self) -> impl Iterator<Item = &Message> {
-        self.sent.iter().filter(|sent| !sent.to_dispatcher && sent.w.is_none()).map(|sent| &sent.message)
+    /// The messages to strangers and puppets so far.
+    pub(super) fn told_strangers(&self) -> impl Iterator<Item = &Sent> {
+        self.sent.iter().filter(|sent| !sent.to_dispatcher && sent.w.is_none())
     }
 }
 
@@ -327,6 +348,34 @@ impl Drop for Net {
 
 pub(super) fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
+}
+
+/// The READY of a worker of `Demo` that may be silent for minutes.
+pub(super) fn introduction() -> Ready {
+    Ready {
+        role: Role::Worker,
+        incarnation: Uuid::from_u64_pair(3, 0),
+        capabilities: Capabilities::BATCH,
+        interval: Duration::from_secs(60),
+        payload_bytes_max: 64 << 20,
+        credits: 8,
+        window_bytes: 0,
+        codecs: Codec::ALL.to_vec(),
+        services: vec![offer("Demo", &METHODS)],
+    }
+}
+
+pub(super) fn partial_reply(call: CallId, sequence: u32, text: &str) -> Message {
+    Message::Partial(PartialReply { call, sequence, payload: value(text) })
+}
+
+pub(super) fn final_reply(call: CallId, text: &str) -> Message {
+    Message::Final(FinalReply { call, partials: 0, payload: value(text) })
+}
+
+pub(super) fn error_reply(call: CallId, code: ErrorCode, maybe_executed: bool) -> Message {
+    let payload = Payload::default();
+    Message::Error(ErrorReply { call, partials: 0, code, maybe_executed, detail: "so it is".to_owned(), payload })
 }
 
 pub(super) fn value(text: &str) -> Payload {
