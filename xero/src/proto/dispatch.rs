@@ -606,6 +606,10 @@ impl Dispatcher {
     }
 
     fn send(&mut self, now: Instant, to: Peer, message: Message) {
+        // Nothing follows a goodbye (`PROTOCOL.md` §10).
+        if self.closing != Closing::No && !matches!(message, Message::Goodbye) {
+            return;
+        }
         if let Some(worker) = self.registry.get_mut(to) {
             worker.liveness.sent(now);
             self.outbox.push(to, message);
