@@ -524,25 +524,30 @@ impl Dispatcher {
         self.timers.stop(Timer::Heartbeat(peer));
         self.outbox.forget(peer);
         self.outputs.push_back(Output::WorkerLeft(peer, departure));
+        // A worker that drains ends what it has read before it says goodbye; the rest it has not read (§10).
+        let setback = match departure == Departure::Goodbye && worker.draining {
+            true => Setback::NotStarted,
+            false => Setback::MaybeExecuted,
+        };
         for (id, wanted) in worker.in_flight {
             if wanted {
-                self.lose_worker_of(now, id);
+                self.lose_worker_of(now, id, setback);
             }
         }
         self.finish_closing();
     }
 
-    fn lose_worker_of(&mut self, now: Instant, id: CallId) {
+    fn lose_worker_of(&mut self, now: Instant, id: CallId, setback: Setback) {
         let attempts_max = self.config.attempts_max;
         let Some(call) = self.calls.get_mut(id) else { return };
-        call.maybe_executed = true;
-        let attempts = call.attempts;
-        let may_retry = may_retry(Setback::MaybeExecuted, call.spec.idempotent, attempts, attempts_max);
+        call.maybe_executed |= setback == Setback::MaybeExecuted;
+        let (attempts, maybe_executed) = (call.attempts, call.maybe_executed);
+        let may_retry = may_retry(setback, call.spec.idempotent, attempts, attempts_max);
         if may_retry && self.closing == Closing::No {
             self.calls.wait(id);
             self.advance(now, id);
         } else {
-            self.end(id, Err(CallFailure::WorkerLost { maybe_executed: true, attempts }));
+            self.end(id, Err(CallFailure::WorkerLost { maybe_executed, attempts }));
         }
     }
 
