@@ -328,13 +328,10 @@ impl Worker {
         for peer in self.peers() {
             match self.links.get(&peer).map(|link| &link.state) {
                 Some(LinkState::Up { .. }) => self.send(now, peer, Message::Drain),
-                Some(LinkState::Introducing(_)) => {
-                    self.outputs.push_back(WorkerOutput::Hangup(peer));
-                    self.drop_link(peer);
-                }
                 // A dial may be under way: `handle_dialed` hangs up on it.
                 Some(LinkState::Down) => self.drop_link(peer),
-                Some(LinkState::Leaving) | None => {}
+                // READY may be read already, and requests on their way: `handle_ready` says DRAIN.
+                Some(LinkState::Introducing(_) | LinkState::Leaving) | None => {}
             }
         }
         self.finish_drain(now);
@@ -398,6 +395,12 @@ impl Worker {
         self.timers.set(Timer::Lease(from), liveness.expires_at());
         self.timers.set(Timer::Heartbeat(from), liveness.heartbeat_at());
         self.outputs.push_back(WorkerOutput::Registered(from));
+        if self.leaving != Leaving::No {
+            self.send(now, from, Message::Drain);
+        }
+        if self.leaving == Leaving::Goodbye {
+            self.say_goodbye_to(now, from);
+        }
     }
 
     fn handle_registered(&mut self, now: Instant, from: Peer, message: Message) {
@@ -631,11 +634,13 @@ impl Worker {
     fn say_goodbye(&mut self, now: Instant) {
         self.leaving = Leaving::Goodbye;
         self.timers.set(Timer::Leave, now + GOODBYE_GRACE);
-        for peer in self.peers() {
-            self.send(now, peer, Message::Goodbye);
-            if let Some(link) = self.links.get_mut(&peer) {
-                link.state = LinkState::Leaving;
-            }
+        self.registered().collect::<Vec<_>>().into_iter().for_each(|peer| self.say_goodbye_to(now, peer));
+    }
+
+    fn say_goodbye_to(&mut self, now: Instant, peer: Peer) {
+        self.send(now, peer, Message::Goodbye);
+        if let Some(link) = self.links.get_mut(&peer) {
+            link.state = LinkState::Leaving;
         }
     }
 
