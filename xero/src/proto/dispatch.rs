@@ -323,15 +323,15 @@ impl Dispatcher {
             Route::Worker { peer, idempotent } => self.send_request(now, id, peer, idempotent),
             Route::UnknownMethod => {
                 let offered = self.registry.methods_of(&spec.service).into_iter().map(str::to_owned).collect();
-                self.end(id, Err(CallFailure::UnknownMethod { offered }));
+                self.end_unsent(id, CallFailure::UnknownMethod { offered });
             }
             Route::NoWorker if fail_fast => {
                 let offered = self.offered_services();
-                self.end(id, Err(CallFailure::NoWorker { offered }));
+                self.end_unsent(id, CallFailure::NoWorker { offered });
             }
             Route::AllBusy if fail_fast => {
                 let waiting = self.calls.waiting_count();
-                self.end(id, Err(CallFailure::Overloaded { waiting }));
+                self.end_unsent(id, CallFailure::Overloaded { waiting });
             }
             Route::NoWorker | Route::AllBusy => return false,
         }
@@ -346,7 +346,7 @@ impl Dispatcher {
         if size as u64 > worker_max {
             let limit = usize::try_from(worker_max).unwrap_or(usize::MAX);
             let too_large = TooLarge { what: "payload for this worker", size, limit, setter: "payload_bytes_max" };
-            return self.end(id, Err(CallFailure::TooLarge(too_large)));
+            return self.end_unsent(id, CallFailure::TooLarge(too_large));
         }
         if call.attempts > 1 {
             self.counters.retries += 1;
@@ -355,6 +355,17 @@ impl Dispatcher {
         let request = request_of(&call.spec, id, call.attempts, remaining);
         self.registry.take_credit(peer, id);
         self.send(now, peer, Message::Request(request));
+    }
+
+    /// Ends a call whose request cannot be sent. That hides no earlier attempt, which may have run.
+    fn end_unsent(&mut self, id: CallId, failure: CallFailure) {
+        let failure = match self.calls.get(id) {
+            Some(Call { maybe_executed: true, attempts, .. }) => {
+                CallFailure::WorkerLost { maybe_executed: true, attempts: *attempts }
+            }
+            _ => failure,
+        };
+        self.end(id, Err(failure));
     }
 
     /// Sends waiting calls, oldest first, while somebody can take them.
