@@ -160,7 +160,11 @@ impl Dispatcher {
         }
         self.timers.set(Timer::Deadline(id), spec.deadline);
         self.calls.insert(id, spec);
-        self.advance(now, id);
+        let is_sent = self.advance(now, id);
+        let waiting = self.calls.waiting_count();
+        if !is_sent && waiting > self.config.waiting_max {
+            self.end(id, Err(CallFailure::Overloaded { waiting: waiting - 1 }));
+        }
     }
 
     /// The owner cannot keep the call's partial replies any longer: they are not read. Ends the call.
@@ -301,9 +305,6 @@ impl Dispatcher {
         if self.closing != Closing::No {
             return Err(CallFailure::Closed { maybe_executed: false });
         }
-        if self.calls.waiting_count() >= self.config.waiting_max {
-            return Err(CallFailure::Overloaded { waiting: self.calls.waiting_count() });
-        }
         let request = request_of(spec, CallId(0), 1, Duration::ZERO);
         frame::check(&Message::Request(request), &self.config.limits).map_err(CallFailure::TooLarge)
     }
@@ -330,7 +331,7 @@ impl Dispatcher {
                 self.end_unsent(id, CallFailure::NoWorker { offered });
             }
             Route::AllBusy if fail_fast => {
-                let waiting = self.calls.waiting_count();
+                let waiting = self.calls.waiting_count().saturating_sub(1);
                 self.end_unsent(id, CallFailure::Overloaded { waiting });
             }
             Route::NoWorker | Route::AllBusy => return false,
