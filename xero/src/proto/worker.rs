@@ -416,8 +416,13 @@ impl Worker {
     }
 
     fn handle_request(&mut self, now: Instant, from: Peer, request: Request) {
-        self.counters.requests += 1;
         let call = request.call;
+        // An answer would end the call that runs under this id.
+        if self.has_request(from, call) {
+            self.counters.unexpected_messages += 1;
+            return debug!(peer = from.0, %call, "dropped a request whose call is in flight already");
+        }
+        self.counters.requests += 1;
         let (service, method, reply_bytes_max) = match self.admit(from, &request) {
             Ok(admitted) => admitted,
             Err((code, detail)) => return self.refuse(now, from, call, code, detail),
@@ -443,9 +448,6 @@ impl Worker {
         };
         if self.leaving != Leaving::No {
             return Err((ErrorCode::Refused, "the worker drains".to_owned()));
-        }
-        if requests.contains_key(&request.call) {
-            return Err((ErrorCode::Malformed, format!("call {} is in flight already", request.call)));
         }
         if requests.len() >= self.config.credits as usize {
             return Err((ErrorCode::Overloaded, format!("the worker takes {} requests at once", self.config.credits)));
@@ -671,6 +673,11 @@ impl Worker {
             liveness.sent(now);
             self.outbox.push(to, message);
         }
+    }
+
+    fn has_request(&self, from: Peer, call: CallId) -> bool {
+        let state = self.links.get(&from).map(|link| &link.state);
+        matches!(state, Some(LinkState::Up { requests, .. }) if requests.contains_key(&call))
     }
 
     fn peers(&self) -> Vec<Peer> {
