@@ -376,7 +376,7 @@ impl Dispatcher {
             if !self.advance(now, id)
                 && let Some(call) = self.calls.get(id)
             {
-                blocked.push((Arc::clone(&call.spec.service), Arc::clone(&call.spec.method)));
+                blocked.push(call.route());
             }
         }
     }
