@@ -313,6 +313,10 @@ impl Dispatcher {
     fn advance(&mut self, now: Instant, id: CallId) -> bool {
         let Some(call) = self.calls.get(id) else { return true };
         let spec = &call.spec;
+        if spec.deadline <= now {
+            self.handle_deadline(now, id);
+            return true;
+        }
         let need = Need {
             service: &spec.service,
             method: &spec.method,
