@@ -1,6 +1,7 @@
 //! The dispatcher: routes calls to registered workers. A client that binds hosts one; so does a broker.
 
 use std::{
+    cmp::Ordering,
     collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
@@ -95,7 +96,7 @@ pub enum Departure {
 pub struct DispatcherCounters {
     /// Replies to requests that the worker did not have: dropped.
     pub unsolicited_replies: u64,
-    /// Replies that came after their call had ended: dropped.
+    /// Replies that came after their call had ended, and partial replies that came again: dropped.
     pub late_replies: u64,
     /// Messages that could not be read: dropped.
     pub malformed_messages: u64,
@@ -448,12 +449,16 @@ impl Dispatcher {
         if *worker != from {
             return self.count_stray(from, reply.call);
         }
-        if *partials == reply.sequence {
-            *partials += 1;
-            self.outputs.push_back(Output::Partial(reply.call, reply.payload));
-        } else {
-            let (sent, received) = (reply.sequence.saturating_add(1), *partials);
-            self.give_up(now, reply.call, CallFailure::PartialsLost { sent, received });
+        match reply.sequence.cmp(partials) {
+            Ordering::Equal => {
+                *partials += 1;
+                self.outputs.push_back(Output::Partial(reply.call, reply.payload));
+            }
+            Ordering::Less => self.counters.late_replies += 1,
+            Ordering::Greater => {
+                let (sent, received) = (reply.sequence.saturating_add(1), *partials);
+                self.give_up(now, reply.call, CallFailure::PartialsLost { sent, received });
+            }
         }
     }
 
