@@ -658,6 +658,7 @@ impl Worker {
                 self.answer(now, peer, call, &task, finish);
             }
             self.backlog.clear();
+            self.running = 0;
             self.finish_drain(now);
         } else {
             for peer in self.peers() {
