@@ -120,13 +120,17 @@ impl Call {
         self.maybe_executed || self.is_in_flight()
     }
 
+    pub(crate) fn route(&self) -> Route {
+        (Arc::clone(&self.spec.service), Arc::clone(&self.spec.method), self.spec.fingerprint)
+    }
+
     pub(crate) fn is_in_flight(&self) -> bool {
         matches!(self.state, CallState::InFlight { .. })
     }
 }
 
-/// A service and a method of it.
-pub(crate) type Route = (Arc<str>, Arc<str>);
+/// What decides who can take a call: a service, a method of it, and the signature that the caller knows it by.
+pub(crate) type Route = (Arc<str>, Arc<str>, u64);
 
 /// The calls of a dispatcher that have not ended.
 #[derive(Debug, Default)]
@@ -148,7 +152,7 @@ impl Calls {
     pub(crate) fn wait(&mut self, id: CallId) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.state = CallState::Waiting;
-        let route = (Arc::clone(&call.spec.service), Arc::clone(&call.spec.method));
+        let route = call.route();
         if self.waiting.entry(route).or_default().insert(id) {
             self.waiting_count += 1;
         }
@@ -196,7 +200,7 @@ impl Calls {
 
     fn stop_waiting(&mut self, id: CallId) {
         let Some(call) = self.calls.get(&id).filter(|call| call.state == CallState::Waiting) else { return };
-        let route = (Arc::clone(&call.spec.service), Arc::clone(&call.spec.method));
+        let route = call.route();
         if let Some(ids) = self.waiting.get_mut(&route) {
             self.waiting_count -= usize::from(ids.remove(&id));
             if ids.is_empty() {

@@ -1,6 +1,7 @@
 //! The dispatcher: routes calls to registered workers. A client that binds hosts one; so does a broker.
 
 use std::{
+    cmp::Ordering,
     collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
@@ -95,7 +96,7 @@ pub enum Departure {
 pub struct DispatcherCounters {
     /// Replies to requests that the worker did not have: dropped.
     pub unsolicited_replies: u64,
-    /// Replies that came after their call had ended: dropped.
+    /// Replies that came after their call had ended, and partial replies that came again: dropped.
     pub late_replies: u64,
     /// Messages that could not be read: dropped.
     pub malformed_messages: u64,
@@ -160,7 +161,11 @@ impl Dispatcher {
         }
         self.timers.set(Timer::Deadline(id), spec.deadline);
         self.calls.insert(id, spec);
-        self.advance(now, id);
+        let is_sent = self.advance(now, id);
+        let waiting = self.calls.waiting_count();
+        if !is_sent && waiting > self.config.waiting_max {
+            self.end(id, Err(CallFailure::Overloaded { waiting: waiting - 1 }));
+        }
     }
 
     /// The owner cannot keep the call's partial replies any longer: they are not read. Ends the call.
@@ -302,9 +307,6 @@ impl Dispatcher {
         if self.closing != Closing::No {
             return Err(CallFailure::Closed { maybe_executed: false });
         }
-        if self.calls.waiting_count() >= self.config.waiting_max {
-            return Err(CallFailure::Overloaded { waiting: self.calls.waiting_count() });
-        }
         let request = request_of(spec, CallId(0), 1, Duration::ZERO);
         frame::check(&Message::Request(request), &self.config.limits).map_err(CallFailure::TooLarge)
     }
@@ -313,6 +315,10 @@ impl Dispatcher {
     fn advance(&mut self, now: Instant, id: CallId) -> bool {
         let Some(call) = self.calls.get(id) else { return true };
         let spec = &call.spec;
+        if spec.deadline <= now {
+            self.handle_deadline(now, id);
+            return true;
+        }
         let need = Need {
             service: &spec.service,
             method: &spec.method,
@@ -324,15 +330,15 @@ impl Dispatcher {
             Route::Worker { peer, idempotent } => self.send_request(now, id, peer, idempotent),
             Route::UnknownMethod => {
                 let offered = self.registry.methods_of(&spec.service).into_iter().map(str::to_owned).collect();
-                self.end(id, Err(CallFailure::UnknownMethod { offered }));
+                self.end_unsent(id, CallFailure::UnknownMethod { offered });
             }
             Route::NoWorker if fail_fast => {
                 let offered = self.offered_services();
-                self.end(id, Err(CallFailure::NoWorker { offered }));
+                self.end_unsent(id, CallFailure::NoWorker { offered });
             }
             Route::AllBusy if fail_fast => {
-                let waiting = self.calls.waiting_count();
-                self.end(id, Err(CallFailure::Overloaded { waiting }));
+                let waiting = self.calls.waiting_count().saturating_sub(1);
+                self.end_unsent(id, CallFailure::Overloaded { waiting });
             }
             Route::NoWorker | Route::AllBusy => return false,
         }
@@ -347,7 +353,7 @@ impl Dispatcher {
         if size as u64 > worker_max {
             let limit = usize::try_from(worker_max).unwrap_or(usize::MAX);
             let too_large = TooLarge { what: "payload for this worker", size, limit, setter: "payload_bytes_max" };
-            return self.end(id, Err(CallFailure::TooLarge(too_large)));
+            return self.end_unsent(id, CallFailure::TooLarge(too_large));
         }
         if call.attempts > 1 {
             self.counters.retries += 1;
@@ -358,6 +364,17 @@ impl Dispatcher {
         self.send(now, peer, Message::Request(request));
     }
 
+    /// Ends a call whose request cannot be sent. That hides no earlier attempt, which may have run.
+    fn end_unsent(&mut self, id: CallId, failure: CallFailure) {
+        let failure = match self.calls.get(id) {
+            Some(Call { maybe_executed: true, attempts, .. }) => {
+                CallFailure::WorkerLost { maybe_executed: true, attempts: *attempts }
+            }
+            _ => failure,
+        };
+        self.end(id, Err(failure));
+    }
+
     /// Sends waiting calls, oldest first, while somebody can take them.
     fn serve_waiting(&mut self, now: Instant) {
         let mut blocked = Vec::new();
@@ -365,7 +382,7 @@ impl Dispatcher {
             if !self.advance(now, id)
                 && let Some(call) = self.calls.get(id)
             {
-                blocked.push((Arc::clone(&call.spec.service), Arc::clone(&call.spec.method)));
+                blocked.push(call.route());
             }
         }
     }
@@ -433,12 +450,16 @@ impl Dispatcher {
         if *worker != from {
             return self.count_stray(from, reply.call);
         }
-        if *partials == reply.sequence {
-            *partials += 1;
-            self.outputs.push_back(Output::Partial(reply.call, reply.payload));
-        } else {
-            let (sent, received) = (reply.sequence.saturating_add(1), *partials);
-            self.give_up(now, reply.call, CallFailure::PartialsLost { sent, received });
+        match reply.sequence.cmp(partials) {
+            Ordering::Equal => {
+                *partials += 1;
+                self.outputs.push_back(Output::Partial(reply.call, reply.payload));
+            }
+            Ordering::Less => self.counters.late_replies += 1,
+            Ordering::Greater => {
+                let (sent, received) = (reply.sequence.saturating_add(1), *partials);
+                self.give_up(now, reply.call, CallFailure::PartialsLost { sent, received });
+            }
         }
     }
 
@@ -525,10 +546,10 @@ impl Dispatcher {
         self.timers.stop(Timer::Heartbeat(peer));
         self.outbox.forget(peer);
         self.outputs.push_back(Output::WorkerLeft(peer, departure));
-        // A worker that has drained has answered all it had received: what is left had crossed its goodbye.
-        let setback = match departure {
-            Departure::Goodbye if worker.draining => Setback::NotStarted,
-            _ => Setback::MaybeExecuted,
+        // A worker that drains ends what it has read before it says goodbye; the rest it has not read (§10).
+        let setback = match departure == Departure::Goodbye && worker.draining {
+            true => Setback::NotStarted,
+            false => Setback::MaybeExecuted,
         };
         for (id, wanted) in worker.in_flight {
             if wanted {
@@ -612,6 +633,10 @@ impl Dispatcher {
     }
 
     fn send(&mut self, now: Instant, to: Peer, message: Message) {
+        // Nothing follows a goodbye (`PROTOCOL.md` §10).
+        if self.closing != Closing::No && !matches!(message, Message::Goodbye) {
+            return;
+        }
         if let Some(worker) = self.registry.get_mut(to) {
             worker.liveness.sent(now);
             self.outbox.push(to, message);

@@ -328,13 +328,10 @@ impl Worker {
         for peer in self.peers() {
             match self.links.get(&peer).map(|link| &link.state) {
                 Some(LinkState::Up { .. }) => self.send(now, peer, Message::Drain),
-                Some(LinkState::Introducing(_)) => {
-                    self.outputs.push_back(WorkerOutput::Hangup(peer));
-                    self.drop_link(peer);
-                }
                 // A dial may be under way: `handle_dialed` hangs up on it.
                 Some(LinkState::Down) => self.drop_link(peer),
-                Some(LinkState::Leaving) | None => {}
+                // READY may be read already, and requests on their way: `handle_ready` says DRAIN.
+                Some(LinkState::Introducing(_) | LinkState::Leaving) | None => {}
             }
         }
         self.finish_drain(now);
@@ -371,6 +368,17 @@ impl Worker {
         self.executions.len()
     }
 
+    /// Whether nothing is kept: no connection, no execution, no timer, nothing to send.
+    pub fn is_empty(&self) -> bool {
+        self.links.is_empty()
+            && self.executions.is_empty()
+            && self.backlog.is_empty()
+            && self.running == 0
+            && self.timers.is_empty()
+            && self.outbox.is_empty()
+            && self.outputs.is_empty()
+    }
+
     fn handle_ready(&mut self, now: Instant, from: Peer, ready: &Ready) {
         let heartbeats = self.config.heartbeats;
         let interval = ready.interval.clamp(INTERVAL_MIN, INTERVAL_MAX);
@@ -387,6 +395,12 @@ impl Worker {
         self.timers.set(Timer::Lease(from), liveness.expires_at());
         self.timers.set(Timer::Heartbeat(from), liveness.heartbeat_at());
         self.outputs.push_back(WorkerOutput::Registered(from));
+        if self.leaving != Leaving::No {
+            self.send(now, from, Message::Drain);
+        }
+        if self.leaving == Leaving::Goodbye {
+            self.say_goodbye_to(now, from);
+        }
     }
 
     fn handle_registered(&mut self, now: Instant, from: Peer, message: Message) {
@@ -402,8 +416,13 @@ impl Worker {
     }
 
     fn handle_request(&mut self, now: Instant, from: Peer, request: Request) {
-        self.counters.requests += 1;
         let call = request.call;
+        // An answer would end the call that runs under this id.
+        if self.has_request(from, call) {
+            self.counters.unexpected_messages += 1;
+            return debug!(peer = from.0, %call, "dropped a request whose call is in flight already");
+        }
+        self.counters.requests += 1;
         let (service, method, reply_bytes_max) = match self.admit(from, &request) {
             Ok(admitted) => admitted,
             Err((code, detail)) => return self.refuse(now, from, call, code, detail),
@@ -429,9 +448,6 @@ impl Worker {
         };
         if self.leaving != Leaving::No {
             return Err((ErrorCode::Refused, "the worker drains".to_owned()));
-        }
-        if requests.contains_key(&request.call) {
-            return Err((ErrorCode::Malformed, format!("call {} is in flight already", request.call)));
         }
         if requests.len() >= self.config.credits as usize {
             return Err((ErrorCode::Overloaded, format!("the worker takes {} requests at once", self.config.credits)));
@@ -620,11 +636,13 @@ impl Worker {
     fn say_goodbye(&mut self, now: Instant) {
         self.leaving = Leaving::Goodbye;
         self.timers.set(Timer::Leave, now + GOODBYE_GRACE);
-        for peer in self.peers() {
-            self.send(now, peer, Message::Goodbye);
-            if let Some(link) = self.links.get_mut(&peer) {
-                link.state = LinkState::Leaving;
-            }
+        self.registered().collect::<Vec<_>>().into_iter().for_each(|peer| self.say_goodbye_to(now, peer));
+    }
+
+    fn say_goodbye_to(&mut self, now: Instant, peer: Peer) {
+        self.send(now, peer, Message::Goodbye);
+        if let Some(link) = self.links.get_mut(&peer) {
+            link.state = LinkState::Leaving;
         }
     }
 
@@ -640,6 +658,7 @@ impl Worker {
                 self.answer(now, peer, call, &task, finish);
             }
             self.backlog.clear();
+            self.running = 0;
             self.finish_drain(now);
         } else {
             for peer in self.peers() {
@@ -655,6 +674,11 @@ impl Worker {
             liveness.sent(now);
             self.outbox.push(to, message);
         }
+    }
+
+    fn has_request(&self, from: Peer, call: CallId) -> bool {
+        let state = self.links.get(&from).map(|link| &link.state);
+        matches!(state, Some(LinkState::Up { requests, .. }) if requests.contains_key(&call))
     }
 
     fn peers(&self) -> Vec<Peer> {

@@ -1,0 +1,204 @@
+//! Credits and the choice of a worker (`PROTOCOL.md` §9): never exceeded, never lost, and nobody idles while a call
+//! waits that it could take.
+
+use super::{
+    network::Net,
+    pair::{D, INTERVAL, W, final_reply, ms, value},
+};
+use crate::proto::{
+    calls::CallFailure,
+    message::{CallId, Message},
+};
+
+#[test]
+fn worker_is_sent_no_more_than_its_credits_and_the_rest_in_order() {
+    let (mut net, d, w) = with_credits(&[2]);
+    let w = w[0];
+    let calls: Vec<_> = (0..5).map(|_| net.call(d, "hold")).collect();
+    net.run(ms(5));
+    assert_eq!(net.w(w).runs, calls[..2]);
+    net.reply(w, calls[1], "done");
+    net.run(ms(5));
+    assert_eq!(net.w(w).runs, calls[..3]);
+    for call in [calls[0], calls[2], calls[3], calls[4]] {
+        net.reply(w, call, "done");
+        net.run(ms(5));
+        assert_eq!(net.value(call), "done");
+    }
+    assert_eq!(net.in_flight(d), 0);
+}
+
+#[test]
+fn every_kind_of_end_gives_the_credit_back() {
+    let (mut net, d, w) = with_credits(&[1]);
+    for method in ["ping", "fail", "panic", "hold", "stubborn"] {
+        let call = net.call_with(d, method, |spec| spec.deadline -= 4 * INTERVAL);
+        net.run(ms(1100));
+        if net.is_running(w[0], call) {
+            assert_eq!(net.in_flight(d), 1, "{method}: the worker is still at it");
+            net.reply(w[0], call, "late");
+            net.run(ms(5));
+        }
+        assert_eq!(net.in_flight(d), 0, "{method}");
+        let next = net.call(d, "ping");
+        net.run(ms(5));
+        assert_eq!(net.value(next), "pong", "{method}");
+    }
+}
+
+#[test]
+fn credits_grow_shrink_and_pause_as_the_worker_says() {
+    let mut net = Net::new();
+    net.credits_are_fixed = false;
+    let d = net.dispatcher();
+    let puppet = net.puppet(d, 1);
+    let calls: Vec<_> = (0..6).map(|_| net.call(d, "hold")).collect();
+    let mut told = |net: &mut Net, message: Message| {
+        net.say(puppet, message);
+        net.run(ms(5));
+        net.told_strangers().filter(|sent| matches!(sent.message, Message::Request(_))).count()
+    };
+    assert_eq!(told(&mut net, Message::Heartbeat), 1);
+    assert_eq!(told(&mut net, Message::Credit(3)), 3, "in flight included");
+    assert_eq!(told(&mut net, Message::Credit(1)), 3, "nothing is taken back");
+    assert_eq!(told(&mut net, final_reply(calls[0], "done")), 3);
+    assert_eq!(told(&mut net, final_reply(calls[1], "done")), 3);
+    assert_eq!(told(&mut net, final_reply(calls[2], "done")), 4);
+    assert_eq!(told(&mut net, Message::Credit(0)), 4);
+    assert_eq!(told(&mut net, final_reply(calls[3], "done")), 4, "paused");
+    assert_eq!(told(&mut net, Message::Credit(u32::MAX)), 6);
+    calls[4..].iter().for_each(|call| net.say(puppet, final_reply(*call, "done")));
+    net.run(ms(5));
+    assert!(calls.iter().all(|call| net.end(*call).is_ok()));
+}
+
+#[test]
+fn least_recently_used_worker_is_asked_first() {
+    let (mut net, d, workers) = with_credits(&[8, 8, 8]);
+    for round in 1..=4 {
+        for w in &workers {
+            let call = net.call(d, "ping");
+            net.run(ms(5));
+            assert_eq!(net.w(*w).runs.last(), Some(&call), "round {round}");
+        }
+    }
+}
+
+#[test]
+fn busy_worker_is_passed_over() {
+    let (mut net, d, workers) = with_credits(&[1, 2]);
+    let held: Vec<_> = (0..3).map(|_| net.call(d, "hold")).collect();
+    net.run(ms(5));
+    assert_eq!((net.w(workers[0]).runs.len(), net.w(workers[1]).runs.len()), (1, 2));
+    net.reply(workers[1], held[1], "done");
+    net.run(ms(5));
+    let call = net.call(d, "ping");
+    net.run(ms(5));
+    assert_eq!(net.w(workers[1]).runs.last(), Some(&call));
+}
+
+#[test]
+fn call_past_the_bound_of_the_queue_fails_at_once() {
+    let mut net = Net::new();
+    let d = net.dispatcher_with(|config| config.waiting_max = 3);
+    let waiting: Vec<_> = (0..3).map(|_| net.call(d, "hold")).collect();
+    let past = net.call(d, "hold");
+    assert_eq!(net.failure(past), &CallFailure::Overloaded { waiting: 3 });
+    assert!(waiting.iter().all(|call| !net.has_ended(*call)));
+    net.cancel(waiting[0]);
+    let next = net.call(d, "hold");
+    assert!(!net.has_ended(next), "there is room again");
+}
+
+#[test]
+fn full_queue_does_not_stop_a_call_that_a_worker_can_take_now() {
+    let mut net = Net::new();
+    let d = net.dispatcher_with(|config| config.waiting_max = 3);
+    net.worker(&[d]);
+    net.connect();
+    (0..3).for_each(|_| drop(net.call_with(d, "ping", |spec| spec.service = "Absent".into())));
+    let call = net.call(d, "ping");
+    net.run(ms(5));
+    assert_eq!(net.value(call), "pong");
+}
+
+#[test]
+fn call_that_is_to_fail_fast_does_not_wait() {
+    let mut net = Net::new();
+    let d = net.dispatcher();
+    let call = net.call_with(d, "ping", |spec| spec.fail_fast = true);
+    assert_eq!(net.failure(call), &CallFailure::NoWorker { offered: Vec::new() });
+    net.worker_with(&[d], |config| config.credits = 1);
+    net.connect();
+    net.call(d, "hold");
+    let call = net.call_with(d, "ping", |spec| spec.fail_fast = true);
+    assert_eq!(net.failure(call), &CallFailure::Overloaded { waiting: 0 });
+}
+
+#[test]
+fn call_that_nobody_can_take_holds_up_no_call_of_another_method() {
+    let (mut net, d, w) = with_credits(&[1]);
+    let held = net.call(d, "hold");
+    let absent = net.call_with(d, "ping", |spec| spec.service = "Absent".into());
+    let next = net.call(d, "ping");
+    net.run(ms(5));
+    net.reply(w[0], held, "done");
+    net.run(ms(5));
+    assert_eq!(net.value(next), "pong");
+    assert!(!net.has_ended(absent));
+}
+
+#[test]
+fn call_for_one_signature_holds_up_no_call_for_another() {
+    let mut net = Net::new();
+    let d = net.dispatcher();
+    let old = net.puppet(d, 1);
+    let new = net.puppet_with(d, |ready| {
+        ready.credits = 1;
+        ready.services[0].methods.iter_mut().for_each(|method| method.fingerprint += 100);
+    });
+    let hold = |net: &mut Net, fingerprint| net.call_with(d, "hold", |spec| spec.fingerprint = fingerprint);
+    let [_, on_new] = [hold(&mut net, 5), hold(&mut net, 105)];
+    let [_, next] = [hold(&mut net, 5), hold(&mut net, 105)];
+    net.run(ms(5));
+    net.say(new, final_reply(on_new, "done"));
+    net.run(ms(5));
+    net.say(new, final_reply(next, "done"));
+    net.run(ms(5));
+    assert_eq!(net.value(next), "done", "the old worker is busy, the new one is not");
+    assert!(net.stands(old));
+}
+
+#[test]
+fn request_beyond_the_credits_is_refused_and_disturbs_nothing() {
+    let (mut net, d, w) = with_credits(&[1]);
+    let call = net.call(d, "hold");
+    net.run(ms(5));
+    let Some(Message::Request(request)) = net.told(w[0]).last().map(|sent| sent.message.clone()) else {
+        panic!("a request")
+    };
+    net.tell(d, w[0], Message::Request(crate::proto::message::Request { call: CallId(7), ..request }));
+    net.run(ms(5));
+    assert_eq!(net.w(w[0]).runs, [call]);
+    assert_eq!(net.d(d).machine.counters().unsolicited_replies, 1);
+    net.reply(w[0], call, "done");
+    net.run(ms(5));
+    assert_eq!(net.end(call), &Ok(value("done")));
+}
+
+#[test]
+fn eight_hundred_calls_over_three_workers_all_end_and_leave_nothing_in_flight() {
+    let (mut net, d, _) = with_credits(&[1, 5, 32]);
+    let calls: Vec<_> = (0..800).map(|_| net.call(d, "echo")).collect();
+    net.run(4 * INTERVAL);
+    assert!(calls.iter().all(|call| net.value(*call) == call.to_string()));
+    assert_eq!(net.in_flight(d), 0);
+}
+
+fn with_credits(credits: &[u32]) -> (Net, D, Vec<W>) {
+    let mut net = Net::new();
+    let d = net.dispatcher();
+    let workers = credits.iter().map(|credits| net.worker_with(&[d], |config| config.credits = *credits)).collect();
+    net.connect();
+    (net, d, workers)
+}

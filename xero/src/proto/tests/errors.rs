@@ -1,0 +1,296 @@
+//! Errors (`PROTOCOL.md` §8, §13, §14): each costs one call, is typed, comes within one round trip, and says whether
+//! the procedure may have run.
+
+use super::{
+    network::Net,
+    node::{error, offer},
+    pair::{D, INTERVAL, LATENCY, W, final_reply, ms, partial_reply, value},
+};
+use crate::proto::{
+    calls::CallFailure,
+    frame::{Frames, TooLarge, encode},
+    message::{CallId, Codec, ErrorCode, ErrorReply, Message, Payload, Peer, Request},
+    worker::Finish,
+};
+
+#[test]
+fn unknown_method_fails_at_once_with_what_is_offered() {
+    let mut net = Net::new();
+    let d = net.dispatcher();
+    net.worker_with(&[d], |config| config.services = vec![offer("Demo", &["ping", "echo"])]);
+    net.connect();
+    let call = net.call(d, "pong");
+    let offered = vec!["echo".to_owned(), "ping".to_owned()];
+    assert_eq!(net.failure(call), &CallFailure::UnknownMethod { offered });
+}
+
+#[test]
+fn unknown_service_fails_at_once_when_asked_to_and_says_what_is_offered() {
+    let (mut net, d, _) = Net::pair();
+    let call = net.call_with(d, "ping", |spec| (spec.service, spec.fail_fast) = ("Dmeo".into(), true));
+    assert_eq!(net.failure(call), &CallFailure::NoWorker { offered: vec!["Demo".to_owned()] });
+}
+
+#[test]
+fn worker_answers_for_what_it_does_not_have() {
+    let (mut net, d, w) = Net::pair();
+    let cases =
+        [("Dmeo", "ping", ErrorCode::UnknownService, "`Demo`"), ("Demo", "pong", ErrorCode::UnknownMethod, "`ping`")];
+    for (service, method, code, named) in cases {
+        let request = Request { service: service.into(), method: method.into(), ..request(CallId(7)) };
+        net.tell(d, w, Message::Request(request));
+        net.run(LATENCY);
+        let error = last_error(&net, w);
+        assert_eq!((error.call, error.code, error.maybe_executed), (CallId(7), code, false));
+        assert!(error.detail.contains(named), "{}", error.detail);
+    }
+}
+
+#[test]
+fn signature_mismatch_names_the_workers_signature_before_anything_runs() {
+    let (mut net, d, w) = Net::pair();
+    let called_at = net.now;
+    let call = net.call_with(d, "ping", |spec| spec.fingerprint = 99);
+    net.run(ms(5));
+    let CallFailure::Remote(error) = net.failure(call) else { panic!("an error of the worker") };
+    assert_eq!((error.code, error.maybe_executed), (ErrorCode::SignatureMismatch, false));
+    assert_eq!(error.detail, "Demo.ping(String)->String");
+    assert_eq!(net.ending(call).map(|end| end.0), Some(called_at + 2 * LATENCY), "one round trip");
+    assert!(net.w(w).runs.is_empty());
+}
+
+#[test]
+fn fingerprints_count_only_in_the_codec_that_needs_them_and_where_both_sides_have_one() {
+    let (mut net, d, _) = Net::pair();
+    let fitting = net.call_with(d, "ping", |spec| spec.fingerprint = 1);
+    let unchecked = net.call_with(d, "ping", |spec| spec.fingerprint = 0);
+    let describing = net.call_with(d, "ping", |spec| {
+        (spec.fingerprint, spec.payload.codec) = (99, Codec::MessagePack);
+    });
+    net.run(ms(5));
+    assert_eq!([fitting, unchecked, describing].map(|call| net.value(call)), ["pong", "pong", "pong"]);
+}
+
+#[test]
+fn methods_own_error_comes_with_its_payload_and_says_that_it_ran() {
+    let (mut net, d, _) = Net::pair();
+    let call = net.call(d, "fail");
+    net.run(ms(5));
+    let CallFailure::Remote(error) = net.failure(call) else { panic!("an error of the worker") };
+    assert_eq!((error.code, &error.payload, error.maybe_executed), (ErrorCode::Application, &value("no luck"), true));
+}
+
+#[test]
+fn panic_costs_one_call_and_not_the_worker() {
+    let (mut net, d, w) = Net::pair();
+    let other = net.call(d, "hold");
+    let call = net.call(d, "panic");
+    net.run(ms(5));
+    let CallFailure::Remote(error) = net.failure(call) else { panic!("an error of the worker") };
+    assert_eq!((error.code, error.maybe_executed), (ErrorCode::Panicked, true));
+    assert_eq!(error.detail, "index out of bounds");
+    net.reply(w, other, "undisturbed");
+    net.run(ms(5));
+    assert_eq!(net.value(other), "undisturbed");
+    assert!(net.d(d).left.is_empty());
+}
+
+#[test]
+fn error_says_that_the_procedure_has_not_run_only_where_that_is_certain() {
+    let cases = [
+        (ErrorCode::InvalidArguments, false),
+        (ErrorCode::InvalidReply, true),
+        (ErrorCode::Panicked, true),
+        (ErrorCode::Cancelled, true),
+        (ErrorCode::TooLarge, true),
+    ];
+    for (code, expected) in cases {
+        let (mut net, d, w) = Net::pair();
+        let call = net.call(d, "hold");
+        net.run(ms(5));
+        net.finish(w, call, error(code, "so it is", ""));
+        net.run(ms(5));
+        let CallFailure::Remote(error) = net.failure(call) else { panic!("an error of the worker") };
+        assert_eq!((error.code, error.maybe_executed), (code, expected));
+    }
+}
+
+#[test]
+fn request_that_cannot_be_read_is_answered_and_disturbs_nothing() {
+    let (mut net, d, w) = Net::pair();
+    let running = net.call(d, "hold");
+    net.run(ms(5));
+    for length in [33, 40, 45, 50] {
+        net.tell_frames(d, w, cut(&Message::Request(request(CallId(7))), length));
+        net.run(LATENCY);
+        let error = last_error(&net, w);
+        assert_eq!((error.call, error.code, error.maybe_executed), (CallId(7), ErrorCode::Malformed, false));
+        let next = net.call(d, "ping");
+        net.run(2 * LATENCY);
+        assert_eq!(net.value(next), "pong", "it waits for nobody");
+    }
+    assert!(net.is_running(w, running));
+    assert_eq!(net.w(w).machine.counters().malformed_messages, 4);
+}
+
+#[test]
+fn message_that_names_no_call_or_one_that_runs_is_dropped_when_it_cannot_be_read() {
+    let (mut net, d, w) = Net::pair();
+    let running = net.call(d, "hold");
+    net.run(ms(5));
+    let said = net.said(w).count();
+    let bad_magic = Frames { header: vec![0; 64].into(), payload: "x".into() };
+    for frames in [cut(&Message::Heartbeat, 3), bad_magic, cut(&Message::Request(request(running)), 40)] {
+        net.tell_frames(d, w, frames);
+    }
+    net.run(ms(5));
+    assert_eq!(net.w(w).machine.counters().malformed_messages, 3);
+    assert_eq!(net.said(w).count(), said);
+    net.reply(w, running, "undisturbed");
+    net.run(ms(5));
+    assert_eq!(net.value(running), "undisturbed");
+}
+
+#[test]
+fn final_reply_that_cannot_be_read_ends_its_call_and_gives_the_credit_back() {
+    let (mut net, d, puppet) = with_puppet();
+    let call = net.call(d, "hold");
+    let next = net.call(d, "hold");
+    net.run(ms(5));
+    net.say_frames(puppet, with_unknown_codec(&final_reply(call, "?")));
+    net.run(ms(5));
+    assert!(matches!(net.failure(call), CallFailure::UnreadableReply { reason } if reason.contains("codec")));
+    net.say(puppet, final_reply(next, "next"));
+    net.run(ms(5));
+    assert_eq!(net.value(next), "next");
+}
+
+#[test]
+fn partial_reply_that_cannot_be_read_ends_its_call_and_cancels_it() {
+    let (mut net, d, puppet) = with_puppet();
+    let call = net.call(d, "hold");
+    net.run(ms(5));
+    net.say_frames(puppet, with_unknown_codec(&partial_reply(call, 0, "?")));
+    net.run(ms(5));
+    assert!(matches!(net.failure(call), CallFailure::UnreadableReply { .. }));
+    assert_eq!(net.told_strangers().last().map(|sent| &sent.message), Some(&Message::Cancel(call)));
+    assert_eq!(net.in_flight(d), 1, "until the worker has ended it");
+    net.say_frames(puppet, with_unknown_codec(&final_reply(call, "?")));
+    net.run(ms(5));
+    assert_eq!(net.in_flight(d), 0);
+}
+
+#[test]
+fn reply_of_a_stranger_call_that_cannot_be_read_is_dropped() {
+    let (mut net, d, puppet) = with_puppet();
+    let call = net.call(d, "hold");
+    net.run(ms(5));
+    net.say_frames(puppet, with_unknown_codec(&final_reply(CallId(7), "?")));
+    net.run(ms(5));
+    assert!(!net.has_ended(call) && net.stands(puppet));
+    assert_eq!((net.in_flight(d), net.d(d).machine.counters().malformed_messages), (1, 1));
+}
+
+#[test]
+fn arguments_over_a_limit_fail_before_anything_is_sent() {
+    let mut net = Net::new();
+    let d = net.dispatcher_with(|config| config.limits.payload_bytes_max = 3000);
+    let w = net.worker_with(&[d], |config| config.limits.payload_bytes_max = 2000);
+    net.connect();
+    let sized = |net: &mut Net, size: usize| net.call_with(d, "echo", |spec| spec.payload = value(&"x".repeat(size)));
+    let [own, workers, fits] = [sized(&mut net, 3001), sized(&mut net, 2001), sized(&mut net, 2000)];
+    for (call, expected) in [(own, 3000), (workers, 2000)] {
+        let CallFailure::TooLarge(TooLarge { limit, setter, .. }) = net.failure(call) else { panic!("too large") };
+        assert_eq!((*limit, *setter), (expected, "payload_bytes_max"));
+    }
+    net.run(ms(5));
+    assert_eq!(net.value(fits).len(), 2000);
+    assert_eq!(net.w(w).runs, [fits]);
+    assert_eq!(net.in_flight(d), 0);
+}
+
+#[test]
+fn reply_over_the_callers_limit_is_an_error_that_says_so_and_one_at_the_limit_passes() {
+    let mut net = Net::new();
+    let d = net.dispatcher_with(|config| config.limits.payload_bytes_max = 2000);
+    let w = net.worker(&[d]);
+    net.connect();
+    let calls = [net.call(d, "hold"), net.call(d, "hold"), net.call(d, "hold")];
+    net.run(ms(5));
+    net.reply(w, calls[0], &"x".repeat(2001));
+    net.finish(w, calls[1], error(ErrorCode::Application, "", &"x".repeat(2001)));
+    net.reply(w, calls[2], &"x".repeat(2000));
+    net.run(ms(5));
+    for call in &calls[..2] {
+        let CallFailure::Remote(error) = net.failure(*call) else { panic!("an error of the worker") };
+        assert_eq!((error.code, error.maybe_executed), (ErrorCode::TooLarge, true));
+        assert!(error.detail.contains("2000") && error.detail.contains("payload_bytes_max"), "{}", error.detail);
+    }
+    assert_eq!(net.value(calls[2]).len(), 2000);
+    assert_eq!(net.d(d).machine.counters().malformed_messages, 0);
+}
+
+#[test]
+fn message_over_the_limit_from_a_peer_that_does_not_keep_it_costs_its_call() {
+    let mut net = Net::new();
+    let d = net.dispatcher_with(|config| config.limits.payload_bytes_max = 2000);
+    let puppet = net.puppet(d, 8);
+    let [call, other] = [net.call(d, "hold"), net.call(d, "hold")];
+    net.run(ms(5));
+    net.say(puppet, final_reply(call, &"x".repeat(2001)));
+    net.say(puppet, final_reply(other, "fits"));
+    net.run(ms(5));
+    assert!(matches!(net.failure(call), CallFailure::UnreadableReply { reason } if reason.contains("2000")));
+    assert_eq!(net.value(other), "fits");
+}
+
+#[test]
+fn procedure_that_stops_by_itself_ends_its_call_as_cancelled() {
+    let (mut net, d, w) = Net::pair();
+    let call = net.call(d, "hold");
+    net.run(ms(5));
+    net.finish(w, call, Finish::Aborted);
+    net.run(ms(5));
+    let CallFailure::Remote(error) = net.failure(call) else { panic!("an error of the worker") };
+    assert_eq!((error.code, error.maybe_executed), (ErrorCode::Cancelled, true));
+}
+
+fn with_puppet() -> (Net, D, Peer) {
+    let mut net = Net::new();
+    let d = net.dispatcher();
+    let puppet = net.puppet(d, 1);
+    (net, d, puppet)
+}
+
+fn request(call: CallId) -> Request {
+    Request {
+        call,
+        attempt: 1,
+        idempotent: false,
+        service: "Demo".into(),
+        method: "ping".into(),
+        fingerprint: 0,
+        remaining: INTERVAL,
+        metadata: Default::default(),
+        payload: Payload::default(),
+    }
+}
+
+fn last_error(net: &Net, w: W) -> &ErrorReply {
+    let said = net.said(w).last().map(|sent| &sent.message);
+    let Some(Message::Error(error)) = said else { panic!("an error, not {said:?}") };
+    error
+}
+
+fn cut(message: &Message, length: usize) -> Frames {
+    let mut frames = encode(message);
+    frames.header.truncate(length);
+    frames
+}
+
+fn with_unknown_codec(message: &Message) -> Frames {
+    let frames = encode(message);
+    let mut header = frames.header.to_vec();
+    header[24] = 77;
+    Frames { header: header.into(), ..frames }
+}

@@ -1,0 +1,120 @@
+//! Heartbeats (`PROTOCOL.md` §6): sent when nothing else was, never for an absent peer, never after a goodbye.
+
+use std::time::Instant;
+
+use super::{
+    network::Net,
+    pair::{EXPIRY, INTERVAL, LATENCY, Sent, TICK, ms},
+};
+use crate::proto::{liveness::Heartbeats, message::Message};
+
+#[test]
+fn heartbeats_alone_keep_both_sides_connected() {
+    let (mut net, d, w) = Net::pair();
+    net.run(60 * INTERVAL);
+    assert!(net.d(d).left.is_empty() && net.w(w).unregistered.is_empty());
+    assert_eq!(heartbeats(net.said(w)).len(), 60);
+    assert_eq!(heartbeats(net.told(w)).len(), 60);
+}
+
+#[test]
+fn heartbeat_goes_out_an_interval_after_the_last_message_and_not_before() {
+    let (mut net, d, w) = Net::pair();
+    net.run(ms(700));
+    let call = net.call(d, "ping");
+    net.run(ms(5));
+    assert!(net.has_ended(call));
+    let asked_at = net.told(w).last().expect("the request").at;
+    let answered_at = net.said(w).last().expect("the reply").at;
+    net.run_until(asked_at + INTERVAL - TICK);
+    assert!(heartbeats(net.told(w)).is_empty());
+    net.run_until(asked_at + INTERVAL);
+    assert_eq!(heartbeats(net.told(w)), [asked_at + INTERVAL]);
+    net.run_until(answered_at + INTERVAL - TICK);
+    assert!(heartbeats(net.said(w)).is_empty());
+    net.run_until(answered_at + INTERVAL + TICK);
+    assert_eq!(heartbeats(net.said(w)), [answered_at + INTERVAL]);
+}
+
+#[test]
+fn busy_peers_send_no_heartbeats() {
+    let (mut net, d, w) = Net::pair();
+    for _ in 0..50 {
+        net.call(d, "ping");
+        net.run(ms(300));
+    }
+    assert!(heartbeats(net.said(w)).is_empty() && heartbeats(net.told(w)).is_empty());
+    assert!(net.d(d).left.is_empty());
+}
+
+#[test]
+fn heartbeats_do_not_wait_for_procedures_nor_stop_while_draining() {
+    let (mut net, d, w) = Net::pair();
+    let call = net.call_with(d, "stubborn", |spec| spec.deadline += 60 * INTERVAL);
+    net.run(10 * INTERVAL);
+    assert_eq!(heartbeats(net.said(w)).len(), 10);
+    net.drain(w);
+    net.run(10 * INTERVAL);
+    assert_eq!(heartbeats(net.said(w)).len(), 20);
+    net.reply(w, call, "done");
+    net.run(ms(5));
+    assert_eq!(net.value(call), "done");
+}
+
+#[test]
+fn nothing_piles_up_for_a_peer_that_is_absent() {
+    let (mut net, d, w) = Net::pair();
+    net.kill_dispatcher(d);
+    net.run(ms(5));
+    let said = net.said(w).count();
+    net.run(60 * INTERVAL);
+    assert_eq!(net.said(w).count(), said, "nobody listens");
+    net.restart_dispatcher(d);
+    net.run(3 * INTERVAL);
+    let burst: Vec<_> = net.said(w).skip(said).collect();
+    assert!(matches!(burst[0].message, Message::Ready(_)));
+    assert!(heartbeats(burst.into_iter()).len() <= 3);
+}
+
+#[test]
+fn frozen_peer_is_sent_no_more_heartbeats_than_it_takes_to_notice() {
+    let (mut net, d, w) = Net::pair();
+    let told = net.told(w).count();
+    net.freeze_worker(w);
+    net.run(60 * INTERVAL);
+    assert!(net.told(w).count() - told <= (EXPIRY.as_secs() / INTERVAL.as_secs()) as usize);
+    let said = net.said(w).count();
+    net.thaw_worker(w);
+    net.run(3 * INTERVAL);
+    assert!(net.said(w).count() - said <= 5, "no burst");
+    assert_eq!(net.d(d).workers(), 1);
+}
+
+#[test]
+fn dispatcher_says_nothing_after_its_goodbye() {
+    let mut net = Net::new();
+    let d = net.dispatcher_with(|config| config.heartbeats = Heartbeats { interval: ms(50), liveness: 3 });
+    let w = net.worker(&[d]);
+    net.connect();
+    net.freeze_worker(w);
+    net.close(d);
+    net.run(INTERVAL);
+    assert!(matches!(net.told(w).last().map(|sent| &sent.message), Some(Message::Goodbye)));
+}
+
+#[test]
+fn worker_says_nothing_after_its_goodbye() {
+    let mut net = Net::new();
+    let d = net.dispatcher();
+    let w = net.worker_with(&[d], |config| config.heartbeats = Heartbeats { interval: ms(50), liveness: 3 });
+    net.connect();
+    net.freeze_dispatcher(d);
+    net.drain(w);
+    net.run(INTERVAL);
+    assert!(matches!(net.said(w).last().map(|sent| &sent.message), Some(Message::Goodbye)));
+    assert!(net.said(w).last().is_some_and(|sent| sent.at + 500 * LATENCY < net.now));
+}
+
+fn heartbeats<'a>(sent: impl Iterator<Item = &'a Sent>) -> Vec<Instant> {
+    sent.filter(|sent| sent.message == Message::Heartbeat).map(|sent| sent.at).collect()
+}

@@ -1,0 +1,198 @@
+//! Leases (`PROTOCOL.md` §6): when a silent peer is dead, and what keeps it alive.
+
+use super::{
+    network::Net,
+    pair::{EXPIRY, INTERVAL, LATENCY, TICK, error_reply, final_reply, ms, partial_reply, value},
+};
+use crate::proto::{
+    calls::CallFailure,
+    dispatch::Departure,
+    frame::encode,
+    liveness::Heartbeats,
+    message::{CallId, ErrorCode, Event, Message},
+};
+
+#[test]
+fn silent_worker_expires_at_its_expiry_and_not_before() {
+    let (mut net, d, w) = Net::pair();
+    net.freeze_worker(w);
+    let (joined_at, peer) = net.d(d).joined[0];
+    net.run_until(joined_at + EXPIRY - TICK);
+    assert!(net.d(d).left.is_empty() && net.stands(peer));
+    net.run_until(joined_at + EXPIRY);
+    assert_eq!(net.d(d).left, [(joined_at + EXPIRY, peer, Departure::Expired)]);
+    assert_eq!(net.d(d).machine.counters().expired_leases, 1);
+    net.run_until(joined_at + EXPIRY + TICK);
+    assert!(!net.stands(peer));
+    assert_eq!(net.d(d).machine.counters().expired_leases, 1);
+}
+
+#[test]
+fn silent_dispatcher_expires_at_its_expiry_and_not_before() {
+    let (mut net, d, w) = Net::pair();
+    net.freeze_dispatcher(d);
+    let (registered_at, slot) = net.w(w).registered[0];
+    net.run_until(registered_at + EXPIRY - TICK);
+    assert!(net.w(w).unregistered.is_empty());
+    net.run_until(registered_at + EXPIRY);
+    assert_eq!(net.w(w).unregistered, [(registered_at + EXPIRY, slot)]);
+    net.run_until(registered_at + EXPIRY + TICK);
+    assert_eq!(net.w(w).machine.counters().expired_leases, 1);
+}
+
+#[test]
+fn any_message_of_a_worker_renews_its_lease() {
+    let call = CallId(1);
+    let event = Event { topic: "weather".into(), sequence: 0, payload: value("rain") };
+    let messages = [
+        Message::Heartbeat,
+        Message::Credit(8),
+        Message::Drain,
+        Message::Event(event),
+        partial_reply(call, 0, "stray"),
+        final_reply(call, "stray"),
+        error_reply(call, ErrorCode::Panicked, true),
+    ];
+    let mut frames: Vec<_> = messages.iter().map(encode).collect();
+    let mut malformed = encode(&Message::Credit(1));
+    malformed.header.truncate(33);
+    frames.push(malformed);
+    for frames in frames {
+        let (mut net, d, w) = Net::pair();
+        net.freeze_worker(w);
+        net.run(ms(1500));
+        net.say_frames(net.peer(d, w), frames);
+        let heard_at = net.now + LATENCY;
+        net.run_until(heard_at + EXPIRY - TICK);
+        assert!(net.d(d).left.is_empty());
+        net.run_until(heard_at + EXPIRY);
+        assert_eq!(net.d(d).left.len(), 1);
+    }
+}
+
+#[test]
+fn any_message_of_a_dispatcher_renews_its_lease() {
+    let mut malformed = encode(&Message::Cancel(CallId(1)));
+    malformed.header.truncate(20);
+    for frames in [encode(&Message::Heartbeat), encode(&Message::Cancel(CallId(1))), malformed] {
+        let (mut net, d, w) = Net::pair();
+        net.freeze_dispatcher(d);
+        net.run(ms(1500));
+        net.tell_frames(d, w, frames);
+        let heard_at = net.now + LATENCY;
+        net.run_until(heard_at + EXPIRY - TICK);
+        assert!(net.w(w).unregistered.is_empty());
+        net.run_until(heard_at + EXPIRY);
+        assert_eq!(net.w(w).unregistered.len(), 1);
+    }
+}
+
+#[test]
+fn expiry_is_the_peers_interval_times_ones_own_liveness() {
+    let mut net = Net::new();
+    let d = net.dispatcher_with(|config| config.heartbeats = Heartbeats { interval: ms(400), liveness: 5 });
+    let w = net.worker_with(&[d], |config| config.heartbeats = Heartbeats { interval: ms(200), liveness: 4 });
+    net.connect();
+    net.run(20 * INTERVAL);
+    assert!(net.d(d).left.is_empty() && net.w(w).unregistered.is_empty());
+
+    let heard_at = net.said(w).last().expect("a heartbeat").at + LATENCY;
+    net.freeze_worker(w);
+    net.run_until(heard_at + ms(5 * 200) - TICK);
+    assert!(net.d(d).left.is_empty());
+    net.run_until(heard_at + ms(5 * 200));
+    assert_eq!(net.d(d).left.len(), 1);
+
+    net.thaw_worker(w);
+    net.run(INTERVAL);
+    net.freeze_dispatcher(d);
+    let heard_at = net.told(w).last().expect("a heartbeat").at + LATENCY;
+    let lost = net.w(w).unregistered.len();
+    net.run_until(heard_at + ms(4 * 400) - TICK);
+    assert_eq!(net.w(w).unregistered.len(), lost);
+    net.run_until(heard_at + ms(4 * 400));
+    assert_eq!(net.w(w).unregistered.len(), lost + 1);
+}
+
+#[test]
+fn frozen_or_cut_off_peer_is_noticed_within_interval_times_liveness_plus_one() {
+    for phase in 0..20 {
+        for is_cut in [false, true] {
+            let (mut net, d, w) = Net::pair();
+            net.run(ms(50 * phase));
+            match is_cut {
+                true => net.cut(d, w),
+                false => net.freeze_worker(w),
+            }
+            let call = net.call_with(d, "hold", |spec| spec.deadline += 60 * INTERVAL);
+            let lost_at = net.now;
+            net.run(4 * INTERVAL);
+            let (noticed_at, end) = net.ending(call).expect("the loss is noticed");
+            assert!(*noticed_at <= lost_at + 4 * INTERVAL, "phase {phase}");
+            assert!(matches!(end, Err(CallFailure::WorkerLost { maybe_executed: true, attempts: 1 })), "{end:?}");
+            assert_eq!(net.w(w).unregistered.len(), usize::from(is_cut), "the worker notices the cut as well");
+        }
+    }
+}
+
+#[test]
+fn killed_peer_is_noticed_at_once_by_its_connection() {
+    let (mut net, d, w) = Net::pair();
+    let call = net.call(d, "hold");
+    net.run(ms(5));
+    let killed_at = net.now;
+    net.kill_worker(w);
+    net.run(LATENCY);
+    assert!(matches!(net.failure(call), CallFailure::WorkerLost { maybe_executed: true, .. }));
+    assert_eq!(
+        net.d(d).left.iter().map(|left| (left.0, left.2)).collect::<Vec<_>>(),
+        [(killed_at + LATENCY, Departure::Disconnected)]
+    );
+    assert_eq!(net.d(d).workers(), 0, "nobody counts as connected");
+
+    let (mut net, d, w) = Net::pair();
+    let call = net.call(d, "hold");
+    net.run(ms(5));
+    net.kill_dispatcher(d);
+    net.run(LATENCY);
+    assert_eq!(net.w(w).unregistered.len(), 1);
+    assert_eq!(net.w(w).aborted, [call], "its work is stopped");
+}
+
+#[test]
+fn slow_is_not_dead() {
+    let (mut net, d, w) = Net::pair();
+    let call = net.call_with(d, "stubborn", |spec| spec.deadline += 60 * INTERVAL);
+    net.run(10 * EXPIRY);
+    assert!(net.d(d).left.is_empty() && net.w(w).unregistered.is_empty());
+    net.reply(w, call, "at last");
+    net.run(ms(5));
+    assert_eq!(net.value(call), "at last");
+}
+
+#[test]
+fn dispatcher_that_was_frozen_reads_what_has_come_before_it_takes_anyone_for_dead() {
+    let mut net = Net::new();
+    let d = net.dispatcher();
+    let w = net.worker_with(&[d], |config| config.heartbeats.liveness = 10);
+    net.connect();
+    net.freeze_dispatcher(d);
+    net.run(8 * INTERVAL);
+    net.thaw_dispatcher(d);
+    net.run(8 * INTERVAL);
+    assert!(net.d(d).left.is_empty() && net.w(w).unregistered.is_empty());
+}
+
+#[test]
+fn cut_off_worker_is_served_again_once_the_network_heals() {
+    let (mut net, d, w) = Net::pair();
+    net.cut(d, w);
+    net.run(30 * INTERVAL);
+    assert_eq!(net.d(d).workers(), 0);
+    net.heal(d, w);
+    net.run(4 * INTERVAL);
+    let call = net.call(d, "ping");
+    net.run(ms(5));
+    assert_eq!(net.value(call), "pong");
+    assert_eq!(net.w(w).machine.registered().count(), 1);
+}

@@ -1,0 +1,409 @@
+//! A simulated network of dispatchers and workers. It owns time, latency, connections, freezes and cuts; every message
+//! passes through `frame.rs`. When it is dropped it winds everything up and holds the machines to their empty tables.
+
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use super::{
+    network::{Connection, Net},
+    node::{DispatcherNode, METHODS, WorkerNode, offer},
+};
+use crate::proto::{
+    calls::{CallEnd, CallFailure, CallSpec},
+    dispatch::DispatcherConfig,
+    frame::{self, Frames},
+    message::{
+        CallId, Capabilities, Codec, ErrorCode, ErrorReply, FinalReply, Message, Metadata, PartialReply, Payload, Peer,
+        Ready, Role,
+    },
+    worker::{Finish, WorkerConfig},
+};
+
+/// A dispatcher's address: what listens there may be restarted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct D(pub(super) usize);
+
+/// A worker process. A restarted one is another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct W(pub(super) usize);
+
+/// A message as it was handed to the network.
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub(super) at: Instant,
+    pub(super) d: D,
+    /// `None` for a stranger: a connection that a test plays by hand.
+    pub(super) w: Option<W>,
+    pub(super) to_dispatcher: bool,
+    pub(super) message: Message,
+    /// How many messages travelled together.
+    pub(super) together: usize,
+}
+
+impl Net {
+    pub(super) fn new() -> Self {
+        Self::with_seed(0)
+    }
+
+    pub(super) fn with_seed(seed: u64) -> Self {
+        Self::at(start(), seed)
+    }
+
+    /// A dispatcher and a worker that is registered with it.
+    pub(super) fn pair() -> (Self, D, W) {
+        let mut net = Self::new();
+        let d = net.dispatcher();
+        let w = net.worker(&[d]);
+        net.connect();
+        (net, d, w)
+    }
+
+    pub(super) fn dispatcher(&mut self) -> D {
+        self.dispatcher_with(|_| {})
+    }
+
+    pub(super) fn dispatcher_with(&mut self, shape: impl Fn(&mut DispatcherConfig) + 'static) -> D {
+        let d = D(self.dispatchers.len());
+        self.dispatchers.push(DispatcherNode::new(d, Box::new(shape)));
+        d
+    }
+
+    pub(super) fn worker(&mut self, dispatchers: &[D]) -> W {
+        self.worker_with(dispatchers, |_| {})
+    }
+
+    pub(super) fn worker_with(&mut self, dispatchers: &[D], shape: impl FnOnce(&mut WorkerConfig)) -> W {
+        let number = self.workers.len() as u64;
+        self.workers.push(WorkerNode::new(self.now, number, dispatchers.to_vec(), shape));
+        W(self.workers.len() - 1)
+    }
+
+    /// Lets dials and introductions happen.
+    pub(super) fn connect(&mut self) {
+        self.run(20 * self.latency.max(Duration::from_millis(1)));
+    }
+
+    pub(super) fn run(&mut self, time: Duration) {
+        self.run_until(self.now + time);
+    }
+
+    /// Does what happens up to this instant, and at it.
+    pub(super) fn run_until(&mut self, end: Instant) {
+        loop {
+            self.turn();
+            match self.next_instant() {
+                Some(at) if at <= end => self.now = at,
+                _ => break,
+            }
+        }
+        self.now = end;
+    }
+
+    /// Calls `Demo`'s method with five seconds to go; the call's own id is its argument.
+    pub(super) fn call(&mut self, d: D, method: &str) -> CallId {
+        self.call_with(d, method, |_| {})
+    }
+
+    pub(super) fn call_with(&mut self, d: D, method: &str, shape: impl FnOnce(&mut CallSpec)) -> CallId {
+        let node = &mut self.dispatchers[d.0];
+        let id = node.next_call();
+        let mut spec = CallSpec {
+            service: "Demo".into(),
+            method: method.into(),
+            fingerprint: 0,
+            idempotent: false,
+            fail_fast: false,
+            deadline: self.now + CALL_TIMEOUT,
+            metadata: Metadata::new(),
+            payload: value(&id.to_string()),
+        };
+        shape(&mut spec);
+        node.deadlines.insert(id, spec.deadline);
+        node.machine.call(self.now, id, spec);
+        self.drain_dispatcher(d);
+        id
+    }
+
+    pub(super) fn cancel(&mut self, call: CallId) {
+        let d = dispatcher_of(call);
+        let node = &mut self.dispatchers[d.0];
+        if !node.ends.contains_key(&call) {
+            node.cancelled.insert(call);
+        }
+        node.machine.cancel(self.now, call);
+        self.drain_dispatcher(d);
+    }
+
+    pub(super) fn overflow(&mut self, call: CallId) {
+        let d = dispatcher_of(call);
+        self.dispatchers[d.0].machine.overflow(self.now, call);
+        self.drain_dispatcher(d);
+    }
+
+    pub(super) fn close(&mut self, d: D) {
+        self.dispatchers[d.0].machine.close(self.now);
+        self.drain_dispatcher(d);
+    }
+
+    pub(super) fn drain(&mut self, w: W) {
+        self.workers[w.0].machine.drain(self.now);
+        self.drain_worker(w);
+    }
+
+    /// Ends the procedure that runs for a call.
+    pub(super) fn finish(&mut self, w: W, call: CallId, finish: Finish) {
+        let execution = self.workers[w.0].execution_of(call).expect("the call runs on this worker");
+        self.finish_execution(w, execution, finish);
+    }
+
+    pub(super) fn reply(&mut self, w: W, call: CallId, text: &str) {
+        self.finish(w, call, Finish::Reply(value(text)));
+    }
+
+    /// Sends a partial reply of the procedure that runs for a call; `false` when nobody waits for it.
+    pub(super) fn partial(&mut self, w: W, call: CallId, text: &str) -> bool {
+        let execution = self.workers[w.0].execution_of(call).expect("the call runs on this worker");
+        let is_wanted = self.workers[w.0].machine.partial(self.now, execution, value(text));
+        self.drain_worker(w);
+        is_wanted
+    }
+
+    /// The worker's process dies; its connections end with it.
+    pub(super) fn kill_worker(&mut self, w: W) {
+        self.workers[w.0].die();
+        self.break_connections(|connection| connection.w == Some(w));
+        let own = self.connections.iter_mut().filter(|connection| connection.w == Some(w));
+        own.for_each(|connection| connection.stands_at_worker = false);
+    }
+
+    /// The dispatcher's process dies and nothing listens until a new one is started.
+    pub(super) fn kill_dispatcher(&mut self, d: D) {
+        self.dispatchers[d.0].die();
+        self.break_connections(|connection| connection.d == d);
+        let own = self.connections.iter_mut().filter(|connection| connection.d == d);
+        own.for_each(|connection| connection.stands_at_dispatcher = false);
+    }
+
+    pub(super) fn restart_dispatcher(&mut self, d: D) {
+        self.dispatchers[d.0].restart();
+    }
+
+    /// The connection between the two ends; each side hears of it after the latency.
+    pub(super) fn disconnect(&mut self, d: D, w: W) {
+        self.break_connections(|connection| connection.d == d && connection.w == Some(w));
+    }
+
+    pub(super) fn freeze_worker(&mut self, w: W) {
+        self.workers[w.0].frozen = true;
+    }
+
+    /// The process goes on: what has arrived meanwhile is handled before its timers.
+    pub(super) fn thaw_worker(&mut self, w: W) {
+        self.workers[w.0].frozen = false;
+        self.release_held();
+    }
+
+    pub(super) fn freeze_dispatcher(&mut self, d: D) {
+        self.dispatchers[d.0].frozen = true;
+    }
+
+    pub(super) fn thaw_dispatcher(&mut self, d: D) {
+        self.dispatchers[d.0].thaw(self.now);
+        self.release_held();
+    }
+
+    /// Nothing passes between the two until [`Self::heal`], and neither is told.
+    pub(super) fn cut(&mut self, d: D, w: W) {
+        self.cuts.insert((d, w));
+    }
+
+    pub(super) fn heal(&mut self, d: D, w: W) {
+        self.cuts.remove(&(d, w));
+        self.release_held();
+    }
+
+    /// A connection that a test plays by hand; its messages go out through [`Self::say`].
+    pub(super) fn stranger(&mut self, d: D) -> Peer {
+        self.open(d, None, Peer(0))
+    }
+
+    /// A worker of `Demo` that a test plays by hand; it is slow to be taken for dead.
+    pub(super) fn puppet(&mut self, d: D, credits: u32) -> Peer {
+        self.puppet_with(d, |ready| ready.credits = credits)
+    }
+
+    pub(super) fn puppet_with(&mut self, d: D, shape: impl FnOnce(&mut Ready)) -> Peer {
+        let peer = self.stranger(d);
+        let mut ready = introduction();
+        shape(&mut ready);
+        self.say(peer, Message::Ready(ready));
+        self.run(3 * self.latency);
+        peer
+    }
+
+    /// Hands the dispatcher a message as though this peer had sent it.
+    pub(super) fn say(&mut self, peer: Peer, message: Message) {
+        self.say_frames(peer, frame::encode(&message));
+    }
+
+    pub(super) fn say_frames(&mut self, peer: Peer, frames: Frames) {
+        self.send_to_dispatcher(peer, frames);
+    }
+
+    /// Hands the worker a message as though the dispatcher had sent it.
+    pub(super) fn tell(&mut self, d: D, w: W, message: Message) {
+        self.tell_frames(d, w, frame::encode(&message));
+    }
+
+    pub(super) fn tell_frames(&mut self, d: D, w: W, frames: Frames) {
+        let peer = self.peer(d, w);
+        self.send_to_worker(peer, frames);
+    }
+
+    /// The connection that stands between the two.
+    pub(super) fn peer(&self, d: D, w: W) -> Peer {
+        let is_meant = |connection: &Connection| {
+            let stands = connection.stands_at_dispatcher && connection.stands_at_worker;
+            stands && connection.d == d && connection.w == Some(w)
+        };
+        Peer(self.connections.iter().position(is_meant).expect("the two are connected") as u64)
+    }
+
+    /// Whether the dispatcher has not ended the connection, and has not heard of its end.
+    pub(super) fn stands(&self, peer: Peer) -> bool {
+        self.connections[peer.0 as usize].stands_at_dispatcher
+    }
+
+    pub(super) fn d(&self, d: D) -> &DispatcherNode {
+        &self.dispatchers[d.0]
+    }
+
+    pub(super) fn w(&self, w: W) -> &WorkerNode {
+        &self.workers[w.0]
+    }
+
+    /// How the call ended.
+    pub(super) fn end(&self, call: CallId) -> &CallEnd {
+        &self.ending(call).expect("the call has ended").1
+    }
+
+    pub(super) fn failure(&self, call: CallId) -> &CallFailure {
+        self.end(call).as_ref().expect_err("the call has failed")
+    }
+
+    /// The value that the call ended with.
+    pub(super) fn value(&self, call: CallId) -> String {
+        text(self.end(call).as_ref().expect("the call has succeeded"))
+    }
+
+    pub(super) fn ending(&self, call: CallId) -> Option<&(Instant, CallEnd)> {
+        self.d(dispatcher_of(call)).ends.get(&call)
+    }
+
+    pub(super) fn has_ended(&self, call: CallId) -> bool {
+        self.ending(call).is_some()
+    }
+
+    /// The partial replies that its caller has been given.
+    pub(super) fn partials(&self, call: CallId) -> Vec<String> {
+        let partials = self.d(dispatcher_of(call)).partials.get(&call);
+        partials.into_iter().flatten().map(text).collect()
+    }
+
+    /// How often a procedure was started for the call, on any worker.
+    pub(super) fn runs(&self, call: CallId) -> usize {
+        self.workers.iter().map(|node| node.runs.iter().filter(|run| **run == call).count()).sum()
+    }
+
+    /// Whether a procedure that nobody has stopped runs for the call.
+    pub(super) fn is_running(&self, w: W, call: CallId) -> bool {
+        self.w(w).execution_of(call).is_some()
+    }
+
+    /// The worker's messages so far.
+    pub(super) fn said(&self, w: W) -> impl Iterator<Item = &Sent> {
+        self.sent.iter().filter(move |sent| sent.to_dispatcher && sent.w == Some(w))
+    }
+
+    /// The messages to a worker so far.
+    pub(super) fn told(&self, w: W) -> impl Iterator<Item = &Sent> {
+        self.sent.iter().filter(move |sent| !sent.to_dispatcher && sent.w == Some(w))
+    }
+
+    /// The messages to strangers and puppets so far.
+    pub(super) fn told_strangers(&self) -> impl Iterator<Item = &Sent> {
+        self.sent.iter().filter(|sent| !sent.to_dispatcher && sent.w.is_none())
+    }
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        // A second panic would abort and hide the first.
+        if !std::thread::panicking() {
+            self.wind_up();
+        }
+    }
+}
+
+pub(super) fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+/// The READY of a worker of `Demo` that may be silent for minutes.
+pub(super) fn introduction() -> Ready {
+    Ready {
+        role: Role::Worker,
+        incarnation: Uuid::from_u64_pair(3, 0),
+        capabilities: Capabilities::BATCH,
+        interval: Duration::from_secs(60),
+        payload_bytes_max: 64 << 20,
+        credits: 8,
+        window_bytes: 0,
+        codecs: Codec::ALL.to_vec(),
+        services: vec![offer("Demo", &METHODS)],
+    }
+}
+
+pub(super) fn partial_reply(call: CallId, sequence: u32, text: &str) -> Message {
+    Message::Partial(PartialReply { call, sequence, payload: value(text) })
+}
+
+pub(super) fn final_reply(call: CallId, text: &str) -> Message {
+    Message::Final(FinalReply { call, partials: 0, payload: value(text) })
+}
+
+pub(super) fn error_reply(call: CallId, code: ErrorCode, maybe_executed: bool) -> Message {
+    let payload = Payload::default();
+    Message::Error(ErrorReply { call, partials: 0, code, maybe_executed, detail: "so it is".to_owned(), payload })
+}
+
+pub(super) fn value(text: &str) -> Payload {
+    Payload { bytes: text.to_owned().into(), ..Payload::default() }
+}
+
+pub(super) fn text(payload: &Payload) -> String {
+    String::from_utf8(payload.bytes.to_vec()).expect("payloads of these tests are text")
+}
+
+/// Tests need an instant to count from; none of them waits for a later one.
+#[allow(clippy::disallowed_methods)]
+fn start() -> Instant {
+    Instant::now()
+}
+
+/// The dispatcher that made this id.
+pub(super) fn dispatcher_of(call: CallId) -> D {
+    D((call.0 >> 48) as usize - 1)
+}
+
+/// The least of what `Instant` tells apart here.
+pub(super) const TICK: Duration = Duration::from_nanos(1);
+/// How long a call has unless its test says otherwise.
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// The interval of dispatchers and workers unless a test says otherwise.
+pub(super) const INTERVAL: Duration = Duration::from_secs(1);
+/// The expiry that goes with it.
+pub(super) const EXPIRY: Duration = Duration::from_secs(3);
+/// The latency unless a test says otherwise.
+pub(super) const LATENCY: Duration = Duration::from_millis(1);
