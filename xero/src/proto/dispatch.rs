@@ -575,6 +575,10 @@ impl Dispatcher {
 
     fn heartbeat(&mut self, now: Instant, peer: Peer) {
         let Some(worker) = self.registry.get(peer) else { return };
+        // Nothing follows a goodbye. A timer that is set again without anything sent would be due at once, for ever.
+        if self.closing != Closing::No {
+            return;
+        }
         if worker.liveness.heartbeat_at() <= now {
             self.send(now, peer, Message::Heartbeat);
         }
