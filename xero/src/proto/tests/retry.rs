@@ -204,15 +204,17 @@ fn worker_that_refused_is_asked_again_only_when_there_is_no_other() {
     let mut net = Net::new();
     let d = net.dispatcher();
     let puppets = [net.puppet(d, 8), net.puppet(d, 8)];
-    let call = net.call(d, "hold");
+    let calls = [net.call(d, "hold"), net.call(d, "hold")];
     net.run(ms(5));
-    net.say(puppets[0], error_reply(call, ErrorCode::Overloaded, false));
+    assert_eq!(in_flight_at(&net, d), [1, 1]);
+    // It is the least recently used by now, and would be asked if it had not refused.
+    net.say(puppets[0], error_reply(calls[0], ErrorCode::Overloaded, false));
     net.run(ms(5));
-    assert_eq!(in_flight_at(&net, d), [0, 1]);
+    assert_eq!(in_flight_at(&net, d), [0, 2]);
     net.say(puppets[1], Message::Drain);
-    net.say(puppets[1], error_reply(call, ErrorCode::Refused, false));
+    net.say(puppets[1], error_reply(calls[0], ErrorCode::Refused, false));
     net.run(ms(5));
-    assert_eq!(in_flight_at(&net, d), [1, 0]);
+    assert_eq!(in_flight_at(&net, d), [1, 1]);
 }
 
 #[test]

@@ -8,9 +8,12 @@ use std::{
 use super::{
     network::Net,
     node::{Work, maybe_executed},
-    pair::{D, W, ms, text},
+    pair::{D, Sent, W, ms, text},
 };
-use crate::proto::{liveness::Heartbeats, message::CallId};
+use crate::proto::{
+    liveness::Heartbeats,
+    message::{CallId, ErrorCode, Message},
+};
 
 #[test]
 fn every_call_keeps_its_promises_whatever_happens() {
@@ -73,6 +76,8 @@ impl Walk {
         self.run_steps();
         self.net.wind_up();
         self.calls.iter().for_each(|(call, made)| self.check(*call, made));
+        let is_overload = |sent: &Sent| matches!(&sent.message, Message::Error(e) if e.code == ErrorCode::Overloaded);
+        assert!(!self.net.sent.iter().any(is_overload), "a worker was sent more than its credits");
     }
 
     fn run_steps(&mut self) {
