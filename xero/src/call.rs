@@ -88,7 +88,7 @@ pub struct Call<T, E> {
     arguments: Option<Result<Payload, CodecError>>,
     codec: Codec,
     timeout: Duration,
-    idempotent: bool,
+    idempotent: Option<bool>,
     fail_fast: bool,
     metadata: Metadata,
     reader: Reader<T, E>,
@@ -137,7 +137,7 @@ impl Call<Value, Value> {
 
     /// Lets the call be retried on another worker when its worker is lost, whatever the method declares.
     pub fn idempotent(mut self) -> Self {
-        self.idempotent = true;
+        self.idempotent = Some(true);
         self
     }
 }
@@ -156,7 +156,7 @@ impl<T, E> Call<T, E> {
             arguments,
             codec,
             timeout: client.timeout(),
-            idempotent: false,
+            idempotent: None,
             fail_fast: false,
             metadata: Metadata::new(),
             reader,
@@ -164,7 +164,7 @@ impl<T, E> Call<T, E> {
     }
 
     pub(crate) fn declared(mut self, idempotent: bool, timeout: Option<Duration>) -> Self {
-        self.idempotent = idempotent;
+        self.idempotent = Some(idempotent);
         self.timeout = timeout.unwrap_or(self.timeout);
         self
     }
@@ -208,13 +208,13 @@ impl<T, E> Call<T, E> {
         let state = match arguments {
             Err(error) => State::Invalid(Some(error)),
             Ok(payload) => {
-                // A deadline beyond what an `Instant` can hold is as good as ten years.
-                let now = clock::now();
-                let deadline = now.checked_add(timeout).unwrap_or(now + TIMEOUT_MAX);
+                let deadline = clock::now() + timeout.min(TIMEOUT_MAX);
+                // A self-describing codec needs no fingerprint, and must not be kept from a worker by one.
+                let fingerprint = if payload.codec == Codec::Bincode { method.fingerprint } else { 0 };
                 let spec = CallSpec {
                     service: Arc::clone(&method.service),
                     method: Arc::clone(&method.name),
-                    fingerprint: method.fingerprint,
+                    fingerprint,
                     idempotent,
                     fail_fast,
                     deadline,
@@ -225,7 +225,7 @@ impl<T, E> Call<T, E> {
                 State::Sent(receiver)
             }
         };
-        PendingCall { client, id, method, timeout, state, unread, reader }
+        PendingCall { client, id, method, timeout, fail_fast, state, unread, reader }
     }
 }
 
@@ -251,6 +251,7 @@ pub struct PendingCall<T, E> {
     id: CallId,
     method: Method,
     timeout: Duration,
+    fail_fast: bool,
     state: State,
     unread: Option<mpsc::Receiver<Payload>>,
     reader: Reader<T, E>,
@@ -294,7 +295,8 @@ impl<T, E> PendingCall<T, E> {
                 CallError::DeadlineExceeded { timeout: self.timeout, maybe_executed }
             }
             CallFailure::NoWorker { offered } => {
-                CallError::NoWorker { service: self.method.service.to_string(), offered }
+                let timeout = if self.fail_fast { Duration::ZERO } else { self.timeout };
+                CallError::NoWorker { service: self.method.service.to_string(), timeout, offered }
             }
             CallFailure::UnknownMethod { offered } => {
                 let Method { service, name, .. } = &self.method;
@@ -337,7 +339,8 @@ impl<T, E> PendingCall<T, E> {
             ErrorCode::TooLarge => CallError::TooLarge { detail, maybe_executed },
             ErrorCode::Malformed => CallError::Malformed { reason: detail, maybe_executed },
             ErrorCode::NoWorker => {
-                CallError::NoWorker { service: self.method.service.to_string(), offered: Vec::new() }
+                let (service, timeout) = (self.method.service.to_string(), self.timeout);
+                CallError::NoWorker { service, timeout, offered: Vec::new() }
             }
             ErrorCode::WorkerLost => CallError::WorkerLost { attempts: 1, maybe_executed },
         }

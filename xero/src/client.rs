@@ -155,14 +155,17 @@ impl Client {
         Call::dynamic(self, method)
     }
 
-    /// The workers that are connected now, oldest connection first.
+    /// The workers that are connected now and do not drain, oldest connection first.
     pub fn workers(&self) -> Vec<WorkerInfo> {
-        self.shared.workers.borrow().to_vec()
+        match self.is_closed() {
+            true => Vec::new(),
+            false => self.shared.workers.borrow().to_vec(),
+        }
     }
 
-    /// Whether a worker is connected now.
+    /// Whether a worker is connected now that does not drain.
     pub fn is_connected(&self) -> bool {
-        !self.shared.workers.borrow().is_empty()
+        !self.is_closed() && !self.shared.workers.borrow().is_empty()
     }
 
     /// Waits until a worker is connected. Returns at once when one is.
@@ -232,13 +235,20 @@ impl Client {
         let mut workers = self.shared.workers.clone();
         let offers = |worker: &WorkerInfo| service.is_none_or(|name| worker.services.iter().any(|s| s == name));
         let arrival = workers.wait_for(|workers| workers.iter().any(offers));
-        if let Ok(Ok(_)) = tokio::time::timeout(timeout, arrival).await {
+        // The I/O thread keeps the other end: without it, what is there to see is of no use any more.
+        let arrived = !self.is_closed() && matches!(tokio::time::timeout(timeout, arrival).await, Ok(Ok(_)));
+        if arrived && !self.is_closed() {
             return Ok(());
         }
         let mut offered: Vec<_> = self.workers().into_iter().flat_map(|worker| worker.services).collect();
         offered.sort();
         offered.dedup();
-        Err(NoWorkerError { service: service.map(str::to_owned), waited: timeout, offered })
+        let (service, is_closed) = (service.map(str::to_owned), self.is_closed());
+        Err(NoWorkerError { service, waited: timeout, endpoint: self.endpoint().to_owned(), offered, is_closed })
+    }
+
+    fn is_closed(&self) -> bool {
+        self.shared.commands.is_closed()
     }
 }
 

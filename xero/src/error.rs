@@ -78,10 +78,12 @@ pub enum CallError<E> {
         maybe_executed: bool,
     },
     /// No live worker offered the service while the call could wait for one.
-    #[error("no worker offers the service `{service}`; {}", known(.offered))]
+    #[error("no worker offers the service `{service}`: none came within {timeout:?}; {}", known(.offered))]
     NoWorker {
         /// The service that was asked for.
         service: String,
+        /// The time that the call had; zero if it was not to wait.
+        timeout: Duration,
         /// The services that live workers do offer.
         offered: Vec<String>,
     },
@@ -240,11 +242,28 @@ impl<'de> Deserialize<'de> for Never {
 
 /// No worker came while one was waited for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no worker{} within {waited:?}; {}", for_service(.service), known(.offered))]
+#[error("no worker{}: {}", for_service(.service), self.reason())]
 pub struct NoWorkerError {
     pub(crate) service: Option<String>,
     pub(crate) waited: Duration,
+    pub(crate) endpoint: String,
     pub(crate) offered: Vec<String>,
+    pub(crate) is_closed: bool,
+}
+
+impl NoWorkerError {
+    /// Whether the client was closed, so that waiting any longer is of no use.
+    pub fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    fn reason(&self) -> String {
+        let Self { waited, endpoint, offered, .. } = self;
+        match self.is_closed {
+            true => "the client is closed".to_owned(),
+            false => format!("none came to {endpoint} within {waited:?}; {}", known(offered)),
+        }
+    }
 }
 
 fn for_service(service: &Option<String>) -> String {
@@ -279,8 +298,8 @@ pub enum BindError {
     /// The settings contradict each other.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The I/O thread could not be started.
-    #[error("the I/O thread could not be started: {0}")]
+    /// The I/O thread could not be started, or has panicked.
+    #[error("the I/O thread does not run: {0}")]
     Thread(std::io::Error),
 }
 
@@ -303,6 +322,9 @@ pub enum StartError {
         /// What to write instead.
         reason: &'static str,
     },
+    /// An endpoint is connected to twice.
+    #[error("the worker connects to {0} twice: each client needs one connection")]
+    DuplicateEndpoint(String),
     /// The worker has nothing to serve.
     #[error("the worker has nothing to serve: call `serve` before starting it")]
     NoService,
@@ -315,7 +337,7 @@ pub enum StartError {
     /// There is no Tokio runtime to run procedures on.
     #[error("there is no Tokio runtime here to run procedures on: start the worker within one")]
     NoRuntime,
-    /// The I/O thread could not be started.
-    #[error("the I/O thread could not be started: {0}")]
+    /// The I/O thread could not be started, or has panicked.
+    #[error("the I/O thread does not run: {0}")]
     Thread(std::io::Error),
 }

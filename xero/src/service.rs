@@ -44,7 +44,7 @@ pub enum Mode {
     /// In a task on the user's runtime.
     #[default]
     Task,
-    /// On the I/O thread, before anything else is received: a promise never to block, `#[xero(inline)]`.
+    /// On the I/O thread, in the turn after the request came: a promise never to block, `#[xero(inline)]`.
     Inline,
     /// On a thread of the runtime's blocking pool: `#[xero(blocking)]`.
     Blocking,
@@ -149,6 +149,11 @@ impl BoundService {
 /// What a worker can serve: a value with a `#[xero::worker]` impl, an `Arc` of one, or a [`BoundService`].
 ///
 /// `M` only tells impls apart and is inferred.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be served: it has no `#[xero::worker]` impl of a service trait",
+    label = "not a worker",
+    note = "write `#[xero::worker]` above `impl YourService for {Self}`"
+)]
 pub trait IntoService<M> {
     /// Binds the value to its procedures.
     fn into_bound_service(self) -> BoundService;

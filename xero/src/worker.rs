@@ -20,7 +20,7 @@ use crate::{
     net::{
         self,
         endpoint::Endpoint,
-        worker_driver::{self, Command},
+        worker_driver::{self, Command, Sentinel},
     },
     proto::{
         frame,
@@ -39,7 +39,8 @@ const CREDITS_PER_CPU: u32 = 32;
 /// Heartbeats and connections live on a thread of the worker's own: a procedure that blocks, even every thread of the
 /// runtime, loses nobody. Procedures run on the Tokio runtime that the worker is started in.
 ///
-/// A `Worker` is a handle; dropping it leaves the worker running. Stop it with [`Worker::drain`].
+/// A `Worker` is a handle; dropping it leaves the worker running. It stops by [`Worker::drain`], or when the runtime that
+/// it was started in ends.
 #[derive(Clone, Debug)]
 pub struct Worker {
     id: Uuid,
@@ -98,7 +99,7 @@ impl Worker {
 }
 
 /// Settings for a [`Worker`]. [`WorkerBuilder::start`] checks them; awaiting the builder starts the worker and waits
-/// until it has left.
+/// until it has left. Dropping that future drains the worker.
 ///
 /// ```no_run
 /// # #[xero::service]
@@ -175,9 +176,28 @@ impl WorkerBuilder {
         self
     }
 
-    /// Drains the worker when the future is ready, such as one that waits for a signal.
-    pub fn drain_on(mut self, stop: impl Future<Output = ()> + Send + 'static) -> Self {
-        self.stop = Some(Box::pin(stop));
+    /// Drains the worker when the future is ready, whatever it gives: with Tokio's feature `signal`,
+    /// `.drain_on(tokio::signal::ctrl_c())`.
+    ///
+    /// ```
+    /// # #[xero::service]
+    /// # trait Greeter { async fn greet(&self, name: &str) -> String; }
+    /// # struct Polite;
+    /// # #[xero::worker]
+    /// # impl Greeter for Polite { async fn greet(&self, name: &str) -> String { name.to_owned() } }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), xero::StartError> {
+    /// let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    /// let worker = xero::Worker::connect("inproc://drain-on-example").serve(Polite).drain_on(stopped).start()?;
+    /// drop(stop);
+    /// worker.left().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn drain_on(mut self, stop: impl Future<Output: Send> + Send + 'static) -> Self {
+        self.stop = Some(Box::pin(async move {
+            stop.await;
+        }));
         self
     }
 
@@ -230,6 +250,10 @@ impl WorkerBuilder {
         self.link.check()?;
         check_backoff(self.backoff)?;
         self.check_counts()?;
+        let mut endpoints = BTreeSet::new();
+        if let Some(endpoint) = self.endpoints.iter().find(|endpoint| !endpoints.insert(endpoint.as_str())) {
+            return Err(StartError::DuplicateEndpoint(endpoint.clone()));
+        }
         let mut names = BTreeSet::new();
         for service in &self.services {
             if !names.insert(service.descriptor.name) {
@@ -273,8 +297,14 @@ impl IntoFuture for WorkerBuilder {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            self.start()?.left().await;
-            Ok(())
+            let worker = self.start()?;
+            // Whoever drops this future has no other handle to stop the worker with.
+            let _drain = Sentinel(worker.commands.clone());
+            worker.left().await;
+            match *worker.left.borrow() {
+                true => Ok(()),
+                false => Err(StartError::Thread(net::io_thread_died())),
+            }
         })
     }
 }

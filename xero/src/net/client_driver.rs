@@ -51,6 +51,7 @@ pub(crate) async fn run(
         sinks: HashMap::new(),
         disconnects: Vec::new(),
         closers: Vec::new(),
+        have_workers_changed: false,
         is_closed: false,
     };
     drive(&mut driver).await;
@@ -82,6 +83,7 @@ struct ClientDriver {
     /// Connections to end once what is to be sent to them is on its way.
     disconnects: Vec<Peer>,
     closers: Vec<oneshot::Sender<()>>,
+    have_workers_changed: bool,
     is_closed: bool,
 }
 
@@ -121,6 +123,10 @@ impl Driver for ClientDriver {
                 self.machine.handle_disconnected(now, transmit.to);
                 self.drain_outputs(now);
             }
+        }
+        // Once a turn, however many have come at the same time.
+        if mem::take(&mut self.have_workers_changed) {
+            self.publish_workers();
         }
         for peer in mem::take(&mut self.disconnects) {
             self.socket.disconnect(peer);
@@ -182,7 +188,9 @@ impl ClientDriver {
                         let _ = sink.end.send(end);
                     }
                 }
-                Output::WorkerJoined(_) | Output::WorkerLeft(..) => self.publish_workers(),
+                Output::WorkerJoined(_) | Output::WorkerChanged(_) | Output::WorkerLeft(..) => {
+                    self.have_workers_changed = true;
+                }
                 Output::Disconnect(peer) => self.disconnects.push(peer),
                 Output::Closed => self.is_closed = true,
             }
@@ -197,7 +205,8 @@ impl ClientDriver {
     }
 
     fn publish_workers(&self) {
-        let workers = self.machine.workers().map(|worker| WorkerInfo {
+        // A worker that drains takes no call any more, so it is as good as gone.
+        let workers = self.machine.workers().filter(|worker| !worker.is_draining()).map(|worker| WorkerInfo {
             id: worker.incarnation(),
             services: worker.services().map(|name| name.to_string()).collect(),
             credits: worker.credits(),

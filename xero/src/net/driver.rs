@@ -4,7 +4,7 @@ use std::{
     future::{Future, poll_fn},
     pin::Pin,
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::time::{Sleep, sleep_until};
@@ -39,34 +39,58 @@ pub(crate) trait Driver {
 
 /// Takes turns until the machine has ended.
 pub(crate) async fn drive(driver: &mut impl Driver) {
-    let mut alarm = Alarm::default();
-    poll_fn(|cx| poll_turns(driver, &mut alarm, cx)).await;
+    let mut turns = Turns::default();
+    poll_fn(|cx| turns.poll(driver, cx)).await;
 }
 
-fn poll_turns(driver: &mut impl Driver, alarm: &mut Alarm, cx: &mut Context<'_>) -> Poll<()> {
-    loop {
-        let taken = take_inputs(driver, cx);
-        let now = clock::now();
-        // After the messages: a process that was itself frozen must not take its peers for dead.
-        let is_due = driver.poll_timeout().is_some_and(|at| at <= now);
-        if is_due {
-            driver.handle_timeout(now);
-        }
-        driver.transmit(now);
-        if driver.has_ended() {
-            return Poll::Ready(());
-        }
-        if taken >= IO_LOOP_BOUND {
-            // More may be at hand: let the transport's own tasks run first, then come back.
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        // What was due may have opened something that is to be polled before it can wake this task.
-        if !is_due && alarm.poll(cx, driver.poll_timeout()).is_pending() {
-            return Poll::Pending;
+/// What is kept from one turn to the next.
+#[derive(Debug, Default)]
+struct Turns {
+    alarm: Alarm,
+    late: u32,
+}
+
+impl Turns {
+    fn poll(&mut self, driver: &mut impl Driver, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let taken = take_inputs(driver, cx);
+            let now = clock::now();
+            let is_due = driver.poll_timeout().is_some_and(|at| at <= now) && !self.must_look_again(driver, taken, now);
+            if is_due {
+                driver.handle_timeout(now);
+            }
+            driver.transmit(now);
+            if driver.has_ended() {
+                return Poll::Ready(());
+            }
+            // More may be at hand: let the reactor and the transport's own tasks run first, then come back.
+            if taken >= IO_LOOP_BOUND || self.late > 0 {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            // What was due may have opened something that is to be polled before it can wake this task.
+            if !is_due && self.alarm.poll(cx, driver.poll_timeout()).is_pending() {
+                return Poll::Pending;
+            }
         }
     }
+
+    /// Whether this thread was held up for so long that what is due may have been answered in sockets that the reactor
+    /// has not looked at yet: a process that was itself frozen must not take its peers for dead.
+    fn must_look_again(&mut self, driver: &impl Driver, taken: usize, now: Instant) -> bool {
+        let is_late = driver.poll_timeout().is_some_and(|at| at + LATE <= now);
+        // Once the reactor has looked, it is enough to go on while there is something to read.
+        let must = is_late && self.late < LATE_TURNS_MAX && (self.late == 0 || taken > 0);
+        self.late = if must { self.late + 1 } else { 0 };
+        must
+    }
 }
+
+/// A timeout that is handled later than this was held up: by a frozen process, a suspended machine or a flood.
+const LATE: Duration = Duration::from_millis(100);
+
+/// Turns that timeouts are put off for at most, so that a flood cannot put them off for ever.
+const LATE_TURNS_MAX: u32 = 1024;
 
 fn take_inputs(driver: &mut impl Driver, cx: &mut Context<'_>) -> usize {
     let now = clock::now();

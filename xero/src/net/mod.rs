@@ -27,5 +27,5 @@ pub(crate) fn spawn_io(name: &str, driver: impl Future<Output = ()> + Send + 'st
 }
 
 pub(crate) fn io_thread_died() -> io::Error {
-    io::Error::other("it ended before it had begun")
+    io::Error::other("it has ended by itself")
 }

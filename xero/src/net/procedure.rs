@@ -3,6 +3,7 @@
 use std::{
     any::Any,
     future::{Future, poll_fn},
+    mem,
     panic::AssertUnwindSafe,
     pin::pin,
     task::Poll,
@@ -36,29 +37,37 @@ pub(crate) fn spawn(user: &Handle, procedure: Procedure, context: Context, argum
     }
 }
 
-/// Reports that the procedure was stopped, unless it has reported its end: a runtime that shuts down drops its tasks.
+/// Reports how the procedure ended, when it is dropped: a runtime that shuts down drops its tasks.
 struct Report {
     execution: Execution,
     commands: mpsc::UnboundedSender<Command>,
-    finish: Option<Finish>,
+    finish: Finish,
 }
 
 impl Drop for Report {
     fn drop(&mut self) {
-        let finish = self.finish.take().unwrap_or(Finish::Aborted);
+        let finish = mem::replace(&mut self.finish, Finish::Aborted);
         let _ = self.commands.send(Command::Finish(self.execution, finish));
     }
 }
 
 fn run(procedure: Procedure, context: Context, arguments: Payload) -> impl Future<Output = ()> + Send {
     // Made before the task is: one that is dropped before its first poll reports too.
-    let report = Report { execution: context.execution(), commands: context.commands().clone(), finish: None };
+    let report =
+        Report { execution: context.execution(), commands: context.commands().clone(), finish: Finish::NotStarted };
     async move {
         let mut report = report;
+        // A call that has ended while it waited for a thread is not worth starting.
+        if context.is_cancelled() {
+            return;
+        }
+        report.finish = Finish::Aborted;
         let cancelled = context.clone();
         // The start itself is user code too: cloning what the service holds may panic.
         let outcome = async move { procedure.start(context, arguments).await };
-        report.finish = unless_cancelled(AssertUnwindSafe(outcome).catch_unwind(), &cancelled).await.map(finish_of);
+        if let Some(outcome) = unless_cancelled(AssertUnwindSafe(outcome).catch_unwind(), &cancelled).await {
+            report.finish = finish_of(outcome);
+        }
     }
 }
 

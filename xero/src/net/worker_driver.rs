@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    future::Future,
+    future::{Future, pending},
     mem,
     pin::Pin,
     task::{Context, Poll},
@@ -14,7 +14,7 @@ use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot, watch},
 };
-use tracing::debug;
+use tracing::{debug, warn};
 use uuid::Uuid;
 
 use super::{
@@ -42,6 +42,16 @@ pub(crate) enum Command {
     Partial { execution: Execution, payload: Payload, permit: Permit },
     Counters(oneshot::Sender<WorkerCounters>),
     Drain,
+}
+
+/// Drains the worker when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Sentinel(pub(crate) mpsc::UnboundedSender<Command>);
+
+impl Drop for Sentinel {
+    fn drop(&mut self) {
+        let _ = self.0.send(Command::Drain);
+    }
 }
 
 /// The ends of a worker's channels that the I/O thread holds.
@@ -74,9 +84,18 @@ pub(crate) async fn run(
         dials: FuturesUnordered::new(),
         running: HashMap::new(),
         hangups: Vec::new(),
+        complaints: HashMap::new(),
         has_left: false,
     };
+    // A runtime that ends drops its tasks. Procedures cannot be run then, and a worker that stayed would only take calls
+    // away from others.
+    let sentinel = Sentinel(driver.channels.commands.clone());
+    let watch = driver.user.spawn(async move {
+        let _sentinel = sentinel;
+        pending::<()>().await;
+    });
     drive(&mut driver).await;
+    watch.abort();
     driver.channels.left.send_replace(true);
 }
 
@@ -96,6 +115,8 @@ struct WorkerDriver {
     running: HashMap<Execution, CallContext>,
     /// Connections to end once what is to be sent on them is on its way.
     hangups: Vec<Peer>,
+    /// What was last wrong with each dispatcher that could not be connected to.
+    complaints: HashMap<Peer, String>,
     has_left: bool,
 }
 
@@ -155,16 +176,27 @@ impl WorkerDriver {
         let Poll::Ready(Some((peer, dialed))) = self.dials.poll_next_unpin(cx) else { return 0 };
         match dialed {
             Ok(socket) => {
+                self.complaints.remove(&peer);
                 self.sockets.insert(peer, socket);
                 self.machine.handle_dialed(now, peer);
             }
             Err(error) => {
-                debug!(peer = peer.0, %error, "could not connect");
+                self.report_failed_dial(peer, &error);
                 self.machine.handle_disconnected(now, peer);
             }
         }
         self.drain_outputs();
         1
+    }
+
+    /// Says once what is wrong, and again when something else is.
+    fn report_failed_dial(&mut self, peer: Peer, error: &TransportError) {
+        let text = error.to_string();
+        if self.complaints.get(&peer) == Some(&text) {
+            return debug!(peer = peer.0, %error, "could not connect; dialing again");
+        }
+        warn!(peer = peer.0, %error, "could not connect; dialing again until it works");
+        self.complaints.insert(peer, text);
     }
 
     fn handle_command(&mut self, now: Instant, command: Command) {

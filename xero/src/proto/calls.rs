@@ -20,8 +20,8 @@ pub struct CallSpec {
     pub method: Arc<str>,
     /// The caller's hash of the signature; 0 leaves it unchecked.
     pub fingerprint: u64,
-    /// Whether it may run twice. A worker's own declaration counts as well.
-    pub idempotent: bool,
+    /// Whether it may run twice; `None` leaves it to what the worker declares.
+    pub idempotent: Option<bool>,
     /// Whether to fail at once, instead of waiting until the deadline, while no worker can take the call.
     pub fail_fast: bool,
     /// The instant it must have ended by.
@@ -98,6 +98,10 @@ pub type CallEnd = Result<Payload, CallFailure>;
 pub(crate) struct Call {
     pub(crate) spec: CallSpec,
     pub(crate) attempts: u8,
+    /// The attempts that count against the bound.
+    pub(crate) charged: u8,
+    /// Whether the worker that has it declares the method idempotent.
+    pub(crate) declared_idempotent: bool,
     /// Whether an attempt that came to nothing may have run.
     pub(crate) maybe_executed: bool,
     /// The worker that refused the last attempt.
@@ -120,8 +124,12 @@ impl Call {
         self.maybe_executed || self.is_in_flight()
     }
 
-    pub(crate) fn route(&self) -> Route {
-        (Arc::clone(&self.spec.service), Arc::clone(&self.spec.method), self.spec.fingerprint)
+    pub(crate) fn is_idempotent(&self) -> bool {
+        self.spec.idempotent.unwrap_or(self.declared_idempotent)
+    }
+
+    fn route(&self) -> Route {
+        (Arc::clone(&self.spec.method), self.spec.fingerprint)
     }
 
     pub(crate) fn is_in_flight(&self) -> bool {
@@ -129,22 +137,31 @@ impl Call {
     }
 }
 
-/// What decides who can take a call: a service, a method of it, and the signature that the caller knows it by.
-pub(crate) type Route = (Arc<str>, Arc<str>, u64);
+/// What decides who of a service's workers can take a call: the method, and the signature that the caller knows it by.
+pub(crate) type Route = (Arc<str>, u64);
 
 /// The calls of a dispatcher that have not ended.
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
     calls: BTreeMap<CallId, Call>,
-    /// Waiting calls by what they ask for; ids grow, so the first is the oldest.
-    waiting: BTreeMap<Route, BTreeSet<CallId>>,
+    /// Waiting calls by service and route; ids grow, so the first is the oldest.
+    waiting: BTreeMap<Arc<str>, BTreeMap<Route, BTreeSet<CallId>>>,
     waiting_count: usize,
 }
 
 impl Calls {
     pub(crate) fn insert(&mut self, id: CallId, spec: CallSpec) {
         let state = CallState::Waiting;
-        self.calls.insert(id, Call { spec, attempts: 0, maybe_executed: false, refused_by: None, state });
+        let call = Call {
+            spec,
+            attempts: 0,
+            charged: 0,
+            declared_idempotent: false,
+            maybe_executed: false,
+            refused_by: None,
+            state,
+        };
+        self.calls.insert(id, call);
         self.wait(id);
     }
 
@@ -152,8 +169,8 @@ impl Calls {
     pub(crate) fn wait(&mut self, id: CallId) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.state = CallState::Waiting;
-        let route = call.route();
-        if self.waiting.entry(route).or_default().insert(id) {
+        let (service, route) = (Arc::clone(&call.spec.service), call.route());
+        if self.waiting.entry(service).or_default().entry(route).or_default().insert(id) {
             self.waiting_count += 1;
         }
     }
@@ -163,6 +180,7 @@ impl Calls {
         self.stop_waiting(id);
         let call = self.calls.get_mut(&id)?;
         call.attempts = call.attempts.saturating_add(1);
+        call.charged = call.charged.saturating_add(1);
         call.state = CallState::InFlight { worker, partials: 0 };
         Some(call)
     }
@@ -180,10 +198,20 @@ impl Calls {
         self.calls.get_mut(&id)
     }
 
-    /// The oldest waiting call whose route is none of `blocked`.
-    pub(crate) fn oldest_waiting(&self, blocked: &[Route]) -> Option<CallId> {
-        let open = self.waiting.iter().filter(|(route, _)| !blocked.contains(route));
-        open.filter_map(|(_, ids)| ids.first().copied()).min()
+    /// The oldest waiting call of each route of a service.
+    pub(crate) fn oldest_waiting(&self, service: &str) -> impl Iterator<Item = CallId> {
+        let routes = self.waiting.get(service).into_iter().flatten();
+        routes.filter_map(|(_, ids)| ids.first().copied())
+    }
+
+    /// The call that waits behind this one, which waits no more, on the same route.
+    pub(crate) fn next_waiting(&self, service: &str, route: &Route) -> Option<CallId> {
+        self.waiting.get(service)?.get(route)?.first().copied()
+    }
+
+    /// Where a waiting call waits.
+    pub(crate) fn place(&self, id: CallId) -> Option<(Arc<str>, Route)> {
+        self.calls.get(&id).map(|call| (Arc::clone(&call.spec.service), call.route()))
     }
 
     pub(crate) fn waiting_count(&self) -> usize {
@@ -200,12 +228,15 @@ impl Calls {
 
     fn stop_waiting(&mut self, id: CallId) {
         let Some(call) = self.calls.get(&id).filter(|call| call.state == CallState::Waiting) else { return };
-        let route = call.route();
-        if let Some(ids) = self.waiting.get_mut(&route) {
-            self.waiting_count -= usize::from(ids.remove(&id));
-            if ids.is_empty() {
-                self.waiting.remove(&route);
-            }
+        let (service, route) = (Arc::clone(&call.spec.service), call.route());
+        let Some(routes) = self.waiting.get_mut(&service) else { return };
+        let Some(ids) = routes.get_mut(&route) else { return };
+        self.waiting_count -= usize::from(ids.remove(&id));
+        if ids.is_empty() {
+            routes.remove(&route);
+        }
+        if routes.is_empty() {
+            self.waiting.remove(&service);
         }
     }
 }

@@ -5,7 +5,7 @@ mod workers;
 
 use std::{
     cmp::Ordering,
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -75,6 +75,8 @@ pub enum Output {
     Ended(CallId, CallEnd),
     /// A worker has registered, or offers something new.
     WorkerJoined(Peer),
+    /// A registered worker takes another number of requests at once, or none any more because it drains.
+    WorkerChanged(Peer),
     /// A registered worker is gone.
     WorkerLeft(Peer, Departure),
     /// Nothing is to be received from that connection any more: end it once what was sent is on its way.
@@ -216,8 +218,8 @@ impl Dispatcher {
             Message::Error(reply) => self.handle_error(now, from, reply),
             Message::Credit(credits) => {
                 self.registry.set_credits(from, credits);
-                self.outputs.push_back(Output::WorkerJoined(from));
-                self.serve_waiting(now);
+                self.outputs.push_back(Output::WorkerChanged(from));
+                self.serve_waiting(now, from);
             }
             Message::Heartbeat => trace!(peer = from.0, "heartbeat"),
             Message::Drain => self.handle_drain(from),
@@ -242,7 +244,7 @@ impl Dispatcher {
         if is_over {
             self.registry.return_credit(from, id);
             self.end(id, Err(CallFailure::UnreadableReply { reason }));
-            self.serve_waiting(now);
+            self.serve_waiting(now, from);
         } else {
             self.give_up(now, id, CallFailure::UnreadableReply { reason });
         }
@@ -336,7 +338,7 @@ impl Dispatcher {
             Some(false) => self.counters.late_replies += 1,
             None => self.counters.unsolicited_replies += 1,
         }
-        self.serve_waiting(now);
+        self.serve_waiting(now, from);
     }
 
     fn handle_error(&mut self, now: Instant, from: Peer, reply: ErrorReply) {
@@ -345,7 +347,7 @@ impl Dispatcher {
             Some(false) => self.counters.late_replies += 1,
             None => self.counters.unsolicited_replies += 1,
         }
-        self.serve_waiting(now);
+        self.serve_waiting(now, from);
     }
 
     fn count_stray(&mut self, from: Peer, id: CallId) {
@@ -400,7 +402,7 @@ fn request_of(spec: &CallSpec, call: CallId, attempt: u8, remaining: Duration) -
     Request {
         call,
         attempt,
-        idempotent: spec.idempotent,
+        idempotent: spec.idempotent.unwrap_or(false),
         service: Arc::clone(&spec.service),
         method: Arc::clone(&spec.method),
         fingerprint: spec.fingerprint,

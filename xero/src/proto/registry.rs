@@ -14,6 +14,9 @@ use super::{
     message::{CallId, MethodOffer, Peer, Ready},
 };
 
+/// The most credits that are believed of a worker: more requests than any process runs at once.
+const CREDITS_MAX: u32 = 65_536;
+
 /// A registered worker.
 #[derive(Debug)]
 pub(crate) struct WorkerEntry {
@@ -124,7 +127,7 @@ impl Registry {
             registered_at: before.as_ref().map_or(now, |worker| worker.registered_at),
             draining: false,
             in_flight: before.map(|worker| worker.in_flight).unwrap_or_default(),
-            credits: ready.credits,
+            credits: ready.credits.min(CREDITS_MAX),
             turn,
             services,
         };
@@ -165,7 +168,7 @@ impl Registry {
 
     pub(crate) fn set_credits(&mut self, peer: Peer, credits: u32) {
         if let Some(worker) = self.workers.get_mut(&peer) {
-            worker.credits = credits;
+            worker.credits = credits.min(CREDITS_MAX);
             self.refresh(peer);
         }
     }
@@ -189,15 +192,26 @@ impl Registry {
         self.workers.iter().map(|(peer, worker)| (*peer, worker))
     }
 
+    /// The services that a worker offers.
+    pub(crate) fn services_of(&self, peer: Peer) -> impl Iterator<Item = &Arc<str>> {
+        self.workers.get(&peer).into_iter().flat_map(WorkerEntry::services)
+    }
+
+    /// Whether a worker has free credit and takes requests.
+    pub(crate) fn is_available(&self, peer: Peer) -> bool {
+        self.workers.get(&peer).is_some_and(WorkerEntry::is_available)
+    }
+
     /// The methods that live workers offer under a service, sorted.
     pub(crate) fn methods_of(&self, service: &str) -> BTreeSet<&str> {
         let offers = self.workers.values().filter_map(|worker| worker.services.get(service));
         offers.flat_map(|methods| methods.keys().map(|name| &**name)).collect()
     }
 
-    /// The services that live workers offer, sorted.
+    /// The services that live workers offer and do not drain, sorted.
     pub(crate) fn services(&self) -> BTreeSet<&str> {
-        self.workers.values().flat_map(|worker| worker.services.keys().map(|name| &**name)).collect()
+        let serving = self.workers.values().filter(|worker| !worker.draining);
+        serving.flat_map(|worker| worker.services.keys().map(|name| &**name)).collect()
     }
 
     /// Finds a worker for a request: one whose signature of the method fits before one whose does not (which will say

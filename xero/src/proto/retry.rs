@@ -56,8 +56,11 @@ pub(crate) enum Setback {
 
 /// Whether a call gets another attempt. Time that has passed is never a reason; only a worker that died, drained or
 /// refused is (`PROTOCOL.md` §8).
-pub(crate) fn may_retry(setback: Setback, idempotent: bool, attempts: u8, attempts_max: u8) -> bool {
-    attempts < attempts_max && (idempotent || setback == Setback::NotStarted)
+///
+/// What a leaving worker has not started costs no attempt: it gives up each request once, and a rolling restart fails no
+/// call however many workers leave in a row.
+pub(crate) fn may_retry(setback: Setback, idempotent: bool, charged: u8, attempts_max: u8) -> bool {
+    charged < attempts_max && (idempotent || setback == Setback::NotStarted)
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use super::{
     timer::{Execution, Timer, TimerTable},
 };
 
-/// How long a worker that leaves waits for its goodbye to be taken.
+/// How long a worker that leaves waits for its goodbye to be taken when no answer can still be on its way.
 const GOODBYE_GRACE: Duration = Duration::from_millis(500);
 
 /// What a worker is made with.
@@ -119,8 +119,10 @@ pub enum Finish {
         /// The method's own error, if it is one.
         payload: Payload,
     },
-    /// Not at all: it was stopped because it had been aborted.
+    /// Not at all: it was stopped on the way, because it had been aborted or its runtime has ended.
     Aborted,
+    /// Not at all: it was never started, for the same reasons.
+    NotStarted,
 }
 
 /// What a worker has counted since it was made.
@@ -158,6 +160,10 @@ pub struct Worker {
     counters: WorkerCounters,
     sequence: u64,
     leaving: Leaving,
+    /// When a drain must have ended.
+    leave_by: Instant,
+    /// When the last answer was sent, which may still be on its way.
+    answered_at: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,8 +190,8 @@ enum LinkState {
     Introducing(Liveness),
     /// Registered.
     Up { liveness: Liveness, reply_bytes_max: usize, requests: BTreeMap<CallId, Execution> },
-    /// GOODBYE is sent; expects the connection to end.
-    Leaving,
+    /// GOODBYE is sent; expects the connection to end, which the dispatcher does once it has read everything.
+    Leaving(Liveness),
 }
 
 #[derive(Debug)]
@@ -221,6 +227,8 @@ impl Worker {
             counters: WorkerCounters::default(),
             sequence: 0,
             leaving: Leaving::No,
+            leave_by: now,
+            answered_at: None,
         }
     }
 
@@ -261,7 +269,8 @@ impl Worker {
                 liveness.received(now);
                 self.handle_registered(now, from, message);
             }
-            (LinkState::Down | LinkState::Introducing(_) | LinkState::Leaving, _) => {
+            (LinkState::Leaving(liveness), _) => liveness.received(now),
+            (LinkState::Down | LinkState::Introducing(_), _) => {
                 self.counters.unexpected_messages += 1;
             }
         }
@@ -327,14 +336,15 @@ impl Worker {
             return;
         }
         self.leaving = Leaving::Draining;
-        self.timers.set(Timer::Leave, now + self.config.drain_timeout);
+        self.leave_by = now + self.config.drain_timeout;
+        self.timers.set(Timer::Leave, self.leave_by);
         for peer in self.peers() {
             match self.links.get(&peer).map(|link| &link.state) {
                 Some(LinkState::Up { .. }) => self.send(now, peer, Message::Drain),
                 // A dial may be under way: `handle_dialed` hangs up on it.
                 Some(LinkState::Down) => self.drop_link(peer),
                 // READY may be read already, and requests on their way: `handle_ready` says DRAIN.
-                Some(LinkState::Introducing(_) | LinkState::Leaving) | None => {}
+                Some(LinkState::Introducing(_) | LinkState::Leaving(_)) | None => {}
             }
         }
         self.finish_drain(now);

@@ -48,7 +48,7 @@ impl Dispatcher {
     pub(super) fn send_request(&mut self, now: Instant, id: CallId, peer: Peer, idempotent: bool) {
         let worker_max = self.registry.get(peer).map_or(u64::MAX, |worker| worker.payload_bytes_max);
         let Some(call) = self.calls.send(id, peer) else { return };
-        call.spec.idempotent |= idempotent;
+        call.declared_idempotent = idempotent;
         let size = call.spec.payload.bytes.len();
         if size as u64 > worker_max {
             let limit = usize::try_from(worker_max).unwrap_or(usize::MAX);
@@ -59,7 +59,8 @@ impl Dispatcher {
             self.counters.retries += 1;
         }
         let remaining = call.spec.deadline.saturating_duration_since(now);
-        let request = request_of(&call.spec, id, call.attempts, remaining);
+        let mut request = request_of(&call.spec, id, call.attempts, remaining);
+        request.idempotent = call.is_idempotent();
         self.registry.take_credit(peer, id);
         self.send(now, peer, Message::Request(request));
     }
@@ -75,14 +76,21 @@ impl Dispatcher {
         self.end(id, Err(failure));
     }
 
-    /// Sends waiting calls, oldest first, while somebody can take them.
-    pub(super) fn serve_waiting(&mut self, now: Instant) {
-        let mut blocked = Vec::new();
-        while let Some(id) = self.calls.oldest_waiting(&blocked) {
-            if !self.advance(now, id)
-                && let Some(call) = self.calls.get(id)
+    /// Sends waiting calls, oldest first, to a worker that has got free credit.
+    pub(super) fn serve_waiting(&mut self, now: Instant, worker: Peer) {
+        if self.calls.waiting_count() == 0 {
+            return;
+        }
+        let services = self.registry.services_of(worker);
+        let mut oldest: BTreeSet<_> = services.flat_map(|service| self.calls.oldest_waiting(service)).collect();
+        while self.registry.is_available(worker)
+            && let Some(id) = oldest.pop_first()
+        {
+            let place = self.calls.place(id);
+            if self.advance(now, id)
+                && let Some((service, route)) = place
             {
-                blocked.push(call.route());
+                oldest.extend(self.calls.next_waiting(&service, &route));
             }
         }
     }
@@ -97,21 +105,23 @@ impl Dispatcher {
         match reply.code {
             ErrorCode::Refused | ErrorCode::Overloaded => self.set_back(now, id, from, setback, reply),
             ErrorCode::DeadlineExceeded => self.end(id, Err(CallFailure::DeadlineExceeded { maybe_executed })),
-            _ => self.end(id, Err(CallFailure::Remote(ErrorReply { maybe_executed, ..reply }))),
+            // What this worker says of its own attempt hides no earlier one, which may have run.
+            _ if !reply.maybe_executed => self.end_unsent(id, CallFailure::Remote(reply)),
+            _ => self.end(id, Err(CallFailure::Remote(reply))),
         }
     }
 
     /// An attempt came to nothing with the worker still there: try elsewhere, or end the call with what was said.
     pub(super) fn set_back(&mut self, now: Instant, id: CallId, from: Peer, setback: Setback, reply: ErrorReply) {
-        let attempts_max = self.config.attempts_max;
-        let Some(call) = self.calls.get_mut(id) else { return };
-        call.maybe_executed |= setback == Setback::MaybeExecuted;
-        if may_retry(setback, call.spec.idempotent, call.attempts, attempts_max) && self.closing == Closing::No {
-            call.refused_by = Some(from);
+        let is_leaving = self.registry.get(from).is_none_or(|worker| worker.draining);
+        if self.may_attempt_again(id, setback, is_leaving) {
+            if let Some(call) = self.calls.get_mut(id) {
+                call.refused_by = Some(from);
+            }
             self.calls.wait(id);
             self.advance(now, id);
         } else {
-            let maybe_executed = call.maybe_executed;
+            let maybe_executed = self.calls.get(id).is_some_and(|call| call.maybe_executed);
             self.end(id, Err(CallFailure::Remote(ErrorReply { maybe_executed, ..reply })));
         }
     }
@@ -126,17 +136,23 @@ impl Dispatcher {
     }
 
     pub(super) fn lose_worker_of(&mut self, now: Instant, id: CallId, setback: Setback) {
-        let attempts_max = self.config.attempts_max;
-        let Some(call) = self.calls.get_mut(id) else { return };
-        call.maybe_executed |= setback == Setback::MaybeExecuted;
-        let (attempts, maybe_executed) = (call.attempts, call.maybe_executed);
-        let may_retry = may_retry(setback, call.spec.idempotent, attempts, attempts_max);
-        if may_retry && self.closing == Closing::No {
+        if self.may_attempt_again(id, setback, true) {
             self.calls.wait(id);
             self.advance(now, id);
-        } else {
+        } else if let Some(call) = self.calls.get(id) {
+            let (attempts, maybe_executed) = (call.attempts, call.maybe_executed);
             self.end(id, Err(CallFailure::WorkerLost { maybe_executed, attempts }));
         }
+    }
+
+    /// Takes note of an attempt that came to nothing, and says whether there may be another.
+    fn may_attempt_again(&mut self, id: CallId, setback: Setback, is_leaving: bool) -> bool {
+        let Some(call) = self.calls.get_mut(id) else { return false };
+        call.maybe_executed |= setback == Setback::MaybeExecuted;
+        if setback == Setback::NotStarted && is_leaving {
+            call.charged = call.charged.saturating_sub(1);
+        }
+        self.closing == Closing::No && may_retry(setback, call.is_idempotent(), call.charged, self.config.attempts_max)
     }
 
     pub(super) fn handle_deadline(&mut self, now: Instant, id: CallId) {

@@ -41,7 +41,7 @@ impl Dispatcher {
         self.timers.set(Timer::Heartbeat(from), liveness.heartbeat_at());
         self.send(now, from, Message::Ready(self.introduction()));
         self.outputs.push_back(Output::WorkerJoined(from));
-        self.serve_waiting(now);
+        self.serve_waiting(now, from);
     }
 
     pub(super) fn introduction(&self) -> Ready {
@@ -61,6 +61,7 @@ impl Dispatcher {
     pub(super) fn handle_drain(&mut self, from: Peer) {
         info!(peer = from.0, "worker drains");
         self.registry.set_draining(from);
+        self.outputs.push_back(Output::WorkerChanged(from));
     }
 
     pub(super) fn handle_goodbye(&mut self, now: Instant, from: Peer) {

@@ -98,7 +98,7 @@ fn cancelled_call_is_not_retried_when_its_worker_is_lost() {
     let (mut net, d, first) = Net::pair();
     let second = net.worker(&[d]);
     net.connect();
-    let call = net.call_with(d, "stubborn", |spec| spec.idempotent = true);
+    let call = net.call_with(d, "stubborn", |spec| spec.idempotent = Some(true));
     net.run(ms(5));
     net.cancel(call);
     net.kill_worker(first);

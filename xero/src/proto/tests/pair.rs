@@ -112,7 +112,7 @@ impl Net {
             service: "Demo".into(),
             method: method.into(),
             fingerprint: 0,
-            idempotent: false,
+            idempotent: None,
             fail_fast: false,
             deadline: self.now + CALL_TIMEOUT,
             metadata: Metadata::new(),

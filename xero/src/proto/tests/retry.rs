@@ -15,7 +15,7 @@ fn idempotent_call_is_retried_on_another_worker_when_its_worker_dies() {
     for declared_by_the_worker in [true, false] {
         let (mut net, d, [first, second]) = two_workers();
         let method = if declared_by_the_worker { "safe" } else { "hold" };
-        let call = net.call_with(d, method, |spec| spec.idempotent = !declared_by_the_worker);
+        let call = net.call_with(d, method, |spec| spec.idempotent = (!declared_by_the_worker).then_some(true));
         net.run(ms(5));
         net.kill_worker(first);
         net.run(ms(5));
@@ -153,7 +153,7 @@ fn call_that_is_not_idempotent_is_not_sent_again_once_it_may_have_run() {
 fn passing_time_is_no_reason_to_send_again() {
     let (mut net, d, [first, second]) = two_workers();
     let call = net.call_with(d, "stubborn", |spec| {
-        spec.idempotent = true;
+        spec.idempotent = Some(true);
         spec.deadline += 60 * INTERVAL;
     });
     net.run(60 * INTERVAL);
@@ -188,7 +188,7 @@ fn call_that_a_worker_gave_up_in_the_middle_is_resent_only_if_it_is_idempotent()
         let refusing = net.puppet(d, 8);
         net.worker(&[d]);
         net.connect();
-        let call = net.call_with(d, "ping", |spec| spec.idempotent = idempotent);
+        let call = net.call_with(d, "ping", |spec| spec.idempotent = Some(idempotent));
         net.run(ms(5));
         net.say(refusing, error_reply(call, ErrorCode::Refused, true));
         net.run(ms(5));
@@ -259,14 +259,14 @@ fn doubt_about_an_earlier_attempt_outlives_a_later_one_that_certainly_did_not_ru
     net.run(ms(5));
     net.say(refusing, error_reply(call, ErrorCode::UnknownMethod, false));
     net.run(ms(5));
-    assert!(matches!(net.failure(call), CallFailure::Remote(error) if error.maybe_executed));
+    assert!(matches!(net.failure(call), CallFailure::WorkerLost { maybe_executed: true, .. }));
 }
 
 #[test]
 fn reply_to_an_earlier_attempt_is_dropped() {
     let (mut net, d, [first, second]) = two_workers();
     let call = net.call_with(d, "stubborn", |spec| {
-        spec.idempotent = true;
+        spec.idempotent = Some(true);
         spec.deadline += 20 * INTERVAL;
     });
     net.run(ms(5));

@@ -110,7 +110,7 @@ impl Walk {
         let (argument, deadline) = (text(&payload), self.net.now + ms(random.u64(0..3000)));
         let call = self.net.call_with(d, "work", |spec| {
             (spec.payload, spec.deadline) = (payload, deadline);
-            (spec.idempotent, spec.fail_fast) = (is_idempotent, fail_fast);
+            (spec.idempotent, spec.fail_fast) = (Some(is_idempotent), fail_fast);
         });
         self.calls.insert(call, Made { argument, is_idempotent });
     }

@@ -107,6 +107,7 @@ impl Worker {
             return;
         };
         requests.remove(&call);
+        self.answered_at = Some(now);
         let (partials, reply_bytes_max) = (task.partials, *reply_bytes_max);
         let too_large = |size| {
             let detail = format!(
@@ -126,6 +127,10 @@ impl Worker {
             Finish::Aborted => {
                 let code = task.aborted.unwrap_or(ErrorCode::Cancelled);
                 (code, String::new(), Payload::default())
+            }
+            Finish::NotStarted => {
+                let detail = "the worker could not start the procedure in time".to_owned();
+                return self.refuse(now, peer, call, task.aborted.unwrap_or(ErrorCode::Refused), detail);
             }
         };
         let maybe_executed = task.waiting.is_none() && code != ErrorCode::InvalidArguments;

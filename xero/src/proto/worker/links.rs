@@ -39,8 +39,10 @@ impl Worker {
 
     pub(super) fn check_lease(&mut self, now: Instant, peer: Peer) {
         let expires_at = match self.links.get(&peer).map(|link| &link.state) {
-            Some(LinkState::Up { liveness, .. } | LinkState::Introducing(liveness)) => liveness.expires_at(),
-            _ => return,
+            Some(LinkState::Up { liveness, .. } | LinkState::Introducing(liveness) | LinkState::Leaving(liveness)) => {
+                liveness.expires_at()
+            }
+            Some(LinkState::Down) | None => return,
         };
         if expires_at > now {
             return self.timers.set(Timer::Lease(peer), expires_at);
@@ -118,8 +120,10 @@ impl Worker {
 
     pub(super) fn say_goodbye_to(&mut self, now: Instant, peer: Peer) {
         self.send(now, peer, Message::Goodbye);
-        if let Some(link) = self.links.get_mut(&peer) {
-            link.state = LinkState::Leaving;
+        if let Some(link) = self.links.get_mut(&peer)
+            && let LinkState::Up { liveness, .. } = link.state
+        {
+            link.state = LinkState::Leaving(liveness);
         }
     }
 
@@ -138,10 +142,17 @@ impl Worker {
             self.running = 0;
             self.finish_drain(now);
         } else {
+            let expiry = self.config.heartbeats.expiry(self.config.heartbeats.interval);
+            let may_be_sending = now < self.leave_by && self.answered_at.is_some_and(|at| now < at + expiry);
             for peer in self.peers() {
-                self.outputs.push_back(WorkerOutput::Hangup(peer));
-                self.drop_link(peer);
+                // A dispatcher that still reads a large reply goes on sending heartbeats; one that falls silent expires.
+                let is_said = self.links.get(&peer).is_some_and(|link| matches!(link.state, LinkState::Leaving(_)));
+                if !(may_be_sending && is_said) {
+                    self.outputs.push_back(WorkerOutput::Hangup(peer));
+                    self.drop_link(peer);
+                }
             }
+            self.timers.set(Timer::Leave, self.leave_by);
             self.finish_drain(now);
         }
     }
