@@ -4,7 +4,8 @@
 //! call still ends, once, by its deadline, with its reply or with an error that says what happened and whether the work
 //! may have been done. Start with [`service`], [`worker`], [`Client`] and [`Worker`].
 //!
-//! ```
+#![cfg_attr(feature = "net", doc = "```")]
+#![cfg_attr(not(feature = "net"), doc = "```text")]
 //! use xero::{Client, Worker};
 //!
 //! #[xero::service]

@@ -18,7 +18,9 @@ fn replies_reach_their_own_calls_however_they_are_mixed() {
     let mut net = Net::with_seed(7);
     net.jitter = ms(20);
     let d = net.dispatcher();
-    (0..3).for_each(|_| drop(net.worker(&[d])));
+    for _ in 0..3 {
+        net.worker(&[d]);
+    }
     net.run(ms(200));
     let calls: Vec<_> = (0..800).map(|_| net.call(d, "echo")).collect();
     net.run(4 * INTERVAL);
@@ -112,7 +114,7 @@ fn reply_at_the_deadline_counts_and_one_a_moment_later_does_not() {
 #[test]
 fn timed_out_call_leaves_its_worker_registered_and_the_next_call_gets_its_own_reply() {
     let (mut net, d, w) = Net::pair();
-    let slow = net.call_with(d, "stubborn", |spec| spec.deadline = spec.deadline - 4 * INTERVAL);
+    let slow = net.call_with(d, "stubborn", |spec| spec.deadline -= 4 * INTERVAL);
     net.run(2 * INTERVAL);
     assert_eq!(net.failure(slow), &CallFailure::DeadlineExceeded { maybe_executed: true });
     assert_eq!(net.d(d).workers(), 1);

@@ -53,7 +53,7 @@ fn credits_grow_shrink_and_pause_as_the_worker_says() {
     let d = net.dispatcher();
     let puppet = net.puppet(d, 1);
     let calls: Vec<_> = (0..6).map(|_| net.call(d, "hold")).collect();
-    let mut told = |net: &mut Net, message: Message| {
+    let told = |net: &mut Net, message: Message| {
         net.say(puppet, message);
         net.run(ms(5));
         net.told_strangers().filter(|sent| matches!(sent.message, Message::Request(_))).count()
@@ -116,7 +116,9 @@ fn full_queue_does_not_stop_a_call_that_a_worker_can_take_now() {
     let d = net.dispatcher_with(|config| config.waiting_max = 3);
     net.worker(&[d]);
     net.connect();
-    (0..3).for_each(|_| drop(net.call_with(d, "ping", |spec| spec.service = "Absent".into())));
+    for _ in 0..3 {
+        net.call_with(d, "ping", |spec| spec.service = "Absent".into());
+    }
     let call = net.call(d, "ping");
     net.run(ms(5));
     assert_eq!(net.value(call), "pong");

@@ -167,7 +167,7 @@ fn introduction_that_comes_again_takes_the_place_of_the_former_and_is_answered()
     );
     let unknown = net.call(d, "ping");
     assert!(net.has_ended(unknown));
-    calls.map(|call| net.say(peer, final_reply(call, "done")));
+    calls.into_iter().for_each(|call| net.say(peer, final_reply(call, "done")));
     net.run(ms(5));
     assert_eq!(calls.map(|call| net.value(call)), ["done", "done"]);
 }
@@ -191,7 +191,9 @@ fn batches_go_only_to_peers_that_read_them() {
         let mut net = Net::new();
         let d = net.dispatcher();
         net.puppet_with(d, |ready| ready.capabilities = capabilities);
-        (0..3).for_each(|_| drop(net.call(d, "hold")));
+        for _ in 0..3 {
+            net.call(d, "hold");
+        }
         net.run(ms(5));
         let requests = net.told_strangers().filter(|sent| matches!(sent.message, Message::Request(_)));
         assert_eq!(requests.map(|sent| sent.together).collect::<Vec<_>>(), [together; 3]);

@@ -76,7 +76,9 @@ fn pause_doubles_while_introductions_go_unanswered() {
 fn workers_of_a_dispatcher_that_comes_back_do_not_dial_in_step() {
     let mut net = Net::new();
     let d = net.dispatcher();
-    (0..20).for_each(|_| drop(net.worker(&[d])));
+    for _ in 0..20 {
+        net.worker(&[d]);
+    }
     net.connect();
     net.kill_dispatcher(d);
     net.run(10 * INTERVAL);

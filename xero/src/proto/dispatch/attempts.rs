@@ -1,0 +1,183 @@
+//! The life of a call: admitted, attempted, set back, ended.
+
+use super::*;
+
+impl Dispatcher {
+    pub(super) fn admit(&self, spec: &CallSpec) -> Result<(), CallFailure> {
+        if self.closing != Closing::No {
+            return Err(CallFailure::Closed { maybe_executed: false });
+        }
+        let request = request_of(spec, CallId(0), 1, Duration::ZERO);
+        frame::check(&Message::Request(request), &self.config.limits).map_err(CallFailure::TooLarge)
+    }
+
+    /// Sends a waiting call if somebody can take it; `false` when it goes on waiting.
+    pub(super) fn advance(&mut self, now: Instant, id: CallId) -> bool {
+        let Some(call) = self.calls.get(id) else { return true };
+        let spec = &call.spec;
+        if spec.deadline <= now {
+            self.handle_deadline(now, id);
+            return true;
+        }
+        let need = Need {
+            service: &spec.service,
+            method: &spec.method,
+            fingerprint: spec.fingerprint,
+            avoid: call.refused_by,
+        };
+        let fail_fast = spec.fail_fast;
+        match self.registry.route(&mut *self.config.choice, need) {
+            Route::Worker { peer, idempotent } => self.send_request(now, id, peer, idempotent),
+            Route::UnknownMethod => {
+                let offered = self.registry.methods_of(&spec.service).into_iter().map(str::to_owned).collect();
+                self.end_unsent(id, CallFailure::UnknownMethod { offered });
+            }
+            Route::NoWorker if fail_fast => {
+                let offered = self.offered_services();
+                self.end_unsent(id, CallFailure::NoWorker { offered });
+            }
+            Route::AllBusy if fail_fast => {
+                let waiting = self.calls.waiting_count().saturating_sub(1);
+                self.end_unsent(id, CallFailure::Overloaded { waiting });
+            }
+            Route::NoWorker | Route::AllBusy => return false,
+        }
+        true
+    }
+
+    pub(super) fn send_request(&mut self, now: Instant, id: CallId, peer: Peer, idempotent: bool) {
+        let worker_max = self.registry.get(peer).map_or(u64::MAX, |worker| worker.payload_bytes_max);
+        let Some(call) = self.calls.send(id, peer) else { return };
+        call.spec.idempotent |= idempotent;
+        let size = call.spec.payload.bytes.len();
+        if size as u64 > worker_max {
+            let limit = usize::try_from(worker_max).unwrap_or(usize::MAX);
+            let too_large = TooLarge { what: "payload for this worker", size, limit, setter: "payload_bytes_max" };
+            return self.end_unsent(id, CallFailure::TooLarge(too_large));
+        }
+        if call.attempts > 1 {
+            self.counters.retries += 1;
+        }
+        let remaining = call.spec.deadline.saturating_duration_since(now);
+        let request = request_of(&call.spec, id, call.attempts, remaining);
+        self.registry.take_credit(peer, id);
+        self.send(now, peer, Message::Request(request));
+    }
+
+    /// Ends a call whose request cannot be sent. That hides no earlier attempt, which may have run.
+    pub(super) fn end_unsent(&mut self, id: CallId, failure: CallFailure) {
+        let failure = match self.calls.get(id) {
+            Some(Call { maybe_executed: true, attempts, .. }) => {
+                CallFailure::WorkerLost { maybe_executed: true, attempts: *attempts }
+            }
+            _ => failure,
+        };
+        self.end(id, Err(failure));
+    }
+
+    /// Sends waiting calls, oldest first, while somebody can take them.
+    pub(super) fn serve_waiting(&mut self, now: Instant) {
+        let mut blocked = Vec::new();
+        while let Some(id) = self.calls.oldest_waiting(&blocked) {
+            if !self.advance(now, id)
+                && let Some(call) = self.calls.get(id)
+            {
+                blocked.push(call.route());
+            }
+        }
+    }
+
+    pub(super) fn end_with_error(&mut self, now: Instant, from: Peer, reply: ErrorReply) {
+        let id = reply.call;
+        let maybe_executed = reply.maybe_executed || self.calls.get(id).is_some_and(|call| call.maybe_executed);
+        let setback = match reply.maybe_executed {
+            true => Setback::MaybeExecuted,
+            false => Setback::NotStarted,
+        };
+        match reply.code {
+            ErrorCode::Refused | ErrorCode::Overloaded => self.set_back(now, id, from, setback, reply),
+            ErrorCode::DeadlineExceeded => self.end(id, Err(CallFailure::DeadlineExceeded { maybe_executed })),
+            _ => self.end(id, Err(CallFailure::Remote(ErrorReply { maybe_executed, ..reply }))),
+        }
+    }
+
+    /// An attempt came to nothing with the worker still there: try elsewhere, or end the call with what was said.
+    pub(super) fn set_back(&mut self, now: Instant, id: CallId, from: Peer, setback: Setback, reply: ErrorReply) {
+        let attempts_max = self.config.attempts_max;
+        let Some(call) = self.calls.get_mut(id) else { return };
+        call.maybe_executed |= setback == Setback::MaybeExecuted;
+        if may_retry(setback, call.spec.idempotent, call.attempts, attempts_max) && self.closing == Closing::No {
+            call.refused_by = Some(from);
+            self.calls.wait(id);
+            self.advance(now, id);
+        } else {
+            let maybe_executed = call.maybe_executed;
+            self.end(id, Err(CallFailure::Remote(ErrorReply { maybe_executed, ..reply })));
+        }
+    }
+
+    pub(super) fn check_partials(&self, id: CallId, sent: u32) -> Result<(), CallFailure> {
+        match self.calls.get(id).map(|call| call.state) {
+            Some(CallState::InFlight { partials, .. }) if partials != sent => {
+                Err(CallFailure::PartialsLost { sent, received: partials })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn lose_worker_of(&mut self, now: Instant, id: CallId, setback: Setback) {
+        let attempts_max = self.config.attempts_max;
+        let Some(call) = self.calls.get_mut(id) else { return };
+        call.maybe_executed |= setback == Setback::MaybeExecuted;
+        let (attempts, maybe_executed) = (call.attempts, call.maybe_executed);
+        let may_retry = may_retry(setback, call.spec.idempotent, attempts, attempts_max);
+        if may_retry && self.closing == Closing::No {
+            self.calls.wait(id);
+            self.advance(now, id);
+        } else {
+            self.end(id, Err(CallFailure::WorkerLost { maybe_executed, attempts }));
+        }
+    }
+
+    pub(super) fn handle_deadline(&mut self, now: Instant, id: CallId) {
+        let Some(call) = self.calls.get(id) else { return };
+        let maybe_executed = call.maybe_executed();
+        let offered = self.offered_services();
+        let failure = match offered.iter().any(|service| **service == *call.spec.service) {
+            false if !maybe_executed => CallFailure::NoWorker { offered },
+            _ => CallFailure::DeadlineExceeded { maybe_executed },
+        };
+        self.give_up(now, id, failure);
+    }
+
+    /// Ends a call that a worker may still be at work on.
+    pub(super) fn give_up(&mut self, now: Instant, id: CallId, failure: CallFailure) {
+        if let Some(call) = self.take(id) {
+            self.recall(now, id, &call);
+            self.outputs.push_back(Output::Ended(id, Err(failure)));
+        }
+    }
+
+    /// Asks the worker to stop working on a call that has ended.
+    pub(super) fn recall(&mut self, now: Instant, id: CallId, call: &Call) {
+        if let CallState::InFlight { worker, .. } = call.state {
+            self.registry.abandon(worker, id);
+            self.send(now, worker, Message::Cancel(id));
+        }
+    }
+
+    pub(super) fn end(&mut self, id: CallId, end: CallEnd) {
+        if self.take(id).is_some() {
+            self.outputs.push_back(Output::Ended(id, end));
+        }
+    }
+
+    pub(super) fn take(&mut self, id: CallId) -> Option<Call> {
+        self.timers.stop(Timer::Deadline(id));
+        self.calls.remove(id)
+    }
+
+    pub(super) fn offered_services(&self) -> Vec<String> {
+        self.registry.services().into_iter().map(str::to_owned).collect()
+    }
+}

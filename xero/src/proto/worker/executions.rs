@@ -1,0 +1,145 @@
+//! The life of a request: admitted, started, aborted, answered.
+
+use super::*;
+
+impl Worker {
+    pub(super) fn handle_request(&mut self, now: Instant, from: Peer, request: Request) {
+        let call = request.call;
+        // An answer would end the call that runs under this id.
+        if self.has_request(from, call) {
+            self.counters.unexpected_messages += 1;
+            return debug!(peer = from.0, %call, "dropped a request whose call is in flight already");
+        }
+        self.counters.requests += 1;
+        let (service, method, reply_bytes_max) = match self.admit(from, &request) {
+            Ok(admitted) => admitted,
+            Err((code, detail)) => return self.refuse(now, from, call, code, detail),
+        };
+        self.sequence += 1;
+        let execution = Execution(self.sequence);
+        let deadline = now + request.remaining.min(DEADLINE_MAX);
+        let start = Box::new(Start { execution, service, method, deadline, reply_bytes_max, request });
+        let task = Task { caller: Some((from, call)), partials: 0, aborted: None, waiting: Some(start) };
+        self.executions.insert(execution, task);
+        self.timers.set(Timer::Overrun(execution), deadline);
+        if let Some(Link { state: LinkState::Up { requests, .. }, .. }) = self.links.get_mut(&from) {
+            requests.insert(call, execution);
+        }
+        self.backlog.push_back(execution);
+        self.start_waiting();
+    }
+
+    /// Finds the procedure that a request asks for, or says why it cannot be run.
+    pub(super) fn admit(&self, from: Peer, request: &Request) -> Result<(usize, usize, usize), (ErrorCode, String)> {
+        let Some(Link { state: LinkState::Up { requests, reply_bytes_max, .. }, .. }) = self.links.get(&from) else {
+            return Err((ErrorCode::Refused, "not registered".to_owned()));
+        };
+        if self.leaving != Leaving::No {
+            return Err((ErrorCode::Refused, "the worker drains".to_owned()));
+        }
+        if requests.len() >= self.config.credits as usize {
+            return Err((ErrorCode::Overloaded, format!("the worker takes {} requests at once", self.config.credits)));
+        }
+        let (service, method) = self.find(request)?;
+        Ok((service, method, *reply_bytes_max))
+    }
+
+    pub(super) fn find(&self, request: &Request) -> Result<(usize, usize), (ErrorCode, String)> {
+        let services = &self.config.services;
+        let Some(service) = services.iter().position(|offer| offer.name == request.service) else {
+            let known = names(services.iter().map(|offer| &offer.name));
+            let detail = format!("no service `{}` here; this worker offers {known}", request.service);
+            return Err((ErrorCode::UnknownService, detail));
+        };
+        let methods = &services[service].methods;
+        let Some(method) = methods.iter().position(|offer| offer.name == request.method) else {
+            let known = names(methods.iter().map(|offer| &offer.name));
+            let detail = format!("service `{}` has no method `{}`; it has {known}", request.service, request.method);
+            return Err((ErrorCode::UnknownMethod, detail));
+        };
+        let fingerprint = methods[method].fingerprint;
+        let checked = request.payload.codec == Codec::Bincode && request.fingerprint != 0 && fingerprint != 0;
+        if checked && request.fingerprint != fingerprint {
+            let signature = self.config.signatures.get(service).and_then(|signatures| signatures.get(method));
+            return Err((ErrorCode::SignatureMismatch, signature.cloned().unwrap_or_default()));
+        }
+        Ok((service, method))
+    }
+
+    pub(super) fn handle_cancel(&mut self, now: Instant, from: Peer, call: CallId) {
+        let Some(Link { state: LinkState::Up { requests, .. }, .. }) = self.links.get(&from) else { return };
+        // A cancel that crosses the final reply on its way finds nothing, and that is fine.
+        if let Some(execution) = requests.get(&call).copied() {
+            self.abort(now, execution, ErrorCode::Cancelled);
+        }
+    }
+
+    /// Stops an execution. One that runs is answered for when it has stopped; one that waits is answered now.
+    pub(super) fn abort(&mut self, now: Instant, execution: Execution, code: ErrorCode) {
+        let Some(task) = self.executions.get_mut(&execution) else { return };
+        if task.aborted.is_some() {
+            return;
+        }
+        task.aborted = Some(code);
+        if task.waiting.is_some() {
+            self.backlog.retain(|other| *other != execution);
+            self.finish(now, execution, Finish::Aborted);
+        } else {
+            self.outputs.push_back(WorkerOutput::Abort(execution));
+        }
+    }
+
+    /// Starts what waits while fewer than the credits run.
+    pub(super) fn start_waiting(&mut self) {
+        while self.running < self.config.credits as usize {
+            let Some(execution) = self.backlog.pop_front() else { return };
+            let Some(start) = self.executions.get_mut(&execution).and_then(|task| task.waiting.take()) else {
+                continue;
+            };
+            self.running += 1;
+            self.outputs.push_back(WorkerOutput::Start(start));
+        }
+    }
+
+    pub(super) fn answer(&mut self, now: Instant, peer: Peer, call: CallId, task: &Task, finish: Finish) {
+        let Some(Link { state: LinkState::Up { requests, reply_bytes_max, .. }, .. }) = self.links.get_mut(&peer)
+        else {
+            return;
+        };
+        requests.remove(&call);
+        let (partials, reply_bytes_max) = (task.partials, *reply_bytes_max);
+        let too_large = |size| {
+            let detail = format!(
+                "the reply has {size} bytes, over the limit of {reply_bytes_max} bytes (raise it with \
+                 `payload_bytes_max` on both sides)"
+            );
+            (ErrorCode::TooLarge, detail, Payload::default())
+        };
+        let (code, detail, payload) = match finish {
+            Finish::Reply(payload) | Finish::Error { payload, .. } if payload.bytes.len() > reply_bytes_max => {
+                too_large(payload.bytes.len())
+            }
+            Finish::Reply(payload) => {
+                return self.send(now, peer, Message::Final(FinalReply { call, partials, payload }));
+            }
+            Finish::Error { code, detail, payload } => (code, detail, payload),
+            Finish::Aborted => {
+                let code = task.aborted.unwrap_or(ErrorCode::Cancelled);
+                (code, String::new(), Payload::default())
+            }
+        };
+        let maybe_executed = task.waiting.is_none() && code != ErrorCode::InvalidArguments;
+        self.send(now, peer, Message::Error(ErrorReply { call, partials, code, maybe_executed, detail, payload }));
+    }
+
+    /// Answers a request that is not started.
+    pub(super) fn refuse(&mut self, now: Instant, to: Peer, call: CallId, code: ErrorCode, detail: String) {
+        let (partials, maybe_executed, payload) = (0, false, Payload::default());
+        self.send(now, to, Message::Error(ErrorReply { call, partials, code, maybe_executed, detail, payload }));
+    }
+
+    pub(super) fn has_request(&self, from: Peer, call: CallId) -> bool {
+        let state = self.links.get(&from).map(|link| &link.state);
+        matches!(state, Some(LinkState::Up { requests, .. }) if requests.contains_key(&call))
+    }
+}

@@ -1,0 +1,159 @@
+//! The life of a connection: introduced, kept alive, lost, left.
+
+use super::*;
+
+impl Worker {
+    pub(super) fn handle_ready(&mut self, now: Instant, from: Peer, ready: &Ready) {
+        let heartbeats = self.config.heartbeats;
+        let interval = ready.interval.clamp(INTERVAL_MIN, INTERVAL_MAX);
+        let liveness = Liveness::new(now, heartbeats.interval, heartbeats.expiry(interval));
+        let peer_max = usize::try_from(ready.payload_bytes_max).unwrap_or(usize::MAX);
+        let reply_bytes_max = peer_max.min(self.config.limits.payload_bytes_max);
+        let Some(link) = self.links.get_mut(&from) else { return };
+        link.backoff.reset();
+        link.state = LinkState::Up { liveness, reply_bytes_max, requests: BTreeMap::new() };
+        if ready.capabilities.contains(Capabilities::BATCH) {
+            self.outbox.allow_batches(from, ready.payload_bytes_max);
+        }
+        info!(peer = from.0, incarnation = %ready.incarnation, "registered");
+        self.timers.set(Timer::Lease(from), liveness.expires_at());
+        self.timers.set(Timer::Heartbeat(from), liveness.heartbeat_at());
+        self.outputs.push_back(WorkerOutput::Registered(from));
+        if self.leaving != Leaving::No {
+            self.send(now, from, Message::Drain);
+        }
+        if self.leaving == Leaving::Goodbye {
+            self.say_goodbye_to(now, from);
+        }
+    }
+
+    pub(super) fn heartbeat(&mut self, now: Instant, peer: Peer) {
+        let Some(LinkState::Up { liveness, .. }) = self.links.get(&peer).map(|link| &link.state) else { return };
+        if liveness.heartbeat_at() <= now {
+            self.send(now, peer, Message::Heartbeat);
+        }
+        if let Some(LinkState::Up { liveness, .. }) = self.links.get(&peer).map(|link| &link.state) {
+            self.timers.set(Timer::Heartbeat(peer), liveness.heartbeat_at());
+        }
+    }
+
+    pub(super) fn check_lease(&mut self, now: Instant, peer: Peer) {
+        let expires_at = match self.links.get(&peer).map(|link| &link.state) {
+            Some(LinkState::Up { liveness, .. } | LinkState::Introducing(liveness)) => liveness.expires_at(),
+            _ => return,
+        };
+        if expires_at > now {
+            return self.timers.set(Timer::Lease(peer), expires_at);
+        }
+        self.counters.expired_leases += 1;
+        info!(peer = peer.0, "the dispatcher has fallen silent");
+        self.hang_up(now, peer);
+    }
+
+    pub(super) fn hang_up(&mut self, now: Instant, peer: Peer) {
+        self.outputs.push_back(WorkerOutput::Hangup(peer));
+        self.lose_link(now, peer);
+    }
+
+    /// The connection is no more: nobody waits for its requests, and it is dialed again after the back-off.
+    pub(super) fn lose_link(&mut self, now: Instant, peer: Peer) {
+        let Some(link) = self.links.get_mut(&peer) else { return };
+        let wait = link.backoff.next();
+        self.disown(peer);
+        if self.leaving != Leaving::No {
+            self.drop_link(peer);
+            return self.finish_drain(now);
+        }
+        self.counters.redials += 1;
+        trace!(peer = peer.0, ?wait, "dialing again after the back-off");
+        self.timers.set(Timer::Dial(peer), now + wait);
+    }
+
+    /// Takes a connection's requests from it: what runs is aborted, what waits is forgotten.
+    pub(super) fn disown(&mut self, peer: Peer) {
+        self.outbox.forget(peer);
+        self.timers.stop(Timer::Lease(peer));
+        self.timers.stop(Timer::Heartbeat(peer));
+        let Some(link) = self.links.get_mut(&peer) else { return };
+        let LinkState::Up { requests, .. } = mem::replace(&mut link.state, LinkState::Down) else { return };
+        self.outputs.push_back(WorkerOutput::Unregistered(peer));
+        let mut forgotten = BTreeSet::new();
+        for execution in requests.into_values() {
+            let Some(task) = self.executions.get_mut(&execution) else { continue };
+            task.caller = None;
+            if task.waiting.is_some() {
+                forgotten.insert(execution);
+                self.executions.remove(&execution);
+                self.timers.stop(Timer::Overrun(execution));
+            } else if task.aborted.replace(ErrorCode::Cancelled).is_none() {
+                self.outputs.push_back(WorkerOutput::Abort(execution));
+            }
+        }
+        self.backlog.retain(|execution| !forgotten.contains(execution));
+    }
+
+    pub(super) fn drop_link(&mut self, peer: Peer) {
+        self.disown(peer);
+        self.timers.stop(Timer::Dial(peer));
+        self.links.remove(&peer);
+    }
+
+    /// Says goodbye once nothing runs, and has left once everyone has taken it.
+    pub(super) fn finish_drain(&mut self, now: Instant) {
+        if self.leaving == Leaving::Draining && self.executions.is_empty() {
+            self.say_goodbye(now);
+        }
+        if self.leaving == Leaving::Goodbye && self.links.is_empty() {
+            self.leaving = Leaving::Left;
+            self.timers.stop(Timer::Leave);
+            self.outputs.push_back(WorkerOutput::Left);
+        }
+    }
+
+    pub(super) fn say_goodbye(&mut self, now: Instant) {
+        self.leaving = Leaving::Goodbye;
+        self.timers.set(Timer::Leave, now + GOODBYE_GRACE);
+        self.registered().collect::<Vec<_>>().into_iter().for_each(|peer| self.say_goodbye_to(now, peer));
+    }
+
+    pub(super) fn say_goodbye_to(&mut self, now: Instant, peer: Peer) {
+        self.send(now, peer, Message::Goodbye);
+        if let Some(link) = self.links.get_mut(&peer) {
+            link.state = LinkState::Leaving;
+        }
+    }
+
+    /// The time for leaving is up: answers for what still runs and goes.
+    pub(super) fn force_leave(&mut self, now: Instant) {
+        if self.leaving == Leaving::Draining {
+            for (execution, task) in mem::take(&mut self.executions) {
+                self.timers.stop(Timer::Overrun(execution));
+                self.outputs.push_back(WorkerOutput::Abort(execution));
+                let Some((peer, call)) = task.caller else { continue };
+                let detail = "the worker's drain timeout has passed".to_owned();
+                let finish = Finish::Error { code: ErrorCode::Refused, detail, payload: Payload::default() };
+                self.answer(now, peer, call, &task, finish);
+            }
+            self.backlog.clear();
+            self.running = 0;
+            self.finish_drain(now);
+        } else {
+            for peer in self.peers() {
+                self.outputs.push_back(WorkerOutput::Hangup(peer));
+                self.drop_link(peer);
+            }
+            self.finish_drain(now);
+        }
+    }
+
+    pub(super) fn send(&mut self, now: Instant, to: Peer, message: Message) {
+        if let Some(LinkState::Up { liveness, .. }) = self.links.get_mut(&to).map(|link| &mut link.state) {
+            liveness.sent(now);
+            self.outbox.push(to, message);
+        }
+    }
+
+    pub(super) fn peers(&self) -> Vec<Peer> {
+        self.links.keys().copied().collect()
+    }
+}
