@@ -122,11 +122,11 @@ fn d07_call_that_times_out_leaves_its_worker_registered() {
 fn d09_procedure_that_outlasts_the_lease_keeps_its_worker_and_its_reply() {
     run(async {
         let interval = Duration::from_millis(50);
-        let client = bind(beating(interval)).await;
-        let worker = Worker::connect(client.endpoint()).heartbeat_interval(interval);
+        let client = bind(beating(interval).liveness(5)).await;
+        let worker = Worker::connect(client.endpoint()).heartbeat_interval(interval).liveness(5);
         let worker = xero_tests::scene::start(&client, worker).await;
         // Ten times as long as the silence after which a worker is taken for dead.
-        assert_eq!(probe(&client).block("long", 1500).timeout(PATIENCE).await.unwrap(), 1500);
+        assert_eq!(probe(&client).block("long", 2500).timeout(PATIENCE).await.unwrap(), 2500);
         assert_eq!(client.counters().await.expired_leases, 0);
         assert_eq!(worker.counters().await.redials, 0);
     });
