@@ -205,7 +205,8 @@ fn no_worker_is_a_failed_call_after_the_wait() {
     let run = client(&["tcp://127.0.0.1:0", "ping", "--wait", "0.1"]);
     assert_eq!((run.code, run.stdout.as_str()), (3, ""), "{run:?}");
     assert!(run.stderr.contains("waiting for a worker at tcp://127.0.0.1:"), "{run:?}");
-    assert!(run.stderr.contains("error: no worker for the service `Demo` within 100ms"), "{run:?}");
+    assert!(run.stderr.contains("error: no worker for the service `Demo`: none came to tcp://127.0.0.1:"), "{run:?}");
+    assert!(run.stderr.contains(" within 100ms; no worker is connected"), "{run:?}");
     assert!(run.stderr.contains("the procedure has not run"), "{run:?}");
 }
 

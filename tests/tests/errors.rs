@@ -60,7 +60,13 @@ fn unknown_service_names_those_that_there_are() {
     run(async {
         let client = client().await;
         let _worker = worker(&client).await;
-        for method in ["Nope.ping", "ping", "", ".", "Probe.Probe.ping"] {
+        for method in ["ping", "", ".", "Probe.", ".ping"] {
+            let error = error_of(client.call(method)).await;
+            assert!(matches!(&error, CallError::UnknownMethod { .. }), "{error}");
+            assert!(error.to_string().contains("write `Service.method`"), "{error}");
+            assert!(!error.is_retryable() && !error.maybe_executed());
+        }
+        for method in ["Nope.ping", "Probe.Probe.ping"] {
             let error = error_of(client.call(method).fail_fast()).await;
             assert!(matches!(&error, CallError::NoWorker { offered, .. } if *offered == ["Probe"]), "{error}");
             assert!(error.is_retryable());
