@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -42,6 +42,12 @@ impl Echo for Mirror {
     async fn inline(&self, payload: String) -> String {
         payload
     }
+}
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    benchmark(&mut criterion);
+    criterion.final_summary();
 }
 
 fn benchmark(criterion: &mut Criterion) {
@@ -174,6 +180,3 @@ impl Bare {
         }
     }
 }
-
-criterion_group!(benches, benchmark);
-criterion_main!(benches);

@@ -15,12 +15,13 @@ pub(crate) fn text(method: &Method) -> String {
     }
 }
 
-/// The hash of a method's name and types, without its arguments' names; never 0.
+/// The hash of a service's version and a method's signature; never 0.
 ///
 /// bincode decodes nearly any bytes as nearly any type, so both sides compare this first (`PROTOCOL.md` §7).
-pub(crate) fn fingerprint(service: &str, method: &Method) -> u64 {
-    let types: Vec<String> = method.arguments.iter().map(Argument::text).collect();
-    let text = format!("{service}.{}({})->{}", method.wire_name(), types.join(","), method.output.text());
+pub(crate) fn fingerprint(service: &str, version: u32, method: &Method) -> u64 {
+    let arguments: Vec<String> = method.arguments.iter().map(|a| format!("{}:{}", a.wire_name(), a.text())).collect();
+    let (name, output) = (method.wire_name(), method.output.text());
+    let text = format!("{service}@{version}.{name}({})->{output}", arguments.join(","));
     fnv1a(text.bytes().filter(|byte| !byte.is_ascii_whitespace())).max(1)
 }
 
@@ -175,7 +176,7 @@ mod tests {
         let item = tokens(&format!("trait Demo {{ {method} }}"));
         let service = crate::parse::service(tokens(attribute), item, &mut errors).expect("a trait");
         assert!(errors.is_empty(), "{errors:?}");
-        (text(&service.methods[0]), fingerprint(&service.options.name, &service.methods[0]))
+        (text(&service.methods[0]), fingerprint(&service.options.name, service.options.version, &service.methods[0]))
     }
 
     #[test]
@@ -199,10 +200,10 @@ mod tests {
         let protocol = include_str!("../../PROTOCOL.md");
         let cases = [
             (
-                "Demo.compare(String,String)->(bool,u8)",
+                "Demo@1.compare(str1:String,str2:String)->(bool,u8)",
                 "async fn compare(&self, str1: &str, str2: String) -> (bool, u8);",
             ),
-            ("Demo.ping()->String", "async fn ping(&self) -> String;"),
+            ("Demo@1.ping()->String", "async fn ping(&self) -> String;"),
         ];
         for (text, method) in cases {
             let row = format!("| `{text}` | `{:016x}` |", described("", method).1);
@@ -211,17 +212,22 @@ mod tests {
     }
 
     #[test]
-    fn fingerprints_tell_types_and_names_of_methods_apart_and_nothing_else() {
+    fn fingerprints_tell_versions_names_and_types_apart_and_nothing_else() {
         let (_, plain) = described("", "async fn put(&self, key: &str, values: Vec<u8>) -> Result<(), E>;");
         let same = [
-            ("", "async fn put(&self, k: String, v: &[u8]) -> Result<(), E>;"),
-            ("version = 2", "async fn put(&self, key: &str, values: &Vec < u8, >) -> std::result::Result<(), E>;"),
-            ("", "#[xero(idempotent)] async fn put(&self, cx: &Context, a: &String, b: Vec<u8>) -> Result<(), E>;"),
+            ("", "async fn put(&self, key: String, values: &[u8]) -> Result<(), E>;"),
+            ("version = 1", "async fn put(&self, key: &str, values: &Vec < u8, >) -> std::result::Result<(), E>;"),
+            (
+                "",
+                "#[xero(idempotent)] async fn put(&self, cx: &Context, key: &String, values: Vec<u8>) -> Result<(), E>;",
+            ),
         ];
         for (attribute, method) in same {
             assert_eq!(described(attribute, method).1, plain, "{attribute} {method}");
         }
         let other = [
+            ("version = 2", "async fn put(&self, key: &str, values: Vec<u8>) -> Result<(), E>;"),
+            ("", "async fn put(&self, values: &str, key: Vec<u8>) -> Result<(), E>;"),
             ("", "async fn set(&self, key: &str, values: Vec<u8>) -> Result<(), E>;"),
             ("", "async fn put(&self, key: &str, values: Vec<u16>) -> Result<(), E>;"),
             ("", "async fn put(&self, values: Vec<u8>, key: &str) -> Result<(), E>;"),

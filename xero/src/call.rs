@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// An encoded value whose type only the caller knows: a partial reply, or the outcome of a dynamic call.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Value {
     payload: Payload,
 }
@@ -62,6 +62,12 @@ impl fmt::Display for Value {
     }
 }
 
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Value").field(&format_args!("{self}")).finish()
+    }
+}
+
 /// How the outcome of a call is read.
 struct Reader<T, E> {
     value: fn(Payload) -> Result<T, CodecError>,
@@ -77,6 +83,8 @@ impl<T, E> Clone for Reader<T, E> {
 impl<T, E> Copy for Reader<T, E> {}
 
 /// A call that is not sent yet: set it up, then await it.
+///
+/// Its arguments are encoded when it is made, on the calling thread; its time counts from when it is sent.
 ///
 /// Awaiting it sends it and gives the reply. [`Call::start`] sends it at once and gives a [`PendingCall`], from which
 /// partial replies can be read before the final one. Dropping either cancels the call on the worker.
@@ -206,7 +214,8 @@ impl<T, E> Call<T, E> {
         let (end, receiver) = oneshot::channel();
         let id = client.next_call();
         let state = match arguments {
-            Err(error) => State::Invalid(Some(error)),
+            _ if method.service.is_empty() || method.name.is_empty() => State::Invalid(Invalid::Name),
+            Err(error) => State::Invalid(Invalid::Arguments(error)),
             Ok(payload) => {
                 let deadline = clock::now() + timeout.min(TIMEOUT_MAX);
                 // A self-describing codec needs no fingerprint, and must not be kept from a worker by one.
@@ -258,10 +267,18 @@ pub struct PendingCall<T, E> {
 }
 
 enum State {
-    /// The arguments could not be encoded: nothing was sent.
-    Invalid(Option<CodecError>),
+    /// Nothing was sent.
+    Invalid(Invalid),
     Sent(oneshot::Receiver<CallEnd>),
     Ended,
+}
+
+/// Why a call cannot be sent.
+enum Invalid {
+    /// A dynamic call's name is not `Service.method`.
+    Name,
+    /// The arguments could not be encoded.
+    Arguments(CodecError),
 }
 
 impl<T, E> PendingCall<T, E> {
@@ -354,10 +371,19 @@ impl<T, E> Future for PendingCall<T, E> {
     /// When polled after it has given its outcome.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let end = match &mut self.state {
-            State::Invalid(error) => {
-                let reason = error.take().map(|error| error.to_string()).unwrap_or_default();
+            State::Invalid(invalid) => {
+                let error = match invalid {
+                    Invalid::Arguments(error) => CallError::InvalidArguments { reason: error.to_string() },
+                    Invalid::Name => {
+                        let Method { service, name, .. } = &self.method;
+                        let separator = if service.is_empty() { "" } else { "." };
+                        let given = format!("{service}{separator}{name}");
+                        let detail = format!("`{given}` is not a method's name: write `Service.method`");
+                        CallError::UnknownMethod { detail }
+                    }
+                };
                 self.state = State::Ended;
-                return Poll::Ready(Err(CallError::InvalidArguments { reason }));
+                return Poll::Ready(Err(error));
             }
             // Without the sender there is no I/O thread any more: the client is closed.
             State::Sent(receiver) => {

@@ -149,7 +149,7 @@ impl Client {
     /// # }
     /// ```
     pub fn call(&self, method: &str) -> Call<Value, Value> {
-        // A name without a dot is a method of no service, which the call's error then says.
+        // A name that is none is found out when the call is sent.
         let (service, name) = method.rsplit_once('.').unwrap_or(("", method));
         let method = Method { service: service.into(), name: name.into(), fingerprint: 0, signature: "" };
         Call::dynamic(self, method)

@@ -69,7 +69,9 @@ pub(crate) fn decode<T: DeserializeOwned>(payload: &Payload) -> Result<T, CodecE
     let bytes = &payload.bytes[..];
     let failed = |reason: String| CodecError::new::<T>(codec, "read", reason);
     match codec {
-        Codec::Bincode => decode_bincode(bytes).map_err(failed),
+        // The bytes do not say what they are, so all that shows is that they do not fit.
+        Codec::Bincode => decode_bincode(bytes)
+            .map_err(|reason| failed(format!("{reason} (are both sides built from the same types?)"))),
         Codec::MessagePack => {
             let mut reader = bytes;
             let mut deserializer = rmp_serde::Deserializer::new(&mut reader);

@@ -45,7 +45,8 @@ fn commands() -> Vec<String> {
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
     let readme = fs::read_to_string(readme).expect("README can be read");
     let blocks = readme.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
-    blocks.flat_map(str::lines).map(str::to_owned).collect()
+    let lines = blocks.flat_map(str::lines);
+    lines.map(|line| line.split(" # ").next().unwrap_or(line).to_owned()).collect()
 }
 
 /// Splits at spaces outside single quotes, which is all the shell that README needs.

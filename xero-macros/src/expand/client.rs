@@ -66,7 +66,7 @@ fn method_descriptor(service: &Service, method: &Method) -> TokenStream {
     let Runtime { private, .. } = &service.options.runtime;
     let conditions = conditions(&method.attributes);
     let (name, signature) = (method.wire_name(), signature::text(method));
-    let fingerprint = signature::fingerprint(&service.options.name, method);
+    let fingerprint = signature::fingerprint(&service.options.name, service.options.version, method);
     let idempotent = method.options.idempotent;
     let timeout = match method.options.timeout {
         None => quote!(::core::option::Option::None),

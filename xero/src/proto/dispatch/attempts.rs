@@ -160,6 +160,10 @@ impl Dispatcher {
         let maybe_executed = call.maybe_executed();
         let offered = self.offered_services();
         let failure = match offered.iter().any(|service| **service == *call.spec.service) {
+            // The worker that had it is gone, and no other came: that says more than that time has passed.
+            _ if call.maybe_executed && !call.is_in_flight() => {
+                CallFailure::WorkerLost { maybe_executed, attempts: call.attempts }
+            }
             false if !maybe_executed => CallFailure::NoWorker { offered },
             _ => CallFailure::DeadlineExceeded { maybe_executed },
         };

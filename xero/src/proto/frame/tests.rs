@@ -119,7 +119,7 @@ fn request() -> Request {
         idempotent: true,
         service: "Demo".into(),
         method: "compare".into(),
-        fingerprint: 0x8a4a_abd3_cc0a_9f55,
+        fingerprint: 0x9798_5165_b42a_709f,
         remaining: Duration::from_secs(5),
         metadata: Metadata::new(),
         payload: Payload { codec: Codec::Bincode, bytes: Bytes::from_static(b"\x05apple\x06orange") },
@@ -128,7 +128,7 @@ fn request() -> Request {
 
 fn ready() -> Ready {
     let method = |name: &str, fingerprint| MethodOffer { name: name.into(), idempotent: true, fingerprint };
-    let methods = vec![method("compare", 0x8a4a_abd3_cc0a_9f55), method("ping", 0x586a_d045_0564_2cfd)];
+    let methods = vec![method("compare", 0x9798_5165_b42a_709f), method("ping", 0xf0ba_12c0_45b0_6998)];
     Ready {
         role: Role::Worker,
         incarnation: Uuid::from_u128(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff),

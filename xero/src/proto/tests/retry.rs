@@ -86,7 +86,7 @@ fn retried_call_that_finds_no_worker_may_have_run_all_the_same() {
     net.run(ms(5));
     net.kill_worker(w);
     net.run(5 * INTERVAL);
-    assert_eq!(net.failure(call), &CallFailure::DeadlineExceeded { maybe_executed: true });
+    assert_eq!(net.failure(call), &CallFailure::WorkerLost { maybe_executed: true, attempts: 1 });
 }
 
 #[test]
