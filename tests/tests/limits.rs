@@ -146,6 +146,7 @@ fn worker_refuses_what_exceeds_its_credits_and_what_comes_twice() {
         link.send(&work(3)).await;
         let error = link.receive_error().await;
         assert_eq!((error.call.0, error.code, error.maybe_executed), (3, ErrorCode::Overloaded, false));
+        eventually("both run", async || journal.count("held", "begin") == 2).await;
         link.send(&Message::Cancel(xero::CallId(1))).await;
         let error = link.receive_error().await;
         assert_eq!((error.call.0, error.code, error.maybe_executed), (1, ErrorCode::Cancelled, true));
