@@ -1,0 +1,178 @@
+//! What ends early or unasked: runtimes, futures, I/O threads, frozen processes; nobody is left believing otherwise.
+
+use std::{future::IntoFuture, time::Duration};
+
+use tokio::time::Instant;
+use xero::{CallError, Candidate, Client, Worker, WorkerChoice, proto::message::Peer};
+use xero_tests::{
+    probe,
+    scene::{
+        PATIENCE, beating, bind, client, eventually, has_workers, joined, noting, probe, prober, run, runtime, timed,
+        within, worker,
+    },
+    service::{Journal, block_thread},
+};
+
+#[test]
+fn client_that_was_frozen_keeps_the_workers_that_waited_for_it() {
+    run(async {
+        let journal = Journal::new();
+        // The client's own patience is 600 ms; the worker's, by its own setting, far longer.
+        let interval = Duration::from_millis(200);
+        let mut process = probe!("client", "tcp://127.0.0.1:0", "--interval", "200", "--hold", "held");
+        let endpoint = process.line("bound ").await;
+        let worker = Worker::connect(endpoint).heartbeat_interval(interval).liveness(10).serve(noting(&journal));
+        let worker = worker.start().unwrap();
+        eventually("the call runs", async || journal.count("held", "begin") == 1).await;
+        process.freeze();
+        let redials = worker.counters().await.redials;
+        eventually("twice the client's patience has passed", {
+            let frozen_at = Instant::now();
+            async move || frozen_at.elapsed() > 6 * interval
+        })
+        .await;
+        process.thaw();
+        // Two of the client's expiries after the thaw, it has long judged.
+        let thawed_at = Instant::now();
+        eventually("the client has judged", async || thawed_at.elapsed() > 6 * interval).await;
+        assert_eq!(worker.counters().await.redials, redials, "the client has dropped its worker");
+        assert_eq!(journal.count("held", "dropped"), 0, "the client has given up its call");
+        process.kill();
+    });
+}
+
+#[test]
+fn worker_whose_runtime_has_ended_leaves_and_takes_no_call_from_others() {
+    run(async {
+        let client = client().await;
+        let theirs = runtime(1);
+        let doomed = {
+            let _inside = theirs.enter();
+            Worker::connect(client.endpoint()).serve(prober()).start().unwrap()
+        };
+        joined(&client, &doomed).await;
+        let good = worker(&client).await;
+        theirs.shutdown_background();
+        within(PATIENCE, doomed.left()).await;
+        has_workers(&client, 1).await;
+        for _ in 0..20 {
+            assert_eq!(probe(&client).whoami().await.unwrap().worker, good.id());
+        }
+    });
+}
+
+#[test]
+fn dropping_the_future_of_a_served_worker_drains_it() {
+    run(async {
+        let client = client().await;
+        let serving = tokio::spawn(Worker::connect(client.endpoint()).serve(prober()).into_future());
+        has_workers(&client, 1).await;
+        serving.abort();
+        has_workers(&client, 0).await;
+    });
+}
+
+#[test]
+fn work_whose_call_has_ended_is_not_started() {
+    let journal = Journal::new();
+    // One thread for procedures that block.
+    let theirs = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    theirs.block_on(async {
+        let client = client().await;
+        let worker = Worker::connect(client.endpoint()).serve(noting(&journal)).start().unwrap();
+        joined(&client, &worker).await;
+        let timeout = Duration::from_millis(200);
+        let calls: Vec<_> = (0..6).map(|_| probe(&client).block("once", 600).timeout(timeout).start()).collect();
+        for call in calls {
+            let error = call.await.unwrap_err();
+            assert!(matches!(error, CallError::DeadlineExceeded { .. }), "{error}");
+        }
+        // Draining waits for what runs; what had not begun by then never will.
+        within(PATIENCE, worker.drain()).await;
+        assert_eq!(journal.count("once", "begin"), 1);
+    });
+}
+
+#[test]
+fn waiting_for_a_worker_of_a_closed_client_says_that_it_is_closed() {
+    run(async {
+        let client = client().await;
+        let _worker = worker(&client).await;
+        client.close().await;
+        let (outcome, time) = timed(client.wait_for_worker(PATIENCE)).await;
+        let error = outcome.unwrap_err();
+        assert!(error.is_closed() && error.to_string().contains("the client is closed"), "{error}");
+        assert!(time < PATIENCE / 2);
+        assert!(!client.is_connected() && client.workers().is_empty());
+    });
+}
+
+#[test]
+fn client_whose_io_thread_has_died_does_not_count_as_connected() {
+    #[derive(Debug)]
+    struct Broken;
+    impl WorkerChoice for Broken {
+        fn choose(&mut self, _: &mut dyn Iterator<Item = Candidate>) -> Option<Peer> {
+            panic!("a broken choice")
+        }
+    }
+    run(async {
+        let client = bind(Client::builder().worker_choice(Broken)).await;
+        let _worker = worker(&client).await;
+        let error = probe(&client).ping().await.unwrap_err();
+        assert!(matches!(error, CallError::Closed { .. }), "{error}");
+        assert!(!client.is_connected() && client.workers().is_empty());
+        assert!(client.wait_for_worker(PATIENCE).await.is_err());
+    });
+}
+
+#[test]
+fn draining_worker_does_not_count_as_connected() {
+    run(async {
+        let (client, journal) = (client().await, Journal::new());
+        let worker = Worker::connect(client.endpoint()).serve(noting(&journal)).start().unwrap();
+        joined(&client, &worker).await;
+        let call = probe(&client).work("slow", 500).start();
+        eventually("it runs", async || journal.count("slow", "begin") == 1).await;
+        let draining = tokio::spawn(async move { worker.drain().await });
+        has_workers(&client, 0).await;
+        assert!(!client.is_connected());
+        let error = probe(&client).ping().fail_fast().await.unwrap_err();
+        assert!(matches!(&error, CallError::NoWorker { offered, .. } if offered.is_empty()), "{error}");
+        call.await.unwrap();
+        draining.await.unwrap();
+    });
+}
+
+#[test]
+fn calls_that_wait_for_many_things_hold_up_no_other() {
+    run(async {
+        let client = client().await;
+        let _worker = worker(&client).await;
+        let waiting: Vec<_> =
+            (0..3000).map(|n| client.call(&format!("Nope{n}.ping")).timeout(PATIENCE).start()).collect();
+        for _ in 0..20 {
+            assert_eq!(probe(&client).ping().timeout(Duration::from_secs(2)).await.unwrap(), "pong");
+        }
+        drop(waiting);
+    });
+}
+
+#[test]
+fn timeouts_near_the_end_of_the_clock_do_no_harm() {
+    run(async {
+        let client = bind(beating(Duration::from_millis(100))).await;
+        for timeout in [Duration::MAX, Duration::from_secs(u64::MAX / 4), Duration::from_secs(1 << 62)] {
+            let call = client.call("Absent.method").timeout(timeout).start();
+            block_thread(Duration::from_millis(2));
+            drop(call);
+        }
+        let _worker = worker(&client).await;
+        assert_eq!(probe(&client).ping().timeout(Duration::MAX).await.unwrap(), "pong");
+    });
+}
