@@ -78,6 +78,14 @@ mod tests {
             backoff.reset();
             assert!(backoff.next() <= config.first, "seed {seed}");
         }
+        // Without doubling, no wait would pass the first bound.
+        let late = |seed| {
+            (0..7).map(|_| 0).fold(Backoff::new(config, seed), |mut backoff, _| {
+                backoff.next();
+                backoff
+            })
+        };
+        assert!((0..100).any(|seed| late(seed).next() > 10 * config.first));
     }
 
     #[test]

@@ -197,6 +197,31 @@ fn eight_hundred_calls_over_three_workers_all_end_and_leave_nothing_in_flight() 
     assert_eq!(net.in_flight(d), 0);
 }
 
+#[test]
+fn no_more_credits_are_believed_than_any_process_has_use_for() {
+    let mut net = Net::new();
+    let d = net.dispatcher();
+    net.puppet(d, u32::MAX);
+    assert_eq!(net.d(d).machine.workers().next().map(|worker| worker.credits()), Some(65_536));
+}
+
+#[test]
+fn calls_that_wait_for_thousands_of_things_cost_a_reply_nothing() {
+    let mut net = Net::new();
+    let d = net.dispatcher();
+    net.worker(&[d]);
+    net.connect();
+    for number in 0..5_000 {
+        net.call_with(d, "ping", |spec| spec.service = format!("Absent{number}").into());
+    }
+    // A scan of what waits with each reply would keep this test busy for hours.
+    for _ in 0..200 {
+        let call = net.call(d, "ping");
+        net.run(ms(5));
+        assert_eq!(net.value(call), "pong");
+    }
+}
+
 fn with_credits(credits: &[u32]) -> (Net, D, Vec<W>) {
     let mut net = Net::new();
     let d = net.dispatcher();

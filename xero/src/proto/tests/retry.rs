@@ -200,6 +200,45 @@ fn call_that_a_worker_gave_up_in_the_middle_is_resent_only_if_it_is_idempotent()
 }
 
 #[test]
+fn call_that_crosses_the_drains_of_many_workers_in_a_row_fails_of_none() {
+    let mut net = Net::new();
+    let d = net.dispatcher_with(|config| config.attempts_max = 1);
+    let draining: Vec<_> = (0..5).map(|_| net.puppet(d, 8)).collect();
+    let call = net.call(d, "hold");
+    net.run(ms(5));
+    for (number, puppet) in draining.iter().enumerate() {
+        if number == 4 {
+            let w = net.worker(&[d]);
+            net.connect();
+            net.say(*puppet, Message::Drain);
+            net.say(*puppet, error_reply(call, ErrorCode::Refused, false));
+            net.run(ms(5));
+            net.reply(w, call, "done");
+            net.run(ms(5));
+        } else {
+            net.say(*puppet, Message::Drain);
+            net.say(*puppet, error_reply(call, ErrorCode::Refused, false));
+            net.run(ms(5));
+        }
+    }
+    assert_eq!(net.value(call), "done");
+}
+
+#[test]
+fn caller_who_knows_decides_whether_a_call_may_run_twice_and_the_worker_for_who_does_not() {
+    for (said, method, is_retried) in
+        [(Some(false), "safe", false), (None, "safe", true), (Some(true), "hold", true), (None, "hold", false)]
+    {
+        let (mut net, d, [first, second]) = two_workers();
+        let call = net.call_with(d, method, |spec| spec.idempotent = said);
+        net.run(ms(5));
+        net.kill_worker(first);
+        net.run(ms(5));
+        assert_eq!(net.is_running(second, call), is_retried, "{said:?} {method}");
+    }
+}
+
+#[test]
 fn worker_that_refused_is_asked_again_only_when_there_is_no_other() {
     let mut net = Net::new();
     let d = net.dispatcher();
