@@ -16,7 +16,9 @@ use xero::{
 use xero_tests::{
     probe,
     raw::{self, Dispatcher},
-    scene::{PATIENCE, Port, client, eventually, has, joined, noting, probe, prober, run, start, within, worker},
+    scene::{
+        PATIENCE, Port, client, eventually, has, joined, noting, probe, prober, run, slow_link, start, within, worker,
+    },
     service::Journal,
 };
 
@@ -240,5 +242,19 @@ fn drain_and_close_on_a_signal_of_ones_own() {
         client.wait_for_worker(PATIENCE).await.unwrap();
         stop.send(()).unwrap();
         within(PATIENCE, serving).await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn drain_does_not_cut_off_a_reply_that_is_still_on_its_way() {
+    run(async {
+        let client = client().await;
+        let worker = Worker::connect(slow_link(client.endpoint(), 4_000_000).await).serve(prober()).start().unwrap();
+        joined(&client, &worker).await;
+        // Two seconds on the way, four times as long as a goodbye is waited for otherwise.
+        let call = probe(&client).bytes(8 << 20).timeout(PATIENCE).start();
+        eventually("the procedure has ended", async || worker.counters().await.requests == 1).await;
+        within(PATIENCE, worker.drain()).await;
+        assert_eq!(call.await.unwrap().len(), 8 << 20);
     });
 }

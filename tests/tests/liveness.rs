@@ -10,7 +10,7 @@ use xero_tests::{
     raw::{self, Dispatcher},
     scene::{
         LONG, PATIENCE, SHORT, beating, bind, eventually, eventually_within, has_workers, joined, noting, probe,
-        prober, run, runtime, start,
+        prober, run, runtime, slow_link, start,
     },
     service::{Journal, block_thread},
 };
@@ -201,6 +201,23 @@ fn heartbeats_alone_keep_both_sides_connected_and_do_not_pile_up() {
         }
         assert_eq!(client.workers()[0].id, worker.id());
         assert_eq!(worker.counters().await.redials, 0);
+    });
+}
+
+#[test]
+fn payload_that_crosses_the_link_for_longer_than_the_expiry_loses_nobody() {
+    run(async {
+        // 4 MiB at 3 MB a second take twice the expiry of 600 ms.
+        let client = bind(beating(SHORT)).await;
+        let endpoint = slow_link(client.endpoint(), 3_000_000).await;
+        let settings = Worker::connect(endpoint).heartbeat_interval(SHORT);
+        let worker = start(&client, settings).await;
+        let beside = probe(&client).work("beside", 4000).timeout(PATIENCE).start();
+        assert_eq!(probe(&client).bytes(4 << 20).timeout(PATIENCE).await.unwrap().len(), 4 << 20);
+        assert_eq!(probe(&client).length(&vec![7; 4 << 20]).timeout(PATIENCE).await.unwrap(), 4 << 20);
+        assert_eq!(beside.await.unwrap().worker, worker.id());
+        assert_eq!(client.counters().await.expired_leases, 0);
+        assert_eq!(worker.counters().await.expired_leases, 0);
     });
 }
 

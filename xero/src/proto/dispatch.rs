@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::{
     calls::{Call, CallEnd, CallFailure, CallSpec, CallState, Calls},
     frame::{self, Limits, Malformed, TooLarge},
-    liveness::{Heartbeats, Liveness},
+    liveness::{Heartbeats, LARGE_PAYLOAD_BYTES, Liveness, patience},
     message::{
         CallId, Capabilities, Codec, ErrorCode, ErrorReply, FinalReply, Message, PartialReply, Payload, Peer, Ready,
         Request, Role,
@@ -222,6 +222,10 @@ impl Dispatcher {
                 self.serve_waiting(now, from);
             }
             Message::Heartbeat => trace!(peer = from.0, "heartbeat"),
+            Message::Patience(time) => {
+                let longest = patience(self.config.limits.payload_bytes_max);
+                worker.liveness.excuse(now + time.min(longest));
+            }
             Message::Drain => self.handle_drain(from),
             Message::Goodbye => self.handle_goodbye(now, from),
             Message::Request(_) | Message::Cancel(_) | Message::Event(_) | Message::Subscribe(_) => {

@@ -32,11 +32,13 @@ pub(crate) struct Liveness {
     expiry: Duration,
     sent_at: Instant,
     received_at: Instant,
+    /// Until when silence is excused by a large message that is on its way.
+    excused_until: Option<Instant>,
 }
 
 impl Liveness {
     pub(crate) fn new(now: Instant, interval: Duration, expiry: Duration) -> Self {
-        Self { interval, expiry, sent_at: now, received_at: now }
+        Self { interval, expiry, sent_at: now, received_at: now, excused_until: None }
     }
 
     pub(crate) fn sent(&mut self, now: Instant) {
@@ -45,6 +47,12 @@ impl Liveness {
 
     pub(crate) fn received(&mut self, now: Instant) {
         self.received_at = now;
+        self.excused_until = None;
+    }
+
+    /// The peer has said that a large message follows. To be called after `received`; the next message ends it.
+    pub(crate) fn excuse(&mut self, until: Instant) {
+        self.excused_until = Some(until);
     }
 
     pub(crate) fn heartbeat_at(&self) -> Instant {
@@ -52,8 +60,20 @@ impl Liveness {
     }
 
     pub(crate) fn expires_at(&self) -> Instant {
-        self.received_at + self.expiry
+        let expires_at = self.received_at + self.expiry;
+        self.excused_until.map_or(expires_at, |until| expires_at.max(until))
     }
+}
+
+/// The smallest payload that is announced: smaller ones cross any link well within an interval.
+pub const LARGE_PAYLOAD_BYTES: usize = 256 * 1024;
+
+/// The slowest link on which large payloads disturb no lease, in bytes a second.
+const SLOWEST_LINK: u32 = 1 << 20;
+
+/// How long a payload of that size may take to cross the slowest link.
+pub(crate) fn patience(payload_bytes: usize) -> Duration {
+    Duration::from_secs(payload_bytes as u64) / SLOWEST_LINK
 }
 
 #[cfg(test)]
@@ -71,6 +91,19 @@ mod tests {
         assert_eq!(liveness.heartbeat_at(), start + second);
         liveness.sent(start + second);
         assert_eq!(liveness.heartbeat_at(), start + 2 * second);
+    }
+
+    #[test]
+    fn announced_payload_excuses_silence_until_the_next_message() {
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        let mut liveness = Liveness::new(start, second, 3 * second);
+        liveness.excuse(start + patience(16 << 20));
+        assert_eq!(liveness.expires_at(), start + 16 * second);
+        liveness.received(start + 10 * second);
+        assert_eq!(liveness.expires_at(), start + 13 * second);
+        liveness.excuse(start + 11 * second);
+        assert_eq!(liveness.expires_at(), start + 13 * second);
     }
 
     #[test]

@@ -92,6 +92,8 @@ pub enum Message {
     Subscribe(Subscribe),
     /// Nothing else went out for an interval.
     Heartbeat,
+    /// A heartbeat before a large message, which may take so long to cross the link; nothing comes meanwhile.
+    Patience(Duration),
     /// The sender finishes what it has and takes nothing new.
     Drain,
     /// The sender is leaving; nothing follows.

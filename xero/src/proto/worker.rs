@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::{
     dispatch::{INTERVAL_MAX, INTERVAL_MIN},
     frame::{Limits, Malformed},
-    liveness::{Heartbeats, Liveness},
+    liveness::{Heartbeats, LARGE_PAYLOAD_BYTES, Liveness, patience},
     message::{
         CallId, Capabilities, Codec, ErrorCode, ErrorReply, FinalReply, Message, PartialReply, Payload, Peer, Ready,
         Request, Role, ServiceOffer,
@@ -397,6 +397,12 @@ impl Worker {
             Message::Request(request) => self.handle_request(now, from, request),
             Message::Cancel(call) => self.handle_cancel(now, from, call),
             Message::Heartbeat | Message::Ready(_) => trace!(peer = from.0, "heard from the dispatcher"),
+            Message::Patience(time) => {
+                let longest = patience(self.config.limits.payload_bytes_max);
+                if let Some(LinkState::Up { liveness, .. }) = self.links.get_mut(&from).map(|link| &mut link.state) {
+                    liveness.excuse(now + time.min(longest));
+                }
+            }
             _ => {
                 self.counters.unexpected_messages += 1;
                 debug!(peer = from.0, "dropped a message of a kind that dispatchers do not send");

@@ -121,6 +121,10 @@ impl Dispatcher {
         }
         if let Some(worker) = self.registry.get_mut(to) {
             worker.liveness.sent(now);
+            let bytes = message.payload_bytes();
+            if bytes >= LARGE_PAYLOAD_BYTES {
+                self.outbox.push(to, Message::Patience(patience(bytes)));
+            }
             self.outbox.push(to, message);
         }
     }

@@ -124,7 +124,8 @@ fn read_kind(fixed: &Fixed, mut fields: Reader<'_>, payload: Bytes, limits: &Lim
         Kind::Subscribe => {
             Message::Subscribe(Subscribe { topic: fields.name("topic")?.into(), wanted: fixed.has(WANTED) })
         }
-        Kind::Heartbeat => Message::Heartbeat,
+        Kind::Heartbeat if fixed.remaining.is_zero() => Message::Heartbeat,
+        Kind::Heartbeat => Message::Patience(fixed.remaining),
         Kind::Drain => Message::Drain,
         Kind::Goodbye => Message::Goodbye,
         Kind::Batch => return Err(Reason::NestedBatch),

@@ -54,7 +54,7 @@ pub(super) fn header_bytes(message: &Message) -> usize {
             Message::Event(m) => name_bytes(&m.topic) + 8,
             Message::Subscribe(m) => name_bytes(&m.topic),
             Message::Partial(_) | Message::Final(_) | Message::Cancel(_) => 0,
-            Message::Heartbeat | Message::Drain | Message::Goodbye => 0,
+            Message::Heartbeat | Message::Patience(_) | Message::Drain | Message::Goodbye => 0,
         }
 }
 
@@ -107,7 +107,7 @@ fn write_header(message: &Message, out: &mut Vec<u8>) {
         }
         Message::Subscribe(m) => write_name(&m.topic, out),
         Message::Partial(_) | Message::Final(_) | Message::Cancel(_) => {}
-        Message::Heartbeat | Message::Drain | Message::Goodbye => {}
+        Message::Heartbeat | Message::Patience(_) | Message::Drain | Message::Goodbye => {}
     }
     debug_assert_eq!(out.len() - start, header_bytes(message), "a header has the size that was counted for it");
 }
@@ -132,6 +132,7 @@ fn fixed(message: &Message) -> Fixed {
         Message::Event(_) => Fixed { codec, ..Fixed::of(Kind::Event) },
         Message::Subscribe(m) => Fixed { flags: if m.wanted { WANTED } else { 0 }, ..Fixed::of(Kind::Subscribe) },
         Message::Heartbeat => Fixed::of(Kind::Heartbeat),
+        Message::Patience(remaining) => Fixed { remaining: *remaining, ..Fixed::of(Kind::Heartbeat) },
         Message::Drain => Fixed::of(Kind::Drain),
         Message::Goodbye => Fixed::of(Kind::Goodbye),
     }

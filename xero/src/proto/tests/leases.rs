@@ -1,5 +1,7 @@
 //! Leases (`PROTOCOL.md` §6): when a silent peer is dead, and what keeps it alive.
 
+use std::time::Duration;
+
 use super::{
     network::Net,
     pair::{EXPIRY, INTERVAL, LATENCY, TICK, error_reply, final_reply, ms, partial_reply, value},
@@ -38,6 +40,56 @@ fn silent_dispatcher_expires_at_its_expiry_and_not_before() {
     assert_eq!(net.w(w).unregistered, [(registered_at + EXPIRY, slot)]);
     net.run_until(registered_at + EXPIRY + TICK);
     assert_eq!(net.w(w).machine.counters().expired_leases, 1);
+}
+
+#[test]
+fn announced_payload_excuses_a_worker_for_as_long_as_it_may_take_and_no_longer() {
+    let mut net = Net::new();
+    let d = net.dispatcher();
+    let puppet = net.puppet_with(d, |ready| ready.interval = INTERVAL);
+    net.say(puppet, Message::Patience(10 * EXPIRY));
+    net.run(2 * LATENCY);
+    let excused_at = net.now - LATENCY;
+    net.run_until(excused_at + 10 * EXPIRY - TICK - LATENCY);
+    assert!(net.d(d).left.is_empty());
+    net.run(2 * LATENCY + 2 * TICK);
+    assert_eq!(net.d(d).machine.counters().expired_leases, 1);
+}
+
+#[test]
+fn excuse_is_over_with_the_next_message_and_never_longer_than_the_largest_payload_takes() {
+    let mut net = Net::new();
+    let d = net.dispatcher();
+    let [ended, endless] = [(); 2].map(|()| net.puppet_with(d, |ready| ready.interval = INTERVAL));
+    net.say(ended, Message::Patience(10 * EXPIRY));
+    net.say(ended, Message::Heartbeat);
+    net.say(endless, Message::Patience(Duration::MAX));
+    net.run(EXPIRY + INTERVAL);
+    assert_eq!(net.d(d).machine.counters().expired_leases, 1);
+    // 64 MiB at 1 MiB a second.
+    net.run(Duration::from_secs(65));
+    assert_eq!(net.d(d).machine.counters().expired_leases, 2);
+}
+
+#[test]
+fn large_payloads_are_announced_both_ways_and_small_ones_are_not() {
+    let (mut net, d, w) = Net::pair();
+    let large = "x".repeat(2 << 20);
+    let small = net.call(d, "hold");
+    net.run(ms(5));
+    net.reply(w, small, "done");
+    let call = net.call_with(d, "hold", |spec| spec.payload = value(&large));
+    net.run(ms(5));
+    net.reply(w, call, &large);
+    net.run(ms(5));
+    assert!(net.has_ended(call));
+    let announced = |sent: Vec<Message>| {
+        let place = sent.iter().position(|message| *message == Message::Patience(Duration::from_secs(2)));
+        let count = sent.iter().filter(|message| matches!(message, Message::Patience(_))).count();
+        place.is_some_and(|place| count == 1 && sent[place + 1].payload_bytes() == large.len())
+    };
+    assert!(announced(net.told(w).map(|sent| sent.message.clone()).collect()));
+    assert!(announced(net.said(w).map(|sent| sent.message.clone()).collect()));
 }
 
 #[test]

@@ -160,6 +160,10 @@ impl Worker {
     pub(super) fn send(&mut self, now: Instant, to: Peer, message: Message) {
         if let Some(LinkState::Up { liveness, .. }) = self.links.get_mut(&to).map(|link| &mut link.state) {
             liveness.sent(now);
+            let bytes = message.payload_bytes();
+            if bytes >= LARGE_PAYLOAD_BYTES {
+                self.outbox.push(to, Message::Patience(patience(bytes)));
+            }
             self.outbox.push(to, message);
         }
     }

@@ -26,7 +26,8 @@ pub(super) fn message() -> Union<BoxedStrategy<Message>> {
         (name(), any::<bool>())
             .prop_map(|(topic, wanted)| Message::Subscribe(Subscribe { topic: topic.as_str().into(), wanted }))
             .boxed(),
-        select(vec![Message::Heartbeat, Message::Drain, Message::Goodbye]).boxed(),
+        select(vec![Message::Heartbeat, Message::Patience(Duration::from_micros(1)), Message::Drain, Message::Goodbye])
+            .boxed(),
     ])
 }
 
