@@ -105,7 +105,7 @@ impl Link {
     pub async fn receive_news(&mut self) -> Option<Message> {
         loop {
             match self.receive().await {
-                Some(Message::Heartbeat) => {}
+                Some(Message::Heartbeat | Message::Patience(_)) => {}
                 other => return other,
             }
         }
