@@ -1,11 +1,12 @@
 //! One call: its deadline, its end, its partial replies, what travels beside its arguments, and how those are written.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use serde::Serialize;
 use tokio::time::Instant;
+use uuid::Uuid;
 use xero::{
-    CallError, Codec, Worker,
+    Call, CallError, Client, Codec, Worker,
     proto::message::{ErrorCode, Message, Request},
 };
 use xero_tests::{
@@ -216,4 +217,53 @@ fn late_reply_of_a_call_that_has_ended_is_dropped_and_counted() {
         assert_eq!(call.await.unwrap(), "pong");
         assert_eq!(client.counters().await.late_replies, 1);
     });
+}
+
+#[test]
+fn trait_of_the_caller_decides_whether_a_call_may_run_twice_and_the_worker_where_there_is_none() {
+    run(async {
+        // The trait says so of `ping`, and not of `work`.
+        for worker_says in [true, false] {
+            let client = client().await;
+            assert!(is_retried(&client, worker_says, probe(&client).ping().timeout(PATIENCE)).await);
+            let client = self::client().await;
+            assert!(!is_retried(&client, worker_says, probe(&client).work("once", 1).timeout(PATIENCE)).await);
+            let client = self::client().await;
+            let dynamic = client.call("Probe.work").arguments(&("once", 1)).timeout(PATIENCE);
+            assert_eq!(is_retried(&client, worker_says, dynamic).await, worker_says);
+            let client = self::client().await;
+            let told = client.call("Probe.work").arguments(&("again", 1)).idempotent().timeout(PATIENCE);
+            assert!(is_retried(&client, worker_says, told).await);
+        }
+    });
+}
+
+/// Whether a call goes to a second worker when the first, which may have run it, is lost.
+async fn is_retried<T, E>(client: &Client, worker_says: bool, call: Call<T, E>) -> bool
+where
+    Call<T, E>: IntoFuture<Output = Result<T, CallError<E>>>,
+{
+    let mut ready = raw::ready();
+    ready.services[0].methods.iter_mut().for_each(|method| method.idempotent = worker_says);
+    let mut first = raw::worker(client.endpoint(), ready.clone()).await;
+    let mut second = raw::worker(client.endpoint(), raw::Ready { incarnation: Uuid::new_v4(), ..ready }).await;
+    // Not before it is polled is it sent.
+    let mut call = pin!(call.into_future());
+    let request = tokio::select! {
+        _ = &mut call => panic!("nobody has answered"),
+        request = first.receive_request() => request,
+    };
+    drop(first);
+    let is_retried = tokio::select! {
+        outcome = call => {
+            assert!(matches!(outcome, Err(CallError::WorkerLost { attempts: 1, maybe_executed: true })));
+            false
+        }
+        again = second.receive_request() => {
+            assert_eq!((again.call, again.attempt), (request.call, 2));
+            true
+        }
+    };
+    assert_eq!(request.idempotent, is_retried, "the worker was told");
+    is_retried
 }

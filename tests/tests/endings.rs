@@ -14,30 +14,55 @@ use xero_tests::{
 };
 
 #[test]
-fn client_that_was_frozen_keeps_the_workers_that_waited_for_it() {
+fn client_that_was_frozen_keeps_the_workers_that_waited_for_it_and_the_calls_that_they_run() {
     run(async {
         let journal = Journal::new();
         // The client's own patience is 600 ms; the worker's, by its own setting, far longer.
         let interval = Duration::from_millis(200);
-        let mut process = probe!("client", "tcp://127.0.0.1:0", "--interval", "200", "--hold", "held");
+        let mut process =
+            probe!("client", "tcp://127.0.0.1:0", "--interval", "200", "--hold", "held", "--hold-for", "3000");
         let endpoint = process.line("bound ").await;
         let worker = Worker::connect(endpoint).heartbeat_interval(interval).liveness(10).serve(noting(&journal));
         let worker = worker.start().unwrap();
         eventually("the call runs", async || journal.count("held", "begin") == 1).await;
         process.freeze();
         let redials = worker.counters().await.redials;
-        eventually("twice the client's patience has passed", {
-            let frozen_at = Instant::now();
-            async move || frozen_at.elapsed() > 6 * interval
-        })
-        .await;
+        let frozen_at = Instant::now();
+        eventually("twice the client's patience has passed", async || frozen_at.elapsed() > 6 * interval).await;
         process.thaw();
-        // Two of the client's expiries after the thaw, it has long judged.
-        let thawed_at = Instant::now();
-        eventually("the client has judged", async || thawed_at.elapsed() > 6 * interval).await;
+        // The call, which must not be run twice, goes on for longer than the client needs to judge.
+        process.says(&format!("Ok(Whoami {{ worker: {}", worker.id())).await;
         assert_eq!(worker.counters().await.redials, redials, "the client has dropped its worker");
-        assert_eq!(journal.count("held", "dropped"), 0, "the client has given up its call");
+        assert_eq!((journal.count("held", "begin"), journal.count("held", "dropped")), (1, 0));
         process.kill();
+    });
+}
+
+#[test]
+fn client_whose_io_thread_was_held_up_keeps_the_workers_that_waited_for_it() {
+    #[derive(Debug)]
+    struct Slow(Duration);
+    impl WorkerChoice for Slow {
+        fn choose(&mut self, candidates: &mut dyn Iterator<Item = Candidate>) -> Option<Peer> {
+            block_thread(std::mem::take(&mut self.0));
+            candidates.next().map(|candidate| candidate.peer)
+        }
+    }
+    run(async {
+        // As many heartbeats come meanwhile as are more than one turn takes.
+        let (interval, count) = (Duration::from_millis(300), 100);
+        let client = bind(beating(interval).worker_choice(Slow(6 * interval))).await;
+        let settings = || Worker::connect(client.endpoint()).heartbeat_interval(interval).liveness(10);
+        let workers: Vec<_> = (0..count).map(|_| settings().serve(prober()).start().unwrap()).collect();
+        has_workers(&client, count).await;
+        let (before, began_at) = (client.counters().await, Instant::now());
+        assert_eq!(probe(&client).ping().timeout(PATIENCE).await.unwrap(), "pong");
+        assert!(began_at.elapsed() >= 6 * interval, "the thread was held up");
+        assert_eq!(client.counters().await.expired_leases, before.expired_leases);
+        has_workers(&client, count).await;
+        for worker in &workers {
+            assert!(worker.is_connected());
+        }
     });
 }
 
@@ -167,12 +192,27 @@ fn calls_that_wait_for_many_things_hold_up_no_other() {
 fn timeouts_near_the_end_of_the_clock_do_no_harm() {
     run(async {
         let client = bind(beating(Duration::from_millis(100))).await;
-        for timeout in [Duration::MAX, Duration::from_secs(u64::MAX / 4), Duration::from_secs(1 << 62)] {
+        let longest = longest_time();
+        let timeouts = [0, 1, 200, 400, 600, 800, 950, 2000].map(|micros| longest - Duration::from_micros(micros));
+        for timeout in timeouts.into_iter().chain([Duration::MAX, Duration::from_secs(1 << 62)]) {
             let call = client.call("Absent.method").timeout(timeout).start();
-            block_thread(Duration::from_millis(2));
+            // What is asked behind the call is answered once the call has been taken.
+            within(PATIENCE, client.counters()).await;
             drop(call);
         }
         let _worker = worker(&client).await;
-        assert_eq!(probe(&client).ping().timeout(Duration::MAX).await.unwrap(), "pong");
+        for timeout in timeouts {
+            assert_eq!(probe(&client).ping().timeout(timeout).await.unwrap(), "pong");
+        }
     });
+}
+
+/// The longest time that the clock can add to now.
+fn longest_time() -> Duration {
+    let now = Instant::now();
+    let seconds = (0..64).rev().map(|bit| Duration::from_secs(1 << bit));
+    let nanoseconds = (0..30).rev().map(|bit| Duration::from_nanos(1 << bit));
+    seconds.chain(nanoseconds).fold(Duration::ZERO, |time, more| {
+        time.checked_add(more).filter(|longer| now.checked_add(*longer).is_some()).unwrap_or(time)
+    })
 }

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use tokio::task::JoinSet;
-use xero::{CallError, Client, Worker};
+use xero::{CallError, Client, Codec, Worker, proto::message::Payload};
 use xero_tests::{
     probe,
     process::Process,
+    raw,
     scene::{
         LONG, PATIENCE, beating, bind, client, eventually, has_workers, joined, probe, prober, run, start, within,
+        worker,
     },
     service::Journal,
 };
@@ -61,6 +63,37 @@ fn calls_are_spread_over_the_workers_least_recently_used_first() {
             *served.entry(probe(&client).whoami().await.unwrap().worker).or_insert(0) += 1;
         }
         assert_eq!(served.into_values().collect::<Vec<_>>(), [10; 4]);
+    });
+}
+
+#[test]
+fn signatures_keep_a_call_in_a_self_describing_codec_from_no_worker() {
+    run(async {
+        let client = client().await;
+        let ours = worker(&client).await;
+        let mut others = Vec::new();
+        for fingerprint in [1, 2] {
+            let mut ready = raw::ready();
+            ready.services[0].methods.iter_mut().for_each(|method| method.fingerprint = fingerprint);
+            others.push(raw::worker(client.endpoint(), ready).await);
+        }
+        let pong = Payload { codec: Codec::MessagePack, bytes: b"\xa4pong".to_vec().into() };
+        for (codec, pong) in [(Codec::MessagePack, pong), (Codec::Json, raw::json(r#""pong""#))] {
+            let probe = probe(&client).with_codec(codec);
+            let calls: Vec<_> = (0..3).map(|_| probe.ping().timeout(PATIENCE).start()).collect();
+            for other in &mut others {
+                let request = other.receive_request().await;
+                assert_eq!((request.fingerprint, request.payload.codec), (0, codec));
+                other.send(&raw::final_reply(request.call, pong.clone())).await;
+            }
+            for call in calls {
+                assert_eq!(call.await.unwrap(), "pong");
+            }
+        }
+        // bincode would be misread there.
+        for _ in 0..6 {
+            assert_eq!(probe(&client).work("here", 0).await.unwrap().worker, ours.id());
+        }
     });
 }
 

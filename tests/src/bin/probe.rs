@@ -36,13 +36,15 @@ struct Arguments {
     concurrency: u32,
     journal: Option<String>,
     hold: Option<String>,
+    hold_for: u64,
     count: usize,
 }
 
 impl Arguments {
     fn read(mut arguments: impl Iterator<Item = String>) -> Result<Self, Box<dyn Error>> {
         let (interval, concurrency, count) = (Duration::from_secs(1), 64, 1);
-        let mut read = Self { endpoints: Vec::new(), interval, concurrency, journal: None, hold: None, count };
+        let (journal, hold, hold_for) = (None, None, 600_000);
+        let mut read = Self { endpoints: Vec::new(), interval, concurrency, journal, hold, hold_for, count };
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
             match argument.as_str() {
@@ -51,6 +53,7 @@ impl Arguments {
                 "--count" => read.count = value()?.parse()?,
                 "--journal" => read.journal = Some(value()?),
                 "--hold" => read.hold = Some(value()?),
+                "--hold-for" => read.hold_for = value()?.parse()?,
                 _ => read.endpoints.push(argument),
             }
         }
@@ -88,7 +91,7 @@ async fn call(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         println!("{}", probe.ping().timeout(PATIENCE).await?);
     }
     if let Some(key) = arguments.hold {
-        println!("{:?}", probe.work(&key, 600_000).timeout(Duration::from_secs(600)).await);
+        println!("{:?}", probe.work(&key, arguments.hold_for).timeout(Duration::from_secs(600)).await);
     }
     std::future::pending().await
 }

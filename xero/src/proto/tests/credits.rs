@@ -201,8 +201,14 @@ fn eight_hundred_calls_over_three_workers_all_end_and_leave_nothing_in_flight() 
 fn no_more_credits_are_believed_than_any_process_has_use_for() {
     let mut net = Net::new();
     let d = net.dispatcher();
-    net.puppet(d, u32::MAX);
-    assert_eq!(net.d(d).machine.workers().next().map(|worker| worker.credits()), Some(65_536));
+    let credits = |net: &Net| net.d(d).machine.workers().next().map(|worker| worker.credits());
+    let puppet = net.puppet(d, u32::MAX);
+    assert_eq!(credits(&net), Some(65_536));
+    for (said, believed) in [(65_535, 65_535), (65_537, 65_536), (8, 8), (u32::MAX, 65_536)] {
+        net.say(puppet, Message::Credit(said));
+        net.run(ms(5));
+        assert_eq!(credits(&net), Some(believed));
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{
     network::Net,
     node::Work,
-    pair::{INTERVAL, LATENCY, TICK, final_reply, introduction, ms},
+    pair::{EXPIRY, INTERVAL, LATENCY, TICK, final_reply, introduction, ms},
 };
 use crate::proto::{
     calls::CallFailure,
@@ -198,6 +198,60 @@ fn worker_waits_for_its_goodbye_to_be_read_for_its_grace_and_no_longer() {
     assert_eq!(net.w(w).left_at, Some(drained_at + GRACE));
     net.run_until(drained_at + GRACE + TICK);
     assert!(net.w(w).sockets.is_empty());
+}
+
+#[test]
+fn goodbye_is_waited_for_as_long_as_the_dispatcher_that_may_still_read_a_reply_is_heard_from() {
+    let (mut net, d, w) = Net::pair();
+    let call = net.call(d, "hold");
+    net.run(ms(5));
+    // A round trip of six graces, in which the dispatcher's heartbeats come often enough all the same.
+    net.latency = 3 * GRACE;
+    net.reply(w, call, "slow to arrive");
+    net.drain(w);
+    let drained_at = net.now;
+    net.run_until(drained_at + 2 * net.latency - TICK);
+    assert_eq!((net.value(call), net.w(w).left_at), ("slow to arrive".to_owned(), None));
+    net.run_until(drained_at + 2 * net.latency);
+    assert_eq!(net.w(w).left_at, Some(drained_at + 2 * net.latency));
+}
+
+#[test]
+fn goodbye_is_no_longer_waited_for_once_the_dispatcher_falls_silent_for_its_expiry() {
+    let (mut net, d, w) = Net::pair();
+    let call = net.call(d, "hold");
+    net.run(ms(5));
+    let heard_at = net.told(w).last().expect("the request").at + LATENCY;
+    net.freeze_dispatcher(d);
+    net.reply(w, call, "for nobody");
+    net.drain(w);
+    net.run_until(heard_at + EXPIRY - TICK);
+    assert_eq!(net.w(w).left_at, None);
+    net.run_until(heard_at + EXPIRY);
+    assert_eq!(net.w(w).left_at, Some(heard_at + EXPIRY));
+}
+
+#[test]
+fn goodbye_is_not_waited_for_beyond_the_drain_timeout() {
+    let mut net = Net::new();
+    let d = net.dispatcher();
+    let w = net.worker_with(&[d], |config| config.drain_timeout = 2 * EXPIRY);
+    net.connect();
+    let call = net.call(d, "hold");
+    net.run(ms(5));
+    // It reads nothing any more, and is heard from as though it did.
+    net.freeze_dispatcher(d);
+    net.reply(w, call, "for nobody");
+    net.drain(w);
+    let drained_at = net.now;
+    while net.now + INTERVAL < drained_at + 2 * EXPIRY {
+        net.tell(d, w, Message::Heartbeat);
+        net.run(INTERVAL);
+    }
+    net.run_until(drained_at + 2 * EXPIRY - TICK);
+    assert_eq!(net.w(w).left_at, None);
+    net.run_until(drained_at + 2 * EXPIRY);
+    assert_eq!(net.w(w).left_at, Some(drained_at + 2 * EXPIRY));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::{
     network::Net,
-    node::offer,
+    node::{maybe_executed, offer},
     pair::{D, EXPIRY, INTERVAL, W, error_reply, ms},
 };
 use crate::proto::{
@@ -201,27 +201,25 @@ fn call_that_a_worker_gave_up_in_the_middle_is_resent_only_if_it_is_idempotent()
 
 #[test]
 fn call_that_crosses_the_drains_of_many_workers_in_a_row_fails_of_none() {
-    let mut net = Net::new();
-    let d = net.dispatcher_with(|config| config.attempts_max = 1);
-    let draining: Vec<_> = (0..5).map(|_| net.puppet(d, 8)).collect();
-    let call = net.call(d, "hold");
-    net.run(ms(5));
-    for (number, puppet) in draining.iter().enumerate() {
-        if number == 4 {
-            let w = net.worker(&[d]);
-            net.connect();
-            net.say(*puppet, Message::Drain);
-            net.say(*puppet, error_reply(call, ErrorCode::Refused, false));
+    // More workers than attempts are counted.
+    for (attempts_max, count) in [(1, 4), (3, 4), (3, 300)] {
+        let mut net = Net::new();
+        let d = net.dispatcher_with(move |config| config.attempts_max = attempts_max);
+        let draining: Vec<_> = (0..count).map(|_| net.puppet(d, 8)).collect();
+        let w = net.worker(&[d]);
+        net.connect();
+        let call = net.call(d, "hold");
+        for puppet in draining {
             net.run(ms(5));
-            net.reply(w, call, "done");
-            net.run(ms(5));
-        } else {
-            net.say(*puppet, Message::Drain);
-            net.say(*puppet, error_reply(call, ErrorCode::Refused, false));
-            net.run(ms(5));
+            assert!(!net.is_running(w, call), "they are asked in the order in which they have come");
+            net.say(puppet, Message::Drain);
+            net.say(puppet, error_reply(call, ErrorCode::Refused, false));
         }
+        net.run(ms(5));
+        net.reply(w, call, "done");
+        net.run(ms(5));
+        assert_eq!(net.value(call), "done");
     }
-    assert_eq!(net.value(call), "done");
 }
 
 #[test]
@@ -286,19 +284,22 @@ fn attempts_are_bounded() {
 }
 
 #[test]
-fn doubt_about_an_earlier_attempt_outlives_a_later_one_that_certainly_did_not_run() {
-    let mut net = Net::new();
-    let d = net.dispatcher();
-    let w = net.worker(&[d]);
-    net.connect();
-    let refusing = net.puppet(d, 8);
-    let call = net.call(d, "safe");
-    net.run(ms(5));
-    net.kill_worker(w);
-    net.run(ms(5));
-    net.say(refusing, error_reply(call, ErrorCode::UnknownMethod, false));
-    net.run(ms(5));
-    assert!(matches!(net.failure(call), CallFailure::WorkerLost { maybe_executed: true, .. }));
+fn doubt_about_an_earlier_attempt_outlives_whatever_ends_a_later_one() {
+    for code in (0..=u8::MAX).filter_map(ErrorCode::from_wire) {
+        let (mut net, call, last) = retried();
+        net.say(last, error_reply(call, code, false));
+        net.run(ms(5));
+        assert_eq!(maybe_executed(net.failure(call)), Some(true), "{code:?}: {:?}", net.failure(call));
+    }
+    // The same without a word of the later worker.
+    let (mut net, call, last) = retried();
+    net.say(last, Message::Drain);
+    net.say(last, Message::Goodbye);
+    net.run(5 * INTERVAL);
+    assert_eq!(maybe_executed(net.failure(call)), Some(true), "{:?}", net.failure(call));
+    let (mut net, call, _) = retried();
+    net.close(D(0));
+    assert_eq!(net.failure(call), &CallFailure::Closed { maybe_executed: true });
 }
 
 #[test]
@@ -325,6 +326,21 @@ fn two_workers() -> (Net, D, [W; 2]) {
     let second = net.worker(&[d]);
     net.connect();
     (net, d, [first, second])
+}
+
+/// A call whose first worker died of it, and the puppet that has its second and last attempt.
+fn retried() -> (Net, CallId, Peer) {
+    let mut net = Net::new();
+    let d = net.dispatcher_with(|config| config.attempts_max = 2);
+    let w = net.worker(&[d]);
+    net.connect();
+    let last = net.puppet(d, 8);
+    let call = net.call(d, "safe");
+    net.run(ms(5));
+    assert!(net.is_running(w, call));
+    net.kill_worker(w);
+    net.run(ms(5));
+    (net, call, last)
 }
 
 /// The attempts that workers were asked for, in order.
