@@ -17,7 +17,8 @@ use xero_tests::{
     probe,
     raw::{self, Dispatcher},
     scene::{
-        PATIENCE, Port, client, eventually, has, joined, noting, probe, prober, run, slow_link, start, within, worker,
+        PATIENCE, Port, beating, bind, client, eventually, has, joined, noting, probe, prober, run, slow_link, start,
+        within, worker,
     },
     service::Journal,
 };
@@ -254,6 +255,24 @@ fn drain_does_not_cut_off_a_reply_that_is_still_on_its_way() {
         // Two seconds on the way, four times as long as a goodbye is waited for otherwise.
         let call = probe(&client).bytes(8 << 20).timeout(PATIENCE).start();
         eventually("the procedure has ended", async || worker.counters().await.requests == 1).await;
+        within(PATIENCE, worker.drain()).await;
+        assert_eq!(call.await.unwrap().len(), 8 << 20);
+    });
+}
+
+#[test]
+fn drain_that_begins_long_after_a_large_reply_does_not_cut_it_off_either() {
+    run(async {
+        let interval = Duration::from_millis(200);
+        let client = bind(beating(interval)).await;
+        // Four seconds on the way; the drain begins when the expiry of 600 ms has passed more than twice.
+        let endpoint = slow_link(client.endpoint(), 2_000_000).await;
+        let worker = Worker::connect(endpoint).heartbeat_interval(interval).serve(prober()).start().unwrap();
+        joined(&client, &worker).await;
+        let call = probe(&client).bytes(8 << 20).timeout(PATIENCE).start();
+        eventually("the procedure has begun", async || worker.counters().await.requests == 1).await;
+        let begun_at = tokio::time::Instant::now();
+        eventually("the expiry has passed twice", async || begun_at.elapsed() > 7 * interval).await;
         within(PATIENCE, worker.drain()).await;
         assert_eq!(call.await.unwrap().len(), 8 << 20);
     });

@@ -162,8 +162,8 @@ pub struct Worker {
     leaving: Leaving,
     /// When a drain must have ended.
     leave_by: Instant,
-    /// When the last answer was sent, which may still be on its way.
-    answered_at: Option<Instant>,
+    /// Until when large answers may be on their way, or when the last small one was sent; `None` before any.
+    sending_until: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -228,7 +228,7 @@ impl Worker {
             sequence: 0,
             leaving: Leaving::No,
             leave_by: now,
-            answered_at: None,
+            sending_until: None,
         }
     }
 

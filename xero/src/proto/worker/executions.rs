@@ -107,7 +107,13 @@ impl Worker {
             return;
         };
         requests.remove(&call);
-        self.answered_at = Some(now);
+        let bytes = match &finish {
+            Finish::Reply(payload) | Finish::Error { payload, .. } => payload.bytes.len(),
+            Finish::Aborted | Finish::NotStarted => 0,
+        };
+        // Large replies queue up behind each other on a slow link; small ones cross any link within the expiry.
+        let time = if bytes >= LARGE_PAYLOAD_BYTES { patience(bytes) } else { Duration::ZERO };
+        self.sending_until = Some(self.sending_until.map_or(now, |until| until.max(now)) + time);
         let (partials, reply_bytes_max) = (task.partials, *reply_bytes_max);
         let too_large = |size| {
             let detail = format!(

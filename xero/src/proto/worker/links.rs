@@ -143,7 +143,7 @@ impl Worker {
             self.finish_drain(now);
         } else {
             let expiry = self.config.heartbeats.expiry(self.config.heartbeats.interval);
-            let may_be_sending = now < self.leave_by && self.answered_at.is_some_and(|at| now < at + expiry);
+            let may_be_sending = now < self.leave_by && self.sending_until.is_some_and(|until| now < until + expiry);
             for peer in self.peers() {
                 // A dispatcher that still reads a large reply goes on sending heartbeats; one that falls silent expires.
                 let is_said = self.links.get(&peer).is_some_and(|link| matches!(link.state, LinkState::Leaving(_)));
