@@ -61,7 +61,7 @@ impl Dispatcher {
         let remaining = call.spec.deadline.saturating_duration_since(now);
         let mut request = request_of(&call.spec, id, call.attempts, remaining);
         request.idempotent = call.is_idempotent();
-        self.registry.take_credit(peer, id);
+        self.registry.take_credit(peer, id, size);
         self.send(now, peer, Message::Request(request));
     }
 
