@@ -6,6 +6,7 @@ use tokio::runtime;
 
 pub(crate) mod client_driver;
 pub(crate) mod clock;
+mod dealers;
 pub(crate) mod driver;
 pub(crate) mod endpoint;
 mod listen;
