@@ -226,6 +226,7 @@ impl<T, E> Call<T, E> {
                     fingerprint,
                     idempotent,
                     fail_fast,
+                    owner: 0,
                     deadline,
                     metadata,
                     payload,
@@ -337,7 +338,7 @@ impl<T, E> PendingCall<T, E> {
     }
 
     fn explain_remote(&self, error: ErrorReply) -> CallError<E> {
-        let ErrorReply { code, maybe_executed, detail, .. } = error;
+        let ErrorReply { code, partials, maybe_executed, detail, .. } = error;
         match code {
             ErrorCode::Application | ErrorCode::InvalidReply => CallError::InvalidReply { reason: detail },
             ErrorCode::Panicked => CallError::Panicked { message: detail },
@@ -360,6 +361,7 @@ impl<T, E> PendingCall<T, E> {
                 CallError::NoWorker { service, timeout, offered: Vec::new() }
             }
             ErrorCode::WorkerLost => CallError::WorkerLost { attempts: 1, maybe_executed },
+            ErrorCode::Unread => CallError::PartialsUnread { received: partials },
         }
     }
 }

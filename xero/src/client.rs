@@ -21,6 +21,7 @@ use crate::{
         dispatch::{DispatcherConfig, DispatcherCounters},
         message::{CallId, Codec, Payload},
         registry::WorkerChoice,
+        retry::RetryConfig,
     },
 };
 
@@ -260,15 +261,15 @@ pub struct ClientBuilder {
     timeout: Duration,
     codec: Codec,
     waiting_max: usize,
-    attempts_max: u8,
+    retry: RetryConfig,
     choice: Option<Box<dyn WorkerChoice>>,
 }
 
 impl Default for ClientBuilder {
     fn default() -> Self {
-        let DispatcherConfig { waiting_max, attempts_max, .. } = DispatcherConfig::default();
+        let DispatcherConfig { waiting_max, retry, .. } = DispatcherConfig::default();
         let (link, timeout, codec) = (LinkConfig::default(), TIMEOUT_DEFAULT, Codec::default());
-        Self { link, timeout, codec, waiting_max, attempts_max, choice: None }
+        Self { link, timeout, codec, waiting_max, retry, choice: None }
     }
 }
 
@@ -300,7 +301,7 @@ impl ClientBuilder {
     /// How often a call is tried in all: an idempotent one whose worker is lost, or any that a worker has refused
     /// unstarted. Default 3; at least 1, which turns retries off. (`PROTOCOL.md` §8)
     pub fn attempts_max(mut self, attempts: u8) -> Self {
-        self.attempts_max = attempts;
+        self.retry.attempts_max = attempts;
         self
     }
 
@@ -317,13 +318,14 @@ impl ClientBuilder {
     pub async fn bind(self, endpoint: impl AsRef<str>) -> Result<Client, BindError> {
         self.check()?;
         let endpoint: Endpoint = endpoint.as_ref().parse()?;
-        let Self { link, timeout, codec, waiting_max, attempts_max, choice } = self;
+        let Self { link, timeout, codec, waiting_max, retry, choice } = self;
         let mut config = DispatcherConfig {
             incarnation: Uuid::new_v4(),
             heartbeats: link.heartbeats,
             limits: link.limits,
             waiting_max,
-            attempts_max,
+            retry,
+            seed: Uuid::new_v4().as_u64_pair().0,
             ..DispatcherConfig::default()
         };
         if let Some(choice) = choice {
@@ -344,6 +346,6 @@ impl ClientBuilder {
         self.link.check()?;
         require(!self.timeout.is_zero(), "timeout", "0 s", "more than zero")?;
         require(self.waiting_max > 0, "waiting_max", self.waiting_max, "at least 1")?;
-        require(self.attempts_max > 0, "attempts_max", self.attempts_max, "at least 1")
+        require(self.retry.attempts_max > 0, "attempts_max", self.retry.attempts_max, "at least 1")
     }
 }

@@ -120,7 +120,7 @@ impl Driver for ClientDriver {
         while let Some(transmit) = self.machine.poll_transmit() {
             if let Err(error) = self.socket.send(transmit.to, frames_of(&transmit.messages)) {
                 debug!(peer = transmit.to.0, ?error, "a message could not be sent");
-                self.machine.handle_disconnected(now, transmit.to);
+                self.machine.handle_unsent(now, transmit);
                 self.drain_outputs(now);
             }
         }
@@ -192,6 +192,8 @@ impl ClientDriver {
                     self.have_workers_changed = true;
                 }
                 Output::Disconnect(peer) => self.disconnects.push(peer),
+                // Workers dial in here.
+                Output::Dial(_) => {}
                 Output::Closed => self.is_closed = true,
             }
         }

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -24,6 +24,8 @@ pub struct CallSpec {
     pub idempotent: Option<bool>,
     /// Whether to fail at once, instead of waiting until the deadline, while no worker can take the call.
     pub fail_fast: bool,
+    /// Whom it is made for, where a dispatcher serves several: waiting calls of different owners take turns.
+    pub owner: u64,
     /// The instant it must have ended by.
     pub deadline: Instant,
     /// Values that travel beside the arguments.
@@ -104,6 +106,8 @@ pub(crate) struct Call {
     pub(crate) declared_idempotent: bool,
     /// Whether an attempt that came to nothing may have run.
     pub(crate) maybe_executed: bool,
+    /// The back-off before the next attempt.
+    pub(crate) wait: Duration,
     /// The worker that refused the last attempt.
     pub(crate) refused_by: Option<Peer>,
     pub(crate) state: CallState,
@@ -114,6 +118,8 @@ pub(crate) struct Call {
 pub(crate) enum CallState {
     /// No worker could take it yet.
     Waiting,
+    /// An attempt has failed, and the next one is to come after a while.
+    BackingOff,
     /// A worker has its request; `partials` replies have come so far.
     InFlight { worker: Peer, partials: u32 },
 }
@@ -158,6 +164,7 @@ impl Calls {
             charged: 0,
             declared_idempotent: false,
             maybe_executed: false,
+            wait: Duration::ZERO,
             refused_by: None,
             state,
         };

@@ -1,16 +1,17 @@
 //! The dispatcher: routes calls to registered workers. A client that binds hosts one; so does a broker.
 
 mod attempts;
+mod dialing;
 mod workers;
 
 use std::{
     cmp::Ordering,
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use tracing::{debug, info, trace};
+use tracing::{debug, info, trace, warn};
 use uuid::Uuid;
 
 use super::{
@@ -23,9 +24,10 @@ use super::{
     },
     outbox::{Outbox, Transmit},
     registry::{LeastRecentlyUsed, Need, Registry, Route, WorkerChoice, WorkerEntry},
-    retry::{Setback, may_retry},
+    retry::{Backoff, BackoffConfig, RetryBudget, RetryConfig, Setback, may_retry},
     timer::{Timer, TimerTable},
 };
+use dialing::Dials;
 
 /// The longest interval that is believed of a peer; with a longer one, the dead would be kept for too long.
 pub const INTERVAL_MAX: Duration = Duration::from_secs(60);
@@ -41,14 +43,18 @@ const GOODBYE_GRACE: Duration = Duration::from_millis(500);
 pub struct DispatcherConfig {
     /// This life of the process.
     pub incarnation: Uuid,
+    /// What the jitter of every back-off is drawn from.
+    pub seed: u64,
     /// The dispatcher's own interval and liveness.
     pub heartbeats: Heartbeats,
     /// Sizes that are refused.
     pub limits: Limits,
     /// How many calls may wait for a worker before further ones fail as overloaded.
     pub waiting_max: usize,
-    /// How often a call is tried in all.
-    pub attempts_max: u8,
+    /// How often, and how soon, a call is tried again.
+    pub retry: RetryConfig,
+    /// How long to wait between dials, where brokers are dialed.
+    pub backoff: BackoffConfig,
     /// Who is asked next.
     pub choice: Box<dyn WorkerChoice>,
 }
@@ -57,10 +63,12 @@ impl Default for DispatcherConfig {
     fn default() -> Self {
         Self {
             incarnation: Uuid::nil(),
+            seed: 0,
             heartbeats: Heartbeats::default(),
             limits: Limits::default(),
             waiting_max: 10_000,
-            attempts_max: 3,
+            retry: RetryConfig::default(),
+            backoff: BackoffConfig::default(),
             choice: Box::new(LeastRecentlyUsed),
         }
     }
@@ -81,6 +89,8 @@ pub enum Output {
     WorkerLeft(Peer, Departure),
     /// Nothing is to be received from that connection any more: end it once what was sent is on its way.
     Disconnect(Peer),
+    /// Connect to that broker; answer with `handle_dialed` or `handle_disconnected`.
+    Dial(Peer),
     /// The dispatcher has said goodbye to everyone.
     Closed,
 }
@@ -113,9 +123,12 @@ pub struct DispatcherCounters {
     pub expired_leases: u64,
     /// Attempts after the first one.
     pub retries: u64,
+    /// Attempts that were not made because the retry budget was spent.
+    pub retries_over_budget: u64,
 }
 
-/// Routes calls to registered workers.
+/// Routes calls to registered workers, which dial in; or to brokers, which it dials. To a client a broker is a worker
+/// that offers what all of the broker's workers offer.
 ///
 /// After each `handle_*` or verb, poll [`Self::poll_output`] until it is empty; when nothing more is at hand, poll
 /// [`Self::poll_transmit`] until it is empty, then do the disconnects that came as outputs, then wait for a message or
@@ -131,20 +144,31 @@ pub struct Dispatcher {
     outputs: VecDeque<Output>,
     counters: DispatcherCounters,
     closing: Closing,
+    /// Empty where workers dial in.
+    dials: Dials,
+    role: Role,
+    random: fastrand::Rng,
+    budget: RetryBudget,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Closing {
     No,
+    /// Nothing new is taken; open calls are still to end.
+    Draining {
+        since: Instant,
+    },
     /// Goodbye is said; the workers' connections are not all gone yet.
     Leaving,
     Closed,
 }
 
 impl Dispatcher {
-    /// A dispatcher without workers.
+    /// A dispatcher that workers dial.
     pub fn new(config: DispatcherConfig) -> Self {
         Self {
+            random: fastrand::Rng::with_seed(config.seed),
+            budget: RetryBudget::new(config.retry),
             config,
             registry: Registry::default(),
             calls: Calls::default(),
@@ -153,7 +177,16 @@ impl Dispatcher {
             outputs: VecDeque::new(),
             counters: DispatcherCounters::default(),
             closing: Closing::No,
+            dials: Dials::new(),
+            role: Role::Dispatcher,
         }
+    }
+
+    /// A client's dispatcher, which dials so many brokers: the peers 0, 1, 2 …
+    pub fn dialing(now: Instant, config: DispatcherConfig, brokers: u64) -> Self {
+        let mut dispatcher = Self { role: Role::Client, ..Self::new(config) };
+        dispatcher.dials = Self::dials(now, &dispatcher.config, &mut dispatcher.timers, brokers);
+        dispatcher
     }
 
     /// Starts a call. It ends with exactly one [`Output::Ended`] unless it is cancelled.
@@ -166,6 +199,7 @@ impl Dispatcher {
         }
         self.timers.set(Timer::Deadline(id), spec.deadline);
         self.calls.insert(id, spec);
+        self.budget.deposit();
         let is_sent = self.advance(now, id);
         let waiting = self.calls.waiting_count();
         if !is_sent && waiting > self.config.waiting_max {
@@ -189,18 +223,28 @@ impl Dispatcher {
         }
     }
 
+    /// Takes no new call, lets the open ones end, and closes; at the latest when the timeout has passed.
+    pub fn drain(&mut self, now: Instant, timeout: Duration) {
+        if self.closing == Closing::No {
+            self.closing = Closing::Draining { since: now };
+            let leave_at = if self.calls.len() == 0 { now } else { now + timeout };
+            self.timers.set(Timer::Leave, leave_at);
+        }
+    }
+
     /// Says goodbye to every worker and ends every call. [`Output::Closed`] follows when the workers have gone, or
     /// after half a second.
     pub fn close(&mut self, now: Instant) {
-        if self.closing != Closing::No {
+        if self.has_said_goodbye() {
             return;
         }
         self.closing = Closing::Leaving;
+        self.stop_dialing();
         for id in self.calls.ids() {
             let maybe_executed = self.calls.get(id).is_some_and(Call::maybe_executed);
             self.end(id, Err(CallFailure::Closed { maybe_executed }));
         }
-        for peer in self.registry.iter().map(|(peer, _)| peer).collect::<Vec<_>>() {
+        for peer in self.registry.peers() {
             self.send(now, peer, Message::Goodbye);
         }
         self.timers.set(Timer::Leave, now + GOODBYE_GRACE);
@@ -212,7 +256,7 @@ impl Dispatcher {
         let Some(worker) = self.registry.get_mut(from) else { return self.handle_stranger(now, from, message) };
         worker.liveness.received(now);
         match message {
-            Message::Ready(ready) => self.handle_ready(now, from, ready),
+            Message::Ready(ready) => self.handle_ready_again(now, from, ready),
             Message::Partial(reply) => self.handle_partial(now, from, reply),
             Message::Final(reply) => self.handle_final(now, from, reply),
             Message::Error(reply) => self.handle_error(now, from, reply),
@@ -228,7 +272,7 @@ impl Dispatcher {
             }
             Message::Drain => self.handle_drain(from),
             Message::Goodbye => self.handle_goodbye(now, from),
-            Message::Request(_) | Message::Cancel(_) | Message::Event(_) | Message::Subscribe(_) => {
+            Message::Request(_) | Message::Cancel(_) | Message::Ack(_) | Message::Event(_) | Message::Subscribe(_) => {
                 self.counters.unexpected_messages += 1;
                 debug!(peer = from.0, "dropped a message of a kind that workers do not send");
             }
@@ -256,8 +300,20 @@ impl Dispatcher {
 
     /// A peer's connection has ended.
     pub fn handle_disconnected(&mut self, now: Instant, peer: Peer) {
-        self.outbox.forget(peer);
-        self.remove_worker(now, peer, Departure::Disconnected);
+        match self.registry.get(peer) {
+            Some(_) => self.remove_worker(now, peer, Departure::Disconnected),
+            None => {
+                self.outbox.forget(peer);
+                self.redial(now, peer);
+            }
+        }
+    }
+
+    /// The transport has not taken these messages, and the peer's connection is gone. Requests among them have not left:
+    /// they go elsewhere, whether idempotent or not.
+    pub fn handle_unsent(&mut self, now: Instant, transmit: Transmit) {
+        self.outbox.put_back(transmit.to, transmit.messages);
+        self.handle_disconnected(now, transmit.to);
     }
 
     /// Does what is due.
@@ -267,8 +323,11 @@ impl Dispatcher {
                 Timer::Heartbeat(peer) => self.heartbeat(now, peer),
                 Timer::Lease(peer) => self.check_lease(now, peer),
                 Timer::Deadline(id) => self.handle_deadline(now, id),
+                Timer::Retry(id) => self.retry(now, id),
+                Timer::Leave if !self.has_said_goodbye() => self.close(now),
                 Timer::Leave => self.finish_leaving(now),
-                Timer::Dial(_) | Timer::Overrun(_) => {}
+                Timer::Dial(peer) => self.outputs.push_back(Output::Dial(peer)),
+                Timer::Overrun(_) => {}
             }
         }
     }
@@ -310,6 +369,7 @@ impl Dispatcher {
             && self.timers.is_empty()
             && self.outbox.is_empty()
             && self.outputs.is_empty()
+            && self.dials.is_empty()
     }
 
     fn handle_partial(&mut self, now: Instant, from: Peer, reply: PartialReply) {
@@ -407,6 +467,7 @@ fn request_of(spec: &CallSpec, call: CallId, attempt: u8, remaining: Duration) -
         call,
         attempt,
         idempotent: spec.idempotent.unwrap_or(false),
+        fail_fast: spec.fail_fast,
         service: Arc::clone(&spec.service),
         method: Arc::clone(&spec.method),
         fingerprint: spec.fingerprint,

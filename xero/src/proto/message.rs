@@ -86,6 +86,8 @@ pub enum Message {
     Cancel(CallId),
     /// A worker's new number of credits in all (in flight included).
     Credit(u32),
+    /// How many payload bytes of replies the sender has taken since it was introduced.
+    Ack(u64),
     /// A value published under a topic, outside any call.
     Event(Event),
     /// Asks for, or no longer for, the events of a topic.
@@ -101,6 +103,14 @@ pub enum Message {
 }
 
 impl Message {
+    /// The call that this is a request for, if it is one.
+    pub fn request(&self) -> Option<CallId> {
+        match self {
+            Self::Request(request) => Some(request.call),
+            _ => None,
+        }
+    }
+
     /// The payload's size in bytes; 0 for kinds without one.
     pub fn payload_bytes(&self) -> usize {
         match self {
@@ -157,13 +167,14 @@ pub struct Ready {
     pub interval: Duration,
     /// The largest payload the sender takes.
     pub payload_bytes_max: u64,
-    /// How many requests the sender takes at once; 0 for a dispatcher.
+    /// How many requests the sender takes at once; 0 from those that take none.
     pub credits: u32,
-    /// How many payload bytes the sender takes at once; 0 for no bound but the credits.
+    /// How many payload bytes the sender takes at once, of requests in flight where it takes requests, else of replies
+    /// that it has not acknowledged; 0 for no bound.
     pub window_bytes: u64,
     /// The codecs the sender reads.
     pub codecs: Vec<Codec>,
-    /// What a worker offers; empty for the other roles.
+    /// What a worker, or a broker for its workers, offers; empty for the others.
     pub services: Vec<ServiceOffer>,
 }
 
@@ -198,6 +209,8 @@ pub struct Request {
     pub attempt: u8,
     /// Whether the caller lets it run twice.
     pub idempotent: bool,
+    /// Whether it fails at once, instead of waiting until the deadline, while no worker can take it.
+    pub fail_fast: bool,
     /// The service's name.
     pub service: Arc<str>,
     /// The method's name.
@@ -286,6 +299,8 @@ pub enum ErrorCode {
     NoWorker = 14,
     /// The worker was lost before it replied (from a broker).
     WorkerLost = 15,
+    /// The caller does not read the partial replies (from a broker).
+    Unread = 16,
 }
 
 impl ErrorCode {
@@ -308,6 +323,7 @@ impl ErrorCode {
             Malformed,
             NoWorker,
             WorkerLost,
+            Unread,
         ]
         .into_iter()
         .find(|code| *code as u8 == number)

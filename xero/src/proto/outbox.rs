@@ -49,12 +49,19 @@ impl Outbox {
         self.batching.insert(peer, peer_max.min(BATCH_BYTES_MAX));
     }
 
-    /// Drops what is still to be sent to a peer that is gone.
-    pub(crate) fn forget(&mut self, peer: Peer) {
+    /// What was polled has not been sent.
+    pub(crate) fn put_back(&mut self, peer: Peer, messages: Vec<Message>) {
+        messages.into_iter().for_each(|message| self.push(peer, message));
+    }
+
+    /// Drops what is still to be sent to a peer that is gone, and gives it back: it has not left.
+    pub(crate) fn forget(&mut self, peer: Peer) -> VecDeque<Message> {
         self.batching.remove(&peer);
-        if self.queues.remove(&peer).is_some_and(|queue| !queue.is_empty()) {
+        let unsent = self.queues.remove(&peer).unwrap_or_default();
+        if !unsent.is_empty() {
             self.order.retain(|other| *other != peer);
         }
+        unsent
     }
 
     pub(crate) fn poll(&mut self) -> Option<Transmit> {

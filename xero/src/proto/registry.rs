@@ -192,6 +192,10 @@ impl Registry {
         self.workers.iter().map(|(peer, worker)| (*peer, worker))
     }
 
+    pub(crate) fn peers(&self) -> Vec<Peer> {
+        self.workers.keys().copied().collect()
+    }
+
     /// The services that a worker offers.
     pub(crate) fn services_of(&self, peer: Peer) -> impl Iterator<Item = &Arc<str>> {
         self.workers.get(&peer).into_iter().flat_map(WorkerEntry::services)

@@ -18,6 +18,63 @@ impl Default for BackoffConfig {
     }
 }
 
+impl BackoffConfig {
+    /// A wait after so many failures: from zero to a bound that doubles with each.
+    pub(crate) fn draw(&self, failures: u32, random: &mut fastrand::Rng) -> Duration {
+        let doubled = 2_u32.saturating_pow(failures.saturating_sub(1));
+        self.first.saturating_mul(doubled).min(self.max).mul_f64(random.f64())
+    }
+}
+
+/// How often, and how soon, calls are attempted again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryConfig {
+    /// How often a call is tried in all. Default 3.
+    pub attempts_max: u8,
+    /// How long to wait before the next attempt. Default 10 ms doubling to 1 s.
+    pub backoff: BackoffConfig,
+    /// How many retries each call earns for all calls together, in hundredths. Default 20: in the long run one call in
+    /// five may be retried, so that retries cannot multiply the load of workers that are in trouble.
+    pub budget_percent: u32,
+    /// How many retries may be saved up. Default 1,000: what is in flight to a worker that dies is retried at once.
+    pub budget_reserve: u32,
+}
+
+impl Default for RetryConfig {
+    fn default() -> Self {
+        let backoff = BackoffConfig { first: Duration::from_millis(10), max: Duration::from_secs(1) };
+        Self { attempts_max: 3, backoff, budget_percent: 20, budget_reserve: 1_000 }
+    }
+}
+
+/// The retries that a dispatcher may still make, in hundredths. Retries that cost nobody anything are not counted: of
+/// requests that a leaving worker has not started.
+#[derive(Debug)]
+pub(crate) struct RetryBudget {
+    percent: u64,
+    reserve: u64,
+    balance: u64,
+}
+
+impl RetryBudget {
+    pub(crate) fn new(config: RetryConfig) -> Self {
+        let reserve = 100 * u64::from(config.budget_reserve);
+        Self { percent: config.budget_percent.into(), reserve, balance: reserve }
+    }
+
+    /// A call has been made.
+    pub(crate) fn deposit(&mut self) {
+        self.balance = (self.balance + self.percent).min(self.reserve);
+    }
+
+    /// Pays for one retry; `false` when there is not enough.
+    pub(crate) fn withdraw(&mut self) -> bool {
+        let is_enough = self.balance >= 100;
+        self.balance -= if is_enough { 100 } else { 0 };
+        is_enough
+    }
+}
+
 /// Exponential back-off with full jitter: each wait is drawn from zero to a bound that doubles, so that the workers of
 /// a broker that comes back do not all dial in the same instant.
 #[derive(Debug)]

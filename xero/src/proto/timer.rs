@@ -18,6 +18,8 @@ pub enum Timer {
     Dial(Peer),
     /// When a call must end for its caller (`PROTOCOL.md` §8).
     Deadline(CallId),
+    /// When to attempt a call again after the back-off (`PROTOCOL.md` §8).
+    Retry(CallId),
     /// When a worker gives an execution up (`PROTOCOL.md` §8).
     Overrun(Execution),
     /// When leaving ends although something is still open (`PROTOCOL.md` §10).

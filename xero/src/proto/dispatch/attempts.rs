@@ -118,8 +118,7 @@ impl Dispatcher {
             if let Some(call) = self.calls.get_mut(id) {
                 call.refused_by = Some(from);
             }
-            self.calls.wait(id);
-            self.advance(now, id);
+            self.attempt_again(now, id);
         } else {
             let maybe_executed = self.calls.get(id).is_some_and(|call| call.maybe_executed);
             self.end(id, Err(CallFailure::Remote(ErrorReply { maybe_executed, ..reply })));
@@ -137,8 +136,7 @@ impl Dispatcher {
 
     pub(super) fn lose_worker_of(&mut self, now: Instant, id: CallId, setback: Setback) {
         if self.may_attempt_again(id, setback, true) {
-            self.calls.wait(id);
-            self.advance(now, id);
+            self.attempt_again(now, id);
         } else if let Some(call) = self.calls.get(id) {
             let (attempts, maybe_executed) = (call.attempts, call.maybe_executed);
             self.end(id, Err(CallFailure::WorkerLost { maybe_executed, attempts }));
@@ -147,12 +145,39 @@ impl Dispatcher {
 
     /// Takes note of an attempt that came to nothing, and says whether there may be another.
     fn may_attempt_again(&mut self, id: CallId, setback: Setback, is_leaving: bool) -> bool {
+        let is_over = self.has_said_goodbye();
         let Some(call) = self.calls.get_mut(id) else { return false };
         call.maybe_executed |= setback == Setback::MaybeExecuted;
-        if setback == Setback::NotStarted && is_leaving {
+        let is_free = setback == Setback::NotStarted && is_leaving;
+        if is_free {
             call.charged = call.charged.saturating_sub(1);
         }
-        self.closing == Closing::No && may_retry(setback, call.is_idempotent(), call.charged, self.config.attempts_max)
+        let attempts_max = self.config.retry.attempts_max;
+        if is_over || !may_retry(setback, call.is_idempotent(), call.charged, attempts_max) {
+            return false;
+        }
+        call.wait = match is_free {
+            true => Duration::ZERO,
+            false => self.config.retry.backoff.draw(u32::from(call.charged), &mut self.random),
+        };
+        let is_affordable = is_free || self.budget.withdraw();
+        self.counters.retries_over_budget += u64::from(!is_affordable);
+        is_affordable
+    }
+
+    /// Sends the call to a worker, or lets it wait for one, once its back-off has passed.
+    fn attempt_again(&mut self, now: Instant, id: CallId) {
+        let Some(call) = self.calls.get_mut(id) else { return };
+        call.state = CallState::BackingOff;
+        match call.wait.is_zero() {
+            true => self.retry(now, id),
+            false => self.timers.set(Timer::Retry(id), now + call.wait),
+        }
+    }
+
+    pub(super) fn retry(&mut self, now: Instant, id: CallId) {
+        self.calls.wait(id);
+        self.advance(now, id);
     }
 
     pub(super) fn handle_deadline(&mut self, now: Instant, id: CallId) {
@@ -194,7 +219,15 @@ impl Dispatcher {
 
     pub(super) fn take(&mut self, id: CallId) -> Option<Call> {
         self.timers.stop(Timer::Deadline(id));
-        self.calls.remove(id)
+        self.timers.stop(Timer::Retry(id));
+        let call = self.calls.remove(id);
+        if let Closing::Draining { since } = self.closing
+            && self.calls.len() == 0
+        {
+            // Due at once.
+            self.timers.set(Timer::Leave, since);
+        }
+        call
     }
 
     pub(super) fn offered_services(&self) -> Vec<String> {

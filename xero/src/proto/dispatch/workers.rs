@@ -4,8 +4,11 @@ use super::*;
 
 impl Dispatcher {
     pub(super) fn handle_stranger(&mut self, now: Instant, from: Peer, message: Message) {
+        if self.role == Role::Client {
+            return self.handle_dialed_stranger(now, from, message);
+        }
         match message {
-            Message::Ready(ready) if ready.role == Role::Worker && self.closing == Closing::No => {
+            Message::Ready(ready) if ready.role == Role::Worker && !self.has_said_goodbye() => {
                 self.handle_ready(now, from, ready);
             }
             Message::Ready(ready) if ready.role == Role::Worker => self.turn_away(from, "closing".to_owned()),
@@ -29,24 +32,37 @@ impl Dispatcher {
     }
 
     pub(super) fn handle_ready(&mut self, now: Instant, from: Peer, ready: Ready) {
+        // The answer goes before the requests that wait for this worker.
+        self.outbox.push(from, Message::Ready(self.introduction()));
+        self.register(now, from, ready);
+    }
+
+    /// A registered peer introduces itself anew: a worker expects an answer, a broker tells what it offers by now.
+    pub(super) fn handle_ready_again(&mut self, now: Instant, from: Peer, ready: Ready) {
+        match self.role {
+            Role::Client => self.register(now, from, ready),
+            _ => self.handle_ready(now, from, ready),
+        }
+    }
+
+    pub(super) fn register(&mut self, now: Instant, from: Peer, ready: Ready) {
         let interval = ready.interval.clamp(INTERVAL_MIN, INTERVAL_MAX);
         let heartbeats = self.config.heartbeats;
         let liveness = Liveness::new(now, heartbeats.interval, heartbeats.expiry(interval));
-        info!(peer = from.0, incarnation = %ready.incarnation, credits = ready.credits, "worker registered");
+        info!(peer = from.0, incarnation = %ready.incarnation, credits = ready.credits, "registered");
         if ready.capabilities.contains(Capabilities::BATCH) {
             self.outbox.allow_batches(from, ready.payload_bytes_max);
         }
         self.registry.register(now, from, ready, liveness);
         self.timers.set(Timer::Lease(from), liveness.expires_at());
         self.timers.set(Timer::Heartbeat(from), liveness.heartbeat_at());
-        self.send(now, from, Message::Ready(self.introduction()));
         self.outputs.push_back(Output::WorkerJoined(from));
         self.serve_waiting(now, from);
     }
 
     pub(super) fn introduction(&self) -> Ready {
         Ready {
-            role: Role::Dispatcher,
+            role: self.role,
             incarnation: self.config.incarnation,
             capabilities: Capabilities::BATCH,
             interval: self.config.heartbeats.interval,
@@ -71,28 +87,30 @@ impl Dispatcher {
 
     pub(super) fn remove_worker(&mut self, now: Instant, peer: Peer, departure: Departure) {
         let Some(worker) = self.registry.remove(peer) else { return };
+        let unsent: BTreeSet<_> = self.outbox.forget(peer).iter().filter_map(Message::request).collect();
         info!(peer = peer.0, ?departure, in_flight = worker.in_flight.len(), "worker left");
         self.timers.stop(Timer::Lease(peer));
         self.timers.stop(Timer::Heartbeat(peer));
-        self.outbox.forget(peer);
         self.outputs.push_back(Output::WorkerLeft(peer, departure));
         // A worker that drains ends what it has read before it says goodbye; the rest it has not read (§10).
-        let setback = match departure == Departure::Goodbye && worker.draining {
-            true => Setback::NotStarted,
-            false => Setback::MaybeExecuted,
-        };
+        let is_drained = departure == Departure::Goodbye && worker.draining;
         for (id, wanted) in worker.in_flight {
+            let setback = match is_drained || unsent.contains(&id) {
+                true => Setback::NotStarted,
+                false => Setback::MaybeExecuted,
+            };
             if wanted {
                 self.lose_worker_of(now, id, setback);
             }
         }
+        self.redial(now, peer);
         self.finish_closing();
     }
 
     pub(super) fn heartbeat(&mut self, now: Instant, peer: Peer) {
         let Some(worker) = self.registry.get(peer) else { return };
         // Nothing follows a goodbye. A timer that is set again without anything sent would be due at once, for ever.
-        if self.closing != Closing::No {
+        if self.has_said_goodbye() {
             return;
         }
         if worker.liveness.heartbeat_at() <= now {
@@ -104,7 +122,7 @@ impl Dispatcher {
     }
 
     pub(super) fn check_lease(&mut self, now: Instant, peer: Peer) {
-        let Some(worker) = self.registry.get(peer) else { return };
+        let Some(worker) = self.registry.get(peer) else { return self.check_introduction(now, peer) };
         let expires_at = worker.liveness.expires_at();
         if expires_at > now {
             return self.timers.set(Timer::Lease(peer), expires_at);
@@ -116,7 +134,7 @@ impl Dispatcher {
 
     pub(super) fn send(&mut self, now: Instant, to: Peer, message: Message) {
         // Nothing follows a goodbye (`PROTOCOL.md` §10).
-        if self.closing != Closing::No && !matches!(message, Message::Goodbye) {
+        if self.has_said_goodbye() && !matches!(message, Message::Goodbye) {
             return;
         }
         if let Some(worker) = self.registry.get_mut(to) {
@@ -130,11 +148,15 @@ impl Dispatcher {
     }
 
     pub(super) fn finish_leaving(&mut self, now: Instant) {
-        for peer in self.registry.iter().map(|(peer, _)| peer).collect::<Vec<_>>() {
+        for peer in self.registry.peers() {
             self.outputs.push_back(Output::Disconnect(peer));
             self.remove_worker(now, peer, Departure::Goodbye);
         }
         self.finish_closing();
+    }
+
+    pub(super) fn has_said_goodbye(&self) -> bool {
+        matches!(self.closing, Closing::Leaving | Closing::Closed)
     }
 
     pub(super) fn finish_closing(&mut self) {

@@ -13,7 +13,7 @@ use crate::proto::message::{
 
 use super::{
     Frames, Limits,
-    fixed::{Fixed, IDEMPOTENT, Kind, MAYBE_EXECUTED, WANTED},
+    fixed::{FAIL_FAST, Fixed, IDEMPOTENT, Kind, MAYBE_EXECUTED, WANTED},
     malformed::{Malformed, Reason},
     reader::Reader,
 };
@@ -116,6 +116,7 @@ fn read_kind(fixed: &Fixed, mut fields: Reader<'_>, payload: Bytes, limits: &Lim
         Kind::Error => Message::Error(read_error(fixed, fields, payload)?),
         Kind::Cancel => Message::Cancel(call),
         Kind::Credit => Message::Credit(fields.u32("credits")?),
+        Kind::Ack => Message::Ack(fields.u64("acknowledged bytes")?),
         Kind::Event => Message::Event(Event {
             topic: fields.name("topic")?.into(),
             sequence: fields.u64("event sequence")?,
@@ -197,6 +198,7 @@ fn read_request(fixed: &Fixed, mut fields: Reader<'_>, payload: Bytes, limits: &
         call: fixed.call,
         attempt: fixed.attempt,
         idempotent: fixed.has(IDEMPOTENT),
+        fail_fast: fixed.has(FAIL_FAST),
         service: fields.name("service name")?.into(),
         method: fields.name("method name")?.into(),
         fingerprint,

@@ -6,7 +6,7 @@ use crate::proto::message::{
 
 use super::{
     Frames, U8_MAX, U16_MAX,
-    fixed::{FIXED_BYTES, Fixed, IDEMPOTENT, Kind, MAYBE_EXECUTED, WANTED, micros},
+    fixed::{FAIL_FAST, FIXED_BYTES, Fixed, IDEMPOTENT, Kind, MAYBE_EXECUTED, WANTED, micros},
 };
 
 /// The frames of one message. The payload is shared, not copied.
@@ -51,6 +51,7 @@ pub(super) fn header_bytes(message: &Message) -> usize {
             Message::Request(m) => 8 + name_bytes(&m.service) + name_bytes(&m.method) + 2 + metadata_bytes(&m.metadata),
             Message::Error(m) => 1 + 2 + detail(m).len(),
             Message::Credit(_) => 4,
+            Message::Ack(_) => 8,
             Message::Event(m) => name_bytes(&m.topic) + 8,
             Message::Subscribe(m) => name_bytes(&m.topic),
             Message::Partial(_) | Message::Final(_) | Message::Cancel(_) => 0,
@@ -101,6 +102,7 @@ fn write_header(message: &Message, out: &mut Vec<u8>) {
         Message::Request(m) => write_request(m, out),
         Message::Error(m) => write_error(m, out),
         Message::Credit(credits) => out.extend_from_slice(&credits.to_be_bytes()),
+        Message::Ack(bytes) => out.extend_from_slice(&bytes.to_be_bytes()),
         Message::Event(m) => {
             write_name(&m.topic, out);
             out.extend_from_slice(&m.sequence.to_be_bytes());
@@ -117,7 +119,7 @@ fn fixed(message: &Message) -> Fixed {
     match message {
         Message::Ready(_) => Fixed::of(Kind::Ready),
         Message::Request(m) => {
-            let flags = if m.idempotent { IDEMPOTENT } else { 0 };
+            let flags = if m.idempotent { IDEMPOTENT } else { 0 } | if m.fail_fast { FAIL_FAST } else { 0 };
             let (remaining, attempt) = (m.remaining, m.attempt);
             Fixed { flags, remaining, attempt, codec, ..Fixed::of_call(Kind::Request, m.call) }
         }
@@ -129,6 +131,7 @@ fn fixed(message: &Message) -> Fixed {
         }
         Message::Cancel(call) => Fixed::of_call(Kind::Cancel, *call),
         Message::Credit(_) => Fixed::of(Kind::Credit),
+        Message::Ack(_) => Fixed::of(Kind::Ack),
         Message::Event(_) => Fixed { codec, ..Fixed::of(Kind::Event) },
         Message::Subscribe(m) => Fixed { flags: if m.wanted { WANTED } else { 0 }, ..Fixed::of(Kind::Subscribe) },
         Message::Heartbeat => Fixed::of(Kind::Heartbeat),

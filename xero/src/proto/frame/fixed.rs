@@ -19,6 +19,8 @@ pub(super) const IDEMPOTENT: u16 = 1;
 pub(super) const MAYBE_EXECUTED: u16 = 1 << 1;
 /// SUBSCRIBE: the topic's events are wanted.
 pub(super) const WANTED: u16 = 1 << 2;
+/// REQUEST: it is not to wait for a worker.
+pub(super) const FAIL_FAST: u16 = 1 << 3;
 
 /// A message's kind by its number on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,11 +39,12 @@ pub(super) enum Kind {
     Drain = 11,
     Goodbye = 12,
     Batch = 13,
+    Ack = 14,
 }
 
 impl Kind {
     /// Every kind with its name, in the order of the numbers on the wire.
-    pub(super) const NAMED: [(Self, &'static str); 13] = [
+    pub(super) const NAMED: [(Self, &'static str); 14] = [
         (Self::Ready, "READY"),
         (Self::Request, "REQUEST"),
         (Self::Partial, "PARTIAL"),
@@ -55,6 +58,7 @@ impl Kind {
         (Self::Drain, "DRAIN"),
         (Self::Goodbye, "GOODBYE"),
         (Self::Batch, "BATCH"),
+        (Self::Ack, "ACK"),
     ];
 
     pub(super) fn from_wire(number: u8) -> Option<Self> {

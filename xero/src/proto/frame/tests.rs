@@ -117,6 +117,7 @@ fn request() -> Request {
         call: CallId(0x0102_0304_0506_0708),
         attempt: 1,
         idempotent: true,
+        fail_fast: false,
         service: "Demo".into(),
         method: "compare".into(),
         fingerprint: 0x9798_5165_b42a_709f,

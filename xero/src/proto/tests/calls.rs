@@ -317,6 +317,7 @@ fn request(call: CallId, method: &str) -> Message {
         call,
         attempt: 1,
         idempotent: false,
+        fail_fast: false,
         service: "Demo".into(),
         method: method.into(),
         fingerprint: 0,

@@ -267,6 +267,7 @@ fn request(call: CallId) -> Request {
         call,
         attempt: 1,
         idempotent: false,
+        fail_fast: false,
         service: "Demo".into(),
         method: "ping".into(),
         fingerprint: 0,

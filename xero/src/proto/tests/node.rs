@@ -14,6 +14,7 @@ use crate::proto::{
     dispatch::{Departure, Dispatcher, DispatcherConfig, Output},
     frame::Limits,
     message::{CallId, ErrorCode, MethodOffer, Payload, Peer, ServiceOffer},
+    retry::BackoffConfig,
     timer::Execution,
     worker::{Finish, Start, Worker, WorkerConfig, WorkerOutput},
 };
@@ -109,7 +110,7 @@ impl DispatcherNode {
             Output::WorkerJoined(peer) => self.joined.push((now, peer)),
             Output::WorkerLeft(peer, departure) => self.left.push((now, peer, departure)),
             Output::Closed => self.closed_at = Some(now),
-            Output::Disconnect(_) | Output::WorkerChanged(_) => {}
+            Output::Disconnect(_) | Output::WorkerChanged(_) | Output::Dial(_) => {}
         }
     }
 
@@ -319,6 +320,8 @@ pub(super) fn maybe_executed(failure: &CallFailure) -> Option<bool> {
 fn config_of(d: D, life: u64, shape: &dyn Fn(&mut DispatcherConfig)) -> DispatcherConfig {
     let incarnation = Uuid::from_u64_pair(1, ((d.0 as u64) << 32) | life);
     let mut config = DispatcherConfig { incarnation, ..DispatcherConfig::default() };
+    // Retries at once, where a test is about something else than their pace.
+    config.retry.backoff = BackoffConfig { first: Duration::ZERO, max: Duration::ZERO };
     shape(&mut config);
     config
 }

@@ -114,6 +114,7 @@ impl Net {
             fingerprint: 0,
             idempotent: None,
             fail_fast: false,
+            owner: 0,
             deadline: self.now + CALL_TIMEOUT,
             metadata: Metadata::new(),
             payload: value(&id.to_string()),

@@ -204,7 +204,7 @@ fn call_that_crosses_the_drains_of_many_workers_in_a_row_fails_of_none() {
     // More workers than attempts are counted.
     for (attempts_max, count) in [(1, 4), (3, 4), (3, 300)] {
         let mut net = Net::new();
-        let d = net.dispatcher_with(move |config| config.attempts_max = attempts_max);
+        let d = net.dispatcher_with(move |config| config.retry.attempts_max = attempts_max);
         let draining: Vec<_> = (0..count).map(|_| net.puppet(d, 8)).collect();
         let w = net.worker(&[d]);
         net.connect();
@@ -257,7 +257,7 @@ fn worker_that_refused_is_asked_again_only_when_there_is_no_other() {
 #[test]
 fn attempts_are_bounded() {
     let mut net = Net::new();
-    let d = net.dispatcher_with(|config| config.attempts_max = 3);
+    let d = net.dispatcher_with(|config| config.retry.attempts_max = 3);
     let puppet = net.puppet(d, 8);
     let call = net.call(d, "hold");
     for attempt in 1..=3 {
@@ -270,7 +270,7 @@ fn attempts_are_bounded() {
     assert_eq!(attempts_told(&net, call), [1, 2, 3]);
 
     let mut net = Net::new();
-    let d = net.dispatcher_with(|config| config.attempts_max = 2);
+    let d = net.dispatcher_with(|config| config.retry.attempts_max = 2);
     let workers = [net.worker(&[d]), net.worker(&[d]), net.worker(&[d])];
     net.connect();
     let call = net.call(d, "safe");
@@ -331,7 +331,7 @@ fn two_workers() -> (Net, D, [W; 2]) {
 /// A call whose first worker died of it, and the puppet that has its second and last attempt.
 fn retried() -> (Net, CallId, Peer) {
     let mut net = Net::new();
-    let d = net.dispatcher_with(|config| config.attempts_max = 2);
+    let d = net.dispatcher_with(|config| config.retry.attempts_max = 2);
     let w = net.worker(&[d]);
     net.connect();
     let last = net.puppet(d, 8);

@@ -201,6 +201,7 @@ fn request(call: CallId, argument: &str) -> Message {
         call,
         attempt: 1,
         idempotent: false,
+        fail_fast: false,
         service: "Demo".into(),
         method: "echo".into(),
         fingerprint: 0,

@@ -18,6 +18,7 @@ pub(super) fn message() -> Union<BoxedStrategy<Message>> {
         error().prop_map(Message::Error).boxed(),
         call.prop_map(Message::Cancel).boxed(),
         any::<u32>().prop_map(Message::Credit).boxed(),
+        any::<u64>().prop_map(Message::Ack).boxed(),
         (name(), any::<u64>(), payload())
             .prop_map(|(topic, sequence, payload)| {
                 Message::Event(Event { topic: topic.as_str().into(), sequence, payload })
@@ -66,13 +67,14 @@ fn service() -> impl Strategy<Value = ServiceOffer> {
 
 fn request() -> impl Strategy<Value = Request> {
     let metadata = prop::collection::btree_map(name(), vec(any::<u8>(), 0..40).prop_map(Bytes::from), 0..4);
-    let numbers = (any::<u64>(), any::<u8>(), any::<bool>(), any::<u64>(), any::<u64>());
+    let numbers = (any::<u64>(), any::<u8>(), any::<(bool, bool)>(), any::<u64>(), any::<u64>());
     (numbers, name(), name(), metadata, payload()).prop_map(|(numbers, service, method, metadata, payload)| {
-        let (call, attempt, idempotent, fingerprint, micros) = numbers;
+        let (call, attempt, (idempotent, fail_fast), fingerprint, micros) = numbers;
         Request {
             call: CallId(call),
             attempt,
             idempotent,
+            fail_fast,
             service: service.as_str().into(),
             method: method.as_str().into(),
             fingerprint,
@@ -84,7 +86,7 @@ fn request() -> impl Strategy<Value = Request> {
 }
 
 fn error() -> impl Strategy<Value = ErrorReply> {
-    let code = (1..=15_u8).prop_filter_map("a code", ErrorCode::from_wire);
+    let code = (1..=16_u8).prop_filter_map("a code", ErrorCode::from_wire);
     let payload = option::of(payload()).prop_map(Option::unwrap_or_default);
     (any::<u64>(), any::<u32>(), code, any::<bool>(), "\\PC{0,200}", payload).prop_map(
         |(call, partials, code, maybe_executed, detail, payload)| ErrorReply {

@@ -151,7 +151,7 @@ pub(super) fn messages() -> Vec<(&'static str, Vec<Message>)> {
     ]
     .map(|(name, message)| (name, vec![message]))
     .into_iter()
-    .chain([("BATCH", vec![Message::Final(pong), Message::Heartbeat])])
+    .chain([("BATCH", vec![Message::Final(pong), Message::Heartbeat]), ("ACK", vec![Message::Ack(1 << 20)])])
     .collect()
 }
 
