@@ -84,9 +84,9 @@ pub use crate::{
     codec::CodecError,
     config::ConfigError,
     context::Context,
-    error::{BindError, CallError, Never, NoWorkerError, PartialError, StartError},
+    error::{BindError, CallError, ConnectError, Never, NoWorkerError, PartialError, StartError},
     net::{
-        endpoint::{Endpoint, EndpointError},
+        endpoint::{Endpoint, EndpointError, IntoEndpoints},
         transport::TransportError,
     },
     proto::{

@@ -168,6 +168,64 @@ impl TryFrom<&Self> for Endpoint {
     }
 }
 
+/// One endpoint or several, as texts.
+///
+/// ```
+/// # use xero::Client;
+/// let one = Client::connect("tcp://127.0.0.1:5560")?;
+/// let two = Client::connect(["tcp://127.0.0.1:5560", "tcp://127.0.0.1:5561"])?;
+/// let named: Vec<String> = std::env::args().skip(1).collect();
+/// # let named = vec!["tcp://127.0.0.1:5560".to_owned()];
+/// let many = Client::connect(named)?;
+/// # Ok::<(), xero::ConnectError>(())
+/// ```
+pub trait IntoEndpoints {
+    /// The texts, in the order in which they were given.
+    fn into_endpoints(self) -> Vec<String>;
+}
+
+impl IntoEndpoints for &str {
+    fn into_endpoints(self) -> Vec<String> {
+        vec![self.to_owned()]
+    }
+}
+
+impl IntoEndpoints for String {
+    fn into_endpoints(self) -> Vec<String> {
+        vec![self]
+    }
+}
+
+impl IntoEndpoints for &String {
+    fn into_endpoints(self) -> Vec<String> {
+        vec![self.clone()]
+    }
+}
+
+impl<T: AsRef<str>, const N: usize> IntoEndpoints for [T; N] {
+    fn into_endpoints(self) -> Vec<String> {
+        self.as_slice().into_endpoints()
+    }
+}
+
+impl<T: AsRef<str>> IntoEndpoints for Vec<T> {
+    fn into_endpoints(self) -> Vec<String> {
+        self.as_slice().into_endpoints()
+    }
+}
+
+impl<T: AsRef<str>> IntoEndpoints for &Vec<T> {
+    fn into_endpoints(self) -> Vec<String> {
+        self.as_slice().into_endpoints()
+    }
+}
+
+impl<T: AsRef<str>> IntoEndpoints for &[T] {
+    fn into_endpoints(self) -> Vec<String> {
+        self.iter().map(|text| text.as_ref().to_owned()).collect()
+    }
+}
+
 /// What is wrong, at a byte of the text.
 struct Fault {
     at: usize,
