@@ -20,7 +20,7 @@ use super::{
     liveness::{Heartbeats, LARGE_PAYLOAD_BYTES, Liveness, patience},
     message::{
         CallId, Capabilities, Codec, ErrorCode, ErrorReply, FinalReply, Message, PartialReply, Payload, Peer, Ready,
-        Request, Role,
+        Request, Role, ServiceOffer,
     },
     outbox::{Outbox, Transmit},
     registry::{LeastRecentlyUsed, Need, Registry, Route, WorkerChoice, WorkerEntry},
@@ -360,6 +360,22 @@ impl Dispatcher {
     /// The services that live workers offer, sorted.
     pub fn services(&self) -> impl Iterator<Item = &str> {
         self.registry.services().into_iter()
+    }
+
+    /// What live workers that do not drain offer together, and what one more would add. Of a method that is offered in
+    /// several ways, what they agree on is told.
+    pub(crate) fn offers(&self, more: Option<&[ServiceOffer]>) -> Vec<ServiceOffer> {
+        self.registry.offers(more)
+    }
+
+    /// Ends the calls that no worker has.
+    pub(crate) fn release_waiting(&mut self) {
+        for id in self.calls.ids() {
+            if let Some(call) = self.calls.get(id).filter(|call| !call.is_in_flight()) {
+                let maybe_executed = call.maybe_executed;
+                self.end(id, Err(CallFailure::Closed { maybe_executed }));
+            }
+        }
     }
 
     /// Whether nothing is kept: no call, no worker, no timer, nothing to send.

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{
     liveness::Liveness,
-    message::{CallId, MethodOffer, Peer, Ready},
+    message::{CallId, MethodOffer, Peer, Ready, ServiceOffer},
 };
 
 /// The most credits that are believed of a worker: more requests than any process runs at once.
@@ -29,7 +29,14 @@ pub(crate) struct WorkerEntry {
     pub(crate) in_flight: BTreeMap<CallId, bool>,
     credits: u32,
     turn: u64,
-    services: BTreeMap<Arc<str>, BTreeMap<Arc<str>, MethodOffer>>,
+    services: BTreeMap<Arc<str>, Service>,
+}
+
+/// What a worker offers under a name.
+#[derive(Debug)]
+struct Service {
+    version: u32,
+    methods: BTreeMap<Arc<str>, MethodOffer>,
 }
 
 impl WorkerEntry {
@@ -46,7 +53,7 @@ impl WorkerEntry {
     }
 
     fn method(&self, service: &str, method: &str) -> Option<&MethodOffer> {
-        self.services.get(service)?.get(method)
+        self.services.get(service)?.methods.get(method)
     }
 }
 
@@ -114,7 +121,7 @@ impl Registry {
     pub(crate) fn register(&mut self, now: Instant, peer: Peer, ready: Ready, liveness: Liveness) {
         let services = ready.services.into_iter().map(|service| {
             let methods = service.methods.into_iter().map(|method| (Arc::clone(&method.name), method));
-            (service.name, methods.collect())
+            (service.name, Service { version: service.version, methods: methods.collect() })
         });
         let services = services.collect();
         let before = self.workers.remove(&peer);
@@ -209,13 +216,39 @@ impl Registry {
     /// The methods that live workers offer under a service, sorted.
     pub(crate) fn methods_of(&self, service: &str) -> BTreeSet<&str> {
         let offers = self.workers.values().filter_map(|worker| worker.services.get(service));
-        offers.flat_map(|methods| methods.keys().map(|name| &**name)).collect()
+        offers.flat_map(|service| service.methods.keys().map(|name| &**name)).collect()
     }
 
     /// The services that live workers offer and do not drain, sorted.
     pub(crate) fn services(&self) -> BTreeSet<&str> {
         let serving = self.workers.values().filter(|worker| !worker.draining);
         serving.flat_map(|worker| worker.services.keys().map(|name| &**name)).collect()
+    }
+
+    /// What live workers that do not drain offer together, and what one more would add.
+    pub(crate) fn offers(&self, more: Option<&[ServiceOffer]>) -> Vec<ServiceOffer> {
+        let mut offers = BTreeMap::<Arc<str>, Service>::new();
+        let serving = self.workers.values().filter(|worker| !worker.draining).flat_map(|worker| &worker.services);
+        let known =
+            serving.map(|(name, service)| (name, service.version, service.methods.values().collect::<Vec<_>>()));
+        let more = more.into_iter().flatten();
+        let added = more.map(|service| (&service.name, service.version, service.methods.iter().collect()));
+        for (name, version, methods) in known.chain(added) {
+            let service = offers.entry(Arc::clone(name));
+            let service = service.or_insert_with(|| Service { version, methods: BTreeMap::new() });
+            service.version = service.version.max(version);
+            for method in methods {
+                let offer = service.methods.entry(Arc::clone(&method.name)).or_insert_with(|| method.clone());
+                offer.idempotent &= method.idempotent;
+                // 0 stands for a signature that is not checked: the worker itself will.
+                offer.fingerprint = if offer.fingerprint == method.fingerprint { offer.fingerprint } else { 0 };
+            }
+        }
+        let offer = |(name, service): (_, Service)| {
+            let methods = service.methods.into_values().collect();
+            ServiceOffer { name, version: service.version, methods }
+        };
+        offers.into_iter().map(offer).collect()
     }
 
     /// Finds a worker for a request: one whose signature of the method fits before one whose does not (which will say

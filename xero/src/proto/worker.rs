@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::{
     dispatch::{INTERVAL_MAX, INTERVAL_MIN},
-    frame::{Limits, Malformed},
+    frame::{self, Limits, Malformed},
     liveness::{Heartbeats, LARGE_PAYLOAD_BYTES, Liveness, patience},
     message::{
         CallId, Capabilities, Codec, ErrorCode, ErrorReply, FinalReply, Message, PartialReply, Payload, Peer, Ready,
@@ -412,7 +412,7 @@ impl Worker {
 }
 
 /// The longest deadline that is kept track of; a request that asks for more has this long.
-const DEADLINE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+pub(crate) const DEADLINE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 
 fn names<'a>(names: impl Iterator<Item = &'a Arc<str>>) -> String {
     let names: Vec<_> = names.map(|name| format!("`{name}`")).collect();

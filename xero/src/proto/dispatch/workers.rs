@@ -23,10 +23,9 @@ impl Dispatcher {
     }
 
     /// Tells a peer that cannot be registered why, and lets it go.
-    pub(super) fn turn_away(&mut self, from: Peer, detail: String) {
+    pub(in crate::proto) fn turn_away(&mut self, from: Peer, detail: String) {
         info!(peer = from.0, detail, "turned a peer away");
-        let (call, code, payload) = (CallId(0), ErrorCode::Malformed, Payload::default());
-        let error = ErrorReply { call, partials: 0, code, maybe_executed: false, detail, payload };
+        let error = ErrorReply::not_started(CallId(0), ErrorCode::Malformed, detail);
         self.outbox.push(from, Message::Error(error));
         self.outputs.push_back(Output::Disconnect(from));
     }

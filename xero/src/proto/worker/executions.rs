@@ -115,13 +115,7 @@ impl Worker {
         let time = if bytes >= LARGE_PAYLOAD_BYTES { patience(bytes) } else { Duration::ZERO };
         self.sending_until = Some(self.sending_until.map_or(now, |until| until.max(now)) + time);
         let (partials, reply_bytes_max) = (task.partials, *reply_bytes_max);
-        let too_large = |size| {
-            let detail = format!(
-                "the reply has {size} bytes, over the limit of {reply_bytes_max} bytes (raise it with \
-                 `payload_bytes_max` on both sides)"
-            );
-            (ErrorCode::TooLarge, detail, Payload::default())
-        };
+        let too_large = |size| (ErrorCode::TooLarge, frame::reply_too_large(size, reply_bytes_max), Payload::default());
         let (code, detail, payload) = match finish {
             Finish::Reply(payload) | Finish::Error { payload, .. } if payload.bytes.len() > reply_bytes_max => {
                 too_large(payload.bytes.len())
@@ -145,8 +139,7 @@ impl Worker {
 
     /// Answers a request that is not started.
     pub(super) fn refuse(&mut self, now: Instant, to: Peer, call: CallId, code: ErrorCode, detail: String) {
-        let (partials, maybe_executed, payload) = (0, false, Payload::default());
-        self.send(now, to, Message::Error(ErrorReply { call, partials, code, maybe_executed, detail, payload }));
+        self.send(now, to, Message::Error(ErrorReply::not_started(call, code, detail)));
     }
 
     pub(super) fn has_request(&self, from: Peer, call: CallId) -> bool {
