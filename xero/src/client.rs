@@ -22,7 +22,7 @@ use crate::{
     },
     proto::{
         calls::{CallEnd, CallFailure, CallSpec},
-        dispatch::{DispatcherConfig, DispatcherCounters},
+        dispatch::{DispatcherConfig, DispatcherCounters, WorkerStatus},
         message::{CallId, Codec, Payload},
         registry::WorkerChoice,
         retry::{BackoffConfig, RetryConfig},
@@ -327,6 +327,15 @@ impl Client {
 }
 
 impl WorkerInfo {
+    /// What there is to tell of a worker. One that drains takes no call any more, so it is as good as gone.
+    pub(crate) fn of(worker: WorkerStatus<'_>) -> Option<Self> {
+        (!worker.is_draining()).then(|| Self {
+            id: worker.incarnation(),
+            services: worker.services().map(|name| name.to_string()).collect(),
+            credits: worker.credits(),
+        })
+    }
+
     /// Whether it offers the service, or anything at all.
     fn offers(&self, service: Option<&str>) -> bool {
         self.services.iter().any(|offered| service.is_none_or(|service| offered == service))

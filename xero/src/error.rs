@@ -297,7 +297,7 @@ pub enum PartialError {
     Unwanted,
 }
 
-/// Why a client could not be bound.
+/// Why a client or broker could not be bound.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BindError {
@@ -307,9 +307,15 @@ pub enum BindError {
     /// The endpoint cannot be bound.
     #[error(transparent)]
     Transport(#[from] TransportError),
+    /// A broker's two endpoints are one.
+    #[error("{0} cannot be for clients and for workers: name two endpoints")]
+    SameEndpoint(Endpoint),
     /// The settings contradict each other.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// There is no Tokio runtime to wait for a broker's signal to drain on.
+    #[error("there is no Tokio runtime here to wait for the signal on: bind the broker within one")]
+    NoRuntime,
     /// The I/O thread could not be started, or has panicked.
     #[error("the I/O thread does not run: {0}")]
     Thread(std::io::Error),

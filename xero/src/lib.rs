@@ -57,6 +57,8 @@ pub mod proto;
 #[path = "private.rs"]
 pub mod __private;
 #[cfg(feature = "net")]
+mod broker;
+#[cfg(feature = "net")]
 mod call;
 #[cfg(feature = "net")]
 mod client;
@@ -79,6 +81,7 @@ mod worker;
 
 #[cfg(feature = "net")]
 pub use crate::{
+    broker::{Broker, BrokerBuilder},
     call::{Call, PendingCall, Value},
     client::{Client, ClientBuilder, WorkerInfo},
     codec::CodecError,
@@ -90,6 +93,7 @@ pub use crate::{
         transport::TransportError,
     },
     proto::{
+        broker::BrokerCounters,
         dispatch::DispatcherCounters,
         frame::TooLarge,
         message::{CallId, Codec, Metadata},

@@ -233,12 +233,7 @@ impl ClientDriver {
     }
 
     fn publish_workers(&self) {
-        // A worker that drains takes no call any more, so it is as good as gone.
-        let workers = self.machine.workers().filter(|worker| !worker.is_draining()).map(|worker| WorkerInfo {
-            id: worker.incarnation(),
-            services: worker.services().map(|name| name.to_string()).collect(),
-            credits: worker.credits(),
-        });
+        let workers = self.machine.workers().filter_map(WorkerInfo::of);
         self.channels.workers.send_replace(workers.collect());
     }
 }

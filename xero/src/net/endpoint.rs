@@ -101,6 +101,15 @@ impl Endpoint {
             _ => None,
         }
     }
+
+    /// Whether binding it twice gives two endpoints: what exactly is bound is chosen for it.
+    pub(crate) fn is_chosen_by_the_system(&self) -> bool {
+        match &self.address {
+            Address::Tcp { port, .. } => *port == 0,
+            Address::Ipc { .. } => false,
+            Address::Inproc { name } => name == ANY,
+        }
+    }
 }
 
 impl fmt::Display for Endpoint {

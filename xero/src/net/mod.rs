@@ -4,6 +4,7 @@ use std::{future::Future, io, thread};
 
 use tokio::runtime;
 
+pub(crate) mod broker_driver;
 pub(crate) mod client_driver;
 pub(crate) mod clock;
 mod dealers;
