@@ -23,6 +23,7 @@ use crate::{
         client_driver::{self, Channels},
         endpoint::{Endpoint, IntoEndpoints},
     },
+    partials::PartialSender,
     proto::{
         calls::{CallEnd, CallFailure, CallSpec},
         dispatch::{DispatcherConfig, DispatcherCounters, WorkerStatus},
@@ -102,7 +103,7 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) struct CallSink {
     pub(crate) end: oneshot::Sender<CallEnd>,
-    pub(crate) partials: Option<mpsc::Sender<Payload>>,
+    pub(crate) partials: Option<PartialSender>,
 }
 
 /// A worker that is connected to a client or broker; or a broker that a client is connected to, which stands for all of
