@@ -24,7 +24,7 @@ use super::{
     transport::RouterInput,
 };
 use crate::{
-    context::{Context as CallContext, Permit, Place},
+    context::{Context as CallContext, Place},
     proto::{
         frame::{self, Frames, Limits, Malformed},
         message::{Payload, Peer},
@@ -38,7 +38,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) enum Command {
     Finish(Execution, Finish),
-    Partial { execution: Execution, payload: Payload, permit: Permit },
+    Partial(Execution, Payload),
     Counters(oneshot::Sender<WorkerCounters>),
     Drain,
 }
@@ -161,9 +161,8 @@ impl WorkerDriver {
                 }
                 self.machine.finish(now, execution, finish);
             }
-            Command::Partial { execution, payload, permit } => {
+            Command::Partial(execution, payload) => {
                 self.machine.partial(now, execution, payload);
-                drop(permit);
             }
             Command::Counters(sender) => drop(sender.send(self.machine.counters())),
             Command::Drain => self.machine.drain(now),
@@ -203,6 +202,11 @@ impl WorkerDriver {
                     self.channels.registered.send_replace(self.machine.registered().count());
                 }
                 WorkerOutput::Start(start) => self.start(*start),
+                WorkerOutput::PartialSent(execution, bytes) => {
+                    if let Some(context) = self.running.get(&execution) {
+                        context.make_room(bytes);
+                    }
+                }
                 WorkerOutput::Abort(execution) => {
                     if let Some(context) = self.running.get(&execution) {
                         context.cancel();

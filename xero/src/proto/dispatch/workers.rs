@@ -67,9 +67,18 @@ impl Dispatcher {
             interval: self.config.heartbeats.interval,
             payload_bytes_max: self.config.limits.payload_bytes_max as u64,
             credits: 0,
-            window_bytes: 0,
+            window_bytes: self.config.window_bytes,
             codecs: Codec::ALL.to_vec(),
             services: Vec::new(),
+        }
+    }
+
+    /// Tells a peer how much of its replies has been taken, when it is time to.
+    pub(super) fn acknowledge(&mut self, now: Instant, from: Peer, bytes: usize) {
+        let window = self.config.window_bytes;
+        let told = self.registry.get_mut(from).and_then(|worker| worker.intake.take(bytes, window));
+        if let Some(bytes) = told {
+            self.send(now, from, Message::Ack(bytes));
         }
     }
 
@@ -93,7 +102,7 @@ impl Dispatcher {
         self.outputs.push_back(Output::WorkerLeft(peer, departure));
         // A worker that drains ends what it has read before it says goodbye; the rest it has not read (§10).
         let is_drained = departure == Departure::Goodbye && worker.draining;
-        for (id, wanted) in worker.in_flight {
+        for (id, InFlight { wanted, .. }) in worker.in_flight {
             let setback = match is_drained || unsent.contains(&id) {
                 true => Setback::NotStarted,
                 false => Setback::MaybeExecuted,
