@@ -27,7 +27,7 @@ use crate::{
     proto::{
         calls::{CallEnd, CallFailure, CallSpec},
         dispatch::{DispatcherConfig, DispatcherCounters, WorkerStatus},
-        message::{CallId, Codec, Payload},
+        message::{CallId, Codec},
         retry::BackoffConfig,
     },
 };
