@@ -88,8 +88,12 @@ impl Dispatcher {
         let services = self.registry.services_of(worker);
         let mut oldest: BTreeSet<_> = services.flat_map(|service| self.calls.oldest_waiting(service)).collect();
         while self.registry.is_available(worker)
-            && let Some((_, id)) = oldest.pop_first()
+            && let Some((turn, id)) = oldest.pop_first()
         {
+            if let Some(later) = self.calls.precedence(id).filter(|later| later.0 > turn) {
+                oldest.insert(later);
+                continue;
+            }
             let place = self.calls.place(id);
             if self.advance(now, id)
                 && let Some((service, line)) = place
