@@ -190,7 +190,7 @@ impl Broker {
             (Door::Front, message) => self.handle_client(now, from, message),
             (Door::Back, Message::Ready(ready)) => match self.check_offers(&ready) {
                 Ok(()) => self.dispatcher.handle_message(now, from, Message::Ready(ready)),
-                Err(detail) => self.dispatcher.turn_away(from, detail),
+                Err(detail) => self.dispatcher.refuse(now, from, detail),
             },
             (Door::Back, message) => self.dispatcher.handle_message(now, from, message),
         }

@@ -289,7 +289,9 @@ impl Dispatcher {
     pub fn handle_malformed(&mut self, now: Instant, from: Peer, malformed: &Malformed) {
         self.counters.malformed_messages += 1;
         debug!(peer = from.0, %malformed, "dropped a message that cannot be read");
-        let Some(worker) = self.registry.get_mut(from) else { return self.turn_away(from, malformed.to_string()) };
+        let Some(worker) = self.registry.get_mut(from) else {
+            return self.handle_malformed_of_stranger(now, from, malformed);
+        };
         worker.liveness.received(now);
         let call = malformed.call.filter(|id| worker.in_flight.contains_key(id));
         self.acknowledge(now, from, malformed.payload_bytes);

@@ -22,8 +22,23 @@ impl Dispatcher {
         }
     }
 
+    pub(super) fn handle_malformed_of_stranger(&mut self, now: Instant, from: Peer, malformed: &Malformed) {
+        match self.role {
+            // Nothing is said to a broker that has not answered.
+            Role::Client if self.is_introducing(from) => self.hang_up(now, from),
+            Role::Client => {}
+            _ => self.turn_away(from, malformed.to_string()),
+        }
+    }
+
+    /// Does not take what a peer introduces itself with, and lets it go; also one that is registered already.
+    pub(in crate::proto) fn refuse(&mut self, now: Instant, from: Peer, detail: String) {
+        self.remove_worker(now, from, Departure::Disconnected);
+        self.turn_away(from, detail);
+    }
+
     /// Tells a peer that cannot be registered why, and lets it go.
-    pub(in crate::proto) fn turn_away(&mut self, from: Peer, detail: String) {
+    pub(super) fn turn_away(&mut self, from: Peer, detail: String) {
         info!(peer = from.0, detail, "turned a peer away");
         let error = ErrorReply::not_started(CallId(0), ErrorCode::Malformed, detail);
         self.outbox.push(from, Message::Error(error));
