@@ -256,11 +256,14 @@ impl Broker {
     /// Ends every call and says goodbye to everyone. [`BrokerOutput::Closed`] follows when they have gone, or after half
     /// a second.
     pub fn close(&mut self, now: Instant) {
-        if matches!(self.leaving, Leaving::Goodbye | Leaving::Left) {
+        if self.leaving == Leaving::Left {
             return;
         }
-        self.leaving = Leaving::Draining;
-        self.timers.set(Timer::Leave, now + GOODBYE_GRACE);
+        // A drain may have said goodbye already, and wait for it to be taken for as long as it has.
+        if self.leaving == Leaving::No {
+            self.leaving = Leaving::Draining;
+        }
+        self.timers.hasten(Timer::Leave, now + GOODBYE_GRACE);
         self.dispatcher.close(now);
         self.settle(now);
     }

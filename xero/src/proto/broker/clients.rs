@@ -7,6 +7,10 @@ impl Broker {
         let Some(client) = self.clients.get_mut(&from) else { return self.handle_stranger(now, from, message) };
         client.liveness.received(now);
         match message {
+            Message::Goodbye => {
+                self.outputs.push_back(BrokerOutput::Disconnect(Door::Front, from));
+                self.remove_client(now, from, Departure::Goodbye);
+            }
             // Nothing follows a goodbye; the client reads it and goes.
             _ if client.is_leaving => {}
             Message::Ready(ready) => self.handle_ready(now, from, &ready),
@@ -19,10 +23,6 @@ impl Broker {
             Message::Heartbeat => trace!(peer = from.0, "heartbeat"),
             Message::Patience(time) => {
                 client.liveness.excuse(now + time.min(patience(self.config.limits.payload_bytes_max)));
-            }
-            Message::Goodbye => {
-                self.outputs.push_back(BrokerOutput::Disconnect(Door::Front, from));
-                self.remove_client(now, from, Departure::Goodbye);
             }
             _ => {
                 self.counters.unexpected_messages += 1;
