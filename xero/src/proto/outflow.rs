@@ -14,6 +14,8 @@ pub(crate) struct Outflow {
     acked: u64,
     held: VecDeque<Message>,
     held_bytes: usize,
+    /// Those among the held that end a request.
+    held_ends: usize,
 }
 
 impl Outflow {
@@ -29,6 +31,7 @@ impl Outflow {
     /// Takes a reply; [`Self::poll`] gives it when it may be sent.
     pub(crate) fn push(&mut self, message: Message) {
         self.held_bytes += message.payload_bytes();
+        self.held_ends += usize::from(ends_request(&message));
         self.held.push_back(message);
     }
 
@@ -44,6 +47,7 @@ impl Outflow {
         }
         let message = self.held.pop_front()?;
         self.held_bytes -= message.payload_bytes();
+        self.held_ends -= usize::from(ends_request(&message));
         self.sent += message.payload_bytes() as u64;
         Some(message)
     }
@@ -53,9 +57,23 @@ impl Outflow {
         self.held_bytes
     }
 
+    /// Replies that are held back.
+    pub(crate) fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Requests whose end is held back: to the caller, each still uses a credit.
+    pub(crate) fn held_ends(&self) -> usize {
+        self.held_ends
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.held.is_empty()
     }
+}
+
+fn ends_request(message: &Message) -> bool {
+    !matches!(message, Message::Partial(_))
 }
 
 /// What a caller has taken of a peer's replies, and when to tell it.

@@ -90,6 +90,7 @@ impl Broker {
         self.timers.set(Timer::Heartbeat(from), liveness.heartbeat_at());
         self.send(now, from, Message::Ready(self.introduction(self.offers.clone())));
         self.outputs.push_back(BrokerOutput::ClientJoined(from));
+        self.send_replies(now, from);
     }
 
     fn handle_request(&mut self, now: Instant, from: Peer, request: Request) {
@@ -102,7 +103,7 @@ impl Broker {
         }
         self.counters.requests += 1;
         let window = self.config.window_bytes;
-        let is_full = client.requests.len() >= self.config.credits as usize
+        let is_full = client.requests.len() + client.replies.held_ends() >= self.config.credits as usize
             || window != 0 && client.request_bytes >= window && !client.requests.is_empty();
         if self.leaving != Leaving::No {
             return self.refuse(now, from, call, ErrorCode::Refused, "the broker drains".to_owned());
@@ -138,7 +139,7 @@ impl Broker {
         let Some(origin) = self.origins.get_mut(&id) else { return };
         let Some(client) = self.clients.get(&origin.client) else { return };
         // What a client does not take is not to pile up here.
-        if client.replies.held_bytes() >= HELD_BYTES_MAX {
+        if client.replies.held_bytes() >= HELD_BYTES_MAX || client.replies.held() >= HELD_MAX {
             return self.dispatcher.overflow(now, id);
         }
         let (to, call, sequence, size) = (origin.client, origin.call, origin.partials, payload.bytes.len());
@@ -181,8 +182,15 @@ impl Broker {
         Some(origin)
     }
 
-    /// Answers a request that is not passed on.
+    /// Answers a request that is not passed on. Who reads no answer and asks on, beyond its credits, is let go: what is
+    /// held back for it would grow for ever.
     fn refuse(&mut self, now: Instant, to: Peer, call: CallId, code: ErrorCode, detail: String) {
+        let credits = self.config.credits as usize;
+        if self.clients.get(&to).is_some_and(|client| client.replies.held_ends() > credits) {
+            self.counters.unexpected_messages += 1;
+            self.outputs.push_back(BrokerOutput::Disconnect(Door::Front, to));
+            return self.remove_client(now, to, Departure::Disconnected);
+        }
         self.reply(now, to, Message::Error(ErrorReply::not_started(call, code, detail)));
     }
 
@@ -312,3 +320,6 @@ fn list(names: &[String]) -> String {
 
 /// Replies that are kept for a client that does not take them, in bytes; beyond, its calls with partial replies end.
 const HELD_BYTES_MAX: usize = 16 << 20;
+
+/// The same in replies, which may be empty: they cost no more than the bytes do.
+const HELD_MAX: usize = 64 << 10;
