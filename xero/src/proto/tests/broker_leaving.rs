@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::{
-    bench::{Bench, Wire},
+    bench::{Bench, Wire, request},
     pair::{INTERVAL, TICK, error_reply, final_reply, ms, partial_reply},
 };
 use crate::proto::{
     broker::{BrokerConfig, Door},
+    frame,
     message::{CallId, ErrorCode, Message, Role},
 };
 
@@ -165,6 +166,9 @@ fn nothing_is_sent_to_a_client_that_was_told_goodbye_and_nothing_it_says_is_take
     bench.say(client, Message::Cancel(CallId(1)));
     bench.say(client, Message::Ready(super::pair::introduction()));
     bench.say(client, Message::Heartbeat);
+    let mut unreadable = frame::encode(&Message::Request(request(2, "hold")));
+    unreadable.header.truncate(40);
+    bench.say_frames(client, unreadable);
     bench.drop_wire(worker);
     bench.run(5 * INTERVAL);
     assert_eq!((bench.take(client), bench.broker.open_calls()), (vec![], 0), "not even a heartbeat");
