@@ -255,6 +255,26 @@ fn request_beyond_the_clients_bytes_is_refused_until_one_has_ended() {
 }
 
 #[test]
+fn clients_whose_requests_wait_take_turns() {
+    let mut bench = Bench::new();
+    let worker = bench.worker_with(|ready| ready.credits = 1);
+    let [flood, other] = [bench.client(), bench.client()];
+    (1..=9).for_each(|call| bench.request(flood, call, "hold"));
+    (1..=2).for_each(|call| bench.request(other, call, "hold"));
+    let mut served = Vec::new();
+    for _ in 0..5 {
+        let id = bench.request_id(worker);
+        bench.reply(worker, id, "done");
+        served.extend(
+            [flood, other]
+                .into_iter()
+                .filter(|client| bench.take(*client).iter().any(|message| matches!(message, Message::Final(_)))),
+        );
+    }
+    assert_eq!(served, [flood, flood, other, flood, other]);
+}
+
+#[test]
 fn request_of_an_open_call_is_dropped_and_one_of_a_call_that_has_ended_is_another_call() {
     let mut bench = Bench::new();
     let (worker, client) = (bench.worker(), bench.client());

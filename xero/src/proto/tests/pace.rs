@@ -135,6 +135,19 @@ fn call_that_is_given_up_while_it_backs_off_is_never_attempted_again() {
 }
 
 #[test]
+fn nothing_is_kept_of_a_call_that_is_given_up_while_it_backs_off() {
+    let mut rig = Rig::new(1, slow);
+    let worker = rig.worker();
+    rig.call(1, true);
+    rig.requests();
+    rig.say(worker, error_reply(CallId(1), ErrorCode::Overloaded, true));
+    rig.machine.cancel(rig.now, CallId(1));
+    rig.machine.handle_disconnected(rig.now, worker);
+    rig.settle();
+    assert!(rig.transmits().is_empty() && rig.machine.is_empty(), "{:#?}", rig.machine);
+}
+
+#[test]
 fn call_that_backs_off_takes_no_place_in_the_queue() {
     let (mut net, d) = paced(1, |config| {
         slow(config);
@@ -168,8 +181,8 @@ fn retries_are_paid_from_what_is_saved_and_what_calls_earn() {
     assert_eq!([(); 3].map(|()| refused(&mut net, first)), [false, false, true]);
     assert!(matches!(net.failure(first), CallFailure::Remote(error) if error.code == ErrorCode::Overloaded));
     assert_eq!((net.d(d).machine.counters().retries, net.d(d).machine.counters().retries_over_budget), (2, 1));
-    // Two calls earn a retry.
-    let calls = [net.call(d, "hold"), net.call(d, "hold")];
+    // Two calls earn a retry; three earn no second one.
+    let calls = [(); 3].map(|()| net.call(d, "hold"));
     net.run(ms(5));
     assert_eq!([refused(&mut net, calls[0]), refused(&mut net, calls[1])], [false, true]);
     // No more is saved than the reserve.

@@ -178,7 +178,7 @@ fn dispatcher_without_a_window_acknowledges_nothing() {
 #[test]
 fn acknowledgements_that_make_no_sense_change_nothing() {
     let (mut net, d, w) = windowed(100);
-    let calls: Vec<_> = (0..4).map(|_| net.call(d, "hold")).collect();
+    let calls: Vec<_> = (0..5).map(|_| net.call(d, "hold")).collect();
     net.run(ms(5));
     net.freeze_dispatcher(d);
     for (call, ended) in calls.iter().zip([1, 2, 2, 2]) {
@@ -199,24 +199,34 @@ fn acknowledgements_that_make_no_sense_change_nothing() {
     net.tell(d, w, Message::Ack(u64::MAX));
     net.run(LATENCY);
     assert_eq!(ended_by(&net, w).len(), 4, "more than was sent is all that was sent");
+    for ack in [200, 0] {
+        net.tell(d, w, Message::Ack(ack));
+    }
+    net.run(LATENCY);
+    net.reply(w, calls[4], "done");
+    net.run(TICK);
+    assert_eq!(ended_by(&net, w).len(), 5, "what was acknowledged stays so");
 }
 
 #[test]
 fn requests_wait_at_the_dispatcher_while_the_workers_bytes_are_spent() {
-    let mut net = Net::new();
-    let d = net.dispatcher();
-    let w = net.worker_with(&[d], |config| config.window_bytes = 100);
-    net.connect();
-    let sized = |net: &mut Net, size: usize| net.call_with(d, "hold", |spec| spec.payload = value(&"x".repeat(size)));
-    let calls = [sized(&mut net, 99), sized(&mut net, 500), sized(&mut net, 1), sized(&mut net, 0)];
-    net.run(ms(5));
-    assert_eq!(net.w(w).runs, calls[..2], "one is let through beyond the window, and no second one");
-    net.reply(w, calls[0], "done");
-    net.run(ms(5));
-    assert_eq!(net.w(w).runs, calls[..2]);
-    net.finish(w, calls[1], Finish::Aborted);
-    net.run(ms(5));
-    assert_eq!(net.w(w).runs, calls);
+    // One is let through beyond the window, and no second one.
+    for sizes in [[99, 500, 1, 0], [40, 60, 1, 0]] {
+        let mut net = Net::new();
+        let d = net.dispatcher();
+        let w = net.worker_with(&[d], |config| config.window_bytes = 100);
+        net.connect();
+        let call = |size| net.call_with(d, "hold", |spec| spec.payload = value(&"x".repeat(size)));
+        let calls = sizes.map(call);
+        net.run(ms(5));
+        assert_eq!(net.w(w).runs, calls[..2]);
+        net.finish(w, calls[1], Finish::Aborted);
+        net.run(ms(5));
+        assert_eq!(net.w(w).runs.len(), if sizes[0] == 99 { 3 } else { 4 });
+        net.reply(w, calls[0], "done");
+        net.run(ms(5));
+        assert_eq!(net.w(w).runs, calls);
+    }
 }
 
 #[test]
