@@ -1,6 +1,6 @@
 //! Clients, workers and brokers that die or freeze, and what becomes of the calls.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use xero::{Broker, CallError, Client, Worker};
 use xero_tests::{
@@ -137,11 +137,10 @@ fn loss_of_either_of_two_brokers_is_survived() {
             .await;
             let mut brokers = [first.0, second.0];
             brokers[lost].kill();
-            let mut attempts = BTreeSet::new();
             for call in calls {
-                attempts.insert(call.await.expect("another broker").attempt);
+                call.await.expect("another broker");
             }
-            assert_eq!(attempts, BTreeSet::from([1, 2]), "both brokers had calls");
+            assert_eq!(client.counters().await.retries, 4, "each broker had half of the calls");
             for call in waits {
                 match call.await {
                     Ok(_) | Err(CallError::WorkerLost { maybe_executed: true, .. }) => {}

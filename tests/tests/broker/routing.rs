@@ -106,6 +106,8 @@ async fn scenario(frontend: &str, backend: &str) {
     eventually("the client is gone", async || broker.clients() == 0).await;
     broker.close().await;
     eventually("the worker knows", async || !second.is_connected()).await;
+    // It would serve the next broker there.
+    second.drain().await;
 }
 
 #[test]
