@@ -20,7 +20,7 @@ use crate::{
     net::clock,
     partials::{self, PartialReceiver, PartialSender},
     proto::{
-        calls::{CallEnd, CallFailure, CallSpec},
+        calls::{CallEnd, CallFailure, CallSpec, Waits},
         message::{CallId, Codec, ErrorCode, ErrorReply, Metadata, Payload},
     },
 };
@@ -222,7 +222,7 @@ impl<T, E> Call<T, E> {
                     method: Arc::clone(&method.name),
                     fingerprint,
                     idempotent,
-                    fail_fast,
+                    waits: if fail_fast { Waits::Never } else { Waits::UntilDeadline },
                     owner: 0,
                     deadline,
                     metadata,
@@ -309,7 +309,8 @@ impl<T, E> PendingCall<T, E> {
             CallFailure::DeadlineExceeded { maybe_executed } => {
                 CallError::DeadlineExceeded { timeout: self.timeout, maybe_executed }
             }
-            CallFailure::NoWorker { offered } => {
+            // A call of a client waits until its deadline, or not at all.
+            CallFailure::NotOffered { offered, .. } | CallFailure::NoWorker { offered } => {
                 let timeout = if self.fail_fast { Duration::ZERO } else { self.timeout };
                 CallError::NoWorker { service: self.method.service.to_string(), timeout, offered }
             }

@@ -22,8 +22,8 @@ pub struct CallSpec {
     pub fingerprint: u64,
     /// Whether it may run twice; `None` leaves it to what the worker declares.
     pub idempotent: Option<bool>,
-    /// Whether to fail at once, instead of waiting until the deadline, while no worker can take the call.
-    pub fail_fast: bool,
+    /// How long it waits while no worker can take it.
+    pub waits: Waits,
     /// Whom it is made for, where a dispatcher serves several: waiting calls of different owners take turns.
     pub owner: u64,
     /// The instant it must have ended by.
@@ -32,6 +32,18 @@ pub struct CallSpec {
     pub metadata: Metadata,
     /// The arguments.
     pub payload: Payload,
+}
+
+/// How long a call waits while no worker can take it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Waits {
+    /// Until its deadline, for a worker to come or to have room.
+    #[default]
+    UntilDeadline,
+    /// For room at a worker that offers the service; without one, whoever has passed the call on takes it back.
+    WhileOffered,
+    /// Not at all: it fails at once.
+    Never,
 }
 
 /// How a call ended without a final reply. `maybe_executed` says whether the procedure may have run.
@@ -49,6 +61,13 @@ pub enum CallFailure {
         /// The services that live workers do offer.
         offered: Vec<String>,
     },
+    /// No live worker offers the service, and the call is not to wait here for one.
+    NotOffered {
+        /// Whether an earlier attempt may have run.
+        maybe_executed: bool,
+        /// The services that live workers do offer.
+        offered: Vec<String>,
+    },
     /// Live workers offer the service, and none has the method.
     UnknownMethod {
         /// The methods they do offer.
@@ -61,7 +80,7 @@ pub enum CallFailure {
         /// How many workers were asked.
         attempts: u8,
     },
-    /// Too many calls wait already, or `fail_fast` was asked for and every worker is busy.
+    /// Too many calls wait already, or the call was not to wait and every worker is busy.
     Overloaded {
         /// How many calls wait.
         waiting: usize,
@@ -238,6 +257,11 @@ impl Calls {
         let served = self.served.get_mut(&line.owner)?;
         served.turn = self.turns;
         Some((served.turn, next))
+    }
+
+    /// The calls that wait for a service.
+    pub(crate) fn waiting_for(&self, service: &str) -> Vec<CallId> {
+        self.waiting.get(service).into_iter().flat_map(BTreeMap::values).flatten().copied().collect()
     }
 
     /// Where a waiting call waits.

@@ -15,7 +15,7 @@ use tracing::{debug, info, trace, warn};
 use uuid::Uuid;
 
 use super::{
-    calls::{Call, CallEnd, CallFailure, CallSpec, CallState, Calls},
+    calls::{Call, CallEnd, CallFailure, CallSpec, CallState, Calls, Waits},
     frame::{self, Limits, Malformed, TooLarge},
     liveness::{Heartbeats, LARGE_PAYLOAD_BYTES, Liveness, patience},
     message::{
@@ -24,7 +24,7 @@ use super::{
     },
     outbox::{Outbox, Transmit},
     registry::{InFlight, LeastRecentlyUsed, Need, Registry, Route, WorkerChoice, WorkerEntry},
-    retry::{Backoff, BackoffConfig, RetryBudget, RetryConfig, Setback, may_retry},
+    retry::{Backoff, BackoffConfig, Cost, RetryBudget, RetryConfig, Setback, may_retry},
     timer::{Timer, TimerTable},
 };
 use dialing::Dials;
@@ -276,7 +276,7 @@ impl Dispatcher {
                     worker.liveness.excuse(now + time.min(longest));
                 }
             }
-            Message::Drain => self.handle_drain(from),
+            Message::Drain => self.handle_drain(now, from),
             Message::Goodbye => self.handle_goodbye(now, from),
             Message::Request(_) | Message::Cancel(_) | Message::Ack(_) | Message::Event(_) | Message::Subscribe(_) => {
                 self.counters.unexpected_messages += 1;
@@ -491,7 +491,7 @@ fn request_of(spec: &CallSpec, call: CallId, attempt: u8, remaining: Duration) -
         call,
         attempt,
         idempotent: spec.idempotent.unwrap_or(false),
-        fail_fast: spec.fail_fast,
+        fail_fast: spec.waits == Waits::Never,
         service: Arc::clone(&spec.service),
         method: Arc::clone(&spec.method),
         fingerprint: spec.fingerprint,

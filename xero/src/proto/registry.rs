@@ -275,6 +275,11 @@ impl Registry {
         offers.into_iter().map(offer).collect()
     }
 
+    /// Whether a live worker that does not drain offers the service.
+    pub(crate) fn is_offered(&self, service: &str) -> bool {
+        self.workers.values().any(|worker| !worker.draining && worker.services.contains_key(service))
+    }
+
     /// Finds a worker for a request: one whose signature of the method fits before one whose does not (which will say
     /// so), and one that has not refused the call before one that has.
     pub(crate) fn route(&self, choice: &mut dyn WorkerChoice, need: Need<'_>) -> Route {

@@ -52,10 +52,12 @@ impl Dispatcher {
         if ready.capabilities.contains(Capabilities::BATCH) {
             self.outbox.allow_batches(from, ready.payload_bytes_max);
         }
+        let before: Vec<_> = self.registry.services_of(from).cloned().collect();
         self.registry.register(now, from, ready, liveness);
         self.timers.set(Timer::Lease(from), liveness.expires_at());
         self.timers.set(Timer::Heartbeat(from), liveness.heartbeat_at());
         self.outputs.push_back(Output::WorkerJoined(from));
+        self.return_unoffered(now, before);
         self.serve_waiting(now, from);
     }
 
@@ -82,10 +84,12 @@ impl Dispatcher {
         }
     }
 
-    pub(super) fn handle_drain(&mut self, from: Peer) {
+    pub(super) fn handle_drain(&mut self, now: Instant, from: Peer) {
         info!(peer = from.0, "worker drains");
         self.registry.set_draining(from);
         self.outputs.push_back(Output::WorkerChanged(from));
+        let services: Vec<_> = self.registry.services_of(from).cloned().collect();
+        self.return_unoffered(now, services);
     }
 
     pub(super) fn handle_goodbye(&mut self, now: Instant, from: Peer) {
@@ -94,6 +98,7 @@ impl Dispatcher {
     }
 
     pub(super) fn remove_worker(&mut self, now: Instant, peer: Peer, departure: Departure) {
+        let services: Vec<_> = self.registry.services_of(peer).cloned().collect();
         let Some(worker) = self.registry.remove(peer) else { return };
         let unsent: BTreeSet<_> = self.outbox.forget(peer).iter().filter_map(Message::request).collect();
         info!(peer = peer.0, ?departure, in_flight = worker.in_flight.len(), "worker left");
@@ -111,6 +116,7 @@ impl Dispatcher {
                 self.lose_worker_of(now, id, setback);
             }
         }
+        self.return_unoffered(now, services);
         self.redial(now, peer);
         self.finish_closing();
     }
