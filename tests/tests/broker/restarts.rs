@@ -13,8 +13,11 @@ use xero_tests::{
     scene::{LONG, PATIENCE, Port, eventually, probe, prober, run},
 };
 
-/// Within this time, 99 of 100 workers are to be registered again.
+/// Within this time after a restart, 99 of 100 workers are to be registered again.
 const SOON: Duration = Duration::from_secs(2);
+
+/// The longest pause between two dials, and a margin for a busy machine.
+const WITHIN_SECONDS: Duration = Duration::from_secs(2 + 8);
 
 #[test]
 fn fifty_workers_are_back_soon_after_a_restart_and_not_in_the_same_instant() {
@@ -25,15 +28,15 @@ fn fifty_workers_are_back_soon_after_a_restart_and_not_in_the_same_instant() {
         broker.kill();
         eventually("all of them know", async || workers.iter().all(|worker| !worker.is_connected())).await;
         let broker = start(&ports).await;
-        assert_back_soon(&workers, broker).await;
+        assert_back_within(SOON, &workers, broker).await;
     });
 }
 
 #[test]
-fn fifty_workers_are_back_soon_after_a_long_absence_and_not_in_the_same_instant() {
+fn fifty_workers_are_there_seconds_after_a_long_absence_and_not_in_the_same_instant() {
     run(async {
         let (ports, workers) = fifty_workers();
-        // Ten dials in vain: the pause between two of them has long reached its longest.
+        // 100, 200, 400 ms … at most: after six dials the pause is as long as it gets.
         eventually("all of them have dialed in vain", async || {
             let mut least = u64::MAX;
             for worker in &workers {
@@ -43,7 +46,7 @@ fn fifty_workers_are_back_soon_after_a_long_absence_and_not_in_the_same_instant(
         })
         .await;
         let broker = start(&ports).await;
-        assert_back_soon(&workers, broker).await;
+        assert_back_within(WITHIN_SECONDS, &workers, broker).await;
     });
 }
 
@@ -74,11 +77,11 @@ async fn registered(workers: &[Worker]) -> Vec<Instant> {
     arrivals
 }
 
-async fn assert_back_soon(workers: &[Worker], _broker: Process) {
+async fn assert_back_within(time: Duration, workers: &[Worker], _broker: Process) {
     let began = Instant::now();
     let arrivals: Vec<_> = registered(workers).await.into_iter().map(|at| at - began).collect();
     let percentile_99 = arrivals[(arrivals.len() * 99).div_ceil(100) - 1];
-    assert!(percentile_99 <= SOON, "{arrivals:?}");
+    assert!(percentile_99 <= time, "{arrivals:?}");
     // Had they all waited equally long, they would have come together.
     let most = arrivals.iter().map(|from| arrivals.iter().filter(|at| *at >= from && **at < *from + INSTANT).count());
     let most = most.max().unwrap_or_default();
