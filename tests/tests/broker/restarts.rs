@@ -52,8 +52,8 @@ fn fifty_workers_are_there_seconds_after_a_long_absence_and_not_in_the_same_inst
 
 fn fifty_workers() -> ([Port; 2], Vec<Worker>) {
     let ports = [Port::reserve(), Port::reserve()];
-    let start = || Worker::connect(ports[1].endpoint()).heartbeat_interval(LONG).serve(prober()).start().unwrap();
-    let workers = (0..50).map(|_| start()).collect();
+    let start = || Worker::connect(ports[1].endpoint()).heartbeat_interval(LONG).serve(prober()).start();
+    let workers = (0..50).map(|_| start().expect("the settings are sound")).collect();
     (ports, workers)
 }
 
@@ -66,7 +66,8 @@ async fn start(ports: &[Port; 2]) -> Process {
 /// When each of the workers was registered, in order.
 async fn registered(workers: &[Worker]) -> Vec<Instant> {
     let mut arrivals = JoinSet::new();
-    for worker in workers.iter().cloned() {
+    for worker in workers {
+        let worker = worker.clone();
         arrivals.spawn(async move {
             assert!(worker.wait_for_client(PATIENCE).await, "a worker has not come back");
             Instant::now()
