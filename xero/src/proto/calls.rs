@@ -134,8 +134,9 @@ impl Call {
         self.spec.idempotent.unwrap_or(self.declared_idempotent)
     }
 
-    fn route(&self) -> Route {
-        (Arc::clone(&self.spec.method), self.spec.fingerprint)
+    fn line(&self) -> Line {
+        let CallSpec { method, fingerprint, owner, .. } = &self.spec;
+        Line { method: Arc::clone(method), fingerprint: *fingerprint, owner: *owner }
     }
 
     pub(crate) fn is_in_flight(&self) -> bool {
@@ -143,16 +144,34 @@ impl Call {
     }
 }
 
-/// What decides who of a service's workers can take a call: the method, and the signature that the caller knows it by.
-pub(crate) type Route = (Arc<str>, u64);
+/// Where a call of a service waits: behind those of the same owner that the same workers can take, which the method
+/// decides and the signature that the caller knows it by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Line {
+    method: Arc<str>,
+    fingerprint: u64,
+    owner: u64,
+}
+
+/// When a waiting call is served: owners take turns, and among the calls of one the oldest comes first.
+pub(crate) type Precedence = (u64, CallId);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Served {
+    turn: u64,
+    waiting: usize,
+}
 
 /// The calls of a dispatcher that have not ended.
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
     calls: BTreeMap<CallId, Call>,
-    /// Waiting calls by service and route; ids grow, so the first is the oldest.
-    waiting: BTreeMap<Arc<str>, BTreeMap<Route, BTreeSet<CallId>>>,
+    /// Waiting calls by service, then by route and owner; ids grow, so the first is the oldest.
+    waiting: BTreeMap<Arc<str>, BTreeMap<Line, BTreeSet<CallId>>>,
     waiting_count: usize,
+    /// The turn in which an owner's waiting call was served last, for those that have more of them.
+    served: BTreeMap<u64, Served>,
+    turns: u64,
 }
 
 impl Calls {
@@ -176,9 +195,10 @@ impl Calls {
     pub(crate) fn wait(&mut self, id: CallId) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.state = CallState::Waiting;
-        let (service, route) = (Arc::clone(&call.spec.service), call.route());
-        if self.waiting.entry(service).or_default().entry(route).or_default().insert(id) {
+        let (service, line, owner) = (Arc::clone(&call.spec.service), call.line(), call.spec.owner);
+        if self.waiting.entry(service).or_default().entry(line).or_default().insert(id) {
             self.waiting_count += 1;
+            self.served.entry(owner).or_default().waiting += 1;
         }
     }
 
@@ -205,20 +225,24 @@ impl Calls {
         self.calls.get_mut(&id)
     }
 
-    /// The oldest waiting call of each route of a service.
-    pub(crate) fn oldest_waiting(&self, service: &str) -> impl Iterator<Item = CallId> {
-        let routes = self.waiting.get(service).into_iter().flatten();
-        routes.filter_map(|(_, ids)| ids.first().copied())
+    /// The oldest waiting call of each line of a service.
+    pub(crate) fn oldest_waiting(&self, service: &str) -> impl Iterator<Item = Precedence> {
+        let lines = self.waiting.get(service).into_iter().flatten();
+        lines.filter_map(|(line, ids)| Some((self.turn_of(line.owner), *ids.first()?)))
     }
 
-    /// The call that waits behind this one, which waits no more, on the same route.
-    pub(crate) fn next_waiting(&self, service: &str, route: &Route) -> Option<CallId> {
-        self.waiting.get(service)?.get(route)?.first().copied()
+    /// The call that waits behind one that was served, on the same line. Its owner has had a turn.
+    pub(crate) fn next_waiting(&mut self, service: &str, line: &Line) -> Option<Precedence> {
+        let next = *self.waiting.get(service)?.get(line)?.first()?;
+        self.turns += 1;
+        let served = self.served.get_mut(&line.owner)?;
+        served.turn = self.turns;
+        Some((served.turn, next))
     }
 
     /// Where a waiting call waits.
-    pub(crate) fn place(&self, id: CallId) -> Option<(Arc<str>, Route)> {
-        self.calls.get(&id).map(|call| (Arc::clone(&call.spec.service), call.route()))
+    pub(crate) fn place(&self, id: CallId) -> Option<(Arc<str>, Line)> {
+        self.calls.get(&id).map(|call| (Arc::clone(&call.spec.service), call.line()))
     }
 
     pub(crate) fn waiting_count(&self) -> usize {
@@ -233,17 +257,28 @@ impl Calls {
         self.calls.keys().copied().collect()
     }
 
+    fn turn_of(&self, owner: u64) -> u64 {
+        self.served.get(&owner).map_or(0, |served| served.turn)
+    }
+
     fn stop_waiting(&mut self, id: CallId) {
         let Some(call) = self.calls.get(&id).filter(|call| call.state == CallState::Waiting) else { return };
-        let (service, route) = (Arc::clone(&call.spec.service), call.route());
-        let Some(routes) = self.waiting.get_mut(&service) else { return };
-        let Some(ids) = routes.get_mut(&route) else { return };
-        self.waiting_count -= usize::from(ids.remove(&id));
+        let (service, line, owner) = (Arc::clone(&call.spec.service), call.line(), call.spec.owner);
+        let Some(lines) = self.waiting.get_mut(&service) else { return };
+        let Some(ids) = lines.get_mut(&line) else { return };
+        let removed = usize::from(ids.remove(&id));
         if ids.is_empty() {
-            routes.remove(&route);
+            lines.remove(&line);
         }
-        if routes.is_empty() {
+        if lines.is_empty() {
             self.waiting.remove(&service);
+        }
+        self.waiting_count -= removed;
+        if let Some(served) = self.served.get_mut(&owner) {
+            served.waiting -= removed;
+            if served.waiting == 0 {
+                self.served.remove(&owner);
+            }
         }
     }
 }

@@ -20,10 +20,10 @@ use super::{
     liveness::{Heartbeats, LARGE_PAYLOAD_BYTES, Liveness, patience},
     message::{
         CallId, Capabilities, Codec, ErrorCode, ErrorReply, FinalReply, Message, PartialReply, Payload, Peer, Ready,
-        Request, Role,
+        Request, Role, ServiceOffer,
     },
     outbox::{Outbox, Transmit},
-    registry::{LeastRecentlyUsed, Need, Registry, Route, WorkerChoice, WorkerEntry},
+    registry::{InFlight, LeastRecentlyUsed, Need, Registry, Route, WorkerChoice, WorkerEntry},
     retry::{Backoff, BackoffConfig, RetryBudget, RetryConfig, Setback, may_retry},
     timer::{Timer, TimerTable},
 };
@@ -55,6 +55,8 @@ pub struct DispatcherConfig {
     pub retry: RetryConfig,
     /// How long to wait between dials, where brokers are dialed.
     pub backoff: BackoffConfig,
+    /// How many payload bytes of replies each peer may have sent and not seen acknowledged; 0 for no bound.
+    pub window_bytes: u64,
     /// Who is asked next.
     pub choice: Box<dyn WorkerChoice>,
 }
@@ -69,6 +71,7 @@ impl Default for DispatcherConfig {
             waiting_max: 10_000,
             retry: RetryConfig::default(),
             backoff: BackoffConfig::default(),
+            window_bytes: 16 << 20,
             choice: Box::new(LeastRecentlyUsed),
         }
     }
@@ -255,6 +258,7 @@ impl Dispatcher {
     pub fn handle_message(&mut self, now: Instant, from: Peer, message: Message) {
         let Some(worker) = self.registry.get_mut(from) else { return self.handle_stranger(now, from, message) };
         worker.liveness.received(now);
+        self.acknowledge(now, from, message.payload_bytes());
         match message {
             Message::Ready(ready) => self.handle_ready_again(now, from, ready),
             Message::Partial(reply) => self.handle_partial(now, from, reply),
@@ -268,7 +272,9 @@ impl Dispatcher {
             Message::Heartbeat => trace!(peer = from.0, "heartbeat"),
             Message::Patience(time) => {
                 let longest = patience(self.config.limits.payload_bytes_max);
-                worker.liveness.excuse(now + time.min(longest));
+                if let Some(worker) = self.registry.get_mut(from) {
+                    worker.liveness.excuse(now + time.min(longest));
+                }
             }
             Message::Drain => self.handle_drain(from),
             Message::Goodbye => self.handle_goodbye(now, from),
@@ -285,7 +291,9 @@ impl Dispatcher {
         debug!(peer = from.0, %malformed, "dropped a message that cannot be read");
         let Some(worker) = self.registry.get_mut(from) else { return self.turn_away(from, malformed.to_string()) };
         worker.liveness.received(now);
-        let Some(id) = malformed.call.filter(|id| worker.in_flight.contains_key(id)) else { return };
+        let call = malformed.call.filter(|id| worker.in_flight.contains_key(id));
+        self.acknowledge(now, from, malformed.payload_bytes);
+        let Some(id) = call else { return };
         // A final reply is the worker's last word on the request; after a partial one, it is still at work.
         let is_over = malformed.ends_request();
         let reason = malformed.to_string();
@@ -360,6 +368,22 @@ impl Dispatcher {
     /// The services that live workers offer, sorted.
     pub fn services(&self) -> impl Iterator<Item = &str> {
         self.registry.services().into_iter()
+    }
+
+    /// What live workers that do not drain offer together, and what one more would add. Of a method that is offered in
+    /// several ways, what they agree on is told.
+    pub(crate) fn offers(&self, more: Option<&[ServiceOffer]>) -> Vec<ServiceOffer> {
+        self.registry.offers(more)
+    }
+
+    /// Ends the calls that no worker has.
+    pub(crate) fn release_waiting(&mut self) {
+        for id in self.calls.ids() {
+            if let Some(call) = self.calls.get(id).filter(|call| !call.is_in_flight()) {
+                let maybe_executed = call.maybe_executed;
+                self.end(id, Err(CallFailure::Closed { maybe_executed }));
+            }
+        }
     }
 
     /// Whether nothing is kept: no call, no worker, no timer, nothing to send.

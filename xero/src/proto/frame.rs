@@ -107,6 +107,13 @@ pub struct TooLarge {
     pub setter: &'static str,
 }
 
+/// What to say of a reply that is larger than its caller, or the way there, takes.
+pub(crate) fn reply_too_large(size: usize, limit: usize) -> String {
+    format!(
+        "the reply has {size} bytes, over the limit of {limit} bytes (raise it with `payload_bytes_max` on both sides)"
+    )
+}
+
 /// Whether a message may be sent under these limits.
 ///
 /// # Errors

@@ -264,6 +264,13 @@ pub struct ErrorReply {
     pub payload: Payload,
 }
 
+impl ErrorReply {
+    /// Ends a request that was not started.
+    pub fn not_started(call: CallId, code: ErrorCode, detail: String) -> Self {
+        Self { call, partials: 0, code, maybe_executed: false, detail, payload: Payload::default() }
+    }
+}
+
 /// What ended a request that has no reply (`PROTOCOL.md` §8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]

@@ -10,12 +10,14 @@
 //! more is at hand, so that what a turn has produced towards one peer travels in one BATCH; whatever is still to be
 //! sent goes before a disconnect that came as an output.
 
+pub mod broker;
 pub mod calls;
 pub mod dispatch;
 pub mod frame;
 pub mod liveness;
 pub mod message;
 pub mod outbox;
+mod outflow;
 pub mod registry;
 pub mod retry;
 pub mod timer;

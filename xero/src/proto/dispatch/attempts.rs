@@ -61,7 +61,7 @@ impl Dispatcher {
         let remaining = call.spec.deadline.saturating_duration_since(now);
         let mut request = request_of(&call.spec, id, call.attempts, remaining);
         request.idempotent = call.is_idempotent();
-        self.registry.take_credit(peer, id);
+        self.registry.take_credit(peer, id, size);
         self.send(now, peer, Message::Request(request));
     }
 
@@ -76,7 +76,7 @@ impl Dispatcher {
         self.end(id, Err(failure));
     }
 
-    /// Sends waiting calls, oldest first, to a worker that has got free credit.
+    /// Sends waiting calls to a worker that has got free credit: owners take turns, each one's oldest call first.
     pub(super) fn serve_waiting(&mut self, now: Instant, worker: Peer) {
         if self.calls.waiting_count() == 0 {
             return;
@@ -84,13 +84,13 @@ impl Dispatcher {
         let services = self.registry.services_of(worker);
         let mut oldest: BTreeSet<_> = services.flat_map(|service| self.calls.oldest_waiting(service)).collect();
         while self.registry.is_available(worker)
-            && let Some(id) = oldest.pop_first()
+            && let Some((_, id)) = oldest.pop_first()
         {
             let place = self.calls.place(id);
             if self.advance(now, id)
-                && let Some((service, route)) = place
+                && let Some((service, line)) = place
             {
-                oldest.extend(self.calls.next_waiting(&service, &route));
+                oldest.extend(self.calls.next_waiting(&service, &line));
             }
         }
     }

@@ -23,10 +23,9 @@ impl Dispatcher {
     }
 
     /// Tells a peer that cannot be registered why, and lets it go.
-    pub(super) fn turn_away(&mut self, from: Peer, detail: String) {
+    pub(in crate::proto) fn turn_away(&mut self, from: Peer, detail: String) {
         info!(peer = from.0, detail, "turned a peer away");
-        let (call, code, payload) = (CallId(0), ErrorCode::Malformed, Payload::default());
-        let error = ErrorReply { call, partials: 0, code, maybe_executed: false, detail, payload };
+        let error = ErrorReply::not_started(CallId(0), ErrorCode::Malformed, detail);
         self.outbox.push(from, Message::Error(error));
         self.outputs.push_back(Output::Disconnect(from));
     }
@@ -68,9 +67,18 @@ impl Dispatcher {
             interval: self.config.heartbeats.interval,
             payload_bytes_max: self.config.limits.payload_bytes_max as u64,
             credits: 0,
-            window_bytes: 0,
+            window_bytes: self.config.window_bytes,
             codecs: Codec::ALL.to_vec(),
             services: Vec::new(),
+        }
+    }
+
+    /// Tells a peer how much of its replies has been taken, when it is time to.
+    pub(super) fn acknowledge(&mut self, now: Instant, from: Peer, bytes: usize) {
+        let window = self.config.window_bytes;
+        let told = self.registry.get_mut(from).and_then(|worker| worker.intake.take(bytes, window));
+        if let Some(bytes) = told {
+            self.send(now, from, Message::Ack(bytes));
         }
     }
 
@@ -94,7 +102,7 @@ impl Dispatcher {
         self.outputs.push_back(Output::WorkerLeft(peer, departure));
         // A worker that drains ends what it has read before it says goodbye; the rest it has not read (§10).
         let is_drained = departure == Departure::Goodbye && worker.draining;
-        for (id, wanted) in worker.in_flight {
+        for (id, InFlight { wanted, .. }) in worker.in_flight {
             let setback = match is_drained || unsent.contains(&id) {
                 true => Setback::NotStarted,
                 false => Setback::MaybeExecuted,

@@ -1,0 +1,309 @@
+//! The clients' side: registrations, requests in, replies out.
+
+use super::*;
+
+impl Broker {
+    pub(super) fn handle_client(&mut self, now: Instant, from: Peer, message: Message) {
+        let Some(client) = self.clients.get_mut(&from) else { return self.handle_stranger(now, from, message) };
+        client.liveness.received(now);
+        match message {
+            // Nothing follows a goodbye; the client reads it and goes.
+            _ if client.is_leaving => {}
+            Message::Ready(ready) => self.handle_ready(now, from, &ready),
+            Message::Request(request) => self.handle_request(now, from, request),
+            Message::Cancel(call) => self.handle_cancel(now, from, call),
+            Message::Ack(bytes) => {
+                client.replies.acknowledge(bytes);
+                self.send_replies(now, from);
+            }
+            Message::Heartbeat => trace!(peer = from.0, "heartbeat"),
+            Message::Patience(time) => {
+                client.liveness.excuse(now + time.min(patience(self.config.limits.payload_bytes_max)));
+            }
+            Message::Goodbye => {
+                self.outputs.push_back(BrokerOutput::Disconnect(Door::Front, from));
+                self.remove_client(now, from, Departure::Goodbye);
+            }
+            _ => {
+                self.counters.unexpected_messages += 1;
+                debug!(peer = from.0, "dropped a message of a kind that clients do not send");
+            }
+        }
+    }
+
+    pub(super) fn handle_malformed_of_client(&mut self, now: Instant, from: Peer, malformed: &Malformed) {
+        self.counters.malformed_messages += 1;
+        debug!(peer = from.0, %malformed, "a client's message cannot be read");
+        let Some(client) = self.clients.get_mut(&from) else { return self.turn_away(from, malformed.to_string()) };
+        client.liveness.received(now);
+        let Some(call) = malformed.call.filter(|call| !client.requests.contains_key(call)) else { return };
+        if malformed.is_request() {
+            self.refuse(now, from, call, malformed.code, malformed.to_string());
+        }
+    }
+
+    fn handle_stranger(&mut self, now: Instant, from: Peer, message: Message) {
+        match message {
+            Message::Ready(ready) if ready.role == Role::Client && self.leaving == Leaving::No => {
+                self.handle_ready(now, from, &ready);
+            }
+            Message::Ready(ready) if ready.role == Role::Client => self.turn_away(from, "closing".to_owned()),
+            Message::Ready(ready) => {
+                self.turn_away(from, format!("a {:?} has connected where clients are expected", ready.role));
+            }
+            _ => {
+                self.counters.unregistered_messages += 1;
+                self.outputs.push_back(BrokerOutput::Disconnect(Door::Front, from));
+            }
+        }
+    }
+
+    fn turn_away(&mut self, from: Peer, detail: String) {
+        info!(peer = from.0, detail, "turned a peer away");
+        let error = ErrorReply::not_started(CallId(0), ErrorCode::Malformed, detail);
+        self.outbox.push(from, Message::Error(error));
+        self.outputs.push_back(BrokerOutput::Disconnect(Door::Front, from));
+    }
+
+    fn handle_ready(&mut self, now: Instant, from: Peer, ready: &Ready) {
+        let interval = ready.interval.clamp(INTERVAL_MIN, INTERVAL_MAX);
+        let heartbeats = self.config.heartbeats;
+        let liveness = Liveness::new(now, heartbeats.interval, heartbeats.expiry(interval));
+        let peer_max = usize::try_from(ready.payload_bytes_max).unwrap_or(usize::MAX);
+        info!(peer = from.0, incarnation = %ready.incarnation, "client registered");
+        if ready.capabilities.contains(Capabilities::BATCH) {
+            self.outbox.allow_batches(from, ready.payload_bytes_max);
+        }
+        let client = self.clients.entry(from).or_insert_with(|| ClientEntry {
+            liveness,
+            incarnation: ready.incarnation,
+            reply_bytes_max: 0,
+            requests: BTreeMap::new(),
+            request_bytes: 0,
+            replies: Outflow::default(),
+            is_leaving: false,
+        });
+        client.liveness = liveness;
+        client.reply_bytes_max = peer_max.min(self.config.limits.payload_bytes_max);
+        client.replies.set_window(ready.window_bytes);
+        self.timers.set(Timer::Lease(from), liveness.expires_at());
+        self.timers.set(Timer::Heartbeat(from), liveness.heartbeat_at());
+        self.send(now, from, Message::Ready(self.introduction(self.offers.clone())));
+        self.outputs.push_back(BrokerOutput::ClientJoined(from));
+    }
+
+    fn handle_request(&mut self, now: Instant, from: Peer, request: Request) {
+        let Some(client) = self.clients.get_mut(&from) else { return };
+        let call = request.call;
+        // An answer would end the call that is open under this id.
+        if client.requests.contains_key(&call) {
+            self.counters.unexpected_messages += 1;
+            return debug!(peer = from.0, %call, "dropped a request whose call is open already");
+        }
+        self.counters.requests += 1;
+        let window = self.config.window_bytes;
+        let is_full = client.requests.len() >= self.config.credits as usize
+            || window != 0 && client.request_bytes >= window && !client.requests.is_empty();
+        if self.leaving != Leaving::No {
+            return self.refuse(now, from, call, ErrorCode::Refused, "the broker drains".to_owned());
+        }
+        if is_full {
+            let detail =
+                format!("the broker takes {} requests and {window} bytes of a client at once", self.config.credits);
+            return self.refuse(now, from, call, ErrorCode::Overloaded, detail);
+        }
+        self.calls += 1;
+        let (id, bytes) = (CallId(self.calls), request.payload.bytes.len() as u64);
+        client.requests.insert(call, id);
+        client.request_bytes += bytes;
+        self.origins.insert(id, Origin { client: from, call, bytes, partials: 0 });
+        self.dispatcher.call(now, id, spec_of(now, from, request));
+    }
+
+    fn handle_cancel(&mut self, now: Instant, from: Peer, call: CallId) {
+        // A cancel that crosses the final reply on its way finds nothing, and that is fine.
+        let Some(id) = self.clients.get(&from).and_then(|client| client.requests.get(&call)).copied() else { return };
+        self.dispatcher.cancel(now, id);
+        if let Some(origin) = self.take_origin(id) {
+            let error = ErrorReply {
+                partials: origin.partials,
+                maybe_executed: true,
+                ..ErrorReply::not_started(call, ErrorCode::Cancelled, String::new())
+            };
+            self.reply(now, from, Message::Error(error));
+        }
+    }
+
+    pub(super) fn pass_partial(&mut self, now: Instant, id: CallId, payload: Payload) {
+        let Some(origin) = self.origins.get_mut(&id) else { return };
+        let Some(client) = self.clients.get(&origin.client) else { return };
+        // What a client does not take is not to pile up here.
+        if client.replies.held_bytes() >= HELD_BYTES_MAX {
+            return self.dispatcher.overflow(now, id);
+        }
+        let (to, call, sequence, size) = (origin.client, origin.call, origin.partials, payload.bytes.len());
+        if size > client.reply_bytes_max {
+            // Its place stays empty, and the client sees by the sequence that it is missing.
+            origin.partials += 1;
+            return debug!(%call, size, "dropped a partial reply that is larger than the client takes");
+        }
+        origin.partials += 1;
+        self.reply(now, to, Message::Partial(PartialReply { call, sequence, payload }));
+    }
+
+    pub(super) fn pass_final(&mut self, now: Instant, id: CallId, payload: Payload) {
+        let Some(Origin { client, call, partials, .. }) = self.take_origin(id) else { return };
+        let limit = self.clients.get(&client).map_or(0, |client| client.reply_bytes_max);
+        let size = payload.bytes.len();
+        let message = match size > limit {
+            true => Message::Error(ErrorReply {
+                partials,
+                maybe_executed: true,
+                ..ErrorReply::not_started(call, ErrorCode::TooLarge, frame::reply_too_large(size, limit))
+            }),
+            false => Message::Final(FinalReply { call, partials, payload }),
+        };
+        self.reply(now, client, message);
+    }
+
+    pub(super) fn pass_failure(&mut self, now: Instant, id: CallId, failure: CallFailure) {
+        let Some(Origin { client, call, partials, .. }) = self.take_origin(id) else { return };
+        let error = ErrorReply { call, partials, ..error_of(failure) };
+        self.reply(now, client, Message::Error(error));
+    }
+
+    fn take_origin(&mut self, id: CallId) -> Option<Origin> {
+        let origin = self.origins.remove(&id)?;
+        if let Some(client) = self.clients.get_mut(&origin.client) {
+            client.requests.remove(&origin.call);
+            client.request_bytes -= origin.bytes;
+        }
+        Some(origin)
+    }
+
+    /// Answers a request that is not passed on.
+    fn refuse(&mut self, now: Instant, to: Peer, call: CallId, code: ErrorCode, detail: String) {
+        self.reply(now, to, Message::Error(ErrorReply::not_started(call, code, detail)));
+    }
+
+    fn reply(&mut self, now: Instant, to: Peer, message: Message) {
+        if let Some(client) = self.clients.get_mut(&to) {
+            client.replies.push(message);
+            self.send_replies(now, to);
+        }
+    }
+
+    /// Sends what the client has room for.
+    fn send_replies(&mut self, now: Instant, to: Peer) {
+        while let Some(message) = self.clients.get_mut(&to).and_then(|client| client.replies.poll()) {
+            self.send(now, to, message);
+        }
+    }
+
+    pub(super) fn send(&mut self, now: Instant, to: Peer, message: Message) {
+        // Nothing follows a goodbye (`PROTOCOL.md` §10).
+        let Some(client) = self.clients.get_mut(&to).filter(|client| !client.is_leaving) else { return };
+        client.liveness.sent(now);
+        let bytes = message.payload_bytes();
+        if bytes >= LARGE_PAYLOAD_BYTES {
+            self.outbox.push(to, Message::Patience(patience(bytes)));
+        }
+        self.outbox.push(to, message);
+    }
+
+    pub(super) fn say_goodbye(&mut self, now: Instant, to: Peer) {
+        self.send(now, to, Message::Goodbye);
+        if let Some(client) = self.clients.get_mut(&to) {
+            client.is_leaving = true;
+            self.timers.stop(Timer::Heartbeat(to));
+        }
+    }
+
+    pub(super) fn remove_client(&mut self, now: Instant, peer: Peer, departure: Departure) {
+        self.outbox.forget(peer);
+        let Some(client) = self.clients.remove(&peer) else { return };
+        info!(peer = peer.0, ?departure, open = client.requests.len(), "client left");
+        self.timers.stop(Timer::Lease(peer));
+        self.timers.stop(Timer::Heartbeat(peer));
+        for id in client.requests.into_values() {
+            self.origins.remove(&id);
+            self.dispatcher.cancel(now, id);
+        }
+        self.outputs.push_back(BrokerOutput::ClientLeft(peer, departure));
+    }
+
+    pub(super) fn heartbeat(&mut self, now: Instant, peer: Peer) {
+        let Some(client) = self.clients.get(&peer) else { return };
+        if client.liveness.heartbeat_at() <= now {
+            self.send(now, peer, Message::Heartbeat);
+        }
+        if let Some(client) = self.clients.get(&peer) {
+            self.timers.set(Timer::Heartbeat(peer), client.liveness.heartbeat_at());
+        }
+    }
+
+    pub(super) fn check_lease(&mut self, now: Instant, peer: Peer) {
+        let Some(client) = self.clients.get(&peer) else { return };
+        let expires_at = client.liveness.expires_at();
+        if expires_at > now {
+            return self.timers.set(Timer::Lease(peer), expires_at);
+        }
+        self.counters.expired_leases += 1;
+        self.outputs.push_back(BrokerOutput::Disconnect(Door::Front, peer));
+        self.remove_client(now, peer, Departure::Expired);
+    }
+}
+
+/// How a call failed, as a client reads it; its call and partial replies are still to be filled in.
+fn error_of(failure: CallFailure) -> ErrorReply {
+    let error = |code, maybe_executed, detail| ErrorReply {
+        maybe_executed,
+        ..ErrorReply::not_started(CallId(0), code, detail)
+    };
+    match failure {
+        CallFailure::Remote(reply) => reply,
+        CallFailure::DeadlineExceeded { maybe_executed } => {
+            error(ErrorCode::DeadlineExceeded, maybe_executed, String::new())
+        }
+        CallFailure::NoWorker { offered } => {
+            error(ErrorCode::NoWorker, false, format!("live workers offer {}", list(&offered)))
+        }
+        CallFailure::UnknownMethod { offered } => {
+            error(ErrorCode::UnknownMethod, false, format!("the service has {}", list(&offered)))
+        }
+        CallFailure::WorkerLost { maybe_executed, attempts } => {
+            error(ErrorCode::WorkerLost, maybe_executed, format!("attempt {attempts} was the last"))
+        }
+        CallFailure::Overloaded { waiting } => {
+            let detail = format!("every worker is busy and {waiting} calls wait at the broker already");
+            error(ErrorCode::Overloaded, false, detail)
+        }
+        CallFailure::TooLarge(too_large) => error(ErrorCode::TooLarge, false, too_large.to_string()),
+        CallFailure::PartialsLost { sent, received } => {
+            let detail = format!("of {sent} partial replies, {received} have reached the broker");
+            error(ErrorCode::Malformed, true, detail)
+        }
+        CallFailure::PartialsUnread { .. } => error(ErrorCode::Unread, true, String::new()),
+        CallFailure::UnreadableReply { reason } => error(ErrorCode::Malformed, true, reason),
+        CallFailure::Closed { maybe_executed } => {
+            error(ErrorCode::Refused, maybe_executed, "the broker drains".to_owned())
+        }
+    }
+}
+
+fn spec_of(now: Instant, from: Peer, request: Request) -> CallSpec {
+    let Request { idempotent, fail_fast, service, method, fingerprint, remaining, metadata, payload, .. } = request;
+    let (owner, deadline) = (from.0, now + remaining.min(DEADLINE_MAX));
+    let idempotent = Some(idempotent);
+    CallSpec { service, method, fingerprint, idempotent, fail_fast, owner, deadline, metadata, payload }
+}
+
+fn list(names: &[String]) -> String {
+    match names {
+        [] => "nothing".to_owned(),
+        _ => format!("`{}`", names.join("`, `")),
+    }
+}
+
+/// Replies that are kept for a client that does not take them, in bytes; beyond, its calls with partial replies end.
+const HELD_BYTES_MAX: usize = 16 << 20;
