@@ -1,9 +1,8 @@
 //! Calls at a steady rate while the processes that serve them are killed, frozen, told to leave, and started again.
 //!
-//! At any time one worker at least is *reachable*: its process runs, is not frozen and not told to leave, and its
-//! client has this very life of it among its workers. Nothing is done to a worker unless another one is reachable. A
-//! worker that was given up while it was frozen is not among its client's workers until it has introduced itself anew,
-//! so one that only looks well is not counted.
+//! At any time one worker at least is reachable (see [`Crew`](crate::load::crew::Crew)): nothing is done to a process
+//! unless a worker is reachable without it. A worker or broker that was given up while it was frozen is not among its
+//! client's workers until it has come back, so one that only looks well is not counted.
 
 mod director;
 mod ledger;
@@ -26,7 +25,7 @@ use self::{
     director::Director,
     ledger::{Kind, Ledger, Plan},
 };
-use crate::load::{LoadClient, figures::Memory};
+use crate::load::{LoadClient, crew::Topology, figures::Memory};
 
 /// What to do.
 #[derive(Clone, Debug)]
@@ -37,6 +36,8 @@ pub struct Settings {
     pub seed: u64,
     /// How long the faults go on.
     pub time: Duration,
+    /// How calls find workers.
+    pub topology: Topology,
     /// How many calls are begun in a second.
     pub calls_per_second: u32,
     /// How many workers there are.
@@ -47,9 +48,9 @@ pub struct Settings {
 
 impl Settings {
     /// The usual ones.
-    pub fn new(program: impl Into<PathBuf>, time: Duration) -> Self {
-        let seed = Uuid::new_v4().as_u64_pair().0;
-        Self { program: program.into(), seed, time, calls_per_second: 1500, workers: 5, is_talkative: false }
+    pub fn new(program: impl Into<PathBuf>, topology: Topology, time: Duration) -> Self {
+        let (program, seed) = (program.into(), Uuid::new_v4().as_u64_pair().0);
+        Self { program, seed, time, topology, calls_per_second: 1500, workers: 5, is_talkative: false }
     }
 }
 
@@ -86,8 +87,9 @@ impl fmt::Display for Report {
                 writeln!(f, "{:>8.3} {line}", at.as_secs_f64())?;
             }
         }
-        let Settings { seed, workers, .. } = settings;
-        writeln!(f, "seed {seed}: {time:.1?} of calls to {workers} workers; {gap:.1?} without a reachable one")?;
+        let Settings { seed, workers, topology, .. } = settings;
+        writeln!(f, "seed {seed}, {topology}: {time:.1?} of calls to {workers} workers")?;
+        writeln!(f, "{gap:.1?} at most without a reachable one")?;
         writeln!(f, "{:.0} calls a second", ledger.made as f64 / time.as_secs_f64())?;
         write!(f, "{ledger}resident memory:\n{memory}")
     }

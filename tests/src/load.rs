@@ -3,6 +3,7 @@
 pub mod child;
 pub mod crew;
 pub mod figures;
+pub mod member;
 pub mod options;
 
 use std::{

@@ -20,12 +20,12 @@ use xero::Client;
 use crate::{
     load::{
         LoadClient, Order, TEXT_BYTES_MAX,
-        child::WORKER,
-        crew::Member,
+        crew::{Crew, CrewConfig, Topology},
         figures::{Latencies, Memory, Sample},
+        member::Member,
     },
     process::resident_bytes,
-    scene::{PATIENCE, eventually, has_workers},
+    scene::{PATIENCE, eventually},
 };
 
 /// What to do.
@@ -37,6 +37,8 @@ pub struct Settings {
     pub calls: u64,
     /// How many at once.
     pub concurrency: usize,
+    /// How calls find workers.
+    pub topology: Topology,
     /// How many workers there are.
     pub workers: usize,
     /// What the sizes come from.
@@ -47,8 +49,8 @@ pub struct Settings {
 
 impl Settings {
     /// The usual ones.
-    pub fn new(program: impl Into<PathBuf>, calls: u64) -> Self {
-        Self { program: program.into(), calls, concurrency: 64, workers: 2, seed: 1, telling: None }
+    pub fn new(program: impl Into<PathBuf>, topology: Topology, calls: u64) -> Self {
+        Self { program: program.into(), calls, concurrency: 64, topology, workers: 2, seed: 1, telling: None }
     }
 }
 
@@ -77,9 +79,10 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { settings, time, tally, memory, violations } = self;
-        let Settings { workers, concurrency, .. } = settings;
+        let Settings { workers, concurrency, topology, .. } = settings;
         let Tally { replies, errors, text_bytes, latencies, .. } = tally;
-        writeln!(f, "{replies} replies and {errors} errors in {time:.1?}; {concurrency} at once to {workers} workers")?;
+        writeln!(f, "{topology}, {concurrency} at once to {workers} workers")?;
+        writeln!(f, "{replies} replies and {errors} errors in {time:.1?}")?;
         let seconds = time.as_secs_f64();
         let [calls, mebibytes] = [*replies as f64 / seconds, *text_bytes as f64 / seconds / f64::from(1 << 20)];
         writeln!(f, "{calls:.0} calls and {mebibytes:.0} MiB of text a second")?;
@@ -103,33 +106,27 @@ struct Tally {
 
 /// Makes the calls.
 pub async fn run(settings: Settings) -> Report {
-    let client = Client::bind("tcp://127.0.0.1:0").await.expect("a free port");
-    let mut members = start_workers(&settings, client.endpoint());
-    has_workers(&client, settings.workers).await;
-    let load = Load::new(&client, &settings);
+    let Settings { program, topology, workers, .. } = settings.clone();
+    let crew = CrewConfig { program, topology, workers, interval: None, attempts_max: None };
+    let mut crew = Crew::start(&crew, None).await;
+    let load = Load::new(&crew.client, &settings);
     let mut watch = Watch::new(&settings);
     let calls = tokio::spawn(load.clone().make(settings.concurrency));
     while !calls.is_finished() {
-        watch.look(&members, &load.tally);
+        watch.look(&crew.members, &load.tally);
         sleep(Duration::from_millis(20)).await;
     }
     let time = watch.start.elapsed();
     calls.await.expect("no task panics");
     let mut violations = watch.memory.growth(time, MEMORY_MAX);
-    violations.extend(dismiss(&mut members).await);
-    client.close().await;
+    violations.extend(dismiss(&mut crew.members).await);
+    crew.client.close().await;
     let tally = locked(&load.tally).clone();
     violations.extend(tally.mistakes.iter().cloned());
     if tally.replies != settings.calls {
         violations.push(format!("{} of {} calls have a reply", tally.replies, settings.calls));
     }
     Report { settings, time, tally, memory: watch.memory, violations }
-}
-
-fn start_workers(settings: &Settings, endpoint: &str) -> Vec<Member> {
-    let program = settings.program.to_str().expect("a path in Unicode");
-    let arguments = || vec![WORKER.to_owned(), endpoint.to_owned()];
-    (0..settings.workers).map(|number| Member::start(format!("worker {number}"), program, arguments())).collect()
 }
 
 /// Asks all to leave; what is wrong with how they do it.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use xero_tests::{
     chaos::{self, Settings},
+    load::crew::Topology,
     scene::run,
 };
 
@@ -12,9 +13,16 @@ const TIME: Duration = Duration::from_secs(10);
 
 #[test]
 fn calls_end_as_they_must_while_workers_are_killed_frozen_told_to_leave_and_started_again() {
-    run(async {
-        let report = chaos::run(Settings::new(env!("CARGO_BIN_EXE_chaos"), TIME)).await;
-        println!("{report:#}");
-        report.assert_sound();
-    });
+    run(ends_soundly(Topology::Direct));
+}
+
+#[test]
+fn calls_end_as_they_must_while_workers_and_brokers_are_killed_frozen_told_to_leave_and_started_again() {
+    run(ends_soundly(Topology::Brokered));
+}
+
+async fn ends_soundly(topology: Topology) {
+    let report = chaos::run(Settings::new(env!("CARGO_BIN_EXE_chaos"), topology, TIME)).await;
+    println!("{report:#}");
+    report.assert_sound();
 }

@@ -4,11 +4,12 @@ use std::{process::ExitCode, time::Duration};
 
 use xero_tests::{
     chaos::{self, Settings},
-    load::{child, options::Options},
+    load::{child, crew::Topology, options::Options},
     scene::{runtime, show_logs},
 };
 
-const USAGE: &str = "chaos [--seconds N] [--seed N] [--rate CALLS_PER_SECOND] [--workers N] [--log]";
+const USAGE: &str =
+    "chaos [--topology direct|brokered] [--seconds N] [--seed N] [--rate CALLS_PER_SECOND] [--workers N] [--log]";
 
 fn main() -> ExitCode {
     child::play();
@@ -34,7 +35,9 @@ fn settings() -> Result<(Settings, bool), String> {
     let mut options = Options::read(std::env::args().skip(1), &["log"])?;
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let seconds = options.take("seconds")?.unwrap_or(60);
-    let mut settings = Settings { is_talkative: true, ..Settings::new(program, Duration::from_secs(seconds)) };
+    let topology = options.take("topology")?.unwrap_or(Topology::Direct);
+    let mut settings = Settings::new(program, topology, Duration::from_secs(seconds));
+    settings.is_talkative = true;
     settings.seed = options.take("seed")?.unwrap_or(settings.seed);
     settings.calls_per_second = options.take("rate")?.unwrap_or(settings.calls_per_second);
     settings.workers = options.take("workers")?.unwrap_or(settings.workers);

@@ -3,12 +3,12 @@
 use std::{process::ExitCode, time::Duration};
 
 use xero_tests::{
-    load::{child, options::Options},
+    load::{child, crew::Topology, options::Options},
     scene::{runtime, show_logs},
     soak::{self, Settings},
 };
 
-const USAGE: &str = "soak [--calls N] [--concurrency N] [--workers N] [--seed N]";
+const USAGE: &str = "soak [--topology direct|brokered] [--calls N] [--concurrency N] [--workers N] [--seed N]";
 
 fn main() -> ExitCode {
     child::play();
@@ -29,7 +29,9 @@ fn settings() -> Result<Settings, String> {
     let mut options = Options::read(std::env::args().skip(1), &[])?;
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let calls = options.take("calls")?.unwrap_or(1_000_000);
-    let mut settings = Settings { telling: Some(Duration::from_secs(5)), ..Settings::new(program, calls) };
+    let topology = options.take("topology")?.unwrap_or(Topology::Direct);
+    let mut settings = Settings::new(program, topology, calls);
+    settings.telling = Some(Duration::from_secs(5));
     settings.concurrency = options.take("concurrency")?.unwrap_or(settings.concurrency);
     settings.workers = options.take("workers")?.unwrap_or(settings.workers);
     settings.seed = options.take("seed")?.unwrap_or(settings.seed);

@@ -11,12 +11,12 @@ use super::{
 };
 use crate::{
     load::{
-        child::{DRAIN, WORKER},
-        crew::{Condition, Member},
+        child::{DRAIN, LIVENESS},
+        crew::{Crew, CrewConfig},
         figures::{Memory, Sample},
+        member::{Condition, Member},
     },
     process::resident_bytes,
-    scene::eventually,
 };
 
 /// What the director has done and seen.
@@ -32,8 +32,7 @@ pub(super) struct Ending {
 /// Whoever does it.
 pub(super) struct Director {
     start: Instant,
-    client: Client,
-    members: Vec<Member>,
+    crew: Crew,
     plan: VecDeque<Planned>,
     /// What is to be undone, to whom and when.
     undoing: Vec<(Duration, usize, Undo)>,
@@ -59,35 +58,25 @@ enum Undo {
 impl Director {
     /// Starts everything and waits until all have found each other.
     pub(super) async fn begin(settings: &Settings, journal: &Path) -> Self {
-        let client = Client::builder().heartbeat_interval(INTERVAL).liveness(LIVENESS).attempts_max(ATTEMPTS_MAX);
-        let client = client.bind("tcp://127.0.0.1:0").await.expect("a free port");
-        let program = settings.program.to_str().expect("a path in Unicode");
-        let interval = INTERVAL.as_millis().to_string();
-        let arguments = [WORKER, "--interval", &interval, "--journal", &journal.display().to_string()];
-        let arguments = [&arguments[..], &[client.endpoint()]].concat().into_iter().map(str::to_owned);
-        let arguments: Vec<_> = arguments.collect();
-        let worker = |number| Member::start(format!("worker {number}"), program, arguments.clone());
-        let members = (0..settings.workers).map(worker).collect();
-        let plan = schedule::plan(settings.seed, settings.time, EXPIRY).into();
-        let director = Self {
+        let Settings { program, topology, workers, seed, time, is_talkative, .. } = settings.clone();
+        let (interval, attempts_max) = (Some(INTERVAL), Some(ATTEMPTS_MAX));
+        let crew = CrewConfig { program, topology, workers, interval, attempts_max };
+        Self {
+            crew: Crew::start(&crew, Some(journal)).await,
             start: Instant::now(),
-            client,
-            members,
-            plan,
+            plan: schedule::plan(seed, time, INTERVAL * LIVENESS).into(),
             undoing: Vec::new(),
             sampled_at: None,
             told_at: Duration::ZERO,
             reachable_at: Duration::ZERO,
             unreachable_at: Duration::ZERO,
-            is_talkative: settings.is_talkative,
+            is_talkative,
             ending: Ending::default(),
-        };
-        eventually("all workers are reachable", async || director.all_are_reachable()).await;
-        Self { start: Instant::now(), ..director }
+        }
     }
 
     pub(super) fn client(&self) -> &Client {
-        &self.client
+        &self.crew.client
     }
 
     /// Does what is planned, for so long.
@@ -111,11 +100,11 @@ impl Director {
     /// Undoes all, and waits until everybody has found everybody again.
     pub(super) async fn heal(&mut self) {
         let start = self.now();
-        while !(self.undoing.is_empty() && self.all_are_reachable()) {
+        while !(self.undoing.is_empty() && self.crew.is_whole()) {
             self.turn();
             if self.now() > start + HEALING {
-                let count = self.reachable().count();
-                let what = format!("{HEALING:?} after the last fault only {count} workers are reachable");
+                let count = self.crew.reachable_without(None);
+                let what = format!("{HEALING:?} after the last fault not all are there; {count} workers are reachable");
                 return self.violated(what);
             }
             sleep(TURN).await;
@@ -126,15 +115,19 @@ impl Director {
     /// Asks all to leave, and says what was seen.
     pub(super) async fn end(mut self) -> Ending {
         let end = self.now();
-        self.members.iter_mut().filter(|member| member.condition() == Condition::Running).for_each(Member::terminate);
-        for index in 0..self.members.len() {
+        self.crew
+            .members
+            .iter_mut()
+            .filter(|member| member.condition() == Condition::Running)
+            .for_each(Member::terminate);
+        for index in 0..self.crew.members.len() {
             self.undoing.push((end, index, Undo::Await(end + 2 * DRAIN, Duration::MAX)));
         }
         while !self.undoing.is_empty() {
             self.turn();
             sleep(TURN).await;
         }
-        self.client.close().await;
+        self.crew.client.close().await;
         let growth = self.ending.memory.growth(end, MEMORY_MAX);
         self.ending.violations.extend(growth);
         self.ending
@@ -143,8 +136,8 @@ impl Director {
     /// Everything but new faults.
     fn turn(&mut self) {
         self.undo();
-        for index in 0..self.members.len() {
-            if let Some(death) = self.members[index].death() {
+        for index in 0..self.crew.members.len() {
+            if let Some(death) = self.crew.members[index].death() {
                 self.violated(death);
                 self.undoing.push((self.now(), index, Undo::Restart));
             }
@@ -154,7 +147,7 @@ impl Director {
 
     fn measure_gap(&mut self) {
         let now = self.now();
-        if self.reachable().next().is_some() {
+        if self.crew.reachable_without(None) > 0 {
             self.reachable_at = now;
         } else if self.reachable_at > self.unreachable_at {
             self.unreachable_at = now;
@@ -164,14 +157,14 @@ impl Director {
     }
 
     fn strike(&mut self, Planned { fault, from, .. }: Planned) {
-        let count = self.members.len();
+        let count = self.crew.members.len();
         let candidates = (0..count).map(|step| (from % count + step) % count);
         let candidate = candidates.into_iter().find(|index| self.may_strike(*index));
         let Some(index) = candidate else {
             return self.note(format!("nobody {fault}: no other worker would be reachable"));
         };
         let now = self.now();
-        let member = &mut self.members[index];
+        let member = &mut self.crew.members[index];
         let line = format!("{}, process {}, {fault}", member.name, member.process().id());
         let (at, undo) = match fault {
             Fault::Kill(away) => {
@@ -193,7 +186,8 @@ impl Director {
 
     /// Whether a worker is reachable when this one no longer is.
     fn may_strike(&self, index: usize) -> bool {
-        self.members[index].condition() == Condition::Running && self.reachable().any(|other| other != index)
+        let is_running = self.crew.members[index].condition() == Condition::Running;
+        is_running && self.crew.reachable_without(Some(index)) > 0
     }
 
     fn undo(&mut self) {
@@ -202,7 +196,7 @@ impl Director {
         self.undoing = later;
         let due: Vec<_> = due;
         for (at, index, undo) in due {
-            let member = &mut self.members[index];
+            let member = &mut self.crew.members[index];
             let line = match undo {
                 Undo::Thaw => {
                     member.thaw();
@@ -224,7 +218,7 @@ impl Director {
 
     fn look_after(&mut self, index: usize, (at, until): (Duration, Duration), away: Duration) {
         let now = self.now();
-        let member = &mut self.members[index];
+        let member = &mut self.crew.members[index];
         match member.has_left() {
             Ok(false) if now < until => return self.undoing.push((at, index, Undo::Await(until, away))),
             Ok(false) => {
@@ -249,25 +243,11 @@ impl Director {
             return;
         }
         self.sampled_at = Some(at);
-        self.members.iter().for_each(|member| member.sample(at, &mut self.ending.memory));
+        self.crew.members.iter().for_each(|member| member.sample(at, &mut self.ending.memory));
         let ours = std::process::id();
         if let Some(bytes) = resident_bytes(ours) {
             self.ending.memory.add("client", ours, Sample { at, bytes });
         }
-    }
-
-    fn all_are_reachable(&self) -> bool {
-        self.reachable().count() == self.members.len()
-    }
-
-    /// The workers that are reachable now; what that means is said on top of the module above.
-    fn reachable(&self) -> impl Iterator<Item = usize> {
-        let known: Vec<_> = self.client.workers().iter().map(|worker| worker.id.to_string()).collect();
-        self.members.iter().enumerate().filter_map(move |(index, member)| {
-            let is_known =
-                member.condition() == Condition::Running && member.id().is_some_and(|id| known.contains(&id));
-            is_known.then_some(index)
-        })
     }
 
     fn now(&self) -> Duration {
@@ -286,12 +266,6 @@ impl Director {
 
 /// Heartbeats so frequent that in a run of seconds many leases expire.
 const INTERVAL: Duration = Duration::from_millis(250);
-
-/// Intervals that may pass in silence, so many that a busy machine is not taken for a frozen one.
-const LIVENESS: u32 = 4;
-
-/// When a process that is not heard from is given up.
-const EXPIRY: Duration = INTERVAL.saturating_mul(LIVENESS);
 
 /// Attempts at a call: as many as faults can hit it within its time, so that it is not the bound that ends it.
 const ATTEMPTS_MAX: u8 = 20;

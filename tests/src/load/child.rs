@@ -2,8 +2,11 @@
 
 use std::{error::Error, io::Read, path::PathBuf, process, thread, time::Duration};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use xero::Worker;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::interval,
+};
+use xero::{Broker, Worker};
 
 use super::{Porter, options::Options};
 use crate::scene::show_logs;
@@ -12,7 +15,7 @@ use crate::scene::show_logs;
 pub fn play() {
     let mut arguments = std::env::args().skip(1);
     let role = arguments.next().unwrap_or_default();
-    if role != WORKER {
+    if role != WORKER && role != BROKER {
         return;
     }
     show_logs();
@@ -28,29 +31,62 @@ pub fn play() {
     process::exit(0);
 }
 
-fn try_playing(_role: &str, arguments: impl Iterator<Item = String>) -> Result<(), Box<dyn Error>> {
+fn try_playing(role: &str, arguments: impl Iterator<Item = String>) -> Result<(), Box<dyn Error>> {
     let options = Options::read(arguments, &[])?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(work(options))
+    match role {
+        BROKER => runtime.block_on(route(options)),
+        _ => runtime.block_on(work(options)),
+    }
 }
 
 /// Serves until SIGTERM, then drains.
 async fn work(mut options: Options) -> Result<(), Box<dyn Error>> {
     let mut terminated = terminated()?;
     let journal: Option<PathBuf> = options.take("journal")?;
-    let interval = Duration::from_millis(options.take("interval")?.unwrap_or(1000));
-    let concurrency = options.take("concurrency")?.unwrap_or(64);
-    let mut endpoints = options.end()?.into_iter();
-    let first = endpoints.next().ok_or("a worker needs an endpoint")?;
-    let settings = endpoints.fold(Worker::connect(first), |settings, endpoint| settings.connect(endpoint));
-    let settings = settings.heartbeat_interval(interval).concurrency(concurrency).backoff(BACKOFF.0, BACKOFF.1);
-    let settings = settings.drain_timeout(DRAIN).serve(Porter::noting(journal.as_deref())?);
-    let worker = settings.start()?;
+    let interval: Option<u64> = options.take("interval")?;
+    let mut settings = Worker::connect(options.end()?).backoff(BACKOFF.0, BACKOFF.1).drain_timeout(DRAIN);
+    if let Some(millis) = interval {
+        settings = settings.heartbeat_interval(Duration::from_millis(millis)).liveness(LIVENESS);
+    }
+    let worker = settings.serve(Porter::noting(journal.as_deref())?).start()?;
     println!("{STARTED}{}", worker.id());
     terminated.recv().await;
     worker.drain().await;
     println!("left");
     Ok(())
+}
+
+/// Routes until SIGTERM, then drains. Says again and again which workers it has.
+async fn route(mut options: Options) -> Result<(), Box<dyn Error>> {
+    let mut terminated = terminated()?;
+    let mut settings = Broker::builder().drain_timeout(DRAIN);
+    if let Some(millis) = options.take("interval")? {
+        settings = settings.heartbeat_interval(Duration::from_millis(millis)).liveness(LIVENESS);
+    }
+    if let Some(attempts) = options.take("attempts")? {
+        settings = settings.attempts_max(attempts);
+    }
+    let endpoints = options.end()?;
+    let [frontend, backend] = &endpoints[..] else { return Err("a broker needs two endpoints".into()) };
+    let broker = settings.bind(frontend, backend).await?;
+    println!("{STARTED}{}", broker.id());
+    tokio::select! {
+        () = tell_workers(&broker) => {}
+        _ = terminated.recv() => {}
+    }
+    broker.drain().await;
+    println!("left");
+    Ok(())
+}
+
+async fn tell_workers(broker: &Broker) {
+    let mut moments = interval(TELLING);
+    for sequence in 1_u64.. {
+        moments.tick().await;
+        let ids: Vec<_> = broker.workers().iter().map(|worker| worker.id.to_string()).collect();
+        println!("{WORKERS}{sequence} {}", ids.join(" "));
+    }
 }
 
 fn terminated() -> std::io::Result<Signal> {
@@ -60,11 +96,24 @@ fn terminated() -> std::io::Result<Signal> {
 /// The role of a worker.
 pub const WORKER: &str = "worker";
 
+/// The role of a broker.
+pub const BROKER: &str = "broker";
+
+/// How a broker begins to say which workers it has; a number that rises each time follows, and their ids.
+pub const WORKERS: &str = "workers ";
+
+/// How many intervals may pass in silence where an interval is given: so many that a busy machine is not taken for a
+/// frozen one.
+pub const LIVENESS: u32 = 4;
+
+/// The bounds of the wait between two dials: short, as in a run of seconds much is to come back.
+pub const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+
 /// How a process begins to say that it serves; its id follows.
 pub const STARTED: &str = "started ";
 
 /// How long a drain may take here.
 pub const DRAIN: Duration = Duration::from_secs(5);
 
-/// The bounds of the wait between two dials: short, as in a run of seconds much is to come back.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+/// How often a broker says which workers it has.
+const TELLING: Duration = Duration::from_millis(50);

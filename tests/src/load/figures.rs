@@ -121,7 +121,7 @@ impl fmt::Display for Memory {
             let (Some(first), Some(last)) = (longest.first(), longest.last()) else { continue };
             let (count, seconds) = (lives.len(), length(longest).as_secs_f64());
             let [first, most, last] = [first.bytes, most, last.bytes].map(mebibytes);
-            write!(f, "  {name:<10} {count:>3} lives, at most {most:>9}; ")?;
+            write!(f, "  {name:<10} lives: {count:>3}, at most {most:>9}; ")?;
             writeln!(f, "the longest, of {seconds:>6.1} s, from {first:>9} to {last:>9}")?;
         }
         Ok(())
