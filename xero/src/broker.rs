@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     client::WorkerInfo,
-    config::{ConfigError, LinkConfig, WAIT_MAX, link_setters, require},
+    config::{ConfigError, LinkConfig, RoutingConfig, WAIT_MAX, link_setters, require, routing_setters},
     error::BindError,
     net::{
         self,
@@ -19,9 +19,7 @@ use crate::{
     },
     proto::{
         broker::{BrokerConfig, BrokerCounters},
-        dispatch::DispatcherConfig,
-        registry::WorkerChoice,
-        retry::RetryConfig,
+        retry::BackoffConfig,
     },
 };
 
@@ -165,9 +163,7 @@ impl Broker {
 #[must_use = "a broker does nothing until it is bound"]
 pub struct BrokerBuilder {
     link: LinkConfig,
-    waiting_max: usize,
-    retry: RetryConfig,
-    choice: Option<Box<dyn WorkerChoice>>,
+    routing: RoutingConfig,
     client_credits: u32,
     client_window_bytes: u64,
     drain_timeout: Duration,
@@ -176,13 +172,10 @@ pub struct BrokerBuilder {
 
 impl Default for BrokerBuilder {
     fn default() -> Self {
-        let BrokerConfig { dispatcher, credits, window_bytes, drain_timeout } = BrokerConfig::default();
-        let DispatcherConfig { waiting_max, retry, .. } = dispatcher;
+        let BrokerConfig { credits, window_bytes, drain_timeout, .. } = BrokerConfig::default();
         Self {
             link: LinkConfig::default(),
-            waiting_max,
-            retry,
-            choice: None,
+            routing: RoutingConfig::default(),
             client_credits: credits,
             client_window_bytes: window_bytes,
             drain_timeout,
@@ -193,27 +186,7 @@ impl Default for BrokerBuilder {
 
 impl BrokerBuilder {
     link_setters!();
-
-    /// How many calls of all clients may wait for a worker before further ones fail with
-    /// [`CallError::Overloaded`](crate::CallError::Overloaded). Default 10,000; at least 1. Each keeps its arguments in
-    /// memory until its deadline.
-    pub fn waiting_max(mut self, calls: usize) -> Self {
-        self.waiting_max = calls;
-        self
-    }
-
-    /// How often a call is tried in all: an idempotent one whose worker is lost, or any that a worker has refused
-    /// unstarted. Default 3; at least 1, which turns retries off. (`PROTOCOL.md` §8)
-    pub fn attempts_max(mut self, attempts: u8) -> Self {
-        self.retry.attempts_max = attempts;
-        self
-    }
-
-    /// Who gets a call when several workers could. Default: the least recently used one.
-    pub fn worker_choice(mut self, choice: impl WorkerChoice + 'static) -> Self {
-        self.choice = Some(Box::new(choice));
-        self
-    }
+    routing_setters!();
 
     /// How many calls each client may have here at once, waiting or under way; what exceeds that waits at the client.
     /// Default 1,024; at least 1. Lower keeps one client from filling the queue that all of them share; higher suits
@@ -301,26 +274,14 @@ impl BrokerBuilder {
     }
 
     fn config(self) -> BrokerConfig {
-        let mut dispatcher = DispatcherConfig {
-            incarnation: Uuid::new_v4(),
-            seed: Uuid::new_v4().as_u64_pair().0,
-            heartbeats: self.link.heartbeats,
-            limits: self.link.limits,
-            waiting_max: self.waiting_max,
-            retry: self.retry,
-            ..DispatcherConfig::default()
-        };
-        if let Some(choice) = self.choice {
-            dispatcher.choice = choice;
-        }
+        let dispatcher = self.routing.dispatcher(&self.link, BackoffConfig::default());
         let (credits, window_bytes) = (self.client_credits, self.client_window_bytes);
         BrokerConfig { dispatcher, credits, window_bytes, drain_timeout: self.drain_timeout }
     }
 
     fn check(&self) -> Result<(), ConfigError> {
         self.link.check()?;
-        require(self.waiting_max > 0, "waiting_max", self.waiting_max, "at least 1")?;
-        require(self.retry.attempts_max > 0, "attempts_max", self.retry.attempts_max, "at least 1")?;
+        self.routing.check()?;
         require(self.client_credits > 0, "client_credits", self.client_credits, "at least 1")?;
         let drain = self.drain_timeout;
         require(drain <= WAIT_MAX, "drain_timeout", format!("{drain:?}"), "at most a day")
@@ -330,7 +291,7 @@ impl BrokerBuilder {
 impl fmt::Debug for BrokerBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BrokerBuilder")
-            .field("waiting_max", &self.waiting_max)
+            .field("routing", &self.routing)
             .field("client_credits", &self.client_credits)
             .finish_non_exhaustive()
     }

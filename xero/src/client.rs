@@ -13,19 +13,22 @@ use uuid::Uuid;
 
 use crate::{
     call::{Call, Method, Value},
-    config::{ConfigError, LinkConfig, TIMEOUT_DEFAULT, WAIT_MAX, check_backoff, link_setters, require},
+    config::{
+        ConfigError, LinkConfig, RoutingConfig, TIMEOUT_DEFAULT, WAIT_MAX, check_backoff, link_setters, require,
+        routing_setters,
+    },
     error::{BindError, ConnectError, NoWorkerError, Place},
     net::{
         self,
         client_driver::{self, Channels},
         endpoint::{Endpoint, IntoEndpoints},
     },
+    partials::PartialSender,
     proto::{
         calls::{CallEnd, CallFailure, CallSpec},
         dispatch::{DispatcherConfig, DispatcherCounters, WorkerStatus},
-        message::{CallId, Codec, Payload},
-        registry::WorkerChoice,
-        retry::{BackoffConfig, RetryConfig},
+        message::{CallId, Codec},
+        retry::BackoffConfig,
     },
 };
 
@@ -100,7 +103,7 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) struct CallSink {
     pub(crate) end: oneshot::Sender<CallEnd>,
-    pub(crate) partials: Option<mpsc::Sender<Payload>>,
+    pub(crate) partials: Option<PartialSender>,
 }
 
 /// A worker that is connected to a client or broker; or a broker that a client is connected to, which stands for all of
@@ -349,22 +352,20 @@ pub struct ClientBuilder {
     link: LinkConfig,
     timeout: Duration,
     codec: Codec,
-    waiting_max: usize,
-    retry: RetryConfig,
+    routing: RoutingConfig,
     backoff: BackoffConfig,
-    choice: Option<Box<dyn WorkerChoice>>,
 }
 
 impl Default for ClientBuilder {
     fn default() -> Self {
-        let DispatcherConfig { waiting_max, retry, backoff, .. } = DispatcherConfig::default();
-        let (link, timeout, codec) = (LinkConfig::default(), TIMEOUT_DEFAULT, Codec::default());
-        Self { link, timeout, codec, waiting_max, retry, backoff, choice: None }
+        let (link, routing, backoff) = (LinkConfig::default(), RoutingConfig::default(), BackoffConfig::default());
+        Self { link, timeout: TIMEOUT_DEFAULT, codec: Codec::default(), routing, backoff }
     }
 }
 
 impl ClientBuilder {
     link_setters!();
+    routing_setters!();
 
     /// The time that a call has unless it or its method says otherwise. Default 5 s; more than zero. There is always a
     /// deadline: one that is far away keeps a lost call's memory that long. (`PROTOCOL.md` §8)
@@ -380,33 +381,12 @@ impl ClientBuilder {
         self
     }
 
-    /// How many calls may wait for a worker before further ones fail with
-    /// [`CallError::Overloaded`](crate::CallError::Overloaded). Default 10,000; at least 1. Each keeps its arguments in
-    /// memory until its deadline.
-    pub fn waiting_max(mut self, calls: usize) -> Self {
-        self.waiting_max = calls;
-        self
-    }
-
-    /// How often a call is tried in all: an idempotent one whose worker is lost, or any that a worker has refused
-    /// unstarted. Default 3; at least 1, which turns retries off. (`PROTOCOL.md` §8)
-    pub fn attempts_max(mut self, attempts: u8) -> Self {
-        self.retry.attempts_max = attempts;
-        self
-    }
-
     /// The bounds of the wait between attempts to connect to a broker, which doubles from the first to the last and is
     /// drawn at random below that. Default 100 ms to 2 s; the ZeroMQ guide's Paranoid Pirate goes up to 32 s. Lower
     /// finds a restarted broker sooner; higher spares a network with many clients. At least 1 ms, at most a day.
     /// (`PROTOCOL.md` §6)
     pub fn backoff(mut self, first: Duration, max: Duration) -> Self {
         self.backoff = BackoffConfig { first, max };
-        self
-    }
-
-    /// Who gets a call when several workers could. Default: the least recently used one.
-    pub fn worker_choice(mut self, choice: impl WorkerChoice + 'static) -> Self {
-        self.choice = Some(Box::new(choice));
         self
     }
 
@@ -442,20 +422,8 @@ impl ClientBuilder {
 
     /// What the client and its I/O thread begin with.
     fn open(self) -> (Handle, DispatcherConfig, Channels) {
-        let Self { link, timeout, codec, waiting_max, retry, backoff, choice } = self;
-        let mut config = DispatcherConfig {
-            incarnation: Uuid::new_v4(),
-            heartbeats: link.heartbeats,
-            limits: link.limits,
-            waiting_max,
-            retry,
-            backoff,
-            seed: Uuid::new_v4().as_u64_pair().0,
-            ..DispatcherConfig::default()
-        };
-        if let Some(choice) = choice {
-            config.choice = choice;
-        }
+        let Self { link, timeout, codec, routing, backoff } = self;
+        let config = routing.dispatcher(&link, backoff);
         let (workers_sender, workers) = watch::channel(Arc::from([]));
         let (commands, mailbox) = mpsc::unbounded_channel();
         let channels = Channels { commands: mailbox, workers: workers_sender };
@@ -465,9 +433,8 @@ impl ClientBuilder {
     fn check(&self) -> Result<(), ConfigError> {
         self.link.check()?;
         require(!self.timeout.is_zero(), "timeout", "0 s", "more than zero")?;
-        require(self.waiting_max > 0, "waiting_max", self.waiting_max, "at least 1")?;
-        require(self.retry.attempts_max > 0, "attempts_max", self.retry.attempts_max, "at least 1")?;
-        check_backoff(self.backoff)
+        self.routing.check()?;
+        check_backoff("backoff", self.backoff)
     }
 }
 

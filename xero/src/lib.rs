@@ -73,6 +73,8 @@ mod error;
 #[cfg(feature = "net")]
 mod net;
 #[cfg(feature = "net")]
+mod partials;
+#[cfg(feature = "net")]
 mod service;
 #[cfg(feature = "net")]
 mod stub;

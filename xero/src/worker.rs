@@ -261,7 +261,7 @@ impl WorkerBuilder {
 
     fn check(&self) -> Result<(), StartError> {
         self.link.check()?;
-        check_backoff(self.backoff)?;
+        check_backoff("backoff", self.backoff)?;
         self.check_counts()?;
         let mut names = BTreeSet::new();
         for service in &self.services {

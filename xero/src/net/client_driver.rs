@@ -227,7 +227,7 @@ impl ClientDriver {
 
     fn deliver_partial(&mut self, now: Instant, id: CallId, payload: Payload) {
         let Some(partials) = self.sinks.get(&id).and_then(|sink| sink.partials.as_ref()) else { return };
-        if let Err(mpsc::error::TrySendError::Full(_)) = partials.try_send(payload) {
+        if !partials.push(payload) {
             self.machine.overflow(now, id);
         }
     }
