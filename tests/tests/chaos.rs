@@ -5,7 +5,7 @@ use std::time::Duration;
 use xero_tests::{
     chaos::{self, Settings},
     load::crew::Topology,
-    scene::run,
+    scene::run_alone,
 };
 
 /// Long enough for every kind of fault to happen several times.
@@ -13,12 +13,12 @@ const TIME: Duration = Duration::from_secs(10);
 
 #[test]
 fn calls_end_as_they_must_while_workers_are_killed_frozen_told_to_leave_and_started_again() {
-    run(ends_soundly(Topology::Direct));
+    run_alone(ends_soundly(Topology::Direct));
 }
 
 #[test]
 fn calls_end_as_they_must_while_workers_and_brokers_are_killed_frozen_told_to_leave_and_started_again() {
-    run(ends_soundly(Topology::Brokered));
+    run_alone(ends_soundly(Topology::Brokered));
 }
 
 async fn ends_soundly(topology: Topology) {

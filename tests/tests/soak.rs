@@ -2,18 +2,18 @@
 
 use xero_tests::{
     load::crew::Topology,
-    scene::run,
+    scene::run_alone,
     soak::{self, Settings},
 };
 
 #[test]
 fn twenty_thousand_calls_of_mixed_sizes_all_succeed_and_no_process_grows() {
-    run(ends_soundly(Topology::Direct));
+    run_alone(ends_soundly(Topology::Direct));
 }
 
 #[test]
 fn twenty_thousand_calls_of_mixed_sizes_through_brokers_all_succeed_and_no_process_grows() {
-    run(ends_soundly(Topology::Brokered));
+    run_alone(ends_soundly(Topology::Brokered));
 }
 
 async fn ends_soundly(topology: Topology) {

@@ -4,18 +4,19 @@ use std::{error::Error, io::Read, path::PathBuf, process, thread, time::Duration
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
+    task::JoinSet,
     time::interval,
 };
-use xero::{Broker, Worker};
+use xero::{Broker, Client, Worker};
 
-use super::{Porter, options::Options};
-use crate::scene::show_logs;
+use super::{LoadClient, Order, Porter, options::Options};
+use crate::scene::{PATIENCE, show_logs};
 
 /// Plays the role that the arguments name, and ends the process with it. Returns when they name none.
 pub fn play() {
     let mut arguments = std::env::args().skip(1);
     let role = arguments.next().unwrap_or_default();
-    if role != WORKER && role != BROKER {
+    if ![WORKER, BROKER, CALLER].contains(&&*role) {
         return;
     }
     show_logs();
@@ -32,10 +33,11 @@ pub fn play() {
 }
 
 fn try_playing(role: &str, arguments: impl Iterator<Item = String>) -> Result<(), Box<dyn Error>> {
-    let options = Options::read(arguments, &[])?;
+    let options = Options::read(arguments, &[TELLS, "bind"])?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     match role {
         BROKER => runtime.block_on(route(options)),
+        CALLER => runtime.block_on(call(options)),
         _ => runtime.block_on(work(options)),
     }
 }
@@ -44,10 +46,13 @@ fn try_playing(role: &str, arguments: impl Iterator<Item = String>) -> Result<()
 async fn work(mut options: Options) -> Result<(), Box<dyn Error>> {
     let mut terminated = terminated()?;
     let journal: Option<PathBuf> = options.take("journal")?;
-    let interval: Option<u64> = options.take("interval")?;
+    let (interval, credits) = (options.take("interval")?, options.take("credits")?);
     let mut settings = Worker::connect(options.end()?).backoff(BACKOFF.0, BACKOFF.1).drain_timeout(DRAIN);
     if let Some(millis) = interval {
         settings = settings.heartbeat_interval(Duration::from_millis(millis)).liveness(LIVENESS);
+    }
+    if let Some(credits) = credits {
+        settings = settings.concurrency(credits);
     }
     let worker = settings.serve(Porter::noting(journal.as_deref())?).start()?;
     println!("{STARTED}{}", worker.id());
@@ -57,7 +62,7 @@ async fn work(mut options: Options) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Routes until SIGTERM, then drains. Says again and again which workers it has.
+/// Routes until SIGTERM, then drains. Says again and again which workers it has, if it is to.
 async fn route(mut options: Options) -> Result<(), Box<dyn Error>> {
     let mut terminated = terminated()?;
     let mut settings = Broker::builder().drain_timeout(DRAIN);
@@ -67,12 +72,16 @@ async fn route(mut options: Options) -> Result<(), Box<dyn Error>> {
     if let Some(attempts) = options.take("attempts")? {
         settings = settings.attempts_max(attempts);
     }
+    if let Some(credits) = options.take("credits")? {
+        settings = settings.client_credits(credits);
+    }
+    let tells = options.take_flag(TELLS);
     let endpoints = options.end()?;
     let [frontend, backend] = &endpoints[..] else { return Err("a broker needs two endpoints".into()) };
     let broker = settings.bind(frontend, backend).await?;
-    println!("{STARTED}{}", broker.id());
+    println!("frontend {}\nbackend {}\n{STARTED}{}", broker.frontend(), broker.backend(), broker.id());
     tokio::select! {
-        () = tell_workers(&broker) => {}
+        () = tell_workers(&broker), if tells => {}
         _ = terminated.recv() => {}
     }
     broker.drain().await;
@@ -89,6 +98,43 @@ async fn tell_workers(broker: &Broker) {
     }
 }
 
+/// Calls without end, so many at once, with a text and for a reply of so many bytes. Binds the endpoint, or connects to
+/// it as to a broker. Says when it has had its first reply.
+async fn call(mut options: Options) -> Result<(), Box<dyn Error>> {
+    let concurrency: usize = options.take("concurrency")?.unwrap_or(1);
+    let bytes = (options.take("text")?.unwrap_or(0), options.take("reply")?.unwrap_or(0));
+    let millis = options.take("millis")?.unwrap_or(0);
+    let settings =
+        Client::builder().heartbeat_interval(Duration::from_millis(options.take("interval")?.unwrap_or(1000)));
+    let is_bound = options.take_flag("bind");
+    let endpoints = options.end()?;
+    let client = match is_bound {
+        true => settings.bind(endpoints.first().ok_or("a caller needs an endpoint")?).await?,
+        false => settings.connect(endpoints)?,
+    };
+    println!("{STARTED}{}", client.endpoint());
+    let mut callers = JoinSet::new();
+    for number in 0..concurrency as u64 {
+        let order = Order { number, text_bytes: bytes.0, reply_bytes: bytes.1, millis };
+        callers.spawn(call_again(LoadClient::new(&client), order));
+    }
+    Err(callers.join_next().await.ok_or("there is nothing to call")??.into())
+}
+
+/// Makes the same call again and again, until one fails.
+async fn call_again(client: LoadClient, order: Order) -> String {
+    let text = order.text();
+    loop {
+        match client.again(order, &text).timeout(2 * PATIENCE).await {
+            Ok(receipt) => match order.check(&receipt) {
+                Ok(()) => println!("{REPLIED}"),
+                Err(mistake) => return mistake,
+            },
+            Err(error) => return error.to_string(),
+        }
+    }
+}
+
 fn terminated() -> std::io::Result<Signal> {
     signal(SignalKind::terminate())
 }
@@ -98,6 +144,15 @@ pub const WORKER: &str = "worker";
 
 /// The role of a broker.
 pub const BROKER: &str = "broker";
+
+/// The role of a client that calls without end.
+pub const CALLER: &str = "caller";
+
+/// What a caller says at each reply.
+pub const REPLIED: &str = "replied";
+
+/// The option by which a broker says which workers it has.
+pub const TELLS: &str = "tells";
 
 /// How a broker begins to say which workers it has; a number that rises each time follows, and their ids.
 pub const WORKERS: &str = "workers ";

@@ -10,7 +10,7 @@ use std::{
 use xero::Client;
 
 use super::{
-    child::{BACKOFF, BROKER, LIVENESS, WORKER},
+    child::{BACKOFF, BROKER, LIVENESS, TELLS, WORKER},
     member::{Condition, Member},
 };
 use crate::scene::{Port, eventually};
@@ -105,7 +105,8 @@ impl Crew {
 
     /// How many workers are reachable when this member is not.
     pub fn reachable_without(&self, index: Option<usize>) -> usize {
-        let paths = self.paths().into_iter().filter(|(broker, worker)| *broker != index && Some(*worker) != index);
+        let leads_there = |path: &(Option<usize>, usize)| index.is_some() && (path.0 == index || Some(path.1) == index);
+        let paths = self.paths().into_iter().filter(|path| !leads_there(path));
         let mut workers: Vec<_> = paths.map(|(_, worker)| worker).collect();
         workers.sort_unstable();
         workers.dedup();
@@ -161,7 +162,7 @@ impl CrewConfig {
 
     fn broker_options(&self) -> Vec<String> {
         let attempts = self.attempts_max.map(|attempts| ["--attempts".to_owned(), attempts.to_string()]);
-        [self.interval_option(), attempts.into_iter().flatten().collect()].concat()
+        [self.interval_option(), attempts.into_iter().flatten().collect(), vec![format!("--{TELLS}")]].concat()
     }
 
     fn worker_options(&self, journal: Option<&Path>) -> Vec<String> {
