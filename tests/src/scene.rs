@@ -1,6 +1,11 @@
 //! What most tests begin with: a runtime with a time limit, a client, workers; and waiting for conditions.
 
-use std::{io, net::SocketAddr, sync::Once, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Mutex, Once, PoisonError},
+    time::Duration,
+};
 
 use socket2::{Domain, Socket, Type};
 use tokio::{
@@ -38,6 +43,14 @@ pub fn run(test: impl Future<Output = ()>) {
     });
     // What a test leaves behind, such as a blocked thread, is not waited for.
     runtime.shutdown_background();
+}
+
+/// The same for a test that measures, or that takes all of the machine: no other such test of the program runs meanwhile.
+pub fn run_alone(test: impl Future<Output = ()>) {
+    static TURN: Mutex<()> = Mutex::new(());
+    // A test that has failed leaves nothing behind that the next one minds.
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    run(test);
 }
 
 /// A runtime with so many threads.
