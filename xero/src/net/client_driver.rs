@@ -119,8 +119,8 @@ impl Driver for ClientDriver {
         }
         self.drain_outputs(now);
         if let Poll::Ready(input) = self.connections.poll_receive(cx) {
+            taken += input.weight();
             self.handle_input(now, input);
-            taken += 1;
         }
         taken
     }
