@@ -146,6 +146,16 @@ pub enum Role {
     Client = 3,
 }
 
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Dispatcher => "dispatcher",
+            Self::Worker => "worker",
+            Self::Client => "client",
+        })
+    }
+}
+
 /// What a peer can do beyond the base protocol; unknown bits are ignored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities(pub u32);

@@ -185,6 +185,8 @@ enum Leaving {
 struct Link {
     state: LinkState,
     backoff: Backoff,
+    /// Why it did not take this worker the last time, so that the same is not said again and again.
+    refusal: Option<String>,
 }
 
 #[derive(Debug)]
@@ -225,7 +227,7 @@ impl Worker {
     pub fn new(now: Instant, config: WorkerConfig, dispatchers: u64) -> Self {
         let link = |peer: u64| {
             let backoff = Backoff::new(config.backoff, config.seed.wrapping_add(peer));
-            (Peer(peer), Link { state: LinkState::Down, backoff })
+            (Peer(peer), Link { state: LinkState::Down, backoff, refusal: None })
         };
         let links: BTreeMap<_, _> = (0..dispatchers).map(link).collect();
         let mut timers = TimerTable::default();
@@ -277,7 +279,11 @@ impl Worker {
             }
             (LinkState::Introducing(_), Message::Ready(ready)) => self.handle_ready(now, from, &ready),
             (LinkState::Introducing(_), Message::Error(error)) => {
-                warn!(peer = from.0, detail = error.detail, "the dispatcher does not take this worker");
+                match link.refusal.as_ref() == Some(&error.detail) {
+                    true => debug!(peer = from.0, detail = error.detail, "the dispatcher does not take this worker"),
+                    false => warn!(peer = from.0, detail = error.detail, "the dispatcher does not take this worker"),
+                }
+                link.refusal = Some(error.detail);
                 self.hang_up(now, from);
             }
             (LinkState::Up(registration), message) => {

@@ -51,7 +51,9 @@ impl Broker {
             }
             Message::Ready(ready) if ready.role == Role::Client => self.turn_away(from, "closing".to_owned()),
             Message::Ready(ready) => {
-                self.turn_away(from, format!("a {:?} has connected where clients are expected", ready.role));
+                let detail =
+                    format!("a {} has connected where clients are expected: the frontend of a broker", ready.role);
+                self.turn_away(from, detail);
             }
             _ => {
                 self.counters.unregistered_messages += 1;

@@ -13,7 +13,8 @@ impl Dispatcher {
             }
             Message::Ready(ready) if ready.role == Role::Worker => self.turn_away(from, "closing".to_owned()),
             Message::Ready(ready) => {
-                self.turn_away(from, format!("a {:?} has connected where workers are expected", ready.role));
+                let place = "a client that binds, or the backend of a broker";
+                self.turn_away(from, format!("a {} has connected where workers are expected: {place}", ready.role));
             }
             _ => {
                 self.counters.unregistered_messages += 1;
