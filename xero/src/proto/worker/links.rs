@@ -16,7 +16,7 @@ impl Worker {
             liveness,
             reply_bytes_max,
             requests: BTreeMap::new(),
-            request_bytes: 0,
+            intake: Intake::default(),
             replies: Outflow::new(ready.window_bytes),
         }));
         if ready.capabilities.contains(Capabilities::BATCH) {
