@@ -221,12 +221,12 @@ async fn best_latency(load: &LoadClient) -> Duration {
 /// The 99th percentile of calls that take some milliseconds each, several at once.
 async fn latency(load: &LoadClient) -> Duration {
     let mut callers = JoinSet::new();
-    for _ in 0..8 {
+    for _ in 0..CALLERS {
         let load = load.clone();
         callers.spawn(async move {
-            let order = Order { number: 1, text_bytes: 16, reply_bytes: 16, millis: 10 };
+            let order = Order { number: 1, text_bytes: 16, reply_bytes: 16, millis: 20 };
             let mut times = Vec::new();
-            for _ in 0..60 {
+            for _ in 0..CALLS {
                 let (outcome, time) = timed(load.once(order, &order.text()).timeout(PATIENCE)).await;
                 order.check(&outcome.expect("a reply")).expect("the right one");
                 times.push(time);
@@ -288,7 +288,8 @@ fn play(arguments: &[&str]) -> Process {
 
 /// A worker that serves `Load` and is not given up while it is slow.
 async fn worker(endpoints: &[&str]) -> Process {
-    let settings = [WORKER, "--interval", "5000", "--credits", &CREDITS.to_string()];
+    let window = std::env::var("WINDOW").unwrap_or(MIB.to_string());
+    let settings = [WORKER, "--interval", "5000", "--window", &window, "--credits", &CREDITS.to_string()];
     let process = play(&[&settings[..], endpoints].concat());
     process.says(STARTED).await;
     process
@@ -325,6 +326,10 @@ fn order_of_a_mebibyte(number: u64) -> Request {
     let order = format!(r#"[{{"number":{number},"text_bytes":0,"reply_bytes":{MIB},"millis":0}}, ""]"#);
     Request { service: "Load".into(), ..raw::request(number, "again", &order) }
 }
+
+/// Others who call at the same time, and how often each does in a round.
+const CALLERS: usize = 16;
+const CALLS: usize = 25;
 
 /// Enough for one in which the machine does nothing else.
 const ROUNDS: u32 = 3;
