@@ -116,6 +116,7 @@ impl Dealers {
         let Poll::Ready(Some((peer, dialed))) = self.dials.poll_next_unpin(cx) else { return Poll::Pending };
         Poll::Ready(match (self.link(peer), dialed) {
             (Some(link), Ok(socket)) => {
+                debug!(peer = peer.0, endpoint = %link.endpoint, "connected");
                 link.complaint = None;
                 link.socket = Some(socket);
                 DealersInput::Dialed(peer)

@@ -9,6 +9,7 @@ use std::{
 use super::{
     frame::TooLarge,
     message::{CallId, ErrorReply, Metadata, Payload, Peer},
+    window::SMALL_PAYLOAD_BYTES,
 };
 
 /// What a caller asks for.
@@ -125,6 +126,8 @@ pub(crate) struct Call {
     pub(crate) declared_idempotent: bool,
     /// Whether an attempt that came to nothing may have run.
     pub(crate) maybe_executed: bool,
+    /// Whether no worker could take it when it was made.
+    pub(crate) has_waited: bool,
     /// The back-off before the next attempt.
     pub(crate) wait: Duration,
     /// The worker that refused the last attempt.
@@ -154,8 +157,9 @@ impl Call {
     }
 
     fn line(&self) -> Line {
-        let CallSpec { method, fingerprint, owner, .. } = &self.spec;
-        Line { method: Arc::clone(method), fingerprint: *fingerprint, owner: *owner }
+        let CallSpec { method, fingerprint, owner, payload, .. } = &self.spec;
+        let is_large = payload.bytes.len() > SMALL_PAYLOAD_BYTES;
+        Line { method: Arc::clone(method), fingerprint: *fingerprint, owner: *owner, is_large }
     }
 
     pub(crate) fn is_in_flight(&self) -> bool {
@@ -164,12 +168,13 @@ impl Call {
 }
 
 /// Where a call of a service waits: behind those of the same owner that the same workers can take, which the method
-/// decides and the signature that the caller knows it by.
+/// decides, the signature that the caller knows it by, and whether windows count for it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Line {
     method: Arc<str>,
     fingerprint: u64,
     owner: u64,
+    is_large: bool,
 }
 
 /// When a waiting call is served: owners take turns, and among the calls of one the oldest comes first.
@@ -202,6 +207,7 @@ impl Calls {
             charged: 0,
             declared_idempotent: false,
             maybe_executed: false,
+            has_waited: false,
             wait: Duration::ZERO,
             refused_by: None,
             state,

@@ -23,6 +23,7 @@ impl Dispatcher {
             service: &spec.service,
             method: &spec.method,
             fingerprint: spec.fingerprint,
+            bytes: spec.payload.bytes.len(),
             avoid: call.refused_by,
         };
         let (waits, maybe_executed) = (spec.waits, call.maybe_executed);
@@ -65,6 +66,9 @@ impl Dispatcher {
         let remaining = call.spec.deadline.saturating_duration_since(now);
         let mut request = request_of(&call.spec, id, call.attempts, remaining);
         request.idempotent = call.is_idempotent();
+        if call.has_waited {
+            self.outputs.push_back(Output::Forwarded(id));
+        }
         self.registry.take_credit(peer, id, size);
         self.send(now, peer, Message::Request(request));
     }

@@ -13,7 +13,8 @@ impl Dispatcher {
             }
             Message::Ready(ready) if ready.role == Role::Worker => self.turn_away(from, "closing".to_owned()),
             Message::Ready(ready) => {
-                self.turn_away(from, format!("a {:?} has connected where workers are expected", ready.role));
+                let place = "a client that binds, or the backend of a broker";
+                self.turn_away(from, format!("a {} has connected where workers are expected: {place}", ready.role));
             }
             _ => {
                 self.counters.unregistered_messages += 1;
@@ -75,7 +76,7 @@ impl Dispatcher {
         }
     }
 
-    /// Tells a peer how much of its replies has been taken, when it is time to.
+    /// Tells a peer how much of its payloads has been dealt with, when it is time to.
     pub(super) fn acknowledge(&mut self, now: Instant, from: Peer, bytes: usize) {
         let window = self.config.window_bytes;
         let told = self.registry.get_mut(from).and_then(|worker| worker.intake.take(bytes, window));
@@ -107,7 +108,7 @@ impl Dispatcher {
         self.outputs.push_back(Output::WorkerLeft(peer, departure));
         // A worker that drains ends what it has read before it says goodbye; the rest it has not read (§10).
         let is_drained = departure == Departure::Goodbye && worker.draining;
-        for (id, InFlight { wanted, .. }) in worker.in_flight {
+        for (id, wanted) in worker.in_flight {
             let setback = match is_drained || unsent.contains(&id) {
                 true => Setback::NotStarted,
                 false => Setback::MaybeExecuted,

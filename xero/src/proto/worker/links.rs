@@ -11,11 +11,12 @@ impl Worker {
         let reply_bytes_max = peer_max.min(self.config.limits.payload_bytes_max);
         let Some(link) = self.links.get_mut(&from) else { return };
         link.backoff.reset();
+        link.refusal = None;
         link.state = LinkState::Up(Box::new(Registration {
             liveness,
             reply_bytes_max,
             requests: BTreeMap::new(),
-            request_bytes: 0,
+            intake: Intake::default(),
             replies: Outflow::new(ready.window_bytes),
         }));
         if ready.capabilities.contains(Capabilities::BATCH) {
