@@ -47,16 +47,12 @@ async fn work(mut options: Options) -> Result<(), Box<dyn Error>> {
     let mut terminated = terminated()?;
     let journal: Option<PathBuf> = options.take("journal")?;
     let (interval, credits) = (options.take("interval")?, options.take("credits")?);
-    let window = options.take("window")?;
     let mut settings = Worker::connect(options.end()?).backoff(BACKOFF.0, BACKOFF.1).drain_timeout(DRAIN);
     if let Some(millis) = interval {
         settings = settings.heartbeat_interval(Duration::from_millis(millis)).liveness(LIVENESS);
     }
     if let Some(credits) = credits {
         settings = settings.concurrency(credits);
-    }
-    if let Some(bytes) = window {
-        settings = settings.window_bytes(bytes);
     }
     let worker = settings.serve(Porter::noting(journal.as_deref())?).start()?;
     println!("{STARTED}{}", worker.id());
