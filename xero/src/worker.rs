@@ -63,12 +63,12 @@ impl Worker {
         self.id
     }
 
-    /// Whether a client has answered and is alive.
+    /// Whether a client or broker has answered and is alive.
     pub fn is_connected(&self) -> bool {
         *self.registered.borrow() > 0
     }
 
-    /// Waits until a client has answered; `false` when none has in time, or the worker has left.
+    /// Waits until a client or broker has answered; `false` when none has in time, or the worker has left.
     ///
     /// # Panics
     /// Outside a Tokio runtime with timers enabled.

@@ -87,6 +87,24 @@ fn rolling_restart_of_two_brokers_under_load_fails_no_call() {
 }
 
 #[test]
+fn calls_under_load_outlast_the_restarts_of_their_only_broker() {
+    run(async {
+        let ports = [Port::reserve(), Port::reserve()];
+        let bind = async || Broker::bind(ports[0].endpoint(), ports[1].endpoint()).await.unwrap();
+        let mut broker = bind().await;
+        let worker = Worker::connect(ports[1].endpoint()).serve(prober()).start().unwrap();
+        let client = Client::connect(ports[0].endpoint()).unwrap();
+        let load = Load::begin(&[&client]);
+        for _ in 0..5 {
+            eventually("both are there", async || broker_has(&broker, &worker) && client.is_connected()).await;
+            broker.drain().await;
+            broker = bind().await;
+        }
+        load.end().await;
+    });
+}
+
+#[test]
 fn draining_broker_lets_what_runs_end_and_gives_back_what_waits() {
     run(async {
         let (first, second) = (broker().await, broker().await);
