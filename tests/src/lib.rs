@@ -4,6 +4,7 @@ pub mod process;
 pub mod raw;
 pub mod scene;
 pub mod service;
+pub mod sim;
 
 /// The Rust code in README, compiled and run as a documentation test.
 #[doc = include_str!("../../README.md")]
