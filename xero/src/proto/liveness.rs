@@ -41,6 +41,11 @@ impl Liveness {
         Self { interval, expiry, sent_at: now, received_at: now, excused_until: None }
     }
 
+    /// The peer has introduced itself anew, which says nothing of when it was last sent anything.
+    pub(crate) fn renewed(self, now: Instant, expiry: Duration) -> Self {
+        Self { expiry, received_at: now, excused_until: None, ..self }
+    }
+
     pub(crate) fn sent(&mut self, now: Instant) {
         self.sent_at = now;
     }

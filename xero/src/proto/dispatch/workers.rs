@@ -47,7 +47,11 @@ impl Dispatcher {
     pub(super) fn register(&mut self, now: Instant, from: Peer, ready: Ready) {
         let interval = ready.interval.clamp(INTERVAL_MIN, INTERVAL_MAX);
         let heartbeats = self.config.heartbeats;
-        let liveness = Liveness::new(now, heartbeats.interval, heartbeats.expiry(interval));
+        let expiry = heartbeats.expiry(interval);
+        let liveness = match self.registry.get(from) {
+            Some(before) => before.liveness.renewed(now, expiry),
+            None => Liveness::new(now, heartbeats.interval, expiry),
+        };
         info!(peer = from.0, incarnation = %ready.incarnation, credits = ready.credits, "registered");
         if ready.capabilities.contains(Capabilities::BATCH) {
             self.outbox.allow_batches(from, ready.payload_bytes_max);
