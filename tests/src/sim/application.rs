@@ -25,8 +25,7 @@ impl World {
         }
         let (now, at) = (self.local(pid), self.now);
         let id = self.processes[pid].next_call(pid);
-        let tag = plan.work.tag;
-        self.processes[pid].calls.insert(id, tag);
+        self.processes[pid].calls.insert(id, plan.work.tag);
         if let Some(time) = plan.cancel_after {
             let incarnation = self.processes[pid].incarnation;
             self.post_after(time, Event::Cancel { process: pid, incarnation, call: id });
@@ -37,7 +36,6 @@ impl World {
         self.ledger.call_made(pid, &self.processes[pid], id, plan, [at, deadline_at]);
         self.processes[pid].machine.call(now, id, spec);
         self.drain_outputs(pid);
-        self.ledger.call_admitted(pid, &self.processes[pid], tag);
         self.touch(pid);
     }
 

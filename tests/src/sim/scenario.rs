@@ -202,7 +202,7 @@ impl Cast<'_> {
             },
             credits: random.u32(1..6),
             window_bytes: if random.bool() { 0 } else { random.u64(1..3_000) },
-            waiting_max: if is_gentle || random.bool() { 1_000 } else { random.usize(0..20) },
+            waiting_max: if is_gentle || random.bool() { 1_000 } else { random.usize(WAITING_MAX_MIN..20) },
             drain_timeout: ms(if is_gentle { 20_000 } else { random.u64(0..2_000) }),
             services,
         };
@@ -393,6 +393,9 @@ pub(super) const ONCE: &str = "once";
 
 /// Calls of a gentle seed have time for every queue and every restart.
 const GENTLE_TIMEOUT_MS: u64 = 20_000;
+
+/// Room for what every client of a broker asks for at once when all is well.
+const WAITING_MAX_MIN: usize = 6;
 
 /// The longest pause before another attempt.
 pub(super) const RETRY_WAIT_MAX_MS: u64 = 200;

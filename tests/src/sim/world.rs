@@ -221,7 +221,8 @@ impl World {
 
     fn next_instant(&self) -> Option<At> {
         let event = self.events.first_key_value().map(|((at, _), _)| *at);
-        self.processes.iter().filter_map(Process::wakes_at).chain(event).min()
+        let turn = (!self.touched.is_empty()).then_some(self.now);
+        self.processes.iter().filter_map(Process::wakes_at).chain(event).chain(turn).min()
     }
 
     /// The process takes a turn before time goes on.

@@ -83,14 +83,6 @@ impl Ledger {
         self.calls.insert(tag, record);
     }
 
-    /// What the client's machine has made of the call at once.
-    pub(in crate::sim) fn call_admitted(&mut self, pid: Pid, client: &Process, tag: Tag) {
-        let waiting = self.waiting_of(pid);
-        if self.is_open(tag) && waiting > client.setup.waiting_max + self.attempted_of(pid) + 1 {
-            self.blame(format!("{waiting} calls wait, and no more than {} may", client.setup.waiting_max));
-        }
-    }
-
     pub(in crate::sim) fn call_cancelled(&mut self, tag: Tag) {
         self.close(tag, CallState::Unwanted);
     }
@@ -267,16 +259,12 @@ impl Ledger {
         attempts.is_some_and(|attempts| attempts.iter().any(|attempt| !attempt.is_unsent))
     }
 
-    pub(super) fn is_open(&self, tag: Tag) -> bool {
-        self.calls.get(&tag).is_some_and(|call| call.state == CallState::Open)
-    }
-
     pub(super) fn is_open_at(&self, tag: Tag, life: Life) -> bool {
         self.calls.get(&tag).is_some_and(|call| call.state == CallState::Open && call.client == life)
     }
 
     /// Calls that nothing has been sent for yet.
-    fn waiting_of(&self, pid: Pid) -> usize {
+    pub(super) fn waiting_of(&self, pid: Pid) -> usize {
         self.unrouted.get(&pid).map_or(0, BTreeSet::len)
     }
 

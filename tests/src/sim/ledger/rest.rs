@@ -137,6 +137,10 @@ impl Ledger {
     fn check_unrouted(&self, pid: Pid, processes: &[Process]) -> Result<(), String> {
         let Some(unrouted) = self.unrouted.get(&pid).filter(|unrouted| !unrouted.is_empty()) else { return Ok(()) };
         let process = &processes[pid];
+        let (waiting, max) = (unrouted.len(), process.setup.waiting_max);
+        if process.setup.role != Role::Broker && waiting > max {
+            return Err(format!("lets {waiting} calls wait, which are more than {max}"));
+        }
         for entry in unrouted {
             let tag = match entry {
                 Unrouted::Call(tag) => *tag,
