@@ -1,4 +1,4 @@
-# The demo's worker and client in one small image. `docker-compose.yml` runs both.
+# The demo's worker, broker and client in one small image. `docker-compose.yml` runs a worker and a client.
 #
 # Other registries or mirrors: --build-arg BUILD_IMAGE=… --build-arg RUNTIME_IMAGE=…
 # The first needs cargo and a linker, the second the same C library and `find`, `grep` and `sh`.
@@ -36,8 +36,8 @@ RUN find xero xero-macros demo -name '*.rs' -exec touch {} + \
     && cargo build --locked --release -p xero-demo --bins
 
 FROM ${RUNTIME_IMAGE}
-COPY --from=build /build/target/release/demo-worker /build/target/release/demo-client /build/target/release/xero-demo \
-    /usr/local/bin/
+COPY --from=build /build/target/release/demo-worker /build/target/release/demo-broker \
+    /build/target/release/demo-client /build/target/release/xero-demo /usr/local/bin/
 # A number, so that an orchestrator can see that it is not root; nothing is written, so it owns nothing.
 USER 10001:10001
 STOPSIGNAL SIGTERM

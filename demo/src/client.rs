@@ -15,16 +15,20 @@ use crate::{
     report::{Report, Style, Verdict, complain},
     run::{self, End, Plan},
     signals::{INTERRUPTED, Signals},
-    worker::log,
+    worker::{self, log},
 };
 
 /// What `demo-client` is told on its command line.
 #[derive(Clone, Debug, Args)]
 pub struct ClientOptions {
     /// Where workers can find it: tcp://*:5550, tcp://127.0.0.1:0 (any free port), ipc:///path
-    endpoint: String,
+    #[arg(required_unless_present = "connect", conflicts_with = "connect")]
+    endpoint: Option<String>,
     /// A method of the service Demo, or Service.method
     method: String,
+    /// Connect to the brokers at these endpoints instead of binding one
+    #[arg(long, value_name = "ENDPOINT[,ENDPOINT…]", value_delimiter = ',')]
+    connect: Vec<String>,
     /// Arguments by position: JSON values, such as '"apple", "orange"'
     #[arg(long, value_name = "JSON", allow_hyphen_values = true, conflicts_with = "kwargs")]
     args: Option<String>,
@@ -56,7 +60,7 @@ standard output, errors and summary included; they say which call they belong to
 Exit codes:
     0  every call succeeded
     1  the procedure returned an error, or panicked
-    2  the command line was wrong, or the endpoint cannot be bound
+    2  the command line was wrong, or the endpoint cannot be bound or connected to
     3  a call failed otherwise: no worker, worker lost, deadline, unknown method or arguments; it says whether the
        procedure may have run
   130  interrupted before any call had ended
@@ -66,7 +70,13 @@ Examples:
     demo-client 'tcp://*:5550' ping --count 20
     demo-client 'tcp://*:5550' compare --args '\"apple\", \"orange\"'
     demo-client 'tcp://*:5550' compare --kwargs '\"str1\":\"apple\", \"str2\":\"orange\"'
-    demo-client 'tcp://*:5550' slow_succeed --args 5 --timeout 20";
+    demo-client 'tcp://*:5550' slow_succeed --args 5 --timeout 20
+    demo-client --connect tcp://broker-1:5560,tcp://broker-2:5560 ping";
+
+/// How it is called.
+pub const USAGE: &str = "\
+demo-client [OPTIONS] <ENDPOINT> <METHOD>
+       demo-client [OPTIONS] --connect <ENDPOINT[,ENDPOINT…]> <METHOD>";
 
 /// Makes the calls, prints what comes of them, and gives the exit code.
 pub async fn call(options: ClientOptions) -> ExitCode {
@@ -75,18 +85,15 @@ pub async fn call(options: ClientOptions) -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(message) => {
             complain(&message);
-            ExitCode::from(USAGE)
+            ExitCode::from(worker::USAGE)
         }
     }
 }
 
-/// Exit code of a command line that is wrong, or an endpoint that cannot be bound.
-const USAGE: u8 = 2;
-
 async fn prepared(options: ClientOptions) -> Result<u8, String> {
     let arguments = options.arguments()?;
     let signals = Signals::listen().map_err(|error| format!("signals cannot be handled here: {error}"))?;
-    let client = Client::bind(&options.endpoint).await.map_err(|error| error.to_string())?;
+    let client = options.client().await?;
     let _ = writeln!(io::stderr(), "waiting for a worker at {}", options.shown_endpoint(&client));
     let mut report = Report::new(options.style());
     let code = match arrival(&client, &options, &signals).await {
@@ -146,13 +153,15 @@ impl ClientOptions {
         }
     }
 
-    /// The endpoint with its real port, and with `*` where every interface is bound: the client's own answer is the
-    /// address for this machine, which is none for a worker elsewhere.
-    fn shown_endpoint(&self, client: &Client) -> String {
-        match client.endpoint().rsplit_once(':') {
-            Some((_, port)) if self.endpoint.starts_with("tcp://*:") => format!("tcp://*:{port}"),
-            _ => client.endpoint().to_owned(),
+    async fn client(&self) -> Result<Client, String> {
+        match &self.endpoint {
+            Some(endpoint) => Client::bind(endpoint).await.map_err(|error| error.to_string()),
+            None => Client::connect(&self.connect).map_err(|error| error.to_string()),
         }
+    }
+
+    fn shown_endpoint(&self, client: &Client) -> String {
+        shown_endpoint(self.endpoint.as_deref().unwrap_or_default(), client.endpoint())
     }
 
     fn full_method(&self) -> String {
@@ -174,6 +183,15 @@ impl ClientOptions {
             count: self.count.0,
             concurrency: self.concurrency.into(),
         }
+    }
+}
+
+/// The bound endpoint with its real port, and with `*` where every interface is bound: what it answers itself is the
+/// address for this machine, which is none for a peer elsewhere.
+pub(crate) fn shown_endpoint(asked: &str, bound: &str) -> String {
+    match bound.rsplit_once(':') {
+        Some((_, port)) if asked.starts_with("tcp://*:") => format!("tcp://*:{port}"),
+        _ => bound.to_owned(),
     }
 }
 

@@ -1,10 +1,12 @@
-//! The demo of Xero: the service [`Demo`], a worker that serves it, a client for the command line, and a tour.
+//! The demo of Xero: the service [`Demo`], a worker that serves it, a broker, a client for the command line, and a tour.
 //!
 //! | command | what it does |
 //! |---|---|
 //! | `cargo run -p xero-demo` | the tour: starts workers, calls them, kills some, and tells what happens |
-//! | `demo-worker ENDPOINT…` | serves [`Demo`] to the clients at these endpoints |
+//! | `demo-worker ENDPOINT…` | serves [`Demo`] to the clients and brokers at these endpoints |
 //! | `demo-client ENDPOINT METHOD` | binds the endpoint, waits for a worker, calls the method |
+//! | `demo-broker FRONTEND BACKEND` | binds both endpoints, and stands between clients and workers |
+//! | `demo-client --connect ENDPOINT METHOD` | connects to a broker, waits for a worker, calls the method |
 //!
 //! The service is the whole contract. Its typed client, `DemoClient`, is made from the trait:
 //!
@@ -32,6 +34,7 @@ use tracing::info;
 use xero::Context;
 
 pub mod arguments;
+pub mod broker;
 pub mod client;
 pub mod report;
 pub mod run;

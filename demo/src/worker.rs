@@ -17,7 +17,7 @@ use crate::{Here, report::complain, signals::Signals};
 /// What `demo-worker` is told on its command line.
 #[derive(Clone, Debug, Args)]
 pub struct WorkerOptions {
-    /// Where the clients are, such as tcp://127.0.0.1:5550. They need not be there yet.
+    /// Where the clients or brokers are, such as tcp://127.0.0.1:5550. They need not be there yet.
     #[arg(value_name = "ENDPOINT", required = true)]
     endpoints: Vec<String>,
     /// How many calls run at once [default: 32 for each CPU]
@@ -28,8 +28,8 @@ pub struct WorkerOptions {
     until_stdin_ends: bool,
 }
 
-/// Exit code of a command that was not understood, or names an endpoint that is none.
-const USAGE: u8 = 2;
+/// Exit code of a command that was not understood, or names an endpoint that is none or cannot be bound.
+pub(crate) const USAGE: u8 = 2;
 
 /// Serves until SIGINT, SIGTERM or the end of standard input, then finishes what runs.
 ///
@@ -69,9 +69,7 @@ pub fn log(level: LevelFilter) {
 }
 
 fn start(options: &WorkerOptions) -> Result<Worker, StartError> {
-    let mut endpoints = options.endpoints.iter();
-    let first = endpoints.next().map(String::as_str).unwrap_or_default();
-    let builder = endpoints.fold(Worker::connect(first).serve(Here), |builder, endpoint| builder.connect(endpoint));
+    let builder = Worker::connect(&options.endpoints).serve(Here);
     match options.concurrency {
         Some(calls) => builder.concurrency(calls).start(),
         None => builder.start(),
@@ -85,7 +83,7 @@ fn announce(worker: &Worker, endpoints: &[String]) {
 }
 
 /// Waits for the end of standard input, or for ever if that does not matter.
-async fn stdin_ends(matters: bool) {
+pub(crate) async fn stdin_ends(matters: bool) {
     if !matters {
         return std::future::pending().await;
     }

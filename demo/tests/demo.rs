@@ -1,5 +1,6 @@
 //! The demo's commands as a user runs them: real processes, real sockets, exit codes.
 
+mod broker;
 mod process;
 mod readme;
 

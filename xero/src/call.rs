@@ -11,15 +11,16 @@ use std::{
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::{
     client::{CallSink, Client},
     codec::{self, CodecError},
     error::CallError,
     net::clock,
+    partials::{self, PartialReceiver, PartialSender},
     proto::{
-        calls::{CallEnd, CallFailure, CallSpec},
+        calls::{CallEnd, CallFailure, CallSpec, Waits},
         message::{CallId, Codec, ErrorCode, ErrorReply, Metadata, Payload},
     },
 };
@@ -197,18 +198,14 @@ impl<T, E> Call<T, E> {
         self
     }
 
-    /// Sends the call now and keeps its partial replies for [`PendingCall::partial`]. At most 1,024 unread ones are
-    /// kept; one more ends the call with [`CallError::PartialsUnread`].
+    /// Sends the call now and keeps its partial replies for [`PendingCall::partial`]. At most 1,024 unread ones, or
+    /// 16 MiB of them, are kept; one more ends the call with [`CallError::PartialsUnread`].
     pub fn start(self) -> PendingCall<T, E> {
-        let (sender, receiver) = mpsc::channel(PARTIALS_UNREAD_MAX);
+        let (sender, receiver) = partials::channel();
         self.send(Some(sender), Some(receiver))
     }
 
-    fn send(
-        self,
-        partials: Option<mpsc::Sender<Payload>>,
-        unread: Option<mpsc::Receiver<Payload>>,
-    ) -> PendingCall<T, E> {
+    fn send(self, partials: Option<PartialSender>, unread: Option<PartialReceiver>) -> PendingCall<T, E> {
         let Self { client, method, arguments, codec, timeout, idempotent, fail_fast, metadata, reader } = self;
         let arguments = arguments.unwrap_or_else(|| codec::encode::<[(); 0]>(codec, &[]));
         let (end, receiver) = oneshot::channel();
@@ -225,7 +222,7 @@ impl<T, E> Call<T, E> {
                     method: Arc::clone(&method.name),
                     fingerprint,
                     idempotent,
-                    fail_fast,
+                    waits: if fail_fast { Waits::Never } else { Waits::UntilDeadline },
                     owner: 0,
                     deadline,
                     metadata,
@@ -263,7 +260,7 @@ pub struct PendingCall<T, E> {
     timeout: Duration,
     fail_fast: bool,
     state: State,
-    unread: Option<mpsc::Receiver<Payload>>,
+    unread: Option<PartialReceiver>,
     reader: Reader<T, E>,
 }
 
@@ -286,7 +283,7 @@ impl<T, E> PendingCall<T, E> {
     /// The next partial reply, in the order in which the procedure sent them; `None` when the call has ended, whose
     /// outcome awaiting it then gives. Partial replies of a call that is retried on another worker start over.
     pub async fn partial(&mut self) -> Option<Value> {
-        let payload = self.unread.as_mut()?.recv().await?;
+        let payload = self.unread.as_mut()?.next().await?;
         Some(Value { payload })
     }
 
@@ -312,7 +309,8 @@ impl<T, E> PendingCall<T, E> {
             CallFailure::DeadlineExceeded { maybe_executed } => {
                 CallError::DeadlineExceeded { timeout: self.timeout, maybe_executed }
             }
-            CallFailure::NoWorker { offered } => {
+            // A call of a client waits until its deadline, or not at all.
+            CallFailure::NotOffered { offered, .. } | CallFailure::NoWorker { offered } => {
                 let timeout = if self.fail_fast { Duration::ZERO } else { self.timeout };
                 CallError::NoWorker { service: self.method.service.to_string(), timeout, offered }
             }
@@ -418,9 +416,6 @@ impl<T, E> fmt::Debug for PendingCall<T, E> {
 fn invalid_reply<E>(error: CodecError) -> CallError<E> {
     CallError::InvalidReply { reason: error.to_string() }
 }
-
-/// Unread partial replies that are kept for a caller: enough for a burst, and little enough to be no leak.
-const PARTIALS_UNREAD_MAX: usize = 1024;
 
 /// The longest deadline; a longer timeout is taken for this one.
 const TIMEOUT_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);

@@ -13,22 +13,31 @@ use uuid::Uuid;
 
 use crate::{
     call::{Call, Method, Value},
-    config::{ConfigError, LinkConfig, TIMEOUT_DEFAULT, link_setters, require},
-    error::{BindError, NoWorkerError},
-    net::{self, client_driver, endpoint::Endpoint},
+    config::{
+        ConfigError, LinkConfig, RoutingConfig, TIMEOUT_DEFAULT, WAIT_MAX, check_backoff, link_setters, require,
+        routing_setters,
+    },
+    error::{BindError, ConnectError, NoWorkerError, Place},
+    net::{
+        self,
+        client_driver::{self, Channels},
+        endpoint::{Endpoint, IntoEndpoints},
+    },
+    partials::PartialSender,
     proto::{
         calls::{CallEnd, CallFailure, CallSpec},
-        dispatch::{DispatcherConfig, DispatcherCounters},
-        message::{CallId, Codec, Payload},
-        registry::WorkerChoice,
-        retry::RetryConfig,
+        dispatch::{DispatcherConfig, DispatcherCounters, WorkerStatus},
+        message::{CallId, Codec},
+        retry::BackoffConfig,
     },
 };
 
-/// Calls services. Workers connect to it: it binds an endpoint and routes its calls to the workers that have dialed in.
+/// Calls services. Either workers connect to it: it binds an endpoint and routes its calls to the workers that have
+/// dialed in. Or it connects to one or several brokers, each of which routes its calls to workers of their own: see
+/// [`Client::connect`] and [`Broker`](crate::Broker). Its methods are the same, and so are calls.
 ///
 /// Clones share one endpoint and one I/O thread, on which heartbeats go on whatever the rest of the program does. When
-/// the last clone is gone, its workers are told goodbye.
+/// the last clone is gone, its workers and brokers are told goodbye.
 ///
 /// ```
 /// use std::time::Duration;
@@ -72,6 +81,8 @@ pub struct Client {
 struct Shared {
     commands: mpsc::UnboundedSender<Command>,
     workers: watch::Receiver<Arc<[WorkerInfo]>>,
+    place: Place,
+    /// What [`Client::endpoint`] says.
     endpoint: String,
     timeout: Duration,
     codec: Codec,
@@ -84,6 +95,7 @@ pub(crate) enum Command {
     Call(CallId, CallSpec, CallSink),
     Cancel(CallId),
     Counters(oneshot::Sender<DispatcherCounters>),
+    Drain(Duration, oneshot::Sender<()>),
     Close(oneshot::Sender<()>),
 }
 
@@ -91,16 +103,17 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) struct CallSink {
     pub(crate) end: oneshot::Sender<CallEnd>,
-    pub(crate) partials: Option<mpsc::Sender<Payload>>,
+    pub(crate) partials: Option<PartialSender>,
 }
 
-/// A worker that is connected to a client.
+/// A worker that is connected to a client or broker; or a broker that a client is connected to, which stands for all of
+/// its workers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerInfo {
-    /// This life of the worker's process.
+    /// This life of its process.
     pub id: Uuid,
-    /// The services it offers, sorted.
+    /// The services it offers, sorted; of a broker, what all of its workers offer.
     pub services: Vec<String>,
     /// How many requests it takes at once.
     pub credits: u32,
@@ -116,12 +129,45 @@ impl Client {
         Self::builder().bind(endpoint).await
     }
 
+    /// Connects to the brokers at one or several endpoints, with the default settings. Calls go to whichever brokers
+    /// are there, and those of a broker that is lost are treated like those of a lost worker.
+    ///
+    /// Returns at once: connections are made meanwhile, and again whenever they are lost. Calls wait for a broker whose
+    /// workers offer their service, until their deadline.
+    ///
+    /// ```
+    /// # use xero::{Broker, Client, Worker};
+    /// # #[xero::service]
+    /// # trait Greeter { async fn greet(&self, name: &str) -> String; }
+    /// # struct Polite;
+    /// # #[xero::worker]
+    /// # impl Greeter for Polite { async fn greet(&self, name: &str) -> String { format!("Good day, {name}.") } }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let first = Broker::bind("tcp://127.0.0.1:0", "tcp://127.0.0.1:0").await?;
+    /// # let second = Broker::bind("tcp://127.0.0.1:0", "tcp://127.0.0.1:0").await?;
+    /// # let _worker = Worker::connect([first.backend(), second.backend()]).serve(Polite).start()?;
+    /// # let endpoints = [first.frontend(), second.frontend()];
+    /// // For example `["tcp://broker-1:5560", "tcp://broker-2:5560"]`, or just one text.
+    /// let client = Client::connect(endpoints)?;
+    /// assert_eq!(GreeterClient::new(&client).greet("Ada").await?, "Good day, Ada.");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// When an endpoint is not written as one, is one for binding only, or is named twice.
+    pub fn connect(endpoints: impl IntoEndpoints) -> Result<Self, ConnectError> {
+        Self::builder().connect(endpoints)
+    }
+
     /// Settings for a client.
     pub fn builder() -> ClientBuilder {
         ClientBuilder::default()
     }
 
-    /// Where workers can connect to, with the real port when port 0 was bound.
+    /// Where workers can connect to, with the real port when port 0 was bound. Of a client that connects, the
+    /// endpoints of its brokers as they were given, with `, ` between them.
     pub fn endpoint(&self) -> &str {
         &self.shared.endpoint
     }
@@ -156,7 +202,8 @@ impl Client {
         Call::dynamic(self, method)
     }
 
-    /// The workers that are connected now and do not drain, oldest connection first.
+    /// The workers that are connected now and do not drain, oldest connection first. Of a client that connects, its
+    /// brokers, also those that have no workers yet.
     pub fn workers(&self) -> Vec<WorkerInfo> {
         match self.is_closed() {
             true => Vec::new(),
@@ -164,12 +211,12 @@ impl Client {
         }
     }
 
-    /// Whether a worker is connected now that does not drain.
+    /// Whether a worker is connected now that does not drain, or a broker with such a worker.
     pub fn is_connected(&self) -> bool {
-        !self.is_closed() && !self.shared.workers.borrow().is_empty()
+        !self.is_closed() && self.shared.workers.borrow().iter().any(|worker| worker.offers(None))
     }
 
-    /// Waits until a worker is connected. Returns at once when one is.
+    /// Waits until a worker is connected, or a broker that has one. Returns at once when one is.
     ///
     /// # Errors
     /// When none has come in time.
@@ -180,7 +227,7 @@ impl Client {
         self.wait_for(None, timeout).await
     }
 
-    /// Waits until a worker that offers the service is connected. Returns at once when one is.
+    /// Waits until a worker that offers the service is connected, or a broker that has one. Returns at once when one is.
     ///
     /// # Errors
     /// When none has come in time.
@@ -191,12 +238,42 @@ impl Client {
         self.wait_for(Some(service), timeout).await
     }
 
-    /// What the client has counted since it was bound: late and unsolicited replies, malformed messages, retries.
+    /// What the client has counted since it was made: late and unsolicited replies, malformed messages, retries.
     /// All zero once it is closed.
     pub async fn counters(&self) -> DispatcherCounters {
         let (sender, receiver) = oneshot::channel();
         let _ = self.shared.commands.send(Command::Counters(sender));
         receiver.await.unwrap_or_default()
+    }
+
+    /// Takes no new call, for any clone, lets those under way end, then says goodbye to the workers and stops. What has
+    /// not ended when the timeout has passed ends with [`CallError::Closed`](crate::CallError::Closed), as new calls do
+    /// at once. Returns when the client is closed.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use xero::{Client, Worker};
+    /// # #[xero::service]
+    /// # trait Greeter { async fn greet(&self, name: &str) -> String; }
+    /// # struct Polite;
+    /// # #[xero::worker]
+    /// # impl Greeter for Polite { async fn greet(&self, name: &str) -> String { name.to_owned() } }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = Client::bind("inproc://drain-example").await?;
+    /// # let _worker = Worker::connect("inproc://drain-example").serve(Polite).start()?;
+    /// # let greeter = GreeterClient::new(&client);
+    /// let call = greeter.greet("Ada").start();
+    /// client.drain(Duration::from_secs(10)).await;
+    /// assert_eq!(call.await?, "Ada");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn drain(&self, timeout: Duration) {
+        let (sender, receiver) = oneshot::channel();
+        let _ = self.shared.commands.send(Command::Drain(timeout.min(WAIT_MAX), sender));
+        // As for `close`.
+        let _ = receiver.await;
     }
 
     /// Says goodbye to the workers and stops, for every clone. Calls under way end with
@@ -234,8 +311,7 @@ impl Client {
 
     async fn wait_for(&self, service: Option<&str>, timeout: Duration) -> Result<(), NoWorkerError> {
         let mut workers = self.shared.workers.clone();
-        let offers = |worker: &WorkerInfo| service.is_none_or(|name| worker.services.iter().any(|s| s == name));
-        let arrival = workers.wait_for(|workers| workers.iter().any(offers));
+        let arrival = workers.wait_for(|workers| workers.iter().any(|worker| worker.offers(service)));
         // The I/O thread keeps the other end: without it, what is there to see is of no use any more.
         let arrived = !self.is_closed() && matches!(tokio::time::timeout(timeout, arrival).await, Ok(Ok(_)));
         if arrived && !self.is_closed() {
@@ -245,7 +321,7 @@ impl Client {
         offered.sort();
         offered.dedup();
         let (service, is_closed) = (service.map(str::to_owned), self.is_closed());
-        Err(NoWorkerError { service, waited: timeout, endpoint: self.endpoint().to_owned(), offered, is_closed })
+        Err(NoWorkerError { service, waited: timeout, place: self.shared.place.clone(), offered, is_closed })
     }
 
     fn is_closed(&self) -> bool {
@@ -253,28 +329,43 @@ impl Client {
     }
 }
 
-/// Settings for a [`Client`]. [`ClientBuilder::bind`] checks them.
+impl WorkerInfo {
+    /// What there is to tell of a worker. One that drains takes no call any more, so it is as good as gone.
+    pub(crate) fn of(worker: WorkerStatus<'_>) -> Option<Self> {
+        (!worker.is_draining()).then(|| Self {
+            id: worker.incarnation(),
+            services: worker.services().map(|name| name.to_string()).collect(),
+            credits: worker.credits(),
+        })
+    }
+
+    /// Whether it offers the service, or anything at all.
+    fn offers(&self, service: Option<&str>) -> bool {
+        self.services.iter().any(|offered| service.is_none_or(|service| offered == service))
+    }
+}
+
+/// Settings for a [`Client`]. [`ClientBuilder::bind`] and [`ClientBuilder::connect`] check them.
 #[derive(Debug)]
 #[must_use]
 pub struct ClientBuilder {
     link: LinkConfig,
     timeout: Duration,
     codec: Codec,
-    waiting_max: usize,
-    retry: RetryConfig,
-    choice: Option<Box<dyn WorkerChoice>>,
+    routing: RoutingConfig,
+    backoff: BackoffConfig,
 }
 
 impl Default for ClientBuilder {
     fn default() -> Self {
-        let DispatcherConfig { waiting_max, retry, .. } = DispatcherConfig::default();
-        let (link, timeout, codec) = (LinkConfig::default(), TIMEOUT_DEFAULT, Codec::default());
-        Self { link, timeout, codec, waiting_max, retry, choice: None }
+        let (link, routing, backoff) = (LinkConfig::default(), RoutingConfig::default(), BackoffConfig::default());
+        Self { link, timeout: TIMEOUT_DEFAULT, codec: Codec::default(), routing, backoff }
     }
 }
 
 impl ClientBuilder {
     link_setters!();
+    routing_setters!();
 
     /// The time that a call has unless it or its method says otherwise. Default 5 s; more than zero. There is always a
     /// deadline: one that is far away keeps a lost call's memory that long. (`PROTOCOL.md` §8)
@@ -290,24 +381,12 @@ impl ClientBuilder {
         self
     }
 
-    /// How many calls may wait for a worker before further ones fail with
-    /// [`CallError::Overloaded`](crate::CallError::Overloaded). Default 10,000; at least 1. Each keeps its arguments in
-    /// memory until its deadline.
-    pub fn waiting_max(mut self, calls: usize) -> Self {
-        self.waiting_max = calls;
-        self
-    }
-
-    /// How often a call is tried in all: an idempotent one whose worker is lost, or any that a worker has refused
-    /// unstarted. Default 3; at least 1, which turns retries off. (`PROTOCOL.md` §8)
-    pub fn attempts_max(mut self, attempts: u8) -> Self {
-        self.retry.attempts_max = attempts;
-        self
-    }
-
-    /// Who gets a call when several workers could. Default: the least recently used one.
-    pub fn worker_choice(mut self, choice: impl WorkerChoice + 'static) -> Self {
-        self.choice = Some(Box::new(choice));
+    /// The bounds of the wait between attempts to connect to a broker, which doubles from the first to the last and is
+    /// drawn at random below that. Default 100 ms to 2 s; the ZeroMQ guide's Paranoid Pirate goes up to 32 s. Lower
+    /// finds a restarted broker sooner; higher spares a network with many clients. At least 1 ms, at most a day.
+    /// (`PROTOCOL.md` §6)
+    pub fn backoff(mut self, first: Duration, max: Duration) -> Self {
+        self.backoff = BackoffConfig { first, max };
         self
     }
 
@@ -318,34 +397,65 @@ impl ClientBuilder {
     pub async fn bind(self, endpoint: impl AsRef<str>) -> Result<Client, BindError> {
         self.check()?;
         let endpoint: Endpoint = endpoint.as_ref().parse()?;
-        let Self { link, timeout, codec, waiting_max, retry, choice } = self;
-        let mut config = DispatcherConfig {
-            incarnation: Uuid::new_v4(),
-            heartbeats: link.heartbeats,
-            limits: link.limits,
-            waiting_max,
-            retry,
-            seed: Uuid::new_v4().as_u64_pair().0,
-            ..DispatcherConfig::default()
-        };
-        if let Some(choice) = choice {
-            config.choice = choice;
-        }
-        let (workers_sender, workers) = watch::channel(Arc::from([]));
-        let (commands, mailbox) = mpsc::unbounded_channel();
         let (bound_sender, bound) = oneshot::channel();
-        net::spawn_io("xero-client", client_driver::run(endpoint, config, mailbox, workers_sender, bound_sender))
+        let (handle, config, channels) = self.open();
+        net::spawn_io("xero-client", client_driver::bind(endpoint, config, channels, bound_sender))
             .map_err(BindError::Thread)?;
         let endpoint = bound.await.unwrap_or_else(|_| Err(BindError::Thread(net::io_thread_died())))?;
-        // Half of the range, from a random start: ids do not come again in this life, and hardly in the next.
-        let call_sequence = AtomicU64::new(Uuid::new_v4().as_u64_pair().0 >> 1);
-        Ok(Client { shared: Arc::new(Shared { commands, workers, endpoint, timeout, codec, call_sequence }) })
+        Ok(handle.at(Place::Bound(endpoint)))
+    }
+
+    /// Connects to brokers; see [`Client::connect`].
+    ///
+    /// # Errors
+    /// When the settings contradict each other, or an endpoint is not written as one, is one for binding only, or is
+    /// named twice.
+    pub fn connect(self, endpoints: impl IntoEndpoints) -> Result<Client, ConnectError> {
+        self.check()?;
+        let texts = endpoints.into_endpoints();
+        let endpoints = ConnectError::check(&texts)?;
+        let (handle, config, channels) = self.open();
+        net::spawn_io("xero-client", client_driver::connect(endpoints, config, channels))
+            .map_err(ConnectError::Thread)?;
+        Ok(handle.at(Place::Brokers(texts)))
+    }
+
+    /// What the client and its I/O thread begin with.
+    fn open(self) -> (Handle, DispatcherConfig, Channels) {
+        let Self { link, timeout, codec, routing, backoff } = self;
+        let config = routing.dispatcher(&link, backoff);
+        let (workers_sender, workers) = watch::channel(Arc::from([]));
+        let (commands, mailbox) = mpsc::unbounded_channel();
+        let channels = Channels { commands: mailbox, workers: workers_sender };
+        (Handle { commands, workers, timeout, codec }, config, channels)
     }
 
     fn check(&self) -> Result<(), ConfigError> {
         self.link.check()?;
         require(!self.timeout.is_zero(), "timeout", "0 s", "more than zero")?;
-        require(self.waiting_max > 0, "waiting_max", self.waiting_max, "at least 1")?;
-        require(self.retry.attempts_max > 0, "attempts_max", self.retry.attempts_max, "at least 1")
+        self.routing.check()?;
+        check_backoff("backoff", self.backoff)
+    }
+}
+
+/// A client that is not told yet where it is.
+#[derive(Debug)]
+struct Handle {
+    commands: mpsc::UnboundedSender<Command>,
+    workers: watch::Receiver<Arc<[WorkerInfo]>>,
+    timeout: Duration,
+    codec: Codec,
+}
+
+impl Handle {
+    fn at(self, place: Place) -> Client {
+        let Self { commands, workers, timeout, codec } = self;
+        let endpoint = match &place {
+            Place::Bound(endpoint) => endpoint.clone(),
+            Place::Brokers(endpoints) => endpoints.join(", "),
+        };
+        // Half of the range, from a random start: ids do not come again in this life, and hardly in the next.
+        let call_sequence = AtomicU64::new(Uuid::new_v4().as_u64_pair().0 >> 1);
+        Client { shared: Arc::new(Shared { commands, workers, place, endpoint, timeout, codec, call_sequence }) }
     }
 }

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use crate::proto::{
-    dispatch::{INTERVAL_MAX, INTERVAL_MIN},
+    dispatch::{DispatcherConfig, INTERVAL_MAX, INTERVAL_MIN},
     frame::Limits,
     liveness::Heartbeats,
-    retry::BackoffConfig,
+    registry::WorkerChoice,
+    retry::{BackoffConfig, RetryConfig},
 };
 
 /// The time a call has unless it or its method says otherwise.
@@ -45,7 +48,7 @@ pub(crate) fn require(
 }
 
 /// What both ends of a connection are set to.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LinkConfig {
     pub(crate) heartbeats: Heartbeats,
     pub(crate) limits: Limits,
@@ -69,16 +72,50 @@ impl LinkConfig {
     }
 }
 
-/// Checks the bounds of a back-off.
-pub(crate) fn check_backoff(backoff: BackoffConfig) -> Result<(), ConfigError> {
-    let BackoffConfig { first, max } = backoff;
-    require(first >= Duration::from_millis(1), "backoff", format!("{first:?}"), "the first wait is at least 1 ms")?;
-    let value = format!("{first:?} to {max:?}");
-    require(max >= first, "backoff", &value, "the last wait is at least the first")?;
-    require(max <= WAIT_MAX, "backoff", &value, "the last wait is at most a day")
+/// How a client or a broker deals with those that serve its calls.
+#[derive(Debug)]
+pub(crate) struct RoutingConfig {
+    pub(crate) waiting_max: usize,
+    pub(crate) retry: RetryConfig,
+    pub(crate) reply_window_bytes: u64,
+    pub(crate) choice: Box<dyn WorkerChoice>,
 }
 
-/// The setters that clients and workers have in common.
+impl Default for RoutingConfig {
+    fn default() -> Self {
+        let DispatcherConfig { waiting_max, retry, window_bytes, choice, .. } = DispatcherConfig::default();
+        Self { waiting_max, retry, reply_window_bytes: window_bytes, choice }
+    }
+}
+
+impl RoutingConfig {
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let RetryConfig { attempts_max, backoff, budget_percent, .. } = self.retry;
+        require(self.waiting_max > 0, "waiting_max", self.waiting_max, "at least 1")?;
+        require(attempts_max > 0, "attempts_max", attempts_max, "at least 1")?;
+        require(budget_percent <= 1_000, "retry_budget", budget_percent, "at most 1,000 %: ten retries for a call")?;
+        check_backoff("retry_backoff", backoff)
+    }
+
+    /// What a dispatcher of a new incarnation is made with.
+    pub(crate) fn dispatcher(self, link: &LinkConfig, backoff: BackoffConfig) -> DispatcherConfig {
+        let Self { waiting_max, retry, reply_window_bytes: window_bytes, choice } = self;
+        let (incarnation, seed) = (Uuid::new_v4(), Uuid::new_v4().as_u64_pair().0);
+        let LinkConfig { heartbeats, limits } = *link;
+        DispatcherConfig { incarnation, seed, heartbeats, limits, waiting_max, retry, backoff, window_bytes, choice }
+    }
+}
+
+/// Checks the bounds of a back-off.
+pub(crate) fn check_backoff(setting: &'static str, backoff: BackoffConfig) -> Result<(), ConfigError> {
+    let BackoffConfig { first, max } = backoff;
+    require(first >= Duration::from_millis(1), setting, format!("{first:?}"), "the first wait is at least 1 ms")?;
+    let value = format!("{first:?} to {max:?}");
+    require(max >= first, setting, &value, "the last wait is at least the first")?;
+    require(max <= WAIT_MAX, setting, &value, "the last wait is at most a day")
+}
+
+/// The setters that clients, workers and brokers have in common.
 macro_rules! link_setters {
     () => {
         /// How long nothing may go out before a heartbeat does. Default 1 s; 1 ms to 60 s. Shorter notices a frozen
@@ -141,3 +178,56 @@ macro_rules! link_setters {
     };
 }
 pub(crate) use link_setters;
+
+/// The setters that clients and brokers have in common.
+macro_rules! routing_setters {
+    () => {
+        /// How many calls may wait for a worker before further ones fail with
+        /// [`CallError::Overloaded`](crate::CallError::Overloaded). Default 10,000; at least 1. Each keeps its
+        /// arguments in memory until its deadline. (`PROTOCOL.md` §9)
+        pub fn waiting_max(mut self, calls: usize) -> Self {
+            self.routing.waiting_max = calls;
+            self
+        }
+
+        /// How often a call is tried in all: an idempotent one whose worker is lost, or any that a worker has refused
+        /// unstarted. Default 3; at least 1, which turns retries off. What a leaving worker has not started counts as no
+        /// attempt. (`PROTOCOL.md` §8)
+        pub fn attempts_max(mut self, attempts: u8) -> Self {
+            self.routing.retry.attempts_max = attempts;
+            self
+        }
+
+        /// The bounds of the wait before a call is tried again, which doubles from the first to the last and is drawn at
+        /// random below that. Default 10 ms to 1 s. Shorter answers sooner after a loss; longer spares workers in
+        /// trouble. At least 1 ms, at most a day. (`PROTOCOL.md` §8)
+        pub fn retry_backoff(mut self, first: std::time::Duration, max: std::time::Duration) -> Self {
+            self.routing.retry.backoff = crate::proto::retry::BackoffConfig { first, max };
+            self
+        }
+
+        /// How many retries all calls together may make: each call earns so many hundredths of one, and so many are saved
+        /// up at most. Default 20 % and 1,000; at most 1,000 %. Beyond, a call that would be retried ends with
+        /// [`CallError::WorkerLost`](crate::CallError::WorkerLost). Lower protects workers in trouble from a multiplied
+        /// load; higher survives more losses at the same time. (`PROTOCOL.md` §8)
+        pub fn retry_budget(mut self, percent: u32, reserve: u32) -> Self {
+            (self.routing.retry.budget_percent, self.routing.retry.budget_reserve) = (percent, reserve);
+            self
+        }
+
+        /// How many bytes of replies each peer may have under way to here. Default 16 MiB; 0 for no bound. Lower keeps
+        /// less at the peer while this side does not read; higher suits fast links with long delays: it should be more
+        /// than their bandwidth times their delay. One reply always fits. (`PROTOCOL.md` §9)
+        pub fn reply_window_bytes(mut self, bytes: u64) -> Self {
+            self.routing.reply_window_bytes = bytes;
+            self
+        }
+
+        /// Who gets a call when several workers could. Default: the least recently used one.
+        pub fn worker_choice(mut self, choice: impl crate::WorkerChoice + 'static) -> Self {
+            self.routing.choice = Box::new(choice);
+            self
+        }
+    };
+}
+pub(crate) use routing_setters;

@@ -26,9 +26,12 @@ use crate::{
     },
 };
 
-/// Partial replies of one procedure that may be on their way to the I/O thread. Enough to keep it busy, and a
-/// procedure that produces faster than that waits.
-const PARTIALS_PENDING_MAX: usize = 64;
+/// How many units of partial replies of one procedure may wait to be sent: 64 small ones, or a mebibyte. Enough to keep
+/// the I/O thread busy, and a procedure that produces faster than its caller takes waits.
+const UNITS_MAX: u32 = 64;
+
+/// How many bytes of a partial reply make a unit.
+const UNIT_BYTES: usize = 16 * 1024;
 
 /// What a procedure knows of the call it serves: its deadline, whether it is still wanted, and what came beside the
 /// arguments; and the way to send partial replies.
@@ -118,7 +121,7 @@ impl Context {
             reply_bytes_max,
             is_cancelled: AtomicBool::new(false),
             cancelled: Notify::new(),
-            pending: Semaphore::new(PARTIALS_PENDING_MAX),
+            pending: Semaphore::new(UNITS_MAX as usize),
             commands,
         };
         Self { inner: Arc::new(inner) }
@@ -127,7 +130,14 @@ impl Context {
     /// Nobody waits for the reply any more.
     pub(crate) fn cancel(&self) {
         self.inner.is_cancelled.store(true, Ordering::Release);
+        // Whoever waits for room learns that nobody listens.
+        self.inner.pending.close();
         self.inner.cancelled.notify_waiters();
+    }
+
+    /// A partial reply has been sent.
+    pub(crate) fn make_room(&self, bytes: usize) {
+        self.inner.pending.add_permits(units(bytes) as usize);
     }
 
     pub(crate) fn execution(&self) -> Execution {
@@ -141,7 +151,8 @@ impl Context {
     /// Sends a partial reply: any serde value, in the call's codec. The caller gets the partial replies in order and
     /// before the final one; when the call is retried on another worker, those of the new attempt start over.
     ///
-    /// Waits while 64 earlier ones of this procedure have not been taken by the I/O thread yet.
+    /// Waits while 64 earlier ones of this procedure, or a mebibyte of them, are held back: the caller has not taken so
+    /// many bytes of the worker's replies that its window is full (`PROTOCOL.md` §9).
     ///
     /// # Errors
     /// When the value cannot be encoded, is larger than the caller takes, or nobody waits for it any more.
@@ -151,12 +162,11 @@ impl Context {
         if size > limit {
             return Err(TooLarge { what: "partial reply", size, limit, setter: "payload_bytes_max" }.into());
         }
-        self.inner.pending.acquire().await.map_err(|_| PartialError::Unwanted)?.forget();
-        let permit = Permit(self.clone());
+        self.inner.pending.acquire_many(units(size)).await.map_err(|_| PartialError::Unwanted)?.forget();
         if self.is_cancelled() {
             return Err(PartialError::Unwanted);
         }
-        let command = Command::Partial { execution: self.inner.execution, payload, permit };
+        let command = Command::Partial(self.inner.execution, payload);
         self.inner.commands.send(command).map_err(|_| PartialError::Unwanted)
     }
 
@@ -222,14 +232,9 @@ impl Context {
     }
 }
 
-/// Room for one partial reply on its way to the I/O thread; free again when dropped.
-#[derive(Debug)]
-pub(crate) struct Permit(Context);
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.inner.pending.add_permits(1);
-    }
+/// The units of a partial reply; one that is larger than all of them goes alone.
+fn units(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(UNITS_MAX).clamp(1, UNITS_MAX)
 }
 
 impl fmt::Debug for Context {

@@ -246,9 +246,18 @@ impl<'de> Deserialize<'de> for Never {
 pub struct NoWorkerError {
     pub(crate) service: Option<String>,
     pub(crate) waited: Duration,
-    pub(crate) endpoint: String,
+    pub(crate) place: Place,
     pub(crate) offered: Vec<String>,
     pub(crate) is_closed: bool,
+}
+
+/// Where a worker was waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// At this endpoint, which is bound.
+    Bound(String),
+    /// At the brokers at these endpoints.
+    Brokers(Vec<String>),
 }
 
 impl NoWorkerError {
@@ -258,10 +267,13 @@ impl NoWorkerError {
     }
 
     fn reason(&self) -> String {
-        let Self { waited, endpoint, offered, .. } = self;
-        match self.is_closed {
-            true => "the client is closed".to_owned(),
-            false => format!("none came to {endpoint} within {waited:?}; {}", known(offered)),
+        let (waited, offered) = (self.waited, known(&self.offered));
+        match &self.place {
+            _ if self.is_closed => "the client is closed".to_owned(),
+            Place::Bound(endpoint) => format!("none came to {endpoint} within {waited:?}; {offered}"),
+            Place::Brokers(endpoints) => {
+                format!("no broker at {} had one within {waited:?}; {offered}", endpoints.join(", "))
+            }
         }
     }
 }
@@ -285,7 +297,7 @@ pub enum PartialError {
     Unwanted,
 }
 
-/// Why a client could not be bound.
+/// Why a client or broker could not be bound.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BindError {
@@ -295,12 +307,69 @@ pub enum BindError {
     /// The endpoint cannot be bound.
     #[error(transparent)]
     Transport(#[from] TransportError),
+    /// A broker's two endpoints are one.
+    #[error("{0} cannot be for clients and for workers: name two endpoints")]
+    SameEndpoint(Endpoint),
     /// The settings contradict each other.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// There is no Tokio runtime to wait for a broker's signal to drain on.
+    #[error("there is no Tokio runtime here to wait for the signal on: bind the broker within one")]
+    NoRuntime,
     /// The I/O thread could not be started, or has panicked.
     #[error("the I/O thread does not run: {0}")]
     Thread(std::io::Error),
+}
+
+/// Why a client could not be connected. That nobody answers at an endpoint is no reason: it is dialed until somebody
+/// does.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// An endpoint is not written as one.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// The settings contradict each other.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// An endpoint is one for binding only.
+    #[error("cannot connect to {endpoint}: {reason}")]
+    NotDialable {
+        /// The endpoint.
+        endpoint: Endpoint,
+        /// What to write instead.
+        reason: &'static str,
+    },
+    /// An endpoint is named twice.
+    #[error("{0} is named twice: each endpoint needs one connection")]
+    DuplicateEndpoint(String),
+    /// No endpoint is named.
+    #[error("there is no endpoint to connect to: name at least one")]
+    NoEndpoint,
+    /// The I/O thread could not be started.
+    #[error("the I/O thread does not run: {0}")]
+    Thread(std::io::Error),
+}
+
+impl ConnectError {
+    /// Reads the endpoints that are to be dialed.
+    pub(crate) fn check(texts: &[String]) -> Result<Vec<Endpoint>, Self> {
+        let mut endpoints = Vec::new();
+        for text in texts {
+            let endpoint: Endpoint = text.parse()?;
+            if let Some(reason) = endpoint.undialable() {
+                return Err(Self::NotDialable { endpoint, reason });
+            }
+            if endpoints.contains(&endpoint) {
+                return Err(Self::DuplicateEndpoint(text.clone()));
+            }
+            endpoints.push(endpoint);
+        }
+        match endpoints.is_empty() {
+            true => Err(Self::NoEndpoint),
+            false => Ok(endpoints),
+        }
+    }
 }
 
 /// Why a worker could not be started. That nobody answers at an endpoint is no reason: it is dialed until somebody
@@ -322,9 +391,12 @@ pub enum StartError {
         /// What to write instead.
         reason: &'static str,
     },
-    /// An endpoint is connected to twice.
-    #[error("the worker connects to {0} twice: each client needs one connection")]
+    /// An endpoint is named twice.
+    #[error("{0} is named twice: each endpoint needs one connection")]
     DuplicateEndpoint(String),
+    /// No endpoint is named.
+    #[error("there is no endpoint to connect to: name at least one")]
+    NoEndpoint,
     /// The worker has nothing to serve.
     #[error("the worker has nothing to serve: call `serve` before starting it")]
     NoService,
@@ -340,4 +412,17 @@ pub enum StartError {
     /// The I/O thread could not be started, or has panicked.
     #[error("the I/O thread does not run: {0}")]
     Thread(std::io::Error),
+}
+
+impl From<ConnectError> for StartError {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Endpoint(error) => Self::Endpoint(error),
+            ConnectError::Config(error) => Self::Config(error),
+            ConnectError::NotDialable { endpoint, reason } => Self::NotDialable { endpoint, reason },
+            ConnectError::DuplicateEndpoint(text) => Self::DuplicateEndpoint(text),
+            ConnectError::NoEndpoint => Self::NoEndpoint,
+            ConnectError::Thread(error) => Self::Thread(error),
+        }
+    }
 }

@@ -57,6 +57,8 @@ pub mod proto;
 #[path = "private.rs"]
 pub mod __private;
 #[cfg(feature = "net")]
+mod broker;
+#[cfg(feature = "net")]
 mod call;
 #[cfg(feature = "net")]
 mod client;
@@ -71,6 +73,8 @@ mod error;
 #[cfg(feature = "net")]
 mod net;
 #[cfg(feature = "net")]
+mod partials;
+#[cfg(feature = "net")]
 mod service;
 #[cfg(feature = "net")]
 mod stub;
@@ -79,17 +83,19 @@ mod worker;
 
 #[cfg(feature = "net")]
 pub use crate::{
+    broker::{Broker, BrokerBuilder},
     call::{Call, PendingCall, Value},
     client::{Client, ClientBuilder, WorkerInfo},
     codec::CodecError,
     config::ConfigError,
     context::Context,
-    error::{BindError, CallError, Never, NoWorkerError, PartialError, StartError},
+    error::{BindError, CallError, ConnectError, Never, NoWorkerError, PartialError, StartError},
     net::{
-        endpoint::{Endpoint, EndpointError},
+        endpoint::{Endpoint, EndpointError, IntoEndpoints},
         transport::TransportError,
     },
     proto::{
+        broker::BrokerCounters,
         dispatch::DispatcherCounters,
         frame::TooLarge,
         message::{CallId, Codec, Metadata},

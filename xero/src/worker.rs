@@ -16,10 +16,10 @@ use uuid::Uuid;
 
 use crate::{
     config::{ConfigError, LinkConfig, WAIT_MAX, check_backoff, link_setters, require},
-    error::StartError,
+    error::{ConnectError, StartError},
     net::{
         self,
-        endpoint::Endpoint,
+        endpoint::IntoEndpoints,
         worker_driver::{self, Command, Sentinel},
     },
     proto::{
@@ -34,7 +34,8 @@ use crate::{
 /// Requests that a worker takes at once for each of its machine's CPUs, unless it is set otherwise.
 const CREDITS_PER_CPU: u32 = 32;
 
-/// Serves the calls of one or several clients, to which it connects and connects again for as long as it lives.
+/// Serves the calls of one or several clients or brokers, to which it connects and connects again for as long as it
+/// lives.
 ///
 /// Heartbeats and connections live on a thread of the worker's own: a procedure that blocks, even every thread of the
 /// runtime, loses nobody. Procedures run on the Tokio runtime that the worker is started in.
@@ -50,10 +51,11 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Settings for a worker that connects to a client's endpoint: `tcp://host:port`, `ipc://path`, or `inproc://name`
-    /// within one process. Further endpoints come with [`WorkerBuilder::connect`].
-    pub fn connect(endpoint: impl Into<String>) -> WorkerBuilder {
-        WorkerBuilder::new().connect(endpoint)
+    /// Settings for a worker that connects to the endpoint of a client that binds, or to the back of a broker:
+    /// `tcp://host:port`, `ipc://path`, or `inproc://name` within one process. It can be given several, here or by
+    /// [`WorkerBuilder::connect`], and serves all of them.
+    pub fn connect(endpoints: impl IntoEndpoints) -> WorkerBuilder {
+        WorkerBuilder::new().connect(endpoints)
     }
 
     /// This life of the worker, by which clients know it.
@@ -118,6 +120,7 @@ pub struct WorkerBuilder {
     link: LinkConfig,
     backoff: BackoffConfig,
     concurrency: u32,
+    window_bytes: u64,
     drain_timeout: Duration,
     stop: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
@@ -133,14 +136,15 @@ impl WorkerBuilder {
             link: LinkConfig::default(),
             backoff: BackoffConfig::default(),
             concurrency: cpus.saturating_mul(CREDITS_PER_CPU),
+            window_bytes: 64 << 20,
             drain_timeout: Duration::from_secs(30),
             stop: None,
         }
     }
 
-    /// Connects to a further client.
-    pub fn connect(mut self, endpoint: impl Into<String>) -> Self {
-        self.endpoints.push(endpoint.into());
+    /// Connects to a further client or broker, or to several.
+    pub fn connect(mut self, endpoints: impl IntoEndpoints) -> Self {
+        self.endpoints.extend(endpoints.into_endpoints());
         self
     }
 
@@ -158,6 +162,14 @@ impl WorkerBuilder {
     /// wait. (`PROTOCOL.md` §9)
     pub fn concurrency(mut self, requests: u32) -> Self {
         self.concurrency = requests;
+        self
+    }
+
+    /// How many bytes of arguments each client may send ahead: once they are reached, its further calls wait until one
+    /// has ended. Default 64 MiB; 0 for no bound but [`Self::concurrency`]. Lower keeps memory small under large calls;
+    /// one call always fits. (`PROTOCOL.md` §9)
+    pub fn window_bytes(mut self, bytes: u64) -> Self {
+        self.window_bytes = bytes;
         self
     }
 
@@ -209,7 +221,7 @@ impl WorkerBuilder {
     /// is to be served, or there is no Tokio runtime.
     pub fn start(self) -> Result<Worker, StartError> {
         self.check()?;
-        let endpoints = self.endpoints.iter().map(|text| dialable(text)).collect::<Result<_, _>>()?;
+        let endpoints = ConnectError::check(&self.endpoints)?;
         let user = runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?;
         let id = Uuid::new_v4();
         let config = WorkerConfig {
@@ -219,6 +231,7 @@ impl WorkerBuilder {
             backoff: self.backoff,
             limits: self.link.limits,
             credits: self.concurrency,
+            window_bytes: self.window_bytes,
             drain_timeout: self.drain_timeout,
             services: self.services.iter().map(BoundService::offer).collect(),
             signatures: self.services.iter().map(BoundService::signatures).collect(),
@@ -248,12 +261,8 @@ impl WorkerBuilder {
 
     fn check(&self) -> Result<(), StartError> {
         self.link.check()?;
-        check_backoff(self.backoff)?;
+        check_backoff("backoff", self.backoff)?;
         self.check_counts()?;
-        let mut endpoints = BTreeSet::new();
-        if let Some(endpoint) = self.endpoints.iter().find(|endpoint| !endpoints.insert(endpoint.as_str())) {
-            return Err(StartError::DuplicateEndpoint(endpoint.clone()));
-        }
         let mut names = BTreeSet::new();
         for service in &self.services {
             if !names.insert(service.descriptor.name) {
@@ -270,14 +279,6 @@ impl WorkerBuilder {
         let drain = self.drain_timeout;
         require(drain <= WAIT_MAX, "drain_timeout", format!("{drain:?}"), "at most a day")?;
         require(self.concurrency > 0, "concurrency", self.concurrency, "at least 1")
-    }
-}
-
-fn dialable(text: &str) -> Result<Endpoint, StartError> {
-    let endpoint: Endpoint = text.parse()?;
-    match endpoint.undialable() {
-        Some(reason) => Err(StartError::NotDialable { endpoint, reason }),
-        None => Ok(endpoint),
     }
 }
 

@@ -1,13 +1,14 @@
-//! Calls a method of the workers that connect to an endpoint.
+//! Calls a method of the workers that connect to an endpoint, or that brokers have.
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use xero_demo::client::{self, ClientOptions};
 
-/// Binds ENDPOINT, waits for a worker, calls METHOD, and prints its replies.
+/// Binds ENDPOINT, or connects to brokers; waits for a worker, calls METHOD, and prints its replies.
 #[derive(Debug, Parser)]
-#[command(name = "demo-client", version, after_help = client::HELP)]
+#[command(name = "demo-client", version, after_help = client::HELP, override_usage = client::USAGE)]
+#[command(allow_missing_positional = true)]
 struct Options {
     #[command(flatten)]
     client: ClientOptions,

@@ -1,12 +1,12 @@
-//! Serves the demo's service to the clients at the given endpoints.
+//! Serves the demo's service to the clients and brokers at the given endpoints.
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use xero_demo::worker::{self, WorkerOptions};
 
-/// Serves the demo's service to the clients at the given endpoints, and goes on until SIGINT or SIGTERM, on which it
-/// finishes what runs and exits with 0. Says what happens on standard error; RUST_LOG=debug says more.
+/// Serves the demo's service to the clients and brokers at the given endpoints, and goes on until SIGINT or SIGTERM, on
+/// which it finishes what runs and exits with 0. Says what happens on standard error; RUST_LOG=debug says more.
 #[derive(Debug, Parser)]
 #[command(name = "demo-worker", version)]
 struct Options {

@@ -139,6 +139,53 @@ impl Worker {
     }
 }
 
+/// A `demo-broker` that is serving.
+#[derive(Debug)]
+pub(crate) struct Broker {
+    pub(crate) process: Process,
+    pub(crate) frontend: String,
+    pub(crate) backend: String,
+}
+
+impl Broker {
+    /// Starts a broker on free ports.
+    pub(crate) fn start() -> Self {
+        Self::bind("tcp://127.0.0.1:0", "tcp://127.0.0.1:0")
+    }
+
+    /// Starts a broker; returns when it says where it is.
+    pub(crate) fn bind(frontend: &str, backend: &str) -> Self {
+        let mut process = Process::start("demo-broker", &[frontend, backend]);
+        let line = process.first_stdout_line();
+        let words: Vec<_> = line.split(' ').collect();
+        let ["broker", _, "between", "clients", "at", frontend, "and", "workers", "at", backend] = words[..] else {
+            panic!("{line}")
+        };
+        Self { process, frontend: frontend.to_owned(), backend: backend.to_owned() }
+    }
+
+    /// Starts a worker for it.
+    pub(crate) fn worker(&self) -> Worker {
+        Worker::start(&self.backend, &[])
+    }
+
+    /// Runs a client of it to its end. It waits long for a worker, unless the arguments say otherwise.
+    pub(crate) fn call(&self, arguments: &[&str]) -> Run {
+        self.start_call(arguments).wait()
+    }
+
+    /// Starts a client of it.
+    pub(crate) fn start_call(&self, arguments: &[&str]) -> Process {
+        connect(&self.frontend, arguments)
+    }
+}
+
+/// Starts a client that connects to these brokers. It waits long for a worker, unless the arguments say otherwise.
+pub(crate) fn connect(endpoints: &str, arguments: &[&str]) -> Process {
+    let wait = if arguments.contains(&"--wait") { &[][..] } else { &["--wait", "30"] };
+    start_client(&[&["--connect", endpoints], arguments, wait].concat())
+}
+
 pub(crate) fn start_client(arguments: &[&str]) -> Process {
     Process::start("demo-client", arguments)
 }
@@ -258,6 +305,7 @@ fn executable(command: &str) -> &'static str {
     let executables = BTreeMap::from([
         ("xero-demo", env!("CARGO_BIN_EXE_xero-demo")),
         ("demo-worker", env!("CARGO_BIN_EXE_demo-worker")),
+        ("demo-broker", env!("CARGO_BIN_EXE_demo-broker")),
         ("demo-client", env!("CARGO_BIN_EXE_demo-client")),
     ]);
     executables[command]

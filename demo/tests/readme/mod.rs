@@ -2,12 +2,14 @@
 
 use std::{fs, path::Path};
 
-use crate::process::{Process, Worker, client, free_endpoint};
+use crate::process::{Broker, Process, Worker, client, free_endpoint};
 
 #[test]
 fn commands_in_readme_do_what_it_says() {
     let endpoint = free_endpoint();
     let mut worker: Option<Worker> = None;
+    let mut broker: Option<Broker> = None;
+    let mut behind: Option<Worker> = None;
     let mut clients = 0;
     for command in commands() {
         let words = split(&command);
@@ -23,13 +25,36 @@ fn commands_in_readme_do_what_it_says() {
                 assert_eq!(run.code, expected_code(call[0]), "{command}: {run:?}");
                 clients += 1;
             }
+            ["cargo", "run", "-p", "xero-demo", "--bin", "demo-broker", "--", "tcp://*:5560", "tcp://*:5561"] => {
+                broker = Some(Broker::start());
+            }
+            ["cargo", "run", "-p", "xero-demo", "--bin", "demo-worker", "--", "tcp://127.0.0.1:5561"] => {
+                behind = broker.as_ref().map(Broker::worker);
+            }
+            [
+                "cargo",
+                "run",
+                "-p",
+                "xero-demo",
+                "--bin",
+                "demo-client",
+                "--",
+                "--connect",
+                "tcp://127.0.0.1:5560",
+                call @ ..,
+            ] => {
+                assert!(behind.is_some(), "README starts no broker with a worker before {command}");
+                let run = broker.as_ref().expect("there is one").call(call);
+                assert_eq!(run.code, expected_code(call[0]), "{command}: {run:?}");
+                clients += 1;
+            }
             // What runs this test; the containers' commands, which `every_interface_of_port_5550_…` runs; and what is
             // run by hand.
             ["cargo", "test", "--workspace"] | ["docker", "compose", "up", ..] | ["cargo", "bench", ..] => {}
             _ => panic!("README has a command that no test runs: {command}"),
         }
     }
-    assert!(clients >= 7, "only {clients} commands of the client were found in README");
+    assert!(clients >= 8, "only {clients} commands of the client were found in README");
 }
 
 fn expected_code(method: &str) -> i32 {

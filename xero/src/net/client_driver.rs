@@ -1,4 +1,4 @@
-//! Drives a dispatcher for a client that binds.
+//! Drives a dispatcher for a client: one that binds, or one that connects to brokers.
 
 use std::{
     collections::HashMap,
@@ -12,9 +12,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::debug;
 
 use super::{
+    clock,
+    dealers::{Dealers, DealersInput},
     driver::{Driver, drive, frames_of},
     endpoint::Endpoint,
-    transport::{self, RouterInput, RouterSocket},
+    transport::{self, RouterInput, RouterSocket, SendError},
 };
 use crate::{
     client::{CallSink, Command, WorkerInfo},
@@ -27,12 +29,18 @@ use crate::{
     },
 };
 
+/// The ends of a client's channels that the I/O thread holds.
+#[derive(Debug)]
+pub(crate) struct Channels {
+    pub(crate) commands: mpsc::UnboundedReceiver<Command>,
+    pub(crate) workers: watch::Sender<Arc<[WorkerInfo]>>,
+}
+
 /// Binds the endpoint, tells where, and runs until the machine has closed.
-pub(crate) async fn run(
+pub(crate) async fn bind(
     endpoint: Endpoint,
     config: DispatcherConfig,
-    commands: mpsc::UnboundedReceiver<Command>,
-    workers: watch::Sender<Arc<[WorkerInfo]>>,
+    channels: Channels,
     bound: oneshot::Sender<Result<String, BindError>>,
 ) {
     let socket = match transport::transport_for(&endpoint).bind(&endpoint).await {
@@ -42,12 +50,23 @@ pub(crate) async fn run(
     if bound.send(Ok(socket.endpoint().to_owned())).is_err() {
         return;
     }
+    let limits = config.limits;
+    run(Dispatcher::new(config), limits, Connections::DialedIn(socket), channels).await;
+}
+
+/// Connects to the brokers at these endpoints, and runs until the machine has closed.
+pub(crate) async fn connect(endpoints: Vec<Endpoint>, config: DispatcherConfig, channels: Channels) {
+    let limits = config.limits;
+    let machine = Dispatcher::dialing(clock::now(), config, endpoints.len() as u64);
+    run(machine, limits, Connections::Dialed(Dealers::new(endpoints)), channels).await;
+}
+
+async fn run(machine: Dispatcher, limits: Limits, connections: Connections, channels: Channels) {
     let mut driver = ClientDriver {
-        limits: config.limits,
-        machine: Dispatcher::new(config),
-        socket,
-        commands,
-        workers,
+        machine,
+        limits,
+        connections,
+        channels,
         sinks: HashMap::new(),
         disconnects: Vec::new(),
         closers: Vec::new(),
@@ -55,9 +74,9 @@ pub(crate) async fn run(
         is_closed: false,
     };
     drive(&mut driver).await;
-    let ClientDriver { socket, closers, commands, .. } = driver;
-    refuse_the_rest(commands);
-    drop(socket);
+    let ClientDriver { connections, closers, channels, .. } = driver;
+    refuse_the_rest(channels.commands);
+    drop(connections);
     for closer in closers {
         let _ = closer.send(());
     }
@@ -76,9 +95,8 @@ fn refuse_the_rest(mut commands: mpsc::UnboundedReceiver<Command>) {
 struct ClientDriver {
     machine: Dispatcher,
     limits: Limits,
-    socket: Box<dyn RouterSocket>,
-    commands: mpsc::UnboundedReceiver<Command>,
-    workers: watch::Sender<Arc<[WorkerInfo]>>,
+    connections: Connections,
+    channels: Channels,
     sinks: HashMap<CallId, CallSink>,
     /// Connections to end once what is to be sent to them is on its way.
     disconnects: Vec<Peer>,
@@ -90,7 +108,7 @@ struct ClientDriver {
 impl Driver for ClientDriver {
     fn poll_inputs(&mut self, cx: &mut Context<'_>, now: Instant) -> usize {
         let mut taken = 0;
-        match self.commands.poll_recv(cx) {
+        match self.channels.commands.poll_recv(cx) {
             Poll::Ready(Some(command)) => {
                 self.handle_command(now, command);
                 taken += 1;
@@ -100,7 +118,7 @@ impl Driver for ClientDriver {
             Poll::Pending => {}
         }
         self.drain_outputs(now);
-        if let Poll::Ready(input) = self.socket.poll_receive(cx) {
+        if let Poll::Ready(input) = self.connections.poll_receive(cx) {
             self.handle_input(now, input);
             taken += 1;
         }
@@ -118,9 +136,13 @@ impl Driver for ClientDriver {
 
     fn transmit(&mut self, now: Instant) {
         while let Some(transmit) = self.machine.poll_transmit() {
-            if let Err(error) = self.socket.send(transmit.to, frames_of(&transmit.messages)) {
+            if let Err(error) = self.connections.send(transmit.to, frames_of(&transmit.messages)) {
                 debug!(peer = transmit.to.0, ?error, "a message could not be sent");
-                self.machine.handle_unsent(now, transmit);
+                match error {
+                    SendError::Gone => self.machine.handle_unsent(now, transmit),
+                    // Part of it may reach the peer all the same.
+                    SendError::Stuck => self.machine.handle_disconnected(now, transmit.to),
+                }
                 self.drain_outputs(now);
             }
         }
@@ -129,7 +151,7 @@ impl Driver for ClientDriver {
             self.publish_workers();
         }
         for peer in mem::take(&mut self.disconnects) {
-            self.socket.disconnect(peer);
+            self.connections.disconnect(peer);
         }
     }
 
@@ -154,16 +176,21 @@ impl ClientDriver {
                 self.closers.push(sender);
                 self.machine.close(now);
             }
+            Command::Drain(timeout, sender) => {
+                self.closers.push(sender);
+                self.machine.drain(now, timeout);
+            }
         }
     }
 
-    fn handle_input(&mut self, now: Instant, input: RouterInput) {
+    fn handle_input(&mut self, now: Instant, input: DealersInput) {
         match input {
-            RouterInput::Frames(from, frames) => self.handle_frames(now, from, frames),
-            RouterInput::WrongFrameCount(from, count) => {
+            DealersInput::Dialed(peer) => self.machine.handle_dialed(now, peer),
+            DealersInput::Received(RouterInput::Frames(from, frames)) => self.handle_frames(now, from, frames),
+            DealersInput::Received(RouterInput::WrongFrameCount(from, count)) => {
                 self.machine.handle_malformed(now, from, &Malformed::frame_count(count));
             }
-            RouterInput::Gone(peer) => self.machine.handle_disconnected(now, peer),
+            DealersInput::Received(RouterInput::Gone(peer)) => self.machine.handle_disconnected(now, peer),
         }
         self.drain_outputs(now);
     }
@@ -192,8 +219,7 @@ impl ClientDriver {
                     self.have_workers_changed = true;
                 }
                 Output::Disconnect(peer) => self.disconnects.push(peer),
-                // Workers dial in here.
-                Output::Dial(_) => {}
+                Output::Dial(peer) => self.connections.dial(peer),
                 Output::Closed => self.is_closed = true,
             }
         }
@@ -201,18 +227,50 @@ impl ClientDriver {
 
     fn deliver_partial(&mut self, now: Instant, id: CallId, payload: Payload) {
         let Some(partials) = self.sinks.get(&id).and_then(|sink| sink.partials.as_ref()) else { return };
-        if let Err(mpsc::error::TrySendError::Full(_)) = partials.try_send(payload) {
+        if !partials.push(payload) {
             self.machine.overflow(now, id);
         }
     }
 
     fn publish_workers(&self) {
-        // A worker that drains takes no call any more, so it is as good as gone.
-        let workers = self.machine.workers().filter(|worker| !worker.is_draining()).map(|worker| WorkerInfo {
-            id: worker.incarnation(),
-            services: worker.services().map(|name| name.to_string()).collect(),
-            credits: worker.credits(),
-        });
-        self.workers.send_replace(workers.collect());
+        let workers = self.machine.workers().filter_map(WorkerInfo::of);
+        self.channels.workers.send_replace(workers.collect());
+    }
+}
+
+/// The connections of a client.
+enum Connections {
+    /// Workers have dialed in.
+    DialedIn(Box<dyn RouterSocket>),
+    /// Brokers are dialed.
+    Dialed(Dealers),
+}
+
+impl Connections {
+    fn dial(&mut self, peer: Peer) {
+        if let Self::Dialed(dealers) = self {
+            dealers.dial(peer);
+        }
+    }
+
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<DealersInput> {
+        match self {
+            Self::DialedIn(socket) => socket.poll_receive(cx).map(DealersInput::Received),
+            Self::Dialed(dealers) => dealers.poll_receive(cx),
+        }
+    }
+
+    fn send(&mut self, peer: Peer, frames: Frames) -> Result<(), SendError> {
+        match self {
+            Self::DialedIn(socket) => socket.send(peer, frames),
+            Self::Dialed(dealers) => dealers.send(peer, frames),
+        }
+    }
+
+    fn disconnect(&mut self, peer: Peer) {
+        match self {
+            Self::DialedIn(socket) => socket.disconnect(peer),
+            Self::Dialed(dealers) => dealers.disconnect(peer),
+        }
     }
 }

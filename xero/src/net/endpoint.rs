@@ -101,6 +101,15 @@ impl Endpoint {
             _ => None,
         }
     }
+
+    /// Whether binding it twice gives two endpoints: what exactly is bound is chosen for it.
+    pub(crate) fn is_chosen_by_the_system(&self) -> bool {
+        match &self.address {
+            Address::Tcp { port, .. } => *port == 0,
+            Address::Ipc { .. } => false,
+            Address::Inproc { name } => name == ANY,
+        }
+    }
 }
 
 impl fmt::Display for Endpoint {
@@ -165,6 +174,64 @@ impl TryFrom<&Self> for Endpoint {
 
     fn try_from(endpoint: &Self) -> Result<Self, EndpointError> {
         Ok(endpoint.clone())
+    }
+}
+
+/// One endpoint or several, as texts.
+///
+/// ```
+/// # use xero::Client;
+/// let one = Client::connect("tcp://127.0.0.1:5560")?;
+/// let two = Client::connect(["tcp://127.0.0.1:5560", "tcp://127.0.0.1:5561"])?;
+/// let named: Vec<String> = std::env::args().skip(1).collect();
+/// # let named = vec!["tcp://127.0.0.1:5560".to_owned()];
+/// let many = Client::connect(named)?;
+/// # Ok::<(), xero::ConnectError>(())
+/// ```
+pub trait IntoEndpoints {
+    /// The texts, in the order in which they were given.
+    fn into_endpoints(self) -> Vec<String>;
+}
+
+impl IntoEndpoints for &str {
+    fn into_endpoints(self) -> Vec<String> {
+        vec![self.to_owned()]
+    }
+}
+
+impl IntoEndpoints for String {
+    fn into_endpoints(self) -> Vec<String> {
+        vec![self]
+    }
+}
+
+impl IntoEndpoints for &String {
+    fn into_endpoints(self) -> Vec<String> {
+        vec![self.clone()]
+    }
+}
+
+impl<T: AsRef<str>, const N: usize> IntoEndpoints for [T; N] {
+    fn into_endpoints(self) -> Vec<String> {
+        self.as_slice().into_endpoints()
+    }
+}
+
+impl<T: AsRef<str>> IntoEndpoints for Vec<T> {
+    fn into_endpoints(self) -> Vec<String> {
+        self.as_slice().into_endpoints()
+    }
+}
+
+impl<T: AsRef<str>> IntoEndpoints for &Vec<T> {
+    fn into_endpoints(self) -> Vec<String> {
+        self.as_slice().into_endpoints()
+    }
+}
+
+impl<T: AsRef<str>> IntoEndpoints for &[T] {
+    fn into_endpoints(self) -> Vec<String> {
+        self.iter().map(|text| text.as_ref().to_owned()).collect()
     }
 }
 

@@ -4,8 +4,10 @@ use std::{future::Future, io, thread};
 
 use tokio::runtime;
 
+pub(crate) mod broker_driver;
 pub(crate) mod client_driver;
 pub(crate) mod clock;
+mod dealers;
 pub(crate) mod driver;
 pub(crate) mod endpoint;
 mod listen;

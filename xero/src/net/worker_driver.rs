@@ -2,30 +2,29 @@
 
 use std::{
     collections::HashMap,
-    future::{Future, pending},
+    future::pending,
     mem,
-    pin::Pin,
     task::{Context, Poll},
     time::Instant,
 };
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot, watch},
 };
-use tracing::{debug, warn};
+use tracing::debug;
 use uuid::Uuid;
 
 use super::{
     clock,
+    dealers::{Dealers, DealersInput},
     driver::{Driver, drive, frames_of},
     endpoint::Endpoint,
     procedure,
-    transport::{self, DealerInput, DealerSocket, TransportError},
+    transport::RouterInput,
 };
 use crate::{
-    context::{Context as CallContext, Permit, Place},
+    context::{Context as CallContext, Place},
     proto::{
         frame::{self, Frames, Limits, Malformed},
         message::{Payload, Peer},
@@ -39,7 +38,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) enum Command {
     Finish(Execution, Finish),
-    Partial { execution: Execution, payload: Payload, permit: Permit },
+    Partial(Execution, Payload),
     Counters(oneshot::Sender<WorkerCounters>),
     Drain,
 }
@@ -76,15 +75,12 @@ pub(crate) async fn run(
         limits: config.limits,
         id: config.incarnation,
         machine: Worker::new(clock::now(), config, endpoints.len() as u64),
-        endpoints,
+        dealers: Dealers::new(endpoints),
         services,
         user,
         channels,
-        sockets: HashMap::new(),
-        dials: FuturesUnordered::new(),
         running: HashMap::new(),
         hangups: Vec::new(),
-        complaints: HashMap::new(),
         has_left: false,
     };
     // A runtime that ends drops its tasks. Procedures cannot be run then, and a worker that stayed would only take calls
@@ -99,24 +95,18 @@ pub(crate) async fn run(
     driver.channels.left.send_replace(true);
 }
 
-type Dial = Pin<Box<dyn Future<Output = (Peer, Result<Box<dyn DealerSocket>, TransportError>)> + Send>>;
-
 struct WorkerDriver {
     machine: Worker,
     limits: Limits,
     id: Uuid,
-    endpoints: Vec<Endpoint>,
+    dealers: Dealers,
     services: Vec<BoundService>,
     user: Handle,
     channels: Channels,
-    sockets: HashMap<Peer, Box<dyn DealerSocket>>,
-    dials: FuturesUnordered<Dial>,
     /// To tell the procedures that they are no longer wanted.
     running: HashMap<Execution, CallContext>,
     /// Connections to end once what is to be sent on them is on its way.
     hangups: Vec<Peer>,
-    /// What was last wrong with each dispatcher that could not be connected to.
-    complaints: HashMap<Peer, String>,
     has_left: bool,
 }
 
@@ -127,7 +117,11 @@ impl Driver for WorkerDriver {
             self.handle_command(now, command);
             taken += 1;
         }
-        taken + self.poll_sockets(cx, now) + self.poll_dials(cx, now)
+        if let Poll::Ready(input) = self.dealers.poll_receive(cx) {
+            self.handle_input(now, input);
+            taken += 1;
+        }
+        taken
     }
 
     fn handle_timeout(&mut self, now: Instant) {
@@ -141,16 +135,14 @@ impl Driver for WorkerDriver {
 
     fn transmit(&mut self, now: Instant) {
         while let Some(transmit) = self.machine.poll_transmit() {
-            let Some(socket) = self.sockets.get_mut(&transmit.to) else { continue };
-            if let Err(error) = socket.send(frames_of(&transmit.messages)) {
+            if let Err(error) = self.dealers.send(transmit.to, frames_of(&transmit.messages)) {
                 debug!(peer = transmit.to.0, ?error, "a message could not be sent");
-                self.sockets.remove(&transmit.to);
                 self.machine.handle_disconnected(now, transmit.to);
                 self.drain_outputs();
             }
         }
         for peer in mem::take(&mut self.hangups) {
-            self.sockets.remove(&peer);
+            self.dealers.disconnect(peer);
         }
     }
 
@@ -160,45 +152,6 @@ impl Driver for WorkerDriver {
 }
 
 impl WorkerDriver {
-    fn poll_sockets(&mut self, cx: &mut Context<'_>, now: Instant) -> usize {
-        let mut inputs = Vec::new();
-        for (peer, socket) in &mut self.sockets {
-            if let Poll::Ready(input) = socket.poll_receive(cx) {
-                inputs.push((*peer, input));
-            }
-        }
-        let taken = inputs.len();
-        inputs.into_iter().for_each(|(peer, input)| self.handle_input(now, peer, input));
-        taken
-    }
-
-    fn poll_dials(&mut self, cx: &mut Context<'_>, now: Instant) -> usize {
-        let Poll::Ready(Some((peer, dialed))) = self.dials.poll_next_unpin(cx) else { return 0 };
-        match dialed {
-            Ok(socket) => {
-                self.complaints.remove(&peer);
-                self.sockets.insert(peer, socket);
-                self.machine.handle_dialed(now, peer);
-            }
-            Err(error) => {
-                self.report_failed_dial(peer, &error);
-                self.machine.handle_disconnected(now, peer);
-            }
-        }
-        self.drain_outputs();
-        1
-    }
-
-    /// Says once what is wrong, and again when something else is.
-    fn report_failed_dial(&mut self, peer: Peer, error: &TransportError) {
-        let text = error.to_string();
-        if self.complaints.get(&peer) == Some(&text) {
-            return debug!(peer = peer.0, %error, "could not connect; dialing again");
-        }
-        warn!(peer = peer.0, %error, "could not connect; dialing again until it works");
-        self.complaints.insert(peer, text);
-    }
-
     fn handle_command(&mut self, now: Instant, command: Command) {
         match command {
             Command::Finish(execution, finish) => {
@@ -208,9 +161,8 @@ impl WorkerDriver {
                 }
                 self.machine.finish(now, execution, finish);
             }
-            Command::Partial { execution, payload, permit } => {
+            Command::Partial(execution, payload) => {
                 self.machine.partial(now, execution, payload);
-                drop(permit);
             }
             Command::Counters(sender) => drop(sender.send(self.machine.counters())),
             Command::Drain => self.machine.drain(now),
@@ -218,16 +170,14 @@ impl WorkerDriver {
         self.drain_outputs();
     }
 
-    fn handle_input(&mut self, now: Instant, from: Peer, input: DealerInput) {
+    fn handle_input(&mut self, now: Instant, input: DealersInput) {
         match input {
-            DealerInput::Frames(frames) => self.handle_frames(now, from, frames),
-            DealerInput::WrongFrameCount(count) => {
+            DealersInput::Dialed(peer) => self.machine.handle_dialed(now, peer),
+            DealersInput::Received(RouterInput::Frames(from, frames)) => self.handle_frames(now, from, frames),
+            DealersInput::Received(RouterInput::WrongFrameCount(from, count)) => {
                 self.machine.handle_malformed(now, from, &Malformed::frame_count(count));
             }
-            DealerInput::Gone => {
-                self.sockets.remove(&from);
-                self.machine.handle_disconnected(now, from);
-            }
+            DealersInput::Received(RouterInput::Gone(peer)) => self.machine.handle_disconnected(now, peer),
         }
         self.drain_outputs();
     }
@@ -246,12 +196,17 @@ impl WorkerDriver {
     fn drain_outputs(&mut self) {
         while let Some(output) = self.machine.poll_output() {
             match output {
-                WorkerOutput::Dial(peer) => self.dial(peer),
+                WorkerOutput::Dial(peer) => self.dealers.dial(peer),
                 WorkerOutput::Hangup(peer) => self.hangups.push(peer),
                 WorkerOutput::Registered(_) | WorkerOutput::Unregistered(_) => {
                     self.channels.registered.send_replace(self.machine.registered().count());
                 }
                 WorkerOutput::Start(start) => self.start(*start),
+                WorkerOutput::PartialSent(execution, bytes) => {
+                    if let Some(context) = self.running.get(&execution) {
+                        context.make_room(bytes);
+                    }
+                }
                 WorkerOutput::Abort(execution) => {
                     if let Some(context) = self.running.get(&execution) {
                         context.cancel();
@@ -260,16 +215,6 @@ impl WorkerDriver {
                 WorkerOutput::Left => self.has_left = true,
             }
         }
-    }
-
-    fn dial(&mut self, peer: Peer) {
-        let Some(endpoint) = usize::try_from(peer.0).ok().and_then(|index| self.endpoints.get(index)).cloned() else {
-            return;
-        };
-        self.dials.push(Box::pin(async move {
-            let dialed = transport::transport_for(&endpoint).dial(&endpoint).await;
-            (peer, dialed)
-        }));
     }
 
     fn start(&mut self, start: Start) {

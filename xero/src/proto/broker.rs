@@ -11,7 +11,7 @@ use tracing::{debug, info, trace};
 use uuid::Uuid;
 
 use super::{
-    calls::{CallFailure, CallSpec},
+    calls::{CallFailure, CallSpec, Waits},
     dispatch::{
         Departure, Dispatcher, DispatcherConfig, DispatcherCounters, INTERVAL_MAX, INTERVAL_MIN, Output, WorkerStatus,
     },
@@ -313,10 +313,11 @@ impl Broker {
 
     /// Passes on what the workers' side has produced, and takes the next step of leaving.
     fn settle(&mut self, now: Instant) {
-        let mut have_offers_changed = false;
         while let Some(output) = self.dispatcher.poll_output() {
-            have_offers_changed |=
-                matches!(output, Output::WorkerJoined(_) | Output::WorkerChanged(_) | Output::WorkerLeft(..));
+            // Before the calls that come back for it: their clients are not to send them here again.
+            if matches!(output, Output::WorkerJoined(_) | Output::WorkerChanged(_) | Output::WorkerLeft(..)) {
+                self.announce_offers(now);
+            }
             match output {
                 Output::Partial(id, payload) => self.pass_partial(now, id, payload),
                 Output::Ended(id, Ok(payload)) => self.pass_final(now, id, payload),
@@ -330,16 +331,13 @@ impl Broker {
                 Output::Dial(_) => {}
             }
         }
-        if have_offers_changed && self.leaving == Leaving::No {
-            self.announce_offers(now);
-        }
         self.finish_leaving(now);
     }
 
     /// Tells the clients when something else is offered than they know of.
     fn announce_offers(&mut self, now: Instant) {
         let offers = self.dispatcher.offers(None);
-        if offers != self.offers {
+        if offers != self.offers && self.leaving == Leaving::No {
             self.offers = offers;
             for peer in self.client_peers() {
                 self.send(now, peer, Message::Ready(self.introduction(self.offers.clone())));

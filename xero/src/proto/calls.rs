@@ -22,8 +22,8 @@ pub struct CallSpec {
     pub fingerprint: u64,
     /// Whether it may run twice; `None` leaves it to what the worker declares.
     pub idempotent: Option<bool>,
-    /// Whether to fail at once, instead of waiting until the deadline, while no worker can take the call.
-    pub fail_fast: bool,
+    /// How long it waits while no worker can take it.
+    pub waits: Waits,
     /// Whom it is made for, where a dispatcher serves several: waiting calls of different owners take turns.
     pub owner: u64,
     /// The instant it must have ended by.
@@ -32,6 +32,18 @@ pub struct CallSpec {
     pub metadata: Metadata,
     /// The arguments.
     pub payload: Payload,
+}
+
+/// How long a call waits while no worker can take it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Waits {
+    /// Until its deadline, for a worker to come or to have room.
+    #[default]
+    UntilDeadline,
+    /// For room at a worker that offers the service; without one, whoever has passed the call on takes it back.
+    WhileOffered,
+    /// Not at all: it fails at once.
+    Never,
 }
 
 /// How a call ended without a final reply. `maybe_executed` says whether the procedure may have run.
@@ -49,6 +61,13 @@ pub enum CallFailure {
         /// The services that live workers do offer.
         offered: Vec<String>,
     },
+    /// No live worker offers the service, and the call is not to wait here for one.
+    NotOffered {
+        /// Whether an earlier attempt may have run.
+        maybe_executed: bool,
+        /// The services that live workers do offer.
+        offered: Vec<String>,
+    },
     /// Live workers offer the service, and none has the method.
     UnknownMethod {
         /// The methods they do offer.
@@ -61,7 +80,7 @@ pub enum CallFailure {
         /// How many workers were asked.
         attempts: u8,
     },
-    /// Too many calls wait already, or `fail_fast` was asked for and every worker is busy.
+    /// Too many calls wait already, or the call was not to wait and every worker is busy.
     Overloaded {
         /// How many calls wait.
         waiting: usize,
@@ -134,8 +153,9 @@ impl Call {
         self.spec.idempotent.unwrap_or(self.declared_idempotent)
     }
 
-    fn route(&self) -> Route {
-        (Arc::clone(&self.spec.method), self.spec.fingerprint)
+    fn line(&self) -> Line {
+        let CallSpec { method, fingerprint, owner, .. } = &self.spec;
+        Line { method: Arc::clone(method), fingerprint: *fingerprint, owner: *owner }
     }
 
     pub(crate) fn is_in_flight(&self) -> bool {
@@ -143,16 +163,34 @@ impl Call {
     }
 }
 
-/// What decides who of a service's workers can take a call: the method, and the signature that the caller knows it by.
-pub(crate) type Route = (Arc<str>, u64);
+/// Where a call of a service waits: behind those of the same owner that the same workers can take, which the method
+/// decides and the signature that the caller knows it by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Line {
+    method: Arc<str>,
+    fingerprint: u64,
+    owner: u64,
+}
+
+/// When a waiting call is served: owners take turns, and among the calls of one the oldest comes first.
+pub(crate) type Precedence = (u64, CallId);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Served {
+    turn: u64,
+    waiting: usize,
+}
 
 /// The calls of a dispatcher that have not ended.
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
     calls: BTreeMap<CallId, Call>,
-    /// Waiting calls by service and route; ids grow, so the first is the oldest.
-    waiting: BTreeMap<Arc<str>, BTreeMap<Route, BTreeSet<CallId>>>,
+    /// Waiting calls by service, then by route and owner; ids grow, so the first is the oldest.
+    waiting: BTreeMap<Arc<str>, BTreeMap<Line, BTreeSet<CallId>>>,
     waiting_count: usize,
+    /// The turn in which an owner's waiting call was served last, for those that have more of them.
+    served: BTreeMap<u64, Served>,
+    turns: u64,
 }
 
 impl Calls {
@@ -176,9 +214,10 @@ impl Calls {
     pub(crate) fn wait(&mut self, id: CallId) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.state = CallState::Waiting;
-        let (service, route) = (Arc::clone(&call.spec.service), call.route());
-        if self.waiting.entry(service).or_default().entry(route).or_default().insert(id) {
+        let (service, line, owner) = (Arc::clone(&call.spec.service), call.line(), call.spec.owner);
+        if self.waiting.entry(service).or_default().entry(line).or_default().insert(id) {
             self.waiting_count += 1;
+            self.served.entry(owner).or_default().waiting += 1;
         }
     }
 
@@ -205,20 +244,29 @@ impl Calls {
         self.calls.get_mut(&id)
     }
 
-    /// The oldest waiting call of each route of a service.
-    pub(crate) fn oldest_waiting(&self, service: &str) -> impl Iterator<Item = CallId> {
-        let routes = self.waiting.get(service).into_iter().flatten();
-        routes.filter_map(|(_, ids)| ids.first().copied())
+    /// The oldest waiting call of each line of a service.
+    pub(crate) fn oldest_waiting(&self, service: &str) -> impl Iterator<Item = Precedence> {
+        let lines = self.waiting.get(service).into_iter().flatten();
+        lines.filter_map(|(line, ids)| Some((self.turn_of(line.owner), *ids.first()?)))
     }
 
-    /// The call that waits behind this one, which waits no more, on the same route.
-    pub(crate) fn next_waiting(&self, service: &str, route: &Route) -> Option<CallId> {
-        self.waiting.get(service)?.get(route)?.first().copied()
+    /// The call that waits behind one that was served, on the same line. Its owner has had a turn.
+    pub(crate) fn next_waiting(&mut self, service: &str, line: &Line) -> Option<Precedence> {
+        let next = *self.waiting.get(service)?.get(line)?.first()?;
+        self.turns += 1;
+        let served = self.served.get_mut(&line.owner)?;
+        served.turn = self.turns;
+        Some((served.turn, next))
+    }
+
+    /// The calls that wait for a service.
+    pub(crate) fn waiting_for(&self, service: &str) -> Vec<CallId> {
+        self.waiting.get(service).into_iter().flat_map(BTreeMap::values).flatten().copied().collect()
     }
 
     /// Where a waiting call waits.
-    pub(crate) fn place(&self, id: CallId) -> Option<(Arc<str>, Route)> {
-        self.calls.get(&id).map(|call| (Arc::clone(&call.spec.service), call.route()))
+    pub(crate) fn place(&self, id: CallId) -> Option<(Arc<str>, Line)> {
+        self.calls.get(&id).map(|call| (Arc::clone(&call.spec.service), call.line()))
     }
 
     pub(crate) fn waiting_count(&self) -> usize {
@@ -233,17 +281,28 @@ impl Calls {
         self.calls.keys().copied().collect()
     }
 
+    fn turn_of(&self, owner: u64) -> u64 {
+        self.served.get(&owner).map_or(0, |served| served.turn)
+    }
+
     fn stop_waiting(&mut self, id: CallId) {
         let Some(call) = self.calls.get(&id).filter(|call| call.state == CallState::Waiting) else { return };
-        let (service, route) = (Arc::clone(&call.spec.service), call.route());
-        let Some(routes) = self.waiting.get_mut(&service) else { return };
-        let Some(ids) = routes.get_mut(&route) else { return };
-        self.waiting_count -= usize::from(ids.remove(&id));
+        let (service, line, owner) = (Arc::clone(&call.spec.service), call.line(), call.spec.owner);
+        let Some(lines) = self.waiting.get_mut(&service) else { return };
+        let Some(ids) = lines.get_mut(&line) else { return };
+        let removed = usize::from(ids.remove(&id));
         if ids.is_empty() {
-            routes.remove(&route);
+            lines.remove(&line);
         }
-        if routes.is_empty() {
+        if lines.is_empty() {
             self.waiting.remove(&service);
+        }
+        self.waiting_count -= removed;
+        if let Some(served) = self.served.get_mut(&owner) {
+            served.waiting -= removed;
+            if served.waiting == 0 {
+                self.served.remove(&owner);
+            }
         }
     }
 }

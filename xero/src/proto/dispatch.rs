@@ -15,7 +15,7 @@ use tracing::{debug, info, trace, warn};
 use uuid::Uuid;
 
 use super::{
-    calls::{Call, CallEnd, CallFailure, CallSpec, CallState, Calls},
+    calls::{Call, CallEnd, CallFailure, CallSpec, CallState, Calls, Waits},
     frame::{self, Limits, Malformed, TooLarge},
     liveness::{Heartbeats, LARGE_PAYLOAD_BYTES, Liveness, patience},
     message::{
@@ -23,8 +23,8 @@ use super::{
         Request, Role, ServiceOffer,
     },
     outbox::{Outbox, Transmit},
-    registry::{LeastRecentlyUsed, Need, Registry, Route, WorkerChoice, WorkerEntry},
-    retry::{Backoff, BackoffConfig, RetryBudget, RetryConfig, Setback, may_retry},
+    registry::{InFlight, LeastRecentlyUsed, Need, Registry, Route, WorkerChoice, WorkerEntry},
+    retry::{Backoff, BackoffConfig, Cost, RetryBudget, RetryConfig, Setback, may_retry},
     timer::{Timer, TimerTable},
 };
 use dialing::Dials;
@@ -55,6 +55,8 @@ pub struct DispatcherConfig {
     pub retry: RetryConfig,
     /// How long to wait between dials, where brokers are dialed.
     pub backoff: BackoffConfig,
+    /// How many payload bytes of replies each peer may have sent and not seen acknowledged; 0 for no bound.
+    pub window_bytes: u64,
     /// Who is asked next.
     pub choice: Box<dyn WorkerChoice>,
 }
@@ -69,6 +71,7 @@ impl Default for DispatcherConfig {
             waiting_max: 10_000,
             retry: RetryConfig::default(),
             backoff: BackoffConfig::default(),
+            window_bytes: 16 << 20,
             choice: Box::new(LeastRecentlyUsed),
         }
     }
@@ -255,6 +258,7 @@ impl Dispatcher {
     pub fn handle_message(&mut self, now: Instant, from: Peer, message: Message) {
         let Some(worker) = self.registry.get_mut(from) else { return self.handle_stranger(now, from, message) };
         worker.liveness.received(now);
+        self.acknowledge(now, from, message.payload_bytes());
         match message {
             Message::Ready(ready) => self.handle_ready_again(now, from, ready),
             Message::Partial(reply) => self.handle_partial(now, from, reply),
@@ -268,9 +272,11 @@ impl Dispatcher {
             Message::Heartbeat => trace!(peer = from.0, "heartbeat"),
             Message::Patience(time) => {
                 let longest = patience(self.config.limits.payload_bytes_max);
-                worker.liveness.excuse(now + time.min(longest));
+                if let Some(worker) = self.registry.get_mut(from) {
+                    worker.liveness.excuse(now + time.min(longest));
+                }
             }
-            Message::Drain => self.handle_drain(from),
+            Message::Drain => self.handle_drain(now, from),
             Message::Goodbye => self.handle_goodbye(now, from),
             Message::Request(_) | Message::Cancel(_) | Message::Ack(_) | Message::Event(_) | Message::Subscribe(_) => {
                 self.counters.unexpected_messages += 1;
@@ -285,7 +291,9 @@ impl Dispatcher {
         debug!(peer = from.0, %malformed, "dropped a message that cannot be read");
         let Some(worker) = self.registry.get_mut(from) else { return self.turn_away(from, malformed.to_string()) };
         worker.liveness.received(now);
-        let Some(id) = malformed.call.filter(|id| worker.in_flight.contains_key(id)) else { return };
+        let call = malformed.call.filter(|id| worker.in_flight.contains_key(id));
+        self.acknowledge(now, from, malformed.payload_bytes);
+        let Some(id) = call else { return };
         // A final reply is the worker's last word on the request; after a partial one, it is still at work.
         let is_over = malformed.ends_request();
         let reason = malformed.to_string();
@@ -483,7 +491,7 @@ fn request_of(spec: &CallSpec, call: CallId, attempt: u8, remaining: Duration) -
         call,
         attempt,
         idempotent: spec.idempotent.unwrap_or(false),
-        fail_fast: spec.fail_fast,
+        fail_fast: spec.waits == Waits::Never,
         service: Arc::clone(&spec.service),
         method: Arc::clone(&spec.method),
         fingerprint: spec.fingerprint,

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::{
     liveness::Liveness,
     message::{CallId, MethodOffer, Peer, Ready, ServiceOffer},
+    outflow::Intake,
 };
 
 /// The most credits that are believed of a worker: more requests than any process runs at once.
@@ -25,11 +26,23 @@ pub(crate) struct WorkerEntry {
     pub(crate) payload_bytes_max: u64,
     pub(crate) registered_at: Instant,
     pub(crate) draining: bool,
-    /// Requests sent and not yet ended by the worker; `false` where the caller has already been answered.
-    pub(crate) in_flight: BTreeMap<CallId, bool>,
+    /// Requests sent and not yet ended by the worker.
+    pub(crate) in_flight: BTreeMap<CallId, InFlight>,
+    /// What has been taken of its replies.
+    pub(crate) intake: Intake,
+    bytes_in_flight: u64,
+    window_bytes: u64,
     credits: u32,
     turn: u64,
     services: BTreeMap<Arc<str>, Service>,
+}
+
+/// A request that a worker has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct InFlight {
+    /// `false` once the caller has been answered.
+    pub(crate) wanted: bool,
+    bytes: u64,
 }
 
 /// What a worker offers under a name.
@@ -41,7 +54,8 @@ struct Service {
 
 impl WorkerEntry {
     fn is_available(&self) -> bool {
-        !self.draining && self.in_flight.len() < self.credits as usize
+        let has_room = self.window_bytes == 0 || self.bytes_in_flight < self.window_bytes;
+        !self.draining && has_room && self.in_flight.len() < self.credits as usize
     }
 
     pub(crate) fn credits(&self) -> u32 {
@@ -127,16 +141,22 @@ impl Registry {
         let before = self.workers.remove(&peer);
         self.turns += 1;
         let turn = before.as_ref().map_or(self.turns, |worker| worker.turn);
+        let registered_at = before.as_ref().map_or(now, |worker| worker.registered_at);
+        let bytes_in_flight = before.as_ref().map_or(0, |worker| worker.bytes_in_flight);
+        let (in_flight, intake) = before.map(|worker| (worker.in_flight, worker.intake)).unwrap_or_default();
         let worker = WorkerEntry {
             liveness,
             incarnation: ready.incarnation,
             payload_bytes_max: ready.payload_bytes_max,
-            registered_at: before.as_ref().map_or(now, |worker| worker.registered_at),
+            registered_at,
             draining: false,
-            in_flight: before.map(|worker| worker.in_flight).unwrap_or_default(),
+            bytes_in_flight,
+            window_bytes: ready.window_bytes,
             credits: ready.credits.min(CREDITS_MAX),
             turn,
             services,
+            intake,
+            in_flight,
         };
         self.workers.insert(peer, worker);
         self.refresh(peer);
@@ -149,27 +169,31 @@ impl Registry {
     }
 
     /// A request goes to the worker: its credit is taken and it moves to the end of the line.
-    pub(crate) fn take_credit(&mut self, peer: Peer, call: CallId) {
+    pub(crate) fn take_credit(&mut self, peer: Peer, call: CallId, bytes: usize) {
         if let Some(worker) = self.workers.get_mut(&peer) {
             self.available.remove(&(worker.turn, peer));
             self.turns += 1;
             worker.turn = self.turns;
-            worker.in_flight.insert(call, true);
+            let bytes = bytes as u64;
+            worker.bytes_in_flight += bytes;
+            worker.in_flight.insert(call, InFlight { wanted: true, bytes });
             self.refresh(peer);
         }
     }
 
     /// The worker has ended a request. `Some(true)` when its caller still waits; `None` when it was not in flight.
     pub(crate) fn return_credit(&mut self, peer: Peer, call: CallId) -> Option<bool> {
-        let wanted = self.workers.get_mut(&peer)?.in_flight.remove(&call)?;
+        let worker = self.workers.get_mut(&peer)?;
+        let request = worker.in_flight.remove(&call)?;
+        worker.bytes_in_flight -= request.bytes;
         self.refresh(peer);
-        Some(wanted)
+        Some(request.wanted)
     }
 
     /// The caller has been answered while the worker still has the request, whose credit stays taken.
     pub(crate) fn abandon(&mut self, peer: Peer, call: CallId) {
-        if let Some(wanted) = self.workers.get_mut(&peer).and_then(|worker| worker.in_flight.get_mut(&call)) {
-            *wanted = false;
+        if let Some(request) = self.workers.get_mut(&peer).and_then(|worker| worker.in_flight.get_mut(&call)) {
+            request.wanted = false;
         }
     }
 
@@ -251,6 +275,11 @@ impl Registry {
         offers.into_iter().map(offer).collect()
     }
 
+    /// Whether a live worker that does not drain offers the service.
+    pub(crate) fn is_offered(&self, service: &str) -> bool {
+        self.workers.values().any(|worker| !worker.draining && worker.services.contains_key(service))
+    }
+
     /// Finds a worker for a request: one whose signature of the method fits before one whose does not (which will say
     /// so), and one that has not refused the call before one that has.
     pub(crate) fn route(&self, choice: &mut dyn WorkerChoice, need: Need<'_>) -> Route {
@@ -298,11 +327,11 @@ mod tests {
     fn least_recently_used_worker_with_free_credit_is_chosen() {
         let mut registry = registry_of(&[(1, 2, 7), (2, 1, 7)]);
         assert_eq!(route(&registry, "Demo", "ping", 7), chosen(1));
-        registry.take_credit(Peer(1), CallId(1));
+        registry.take_credit(Peer(1), CallId(1), 10);
         assert_eq!(route(&registry, "Demo", "ping", 7), chosen(2));
-        registry.take_credit(Peer(2), CallId(2));
+        registry.take_credit(Peer(2), CallId(2), 10);
         assert_eq!(route(&registry, "Demo", "ping", 7), chosen(1));
-        registry.take_credit(Peer(1), CallId(3));
+        registry.take_credit(Peer(1), CallId(3), 10);
         assert_eq!(route(&registry, "Demo", "ping", 7), Route::AllBusy);
         assert_eq!(registry.return_credit(Peer(2), CallId(2)), Some(true));
         assert_eq!(route(&registry, "Demo", "ping", 7), chosen(2));
@@ -311,7 +340,7 @@ mod tests {
     #[test]
     fn abandoned_request_keeps_its_credit_until_the_worker_ends_it() {
         let mut registry = registry_of(&[(1, 1, 7)]);
-        registry.take_credit(Peer(1), CallId(1));
+        registry.take_credit(Peer(1), CallId(1), 10);
         registry.abandon(Peer(1), CallId(1));
         assert_eq!(route(&registry, "Demo", "ping", 7), Route::AllBusy);
         assert_eq!(registry.return_credit(Peer(1), CallId(1)), Some(false));
@@ -323,7 +352,7 @@ mod tests {
     fn worker_with_the_fitting_signature_comes_first_and_another_only_without_one() {
         let mut registry = registry_of(&[(1, 1, 7), (2, 1, 8)]);
         assert_eq!(route(&registry, "Demo", "ping", 8), chosen(2));
-        registry.take_credit(Peer(2), CallId(1));
+        registry.take_credit(Peer(2), CallId(1), 10);
         assert_eq!(route(&registry, "Demo", "ping", 8), Route::AllBusy);
         registry.remove(Peer(2));
         assert_eq!(route(&registry, "Demo", "ping", 8), chosen(1));
@@ -341,10 +370,28 @@ mod tests {
     #[test]
     fn credits_can_shrink_below_what_is_in_flight_and_grow_again() {
         let mut registry = registry_of(&[(1, 2, 7)]);
-        registry.take_credit(Peer(1), CallId(1));
+        registry.take_credit(Peer(1), CallId(1), 10);
         registry.set_credits(Peer(1), 0);
         assert_eq!(route(&registry, "Demo", "ping", 0), Route::AllBusy);
         registry.set_credits(Peer(1), 2);
+        assert_eq!(route(&registry, "Demo", "ping", 0), chosen(1));
+    }
+
+    #[test]
+    fn worker_whose_byte_window_is_full_gets_nothing_until_a_request_has_ended() {
+        let mut registry = Registry::default();
+        let credits = Ready { window_bytes: 20, ..introduction(9, 7) };
+        let liveness = Liveness::new(Instant::now(), Duration::from_secs(1), Duration::from_secs(3));
+        registry.register(Instant::now(), Peer(1), credits.clone(), liveness);
+        registry.take_credit(Peer(1), CallId(1), 19);
+        assert_eq!(route(&registry, "Demo", "ping", 0), chosen(1));
+        registry.take_credit(Peer(1), CallId(2), 1_000);
+        assert_eq!(route(&registry, "Demo", "ping", 0), Route::AllBusy);
+        registry.register(Instant::now(), Peer(1), credits, liveness);
+        assert_eq!(route(&registry, "Demo", "ping", 0), Route::AllBusy, "a new introduction forgets nothing");
+        registry.return_credit(Peer(1), CallId(1));
+        assert_eq!(route(&registry, "Demo", "ping", 0), Route::AllBusy);
+        registry.return_credit(Peer(1), CallId(2));
         assert_eq!(route(&registry, "Demo", "ping", 0), chosen(1));
     }
 
@@ -369,21 +416,24 @@ mod tests {
         let now = Instant::now();
         let mut registry = Registry::default();
         for &(peer, credits, fingerprint) in workers {
-            let methods = vec![MethodOffer { name: "ping".into(), idempotent: true, fingerprint }];
-            let ready = Ready {
-                role: Role::Worker,
-                incarnation: Uuid::nil(),
-                capabilities: Capabilities::default(),
-                interval: Duration::from_secs(1),
-                payload_bytes_max: 1024,
-                credits,
-                window_bytes: 0,
-                codecs: Vec::new(),
-                services: vec![ServiceOffer { name: "Demo".into(), version: 1, methods }],
-            };
             let liveness = Liveness::new(now, Duration::from_secs(1), Duration::from_secs(3));
-            registry.register(now, Peer(peer), ready, liveness);
+            registry.register(now, Peer(peer), introduction(credits, fingerprint), liveness);
         }
         registry
+    }
+
+    fn introduction(credits: u32, fingerprint: u64) -> Ready {
+        let methods = vec![MethodOffer { name: "ping".into(), idempotent: true, fingerprint }];
+        Ready {
+            role: Role::Worker,
+            incarnation: Uuid::nil(),
+            capabilities: Capabilities::default(),
+            interval: Duration::from_secs(1),
+            payload_bytes_max: 1024,
+            credits,
+            window_bytes: 0,
+            codecs: Vec::new(),
+            services: vec![ServiceOffer { name: "Demo".into(), version: 1, methods }],
+        }
     }
 }

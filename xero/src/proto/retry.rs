@@ -111,6 +111,17 @@ pub(crate) enum Setback {
     MaybeExecuted,
 }
 
+/// What an attempt that came to nothing costs the call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cost {
+    /// A leaving worker has not started it: it goes elsewhere at once.
+    Nothing,
+    /// Nobody was there to start it: it goes elsewhere after the back-off.
+    Time,
+    /// One attempt, and the back-off.
+    Attempt,
+}
+
 /// Whether a call gets another attempt. Time that has passed is never a reason; only a worker that died, drained or
 /// refused is (`PROTOCOL.md` §8).
 ///

@@ -22,6 +22,7 @@ use super::{
         Request, Role, ServiceOffer,
     },
     outbox::{Outbox, Transmit},
+    outflow::Outflow,
     retry::{Backoff, BackoffConfig},
     timer::{Execution, Timer, TimerTable},
 };
@@ -44,6 +45,8 @@ pub struct WorkerConfig {
     pub limits: Limits,
     /// How many requests run at once, and how many each dispatcher may send at once.
     pub credits: u32,
+    /// How many payload bytes of requests each dispatcher may send at once; 0 for no bound but the credits.
+    pub window_bytes: u64,
     /// How long a drain may take.
     pub drain_timeout: Duration,
     /// What the worker offers.
@@ -62,7 +65,7 @@ impl WorkerConfig {
             interval: self.heartbeats.interval,
             payload_bytes_max: self.limits.payload_bytes_max as u64,
             credits: self.credits,
-            window_bytes: 0,
+            window_bytes: self.window_bytes,
             codecs: Codec::ALL.to_vec(),
             services: self.services.clone(),
         }
@@ -82,6 +85,8 @@ pub enum WorkerOutput {
     Unregistered(Peer),
     /// Run a procedure; answer with `finish`, also when it is aborted.
     Start(Box<Start>),
+    /// A partial reply of the procedure, with a payload of so many bytes, is on its way: there is room for another.
+    PartialSent(Execution, usize),
     /// The procedure's outcome is no longer wanted: stop it if that is possible.
     Abort(Execution),
     /// The worker has left: nothing runs and nobody is connected.
@@ -189,15 +194,26 @@ enum LinkState {
     /// READY is sent; expects the dispatcher's READY and sends nothing else.
     Introducing(Liveness),
     /// Registered.
-    Up { liveness: Liveness, reply_bytes_max: usize, requests: BTreeMap<CallId, Execution> },
+    Up(Box<Registration>),
     /// GOODBYE is sent; expects the connection to end, which the dispatcher does once it has read everything.
     Leaving(Liveness),
+}
+
+/// What is kept of a dispatcher that has answered.
+#[derive(Debug)]
+struct Registration {
+    liveness: Liveness,
+    reply_bytes_max: usize,
+    requests: BTreeMap<CallId, Execution>,
+    request_bytes: u64,
+    replies: Outflow,
 }
 
 #[derive(Debug)]
 struct Task {
     /// Who waits for the outcome; `None` once nobody does.
     caller: Option<(Peer, CallId)>,
+    bytes: u64,
     partials: u32,
     /// Why it was aborted, if it was.
     aborted: Option<ErrorCode>,
@@ -256,7 +272,7 @@ impl Worker {
     pub fn handle_message(&mut self, now: Instant, from: Peer, message: Message) {
         let Some(link) = self.links.get_mut(&from) else { return };
         match (&mut link.state, message) {
-            (LinkState::Introducing(_) | LinkState::Up { .. }, Message::Goodbye) => {
+            (LinkState::Introducing(_) | LinkState::Up(_), Message::Goodbye) => {
                 info!(peer = from.0, "the dispatcher says goodbye");
                 self.hang_up(now, from);
             }
@@ -265,8 +281,8 @@ impl Worker {
                 warn!(peer = from.0, detail = error.detail, "the dispatcher does not take this worker");
                 self.hang_up(now, from);
             }
-            (LinkState::Up { liveness, .. }, message) => {
-                liveness.received(now);
+            (LinkState::Up(registration), message) => {
+                registration.liveness.received(now);
                 self.handle_registered(now, from, message);
             }
             (LinkState::Leaving(liveness), _) => liveness.received(now),
@@ -280,11 +296,9 @@ impl Worker {
     pub fn handle_malformed(&mut self, now: Instant, from: Peer, malformed: &Malformed) {
         self.counters.malformed_messages += 1;
         debug!(peer = from.0, %malformed, "a message cannot be read");
-        let Some(Link { state: LinkState::Up { liveness, requests, .. }, .. }) = self.links.get_mut(&from) else {
-            return;
-        };
-        liveness.received(now);
-        let Some(call) = malformed.call.filter(|call| !requests.contains_key(call)) else { return };
+        let Some(registration) = self.registration_mut(from) else { return };
+        registration.liveness.received(now);
+        let Some(call) = malformed.call.filter(|call| !registration.requests.contains_key(call)) else { return };
         if malformed.is_request() {
             self.refuse(now, from, call, malformed.code, malformed.to_string());
         }
@@ -317,7 +331,8 @@ impl Worker {
         self.finish_drain(now);
     }
 
-    /// A procedure has a partial reply. `false` when nobody waits for it any more.
+    /// A procedure has a partial reply; [`WorkerOutput::PartialSent`] follows when the dispatcher has room for it.
+    /// `false` when nobody waits for it any more.
     pub fn partial(&mut self, now: Instant, execution: Execution, payload: Payload) -> bool {
         let Some(task) = self.executions.get_mut(&execution).filter(|task| task.aborted.is_none()) else {
             return false;
@@ -325,7 +340,7 @@ impl Worker {
         let Some((peer, call)) = task.caller else { return false };
         let sequence = task.partials;
         task.partials += 1;
-        self.send(now, peer, Message::Partial(PartialReply { call, sequence, payload }));
+        self.reply(now, peer, Message::Partial(PartialReply { call, sequence, payload }));
         true
     }
 
@@ -340,7 +355,7 @@ impl Worker {
         self.timers.set(Timer::Leave, self.leave_by);
         for peer in self.peers() {
             match self.links.get(&peer).map(|link| &link.state) {
-                Some(LinkState::Up { .. }) => self.send(now, peer, Message::Drain),
+                Some(LinkState::Up(_)) => self.send(now, peer, Message::Drain),
                 // A dial may be under way: `handle_dialed` hangs up on it.
                 Some(LinkState::Down) => self.drop_link(peer),
                 // READY may be read already, and requests on their way: `handle_ready` says DRAIN.
@@ -372,7 +387,7 @@ impl Worker {
 
     /// The dispatchers that have answered.
     pub fn registered(&self) -> impl Iterator<Item = Peer> {
-        let up = |link: &Link| matches!(link.state, LinkState::Up { .. });
+        let up = |link: &Link| matches!(link.state, LinkState::Up(_));
         self.links.iter().filter(move |(_, link)| up(link)).map(|(peer, _)| *peer)
     }
 
@@ -392,15 +407,30 @@ impl Worker {
             && self.outputs.is_empty()
     }
 
+    fn registration(&self, peer: Peer) -> Option<&Registration> {
+        match &self.links.get(&peer)?.state {
+            LinkState::Up(registration) => Some(registration),
+            _ => None,
+        }
+    }
+
+    fn registration_mut(&mut self, peer: Peer) -> Option<&mut Registration> {
+        match &mut self.links.get_mut(&peer)?.state {
+            LinkState::Up(registration) => Some(registration),
+            _ => None,
+        }
+    }
+
     fn handle_registered(&mut self, now: Instant, from: Peer, message: Message) {
         match message {
             Message::Request(request) => self.handle_request(now, from, request),
             Message::Cancel(call) => self.handle_cancel(now, from, call),
+            Message::Ack(bytes) => self.handle_ack(now, from, bytes),
             Message::Heartbeat | Message::Ready(_) => trace!(peer = from.0, "heard from the dispatcher"),
             Message::Patience(time) => {
                 let longest = patience(self.config.limits.payload_bytes_max);
-                if let Some(LinkState::Up { liveness, .. }) = self.links.get_mut(&from).map(|link| &mut link.state) {
-                    liveness.excuse(now + time.min(longest));
+                if let Some(registration) = self.registration_mut(from) {
+                    registration.liveness.excuse(now + time.min(longest));
                 }
             }
             _ => {

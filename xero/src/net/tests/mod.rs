@@ -1,6 +1,7 @@
 //! The transports, driven through their contract.
 
 mod common;
+mod dealers;
 mod sockets;
 
 use std::{

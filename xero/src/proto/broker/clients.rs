@@ -268,6 +268,9 @@ fn error_of(failure: CallFailure) -> ErrorReply {
         CallFailure::NoWorker { offered } => {
             error(ErrorCode::NoWorker, false, format!("live workers offer {}", list(&offered)))
         }
+        CallFailure::NotOffered { maybe_executed, offered } => {
+            error(ErrorCode::NoWorker, maybe_executed, format!("live workers offer {}", list(&offered)))
+        }
         CallFailure::UnknownMethod { offered } => {
             error(ErrorCode::UnknownMethod, false, format!("the service has {}", list(&offered)))
         }
@@ -295,7 +298,9 @@ fn spec_of(now: Instant, from: Peer, request: Request) -> CallSpec {
     let Request { idempotent, fail_fast, service, method, fingerprint, remaining, metadata, payload, .. } = request;
     let (owner, deadline) = (from.0, now + remaining.min(DEADLINE_MAX));
     let idempotent = Some(idempotent);
-    CallSpec { service, method, fingerprint, idempotent, fail_fast, owner, deadline, metadata, payload }
+    // Only the client knows of other brokers, and what waits with it is not lost with this one.
+    let waits = if fail_fast { Waits::Never } else { Waits::WhileOffered };
+    CallSpec { service, method, fingerprint, idempotent, waits, owner, deadline, metadata, payload }
 }
 
 fn list(names: &[String]) -> String {

@@ -25,18 +25,22 @@ impl Dispatcher {
             fingerprint: spec.fingerprint,
             avoid: call.refused_by,
         };
-        let fail_fast = spec.fail_fast;
+        let (waits, maybe_executed) = (spec.waits, call.maybe_executed);
         match self.registry.route(&mut *self.config.choice, need) {
             Route::Worker { peer, idempotent } => self.send_request(now, id, peer, idempotent),
             Route::UnknownMethod => {
                 let offered = self.registry.methods_of(&spec.service).into_iter().map(str::to_owned).collect();
                 self.end_unsent(id, CallFailure::UnknownMethod { offered });
             }
-            Route::NoWorker if fail_fast => {
+            Route::NoWorker if waits == Waits::WhileOffered => {
+                let offered = self.offered_services();
+                self.end(id, Err(CallFailure::NotOffered { maybe_executed, offered }));
+            }
+            Route::NoWorker if waits == Waits::Never => {
                 let offered = self.offered_services();
                 self.end_unsent(id, CallFailure::NoWorker { offered });
             }
-            Route::AllBusy if fail_fast => {
+            Route::AllBusy if waits == Waits::Never => {
                 let waiting = self.calls.waiting_count().saturating_sub(1);
                 self.end_unsent(id, CallFailure::Overloaded { waiting });
             }
@@ -61,7 +65,7 @@ impl Dispatcher {
         let remaining = call.spec.deadline.saturating_duration_since(now);
         let mut request = request_of(&call.spec, id, call.attempts, remaining);
         request.idempotent = call.is_idempotent();
-        self.registry.take_credit(peer, id);
+        self.registry.take_credit(peer, id, size);
         self.send(now, peer, Message::Request(request));
     }
 
@@ -76,7 +80,7 @@ impl Dispatcher {
         self.end(id, Err(failure));
     }
 
-    /// Sends waiting calls, oldest first, to a worker that has got free credit.
+    /// Sends waiting calls to a worker that has got free credit: owners take turns, each one's oldest call first.
     pub(super) fn serve_waiting(&mut self, now: Instant, worker: Peer) {
         if self.calls.waiting_count() == 0 {
             return;
@@ -84,13 +88,13 @@ impl Dispatcher {
         let services = self.registry.services_of(worker);
         let mut oldest: BTreeSet<_> = services.flat_map(|service| self.calls.oldest_waiting(service)).collect();
         while self.registry.is_available(worker)
-            && let Some(id) = oldest.pop_first()
+            && let Some((_, id)) = oldest.pop_first()
         {
             let place = self.calls.place(id);
             if self.advance(now, id)
-                && let Some((service, route)) = place
+                && let Some((service, line)) = place
             {
-                oldest.extend(self.calls.next_waiting(&service, &route));
+                oldest.extend(self.calls.next_waiting(&service, &line));
             }
         }
     }
@@ -104,6 +108,10 @@ impl Dispatcher {
         };
         match reply.code {
             ErrorCode::Refused | ErrorCode::Overloaded => self.set_back(now, id, from, setback, reply),
+            // The broker has lost its last worker for the service, and has said so before: another one, or waiting, helps.
+            ErrorCode::NoWorker if self.role == Role::Client && self.waits(id) => {
+                self.set_back(now, id, from, setback, reply);
+            }
             ErrorCode::DeadlineExceeded => self.end(id, Err(CallFailure::DeadlineExceeded { maybe_executed })),
             // What this worker says of its own attempt hides no earlier one, which may have run.
             _ if !reply.maybe_executed => self.end_unsent(id, CallFailure::Remote(reply)),
@@ -114,7 +122,12 @@ impl Dispatcher {
     /// An attempt came to nothing with the worker still there: try elsewhere, or end the call with what was said.
     pub(super) fn set_back(&mut self, now: Instant, id: CallId, from: Peer, setback: Setback, reply: ErrorReply) {
         let is_leaving = self.registry.get(from).is_none_or(|worker| worker.draining);
-        if self.may_attempt_again(id, setback, is_leaving) {
+        let cost = match (setback, reply.code) {
+            (Setback::NotStarted, _) if is_leaving => Cost::Nothing,
+            (Setback::NotStarted, ErrorCode::NoWorker) => Cost::Time,
+            _ => Cost::Attempt,
+        };
+        if self.may_attempt_again(id, setback, cost) {
             if let Some(call) = self.calls.get_mut(id) {
                 call.refused_by = Some(from);
             }
@@ -135,7 +148,8 @@ impl Dispatcher {
     }
 
     pub(super) fn lose_worker_of(&mut self, now: Instant, id: CallId, setback: Setback) {
-        if self.may_attempt_again(id, setback, true) {
+        let cost = if setback == Setback::NotStarted { Cost::Nothing } else { Cost::Attempt };
+        if self.may_attempt_again(id, setback, cost) {
             self.attempt_again(now, id);
         } else if let Some(call) = self.calls.get(id) {
             let (attempts, maybe_executed) = (call.attempts, call.maybe_executed);
@@ -144,11 +158,11 @@ impl Dispatcher {
     }
 
     /// Takes note of an attempt that came to nothing, and says whether there may be another.
-    fn may_attempt_again(&mut self, id: CallId, setback: Setback, is_leaving: bool) -> bool {
+    fn may_attempt_again(&mut self, id: CallId, setback: Setback, cost: Cost) -> bool {
         let is_over = self.has_said_goodbye();
         let Some(call) = self.calls.get_mut(id) else { return false };
         call.maybe_executed |= setback == Setback::MaybeExecuted;
-        let is_free = setback == Setback::NotStarted && is_leaving;
+        let is_free = cost != Cost::Attempt;
         if is_free {
             call.charged = call.charged.saturating_sub(1);
         }
@@ -156,13 +170,28 @@ impl Dispatcher {
         if is_over || !may_retry(setback, call.is_idempotent(), call.charged, attempts_max) {
             return false;
         }
-        call.wait = match is_free {
-            true => Duration::ZERO,
-            false => self.config.retry.backoff.draw(u32::from(call.charged), &mut self.random),
+        call.wait = match cost {
+            Cost::Nothing => Duration::ZERO,
+            Cost::Time | Cost::Attempt => self.config.retry.backoff.draw(u32::from(call.attempts), &mut self.random),
         };
         let is_affordable = is_free || self.budget.withdraw();
         self.counters.retries_over_budget += u64::from(!is_affordable);
         is_affordable
+    }
+
+    fn waits(&self, id: CallId) -> bool {
+        self.calls.get(id).is_some_and(|call| call.spec.waits != Waits::Never)
+    }
+
+    /// Gives calls back that wait for a service which nobody offers any more.
+    pub(super) fn return_unoffered(&mut self, now: Instant, services: impl IntoIterator<Item = Arc<str>>) {
+        for service in services {
+            if !self.registry.is_offered(&service) {
+                for id in self.calls.waiting_for(&service) {
+                    self.advance(now, id);
+                }
+            }
+        }
     }
 
     /// Sends the call to a worker, or lets it wait for one, once its back-off has passed.

@@ -56,10 +56,12 @@ impl Dispatcher {
         if ready.capabilities.contains(Capabilities::BATCH) {
             self.outbox.allow_batches(from, ready.payload_bytes_max);
         }
+        let before: Vec<_> = self.registry.services_of(from).cloned().collect();
         self.registry.register(now, from, ready, liveness);
         self.timers.set(Timer::Lease(from), liveness.expires_at());
         self.timers.set(Timer::Heartbeat(from), liveness.heartbeat_at());
         self.outputs.push_back(Output::WorkerJoined(from));
+        self.return_unoffered(now, before);
         self.serve_waiting(now, from);
     }
 
@@ -71,16 +73,27 @@ impl Dispatcher {
             interval: self.config.heartbeats.interval,
             payload_bytes_max: self.config.limits.payload_bytes_max as u64,
             credits: 0,
-            window_bytes: 0,
+            window_bytes: self.config.window_bytes,
             codecs: Codec::ALL.to_vec(),
             services: Vec::new(),
         }
     }
 
-    pub(super) fn handle_drain(&mut self, from: Peer) {
+    /// Tells a peer how much of its replies has been taken, when it is time to.
+    pub(super) fn acknowledge(&mut self, now: Instant, from: Peer, bytes: usize) {
+        let window = self.config.window_bytes;
+        let told = self.registry.get_mut(from).and_then(|worker| worker.intake.take(bytes, window));
+        if let Some(bytes) = told {
+            self.send(now, from, Message::Ack(bytes));
+        }
+    }
+
+    pub(super) fn handle_drain(&mut self, now: Instant, from: Peer) {
         info!(peer = from.0, "worker drains");
         self.registry.set_draining(from);
         self.outputs.push_back(Output::WorkerChanged(from));
+        let services: Vec<_> = self.registry.services_of(from).cloned().collect();
+        self.return_unoffered(now, services);
     }
 
     pub(super) fn handle_goodbye(&mut self, now: Instant, from: Peer) {
@@ -89,6 +102,7 @@ impl Dispatcher {
     }
 
     pub(super) fn remove_worker(&mut self, now: Instant, peer: Peer, departure: Departure) {
+        let services: Vec<_> = self.registry.services_of(peer).cloned().collect();
         let Some(worker) = self.registry.remove(peer) else { return };
         let unsent: BTreeSet<_> = self.outbox.forget(peer).iter().filter_map(Message::request).collect();
         info!(peer = peer.0, ?departure, in_flight = worker.in_flight.len(), "worker left");
@@ -97,7 +111,7 @@ impl Dispatcher {
         self.outputs.push_back(Output::WorkerLeft(peer, departure));
         // A worker that drains ends what it has read before it says goodbye; the rest it has not read (§10).
         let is_drained = departure == Departure::Goodbye && worker.draining;
-        for (id, wanted) in worker.in_flight {
+        for (id, InFlight { wanted, .. }) in worker.in_flight {
             let setback = match is_drained || unsent.contains(&id) {
                 true => Setback::NotStarted,
                 false => Setback::MaybeExecuted,
@@ -106,6 +120,7 @@ impl Dispatcher {
                 self.lose_worker_of(now, id, setback);
             }
         }
+        self.return_unoffered(now, services);
         self.redial(now, peer);
         self.finish_closing();
     }

@@ -166,6 +166,7 @@ impl WorkerNode {
             backoff: Default::default(),
             limits: Limits::default(),
             credits: 8,
+            window_bytes: 0,
             drain_timeout: Duration::from_secs(30),
             services: vec![offer("Demo", &METHODS)],
             signatures: vec![METHODS.map(|method| format!("Demo.{method}(String)->String")).to_vec()],
@@ -238,7 +239,10 @@ impl WorkerNode {
             WorkerOutput::Unregistered(peer) => self.unregistered.push((now, peer)),
             WorkerOutput::Left => self.left_at = Some(now),
             WorkerOutput::Abort(execution) => self.abort(execution),
-            WorkerOutput::Dial(_) | WorkerOutput::Hangup(_) | WorkerOutput::Start(_) => {}
+            WorkerOutput::Dial(_)
+            | WorkerOutput::Hangup(_)
+            | WorkerOutput::Start(_)
+            | WorkerOutput::PartialSent(..) => {}
         }
     }
 

@@ -10,7 +10,7 @@ use super::{
     node::{DispatcherNode, METHODS, WorkerNode, offer},
 };
 use crate::proto::{
-    calls::{CallEnd, CallFailure, CallSpec},
+    calls::{CallEnd, CallFailure, CallSpec, Waits},
     dispatch::DispatcherConfig,
     frame::{self, Frames},
     message::{
@@ -113,7 +113,7 @@ impl Net {
             method: method.into(),
             fingerprint: 0,
             idempotent: None,
-            fail_fast: false,
+            waits: Waits::UntilDeadline,
             owner: 0,
             deadline: self.now + CALL_TIMEOUT,
             metadata: Metadata::new(),

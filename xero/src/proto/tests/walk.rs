@@ -11,6 +11,7 @@ use super::{
     pair::{D, Sent, W, ms, text},
 };
 use crate::proto::{
+    calls::Waits,
     liveness::Heartbeats,
     message::{CallId, ErrorCode, Message},
 };
@@ -106,11 +107,12 @@ impl Walk {
         let time = ms(if random.u8(0..4) == 0 { random.u64(0..1500) } else { random.u64(0..50) });
         let (fails, blocks) = (random.u8(0..10) == 0, random.u8(0..5) == 0);
         let payload = Work { tag: random.u64(..), time, fails, blocks }.payload();
-        let (is_idempotent, fail_fast) = (random.bool(), random.u8(0..20) == 0);
+        let is_idempotent = random.bool();
+        let waits = if random.u8(0..20) == 0 { Waits::Never } else { Waits::UntilDeadline };
         let (argument, deadline) = (text(&payload), self.net.now + ms(random.u64(0..3000)));
         let call = self.net.call_with(d, "work", |spec| {
             (spec.payload, spec.deadline) = (payload, deadline);
-            (spec.idempotent, spec.fail_fast) = (Some(is_idempotent), fail_fast);
+            (spec.idempotent, spec.waits) = (Some(is_idempotent), waits);
         });
         self.calls.insert(call, Made { argument, is_idempotent });
     }

@@ -19,11 +19,13 @@ impl Worker {
         let execution = Execution(self.sequence);
         let deadline = now + request.remaining.min(DEADLINE_MAX);
         let start = Box::new(Start { execution, service, method, deadline, reply_bytes_max, request });
-        let task = Task { caller: Some((from, call)), partials: 0, aborted: None, waiting: Some(start) };
+        let bytes = start.request.payload.bytes.len() as u64;
+        let task = Task { caller: Some((from, call)), bytes, partials: 0, aborted: None, waiting: Some(start) };
         self.executions.insert(execution, task);
         self.timers.set(Timer::Overrun(execution), deadline);
-        if let Some(Link { state: LinkState::Up { requests, .. }, .. }) = self.links.get_mut(&from) {
-            requests.insert(call, execution);
+        if let Some(registration) = self.registration_mut(from) {
+            registration.requests.insert(call, execution);
+            registration.request_bytes += bytes;
         }
         self.backlog.push_back(execution);
         self.start_waiting();
@@ -31,7 +33,7 @@ impl Worker {
 
     /// Finds the procedure that a request asks for, or says why it cannot be run.
     pub(super) fn admit(&self, from: Peer, request: &Request) -> Result<(usize, usize, usize), (ErrorCode, String)> {
-        let Some(Link { state: LinkState::Up { requests, reply_bytes_max, .. }, .. }) = self.links.get(&from) else {
+        let Some(Registration { requests, request_bytes, reply_bytes_max, .. }) = self.registration(from) else {
             return Err((ErrorCode::Refused, "not registered".to_owned()));
         };
         if self.leaving != Leaving::No {
@@ -39,6 +41,10 @@ impl Worker {
         }
         if requests.len() >= self.config.credits as usize {
             return Err((ErrorCode::Overloaded, format!("the worker takes {} requests at once", self.config.credits)));
+        }
+        let window = self.config.window_bytes;
+        if window != 0 && *request_bytes >= window && !requests.is_empty() {
+            return Err((ErrorCode::Overloaded, format!("the worker takes {window} bytes of requests at once")));
         }
         let (service, method) = self.find(request)?;
         Ok((service, method, *reply_bytes_max))
@@ -67,9 +73,10 @@ impl Worker {
     }
 
     pub(super) fn handle_cancel(&mut self, now: Instant, from: Peer, call: CallId) {
-        let Some(Link { state: LinkState::Up { requests, .. }, .. }) = self.links.get(&from) else { return };
         // A cancel that crosses the final reply on its way finds nothing, and that is fine.
-        if let Some(execution) = requests.get(&call).copied() {
+        if let Some(execution) =
+            self.registration(from).and_then(|registration| registration.requests.get(&call)).copied()
+        {
             self.abort(now, execution, ErrorCode::Cancelled);
         }
     }
@@ -102,11 +109,10 @@ impl Worker {
     }
 
     pub(super) fn answer(&mut self, now: Instant, peer: Peer, call: CallId, task: &Task, finish: Finish) {
-        let Some(Link { state: LinkState::Up { requests, reply_bytes_max, .. }, .. }) = self.links.get_mut(&peer)
-        else {
-            return;
-        };
-        requests.remove(&call);
+        let Some(registration) = self.registration_mut(peer) else { return };
+        registration.requests.remove(&call);
+        registration.request_bytes -= task.bytes;
+        let reply_bytes_max = registration.reply_bytes_max;
         let bytes = match &finish {
             Finish::Reply(payload) | Finish::Error { payload, .. } => payload.bytes.len(),
             Finish::Aborted | Finish::NotStarted => 0,
@@ -114,14 +120,14 @@ impl Worker {
         // Large replies queue up behind each other on a slow link; small ones cross any link within the expiry.
         let time = if bytes >= LARGE_PAYLOAD_BYTES { patience(bytes) } else { Duration::ZERO };
         self.sending_until = Some(self.sending_until.map_or(now, |until| until.max(now)) + time);
-        let (partials, reply_bytes_max) = (task.partials, *reply_bytes_max);
+        let partials = task.partials;
         let too_large = |size| (ErrorCode::TooLarge, frame::reply_too_large(size, reply_bytes_max), Payload::default());
         let (code, detail, payload) = match finish {
             Finish::Reply(payload) | Finish::Error { payload, .. } if payload.bytes.len() > reply_bytes_max => {
                 too_large(payload.bytes.len())
             }
             Finish::Reply(payload) => {
-                return self.send(now, peer, Message::Final(FinalReply { call, partials, payload }));
+                return self.reply(now, peer, Message::Final(FinalReply { call, partials, payload }));
             }
             Finish::Error { code, detail, payload } => (code, detail, payload),
             Finish::Aborted => {
@@ -134,16 +140,42 @@ impl Worker {
             }
         };
         let maybe_executed = task.waiting.is_none() && code != ErrorCode::InvalidArguments;
-        self.send(now, peer, Message::Error(ErrorReply { call, partials, code, maybe_executed, detail, payload }));
+        self.reply(now, peer, Message::Error(ErrorReply { call, partials, code, maybe_executed, detail, payload }));
+    }
+
+    pub(super) fn reply(&mut self, now: Instant, to: Peer, message: Message) {
+        if let Some(registration) = self.registration_mut(to) {
+            registration.replies.push(message);
+            self.send_replies(now, to);
+        }
+    }
+
+    pub(super) fn handle_ack(&mut self, now: Instant, from: Peer, bytes: u64) {
+        if let Some(registration) = self.registration_mut(from) {
+            registration.replies.acknowledge(bytes);
+        }
+        self.send_replies(now, from);
+        self.finish_drain(now);
+    }
+
+    /// Sends what the dispatcher has room for.
+    fn send_replies(&mut self, now: Instant, to: Peer) {
+        while let Some(message) = self.registration_mut(to).and_then(|registration| registration.replies.poll()) {
+            if let Message::Partial(reply) = &message
+                && let Some(execution) = self.registration(to).and_then(|it| it.requests.get(&reply.call)).copied()
+            {
+                self.outputs.push_back(WorkerOutput::PartialSent(execution, message.payload_bytes()));
+            }
+            self.send(now, to, message);
+        }
     }
 
     /// Answers a request that is not started.
     pub(super) fn refuse(&mut self, now: Instant, to: Peer, call: CallId, code: ErrorCode, detail: String) {
-        self.send(now, to, Message::Error(ErrorReply::not_started(call, code, detail)));
+        self.reply(now, to, Message::Error(ErrorReply::not_started(call, code, detail)));
     }
 
     pub(super) fn has_request(&self, from: Peer, call: CallId) -> bool {
-        let state = self.links.get(&from).map(|link| &link.state);
-        matches!(state, Some(LinkState::Up { requests, .. }) if requests.contains_key(&call))
+        self.registration(from).is_some_and(|registration| registration.requests.contains_key(&call))
     }
 }

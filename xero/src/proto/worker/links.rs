@@ -11,7 +11,13 @@ impl Worker {
         let reply_bytes_max = peer_max.min(self.config.limits.payload_bytes_max);
         let Some(link) = self.links.get_mut(&from) else { return };
         link.backoff.reset();
-        link.state = LinkState::Up { liveness, reply_bytes_max, requests: BTreeMap::new() };
+        link.state = LinkState::Up(Box::new(Registration {
+            liveness,
+            reply_bytes_max,
+            requests: BTreeMap::new(),
+            request_bytes: 0,
+            replies: Outflow::new(ready.window_bytes),
+        }));
         if ready.capabilities.contains(Capabilities::BATCH) {
             self.outbox.allow_batches(from, ready.payload_bytes_max);
         }
@@ -28,20 +34,19 @@ impl Worker {
     }
 
     pub(super) fn heartbeat(&mut self, now: Instant, peer: Peer) {
-        let Some(LinkState::Up { liveness, .. }) = self.links.get(&peer).map(|link| &link.state) else { return };
-        if liveness.heartbeat_at() <= now {
+        let Some(registration) = self.registration(peer) else { return };
+        if registration.liveness.heartbeat_at() <= now {
             self.send(now, peer, Message::Heartbeat);
         }
-        if let Some(LinkState::Up { liveness, .. }) = self.links.get(&peer).map(|link| &link.state) {
-            self.timers.set(Timer::Heartbeat(peer), liveness.heartbeat_at());
+        if let Some(registration) = self.registration(peer) {
+            self.timers.set(Timer::Heartbeat(peer), registration.liveness.heartbeat_at());
         }
     }
 
     pub(super) fn check_lease(&mut self, now: Instant, peer: Peer) {
         let expires_at = match self.links.get(&peer).map(|link| &link.state) {
-            Some(LinkState::Up { liveness, .. } | LinkState::Introducing(liveness) | LinkState::Leaving(liveness)) => {
-                liveness.expires_at()
-            }
+            Some(LinkState::Up(registration)) => registration.liveness.expires_at(),
+            Some(LinkState::Introducing(liveness) | LinkState::Leaving(liveness)) => liveness.expires_at(),
             Some(LinkState::Down) | None => return,
         };
         if expires_at > now {
@@ -77,10 +82,10 @@ impl Worker {
         self.timers.stop(Timer::Lease(peer));
         self.timers.stop(Timer::Heartbeat(peer));
         let Some(link) = self.links.get_mut(&peer) else { return };
-        let LinkState::Up { requests, .. } = mem::replace(&mut link.state, LinkState::Down) else { return };
+        let LinkState::Up(registration) = mem::replace(&mut link.state, LinkState::Down) else { return };
         self.outputs.push_back(WorkerOutput::Unregistered(peer));
         let mut forgotten = BTreeSet::new();
-        for execution in requests.into_values() {
+        for execution in registration.requests.into_values() {
             let Some(task) = self.executions.get_mut(&execution) else { continue };
             task.caller = None;
             if task.waiting.is_some() {
@@ -100,9 +105,10 @@ impl Worker {
         self.links.remove(&peer);
     }
 
-    /// Says goodbye once nothing runs, and has left once everyone has taken it.
+    /// Says goodbye once nothing runs and no reply is held back, and has left once everyone has taken it.
     pub(super) fn finish_drain(&mut self, now: Instant) {
-        if self.leaving == Leaving::Draining && self.executions.is_empty() {
+        let is_held = |link: &Link| matches!(&link.state, LinkState::Up(up) if !up.replies.is_empty());
+        if self.leaving == Leaving::Draining && self.executions.is_empty() && !self.links.values().any(is_held) {
             self.say_goodbye(now);
         }
         if self.leaving == Leaving::Goodbye && self.links.is_empty() {
@@ -121,9 +127,9 @@ impl Worker {
     pub(super) fn say_goodbye_to(&mut self, now: Instant, peer: Peer) {
         self.send(now, peer, Message::Goodbye);
         if let Some(link) = self.links.get_mut(&peer)
-            && let LinkState::Up { liveness, .. } = link.state
+            && let LinkState::Up(registration) = &link.state
         {
-            link.state = LinkState::Leaving(liveness);
+            link.state = LinkState::Leaving(registration.liveness);
         }
     }
 
@@ -140,6 +146,7 @@ impl Worker {
             }
             self.backlog.clear();
             self.running = 0;
+            self.say_goodbye(now);
             self.finish_drain(now);
         } else {
             let expiry = self.config.heartbeats.expiry(self.config.heartbeats.interval);
@@ -158,8 +165,8 @@ impl Worker {
     }
 
     pub(super) fn send(&mut self, now: Instant, to: Peer, message: Message) {
-        if let Some(LinkState::Up { liveness, .. }) = self.links.get_mut(&to).map(|link| &mut link.state) {
-            liveness.sent(now);
+        if let Some(registration) = self.registration_mut(to) {
+            registration.liveness.sent(now);
             let bytes = message.payload_bytes();
             if bytes >= LARGE_PAYLOAD_BYTES {
                 self.outbox.push(to, Message::Patience(patience(bytes)));

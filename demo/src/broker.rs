@@ -1,0 +1,80 @@
+//! `demo-broker`: stands between clients and workers until it is told to stop.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::Args;
+use tracing::{info, level_filters::LevelFilter};
+use xero::Broker;
+
+use crate::{
+    client::shown_endpoint,
+    report::complain,
+    signals::Signals,
+    worker::{USAGE, log, stdin_ends},
+};
+
+/// What `demo-broker` is told on its command line.
+#[derive(Clone, Debug, Args)]
+pub struct BrokerOptions {
+    /// Where clients can connect to: tcp://*:5560, tcp://127.0.0.1:0 (any free port), ipc:///path
+    #[arg(value_name = "FRONTEND")]
+    frontend: String,
+    /// Where workers can connect to, in the same forms; another endpoint than FRONTEND
+    #[arg(value_name = "BACKEND")]
+    backend: String,
+    /// Stop as if told to when standard input ends, so that no broker outlives the program that started it
+    #[arg(long, hide = true)]
+    until_stdin_ends: bool,
+}
+
+/// What the options alone do not say.
+pub const HELP: &str = "\
+Exit codes:
+    0  it was told to stop, and what ran has ended
+    2  the command line was wrong, or an endpoint cannot be bound
+  130  a second signal cut it short
+
+Example, with a worker and a client of its own:
+    demo-broker 'tcp://*:5560' 'tcp://*:5561'
+    demo-worker tcp://127.0.0.1:5561
+    demo-client --connect tcp://127.0.0.1:5560 ping";
+
+/// Routes calls until SIGINT, SIGTERM or the end of standard input, then lets what runs end.
+///
+/// The exit code is 0 after that, 2 when it could not start, 130 when a second signal cut it short.
+pub async fn serve(options: BrokerOptions) -> ExitCode {
+    log(LevelFilter::INFO);
+    let signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => {
+            complain(&format!("signals cannot be handled here: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let broker = match Broker::bind(&options.frontend, &options.backend).await {
+        Ok(broker) => broker,
+        Err(error) => {
+            complain(&error.to_string());
+            return ExitCode::from(USAGE);
+        }
+    };
+    announce(&broker, &options);
+    tokio::select! {
+        () = signals.first() => info!("told to stop: letting what runs end; once more to stop at once"),
+        () = stdin_ends(options.until_stdin_ends) => info!("standard input has ended: letting what runs end"),
+    }
+    broker.drain().await;
+    info!("stopped");
+    ExitCode::SUCCESS
+}
+
+/// The one line on standard output, for people and for scripts that want the endpoints.
+fn announce(broker: &Broker, options: &BrokerOptions) {
+    let frontend = shown_endpoint(&options.frontend, broker.frontend());
+    let backend = shown_endpoint(&options.backend, broker.backend());
+    // Nobody reading it is no reason not to serve.
+    let _ = writeln!(io::stdout(), "broker {} between clients at {frontend} and workers at {backend}", broker.id());
+}

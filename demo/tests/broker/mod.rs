@@ -1,0 +1,137 @@
+//! `demo-broker` between workers and clients, each a process of its own.
+
+use std::{net::TcpListener, time::Duration};
+
+use crate::process::{Broker, Process, Worker, client, connect, free_endpoint, free_port};
+
+#[test]
+fn client_calls_a_worker_through_a_broker() {
+    let broker = Broker::start();
+    let worker = broker.worker();
+    let run = broker.call(&["slow_succeed", "--args", "0.1"]);
+    assert_eq!((run.code, run.stdout.as_str()), (0, "partial: \"started\"\nreply: true\n"), "{run:?}");
+    let run = broker.call(&["whoami", "--json"]);
+    assert!(run.stdout.contains(&worker.id), "{run:?}");
+    let run = broker.call(&["slow_fail", "--args", "0.1"]);
+    assert_eq!(run.code, 1, "{run:?}");
+    assert!(run.stderr.contains(r#"the procedure returned {"Failed":{"seconds":0.1}}"#), "{run:?}");
+    let run = broker.call(&["ping", "--count", "200", "--concurrency", "16"]);
+    assert!(run.stderr.contains("200 succeeded, 0 failed"), "{run:?}");
+}
+
+#[test]
+fn broker_on_every_interface_and_a_socket_file_says_where_it_is() {
+    let directory = std::env::temp_dir().join(format!("xero-broker-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("a directory");
+    let backend = format!("ipc://{}", directory.join("back.sock").display());
+    let mut broker = Broker::bind("tcp://*:0", &backend);
+    let port = broker.frontend.strip_prefix("tcp://*:").expect("every interface");
+    assert_ne!(port, "0");
+    assert_eq!(broker.backend, backend);
+    let _worker = broker.worker();
+    let run = connect(&format!("tcp://localhost:{port}"), &["ping"]).wait();
+    assert_eq!(run.code, 0, "{run:?}");
+    broker.process.signal("TERM");
+    assert_eq!(broker.process.wait().code, 0);
+    assert_eq!(std::fs::read_dir(&directory).expect("it is there").count(), 0, "the socket file is left behind");
+    let _ = std::fs::remove_dir(&directory);
+}
+
+#[test]
+fn everyone_may_be_started_before_the_broker() {
+    let (frontend, backend) = (free_endpoint(), free_endpoint());
+    let _worker = Worker::start(&backend, &[]);
+    let mut call = connect(&frontend, &["ping", "--wait", "60"]);
+    call.wait_for_stderr(&format!("waiting for a worker at {frontend}\n"));
+    let _broker = Broker::bind(&frontend, &backend);
+    let run = call.wait();
+    assert_eq!((run.code, run.stdout.as_str()), (0, "reply: \"pong\"\n"), "{run:?}");
+}
+
+#[test]
+fn client_of_two_brokers_uses_the_one_that_is_there() {
+    let mut brokers = [Broker::start(), Broker::start()];
+    let [first, second] = &brokers;
+    let _worker = Worker::start(&first.backend, &[&second.backend]);
+    let endpoints = format!("{},{}", first.frontend, second.frontend);
+    for killed in 0..2 {
+        assert_eq!(connect(&endpoints, &["ping", "--count", "20"]).wait().code, 0);
+        brokers[killed].process.kill();
+        let run = connect(&endpoints, &["ping", "--count", "20", "--wait", if killed == 0 { "30" } else { "0.5" }]);
+        assert_eq!({ run }.wait().code, if killed == 0 { 0 } else { 3 });
+    }
+}
+
+#[test]
+fn broker_that_is_told_to_stop_lets_what_runs_end() {
+    for signal in ["TERM", "INT"] {
+        let mut broker = Broker::start();
+        let _worker = broker.worker();
+        let mut call = broker.start_call(&["slow_succeed", "--args", "0.7"]);
+        assert_eq!(call.first_stdout_line(), "partial: \"started\"");
+        broker.process.signal(signal);
+        let run = call.wait();
+        assert_eq!((run.code, run.stdout.as_str()), (0, "partial: \"started\"\nreply: true\n"), "{run:?}");
+        let (run, took) = broker.process.wait_timed();
+        assert_eq!(run.code, 0, "{run:?}");
+        assert!(took < Duration::from_secs(5), "{took:?}");
+        assert!(run.stderr.contains("told to stop") && run.stderr.contains("stopped"), "{run:?}");
+    }
+}
+
+#[test]
+fn second_signal_ends_a_broker_at_once() {
+    let mut broker = Broker::start();
+    let _worker = broker.worker();
+    let mut call = broker.start_call(&["slow_fail", "--args", "60", "--timeout", "60"]);
+    assert_eq!(call.first_stdout_line(), "partial: \"started\"");
+    broker.process.signal("INT");
+    broker.process.wait_for_stderr("told to stop");
+    broker.process.signal("INT");
+    assert_eq!(broker.process.wait().code, 130);
+    let run = call.wait();
+    assert_eq!(run.code, 3, "{run:?}");
+    assert!(run.stderr.contains("the procedure may have run"), "{run:?}");
+}
+
+#[test]
+fn nobody_at_a_broker_is_a_failed_call_that_has_not_run() {
+    let broker = Broker::start();
+    let run = broker.call(&["ping", "--wait", "0.2"]);
+    assert_eq!((run.code, run.stdout.as_str()), (3, ""), "{run:?}");
+    let said = format!("no worker for the service `Demo`: no broker at {} had one within 200ms", broker.frontend);
+    assert!(run.stderr.contains(&said), "{run:?}");
+    assert!(run.stderr.contains("the procedure has not run"), "{run:?}");
+}
+
+#[test]
+fn mistakes_of_usage_exit_with_2_and_say_what_to_write() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let taken = format!("tcp://{}", taken.local_addr().expect("an address"));
+    let same = format!("tcp://127.0.0.1:{}", free_port(std::net::Ipv4Addr::LOCALHOST));
+    let free = "tcp://127.0.0.1:0";
+    for (arguments, said) in [
+        (&[][..], "<FRONTEND>"),
+        (&[free], "<BACKEND>"),
+        (&["nowhere", free], "is not an endpoint"),
+        (&[free, "tcp://nowhere"], "the port is missing"),
+        (&[free, &taken], "the address is in use"),
+        (&[&same, &same], "cannot be for clients and for workers"),
+    ] {
+        let run = Process::start("demo-broker", arguments).wait();
+        assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{arguments:?}: {run:?}");
+        assert!(run.stderr.starts_with("error: ") && run.stderr.contains(said), "{arguments:?}: {run:?}");
+    }
+    for (arguments, said) in [
+        (&["--connect", "tcp://*:5560", "ping"][..], "`*` is for binding"),
+        (&["--connect", "tcp://x:1,tcp://x:1", "ping"], "tcp://x:1 is named twice"),
+        (&["--connect", "", "ping"], "is not an endpoint"),
+        (&["--connect", "tcp://x:1"], "<METHOD>"),
+        (&["--connect", "tcp://x:1", free, "ping"], "cannot be used with"),
+        (&["ping"], "<ENDPOINT>"),
+    ] {
+        let run = client(arguments);
+        assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{arguments:?}: {run:?}");
+        assert!(run.stderr.contains(said), "{arguments:?}: {run:?}");
+    }
+}
