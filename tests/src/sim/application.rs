@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use xero::proto::{
-    calls::{CallEnd, CallSpec},
+    calls::{CallEnd, CallSpec, Waits},
     message::{CallId, ErrorCode, Metadata, Payload},
     timer::Execution,
     worker::{Finish, Start},
@@ -202,7 +202,7 @@ fn spec_of(now: Instant, plan: &CallPlan) -> CallSpec {
         method: plan.method.into(),
         fingerprint: 0,
         idempotent: plan.idempotent,
-        fail_fast: plan.fail_fast,
+        waits: if plan.fail_fast { Waits::Never } else { Waits::UntilDeadline },
         owner: 0,
         deadline: now + plan.timeout,
         metadata: Metadata::new(),

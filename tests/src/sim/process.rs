@@ -369,6 +369,7 @@ fn told_by_worker(output: WorkerOutput) -> Told {
         WorkerOutput::Start(start) => Told::Start(start),
         WorkerOutput::Abort(execution) => Told::Abort(execution),
         WorkerOutput::Left => Told::HasLeft,
+        WorkerOutput::PartialSent(..) => Told::Nothing,
     }
 }
 
@@ -380,6 +381,7 @@ fn dispatcher_config(setup: &Setup, incarnation: Uuid) -> DispatcherConfig {
         waiting_max: setup.waiting_max,
         retry: setup.retry,
         backoff: setup.backoff,
+        window_bytes: setup.reply_window_bytes,
         ..DispatcherConfig::default()
     }
 }
@@ -401,6 +403,7 @@ fn worker_config(setup: &Setup, incarnation: Uuid) -> WorkerConfig {
         backoff: setup.backoff,
         limits: Limits::default(),
         credits: setup.credits,
+        window_bytes: setup.window_bytes,
         drain_timeout: setup.drain_timeout,
         services: setup.services.iter().map(|name| offer(name)).collect(),
         signatures: setup.services.iter().map(|_| METHODS.map(str::to_owned).to_vec()).collect(),

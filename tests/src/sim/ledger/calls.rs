@@ -345,6 +345,7 @@ fn maybe_executed(failure: &CallFailure) -> Option<bool> {
         | CallFailure::Closed { maybe_executed } => Some(*maybe_executed),
         CallFailure::NoWorker { .. } | CallFailure::UnknownMethod { .. } | CallFailure::Overloaded { .. } => Some(false),
         CallFailure::TooLarge(_) => Some(false),
+        CallFailure::NotOffered { maybe_executed, .. } => Some(*maybe_executed),
         _ => None,
     }
 }

@@ -60,6 +60,10 @@ impl Ledger {
             if side.is_registered && now > side.sent_at + side.interval + TICK {
                 return Err(format!("has not been heard for more than an interval on connection {wire}"));
             }
+            let (replies, window) = (&self.wires[*wire].replies, process.setup.reply_window_bytes);
+            if self.wires[*wire].caller == self.wires[*wire].side_index(pid) && replies.is_untold(window) {
+                return Err(format!("has not acknowledged what it has taken on connection {wire}: {replies:?}"));
+            }
             let dials = self.wires[*wire].side_index(pid) == Side::Dialer;
             if (side.is_registered || dials) && now > side.expires_at() + TICK {
                 return Err(format!("still believes in connection {wire}, which is silent: {side:?}"));
@@ -94,7 +98,8 @@ impl Ledger {
         }
         let has_room = process.jobs.len() < process.setup.credits as usize;
         let is_waiting = |request: &RequestRecord| request.is_delivered && !request.is_answered && !request.is_started;
-        match has_room && wires().any(|wire| wire.requests.values().any(is_waiting)) {
+        // A refusal may wait for the caller to take what it has been sent before.
+        match has_room && wires().any(|wire| !wire.replies.is_full() && wire.requests.values().any(is_waiting)) {
             true => Err("lets a request wait while it has room for it".to_owned()),
             false => Ok(()),
         }
@@ -144,6 +149,7 @@ impl Ledger {
         for entry in unrouted {
             let tag = match entry {
                 Unrouted::Call(tag) => *tag,
+                Unrouted::Request(wire, _) if self.wires[*wire].replies.is_full() => continue,
                 Unrouted::Request(wire, call) => match self.wires[*wire].requests.get(call) {
                     Some(request) => request.tag,
                     None => continue,
@@ -157,7 +163,7 @@ impl Ledger {
                     && is_up(side)
                     && !side.has_heard_drain
                     && record.requests.len() < record.credits as usize
-                    && (record.window_bytes == 0 || record.requests.is_empty())
+                    && record.has_room()
                     && record.services.iter().any(|service| service == call.plan.service)
             };
             if let Some(wire) = process.sockets.values().find(has_room) {

@@ -20,6 +20,20 @@ pub(super) struct WireRecord {
     pub(super) credits: u32,
     pub(super) window_bytes: u64,
     pub(super) services: Vec<String>,
+    /// The bytes of replies, as far as the other side may send them ahead.
+    pub(super) replies: ReplyRecord,
+}
+
+/// The payload bytes of replies on a connection.
+#[derive(Debug, Default)]
+pub(super) struct ReplyRecord {
+    /// What the caller has announced, and the other side has read; 0 for no bound.
+    window: u64,
+    sent: u64,
+    /// What the caller has read, what it has said of it, and what the other side knows of that.
+    taken: u64,
+    told: u64,
+    acknowledged: u64,
 }
 
 /// One side's view of a connection.
@@ -76,6 +90,12 @@ impl WireRecord {
         &self.sides[usize::from(self.sides[0].life.0 != pid)]
     }
 
+    /// Whether the bytes of requests leave room for another one; one fits any window.
+    pub(super) fn has_room(&self) -> bool {
+        let bytes: u64 = self.requests.values().map(|request| request.bytes).sum();
+        self.window_bytes == 0 || bytes < self.window_bytes
+    }
+
     pub(super) fn side_index(&self, pid: Pid) -> Side {
         if self.sides[0].life.0 == pid { Side::Dialer } else { Side::Listener }
     }
@@ -119,6 +139,7 @@ impl Ledger {
             credits: 0,
             window_bytes: 0,
             services: Vec::new(),
+            replies: ReplyRecord::default(),
         };
         debug_assert_eq!(wire, self.wires.len());
         self.wires.push(record);
@@ -132,7 +153,7 @@ impl Ledger {
         message: &Message,
         processes: &[Process],
     ) {
-        let found = self.judge_sent(wire, from, message, processes);
+        let found = self.judge_sent(wire, from, message);
         let who = &processes[self.wires[wire].sides[from as usize].life.0];
         if let Err(what) = found {
             self.blame(format!("{who} sends on connection {wire} what it must not: {what}: {message:?}"));
@@ -140,7 +161,9 @@ impl Ledger {
         let record = &mut self.wires[wire];
         let side = &mut record.sides[from as usize];
         side.sent_at = now;
+        record.replies.sent += if is_reply(message) { message.payload_bytes() as u64 } else { 0 };
         match message {
+            Message::Ack(bytes) => record.replies.told = *bytes,
             Message::Ready(_) => {
                 side.is_introduced = true;
                 side.is_registered |= side.has_heard_ready;
@@ -160,7 +183,7 @@ impl Ledger {
         }
     }
 
-    fn judge_sent(&self, wire: Wire, from: Side, message: &Message, processes: &[Process]) -> Result<(), &'static str> {
+    fn judge_sent(&self, wire: Wire, from: Side, message: &Message) -> Result<(), &'static str> {
         let record = &self.wires[wire];
         let side = &record.sides[from as usize];
         let is_turning_away = matches!(message, Message::Error(error) if error.call == CallId(0));
@@ -174,12 +197,13 @@ impl Ledger {
             return Err("the other side has not introduced itself");
         }
         match message {
-            Message::Request(request) => self.judge_request(wire, from, request, processes),
+            Message::Request(request) => self.judge_request(wire, from, request),
             Message::Cancel(call) => match record.requests.get(call) {
                 Some(request) if request.is_cancelled => Err("it has been cancelled already"),
                 Some(_) => Ok(()),
                 None => Err("there is no such request"),
             },
+            _ if is_reply(message) && record.replies.is_full() => Err("there is no room for it in the window"),
             Message::Partial(reply) => match record.requests.get(&reply.call).filter(|r| r.is_delivered) {
                 Some(request) if request.is_answered => Err("the request has been answered"),
                 Some(request) if request.partials != reply.sequence => Err("it is out of order"),
@@ -201,13 +225,7 @@ impl Ledger {
         }
     }
 
-    fn judge_request(
-        &self,
-        wire: Wire,
-        from: Side,
-        request: &Request,
-        processes: &[Process],
-    ) -> Result<(), &'static str> {
+    fn judge_request(&self, wire: Wire, from: Side, request: &Request) -> Result<(), &'static str> {
         let record = &self.wires[wire];
         let side = &record.sides[from as usize];
         if from != record.caller || record.requests.contains_key(&request.call) {
@@ -219,12 +237,9 @@ impl Ledger {
         if record.requests.len() >= record.credits as usize {
             return Err("there is no credit for it");
         }
-        let bytes: u64 = record.requests.values().map(|request| request.bytes).sum();
-        let is_over = bytes + request.payload.bytes.len() as u64 > record.window_bytes;
-        if HOLDS_WINDOWS && record.window_bytes > 0 && !record.requests.is_empty() && is_over {
+        if !record.has_room() {
             return Err("there is no room for it in the window");
         }
-        let _ = processes;
         self.judge_attempt(side.life, request)
     }
 
@@ -330,15 +345,19 @@ impl Ledger {
         let side = &mut record.sides[to as usize];
         (side.heard_at, side.excused_until) = (now, None);
         let pid = side.life.0;
+        record.replies.taken += if is_reply(message) { message.payload_bytes() as u64 } else { 0 };
         match message {
+            // A reply that arrives twice is taken twice.
+            Message::Ack(bytes) => record.replies.acknowledged = (*bytes).min(record.replies.sent),
             Message::Ready(ready) => {
                 // A worker's or client's heartbeats begin with the answer to its introduction.
                 side.sent_at = if side.is_registered { side.sent_at } else { now };
                 side.expiry = interval * side.liveness;
                 side.has_heard_ready = true;
                 side.is_registered |= side.is_introduced;
-                if to == record.caller {
-                    note_offer(record, ready);
+                match to == record.caller {
+                    true => note_offer(record, ready),
+                    false => record.replies.window = ready.window_bytes,
                 }
             }
             Message::Patience(time) => side.excused_until = Some(now + *time),
@@ -399,6 +418,18 @@ impl Ledger {
     }
 }
 
+impl ReplyRecord {
+    /// Whether the other side must wait before it replies.
+    pub(super) fn is_full(&self) -> bool {
+        self.window > 0 && self.sent - self.acknowledged >= self.window
+    }
+
+    /// Whether the caller has not said what it has taken, although a quarter of the window has come since it did.
+    pub(super) fn is_untold(&self, window: u64) -> bool {
+        window > 0 && self.taken - self.told >= window.div_ceil(4)
+    }
+}
+
 impl SideRecord {
     /// When the other side is dead unless it is heard from.
     pub(super) fn expires_at(&self) -> Instant {
@@ -422,5 +453,6 @@ fn note_offer(record: &mut WireRecord, ready: &Ready) {
     record.services = ready.services.iter().map(|service| service.name.to_string()).collect();
 }
 
-/// Whether the machines count the bytes of requests.
-const HOLDS_WINDOWS: bool = false;
+fn is_reply(message: &Message) -> bool {
+    matches!(message, Message::Partial(_) | Message::Final(_) | Message::Error(_))
+}
