@@ -200,8 +200,9 @@ impl Ledger {
             Message::Request(request) => self.judge_request(wire, from, request),
             Message::Cancel(call) => match record.requests.get(call) {
                 Some(request) if request.is_cancelled => Err("it has been cancelled already"),
-                Some(_) => Ok(()),
-                None => Err("there is no such request"),
+                // Its end may have been read in the same turn.
+                None if !self.attempts.contains_key(&(side.life, *call)) => Err("there is no such request"),
+                _ => Ok(()),
             },
             _ if is_reply(message) && record.replies.is_full() => Err("there is no room for it in the window"),
             Message::Partial(reply) => match record.requests.get(&reply.call).filter(|r| r.is_delivered) {
