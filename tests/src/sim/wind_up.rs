@@ -26,12 +26,10 @@ impl World {
             let dialed = process.setup.dials.len();
             let dialed_by = self.processes.iter().flat_map(|other| &other.setup.dials).filter(|a| a.process == pid);
             let expected = dialed + dialed_by.count();
-            let connected = process.sockets.len();
+            // A connection that broke before its introduction arrived is nothing to a machine, which never hears of it.
             let registered = self.ledger.registrations(pid, process);
-            if (connected, registered) != (expected, expected) {
-                return Err(format!(
-                    "{process} has {connected} connections, {registered} of them registered, and should have {expected}"
-                ));
+            if registered != expected {
+                return Err(format!("{process} is registered with {registered} others, and should be with {expected}"));
             }
         }
         Ok(())
