@@ -126,7 +126,6 @@ impl Ledger {
         let complaint = match call.state {
             _ if call.runs.len() > 1 && !call.plan.is_idempotent() => "runs again, and is not idempotent",
             CallState::Failed { maybe_executed: false } => "runs after its caller was told that it has not",
-            CallState::Succeeded if call.runs.len() > 1 => "runs again after it has succeeded",
             _ => return run,
         };
         self.blame(format!("call {} {complaint}", tag.0));

@@ -48,6 +48,7 @@ pub(super) struct SideRecord {
     pub(super) has_heard_ready: bool,
     pub(super) has_said_drain: bool,
     pub(super) has_heard_drain: bool,
+    drain_heard_at: Option<Instant>,
     pub(super) has_said_goodbye: bool,
     pub(super) has_heard_goodbye: bool,
     pub(super) sent_at: Instant,
@@ -121,6 +122,7 @@ impl Ledger {
                 has_heard_ready: false,
                 has_said_drain: false,
                 has_heard_drain: false,
+                drain_heard_at: None,
                 has_said_goodbye: false,
                 has_heard_goodbye: false,
                 sent_at: now[side as usize],
@@ -153,7 +155,7 @@ impl Ledger {
         message: &Message,
         processes: &[Process],
     ) {
-        let found = self.judge_sent(wire, from, message);
+        let found = self.judge_sent(wire, from, now, message);
         let who = &processes[self.wires[wire].sides[from as usize].life.0];
         if let Err(what) = found {
             self.blame(format!("{who} sends on connection {wire} what it must not: {what}: {message:?}"));
@@ -183,7 +185,7 @@ impl Ledger {
         }
     }
 
-    fn judge_sent(&self, wire: Wire, from: Side, message: &Message) -> Result<(), &'static str> {
+    fn judge_sent(&self, wire: Wire, from: Side, now: Instant, message: &Message) -> Result<(), &'static str> {
         let record = &self.wires[wire];
         let side = &record.sides[from as usize];
         let is_turning_away = matches!(message, Message::Error(error) if error.call == CallId(0));
@@ -197,7 +199,7 @@ impl Ledger {
             return Err("the other side has not introduced itself");
         }
         match message {
-            Message::Request(request) => self.judge_request(wire, from, request),
+            Message::Request(request) => self.judge_request(wire, from, now, request),
             Message::Cancel(call) => match record.requests.get(call) {
                 Some(request) if request.is_cancelled => Err("it has been cancelled already"),
                 // Its end may have been read in the same turn.
@@ -216,7 +218,8 @@ impl Ledger {
                 judge_answer(record.requests.get(&reply.call), reply.partials)
             }
             Message::Goodbye if side.has_said_drain => {
-                let open = |request: &RequestRecord| request.is_delivered && !request.is_answered;
+                // What it has not started goes elsewhere unharmed.
+                let open = |request: &RequestRecord| request.is_started && !request.is_answered;
                 match record.requests.values().any(open) {
                     true => Err("it drains, and has not finished what it has"),
                     false => Ok(()),
@@ -226,13 +229,14 @@ impl Ledger {
         }
     }
 
-    fn judge_request(&self, wire: Wire, from: Side, request: &Request) -> Result<(), &'static str> {
+    fn judge_request(&self, wire: Wire, from: Side, now: Instant, request: &Request) -> Result<(), &'static str> {
         let record = &self.wires[wire];
         let side = &record.sides[from as usize];
         if from != record.caller || record.requests.contains_key(&request.call) {
             return Err("nobody takes it");
         }
-        if side.has_heard_drain {
+        // What was meant for it in the turn in which its drain was read may still go.
+        if side.has_heard_drain && side.drain_heard_at.is_some_and(|at| at < now) {
             return Err("the other side drains");
         }
         if record.requests.len() >= record.credits as usize {
@@ -362,7 +366,10 @@ impl Ledger {
                 }
             }
             Message::Patience(time) => side.excused_until = Some(now + *time),
-            Message::Drain => side.has_heard_drain = true,
+            Message::Drain => {
+                side.has_heard_drain = true;
+                side.drain_heard_at.get_or_insert(now);
+            }
             Message::Goodbye => side.has_heard_goodbye = true,
             Message::Credit(credits) => record.credits = *credits,
             Message::Request(request) => {
