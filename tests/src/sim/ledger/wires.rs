@@ -352,8 +352,7 @@ impl Ledger {
         let pid = side.life.0;
         record.replies.taken += if is_reply(message) { message.payload_bytes() as u64 } else { 0 };
         match message {
-            // A reply that arrives twice is taken twice.
-            Message::Ack(bytes) => record.replies.acknowledged = (*bytes).min(record.replies.sent),
+            Message::Ack(bytes) => record.replies.acknowledged = *bytes,
             Message::Ready(ready) => {
                 // A worker's or client's heartbeats begin with the answer to its introduction.
                 side.sent_at = if side.is_registered { side.sent_at } else { now };
