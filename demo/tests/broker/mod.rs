@@ -54,9 +54,9 @@ fn client_of_two_brokers_uses_the_one_that_is_there() {
     let [first, second] = &brokers;
     let _worker = Worker::start(&first.backend, &[&second.backend]);
     let endpoints = format!("{},{}", first.frontend, second.frontend);
-    for killed in 0..2 {
+    for (killed, broker) in brokers.iter_mut().enumerate() {
         assert_eq!(connect(&endpoints, &["ping", "--count", "20"]).wait().code, 0);
-        brokers[killed].process.kill();
+        broker.process.kill();
         let run = connect(&endpoints, &["ping", "--count", "20", "--wait", if killed == 0 { "30" } else { "0.5" }]);
         assert_eq!({ run }.wait().code, if killed == 0 { 0 } else { 3 });
     }

@@ -177,7 +177,9 @@ impl World {
     fn handle_again(&mut self, event: Event) {
         match event {
             Event::Arrive(parcel) => self.arrive(parcel),
-            Event::Dial { process, incarnation, slot, address } => self.handle_dial(process, incarnation, slot, address),
+            Event::Dial { process, incarnation, slot, address } => {
+                self.handle_dial(process, incarnation, slot, address)
+            }
             Event::DialFailed { process, incarnation, slot } => self.handle_dial_failed(process, incarnation, slot),
             Event::Job { process, incarnation, execution, step } => self.work(process, incarnation, execution, step),
             _ => {}

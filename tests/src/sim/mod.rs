@@ -5,8 +5,8 @@
 //! Nothing here sleeps, reads the time or starts a thread (but [`campaign`], which plays seeds side by side), so equal
 //! seeds play alike, and a seed that fails fails again, with a trace.
 
-pub mod campaign;
 mod application;
+pub mod campaign;
 mod clock;
 mod faults;
 mod ledger;

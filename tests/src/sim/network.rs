@@ -41,13 +41,34 @@ impl Side {
 /// What happens at an instant.
 #[derive(Debug)]
 pub(super) enum Event {
-    Dial { process: Pid, incarnation: u32, slot: Peer, address: Address },
-    DialFailed { process: Pid, incarnation: u32, slot: Peer },
+    Dial {
+        process: Pid,
+        incarnation: u32,
+        slot: Peer,
+        address: Address,
+    },
+    DialFailed {
+        process: Pid,
+        incarnation: u32,
+        slot: Peer,
+    },
     Arrive(Parcel),
     /// A slow process reads its next message.
-    Read { process: Pid, incarnation: u32 },
-    Job { process: Pid, incarnation: u32, execution: Execution, step: Step },
-    Cancel { process: Pid, incarnation: u32, call: xero::proto::message::CallId },
+    Read {
+        process: Pid,
+        incarnation: u32,
+    },
+    Job {
+        process: Pid,
+        incarnation: u32,
+        execution: Execution,
+        step: Step,
+    },
+    Cancel {
+        process: Pid,
+        incarnation: u32,
+        call: xero::proto::message::CallId,
+    },
     Act(Action),
     Thaw(Pid),
     Unblock(Pid, Pid),

@@ -100,13 +100,21 @@ pub(super) enum Action {
     /// The process does not run.
     Freeze(Pid, Duration),
     /// The process is gone; `is_silent`: with its machine, so that nobody is told.
-    Crash { process: Pid, is_silent: bool, restart_after: Duration },
+    Crash {
+        process: Pid,
+        is_silent: bool,
+        restart_after: Duration,
+    },
     /// The process finishes what it has and ends; then it is started again.
     Drain(Pid, Duration),
     /// The process says goodbye at once; then it is started again.
     Close(Pid, Duration),
     /// The process takes so long to read each message.
-    Slow { process: Pid, pause: Duration, time: Duration },
+    Slow {
+        process: Pid,
+        pause: Duration,
+        time: Duration,
+    },
 }
 
 /// How a connection breaks.

@@ -38,7 +38,8 @@ impl World {
     /// Every client's calls succeed, again and again: a credit that was lost is missed.
     fn probe(&mut self) -> Result<(), String> {
         self.remark(&"every client calls every service");
-        let clients: Vec<Pid> = (0..self.processes.len()).filter(|pid| self.processes[*pid].setup.role.is_client()).collect();
+        let clients: Vec<Pid> =
+            (0..self.processes.len()).filter(|pid| self.processes[*pid].setup.role.is_client()).collect();
         let mut tag = PROBES_FROM;
         for _ in 0..PROBE_ROUNDS {
             for (client, service) in clients.iter().flat_map(|client| SERVICES.map(|service| (*client, service))) {

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::{
     calls::{Call, CallEnd, CallFailure, CallSpec, CallState, Calls, Waits},
+    fault::{Fault, planted},
     frame::{self, Limits, Malformed, TooLarge},
     liveness::{Heartbeats, LARGE_PAYLOAD_BYTES, Liveness, patience},
     message::{
@@ -200,7 +201,8 @@ impl Dispatcher {
         if let Err(failure) = self.admit(&spec) {
             return self.outputs.push_back(Output::Ended(id, Err(failure)));
         }
-        self.timers.set(Timer::Deadline(id), spec.deadline);
+        let lateness = if planted(Fault::DeadlineLate) { self.config.heartbeats.interval } else { Duration::ZERO };
+        self.timers.set(Timer::Deadline(id), spec.deadline + lateness);
         self.calls.insert(id, spec);
         self.budget.deposit();
         let is_sent = self.advance(now, id);
@@ -401,13 +403,15 @@ impl Dispatcher {
         let Some(CallState::InFlight { worker, partials }) = call.map(|call| &mut call.state) else {
             return self.count_stray(from, reply.call);
         };
-        if *worker != from {
+        if *worker != from && !planted(Fault::StaleReplyAccepted) {
             return self.count_stray(from, reply.call);
         }
         match reply.sequence.cmp(partials) {
             Ordering::Equal => {
                 *partials += 1;
-                self.outputs.push_back(Output::Partial(reply.call, reply.payload));
+                if !planted(Fault::PartialLost) {
+                    self.outputs.push_back(Output::Partial(reply.call, reply.payload));
+                }
             }
             Ordering::Less => self.counters.late_replies += 1,
             Ordering::Greater => {
@@ -424,6 +428,7 @@ impl Dispatcher {
                 self.end(reply.call, end);
             }
             Some(false) => self.counters.late_replies += 1,
+            None if planted(Fault::StaleReplyAccepted) => self.end(reply.call, Ok(reply.payload)),
             None => self.counters.unsolicited_replies += 1,
         }
         self.serve_waiting(now, from);

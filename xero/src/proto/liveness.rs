@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::fault::{Fault, planted};
+
 /// How often a peer must be heard from, on both sides of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heartbeats {
@@ -51,6 +53,9 @@ impl Liveness {
     }
 
     pub(crate) fn received(&mut self, now: Instant) {
+        if planted(Fault::LeaseNotRenewed) {
+            return;
+        }
         self.received_at = now;
         self.excused_until = None;
     }

@@ -10,6 +10,7 @@ use std::{
 use uuid::Uuid;
 
 use super::{
+    fault::{Fault, planted},
     liveness::Liveness,
     message::{CallId, MethodOffer, Peer, Ready, ServiceOffer},
     outflow::Intake,
@@ -54,8 +55,10 @@ struct Service {
 
 impl WorkerEntry {
     fn is_available(&self) -> bool {
-        let has_room = self.window_bytes == 0 || self.bytes_in_flight < self.window_bytes;
-        !self.draining && has_room && self.in_flight.len() < self.credits as usize
+        let has_no_window = self.window_bytes == 0 || planted(Fault::RequestWindowExceeded);
+        let has_room = has_no_window || self.bytes_in_flight < self.window_bytes;
+        let credits = self.credits as usize + usize::from(planted(Fault::CreditExceeded));
+        !self.draining && has_room && self.in_flight.len() < credits
     }
 
     pub(crate) fn credits(&self) -> u32 {
@@ -185,6 +188,10 @@ impl Registry {
     pub(crate) fn return_credit(&mut self, peer: Peer, call: CallId) -> Option<bool> {
         let worker = self.workers.get_mut(&peer)?;
         let request = worker.in_flight.remove(&call)?;
+        if planted(Fault::CreditLost) && !request.wanted {
+            worker.in_flight.insert(call, request);
+            return Some(false);
+        }
         worker.bytes_in_flight -= request.bytes;
         self.refresh(peer);
         Some(request.wanted)
@@ -206,7 +213,7 @@ impl Registry {
 
     pub(crate) fn set_draining(&mut self, peer: Peer) {
         if let Some(worker) = self.workers.get_mut(&peer) {
-            worker.draining = true;
+            worker.draining = !planted(Fault::DrainIgnored);
             self.refresh(peer);
         }
     }

@@ -200,7 +200,9 @@ impl Ledger {
         processes: &[Process],
     ) -> Result<(), String> {
         match maybe_executed(failure) {
-            Some(false) if !call.runs.is_empty() => return Err("has run, and its caller is told that it has not".into()),
+            Some(false) if !call.runs.is_empty() => {
+                return Err("has run, and its caller is told that it has not".into());
+            }
             Some(true) if !self.has_been_sent(call) => return Err("may have run, says what has never been sent".into()),
             _ => {}
         }
@@ -231,7 +233,8 @@ impl Ledger {
         match error.code {
             ErrorCode::Application => self.judge_answer(tag, call, Answer::read(&error.payload), RunEnd::Failed),
             ErrorCode::Panicked => {
-                let has = call.runs.iter().any(|run| self.runs.get(run).is_some_and(|r| r.end == Some(RunEnd::Panicked)));
+                let has =
+                    call.runs.iter().any(|run| self.runs.get(run).is_some_and(|r| r.end == Some(RunEnd::Panicked)));
                 if has { Ok(()) } else { Err("is told of a panic that has not been".to_owned()) }
             }
             // Workers and brokers that leave, brokers whose workers are lost, and queues that are full.
@@ -342,10 +345,11 @@ fn maybe_executed(failure: &CallFailure) -> Option<bool> {
         CallFailure::DeadlineExceeded { maybe_executed }
         | CallFailure::WorkerLost { maybe_executed, .. }
         | CallFailure::Closed { maybe_executed } => Some(*maybe_executed),
-        CallFailure::NoWorker { .. } | CallFailure::UnknownMethod { .. } | CallFailure::Overloaded { .. } => Some(false),
+        CallFailure::NoWorker { .. } | CallFailure::UnknownMethod { .. } | CallFailure::Overloaded { .. } => {
+            Some(false)
+        }
         CallFailure::TooLarge(_) => Some(false),
         CallFailure::NotOffered { maybe_executed, .. } => Some(*maybe_executed),
         _ => None,
     }
 }
-

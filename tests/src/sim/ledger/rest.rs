@@ -177,4 +177,3 @@ impl Ledger {
 fn is_up(side: &SideRecord) -> bool {
     side.is_registered && side.stands && !side.has_given_up && !side.has_said_goodbye && !side.has_heard_goodbye
 }
-

@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 use xero::proto::message::{CallId, ErrorCode, Message, Ready, Request};
 
 use super::*;
-use crate::sim::{
-network::Connection, scenario::Role, work::Work};
+use crate::sim::{network::Connection, scenario::Role, work::Work};
 
 /// One connection, from both sides.
 #[derive(Debug)]
@@ -214,9 +213,7 @@ impl Ledger {
                 None => Err("there is no such request"),
             },
             Message::Final(reply) => judge_answer(record.requests.get(&reply.call), reply.partials),
-            Message::Error(reply) if !is_turning_away => {
-                judge_answer(record.requests.get(&reply.call), reply.partials)
-            }
+            Message::Error(reply) if !is_turning_away => judge_answer(record.requests.get(&reply.call), reply.partials),
             Message::Goodbye if side.has_said_drain => {
                 // What it has not started goes elsewhere unharmed.
                 let open = |request: &RequestRecord| request.is_started && !request.is_answered;

@@ -152,7 +152,10 @@ impl Broker {
     }
 
     pub(super) fn pass_final(&mut self, now: Instant, id: CallId, payload: Payload) {
-        let Some(Origin { client, call, partials, .. }) = self.take_origin(id) else { return };
+        let Some(Origin { mut client, call, partials, .. }) = self.take_origin(id) else { return };
+        if planted(Fault::ReplyToWrongClient) {
+            client = self.clients.keys().next().copied().unwrap_or(client);
+        }
         let limit = self.clients.get(&client).map_or(0, |client| client.reply_bytes_max);
         let size = payload.bytes.len();
         let message = match size > limit {
@@ -175,6 +178,9 @@ impl Broker {
     fn take_origin(&mut self, id: CallId) -> Option<Origin> {
         let origin = self.origins.remove(&id)?;
         if let Some(client) = self.clients.get_mut(&origin.client) {
+            if planted(Fault::ClientCreditLost) {
+                return Some(origin);
+            }
             client.requests.remove(&origin.call);
             client.request_bytes -= origin.bytes;
         }
@@ -227,6 +233,9 @@ impl Broker {
         self.timers.stop(Timer::Heartbeat(peer));
         for id in client.requests.into_values() {
             self.origins.remove(&id);
+            if planted(Fault::VanishedClientServed) {
+                continue;
+            }
             self.dispatcher.cancel(now, id);
         }
         self.outputs.push_back(BrokerOutput::ClientLeft(peer, departure));

@@ -83,7 +83,9 @@ impl Dispatcher {
     pub(super) fn acknowledge(&mut self, now: Instant, from: Peer, bytes: usize) {
         let window = self.config.window_bytes;
         let told = self.registry.get_mut(from).and_then(|worker| worker.intake.take(bytes, window));
-        if let Some(bytes) = told {
+        if let Some(bytes) = told
+            && !planted(Fault::AckNotSent)
+        {
             self.send(now, from, Message::Ack(bytes));
         }
     }
@@ -116,7 +118,7 @@ impl Dispatcher {
                 true => Setback::NotStarted,
                 false => Setback::MaybeExecuted,
             };
-            if wanted {
+            if wanted && !planted(Fault::LostRequestsForgotten) {
                 self.lose_worker_of(now, id, setback);
             }
         }
@@ -131,6 +133,9 @@ impl Dispatcher {
         if self.has_said_goodbye() {
             return;
         }
+        if planted(Fault::HeartbeatNotSent) {
+            return;
+        }
         if worker.liveness.heartbeat_at() <= now {
             self.send(now, peer, Message::Heartbeat);
         }
@@ -142,7 +147,7 @@ impl Dispatcher {
     pub(super) fn check_lease(&mut self, now: Instant, peer: Peer) {
         let Some(worker) = self.registry.get(peer) else { return self.check_introduction(now, peer) };
         let expires_at = worker.liveness.expires_at();
-        if expires_at > now {
+        if expires_at > now || planted(Fault::LeaseNeverEnds) {
             return self.timers.set(Timer::Lease(peer), expires_at);
         }
         self.counters.expired_leases += 1;
