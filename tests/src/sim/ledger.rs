@@ -40,6 +40,8 @@ pub(super) struct Ledger {
     /// Calls of clients, and requests that brokers have read, for which nothing has been sent on yet.
     unrouted: BTreeMap<Pid, BTreeSet<Unrouted>>,
     leaving: BTreeMap<Pid, Leave>,
+    /// Calls whose callers have just been told that they may have run.
+    suspects: BTreeSet<(Pid, Tag)>,
     blame: Option<String>,
 }
 
@@ -72,6 +74,7 @@ impl Ledger {
             attempts: BTreeMap::new(),
             unrouted: BTreeMap::new(),
             leaving: BTreeMap::new(),
+            suspects: BTreeSet::new(),
             blame: None,
         }
     }

@@ -170,6 +170,9 @@ impl Ledger {
             self.blame(what);
         }
         let maybe_executed = end.as_ref().err().and_then(maybe_executed).unwrap_or(true);
+        if end.is_err() && maybe_executed {
+            self.suspects.insert((pid, tag));
+        }
         let state = if end.is_ok() { CallState::Succeeded } else { CallState::Failed { maybe_executed } };
         self.close(tag, state);
     }
@@ -203,7 +206,6 @@ impl Ledger {
             Some(false) if !call.runs.is_empty() => {
                 return Err("has run, and its caller is told that it has not".into());
             }
-            Some(true) if !self.has_been_sent(call) => return Err("may have run, says what has never been sent".into()),
             _ => {}
         }
         let is_own = |error: &ErrorReply| matches!(error.code, ErrorCode::Application | ErrorCode::Panicked);
@@ -252,6 +254,17 @@ impl Ledger {
         match attempts.last().is_some_and(is_over) {
             true => Ok(()),
             false => Err(format!("has lost its worker, and nobody is lost: {attempts:?}")),
+        }
+    }
+
+    /// What may have run has been sent: by the end of the turn in which its caller was told so.
+    pub(super) fn check_suspects(&mut self, pid: Pid) -> Result<(), String> {
+        let suspects = self.suspects.extract_if((pid, Tag(0)).., |(of, _)| *of == pid);
+        let tags: Vec<_> = suspects.map(|(_, tag)| tag).collect();
+        let is_unsent = |tag: &&Tag| self.calls.get(tag).is_some_and(|call| !self.has_been_sent(call));
+        match tags.iter().find(is_unsent) {
+            Some(tag) => Err(format!("says that call {} may have run, and has never sent it", tag.0)),
+            None => Ok(()),
         }
     }
 

@@ -147,7 +147,10 @@ impl Dispatcher {
     pub(super) fn check_lease(&mut self, now: Instant, peer: Peer) {
         let Some(worker) = self.registry.get(peer) else { return self.check_introduction(now, peer) };
         let expires_at = worker.liveness.expires_at();
-        if expires_at > now || planted(Fault::LeaseNeverEnds) {
+        if planted(Fault::LeaseNeverEnds) {
+            return;
+        }
+        if expires_at > now {
             return self.timers.set(Timer::Lease(peer), expires_at);
         }
         self.counters.expired_leases += 1;
