@@ -47,8 +47,8 @@ impl Clock {
     /// The first instant of the simulation at which this clock shows `instant` or later.
     pub(super) fn at(&self, instant: Instant) -> At {
         let own = nanos(instant.saturating_duration_since(self.origin));
-        let guess = i128::from(own) * MILLION / (MILLION + i128::from(self.drift));
-        let mut at = u64::try_from(guess).unwrap_or(u64::MAX).saturating_sub(2);
+        let gained = signed(own) * self.drift / (MILLION + self.drift);
+        let mut at = own.saturating_add_signed(-gained).saturating_sub(2);
         while self.own_nanos(at) < own {
             at += 1;
         }
@@ -56,16 +56,22 @@ impl Clock {
     }
 
     fn own_nanos(&self, at: u64) -> u64 {
-        let nanos = i128::from(at);
-        u64::try_from(nanos + nanos * i128::from(self.drift) / MILLION).unwrap_or(u64::MAX)
+        at.saturating_add_signed(signed(at) * self.drift / MILLION)
     }
+}
+
+/// Simulations take minutes: a day leaves room for a drift in millionths.
+fn signed(nanos: u64) -> i64 {
+    i64::try_from(nanos).unwrap_or(i64::MAX).min(DAY_NANOS)
 }
 
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-const MILLION: i128 = 1_000_000;
+const MILLION: i64 = 1_000_000;
+
+const DAY_NANOS: i64 = 24 * 3_600 * 1_000_000_000;
 
 #[cfg(test)]
 mod tests {

@@ -56,6 +56,7 @@ pub(super) struct Process {
     pub(super) absence: Duration,
     pub(super) calls: BTreeMap<CallId, Tag>,
     pub(super) jobs: BTreeMap<Execution, Job>,
+    alarm_at: Option<At>,
     calls_made: u64,
     peers_met: [u64; 2],
 }
@@ -90,6 +91,7 @@ impl Process {
             absence: Duration::ZERO,
             calls: BTreeMap::new(),
             jobs: BTreeMap::new(),
+            alarm_at: Some(At::ZERO),
             calls_made: 0,
             peers_met: [0; 2],
         }
@@ -130,10 +132,14 @@ impl Process {
         CallId(((pid as u64 + 1) << 48) | (u64::from(self.incarnation) << 32) | self.calls_made)
     }
 
+    /// Takes note of when its machine wants to be woken, which changes in its turns only.
+    pub(super) fn set_alarm(&mut self) {
+        self.alarm_at = self.machine.poll_timeout().map(|timeout| self.clock.at(timeout));
+    }
+
     /// When its machine wants to be woken.
     pub(super) fn wakes_at(&self) -> Option<At> {
-        let timeout = self.machine.poll_timeout().filter(|_| self.is_running())?;
-        Some(self.clock.at(timeout))
+        self.alarm_at.filter(|_| self.is_running())
     }
 }
 

@@ -142,7 +142,7 @@ impl World {
         }
         let now = self.local(pid);
         self.drain_outputs(pid);
-        if self.is_due(pid) {
+        if self.processes[pid].machine.poll_timeout().is_some_and(|at| at <= now) {
             self.processes[pid].machine.handle_timeout(now);
             self.drain_outputs(pid);
         }
@@ -154,6 +154,7 @@ impl World {
         if self.processes[pid].has_left {
             self.leave(pid);
         }
+        self.processes[pid].set_alarm();
     }
 
     fn transmit(&mut self, pid: Pid, now: Instant) {

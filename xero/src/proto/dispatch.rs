@@ -403,7 +403,7 @@ impl Dispatcher {
         let Some(CallState::InFlight { worker, partials }) = call.map(|call| &mut call.state) else {
             return self.count_stray(from, reply.call);
         };
-        if *worker != from && !planted(Fault::StaleReplyAccepted) {
+        if *worker != from {
             return self.count_stray(from, reply.call);
         }
         match reply.sequence.cmp(partials) {
@@ -427,8 +427,10 @@ impl Dispatcher {
                 let end = self.check_partials(reply.call, reply.partials).map(|()| reply.payload);
                 self.end(reply.call, end);
             }
+            Some(false) if planted(Fault::StaleReplyAccepted) => {
+                self.outputs.push_back(Output::Ended(reply.call, Ok(reply.payload)));
+            }
             Some(false) => self.counters.late_replies += 1,
-            None if planted(Fault::StaleReplyAccepted) => self.end(reply.call, Ok(reply.payload)),
             None => self.counters.unsolicited_replies += 1,
         }
         self.serve_waiting(now, from);

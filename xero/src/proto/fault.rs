@@ -25,8 +25,12 @@ pub enum Fault {
     ReplyWindowExceeded,
     /// What has been taken of a peer's replies is never acknowledged.
     AckNotSent,
-    /// A reply counts although the call's last request went to another peer.
+    /// A reply is told although its call has ended.
     StaleReplyAccepted,
+    /// A worker replies over another connection than the one that has asked.
+    StaleReplySent,
+    /// A request is sent again because it takes its time.
+    RetriedForTime,
     /// A partial reply is dropped, and counted as though it had been told.
     PartialLost,
     /// A lost worker's request is sent again although it is not idempotent.
@@ -65,7 +69,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault that can be planted.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::LeaseNotRenewed,
         Self::LeaseNeverEnds,
         Self::HeartbeatNotSent,
@@ -76,6 +80,8 @@ impl Fault {
         Self::ReplyWindowExceeded,
         Self::AckNotSent,
         Self::StaleReplyAccepted,
+        Self::StaleReplySent,
+        Self::RetriedForTime,
         Self::PartialLost,
         Self::NonIdempotentRetried,
         Self::ExecutionDenied,

@@ -136,6 +136,10 @@ impl Dispatcher {
         if planted(Fault::HeartbeatNotSent) {
             return;
         }
+        if planted(Fault::RetriedForTime) {
+            let ids: Vec<_> = worker.in_flight.keys().copied().collect();
+            return ids.into_iter().for_each(|id| self.lose_worker_of(now, id, Setback::MaybeExecuted));
+        }
         if worker.liveness.heartbeat_at() <= now {
             self.send(now, peer, Message::Heartbeat);
         }

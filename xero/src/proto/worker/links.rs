@@ -95,7 +95,9 @@ impl Worker {
                 break;
             }
             let Some(task) = self.executions.get_mut(&execution) else { continue };
-            task.caller = None;
+            if !planted(Fault::StaleReplySent) {
+                task.caller = None;
+            }
             if task.waiting.is_some() {
                 forgotten.insert(execution);
                 self.executions.remove(&execution);
