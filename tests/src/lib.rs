@@ -6,6 +6,7 @@ pub mod process;
 pub mod raw;
 pub mod scene;
 pub mod service;
+pub mod sim;
 pub mod soak;
 
 /// The Rust code in README, compiled and run as a documentation test.

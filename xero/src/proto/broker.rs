@@ -15,6 +15,7 @@ use super::{
     dispatch::{
         Departure, Dispatcher, DispatcherConfig, DispatcherCounters, INTERVAL_MAX, INTERVAL_MIN, Output, WorkerStatus,
     },
+    fault::{Fault, planted},
     frame::{self, Malformed},
     liveness::{LARGE_PAYLOAD_BYTES, Liveness, patience},
     message::{

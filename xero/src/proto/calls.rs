@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    fault::{Fault, planted},
     frame::TooLarge,
     message::{CallId, ErrorReply, Metadata, Payload, Peer},
     window::SMALL_PAYLOAD_BYTES,
@@ -149,7 +150,7 @@ pub(crate) enum CallState {
 impl Call {
     /// Whether the procedure may have run, in this attempt or one before.
     pub(crate) fn maybe_executed(&self) -> bool {
-        self.maybe_executed || self.is_in_flight()
+        self.maybe_executed || self.is_in_flight() && !planted(Fault::ExecutionDenied)
     }
 
     pub(crate) fn is_idempotent(&self) -> bool {

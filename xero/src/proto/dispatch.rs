@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::{
     calls::{Call, CallEnd, CallFailure, CallSpec, CallState, Calls, Waits},
+    fault::{Fault, planted},
     frame::{self, Limits, Malformed, TooLarge},
     liveness::{Heartbeats, LARGE_PAYLOAD_BYTES, Liveness, patience},
     message::{
@@ -203,7 +204,8 @@ impl Dispatcher {
         if let Err(failure) = self.admit(&spec) {
             return self.outputs.push_back(Output::Ended(id, Err(failure)));
         }
-        self.timers.set(Timer::Deadline(id), spec.deadline);
+        let lateness = if planted(Fault::DeadlineLate) { self.config.heartbeats.interval } else { Duration::ZERO };
+        self.timers.set(Timer::Deadline(id), spec.deadline + lateness);
         self.calls.insert(id, spec);
         self.budget.deposit();
         let is_sent = self.advance(now, id);
@@ -423,7 +425,9 @@ impl Dispatcher {
         match reply.sequence.cmp(partials) {
             Ordering::Equal => {
                 *partials += 1;
-                self.outputs.push_back(Output::Partial(reply.call, reply.payload));
+                if !planted(Fault::PartialLost) {
+                    self.outputs.push_back(Output::Partial(reply.call, reply.payload));
+                }
             }
             Ordering::Less => self.counters.late_replies += 1,
             Ordering::Greater => {
@@ -438,6 +442,9 @@ impl Dispatcher {
             Some(true) => {
                 let end = self.check_partials(reply.call, reply.partials).map(|()| reply.payload);
                 self.end(reply.call, end);
+            }
+            Some(false) if planted(Fault::StaleReplyAccepted) => {
+                self.outputs.push_back(Output::Ended(reply.call, Ok(reply.payload)));
             }
             Some(false) => self.counters.late_replies += 1,
             None => self.counters.unsolicited_replies += 1,

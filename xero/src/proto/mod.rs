@@ -13,6 +13,8 @@
 pub mod broker;
 pub mod calls;
 pub mod dispatch;
+#[doc(hidden)]
+pub mod fault;
 pub mod frame;
 pub mod liveness;
 pub mod message;

@@ -10,6 +10,7 @@ use std::{
 use uuid::Uuid;
 
 use super::{
+    fault::{Fault, planted},
     liveness::Liveness,
     message::{CallId, MethodOffer, Peer, Ready, ServiceOffer},
     window::{Intake, Window},
@@ -46,7 +47,8 @@ struct Service {
 
 impl WorkerEntry {
     fn is_available(&self) -> bool {
-        !self.draining && self.in_flight.len() < self.credits as usize
+        let credits = self.credits as usize + usize::from(planted(Fault::CreditExceeded));
+        !self.draining && self.in_flight.len() < credits
     }
 
     pub(crate) fn credits(&self) -> u32 {
@@ -175,7 +177,12 @@ impl Registry {
 
     /// The worker has ended a request. `Some(true)` when its caller still waits; `None` when it was not in flight.
     pub(crate) fn return_credit(&mut self, peer: Peer, call: CallId) -> Option<bool> {
-        let wanted = self.workers.get_mut(&peer)?.in_flight.remove(&call)?;
+        let worker = self.workers.get_mut(&peer)?;
+        let wanted = worker.in_flight.remove(&call)?;
+        if planted(Fault::CreditLost) && !wanted {
+            worker.in_flight.insert(call, wanted);
+            return Some(false);
+        }
         self.refresh(peer);
         Some(wanted)
     }
@@ -196,7 +203,7 @@ impl Registry {
 
     pub(crate) fn set_draining(&mut self, peer: Peer) {
         if let Some(worker) = self.workers.get_mut(&peer) {
-            worker.draining = true;
+            worker.draining = !planted(Fault::DrainIgnored);
             self.refresh(peer);
         }
     }
@@ -284,9 +291,16 @@ impl Registry {
             let available = self.available.iter().filter(|(_, peer)| Some(*peer) != avoid);
             let workers = available.filter_map(|(_, peer)| Some((*peer, self.workers.get(peer)?)));
             choice.choose(
-                &mut workers.filter(|(_, worker)| offers(worker, fitting) && worker.window.has_room(need.bytes)).map(
-                    |(peer, worker)| Candidate { peer, in_flight: worker.in_flight.len(), credits: worker.credits },
-                ),
+                &mut workers
+                    .filter(|(_, worker)| {
+                        offers(worker, fitting)
+                            && (worker.window.has_room(need.bytes) || planted(Fault::RequestWindowExceeded))
+                    })
+                    .map(|(peer, worker)| Candidate {
+                        peer,
+                        in_flight: worker.in_flight.len(),
+                        credits: worker.credits,
+                    }),
             )
         };
         let chosen = candidates(need.avoid).or_else(|| need.avoid.and_then(|_| candidates(None)));

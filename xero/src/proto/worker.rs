@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::{
     dispatch::{INTERVAL_MAX, INTERVAL_MIN},
+    fault::{Fault, planted},
     frame::{self, Limits, Malformed},
     liveness::{Heartbeats, LARGE_PAYLOAD_BYTES, Liveness, patience},
     message::{

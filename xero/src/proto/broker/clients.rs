@@ -158,7 +158,10 @@ impl Broker {
     }
 
     pub(super) fn pass_final(&mut self, now: Instant, id: CallId, payload: Payload) {
-        let Some(Origin { client, call, partials, .. }) = self.take_origin(now, id) else { return };
+        let Some(Origin { mut client, call, partials, .. }) = self.take_origin(now, id) else { return };
+        if planted(Fault::ReplyToWrongClient) {
+            client = self.clients.keys().next().copied().unwrap_or(client);
+        }
         let limit = self.clients.get(&client).map_or(0, |client| client.reply_bytes_max);
         let size = payload.bytes.len();
         let message = match size > limit {
@@ -182,6 +185,9 @@ impl Broker {
         self.take_request(now, id);
         let origin = self.origins.remove(&id)?;
         if let Some(client) = self.clients.get_mut(&origin.client) {
+            if planted(Fault::ClientCreditLost) {
+                return Some(origin);
+            }
             client.requests.remove(&origin.call);
         }
         Some(origin)
@@ -251,6 +257,9 @@ impl Broker {
         self.timers.stop(Timer::Heartbeat(peer));
         for id in client.requests.into_values() {
             self.origins.remove(&id);
+            if planted(Fault::VanishedClientServed) {
+                continue;
+            }
             self.dispatcher.cancel(now, id);
         }
         self.outputs.push_back(BrokerOutput::ClientLeft(peer, departure));

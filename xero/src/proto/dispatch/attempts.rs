@@ -86,7 +86,7 @@ impl Dispatcher {
 
     /// Sends waiting calls to a worker that has got free credit: owners take turns, each one's oldest call first.
     pub(super) fn serve_waiting(&mut self, now: Instant, worker: Peer) {
-        if self.calls.waiting_count() == 0 {
+        if self.calls.waiting_count() == 0 || planted(Fault::WaitingNotServed) {
             return;
         }
         let services = self.registry.services_of(worker);
@@ -240,18 +240,25 @@ impl Dispatcher {
     pub(super) fn recall(&mut self, now: Instant, id: CallId, call: &Call) {
         if let CallState::InFlight { worker, .. } = call.state {
             self.registry.abandon(worker, id);
-            self.send(now, worker, Message::Cancel(id));
+            if !planted(Fault::CancelDropped) {
+                self.send(now, worker, Message::Cancel(id));
+            }
         }
     }
 
     pub(super) fn end(&mut self, id: CallId, end: CallEnd) {
         if self.take(id).is_some() {
+            if planted(Fault::EndedTwice) {
+                self.outputs.push_back(Output::Ended(id, end.clone()));
+            }
             self.outputs.push_back(Output::Ended(id, end));
         }
     }
 
     pub(super) fn take(&mut self, id: CallId) -> Option<Call> {
-        self.timers.stop(Timer::Deadline(id));
+        if !planted(Fault::DeadlineKept) {
+            self.timers.stop(Timer::Deadline(id));
+        }
         self.timers.stop(Timer::Retry(id));
         let call = self.calls.remove(id);
         if let Closing::Draining { since } = self.closing

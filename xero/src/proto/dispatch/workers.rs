@@ -48,7 +48,11 @@ impl Dispatcher {
     pub(super) fn register(&mut self, now: Instant, from: Peer, ready: Ready) {
         let interval = ready.interval.clamp(INTERVAL_MIN, INTERVAL_MAX);
         let heartbeats = self.config.heartbeats;
-        let liveness = Liveness::new(now, heartbeats.interval, heartbeats.expiry(interval));
+        let expiry = heartbeats.expiry(interval);
+        let liveness = match self.registry.get(from) {
+            Some(before) => before.liveness.renewed(now, expiry),
+            None => Liveness::new(now, heartbeats.interval, expiry),
+        };
         info!(peer = from.0, incarnation = %ready.incarnation, credits = ready.credits, "registered");
         if ready.capabilities.contains(Capabilities::BATCH) {
             self.outbox.allow_batches(from, ready.payload_bytes_max);
@@ -80,7 +84,9 @@ impl Dispatcher {
     pub(super) fn acknowledge(&mut self, now: Instant, from: Peer, bytes: usize) {
         let window = self.config.window_bytes;
         let told = self.registry.get_mut(from).and_then(|worker| worker.intake.take(bytes, window));
-        if let Some(bytes) = told {
+        if let Some(bytes) = told
+            && !planted(Fault::AckNotSent)
+        {
             self.send(now, from, Message::Ack(bytes));
         }
     }
@@ -113,7 +119,7 @@ impl Dispatcher {
                 true => Setback::NotStarted,
                 false => Setback::MaybeExecuted,
             };
-            if wanted {
+            if wanted && !planted(Fault::LostRequestsForgotten) {
                 self.lose_worker_of(now, id, setback);
             }
         }
@@ -128,6 +134,13 @@ impl Dispatcher {
         if self.has_said_goodbye() {
             return;
         }
+        if planted(Fault::HeartbeatNotSent) {
+            return;
+        }
+        if planted(Fault::RetriedForTime) {
+            let ids: Vec<_> = worker.in_flight.keys().copied().collect();
+            return ids.into_iter().for_each(|id| self.lose_worker_of(now, id, Setback::MaybeExecuted));
+        }
         if worker.liveness.heartbeat_at() <= now {
             self.send(now, peer, Message::Heartbeat);
         }
@@ -139,6 +152,9 @@ impl Dispatcher {
     pub(super) fn check_lease(&mut self, now: Instant, peer: Peer) {
         let Some(worker) = self.registry.get(peer) else { return self.check_introduction(now, peer) };
         let expires_at = worker.liveness.expires_at();
+        if planted(Fault::LeaseNeverEnds) {
+            return;
+        }
         if expires_at > now {
             return self.timers.set(Timer::Lease(peer), expires_at);
         }

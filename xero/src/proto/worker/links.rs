@@ -36,6 +36,9 @@ impl Worker {
 
     pub(super) fn heartbeat(&mut self, now: Instant, peer: Peer) {
         let Some(registration) = self.registration(peer) else { return };
+        if planted(Fault::WorkerHeartbeatNotSent) {
+            return;
+        }
         if registration.liveness.heartbeat_at() <= now {
             self.send(now, peer, Message::Heartbeat);
         }
@@ -74,7 +77,9 @@ impl Worker {
         }
         self.counters.redials += 1;
         trace!(peer = peer.0, ?wait, "dialing again after the back-off");
-        self.timers.set(Timer::Dial(peer), now + wait);
+        if !planted(Fault::RedialForgotten) {
+            self.timers.set(Timer::Dial(peer), now + wait);
+        }
     }
 
     /// Takes a connection's requests from it: what runs is aborted, what waits is forgotten.
@@ -87,8 +92,13 @@ impl Worker {
         self.outputs.push_back(WorkerOutput::Unregistered(peer));
         let mut forgotten = BTreeSet::new();
         for execution in registration.requests.into_values() {
+            if planted(Fault::ExecutionKept) {
+                break;
+            }
             let Some(task) = self.executions.get_mut(&execution) else { continue };
-            task.caller = None;
+            if !planted(Fault::StaleReplySent) {
+                task.caller = None;
+            }
             if task.waiting.is_some() {
                 forgotten.insert(execution);
                 self.executions.remove(&execution);
@@ -109,7 +119,8 @@ impl Worker {
     /// Says goodbye once nothing runs and no reply is held back, and has left once everyone has taken it.
     pub(super) fn finish_drain(&mut self, now: Instant) {
         let is_held = |link: &Link| matches!(&link.state, LinkState::Up(up) if !up.replies.is_empty());
-        if self.leaving == Leaving::Draining && self.executions.is_empty() && !self.links.values().any(is_held) {
+        let is_finished = self.executions.is_empty() || planted(Fault::DrainCutShort);
+        if self.leaving == Leaving::Draining && is_finished && !self.links.values().any(is_held) {
             self.say_goodbye(now);
         }
         if self.leaving == Leaving::Goodbye && self.links.is_empty() {

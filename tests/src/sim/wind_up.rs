@@ -1,0 +1,108 @@
+//! How every simulation ends: nothing goes wrong any more, everyone finds everyone, every call succeeds, everybody
+//! leaves, and nothing is left.
+
+use std::time::Duration;
+
+use super::{
+    process::Life,
+    scenario::{CallPlan, Pid, SAFE, SERVICES},
+    work::{Fate, Tag, Work},
+    world::World,
+};
+
+impl World {
+    pub(super) fn wind_up(&mut self) -> Result<(), String> {
+        self.heal();
+        self.run_for(HEALING)?;
+        self.ledger.check_all_ended()?;
+        self.check_registrations()?;
+        self.probe()?;
+        self.say_farewell()
+    }
+
+    /// Whoever dials is registered where it dials, once, and nobody else is.
+    fn check_registrations(&self) -> Result<(), String> {
+        for (pid, process) in self.processes.iter().enumerate() {
+            let dialed = process.setup.dials.len();
+            let dialed_by = self.processes.iter().flat_map(|other| &other.setup.dials).filter(|a| a.process == pid);
+            let expected = dialed + dialed_by.count();
+            // A connection that broke before its introduction arrived is nothing to a machine, which never hears of it.
+            let registered = self.ledger.registrations(pid, process);
+            if registered != expected {
+                return Err(format!("{process} is registered with {registered} others, and should be with {expected}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every client's calls succeed, again and again: a credit that was lost is missed.
+    fn probe(&mut self) -> Result<(), String> {
+        self.remark(&"every client calls every service");
+        let clients: Vec<Pid> =
+            (0..self.processes.len()).filter(|pid| self.processes[*pid].setup.role.is_client()).collect();
+        let mut tag = PROBES_FROM;
+        for _ in 0..PROBE_ROUNDS {
+            for (client, service) in clients.iter().flat_map(|client| SERVICES.map(|service| (*client, service))) {
+                tag += 1;
+                self.call(client, probe_plan(Tag(tag), service));
+            }
+            self.run_for(PROBE_TIMEOUT)?;
+        }
+        self.ledger.check_probes(PROBES_FROM)
+    }
+
+    /// Everybody leaves, in an order that the seed decides, and leaves nothing behind.
+    fn say_farewell(&mut self) -> Result<(), String> {
+        self.remark(&"everybody leaves");
+        let mut pids: Vec<Pid> = (0..self.processes.len()).collect();
+        self.random.shuffle(&mut pids);
+        for pid in pids {
+            self.drain(pid, NEVER);
+            let pause = Duration::from_millis(self.random.u64(0..100));
+            self.run_for(pause)?;
+        }
+        self.run_for(FAREWELL)?;
+        match self.processes.iter().find(|process| process.life != Life::Dead) {
+            Some(process) => Err(format!("{process} does not leave: {:#?}", process.machine)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn probe_plan(tag: Tag, service: &'static str) -> CallPlan {
+    let work = Work {
+        tag,
+        delay: Duration::ZERO,
+        time: Duration::from_millis(1),
+        partials: 1,
+        fate: Fate::Replies,
+        is_stubborn: false,
+        ballast: 0,
+    };
+    CallPlan {
+        work,
+        service,
+        method: SAFE,
+        idempotent: None,
+        fail_fast: false,
+        timeout: PROBE_TIMEOUT,
+        cancel_after: None,
+        partials_max: None,
+    }
+}
+
+/// The longest expiry (four intervals of 400 ms), twice, for a loss that is noticed by one side after the other; a dial
+/// that nobody answers, the longest back-off, and the deadlines and procedures that are still to end.
+const HEALING: Duration = Duration::from_secs(9);
+
+const PROBE_ROUNDS: usize = 3;
+
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Tags of probes; a script has far fewer calls.
+const PROBES_FROM: u64 = 1_000_000;
+
+/// The longest drain, twice, since a worker waits for its clients and those for it.
+const FAREWELL: Duration = Duration::from_secs(8);
+
+const NEVER: Duration = Duration::from_secs(1_000_000);
