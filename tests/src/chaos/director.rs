@@ -161,7 +161,7 @@ impl Director {
     fn strike(&mut self, Planned { fault, from, .. }: Planned) {
         let count = self.crew.members.len();
         let candidates = (0..count).map(|step| (from % count + step) % count);
-        let candidate = candidates.into_iter().find(|index| self.may_strike(*index));
+        let candidate = candidates.into_iter().find(|index| self.may_strike(*index, fault));
         let Some(index) = candidate else {
             return self.note(format!("nobody {fault}: no other worker would be reachable"));
         };
@@ -186,10 +186,12 @@ impl Director {
         self.note(line);
     }
 
-    /// Whether a worker is reachable when this one no longer is.
-    fn may_strike(&self, index: usize) -> bool {
-        let is_running = self.crew.members[index].condition() == Condition::Running;
-        is_running && self.crew.reachable_without(Some(index)) > 0
+    /// Whether this can be done to that member, and a worker is reachable without it.
+    fn may_strike(&self, index: usize, fault: Fault) -> bool {
+        let member = &self.crew.members[index];
+        // Whoever has not begun yet does not listen to signals.
+        let can_leave = member.id().is_some() || !matches!(fault, Fault::Leave(_));
+        member.condition() == Condition::Running && can_leave && self.crew.reachable_without(Some(index)) > 0
     }
 
     fn undo(&mut self) {
