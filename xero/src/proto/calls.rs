@@ -28,6 +28,8 @@ pub struct CallSpec {
     pub waits: Waits,
     /// Whom it is made for, where a dispatcher serves several: waiting calls of different owners take turns.
     pub owner: u64,
+    /// How often it has been attempted elsewhere, by whoever passes it on.
+    pub attempts_before: u8,
     /// The instant it must have ended by.
     pub deadline: Instant,
     /// Values that travel beside the arguments.

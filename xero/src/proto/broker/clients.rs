@@ -328,12 +328,13 @@ fn error_of(failure: CallFailure) -> ErrorReply {
 }
 
 fn spec_of(now: Instant, from: Peer, request: Request) -> CallSpec {
-    let Request { idempotent, fail_fast, service, method, fingerprint, remaining, metadata, payload, .. } = request;
+    let Request { attempt, idempotent, fail_fast, service, method, fingerprint, remaining, metadata, payload, .. } =
+        request;
     let (owner, deadline) = (from.0, now + remaining.min(DEADLINE_MAX));
-    let idempotent = Some(idempotent);
+    let (idempotent, attempts_before) = (Some(idempotent), attempt.saturating_sub(1));
     // Only the client knows of other brokers, and what waits with it is not lost with this one.
     let waits = if fail_fast { Waits::Never } else { Waits::WhileOffered };
-    CallSpec { service, method, fingerprint, idempotent, waits, owner, deadline, metadata, payload }
+    CallSpec { service, method, fingerprint, idempotent, waits, owner, attempts_before, deadline, metadata, payload }
 }
 
 fn list(names: &[String]) -> String {

@@ -64,7 +64,8 @@ impl Dispatcher {
             self.counters.retries += 1;
         }
         let remaining = call.spec.deadline.saturating_duration_since(now);
-        let mut request = request_of(&call.spec, id, call.attempts, remaining);
+        let mut request =
+            request_of(&call.spec, id, call.spec.attempts_before.saturating_add(call.attempts), remaining);
         request.idempotent = call.is_idempotent();
         if call.has_waited {
             self.outputs.push_back(Output::Forwarded(id));
