@@ -117,9 +117,8 @@ impl Worker {
 
     /// Says goodbye once nothing runs and no reply is held back, and has left once everyone has taken it.
     pub(super) fn finish_drain(&mut self, now: Instant) {
-        let is_held = |link: &Link| matches!(&link.state, LinkState::Up(up) if !up.replies.is_empty());
         let is_finished = self.executions.is_empty() || planted(Fault::DrainCutShort);
-        if self.leaving == Leaving::Draining && is_finished && !self.links.values().any(is_held) {
+        if self.leaving == Leaving::Draining && is_finished && !self.links.values().any(Link::is_owed) {
             self.say_goodbye(now);
         }
         if self.leaving == Leaving::Goodbye && self.links.is_empty() {
@@ -157,6 +156,7 @@ impl Worker {
             }
             self.backlog.clear();
             self.running = 0;
+            self.drop_owed();
             self.say_goodbye(now);
             self.finish_drain(now);
         } else {
@@ -175,6 +175,15 @@ impl Worker {
         }
     }
 
+    /// Ends the connections on which replies are held back. A goodbye would say that their requests have not started.
+    fn drop_owed(&mut self) {
+        let owed: Vec<_> = self.links.iter().filter(|(_, link)| link.is_owed()).map(|(peer, _)| *peer).collect();
+        for peer in owed {
+            self.outputs.push_back(WorkerOutput::Hangup(peer));
+            self.drop_link(peer);
+        }
+    }
+
     pub(super) fn send(&mut self, now: Instant, to: Peer, message: Message) {
         if let Some(registration) = self.registration_mut(to) {
             registration.liveness.sent(now);
@@ -188,5 +197,12 @@ impl Worker {
 
     pub(super) fn peers(&self) -> Vec<Peer> {
         self.links.keys().copied().collect()
+    }
+}
+
+impl Link {
+    /// Whether its dispatcher has no room for replies that are ready.
+    fn is_owed(&self) -> bool {
+        matches!(&self.state, LinkState::Up(registration) if !registration.replies.is_empty())
     }
 }
