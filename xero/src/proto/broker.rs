@@ -19,8 +19,8 @@ use super::{
     frame::{self, Malformed},
     liveness::{LARGE_PAYLOAD_BYTES, Liveness, patience},
     message::{
-        CallId, Capabilities, Codec, ErrorCode, ErrorReply, FinalReply, Message, PartialReply, Payload, Peer, Ready,
-        Request, Role, ServiceOffer,
+        CallId, Capabilities, Codec, ErrorCode, ErrorReply, FinalReply, MESSAGE_WINDOW_BYTES, Message, PartialReply,
+        Payload, Peer, Ready, Request, Role, ServiceOffer,
     },
     outbox::{Outbox, Transmit},
     timer::{Timer, TimerTable},
@@ -145,7 +145,7 @@ struct ClientEntry {
 struct Origin {
     client: Peer,
     call: CallId,
-    bytes: usize,
+    bytes: u64,
     /// Whether its bytes count as dealt with: they do once it is with a worker, or has ended.
     is_taken: bool,
     partials: u32,
@@ -191,7 +191,7 @@ impl Broker {
             (Door::Front, message) => self.handle_client(now, from, message),
             (Door::Back, Message::Ready(ready)) => match self.check_offers(&ready) {
                 Ok(()) => self.dispatcher.handle_message(now, from, Message::Ready(ready)),
-                Err(detail) => self.dispatcher.turn_away(from, detail),
+                Err(detail) => self.dispatcher.refuse(now, from, detail),
             },
             (Door::Back, message) => self.dispatcher.handle_message(now, from, message),
         }
@@ -257,11 +257,14 @@ impl Broker {
     /// Ends every call and says goodbye to everyone. [`BrokerOutput::Closed`] follows when they have gone, or after half
     /// a second.
     pub fn close(&mut self, now: Instant) {
-        if matches!(self.leaving, Leaving::Goodbye | Leaving::Left) {
+        if self.leaving == Leaving::Left {
             return;
         }
-        self.leaving = Leaving::Draining;
-        self.timers.set(Timer::Leave, now + GOODBYE_GRACE);
+        // A drain may have said goodbye already, and wait for it to be taken for as long as it has.
+        if self.leaving == Leaving::No {
+            self.leaving = Leaving::Draining;
+        }
+        self.timers.hasten(Timer::Leave, now + GOODBYE_GRACE);
         self.dispatcher.close(now);
         self.settle(now);
     }

@@ -28,6 +28,8 @@ pub struct CallSpec {
     pub waits: Waits,
     /// Whom it is made for, where a dispatcher serves several: waiting calls of different owners take turns.
     pub owner: u64,
+    /// How often it has been attempted elsewhere, by whoever passes it on.
+    pub attempts_before: u8,
     /// The instant it must have ended by.
     pub deadline: Instant,
     /// Values that travel beside the arguments.
@@ -181,7 +183,7 @@ pub(crate) struct Line {
 /// When a waiting call is served: owners take turns, and among the calls of one the oldest comes first.
 pub(crate) type Precedence = (u64, CallId);
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Served {
     turn: u64,
     waiting: usize,
@@ -194,7 +196,8 @@ pub(crate) struct Calls {
     /// Waiting calls by service, then by route and owner; ids grow, so the first is the oldest.
     waiting: BTreeMap<Arc<str>, BTreeMap<Line, BTreeSet<CallId>>>,
     waiting_count: usize,
-    /// The turn in which an owner's waiting call was served last, for those that have more of them.
+    /// Of each owner with waiting calls, the turn in which one was served last, or the latest turn when the first came:
+    /// who comes back again and again is not to pass those who have waited meanwhile.
     served: BTreeMap<u64, Served>,
     turns: u64,
 }
@@ -224,7 +227,8 @@ impl Calls {
         let (service, line, owner) = (Arc::clone(&call.spec.service), call.line(), call.spec.owner);
         if self.waiting.entry(service).or_default().entry(line).or_default().insert(id) {
             self.waiting_count += 1;
-            self.served.entry(owner).or_default().waiting += 1;
+            let turn = self.turns;
+            self.served.entry(owner).or_insert(Served { turn, waiting: 0 }).waiting += 1;
         }
     }
 
@@ -259,11 +263,16 @@ impl Calls {
 
     /// The call that waits behind one that was served, on the same line. Its owner has had a turn.
     pub(crate) fn next_waiting(&mut self, service: &str, line: &Line) -> Option<Precedence> {
-        let next = *self.waiting.get(service)?.get(line)?.first()?;
         self.turns += 1;
-        let served = self.served.get_mut(&line.owner)?;
-        served.turn = self.turns;
-        Some((served.turn, next))
+        // It may wait for other methods, also when nothing is left on this line.
+        self.served.get_mut(&line.owner)?.turn = self.turns;
+        let next = *self.waiting.get(service)?.get(line)?.first()?;
+        Some((self.turns, next))
+    }
+
+    /// A waiting call's precedence by now: its owner may have had a turn with a call of another line.
+    pub(crate) fn precedence(&self, id: CallId) -> Option<Precedence> {
+        self.calls.get(&id).map(|call| (self.turn_of(call.spec.owner), id))
     }
 
     /// The calls that wait for a service.

@@ -265,7 +265,7 @@ impl Dispatcher {
     pub fn handle_message(&mut self, now: Instant, from: Peer, message: Message) {
         let Some(worker) = self.registry.get_mut(from) else { return self.handle_stranger(now, from, message) };
         worker.liveness.received(now);
-        self.acknowledge(now, from, message.payload_bytes());
+        self.acknowledge(now, from, message.window_bytes());
         match message {
             Message::Ready(ready) => self.handle_ready_again(now, from, ready),
             Message::Partial(reply) => self.handle_partial(now, from, reply),
@@ -302,10 +302,12 @@ impl Dispatcher {
     pub fn handle_malformed(&mut self, now: Instant, from: Peer, malformed: &Malformed) {
         self.counters.malformed_messages += 1;
         debug!(peer = from.0, %malformed, "dropped a message that cannot be read");
-        let Some(worker) = self.registry.get_mut(from) else { return self.turn_away(from, malformed.to_string()) };
+        let Some(worker) = self.registry.get_mut(from) else {
+            return self.handle_malformed_of_stranger(now, from, malformed);
+        };
         worker.liveness.received(now);
         let call = malformed.call.filter(|id| worker.in_flight.contains_key(id));
-        self.acknowledge(now, from, malformed.payload_bytes);
+        self.acknowledge(now, from, malformed.window_bytes);
         let Some(id) = call else { return };
         // A final reply is the worker's last word on the request; after a partial one, it is still at work.
         let is_over = malformed.ends_request();

@@ -121,6 +121,16 @@ impl Message {
         }
     }
 
+    /// What it counts for in a byte window (`PROTOCOL.md` §9): a request or a reply its payload, and 64 bytes for itself.
+    pub fn window_bytes(&self) -> u64 {
+        match self {
+            Self::Request(_) | Self::Partial(_) | Self::Final(_) | Self::Error(_) => {
+                MESSAGE_WINDOW_BYTES + self.payload_bytes() as u64
+            }
+            _ => 0,
+        }
+    }
+
     /// The payload's size in bytes; 0 for kinds without one.
     pub fn payload_bytes(&self) -> usize {
         match self {
@@ -133,6 +143,9 @@ impl Message {
         }
     }
 }
+
+/// What a request or a reply counts for in a byte window beside its payload: small ones are not for nothing.
+pub(crate) const MESSAGE_WINDOW_BYTES: u64 = 64;
 
 /// What a peer is (`PROTOCOL.md` §5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use super::{
     fault::{Fault, planted},
     liveness::Liveness,
     message::{CallId, MethodOffer, Peer, Ready, ServiceOffer},
-    window::{Intake, Window},
+    window::{Intake, SMALL_PAYLOAD_BYTES, Window},
 };
 
 /// The most credits that are believed of a worker: more requests than any process runs at once.
@@ -164,7 +164,7 @@ impl Registry {
     }
 
     /// A request goes to the worker: its credit is taken and it moves to the end of the line.
-    pub(crate) fn take_credit(&mut self, peer: Peer, call: CallId, bytes: usize) {
+    pub(crate) fn take_credit(&mut self, peer: Peer, call: CallId, bytes: u64) {
         if let Some(worker) = self.workers.get_mut(&peer) {
             self.available.remove(&(worker.turn, peer));
             self.turns += 1;
@@ -287,22 +287,18 @@ impl Registry {
         };
         let serving = || self.workers.values().filter(|worker| !worker.draining);
         let fitting = serving().any(|worker| offers(&worker, true));
-        let mut candidates = |avoid: Option<Peer>| {
-            let available = self.available.iter().filter(|(_, peer)| Some(*peer) != avoid);
-            let workers = available.filter_map(|(_, peer)| Some((*peer, self.workers.get(peer)?)));
-            choice.choose(
-                &mut workers
-                    .filter(|(_, worker)| {
-                        offers(worker, fitting)
-                            && (worker.window.has_room(need.bytes) || planted(Fault::RequestWindowExceeded))
-                    })
-                    .map(|(peer, worker)| Candidate {
-                        peer,
-                        in_flight: worker.in_flight.len(),
-                        credits: worker.credits,
-                    }),
-            )
+        let has_room = |worker: &WorkerEntry| {
+            let must_have = need.bytes > SMALL_PAYLOAD_BYTES && !planted(Fault::RequestWindowExceeded);
+            !must_have || !worker.window.is_full()
         };
+        let mut candidates =
+            |avoid: Option<Peer>| {
+                let available = self.available.iter().filter(|(_, peer)| Some(*peer) != avoid);
+                let workers = available.filter_map(|(_, peer)| Some((*peer, self.workers.get(peer)?)));
+                choice.choose(&mut workers.filter(|(_, worker)| offers(worker, fitting) && has_room(worker)).map(
+                    |(peer, worker)| Candidate { peer, in_flight: worker.in_flight.len(), credits: worker.credits },
+                ))
+            };
         let chosen = candidates(need.avoid).or_else(|| need.avoid.and_then(|_| candidates(None)));
         match chosen.and_then(|peer| Some((peer, self.workers.get(&peer)?.method(need.service, need.method)?))) {
             Some((peer, offer)) => Route::Worker { peer, idempotent: offer.idempotent },
@@ -326,10 +322,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::proto::{
-        message::{Capabilities, Role},
-        window::SMALL_PAYLOAD_BYTES,
-    };
+    use crate::proto::message::{Capabilities, Role};
 
     #[test]
     fn least_recently_used_worker_with_free_credit_is_chosen() {
@@ -396,7 +389,7 @@ mod tests {
             let need = Need { service: "Demo", method: "ping", fingerprint: 0, bytes, avoid: None };
             registry.route(&mut LeastRecentlyUsed, need)
         };
-        registry.take_credit(Peer(1), CallId(1), LARGE);
+        registry.take_credit(Peer(1), CallId(1), LARGE as u64);
         assert_eq!(route(&registry, LARGE), chosen(1));
         registry.take_credit(Peer(1), CallId(2), 1);
         registry.return_credit(Peer(1), CallId(1));

@@ -36,13 +36,13 @@ impl Window {
         self.size = size;
     }
 
-    /// Whether a payload of that size may leave.
-    pub(crate) fn has_room(&self, bytes: usize) -> bool {
-        bytes <= SMALL_PAYLOAD_BYTES || self.size == 0 || self.sent - self.acknowledged < self.size
+    /// Whether the bytes under way have reached the window.
+    pub(crate) fn is_full(&self) -> bool {
+        self.size != 0 && self.sent - self.acknowledged >= self.size
     }
 
-    pub(crate) fn send(&mut self, bytes: usize) {
-        self.sent += bytes as u64;
+    pub(crate) fn send(&mut self, bytes: u64) {
+        self.sent += bytes;
     }
 
     /// The peer has dealt with so many bytes since its introduction.
@@ -58,6 +58,8 @@ pub(crate) struct Outflow {
     window: Window,
     held: VecDeque<Message>,
     held_bytes: usize,
+    /// Those among the held that end a request.
+    held_ends: usize,
     /// How many replies are held for a call.
     calls: BTreeMap<CallId, usize>,
 }
@@ -73,27 +75,27 @@ impl Outflow {
 
     /// Takes a reply to a call. Gives it back when it may leave now; otherwise [`Self::poll`] gives it later.
     pub(crate) fn push(&mut self, call: CallId, message: Message) -> Option<Message> {
-        let bytes = message.payload_bytes();
-        let must_wait = self.calls.contains_key(&call) || bytes > SMALL_PAYLOAD_BYTES && !self.held.is_empty();
-        if !must_wait && (self.window.has_room(bytes) || planted(Fault::ReplyWindowExceeded)) {
-            self.window.send(bytes);
+        let is_next = !self.calls.contains_key(&call) && (passes(&message) || self.held.is_empty());
+        if is_next && self.may_leave(&message) {
+            self.window.send(message.window_bytes());
             return Some(message);
         }
         *self.calls.entry(call).or_default() += 1;
-        self.held_bytes += bytes;
+        self.held_bytes += message.payload_bytes();
+        self.held_ends += usize::from(ends_request(&message));
         self.held.push_back(message);
         None
     }
 
     /// The next reply of those held back that may leave.
     pub(crate) fn poll(&mut self) -> Option<Message> {
-        let bytes = self.held.front()?.payload_bytes();
-        if !self.window.has_room(bytes) && !planted(Fault::ReplyWindowExceeded) {
+        if !self.may_leave(self.held.front()?) {
             return None;
         }
         let message = self.held.pop_front()?;
-        self.window.send(bytes);
-        self.held_bytes -= bytes;
+        self.window.send(message.window_bytes());
+        self.held_bytes -= message.payload_bytes();
+        self.held_ends -= usize::from(ends_request(&message));
         if let Some(call) = message.reply()
             && let Some(count) = self.calls.get_mut(&call)
         {
@@ -105,14 +107,37 @@ impl Outflow {
         Some(message)
     }
 
+    fn may_leave(&self, message: &Message) -> bool {
+        passes(message) || !self.window.is_full() || planted(Fault::ReplyWindowExceeded)
+    }
+
     /// Payload bytes that are held back.
     pub(crate) fn held_bytes(&self) -> usize {
         self.held_bytes
     }
 
+    /// Replies that are held back.
+    pub(crate) fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Requests whose end is held back: to the caller, each still uses a credit.
+    pub(crate) fn held_ends(&self) -> usize {
+        self.held_ends
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.held.is_empty()
     }
+}
+
+/// Whether a reply leaves whatever the window says: a small one of which there is one for each credit.
+fn passes(message: &Message) -> bool {
+    ends_request(message) && message.payload_bytes() <= SMALL_PAYLOAD_BYTES
+}
+
+fn ends_request(message: &Message) -> bool {
+    !matches!(message, Message::Partial(_))
 }
 
 /// What has been dealt with of a peer's payloads, and when to tell it.
@@ -124,8 +149,8 @@ pub(crate) struct Intake {
 
 impl Intake {
     /// Takes a payload's bytes. `Some` is what to acknowledge: a quarter of the window has come since the last time.
-    pub(crate) fn take(&mut self, bytes: usize, window: u64) -> Option<u64> {
-        self.taken += bytes as u64;
+    pub(crate) fn take(&mut self, bytes: u64, window: u64) -> Option<u64> {
+        self.taken += bytes;
         let is_due = window != 0 && bytes != 0 && self.taken - self.told >= window.div_ceil(4);
         is_due.then(|| {
             self.told = self.taken;
@@ -137,21 +162,24 @@ impl Intake {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::message::{FinalReply, Payload};
+    use crate::proto::message::{FinalReply, MESSAGE_WINDOW_BYTES, PartialReply, Payload};
 
     const LARGE: usize = SMALL_PAYLOAD_BYTES + 1;
 
+    /// What a large reply counts for.
+    const COST: u64 = LARGE as u64 + MESSAGE_WINDOW_BYTES;
+
     #[test]
     fn large_replies_are_held_once_the_window_is_full_and_leave_in_order_when_there_is_room() {
-        let mut outflow = Outflow::new(LARGE as u64 + 1);
+        let mut outflow = Outflow::new(COST + 1);
         assert_eq!((push(&mut outflow, 0, LARGE), push(&mut outflow, 1, LARGE)), (true, true));
         assert_eq!((push(&mut outflow, 2, LARGE), push(&mut outflow, 3, LARGE)), (false, false));
         assert_eq!((next(&mut outflow), outflow.held_bytes()), (None, 2 * LARGE));
-        outflow.window_mut().acknowledge(LARGE as u64 - 1);
+        outflow.window_mut().acknowledge(COST - 1);
         assert_eq!(next(&mut outflow), None);
-        outflow.window_mut().acknowledge(LARGE as u64);
+        outflow.window_mut().acknowledge(COST);
         assert_eq!((next(&mut outflow), next(&mut outflow)), (Some(2), None));
-        outflow.window_mut().acknowledge(3 * LARGE as u64);
+        outflow.window_mut().acknowledge(3 * COST);
         assert_eq!((next(&mut outflow), outflow.is_empty(), outflow.held_bytes()), (Some(3), true, 0));
         assert!(outflow.calls.is_empty());
     }
@@ -169,6 +197,18 @@ mod tests {
     }
 
     #[test]
+    fn partial_replies_wait_for_the_window_however_small() {
+        let mut outflow = Outflow::new(2 * MESSAGE_WINDOW_BYTES);
+        let partial =
+            |sequence| Message::Partial(PartialReply { call: CallId(1), sequence, payload: Payload::default() });
+        assert!(outflow.push(CallId(1), partial(0)).is_some() && outflow.push(CallId(1), partial(1)).is_some());
+        assert!(outflow.push(CallId(1), partial(2)).is_none() && outflow.poll().is_none());
+        assert_eq!((outflow.held(), outflow.held_ends()), (1, 0));
+        outflow.window_mut().acknowledge(MESSAGE_WINDOW_BYTES);
+        assert_eq!(outflow.poll(), Some(partial(2)));
+    }
+
+    #[test]
     fn no_window_holds_nothing_and_one_reply_fits_any_window() {
         let mut unbounded = Outflow::new(0);
         assert!((0..3).all(|call| push(&mut unbounded, call, 1 << 20)));
@@ -178,12 +218,12 @@ mod tests {
     #[test]
     fn false_acknowledgements_open_no_more_than_the_window() {
         let mut window = Window::new(10);
-        window.send(LARGE);
+        window.send(20);
         window.acknowledge(u64::MAX);
-        assert!(window.has_room(LARGE));
+        assert!(!window.is_full());
         window.send(10);
         window.acknowledge(3);
-        assert!(!window.has_room(LARGE));
+        assert!(window.is_full());
     }
 
     #[test]

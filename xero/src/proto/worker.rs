@@ -305,7 +305,7 @@ impl Worker {
         let Some(registration) = self.registration_mut(from) else { return };
         registration.liveness.received(now);
         let call = malformed.call.filter(|call| !registration.requests.contains_key(call));
-        self.acknowledge(now, from, malformed.payload_bytes);
+        self.acknowledge(now, from, malformed.window_bytes);
         let Some(call) = call else { return };
         if malformed.is_request() {
             self.refuse(now, from, call, malformed.code, malformed.to_string());
@@ -430,7 +430,7 @@ impl Worker {
     }
 
     fn handle_registered(&mut self, now: Instant, from: Peer, message: Message) {
-        self.acknowledge(now, from, message.payload_bytes());
+        self.acknowledge(now, from, message.window_bytes());
         match message {
             Message::Request(request) => self.handle_request(now, from, request),
             Message::Cancel(call) => self.handle_cancel(now, from, call),

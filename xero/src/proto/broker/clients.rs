@@ -7,6 +7,10 @@ impl Broker {
         let Some(client) = self.clients.get_mut(&from) else { return self.handle_stranger(now, from, message) };
         client.liveness.received(now);
         match message {
+            Message::Goodbye => {
+                self.outputs.push_back(BrokerOutput::Disconnect(Door::Front, from));
+                self.remove_client(now, from, Departure::Goodbye);
+            }
             // Nothing follows a goodbye; the client reads it and goes.
             _ if client.is_leaving => {}
             Message::Ready(ready) => self.handle_ready(now, from, &ready),
@@ -19,10 +23,6 @@ impl Broker {
             Message::Heartbeat => trace!(peer = from.0, "heartbeat"),
             Message::Patience(time) => {
                 client.liveness.excuse(now + time.min(patience(self.config.limits.payload_bytes_max)));
-            }
-            Message::Goodbye => {
-                self.outputs.push_back(BrokerOutput::Disconnect(Door::Front, from));
-                self.remove_client(now, from, Departure::Goodbye);
             }
             _ => {
                 self.counters.unexpected_messages += 1;
@@ -37,7 +37,7 @@ impl Broker {
         let Some(client) = self.clients.get_mut(&from) else { return self.turn_away(from, malformed.to_string()) };
         client.liveness.received(now);
         let call = malformed.call.filter(|call| !client.requests.contains_key(call));
-        self.acknowledge(now, from, malformed.payload_bytes);
+        self.acknowledge(now, from, malformed.window_bytes);
         let Some(call) = call else { return };
         if malformed.is_request() {
             self.refuse(now, from, call, malformed.code, malformed.to_string());
@@ -94,13 +94,14 @@ impl Broker {
         self.timers.set(Timer::Heartbeat(from), liveness.heartbeat_at());
         self.send(now, from, Message::Ready(self.introduction(self.offers.clone())));
         self.outputs.push_back(BrokerOutput::ClientJoined(from));
+        self.send_held(now, from);
     }
 
     fn handle_request(&mut self, now: Instant, from: Peer, request: Request) {
         let Some(client) = self.clients.get_mut(&from) else { return };
         let call = request.call;
         // An answer would end the call that is open under this id.
-        let bytes = request.payload.bytes.len();
+        let bytes = MESSAGE_WINDOW_BYTES + request.payload.bytes.len() as u64;
         if client.requests.contains_key(&call) {
             self.counters.unexpected_messages += 1;
             self.acknowledge(now, from, bytes);
@@ -111,7 +112,7 @@ impl Broker {
             self.acknowledge(now, from, bytes);
             return self.refuse(now, from, call, ErrorCode::Refused, "the broker drains".to_owned());
         }
-        if client.requests.len() >= self.config.credits as usize {
+        if client.requests.len() + client.replies.held_ends() >= self.config.credits as usize {
             self.acknowledge(now, from, bytes);
             let detail = format!("the broker takes {} requests of a client at once", self.config.credits);
             return self.refuse(now, from, call, ErrorCode::Overloaded, detail);
@@ -144,7 +145,7 @@ impl Broker {
         let Some(origin) = self.origins.get_mut(&id) else { return };
         let Some(client) = self.clients.get(&origin.client) else { return };
         // What a client does not take is not to pile up here.
-        if client.replies.held_bytes() >= HELD_BYTES_MAX {
+        if client.replies.held_bytes() >= HELD_BYTES_MAX || client.replies.held() >= HELD_MAX {
             return self.dispatcher.overflow(now, id);
         }
         let (to, call, sequence, size) = (origin.client, origin.call, origin.partials, payload.bytes.len());
@@ -193,8 +194,15 @@ impl Broker {
         Some(origin)
     }
 
-    /// Answers a request that is not passed on.
+    /// Answers a request that is not passed on. Who reads no answer and asks on, beyond its credits, is let go: what is
+    /// held back for it would grow for ever.
     fn refuse(&mut self, now: Instant, to: Peer, call: CallId, code: ErrorCode, detail: String) {
+        let credits = self.config.credits as usize;
+        if self.clients.get(&to).is_some_and(|client| client.replies.held_ends() > credits) {
+            self.counters.unexpected_messages += 1;
+            self.outputs.push_back(BrokerOutput::Disconnect(Door::Front, to));
+            return self.remove_client(now, to, Departure::Disconnected);
+        }
         self.reply(now, to, call, Message::Error(ErrorReply::not_started(call, code, detail)));
     }
 
@@ -222,7 +230,7 @@ impl Broker {
     }
 
     /// Tells a client how much of its payloads has been dealt with, when it is time to.
-    fn acknowledge(&mut self, now: Instant, to: Peer, bytes: usize) {
+    fn acknowledge(&mut self, now: Instant, to: Peer, bytes: u64) {
         let window = self.config.window_bytes;
         let told = self.clients.get_mut(&to).and_then(|client| client.intake.take(bytes, window));
         if let Some(bytes) = told {
@@ -328,12 +336,13 @@ fn error_of(failure: CallFailure) -> ErrorReply {
 }
 
 fn spec_of(now: Instant, from: Peer, request: Request) -> CallSpec {
-    let Request { idempotent, fail_fast, service, method, fingerprint, remaining, metadata, payload, .. } = request;
+    let Request { attempt, idempotent, fail_fast, service, method, fingerprint, remaining, metadata, payload, .. } =
+        request;
     let (owner, deadline) = (from.0, now + remaining.min(DEADLINE_MAX));
-    let idempotent = Some(idempotent);
+    let (idempotent, attempts_before) = (Some(idempotent), attempt.saturating_sub(1));
     // Only the client knows of other brokers, and what waits with it is not lost with this one.
     let waits = if fail_fast { Waits::Never } else { Waits::WhileOffered };
-    CallSpec { service, method, fingerprint, idempotent, waits, owner, deadline, metadata, payload }
+    CallSpec { service, method, fingerprint, idempotent, waits, owner, attempts_before, deadline, metadata, payload }
 }
 
 fn list(names: &[String]) -> String {
@@ -345,3 +354,6 @@ fn list(names: &[String]) -> String {
 
 /// Replies that are kept for a client that does not take them, in bytes; beyond, its calls with partial replies end.
 const HELD_BYTES_MAX: usize = 16 << 20;
+
+/// The same in replies, which may be empty: they cost no more than the bytes do.
+const HELD_MAX: usize = 64 << 10;

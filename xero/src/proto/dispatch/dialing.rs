@@ -58,6 +58,10 @@ impl Dispatcher {
         }
     }
 
+    pub(super) fn is_introducing(&self, peer: Peer) -> bool {
+        self.dials.get(&peer).is_some_and(|dial| dial.introducing.is_some())
+    }
+
     /// Ends the connection to a broker that is not registered; it is dialed again after the back-off.
     pub(super) fn hang_up(&mut self, now: Instant, peer: Peer) {
         self.outputs.push_back(Output::Disconnect(peer));

@@ -23,8 +23,23 @@ impl Dispatcher {
         }
     }
 
+    pub(super) fn handle_malformed_of_stranger(&mut self, now: Instant, from: Peer, malformed: &Malformed) {
+        match self.role {
+            // Nothing is said to a broker that has not answered.
+            Role::Client if self.is_introducing(from) => self.hang_up(now, from),
+            Role::Client => {}
+            _ => self.turn_away(from, malformed.to_string()),
+        }
+    }
+
+    /// Does not take what a peer introduces itself with, and lets it go; also one that is registered already.
+    pub(in crate::proto) fn refuse(&mut self, now: Instant, from: Peer, detail: String) {
+        self.remove_worker(now, from, Departure::Disconnected);
+        self.turn_away(from, detail);
+    }
+
     /// Tells a peer that cannot be registered why, and lets it go.
-    pub(in crate::proto) fn turn_away(&mut self, from: Peer, detail: String) {
+    pub(super) fn turn_away(&mut self, from: Peer, detail: String) {
         info!(peer = from.0, detail, "turned a peer away");
         let error = ErrorReply::not_started(CallId(0), ErrorCode::Malformed, detail);
         self.outbox.push(from, Message::Error(error));
@@ -81,7 +96,7 @@ impl Dispatcher {
     }
 
     /// Tells a peer how much of its payloads has been dealt with, when it is time to.
-    pub(super) fn acknowledge(&mut self, now: Instant, from: Peer, bytes: usize) {
+    pub(super) fn acknowledge(&mut self, now: Instant, from: Peer, bytes: u64) {
         let window = self.config.window_bytes;
         let told = self.registry.get_mut(from).and_then(|worker| worker.intake.take(bytes, window));
         if let Some(bytes) = told

@@ -31,13 +31,13 @@ impl Worker {
 
     /// Finds the procedure that a request asks for, or says why it cannot be run.
     pub(super) fn admit(&self, from: Peer, request: &Request) -> Result<(usize, usize, usize), (ErrorCode, String)> {
-        let Some(Registration { requests, reply_bytes_max, .. }) = self.registration(from) else {
+        let Some(Registration { requests, reply_bytes_max, replies, .. }) = self.registration(from) else {
             return Err((ErrorCode::Refused, "not registered".to_owned()));
         };
         if self.leaving != Leaving::No {
             return Err((ErrorCode::Refused, "the worker drains".to_owned()));
         }
-        if requests.len() >= self.config.credits as usize {
+        if requests.len() + replies.held_ends() >= self.config.credits as usize {
             return Err((ErrorCode::Overloaded, format!("the worker takes {} requests at once", self.config.credits)));
         }
         let (service, method) = self.find(request)?;
@@ -169,7 +169,7 @@ impl Worker {
     }
 
     /// Tells a dispatcher how much of its payloads has been dealt with, when it is time to.
-    pub(super) fn acknowledge(&mut self, now: Instant, to: Peer, bytes: usize) {
+    pub(super) fn acknowledge(&mut self, now: Instant, to: Peer, bytes: u64) {
         let window = self.config.window_bytes;
         let told = self.registration_mut(to).and_then(|registration| registration.intake.take(bytes, window));
         if let Some(bytes) = told {
@@ -177,8 +177,14 @@ impl Worker {
         }
     }
 
-    /// Answers a request that is not started.
+    /// Answers a request that is not started. Who reads no answer and asks on, beyond the credits, is hung up on: what is
+    /// held back for it would grow for ever.
     pub(super) fn refuse(&mut self, now: Instant, to: Peer, call: CallId, code: ErrorCode, detail: String) {
+        let credits = self.config.credits as usize;
+        if self.registration(to).is_some_and(|registration| registration.replies.held_ends() > credits) {
+            self.counters.unexpected_messages += 1;
+            return self.hang_up(now, to);
+        }
         self.reply(now, to, call, Message::Error(ErrorReply::not_started(call, code, detail)));
     }
 

@@ -118,9 +118,8 @@ impl Worker {
 
     /// Says goodbye once nothing runs and no reply is held back, and has left once everyone has taken it.
     pub(super) fn finish_drain(&mut self, now: Instant) {
-        let is_held = |link: &Link| matches!(&link.state, LinkState::Up(up) if !up.replies.is_empty());
-        let is_finished = self.executions.is_empty() || planted(Fault::DrainCutShort);
-        if self.leaving == Leaving::Draining && is_finished && !self.links.values().any(is_held) {
+        let is_done = self.executions.is_empty() && !self.links.keys().any(|peer| self.is_holding(*peer));
+        if self.leaving == Leaving::Draining && (is_done || planted(Fault::DrainCutShort)) {
             self.say_goodbye(now);
         }
         if self.leaving == Leaving::Goodbye && self.links.is_empty() {
@@ -128,6 +127,11 @@ impl Worker {
             self.timers.stop(Timer::Leave);
             self.outputs.push_back(WorkerOutput::Left);
         }
+    }
+
+    /// Whether replies to that dispatcher are held back.
+    fn is_holding(&self, peer: Peer) -> bool {
+        self.registration(peer).is_some_and(|registration| !registration.replies.is_empty())
     }
 
     pub(super) fn say_goodbye(&mut self, now: Instant) {
@@ -158,6 +162,11 @@ impl Worker {
             }
             self.backlog.clear();
             self.running = 0;
+            // A goodbye would overtake the replies that are held back, and say of their requests that they were not started.
+            for peer in self.peers().into_iter().filter(|peer| self.is_holding(*peer)).collect::<Vec<_>>() {
+                self.outputs.push_back(WorkerOutput::Hangup(peer));
+                self.drop_link(peer);
+            }
             self.say_goodbye(now);
             self.finish_drain(now);
         } else {
