@@ -25,8 +25,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         "worker" => runtime.block_on(work(arguments)),
         "client" => runtime.block_on(call(arguments)),
         "broker" => runtime.block_on(stand_between(arguments)),
-        "cycles" => runtime.block_on(bind_and_close(arguments)),
-        _ => Err("the first argument is `worker`, `client`, `broker` or `cycles`".into()),
+        "cycles" => runtime.block_on(cycle(arguments, bind_and_close)),
+        "broker-cycles" => runtime.block_on(cycle(arguments, bind_and_close_a_broker)),
+        _ => Err("the first argument is `worker`, `client`, `broker`, `cycles` or `broker-cycles`".into()),
     }
 }
 
@@ -115,20 +116,14 @@ async fn stand_between(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Binds a client, serves one call, closes both or drops them; tells how many threads and descriptors there were after
-/// the first time, and then again and again after the last.
-async fn bind_and_close(arguments: Arguments) -> Result<(), Box<dyn Error>> {
-    let is_dropped = arguments.hold.is_some();
+/// Does something again and again; tells how many threads and descriptors there were after the first time, and then again
+/// and again after the last.
+async fn cycle(
+    arguments: Arguments,
+    work: impl AsyncFn(bool) -> Result<(), Box<dyn Error>>,
+) -> Result<(), Box<dyn Error>> {
     for cycle in 0..=arguments.count {
-        let client = Client::bind("tcp://127.0.0.1:0").await?;
-        let worker = Worker::connect(client.endpoint()).serve(prober()).start()?;
-        ProbeClient::new(&client).ping().timeout(PATIENCE).await?;
-        match is_dropped {
-            // A worker goes on without its handle, so it is always told.
-            true => drop(client),
-            false => client.close().await,
-        }
-        worker.drain().await;
+        work(arguments.hold.is_some()).await?;
         // The first cycle starts what the process keeps for good.
         if cycle == 0 {
             tell("before").await;
@@ -138,6 +133,37 @@ async fn bind_and_close(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     loop {
         tell("after").await;
     }
+}
+
+/// Binds a client, serves one call, closes both or drops them.
+async fn bind_and_close(is_dropped: bool) -> Result<(), Box<dyn Error>> {
+    let client = Client::bind("tcp://127.0.0.1:0").await?;
+    let worker = Worker::connect(client.endpoint()).serve(prober()).start()?;
+    ProbeClient::new(&client).ping().timeout(PATIENCE).await?;
+    match is_dropped {
+        // A worker goes on without its handle, so it is always told.
+        true => drop(client),
+        false => client.close().await,
+    }
+    worker.drain().await;
+    Ok(())
+}
+
+/// Binds a broker, serves one call through it, closes all three or drops them.
+async fn bind_and_close_a_broker(is_dropped: bool) -> Result<(), Box<dyn Error>> {
+    let broker = Broker::bind("tcp://127.0.0.1:0", "tcp://127.0.0.1:0").await?;
+    let worker = Worker::connect(broker.backend()).serve(prober()).start()?;
+    let client = Client::connect(broker.frontend())?;
+    ProbeClient::new(&client).ping().timeout(PATIENCE).await?;
+    match is_dropped {
+        true => drop((broker, client)),
+        false => {
+            client.close().await;
+            broker.close().await;
+        }
+    }
+    worker.drain().await;
+    Ok(())
 }
 
 /// Tells the lowest numbers of threads and descriptors of a second in which nothing happens.

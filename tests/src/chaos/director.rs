@@ -139,6 +139,8 @@ impl Director {
         for index in 0..self.crew.members.len() {
             if let Some(death) = self.crew.members[index].death() {
                 self.violated(death);
+                // Whatever was to be undone died with it.
+                self.undoing.retain(|(_, other, _)| *other != index);
                 self.undoing.push((self.now(), index, Undo::Restart));
             }
         }

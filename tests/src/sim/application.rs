@@ -204,6 +204,7 @@ fn spec_of(now: Instant, plan: &CallPlan) -> CallSpec {
         idempotent: plan.idempotent,
         waits: if plan.fail_fast { Waits::Never } else { Waits::UntilDeadline },
         owner: 0,
+        attempts_before: 0,
         deadline: now + plan.timeout,
         metadata: Metadata::new(),
         payload: plan.work.payload(),

@@ -350,7 +350,7 @@ fn told_by_client(output: Output, door: Door) -> Told {
         Output::WorkerJoined(peer) => Told::Joined(door, peer),
         Output::WorkerLeft(peer, departure) => Told::Left(door, peer, departure),
         Output::Closed => Told::HasLeft,
-        Output::WorkerChanged(_) => Told::Nothing,
+        Output::WorkerChanged(_) | Output::Forwarded(_) => Told::Nothing,
     }
 }
 
@@ -396,7 +396,6 @@ fn broker_config(setup: &Setup, incarnation: Uuid) -> BrokerConfig {
     BrokerConfig {
         dispatcher: dispatcher_config(setup, incarnation),
         credits: setup.credits,
-        window_bytes: setup.window_bytes,
         drain_timeout: setup.drain_timeout,
     }
 }

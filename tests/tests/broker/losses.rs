@@ -8,7 +8,7 @@ use xero_tests::{
     process::{Process, UNNOTICED},
     scene::{
         LONG, PATIENCE, SHORT, bind_broker, broker, client_of, connect, eventually, eventually_within, noting, probe,
-        prober, run, start_of, timed, within, worker_of,
+        prober, run, slow_link, start_of, timed, within, worker_of,
     },
     service::Journal,
 };
@@ -192,6 +192,25 @@ fn killed_broker_of_many_calls_loses_none_that_may_be_repeated() {
         for (number, call) in (0..).zip(calls) {
             assert_eq!(within(PATIENCE, call).await.unwrap(), number + 1);
         }
+    });
+}
+
+#[test]
+fn large_payloads_on_slow_links_on_both_sides_of_a_broker_lose_nobody() {
+    run(async {
+        // 3 MiB at 3 MB a second take more than the expiry of 600 ms, on each of the two links.
+        let broker = bind_broker(Broker::builder().heartbeat_interval(SHORT)).await;
+        let (front, back) =
+            (slow_link(broker.frontend(), 3_000_000).await, slow_link(broker.backend(), 3_000_000).await);
+        let settings = Worker::connect(back).heartbeat_interval(SHORT).serve(prober());
+        let worker = start_of(&broker, settings).await;
+        let client = Client::builder().heartbeat_interval(SHORT).connect(front).unwrap();
+        client.wait_for_worker(PATIENCE).await.unwrap();
+        assert_eq!(probe(&client).length(&vec![7; 3 << 20]).timeout(PATIENCE).await.unwrap(), 3 << 20);
+        assert_eq!(probe(&client).bytes(3 << 20).timeout(PATIENCE).await.unwrap().len(), 3 << 20);
+        let counters = broker.counters().await;
+        assert_eq!((counters.expired_leases, counters.workers.expired_leases), (0, 0));
+        assert_eq!(client.counters().await.expired_leases + worker.counters().await.expired_leases, 0);
     });
 }
 

@@ -38,9 +38,9 @@ fn each_door_says_who_is_expected_there() {
         let as_client =
             || raw::Ready { role: xero::proto::message::Role::Client, services: Vec::new(), ..raw::ready() };
         for (endpoint, ready, said) in [
-            (broker.frontend(), raw::ready(), ["Worker", "clients are expected"]),
-            (broker.backend(), as_client(), ["Client", "workers are expected"]),
-            (binds.endpoint(), as_client(), ["Client", "workers are expected"]),
+            (broker.frontend(), raw::ready(), ["a worker has", "the frontend of a broker"]),
+            (broker.backend(), as_client(), ["a client has", "the backend of a broker"]),
+            (binds.endpoint(), as_client(), ["a client has", "a client that binds"]),
         ] {
             let mut link = Link::dial(endpoint).await;
             link.send(&Message::Ready(ready)).await;

@@ -113,7 +113,7 @@ fn flood_of_one_client_does_not_hold_up_the_others() {
 #[test]
 fn large_arguments_wait_at_the_client_for_their_window() {
     run(async {
-        let (broker, journal) = (bind_broker(Broker::builder().client_window_bytes(1 << 20)).await, Journal::new());
+        let (broker, journal) = (bind_broker(Broker::builder().window_bytes(1 << 20)).await, Journal::new());
         let _worker = start_of(&broker, Worker::connect(broker.backend()).serve(noting(&journal))).await;
         let client = connect(&broker, Client::builder()).await;
         let mut calls = JoinSet::new();

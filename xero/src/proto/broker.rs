@@ -19,12 +19,12 @@ use super::{
     frame::{self, Malformed},
     liveness::{LARGE_PAYLOAD_BYTES, Liveness, patience},
     message::{
-        CallId, Capabilities, Codec, ErrorCode, ErrorReply, FinalReply, Message, PartialReply, Payload, Peer, Ready,
-        Request, Role, ServiceOffer,
+        CallId, Capabilities, Codec, ErrorCode, ErrorReply, FinalReply, MESSAGE_WINDOW_BYTES, Message, PartialReply,
+        Payload, Peer, Ready, Request, Role, ServiceOffer,
     },
     outbox::{Outbox, Transmit},
-    outflow::Outflow,
     timer::{Timer, TimerTable},
+    window::{Intake, Outflow},
     worker::DEADLINE_MAX,
 };
 
@@ -34,12 +34,10 @@ const GOODBYE_GRACE: Duration = Duration::from_millis(500);
 /// What a broker is made with.
 #[derive(Debug)]
 pub struct BrokerConfig {
-    /// How the broker deals with its workers; its incarnation, heartbeats and limits are for clients too.
+    /// How the broker deals with its workers; its incarnation, heartbeats, limits and window are for clients too.
     pub dispatcher: DispatcherConfig,
     /// How many requests each client may have here at once. Default 1,024.
     pub credits: u32,
-    /// How many payload bytes of requests each client may have here at once; 0 for no bound. Default 64 MiB.
-    pub window_bytes: u64,
     /// How long a drain may take. Default 30 s.
     pub drain_timeout: Duration,
 }
@@ -47,7 +45,7 @@ pub struct BrokerConfig {
 impl Default for BrokerConfig {
     fn default() -> Self {
         let (dispatcher, drain_timeout) = (DispatcherConfig::default(), Duration::from_secs(30));
-        Self { dispatcher, credits: 1_024, window_bytes: 64 << 20, drain_timeout }
+        Self { dispatcher, credits: 1_024, drain_timeout }
     }
 }
 
@@ -136,7 +134,7 @@ struct ClientEntry {
     reply_bytes_max: usize,
     /// Open calls by the client's own ids.
     requests: BTreeMap<CallId, CallId>,
-    request_bytes: u64,
+    intake: Intake,
     replies: Outflow,
     /// Goodbye is said; expects the connection to end.
     is_leaving: bool,
@@ -148,6 +146,8 @@ struct Origin {
     client: Peer,
     call: CallId,
     bytes: u64,
+    /// Whether its bytes count as dealt with: they do once it is with a worker, or has ended.
+    is_taken: bool,
     partials: u32,
 }
 
@@ -164,8 +164,8 @@ enum Leaving {
 impl Broker {
     /// A broker without clients or workers.
     pub fn new(config: BrokerConfig) -> Self {
-        let BrokerConfig { dispatcher, credits, window_bytes, drain_timeout } = config;
-        let (heartbeats, limits) = (dispatcher.heartbeats, dispatcher.limits);
+        let BrokerConfig { dispatcher, credits, drain_timeout } = config;
+        let DispatcherConfig { heartbeats, limits, window_bytes, .. } = dispatcher;
         let incarnation = dispatcher.incarnation;
         Self {
             incarnation,
@@ -191,7 +191,7 @@ impl Broker {
             (Door::Front, message) => self.handle_client(now, from, message),
             (Door::Back, Message::Ready(ready)) => match self.check_offers(&ready) {
                 Ok(()) => self.dispatcher.handle_message(now, from, Message::Ready(ready)),
-                Err(detail) => self.dispatcher.turn_away(from, detail),
+                Err(detail) => self.dispatcher.refuse(now, from, detail),
             },
             (Door::Back, message) => self.dispatcher.handle_message(now, from, message),
         }
@@ -257,11 +257,14 @@ impl Broker {
     /// Ends every call and says goodbye to everyone. [`BrokerOutput::Closed`] follows when they have gone, or after half
     /// a second.
     pub fn close(&mut self, now: Instant) {
-        if matches!(self.leaving, Leaving::Goodbye | Leaving::Left) {
+        if self.leaving == Leaving::Left {
             return;
         }
-        self.leaving = Leaving::Draining;
-        self.timers.set(Timer::Leave, now + GOODBYE_GRACE);
+        // A drain may have said goodbye already, and wait for it to be taken for as long as it has.
+        if self.leaving == Leaving::No {
+            self.leaving = Leaving::Draining;
+        }
+        self.timers.hasten(Timer::Leave, now + GOODBYE_GRACE);
         self.dispatcher.close(now);
         self.settle(now);
     }
@@ -320,6 +323,7 @@ impl Broker {
                 self.announce_offers(now);
             }
             match output {
+                Output::Forwarded(id) => self.take_request(now, id),
                 Output::Partial(id, payload) => self.pass_partial(now, id, payload),
                 Output::Ended(id, Ok(payload)) => self.pass_final(now, id, payload),
                 Output::Ended(id, Err(failure)) => self.pass_failure(now, id, failure),

@@ -10,6 +10,7 @@ use super::{
     fault::{Fault, planted},
     frame::TooLarge,
     message::{CallId, ErrorReply, Metadata, Payload, Peer},
+    window::SMALL_PAYLOAD_BYTES,
 };
 
 /// What a caller asks for.
@@ -27,6 +28,8 @@ pub struct CallSpec {
     pub waits: Waits,
     /// Whom it is made for, where a dispatcher serves several: waiting calls of different owners take turns.
     pub owner: u64,
+    /// How often it has been attempted elsewhere, by whoever passes it on.
+    pub attempts_before: u8,
     /// The instant it must have ended by.
     pub deadline: Instant,
     /// Values that travel beside the arguments.
@@ -126,6 +129,8 @@ pub(crate) struct Call {
     pub(crate) declared_idempotent: bool,
     /// Whether an attempt that came to nothing may have run.
     pub(crate) maybe_executed: bool,
+    /// Whether no worker could take it when it was made.
+    pub(crate) has_waited: bool,
     /// The back-off before the next attempt.
     pub(crate) wait: Duration,
     /// The worker that refused the last attempt.
@@ -155,8 +160,9 @@ impl Call {
     }
 
     fn line(&self) -> Line {
-        let CallSpec { method, fingerprint, owner, .. } = &self.spec;
-        Line { method: Arc::clone(method), fingerprint: *fingerprint, owner: *owner }
+        let CallSpec { method, fingerprint, owner, payload, .. } = &self.spec;
+        let is_large = payload.bytes.len() > SMALL_PAYLOAD_BYTES;
+        Line { method: Arc::clone(method), fingerprint: *fingerprint, owner: *owner, is_large }
     }
 
     pub(crate) fn is_in_flight(&self) -> bool {
@@ -165,18 +171,19 @@ impl Call {
 }
 
 /// Where a call of a service waits: behind those of the same owner that the same workers can take, which the method
-/// decides and the signature that the caller knows it by.
+/// decides, the signature that the caller knows it by, and whether windows count for it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Line {
     method: Arc<str>,
     fingerprint: u64,
     owner: u64,
+    is_large: bool,
 }
 
 /// When a waiting call is served: owners take turns, and among the calls of one the oldest comes first.
 pub(crate) type Precedence = (u64, CallId);
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Served {
     turn: u64,
     waiting: usize,
@@ -189,7 +196,8 @@ pub(crate) struct Calls {
     /// Waiting calls by service, then by route and owner; ids grow, so the first is the oldest.
     waiting: BTreeMap<Arc<str>, BTreeMap<Line, BTreeSet<CallId>>>,
     waiting_count: usize,
-    /// The turn in which an owner's waiting call was served last, for those that have more of them.
+    /// Of each owner with waiting calls, the turn in which one was served last, or the latest turn when the first came:
+    /// who comes back again and again is not to pass those who have waited meanwhile.
     served: BTreeMap<u64, Served>,
     turns: u64,
 }
@@ -203,6 +211,7 @@ impl Calls {
             charged: 0,
             declared_idempotent: false,
             maybe_executed: false,
+            has_waited: false,
             wait: Duration::ZERO,
             refused_by: None,
             state,
@@ -218,7 +227,8 @@ impl Calls {
         let (service, line, owner) = (Arc::clone(&call.spec.service), call.line(), call.spec.owner);
         if self.waiting.entry(service).or_default().entry(line).or_default().insert(id) {
             self.waiting_count += 1;
-            self.served.entry(owner).or_default().waiting += 1;
+            let turn = self.turns;
+            self.served.entry(owner).or_insert(Served { turn, waiting: 0 }).waiting += 1;
         }
     }
 
@@ -253,11 +263,16 @@ impl Calls {
 
     /// The call that waits behind one that was served, on the same line. Its owner has had a turn.
     pub(crate) fn next_waiting(&mut self, service: &str, line: &Line) -> Option<Precedence> {
-        let next = *self.waiting.get(service)?.get(line)?.first()?;
         self.turns += 1;
-        let served = self.served.get_mut(&line.owner)?;
-        served.turn = self.turns;
-        Some((served.turn, next))
+        // It may wait for other methods, also when nothing is left on this line.
+        self.served.get_mut(&line.owner)?.turn = self.turns;
+        let next = *self.waiting.get(service)?.get(line)?.first()?;
+        Some((self.turns, next))
+    }
+
+    /// A waiting call's precedence by now: its owner may have had a turn with a call of another line.
+    pub(crate) fn precedence(&self, id: CallId) -> Option<Precedence> {
+        self.calls.get(&id).map(|call| (self.turn_of(call.spec.owner), id))
     }
 
     /// The calls that wait for a service.

@@ -24,9 +24,10 @@ use super::{
         Request, Role, ServiceOffer,
     },
     outbox::{Outbox, Transmit},
-    registry::{InFlight, LeastRecentlyUsed, Need, Registry, Route, WorkerChoice, WorkerEntry},
+    registry::{LeastRecentlyUsed, Need, Registry, Route, WorkerChoice, WorkerEntry},
     retry::{Backoff, BackoffConfig, Cost, RetryBudget, RetryConfig, Setback, may_retry},
     timer::{Timer, TimerTable},
+    window::WINDOW_BYTES,
 };
 use dialing::Dials;
 
@@ -56,7 +57,7 @@ pub struct DispatcherConfig {
     pub retry: RetryConfig,
     /// How long to wait between dials, where brokers are dialed.
     pub backoff: BackoffConfig,
-    /// How many payload bytes of replies each peer may have sent and not seen acknowledged; 0 for no bound.
+    /// How many payload bytes may be under way to here from each peer, unacknowledged; 0 for no bound. Default 2 MiB.
     pub window_bytes: u64,
     /// Who is asked next.
     pub choice: Box<dyn WorkerChoice>,
@@ -72,7 +73,7 @@ impl Default for DispatcherConfig {
             waiting_max: 10_000,
             retry: RetryConfig::default(),
             backoff: BackoffConfig::default(),
-            window_bytes: 16 << 20,
+            window_bytes: WINDOW_BYTES,
             choice: Box::new(LeastRecentlyUsed),
         }
     }
@@ -81,6 +82,8 @@ impl Default for DispatcherConfig {
 /// What a dispatcher tells its owner.
 #[derive(Debug, PartialEq)]
 pub enum Output {
+    /// A call that had to wait has gone to a worker.
+    Forwarded(CallId),
     /// A partial reply of a call.
     Partial(CallId, Payload),
     /// A call has ended; nothing more comes of it.
@@ -209,6 +212,8 @@ impl Dispatcher {
         let waiting = self.calls.waiting_count();
         if !is_sent && waiting > self.config.waiting_max {
             self.end(id, Err(CallFailure::Overloaded { waiting: waiting - 1 }));
+        } else if !is_sent && let Some(call) = self.calls.get_mut(id) {
+            call.has_waited = true;
         }
     }
 
@@ -260,7 +265,7 @@ impl Dispatcher {
     pub fn handle_message(&mut self, now: Instant, from: Peer, message: Message) {
         let Some(worker) = self.registry.get_mut(from) else { return self.handle_stranger(now, from, message) };
         worker.liveness.received(now);
-        self.acknowledge(now, from, message.payload_bytes());
+        self.acknowledge(now, from, message.window_bytes());
         match message {
             Message::Ready(ready) => self.handle_ready_again(now, from, ready),
             Message::Partial(reply) => self.handle_partial(now, from, reply),
@@ -269,6 +274,12 @@ impl Dispatcher {
             Message::Credit(credits) => {
                 self.registry.set_credits(from, credits);
                 self.outputs.push_back(Output::WorkerChanged(from));
+                self.serve_waiting(now, from);
+            }
+            Message::Ack(bytes) => {
+                if let Some(worker) = self.registry.get_mut(from) {
+                    worker.window.acknowledge(bytes);
+                }
                 self.serve_waiting(now, from);
             }
             Message::Heartbeat => trace!(peer = from.0, "heartbeat"),
@@ -280,7 +291,7 @@ impl Dispatcher {
             }
             Message::Drain => self.handle_drain(now, from),
             Message::Goodbye => self.handle_goodbye(now, from),
-            Message::Request(_) | Message::Cancel(_) | Message::Ack(_) | Message::Event(_) | Message::Subscribe(_) => {
+            Message::Request(_) | Message::Cancel(_) | Message::Event(_) | Message::Subscribe(_) => {
                 self.counters.unexpected_messages += 1;
                 debug!(peer = from.0, "dropped a message of a kind that workers do not send");
             }
@@ -291,10 +302,12 @@ impl Dispatcher {
     pub fn handle_malformed(&mut self, now: Instant, from: Peer, malformed: &Malformed) {
         self.counters.malformed_messages += 1;
         debug!(peer = from.0, %malformed, "dropped a message that cannot be read");
-        let Some(worker) = self.registry.get_mut(from) else { return self.turn_away(from, malformed.to_string()) };
+        let Some(worker) = self.registry.get_mut(from) else {
+            return self.handle_malformed_of_stranger(now, from, malformed);
+        };
         worker.liveness.received(now);
         let call = malformed.call.filter(|id| worker.in_flight.contains_key(id));
-        self.acknowledge(now, from, malformed.payload_bytes);
+        self.acknowledge(now, from, malformed.window_bytes);
         let Some(id) = call else { return };
         // A final reply is the worker's last word on the request; after a partial one, it is still at work.
         let is_over = malformed.ends_request();
@@ -376,6 +389,11 @@ impl Dispatcher {
     /// several ways, what they agree on is told.
     pub(crate) fn offers(&self, more: Option<&[ServiceOffer]>) -> Vec<ServiceOffer> {
         self.registry.offers(more)
+    }
+
+    /// Whether a call waits for a worker.
+    pub(crate) fn is_waiting(&self, id: CallId) -> bool {
+        self.calls.get(id).is_some_and(|call| call.state == CallState::Waiting)
     }
 
     /// Ends the calls that no worker has.

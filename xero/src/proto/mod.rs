@@ -19,10 +19,10 @@ pub mod frame;
 pub mod liveness;
 pub mod message;
 pub mod outbox;
-mod outflow;
 pub mod registry;
 pub mod retry;
 pub mod timer;
+mod window;
 pub mod worker;
 
 #[cfg(test)]

@@ -46,6 +46,13 @@ impl TimerTable {
         self.by_instant.insert((at, timer));
     }
 
+    /// Arms a timer unless it is armed for an earlier instant.
+    pub(crate) fn hasten(&mut self, timer: Timer, at: Instant) {
+        if self.by_timer.get(&timer).is_none_or(|before| at < *before) {
+            self.set(timer, at);
+        }
+    }
+
     pub(crate) fn stop(&mut self, timer: Timer) {
         if let Some(at) = self.by_timer.remove(&timer) {
             self.by_instant.remove(&(at, timer));

@@ -23,6 +23,7 @@ impl Dispatcher {
             service: &spec.service,
             method: &spec.method,
             fingerprint: spec.fingerprint,
+            bytes: spec.payload.bytes.len(),
             avoid: call.refused_by,
         };
         let (waits, maybe_executed) = (spec.waits, call.maybe_executed);
@@ -63,10 +64,15 @@ impl Dispatcher {
             self.counters.retries += 1;
         }
         let remaining = call.spec.deadline.saturating_duration_since(now);
-        let mut request = request_of(&call.spec, id, call.attempts, remaining);
+        let mut request =
+            request_of(&call.spec, id, call.spec.attempts_before.saturating_add(call.attempts), remaining);
         request.idempotent = call.is_idempotent();
-        self.registry.take_credit(peer, id, size);
-        self.send(now, peer, Message::Request(request));
+        if call.has_waited {
+            self.outputs.push_back(Output::Forwarded(id));
+        }
+        let request = Message::Request(request);
+        self.registry.take_credit(peer, id, request.window_bytes());
+        self.send(now, peer, request);
     }
 
     /// Ends a call whose request cannot be sent. That hides no earlier attempt, which may have run.
@@ -88,8 +94,12 @@ impl Dispatcher {
         let services = self.registry.services_of(worker);
         let mut oldest: BTreeSet<_> = services.flat_map(|service| self.calls.oldest_waiting(service)).collect();
         while self.registry.is_available(worker)
-            && let Some((_, id)) = oldest.pop_first()
+            && let Some((turn, id)) = oldest.pop_first()
         {
+            if let Some(later) = self.calls.precedence(id).filter(|later| later.0 > turn) {
+                oldest.insert(later);
+                continue;
+            }
             let place = self.calls.place(id);
             if self.advance(now, id)
                 && let Some((service, line)) = place

@@ -13,7 +13,8 @@ impl Dispatcher {
             }
             Message::Ready(ready) if ready.role == Role::Worker => self.turn_away(from, "closing".to_owned()),
             Message::Ready(ready) => {
-                self.turn_away(from, format!("a {:?} has connected where workers are expected", ready.role));
+                let place = "a client that binds, or the backend of a broker";
+                self.turn_away(from, format!("a {} has connected where workers are expected: {place}", ready.role));
             }
             _ => {
                 self.counters.unregistered_messages += 1;
@@ -22,8 +23,23 @@ impl Dispatcher {
         }
     }
 
+    pub(super) fn handle_malformed_of_stranger(&mut self, now: Instant, from: Peer, malformed: &Malformed) {
+        match self.role {
+            // Nothing is said to a broker that has not answered.
+            Role::Client if self.is_introducing(from) => self.hang_up(now, from),
+            Role::Client => {}
+            _ => self.turn_away(from, malformed.to_string()),
+        }
+    }
+
+    /// Does not take what a peer introduces itself with, and lets it go; also one that is registered already.
+    pub(in crate::proto) fn refuse(&mut self, now: Instant, from: Peer, detail: String) {
+        self.remove_worker(now, from, Departure::Disconnected);
+        self.turn_away(from, detail);
+    }
+
     /// Tells a peer that cannot be registered why, and lets it go.
-    pub(in crate::proto) fn turn_away(&mut self, from: Peer, detail: String) {
+    pub(super) fn turn_away(&mut self, from: Peer, detail: String) {
         info!(peer = from.0, detail, "turned a peer away");
         let error = ErrorReply::not_started(CallId(0), ErrorCode::Malformed, detail);
         self.outbox.push(from, Message::Error(error));
@@ -79,8 +95,8 @@ impl Dispatcher {
         }
     }
 
-    /// Tells a peer how much of its replies has been taken, when it is time to.
-    pub(super) fn acknowledge(&mut self, now: Instant, from: Peer, bytes: usize) {
+    /// Tells a peer how much of its payloads has been dealt with, when it is time to.
+    pub(super) fn acknowledge(&mut self, now: Instant, from: Peer, bytes: u64) {
         let window = self.config.window_bytes;
         let told = self.registry.get_mut(from).and_then(|worker| worker.intake.take(bytes, window));
         if let Some(bytes) = told
@@ -113,7 +129,7 @@ impl Dispatcher {
         self.outputs.push_back(Output::WorkerLeft(peer, departure));
         // A worker that drains ends what it has read before it says goodbye; the rest it has not read (§10).
         let is_drained = departure == Departure::Goodbye && worker.draining;
-        for (id, InFlight { wanted, .. }) in worker.in_flight {
+        for (id, wanted) in worker.in_flight {
             let setback = match is_drained || unsent.contains(&id) {
                 true => Setback::NotStarted,
                 false => Setback::MaybeExecuted,

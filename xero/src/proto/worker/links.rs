@@ -11,11 +11,12 @@ impl Worker {
         let reply_bytes_max = peer_max.min(self.config.limits.payload_bytes_max);
         let Some(link) = self.links.get_mut(&from) else { return };
         link.backoff.reset();
+        link.refusal = None;
         link.state = LinkState::Up(Box::new(Registration {
             liveness,
             reply_bytes_max,
             requests: BTreeMap::new(),
-            request_bytes: 0,
+            intake: Intake::default(),
             replies: Outflow::new(ready.window_bytes),
         }));
         if ready.capabilities.contains(Capabilities::BATCH) {
@@ -117,8 +118,8 @@ impl Worker {
 
     /// Says goodbye once nothing runs and no reply is held back, and has left once everyone has taken it.
     pub(super) fn finish_drain(&mut self, now: Instant) {
-        let is_finished = self.executions.is_empty() || planted(Fault::DrainCutShort);
-        if self.leaving == Leaving::Draining && is_finished && !self.links.values().any(Link::is_owed) {
+        let is_done = self.executions.is_empty() && !self.links.keys().any(|peer| self.is_holding(*peer));
+        if self.leaving == Leaving::Draining && (is_done || planted(Fault::DrainCutShort)) {
             self.say_goodbye(now);
         }
         if self.leaving == Leaving::Goodbye && self.links.is_empty() {
@@ -126,6 +127,11 @@ impl Worker {
             self.timers.stop(Timer::Leave);
             self.outputs.push_back(WorkerOutput::Left);
         }
+    }
+
+    /// Whether replies to that dispatcher are held back.
+    fn is_holding(&self, peer: Peer) -> bool {
+        self.registration(peer).is_some_and(|registration| !registration.replies.is_empty())
     }
 
     pub(super) fn say_goodbye(&mut self, now: Instant) {
@@ -156,7 +162,11 @@ impl Worker {
             }
             self.backlog.clear();
             self.running = 0;
-            self.drop_owed();
+            // A goodbye would overtake the replies that are held back, and say of their requests that they were not started.
+            for peer in self.peers().into_iter().filter(|peer| self.is_holding(*peer)).collect::<Vec<_>>() {
+                self.outputs.push_back(WorkerOutput::Hangup(peer));
+                self.drop_link(peer);
+            }
             self.say_goodbye(now);
             self.finish_drain(now);
         } else {
@@ -175,15 +185,6 @@ impl Worker {
         }
     }
 
-    /// Ends the connections on which replies are held back. A goodbye would say that their requests have not started.
-    fn drop_owed(&mut self) {
-        let owed: Vec<_> = self.links.iter().filter(|(_, link)| link.is_owed()).map(|(peer, _)| *peer).collect();
-        for peer in owed {
-            self.outputs.push_back(WorkerOutput::Hangup(peer));
-            self.drop_link(peer);
-        }
-    }
-
     pub(super) fn send(&mut self, now: Instant, to: Peer, message: Message) {
         if let Some(registration) = self.registration_mut(to) {
             registration.liveness.sent(now);
@@ -197,12 +198,5 @@ impl Worker {
 
     pub(super) fn peers(&self) -> Vec<Peer> {
         self.links.keys().copied().collect()
-    }
-}
-
-impl Link {
-    /// Whether its dispatcher has no room for replies that are ready.
-    fn is_owed(&self) -> bool {
-        matches!(&self.state, LinkState::Up(registration) if !registration.replies.is_empty())
     }
 }

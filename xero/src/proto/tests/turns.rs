@@ -1,0 +1,122 @@
+//! Owners of waiting calls take turns; each one's calls go in their order.
+
+use super::{
+    network::Net,
+    node::offer,
+    pair::{D, LATENCY, W, ms},
+};
+use crate::proto::{calls::CallSpec, message::CallId};
+
+#[test]
+fn flood_of_one_owner_does_not_hold_up_the_calls_of_the_others() {
+    let (mut net, d, w) = busy();
+    let flood: Vec<_> = (0..6).map(|_| net.call_with(d, "hold", owned_by(1))).collect();
+    let [second, third] = [2, 3].map(|owner| net.call_with(d, "hold", owned_by(owner)));
+    let late = net.call_with(d, "hold", owned_by(2));
+    assert_eq!(order(&mut net, w, 9)[..5], [flood[0], second, third, flood[1], late]);
+}
+
+#[test]
+fn owner_whose_calls_wait_one_at_a_time_leaves_turns_to_the_others() {
+    let (mut net, d, w) = busy();
+    let flood: Vec<_> = (0..20).map(|_| net.call_with(d, "hold", owned_by(1))).collect();
+    // It always has one call that waits, and no more: as soon as that is served, the next one comes.
+    let mut next = net.call_with(d, "hold", owned_by(2));
+    let mut served = [0, 0];
+    for _ in 0..20 {
+        let call = serve_one(&mut net, w);
+        served[usize::from(call == next)] += 1;
+        assert!(call == next || flood.contains(&call));
+        if call == next {
+            next = net.call_with(d, "hold", owned_by(2));
+        }
+    }
+    assert_eq!(served, [10, 10]);
+}
+
+#[test]
+fn owner_whose_calls_wait_for_many_methods_gets_no_more_turns_than_one_whose_calls_wait_for_one() {
+    let methods = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "hold"];
+    let (mut net, d, w) = busy_with(&methods);
+    let many = methods[..10].iter().map(|method| net.call_with(d, method, owned_by(1))).collect::<Vec<_>>();
+    let few: Vec<_> = (0..10).map(|_| net.call_with(d, "hold", owned_by(2))).collect();
+    let order = order(&mut net, w, 20);
+    for (turn, pair) in order.chunks(2).enumerate() {
+        assert_eq!(pair.iter().filter(|call| many.contains(call)).count(), 1, "turn {turn}: {order:?}");
+    }
+    assert_eq!(order.iter().filter(|call| few.contains(call)).count(), 10);
+}
+
+#[test]
+fn worker_that_comes_with_much_room_is_shared_by_the_owners() {
+    let mut net = Net::new();
+    let d = net.dispatcher();
+    for method in ["hold", "stubborn", "safe"] {
+        for _ in 0..10 {
+            net.call_with(d, method, owned_by(1));
+        }
+    }
+    let others: Vec<_> = (0..10).map(|_| net.call_with(d, "hold", owned_by(2))).collect();
+    let w = net.worker_with(&[d], |config| config.credits = 8);
+    net.connect();
+    assert_eq!(net.w(w).runs.iter().filter(|call| others.contains(call)).count(), 4, "{:?}", net.w(w).runs);
+}
+
+#[test]
+fn owners_calls_of_one_method_go_in_their_order() {
+    let (mut net, d, w) = busy();
+    let calls: Vec<_> = (0..9).map(|call| net.call_with(d, "hold", owned_by(call % 3))).collect();
+    let order = order(&mut net, w, 9);
+    for owner in 0..3 {
+        let of_owner = |call: &&CallId| calls.iter().position(|other| other == *call).map(|at| at % 3) == Some(owner);
+        assert!(order.iter().filter(of_owner).is_sorted(), "{order:?}");
+    }
+}
+
+#[test]
+fn cancelled_and_expired_calls_take_no_turn() {
+    let (mut net, d, w) = busy();
+    let calls: Vec<_> = (0..4).map(|_| net.call_with(d, "hold", owned_by(1))).collect();
+    let others = [(); 2].map(|()| net.call_with(d, "hold", owned_by(2)));
+    net.call_with(d, "hold", |spec| {
+        owned_by(3)(spec);
+        spec.deadline = spec.deadline - ms(4_990);
+    });
+    net.cancel(calls[0]);
+    net.cancel(others[0]);
+    net.run(ms(20));
+    assert_eq!(order(&mut net, w, 4), [calls[1], others[1], calls[2], calls[3]]);
+}
+
+fn owned_by(owner: u64) -> impl Fn(&mut CallSpec) {
+    move |spec| spec.owner = owner
+}
+
+/// A dispatcher whose only worker runs one request at a time, and does.
+fn busy() -> (Net, D, W) {
+    busy_with(&["hold"])
+}
+
+fn busy_with(methods: &[&str]) -> (Net, D, W) {
+    let mut net = Net::new();
+    let d = net.dispatcher();
+    let w = net.worker_with(&[d], |config| (config.credits, config.services) = (1, vec![offer("Demo", methods)]));
+    net.connect();
+    net.call(d, "hold");
+    net.run(ms(5));
+    (net, d, w)
+}
+
+/// Ends what runs, and says what is run next.
+fn serve_one(net: &mut Net, w: W) -> CallId {
+    let running = *net.w(w).runs.last().expect("one runs");
+    net.reply(w, running, "done");
+    net.run(3 * LATENCY);
+    let next = *net.w(w).runs.last().expect("one runs");
+    assert_ne!(next, running, "nobody is served");
+    next
+}
+
+fn order(net: &mut Net, w: W, calls: usize) -> Vec<CallId> {
+    (0..calls).map(|_| serve_one(net, w)).collect()
+}
