@@ -176,7 +176,7 @@ impl World {
 
     fn handle_again(&mut self, event: Event) {
         match event {
-            Event::Arrive(parcel) => self.arrive(parcel),
+            Event::Arrive(parcel) => self.take_in(parcel),
             Event::Dial { process, incarnation, slot, address } => {
                 self.handle_dial(process, incarnation, slot, address)
             }

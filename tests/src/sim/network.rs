@@ -230,14 +230,12 @@ impl World {
         self.post(at, Event::Arrive(Parcel { wire, to, number, what }));
     }
 
+    /// A parcel has crossed the network, unless something is in its way.
     pub(super) fn arrive(&mut self, parcel: Parcel) {
-        let (wire, to) = (parcel.wire, parcel.to);
-        let connection = &mut self.connections[wire];
-        let end = &connection.ends[to as usize];
-        let (process, incarnation, stands) = (end.process, end.incarnation, end.stands);
-        let sender = connection.ends[to.other() as usize].process;
+        let Connection { ends, ways } = &self.connections[parcel.wire];
+        let (process, sender) = (ends[parcel.to as usize].process, ends[parcel.to.other() as usize].process);
         let is_news = matches!(parcel.what, Contents::News);
-        let is_lost = connection.ways[to as usize].lost_from.is_some_and(|number| parcel.number >= number);
+        let is_lost = ways[parcel.to as usize].lost_from.is_some_and(|number| parcel.number >= number);
         // What nobody takes off the connection stays in its way.
         if is_lost && !is_news {
             return;
@@ -245,6 +243,13 @@ impl World {
         if !is_news && self.is_blocked(sender, process) {
             return self.held.entry((sender, process)).or_default().push(Event::Arrive(parcel));
         }
+        self.take_in(parcel);
+    }
+
+    /// A parcel has reached its process, which reads it if it runs and has time.
+    pub(super) fn take_in(&mut self, parcel: Parcel) {
+        let (wire, to) = (parcel.wire, parcel.to);
+        let End { process, incarnation, stands, .. } = self.connections[wire].ends[to as usize];
         if !stands || !self.is_alive(process, incarnation) {
             self.connections[wire].ways[to as usize].under_way -= 1;
             return self.reset(wire, to);
