@@ -209,7 +209,7 @@ impl World {
         };
         let other = self.connections[wire].ends[from.other() as usize].process;
         // A reply that comes twice is counted twice, which a window does not allow for.
-        let has_window = self.processes[other].setup.reply_window_bytes > 0;
+        let has_window = self.processes[other].setup.window_bytes > 0;
         let is_repeatable = !has_window && transmit.messages.iter().all(is_repeatable);
         if is_repeatable && self.random.u8(0..100) < self.repeats_percent {
             self.dispatch(wire, from.other(), Contents::Frames(frames.clone()), Duration::ZERO);

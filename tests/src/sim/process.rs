@@ -387,7 +387,7 @@ fn dispatcher_config(setup: &Setup, incarnation: Uuid) -> DispatcherConfig {
         waiting_max: setup.waiting_max,
         retry: setup.retry,
         backoff: setup.backoff,
-        window_bytes: setup.reply_window_bytes,
+        window_bytes: setup.window_bytes,
         ..DispatcherConfig::default()
     }
 }

@@ -58,10 +58,8 @@ pub(super) struct Setup {
     pub(super) backoff: BackoffConfig,
     pub(super) retry: RetryConfig,
     pub(super) credits: u32,
-    /// How many bytes of requests it takes at once; 0 for no bound.
+    /// How many bytes may be under way to it on each connection; 0 for no bound.
     pub(super) window_bytes: u64,
-    /// How many bytes of replies it lets others send ahead; 0 for no bound.
-    pub(super) reply_window_bytes: u64,
     pub(super) waiting_max: usize,
     pub(super) drain_timeout: Duration,
     /// What a worker offers.
@@ -212,8 +210,7 @@ impl Cast<'_> {
                 budget_reserve: random.u32(0..20),
             },
             credits: random.u32(1..6),
-            window_bytes: if random.bool() { 0 } else { random.u64(1..3_000) },
-            reply_window_bytes: if random.bool() { 0 } else { random.u64(1..3_000) },
+            window_bytes: if random.bool() { 0 } else { random.u64(1..10_000) },
             waiting_max: if is_gentle || random.bool() { 1_000 } else { random.usize(WAITING_MAX_MIN..20) },
             drain_timeout: ms(if is_gentle { 20_000 } else { random.u64(0..2_000) }),
             services,
@@ -315,7 +312,7 @@ impl Script<'_> {
             ballast: match random.u16(0..400) {
                 // Large enough to be announced before it is sent.
                 0 => 300_000,
-                1..20 => random.u32(1_000..6_000),
+                1..40 => random.u32(3_000..9_000),
                 _ => random.u32(0..50),
             },
         }

@@ -55,6 +55,10 @@ impl Work {
         payload(bytes)
     }
 
+    pub(super) fn payload_bytes(&self) -> u64 {
+        WORK_BYTES as u64 + u64::from(self.ballast)
+    }
+
     /// `None` when this is nobody's argument.
     pub(super) fn read(payload: &Payload) -> Option<Self> {
         let (tag, rest) = payload.bytes.split_first_chunk()?;

@@ -60,16 +60,27 @@ impl Ledger {
             if side.is_registered && now > side.sent_at + side.interval + TICK {
                 return Err(format!("has not been heard for more than an interval on connection {wire}"));
             }
-            let (replies, window) = (&self.wires[*wire].replies, process.setup.reply_window_bytes);
-            if self.wires[*wire].caller == self.wires[*wire].side_index(pid) && replies.is_untold(window) {
-                return Err(format!("has not acknowledged what it has taken on connection {wire}: {replies:?}"));
-            }
+            self.check_acknowledged(pid, process, *wire)?;
             let dials = self.wires[*wire].side_index(pid) == Side::Dialer;
             if (side.is_registered || dials) && now > side.expires_at() + TICK {
                 return Err(format!("still believes in connection {wire}, which is silent: {side:?}"));
             }
         }
         Ok(())
+    }
+
+    /// Whoever has a window says what it has dealt with. Requests that wait at a broker are not dealt with.
+    fn check_acknowledged(&self, pid: Pid, process: &Process, wire: Wire) -> Result<(), String> {
+        let record = &self.wires[wire];
+        let flow = record.flow_to(record.side_index(pid));
+        let waiting = self.unrouted.get(&pid).into_iter().flatten().filter_map(|entry| match entry {
+            Unrouted::Request(from, call) if *from == wire => record.requests.get(call),
+            _ => None,
+        });
+        match flow.is_untold(process.setup.window_bytes, waiting.map(|request| request.bytes).sum()) {
+            true => Err(format!("has not acknowledged what it has taken on connection {wire}: {flow:?}")),
+            false => Ok(()),
+        }
     }
 
     /// What a machine believes to be in flight is what it has sent and not read the end of.
@@ -98,8 +109,9 @@ impl Ledger {
         }
         let has_room = process.jobs.len() < process.setup.credits as usize;
         let is_waiting = |request: &RequestRecord| request.is_delivered && !request.is_answered && !request.is_started;
-        // A refusal may wait for the caller to take what it has been sent before.
-        match has_room && wires().any(|wire| !wire.replies.is_full() && wire.requests.values().any(is_waiting)) {
+        // What has ended may wait for its caller to take what it has been sent before, and keeps its credit.
+        let has_room = has_room && !wires().any(|wire| wire.flow_to(wire.caller).is_full());
+        match has_room && wires().any(|wire| wire.requests.values().any(is_waiting)) {
             true => Err("lets a request wait while it has room for it".to_owned()),
             false => Ok(()),
         }
@@ -149,13 +161,14 @@ impl Ledger {
         for entry in unrouted {
             let tag = match entry {
                 Unrouted::Call(tag) => *tag,
-                Unrouted::Request(wire, _) if self.wires[*wire].replies.is_full() => continue,
+                Unrouted::Request(wire, _) if self.wires[*wire].flow_to(self.wires[*wire].caller).is_full() => continue,
                 Unrouted::Request(wire, call) => match self.wires[*wire].requests.get(call) {
                     Some(request) => request.tag,
                     None => continue,
                 },
             };
             let Some(call) = self.calls.get(&tag) else { continue };
+            let payload_bytes = call.plan.work.payload_bytes();
             let has_room = |wire: &&Wire| {
                 let record = &self.wires[**wire];
                 let side = record.side_of(pid);
@@ -163,7 +176,7 @@ impl Ledger {
                     && is_up(side)
                     && !side.has_heard_drain
                     && record.requests.len() < record.credits as usize
-                    && record.has_room()
+                    && record.has_room(payload_bytes)
                     && record.services.iter().any(|service| service == call.plan.service)
             };
             if let Some(wire) = process.sockets.values().find(has_room) {

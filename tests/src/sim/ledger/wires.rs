@@ -15,21 +15,20 @@ pub(super) struct WireRecord {
     pub(super) caller: Side,
     /// Requests that the caller has not read the end of.
     pub(super) requests: BTreeMap<CallId, RequestRecord>,
-    /// What the caller has read of the other side's credits, window and services.
+    /// What the caller has read of the other side's credits and services.
     pub(super) credits: u32,
-    pub(super) window_bytes: u64,
     pub(super) services: Vec<String>,
-    /// The bytes of replies, as far as the other side may send them ahead.
-    pub(super) replies: ReplyRecord,
+    /// The bytes that count in a window, by the side that they go to.
+    pub(super) flows: [FlowRecord; 2],
 }
 
-/// The payload bytes of replies on a connection.
-#[derive(Debug, Default)]
-pub(super) struct ReplyRecord {
-    /// What the caller has announced, and the other side has read; 0 for no bound.
+/// The bytes of requests or replies that go one way.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct FlowRecord {
+    /// What the receiver has announced, and the sender has read; 0 for no bound.
     window: u64,
     sent: u64,
-    /// What the caller has read, what it has said of it, and what the other side knows of that.
+    /// What the receiver has read, what it has said of it, and what the sender has read of that.
     taken: u64,
     told: u64,
     acknowledged: u64,
@@ -90,10 +89,14 @@ impl WireRecord {
         &self.sides[usize::from(self.sides[0].life.0 != pid)]
     }
 
-    /// Whether the bytes of requests leave room for another one; one fits any window.
-    pub(super) fn has_room(&self) -> bool {
-        let bytes: u64 = self.requests.values().map(|request| request.bytes).sum();
-        self.window_bytes == 0 || bytes < self.window_bytes
+    /// Whether a request with so large a payload may be sent.
+    pub(super) fn has_room(&self, payload_bytes: u64) -> bool {
+        payload_bytes <= SMALL_PAYLOAD_BYTES || !self.flow_to(self.caller.other()).is_full()
+    }
+
+    /// The bytes that go to a side.
+    pub(super) fn flow_to(&self, side: Side) -> FlowRecord {
+        self.flows[side as usize]
     }
 
     pub(super) fn side_index(&self, pid: Pid) -> Side {
@@ -138,9 +141,8 @@ impl Ledger {
             caller: if is_workers { Side::Listener } else { Side::Dialer },
             requests: BTreeMap::new(),
             credits: 0,
-            window_bytes: 0,
             services: Vec::new(),
-            replies: ReplyRecord::default(),
+            flows: [FlowRecord::default(); 2],
         };
         debug_assert_eq!(wire, self.wires.len());
         self.wires.push(record);
@@ -162,9 +164,9 @@ impl Ledger {
         let record = &mut self.wires[wire];
         let side = &mut record.sides[from as usize];
         side.sent_at = now;
-        record.replies.sent += if is_reply(message) { message.payload_bytes() as u64 } else { 0 };
+        record.flows[from.other() as usize].sent += counted_bytes(message);
         match message {
-            Message::Ack(bytes) => record.replies.told = *bytes,
+            Message::Ack(bytes) => record.flows[from as usize].told = *bytes,
             Message::Ready(_) => {
                 side.is_introduced = true;
                 side.is_registered |= side.has_heard_ready;
@@ -198,6 +200,9 @@ impl Ledger {
             return Err("the other side has not introduced itself");
         }
         match message {
+            _ if needs_room(message) && record.flow_to(from.other()).is_full() => {
+                Err("there is no room for it in the window")
+            }
             Message::Request(request) => self.judge_request(wire, from, now, request),
             Message::Cancel(call) => match record.requests.get(call) {
                 Some(request) if request.is_cancelled => Err("it has been cancelled already"),
@@ -205,7 +210,6 @@ impl Ledger {
                 None if !self.attempts.contains_key(&(side.life, *call)) => Err("there is no such request"),
                 _ => Ok(()),
             },
-            _ if is_reply(message) && record.replies.is_full() => Err("there is no room for it in the window"),
             Message::Partial(reply) => match record.requests.get(&reply.call).filter(|r| r.is_delivered) {
                 Some(request) if request.is_answered => Err("the request has been answered"),
                 Some(request) if request.partials != reply.sequence => Err("it is out of order"),
@@ -238,9 +242,6 @@ impl Ledger {
         }
         if record.requests.len() >= record.credits as usize {
             return Err("there is no credit for it");
-        }
-        if !record.has_room() {
-            return Err("there is no room for it in the window");
         }
         self.judge_attempt(side.life, request)
     }
@@ -287,7 +288,7 @@ impl Ledger {
         self.route(life.0, work.tag);
         let record = RequestRecord {
             tag: work.tag,
-            bytes: request.payload.bytes.len() as u64,
+            bytes: counted_bytes(&Message::Request(request.clone())),
             is_delivered: false,
             is_answered: false,
             is_cancelled: false,
@@ -347,18 +348,18 @@ impl Ledger {
         let side = &mut record.sides[to as usize];
         (side.heard_at, side.excused_until) = (now, None);
         let pid = side.life.0;
-        record.replies.taken += if is_reply(message) { message.payload_bytes() as u64 } else { 0 };
+        record.flows[to as usize].taken += counted_bytes(message);
         match message {
-            Message::Ack(bytes) => record.replies.acknowledged = *bytes,
+            Message::Ack(bytes) => record.flows[to.other() as usize].acknowledged = *bytes,
             Message::Ready(ready) => {
                 // A worker's or client's heartbeats begin with the answer to its introduction.
                 side.sent_at = if side.is_registered { side.sent_at } else { now };
                 side.expiry = interval * side.liveness;
                 side.has_heard_ready = true;
                 side.is_registered |= side.is_introduced;
-                match to == record.caller {
-                    true => note_offer(record, ready),
-                    false => record.replies.window = ready.window_bytes,
+                record.flows[to.other() as usize].window = ready.window_bytes;
+                if to == record.caller {
+                    note_offer(record, ready);
                 }
             }
             Message::Patience(time) => side.excused_until = Some(now + *time),
@@ -422,15 +423,15 @@ impl Ledger {
     }
 }
 
-impl ReplyRecord {
-    /// Whether the other side must wait before it replies.
+impl FlowRecord {
+    /// Whether nothing large may follow.
     pub(super) fn is_full(&self) -> bool {
-        self.window > 0 && self.sent - self.acknowledged >= self.window
+        self.window > 0 && self.sent.saturating_sub(self.acknowledged) >= self.window
     }
 
-    /// Whether the caller has not said what it has taken, although a quarter of the window has come since it did.
-    pub(super) fn is_untold(&self, window: u64) -> bool {
-        window > 0 && self.taken - self.told >= window.div_ceil(4)
+    /// Whether the receiver has not said what it has dealt with, although a quarter of its window has come since.
+    pub(super) fn is_untold(&self, window: u64, waiting: u64) -> bool {
+        window > 0 && self.taken.saturating_sub(self.told + waiting) >= window.div_ceil(4)
     }
 }
 
@@ -453,10 +454,22 @@ fn judge_answer(request: Option<&RequestRecord>, partials: u32) -> Result<(), &'
 
 fn note_offer(record: &mut WireRecord, ready: &Ready) {
     record.credits = ready.credits;
-    record.window_bytes = ready.window_bytes;
     record.services = ready.services.iter().map(|service| service.name.to_string()).collect();
 }
 
-fn is_reply(message: &Message) -> bool {
-    matches!(message, Message::Partial(_) | Message::Final(_) | Message::Error(_))
+/// What a message counts for in a window.
+fn counted_bytes(message: &Message) -> u64 {
+    match message {
+        // Nobody counts what is said to a peer that is turned away.
+        Message::Error(error) if error.call == CallId(0) => 0,
+        _ => message.window_bytes(),
+    }
 }
+
+fn needs_room(message: &Message) -> bool {
+    matches!(message, Message::Partial(_))
+        || counted_bytes(message) > 0 && message.payload_bytes() as u64 > SMALL_PAYLOAD_BYTES
+}
+
+/// Payloads up to this size do not wait for a window (`PROTOCOL.md` §9).
+const SMALL_PAYLOAD_BYTES: u64 = 4_096;
