@@ -194,7 +194,7 @@ impl Cast<'_> {
             Role::Worker => "worker",
             Role::Binding | Role::Dialing => "client",
         };
-        let interval = ms(random.u64(100..400));
+        let interval = ms(random.u64(100..250));
         let attempts_max = random.u8(1..5);
         let setup = Setup {
             name: format!("{kind} {number}"),
@@ -282,7 +282,7 @@ impl Script<'_> {
         let is_gentle = self.temper == Temper::Gentle;
         let work = self.work(tag);
         let random = &mut *self.random;
-        let timeout = ms(if is_gentle { GENTLE_TIMEOUT_MS } else { random.u64(0..2_500) });
+        let timeout = if is_gentle { GENTLE_TIMEOUT } else { ms(random.u64(0..2_500)) };
         CallPlan {
             work,
             service: SERVICES[random.usize(0..SERVICES.len())],
@@ -401,7 +401,7 @@ pub(super) const SAFE: &str = "safe";
 pub(super) const ONCE: &str = "once";
 
 /// Calls of a gentle seed have time for every queue and every restart.
-const GENTLE_TIMEOUT_MS: u64 = 20_000;
+pub(super) const GENTLE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Room for what every client of a broker asks for at once when all is well.
 const WAITING_MAX_MIN: usize = 6;

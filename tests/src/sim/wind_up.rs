@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use super::{
+    ledger::TICK,
     process::Life,
-    scenario::{CallPlan, Pid, SAFE, SERVICES},
+    scenario::{CallPlan, GENTLE_TIMEOUT, Pid, SAFE, SERVICES},
     work::{Fate, Tag, Work},
     world::World,
 };
@@ -14,7 +15,8 @@ impl World {
     pub(super) fn wind_up(&mut self) -> Result<(), String> {
         self.heal();
         self.run_for(HEALING)?;
-        self.ledger.check_all_ended()?;
+        // Calls that have been given much time may still be in a queue.
+        self.run_until_all_ended(GENTLE_TIMEOUT)?;
         self.check_registrations()?;
         self.probe()?;
         self.say_farewell()
@@ -46,9 +48,17 @@ impl World {
                 tag += 1;
                 self.call(client, probe_plan(Tag(tag), service));
             }
-            self.run_for(PROBE_TIMEOUT)?;
+            self.run_until_all_ended(PROBE_TIMEOUT)?;
         }
         self.ledger.check_probes(PROBES_FROM)
+    }
+
+    fn run_until_all_ended(&mut self, timeout: Duration) -> Result<(), String> {
+        let end = self.now.after(timeout + TICK);
+        while self.now < end && self.ledger.check_all_ended().is_err() {
+            self.run_for(STEP)?;
+        }
+        self.ledger.check_all_ended()
     }
 
     /// Everybody leaves, in an order that the seed decides, and leaves nothing behind.
@@ -91,9 +101,12 @@ fn probe_plan(tag: Tag, service: &'static str) -> CallPlan {
     }
 }
 
-/// The longest expiry (four intervals of 400 ms), twice, for a loss that is noticed by one side after the other; a dial
-/// that nobody answers, the longest back-off, and the deadlines and procedures that are still to end.
-const HEALING: Duration = Duration::from_secs(9);
+/// A broker's longest drain with its graces and its absence, a dial that nobody answers meanwhile, the longest back-off, and
+/// the longest expiry (four intervals of 250 ms). Deadlines and procedures end long before.
+const HEALING: Duration = Duration::from_secs(6);
+
+/// How often it is looked whether all calls have ended.
+const STEP: Duration = Duration::from_millis(20);
 
 const PROBE_ROUNDS: usize = 3;
 
