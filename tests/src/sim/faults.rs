@@ -191,7 +191,7 @@ impl World {
         self.remark(&"everything is well again");
         self.is_healed = true;
         self.repeats_percent = 0;
-        self.events.retain(|_, event| !matches!(event, Event::Act(_)));
+        self.events.retain(|_, event| !matches!(event, Event::Act(_) | Event::Restart(_)));
         for (from, to) in std::mem::take(&mut self.blocked).into_keys() {
             self.release_held(from, to);
         }

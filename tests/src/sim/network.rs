@@ -128,6 +128,13 @@ struct Way {
     last_arrival_at: At,
 }
 
+impl Connection {
+    /// Whether it stands on both sides and loses nothing.
+    pub(super) fn is_whole(&self) -> bool {
+        self.ends.iter().all(|end| end.stands) && self.ways.iter().all(|way| way.lost_from.is_none())
+    }
+}
+
 impl World {
     pub(super) fn post(&mut self, at: At, event: Event) {
         self.posted += 1;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     ledger::TICK,
-    process::Life,
+    process::{Life, Process},
     scenario::{CallPlan, GENTLE_TIMEOUT, Pid, SAFE, SERVICES},
     work::{Fate, Tag, Work},
     world::World,
@@ -14,12 +14,25 @@ use super::{
 impl World {
     pub(super) fn wind_up(&mut self) -> Result<(), String> {
         self.heal();
-        self.run_for(HEALING)?;
+        let healed_by = self.now.after(HEALING);
+        while self.now < healed_by && !self.has_healed() {
+            self.run_for(STEP)?;
+        }
         // Calls that have been given much time may still be in a queue.
         self.run_until_all_ended(GENTLE_TIMEOUT)?;
         self.check_registrations()?;
         self.probe()?;
         self.say_farewell()
+    }
+
+    /// Whether nothing is left of what went wrong: then there is nothing to wait for.
+    fn has_healed(&self) -> bool {
+        let is_well = |process: &Process| process.is_running() && !process.is_leaving && process.jobs.is_empty();
+        let wires = self.processes.iter().flat_map(|process| process.sockets.values());
+        self.processes.iter().all(is_well)
+            && self.check_registrations().is_ok()
+            && self.ledger.check_all_ended().is_ok()
+            && wires.into_iter().all(|wire| self.connections[*wire].is_whole())
     }
 
     /// Whoever dials is registered where it dials, once, and nobody else is.
@@ -105,8 +118,8 @@ fn probe_plan(tag: Tag, service: &'static str) -> CallPlan {
 /// the longest expiry (four intervals of 250 ms). Deadlines and procedures end long before.
 const HEALING: Duration = Duration::from_secs(6);
 
-/// How often it is looked whether all calls have ended.
-const STEP: Duration = Duration::from_millis(20);
+/// How often it is looked whether there is nothing left to wait for.
+const STEP: Duration = Duration::from_millis(50);
 
 const PROBE_ROUNDS: usize = 3;
 
