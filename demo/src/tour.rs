@@ -1,5 +1,6 @@
 //! The tour: a client in this process, workers in processes of their own, and what happens when some of them die.
 
+mod brokers;
 mod crew;
 mod steps;
 mod story;
@@ -74,6 +75,7 @@ async fn follow(story: Story) -> Outcome {
     step(story, "A worker is killed in the middle of a call that may not be repeated", stage.kill_other()).await?;
     step(story, "The killed workers are started again", stage.restart()).await?;
     step(story, "A worker is told to stop in the middle of a call", stage.drain()).await?;
+    step(story, "Two brokers stand in between, and one of them is lost", brokers::lose_one(story)).await?;
     step(story, "Everybody goes home", stage.go_home()).await
 }
 

@@ -1,9 +1,13 @@
 //! Harness of the integration tests: a service to call, processes to kill, raw peers to misbehave, and patience.
 
+pub mod chaos;
+pub mod load;
 pub mod process;
 pub mod raw;
 pub mod scene;
 pub mod service;
+pub mod sim;
+pub mod soak;
 
 /// The Rust code in README, compiled and run as a documentation test.
 #[doc = include_str!("../../README.md")]

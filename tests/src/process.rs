@@ -92,11 +92,21 @@ impl Process {
         self.signal(Signal::TERM);
     }
 
+    /// How it has ended, if it has.
+    pub fn status(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("it is our child")
+    }
+
+    /// What it has said so far.
+    pub fn said(&self) -> String {
+        self.said.borrow().clone()
+    }
+
     /// Waits until it has ended.
     pub async fn ended(&mut self) -> ExitStatus {
         let mut status = None;
         eventually("the process has ended", async || {
-            status = self.child.try_wait().expect("it is our child");
+            status = self.status();
             status.is_some()
         })
         .await;
@@ -110,10 +120,7 @@ impl Process {
 
     /// How many bytes of memory it has in use.
     pub fn resident_bytes(&self) -> usize {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).expect("it runs");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("it has memory");
-        let kilobytes: usize = line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a size");
-        kilobytes * 1024
+        resident_bytes(self.id()).expect("it runs")
     }
 
     fn signal(&self, signal: Signal) {
@@ -140,6 +147,14 @@ pub fn threads(process: u32) -> usize {
 /// How many files and sockets a process has open.
 pub fn descriptors(process: u32) -> usize {
     fs::read_dir(format!("/proc/{process}/fd")).expect("it runs").count()
+}
+
+/// How many bytes of memory a process has in use; `None` when it has ended.
+pub fn resident_bytes(process: u32) -> Option<usize> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    let kibibytes: usize = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kibibytes * 1024)
 }
 
 /// How long a probe that is to be killed may be looked for.

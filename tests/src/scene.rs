@@ -1,6 +1,11 @@
 //! What most tests begin with: a runtime with a time limit, a client, workers; and waiting for conditions.
 
-use std::{io, net::SocketAddr, sync::Once, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Mutex, Once, PoisonError},
+    time::Duration,
+};
 
 use socket2::{Domain, Socket, Type};
 use tokio::{
@@ -13,7 +18,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tracing_subscriber::EnvFilter;
-use xero::{Client, ClientBuilder, Worker, WorkerBuilder};
+use xero::{Broker, BrokerBuilder, Client, ClientBuilder, Worker, WorkerBuilder};
 
 use crate::service::{ProbeClient, Prober};
 
@@ -38,6 +43,14 @@ pub fn run(test: impl Future<Output = ()>) {
     });
     // What a test leaves behind, such as a blocked thread, is not waited for.
     runtime.shutdown_background();
+}
+
+/// The same for a test that measures, or that takes all of the machine: no other such test of the program runs meanwhile.
+pub fn run_alone(test: impl Future<Output = ()>) {
+    static TURN: Mutex<()> = Mutex::new(());
+    // A test that has failed leaves nothing behind that the next one minds.
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    run(test);
 }
 
 /// A runtime with so many threads.
@@ -109,6 +122,46 @@ pub async fn start(client: &Client, settings: WorkerBuilder) -> Worker {
     let worker = settings.serve(prober()).start().expect("the settings are sound");
     joined(client, &worker).await;
     worker
+}
+
+/// A broker on free ports.
+pub async fn broker() -> Broker {
+    bind_broker(Broker::builder()).await
+}
+
+/// A broker on free ports with these settings.
+pub async fn bind_broker(settings: BrokerBuilder) -> Broker {
+    settings.bind("tcp://127.0.0.1:0", "tcp://127.0.0.1:0").await.expect("free ports")
+}
+
+/// A client of that broker; returns when it has it.
+pub async fn client_of(broker: &Broker) -> Client {
+    connect(broker, Client::builder()).await
+}
+
+/// A client of that broker with these settings; returns when it has it.
+pub async fn connect(broker: &Broker, settings: ClientBuilder) -> Client {
+    let client = settings.connect(broker.frontend()).expect("the settings are sound");
+    eventually("the client has the broker", async || client.workers().iter().any(|info| info.id == broker.id())).await;
+    client
+}
+
+/// A worker of that broker, in this process, that serves [`Probe`](crate::service::Probe); returns when the broker has
+/// it.
+pub async fn worker_of(broker: &Broker) -> Worker {
+    start_of(broker, Worker::connect(broker.backend()).serve(prober())).await
+}
+
+/// A worker of that broker with these settings; returns when the broker has it.
+pub async fn start_of(broker: &Broker, settings: WorkerBuilder) -> Worker {
+    let worker = settings.start().expect("the settings are sound");
+    eventually("the broker has the worker", async || broker_has(broker, &worker)).await;
+    worker
+}
+
+/// Whether the broker has the worker.
+pub fn broker_has(broker: &Broker, worker: &Worker) -> bool {
+    broker.workers().iter().any(|info| info.id == worker.id())
 }
 
 /// Waits until the client has the worker.

@@ -1,4 +1,4 @@
-//! What a client or a worker takes from the system it gives back.
+//! What a client, a broker or a worker takes from the system it gives back.
 
 use xero_tests::{
     process::Process,
@@ -13,6 +13,12 @@ fn threads_and_descriptors_return_to_where_they_were_after_50_binds_and_closes()
 #[test]
 fn clients_that_are_dropped_without_a_word_leave_nothing_behind() {
     run(returns_to_where_it_was(&["cycles", "--count", "20", "--hold", "drop"]));
+}
+
+#[test]
+fn brokers_that_are_closed_or_dropped_leave_nothing_behind() {
+    run(returns_to_where_it_was(&["broker-cycles", "--count", "30"]));
+    run(returns_to_where_it_was(&["broker-cycles", "--count", "20", "--hold", "drop"]));
 }
 
 async fn returns_to_where_it_was(arguments: &[&str]) {

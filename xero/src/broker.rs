@@ -165,19 +165,17 @@ pub struct BrokerBuilder {
     link: LinkConfig,
     routing: RoutingConfig,
     client_credits: u32,
-    client_window_bytes: u64,
     drain_timeout: Duration,
     stop: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl Default for BrokerBuilder {
     fn default() -> Self {
-        let BrokerConfig { credits, window_bytes, drain_timeout, .. } = BrokerConfig::default();
+        let BrokerConfig { credits, drain_timeout, .. } = BrokerConfig::default();
         Self {
             link: LinkConfig::default(),
             routing: RoutingConfig::default(),
             client_credits: credits,
-            client_window_bytes: window_bytes,
             drain_timeout,
             stop: None,
         }
@@ -193,14 +191,6 @@ impl BrokerBuilder {
     /// few clients with many calls. (`PROTOCOL.md` §9)
     pub fn client_credits(mut self, calls: u32) -> Self {
         self.client_credits = calls;
-        self
-    }
-
-    /// How many bytes of arguments each client may have here at once, in calls that wait or are under way; what exceeds
-    /// that waits at the client. Default 64 MiB; 0 for no bound but that on the number of calls. A call whose arguments
-    /// alone are larger is taken when there is no other. (`PROTOCOL.md` §9)
-    pub fn client_window_bytes(mut self, bytes: u64) -> Self {
-        self.client_window_bytes = bytes;
         self
     }
 
@@ -275,8 +265,7 @@ impl BrokerBuilder {
 
     fn config(self) -> BrokerConfig {
         let dispatcher = self.routing.dispatcher(&self.link, BackoffConfig::default());
-        let (credits, window_bytes) = (self.client_credits, self.client_window_bytes);
-        BrokerConfig { dispatcher, credits, window_bytes, drain_timeout: self.drain_timeout }
+        BrokerConfig { dispatcher, credits: self.client_credits, drain_timeout: self.drain_timeout }
     }
 
     fn check(&self) -> Result<(), ConfigError> {

@@ -224,6 +224,7 @@ impl<T, E> Call<T, E> {
                     idempotent,
                     waits: if fail_fast { Waits::Never } else { Waits::UntilDeadline },
                     owner: 0,
+                    attempts_before: 0,
                     deadline,
                     metadata,
                     payload,

@@ -48,10 +48,18 @@ pub(crate) fn require(
 }
 
 /// What both ends of a connection are set to.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct LinkConfig {
     pub(crate) heartbeats: Heartbeats,
     pub(crate) limits: Limits,
+    pub(crate) window_bytes: u64,
+}
+
+impl Default for LinkConfig {
+    fn default() -> Self {
+        let DispatcherConfig { heartbeats, limits, window_bytes, .. } = DispatcherConfig::default();
+        Self { heartbeats, limits, window_bytes }
+    }
 }
 
 impl LinkConfig {
@@ -77,14 +85,13 @@ impl LinkConfig {
 pub(crate) struct RoutingConfig {
     pub(crate) waiting_max: usize,
     pub(crate) retry: RetryConfig,
-    pub(crate) reply_window_bytes: u64,
     pub(crate) choice: Box<dyn WorkerChoice>,
 }
 
 impl Default for RoutingConfig {
     fn default() -> Self {
-        let DispatcherConfig { waiting_max, retry, window_bytes, choice, .. } = DispatcherConfig::default();
-        Self { waiting_max, retry, reply_window_bytes: window_bytes, choice }
+        let DispatcherConfig { waiting_max, retry, choice, .. } = DispatcherConfig::default();
+        Self { waiting_max, retry, choice }
     }
 }
 
@@ -99,9 +106,9 @@ impl RoutingConfig {
 
     /// What a dispatcher of a new incarnation is made with.
     pub(crate) fn dispatcher(self, link: &LinkConfig, backoff: BackoffConfig) -> DispatcherConfig {
-        let Self { waiting_max, retry, reply_window_bytes: window_bytes, choice } = self;
+        let Self { waiting_max, retry, choice } = self;
         let (incarnation, seed) = (Uuid::new_v4(), Uuid::new_v4().as_u64_pair().0);
-        let LinkConfig { heartbeats, limits } = *link;
+        let LinkConfig { heartbeats, limits, window_bytes } = *link;
         DispatcherConfig { incarnation, seed, heartbeats, limits, waiting_max, retry, backoff, window_bytes, choice }
     }
 }
@@ -138,6 +145,15 @@ macro_rules! link_setters {
         /// (`PROTOCOL.md` §13)
         pub fn payload_bytes_max(mut self, bytes: usize) -> Self {
             self.link.limits.payload_bytes_max = bytes;
+            self
+        }
+
+        /// How many bytes of large payloads may be under way to here from each peer before it waits for this side to take
+        /// some. Default 2 MiB; 0 for no bound. Lower lets small messages wait shorter behind large ones, and keeps less
+        /// for a side that does not read; higher suits networks whose bandwidth times their delay is more. One payload
+        /// always fits, and those up to 4 KiB never wait. (`PROTOCOL.md` §9)
+        pub fn window_bytes(mut self, bytes: u64) -> Self {
+            self.link.window_bytes = bytes;
             self
         }
 
@@ -212,14 +228,6 @@ macro_rules! routing_setters {
         /// load; higher survives more losses at the same time. (`PROTOCOL.md` §8)
         pub fn retry_budget(mut self, percent: u32, reserve: u32) -> Self {
             (self.routing.retry.budget_percent, self.routing.retry.budget_reserve) = (percent, reserve);
-            self
-        }
-
-        /// How many bytes of replies each peer may have under way to here. Default 16 MiB; 0 for no bound. Lower keeps
-        /// less at the peer while this side does not read; higher suits fast links with long delays: it should be more
-        /// than their bandwidth times their delay. One reply always fits. (`PROTOCOL.md` §9)
-        pub fn reply_window_bytes(mut self, bytes: u64) -> Self {
-            self.routing.reply_window_bytes = bytes;
             self
         }
 

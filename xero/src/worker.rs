@@ -63,12 +63,12 @@ impl Worker {
         self.id
     }
 
-    /// Whether a client has answered and is alive.
+    /// Whether a client or broker has answered and is alive.
     pub fn is_connected(&self) -> bool {
         *self.registered.borrow() > 0
     }
 
-    /// Waits until a client has answered; `false` when none has in time, or the worker has left.
+    /// Waits until a client or broker has answered; `false` when none has in time, or the worker has left.
     ///
     /// # Panics
     /// Outside a Tokio runtime with timers enabled.
@@ -120,7 +120,6 @@ pub struct WorkerBuilder {
     link: LinkConfig,
     backoff: BackoffConfig,
     concurrency: u32,
-    window_bytes: u64,
     drain_timeout: Duration,
     stop: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
@@ -136,7 +135,6 @@ impl WorkerBuilder {
             link: LinkConfig::default(),
             backoff: BackoffConfig::default(),
             concurrency: cpus.saturating_mul(CREDITS_PER_CPU),
-            window_bytes: 64 << 20,
             drain_timeout: Duration::from_secs(30),
             stop: None,
         }
@@ -162,14 +160,6 @@ impl WorkerBuilder {
     /// wait. (`PROTOCOL.md` §9)
     pub fn concurrency(mut self, requests: u32) -> Self {
         self.concurrency = requests;
-        self
-    }
-
-    /// How many bytes of arguments each client may send ahead: once they are reached, its further calls wait until one
-    /// has ended. Default 64 MiB; 0 for no bound but [`Self::concurrency`]. Lower keeps memory small under large calls;
-    /// one call always fits. (`PROTOCOL.md` §9)
-    pub fn window_bytes(mut self, bytes: u64) -> Self {
-        self.window_bytes = bytes;
         self
     }
 
@@ -231,7 +221,7 @@ impl WorkerBuilder {
             backoff: self.backoff,
             limits: self.link.limits,
             credits: self.concurrency,
-            window_bytes: self.window_bytes,
+            window_bytes: self.link.window_bytes,
             drain_timeout: self.drain_timeout,
             services: self.services.iter().map(BoundService::offer).collect(),
             signatures: self.services.iter().map(BoundService::signatures).collect(),

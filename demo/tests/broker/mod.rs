@@ -2,7 +2,7 @@
 
 use std::{net::TcpListener, time::Duration};
 
-use crate::process::{Broker, Process, Worker, client, connect, free_endpoint, free_port};
+use crate::process::{Broker, Process, Worker, client, connect, free_endpoint, free_port, start_client};
 
 #[test]
 fn client_calls_a_worker_through_a_broker() {
@@ -50,16 +50,17 @@ fn everyone_may_be_started_before_the_broker() {
 
 #[test]
 fn client_of_two_brokers_uses_the_one_that_is_there() {
-    let mut brokers = [Broker::start(), Broker::start()];
-    let [first, second] = &brokers;
+    let (mut first, mut second) = (Broker::start(), Broker::start());
     let _worker = Worker::start(&first.backend, &[&second.backend]);
     let endpoints = format!("{},{}", first.frontend, second.frontend);
-    for killed in 0..2 {
-        assert_eq!(connect(&endpoints, &["ping", "--count", "20"]).wait().code, 0);
-        brokers[killed].process.kill();
-        let run = connect(&endpoints, &["ping", "--count", "20", "--wait", if killed == 0 { "30" } else { "0.5" }]);
-        assert_eq!({ run }.wait().code, if killed == 0 { 0 } else { 3 });
-    }
+    assert_eq!(connect(&endpoints, &["ping", "--count", "20"]).wait().code, 0);
+    first.process.kill();
+    let run = connect(&endpoints, &["ping", "--count", "20"]).wait();
+    assert_eq!(run.code, 0, "{run:?}");
+    second.process.kill();
+    let run = connect(&endpoints, &["ping", "--wait", "0.5"]).wait();
+    assert_eq!(run.code, 3, "{run:?}");
+    assert!(run.stderr.contains("no worker is connected"), "{run:?}");
 }
 
 #[test]
@@ -134,4 +135,32 @@ fn mistakes_of_usage_exit_with_2_and_say_what_to_write() {
         assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{arguments:?}: {run:?}");
         assert!(run.stderr.contains(said), "{arguments:?}: {run:?}");
     }
+}
+
+#[test]
+fn whoever_comes_to_the_wrong_door_is_told_once_and_clearly() {
+    let mut broker = Broker::start();
+    let mut worker = Worker::start(&broker.frontend, &[]);
+    worker.process.wait_for_stderr("a worker has connected where clients are expected: the frontend of a broker");
+    let run = connect(&broker.backend, &["ping", "--wait", "1"]).wait();
+    let said = "a client has connected where workers are expected: a client that binds, or the backend of a broker";
+    assert_eq!((run.code, run.stderr.matches(said).count()), (3, 1), "{run:?}");
+    for said in ["turned a peer away", "a worker has connected", "a client has connected"] {
+        broker.process.wait_for_stderr(said);
+    }
+    // A client that binds is no broker.
+    let binding = free_endpoint();
+    let mut binds = start_client(&[&binding, "ping", "--wait", "20"]);
+    binds.wait_for_stderr("waiting for a worker");
+    let run = connect(&binding, &["ping", "--wait", "1"]).wait();
+    assert_eq!((run.code, run.stderr.matches(said).count()), (3, 1), "{run:?}");
+    // Everybody else is served as ever.
+    let _right = broker.worker();
+    let run = broker.call(&["ping"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    let _other = Worker::start(&binding, &[]);
+    assert_eq!(binds.wait().code, 0);
+    worker.process.signal("TERM");
+    let run = worker.process.wait();
+    assert_eq!((run.code, run.stderr.matches("does not take this worker").count()), (0, 1), "{run:?}");
 }

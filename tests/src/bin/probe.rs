@@ -1,9 +1,9 @@
-//! The processes that tests kill and freeze: a worker that serves `Probe`, and a client that calls it.
+//! The processes that tests kill and freeze: a worker that serves `Probe`, a client that calls it, and a broker.
 
 use std::{error::Error, io::Read, process, thread, time::Duration};
 
 use tokio::signal::unix::{SignalKind, signal};
-use xero::{Client, Worker};
+use xero::{Broker, Client, Worker};
 use xero_tests::{
     process::{descriptors, threads},
     scene::{PATIENCE, noting, prober, show_logs},
@@ -24,14 +24,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     match role.as_str() {
         "worker" => runtime.block_on(work(arguments)),
         "client" => runtime.block_on(call(arguments)),
-        "cycles" => runtime.block_on(bind_and_close(arguments)),
-        _ => Err("the first argument is `worker`, `client` or `cycles`".into()),
+        "broker" => runtime.block_on(stand_between(arguments)),
+        "cycles" => runtime.block_on(cycle(arguments, bind_and_close)),
+        "broker-cycles" => runtime.block_on(cycle(arguments, bind_and_close_a_broker)),
+        _ => Err("the first argument is `worker`, `client`, `broker`, `cycles` or `broker-cycles`".into()),
     }
 }
 
 #[derive(Debug)]
 struct Arguments {
     endpoints: Vec<String>,
+    /// Whether a client connects to brokers.
+    connects: bool,
     interval: Duration,
     concurrency: u32,
     journal: Option<String>,
@@ -44,13 +48,15 @@ impl Arguments {
     fn read(mut arguments: impl Iterator<Item = String>) -> Result<Self, Box<dyn Error>> {
         let (interval, concurrency, count) = (Duration::from_secs(1), 64, 1);
         let (journal, hold, hold_for) = (None, None, 600_000);
-        let mut read = Self { endpoints: Vec::new(), interval, concurrency, journal, hold, hold_for, count };
+        let mut read =
+            Self { endpoints: Vec::new(), connects: false, interval, concurrency, journal, hold, hold_for, count };
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
             match argument.as_str() {
                 "--interval" => read.interval = Duration::from_millis(value()?.parse()?),
                 "--concurrency" => read.concurrency = value()?.parse()?,
                 "--count" => read.count = value()?.parse()?,
+                "--connect" => read.connects = true,
                 "--journal" => read.journal = Some(value()?),
                 "--hold" => read.hold = Some(value()?),
                 "--hold-for" => read.hold_for = value()?.parse()?,
@@ -64,10 +70,7 @@ impl Arguments {
 /// Serves until SIGTERM, then drains.
 async fn work(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let mut terminated = signal(SignalKind::terminate())?;
-    let mut builder = arguments.endpoints.iter().fold(None, |builder: Option<xero::WorkerBuilder>, endpoint| {
-        Some(builder.map_or_else(|| Worker::connect(endpoint), |builder| builder.connect(endpoint)))
-    });
-    let builder = builder.take().ok_or("a worker needs an endpoint")?;
+    let builder = Worker::connect(arguments.endpoints);
     let service = arguments.journal.map_or_else(prober, |path| noting(&Journal::at(path)));
     let settings = builder.heartbeat_interval(arguments.interval).concurrency(arguments.concurrency);
     let worker = settings.serve(service).drain_on(async move {
@@ -82,8 +85,11 @@ async fn work(arguments: Arguments) -> Result<(), Box<dyn Error>> {
 
 /// Calls `ping` so often, tells of each reply, and stays until it is killed.
 async fn call(arguments: Arguments) -> Result<(), Box<dyn Error>> {
-    let endpoint = arguments.endpoints.first().ok_or("a client needs an endpoint")?;
-    let client = Client::builder().heartbeat_interval(arguments.interval).bind(endpoint).await?;
+    let settings = Client::builder().heartbeat_interval(arguments.interval);
+    let client = match arguments.connects {
+        true => settings.connect(&arguments.endpoints)?,
+        false => settings.bind(arguments.endpoints.first().ok_or("a client needs an endpoint")?).await?,
+    };
     println!("bound {}", client.endpoint());
     client.wait_for_worker(PATIENCE).await?;
     let probe = ProbeClient::new(&client);
@@ -96,20 +102,28 @@ async fn call(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     std::future::pending().await
 }
 
-/// Binds a client, serves one call, closes both or drops them; tells how many threads and descriptors there were after
-/// the first time, and then again and again after the last.
-async fn bind_and_close(arguments: Arguments) -> Result<(), Box<dyn Error>> {
-    let is_dropped = arguments.hold.is_some();
+/// Routes calls until SIGTERM, then drains.
+async fn stand_between(arguments: Arguments) -> Result<(), Box<dyn Error>> {
+    let mut terminated = signal(SignalKind::terminate())?;
+    let [frontend, backend] = &arguments.endpoints[..] else { return Err("a broker needs two endpoints".into()) };
+    let settings = Broker::builder().heartbeat_interval(arguments.interval).drain_on(async move {
+        terminated.recv().await;
+    });
+    let broker = settings.bind(frontend, backend).await?;
+    println!("bound {} {}", broker.frontend(), broker.backend());
+    broker.left().await;
+    println!("left");
+    Ok(())
+}
+
+/// Does something again and again; tells how many threads and descriptors there were after the first time, and then again
+/// and again after the last.
+async fn cycle(
+    arguments: Arguments,
+    work: impl AsyncFn(bool) -> Result<(), Box<dyn Error>>,
+) -> Result<(), Box<dyn Error>> {
     for cycle in 0..=arguments.count {
-        let client = Client::bind("tcp://127.0.0.1:0").await?;
-        let worker = Worker::connect(client.endpoint()).serve(prober()).start()?;
-        ProbeClient::new(&client).ping().timeout(PATIENCE).await?;
-        match is_dropped {
-            // A worker goes on without its handle, so it is always told.
-            true => drop(client),
-            false => client.close().await,
-        }
-        worker.drain().await;
+        work(arguments.hold.is_some()).await?;
         // The first cycle starts what the process keeps for good.
         if cycle == 0 {
             tell("before").await;
@@ -119,6 +133,37 @@ async fn bind_and_close(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     loop {
         tell("after").await;
     }
+}
+
+/// Binds a client, serves one call, closes both or drops them.
+async fn bind_and_close(is_dropped: bool) -> Result<(), Box<dyn Error>> {
+    let client = Client::bind("tcp://127.0.0.1:0").await?;
+    let worker = Worker::connect(client.endpoint()).serve(prober()).start()?;
+    ProbeClient::new(&client).ping().timeout(PATIENCE).await?;
+    match is_dropped {
+        // A worker goes on without its handle, so it is always told.
+        true => drop(client),
+        false => client.close().await,
+    }
+    worker.drain().await;
+    Ok(())
+}
+
+/// Binds a broker, serves one call through it, closes all three or drops them.
+async fn bind_and_close_a_broker(is_dropped: bool) -> Result<(), Box<dyn Error>> {
+    let broker = Broker::bind("tcp://127.0.0.1:0", "tcp://127.0.0.1:0").await?;
+    let worker = Worker::connect(broker.backend()).serve(prober()).start()?;
+    let client = Client::connect(broker.frontend())?;
+    ProbeClient::new(&client).ping().timeout(PATIENCE).await?;
+    match is_dropped {
+        true => drop((broker, client)),
+        false => {
+            client.close().await;
+            broker.close().await;
+        }
+    }
+    worker.drain().await;
+    Ok(())
 }
 
 /// Tells the lowest numbers of threads and descriptors of a second in which nothing happens.

@@ -132,8 +132,8 @@ impl Driver for BrokerDriver {
         self.drain_outputs();
         for door in [Door::Front, Door::Back] {
             if let Poll::Ready(input) = self.doors.at(door).poll_receive(cx) {
+                taken += input.weight();
                 self.handle_input(now, door, input);
-                taken += 1;
             }
         }
         taken

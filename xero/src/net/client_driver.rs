@@ -119,8 +119,8 @@ impl Driver for ClientDriver {
         }
         self.drain_outputs(now);
         if let Poll::Ready(input) = self.connections.poll_receive(cx) {
+            taken += input.weight();
             self.handle_input(now, input);
-            taken += 1;
         }
         taken
     }
@@ -209,6 +209,7 @@ impl ClientDriver {
     fn drain_outputs(&mut self, now: Instant) {
         while let Some(output) = self.machine.poll_output() {
             match output {
+                Output::Forwarded(_) => {}
                 Output::Partial(id, payload) => self.deliver_partial(now, id, payload),
                 Output::Ended(id, end) => {
                     if let Some(sink) = self.sinks.remove(&id) {

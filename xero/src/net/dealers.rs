@@ -24,6 +24,16 @@ pub(super) enum DealersInput {
     Received(RouterInput),
 }
 
+impl DealersInput {
+    /// How many small messages it is worth in a turn.
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            Self::Dialed(_) => 1,
+            Self::Received(input) => input.weight(),
+        }
+    }
+}
+
 /// DEALER connections to several endpoints, which are the peers 0, 1, 2 …
 pub(super) struct Dealers {
     links: Vec<Link>,
@@ -106,6 +116,7 @@ impl Dealers {
         let Poll::Ready(Some((peer, dialed))) = self.dials.poll_next_unpin(cx) else { return Poll::Pending };
         Poll::Ready(match (self.link(peer), dialed) {
             (Some(link), Ok(socket)) => {
+                debug!(peer = peer.0, endpoint = %link.endpoint, "connected");
                 link.complaint = None;
                 link.socket = Some(socket);
                 DealersInput::Dialed(peer)

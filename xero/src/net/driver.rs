@@ -15,13 +15,14 @@ use crate::proto::{
     message::Message,
 };
 
-/// Commands and messages that are taken in one turn before what they led to is sent: enough to fill a BATCH, and few
-/// enough that a flood delays no heartbeat.
+/// Commands and messages that are taken in one turn before what they led to is sent, a large one for several: enough to
+/// fill a BATCH, and little enough that a flood delays neither heartbeats nor the calls of others.
 const IO_LOOP_BOUND: usize = 512;
 
 /// A machine with its sockets and mailbox.
 pub(crate) trait Driver {
-    /// Takes at most one command and one message of each socket, and drains what they lead to; how many there were.
+    /// Takes at most one command and one message of each socket, and drains what they lead to; how much there was, a
+    /// command for one and a message for its weight.
     fn poll_inputs(&mut self, cx: &mut Context<'_>, now: Instant) -> usize;
 
     /// Does what is due, and drains what it leads to.

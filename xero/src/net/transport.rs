@@ -27,6 +27,16 @@ pub(crate) enum RouterInput {
     Gone(Peer),
 }
 
+impl RouterInput {
+    /// How many small messages it is worth in a turn: each takes the time to copy so many bytes.
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Self::Frames(_, frames) => 1 + frames.payload.len() / BYTES_PER_WEIGHT,
+            Self::WrongFrameCount(..) | Self::Gone(_) => 1,
+        }
+    }
+}
+
 /// What a DEALER-like socket has received.
 #[derive(Debug)]
 pub(crate) enum DealerInput {
@@ -200,6 +210,9 @@ impl TransportError {
         }
     }
 }
+
+/// The payload of a message that takes about as long as a small message does: a mebibyte counts for 65 of them.
+const BYTES_PER_WEIGHT: usize = 16 * 1024;
 
 /// How many peers a socket keeps apart. Beyond, new ones are turned away: far more than one process can serve, and few
 /// enough that a flood of connections costs megabytes.

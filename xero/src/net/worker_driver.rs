@@ -118,8 +118,8 @@ impl Driver for WorkerDriver {
             taken += 1;
         }
         if let Poll::Ready(input) = self.dealers.poll_receive(cx) {
+            taken += input.weight();
             self.handle_input(now, input);
-            taken += 1;
         }
         taken
     }

@@ -15,15 +15,16 @@ use super::{
     dispatch::{
         Departure, Dispatcher, DispatcherConfig, DispatcherCounters, INTERVAL_MAX, INTERVAL_MIN, Output, WorkerStatus,
     },
+    fault::{Fault, planted},
     frame::{self, Malformed},
     liveness::{LARGE_PAYLOAD_BYTES, Liveness, patience},
     message::{
-        CallId, Capabilities, Codec, ErrorCode, ErrorReply, FinalReply, Message, PartialReply, Payload, Peer, Ready,
-        Request, Role, ServiceOffer,
+        CallId, Capabilities, Codec, ErrorCode, ErrorReply, FinalReply, MESSAGE_WINDOW_BYTES, Message, PartialReply,
+        Payload, Peer, Ready, Request, Role, ServiceOffer,
     },
     outbox::{Outbox, Transmit},
-    outflow::Outflow,
     timer::{Timer, TimerTable},
+    window::{Intake, Outflow},
     worker::DEADLINE_MAX,
 };
 
@@ -33,12 +34,10 @@ const GOODBYE_GRACE: Duration = Duration::from_millis(500);
 /// What a broker is made with.
 #[derive(Debug)]
 pub struct BrokerConfig {
-    /// How the broker deals with its workers; its incarnation, heartbeats and limits are for clients too.
+    /// How the broker deals with its workers; its incarnation, heartbeats, limits and window are for clients too.
     pub dispatcher: DispatcherConfig,
     /// How many requests each client may have here at once. Default 1,024.
     pub credits: u32,
-    /// How many payload bytes of requests each client may have here at once; 0 for no bound. Default 64 MiB.
-    pub window_bytes: u64,
     /// How long a drain may take. Default 30 s.
     pub drain_timeout: Duration,
 }
@@ -46,7 +45,7 @@ pub struct BrokerConfig {
 impl Default for BrokerConfig {
     fn default() -> Self {
         let (dispatcher, drain_timeout) = (DispatcherConfig::default(), Duration::from_secs(30));
-        Self { dispatcher, credits: 1_024, window_bytes: 64 << 20, drain_timeout }
+        Self { dispatcher, credits: 1_024, drain_timeout }
     }
 }
 
@@ -135,7 +134,7 @@ struct ClientEntry {
     reply_bytes_max: usize,
     /// Open calls by the client's own ids.
     requests: BTreeMap<CallId, CallId>,
-    request_bytes: u64,
+    intake: Intake,
     replies: Outflow,
     /// Goodbye is said; expects the connection to end.
     is_leaving: bool,
@@ -147,6 +146,8 @@ struct Origin {
     client: Peer,
     call: CallId,
     bytes: u64,
+    /// Whether its bytes count as dealt with: they do once it is with a worker, or has ended.
+    is_taken: bool,
     partials: u32,
 }
 
@@ -163,8 +164,8 @@ enum Leaving {
 impl Broker {
     /// A broker without clients or workers.
     pub fn new(config: BrokerConfig) -> Self {
-        let BrokerConfig { dispatcher, credits, window_bytes, drain_timeout } = config;
-        let (heartbeats, limits) = (dispatcher.heartbeats, dispatcher.limits);
+        let BrokerConfig { dispatcher, credits, drain_timeout } = config;
+        let DispatcherConfig { heartbeats, limits, window_bytes, .. } = dispatcher;
         let incarnation = dispatcher.incarnation;
         Self {
             incarnation,
@@ -322,6 +323,7 @@ impl Broker {
                 self.announce_offers(now);
             }
             match output {
+                Output::Forwarded(id) => self.take_request(now, id),
                 Output::Partial(id, payload) => self.pass_partial(now, id, payload),
                 Output::Ended(id, Ok(payload)) => self.pass_final(now, id, payload),
                 Output::Ended(id, Err(failure)) => self.pass_failure(now, id, failure),

@@ -7,8 +7,10 @@ use std::{
 };
 
 use super::{
+    fault::{Fault, planted},
     frame::TooLarge,
     message::{CallId, ErrorReply, Metadata, Payload, Peer},
+    window::SMALL_PAYLOAD_BYTES,
 };
 
 /// What a caller asks for.
@@ -26,6 +28,8 @@ pub struct CallSpec {
     pub waits: Waits,
     /// Whom it is made for, where a dispatcher serves several: waiting calls of different owners take turns.
     pub owner: u64,
+    /// How often it has been attempted elsewhere, by whoever passes it on.
+    pub attempts_before: u8,
     /// The instant it must have ended by.
     pub deadline: Instant,
     /// Values that travel beside the arguments.
@@ -125,6 +129,8 @@ pub(crate) struct Call {
     pub(crate) declared_idempotent: bool,
     /// Whether an attempt that came to nothing may have run.
     pub(crate) maybe_executed: bool,
+    /// Whether no worker could take it when it was made.
+    pub(crate) has_waited: bool,
     /// The back-off before the next attempt.
     pub(crate) wait: Duration,
     /// The worker that refused the last attempt.
@@ -146,7 +152,7 @@ pub(crate) enum CallState {
 impl Call {
     /// Whether the procedure may have run, in this attempt or one before.
     pub(crate) fn maybe_executed(&self) -> bool {
-        self.maybe_executed || self.is_in_flight()
+        self.maybe_executed || self.is_in_flight() && !planted(Fault::ExecutionDenied)
     }
 
     pub(crate) fn is_idempotent(&self) -> bool {
@@ -154,8 +160,9 @@ impl Call {
     }
 
     fn line(&self) -> Line {
-        let CallSpec { method, fingerprint, owner, .. } = &self.spec;
-        Line { method: Arc::clone(method), fingerprint: *fingerprint, owner: *owner }
+        let CallSpec { method, fingerprint, owner, payload, .. } = &self.spec;
+        let is_large = payload.bytes.len() > SMALL_PAYLOAD_BYTES;
+        Line { method: Arc::clone(method), fingerprint: *fingerprint, owner: *owner, is_large }
     }
 
     pub(crate) fn is_in_flight(&self) -> bool {
@@ -164,12 +171,13 @@ impl Call {
 }
 
 /// Where a call of a service waits: behind those of the same owner that the same workers can take, which the method
-/// decides and the signature that the caller knows it by.
+/// decides, the signature that the caller knows it by, and whether windows count for it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Line {
     method: Arc<str>,
     fingerprint: u64,
     owner: u64,
+    is_large: bool,
 }
 
 /// When a waiting call is served: owners take turns, and among the calls of one the oldest comes first.
@@ -203,6 +211,7 @@ impl Calls {
             charged: 0,
             declared_idempotent: false,
             maybe_executed: false,
+            has_waited: false,
             wait: Duration::ZERO,
             refused_by: None,
             state,

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::{
     calls::{Call, CallEnd, CallFailure, CallSpec, CallState, Calls, Waits},
+    fault::{Fault, planted},
     frame::{self, Limits, Malformed, TooLarge},
     liveness::{Heartbeats, LARGE_PAYLOAD_BYTES, Liveness, patience},
     message::{
@@ -23,9 +24,10 @@ use super::{
         Request, Role, ServiceOffer,
     },
     outbox::{Outbox, Transmit},
-    registry::{InFlight, LeastRecentlyUsed, Need, Registry, Route, WorkerChoice, WorkerEntry},
+    registry::{LeastRecentlyUsed, Need, Registry, Route, WorkerChoice, WorkerEntry},
     retry::{Backoff, BackoffConfig, Cost, RetryBudget, RetryConfig, Setback, may_retry},
     timer::{Timer, TimerTable},
+    window::WINDOW_BYTES,
 };
 use dialing::Dials;
 
@@ -55,7 +57,7 @@ pub struct DispatcherConfig {
     pub retry: RetryConfig,
     /// How long to wait between dials, where brokers are dialed.
     pub backoff: BackoffConfig,
-    /// How many payload bytes of replies each peer may have sent and not seen acknowledged; 0 for no bound.
+    /// How many payload bytes may be under way to here from each peer, unacknowledged; 0 for no bound. Default 2 MiB.
     pub window_bytes: u64,
     /// Who is asked next.
     pub choice: Box<dyn WorkerChoice>,
@@ -71,7 +73,7 @@ impl Default for DispatcherConfig {
             waiting_max: 10_000,
             retry: RetryConfig::default(),
             backoff: BackoffConfig::default(),
-            window_bytes: 16 << 20,
+            window_bytes: WINDOW_BYTES,
             choice: Box::new(LeastRecentlyUsed),
         }
     }
@@ -80,6 +82,8 @@ impl Default for DispatcherConfig {
 /// What a dispatcher tells its owner.
 #[derive(Debug, PartialEq)]
 pub enum Output {
+    /// A call that had to wait has gone to a worker.
+    Forwarded(CallId),
     /// A partial reply of a call.
     Partial(CallId, Payload),
     /// A call has ended; nothing more comes of it.
@@ -200,13 +204,16 @@ impl Dispatcher {
         if let Err(failure) = self.admit(&spec) {
             return self.outputs.push_back(Output::Ended(id, Err(failure)));
         }
-        self.timers.set(Timer::Deadline(id), spec.deadline);
+        let lateness = if planted(Fault::DeadlineLate) { self.config.heartbeats.interval } else { Duration::ZERO };
+        self.timers.set(Timer::Deadline(id), spec.deadline + lateness);
         self.calls.insert(id, spec);
         self.budget.deposit();
         let is_sent = self.advance(now, id);
         let waiting = self.calls.waiting_count();
         if !is_sent && waiting > self.config.waiting_max {
             self.end(id, Err(CallFailure::Overloaded { waiting: waiting - 1 }));
+        } else if !is_sent && let Some(call) = self.calls.get_mut(id) {
+            call.has_waited = true;
         }
     }
 
@@ -258,7 +265,7 @@ impl Dispatcher {
     pub fn handle_message(&mut self, now: Instant, from: Peer, message: Message) {
         let Some(worker) = self.registry.get_mut(from) else { return self.handle_stranger(now, from, message) };
         worker.liveness.received(now);
-        self.acknowledge(now, from, message.payload_bytes());
+        self.acknowledge(now, from, message.window_bytes());
         match message {
             Message::Ready(ready) => self.handle_ready_again(now, from, ready),
             Message::Partial(reply) => self.handle_partial(now, from, reply),
@@ -267,6 +274,12 @@ impl Dispatcher {
             Message::Credit(credits) => {
                 self.registry.set_credits(from, credits);
                 self.outputs.push_back(Output::WorkerChanged(from));
+                self.serve_waiting(now, from);
+            }
+            Message::Ack(bytes) => {
+                if let Some(worker) = self.registry.get_mut(from) {
+                    worker.window.acknowledge(bytes);
+                }
                 self.serve_waiting(now, from);
             }
             Message::Heartbeat => trace!(peer = from.0, "heartbeat"),
@@ -278,7 +291,7 @@ impl Dispatcher {
             }
             Message::Drain => self.handle_drain(now, from),
             Message::Goodbye => self.handle_goodbye(now, from),
-            Message::Request(_) | Message::Cancel(_) | Message::Ack(_) | Message::Event(_) | Message::Subscribe(_) => {
+            Message::Request(_) | Message::Cancel(_) | Message::Event(_) | Message::Subscribe(_) => {
                 self.counters.unexpected_messages += 1;
                 debug!(peer = from.0, "dropped a message of a kind that workers do not send");
             }
@@ -294,7 +307,7 @@ impl Dispatcher {
         };
         worker.liveness.received(now);
         let call = malformed.call.filter(|id| worker.in_flight.contains_key(id));
-        self.acknowledge(now, from, malformed.payload_bytes);
+        self.acknowledge(now, from, malformed.window_bytes);
         let Some(id) = call else { return };
         // A final reply is the worker's last word on the request; after a partial one, it is still at work.
         let is_over = malformed.ends_request();
@@ -378,6 +391,11 @@ impl Dispatcher {
         self.registry.offers(more)
     }
 
+    /// Whether a call waits for a worker.
+    pub(crate) fn is_waiting(&self, id: CallId) -> bool {
+        self.calls.get(id).is_some_and(|call| call.state == CallState::Waiting)
+    }
+
     /// Ends the calls that no worker has.
     pub(crate) fn release_waiting(&mut self) {
         for id in self.calls.ids() {
@@ -409,7 +427,9 @@ impl Dispatcher {
         match reply.sequence.cmp(partials) {
             Ordering::Equal => {
                 *partials += 1;
-                self.outputs.push_back(Output::Partial(reply.call, reply.payload));
+                if !planted(Fault::PartialLost) {
+                    self.outputs.push_back(Output::Partial(reply.call, reply.payload));
+                }
             }
             Ordering::Less => self.counters.late_replies += 1,
             Ordering::Greater => {
@@ -424,6 +444,9 @@ impl Dispatcher {
             Some(true) => {
                 let end = self.check_partials(reply.call, reply.partials).map(|()| reply.payload);
                 self.end(reply.call, end);
+            }
+            Some(false) if planted(Fault::StaleReplyAccepted) => {
+                self.outputs.push_back(Output::Ended(reply.call, Ok(reply.payload)));
             }
             Some(false) => self.counters.late_replies += 1,
             None => self.counters.unsolicited_replies += 1,

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::fault::{Fault, planted};
+
 /// How often a peer must be heard from, on both sides of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heartbeats {
@@ -41,11 +43,19 @@ impl Liveness {
         Self { interval, expiry, sent_at: now, received_at: now, excused_until: None }
     }
 
+    /// The peer has introduced itself anew, which says nothing of when it was last sent anything.
+    pub(crate) fn renewed(self, now: Instant, expiry: Duration) -> Self {
+        Self { expiry, received_at: now, excused_until: None, ..self }
+    }
+
     pub(crate) fn sent(&mut self, now: Instant) {
         self.sent_at = now;
     }
 
     pub(crate) fn received(&mut self, now: Instant) {
+        if planted(Fault::LeaseNotRenewed) {
+            return;
+        }
         self.received_at = now;
         self.excused_until = None;
     }

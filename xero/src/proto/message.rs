@@ -86,7 +86,7 @@ pub enum Message {
     Cancel(CallId),
     /// A worker's new number of credits in all (in flight included).
     Credit(u32),
-    /// How many payload bytes of replies the sender has taken since it was introduced.
+    /// How many payload bytes the sender has dealt with since it was introduced.
     Ack(u64),
     /// A value published under a topic, outside any call.
     Event(Event),
@@ -103,11 +103,31 @@ pub enum Message {
 }
 
 impl Message {
+    /// The call that this is a reply to, if it is one.
+    pub fn reply(&self) -> Option<CallId> {
+        match self {
+            Self::Partial(reply) => Some(reply.call),
+            Self::Final(reply) => Some(reply.call),
+            Self::Error(reply) => Some(reply.call),
+            _ => None,
+        }
+    }
+
     /// The call that this is a request for, if it is one.
     pub fn request(&self) -> Option<CallId> {
         match self {
             Self::Request(request) => Some(request.call),
             _ => None,
+        }
+    }
+
+    /// What it counts for in a byte window (`PROTOCOL.md` §9): a request or a reply its payload, and 64 bytes for itself.
+    pub fn window_bytes(&self) -> u64 {
+        match self {
+            Self::Request(_) | Self::Partial(_) | Self::Final(_) | Self::Error(_) => {
+                MESSAGE_WINDOW_BYTES + self.payload_bytes() as u64
+            }
+            _ => 0,
         }
     }
 
@@ -124,6 +144,9 @@ impl Message {
     }
 }
 
+/// What a request or a reply counts for in a byte window beside its payload: small ones are not for nothing.
+pub(crate) const MESSAGE_WINDOW_BYTES: u64 = 64;
+
 /// What a peer is (`PROTOCOL.md` §5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -134,6 +157,16 @@ pub enum Role {
     Worker = 2,
     /// Originates calls through a broker.
     Client = 3,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Dispatcher => "dispatcher",
+            Self::Worker => "worker",
+            Self::Client => "client",
+        })
+    }
 }
 
 /// What a peer can do beyond the base protocol; unknown bits are ignored.
@@ -169,8 +202,7 @@ pub struct Ready {
     pub payload_bytes_max: u64,
     /// How many requests the sender takes at once; 0 from those that take none.
     pub credits: u32,
-    /// How many payload bytes the sender takes at once, of requests in flight where it takes requests, else of replies
-    /// that it has not acknowledged; 0 for no bound.
+    /// How many payload bytes may be under way to the sender, unacknowledged; 0 for no bound.
     pub window_bytes: u64,
     /// The codecs the sender reads.
     pub codecs: Vec<Codec>,

@@ -13,14 +13,16 @@
 pub mod broker;
 pub mod calls;
 pub mod dispatch;
+#[doc(hidden)]
+pub mod fault;
 pub mod frame;
 pub mod liveness;
 pub mod message;
 pub mod outbox;
-mod outflow;
 pub mod registry;
 pub mod retry;
 pub mod timer;
+mod window;
 pub mod worker;
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::{
+    fault::{Fault, planted},
     frame::batched_bytes,
     message::{Message, Peer},
 };
@@ -57,6 +58,9 @@ impl Outbox {
     /// Drops what is still to be sent to a peer that is gone, and gives it back: it has not left.
     pub(crate) fn forget(&mut self, peer: Peer) -> VecDeque<Message> {
         self.batching.remove(&peer);
+        if planted(Fault::OutboxKept) {
+            return VecDeque::new();
+        }
         let unsent = self.queues.remove(&peer).unwrap_or_default();
         if !unsent.is_empty() {
             self.order.retain(|other| *other != peer);

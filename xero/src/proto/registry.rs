@@ -10,9 +10,10 @@ use std::{
 use uuid::Uuid;
 
 use super::{
+    fault::{Fault, planted},
     liveness::Liveness,
     message::{CallId, MethodOffer, Peer, Ready, ServiceOffer},
-    outflow::Intake,
+    window::{Intake, SMALL_PAYLOAD_BYTES, Window},
 };
 
 /// The most credits that are believed of a worker: more requests than any process runs at once.
@@ -26,23 +27,15 @@ pub(crate) struct WorkerEntry {
     pub(crate) payload_bytes_max: u64,
     pub(crate) registered_at: Instant,
     pub(crate) draining: bool,
-    /// Requests sent and not yet ended by the worker.
-    pub(crate) in_flight: BTreeMap<CallId, InFlight>,
+    /// Requests sent and not yet ended by the worker; `false` where the caller has already been answered.
+    pub(crate) in_flight: BTreeMap<CallId, bool>,
+    /// What is under way to the worker.
+    pub(crate) window: Window,
     /// What has been taken of its replies.
     pub(crate) intake: Intake,
-    bytes_in_flight: u64,
-    window_bytes: u64,
     credits: u32,
     turn: u64,
     services: BTreeMap<Arc<str>, Service>,
-}
-
-/// A request that a worker has.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct InFlight {
-    /// `false` once the caller has been answered.
-    pub(crate) wanted: bool,
-    bytes: u64,
 }
 
 /// What a worker offers under a name.
@@ -54,8 +47,8 @@ struct Service {
 
 impl WorkerEntry {
     fn is_available(&self) -> bool {
-        let has_room = self.window_bytes == 0 || self.bytes_in_flight < self.window_bytes;
-        !self.draining && has_room && self.in_flight.len() < self.credits as usize
+        let credits = self.credits as usize + usize::from(planted(Fault::CreditExceeded));
+        !self.draining && self.in_flight.len() < credits
     }
 
     pub(crate) fn credits(&self) -> u32 {
@@ -104,6 +97,8 @@ pub(crate) struct Need<'a> {
     pub(crate) service: &'a str,
     pub(crate) method: &'a str,
     pub(crate) fingerprint: u64,
+    /// The size of its payload.
+    pub(crate) bytes: usize,
     /// A worker that has just refused this call; asked again only if there is no other.
     pub(crate) avoid: Option<Peer>,
 }
@@ -142,7 +137,8 @@ impl Registry {
         self.turns += 1;
         let turn = before.as_ref().map_or(self.turns, |worker| worker.turn);
         let registered_at = before.as_ref().map_or(now, |worker| worker.registered_at);
-        let bytes_in_flight = before.as_ref().map_or(0, |worker| worker.bytes_in_flight);
+        let mut window = before.as_ref().map_or_else(Window::default, |worker| worker.window);
+        window.resize(ready.window_bytes);
         let (in_flight, intake) = before.map(|worker| (worker.in_flight, worker.intake)).unwrap_or_default();
         let worker = WorkerEntry {
             liveness,
@@ -150,11 +146,10 @@ impl Registry {
             payload_bytes_max: ready.payload_bytes_max,
             registered_at,
             draining: false,
-            bytes_in_flight,
-            window_bytes: ready.window_bytes,
             credits: ready.credits.min(CREDITS_MAX),
             turn,
             services,
+            window,
             intake,
             in_flight,
         };
@@ -169,14 +164,13 @@ impl Registry {
     }
 
     /// A request goes to the worker: its credit is taken and it moves to the end of the line.
-    pub(crate) fn take_credit(&mut self, peer: Peer, call: CallId, bytes: usize) {
+    pub(crate) fn take_credit(&mut self, peer: Peer, call: CallId, bytes: u64) {
         if let Some(worker) = self.workers.get_mut(&peer) {
             self.available.remove(&(worker.turn, peer));
             self.turns += 1;
             worker.turn = self.turns;
-            let bytes = bytes as u64;
-            worker.bytes_in_flight += bytes;
-            worker.in_flight.insert(call, InFlight { wanted: true, bytes });
+            worker.window.send(bytes);
+            worker.in_flight.insert(call, true);
             self.refresh(peer);
         }
     }
@@ -184,16 +178,19 @@ impl Registry {
     /// The worker has ended a request. `Some(true)` when its caller still waits; `None` when it was not in flight.
     pub(crate) fn return_credit(&mut self, peer: Peer, call: CallId) -> Option<bool> {
         let worker = self.workers.get_mut(&peer)?;
-        let request = worker.in_flight.remove(&call)?;
-        worker.bytes_in_flight -= request.bytes;
+        let wanted = worker.in_flight.remove(&call)?;
+        if planted(Fault::CreditLost) && !wanted {
+            worker.in_flight.insert(call, wanted);
+            return Some(false);
+        }
         self.refresh(peer);
-        Some(request.wanted)
+        Some(wanted)
     }
 
     /// The caller has been answered while the worker still has the request, whose credit stays taken.
     pub(crate) fn abandon(&mut self, peer: Peer, call: CallId) {
-        if let Some(request) = self.workers.get_mut(&peer).and_then(|worker| worker.in_flight.get_mut(&call)) {
-            request.wanted = false;
+        if let Some(wanted) = self.workers.get_mut(&peer).and_then(|worker| worker.in_flight.get_mut(&call)) {
+            *wanted = false;
         }
     }
 
@@ -206,7 +203,7 @@ impl Registry {
 
     pub(crate) fn set_draining(&mut self, peer: Peer) {
         if let Some(worker) = self.workers.get_mut(&peer) {
-            worker.draining = true;
+            worker.draining = !planted(Fault::DrainIgnored);
             self.refresh(peer);
         }
     }
@@ -290,13 +287,17 @@ impl Registry {
         };
         let serving = || self.workers.values().filter(|worker| !worker.draining);
         let fitting = serving().any(|worker| offers(&worker, true));
+        let has_room = |worker: &WorkerEntry| {
+            let must_have = need.bytes > SMALL_PAYLOAD_BYTES && !planted(Fault::RequestWindowExceeded);
+            !must_have || !worker.window.is_full()
+        };
         let mut candidates =
             |avoid: Option<Peer>| {
                 let available = self.available.iter().filter(|(_, peer)| Some(*peer) != avoid);
                 let workers = available.filter_map(|(_, peer)| Some((*peer, self.workers.get(peer)?)));
-                choice.choose(&mut workers.filter(|(_, worker)| offers(worker, fitting)).map(|(peer, worker)| {
-                    Candidate { peer, in_flight: worker.in_flight.len(), credits: worker.credits }
-                }))
+                choice.choose(&mut workers.filter(|(_, worker)| offers(worker, fitting) && has_room(worker)).map(
+                    |(peer, worker)| Candidate { peer, in_flight: worker.in_flight.len(), credits: worker.credits },
+                ))
             };
         let chosen = candidates(need.avoid).or_else(|| need.avoid.and_then(|_| candidates(None)));
         match chosen.and_then(|peer| Some((peer, self.workers.get(&peer)?.method(need.service, need.method)?))) {
@@ -321,7 +322,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::proto::message::{Capabilities, Role, ServiceOffer};
+    use crate::proto::message::{Capabilities, Role};
 
     #[test]
     fn least_recently_used_worker_with_free_credit_is_chosen() {
@@ -378,27 +379,32 @@ mod tests {
     }
 
     #[test]
-    fn worker_whose_byte_window_is_full_gets_nothing_until_a_request_has_ended() {
+    fn worker_whose_byte_window_is_full_gets_only_small_requests_until_it_acknowledges() {
+        const LARGE: usize = SMALL_PAYLOAD_BYTES + 1;
         let mut registry = Registry::default();
-        let credits = Ready { window_bytes: 20, ..introduction(9, 7) };
+        let ready = Ready { window_bytes: LARGE as u64 + 1, ..introduction(9, 7) };
         let liveness = Liveness::new(Instant::now(), Duration::from_secs(1), Duration::from_secs(3));
-        registry.register(Instant::now(), Peer(1), credits.clone(), liveness);
-        registry.take_credit(Peer(1), CallId(1), 19);
-        assert_eq!(route(&registry, "Demo", "ping", 0), chosen(1));
-        registry.take_credit(Peer(1), CallId(2), 1_000);
-        assert_eq!(route(&registry, "Demo", "ping", 0), Route::AllBusy);
-        registry.register(Instant::now(), Peer(1), credits, liveness);
-        assert_eq!(route(&registry, "Demo", "ping", 0), Route::AllBusy, "a new introduction forgets nothing");
+        registry.register(Instant::now(), Peer(1), ready.clone(), liveness);
+        let route = |registry: &Registry, bytes| {
+            let need = Need { service: "Demo", method: "ping", fingerprint: 0, bytes, avoid: None };
+            registry.route(&mut LeastRecentlyUsed, need)
+        };
+        registry.take_credit(Peer(1), CallId(1), LARGE as u64);
+        assert_eq!(route(&registry, LARGE), chosen(1));
+        registry.take_credit(Peer(1), CallId(2), 1);
         registry.return_credit(Peer(1), CallId(1));
-        assert_eq!(route(&registry, "Demo", "ping", 0), Route::AllBusy);
-        registry.return_credit(Peer(1), CallId(2));
-        assert_eq!(route(&registry, "Demo", "ping", 0), chosen(1));
+        assert_eq!(route(&registry, LARGE), Route::AllBusy, "a reply acknowledges nothing");
+        assert_eq!(route(&registry, SMALL_PAYLOAD_BYTES), chosen(1));
+        registry.register(Instant::now(), Peer(1), ready, liveness);
+        assert_eq!(route(&registry, LARGE), Route::AllBusy, "a new introduction forgets nothing");
+        registry.get_mut(Peer(1)).expect("registered").window.acknowledge(1);
+        assert_eq!(route(&registry, LARGE), chosen(1));
     }
 
     #[test]
     fn worker_that_refused_is_asked_again_only_if_it_is_the_only_one() {
         let registry = registry_of(&[(1, 1, 7), (2, 1, 7)]);
-        let need = |avoid| Need { service: "Demo", method: "ping", fingerprint: 0, avoid: Some(Peer(avoid)) };
+        let need = |avoid| Need { service: "Demo", method: "ping", fingerprint: 0, bytes: 0, avoid: Some(Peer(avoid)) };
         assert_eq!(registry.route(&mut LeastRecentlyUsed, need(1)), chosen(2));
         let registry = registry_of(&[(1, 1, 7)]);
         assert_eq!(registry.route(&mut LeastRecentlyUsed, need(1)), chosen(1));
@@ -409,7 +415,7 @@ mod tests {
     }
 
     fn route(registry: &Registry, service: &str, method: &str, fingerprint: u64) -> Route {
-        registry.route(&mut LeastRecentlyUsed, Need { service, method, fingerprint, avoid: None })
+        registry.route(&mut LeastRecentlyUsed, Need { service, method, fingerprint, bytes: 0, avoid: None })
     }
 
     fn registry_of(workers: &[(u64, u32, u64)]) -> Registry {

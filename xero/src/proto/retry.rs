@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::fault::{Fault, planted};
+
 /// How long to wait between attempts to reach a peer (`PROTOCOL.md` §6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackoffConfig {
@@ -128,6 +130,7 @@ pub(crate) enum Cost {
 /// What a leaving worker has not started costs no attempt: it gives up each request once, and a rolling restart fails no
 /// call however many workers leave in a row.
 pub(crate) fn may_retry(setback: Setback, idempotent: bool, charged: u8, attempts_max: u8) -> bool {
+    let idempotent = idempotent || planted(Fault::NonIdempotentRetried);
     charged < attempts_max && (idempotent || setback == Setback::NotStarted)
 }
 

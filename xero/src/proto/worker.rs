@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::{
     dispatch::{INTERVAL_MAX, INTERVAL_MIN},
+    fault::{Fault, planted},
     frame::{self, Limits, Malformed},
     liveness::{Heartbeats, LARGE_PAYLOAD_BYTES, Liveness, patience},
     message::{
@@ -22,9 +23,9 @@ use super::{
         Request, Role, ServiceOffer,
     },
     outbox::{Outbox, Transmit},
-    outflow::Outflow,
     retry::{Backoff, BackoffConfig},
     timer::{Execution, Timer, TimerTable},
+    window::{Intake, Outflow},
 };
 
 /// How long a worker that leaves waits for its goodbye to be taken when no answer can still be on its way.
@@ -45,7 +46,7 @@ pub struct WorkerConfig {
     pub limits: Limits,
     /// How many requests run at once, and how many each dispatcher may send at once.
     pub credits: u32,
-    /// How many payload bytes of requests each dispatcher may send at once; 0 for no bound but the credits.
+    /// How many payload bytes may be under way to here from each dispatcher, unacknowledged; 0 for no bound.
     pub window_bytes: u64,
     /// How long a drain may take.
     pub drain_timeout: Duration,
@@ -185,6 +186,8 @@ enum Leaving {
 struct Link {
     state: LinkState,
     backoff: Backoff,
+    /// Why it did not take this worker the last time, so that the same is not said again and again.
+    refusal: Option<String>,
 }
 
 #[derive(Debug)]
@@ -205,7 +208,7 @@ struct Registration {
     liveness: Liveness,
     reply_bytes_max: usize,
     requests: BTreeMap<CallId, Execution>,
-    request_bytes: u64,
+    intake: Intake,
     replies: Outflow,
 }
 
@@ -213,7 +216,6 @@ struct Registration {
 struct Task {
     /// Who waits for the outcome; `None` once nobody does.
     caller: Option<(Peer, CallId)>,
-    bytes: u64,
     partials: u32,
     /// Why it was aborted, if it was.
     aborted: Option<ErrorCode>,
@@ -226,7 +228,7 @@ impl Worker {
     pub fn new(now: Instant, config: WorkerConfig, dispatchers: u64) -> Self {
         let link = |peer: u64| {
             let backoff = Backoff::new(config.backoff, config.seed.wrapping_add(peer));
-            (Peer(peer), Link { state: LinkState::Down, backoff })
+            (Peer(peer), Link { state: LinkState::Down, backoff, refusal: None })
         };
         let links: BTreeMap<_, _> = (0..dispatchers).map(link).collect();
         let mut timers = TimerTable::default();
@@ -278,7 +280,11 @@ impl Worker {
             }
             (LinkState::Introducing(_), Message::Ready(ready)) => self.handle_ready(now, from, &ready),
             (LinkState::Introducing(_), Message::Error(error)) => {
-                warn!(peer = from.0, detail = error.detail, "the dispatcher does not take this worker");
+                match link.refusal.as_ref() == Some(&error.detail) {
+                    true => debug!(peer = from.0, detail = error.detail, "the dispatcher does not take this worker"),
+                    false => warn!(peer = from.0, detail = error.detail, "the dispatcher does not take this worker"),
+                }
+                link.refusal = Some(error.detail);
                 self.hang_up(now, from);
             }
             (LinkState::Up(registration), message) => {
@@ -298,7 +304,9 @@ impl Worker {
         debug!(peer = from.0, %malformed, "a message cannot be read");
         let Some(registration) = self.registration_mut(from) else { return };
         registration.liveness.received(now);
-        let Some(call) = malformed.call.filter(|call| !registration.requests.contains_key(call)) else { return };
+        let call = malformed.call.filter(|call| !registration.requests.contains_key(call));
+        self.acknowledge(now, from, malformed.window_bytes);
+        let Some(call) = call else { return };
         if malformed.is_request() {
             self.refuse(now, from, call, malformed.code, malformed.to_string());
         }
@@ -340,7 +348,7 @@ impl Worker {
         let Some((peer, call)) = task.caller else { return false };
         let sequence = task.partials;
         task.partials += 1;
-        self.reply(now, peer, Message::Partial(PartialReply { call, sequence, payload }));
+        self.reply(now, peer, call, Message::Partial(PartialReply { call, sequence, payload }));
         true
     }
 
@@ -422,6 +430,7 @@ impl Worker {
     }
 
     fn handle_registered(&mut self, now: Instant, from: Peer, message: Message) {
+        self.acknowledge(now, from, message.window_bytes());
         match message {
             Message::Request(request) => self.handle_request(now, from, request),
             Message::Cancel(call) => self.handle_cancel(now, from, call),

@@ -17,8 +17,8 @@ impl Broker {
             Message::Request(request) => self.handle_request(now, from, request),
             Message::Cancel(call) => self.handle_cancel(now, from, call),
             Message::Ack(bytes) => {
-                client.replies.acknowledge(bytes);
-                self.send_replies(now, from);
+                client.replies.window_mut().acknowledge(bytes);
+                self.send_held(now, from);
             }
             Message::Heartbeat => trace!(peer = from.0, "heartbeat"),
             Message::Patience(time) => {
@@ -36,7 +36,9 @@ impl Broker {
         debug!(peer = from.0, %malformed, "a client's message cannot be read");
         let Some(client) = self.clients.get_mut(&from) else { return self.turn_away(from, malformed.to_string()) };
         client.liveness.received(now);
-        let Some(call) = malformed.call.filter(|call| !client.requests.contains_key(call)) else { return };
+        let call = malformed.call.filter(|call| !client.requests.contains_key(call));
+        self.acknowledge(now, from, malformed.window_bytes);
+        let Some(call) = call else { return };
         if malformed.is_request() {
             self.refuse(now, from, call, malformed.code, malformed.to_string());
         }
@@ -49,7 +51,9 @@ impl Broker {
             }
             Message::Ready(ready) if ready.role == Role::Client => self.turn_away(from, "closing".to_owned()),
             Message::Ready(ready) => {
-                self.turn_away(from, format!("a {:?} has connected where clients are expected", ready.role));
+                let detail =
+                    format!("a {} has connected where clients are expected: the frontend of a broker", ready.role);
+                self.turn_away(from, detail);
             }
             _ => {
                 self.counters.unregistered_messages += 1;
@@ -79,59 +83,61 @@ impl Broker {
             incarnation: ready.incarnation,
             reply_bytes_max: 0,
             requests: BTreeMap::new(),
-            request_bytes: 0,
+            intake: Intake::default(),
             replies: Outflow::default(),
             is_leaving: false,
         });
         client.liveness = liveness;
         client.reply_bytes_max = peer_max.min(self.config.limits.payload_bytes_max);
-        client.replies.set_window(ready.window_bytes);
+        client.replies.window_mut().resize(ready.window_bytes);
         self.timers.set(Timer::Lease(from), liveness.expires_at());
         self.timers.set(Timer::Heartbeat(from), liveness.heartbeat_at());
         self.send(now, from, Message::Ready(self.introduction(self.offers.clone())));
         self.outputs.push_back(BrokerOutput::ClientJoined(from));
-        self.send_replies(now, from);
+        self.send_held(now, from);
     }
 
     fn handle_request(&mut self, now: Instant, from: Peer, request: Request) {
         let Some(client) = self.clients.get_mut(&from) else { return };
         let call = request.call;
         // An answer would end the call that is open under this id.
+        let bytes = MESSAGE_WINDOW_BYTES + request.payload.bytes.len() as u64;
         if client.requests.contains_key(&call) {
             self.counters.unexpected_messages += 1;
+            self.acknowledge(now, from, bytes);
             return debug!(peer = from.0, %call, "dropped a request whose call is open already");
         }
         self.counters.requests += 1;
-        let window = self.config.window_bytes;
-        let is_full = client.requests.len() + client.replies.held_ends() >= self.config.credits as usize
-            || window != 0 && client.request_bytes >= window && !client.requests.is_empty();
         if self.leaving != Leaving::No {
+            self.acknowledge(now, from, bytes);
             return self.refuse(now, from, call, ErrorCode::Refused, "the broker drains".to_owned());
         }
-        if is_full {
-            let detail =
-                format!("the broker takes {} requests and {window} bytes of a client at once", self.config.credits);
+        if client.requests.len() + client.replies.held_ends() >= self.config.credits as usize {
+            self.acknowledge(now, from, bytes);
+            let detail = format!("the broker takes {} requests of a client at once", self.config.credits);
             return self.refuse(now, from, call, ErrorCode::Overloaded, detail);
         }
         self.calls += 1;
-        let (id, bytes) = (CallId(self.calls), request.payload.bytes.len() as u64);
+        let id = CallId(self.calls);
         client.requests.insert(call, id);
-        client.request_bytes += bytes;
-        self.origins.insert(id, Origin { client: from, call, bytes, partials: 0 });
+        self.origins.insert(id, Origin { client: from, call, bytes, is_taken: false, partials: 0 });
         self.dispatcher.call(now, id, spec_of(now, from, request));
+        if !self.dispatcher.is_waiting(id) {
+            self.take_request(now, id);
+        }
     }
 
     fn handle_cancel(&mut self, now: Instant, from: Peer, call: CallId) {
         // A cancel that crosses the final reply on its way finds nothing, and that is fine.
         let Some(id) = self.clients.get(&from).and_then(|client| client.requests.get(&call)).copied() else { return };
         self.dispatcher.cancel(now, id);
-        if let Some(origin) = self.take_origin(id) {
+        if let Some(origin) = self.take_origin(now, id) {
             let error = ErrorReply {
                 partials: origin.partials,
                 maybe_executed: true,
                 ..ErrorReply::not_started(call, ErrorCode::Cancelled, String::new())
             };
-            self.reply(now, from, Message::Error(error));
+            self.reply(now, from, call, Message::Error(error));
         }
     }
 
@@ -149,11 +155,14 @@ impl Broker {
             return debug!(%call, size, "dropped a partial reply that is larger than the client takes");
         }
         origin.partials += 1;
-        self.reply(now, to, Message::Partial(PartialReply { call, sequence, payload }));
+        self.reply(now, to, call, Message::Partial(PartialReply { call, sequence, payload }));
     }
 
     pub(super) fn pass_final(&mut self, now: Instant, id: CallId, payload: Payload) {
-        let Some(Origin { client, call, partials, .. }) = self.take_origin(id) else { return };
+        let Some(Origin { mut client, call, partials, .. }) = self.take_origin(now, id) else { return };
+        if planted(Fault::ReplyToWrongClient) {
+            client = self.clients.keys().next().copied().unwrap_or(client);
+        }
         let limit = self.clients.get(&client).map_or(0, |client| client.reply_bytes_max);
         let size = payload.bytes.len();
         let message = match size > limit {
@@ -164,20 +173,23 @@ impl Broker {
             }),
             false => Message::Final(FinalReply { call, partials, payload }),
         };
-        self.reply(now, client, message);
+        self.reply(now, client, call, message);
     }
 
     pub(super) fn pass_failure(&mut self, now: Instant, id: CallId, failure: CallFailure) {
-        let Some(Origin { client, call, partials, .. }) = self.take_origin(id) else { return };
+        let Some(Origin { client, call, partials, .. }) = self.take_origin(now, id) else { return };
         let error = ErrorReply { call, partials, ..error_of(failure) };
-        self.reply(now, client, Message::Error(error));
+        self.reply(now, client, call, Message::Error(error));
     }
 
-    fn take_origin(&mut self, id: CallId) -> Option<Origin> {
+    fn take_origin(&mut self, now: Instant, id: CallId) -> Option<Origin> {
+        self.take_request(now, id);
         let origin = self.origins.remove(&id)?;
         if let Some(client) = self.clients.get_mut(&origin.client) {
+            if planted(Fault::ClientCreditLost) {
+                return Some(origin);
+            }
             client.requests.remove(&origin.call);
-            client.request_bytes -= origin.bytes;
         }
         Some(origin)
     }
@@ -191,20 +203,38 @@ impl Broker {
             self.outputs.push_back(BrokerOutput::Disconnect(Door::Front, to));
             return self.remove_client(now, to, Departure::Disconnected);
         }
-        self.reply(now, to, Message::Error(ErrorReply::not_started(call, code, detail)));
+        self.reply(now, to, call, Message::Error(ErrorReply::not_started(call, code, detail)));
     }
 
-    fn reply(&mut self, now: Instant, to: Peer, message: Message) {
-        if let Some(client) = self.clients.get_mut(&to) {
-            client.replies.push(message);
-            self.send_replies(now, to);
+    /// Sends a reply when the client has room for it.
+    fn reply(&mut self, now: Instant, to: Peer, call: CallId, message: Message) {
+        let Some(client) = self.clients.get_mut(&to) else { return };
+        if let Some(message) = client.replies.push(call, message) {
+            self.send(now, to, message);
         }
     }
 
-    /// Sends what the client has room for.
-    fn send_replies(&mut self, now: Instant, to: Peer) {
+    /// Sends what the client has got room for.
+    fn send_held(&mut self, now: Instant, to: Peer) {
         while let Some(message) = self.clients.get_mut(&to).and_then(|client| client.replies.poll()) {
             self.send(now, to, message);
+        }
+    }
+
+    /// A request does not wait here any more: its client may send as much again.
+    pub(super) fn take_request(&mut self, now: Instant, id: CallId) {
+        let Some(origin) = self.origins.get_mut(&id).filter(|origin| !origin.is_taken) else { return };
+        origin.is_taken = true;
+        let (client, bytes) = (origin.client, origin.bytes);
+        self.acknowledge(now, client, bytes);
+    }
+
+    /// Tells a client how much of its payloads has been dealt with, when it is time to.
+    fn acknowledge(&mut self, now: Instant, to: Peer, bytes: u64) {
+        let window = self.config.window_bytes;
+        let told = self.clients.get_mut(&to).and_then(|client| client.intake.take(bytes, window));
+        if let Some(bytes) = told {
+            self.send(now, to, Message::Ack(bytes));
         }
     }
 
@@ -235,6 +265,9 @@ impl Broker {
         self.timers.stop(Timer::Heartbeat(peer));
         for id in client.requests.into_values() {
             self.origins.remove(&id);
+            if planted(Fault::VanishedClientServed) {
+                continue;
+            }
             self.dispatcher.cancel(now, id);
         }
         self.outputs.push_back(BrokerOutput::ClientLeft(peer, departure));
@@ -303,12 +336,13 @@ fn error_of(failure: CallFailure) -> ErrorReply {
 }
 
 fn spec_of(now: Instant, from: Peer, request: Request) -> CallSpec {
-    let Request { idempotent, fail_fast, service, method, fingerprint, remaining, metadata, payload, .. } = request;
+    let Request { attempt, idempotent, fail_fast, service, method, fingerprint, remaining, metadata, payload, .. } =
+        request;
     let (owner, deadline) = (from.0, now + remaining.min(DEADLINE_MAX));
-    let idempotent = Some(idempotent);
+    let (idempotent, attempts_before) = (Some(idempotent), attempt.saturating_sub(1));
     // Only the client knows of other brokers, and what waits with it is not lost with this one.
     let waits = if fail_fast { Waits::Never } else { Waits::WhileOffered };
-    CallSpec { service, method, fingerprint, idempotent, waits, owner, deadline, metadata, payload }
+    CallSpec { service, method, fingerprint, idempotent, waits, owner, attempts_before, deadline, metadata, payload }
 }
 
 fn list(names: &[String]) -> String {

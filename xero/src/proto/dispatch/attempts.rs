@@ -23,6 +23,7 @@ impl Dispatcher {
             service: &spec.service,
             method: &spec.method,
             fingerprint: spec.fingerprint,
+            bytes: spec.payload.bytes.len(),
             avoid: call.refused_by,
         };
         let (waits, maybe_executed) = (spec.waits, call.maybe_executed);
@@ -63,10 +64,15 @@ impl Dispatcher {
             self.counters.retries += 1;
         }
         let remaining = call.spec.deadline.saturating_duration_since(now);
-        let mut request = request_of(&call.spec, id, call.attempts, remaining);
+        let mut request =
+            request_of(&call.spec, id, call.spec.attempts_before.saturating_add(call.attempts), remaining);
         request.idempotent = call.is_idempotent();
-        self.registry.take_credit(peer, id, size);
-        self.send(now, peer, Message::Request(request));
+        if call.has_waited {
+            self.outputs.push_back(Output::Forwarded(id));
+        }
+        let request = Message::Request(request);
+        self.registry.take_credit(peer, id, request.window_bytes());
+        self.send(now, peer, request);
     }
 
     /// Ends a call whose request cannot be sent. That hides no earlier attempt, which may have run.
@@ -82,7 +88,7 @@ impl Dispatcher {
 
     /// Sends waiting calls to a worker that has got free credit: owners take turns, each one's oldest call first.
     pub(super) fn serve_waiting(&mut self, now: Instant, worker: Peer) {
-        if self.calls.waiting_count() == 0 {
+        if self.calls.waiting_count() == 0 || planted(Fault::WaitingNotServed) {
             return;
         }
         let services = self.registry.services_of(worker);
@@ -240,18 +246,25 @@ impl Dispatcher {
     pub(super) fn recall(&mut self, now: Instant, id: CallId, call: &Call) {
         if let CallState::InFlight { worker, .. } = call.state {
             self.registry.abandon(worker, id);
-            self.send(now, worker, Message::Cancel(id));
+            if !planted(Fault::CancelDropped) {
+                self.send(now, worker, Message::Cancel(id));
+            }
         }
     }
 
     pub(super) fn end(&mut self, id: CallId, end: CallEnd) {
         if self.take(id).is_some() {
+            if planted(Fault::EndedTwice) {
+                self.outputs.push_back(Output::Ended(id, end.clone()));
+            }
             self.outputs.push_back(Output::Ended(id, end));
         }
     }
 
     pub(super) fn take(&mut self, id: CallId) -> Option<Call> {
-        self.timers.stop(Timer::Deadline(id));
+        if !planted(Fault::DeadlineKept) {
+            self.timers.stop(Timer::Deadline(id));
+        }
         self.timers.stop(Timer::Retry(id));
         let call = self.calls.remove(id);
         if let Closing::Draining { since } = self.closing

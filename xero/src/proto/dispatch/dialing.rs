@@ -6,6 +6,8 @@ use super::*;
 #[derive(Debug)]
 pub(super) struct Dial {
     backoff: Backoff,
+    /// Why it did not take this client the last time, so that the same is not said again and again.
+    refusal: Option<String>,
     /// Set from the introduction until the answer: the broker must be heard from by then.
     introducing: Option<Liveness>,
 }
@@ -15,7 +17,7 @@ impl Dispatcher {
         let dial = |peer: u64| {
             timers.set(Timer::Dial(Peer(peer)), now);
             let backoff = Backoff::new(config.backoff, config.seed.wrapping_add(peer));
-            (Peer(peer), Dial { backoff, introducing: None })
+            (Peer(peer), Dial { backoff, refusal: None, introducing: None })
         };
         (0..brokers).map(dial).collect()
     }
@@ -41,10 +43,15 @@ impl Dispatcher {
             Message::Ready(ready) if ready.role == Role::Dispatcher => {
                 dial.introducing = None;
                 dial.backoff.reset();
+                dial.refusal = None;
                 self.register(now, from, ready);
             }
             Message::Error(error) => {
-                warn!(peer = from.0, detail = error.detail, "the broker does not take this client");
+                match dial.refusal.as_ref() == Some(&error.detail) {
+                    true => debug!(peer = from.0, detail = error.detail, "the broker does not take this client"),
+                    false => warn!(peer = from.0, detail = error.detail, "the broker does not take this client"),
+                }
+                dial.refusal = Some(error.detail);
                 self.hang_up(now, from);
             }
             _ => self.hang_up(now, from),

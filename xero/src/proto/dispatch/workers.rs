@@ -13,7 +13,8 @@ impl Dispatcher {
             }
             Message::Ready(ready) if ready.role == Role::Worker => self.turn_away(from, "closing".to_owned()),
             Message::Ready(ready) => {
-                self.turn_away(from, format!("a {:?} has connected where workers are expected", ready.role));
+                let place = "a client that binds, or the backend of a broker";
+                self.turn_away(from, format!("a {} has connected where workers are expected: {place}", ready.role));
             }
             _ => {
                 self.counters.unregistered_messages += 1;
@@ -62,7 +63,11 @@ impl Dispatcher {
     pub(super) fn register(&mut self, now: Instant, from: Peer, ready: Ready) {
         let interval = ready.interval.clamp(INTERVAL_MIN, INTERVAL_MAX);
         let heartbeats = self.config.heartbeats;
-        let liveness = Liveness::new(now, heartbeats.interval, heartbeats.expiry(interval));
+        let expiry = heartbeats.expiry(interval);
+        let liveness = match self.registry.get(from) {
+            Some(before) => before.liveness.renewed(now, expiry),
+            None => Liveness::new(now, heartbeats.interval, expiry),
+        };
         info!(peer = from.0, incarnation = %ready.incarnation, credits = ready.credits, "registered");
         if ready.capabilities.contains(Capabilities::BATCH) {
             self.outbox.allow_batches(from, ready.payload_bytes_max);
@@ -90,11 +95,13 @@ impl Dispatcher {
         }
     }
 
-    /// Tells a peer how much of its replies has been taken, when it is time to.
-    pub(super) fn acknowledge(&mut self, now: Instant, from: Peer, bytes: usize) {
+    /// Tells a peer how much of its payloads has been dealt with, when it is time to.
+    pub(super) fn acknowledge(&mut self, now: Instant, from: Peer, bytes: u64) {
         let window = self.config.window_bytes;
         let told = self.registry.get_mut(from).and_then(|worker| worker.intake.take(bytes, window));
-        if let Some(bytes) = told {
+        if let Some(bytes) = told
+            && !planted(Fault::AckNotSent)
+        {
             self.send(now, from, Message::Ack(bytes));
         }
     }
@@ -122,12 +129,12 @@ impl Dispatcher {
         self.outputs.push_back(Output::WorkerLeft(peer, departure));
         // A worker that drains ends what it has read before it says goodbye; the rest it has not read (§10).
         let is_drained = departure == Departure::Goodbye && worker.draining;
-        for (id, InFlight { wanted, .. }) in worker.in_flight {
+        for (id, wanted) in worker.in_flight {
             let setback = match is_drained || unsent.contains(&id) {
                 true => Setback::NotStarted,
                 false => Setback::MaybeExecuted,
             };
-            if wanted {
+            if wanted && !planted(Fault::LostRequestsForgotten) {
                 self.lose_worker_of(now, id, setback);
             }
         }
@@ -142,6 +149,13 @@ impl Dispatcher {
         if self.has_said_goodbye() {
             return;
         }
+        if planted(Fault::HeartbeatNotSent) {
+            return;
+        }
+        if planted(Fault::RetriedForTime) {
+            let ids: Vec<_> = worker.in_flight.keys().copied().collect();
+            return ids.into_iter().for_each(|id| self.lose_worker_of(now, id, Setback::MaybeExecuted));
+        }
         if worker.liveness.heartbeat_at() <= now {
             self.send(now, peer, Message::Heartbeat);
         }
@@ -153,6 +167,9 @@ impl Dispatcher {
     pub(super) fn check_lease(&mut self, now: Instant, peer: Peer) {
         let Some(worker) = self.registry.get(peer) else { return self.check_introduction(now, peer) };
         let expires_at = worker.liveness.expires_at();
+        if planted(Fault::LeaseNeverEnds) {
+            return;
+        }
         if expires_at > now {
             return self.timers.set(Timer::Lease(peer), expires_at);
         }

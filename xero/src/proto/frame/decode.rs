@@ -98,13 +98,13 @@ fn read_message(
     payload: Bytes,
     limits: &Limits,
 ) -> Result<Message, Malformed> {
-    let payload_bytes = payload.len();
+    let window_bytes = fixed.kind.window_bytes(payload.len());
     let read = || {
         limits.header(header.len())?;
         limits.payload(payload.len())?;
         read_kind(fixed, Reader::new(header, fields_at), payload, limits)
     };
-    read().map_err(|reason| Malformed { payload_bytes, ..fixed.malformed(reason) })
+    read().map_err(|reason| Malformed { window_bytes, ..fixed.malformed(reason) })
 }
 
 fn read_kind(fixed: &Fixed, mut fields: Reader<'_>, payload: Bytes, limits: &Limits) -> Result<Message, Reason> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::proto::message::CallId;
+use crate::proto::message::{CallId, MESSAGE_WINDOW_BYTES};
 
 use super::malformed::{Malformed, Reason};
 
@@ -72,6 +72,14 @@ impl Kind {
     /// Whether the call id means something for this kind.
     fn has_call(self) -> bool {
         matches!(self, Self::Request | Self::Partial | Self::Final | Self::Error | Self::Cancel)
+    }
+
+    /// What a message of this kind counts for in a byte window.
+    pub(super) fn window_bytes(self, payload_bytes: usize) -> u64 {
+        match self {
+            Self::Request | Self::Partial | Self::Final | Self::Error => MESSAGE_WINDOW_BYTES + payload_bytes as u64,
+            _ => 0,
+        }
     }
 
     fn named(number: u8) -> Option<(Self, &'static str)> {

@@ -22,8 +22,8 @@ pub struct Malformed {
     pub code: ErrorCode,
     /// Which field is at fault, where it lies, and why.
     pub reason: Reason,
-    /// The bytes of its payload, which count in windows all the same.
-    pub payload_bytes: usize,
+    /// What it counts for in a byte window all the same.
+    pub window_bytes: u64,
 }
 
 impl Malformed {
@@ -59,7 +59,7 @@ impl From<Reason> for Malformed {
             Reason::TooLarge(_) => ErrorCode::TooLarge,
             _ => ErrorCode::Malformed,
         };
-        Self { kind: None, call: None, code, reason, payload_bytes: 0 }
+        Self { kind: None, call: None, code, reason, window_bytes: 0 }
     }
 }
 

@@ -110,7 +110,7 @@ impl DispatcherNode {
             Output::WorkerJoined(peer) => self.joined.push((now, peer)),
             Output::WorkerLeft(peer, departure) => self.left.push((now, peer, departure)),
             Output::Closed => self.closed_at = Some(now),
-            Output::Disconnect(_) | Output::WorkerChanged(_) | Output::Dial(_) => {}
+            Output::Disconnect(_) | Output::WorkerChanged(_) | Output::Dial(_) | Output::Forwarded(_) => {}
         }
     }
 

@@ -115,6 +115,7 @@ impl Net {
             idempotent: None,
             waits: Waits::UntilDeadline,
             owner: 0,
+            attempts_before: 0,
             deadline: self.now + CALL_TIMEOUT,
             metadata: Metadata::new(),
             payload: value(&id.to_string()),

@@ -109,7 +109,7 @@ fn client_that_takes_the_dispatcher_for_a_broker_is_told_so() {
         assert!(!net.stands(peer));
         let told = net.told_strangers().last().map(|sent| &sent.message);
         let Some(Message::Error(error)) = told else { panic!("an explanation, not {told:?}") };
-        assert!(error.detail.contains(&format!("{role:?}")) && !error.maybe_executed);
+        assert!(error.detail.contains(&role.to_string()) && !error.maybe_executed);
     }
     assert_eq!(net.d(d).workers(), 0);
 }

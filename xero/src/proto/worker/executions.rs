@@ -19,13 +19,11 @@ impl Worker {
         let execution = Execution(self.sequence);
         let deadline = now + request.remaining.min(DEADLINE_MAX);
         let start = Box::new(Start { execution, service, method, deadline, reply_bytes_max, request });
-        let bytes = start.request.payload.bytes.len() as u64;
-        let task = Task { caller: Some((from, call)), bytes, partials: 0, aborted: None, waiting: Some(start) };
+        let task = Task { caller: Some((from, call)), partials: 0, aborted: None, waiting: Some(start) };
         self.executions.insert(execution, task);
         self.timers.set(Timer::Overrun(execution), deadline);
         if let Some(registration) = self.registration_mut(from) {
             registration.requests.insert(call, execution);
-            registration.request_bytes += bytes;
         }
         self.backlog.push_back(execution);
         self.start_waiting();
@@ -33,8 +31,7 @@ impl Worker {
 
     /// Finds the procedure that a request asks for, or says why it cannot be run.
     pub(super) fn admit(&self, from: Peer, request: &Request) -> Result<(usize, usize, usize), (ErrorCode, String)> {
-        let Some(Registration { requests, request_bytes, reply_bytes_max, replies, .. }) = self.registration(from)
-        else {
+        let Some(Registration { requests, reply_bytes_max, replies, .. }) = self.registration(from) else {
             return Err((ErrorCode::Refused, "not registered".to_owned()));
         };
         if self.leaving != Leaving::No {
@@ -42,10 +39,6 @@ impl Worker {
         }
         if requests.len() + replies.held_ends() >= self.config.credits as usize {
             return Err((ErrorCode::Overloaded, format!("the worker takes {} requests at once", self.config.credits)));
-        }
-        let window = self.config.window_bytes;
-        if window != 0 && *request_bytes >= window && !requests.is_empty() {
-            return Err((ErrorCode::Overloaded, format!("the worker takes {window} bytes of requests at once")));
         }
         let (service, method) = self.find(request)?;
         Ok((service, method, *reply_bytes_max))
@@ -112,7 +105,6 @@ impl Worker {
     pub(super) fn answer(&mut self, now: Instant, peer: Peer, call: CallId, task: &Task, finish: Finish) {
         let Some(registration) = self.registration_mut(peer) else { return };
         registration.requests.remove(&call);
-        registration.request_bytes -= task.bytes;
         let reply_bytes_max = registration.reply_bytes_max;
         let bytes = match &finish {
             Finish::Reply(payload) | Finish::Error { payload, .. } => payload.bytes.len(),
@@ -128,7 +120,7 @@ impl Worker {
                 too_large(payload.bytes.len())
             }
             Finish::Reply(payload) => {
-                return self.reply(now, peer, Message::Final(FinalReply { call, partials, payload }));
+                return self.reply(now, peer, call, Message::Final(FinalReply { call, partials, payload }));
             }
             Finish::Error { code, detail, payload } => (code, detail, payload),
             Finish::Aborted => {
@@ -141,33 +133,47 @@ impl Worker {
             }
         };
         let maybe_executed = task.waiting.is_none() && code != ErrorCode::InvalidArguments;
-        self.reply(now, peer, Message::Error(ErrorReply { call, partials, code, maybe_executed, detail, payload }));
+        self.reply(
+            now,
+            peer,
+            call,
+            Message::Error(ErrorReply { call, partials, code, maybe_executed, detail, payload }),
+        );
     }
 
-    pub(super) fn reply(&mut self, now: Instant, to: Peer, message: Message) {
-        if let Some(registration) = self.registration_mut(to) {
-            registration.replies.push(message);
-            self.send_replies(now, to);
+    /// Sends a reply when the dispatcher has room for it.
+    pub(super) fn reply(&mut self, now: Instant, to: Peer, call: CallId, message: Message) {
+        let Some(registration) = self.registration_mut(to) else { return };
+        if let Some(message) = registration.replies.push(call, message) {
+            self.send_reply(now, to, message);
         }
     }
 
     pub(super) fn handle_ack(&mut self, now: Instant, from: Peer, bytes: u64) {
         if let Some(registration) = self.registration_mut(from) {
-            registration.replies.acknowledge(bytes);
+            registration.replies.window_mut().acknowledge(bytes);
         }
-        self.send_replies(now, from);
+        while let Some(message) = self.registration_mut(from).and_then(|registration| registration.replies.poll()) {
+            self.send_reply(now, from, message);
+        }
         self.finish_drain(now);
     }
 
-    /// Sends what the dispatcher has room for.
-    fn send_replies(&mut self, now: Instant, to: Peer) {
-        while let Some(message) = self.registration_mut(to).and_then(|registration| registration.replies.poll()) {
-            if let Message::Partial(reply) = &message
-                && let Some(execution) = self.registration(to).and_then(|it| it.requests.get(&reply.call)).copied()
-            {
-                self.outputs.push_back(WorkerOutput::PartialSent(execution, message.payload_bytes()));
-            }
-            self.send(now, to, message);
+    fn send_reply(&mut self, now: Instant, to: Peer, message: Message) {
+        if let Message::Partial(reply) = &message
+            && let Some(execution) = self.registration(to).and_then(|it| it.requests.get(&reply.call)).copied()
+        {
+            self.outputs.push_back(WorkerOutput::PartialSent(execution, message.payload_bytes()));
+        }
+        self.send(now, to, message);
+    }
+
+    /// Tells a dispatcher how much of its payloads has been dealt with, when it is time to.
+    pub(super) fn acknowledge(&mut self, now: Instant, to: Peer, bytes: u64) {
+        let window = self.config.window_bytes;
+        let told = self.registration_mut(to).and_then(|registration| registration.intake.take(bytes, window));
+        if let Some(bytes) = told {
+            self.send(now, to, Message::Ack(bytes));
         }
     }
 
@@ -179,7 +185,7 @@ impl Worker {
             self.counters.unexpected_messages += 1;
             return self.hang_up(now, to);
         }
-        self.reply(now, to, Message::Error(ErrorReply::not_started(call, code, detail)));
+        self.reply(now, to, call, Message::Error(ErrorReply::not_started(call, code, detail)));
     }
 
     pub(super) fn has_request(&self, from: Peer, call: CallId) -> bool {

@@ -11,11 +11,12 @@ impl Worker {
         let reply_bytes_max = peer_max.min(self.config.limits.payload_bytes_max);
         let Some(link) = self.links.get_mut(&from) else { return };
         link.backoff.reset();
+        link.refusal = None;
         link.state = LinkState::Up(Box::new(Registration {
             liveness,
             reply_bytes_max,
             requests: BTreeMap::new(),
-            request_bytes: 0,
+            intake: Intake::default(),
             replies: Outflow::new(ready.window_bytes),
         }));
         if ready.capabilities.contains(Capabilities::BATCH) {
@@ -35,6 +36,9 @@ impl Worker {
 
     pub(super) fn heartbeat(&mut self, now: Instant, peer: Peer) {
         let Some(registration) = self.registration(peer) else { return };
+        if planted(Fault::WorkerHeartbeatNotSent) {
+            return;
+        }
         if registration.liveness.heartbeat_at() <= now {
             self.send(now, peer, Message::Heartbeat);
         }
@@ -73,7 +77,9 @@ impl Worker {
         }
         self.counters.redials += 1;
         trace!(peer = peer.0, ?wait, "dialing again after the back-off");
-        self.timers.set(Timer::Dial(peer), now + wait);
+        if !planted(Fault::RedialForgotten) {
+            self.timers.set(Timer::Dial(peer), now + wait);
+        }
     }
 
     /// Takes a connection's requests from it: what runs is aborted, what waits is forgotten.
@@ -86,8 +92,13 @@ impl Worker {
         self.outputs.push_back(WorkerOutput::Unregistered(peer));
         let mut forgotten = BTreeSet::new();
         for execution in registration.requests.into_values() {
+            if planted(Fault::ExecutionKept) {
+                break;
+            }
             let Some(task) = self.executions.get_mut(&execution) else { continue };
-            task.caller = None;
+            if !planted(Fault::StaleReplySent) {
+                task.caller = None;
+            }
             if task.waiting.is_some() {
                 forgotten.insert(execution);
                 self.executions.remove(&execution);
@@ -108,7 +119,7 @@ impl Worker {
     /// Says goodbye once nothing runs and no reply is held back, and has left once everyone has taken it.
     pub(super) fn finish_drain(&mut self, now: Instant) {
         let is_done = self.executions.is_empty() && !self.links.keys().any(|peer| self.is_holding(*peer));
-        if self.leaving == Leaving::Draining && is_done {
+        if self.leaving == Leaving::Draining && (is_done || planted(Fault::DrainCutShort)) {
             self.say_goodbye(now);
         }
         if self.leaving == Leaving::Goodbye && self.links.is_empty() {

@@ -1,0 +1,234 @@
+//! Calls at a steady rate while the processes that serve them are killed, frozen, told to leave, and started again.
+//!
+//! At any time one worker at least is reachable (see [`Crew`](crate::load::crew::Crew)): nothing is done to a process
+//! unless a worker is reachable without it. A worker or broker that was given up while it was frozen is not among its
+//! client's workers until it has come back, so one that only looks well is not counted.
+
+mod director;
+mod ledger;
+mod schedule;
+
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
+use uuid::Uuid;
+
+use self::{
+    director::Director,
+    ledger::{Kind, Ledger, Plan},
+};
+use crate::load::{LoadClient, crew::Topology, figures::Memory};
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The program that plays the roles; see [`crate::load::child`].
+    pub program: PathBuf,
+    /// What everything that looks random comes from.
+    pub seed: u64,
+    /// How long the faults go on.
+    pub time: Duration,
+    /// How calls find workers.
+    pub topology: Topology,
+    /// How many calls are begun in a second.
+    pub calls_per_second: u32,
+    /// How many workers there are.
+    pub workers: usize,
+    /// Whether a line is printed now and then.
+    pub is_talkative: bool,
+}
+
+impl Settings {
+    /// The usual ones.
+    pub fn new(program: impl Into<PathBuf>, topology: Topology, time: Duration) -> Self {
+        let (program, seed) = (program.into(), Uuid::new_v4().as_u64_pair().0);
+        Self { program, seed, time, topology, calls_per_second: 1500, workers: 5, is_talkative: false }
+    }
+}
+
+/// What has happened.
+#[derive(Debug)]
+pub struct Report {
+    settings: Settings,
+    log: Vec<(Duration, String)>,
+    ledger: Ledger,
+    memory: Memory,
+    /// How long calls were made.
+    time: Duration,
+    gap: Duration,
+}
+
+impl Report {
+    /// What must not have happened, at most the first few.
+    pub fn violations(&self) -> &[String] {
+        self.ledger.violations()
+    }
+
+    /// Fails, and says all, when anything has happened that must not.
+    pub fn assert_sound(&self) {
+        assert!(self.violations().is_empty(), "{self:#}");
+    }
+}
+
+/// With `#`, the log, too.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { settings, log, ledger, memory, time, gap } = self;
+        if f.alternate() {
+            for (at, line) in log {
+                writeln!(f, "{:>8.3} {line}", at.as_secs_f64())?;
+            }
+        }
+        let Settings { seed, workers, topology, .. } = settings;
+        writeln!(f, "seed {seed}, {topology}: {time:.1?} of calls to {workers} workers")?;
+        writeln!(f, "{gap:.1?} at most without a reachable one")?;
+        writeln!(f, "{:.0} calls a second", ledger.made as f64 / time.as_secs_f64())?;
+        write!(f, "{ledger}resident memory:\n{memory}")
+    }
+}
+
+/// Makes the calls and the faults.
+pub async fn run(settings: Settings) -> Report {
+    let journal = JournalFile::new();
+    let mut director = Director::begin(&settings, journal.path()).await;
+    let ledger = Arc::new(Mutex::new(Ledger::default()));
+    let load = Load { client: LoadClient::new(director.client()), seed: settings.seed, ledger: Arc::clone(&ledger) };
+    let calls = tokio::spawn(load.clone().make(settings.calls_per_second, settings.time));
+    director.disturb(settings.time, || summary(&ledger)).await;
+    let time = calls.await.expect("no task panics");
+    director.heal().await;
+    load.make_last_ones().await;
+    let ending = director.end().await;
+    drop(load);
+    let mut ledger = std::mem::take(&mut *locked(&ledger));
+    ledger.compare(journal.numbers());
+    ending.violations.into_iter().for_each(|violation| ledger.violated(violation));
+    if ledger.made < settings.time.as_secs() * CALLS_PER_SECOND_MIN {
+        ledger.violated(format!("{} calls in {time:.1?} are no load", ledger.made));
+    }
+    if ledger.retried == 0 || ledger.lost == 0 {
+        ledger.violated("the faults have hit no call".to_owned());
+    }
+    Report { settings, log: ending.log, ledger, memory: ending.memory, time, gap: ending.gap }
+}
+
+fn summary(ledger: &Mutex<Ledger>) -> String {
+    let ledger = locked(ledger);
+    let Ledger { made, replies, retried, lost, .. } = &*ledger;
+    let violations = ledger.violations().len();
+    format!("{made} calls, {replies} replies, {retried} retried, {lost} lost, {violations} violations")
+}
+
+/// Makes calls and keeps the ledger.
+#[derive(Clone)]
+struct Load {
+    client: LoadClient,
+    seed: u64,
+    ledger: Arc<Mutex<Ledger>>,
+}
+
+impl Load {
+    /// Begins calls at that rate, whatever becomes of those before, and waits until all have ended; for how long they
+    /// were begun.
+    async fn make(self, calls_per_second: u32, time: Duration) -> Duration {
+        let start = Instant::now();
+        let mut calls = JoinSet::new();
+        let mut made = 0;
+        while start.elapsed() < time {
+            let due = (start.elapsed().as_secs_f64() * f64::from(calls_per_second)) as u64;
+            while made < due && calls.len() < OPEN_MAX {
+                calls.spawn(self.clone().call(Plan::of(self.seed, made)));
+                made += 1;
+            }
+            while calls.try_join_next().is_some() {}
+            sleep(Duration::from_millis(2)).await;
+        }
+        let time = start.elapsed();
+        calls.join_all().await;
+        time
+    }
+
+    /// Makes calls that must all succeed, as nothing happens any more.
+    async fn make_last_ones(&self) {
+        let plans = (LAST_FROM..).map(|number| Plan::of(self.seed, number));
+        let plans = plans.filter(|plan| plan.kind != Kind::Hurried).take(500);
+        let lost = locked(&self.ledger).lost;
+        let mut calls = JoinSet::new();
+        plans.for_each(|plan| drop(calls.spawn(self.clone().call(plan))));
+        calls.join_all().await;
+        let mut ledger = locked(&self.ledger);
+        if ledger.lost > lost {
+            let lost = ledger.lost - lost;
+            ledger.violated(format!("{lost} workers were lost after all had come to rest"));
+        }
+    }
+
+    async fn call(self, plan: Plan) {
+        locked(&self.ledger).made += 1;
+        let text = plan.order.text();
+        let start = Instant::now();
+        let call = match plan.kind {
+            Kind::Again => self.client.again(plan.order, &text),
+            Kind::Once | Kind::Hurried => self.client.once(plan.order, &text),
+        };
+        let outcome = timeout(plan.timeout + TICK, call.timeout(plan.timeout)).await;
+        let mut ledger = locked(&self.ledger);
+        match outcome {
+            Ok(outcome) => ledger.ended(plan, &outcome, start.elapsed()),
+            Err(_) => ledger.hung(plan, start.elapsed()),
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The file in which workers note the calls that must not run twice.
+#[derive(Debug)]
+struct JournalFile(PathBuf);
+
+impl JournalFile {
+    fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("xero-chaos-{}", Uuid::new_v4()));
+        fs::write(&path, "").expect("the directory for temporary files can be written to");
+        Self(path)
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+
+    fn numbers(&self) -> impl Iterator<Item = u64> {
+        let text = fs::read_to_string(&self.0).expect("the journal can be read");
+        let numbers: Vec<_> = text.lines().map(|line| line.parse().expect("each line is a number")).collect();
+        numbers.into_iter()
+    }
+}
+
+impl Drop for JournalFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// By how much a call may outlast its deadline: far more than the timer's tick, as the machine is busy, and far less
+/// than what a call that nobody ends would take.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Calls that may be open at once, so that a fault that stops everything is no flood.
+const OPEN_MAX: usize = 5_000;
+
+/// The least load that a run says anything under.
+const CALLS_PER_SECOND_MIN: u64 = 1_000;
+
+/// The number of the first call after the faults, out of reach for those before.
+const LAST_FROM: u64 = 1 << 40;

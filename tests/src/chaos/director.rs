@@ -1,0 +1,291 @@
+//! Does to processes what is planned, and sees to it that one worker stays reachable.
+
+use std::{collections::VecDeque, path::Path, time::Duration};
+
+use tokio::time::{Instant, sleep};
+use xero::Client;
+
+use super::{
+    Settings,
+    schedule::{self, Fault, Planned},
+};
+use crate::{
+    load::{
+        child::{DRAIN, LIVENESS},
+        crew::{Crew, CrewConfig},
+        figures::{Memory, Sample},
+        member::{Condition, Member},
+    },
+    process::resident_bytes,
+};
+
+/// What the director has done and seen.
+#[derive(Debug, Default)]
+pub(super) struct Ending {
+    pub(super) log: Vec<(Duration, String)>,
+    pub(super) memory: Memory,
+    pub(super) violations: Vec<String>,
+    /// The longest time without a reachable worker.
+    pub(super) gap: Duration,
+}
+
+/// Whoever does it.
+pub(super) struct Director {
+    start: Instant,
+    crew: Crew,
+    plan: VecDeque<Planned>,
+    /// What is to be undone, to whom and when.
+    undoing: Vec<(Duration, usize, Undo)>,
+    sampled_at: Option<Duration>,
+    told_at: Duration,
+    /// When a worker was reachable last.
+    reachable_at: Duration,
+    /// When it was last found that none was.
+    unreachable_at: Duration,
+    is_talkative: bool,
+    ending: Ending,
+}
+
+/// What ends a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Undo {
+    Thaw,
+    Restart,
+    /// Once it has left, by that time, a restart after so long.
+    Await(Duration, Duration),
+}
+
+impl Director {
+    /// Starts everything and waits until all have found each other.
+    pub(super) async fn begin(settings: &Settings, journal: &Path) -> Self {
+        let Settings { program, topology, workers, seed, time, is_talkative, .. } = settings.clone();
+        let (interval, attempts_max) = (Some(INTERVAL), Some(ATTEMPTS_MAX));
+        let crew = CrewConfig { program, topology, workers, interval, attempts_max };
+        Self {
+            crew: Crew::start(&crew, Some(journal)).await,
+            start: Instant::now(),
+            plan: schedule::plan(seed, time, INTERVAL * LIVENESS).into(),
+            undoing: Vec::new(),
+            sampled_at: None,
+            told_at: Duration::ZERO,
+            reachable_at: Duration::ZERO,
+            unreachable_at: Duration::ZERO,
+            is_talkative,
+            ending: Ending::default(),
+        }
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.crew.client
+    }
+
+    /// Does what is planned, for so long.
+    pub(super) async fn disturb(&mut self, time: Duration, summary: impl Fn() -> String) {
+        while self.now() < time {
+            self.turn();
+            self.measure_gap();
+            while self.plan.front().is_some_and(|planned| planned.at <= self.now()) {
+                let planned = self.plan.pop_front().expect("there is one");
+                self.strike(planned);
+            }
+            if self.is_talkative && self.now() >= self.told_at + TELLING {
+                self.told_at = self.now();
+                println!("{:>6.1} s: {}", self.now().as_secs_f64(), summary());
+                println!("          {}", self.ending.memory.now(self.now() - 2 * SAMPLING));
+            }
+            sleep(TURN).await;
+        }
+    }
+
+    /// Undoes all, and waits until everybody has found everybody again.
+    pub(super) async fn heal(&mut self) {
+        let start = self.now();
+        while !(self.undoing.is_empty() && self.crew.is_whole()) {
+            self.turn();
+            if self.now() > start + HEALING {
+                let count = self.crew.reachable_without(None);
+                let what = format!("{HEALING:?} after the last fault not all are there; {count} workers are reachable");
+                return self.violated(what);
+            }
+            sleep(TURN).await;
+        }
+        self.note("everybody is there again".to_owned());
+    }
+
+    /// Asks all to leave, and says what was seen.
+    pub(super) async fn end(mut self) -> Ending {
+        let end = self.now();
+        self.crew
+            .members
+            .iter_mut()
+            .filter(|member| member.condition() == Condition::Running)
+            .for_each(Member::terminate);
+        for index in 0..self.crew.members.len() {
+            self.undoing.push((end, index, Undo::Await(end + 2 * DRAIN, Duration::MAX)));
+        }
+        while !self.undoing.is_empty() {
+            self.turn();
+            sleep(TURN).await;
+        }
+        self.crew.client.close().await;
+        let growth = self.ending.memory.growth(end, MEMORY_MAX);
+        self.ending.violations.extend(growth);
+        self.ending
+    }
+
+    /// Everything but new faults.
+    fn turn(&mut self) {
+        self.undo();
+        for index in 0..self.crew.members.len() {
+            if let Some(death) = self.crew.members[index].death() {
+                self.violated(death);
+                // Whatever was to be undone died with it.
+                self.undoing.retain(|(_, other, _)| *other != index);
+                self.undoing.push((self.now(), index, Undo::Restart));
+            }
+        }
+        self.sample();
+    }
+
+    fn measure_gap(&mut self) {
+        let now = self.now();
+        if self.crew.reachable_without(None) > 0 {
+            self.reachable_at = now;
+        } else if self.reachable_at > self.unreachable_at {
+            self.unreachable_at = now;
+            self.note("no worker is reachable".to_owned());
+        }
+        self.ending.gap = self.ending.gap.max(now - self.reachable_at);
+    }
+
+    fn strike(&mut self, Planned { fault, from, .. }: Planned) {
+        let count = self.crew.members.len();
+        let candidates = (0..count).map(|step| (from % count + step) % count);
+        let candidate = candidates.into_iter().find(|index| self.may_strike(*index, fault));
+        let Some(index) = candidate else {
+            return self.note(format!("nobody {fault}: no other worker would be reachable"));
+        };
+        let now = self.now();
+        let member = &mut self.crew.members[index];
+        let line = format!("{}, process {}, {fault}", member.name, member.process().id());
+        let (at, undo) = match fault {
+            Fault::Kill(away) => {
+                member.kill();
+                (now + away, Undo::Restart)
+            }
+            Fault::Stall(time) | Fault::Freeze(time) => {
+                member.freeze();
+                (now + time, Undo::Thaw)
+            }
+            Fault::Leave(away) => {
+                member.terminate();
+                (now, Undo::Await(now + 2 * DRAIN, away))
+            }
+        };
+        self.undoing.push((at, index, undo));
+        self.note(line);
+    }
+
+    /// Whether this can be done to that member, and a worker is reachable without it.
+    fn may_strike(&self, index: usize, fault: Fault) -> bool {
+        let member = &self.crew.members[index];
+        // Whoever has not begun yet does not listen to signals.
+        let can_leave = member.id().is_some() || !matches!(fault, Fault::Leave(_));
+        member.condition() == Condition::Running && can_leave && self.crew.reachable_without(Some(index)) > 0
+    }
+
+    fn undo(&mut self) {
+        let now = self.now();
+        let (due, later) = std::mem::take(&mut self.undoing).into_iter().partition(|(at, ..)| *at <= now);
+        self.undoing = later;
+        let due: Vec<_> = due;
+        for (at, index, undo) in due {
+            let member = &mut self.crew.members[index];
+            let line = match undo {
+                Undo::Thaw => {
+                    member.thaw();
+                    "goes on"
+                }
+                Undo::Restart => {
+                    member.restart();
+                    "is started again"
+                }
+                Undo::Await(until, away) => {
+                    self.look_after(index, (at, until), away);
+                    continue;
+                }
+            };
+            let line = format!("{}, process {}, {line}", member.name, member.process().id());
+            self.note(line);
+        }
+    }
+
+    fn look_after(&mut self, index: usize, (at, until): (Duration, Duration), away: Duration) {
+        let now = self.now();
+        let member = &mut self.crew.members[index];
+        match member.has_left() {
+            Ok(false) if now < until => return self.undoing.push((at, index, Undo::Await(until, away))),
+            Ok(false) => {
+                let what = format!("{} has not left within {:?}", member.name, 2 * DRAIN);
+                member.kill();
+                self.violated(what);
+            }
+            Ok(true) => {
+                let line = format!("{} has left", member.name);
+                self.note(line);
+            }
+            Err(obituary) => self.violated(obituary),
+        }
+        if away < Duration::MAX {
+            self.undoing.push((now + away, index, Undo::Restart));
+        }
+    }
+
+    fn sample(&mut self) {
+        let at = self.now();
+        if self.sampled_at.is_some_and(|sampled_at| at < sampled_at + SAMPLING) {
+            return;
+        }
+        self.sampled_at = Some(at);
+        self.crew.members.iter().for_each(|member| member.sample(at, &mut self.ending.memory));
+        let ours = std::process::id();
+        if let Some(bytes) = resident_bytes(ours) {
+            self.ending.memory.add("client", ours, Sample { at, bytes });
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    fn note(&mut self, line: String) {
+        self.ending.log.push((self.now(), line));
+    }
+
+    fn violated(&mut self, what: String) {
+        self.note(format!("VIOLATION {what}"));
+        self.ending.violations.push(what);
+    }
+}
+
+/// Heartbeats so frequent that in a run of seconds many leases expire.
+const INTERVAL: Duration = Duration::from_millis(250);
+
+/// Attempts at a call: as many as faults can hit it within its time, so that it is not the bound that ends it.
+const ATTEMPTS_MAX: u8 = 20;
+
+/// The time that everybody has to find everybody after the last fault: the longest lease and the longest pause between
+/// dials, and a wide margin for a busy machine.
+const HEALING: Duration = Duration::from_secs(15);
+
+/// How often there is something to look after.
+const TURN: Duration = Duration::from_millis(10);
+
+/// How often memory is looked at.
+const SAMPLING: Duration = Duration::from_millis(250);
+
+/// How often a talkative run says how it goes.
+const TELLING: Duration = Duration::from_secs(5);
+
+/// What no process may need here: a hundred times what it has in flight.
+const MEMORY_MAX: usize = 256 << 20;

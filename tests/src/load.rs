@@ -1,0 +1,141 @@
+//! What chaos and soak have in common: a service whose replies can be checked, processes that serve it, and figures.
+
+pub mod child;
+pub mod crew;
+pub mod figures;
+pub mod member;
+pub mod options;
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write},
+    path::Path,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
+use xero::Context;
+
+/// The largest text of a call or a reply: the digits of pi, and more than one segment, buffer or window of anything.
+pub const TEXT_BYTES_MAX: usize = 314_159;
+
+/// A service whose calls and replies show whom they belong to.
+#[xero::service]
+pub trait Load {
+    /// Checks the text, waits, and replies with a text of so many bytes.
+    #[xero(idempotent)]
+    async fn again(&self, cx: &Context, order: Order, text: &str) -> Result<Receipt, String>;
+    /// The same, at most once.
+    async fn once(&self, cx: &Context, order: Order, text: &str) -> Result<Receipt, String>;
+}
+
+/// What a call asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// The call's number: its text and its reply's text are made of it.
+    pub number: u64,
+    /// How many bytes the call's text has.
+    pub text_bytes: usize,
+    /// How many bytes the reply's text is to have.
+    pub reply_bytes: usize,
+    /// How long the procedure is to take.
+    pub millis: u64,
+}
+
+/// What a call gets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The order that it answers.
+    pub order: Order,
+    /// Which attempt this was.
+    pub attempt: u8,
+    /// The text.
+    pub text: String,
+}
+
+/// The text of that call: no two calls have the same, and no two lengths.
+pub fn text(number: u64, bytes: usize) -> String {
+    let block = format!("{number:016x}");
+    let mut text = block.repeat(bytes / block.len() + 1);
+    text.truncate(bytes);
+    text
+}
+
+impl Order {
+    /// The text that goes with it.
+    pub fn text(&self) -> String {
+        text(self.number, self.text_bytes)
+    }
+
+    /// What is wrong with a reply to it.
+    ///
+    /// # Errors
+    /// When the reply belongs to another call, or is not whole.
+    pub fn check(&self, receipt: &Receipt) -> Result<(), String> {
+        let Receipt { order, text: reply, .. } = receipt;
+        if order != self {
+            return Err(format!("the reply to {self:?} is one to {order:?}"));
+        }
+        match *reply == text(self.number, self.reply_bytes) {
+            true => Ok(()),
+            false => Err(format!("the reply to {self:?} has a text of {} bytes that is not its own", reply.len())),
+        }
+    }
+}
+
+/// Serves [`Load`].
+#[derive(Debug)]
+pub struct Porter {
+    journal: Option<File>,
+}
+
+impl Porter {
+    /// One that notes the number of each call of [`Load::once`] in that file, before it does anything else.
+    ///
+    /// # Errors
+    /// When the file cannot be written to.
+    pub fn noting(journal: Option<&Path>) -> io::Result<Self> {
+        let journal = journal.map(|path| OpenOptions::new().append(true).open(path)).transpose()?;
+        Ok(Self { journal })
+    }
+
+    async fn serve(&self, cx: &Context, order: Order, given: &str) -> Result<Receipt, String> {
+        if given != order.text() {
+            return Err(format!("{order:?} came with a text of {} bytes that is not its own", given.len()));
+        }
+        sleep(Duration::from_millis(order.millis)).await;
+        Ok(Receipt { order, attempt: cx.attempt(), text: text(order.number, order.reply_bytes) })
+    }
+}
+
+#[xero::worker]
+impl Load for Porter {
+    async fn again(&self, cx: &Context, order: Order, text: &str) -> Result<Receipt, String> {
+        self.serve(cx, order, text).await
+    }
+
+    async fn once(&self, cx: &Context, order: Order, text: &str) -> Result<Receipt, String> {
+        if let Some(mut journal) = self.journal.as_ref() {
+            // One write in append mode: several processes share the file, and a kill leaves no half of a line.
+            let line = format!("{}\n", order.number);
+            journal.write_all(line.as_bytes()).map_err(|error| error.to_string())?;
+        }
+        self.serve(cx, order, text).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reply_to_another_call_and_a_reply_that_is_not_whole_are_found_out() {
+        let order = Order { number: 7, text_bytes: 0, reply_bytes: 100, millis: 0 };
+        let reply = |number, bytes| Receipt { order: Order { number, ..order }, attempt: 1, text: text(number, bytes) };
+        assert_eq!(order.check(&reply(7, 100)), Ok(()));
+        assert!(order.check(&reply(8, 100)).is_err());
+        assert!(order.check(&reply(7, 99)).is_err());
+        assert!(order.check(&Receipt { text: text(8, 100), ..reply(7, 100) }).is_err());
+    }
+}

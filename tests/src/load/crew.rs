@@ -1,0 +1,180 @@
+//! A client in this process, workers in processes of their own, and brokers in between or none.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+
+use xero::Client;
+
+use super::{
+    child::{BACKOFF, BROKER, LIVENESS, TELLS, WORKER},
+    member::{Condition, Member},
+};
+use crate::scene::{Port, eventually};
+
+/// How calls find workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topology {
+    /// Workers dial the client.
+    Direct,
+    /// The client and all workers dial two brokers.
+    Brokered,
+}
+
+impl FromStr for Topology {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "direct" => Ok(Self::Direct),
+            "brokered" => Ok(Self::Brokered),
+            _ => Err("it is `direct` or `brokered`"),
+        }
+    }
+}
+
+impl fmt::Display for Topology {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Direct => "direct",
+            Self::Brokered => "brokered",
+        })
+    }
+}
+
+/// Who is to be there.
+#[derive(Clone, Debug)]
+pub struct CrewConfig {
+    /// The program that plays the roles; see [`super::child`].
+    pub program: PathBuf,
+    /// How calls find workers.
+    pub topology: Topology,
+    /// How many workers there are.
+    pub workers: usize,
+    /// The heartbeats' interval, with [`LIVENESS`] of them to an expiry; otherwise all is as by default.
+    pub interval: Option<Duration>,
+    /// How often a call is tried.
+    pub attempts_max: Option<u8>,
+}
+
+/// All that take part in the calls.
+#[derive(Debug)]
+pub struct Crew {
+    /// Whoever calls.
+    pub client: Client,
+    /// The brokers, and then the workers.
+    pub members: Vec<Member>,
+    brokers: usize,
+    /// So that a broker that is started again finds its ports free.
+    _ports: Vec<Port>,
+}
+
+impl Crew {
+    /// Starts all and waits until each worker is reachable in every way that there is. Workers note in that file what
+    /// must not run twice.
+    pub async fn start(config: &CrewConfig, journal: Option<&Path>) -> Self {
+        let brokers = if config.topology == Topology::Brokered { BROKERS } else { 0 };
+        let ports: Vec<_> = (0..2 * brokers).map(|_| Port::reserve()).collect();
+        let [frontends, backends] = [0, 1].map(|side| ports.iter().skip(side).step_by(2).map(Port::endpoint));
+        let (frontends, mut backends): (Vec<_>, Vec<_>) = (frontends.collect(), backends.collect());
+        let mut members: Vec<_> = (0..brokers)
+            .map(|number| {
+                let endpoints = [frontends[number].clone(), backends[number].clone()];
+                config.member(BROKER, number, config.broker_options(), &endpoints)
+            })
+            .collect();
+        let client = config.client(&frontends).await;
+        if brokers == 0 {
+            backends.push(client.endpoint().to_owned());
+        }
+        let worker = |number| config.member(WORKER, number, config.worker_options(journal), &backends);
+        members.extend((0..config.workers).map(worker));
+        let crew = Self { client, members, brokers, _ports: ports };
+        eventually("all are reachable", async || crew.is_whole()).await;
+        crew
+    }
+
+    /// Whether each worker is reachable in every way that there is.
+    pub fn is_whole(&self) -> bool {
+        let workers = self.members.len() - self.brokers;
+        self.paths().len() == workers * self.brokers.max(1)
+    }
+
+    /// How many workers are reachable when this member is not.
+    pub fn reachable_without(&self, index: Option<usize>) -> usize {
+        let leads_there = |path: &(Option<usize>, usize)| index.is_some() && (path.0 == index || Some(path.1) == index);
+        let paths = self.paths().into_iter().filter(|path| !leads_there(path));
+        let mut workers: Vec<_> = paths.map(|(_, worker)| worker).collect();
+        workers.sort_unstable();
+        workers.dedup();
+        workers.len()
+    }
+
+    /// Every way to a reachable worker: by which broker, if there are any, and to which worker.
+    ///
+    /// A worker is reachable when its process runs, is not frozen and was not told to leave, and its client has this
+    /// very life of it among its workers. Behind a broker, the same holds of the broker, and the broker has said since
+    /// it was started or thawed that it has this very life of the worker.
+    fn paths(&self) -> Vec<(Option<usize>, usize)> {
+        let known: Vec<_> = self.client.workers().iter().map(|worker| worker.id.to_string()).collect();
+        let is_known = |member: &Member| running_id(member).is_some_and(|id| known.contains(&id));
+        let workers = || self.brokers..self.members.len();
+        if self.brokers == 0 {
+            return workers().filter(|index| is_known(&self.members[*index])).map(|index| (None, index)).collect();
+        }
+        let brokers = (0..self.brokers).filter(|index| is_known(&self.members[*index]));
+        let behind = |broker: usize| {
+            let broker_has =
+                move |index: &usize| running_id(&self.members[*index]).is_some_and(|id| self.members[broker].has(&id));
+            workers().filter(broker_has).map(move |index| (Some(broker), index))
+        };
+        brokers.flat_map(behind).collect()
+    }
+}
+
+fn running_id(member: &Member) -> Option<String> {
+    (member.condition() == Condition::Running).then(|| member.id()).flatten()
+}
+
+impl CrewConfig {
+    async fn client(&self, frontends: &[String]) -> Client {
+        let mut settings = Client::builder().backoff(BACKOFF.0, BACKOFF.1);
+        if let Some(interval) = self.interval {
+            settings = settings.heartbeat_interval(interval).liveness(LIVENESS);
+        }
+        if let Some(attempts) = self.attempts_max {
+            settings = settings.attempts_max(attempts);
+        }
+        match self.topology {
+            Topology::Direct => settings.bind("tcp://127.0.0.1:0").await.expect("a free port"),
+            Topology::Brokered => settings.connect(frontends).expect("the settings are sound"),
+        }
+    }
+
+    fn member(&self, role: &str, number: usize, options: Vec<String>, endpoints: &[String]) -> Member {
+        let program = self.program.to_str().expect("a path in Unicode");
+        let arguments = [&[role.to_owned()][..], &options, endpoints].concat();
+        Member::start(format!("{role} {number}"), program, arguments)
+    }
+
+    fn broker_options(&self) -> Vec<String> {
+        let attempts = self.attempts_max.map(|attempts| ["--attempts".to_owned(), attempts.to_string()]);
+        [self.interval_option(), attempts.into_iter().flatten().collect(), vec![format!("--{TELLS}")]].concat()
+    }
+
+    fn worker_options(&self, journal: Option<&Path>) -> Vec<String> {
+        let journal = journal.map(|path| ["--journal".to_owned(), path.display().to_string()]);
+        [self.interval_option(), journal.into_iter().flatten().collect()].concat()
+    }
+
+    fn interval_option(&self) -> Vec<String> {
+        let option = self.interval.map(|interval| ["--interval".to_owned(), interval.as_millis().to_string()]);
+        option.into_iter().flatten().collect()
+    }
+}
+
+/// Two, so that one is left when the other is away.
+const BROKERS: usize = 2;

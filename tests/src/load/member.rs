@@ -1,0 +1,147 @@
+//! Processes that are killed, frozen, told to leave, and started again.
+
+use std::{process::ExitStatus, time::Duration};
+
+use super::{
+    child::{STARTED, WORKERS},
+    figures::{Memory, Sample},
+};
+use crate::process::{Process, resident_bytes};
+
+/// One place in the crew and the process that fills it, one after another.
+#[derive(Debug)]
+pub struct Member {
+    /// What it is called in logs.
+    pub name: String,
+    program: String,
+    arguments: Vec<String>,
+    process: Process,
+    condition: Condition,
+    /// The last number under which it had told its workers when it was thawed.
+    told_frozen: u64,
+}
+
+/// What was last done to a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// Nothing but that it was started or thawed.
+    Running,
+    /// It is frozen.
+    Frozen,
+    /// It was asked to leave.
+    Leaving,
+    /// It has ended, as it was to.
+    Ended,
+}
+
+impl Member {
+    /// Starts a program in a role, and with the arguments of that.
+    pub fn start(name: String, program: &str, arguments: Vec<String>) -> Self {
+        let process = launch(program, &arguments);
+        Self { name, program: program.to_owned(), arguments, process, condition: Condition::Running, told_frozen: 0 }
+    }
+
+    /// Starts it again after its end.
+    pub fn restart(&mut self) {
+        assert_eq!(self.condition, Condition::Ended, "{} is still there", self.name);
+        self.process = launch(&self.program, &self.arguments);
+        self.condition = Condition::Running;
+        self.told_frozen = 0;
+    }
+
+    /// Kills it.
+    pub fn kill(&mut self) {
+        self.process.kill();
+        self.condition = Condition::Ended;
+    }
+
+    /// Freezes it.
+    pub fn freeze(&mut self) {
+        self.process.freeze();
+        self.condition = Condition::Frozen;
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&mut self) {
+        self.told_frozen = self.told().map_or(0, |(sequence, _)| sequence);
+        self.process.thaw();
+        self.condition = Condition::Running;
+    }
+
+    /// Asks it to leave.
+    pub fn terminate(&mut self) {
+        self.process.terminate();
+        self.condition = Condition::Leaving;
+    }
+
+    /// Whether it has left, having been asked to.
+    ///
+    /// # Errors
+    /// When it has ended in another way than it should.
+    pub fn has_left(&mut self) -> Result<bool, String> {
+        let Some(status) = self.process.status() else { return Ok(false) };
+        self.condition = Condition::Ended;
+        match status.success() {
+            true => Ok(true),
+            false => Err(self.obituary(status)),
+        }
+    }
+
+    /// What is wrong when it has ended without anybody having killed it or asked it to leave.
+    pub fn death(&mut self) -> Option<String> {
+        if !matches!(self.condition, Condition::Running | Condition::Frozen) {
+            return None;
+        }
+        let status = self.process.status()?;
+        self.condition = Condition::Ended;
+        Some(self.obituary(status))
+    }
+
+    /// What was last done to it.
+    pub fn condition(&self) -> Condition {
+        self.condition
+    }
+
+    /// Its process.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// The id of this life, once it has said it.
+    pub fn id(&self) -> Option<String> {
+        self.process.last_line(STARTED)
+    }
+
+    /// Whether a broker has that worker, as far as it has said since it was started or thawed.
+    pub fn has(&self, worker: &str) -> bool {
+        // One line may have been on its way when it was thawed.
+        let fresh = self.told().filter(|(sequence, _)| *sequence > self.told_frozen + 1);
+        fresh.is_some_and(|(_, ids)| ids.split(' ').any(|id| id == worker))
+    }
+
+    fn told(&self) -> Option<(u64, String)> {
+        let line = self.process.last_line(WORKERS)?;
+        let (sequence, ids) = line.split_once(' ')?;
+        Some((sequence.parse().ok()?, ids.to_owned()))
+    }
+
+    /// Samples its memory.
+    pub fn sample(&self, at: Duration, memory: &mut Memory) {
+        let id = self.process.id();
+        if self.condition != Condition::Ended
+            && let Some(bytes) = resident_bytes(id)
+        {
+            memory.add(&self.name, id, Sample { at, bytes });
+        }
+    }
+
+    fn obituary(&self, status: ExitStatus) -> String {
+        let Self { name, process, .. } = self;
+        format!("{name}, process {}, has died with {status}, having said: {}", process.id(), process.said())
+    }
+}
+
+fn launch(program: &str, arguments: &[String]) -> Process {
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    Process::start(program, &arguments)
+}

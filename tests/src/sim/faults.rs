@@ -1,0 +1,204 @@
+//! What goes wrong, and how it is set right again.
+
+use std::time::Duration;
+
+use super::{
+    network::{Event, Wire},
+    process::Life,
+    scenario::{Action, BreakPlan, Pid},
+    world::World,
+};
+
+impl World {
+    pub(super) fn act(&mut self, action: Action) {
+        match action {
+            Action::Call(process, plan) => self.call(process, plan),
+            Action::Break(one, other, plan) => self.break_between(one, other, plan),
+            Action::Block(from, to, time) => self.block(from, to, time),
+            Action::Freeze(process, time) => self.freeze(process, time),
+            Action::Crash { process, is_silent, restart_after } => self.crash(process, is_silent, restart_after),
+            Action::Drain(process, absence) => self.drain(process, absence),
+            Action::Close(process, absence) => self.close(process, absence),
+            Action::Slow { process, pause, time } => self.slow(process, pause, time),
+        }
+    }
+
+    fn break_between(&mut self, one: Pid, other: Pid, plan: BreakPlan) {
+        let connects = |wire: &Wire| self.connections[*wire].ends.iter().all(|end| [one, other].contains(&end.process));
+        let Some(wire) = self.wires_of(one).into_iter().rfind(connects) else { return };
+        self.remark(&format_args!("connection {wire} breaks: {plan:?}"));
+        self.break_connection(wire, plan);
+    }
+
+    fn block(&mut self, from: Pid, to: Pid, time: Duration) {
+        let (one, other) = (&self.processes[from], &self.processes[to]);
+        self.remark(&format_args!("nothing gets from {one} to {other} for {time:?}"));
+        *self.blocked.entry((from, to)).or_default() += 1;
+        self.post_after(time, Event::Unblock(from, to));
+    }
+
+    pub(super) fn unblock(&mut self, from: Pid, to: Pid) {
+        let Some(reasons) = self.blocked.get_mut(&(from, to)) else { return };
+        *reasons -= 1;
+        if *reasons > 0 {
+            return;
+        }
+        self.blocked.remove(&(from, to));
+        self.remark(&format_args!("{} can reach {} again", self.processes[from], self.processes[to]));
+        self.release_held(from, to);
+    }
+
+    /// What was held goes on in its order, before anything that was sent later.
+    fn release_held(&mut self, from: Pid, to: Pid) {
+        for event in self.held.remove(&(from, to)).unwrap_or_default() {
+            if let Event::Arrive(parcel) = event {
+                self.arrive(parcel);
+            }
+        }
+    }
+
+    fn freeze(&mut self, pid: Pid, time: Duration) {
+        if self.processes[pid].is_running() {
+            self.tell(pid, &format_args!("is frozen for {time:?}"));
+            self.processes[pid].life = Life::Frozen;
+            self.post_after(time, Event::Thaw(pid));
+        }
+    }
+
+    pub(super) fn thaw(&mut self, pid: Pid) {
+        if self.processes[pid].life != Life::Frozen {
+            return;
+        }
+        self.tell(pid, &"runs again");
+        self.processes[pid].life = Life::Running;
+        self.ledger.thawed(self.now, pid);
+        self.empty_inbox(pid);
+    }
+
+    fn crash(&mut self, pid: Pid, is_silent: bool, restart_after: Duration) {
+        if self.processes[pid].life == Life::Dead {
+            return;
+        }
+        self.tell(pid, &if is_silent { "is gone, with its machine" } else { "is killed" });
+        self.end_process(pid, is_silent, restart_after);
+    }
+
+    fn end_process(&mut self, pid: Pid, is_silent: bool, restart_after: Duration) {
+        self.ledger.died(pid);
+        self.cut_off(pid, is_silent);
+        self.processes[pid].die();
+        self.post_after(restart_after, Event::Restart(pid));
+    }
+
+    pub(super) fn restart(&mut self, pid: Pid) {
+        if self.processes[pid].life == Life::Dead {
+            self.tell(pid, &"starts again");
+            self.processes[pid].restart(pid, self.now);
+            self.touch(pid);
+        }
+    }
+
+    pub(super) fn drain(&mut self, pid: Pid, absence: Duration) {
+        if !self.processes[pid].is_running() || self.processes[pid].has_left {
+            return;
+        }
+        self.tell(pid, &"drains");
+        let (now, process) = (self.local(pid), &mut self.processes[pid]);
+        (process.is_leaving, process.absence) = (true, absence);
+        self.ledger.is_leaving(pid, now, &process.setup);
+        process.machine.drain(now, process.setup.drain_timeout);
+        self.drain_outputs(pid);
+        self.touch(pid);
+    }
+
+    fn close(&mut self, pid: Pid, absence: Duration) {
+        if !self.processes[pid].is_running() || self.processes[pid].has_left {
+            return;
+        }
+        self.tell(pid, &"closes");
+        let (now, process) = (self.local(pid), &mut self.processes[pid]);
+        (process.is_leaving, process.absence) = (true, absence);
+        self.ledger.is_leaving(pid, now, &process.setup);
+        process.machine.close(now);
+        self.drain_outputs(pid);
+        self.touch(pid);
+    }
+
+    /// The process has said goodbye to everyone, and ends.
+    pub(super) fn leave(&mut self, pid: Pid) {
+        let process = &self.processes[pid];
+        if !process.machine.is_empty() {
+            self.ledger.blame(format!("{process} has left, and something is left in it: {:#?}", process.machine));
+        }
+        self.ledger.left(pid);
+        self.tell(pid, &"ends");
+        let absence = self.processes[pid].absence;
+        self.end_process(pid, false, absence);
+    }
+
+    fn slow(&mut self, pid: Pid, pause: Duration, time: Duration) {
+        let process = &mut self.processes[pid];
+        if process.is_running() && process.pause.is_none() && !pause.is_zero() {
+            process.pause = Some(pause);
+            let incarnation = process.incarnation;
+            self.tell(pid, &format_args!("takes {pause:?} to read a message for {time:?}"));
+            self.post_after(pause, Event::Read { process: pid, incarnation });
+            self.post_after(time, Event::Quicken(pid));
+        }
+    }
+
+    pub(super) fn read_slowly(&mut self, pid: Pid, incarnation: u32) {
+        let Some(pause) = self.processes[pid].pause.filter(|_| self.is_alive(pid, incarnation)) else { return };
+        self.post_after(pause, Event::Read { process: pid, incarnation });
+        if self.processes[pid].life == Life::Frozen {
+            return;
+        }
+        let event = self.processes[pid].inbox.pop_front();
+        self.processes[pid].pause = None;
+        event.into_iter().for_each(|event| self.handle_again(event));
+        self.processes[pid].pause = Some(pause);
+    }
+
+    pub(super) fn quicken(&mut self, pid: Pid) {
+        if self.processes[pid].pause.take().is_some() && self.processes[pid].life != Life::Frozen {
+            self.tell(pid, &"reads fast again");
+            self.empty_inbox(pid);
+        }
+    }
+
+    fn empty_inbox(&mut self, pid: Pid) {
+        if self.processes[pid].pause.is_none() {
+            let inbox = std::mem::take(&mut self.processes[pid].inbox);
+            inbox.into_iter().for_each(|event| self.handle_again(event));
+        }
+        self.touch(pid);
+    }
+
+    fn handle_again(&mut self, event: Event) {
+        match event {
+            Event::Arrive(parcel) => self.take_in(parcel),
+            Event::Dial { process, incarnation, slot, address } => {
+                self.handle_dial(process, incarnation, slot, address)
+            }
+            Event::DialFailed { process, incarnation, slot } => self.handle_dial_failed(process, incarnation, slot),
+            Event::Job { process, incarnation, execution, step } => self.work(process, incarnation, execution, step),
+            _ => {}
+        }
+    }
+
+    /// Nothing is wrong any more, and nothing goes wrong again.
+    pub(super) fn heal(&mut self) {
+        self.remark(&"everything is well again");
+        self.is_healed = true;
+        self.repeats_percent = 0;
+        self.events.retain(|_, event| !matches!(event, Event::Act(_) | Event::Restart(_)));
+        for (from, to) in std::mem::take(&mut self.blocked).into_keys() {
+            self.release_held(from, to);
+        }
+        for pid in 0..self.processes.len() {
+            self.quicken(pid);
+            self.thaw(pid);
+            self.restart(pid);
+        }
+    }
+}

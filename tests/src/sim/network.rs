@@ -1,0 +1,393 @@
+//! Connections and what travels on them. A connection keeps the order of what it carries and repeats nothing; it may
+//! lose its end, be slow, stand still, or end without a word to either side.
+
+use std::time::Duration;
+
+use xero::proto::{
+    broker::Door,
+    frame::{self, Frames},
+    message::{Message, Peer},
+    outbox::Transmit,
+    timer::Execution,
+};
+
+use super::{
+    clock::At,
+    process::Life,
+    scenario::{Action, Address, BreakPlan, Pid, ms},
+    trace::Brief,
+    world::World,
+};
+
+/// A connection, for one life; its place in the list.
+pub(super) type Wire = usize;
+
+/// The two ends of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Side {
+    Dialer = 0,
+    Listener = 1,
+}
+
+impl Side {
+    pub(super) fn other(self) -> Self {
+        match self {
+            Self::Dialer => Self::Listener,
+            Self::Listener => Self::Dialer,
+        }
+    }
+}
+
+/// What happens at an instant.
+#[derive(Debug)]
+pub(super) enum Event {
+    Dial {
+        process: Pid,
+        incarnation: u32,
+        slot: Peer,
+        address: Address,
+    },
+    DialFailed {
+        process: Pid,
+        incarnation: u32,
+        slot: Peer,
+    },
+    Arrive(Parcel),
+    /// A slow process reads its next message.
+    Read {
+        process: Pid,
+        incarnation: u32,
+    },
+    Job {
+        process: Pid,
+        incarnation: u32,
+        execution: Execution,
+        step: Step,
+    },
+    Cancel {
+        process: Pid,
+        incarnation: u32,
+        call: xero::proto::message::CallId,
+    },
+    Act(Action),
+    Thaw(Pid),
+    Unblock(Pid, Pid),
+    Quicken(Pid),
+    Restart(Pid),
+}
+
+/// What a procedure does next.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Step {
+    Begin,
+    Partial,
+    End,
+}
+
+/// What travels on a connection.
+#[derive(Debug)]
+pub(super) struct Parcel {
+    pub(super) wire: Wire,
+    pub(super) to: Side,
+    number: u64,
+    what: Contents,
+}
+
+#[derive(Debug)]
+enum Contents {
+    Frames(Frames),
+    /// The other side has ended the connection, behind everything that it sent.
+    End,
+    /// This side's own machine has noticed that the connection is broken.
+    News,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) ends: [End; 2],
+    /// By the side that receives.
+    ways: [Way; 2],
+}
+
+#[derive(Debug)]
+pub(super) struct End {
+    pub(super) process: Pid,
+    pub(super) incarnation: u32,
+    pub(super) door: Door,
+    pub(super) peer: Peer,
+    pub(super) stands: bool,
+}
+
+#[derive(Debug, Default)]
+struct Way {
+    sent: u64,
+    /// Parcels from here on are lost.
+    lost_from: Option<u64>,
+    under_way: usize,
+    last_arrival_at: At,
+}
+
+impl Connection {
+    /// Whether it stands on both sides and loses nothing.
+    pub(super) fn is_whole(&self) -> bool {
+        self.ends.iter().all(|end| end.stands) && self.ways.iter().all(|way| way.lost_from.is_none())
+    }
+}
+
+impl World {
+    pub(super) fn post(&mut self, at: At, event: Event) {
+        self.posted += 1;
+        self.events.insert((at, self.posted), event);
+    }
+
+    pub(super) fn post_after(&mut self, time: Duration, event: Event) {
+        self.post(self.now.after(time), event);
+    }
+
+    /// Asks for a connection, which stands or is refused after a moment.
+    pub(super) fn dial(&mut self, process: Pid, slot: Peer) {
+        let address = self.processes[process].setup.dials[slot.0 as usize];
+        let incarnation = self.processes[process].incarnation;
+        self.post_after(self.latency.max(ms(1)), Event::Dial { process, incarnation, slot, address });
+    }
+
+    pub(super) fn handle_dial(&mut self, process: Pid, incarnation: u32, slot: Peer, address: Address) {
+        if !self.is_alive(process, incarnation) {
+            return;
+        }
+        let event = Event::DialFailed { process, incarnation, slot };
+        if self.is_blocked(process, address.process) || self.is_blocked(address.process, process) {
+            return self.post_after(DIAL_TIMEOUT, event);
+        }
+        if self.processes[address.process].life == Life::Dead {
+            return self.post_after(self.latency, event);
+        }
+        let wire = self.open(process, slot, address);
+        let now = self.local(process);
+        self.tell(process, &format_args!("connected to {}", self.processes[address.process]));
+        self.ledger.opened(wire, &self.connections[wire], [now, self.local(address.process)], &self.processes);
+        self.processes[process].machine.handle_dialed(now, slot);
+        self.touch(process);
+    }
+
+    fn open(&mut self, process: Pid, slot: Peer, address: Address) -> Wire {
+        let wire = self.connections.len();
+        let dialer_door = super::process::door_of(self.processes[process].setup.role);
+        let listener = &mut self.processes[address.process];
+        let peer = listener.next_peer(address.door);
+        listener.sockets.insert((address.door, peer), wire);
+        let (incarnation, door) = (listener.incarnation, address.door);
+        let listening = End { process: address.process, incarnation, door, peer, stands: true };
+        let dialer = &mut self.processes[process];
+        dialer.sockets.insert((dialer_door, slot), wire);
+        let incarnation = dialer.incarnation;
+        let dialing = End { process, incarnation, door: dialer_door, peer: slot, stands: true };
+        let way = || Way { last_arrival_at: self.now, ..Way::default() };
+        self.connections.push(Connection { ends: [dialing, listening], ways: [way(), way()] });
+        wire
+    }
+
+    pub(super) fn handle_dial_failed(&mut self, process: Pid, incarnation: u32, slot: Peer) {
+        if !self.is_alive(process, incarnation) {
+            return;
+        }
+        let (now, door) = (self.local(process), super::process::door_of(self.processes[process].setup.role));
+        self.tell(process, &"could not connect");
+        self.processes[process].machine.handle_disconnected(now, door, slot);
+        self.touch(process);
+    }
+
+    /// Hands messages to the network; `false` when it does not take them.
+    pub(super) fn send(&mut self, wire: Wire, from: Side, transmit: &Transmit) -> bool {
+        let way = &self.connections[wire].ways[from.other() as usize];
+        if way.under_way >= self.high_water_mark && !self.is_healed {
+            return false;
+        }
+        let process = self.connections[wire].ends[from as usize].process;
+        let now = self.local(process);
+        for message in &transmit.messages {
+            self.tell_on(wire, from, "→", message);
+            self.ledger.sent(wire, from, now, message, &self.processes);
+        }
+        let frames = match &transmit.messages[..] {
+            [message] => frame::encode(message),
+            messages => frame::encode_batch(messages),
+        };
+        let other = self.connections[wire].ends[from.other() as usize].process;
+        // A reply that comes twice is counted twice, which a window does not allow for.
+        let has_window = self.processes[other].setup.window_bytes > 0;
+        let is_repeatable = !has_window && transmit.messages.iter().all(is_repeatable);
+        if is_repeatable && self.random.u8(0..100) < self.repeats_percent {
+            self.dispatch(wire, from.other(), Contents::Frames(frames.clone()), Duration::ZERO);
+        }
+        self.dispatch(wire, from.other(), Contents::Frames(frames), Duration::ZERO);
+        true
+    }
+
+    fn dispatch(&mut self, wire: Wire, to: Side, what: Contents, delay: Duration) {
+        let time = self.latency + self.jitter.mul_f64(self.random.f64());
+        // Whole milliseconds, so that messages meet and are handled in one turn, as they are in a busy process.
+        let at = At::ZERO.after(ms(self.now.after(time + delay).since(At::ZERO).as_millis() as u64 + 1));
+        let way = &mut self.connections[wire].ways[to as usize];
+        way.last_arrival_at = at.max(way.last_arrival_at);
+        way.sent += 1;
+        way.under_way += 1;
+        let (at, number) = (way.last_arrival_at, way.sent);
+        self.post(at, Event::Arrive(Parcel { wire, to, number, what }));
+    }
+
+    /// A parcel has crossed the network, unless something is in its way.
+    pub(super) fn arrive(&mut self, parcel: Parcel) {
+        let Connection { ends, ways } = &self.connections[parcel.wire];
+        let (process, sender) = (ends[parcel.to as usize].process, ends[parcel.to.other() as usize].process);
+        let is_news = matches!(parcel.what, Contents::News);
+        let is_lost = ways[parcel.to as usize].lost_from.is_some_and(|number| parcel.number >= number);
+        // What nobody takes off the connection stays in its way.
+        if is_lost && !is_news {
+            return;
+        }
+        if !is_news && self.is_blocked(sender, process) {
+            return self.held.entry((sender, process)).or_default().push(Event::Arrive(parcel));
+        }
+        self.take_in(parcel);
+    }
+
+    /// A parcel has reached its process, which reads it if it runs and has time.
+    pub(super) fn take_in(&mut self, parcel: Parcel) {
+        let (wire, to) = (parcel.wire, parcel.to);
+        let End { process, incarnation, stands, .. } = self.connections[wire].ends[to as usize];
+        if !stands || !self.is_alive(process, incarnation) {
+            self.connections[wire].ways[to as usize].under_way -= 1;
+            return self.reset(wire, to);
+        }
+        if self.processes[process].life == Life::Frozen || self.processes[process].pause.is_some() {
+            return self.processes[process].inbox.push_back(Event::Arrive(parcel));
+        }
+        self.connections[wire].ways[to as usize].under_way -= 1;
+        match parcel.what {
+            Contents::Frames(frames) => self.receive(wire, to, frames),
+            Contents::End | Contents::News => self.lose(wire, to),
+        }
+    }
+
+    fn receive(&mut self, wire: Wire, to: Side, frames: Frames) {
+        let End { process, door, peer, .. } = self.connections[wire].ends[to as usize];
+        let now = self.local(process);
+        for decoded in frame::decode(frames, &Default::default()) {
+            match decoded {
+                Ok(message) => {
+                    self.tell_on(wire, to, "←", &message);
+                    self.ledger.delivered(wire, to, now, &message, &self.processes);
+                    self.processes[process].machine.handle_message(now, door, peer, message);
+                }
+                Err(malformed) => {
+                    self.ledger.blame(format!("a message could not be read: {malformed}"));
+                    self.processes[process].machine.handle_malformed(now, door, peer, &malformed);
+                }
+            }
+            self.drain_outputs(process);
+        }
+        self.touch(process);
+    }
+
+    /// A message for an end that is gone: its sender is told, as TCP does.
+    fn reset(&mut self, wire: Wire, to: Side) {
+        let connection = &self.connections[wire];
+        let process = connection.ends[to as usize].process;
+        // A machine that is down does not answer.
+        if connection.ends[to.other() as usize].stands && self.processes[process].life != Life::Dead {
+            self.dispatch(wire, to.other(), Contents::End, Duration::ZERO);
+        }
+    }
+
+    /// This side learns that its connection is gone.
+    pub(super) fn lose(&mut self, wire: Wire, side: Side) {
+        let end = &mut self.connections[wire].ends[side as usize];
+        if !std::mem::take(&mut end.stands) {
+            return;
+        }
+        let End { process, door, peer, .. } = *end;
+        self.processes[process].sockets.remove(&(door, peer));
+        let now = self.local(process);
+        self.tell(process, &format_args!("lost its connection to {}", self.name_beyond(wire, side)));
+        self.ledger.ended(wire, side);
+        self.processes[process].machine.handle_disconnected(now, door, peer);
+        self.touch(process);
+    }
+
+    /// This side ends its connection; the other hears of it behind what was sent.
+    pub(super) fn disconnect(&mut self, process: Pid, door: Door, peer: Peer) {
+        let Some(wire) = self.processes[process].sockets.remove(&(door, peer)) else { return };
+        let side = self.side_of(wire, process);
+        self.connections[wire].ends[side as usize].stands = false;
+        self.ledger.ended(wire, side);
+        self.dispatch(wire, side.other(), Contents::End, Duration::ZERO);
+    }
+
+    /// The connection is no more. What is on its way arrives in part; each side is told in its time, or not at all.
+    pub(super) fn break_connection(&mut self, wire: Wire, plan: BreakPlan) {
+        for to in [Side::Dialer, Side::Listener] {
+            let way = &mut self.connections[wire].ways[to as usize];
+            let arrives = way.under_way as u64 * u64::from(plan.arrives_percent) / 100;
+            let lost_from = way.sent + 1 - (way.under_way as u64 - arrives).min(way.sent);
+            way.lost_from = Some(way.lost_from.map_or(lost_from, |earlier| earlier.min(lost_from)));
+            if let Some(time) = plan.told_after[to as usize] {
+                self.dispatch(wire, to, Contents::News, time);
+            }
+        }
+    }
+
+    /// Ends every connection of a process that is no more.
+    pub(super) fn cut_off(&mut self, process: Pid, is_silent: bool) {
+        for wire in 0..self.connections.len() {
+            for side in [Side::Dialer, Side::Listener] {
+                let end = &mut self.connections[wire].ends[side as usize];
+                if end.process != process || !std::mem::take(&mut end.stands) {
+                    continue;
+                }
+                self.ledger.ended(wire, side);
+                if !is_silent {
+                    self.dispatch(wire, side.other(), Contents::End, Duration::ZERO);
+                }
+            }
+        }
+    }
+
+    pub(super) fn is_blocked(&self, from: Pid, to: Pid) -> bool {
+        self.blocked.contains_key(&(from, to))
+    }
+
+    pub(super) fn is_alive(&self, process: Pid, incarnation: u32) -> bool {
+        let process = &self.processes[process];
+        process.life != Life::Dead && process.incarnation == incarnation
+    }
+
+    pub(super) fn side_of(&self, wire: Wire, process: Pid) -> Side {
+        match self.connections[wire].ends[0].process == process {
+            true => Side::Dialer,
+            false => Side::Listener,
+        }
+    }
+
+    fn tell_on(&self, wire: Wire, side: Side, arrow: &str, message: &Message) {
+        if self.trace.is_some() {
+            let other = self.name_beyond(wire, side);
+            let process = self.connections[wire].ends[side as usize].process;
+            self.tell(process, &format_args!("{arrow} {other} (connection {wire}): {}", Brief(message)));
+        }
+    }
+
+    fn name_beyond(&self, wire: Wire, side: Side) -> &str {
+        &self.processes[self.connections[wire].ends[side.other() as usize].process].setup.name
+    }
+}
+
+/// A repeated error could be taken for the answer to the next attempt, which travels under the same call id; these
+/// cannot.
+fn is_repeatable(message: &Message) -> bool {
+    matches!(message, Message::Final(_) | Message::Partial(_) | Message::Heartbeat)
+}
+
+/// How long a dial takes that nobody answers, as in the shell.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(1);

@@ -1,0 +1,134 @@
+//! How every simulation ends: nothing goes wrong any more, everyone finds everyone, every call succeeds, everybody
+//! leaves, and nothing is left.
+
+use std::time::Duration;
+
+use super::{
+    ledger::TICK,
+    process::{Life, Process},
+    scenario::{CallPlan, GENTLE_TIMEOUT, Pid, SAFE, SERVICES},
+    work::{Fate, Tag, Work},
+    world::World,
+};
+
+impl World {
+    pub(super) fn wind_up(&mut self) -> Result<(), String> {
+        self.heal();
+        let healed_by = self.now.after(HEALING);
+        while self.now < healed_by && !self.has_healed() {
+            self.run_for(STEP)?;
+        }
+        // Calls that have been given much time may still be in a queue.
+        self.run_until_all_ended(GENTLE_TIMEOUT)?;
+        self.check_registrations()?;
+        self.probe()?;
+        self.say_farewell()
+    }
+
+    /// Whether nothing is left of what went wrong: then there is nothing to wait for.
+    fn has_healed(&self) -> bool {
+        let is_well = |process: &Process| process.is_running() && !process.is_leaving && process.jobs.is_empty();
+        let wires = self.processes.iter().flat_map(|process| process.sockets.values());
+        self.processes.iter().all(is_well)
+            && self.check_registrations().is_ok()
+            && self.ledger.check_all_ended().is_ok()
+            && wires.into_iter().all(|wire| self.connections[*wire].is_whole())
+    }
+
+    /// Whoever dials is registered where it dials, once, and nobody else is.
+    fn check_registrations(&self) -> Result<(), String> {
+        for (pid, process) in self.processes.iter().enumerate() {
+            let dialed = process.setup.dials.len();
+            let dialed_by = self.processes.iter().flat_map(|other| &other.setup.dials).filter(|a| a.process == pid);
+            let expected = dialed + dialed_by.count();
+            // A connection that broke before its introduction arrived is nothing to a machine, which never hears of it.
+            let registered = self.ledger.registrations(pid, process);
+            if registered != expected {
+                return Err(format!("{process} is registered with {registered} others, and should be with {expected}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every client's calls succeed, again and again: a credit that was lost is missed.
+    fn probe(&mut self) -> Result<(), String> {
+        self.remark(&"every client calls every service");
+        let clients: Vec<Pid> =
+            (0..self.processes.len()).filter(|pid| self.processes[*pid].setup.role.is_client()).collect();
+        let mut tag = PROBES_FROM;
+        for _ in 0..PROBE_ROUNDS {
+            for (client, service) in clients.iter().flat_map(|client| SERVICES.map(|service| (*client, service))) {
+                tag += 1;
+                self.call(client, probe_plan(Tag(tag), service));
+            }
+            self.run_until_all_ended(PROBE_TIMEOUT)?;
+        }
+        self.ledger.check_probes(PROBES_FROM)
+    }
+
+    fn run_until_all_ended(&mut self, timeout: Duration) -> Result<(), String> {
+        let end = self.now.after(timeout + TICK);
+        while self.now < end && self.ledger.check_all_ended().is_err() {
+            self.run_for(STEP)?;
+        }
+        self.ledger.check_all_ended()
+    }
+
+    /// Everybody leaves, in an order that the seed decides, and leaves nothing behind.
+    fn say_farewell(&mut self) -> Result<(), String> {
+        self.remark(&"everybody leaves");
+        let mut pids: Vec<Pid> = (0..self.processes.len()).collect();
+        self.random.shuffle(&mut pids);
+        for pid in pids {
+            self.drain(pid, NEVER);
+            let pause = Duration::from_millis(self.random.u64(0..100));
+            self.run_for(pause)?;
+        }
+        self.run_for(FAREWELL)?;
+        match self.processes.iter().find(|process| process.life != Life::Dead) {
+            Some(process) => Err(format!("{process} does not leave: {:#?}", process.machine)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn probe_plan(tag: Tag, service: &'static str) -> CallPlan {
+    let work = Work {
+        tag,
+        delay: Duration::ZERO,
+        time: Duration::from_millis(1),
+        partials: 1,
+        fate: Fate::Replies,
+        is_stubborn: false,
+        ballast: 0,
+    };
+    CallPlan {
+        work,
+        service,
+        method: SAFE,
+        idempotent: None,
+        fail_fast: false,
+        timeout: PROBE_TIMEOUT,
+        cancel_after: None,
+        partials_max: None,
+    }
+}
+
+/// A broker's longest drain with its graces and its absence, a dial that nobody answers meanwhile, the longest back-off, and
+/// the longest expiry (four intervals of 250 ms). Deadlines and procedures end long before.
+const HEALING: Duration = Duration::from_secs(6);
+
+/// How often it is looked whether there is nothing left to wait for.
+const STEP: Duration = Duration::from_millis(50);
+
+const PROBE_ROUNDS: usize = 3;
+
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Tags of probes; a script has far fewer calls.
+const PROBES_FROM: u64 = 1_000_000;
+
+/// The longest drain, twice, since a worker waits for its clients and those for it.
+const FAREWELL: Duration = Duration::from_secs(8);
+
+const NEVER: Duration = Duration::from_secs(1_000_000);

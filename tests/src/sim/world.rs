@@ -1,0 +1,266 @@
+//! The simulation: what is due happens, processes take their turns, and the ledger looks on.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, mem,
+    time::{Duration, Instant},
+};
+
+use fastrand::Rng;
+
+use super::{
+    clock::At,
+    ledger::Ledger,
+    network::{Connection, Event, Wire},
+    process::{Life, Process, Told},
+    scenario::{Pid, Scenario, Temper},
+    trace::Trace,
+};
+
+pub(super) struct World {
+    pub(super) now: At,
+    pub(super) temper: Temper,
+    pub(super) random: Rng,
+    pub(super) processes: Vec<Process>,
+    pub(super) connections: Vec<Connection>,
+    pub(super) ledger: Ledger,
+    pub(super) events: BTreeMap<(At, u64), Event>,
+    pub(super) posted: u64,
+    /// Between whom nothing gets through, and how many reasons there are for that.
+    pub(super) blocked: BTreeMap<(Pid, Pid), u32>,
+    pub(super) held: BTreeMap<(Pid, Pid), Vec<Event>>,
+    pub(super) latency: Duration,
+    pub(super) jitter: Duration,
+    pub(super) high_water_mark: usize,
+    pub(super) repeats_percent: u8,
+    /// Nothing goes wrong from now on.
+    pub(super) is_healed: bool,
+    pub(super) trace: Option<Trace>,
+    heals_at: At,
+    touched: BTreeSet<Pid>,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, trace: Option<Trace>) -> Self {
+        let scenario = Scenario::draw(seed);
+        let origin = Instant::now();
+        let processes = scenario.setups.into_iter().enumerate().map(|(pid, setup)| Process::new(pid, setup, origin));
+        let mut world = Self {
+            now: At::ZERO,
+            temper: scenario.temper,
+            random: Rng::with_seed(seed),
+            processes: processes.collect(),
+            connections: Vec::new(),
+            ledger: Ledger::new(scenario.temper),
+            events: BTreeMap::new(),
+            posted: 0,
+            blocked: BTreeMap::new(),
+            held: BTreeMap::new(),
+            latency: scenario.latency,
+            jitter: scenario.jitter,
+            high_water_mark: scenario.high_water_mark,
+            repeats_percent: scenario.repeats_percent,
+            is_healed: false,
+            trace,
+            heals_at: scenario.heals_at,
+            touched: BTreeSet::new(),
+        };
+        scenario.actions.into_iter().for_each(|(at, action)| world.post(at, Event::Act(action)));
+        world
+    }
+
+    /// Plays everything; what the ledger has found, if anything.
+    pub(super) fn play(&mut self) -> Result<(), (At, String)> {
+        self.describe();
+        let played = self.run_until(self.heals_at).and_then(|()| self.wind_up());
+        played.map_err(|what| (self.now, what))
+    }
+
+    pub(super) fn run_for(&mut self, time: Duration) -> Result<(), String> {
+        self.run_until(self.now.after(time))
+    }
+
+    /// Does what happens up to this instant, and at it.
+    pub(super) fn run_until(&mut self, end: At) -> Result<(), String> {
+        while let Some(at) = self.next_instant().filter(|at| *at <= end) {
+            self.now = at.max(self.now);
+            self.happen()?;
+        }
+        self.now = end;
+        Ok(())
+    }
+
+    /// Everything that is due now, until nothing more is.
+    fn happen(&mut self) -> Result<(), String> {
+        for _ in 0..TURNS_MAX {
+            while let Some(entry) = self.events.first_entry().filter(|entry| entry.key().0 <= self.now) {
+                let event = entry.remove();
+                self.handle(event);
+            }
+            let mut pids = mem::take(&mut self.touched);
+            pids.extend((0..self.processes.len()).filter(|pid| self.is_due(*pid)));
+            if pids.is_empty() {
+                return Ok(());
+            }
+            pids.into_iter().for_each(|pid| self.take_turn(pid));
+            self.check_deadlines();
+            self.ledger.verdict()?;
+        }
+        Err("the machines do not come to rest".to_owned())
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Dial { process, incarnation, slot, address } => {
+                match self.is_alive(process, incarnation) && self.processes[process].life == Life::Frozen {
+                    true => self.processes[process].inbox.push_back(event),
+                    false => self.handle_dial(process, incarnation, slot, address),
+                }
+            }
+            Event::DialFailed { process, incarnation, slot } => {
+                match self.is_alive(process, incarnation) && self.processes[process].life == Life::Frozen {
+                    true => self.processes[process].inbox.push_back(event),
+                    false => self.handle_dial_failed(process, incarnation, slot),
+                }
+            }
+            Event::Arrive(parcel) => self.arrive(parcel),
+            Event::Read { process, incarnation } => self.read_slowly(process, incarnation),
+            Event::Job { process, incarnation, execution, step } => self.work(process, incarnation, execution, step),
+            Event::Cancel { process, incarnation, call } => self.cancel(process, incarnation, call),
+            Event::Act(action) => self.act(action),
+            Event::Thaw(process) => self.thaw(process),
+            Event::Unblock(from, to) => self.unblock(from, to),
+            Event::Quicken(process) => self.quicken(process),
+            Event::Restart(process) => self.restart(process),
+        }
+    }
+
+    /// Timeouts after messages, then transmits, then disconnects, as in the shell.
+    fn take_turn(&mut self, pid: Pid) {
+        if !self.processes[pid].is_running() {
+            return;
+        }
+        let now = self.local(pid);
+        self.drain_outputs(pid);
+        if self.processes[pid].machine.poll_timeout().is_some_and(|at| at <= now) {
+            self.processes[pid].machine.handle_timeout(now);
+            self.drain_outputs(pid);
+        }
+        self.transmit(pid, now);
+        for (door, peer) in mem::take(&mut self.processes[pid].disconnects) {
+            self.disconnect(pid, door, peer);
+        }
+        self.ledger.check(now, pid, &self.processes);
+        if self.processes[pid].has_left {
+            self.leave(pid);
+        }
+        self.processes[pid].set_alarm();
+    }
+
+    fn transmit(&mut self, pid: Pid, now: Instant) {
+        let role = self.processes[pid].setup.role;
+        while let Some((door, transmit)) = self.processes[pid].machine.poll_transmit(role) {
+            let Some(&wire) = self.processes[pid].sockets.get(&(door, transmit.to)) else {
+                self.ledger.blame(format!("{} sends over a connection that is gone", self.processes[pid]));
+                continue;
+            };
+            let side = self.side_of(wire, pid);
+            if self.send(wire, side, &transmit) {
+                continue;
+            }
+            self.tell(pid, &format_args!("connection {wire} is full and ends"));
+            self.ledger.unsent(wire, side, &transmit.messages);
+            self.disconnect(pid, door, transmit.to);
+            self.processes[pid].machine.handle_unsent(now, door, transmit);
+            self.drain_outputs(pid);
+        }
+    }
+
+    /// After every mutation, all that the machine has to tell.
+    pub(super) fn drain_outputs(&mut self, pid: Pid) {
+        let role = self.processes[pid].setup.role;
+        while let Some(told) = self.processes[pid].machine.poll_told(role) {
+            self.hear(pid, told);
+        }
+    }
+
+    fn hear(&mut self, pid: Pid, told: Told) {
+        match told {
+            Told::Dial(peer) => self.dial(pid, peer),
+            Told::Disconnect(door, peer) => self.give_up_connection(pid, door, peer),
+            Told::Joined(door, peer) => self.tell(pid, &format_args!("registered {door:?} {}", peer.0)),
+            Told::Left(door, peer, why) => self.tell(pid, &format_args!("lost {door:?} {}: {why:?}", peer.0)),
+            Told::Partial(call, payload) => self.take_partial(pid, call, &payload),
+            Told::Ended(call, end) => self.take_end(pid, call, &end),
+            Told::Start(start) => self.start(pid, &start),
+            Told::Abort(execution) => self.abort(pid, execution),
+            Told::HasLeft => {
+                self.tell(pid, &"has said goodbye to everyone");
+                self.processes[pid].has_left = true;
+            }
+            Told::Nothing => {}
+        }
+    }
+
+    fn give_up_connection(&mut self, pid: Pid, door: xero::proto::broker::Door, peer: xero::proto::message::Peer) {
+        if let Some(&wire) = self.processes[pid].sockets.get(&(door, peer)) {
+            let (side, now) = (self.side_of(wire, pid), self.local(pid));
+            self.tell(pid, &format_args!("gives up connection {wire}"));
+            self.ledger.given_up(wire, side, now, &self.processes);
+        }
+        self.processes[pid].disconnects.push((door, peer));
+    }
+
+    fn check_deadlines(&mut self) {
+        let Self { ledger, processes, now, .. } = self;
+        ledger.check_deadlines(*now, processes);
+    }
+
+    fn is_due(&self, pid: Pid) -> bool {
+        self.processes[pid].wakes_at().is_some_and(|at| at <= self.now)
+    }
+
+    fn next_instant(&self) -> Option<At> {
+        let event = self.events.first_key_value().map(|((at, _), _)| *at);
+        let turn = (!self.touched.is_empty()).then_some(self.now);
+        self.processes.iter().filter_map(Process::wakes_at).chain(event).chain(turn).min()
+    }
+
+    /// The process takes a turn before time goes on.
+    pub(super) fn touch(&mut self, pid: Pid) {
+        self.touched.insert(pid);
+    }
+
+    /// What a process's own clock shows.
+    pub(super) fn local(&self, pid: Pid) -> Instant {
+        self.processes[pid].clock.read(self.now)
+    }
+
+    pub(super) fn tell(&self, pid: Pid, what: &dyn fmt::Display) {
+        if let Some(trace) = &self.trace {
+            trace.push(self.now, &self.processes[pid], what);
+        }
+    }
+
+    pub(super) fn remark(&self, what: &dyn fmt::Display) {
+        if let Some(trace) = &self.trace {
+            trace.push(self.now, &"", what);
+        }
+    }
+
+    fn describe(&self) {
+        let Self { temper, latency, jitter, .. } = self;
+        self.remark(&format_args!("{temper:?}; latency {latency:?}, jitter {jitter:?}"));
+        for (pid, process) in self.processes.iter().enumerate() {
+            self.tell(pid, &format_args!("is process {pid}: {:?}", process.setup));
+        }
+    }
+
+    /// The connections that a process believes to have.
+    pub(super) fn wires_of(&self, pid: Pid) -> Vec<Wire> {
+        self.processes[pid].sockets.values().copied().collect()
+    }
+}
+
+/// Turns at one instant: far more than anything needs, so that machines that feed each other for ever are noticed.
+const TURNS_MAX: usize = 2_000;

@@ -1,0 +1,131 @@
+//! Calls that wait at a broker: until their deadline, in turns, and so many at most.
+
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use xero::{Broker, CallError, Client, Worker};
+use xero_tests::{
+    process::UNNOTICED,
+    scene::{
+        PATIENCE, bind_broker, broker, client_of, connect, eventually, noting, probe, run, start_of, timed, within,
+    },
+    service::Journal,
+};
+
+#[test]
+fn calls_that_wait_expire_on_time() {
+    run(async {
+        let (broker, journal) = (broker().await, Journal::new());
+        let client = client_of(&broker).await;
+        // Nobody offers the service yet.
+        let timeout = Duration::from_millis(150);
+        let (outcome, took) = timed(probe(&client).ping().timeout(timeout)).await;
+        let error = outcome.unwrap_err();
+        assert!(matches!(error, CallError::NoWorker { .. }), "{error}");
+        assert!(took >= timeout && took < UNNOTICED, "{took:?}");
+
+        // The only worker is busy.
+        let settings = Worker::connect(broker.backend()).concurrency(1).serve(noting(&journal));
+        let _worker = start_of(&broker, settings).await;
+        let busy = probe(&client).work("busy", 60_000).timeout(2 * PATIENCE).start();
+        eventually("it is busy", async || journal.count("busy", "begin") == 1).await;
+        let mut calls = JoinSet::new();
+        for number in 1..20 {
+            let (timeout, call) = (20 * number * Duration::from_millis(1), probe(&client).work("late", 0));
+            calls.spawn(async move { (timeout, timed(call.timeout(timeout)).await) });
+        }
+        for (timeout, (outcome, took)) in within(PATIENCE, calls.join_all()).await {
+            let error = outcome.unwrap_err();
+            assert!(matches!(error, CallError::DeadlineExceeded { .. }), "{error}");
+            assert!(took >= timeout && took < timeout + UNNOTICED, "{took:?} instead of {timeout:?}");
+        }
+        drop(busy);
+        assert_eq!(probe(&client).ping().timeout(PATIENCE).await.unwrap(), "pong");
+        assert_eq!(journal.count("late", "begin"), 0, "what has expired is not run");
+    });
+}
+
+#[test]
+fn calls_past_the_bound_of_a_broker_fail_at_once_as_overloaded() {
+    run(async {
+        let (broker, journal) = (bind_broker(Broker::builder().waiting_max(20)).await, Journal::new());
+        let settings = Worker::connect(broker.backend()).concurrency(1).serve(noting(&journal));
+        let _worker = start_of(&broker, settings).await;
+        let clients = [client_of(&broker).await, client_of(&broker).await];
+        let busy = probe(&clients[0]).work("busy", 60_000).timeout(2 * PATIENCE).start();
+        eventually("it is busy", async || journal.count("busy", "begin") == 1).await;
+        let mut calls = JoinSet::new();
+        for number in 0..100 {
+            calls.spawn(probe(&clients[number % 2]).ping().timeout(PATIENCE).into_future());
+        }
+        for _ in 0..80 {
+            let error = within(UNNOTICED, calls.join_next()).await.unwrap().unwrap().unwrap_err();
+            assert!(matches!(error, CallError::Overloaded { maybe_executed: false, .. }), "{error}");
+            assert!(error.is_retryable());
+        }
+        drop(busy);
+        for outcome in within(PATIENCE, calls.join_all()).await {
+            assert_eq!(outcome.unwrap(), "pong");
+        }
+    });
+}
+
+#[test]
+fn what_exceeds_a_clients_credits_waits_at_the_client() {
+    run(async {
+        let (broker, journal) = (bind_broker(Broker::builder().client_credits(3)).await, Journal::new());
+        let _worker = start_of(&broker, Worker::connect(broker.backend()).serve(noting(&journal))).await;
+        let client = client_of(&broker).await;
+        client.wait_for_worker(PATIENCE).await.unwrap();
+        assert_eq!(client.workers()[0].credits, 3);
+        let calls: Vec<_> =
+            (0..10).map(|_| probe(&client).work("held", 60_000).timeout(2 * PATIENCE).start()).collect();
+        eventually("three run", async || journal.count("held", "begin") == 3).await;
+        // Another client has credits of its own.
+        let other = client_of(&broker).await;
+        assert_eq!(probe(&other).ping().timeout(PATIENCE).await.unwrap(), "pong");
+        assert_eq!((journal.count("held", "begin"), broker.counters().await.requests), (3, 4));
+        drop(calls);
+        eventually("they are cancelled", async || journal.count("held", "dropped") == 3).await;
+        assert_eq!(probe(&client).ping().timeout(PATIENCE).await.unwrap(), "pong");
+    });
+}
+
+#[test]
+fn flood_of_one_client_does_not_hold_up_the_others() {
+    run(async {
+        let (broker, journal) = (broker().await, Journal::new());
+        let settings = Worker::connect(broker.backend()).concurrency(1).serve(noting(&journal));
+        let _worker = start_of(&broker, settings).await;
+        let (flood, other) = (client_of(&broker).await, client_of(&broker).await);
+        let calls: Vec<_> = (0..200).map(|_| probe(&flood).work("flood", 10).timeout(2 * PATIENCE).start()).collect();
+        eventually("the broker has them", async || broker.counters().await.requests == 200).await;
+        probe(&other).work("other", 0).timeout(2 * PATIENCE).await.unwrap();
+        // The worker was busy with one, and then the other client had its turn.
+        let before = journal.count("flood", "begin");
+        assert!(before < 150, "{before} calls of the flood went first");
+        for call in calls {
+            call.await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn large_arguments_wait_at_the_client_for_their_window() {
+    run(async {
+        let (broker, journal) = (bind_broker(Broker::builder().window_bytes(1 << 20)).await, Journal::new());
+        let _worker = start_of(&broker, Worker::connect(broker.backend()).serve(noting(&journal))).await;
+        let client = connect(&broker, Client::builder()).await;
+        let mut calls = JoinSet::new();
+        for size in 0..40 {
+            calls.spawn(probe(&client).length(&vec![0; (300 << 10) + size]).timeout(PATIENCE).into_future());
+        }
+        // One that exceeds the window by itself goes alone.
+        calls.spawn(probe(&client).length(&vec![0; 3 << 20]).timeout(PATIENCE).into_future());
+        let mut total = 0;
+        for outcome in within(PATIENCE, calls.join_all()).await {
+            total += outcome.unwrap();
+        }
+        assert_eq!(total, (0..40).map(|size| (300 << 10) + size).sum::<usize>() + (3 << 20));
+    });
+}
