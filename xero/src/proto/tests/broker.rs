@@ -1,7 +1,7 @@
 //! A broker and its clients: introductions, leases, requests in, replies out.
 
 use super::{
-    bench::{Bench, request},
+    bench::{Bench, Wire, request},
     node::METHODS,
     pair::{EXPIRY, INTERVAL, TICK, final_reply, introduction, ms, partial_reply, value},
 };
@@ -9,7 +9,7 @@ use crate::proto::{
     broker::{BrokerOutput, Door},
     dispatch::Departure,
     frame,
-    message::{CallId, ErrorCode, ErrorReply, FinalReply, Message, Payload, Peer, Role},
+    message::{CallId, ErrorCode, ErrorReply, FinalReply, Message, Peer, Request, Role},
 };
 
 #[test]
@@ -236,22 +236,41 @@ fn request_beyond_the_clients_credits_is_refused_until_one_has_ended() {
 }
 
 #[test]
-fn request_beyond_the_clients_bytes_is_refused_until_one_has_ended() {
-    let mut bench = Bench::with(|config| config.window_bytes = 100);
-    let (worker, client) = (bench.worker(), bench.client());
-    let sized = |bytes| Payload { bytes: vec![0; bytes].into(), ..Payload::default() };
-    for (call, bytes) in [(1, 99), (2, 1_000), (3, 1)] {
-        bench.request_with(client, call, "hold", |request| request.payload = sized(bytes));
-    }
-    assert_eq!(bench.errors(client), [(3, ErrorCode::Overloaded, false)]);
-    let ids: Vec<_> = bench.requests(worker).iter().map(|request| request.call).collect();
-    bench.reply(worker, ids[1], "done");
-    bench.request_with(client, 4, "hold", |request| request.payload = sized(1));
-    bench.request_with(client, 5, "hold", |request| request.payload = sized(1));
-    assert_eq!(bench.errors(client), [(5, ErrorCode::Overloaded, false)]);
-    bench.say(client, Message::Cancel(CallId(1)));
-    bench.request_with(client, 6, "hold", |request| request.payload = sized(1_000_000));
-    assert_eq!(bench.errors(client), [(1, ErrorCode::Cancelled, true)], "one request always fits");
+fn bytes_of_a_request_are_acknowledged_when_it_has_gone_to_a_worker_or_ended_and_not_while_it_waits() {
+    let mut bench = Bench::with(|config| (config.credits, config.dispatcher.window_bytes) = (3, 400));
+    let (worker, client) = (bench.worker_with(|ready| ready.credits = 1), bench.client());
+    // With what each message counts for, a quarter of the window.
+    let large = |request: &mut Request| request.payload = value(&"x".repeat(36));
+    bench.request_with(client, 1, "hold", large);
+    assert_eq!(acks(&mut bench, client), [100], "it has gone");
+    (2..=3).for_each(|call| bench.request_with(client, call, "hold", large));
+    assert_eq!(acks(&mut bench, client), [0_u64; 0], "they wait");
+    bench.request_with(client, 4, "hold", large);
+    assert_eq!(acks(&mut bench, client), [200], "refused");
+    bench.request_with(client, 3, "hold", large);
+    assert_eq!(acks(&mut bench, client), [300], "open already");
+    bench.say(client, Message::Cancel(CallId(3)));
+    assert_eq!(acks(&mut bench, client), [400], "cancelled");
+    let id = bench.request_id(worker);
+    bench.reply(worker, id, "done");
+    assert_eq!(acks(&mut bench, client), [500], "one of those that waited has gone");
+    bench.request_with(client, 5, "hold", |request| {
+        large(request);
+        request.remaining = ms(10);
+    });
+    bench.run(ms(10));
+    assert_eq!(acks(&mut bench, client), [600], "its time is over");
+    bench.request_with(client, 6, "hold", large);
+    bench.drop_wire(worker);
+    assert_eq!(acks(&mut bench, client), [700], "nobody offers it any more");
+    let mut unreadable = Request { payload: value(&"x".repeat(36)), ..request(7, "hold") };
+    unreadable.service = "Demo".into();
+    let mut frames = frame::encode(&Message::Request(unreadable));
+    frames.header.truncate(40);
+    bench.say_frames(client, frames);
+    assert_eq!(acks(&mut bench, client), [800], "it cannot be read");
+    bench.drain();
+    bench.take(client);
 }
 
 #[test]
@@ -411,4 +430,12 @@ fn partial_reply_larger_than_its_client_takes_leaves_a_gap_that_shows() {
     let last = Message::Final(FinalReply { call: CallId(1), partials: 3, payload: value("done") });
     let call = CallId(1);
     assert_eq!(bench.take(client), [partial_reply(call, 0, "one"), partial_reply(call, 2, "three"), last]);
+}
+
+fn acks(bench: &mut Bench, client: Wire) -> Vec<u64> {
+    let ack = |message| match message {
+        Message::Ack(bytes) => Some(bytes),
+        _ => None,
+    };
+    bench.take(client).into_iter().filter_map(ack).collect()
 }

@@ -90,7 +90,7 @@ fn client_that_takes_no_reply_holds_a_drain_up_until_its_cap_and_nobody_else() {
     let [deaf, other] = [bench.client_with(|ready| ready.window_bytes = 1), bench.client()];
     (1..=2).for_each(|call| bench.request(deaf, call, "hold"));
     bench.requests(worker).iter().map(|request| request.call).collect::<Vec<_>>().into_iter().for_each(|id| {
-        bench.reply(worker, id, "done");
+        bench.reply(worker, id, &large());
     });
     [deaf, other].into_iter().for_each(|wire| drop(bench.take(wire)));
     bench.drain();
@@ -112,11 +112,11 @@ fn client_that_takes_its_replies_in_the_end_is_told_goodbye_after_them() {
     let (worker, client) = (bench.worker(), bench.client_with(|ready| ready.window_bytes = 1));
     (1..=2).for_each(|call| bench.request(client, call, "hold"));
     let ids: Vec<_> = bench.requests(worker).iter().map(|request| request.call).collect();
-    ids.into_iter().for_each(|id| bench.reply(worker, id, "done"));
+    ids.into_iter().for_each(|id| bench.reply(worker, id, &large()));
     bench.take(client);
     bench.drain();
-    bench.say(client, Message::Ack(4));
-    assert_eq!(bench.take(client), [Message::Drain, final_reply(CallId(2), "done"), Message::Goodbye]);
+    bench.say(client, Message::Ack(u64::MAX));
+    assert_eq!(bench.take(client), [Message::Drain, final_reply(CallId(2), &large()), Message::Goodbye]);
 }
 
 #[test]
@@ -235,6 +235,11 @@ fn peer_that_goes_at_the_same_instant_as_the_cap_is_told_of_once() {
 
 fn draining() -> Bench {
     Bench::with(|config: &mut BrokerConfig| config.drain_timeout = DRAIN_TIMEOUT)
+}
+
+/// A value that waits for room in the client's window.
+fn large() -> String {
+    "x".repeat(5_000)
 }
 
 fn is_refusal(error: &crate::proto::message::ErrorReply, call: u64) -> bool {

@@ -376,6 +376,7 @@ impl Client {
             idempotent: None,
             waits: Waits::default(),
             owner: 0,
+            attempts_before: 0,
             deadline: self.now + CALL_TIMEOUT,
             metadata: Metadata::new(),
             payload: value("argument"),
@@ -469,7 +470,7 @@ impl Client {
                 }
                 Output::WorkerLeft(peer, departure) => self.left.push((peer, departure)),
                 Output::Closed => assert_eq!(self.closed_at.replace(self.now), None, "closed twice"),
-                Output::Partial(..) | Output::WorkerJoined(_) | Output::WorkerChanged(_) => {}
+                Output::Forwarded(_) | Output::Partial(..) | Output::WorkerJoined(_) | Output::WorkerChanged(_) => {}
             }
         }
         while let Some(transmit) = self.machine.poll_transmit() {

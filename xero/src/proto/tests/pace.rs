@@ -400,6 +400,7 @@ impl Rig {
             idempotent: Some(idempotent),
             waits: Waits::default(),
             owner: 0,
+            attempts_before: 0,
             deadline: self.now + CALL_TIMEOUT,
             metadata: Metadata::new(),
             payload: value("argument"),
