@@ -154,8 +154,9 @@ impl Dispatcher {
         }
         if planted(Fault::RetriedForTime) {
             let ids: Vec<_> = worker.in_flight.keys().copied().collect();
-            return ids.into_iter().for_each(|id| self.lose_worker_of(now, id, Setback::MaybeExecuted));
+            ids.into_iter().for_each(|id| self.lose_worker_of(now, id, Setback::MaybeExecuted));
         }
+        let Some(worker) = self.registry.get(peer) else { return };
         if worker.liveness.heartbeat_at() <= now {
             self.send(now, peer, Message::Heartbeat);
         }
