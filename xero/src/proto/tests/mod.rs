@@ -16,4 +16,5 @@ mod registration;
 mod restart;
 mod retry;
 mod several;
+mod turns;
 mod walk;
