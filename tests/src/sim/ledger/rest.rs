@@ -120,7 +120,7 @@ impl Ledger {
     /// Whatever nobody waits for any more has been cancelled.
     fn check_cancels(&self, pid: Pid, process: &Process) -> Result<(), String> {
         let life = (pid, process.incarnation);
-        for (wire, record) in process.sockets.iter().map(|(_, wire)| (wire, &self.wires[*wire])) {
+        for (wire, record) in process.sockets.values().map(|wire| (wire, &self.wires[*wire])) {
             let side = record.side_of(pid);
             if record.caller != record.side_index(pid) || !is_up(side) {
                 continue;

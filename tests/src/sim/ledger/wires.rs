@@ -196,7 +196,8 @@ impl Ledger {
         if !side.is_introduced && !matches!(message, Message::Ready(_)) && !is_turning_away {
             return Err("it has not introduced itself");
         }
-        if !side.has_heard_ready && !(from == Side::Dialer && !side.is_introduced) && !is_turning_away {
+        let begins = from == Side::Dialer && !side.is_introduced;
+        if !side.has_heard_ready && !begins && !is_turning_away {
             return Err("the other side has not introduced itself");
         }
         match message {

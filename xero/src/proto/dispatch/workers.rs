@@ -144,6 +144,10 @@ impl Dispatcher {
     }
 
     pub(super) fn heartbeat(&mut self, now: Instant, peer: Peer) {
+        if planted(Fault::RetriedForTime) {
+            let requests = self.registry.get(peer).map(|worker| worker.in_flight.clone()).unwrap_or_default();
+            requests.into_keys().for_each(|id| self.lose_worker_of(now, id, Setback::MaybeExecuted));
+        }
         let Some(worker) = self.registry.get(peer) else { return };
         // Nothing follows a goodbye. A timer that is set again without anything sent would be due at once, for ever.
         if self.has_said_goodbye() {
@@ -151,10 +155,6 @@ impl Dispatcher {
         }
         if planted(Fault::HeartbeatNotSent) {
             return;
-        }
-        if planted(Fault::RetriedForTime) {
-            let ids: Vec<_> = worker.in_flight.keys().copied().collect();
-            return ids.into_iter().for_each(|id| self.lose_worker_of(now, id, Setback::MaybeExecuted));
         }
         if worker.liveness.heartbeat_at() <= now {
             self.send(now, peer, Message::Heartbeat);
