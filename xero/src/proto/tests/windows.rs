@@ -246,6 +246,32 @@ fn request_that_has_no_room_at_one_worker_goes_to_another() {
 }
 
 #[test]
+fn worker_acknowledges_every_request_whatever_becomes_of_it() {
+    let mut net = Net::new();
+    let d = net.dispatcher();
+    let w = net.worker_with(&[d], |config| (config.window_bytes, config.credits) = (400, 1));
+    net.connect();
+    // With what each message counts for, a quarter of the window.
+    let sized = |id| Message::Request(Request { payload: value(&"x".repeat(36)), ..request(id, "hold") });
+    let acked = |net: &mut Net, frames| {
+        net.tell_frames(d, w, frames);
+        net.run(LATENCY);
+        let ack = |message: &Message| match message {
+            Message::Ack(bytes) => Some(*bytes),
+            _ => None,
+        };
+        net.said(w).filter_map(|sent| ack(&sent.message)).last()
+    };
+    let mut unreadable = frame::encode(&sized(3));
+    unreadable.header.truncate(40);
+    assert_eq!(acked(&mut net, frame::encode(&sized(1))), Some(100), "it runs");
+    assert_eq!(acked(&mut net, frame::encode(&sized(1))), Some(200), "it came again");
+    assert_eq!(acked(&mut net, frame::encode(&sized(2))), Some(300), "it is refused");
+    assert_eq!(acked(&mut net, unreadable), Some(400), "it cannot be read");
+    assert_eq!(acked(&mut net, frame::encode(&Message::Cancel(CallId(1)))), Some(400));
+}
+
+#[test]
 fn answers_that_a_dispatcher_leaves_unread_use_its_credits() {
     let (mut net, d, w) = windowed(1);
     net.freeze_dispatcher(d);
