@@ -403,6 +403,7 @@ impl Ledger {
         let record = &mut self.wires[wire];
         record.sides[side as usize].stands = false;
         let pid = record.sides[side as usize].life.0;
+        self.shaken.insert(pid);
         if let Some(unrouted) = self.unrouted.get_mut(&pid) {
             unrouted.retain(|entry| !matches!(entry, Unrouted::Request(other, _) if *other == wire));
         }
@@ -413,6 +414,7 @@ impl Ledger {
         let record = &mut self.wires[wire];
         let own = &mut record.sides[side as usize];
         own.has_given_up = true;
+        self.shaken.insert(own.life.0);
         let is_silent = now >= own.expires_at();
         let is_leaving = self.leaving.contains_key(&own.life.0) || processes[own.life.0].is_leaving;
         let has_reason = !own.is_registered || own.has_said_goodbye || own.has_heard_goodbye || is_leaving || is_silent;
