@@ -80,6 +80,7 @@ impl Ledger {
             Unrouted::Request(from, call) if *from == wire => record.requests.get(call),
             _ => None,
         });
+        let waiting = waiting.chain(record.requests.values().filter(|request| request.may_wait));
         match flow.is_untold(process.setup.window_bytes, waiting.map(|request| request.bytes).sum()) {
             true => Err(format!("has not acknowledged what it has taken on connection {wire}: {flow:?}")),
             false => Ok(()),
