@@ -42,6 +42,8 @@ pub(super) struct Ledger {
     leaving: BTreeMap<Pid, Leave>,
     /// Calls whose callers have just been told that they may have run.
     suspects: BTreeSet<(Pid, Tag)>,
+    /// Clients that have lost a connection while more calls were on their way than may wait.
+    shaken: BTreeSet<Pid>,
     blame: Option<String>,
 }
 
@@ -75,6 +77,7 @@ impl Ledger {
             unrouted: BTreeMap::new(),
             leaving: BTreeMap::new(),
             suspects: BTreeSet::new(),
+            shaken: BTreeSet::new(),
             blame: None,
         }
     }

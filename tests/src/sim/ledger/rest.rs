@@ -13,7 +13,10 @@ use crate::sim::{process::Process, scenario::Role};
 impl Ledger {
     pub(in crate::sim) fn check(&mut self, now: Instant, pid: Pid, processes: &[Process]) {
         let process = &processes[pid];
-        let found = self.check_suspects(pid).and_then(|()| self.check_leave(now, pid, process));
+        let found = self
+            .check_queue(pid, process)
+            .and_then(|()| self.check_suspects(pid))
+            .and_then(|()| self.check_leave(now, pid, process));
         let found = found.and_then(|()| self.check_wires(now, pid, process));
         let found = found.and_then(|()| self.check_credits(process));
         let found = found.and_then(|()| match process.setup.role {
@@ -77,6 +80,7 @@ impl Ledger {
             Unrouted::Request(from, call) if *from == wire => record.requests.get(call),
             _ => None,
         });
+        let waiting = waiting.chain(record.requests.values().filter(|request| request.may_wait));
         match flow.is_untold(process.setup.window_bytes, waiting.map(|request| request.bytes).sum()) {
             true => Err(format!("has not acknowledged what it has taken on connection {wire}: {flow:?}")),
             false => Ok(()),
@@ -150,14 +154,22 @@ impl Ledger {
         })
     }
 
+    /// No more calls wait than may, unless some have come back from a connection that has taken nothing.
+    fn check_queue(&mut self, pid: Pid, process: &Process) -> Result<(), String> {
+        let (waiting, max) = (self.waiting_of(pid), process.setup.waiting_max);
+        if waiting <= max {
+            self.shaken.remove(&pid);
+        }
+        match waiting > max && process.setup.role.is_client() && !self.shaken.contains(&pid) {
+            true => Err(format!("lets {waiting} calls wait, which are more than {max}")),
+            false => Ok(()),
+        }
+    }
+
     /// Nothing waits for which there is a credit.
     fn check_unrouted(&self, pid: Pid, processes: &[Process]) -> Result<(), String> {
         let Some(unrouted) = self.unrouted.get(&pid).filter(|unrouted| !unrouted.is_empty()) else { return Ok(()) };
         let process = &processes[pid];
-        let (waiting, max) = (unrouted.len(), process.setup.waiting_max);
-        if process.setup.role != Role::Broker && waiting > max {
-            return Err(format!("lets {waiting} calls wait, which are more than {max}"));
-        }
         for entry in unrouted {
             let tag = match entry {
                 Unrouted::Call(tag) => *tag,

@@ -68,6 +68,8 @@ pub(super) struct RequestRecord {
     pub(super) is_cancelled: bool,
     /// The other side has read the cancel.
     pub(super) is_stopped: bool,
+    /// Its client has asked twice, over different connections, and one of the two has been sent on.
+    pub(super) may_wait: bool,
     /// A worker has started it.
     pub(super) is_started: bool,
     partials: u32,
@@ -294,6 +296,7 @@ impl Ledger {
             is_answered: false,
             is_cancelled: false,
             is_stopped: false,
+            may_wait: false,
             is_started: false,
             partials: 0,
         };
@@ -304,10 +307,18 @@ impl Ledger {
     fn route(&mut self, pid: Pid, tag: Tag) {
         let Some(unrouted) = self.unrouted.get_mut(&pid) else { return };
         let wires = &self.wires;
-        unrouted.retain(|entry| match entry {
-            Unrouted::Call(other) => *other != tag,
-            Unrouted::Request(wire, call) => wires[*wire].requests.get(call).is_some_and(|r| r.tag != tag),
-        });
+        let is_of_call = |entry: &Unrouted| match entry {
+            Unrouted::Call(other) => *other == tag,
+            Unrouted::Request(wire, call) => wires[*wire].requests.get(call).is_none_or(|request| request.tag == tag),
+        };
+        let routed: Vec<_> = unrouted.extract_if(.., |entry| is_of_call(entry)).collect();
+        for entry in &routed {
+            if let Unrouted::Request(wire, call) = entry
+                && let Some(request) = self.wires[*wire].requests.get_mut(call)
+            {
+                request.may_wait = routed.len() > 1;
+            }
+        }
     }
 
     fn note_answer(&mut self, wire: Wire, from: Side, call: CallId) {
@@ -403,6 +414,7 @@ impl Ledger {
         let record = &mut self.wires[wire];
         record.sides[side as usize].stands = false;
         let pid = record.sides[side as usize].life.0;
+        self.shaken.insert(pid);
         if let Some(unrouted) = self.unrouted.get_mut(&pid) {
             unrouted.retain(|entry| !matches!(entry, Unrouted::Request(other, _) if *other == wire));
         }
@@ -413,6 +425,7 @@ impl Ledger {
         let record = &mut self.wires[wire];
         let own = &mut record.sides[side as usize];
         own.has_given_up = true;
+        self.shaken.insert(own.life.0);
         let is_silent = now >= own.expires_at();
         let is_leaving = self.leaving.contains_key(&own.life.0) || processes[own.life.0].is_leaving;
         let has_reason = !own.is_registered || own.has_said_goodbye || own.has_heard_goodbye || is_leaving || is_silent;
