@@ -280,6 +280,17 @@ impl Calls {
         self.waiting.get(service).into_iter().flat_map(BTreeMap::values).flatten().copied().collect()
     }
 
+    /// The waiting call that makes room when there are too many: the youngest of the owner that has the most of them. That
+    /// is this one, which has just come, unless another owner has more.
+    pub(crate) fn crowding(&self, id: CallId) -> CallId {
+        let Some(own) = self.calls.get(&id).map(|call| call.spec.owner) else { return id };
+        let share = |owner: &u64| self.served.get(owner).map_or(0, |served| served.waiting);
+        let largest = self.served.keys().copied().max_by_key(share).filter(|owner| share(owner) > share(&own));
+        let Some(owner) = largest else { return id };
+        let lines = self.waiting.values().flatten().filter(|(line, _)| line.owner == owner);
+        lines.filter_map(|(_, ids)| ids.last().copied()).max().unwrap_or(id)
+    }
+
     /// Where a waiting call waits.
     pub(crate) fn place(&self, id: CallId) -> Option<(Arc<str>, Line)> {
         self.calls.get(&id).map(|call| (Arc::clone(&call.spec.service), call.line()))

@@ -209,11 +209,15 @@ impl Dispatcher {
         self.calls.insert(id, spec);
         self.budget.deposit();
         let is_sent = self.advance(now, id);
-        let waiting = self.calls.waiting_count();
-        if !is_sent && waiting > self.config.waiting_max {
-            self.end(id, Err(CallFailure::Overloaded { waiting: waiting - 1 }));
-        } else if !is_sent && let Some(call) = self.calls.get_mut(id) {
+        if is_sent {
+            return;
+        }
+        if let Some(call) = self.calls.get_mut(id) {
             call.has_waited = true;
+        }
+        let waiting = self.calls.waiting_count();
+        if waiting > self.config.waiting_max {
+            self.end_unsent(self.calls.crowding(id), CallFailure::Overloaded { waiting: waiting - 1 });
         }
     }
 

@@ -5,7 +5,10 @@ use super::{
     node::offer,
     pair::{D, LATENCY, W, ms},
 };
-use crate::proto::{calls::CallSpec, message::CallId};
+use crate::proto::{
+    calls::{CallFailure, CallSpec},
+    message::CallId,
+};
 
 #[test]
 fn flood_of_one_owner_does_not_hold_up_the_calls_of_the_others() {
@@ -14,6 +17,22 @@ fn flood_of_one_owner_does_not_hold_up_the_calls_of_the_others() {
     let [second, third] = [2, 3].map(|owner| net.call_with(d, "hold", owned_by(owner)));
     let late = net.call_with(d, "hold", owned_by(2));
     assert_eq!(order(&mut net, w, 9)[..5], [flood[0], second, third, flood[1], late]);
+}
+
+#[test]
+fn full_queue_makes_room_at_the_cost_of_the_owner_that_has_the_most_in_it() {
+    let mut net = Net::new();
+    let d = net.dispatcher_with(|config| config.waiting_max = 4);
+    let flood: Vec<_> = (0..5).map(|_| net.call_with(d, "hold", owned_by(1))).collect();
+    assert!(is_overloaded(&net, flood[4]), "whoever fills the queue alone is told so");
+    let others = [2, 3].map(|owner| net.call_with(d, "safe", owned_by(owner)));
+    assert!(is_overloaded(&net, flood[3]) && is_overloaded(&net, flood[2]), "the youngest make room");
+    let equal = net.call_with(d, "hold", owned_by(2));
+    assert!(is_overloaded(&net, equal), "nobody has more than this owner would have");
+    let open = [flood[0], flood[1], others[0], others[1]];
+    assert!(open.into_iter().all(|call| !net.has_ended(call)), "{open:?}");
+    net.cancel(flood[0]);
+    open[1..].iter().for_each(|call| net.cancel(*call));
 }
 
 #[test]
@@ -119,4 +138,8 @@ fn serve_one(net: &mut Net, w: W) -> CallId {
 
 fn order(net: &mut Net, w: W, calls: usize) -> Vec<CallId> {
     (0..calls).map(|_| serve_one(net, w)).collect()
+}
+
+fn is_overloaded(net: &Net, call: CallId) -> bool {
+    matches!(net.ending(call), Some((_, Err(CallFailure::Overloaded { .. }))))
 }
