@@ -1,19 +1,27 @@
 //! Conversations between machines, over a simulated network: time by arithmetic, every fault on command.
 
+mod bench;
 mod network;
 mod node;
 mod pair;
 
+mod broker;
+mod broker_leaving;
+mod broker_offers;
 mod calls;
 mod cancel;
 mod credits;
+mod dialing;
 mod drain;
 mod errors;
 mod heartbeats;
 mod leases;
+mod pace;
 mod partials;
 mod registration;
 mod restart;
 mod retry;
 mod several;
+mod turns;
 mod walk;
+mod windows;

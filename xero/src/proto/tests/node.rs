@@ -153,6 +153,8 @@ pub(super) struct WorkerNode {
     pub(super) registered: Vec<(Instant, Peer)>,
     pub(super) unregistered: Vec<(Instant, Peer)>,
     pub(super) left_at: Option<Instant>,
+    /// The partial replies that the machine says are on their way, by their payloads' bytes.
+    pub(super) partials_sent: Vec<usize>,
     /// Procedures end at once, whatever they are.
     pub(super) is_obliging: bool,
 }
@@ -187,6 +189,7 @@ impl WorkerNode {
             registered: Vec::new(),
             unregistered: Vec::new(),
             left_at: None,
+            partials_sent: Vec::new(),
             is_obliging: false,
         }
     }
@@ -239,10 +242,8 @@ impl WorkerNode {
             WorkerOutput::Unregistered(peer) => self.unregistered.push((now, peer)),
             WorkerOutput::Left => self.left_at = Some(now),
             WorkerOutput::Abort(execution) => self.abort(execution),
-            WorkerOutput::Dial(_)
-            | WorkerOutput::Hangup(_)
-            | WorkerOutput::Start(_)
-            | WorkerOutput::PartialSent(..) => {}
+            WorkerOutput::PartialSent(_, bytes) => self.partials_sent.push(bytes),
+            WorkerOutput::Dial(_) | WorkerOutput::Hangup(_) | WorkerOutput::Start(_) => {}
         }
     }
 

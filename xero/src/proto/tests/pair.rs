@@ -390,7 +390,7 @@ pub(super) fn text(payload: &Payload) -> String {
 
 /// Tests need an instant to count from; none of them waits for a later one.
 #[allow(clippy::disallowed_methods)]
-fn start() -> Instant {
+pub(super) fn start() -> Instant {
     Instant::now()
 }
 

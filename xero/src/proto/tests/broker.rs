@@ -1,0 +1,441 @@
+//! A broker and its clients: introductions, leases, requests in, replies out.
+
+use super::{
+    bench::{Bench, Wire, request},
+    node::METHODS,
+    pair::{EXPIRY, INTERVAL, TICK, final_reply, introduction, ms, partial_reply, value},
+};
+use crate::proto::{
+    broker::{BrokerOutput, Door},
+    dispatch::Departure,
+    frame,
+    message::{CallId, ErrorCode, ErrorReply, FinalReply, Message, Peer, Request, Role},
+};
+
+#[test]
+fn call_goes_to_a_worker_under_an_id_of_the_brokers_and_comes_back_under_the_clients() {
+    let mut bench = Bench::new();
+    let (worker, client) = (bench.worker(), bench.client());
+    let [Message::Ready(ready)] = &bench.take(client)[..] else { panic!("not an introduction") };
+    assert_eq!((ready.role, ready.credits), (Role::Dispatcher, 1024));
+    assert_eq!((ready.services.len(), ready.services[0].methods.len()), (1, METHODS.len()));
+    bench.request_with(client, 7, "echo", |request| {
+        request.metadata.insert("traceparent".to_owned(), "00-1".into());
+        request.payload = value("seven");
+    });
+    let [sent] = &bench.requests(worker)[..] else { panic!("not one request") };
+    assert_eq!((&*sent.method, &sent.payload, sent.metadata.len()), ("echo", &value("seven"), 1));
+    assert!((sent.attempt, sent.idempotent, sent.remaining) == (1, false, ms(5_000)) && sent.call != CallId(7));
+    let id = sent.call;
+    bench.say(worker, partial_reply(id, 0, "half"));
+    bench.say(worker, Message::Final(FinalReply { call: id, partials: 1, payload: value("done") }));
+    let reply = Message::Final(FinalReply { call: CallId(7), partials: 1, payload: value("done") });
+    assert_eq!(bench.take(client), [partial_reply(CallId(7), 0, "half"), reply]);
+    assert_eq!(bench.broker.open_calls(), 0);
+}
+
+#[test]
+fn equal_ids_of_two_clients_are_two_calls() {
+    let mut bench = Bench::new();
+    let (worker, clients) = (bench.worker(), [bench.client(), bench.client()]);
+    clients.into_iter().for_each(|client| bench.request(client, 7, "hold"));
+    let ids: Vec<_> = bench.requests(worker).iter().map(|request| request.call).collect();
+    bench.say(clients[0], Message::Cancel(CallId(7)));
+    assert_eq!(bench.take(worker), [Message::Cancel(ids[0])], "the other's call is none of its business");
+    clients.into_iter().for_each(|client| drop(bench.take(client)));
+    ids.into_iter().for_each(|id| bench.reply(worker, id, "done"));
+    assert_eq!((bench.take(clients[0]), bench.take(clients[1])), (vec![], vec![final_reply(CallId(7), "done")]));
+}
+
+#[test]
+fn method_is_retried_only_if_the_client_lets_it_run_twice() {
+    let mut bench = Bench::new();
+    let (workers, client) = ([bench.worker(), bench.worker()], bench.client());
+    bench.request_with(client, 1, "hold", |request| request.idempotent = true);
+    bench.request(client, 2, "safe");
+    let first = bench.requests(workers[0]);
+    assert_eq!((first.len(), first[0].idempotent), (1, true));
+    let second = bench.requests(workers[1]);
+    assert_eq!((second.len(), second[0].idempotent), (1, false), "what the worker declares does not count");
+    bench.take(client);
+    bench.drop_wire(workers[1]);
+    assert_eq!(bench.errors(client), [(2, ErrorCode::WorkerLost, true)]);
+    let other = bench.worker();
+    bench.drop_wire(workers[0]);
+    assert_eq!(bench.requests(other)[0].attempt, 2);
+    assert_eq!(bench.errors(client), []);
+}
+
+#[test]
+fn request_that_never_left_goes_to_another_worker_although_it_may_not_run_twice() {
+    let mut bench = Bench::new();
+    let (workers, client) = ([bench.worker(), bench.worker()], bench.client());
+    bench.take(client);
+    bench.hold_transmits();
+    bench.request(client, 1, "hold");
+    bench.fail_transmits(workers[0]);
+    let id = bench.request_id(workers[1]);
+    bench.reply(workers[1], id, "done");
+    assert_eq!(bench.take(client), [final_reply(CallId(1), "done")]);
+}
+
+#[test]
+fn client_whose_reply_was_not_taken_is_gone_with_its_calls() {
+    let mut bench = Bench::new();
+    let (worker, client) = (bench.worker(), bench.client());
+    bench.request(client, 1, "hold");
+    bench.request(client, 2, "hold");
+    let ids: Vec<_> = bench.requests(worker).iter().map(|request| request.call).collect();
+    bench.hold_transmits();
+    bench.reply(worker, ids[0], "done");
+    bench.fail_transmits(client);
+    assert_eq!(bench.outputs.last(), Some(&BrokerOutput::ClientLeft(client.1, Departure::Disconnected)));
+    assert_eq!(bench.take(worker), [Message::Cancel(ids[1])]);
+}
+
+#[test]
+fn every_way_to_lose_a_client_cancels_what_it_asked_for_wherever_that_is() {
+    for departure in [Departure::Goodbye, Departure::Disconnected, Departure::Expired] {
+        let mut bench = Bench::new();
+        let worker = bench.worker_with(|ready| ready.credits = 1);
+        let client = bench.client_with(|ready| ready.interval = INTERVAL);
+        [1, 2].into_iter().for_each(|call| bench.request(client, call, "hold"));
+        let id = bench.request_id(worker);
+        match departure {
+            Departure::Goodbye => bench.say(client, Message::Goodbye),
+            Departure::Disconnected => bench.drop_wire(client),
+            Departure::Expired => bench.run(EXPIRY),
+        }
+        assert_eq!(bench.outputs.last(), Some(&BrokerOutput::ClientLeft(client.1, departure)));
+        assert_eq!(bench.broker.open_calls(), 0, "{departure:?}");
+        let told = bench.take(worker);
+        assert!(told.contains(&Message::Cancel(id)), "{departure:?}: {told:?}");
+        // The worker still has the first; its answer is nobody's, and frees the credit.
+        let stopped = ErrorReply::not_started(id, ErrorCode::Cancelled, String::new());
+        bench.say(worker, Message::Error(stopped));
+        let other = bench.client();
+        bench.request(other, 1, "hold");
+        assert_eq!(bench.requests(worker).len(), 1, "{departure:?}");
+        assert_eq!(bench.broker.counters().workers.late_replies, 1);
+    }
+}
+
+#[test]
+fn client_expires_at_its_instant_and_not_before_and_any_message_renews_its_lease() {
+    let mut bench = Bench::new();
+    let client = bench.client_with(|ready| ready.interval = INTERVAL);
+    let expires_at = bench.now + EXPIRY;
+    bench.run_until(expires_at - TICK);
+    assert!(!bench.is_gone(client));
+    bench.say(client, Message::Cancel(CallId(99)));
+    bench.run_until(expires_at + EXPIRY - 2 * TICK);
+    assert!(!bench.is_gone(client));
+    bench.run(TICK);
+    assert!(bench.is_gone(client));
+    assert_eq!(bench.broker.counters().expired_leases, 1);
+}
+
+#[test]
+fn client_that_says_that_a_large_message_follows_is_waited_for() {
+    let mut bench = Bench::new();
+    let client = bench.client_with(|ready| ready.interval = INTERVAL);
+    bench.say(client, Message::Patience(ms(10_000)));
+    bench.run(ms(10_000) - TICK);
+    assert!(!bench.is_gone(client));
+    bench.run(TICK);
+    assert!(bench.is_gone(client));
+    // Nobody is waited for longer than the largest message may take.
+    let client = bench.client_with(|ready| ready.interval = INTERVAL);
+    bench.say(client, Message::Patience(ms(u64::MAX / 2)));
+    bench.run(ms(64_000));
+    assert!(bench.is_gone(client));
+}
+
+#[test]
+fn quiet_client_is_sent_a_heartbeat_each_interval_and_none_while_other_messages_flow() {
+    let mut bench = Bench::new();
+    let client = bench.client();
+    bench.take(client);
+    bench.run(INTERVAL - TICK);
+    assert_eq!(bench.take(client), []);
+    bench.run(TICK);
+    assert_eq!(bench.take(client), [Message::Heartbeat]);
+    bench.run(INTERVAL / 2);
+    bench.request_with(client, 1, "hold", |request| request.fail_fast = true);
+    assert_eq!(bench.errors(client), [(1, ErrorCode::NoWorker, false)]);
+    bench.run(INTERVAL - TICK);
+    assert_eq!(bench.take(client), []);
+    bench.run(TICK);
+    assert_eq!(bench.take(client), [Message::Heartbeat]);
+}
+
+#[test]
+fn calls_deadline_is_the_brokers_too_and_the_worker_is_told_to_stop() {
+    let mut bench = Bench::new();
+    let worker = bench.worker_with(|ready| ready.credits = 1);
+    let client = bench.client();
+    [1, 2].into_iter().for_each(|call| bench.request_with(client, call, "hold", |it| it.remaining = ms(300)));
+    let id = bench.request_id(worker);
+    bench.take(client);
+    bench.run(ms(300) - TICK);
+    assert_eq!(bench.errors(client), []);
+    bench.run(TICK);
+    assert_eq!(bench.errors(client), [(1, ErrorCode::DeadlineExceeded, true), (2, ErrorCode::DeadlineExceeded, false)]);
+    assert_eq!(bench.take(worker), [Message::Cancel(id)]);
+    bench.request_with(client, 3, "hold", |request| request.remaining = ms(0));
+    assert_eq!(bench.errors(client), [(3, ErrorCode::DeadlineExceeded, false)]);
+    bench.request_with(client, 4, "hold", |request| request.remaining = std::time::Duration::MAX);
+    bench.say(client, Message::Cancel(CallId(4)));
+    assert_eq!(bench.errors(client), [(4, ErrorCode::Cancelled, true)]);
+}
+
+#[test]
+fn cancelled_call_is_answered_once_whatever_the_worker_says_of_it() {
+    let mut bench = Bench::new();
+    let (worker, client) = (bench.worker(), bench.client());
+    bench.request(client, 1, "hold");
+    let id = bench.request_id(worker);
+    bench.take(client);
+    bench.say(client, Message::Cancel(CallId(1)));
+    bench.say(client, Message::Cancel(CallId(1)));
+    assert_eq!(bench.errors(client), [(1, ErrorCode::Cancelled, true)]);
+    bench.say(worker, partial_reply(id, 0, "half"));
+    bench.reply(worker, id, "done");
+    bench.reply(worker, id, "done again");
+    assert_eq!(bench.take(client), []);
+    let counters = bench.broker.counters().workers;
+    assert_eq!((counters.late_replies, counters.unsolicited_replies), (2, 1));
+}
+
+#[test]
+fn cancel_that_crosses_the_reply_changes_nothing() {
+    let mut bench = Bench::new();
+    let (worker, client) = (bench.worker(), bench.client());
+    bench.request(client, 1, "hold");
+    let id = bench.request_id(worker);
+    bench.take(client);
+    bench.reply(worker, id, "done");
+    bench.say(client, Message::Cancel(CallId(1)));
+    assert_eq!(bench.take(client), [final_reply(CallId(1), "done")]);
+    assert_eq!(bench.take(worker), []);
+}
+
+#[test]
+fn request_beyond_the_clients_credits_is_refused_until_one_has_ended() {
+    let mut bench = Bench::with(|config| config.credits = 2);
+    let (worker, client) = (bench.worker(), bench.client());
+    (1..=3).for_each(|call| bench.request(client, call, "hold"));
+    assert_eq!(bench.errors(client), [(3, ErrorCode::Overloaded, false)]);
+    let id = bench.requests(worker)[0].call;
+    bench.reply(worker, id, "done");
+    bench.request(client, 4, "hold");
+    assert_eq!((bench.errors(client), bench.requests(worker).len()), (vec![], 1));
+    let other = bench.client();
+    bench.request(other, 1, "hold");
+    assert_eq!(bench.requests(worker).len(), 1, "each client has credits of its own");
+}
+
+#[test]
+fn bytes_of_a_request_are_acknowledged_when_it_has_gone_to_a_worker_or_ended_and_not_while_it_waits() {
+    let mut bench = Bench::with(|config| (config.credits, config.dispatcher.window_bytes) = (3, 400));
+    let (worker, client) = (bench.worker_with(|ready| ready.credits = 1), bench.client());
+    // With what each message counts for, a quarter of the window.
+    let large = |request: &mut Request| request.payload = value(&"x".repeat(36));
+    bench.request_with(client, 1, "hold", large);
+    assert_eq!(acks(&mut bench, client), [100], "it has gone");
+    (2..=3).for_each(|call| bench.request_with(client, call, "hold", large));
+    assert_eq!(acks(&mut bench, client), [0_u64; 0], "they wait");
+    bench.request_with(client, 4, "hold", large);
+    assert_eq!(acks(&mut bench, client), [200], "refused");
+    bench.request_with(client, 3, "hold", large);
+    assert_eq!(acks(&mut bench, client), [300], "open already");
+    bench.say(client, Message::Cancel(CallId(3)));
+    assert_eq!(acks(&mut bench, client), [400], "cancelled");
+    let id = bench.request_id(worker);
+    bench.reply(worker, id, "done");
+    assert_eq!(acks(&mut bench, client), [500], "one of those that waited has gone");
+    bench.request_with(client, 5, "hold", |request| {
+        large(request);
+        request.remaining = ms(10);
+    });
+    bench.run(ms(10));
+    assert_eq!(acks(&mut bench, client), [600], "its time is over");
+    bench.request_with(client, 6, "hold", large);
+    bench.drop_wire(worker);
+    assert_eq!(acks(&mut bench, client), [700], "nobody offers it any more");
+    let mut unreadable = Request { payload: value(&"x".repeat(36)), ..request(7, "hold") };
+    unreadable.service = "Demo".into();
+    let mut frames = frame::encode(&Message::Request(unreadable));
+    frames.header.truncate(40);
+    bench.say_frames(client, frames);
+    assert_eq!(acks(&mut bench, client), [800], "it cannot be read");
+    bench.drain();
+    bench.take(client);
+}
+
+#[test]
+fn clients_whose_requests_wait_take_turns() {
+    let mut bench = Bench::new();
+    let worker = bench.worker_with(|ready| ready.credits = 1);
+    let [flood, other] = [bench.client(), bench.client()];
+    (1..=9).for_each(|call| bench.request(flood, call, "hold"));
+    (1..=2).for_each(|call| bench.request(other, call, "hold"));
+    let mut served = Vec::new();
+    for _ in 0..5 {
+        let id = bench.request_id(worker);
+        bench.reply(worker, id, "done");
+        served.extend(
+            [flood, other]
+                .into_iter()
+                .filter(|client| bench.take(*client).iter().any(|message| matches!(message, Message::Final(_)))),
+        );
+    }
+    assert_eq!(served, [flood, flood, other, flood, other]);
+}
+
+#[test]
+fn request_of_an_open_call_is_dropped_and_one_of_a_call_that_has_ended_is_another_call() {
+    let mut bench = Bench::new();
+    let (worker, client) = (bench.worker(), bench.client());
+    bench.request(client, 1, "hold");
+    bench.request(client, 1, "hold");
+    let id = bench.request_id(worker);
+    assert_eq!((bench.errors(client), bench.broker.counters().unexpected_messages), (vec![], 1));
+    bench.reply(worker, id, "done");
+    bench.request(client, 1, "hold");
+    assert_ne!(bench.request_id(worker), id);
+}
+
+#[test]
+fn peers_of_the_wrong_kind_are_turned_away_at_both_doors() {
+    let mut bench = Bench::new();
+    for (door, role) in [
+        (Door::Front, Role::Worker),
+        (Door::Front, Role::Dispatcher),
+        (Door::Back, Role::Client),
+        (Door::Back, Role::Dispatcher),
+    ] {
+        let wire = bench.introduce(door, |ready| ready.role = role);
+        assert_eq!(bench.errors(wire), [(0, ErrorCode::Malformed, false)], "{door:?} {role:?}");
+        assert!(bench.is_gone(wire), "{door:?} {role:?}");
+    }
+    assert!(bench.outputs.is_empty(), "{:?}", bench.outputs);
+}
+
+#[test]
+fn stranger_that_does_not_introduce_itself_is_let_go_and_does_nothing() {
+    let mut bench = Bench::new();
+    let worker = bench.worker();
+    bench.take(worker);
+    for message in [
+        Message::Request(request(1, "hold")),
+        Message::Cancel(CallId(1)),
+        Message::Heartbeat,
+        Message::Goodbye,
+        Message::Ack(7),
+    ] {
+        let stranger = bench.open(Door::Front);
+        bench.say(stranger, message);
+        assert!(bench.is_gone(stranger) && bench.take(stranger).is_empty());
+    }
+    assert_eq!((bench.broker.counters().unregistered_messages, bench.take(worker)), (5, vec![]));
+}
+
+#[test]
+fn client_says_nothing_that_only_workers_say() {
+    let mut bench = Bench::new();
+    let (worker, client) = (bench.worker(), bench.client());
+    bench.request(client, 1, "hold");
+    let id = bench.request_id(worker);
+    bench.take(client);
+    for message in [final_reply(id, "forged"), partial_reply(id, 0, "forged"), Message::Drain, Message::Credit(9)] {
+        bench.say(client, message);
+    }
+    assert_eq!((bench.broker.counters().unexpected_messages, bench.take(client)), (4, vec![]));
+    bench.reply(worker, id, "done");
+    assert_eq!(bench.take(client), [final_reply(CallId(1), "done")]);
+}
+
+#[test]
+fn request_that_cannot_be_read_is_answered_and_spends_no_credit() {
+    let mut bench = Bench::with(|config| config.credits = 1);
+    let client = bench.client();
+    bench.take(client);
+    let mut frames = frame::encode(&Message::Request(request(7, "hold")));
+    frames.header.truncate(40);
+    bench.say_frames(client, frames);
+    let [(7, ErrorCode::Malformed, false)] = bench.errors(client)[..] else { panic!("not answered") };
+    let worker = bench.worker();
+    bench.request(client, 7, "hold");
+    assert_eq!(bench.requests(worker).len(), 1);
+    // The answer would end the call that is open under this id.
+    let mut frames = frame::encode(&Message::Request(request(7, "hold")));
+    frames.header.truncate(40);
+    bench.say_frames(client, frames);
+    assert_eq!(bench.errors(client), []);
+    assert_eq!(bench.broker.counters().malformed_messages, 2);
+    let stranger = bench.open(Door::Front);
+    let mut frames = frame::encode(&Message::Request(request(7, "hold")));
+    frames.header.truncate(40);
+    bench.say_frames(stranger, frames);
+    assert!(bench.is_gone(stranger) && bench.errors(stranger) == [(0, ErrorCode::Malformed, false)]);
+}
+
+#[test]
+fn client_that_introduces_itself_again_keeps_its_calls() {
+    let mut bench = Bench::new();
+    let (worker, client) = (bench.worker(), bench.client());
+    bench.request(client, 1, "hold");
+    let id = bench.request_id(worker);
+    let mut ready = introduction();
+    (ready.role, ready.payload_bytes_max) = (Role::Client, 3);
+    bench.say(client, Message::Ready(ready));
+    bench.take(client);
+    bench.reply(worker, id, "more than three bytes");
+    assert_eq!(bench.errors(client), [(1, ErrorCode::TooLarge, true)]);
+    assert_eq!(bench.broker.clients().map(|(peer, _)| peer).collect::<Vec<_>>(), [Peer(0)]);
+}
+
+#[test]
+fn reply_larger_than_its_client_takes_is_an_error_and_never_sent() {
+    let mut bench = Bench::new();
+    let worker = bench.worker();
+    let client = bench.client_with(|ready| ready.payload_bytes_max = 10);
+    for (call, bytes, is_sent) in [(1, 10, true), (2, 11, false)] {
+        bench.request(client, call, "hold");
+        let id = bench.request_id(worker);
+        bench.take(client);
+        bench.reply(worker, id, &"x".repeat(bytes));
+        let message = bench.take(client).pop();
+        match is_sent {
+            true => assert!(matches!(message, Some(Message::Final(_)))),
+            false => assert!(matches!(message, Some(Message::Error(error)) if error.code == ErrorCode::TooLarge)),
+        }
+    }
+}
+
+#[test]
+fn partial_reply_larger_than_its_client_takes_leaves_a_gap_that_shows() {
+    let mut bench = Bench::new();
+    let worker = bench.worker();
+    let client = bench.client_with(|ready| ready.payload_bytes_max = 5);
+    bench.request(client, 1, "hold");
+    let id = bench.request_id(worker);
+    bench.take(client);
+    ["one", "too large", "three"]
+        .into_iter()
+        .zip(0..)
+        .for_each(|(text, sequence)| bench.say(worker, partial_reply(id, sequence, text)));
+    bench.say(worker, Message::Final(FinalReply { call: id, partials: 3, payload: value("done") }));
+    let last = Message::Final(FinalReply { call: CallId(1), partials: 3, payload: value("done") });
+    let call = CallId(1);
+    assert_eq!(bench.take(client), [partial_reply(call, 0, "one"), partial_reply(call, 2, "three"), last]);
+}
+
+fn acks(bench: &mut Bench, client: Wire) -> Vec<u64> {
+    let ack = |message| match message {
+        Message::Ack(bytes) => Some(bytes),
+        _ => None,
+    };
+    bench.take(client).into_iter().filter_map(ack).collect()
+}

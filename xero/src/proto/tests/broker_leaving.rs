@@ -1,0 +1,250 @@
+//! A broker that drains or closes, with its clients and workers in every state.
+
+use std::time::Duration;
+
+use super::{
+    bench::{Bench, Wire, request},
+    pair::{INTERVAL, TICK, error_reply, final_reply, ms, partial_reply},
+};
+use crate::proto::{
+    broker::{BrokerConfig, Door},
+    frame,
+    message::{CallId, ErrorCode, Message, Role},
+};
+
+#[test]
+fn broker_that_drains_gives_back_what_waits_finishes_what_is_in_flight_and_says_goodbye_to_everyone() {
+    let mut bench = draining();
+    let (worker, client, idle) = (bench.worker_with(|ready| ready.credits = 1), bench.client(), bench.client());
+    (1..=2).for_each(|call| bench.request(client, call, "hold"));
+    let id = bench.request_id(worker);
+    [client, idle].into_iter().for_each(|wire| drop(bench.take(wire)));
+    bench.drain();
+    let refused = bench.take(client);
+    assert_eq!(refused[0], Message::Drain, "so that what is refused goes elsewhere at once");
+    assert!(matches!(&refused[1..], [Message::Error(error)] if is_refusal(error, 2)), "{refused:?}");
+    assert_eq!((bench.take(idle), bench.take(worker)), (vec![Message::Drain], vec![]));
+    bench.request(client, 3, "hold");
+    assert_eq!(bench.errors(client), [(3, ErrorCode::Refused, false)]);
+    bench.say(worker, partial_reply(id, 0, "half"));
+    bench.say(worker, error_reply(id, ErrorCode::Application, true));
+    bench.run(Duration::ZERO);
+    let told = bench.take(client);
+    assert_eq!((&told[0], told.last()), (&partial_reply(CallId(1), 0, "half"), Some(&Message::Goodbye)));
+    assert_eq!((bench.take(idle), bench.take(worker)), (vec![Message::Goodbye], vec![Message::Goodbye]));
+    [client, idle, worker].into_iter().for_each(|wire| bench.drop_wire(wire));
+    assert_eq!(bench.closed_at, Some(bench.now));
+}
+
+#[test]
+fn broker_that_drains_takes_no_new_client_and_closes_without_anybody_at_once() {
+    let mut bench = draining();
+    bench.drain();
+    bench.run(Duration::ZERO);
+    assert_eq!(bench.closed_at, Some(bench.now));
+    let late = bench.introduce(Door::Front, |ready| ready.role = Role::Client);
+    assert!(bench.is_gone(late) && bench.errors(late) == [(0, ErrorCode::Malformed, false)]);
+    let late = bench.worker();
+    assert!(bench.is_gone(late) && bench.errors(late) == [(0, ErrorCode::Malformed, false)]);
+}
+
+#[test]
+fn drain_gives_back_a_call_that_backs_off_at_once() {
+    let mut bench = Bench::with(|config| config.dispatcher.retry = Default::default());
+    let (worker, client) = (bench.worker(), bench.client());
+    bench.request_with(client, 1, "safe", |request| request.idempotent = true);
+    let id = bench.request_id(worker);
+    bench.say(worker, error_reply(id, ErrorCode::Overloaded, true));
+    bench.take(client);
+    bench.drain();
+    assert_eq!(bench.errors(client), [(1, ErrorCode::Refused, true)]);
+    bench.run(ms(100));
+    assert_eq!(bench.requests(worker), []);
+}
+
+#[test]
+fn drain_ends_what_still_runs_at_its_timeout_and_not_before() {
+    let mut bench = draining();
+    let (worker, client) = (bench.worker(), bench.client());
+    bench.request_with(client, 1, "hold", |request| request.remaining = 100 * INTERVAL);
+    bench.take(client);
+    bench.drain();
+    bench.run(DRAIN_TIMEOUT - TICK);
+    assert_eq!((bench.errors(client), bench.closed_at), (vec![], None));
+    bench.run(TICK);
+    let told = bench.take_news(client);
+    let [Message::Error(error), Message::Goodbye] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((error.call, error.code, error.maybe_executed), (CallId(1), ErrorCode::Refused, true));
+    assert_eq!(bench.take(worker).last(), Some(&Message::Goodbye));
+    bench.run(GRACE - TICK);
+    assert_eq!(bench.closed_at, None, "neither has taken the goodbye");
+    bench.run(TICK);
+    assert_eq!(bench.closed_at, Some(bench.now));
+    assert!(bench.is_gone(client) && bench.is_gone(worker));
+}
+
+#[test]
+fn client_that_takes_no_reply_holds_a_drain_up_until_its_cap_and_nobody_else() {
+    let mut bench = draining();
+    let worker = bench.worker();
+    let [deaf, other] = [bench.client_with(|ready| ready.window_bytes = 1), bench.client()];
+    (1..=2).for_each(|call| bench.request(deaf, call, "hold"));
+    bench.requests(worker).iter().map(|request| request.call).collect::<Vec<_>>().into_iter().for_each(|id| {
+        bench.reply(worker, id, &large());
+    });
+    [deaf, other].into_iter().for_each(|wire| drop(bench.take(wire)));
+    bench.drain();
+    bench.run(Duration::ZERO);
+    assert_eq!(bench.take(other), [Message::Drain, Message::Goodbye]);
+    bench.drop_wire(other);
+    bench.drop_wire(worker);
+    assert_eq!(bench.take(deaf), [Message::Drain], "a goodbye would hide the reply that is held back");
+    bench.run(DRAIN_TIMEOUT + GRACE - TICK);
+    assert_eq!(bench.closed_at, None);
+    bench.run(TICK);
+    assert_eq!((bench.closed_at, bench.is_gone(deaf)), (Some(bench.now), true));
+    assert!(!bench.take(deaf).contains(&Message::Goodbye));
+}
+
+#[test]
+fn client_that_takes_its_replies_in_the_end_is_told_goodbye_after_them() {
+    let mut bench = draining();
+    let (worker, client) = (bench.worker(), bench.client_with(|ready| ready.window_bytes = 1));
+    (1..=2).for_each(|call| bench.request(client, call, "hold"));
+    let ids: Vec<_> = bench.requests(worker).iter().map(|request| request.call).collect();
+    ids.into_iter().for_each(|id| bench.reply(worker, id, &large()));
+    bench.take(client);
+    bench.drain();
+    bench.say(client, Message::Ack(u64::MAX));
+    assert_eq!(bench.take(client), [Message::Drain, final_reply(CallId(2), &large()), Message::Goodbye]);
+}
+
+#[test]
+fn close_during_a_drain_ends_it_within_the_grace() {
+    let mut bench = draining();
+    let (worker, client) = (bench.worker(), bench.client());
+    bench.request_with(client, 1, "hold", |request| request.remaining = 100 * INTERVAL);
+    bench.drain();
+    bench.run(INTERVAL);
+    bench.take(client);
+    bench.take(worker);
+    bench.close();
+    let told = bench.take(client);
+    let [Message::Error(error), Message::Goodbye] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((error.code, error.maybe_executed), (ErrorCode::Refused, true));
+    assert_eq!(bench.take(worker), [Message::Goodbye]);
+    bench.run(GRACE - TICK);
+    assert_eq!(bench.closed_at, None);
+    bench.run(TICK);
+    assert_eq!(bench.closed_at, Some(bench.now));
+}
+
+#[test]
+fn close_ends_the_wait_of_a_drain_for_its_goodbyes_within_the_grace() {
+    let mut bench = draining();
+    let client = bench.client();
+    bench.drain();
+    bench.run(INTERVAL);
+    assert_eq!(bench.take(client).last(), Some(&Message::Goodbye));
+    bench.close();
+    bench.run(GRACE / 2);
+    bench.close();
+    bench.run(GRACE / 2 - TICK);
+    assert_eq!(bench.closed_at, None);
+    bench.run(TICK);
+    assert_eq!(bench.closed_at, Some(bench.now), "closing again puts nothing off");
+}
+
+#[test]
+fn nothing_is_sent_to_a_client_that_was_told_goodbye_and_nothing_it_says_is_taken() {
+    let mut bench = draining();
+    let (client, worker) = (bench.client_with(|ready| ready.interval = 20 * INTERVAL), bench.worker());
+    bench.drain();
+    bench.run(Duration::ZERO);
+    bench.take(client);
+    bench.request(client, 1, "hold");
+    bench.say(client, Message::Cancel(CallId(1)));
+    bench.say(client, Message::Ready(super::pair::introduction()));
+    bench.say(client, Message::Heartbeat);
+    let mut unreadable = frame::encode(&Message::Request(request(2, "hold")));
+    unreadable.header.truncate(40);
+    bench.say_frames(client, unreadable);
+    bench.drop_wire(worker);
+    bench.run(5 * INTERVAL);
+    assert_eq!((bench.take(client), bench.broker.open_calls()), (vec![], 0), "not even a heartbeat");
+    bench.say(client, Message::Goodbye);
+    assert_eq!(bench.closed_at, Some(bench.now));
+}
+
+#[test]
+fn clients_that_vanish_while_the_broker_drains_hold_it_up_no_longer() {
+    let mut bench = draining();
+    let (worker, client) = (bench.worker(), bench.client());
+    bench.request_with(client, 1, "hold", |request| request.remaining = 100 * INTERVAL);
+    let id = bench.request_id(worker);
+    bench.drain();
+    bench.run(INTERVAL);
+    bench.take(worker);
+    bench.drop_wire(client);
+    bench.run(Duration::ZERO);
+    assert_eq!(bench.take(worker), [Message::Cancel(id), Message::Goodbye]);
+    bench.drop_wire(worker);
+    assert_eq!(bench.closed_at, Some(bench.now));
+}
+
+#[test]
+fn worker_that_dies_while_the_broker_drains_leaves_no_call_behind() {
+    for idempotent in [false, true] {
+        let mut bench = draining();
+        let (worker, client) = (bench.worker(), bench.client());
+        bench.request_with(client, 1, "hold", |request| request.idempotent = idempotent);
+        bench.drain();
+        bench.take(client);
+        bench.drop_wire(worker);
+        bench.run(Duration::ZERO);
+        let told = bench.take(client);
+        let [Message::Error(error), Message::Goodbye] = &told[..] else { panic!("{told:?}") };
+        let code = if idempotent { ErrorCode::NoWorker } else { ErrorCode::WorkerLost };
+        assert_eq!((error.code, error.maybe_executed), (code, true));
+    }
+}
+
+#[test]
+fn close_says_which_calls_may_have_run_and_goodbye_behind_them() {
+    let mut bench = Bench::new();
+    let (worker, client) = (bench.worker_with(|ready| ready.credits = 1), bench.client());
+    (1..=2).for_each(|call| bench.request(client, call, "hold"));
+    bench.take(client);
+    bench.close();
+    let told = bench.take(client);
+    let [Message::Error(ran), Message::Error(waited), Message::Goodbye] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((ran.call.0, ran.maybe_executed, waited.call.0, waited.maybe_executed), (1, true, 2, false));
+    assert_eq!(bench.take(worker).last(), Some(&Message::Goodbye));
+}
+
+#[test]
+fn peer_that_goes_at_the_same_instant_as_the_cap_is_told_of_once() {
+    let mut bench = draining();
+    let wires: [Wire; 2] = [bench.client(), bench.worker()];
+    bench.drain();
+    bench.run(DRAIN_TIMEOUT + GRACE);
+    let left = bench.outputs.iter().filter(|output| format!("{output:?}").contains("Left"));
+    assert_eq!(left.count(), 2);
+    wires.into_iter().for_each(|wire| bench.drop_wire(wire));
+}
+
+fn draining() -> Bench {
+    Bench::with(|config: &mut BrokerConfig| config.drain_timeout = DRAIN_TIMEOUT)
+}
+
+/// A value that waits for room in the client's window.
+fn large() -> String {
+    "x".repeat(5_000)
+}
+
+fn is_refusal(error: &crate::proto::message::ErrorReply, call: u64) -> bool {
+    (error.call.0, error.code, error.maybe_executed) == (call, ErrorCode::Refused, false)
+}
+
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_millis(500);

@@ -1,0 +1,188 @@
+//! What a broker offers to its clients: what its workers offer together, as it changes.
+
+use super::{
+    bench::{Bench, Wire},
+    node::offer,
+    pair::{error_reply, final_reply, introduction, ms},
+};
+use crate::proto::{
+    broker::BrokerOutput,
+    dispatch::Departure,
+    message::{CallId, ErrorCode, Message, MethodOffer, Ready, ServiceOffer},
+};
+
+#[test]
+fn clients_are_told_when_something_else_is_offered_and_only_then() {
+    let mut bench = Bench::new();
+    let client = bench.client();
+    assert_eq!(offered(&mut bench, client), [Vec::<&str>::new()]);
+    let first = bench.worker();
+    assert_eq!(offered(&mut bench, client), [["Demo"]]);
+    let second = bench.worker();
+    let third = bench.worker_with(|ready| ready.services = vec![offer("Other", &["ping"])]);
+    assert_eq!(offered(&mut bench, client), [["Demo", "Other"]]);
+    bench.say(first, Message::Credit(3));
+    bench.drop_wire(second);
+    assert_eq!(offered(&mut bench, client), Vec::<Vec<String>>::new());
+    bench.say(third, Message::Drain);
+    assert_eq!(offered(&mut bench, client), [["Demo"]]);
+    bench.say(third, Message::Goodbye);
+    bench.drop_wire(first);
+    assert_eq!(offered(&mut bench, client), [Vec::<&str>::new()]);
+    let late = bench.client();
+    assert_eq!((offered(&mut bench, late), offered(&mut bench, client)), (vec![vec![]], vec![]));
+}
+
+#[test]
+fn what_workers_offer_in_different_ways_is_told_as_far_as_they_agree() {
+    let method = |name: &str, idempotent, fingerprint| MethodOffer { name: name.into(), idempotent, fingerprint };
+    let service = |name: &str, version, methods| ServiceOffer { name: name.into(), version, methods };
+    let mut bench = Bench::new();
+    let offers = [
+        vec![service("A", 1, vec![method("one", true, 7), method("two", true, 0), method("three", true, 5)])],
+        vec![service("A", 3, vec![method("one", true, 7), method("two", true, 8), method("three", false, 6)])],
+        vec![service("A", 2, vec![method("three", true, 5)]), service("Empty", 1, vec![])],
+    ];
+    let workers = offers.map(|services| bench.worker_with(|ready| ready.services = services));
+    let client = bench.client();
+    let together = vec![method("one", true, 7), method("three", false, 0), method("two", true, 0)];
+    let told = services(&mut bench, client);
+    assert_eq!(told, [service("A", 3, together), service("Empty", 1, vec![])]);
+    bench.drop_wire(workers[1]);
+    let together = vec![method("one", true, 7), method("three", true, 5), method("two", true, 0)];
+    assert_eq!(services(&mut bench, client), [service("A", 2, together), service("Empty", 1, vec![])]);
+}
+
+#[test]
+fn clients_know_that_a_service_is_gone_before_its_calls_come_back() {
+    for departure in [Departure::Goodbye, Departure::Disconnected] {
+        let mut bench = Bench::new();
+        let worker = bench.worker_with(|ready| ready.credits = 1);
+        let client = bench.client();
+        (1..=3).for_each(|call| bench.request(client, call, "hold"));
+        let id = bench.request_id(worker);
+        bench.take(client);
+        match departure {
+            Departure::Goodbye => bench.say(worker, Message::Drain),
+            _ => bench.drop_wire(worker),
+        }
+        let told = bench.take(client);
+        assert!(matches!(&told[0], Message::Ready(ready) if ready.services.is_empty()), "{departure:?}: {told:?}");
+        let errors = told[1..].iter().map(|message| match message {
+            Message::Error(error) => (error.call.0, error.code, error.maybe_executed),
+            other => panic!("{other:?}"),
+        });
+        let mut errors: Vec<_> = errors.collect();
+        errors.sort_by_key(|error| error.0);
+        let back = [(2, ErrorCode::NoWorker, false), (3, ErrorCode::NoWorker, false)];
+        match departure {
+            Departure::Goodbye => {
+                assert_eq!(errors, back);
+                bench.reply(worker, id, "done");
+                assert_eq!(bench.take(client), [final_reply(CallId(1), "done")]);
+            }
+            _ => assert_eq!((errors[0], &errors[1..]), ((1, ErrorCode::WorkerLost, true), &back[..])),
+        }
+    }
+}
+
+#[test]
+fn call_waits_for_room_and_comes_back_at_once_where_nobody_has_its_service_or_its_method() {
+    let mut bench = Bench::new();
+    let client = bench.client();
+    bench.request(client, 1, "hold");
+    assert_eq!(bench.errors(client), [(1, ErrorCode::NoWorker, false)]);
+    let worker = bench.worker_with(|ready| (ready.credits, ready.services) = (1, vec![offer("Demo", &["hold"])]));
+    bench.request(client, 2, "ping");
+    assert_eq!(bench.errors(client), [(2, ErrorCode::UnknownMethod, false)]);
+    (3..=5).for_each(|call| bench.request_with(client, call, "hold", |it| it.fail_fast = call == 5));
+    assert_eq!(bench.errors(client), [(5, ErrorCode::Overloaded, false)]);
+    let id = bench.request_id(worker);
+    bench.reply(worker, id, "done");
+    assert_eq!(bench.requests(worker).len(), 1, "the one that waited");
+}
+
+#[test]
+fn idempotent_call_whose_last_worker_died_comes_back_with_the_doubt() {
+    let mut bench = Bench::new();
+    let (worker, client) = (bench.worker(), bench.client());
+    bench.request_with(client, 1, "safe", |request| request.idempotent = true);
+    bench.take(client);
+    bench.drop_wire(worker);
+    assert_eq!(bench.errors(client), [(1, ErrorCode::NoWorker, true)]);
+}
+
+#[test]
+fn call_that_backs_off_while_its_service_goes_comes_back_when_its_wait_is_over() {
+    let mut bench = Bench::with(|config| config.dispatcher.retry = Default::default());
+    let (worker, client) = (bench.worker(), bench.client());
+    bench.request(client, 1, "hold");
+    let id = bench.request_id(worker);
+    bench.say(worker, error_reply(id, ErrorCode::Overloaded, false));
+    bench.drop_wire(worker);
+    bench.run(ms(20));
+    assert_eq!(bench.errors(client), [(1, ErrorCode::NoWorker, false)]);
+}
+
+#[test]
+fn worker_that_would_make_the_broker_offer_too_much_is_turned_away_and_disturbs_nothing() {
+    let mut bench = Bench::with(|config| config.dispatcher.limits.services_max = 2);
+    let client = bench.client();
+    let named = |names: &[&str]| names.iter().map(|name| offer(name, &["ping"])).collect::<Vec<_>>();
+    let first = bench.worker_with(|ready| ready.services = named(&["A", "B"]));
+    bench.take(client);
+    let second = bench.worker_with(|ready| ready.services = named(&["B", "C"]));
+    assert_eq!(bench.errors(second), [(0, ErrorCode::Malformed, false)]);
+    assert!(bench.is_gone(second) && bench.take(client).is_empty());
+    let third = bench.worker_with(|ready| ready.services = named(&["A"]));
+    bench.say(first, Message::Drain);
+    bench.worker_with(|ready| ready.services = named(&["A", "C"]));
+    assert_eq!(
+        offered(&mut bench, client),
+        [vec!["A"], vec!["A", "C"]],
+        "what a draining worker offers does not count"
+    );
+    assert!(!bench.is_gone(third));
+}
+
+#[test]
+fn registered_worker_that_comes_to_offer_too_much_is_gone_and_is_sent_nothing_more() {
+    let mut bench = Bench::with(|config| config.dispatcher.limits.services_max = 2);
+    let client = bench.client();
+    let named = |names: &[&str]| names.iter().map(|name| offer(name, &["ping"])).collect::<Vec<_>>();
+    bench.worker_with(|ready| ready.services = named(&["A"]));
+    let second = bench.worker_with(|ready| ready.services = named(&["B"]));
+    bench.request_with(client, 1, "ping", |request| request.service = "B".into());
+    bench.take(client);
+    bench.take(second);
+    bench.say(second, Message::Ready(Ready { services: named(&["B", "C"]), ..introduction() }));
+    assert_eq!(bench.errors(second), [(0, ErrorCode::Malformed, false)]);
+    assert!(bench.is_gone(second));
+    let told = bench.take(client);
+    assert!(matches!(&told[..], [Message::Ready(_), Message::Error(lost)] if lost.code == ErrorCode::WorkerLost));
+    assert!(bench.outputs.contains(&BrokerOutput::WorkerLeft(second.1, Departure::Disconnected)));
+    bench.request_with(client, 2, "ping", |request| request.service = "B".into());
+    assert_eq!(bench.errors(client), [(2, ErrorCode::NoWorker, false)]);
+    assert_eq!(bench.take(second), []);
+}
+
+/// The services of each introduction that the client was sent since the last time.
+fn offered(bench: &mut Bench, client: Wire) -> Vec<Vec<String>> {
+    introductions(bench, client)
+        .into_iter()
+        .map(|ready| ready.services.iter().map(|service| service.name.to_string()).collect())
+        .collect()
+}
+
+/// What the last of them offers.
+fn services(bench: &mut Bench, client: Wire) -> Vec<ServiceOffer> {
+    introductions(bench, client).pop().expect("an introduction").services
+}
+
+fn introductions(bench: &mut Bench, client: Wire) -> Vec<Ready> {
+    let ready = |message| match message {
+        Message::Ready(ready) => Some(ready),
+        _ => None,
+    };
+    bench.take(client).into_iter().filter_map(ready).collect()
+}
