@@ -168,6 +168,7 @@ impl World {
         self.tell(process, &format_args!("connected to {}", self.processes[address.process]));
         self.ledger.opened(wire, &self.connections[wire], [now, self.local(address.process)], &self.processes);
         self.processes[process].machine.handle_dialed(now, slot);
+        self.drain_outputs(process);
         self.touch(process);
     }
 
@@ -195,6 +196,7 @@ impl World {
         let (now, door) = (self.local(process), super::process::door_of(self.processes[process].setup.role));
         self.tell(process, &"could not connect");
         self.processes[process].machine.handle_disconnected(now, door, slot);
+        self.drain_outputs(process);
         self.touch(process);
     }
 
@@ -313,6 +315,7 @@ impl World {
         self.tell(process, &format_args!("lost its connection to {}", self.name_beyond(wire, side)));
         self.ledger.ended(wire, side);
         self.processes[process].machine.handle_disconnected(now, door, peer);
+        self.drain_outputs(process);
         self.touch(process);
     }
 

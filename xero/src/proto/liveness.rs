@@ -69,6 +69,11 @@ impl Liveness {
         self.sent_at + self.interval
     }
 
+    /// When to look again whether the peer has expired: the next message may end an excuse.
+    pub(crate) fn check_at(&self, now: Instant) -> Instant {
+        self.expires_at().min(now + self.expiry)
+    }
+
     pub(crate) fn expires_at(&self) -> Instant {
         let expires_at = self.received_at + self.expiry;
         self.excused_until.map_or(expires_at, |until| expires_at.max(until))
@@ -114,6 +119,17 @@ mod tests {
         assert_eq!(liveness.expires_at(), start + 13 * second);
         liveness.excuse(start + 11 * second);
         assert_eq!(liveness.expires_at(), start + 13 * second);
+    }
+
+    #[test]
+    fn excused_peer_is_looked_after_as_soon_as_it_could_expire_without_the_excuse() {
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        let mut liveness = Liveness::new(start, second, 3 * second);
+        assert_eq!(liveness.check_at(start + second), start + 3 * second);
+        liveness.excuse(start + 60 * second);
+        assert_eq!(liveness.check_at(start + 3 * second), start + 6 * second);
+        assert_eq!(liveness.check_at(start + 59 * second), start + 60 * second);
     }
 
     #[test]

@@ -13,10 +13,8 @@ use crate::sim::{process::Process, scenario::Role};
 impl Ledger {
     pub(in crate::sim) fn check(&mut self, now: Instant, pid: Pid, processes: &[Process]) {
         let process = &processes[pid];
-        let found = self
-            .check_queue(pid, process)
-            .and_then(|()| self.check_suspects(pid))
-            .and_then(|()| self.check_leave(now, pid, process));
+        let found = self.check_suspects(pid).and_then(|()| self.check_queue(pid, process));
+        let found = found.and_then(|()| self.check_leave(now, pid, process));
         let found = found.and_then(|()| self.check_wires(now, pid, process));
         let found = found.and_then(|()| self.check_credits(process));
         let found = found.and_then(|()| match process.setup.role {

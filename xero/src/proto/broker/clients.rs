@@ -285,9 +285,8 @@ impl Broker {
 
     pub(super) fn check_lease(&mut self, now: Instant, peer: Peer) {
         let Some(client) = self.clients.get(&peer) else { return };
-        let expires_at = client.liveness.expires_at();
-        if expires_at > now {
-            return self.timers.set(Timer::Lease(peer), expires_at);
+        if client.liveness.expires_at() > now {
+            return self.timers.set(Timer::Lease(peer), client.liveness.check_at(now));
         }
         self.counters.expired_leases += 1;
         self.outputs.push_back(BrokerOutput::Disconnect(Door::Front, peer));

@@ -166,12 +166,11 @@ impl Dispatcher {
 
     pub(super) fn check_lease(&mut self, now: Instant, peer: Peer) {
         let Some(worker) = self.registry.get(peer) else { return self.check_introduction(now, peer) };
-        let expires_at = worker.liveness.expires_at();
         if planted(Fault::LeaseNeverEnds) {
             return;
         }
-        if expires_at > now {
-            return self.timers.set(Timer::Lease(peer), expires_at);
+        if worker.liveness.expires_at() > now {
+            return self.timers.set(Timer::Lease(peer), worker.liveness.check_at(now));
         }
         self.counters.expired_leases += 1;
         self.outputs.push_back(Output::Disconnect(peer));

@@ -48,13 +48,13 @@ impl Worker {
     }
 
     pub(super) fn check_lease(&mut self, now: Instant, peer: Peer) {
-        let expires_at = match self.links.get(&peer).map(|link| &link.state) {
-            Some(LinkState::Up(registration)) => registration.liveness.expires_at(),
-            Some(LinkState::Introducing(liveness) | LinkState::Leaving(liveness)) => liveness.expires_at(),
+        let liveness = match self.links.get(&peer).map(|link| &link.state) {
+            Some(LinkState::Up(registration)) => registration.liveness,
+            Some(LinkState::Introducing(liveness) | LinkState::Leaving(liveness)) => *liveness,
             Some(LinkState::Down) | None => return,
         };
-        if expires_at > now {
-            return self.timers.set(Timer::Lease(peer), expires_at);
+        if liveness.expires_at() > now {
+            return self.timers.set(Timer::Lease(peer), liveness.check_at(now));
         }
         self.counters.expired_leases += 1;
         info!(peer = peer.0, "the dispatcher has fallen silent");
