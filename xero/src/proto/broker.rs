@@ -189,7 +189,7 @@ impl Broker {
     pub fn handle_message(&mut self, now: Instant, door: Door, from: Peer, message: Message) {
         match (door, message) {
             (Door::Front, message) => self.handle_client(now, from, message),
-            (Door::Back, Message::Ready(ready)) => match self.check_offers(&ready) {
+            (Door::Back, Message::Ready(ready)) if ready.role == Role::Worker => match self.check_offers(&ready) {
                 Ok(()) => self.dispatcher.handle_message(now, from, Message::Ready(ready)),
                 Err(detail) => self.dispatcher.refuse(now, from, detail),
             },

@@ -267,7 +267,7 @@ impl Dispatcher {
         worker.liveness.received(now);
         self.acknowledge(now, from, message.window_bytes());
         match message {
-            Message::Ready(ready) => self.handle_ready_again(now, from, ready),
+            Message::Ready(ready) if ready.role == self.partner() => self.handle_ready_again(now, from, ready),
             Message::Partial(reply) => self.handle_partial(now, from, reply),
             Message::Final(reply) => self.handle_final(now, from, reply),
             Message::Error(reply) => self.handle_error(now, from, reply),
@@ -291,9 +291,13 @@ impl Dispatcher {
             }
             Message::Drain => self.handle_drain(now, from),
             Message::Goodbye => self.handle_goodbye(now, from),
-            Message::Request(_) | Message::Cancel(_) | Message::Event(_) | Message::Subscribe(_) => {
+            Message::Ready(_)
+            | Message::Request(_)
+            | Message::Cancel(_)
+            | Message::Event(_)
+            | Message::Subscribe(_) => {
                 self.counters.unexpected_messages += 1;
-                debug!(peer = from.0, "dropped a message of a kind that workers do not send");
+                debug!(peer = from.0, "dropped a message that workers do not send");
             }
         }
     }

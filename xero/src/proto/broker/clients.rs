@@ -13,7 +13,7 @@ impl Broker {
             }
             // Nothing follows a goodbye; the client reads it and goes.
             _ if client.is_leaving => {}
-            Message::Ready(ready) => self.handle_ready(now, from, &ready),
+            Message::Ready(ready) if ready.role == Role::Client => self.handle_ready(now, from, &ready),
             Message::Request(request) => self.handle_request(now, from, request),
             Message::Cancel(call) => self.handle_cancel(now, from, call),
             Message::Ack(bytes) => {
@@ -26,7 +26,7 @@ impl Broker {
             }
             _ => {
                 self.counters.unexpected_messages += 1;
-                debug!(peer = from.0, "dropped a message of a kind that clients do not send");
+                debug!(peer = from.0, "dropped a message that clients do not send");
             }
         }
     }

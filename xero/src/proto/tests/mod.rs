@@ -9,6 +9,7 @@ mod cancel;
 mod credits;
 mod drain;
 mod errors;
+mod foreign;
 mod heartbeats;
 mod leases;
 mod partials;
