@@ -395,6 +395,11 @@ impl Dispatcher {
         self.registry.offers(more)
     }
 
+    /// Another number than before when [`Self::offers`] may have changed.
+    pub(crate) fn revision(&self) -> u64 {
+        self.registry.revision()
+    }
+
     /// Whether a call waits for a worker.
     pub(crate) fn is_waiting(&self, id: CallId) -> bool {
         self.calls.get(id).is_some_and(|call| call.state == CallState::Waiting)
