@@ -109,6 +109,8 @@ pub struct Broker {
     calls: u64,
     /// What clients have been told that there is.
     offers: Vec<ServiceOffer>,
+    /// The revision of the workers' offers that `offers` is of.
+    revision: u64,
     timers: TimerTable,
     outbox: Outbox,
     outputs: VecDeque<BrokerOutput>,
@@ -177,6 +179,7 @@ impl Broker {
             // Half of the range: ids do not come again in this life, and hardly in the next.
             calls: incarnation.as_u64_pair().0 >> 1,
             offers: Vec::new(),
+            revision: 0,
             timers: TimerTable::default(),
             outbox: Outbox::default(),
             outputs: VecDeque::new(),
@@ -189,7 +192,7 @@ impl Broker {
     pub fn handle_message(&mut self, now: Instant, door: Door, from: Peer, message: Message) {
         match (door, message) {
             (Door::Front, message) => self.handle_client(now, from, message),
-            (Door::Back, Message::Ready(ready)) => match self.check_offers(&ready) {
+            (Door::Back, Message::Ready(ready)) if ready.role == Role::Worker => match self.check_offers(&ready) {
                 Ok(()) => self.dispatcher.handle_message(now, from, Message::Ready(ready)),
                 Err(detail) => self.dispatcher.refuse(now, from, detail),
             },
@@ -341,6 +344,9 @@ impl Broker {
 
     /// Tells the clients when something else is offered than they know of.
     fn announce_offers(&mut self, now: Instant) {
+        if std::mem::replace(&mut self.revision, self.dispatcher.revision()) == self.dispatcher.revision() {
+            return;
+        }
         let offers = self.dispatcher.offers(None);
         if offers != self.offers && self.leaving == Leaving::No {
             self.offers = offers;

@@ -271,7 +271,7 @@ impl Dispatcher {
         worker.liveness.received(now);
         self.acknowledge(now, from, message.window_bytes());
         match message {
-            Message::Ready(ready) => self.handle_ready_again(now, from, ready),
+            Message::Ready(ready) if ready.role == self.partner() => self.handle_ready_again(now, from, ready),
             Message::Partial(reply) => self.handle_partial(now, from, reply),
             Message::Final(reply) => self.handle_final(now, from, reply),
             Message::Error(reply) => self.handle_error(now, from, reply),
@@ -295,9 +295,13 @@ impl Dispatcher {
             }
             Message::Drain => self.handle_drain(now, from),
             Message::Goodbye => self.handle_goodbye(now, from),
-            Message::Request(_) | Message::Cancel(_) | Message::Event(_) | Message::Subscribe(_) => {
+            Message::Ready(_)
+            | Message::Request(_)
+            | Message::Cancel(_)
+            | Message::Event(_)
+            | Message::Subscribe(_) => {
                 self.counters.unexpected_messages += 1;
-                debug!(peer = from.0, "dropped a message of a kind that workers do not send");
+                debug!(peer = from.0, "dropped a message that workers do not send");
             }
         }
     }
@@ -393,6 +397,11 @@ impl Dispatcher {
     /// several ways, what they agree on is told.
     pub(crate) fn offers(&self, more: Option<&[ServiceOffer]>) -> Vec<ServiceOffer> {
         self.registry.offers(more)
+    }
+
+    /// Another number than before when [`Self::offers`] may have changed.
+    pub(crate) fn revision(&self) -> u64 {
+        self.registry.revision()
     }
 
     /// Whether a call waits for a worker.

@@ -123,6 +123,8 @@ pub(crate) struct Registry {
     /// Workers with free credit by the turn they were last used in.
     available: BTreeSet<(u64, Peer)>,
     turns: u64,
+    /// Grows whenever something else may be offered.
+    revision: u64,
 }
 
 impl Registry {
@@ -134,6 +136,7 @@ impl Registry {
         });
         let services = services.collect();
         let before = self.workers.remove(&peer);
+        self.revision += 1;
         self.turns += 1;
         let turn = before.as_ref().map_or(self.turns, |worker| worker.turn);
         let registered_at = before.as_ref().map_or(now, |worker| worker.registered_at);
@@ -159,6 +162,7 @@ impl Registry {
 
     pub(crate) fn remove(&mut self, peer: Peer) -> Option<WorkerEntry> {
         let worker = self.workers.remove(&peer)?;
+        self.revision += 1;
         self.available.remove(&(worker.turn, peer));
         Some(worker)
     }
@@ -204,6 +208,7 @@ impl Registry {
     pub(crate) fn set_draining(&mut self, peer: Peer) {
         if let Some(worker) = self.workers.get_mut(&peer) {
             worker.draining = !planted(Fault::DrainIgnored);
+            self.revision += 1;
             self.refresh(peer);
         }
     }
@@ -244,6 +249,11 @@ impl Registry {
     pub(crate) fn services(&self) -> BTreeSet<&str> {
         let serving = self.workers.values().filter(|worker| !worker.draining);
         serving.flat_map(|worker| worker.services.keys().map(|name| &**name)).collect()
+    }
+
+    /// Another number than before when something else may be offered.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// What live workers that do not drain offer together, and what one more would add.
@@ -357,6 +367,23 @@ mod tests {
         assert_eq!(route(&registry, "Demo", "ping", 8), Route::AllBusy);
         registry.remove(Peer(2));
         assert_eq!(route(&registry, "Demo", "ping", 8), chosen(1));
+    }
+
+    #[test]
+    fn only_what_may_change_the_offers_is_another_revision() {
+        let mut registry = registry_of(&[(1, 1, 7), (2, 1, 7)]);
+        let mut is_another = |change: &dyn Fn(&mut Registry)| {
+            let before = registry.revision();
+            change(&mut registry);
+            registry.revision() != before
+        };
+        assert!(!is_another(&|registry| registry.set_credits(Peer(1), 5)));
+        assert!(!is_another(&|registry| registry.take_credit(Peer(1), CallId(1), 10)));
+        let liveness = Liveness::new(Instant::now(), Duration::from_secs(1), Duration::from_secs(3));
+        let ready = introduction(1, 8);
+        assert!(is_another(&|registry| registry.register(Instant::now(), Peer(1), ready.clone(), liveness)));
+        assert!(is_another(&|registry| registry.set_draining(Peer(1))));
+        assert!(is_another(&|registry| drop(registry.remove(Peer(1)))));
     }
 
     #[test]

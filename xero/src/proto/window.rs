@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::{
     fault::{Fault, planted},
-    message::{CallId, Message},
+    message::{CallId, MESSAGE_WINDOW_BYTES, Message},
     outbox::BATCHED_PAYLOAD_BYTES_MAX,
 };
 
@@ -38,7 +38,11 @@ impl Window {
 
     /// Whether the bytes under way have reached the window.
     pub(crate) fn is_full(&self) -> bool {
-        self.size != 0 && self.sent - self.acknowledged >= self.size
+        self.size != 0 && self.under_way() >= self.size
+    }
+
+    fn under_way(&self) -> u64 {
+        self.sent - self.acknowledged
     }
 
     pub(crate) fn send(&mut self, bytes: u64) {
@@ -62,6 +66,8 @@ pub(crate) struct Outflow {
     held_ends: usize,
     /// How many replies are held for a call.
     calls: BTreeMap<CallId, usize>,
+    /// What the largest reply that has left counts for.
+    largest: u64,
 }
 
 impl Outflow {
@@ -77,7 +83,7 @@ impl Outflow {
     pub(crate) fn push(&mut self, call: CallId, message: Message) -> Option<Message> {
         let is_next = !self.calls.contains_key(&call) && (passes(&message) || self.held.is_empty());
         if is_next && self.may_leave(&message) {
-            self.window.send(message.window_bytes());
+            self.note_sent(&message);
             return Some(message);
         }
         *self.calls.entry(call).or_default() += 1;
@@ -93,7 +99,7 @@ impl Outflow {
             return None;
         }
         let message = self.held.pop_front()?;
-        self.window.send(message.window_bytes());
+        self.note_sent(&message);
         self.held_bytes -= message.payload_bytes();
         self.held_ends -= usize::from(ends_request(&message));
         if let Some(call) = message.reply()
@@ -105,6 +111,22 @@ impl Outflow {
             }
         }
         Some(message)
+    }
+
+    /// Whether the peer asks on and takes no answer: more is held back or under way than one with so many credits can owe
+    /// that takes what comes. Small ends pass the window, and only who waits for them keeps to the credits.
+    pub(crate) fn is_overrun(&self, credits: u32) -> bool {
+        let Window { size, .. } = self.window;
+        let small = u64::from(credits).saturating_mul(SMALL_PAYLOAD_BYTES as u64 + MESSAGE_WINDOW_BYTES);
+        // Once the window for what may be under way, and once for what has been taken and is not acknowledged yet.
+        let owed = size.saturating_mul(2).saturating_add(self.largest).saturating_add(small);
+        self.held_ends > credits as usize || size != 0 && self.window.under_way() > owed
+    }
+
+    fn note_sent(&mut self, message: &Message) {
+        let bytes = message.window_bytes();
+        self.window.send(bytes);
+        self.largest = self.largest.max(bytes);
     }
 
     fn may_leave(&self, message: &Message) -> bool {
@@ -162,7 +184,7 @@ impl Intake {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::message::{FinalReply, MESSAGE_WINDOW_BYTES, PartialReply, Payload};
+    use crate::proto::message::{FinalReply, PartialReply, Payload};
 
     const LARGE: usize = SMALL_PAYLOAD_BYTES + 1;
 

@@ -278,7 +278,9 @@ impl Worker {
                 info!(peer = from.0, "the dispatcher says goodbye");
                 self.hang_up(now, from);
             }
-            (LinkState::Introducing(_), Message::Ready(ready)) => self.handle_ready(now, from, &ready),
+            (LinkState::Introducing(_), Message::Ready(ready)) if ready.role == Role::Dispatcher => {
+                self.handle_ready(now, from, &ready);
+            }
             (LinkState::Introducing(_), Message::Error(error)) => {
                 match link.refusal.as_ref() == Some(&error.detail) {
                     true => debug!(peer = from.0, detail = error.detail, "the dispatcher does not take this worker"),

@@ -13,7 +13,8 @@ impl Broker {
             }
             // Nothing follows a goodbye; the client reads it and goes.
             _ if client.is_leaving => {}
-            Message::Ready(ready) => self.handle_ready(now, from, &ready),
+            Message::Ready(ready) if ready.role == Role::Client => self.handle_ready(now, from, &ready),
+            Message::Request(_) if client.replies.is_overrun(self.config.credits) => self.let_go(now, from),
             Message::Request(request) => self.handle_request(now, from, request),
             Message::Cancel(call) => self.handle_cancel(now, from, call),
             Message::Ack(bytes) => {
@@ -26,7 +27,7 @@ impl Broker {
             }
             _ => {
                 self.counters.unexpected_messages += 1;
-                debug!(peer = from.0, "dropped a message of a kind that clients do not send");
+                debug!(peer = from.0, "dropped a message that clients do not send");
             }
         }
     }
@@ -42,6 +43,14 @@ impl Broker {
         if malformed.is_request() {
             self.refuse(now, from, call, malformed.code, malformed.to_string());
         }
+    }
+
+    /// What is held back for it and under way to it would grow for ever.
+    fn let_go(&mut self, now: Instant, from: Peer) {
+        self.counters.unexpected_messages += 1;
+        debug!(peer = from.0, "dropped a client that asks on and takes no answer");
+        self.outputs.push_back(BrokerOutput::Disconnect(Door::Front, from));
+        self.remove_client(now, from, Departure::Disconnected);
     }
 
     fn handle_stranger(&mut self, now: Instant, from: Peer, message: Message) {
@@ -194,14 +203,10 @@ impl Broker {
         Some(origin)
     }
 
-    /// Answers a request that is not passed on. Who reads no answer and asks on, beyond its credits, is let go: what is
-    /// held back for it would grow for ever.
+    /// Answers a request that is not passed on, unless its client takes no answer.
     fn refuse(&mut self, now: Instant, to: Peer, call: CallId, code: ErrorCode, detail: String) {
-        let credits = self.config.credits as usize;
-        if self.clients.get(&to).is_some_and(|client| client.replies.held_ends() > credits) {
-            self.counters.unexpected_messages += 1;
-            self.outputs.push_back(BrokerOutput::Disconnect(Door::Front, to));
-            return self.remove_client(now, to, Departure::Disconnected);
+        if self.clients.get(&to).is_some_and(|client| client.replies.is_overrun(self.config.credits)) {
+            return self.let_go(now, to);
         }
         self.reply(now, to, call, Message::Error(ErrorReply::not_started(call, code, detail)));
     }

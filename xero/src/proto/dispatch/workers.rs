@@ -8,10 +8,10 @@ impl Dispatcher {
             return self.handle_dialed_stranger(now, from, message);
         }
         match message {
-            Message::Ready(ready) if ready.role == Role::Worker && !self.has_said_goodbye() => {
+            Message::Ready(ready) if ready.role == self.partner() && !self.has_said_goodbye() => {
                 self.handle_ready(now, from, ready);
             }
-            Message::Ready(ready) if ready.role == Role::Worker => self.turn_away(from, "closing".to_owned()),
+            Message::Ready(ready) if ready.role == self.partner() => self.turn_away(from, "closing".to_owned()),
             Message::Ready(ready) => {
                 let place = "a client that binds, or the backend of a broker";
                 self.turn_away(from, format!("a {} has connected where workers are expected: {place}", ready.role));
@@ -79,6 +79,11 @@ impl Dispatcher {
         self.outputs.push_back(Output::WorkerJoined(from));
         self.return_unoffered(now, before);
         self.serve_waiting(now, from);
+    }
+
+    /// What those are that are registered here.
+    pub(super) fn partner(&self) -> Role {
+        if self.role == Role::Client { Role::Dispatcher } else { Role::Worker }
     }
 
     pub(super) fn introduction(&self) -> Ready {

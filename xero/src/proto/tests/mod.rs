@@ -14,6 +14,7 @@ mod credits;
 mod dialing;
 mod drain;
 mod errors;
+mod foreign;
 mod heartbeats;
 mod leases;
 mod pace;

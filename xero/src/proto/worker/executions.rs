@@ -10,6 +10,9 @@ impl Worker {
             self.counters.unexpected_messages += 1;
             return debug!(peer = from.0, %call, "dropped a request whose call is in flight already");
         }
+        if self.is_overrun(from) {
+            return self.let_go(now, from);
+        }
         self.counters.requests += 1;
         let (service, method, reply_bytes_max) = match self.admit(from, &request) {
             Ok(admitted) => admitted,
@@ -177,15 +180,23 @@ impl Worker {
         }
     }
 
-    /// Answers a request that is not started. Who reads no answer and asks on, beyond the credits, is hung up on: what is
-    /// held back for it would grow for ever.
+    /// Answers a request that is not started, unless its dispatcher takes no answer.
     pub(super) fn refuse(&mut self, now: Instant, to: Peer, call: CallId, code: ErrorCode, detail: String) {
-        let credits = self.config.credits as usize;
-        if self.registration(to).is_some_and(|registration| registration.replies.held_ends() > credits) {
-            self.counters.unexpected_messages += 1;
-            return self.hang_up(now, to);
+        if self.is_overrun(to) {
+            return self.let_go(now, to);
         }
         self.reply(now, to, call, Message::Error(ErrorReply::not_started(call, code, detail)));
+    }
+
+    /// What is held back for it and under way to it would grow for ever.
+    fn let_go(&mut self, now: Instant, from: Peer) {
+        self.counters.unexpected_messages += 1;
+        debug!(peer = from.0, "hung up on a dispatcher that asks on and takes no answer");
+        self.hang_up(now, from);
+    }
+
+    fn is_overrun(&self, peer: Peer) -> bool {
+        self.registration(peer).is_some_and(|registration| registration.replies.is_overrun(self.config.credits))
     }
 
     pub(super) fn has_request(&self, from: Peer, call: CallId) -> bool {

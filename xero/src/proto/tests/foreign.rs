@@ -1,0 +1,128 @@
+//! Peers that hold to no convention of ours: what they cost a broker, a worker and each other.
+
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use super::node::{WorkerNode, offer};
+use crate::proto::{
+    broker::{Broker, BrokerConfig, Door},
+    message::{CallId, Capabilities, Codec, Message, Metadata, Payload, Peer, Ready, Request, Role, ServiceOffer},
+    worker::Worker,
+};
+
+#[test]
+fn registered_peers_that_introduce_themselves_in_another_role_stay_what_they_are() {
+    let mut scene = Scene::new();
+    let roles = [Role::Dispatcher, Role::Worker, Role::Client];
+    for (door, own) in [(Door::Front, Role::Client), (Door::Back, Role::Worker)] {
+        for role in roles.into_iter().filter(|role| *role != own) {
+            scene.tell(door, Message::Ready(Ready { role, ..ready(role, Vec::new()) }));
+        }
+        assert_eq!(scene.sent(), [], "nothing is said to it");
+    }
+    let counters = scene.broker.counters();
+    assert_eq!((counters.unexpected_messages, counters.workers.unexpected_messages), (2, 2));
+    assert_eq!(scene.broker.workers().next().map(|worker| worker.services().count()), Some(1));
+}
+
+#[test]
+fn client_that_asks_on_and_takes_no_answer_is_let_go_and_one_that_takes_them_is_not() {
+    let mut reader = Scene::new();
+    let mut taken = 0;
+    for call in 0..CALLS {
+        reader.tell(Door::Front, request(call, "none"));
+        taken += reader.sent().iter().map(|(_, message)| message.window_bytes()).sum::<u64>();
+        // As late as `PROTOCOL.md` §9 allows.
+        if call % (WINDOW / 4 / 64) == 0 {
+            reader.tell(Door::Front, Message::Ack(taken));
+        }
+    }
+    assert_eq!(reader.broker.clients().count(), 1);
+
+    let mut deaf = Scene::new();
+    for call in 0..CALLS {
+        deaf.tell(Door::Front, request(call, "none"));
+    }
+    assert_eq!(deaf.broker.clients().count(), 0);
+}
+
+#[test]
+fn dispatcher_that_asks_on_and_takes_no_answer_is_hung_up_on() {
+    let now = Instant::now();
+    let config = WorkerNode::new(now, 1, Vec::new(), |config| config.credits = 8).config;
+    let mut worker = Worker::new(now, config, 1);
+    worker.handle_timeout(now);
+    worker.handle_dialed(now, Peer(0));
+    worker.handle_message(now, Peer(0), Message::Ready(ready(Role::Dispatcher, Vec::new())));
+    for call in 0..CALLS {
+        worker.handle_message(now, Peer(0), request(call, "none"));
+    }
+    assert_eq!(worker.registered().count(), 0);
+}
+
+/// The byte window of every peer here.
+const WINDOW: u64 = 2 << 20;
+
+/// Far more than the answers to which may be under way, at 64 bytes each.
+const CALLS: u64 = 300_000;
+
+struct Scene {
+    now: Instant,
+    broker: Broker,
+}
+
+impl Scene {
+    /// A broker with a client and a worker, each the first peer at its door.
+    fn new() -> Self {
+        Self::of(vec![offer("Demo", &["hold"])])
+    }
+
+    fn of(services: Vec<ServiceOffer>) -> Self {
+        let mut scene = Self { now: Instant::now(), broker: Broker::new(BrokerConfig::default()) };
+        scene.tell(Door::Back, Message::Ready(ready(Role::Worker, services)));
+        scene.tell(Door::Front, Message::Ready(ready(Role::Client, Vec::new())));
+        scene.sent();
+        scene
+    }
+
+    fn tell(&mut self, door: Door, message: Message) {
+        self.broker.handle_message(self.now, door, Peer(1), message);
+    }
+
+    fn sent(&mut self) -> Vec<(Door, Message)> {
+        let transmits = std::iter::from_fn(|| self.broker.poll_transmit());
+        transmits
+            .flat_map(|(door, transmit)| transmit.messages.into_iter().map(move |message| (door, message)))
+            .collect()
+    }
+}
+
+fn ready(role: Role, services: Vec<ServiceOffer>) -> Ready {
+    Ready {
+        role,
+        incarnation: Uuid::nil(),
+        capabilities: Capabilities::BATCH,
+        interval: Duration::from_secs(1),
+        payload_bytes_max: 64 << 20,
+        credits: if role == Role::Worker { 8 } else { 0 },
+        window_bytes: WINDOW,
+        codecs: Codec::ALL.to_vec(),
+        services,
+    }
+}
+
+fn request(call: u64, method: &str) -> Message {
+    Message::Request(Request {
+        call: CallId(call),
+        attempt: 1,
+        idempotent: false,
+        fail_fast: false,
+        service: "Demo".into(),
+        method: method.into(),
+        fingerprint: 0,
+        remaining: Duration::from_secs(60),
+        metadata: Metadata::new(),
+        payload: Payload::default(),
+    })
+}
