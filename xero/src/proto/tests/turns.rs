@@ -80,7 +80,7 @@ fn cancelled_and_expired_calls_take_no_turn() {
     let others = [(); 2].map(|()| net.call_with(d, "hold", owned_by(2)));
     net.call_with(d, "hold", |spec| {
         owned_by(3)(spec);
-        spec.deadline = spec.deadline - ms(4_990);
+        spec.deadline -= ms(4_990);
     });
     net.cancel(calls[0]);
     net.cancel(others[0]);
