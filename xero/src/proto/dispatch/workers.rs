@@ -68,7 +68,8 @@ impl Dispatcher {
             Some(before) => before.liveness.renewed(now, expiry),
             None => Liveness::new(now, heartbeats.interval, expiry),
         };
-        info!(peer = from.0, incarnation = %ready.incarnation, credits = ready.credits, "registered");
+        let (role, credits) = (ready.role, ready.credits);
+        info!(peer = from.0, %role, incarnation = %ready.incarnation, credits, "registered");
         if ready.capabilities.contains(Capabilities::BATCH) {
             self.outbox.allow_batches(from, ready.payload_bytes_max);
         }
@@ -128,7 +129,8 @@ impl Dispatcher {
         let services: Vec<_> = self.registry.services_of(peer).cloned().collect();
         let Some(worker) = self.registry.remove(peer) else { return };
         let unsent: BTreeSet<_> = self.outbox.forget(peer).iter().filter_map(Message::request).collect();
-        info!(peer = peer.0, ?departure, in_flight = worker.in_flight.len(), "worker left");
+        let (role, in_flight) = (worker.role, worker.in_flight.len());
+        info!(peer = peer.0, %role, ?departure, in_flight, "left");
         self.timers.stop(Timer::Lease(peer));
         self.timers.stop(Timer::Heartbeat(peer));
         self.outputs.push_back(Output::WorkerLeft(peer, departure));
