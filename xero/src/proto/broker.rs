@@ -20,7 +20,7 @@ use super::{
     liveness::{LARGE_PAYLOAD_BYTES, Liveness, patience},
     message::{
         CallId, Capabilities, Codec, ErrorCode, ErrorReply, FinalReply, MESSAGE_WINDOW_BYTES, Message, PartialReply,
-        Payload, Peer, Ready, Request, Role, ServiceOffer,
+        Payload, Peer, Ready, Request, Role, ServiceOffer, listed,
     },
     outbox::{Outbox, Transmit},
     timer::{Timer, TimerTable},

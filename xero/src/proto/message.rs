@@ -369,6 +369,27 @@ impl ErrorCode {
     }
 }
 
+/// Names as a detail tells them to people: as many as fit a few lines, for each error has its own copy.
+pub(crate) fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let mut names = names.into_iter();
+    let mut text = String::new();
+    for name in names.by_ref() {
+        let separator = if text.is_empty() { "" } else { ", " };
+        text.extend([separator, "`", name, "`"]);
+        if text.len() > LISTED_BYTES {
+            break;
+        }
+    }
+    match names.count() {
+        _ if text.is_empty() => "nothing".to_owned(),
+        0 => text,
+        more => format!("{text} and {more} more"),
+    }
+}
+
+/// A dozen lines.
+const LISTED_BYTES: usize = 1_024;
+
 /// A value published under a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -387,4 +408,19 @@ pub struct Subscribe {
     pub topic: Arc<str>,
     /// `false` ends the subscription.
     pub wanted: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_listed_as_far_as_a_detail_has_room() {
+        assert_eq!(listed([]), "nothing");
+        assert_eq!(listed(["one"]), "`one`");
+        assert_eq!(listed(["one", "two"]), "`one`, `two`");
+        let long = "x".repeat(255);
+        let text = listed([&*long; 4_096]);
+        assert!(text.len() < 2 * LISTED_BYTES && text.ends_with(" and 4092 more"), "{}", &text[text.len() - 40..]);
+    }
 }

@@ -288,15 +288,19 @@ impl Registry {
     }
 
     /// Finds a worker for a request: one whose signature of the method fits before one whose does not (which will say
-    /// so), and one that has not refused the call before one that has.
+    /// so), one that takes the payload before one that does not, and one that has not refused the call before one that
+    /// has.
     pub(crate) fn route(&self, choice: &mut dyn WorkerChoice, need: Need<'_>) -> Route {
         // 0 stands for a signature that is not checked (`PROTOCOL.md` §7).
         let fits = |offer: &MethodOffer| [0, offer.fingerprint].contains(&need.fingerprint) || offer.fingerprint == 0;
         let offers = |worker: &&WorkerEntry, fitting: bool| {
             worker.method(need.service, need.method).is_some_and(|offer| !fitting || fits(offer))
         };
+        let takes = |worker: &WorkerEntry| need.bytes as u64 <= worker.payload_bytes_max;
         let serving = || self.workers.values().filter(|worker| !worker.draining);
         let fitting = serving().any(|worker| offers(&worker, true));
+        let taking = serving().any(|worker| offers(&worker, fitting) && takes(worker));
+        let suits = |worker: &&WorkerEntry| offers(worker, fitting) && (!taking || takes(worker));
         let has_room = |worker: &WorkerEntry| {
             let must_have = need.bytes > SMALL_PAYLOAD_BYTES && !planted(Fault::RequestWindowExceeded);
             !must_have || !worker.window.is_full()
@@ -305,7 +309,7 @@ impl Registry {
             |avoid: Option<Peer>| {
                 let available = self.available.iter().filter(|(_, peer)| Some(*peer) != avoid);
                 let workers = available.filter_map(|(_, peer)| Some((*peer, self.workers.get(peer)?)));
-                choice.choose(&mut workers.filter(|(_, worker)| offers(worker, fitting) && has_room(worker)).map(
+                choice.choose(&mut workers.filter(|(_, worker)| suits(worker) && has_room(worker)).map(
                     |(peer, worker)| Candidate { peer, in_flight: worker.in_flight.len(), credits: worker.credits },
                 ))
             };
@@ -367,6 +371,23 @@ mod tests {
         assert_eq!(route(&registry, "Demo", "ping", 8), Route::AllBusy);
         registry.remove(Peer(2));
         assert_eq!(route(&registry, "Demo", "ping", 8), chosen(1));
+    }
+
+    #[test]
+    fn worker_that_takes_the_payload_comes_first_and_another_only_without_one() {
+        let mut registry = registry_of(&[(1, 1, 7)]);
+        let liveness = Liveness::new(Instant::now(), Duration::from_secs(1), Duration::from_secs(3));
+        let ready = Ready { payload_bytes_max: 1 << 20, ..introduction(1, 7) };
+        registry.register(Instant::now(), Peer(2), ready, liveness);
+        let route = |registry: &Registry, bytes| {
+            let need = Need { service: "Demo", method: "ping", fingerprint: 7, bytes, avoid: None };
+            registry.route(&mut LeastRecentlyUsed, need)
+        };
+        assert_eq!((route(&registry, 1024), route(&registry, 1025)), (chosen(1), chosen(2)));
+        registry.take_credit(Peer(2), CallId(1), 10);
+        assert_eq!(route(&registry, 1025), Route::AllBusy);
+        registry.remove(Peer(2));
+        assert_eq!(route(&registry, 1025), chosen(1), "the error names its limit");
     }
 
     #[test]

@@ -6,7 +6,6 @@ mod links;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     mem,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -20,7 +19,7 @@ use super::{
     liveness::{Heartbeats, LARGE_PAYLOAD_BYTES, Liveness, patience},
     message::{
         CallId, Capabilities, Codec, ErrorCode, ErrorReply, FinalReply, Message, PartialReply, Payload, Peer, Ready,
-        Request, Role, ServiceOffer,
+        Request, Role, ServiceOffer, listed,
     },
     outbox::{Outbox, Transmit},
     retry::{Backoff, BackoffConfig},
@@ -454,11 +453,3 @@ impl Worker {
 
 /// The longest deadline that is kept track of; a request that asks for more has this long.
 pub(crate) const DEADLINE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
-
-fn names<'a>(names: impl Iterator<Item = &'a Arc<str>>) -> String {
-    let names: Vec<_> = names.map(|name| format!("`{name}`")).collect();
-    match names.is_empty() {
-        true => "nothing".to_owned(),
-        false => names.join(", "),
-    }
-}

@@ -310,15 +310,21 @@ fn error_of(failure: CallFailure) -> ErrorReply {
         CallFailure::DeadlineExceeded { maybe_executed } => {
             error(ErrorCode::DeadlineExceeded, maybe_executed, String::new())
         }
-        CallFailure::NoWorker { offered } => {
-            error(ErrorCode::NoWorker, false, format!("live workers offer {}", list(&offered)))
-        }
-        CallFailure::NotOffered { maybe_executed, offered } => {
-            error(ErrorCode::NoWorker, maybe_executed, format!("live workers offer {}", list(&offered)))
-        }
-        CallFailure::UnknownMethod { offered } => {
-            error(ErrorCode::UnknownMethod, false, format!("the service has {}", list(&offered)))
-        }
+        CallFailure::NoWorker { offered } => error(
+            ErrorCode::NoWorker,
+            false,
+            format!("live workers offer {}", listed(offered.iter().map(|name| &**name))),
+        ),
+        CallFailure::NotOffered { maybe_executed, offered } => error(
+            ErrorCode::NoWorker,
+            maybe_executed,
+            format!("live workers offer {}", listed(offered.iter().map(|name| &**name))),
+        ),
+        CallFailure::UnknownMethod { offered } => error(
+            ErrorCode::UnknownMethod,
+            false,
+            format!("the service has {}", listed(offered.iter().map(|name| &**name))),
+        ),
         CallFailure::WorkerLost { maybe_executed, attempts } => {
             error(ErrorCode::WorkerLost, maybe_executed, format!("attempt {attempts} was the last"))
         }
@@ -347,13 +353,6 @@ fn spec_of(now: Instant, from: Peer, request: Request) -> CallSpec {
     // Only the client knows of other brokers, and what waits with it is not lost with this one.
     let waits = if fail_fast { Waits::Never } else { Waits::WhileOffered };
     CallSpec { service, method, fingerprint, idempotent, waits, owner, attempts_before, deadline, metadata, payload }
-}
-
-fn list(names: &[String]) -> String {
-    match names {
-        [] => "nothing".to_owned(),
-        _ => format!("`{}`", names.join("`, `")),
-    }
 }
 
 /// Replies that are kept for a client that does not take them, in bytes; beyond, its calls with partial replies end.

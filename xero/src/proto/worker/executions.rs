@@ -50,13 +50,13 @@ impl Worker {
     pub(super) fn find(&self, request: &Request) -> Result<(usize, usize), (ErrorCode, String)> {
         let services = &self.config.services;
         let Some(service) = services.iter().position(|offer| offer.name == request.service) else {
-            let known = names(services.iter().map(|offer| &offer.name));
+            let known = listed(services.iter().map(|offer| &*offer.name));
             let detail = format!("no service `{}` here; this worker offers {known}", request.service);
             return Err((ErrorCode::UnknownService, detail));
         };
         let methods = &services[service].methods;
         let Some(method) = methods.iter().position(|offer| offer.name == request.method) else {
-            let known = names(methods.iter().map(|offer| &offer.name));
+            let known = listed(methods.iter().map(|offer| &*offer.name));
             let detail = format!("service `{}` has no method `{}`; it has {known}", request.service, request.method);
             return Err((ErrorCode::UnknownMethod, detail));
         };
