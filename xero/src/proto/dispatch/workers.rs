@@ -49,23 +49,23 @@ impl Dispatcher {
     pub(super) fn handle_ready(&mut self, now: Instant, from: Peer, ready: Ready) {
         // The answer goes before the requests that wait for this worker.
         self.outbox.push(from, Message::Ready(self.introduction()));
-        self.register(now, from, ready);
+        self.register(now, from, ready, None);
     }
 
     /// A registered peer introduces itself anew: a worker expects an answer, a broker tells what it offers by now.
     pub(super) fn handle_ready_again(&mut self, now: Instant, from: Peer, ready: Ready) {
         match self.role {
-            Role::Client => self.register(now, from, ready),
+            Role::Client => self.register(now, from, ready, None),
             _ => self.handle_ready(now, from, ready),
         }
     }
 
-    pub(super) fn register(&mut self, now: Instant, from: Peer, ready: Ready) {
+    pub(super) fn register(&mut self, now: Instant, from: Peer, ready: Ready, introduced: Option<Liveness>) {
         let interval = ready.interval.clamp(INTERVAL_MIN, INTERVAL_MAX);
         let heartbeats = self.config.heartbeats;
         let expiry = heartbeats.expiry(interval);
-        let liveness = match self.registry.get(from) {
-            Some(before) => before.liveness.renewed(now, expiry),
+        let liveness = match introduced.or(self.registry.get(from).map(|worker| worker.liveness)) {
+            Some(before) => before.renewed(now, expiry),
             None => Liveness::new(now, heartbeats.interval, expiry),
         };
         let (role, credits) = (ready.role, ready.credits);
