@@ -31,7 +31,8 @@ pub(crate) struct PartialSender {
 
 impl PartialSender {
     /// Keeps a partial reply for the caller; `false` when too much is unread.
-    pub(crate) fn push(&self, payload: Payload) -> bool {
+    pub(crate) fn push(&self, mut payload: Payload) -> bool {
+        payload.detach();
         let size = payload.bytes.len();
         let before = self.bytes.fetch_add(size, Ordering::Relaxed);
         let fits = before == 0 || before + size <= UNREAD_BYTES_MAX;

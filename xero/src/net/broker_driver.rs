@@ -132,8 +132,7 @@ impl Driver for BrokerDriver {
         self.drain_outputs();
         for door in [Door::Front, Door::Back] {
             if let Poll::Ready(input) = self.doors.at(door).poll_receive(cx) {
-                taken += input.weight();
-                self.handle_input(now, door, input);
+                taken += self.handle_input(now, door, input);
             }
         }
         taken
@@ -186,26 +185,34 @@ impl BrokerDriver {
         }
     }
 
-    fn handle_input(&mut self, now: Instant, door: Door, input: RouterInput) {
-        match input {
+    fn handle_input(&mut self, now: Instant, door: Door, input: RouterInput) -> usize {
+        let weight = input.weight();
+        let messages = match input {
             RouterInput::Frames(from, frames) => self.handle_frames(now, door, from, frames),
             RouterInput::WrongFrameCount(from, count) => {
                 self.machine.handle_malformed(now, door, from, &Malformed::frame_count(count));
+                1
             }
-            RouterInput::Gone(peer) => self.machine.handle_disconnected(now, door, peer),
-        }
+            RouterInput::Gone(peer) => {
+                self.machine.handle_disconnected(now, door, peer);
+                1
+            }
+        };
         self.drain_outputs();
+        weight.max(messages)
     }
 
-    fn handle_frames(&mut self, now: Instant, door: Door, from: Peer, frames: Frames) {
-        let limits = self.limits;
+    fn handle_frames(&mut self, now: Instant, door: Door, from: Peer, frames: Frames) -> usize {
+        let (limits, mut messages) = (self.limits, 0);
         for decoded in frame::decode(frames, &limits) {
             match decoded {
                 Ok(message) => self.machine.handle_message(now, door, from, message),
                 Err(malformed) => self.machine.handle_malformed(now, door, from, &malformed),
             }
+            messages += 1;
             self.drain_outputs();
         }
+        messages
     }
 
     fn drain_outputs(&mut self) {

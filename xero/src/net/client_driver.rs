@@ -119,8 +119,7 @@ impl Driver for ClientDriver {
         }
         self.drain_outputs(now);
         if let Poll::Ready(input) = self.connections.poll_receive(cx) {
-            taken += input.weight();
-            self.handle_input(now, input);
+            taken += self.handle_input(now, input);
         }
         taken
     }
@@ -183,27 +182,38 @@ impl ClientDriver {
         }
     }
 
-    fn handle_input(&mut self, now: Instant, input: DealersInput) {
-        match input {
-            DealersInput::Dialed(peer) => self.machine.handle_dialed(now, peer),
+    fn handle_input(&mut self, now: Instant, input: DealersInput) -> usize {
+        let weight = input.weight();
+        let messages = match input {
+            DealersInput::Dialed(peer) => {
+                self.machine.handle_dialed(now, peer);
+                1
+            }
             DealersInput::Received(RouterInput::Frames(from, frames)) => self.handle_frames(now, from, frames),
             DealersInput::Received(RouterInput::WrongFrameCount(from, count)) => {
                 self.machine.handle_malformed(now, from, &Malformed::frame_count(count));
+                1
             }
-            DealersInput::Received(RouterInput::Gone(peer)) => self.machine.handle_disconnected(now, peer),
-        }
+            DealersInput::Received(RouterInput::Gone(peer)) => {
+                self.machine.handle_disconnected(now, peer);
+                1
+            }
+        };
         self.drain_outputs(now);
+        weight.max(messages)
     }
 
-    fn handle_frames(&mut self, now: Instant, from: Peer, frames: Frames) {
-        let limits = self.limits;
+    fn handle_frames(&mut self, now: Instant, from: Peer, frames: Frames) -> usize {
+        let (limits, mut messages) = (self.limits, 0);
         for decoded in frame::decode(frames, &limits) {
             match decoded {
                 Ok(message) => self.machine.handle_message(now, from, message),
                 Err(malformed) => self.machine.handle_malformed(now, from, &malformed),
             }
+            messages += 1;
             self.drain_outputs(now);
         }
+        messages
     }
 
     fn drain_outputs(&mut self, now: Instant) {

@@ -118,8 +118,7 @@ impl Driver for WorkerDriver {
             taken += 1;
         }
         if let Poll::Ready(input) = self.dealers.poll_receive(cx) {
-            taken += input.weight();
-            self.handle_input(now, input);
+            taken += self.handle_input(now, input);
         }
         taken
     }
@@ -170,27 +169,38 @@ impl WorkerDriver {
         self.drain_outputs();
     }
 
-    fn handle_input(&mut self, now: Instant, input: DealersInput) {
-        match input {
-            DealersInput::Dialed(peer) => self.machine.handle_dialed(now, peer),
+    fn handle_input(&mut self, now: Instant, input: DealersInput) -> usize {
+        let weight = input.weight();
+        let messages = match input {
+            DealersInput::Dialed(peer) => {
+                self.machine.handle_dialed(now, peer);
+                1
+            }
             DealersInput::Received(RouterInput::Frames(from, frames)) => self.handle_frames(now, from, frames),
             DealersInput::Received(RouterInput::WrongFrameCount(from, count)) => {
                 self.machine.handle_malformed(now, from, &Malformed::frame_count(count));
+                1
             }
-            DealersInput::Received(RouterInput::Gone(peer)) => self.machine.handle_disconnected(now, peer),
-        }
+            DealersInput::Received(RouterInput::Gone(peer)) => {
+                self.machine.handle_disconnected(now, peer);
+                1
+            }
+        };
         self.drain_outputs();
+        weight.max(messages)
     }
 
-    fn handle_frames(&mut self, now: Instant, from: Peer, frames: Frames) {
-        let limits = self.limits;
+    fn handle_frames(&mut self, now: Instant, from: Peer, frames: Frames) -> usize {
+        let (limits, mut messages) = (self.limits, 0);
         for decoded in frame::decode(frames, &limits) {
             match decoded {
                 Ok(message) => self.machine.handle_message(now, from, message),
                 Err(malformed) => self.machine.handle_malformed(now, from, &malformed),
             }
+            messages += 1;
             self.drain_outputs();
         }
+        messages
     }
 
     fn drain_outputs(&mut self) {

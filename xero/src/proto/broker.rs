@@ -3,7 +3,7 @@
 mod clients;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -107,6 +107,8 @@ pub struct Broker {
     /// Open calls by the ids that they have on the workers' side.
     origins: BTreeMap<CallId, Origin>,
     calls: u64,
+    /// Clients whose introduction is to be answered, or told of new offers: once a turn, before all else to them.
+    untold: BTreeSet<Peer>,
     /// What clients have been told that there is.
     offers: Vec<ServiceOffer>,
     /// The revision of the workers' offers that `offers` is of.
@@ -178,6 +180,7 @@ impl Broker {
             origins: BTreeMap::new(),
             // Half of the range: ids do not come again in this life, and hardly in the next.
             calls: incarnation.as_u64_pair().0 >> 1,
+            untold: BTreeSet::new(),
             offers: Vec::new(),
             revision: 0,
             timers: TimerTable::default(),
@@ -266,6 +269,8 @@ impl Broker {
         // A drain may have said goodbye already, and wait for it to be taken for as long as it has.
         if self.leaving == Leaving::No {
             self.leaving = Leaving::Draining;
+            // What crosses the goodbye has not been started, and may be told so.
+            self.client_peers().into_iter().for_each(|peer| self.send(now, peer, Message::Drain));
         }
         self.timers.hasten(Timer::Leave, now + GOODBYE_GRACE);
         self.dispatcher.close(now);
@@ -274,6 +279,9 @@ impl Broker {
 
     /// The next message to send.
     pub fn poll_transmit(&mut self) -> Option<(Door, Transmit)> {
+        while let Some(client) = self.untold.first().copied() {
+            self.introduce(client);
+        }
         let front = self.outbox.poll().map(|transmit| (Door::Front, transmit));
         front.or_else(|| self.dispatcher.poll_transmit().map(|transmit| (Door::Back, transmit)))
     }
@@ -316,6 +324,7 @@ impl Broker {
             && self.timers.is_empty()
             && self.outbox.is_empty()
             && self.outputs.is_empty()
+            && self.untold.is_empty()
     }
 
     /// Passes on what the workers' side has produced, and takes the next step of leaving.
@@ -323,7 +332,7 @@ impl Broker {
         while let Some(output) = self.dispatcher.poll_output() {
             // Before the calls that come back for it: their clients are not to send them here again.
             if matches!(output, Output::WorkerJoined(_) | Output::WorkerChanged(_) | Output::WorkerLeft(..)) {
-                self.announce_offers(now);
+                self.announce_offers();
             }
             match output {
                 Output::Forwarded(id) => self.take_request(now, id),
@@ -343,16 +352,21 @@ impl Broker {
     }
 
     /// Tells the clients when something else is offered than they know of.
-    fn announce_offers(&mut self, now: Instant) {
+    fn announce_offers(&mut self) {
         if std::mem::replace(&mut self.revision, self.dispatcher.revision()) == self.dispatcher.revision() {
             return;
         }
         let offers = self.dispatcher.offers(None);
         if offers != self.offers && self.leaving == Leaving::No {
             self.offers = offers;
-            for peer in self.client_peers() {
-                self.send(now, peer, Message::Ready(self.introduction(self.offers.clone())));
-            }
+            self.untold.extend(self.clients.keys());
+        }
+    }
+
+    /// Tells a client what there is, if that is to be done.
+    fn introduce(&mut self, client: Peer) {
+        if self.untold.remove(&client) {
+            self.outbox.push(client, Message::Ready(self.introduction(self.offers.clone())));
         }
     }
 

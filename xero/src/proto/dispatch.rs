@@ -214,6 +214,7 @@ impl Dispatcher {
         }
         if let Some(call) = self.calls.get_mut(id) {
             call.has_waited = true;
+            call.spec.payload.detach();
         }
         let waiting = self.calls.waiting_count();
         if waiting > self.config.waiting_max {
@@ -402,6 +403,11 @@ impl Dispatcher {
     /// Another number than before when [`Self::offers`] may have changed.
     pub(crate) fn revision(&self) -> u64 {
         self.registry.revision()
+    }
+
+    /// Whether a call may have run by now.
+    pub(crate) fn maybe_executed(&self, id: CallId) -> bool {
+        self.calls.get(id).is_some_and(Call::maybe_executed)
     }
 
     /// Whether a call waits for a worker.

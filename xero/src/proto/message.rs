@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use uuid::Uuid;
 
+use super::outbox::BATCHED_PAYLOAD_BYTES_MAX;
+
 /// One connection of a peer, numbered by the transport and never used again after it is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Peer(pub u64);
@@ -66,6 +68,15 @@ pub struct Payload {
     pub bytes: Bytes,
 }
 
+impl Payload {
+    /// Lets go of the BATCH that a small payload came in, of which it would keep the whole in memory.
+    pub(crate) fn detach(&mut self) {
+        if self.bytes.len() <= BATCHED_PAYLOAD_BYTES_MAX {
+            self.bytes = Bytes::copy_from_slice(&self.bytes);
+        }
+    }
+}
+
 /// Values that travel beside a call's arguments, such as `traceparent`.
 pub type Metadata = BTreeMap<String, Bytes>;
 
@@ -119,6 +130,17 @@ impl Message {
             Self::Request(request) => Some(request.call),
             _ => None,
         }
+    }
+
+    /// The message, to be kept: see [`Payload::detach`].
+    pub(crate) fn detached(mut self) -> Self {
+        match &mut self {
+            Self::Partial(reply) => reply.payload.detach(),
+            Self::Final(reply) => reply.payload.detach(),
+            Self::Error(reply) => reply.payload.detach(),
+            _ => {}
+        }
+        self
     }
 
     /// What it counts for in a byte window (`PROTOCOL.md` §9): a request or a reply its payload, and 64 bytes for itself.

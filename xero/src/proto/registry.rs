@@ -141,6 +141,8 @@ impl Registry {
         self.turns += 1;
         let turn = before.as_ref().map_or(self.turns, |worker| worker.turn);
         let registered_at = before.as_ref().map_or(now, |worker| worker.registered_at);
+        // A drain is for good.
+        let draining = before.as_ref().is_some_and(|worker| worker.draining);
         let mut window = before.as_ref().map_or_else(Window::default, |worker| worker.window);
         window.resize(ready.window_bytes);
         let (in_flight, intake) = before.map(|worker| (worker.in_flight, worker.intake)).unwrap_or_default();
@@ -150,7 +152,7 @@ impl Registry {
             incarnation: ready.incarnation,
             payload_bytes_max: ready.payload_bytes_max,
             registered_at,
-            draining: false,
+            draining,
             credits: ready.credits.min(CREDITS_MAX),
             turn,
             services,

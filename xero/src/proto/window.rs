@@ -12,33 +12,49 @@ use super::{
 /// less lets small messages wait shorter behind large ones.
 pub(crate) const WINDOW_BYTES: u64 = 2 << 20;
 
+/// The largest window that is believed of a peer, and what one that announces none gets.
+pub(crate) const WINDOW_BYTES_MAX: u64 = 64 << 20;
+
+/// A window as it was announced, within what is believed.
+fn bounded(size: u64) -> u64 {
+    match size {
+        0 => WINDOW_BYTES_MAX,
+        _ => size.min(WINDOW_BYTES_MAX),
+    }
+}
+
 /// Payloads up to this size leave whatever the window says: they are what others wait for behind large ones, and as
 /// many of them as there are credits are little.
 pub(crate) const SMALL_PAYLOAD_BYTES: usize = BATCHED_PAYLOAD_BYTES_MAX;
 
 /// The payload bytes that have been sent to a peer and are not acknowledged yet. Nothing large follows once they reach
 /// its window; so what waits in the transport is the window and one payload at most.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Window {
-    /// 0 for no bound.
     size: u64,
     sent: u64,
     acknowledged: u64,
 }
 
+impl Default for Window {
+    fn default() -> Self {
+        Self::new(0)
+    }
+}
+
 impl Window {
     pub(crate) fn new(size: u64) -> Self {
-        Self { size, ..Self::default() }
+        Self { size: bounded(size), sent: 0, acknowledged: 0 }
     }
 
     /// The peer has announced another size; what is under way still counts.
     pub(crate) fn resize(&mut self, size: u64) {
-        self.size = size;
+        self.size = bounded(size);
     }
 
     /// Whether the bytes under way have reached the window.
     pub(crate) fn is_full(&self) -> bool {
-        self.size != 0 && self.under_way() >= self.size
+        self.under_way() >= self.size
     }
 
     fn under_way(&self) -> u64 {
@@ -89,7 +105,7 @@ impl Outflow {
         *self.calls.entry(call).or_default() += 1;
         self.held_bytes += message.payload_bytes();
         self.held_ends += usize::from(ends_request(&message));
-        self.held.push_back(message);
+        self.held.push_back(message.detached());
         None
     }
 
@@ -173,7 +189,7 @@ impl Intake {
     /// Takes a payload's bytes. `Some` is what to acknowledge: a quarter of the window has come since the last time.
     pub(crate) fn take(&mut self, bytes: u64, window: u64) -> Option<u64> {
         self.taken += bytes;
-        let is_due = window != 0 && bytes != 0 && self.taken - self.told >= window.div_ceil(4);
+        let is_due = bytes != 0 && self.taken - self.told >= bounded(window).div_ceil(4);
         is_due.then(|| {
             self.told = self.taken;
             self.taken
@@ -260,7 +276,11 @@ mod tests {
                 assert!(unacknowledged < window, "a window of {window} is full, and nobody says that it was taken");
             }
         }
-        assert_eq!(Intake::default().take(1 << 30, 0), None, "nothing is told without a window");
+        let largest = WINDOW_BYTES_MAX / 4;
+        for window in [0, u64::MAX] {
+            let mut intake = Intake::default();
+            assert_eq!((intake.take(largest - 1, window), intake.take(1, window)), (None, Some(largest)));
+        }
     }
 
     fn push(outflow: &mut Outflow, call: u64, bytes: usize) -> bool {

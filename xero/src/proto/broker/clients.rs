@@ -101,7 +101,7 @@ impl Broker {
         client.replies.window_mut().resize(ready.window_bytes);
         self.timers.set(Timer::Lease(from), liveness.expires_at());
         self.timers.set(Timer::Heartbeat(from), liveness.heartbeat_at());
-        self.send(now, from, Message::Ready(self.introduction(self.offers.clone())));
+        self.untold.insert(from);
         self.outputs.push_back(BrokerOutput::ClientJoined(from));
         self.send_held(now, from);
     }
@@ -139,11 +139,12 @@ impl Broker {
     fn handle_cancel(&mut self, now: Instant, from: Peer, call: CallId) {
         // A cancel that crosses the final reply on its way finds nothing, and that is fine.
         let Some(id) = self.clients.get(&from).and_then(|client| client.requests.get(&call)).copied() else { return };
+        let maybe_executed = self.dispatcher.maybe_executed(id);
         self.dispatcher.cancel(now, id);
         if let Some(origin) = self.take_origin(now, id) {
             let error = ErrorReply {
                 partials: origin.partials,
-                maybe_executed: true,
+                maybe_executed,
                 ..ErrorReply::not_started(call, ErrorCode::Cancelled, String::new())
             };
             self.reply(now, from, call, Message::Error(error));
@@ -247,6 +248,7 @@ impl Broker {
         // Nothing follows a goodbye (`PROTOCOL.md` §10).
         let Some(client) = self.clients.get_mut(&to).filter(|client| !client.is_leaving) else { return };
         client.liveness.sent(now);
+        self.introduce(to);
         let bytes = message.payload_bytes();
         if bytes >= LARGE_PAYLOAD_BYTES {
             self.outbox.push(to, Message::Patience(patience(bytes)));
@@ -264,6 +266,7 @@ impl Broker {
 
     pub(super) fn remove_client(&mut self, now: Instant, peer: Peer, departure: Departure) {
         self.outbox.forget(peer);
+        self.untold.remove(&peer);
         let Some(client) = self.clients.remove(&peer) else { return };
         info!(peer = peer.0, ?departure, open = client.requests.len(), "client left");
         self.timers.stop(Timer::Lease(peer));
@@ -306,6 +309,10 @@ fn error_of(failure: CallFailure) -> ErrorReply {
         ..ErrorReply::not_started(CallId(0), code, detail)
     };
     match failure {
+        // This broker has tried elsewhere as often as may be; its clients are not to begin anew.
+        CallFailure::Remote(reply) if matches!(reply.code, ErrorCode::Refused | ErrorCode::Overloaded) => {
+            error(ErrorCode::WorkerLost, reply.maybe_executed, reply.detail)
+        }
         CallFailure::Remote(reply) => reply,
         CallFailure::DeadlineExceeded { maybe_executed } => {
             error(ErrorCode::DeadlineExceeded, maybe_executed, String::new())

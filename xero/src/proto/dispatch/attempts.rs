@@ -198,7 +198,9 @@ impl Dispatcher {
         for service in services {
             if !self.registry.is_offered(&service) {
                 for id in self.calls.waiting_for(&service) {
-                    self.advance(now, id);
+                    if self.calls.get(id).is_some_and(|call| call.spec.waits != Waits::UntilDeadline) {
+                        self.advance(now, id);
+                    }
                 }
             }
         }

@@ -9,7 +9,8 @@ use crate::proto::{
     broker::{BrokerOutput, Door},
     dispatch::Departure,
     frame,
-    message::{CallId, ErrorCode, ErrorReply, FinalReply, Message, Peer, Request, Role},
+    message::{CallId, ErrorCode, ErrorReply, FinalReply, Message, Peer, Ready, Request, Role},
+    retry::BackoffConfig,
 };
 
 #[test]
@@ -186,7 +187,30 @@ fn calls_deadline_is_the_brokers_too_and_the_worker_is_told_to_stop() {
     assert_eq!(bench.errors(client), [(3, ErrorCode::DeadlineExceeded, false)]);
     bench.request_with(client, 4, "hold", |request| request.remaining = std::time::Duration::MAX);
     bench.say(client, Message::Cancel(CallId(4)));
-    assert_eq!(bench.errors(client), [(4, ErrorCode::Cancelled, true)]);
+    assert_eq!(bench.errors(client), [(4, ErrorCode::Cancelled, false)], "it has only waited");
+}
+
+#[test]
+fn client_that_introduces_itself_again_and_again_is_answered_once_a_turn() {
+    let mut bench = Bench::new();
+    let client = bench.client();
+    bench.take(client);
+    let ready = Ready { role: Role::Client, credits: 0, services: Vec::new(), ..introduction() };
+    bench.say_frames(client, frame::encode_batch(&vec![Message::Ready(ready); 50]));
+    assert_eq!(bench.take(client).len(), 1);
+}
+
+#[test]
+fn worker_that_refuses_as_often_as_may_be_is_no_reason_for_the_client_to_begin_anew() {
+    let mut bench = Bench::with(|config| config.dispatcher.retry.backoff = BackoffConfig { first: ms(0), max: ms(0) });
+    let (worker, client) = (bench.worker(), bench.client());
+    bench.take(client);
+    bench.request(client, 1, "hold");
+    for _ in 0..3 {
+        let id = bench.request_id(worker);
+        bench.say(worker, Message::Error(ErrorReply::not_started(id, ErrorCode::Overloaded, "full".into())));
+    }
+    assert_eq!(bench.errors(client), [(1, ErrorCode::WorkerLost, false)]);
 }
 
 #[test]

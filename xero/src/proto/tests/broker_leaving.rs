@@ -217,7 +217,9 @@ fn close_says_which_calls_may_have_run_and_goodbye_behind_them() {
     bench.take(client);
     bench.close();
     let told = bench.take(client);
-    let [Message::Error(ran), Message::Error(waited), Message::Goodbye] = &told[..] else { panic!("{told:?}") };
+    let [Message::Drain, Message::Error(ran), Message::Error(waited), Message::Goodbye] = &told[..] else {
+        panic!("{told:?}")
+    };
     assert_eq!((ran.call.0, ran.maybe_executed, waited.call.0, waited.maybe_executed), (1, true, 2, false));
     assert_eq!(bench.take(worker).last(), Some(&Message::Goodbye));
 }
