@@ -312,7 +312,10 @@ mod tests {
     #[test]
     fn every_failed_call_says_once_whether_it_may_have_run() {
         let lost = CallError::WorkerLost { attempts: 2, maybe_executed: true };
-        assert_eq!(describe(&lost), "the worker was lost before it replied (attempt 2); the procedure may have run");
+        assert_eq!(
+            describe(&lost),
+            "the worker, or a broker on the way to it, was lost before it replied (attempt 2); the procedure may have run"
+        );
         let unknown = CallError::UnknownMethod { detail: "no `x`".to_owned() };
         assert_eq!(describe(&unknown), "unknown method: no `x`; the procedure has not run");
     }

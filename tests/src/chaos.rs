@@ -50,7 +50,33 @@ impl Settings {
     /// The usual ones.
     pub fn new(program: impl Into<PathBuf>, topology: Topology, time: Duration) -> Self {
         let (program, seed) = (program.into(), Uuid::new_v4().as_u64_pair().0);
-        Self { program, seed, time, topology, calls_per_second: 1500, workers: 5, is_talkative: false }
+        let (calls_per_second, workers) = (CALLS_PER_SECOND, WORKERS);
+        Self { program, seed, time, topology, calls_per_second, workers, is_talkative: false }
+    }
+
+    /// Why a sound run of these says little, if that is so.
+    pub fn doubt(&self) -> Option<String> {
+        let least = TIME_MIN.as_secs();
+        let doubt = match (self.calls_per_second < CALLS_PER_SECOND_MIN, self.time < TIME_MIN) {
+            (true, _) => format!("fewer than {CALLS_PER_SECOND_MIN} calls a second"),
+            (_, true) => format!("less than {least} seconds"),
+            (false, false) => return None,
+        };
+        Some(format!("{doubt} prove little: the faults may hit no call"))
+    }
+
+    /// The calls that must have been begun in a second.
+    fn load_min(&self) -> f64 {
+        let nearly_all = f64::from(self.calls_per_second) * 0.9;
+        nearly_all.min(f64::from(CALLS_PER_SECOND_MIN))
+    }
+
+    /// What is wrong with a load of so many calls in that time.
+    fn judge(&self, begun: u64, time: Duration) -> Option<String> {
+        let (rate, least) = (begun as f64 / time.as_secs_f64(), self.load_min());
+        let asked = self.calls_per_second;
+        let mistake = || format!("{rate:.0} calls a second of the {asked} asked for; at least {least:.0} were due");
+        (rate < least).then(mistake)
     }
 }
 
@@ -61,8 +87,10 @@ pub struct Report {
     log: Vec<(Duration, String)>,
     ledger: Ledger,
     memory: Memory,
-    /// How long calls were made.
+    /// How many calls were begun while there were faults, and in what time.
+    begun: u64,
     time: Duration,
+    /// The longest time without a reachable worker.
     gap: Duration,
 }
 
@@ -81,16 +109,20 @@ impl Report {
 /// With `#`, the log, too.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { settings, log, ledger, memory, time, gap } = self;
+        let Self { settings, log, ledger, memory, begun, time, gap } = self;
         if f.alternate() {
             for (at, line) in log {
-                writeln!(f, "{:>8.3} {line}", at.as_secs_f64())?;
+                writeln!(f, "{}{line}", moment(*at))?;
             }
         }
-        let Settings { seed, workers, topology, .. } = settings;
+        let Settings { seed, workers, topology, calls_per_second, .. } = settings;
         writeln!(f, "seed {seed}, {topology}: {time:.1?} of calls to {workers} workers")?;
-        writeln!(f, "{gap:.1?} at most without a reachable one")?;
-        writeln!(f, "{:.0} calls a second", ledger.made as f64 / time.as_secs_f64())?;
+        match gap.is_zero() {
+            true => writeln!(f, "at every moment a worker was reachable")?,
+            false => writeln!(f, "no worker was reachable for {gap:.1?} at the longest")?,
+        }
+        let rate = *begun as f64 / time.as_secs_f64();
+        writeln!(f, "{rate:.0} calls a second, {calls_per_second} asked for")?;
         write!(f, "{ledger}resident memory:\n{memory}")
     }
 }
@@ -103,7 +135,7 @@ pub async fn run(settings: Settings) -> Report {
     let load = Load { client: LoadClient::new(director.client()), seed: settings.seed, ledger: Arc::clone(&ledger) };
     let calls = tokio::spawn(load.clone().make(settings.calls_per_second, settings.time));
     director.disturb(settings.time, || summary(&ledger)).await;
-    let time = calls.await.expect("no task panics");
+    let (begun, time) = calls.await.expect("no task panics");
     director.heal().await;
     load.make_last_ones().await;
     let ending = director.end().await;
@@ -111,13 +143,18 @@ pub async fn run(settings: Settings) -> Report {
     let mut ledger = std::mem::take(&mut *locked(&ledger));
     ledger.compare(journal.numbers());
     ending.violations.into_iter().for_each(|violation| ledger.violated(violation));
-    if ledger.made < settings.time.as_secs() * CALLS_PER_SECOND_MIN {
-        ledger.violated(format!("{} calls in {time:.1?} are no load", ledger.made));
+    if let Some(mistake) = settings.judge(begun, time) {
+        ledger.violated(mistake);
     }
-    if ledger.retried == 0 || ledger.lost == 0 {
+    if settings.doubt().is_none() && (ledger.retried == 0 || ledger.lost == 0) {
         ledger.violated("the faults have hit no call".to_owned());
     }
-    Report { settings, log: ending.log, ledger, memory: ending.memory, time, gap: ending.gap }
+    Report { settings, log: ending.log, ledger, memory: ending.memory, begun, time, gap: ending.gap }
+}
+
+/// How a line begins that says what has happened then.
+fn moment(at: Duration) -> String {
+    format!("{:>8.3} s: ", at.as_secs_f64())
 }
 
 fn summary(ledger: &Mutex<Ledger>) -> String {
@@ -136,9 +173,9 @@ struct Load {
 }
 
 impl Load {
-    /// Begins calls at that rate, whatever becomes of those before, and waits until all have ended; for how long they
-    /// were begun.
-    async fn make(self, calls_per_second: u32, time: Duration) -> Duration {
+    /// Begins calls at that rate, whatever becomes of those before, and waits until all have ended; how many were begun,
+    /// and for how long.
+    async fn make(self, calls_per_second: u32, time: Duration) -> (u64, Duration) {
         let start = Instant::now();
         let mut calls = JoinSet::new();
         let mut made = 0;
@@ -153,7 +190,7 @@ impl Load {
         }
         let time = start.elapsed();
         calls.join_all().await;
-        time
+        (made, time)
     }
 
     /// Makes calls that must all succeed, as nothing happens any more.
@@ -227,8 +264,44 @@ const TICK: Duration = Duration::from_secs(1);
 /// Calls that may be open at once, so that a fault that stops everything is no flood.
 const OPEN_MAX: usize = 5_000;
 
+/// The calls that are begun in a second unless a run is told otherwise: half as many again as there must be.
+pub const CALLS_PER_SECOND: u32 = 1_500;
+
 /// The least load that a run says anything under.
-const CALLS_PER_SECOND_MIN: u64 = 1_000;
+pub const CALLS_PER_SECOND_MIN: u32 = 1_000;
+
+/// The workers that there are unless a run is told otherwise: several can be away, and one is still reachable.
+pub const WORKERS: usize = 5;
+
+/// The least time in which every kind of fault comes several times.
+pub const TIME_MIN: Duration = Duration::from_secs(10);
 
 /// The number of the first call after the faults, out of reach for those before.
 const LAST_FROM: u64 = 1 << 40;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(calls_per_second: u32, seconds: u64) -> Settings {
+        let time = Duration::from_secs(seconds);
+        Settings { calls_per_second, ..Settings::new("", Topology::Direct, time) }
+    }
+
+    #[test]
+    fn load_is_held_to_the_rate_that_was_asked_for_and_to_no_more_than_the_least() {
+        let time = Duration::from_secs(10);
+        for (asked, least) in [(300, 270), (1_000, 900), (1_500, 1_000), (10_000, 1_000)] {
+            let settings = settings(asked, 10);
+            assert_eq!(settings.judge(least * 10, time), None, "{asked}");
+            assert!(settings.judge(least * 10 - 1, time).is_some(), "{asked}");
+        }
+    }
+
+    #[test]
+    fn run_under_less_than_the_least_load_or_time_is_doubted() {
+        assert_eq!(settings(CALLS_PER_SECOND_MIN, 10).doubt(), None);
+        assert!(settings(CALLS_PER_SECOND_MIN - 1, 10).doubt().is_some());
+        assert!(settings(CALLS_PER_SECOND_MIN, 9).doubt().is_some());
+    }
+}

@@ -1,6 +1,7 @@
 //! Harness of the integration tests: a service to call, processes to kill, raw peers to misbehave, and patience.
 
 pub mod chaos;
+pub mod command_line;
 pub mod load;
 pub mod process;
 pub mod raw;

@@ -4,7 +4,6 @@ pub mod child;
 pub mod crew;
 pub mod figures;
 pub mod member;
-pub mod options;
 
 use std::{
     fs::{File, OpenOptions},

@@ -50,7 +50,15 @@ pub struct Settings {
 impl Settings {
     /// The usual ones.
     pub fn new(program: impl Into<PathBuf>, topology: Topology, calls: u64) -> Self {
-        Self { program: program.into(), calls, concurrency: 64, topology, workers: 2, seed: 1, telling: None }
+        Self {
+            program: program.into(),
+            calls,
+            concurrency: CONCURRENCY,
+            topology,
+            workers: WORKERS,
+            seed: SEED,
+            telling: None,
+        }
     }
 }
 
@@ -118,7 +126,7 @@ pub async fn run(settings: Settings) -> Report {
     }
     let time = watch.start.elapsed();
     calls.await.expect("no task panics");
-    let mut violations = watch.memory.growth(time, MEMORY_MAX);
+    let mut violations = watch.memory.growth(time, memory_max(settings.concurrency));
     violations.extend(dismiss(&mut crew.members).await);
     crew.client.close().await;
     let tally = locked(&load.tally).clone();
@@ -273,5 +281,20 @@ const MISTAKES_MAX: usize = 20;
 /// How often memory is looked at.
 const SAMPLING: Duration = Duration::from_millis(250);
 
-/// What no process may need: all calls at once of the largest size, both ways, in four copies, would be less.
+/// Calls at once unless a run is told otherwise.
+pub const CONCURRENCY: usize = 64;
+
+/// Workers unless a run is told otherwise.
+pub const WORKERS: usize = 2;
+
+/// What the sizes come from unless a run is told otherwise.
+pub const SEED: u64 = 1;
+
+/// What no process may need: all calls at once of the largest size, both ways, in four copies, or a fixed amount where
+/// that is more.
+fn memory_max(concurrency: usize) -> usize {
+    MEMORY_MAX.max(concurrency * TEXT_BYTES_MAX * 2 * 4)
+}
+
+/// What [`memory_max`] is for up to a hundred calls at once.
 const MEMORY_MAX: usize = 256 << 20;

@@ -65,13 +65,12 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use = "a broker ends when its last handle is dropped"]
 pub struct Broker {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
 struct Shared {
     id: Uuid,
     bound: Bound,
@@ -158,6 +157,13 @@ impl Broker {
 
     fn is_gone(&self) -> bool {
         self.shared.commands.is_closed()
+    }
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Shared { id, bound, .. } = &*self.shared;
+        f.debug_struct("Broker").field("id", id).field("bound", bound).finish_non_exhaustive()
     }
 }
 

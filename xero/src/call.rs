@@ -185,7 +185,8 @@ impl<T, E> Call<T, E> {
         self
     }
 
-    /// Fails at once while no worker can take the call, instead of waiting for one until the deadline.
+    /// Fails at once while no worker can take the call, instead of waiting for one until the deadline. Right after a
+    /// client is made there is none yet: see [`Client::wait_for_service`].
     pub fn fail_fast(mut self) -> Self {
         self.fail_fast = true;
         self
@@ -199,7 +200,8 @@ impl<T, E> Call<T, E> {
     }
 
     /// Sends the call now and keeps its partial replies for [`PendingCall::partial`]. At most 1,024 unread ones, or
-    /// 16 MiB of them, are kept; one more ends the call with [`CallError::PartialsUnread`].
+    /// 16 MiB of them, are kept; one more ends the call with [`CallError::PartialsUnread`]: a slow reader does not slow
+    /// the procedure down, so that it holds up none of the client's other calls.
     pub fn start(self) -> PendingCall<T, E> {
         let (sender, receiver) = partials::channel();
         self.send(Some(sender), Some(receiver))

@@ -1,6 +1,7 @@
 //! The client's handle and its builder; no timers, no retries.
 
 use std::{
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -72,12 +73,11 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Client {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
 struct Shared {
     commands: mpsc::UnboundedSender<Command>,
     workers: watch::Receiver<Arc<[WorkerInfo]>>,
@@ -87,6 +87,14 @@ struct Shared {
     timeout: Duration,
     codec: Codec,
     call_sequence: AtomicU64,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Shared { endpoint, timeout, codec, .. } = &*self.shared;
+        let debug = &mut f.debug_struct("Client");
+        debug.field("endpoint", endpoint).field("timeout", timeout).field("codec", codec).finish_non_exhaustive()
+    }
 }
 
 /// What handles ask of the I/O thread.

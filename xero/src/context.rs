@@ -151,8 +151,9 @@ impl Context {
     /// Sends a partial reply: any serde value, in the call's codec. The caller gets the partial replies in order and
     /// before the final one; when the call is retried on another worker, those of the new attempt start over.
     ///
-    /// Waits while 64 earlier ones of this procedure, or a mebibyte of them, are held back: the caller has not taken so
-    /// many bytes of the worker's replies that its window is full (`PROTOCOL.md` §9).
+    /// Waits while 64 earlier ones of this procedure, or a mebibyte of them, are held back because the caller's process,
+    /// or the network, takes them more slowly than they come: its byte window is full (`PROTOCOL.md` §9). A caller that is
+    /// only slow to read what its process has taken is not waited for; its call ends when it keeps too much unread.
     ///
     /// # Errors
     /// When the value cannot be encoded, is larger than the caller takes, or nobody waits for it any more.

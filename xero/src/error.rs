@@ -88,7 +88,7 @@ pub enum CallError<E> {
         offered: Vec<String>,
     },
     /// The worker died or was cut off before its reply, and the call could not be tried again.
-    #[error("the worker was lost before it replied (attempt {attempts}){}", executed(*.maybe_executed))]
+    #[error("the worker, or a broker on the way to it, was lost before it replied (attempt {attempts}){}", executed(*.maybe_executed))]
     WorkerLost {
         /// How many workers were asked.
         attempts: u8,
@@ -127,8 +127,11 @@ pub enum CallError<E> {
         /// How many have arrived in order.
         received: u32,
     },
-    /// The caller asked for partial replies and did not read them: too many are waiting.
-    #[error("{received} partial replies have arrived and are not read; read them, or call without `start`")]
+    /// The caller asked for partial replies and reads them more slowly than they come: more wait than are kept.
+    #[error(
+        "partial replies come faster than they are read: of the {received} that have arrived, more wait than are kept; \
+         read them faster, have fewer sent, or call without `start`"
+    )]
     PartialsUnread {
         /// How many have arrived.
         received: u32,

@@ -1,20 +1,62 @@
 //! Plays the simulator's seeds by the million, or one of them with a trace.
 
 use std::{
-    error::Error,
+    ops::Range,
     process::ExitCode,
     sync::atomic::{AtomicU64, Ordering},
     time::Instant,
 };
 
-use xero_tests::sim::{Trace, campaign, play};
+use clap::{CommandFactory, Parser, error::ErrorKind};
+use xero_tests::{
+    command_line::whole_number,
+    sim::{Trace, campaign, play},
+};
 
-fn main() -> Result<ExitCode, Box<dyn Error>> {
-    let options = Options::read(std::env::args().skip(1))?;
-    Ok(match options.seed {
+/// Plays clients, brokers and workers against each other on a simulated network where everything goes wrong, once for
+/// each seed, and checks every promise at every step. Stops at the first seed that breaks one.
+#[derive(Debug, Parser)]
+#[command(name = "simulate", version, after_help = HELP, override_usage = USAGE)]
+struct Options {
+    /// How many seeds to play, 1 or more
+    #[arg(long, value_name = "N", default_value_t = 10_000, allow_negative_numbers = true)]
+    #[arg(value_parser = whole_number::<u64>(1..=u64::MAX))]
+    seeds: u64,
+    /// The first of them, 0 or more
+    #[arg(long, value_name = "SEED", default_value_t = 0, allow_negative_numbers = true)]
+    #[arg(value_parser = whole_number::<u64>(0..=u64::MAX))]
+    from: u64,
+    /// Play this one seed instead, 0 or more, and print a trace of everything that happens in it
+    #[arg(long, value_name = "SEED", allow_negative_numbers = true, conflicts_with_all = ["seeds", "from"])]
+    #[arg(value_parser = whole_number::<u64>(0..=u64::MAX))]
+    seed: Option<u64>,
+}
+
+/// How it is called.
+const USAGE: &str = "\
+simulate [--seeds <N>] [--from <SEED>]
+       simulate --seed <SEED>";
+
+/// What the options alone do not say.
+const HELP: &str = "\
+A seed plays the same each time, so that one which breaks a promise can be looked at with --seed.
+
+Exit codes:
+    0  every promise was kept
+    1  a promise was broken; the seed is printed
+    2  the command line was wrong
+
+Examples:
+    simulate --seeds 1_000_000
+    simulate --seeds 5000 --from 20000
+    simulate --seed 31415";
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match options.seed {
         Some(seed) => replay(seed),
         None => hunt(&options),
-    })
+    }
 }
 
 fn replay(seed: u64) -> ExitCode {
@@ -31,6 +73,7 @@ fn replay(seed: u64) -> ExitCode {
 }
 
 fn hunt(options: &Options) -> ExitCode {
+    let seeds = options.seeds();
     // A machine's panic is a finding like any other; what it has to say is printed with the seed.
     std::panic::set_hook(Box::new(|_| {}));
     let started_at = Instant::now();
@@ -42,7 +85,6 @@ fn hunt(options: &Options) -> ExitCode {
             println!("{count} of {} seeds, {speed:.0} a second", options.seeds);
         }
     };
-    let seeds = options.from..options.from.saturating_add(options.seeds);
     let outcome = campaign::play_all(seeds, campaign::threads(), || {}, watch);
     let time = started_at.elapsed();
     match outcome.failure {
@@ -58,30 +100,16 @@ fn hunt(options: &Options) -> ExitCode {
     }
 }
 
-/// What the command line says.
-struct Options {
-    seeds: u64,
-    from: u64,
-    seed: Option<u64>,
-}
-
 impl Options {
-    fn read(mut arguments: impl Iterator<Item = String>) -> Result<Self, Box<dyn Error>> {
-        let mut options = Self { seeds: 10_000, from: 0, seed: None };
-        while let Some(name) = arguments.next() {
-            let value = arguments.next().ok_or(USAGE)?.replace('_', "").parse().map_err(|_| USAGE)?;
-            match name.as_str() {
-                "--seeds" => options.seeds = value,
-                "--from" => options.from = value,
-                "--seed" => options.seed = Some(value),
-                _ => return Err(USAGE.into()),
-            }
-        }
-        Ok(options)
+    /// The seeds to play; ends the process when there are not so many.
+    fn seeds(&self) -> Range<u64> {
+        let Some(end) = self.from.checked_add(self.seeds) else {
+            let mistake = format!("there are not {} seeds from {} on: the last is 2^64 - 2", self.seeds, self.from);
+            Self::command().error(ErrorKind::ValueValidation, mistake).exit();
+        };
+        self.from..end
     }
 }
-
-const USAGE: &str = "simulate [--seeds HOW_MANY] [--from SEED] | --seed SEED";
 
 /// Seeds between two lines of progress.
 const PROGRESS: u64 = 10_000;

@@ -2,41 +2,67 @@
 
 use std::{process::ExitCode, time::Duration};
 
+use clap::Parser;
 use xero_tests::{
-    load::{child, crew::Topology, options::Options},
+    command_line::whole_number,
+    load::{child, crew::Topology},
     scene::{runtime, show_logs},
-    soak::{self, Settings},
+    soak::{self, CONCURRENCY, SEED, Settings, WORKERS},
 };
 
-const USAGE: &str = "soak [--topology direct|brokered] [--calls N] [--concurrency N] [--workers N] [--seed N]";
+/// Makes very many calls of mixed sizes, up to 314159 bytes each way, to workers in processes of their own; checks every
+/// reply, and that no process's memory grows. Says every 5 seconds how it goes.
+#[derive(Debug, Parser)]
+#[command(name = "soak", version, after_help = HELP)]
+struct Options {
+    /// How calls find workers: direct (workers dial the client) or brokered (all dial two brokers)
+    #[arg(long, value_name = "TOPOLOGY", default_value_t = Topology::Direct, value_enum, hide_possible_values = true)]
+    topology: Topology,
+    /// How many calls to make, 1 or more
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, allow_negative_numbers = true)]
+    #[arg(value_parser = whole_number::<u64>(1..=u64::MAX))]
+    calls: u64,
+    /// How many calls are under way at once, 1 to 1000
+    #[arg(long, value_name = "N", default_value_t = CONCURRENCY, allow_negative_numbers = true)]
+    #[arg(value_parser = whole_number::<usize>(1..=1_000))]
+    concurrency: usize,
+    /// How many worker processes there are, 1 to 50
+    #[arg(long, value_name = "N", default_value_t = WORKERS, allow_negative_numbers = true)]
+    #[arg(value_parser = whole_number::<usize>(1..=50))]
+    workers: usize,
+    /// What the sizes are drawn from: a number, the same for the same sizes
+    #[arg(long, value_name = "SEED", default_value_t = SEED, allow_negative_numbers = true)]
+    #[arg(value_parser = whole_number::<u64>(0..=u64::MAX))]
+    seed: u64,
+}
+
+/// What the options alone do not say.
+const HELP: &str = "\
+Exit codes:
+    0  every call had its reply, and no process has grown
+    1  a promise was broken: a call failed, or a process has grown or died
+    2  the command line was wrong
+
+Examples:
+    soak --calls 1000000 --topology brokered
+    soak --calls 20_000 --concurrency 8";
 
 fn main() -> ExitCode {
     child::play();
+    let options = Options::parse();
     show_logs();
-    let settings = match settings() {
-        Ok(settings) => settings,
-        Err(error) => {
-            eprintln!("{error}\nusage: {USAGE}");
-            return ExitCode::from(2);
-        }
-    };
-    let report = runtime(2).block_on(soak::run(settings));
+    let report = runtime(2).block_on(soak::run(options.settings()));
     print!("{report}");
     ExitCode::from(u8::from(!report.violations().is_empty()))
 }
 
-fn settings() -> Result<Settings, String> {
-    let mut options = Options::read(std::env::args().skip(1), &[])?;
-    let program = std::env::current_exe().map_err(|error| error.to_string())?;
-    let calls = options.take("calls")?.unwrap_or(1_000_000);
-    let topology = options.take("topology")?.unwrap_or(Topology::Direct);
-    let mut settings = Settings::new(program, topology, calls);
-    settings.telling = Some(Duration::from_secs(5));
-    settings.concurrency = options.take("concurrency")?.unwrap_or(settings.concurrency);
-    settings.workers = options.take("workers")?.unwrap_or(settings.workers);
-    settings.seed = options.take("seed")?.unwrap_or(settings.seed);
-    match options.end()?.first() {
-        Some(argument) => Err(format!("{argument} is no option")),
-        None => Ok(settings),
+impl Options {
+    fn settings(&self) -> Settings {
+        let program = std::env::current_exe().expect("a running program has a path");
+        let Self { topology, calls, concurrency, workers, seed } = *self;
+        Settings { program, topology, calls, concurrency, workers, seed, telling: Some(TELLING) }
     }
 }
+
+/// How often it says how it goes.
+const TELLING: Duration = Duration::from_secs(5);

@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 use xero::Client;
 
 use super::{
-    Settings,
+    Settings, moment,
     schedule::{self, Fault, Planned},
 };
 use crate::{
@@ -90,8 +90,9 @@ impl Director {
             }
             if self.is_talkative && self.now() >= self.told_at + TELLING {
                 self.told_at = self.now();
-                println!("{:>6.1} s: {}", self.now().as_secs_f64(), summary());
-                println!("          {}", self.ending.memory.now(self.now() - 2 * SAMPLING));
+                let start = moment(self.now());
+                println!("{start}{}", summary());
+                println!("{:width$}{}", "", self.ending.memory.now(self.now() - 2 * SAMPLING), width = start.len());
             }
             sleep(TURN).await;
         }

@@ -2,6 +2,7 @@
 
 use std::{error::Error, io::Read, path::PathBuf, process, thread, time::Duration};
 
+use clap::{Args, Parser, Subcommand};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     task::JoinSet,
@@ -9,52 +10,123 @@ use tokio::{
 };
 use xero::{Broker, Client, Worker};
 
-use super::{LoadClient, Order, Porter, options::Options};
-use crate::scene::{PATIENCE, show_logs};
+use super::{LoadClient, Order, Porter};
+use crate::{
+    command_line::whole_number,
+    scene::{PATIENCE, show_logs},
+};
 
 /// Plays the role that the arguments name, and ends the process with it. Returns when they name none.
 pub fn play() {
-    let mut arguments = std::env::args().skip(1);
-    let role = arguments.next().unwrap_or_default();
+    let role = std::env::args().nth(1).unwrap_or_default();
     if ![WORKER, BROKER, CALLER].contains(&&*role) {
         return;
     }
+    let Child { role } = Child::parse();
     show_logs();
     thread::spawn(|| {
         // Nothing is ever said to it: this ends when the process that has started this one does.
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         process::exit(3);
     });
-    if let Err(error) = try_playing(&role, arguments) {
+    if let Err(error) = try_playing(role) {
         eprintln!("{error}");
         process::exit(2);
     }
     process::exit(0);
 }
 
-fn try_playing(role: &str, arguments: impl Iterator<Item = String>) -> Result<(), Box<dyn Error>> {
-    let options = Options::read(arguments, &[TELLS, "bind"])?;
+#[derive(Debug, Parser)]
+struct Child {
+    #[command(subcommand)]
+    role: Role,
+}
+
+#[derive(Debug, Subcommand)]
+enum Role {
+    #[command(name = WORKER)]
+    Worker(WorkerOptions),
+    #[command(name = BROKER)]
+    Broker(BrokerOptions),
+    #[command(name = CALLER)]
+    Caller(CallerOptions),
+}
+
+#[derive(Debug, Args)]
+struct WorkerOptions {
+    /// The clients or brokers to dial
+    #[arg(value_name = "ENDPOINT", required = true)]
+    endpoints: Vec<String>,
+    /// The file for the numbers of the calls that must not run twice
+    #[arg(long)]
+    journal: Option<PathBuf>,
+    #[arg(long, value_name = "MILLISECONDS", value_parser = milliseconds)]
+    interval: Option<Duration>,
+    #[arg(long, value_name = "N")]
+    credits: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+struct BrokerOptions {
+    frontend: String,
+    backend: String,
+    #[arg(long, value_name = "MILLISECONDS", value_parser = milliseconds)]
+    interval: Option<Duration>,
+    #[arg(long, value_name = "N")]
+    attempts: Option<u8>,
+    #[arg(long, value_name = "N")]
+    credits: Option<u32>,
+    /// Say again and again which workers it has
+    #[arg(long = TELLS)]
+    tells: bool,
+}
+
+#[derive(Debug, Args)]
+struct CallerOptions {
+    /// The endpoint to bind, or the brokers to connect to
+    #[arg(value_name = "ENDPOINT", required = true)]
+    endpoints: Vec<String>,
+    #[arg(long)]
+    bind: bool,
+    #[arg(long, value_name = "MILLISECONDS", default_value = "1000", value_parser = milliseconds)]
+    interval: Duration,
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    concurrency: u64,
+    /// The length of each call's text
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    text: usize,
+    /// The length of each reply's text
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    reply: usize,
+    /// How long the procedure is to take
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 0)]
+    millis: u64,
+}
+
+fn milliseconds(text: &str) -> Result<Duration, String> {
+    whole_number(1..=u64::MAX)(text).map(Duration::from_millis)
+}
+
+fn try_playing(role: Role) -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     match role {
-        BROKER => runtime.block_on(route(options)),
-        CALLER => runtime.block_on(call(options)),
-        _ => runtime.block_on(work(options)),
+        Role::Worker(options) => runtime.block_on(work(options)),
+        Role::Broker(options) => runtime.block_on(route(options)),
+        Role::Caller(options) => runtime.block_on(call(options)),
     }
 }
 
 /// Serves until SIGTERM, then drains.
-async fn work(mut options: Options) -> Result<(), Box<dyn Error>> {
+async fn work(options: WorkerOptions) -> Result<(), Box<dyn Error>> {
     let mut terminated = terminated()?;
-    let journal: Option<PathBuf> = options.take("journal")?;
-    let (interval, credits) = (options.take("interval")?, options.take("credits")?);
-    let mut settings = Worker::connect(options.end()?).backoff(BACKOFF.0, BACKOFF.1).drain_timeout(DRAIN);
-    if let Some(millis) = interval {
-        settings = settings.heartbeat_interval(Duration::from_millis(millis)).liveness(LIVENESS);
+    let mut settings = Worker::connect(options.endpoints).backoff(BACKOFF.0, BACKOFF.1).drain_timeout(DRAIN);
+    if let Some(interval) = options.interval {
+        settings = settings.heartbeat_interval(interval).liveness(LIVENESS);
     }
-    if let Some(credits) = credits {
+    if let Some(credits) = options.credits {
         settings = settings.concurrency(credits);
     }
-    let worker = settings.serve(Porter::noting(journal.as_deref())?).start()?;
+    let worker = settings.serve(Porter::noting(options.journal.as_deref())?).start()?;
     println!("{STARTED}{}", worker.id());
     terminated.recv().await;
     worker.drain().await;
@@ -63,25 +135,22 @@ async fn work(mut options: Options) -> Result<(), Box<dyn Error>> {
 }
 
 /// Routes until SIGTERM, then drains. Says again and again which workers it has, if it is to.
-async fn route(mut options: Options) -> Result<(), Box<dyn Error>> {
+async fn route(options: BrokerOptions) -> Result<(), Box<dyn Error>> {
     let mut terminated = terminated()?;
     let mut settings = Broker::builder().drain_timeout(DRAIN);
-    if let Some(millis) = options.take("interval")? {
-        settings = settings.heartbeat_interval(Duration::from_millis(millis)).liveness(LIVENESS);
+    if let Some(interval) = options.interval {
+        settings = settings.heartbeat_interval(interval).liveness(LIVENESS);
     }
-    if let Some(attempts) = options.take("attempts")? {
+    if let Some(attempts) = options.attempts {
         settings = settings.attempts_max(attempts);
     }
-    if let Some(credits) = options.take("credits")? {
+    if let Some(credits) = options.credits {
         settings = settings.client_credits(credits);
     }
-    let tells = options.take_flag(TELLS);
-    let endpoints = options.end()?;
-    let [frontend, backend] = &endpoints[..] else { return Err("a broker needs two endpoints".into()) };
-    let broker = settings.bind(frontend, backend).await?;
+    let broker = settings.bind(&options.frontend, &options.backend).await?;
     println!("frontend {}\nbackend {}\n{STARTED}{}", broker.frontend(), broker.backend(), broker.id());
     tokio::select! {
-        () = tell_workers(&broker), if tells => {}
+        () = tell_workers(&broker), if options.tells => {}
         _ = terminated.recv() => {}
     }
     broker.drain().await;
@@ -100,22 +169,17 @@ async fn tell_workers(broker: &Broker) {
 
 /// Calls without end, so many at once, with a text and for a reply of so many bytes. Binds the endpoint, or connects to
 /// it as to a broker. Says when it has had its first reply.
-async fn call(mut options: Options) -> Result<(), Box<dyn Error>> {
-    let concurrency: usize = options.take("concurrency")?.unwrap_or(1);
-    let bytes = (options.take("text")?.unwrap_or(0), options.take("reply")?.unwrap_or(0));
-    let millis = options.take("millis")?.unwrap_or(0);
-    let settings =
-        Client::builder().heartbeat_interval(Duration::from_millis(options.take("interval")?.unwrap_or(1000)));
-    let is_bound = options.take_flag("bind");
-    let endpoints = options.end()?;
-    let client = match is_bound {
-        true => settings.bind(endpoints.first().ok_or("a caller needs an endpoint")?).await?,
-        false => settings.connect(endpoints)?,
+async fn call(options: CallerOptions) -> Result<(), Box<dyn Error>> {
+    let settings = Client::builder().heartbeat_interval(options.interval);
+    let client = match options.bind {
+        true => settings.bind(options.endpoints.first().ok_or("a caller needs an endpoint")?).await?,
+        false => settings.connect(&options.endpoints)?,
     };
     println!("{STARTED}{}", client.endpoint());
+    let CallerOptions { text: text_bytes, reply: reply_bytes, millis, .. } = options;
     let mut callers = JoinSet::new();
-    for number in 0..concurrency as u64 {
-        let order = Order { number, text_bytes: bytes.0, reply_bytes: bytes.1, millis };
+    for number in 0..options.concurrency {
+        let order = Order { number, text_bytes, reply_bytes, millis };
         callers.spawn(call_again(LoadClient::new(&client), order));
     }
     Err(callers.join_next().await.ok_or("there is nothing to call")??.into())

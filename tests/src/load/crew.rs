@@ -3,10 +3,10 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
-    str::FromStr,
     time::Duration,
 };
 
+use clap::ValueEnum;
 use xero::Client;
 
 use super::{
@@ -16,24 +16,12 @@ use super::{
 use crate::scene::{Port, eventually};
 
 /// How calls find workers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Topology {
     /// Workers dial the client.
     Direct,
     /// The client and all workers dial two brokers.
     Brokered,
-}
-
-impl FromStr for Topology {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "direct" => Ok(Self::Direct),
-            "brokered" => Ok(Self::Brokered),
-            _ => Err("it is `direct` or `brokered`"),
-        }
-    }
 }
 
 impl fmt::Display for Topology {

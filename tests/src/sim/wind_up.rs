@@ -15,6 +15,7 @@ impl World {
     pub(super) fn wind_up(&mut self) -> Result<(), String> {
         self.heal();
         let healed_by = self.now.after(HEALING);
+        self.run_for(SETTLING)?;
         while self.now < healed_by && !self.has_healed() {
             self.run_for(STEP)?;
         }
@@ -117,6 +118,9 @@ fn probe_plan(tag: Tag, service: &'static str) -> CallPlan {
 /// A broker's longest drain with its graces and its absence, a dial that nobody answers meanwhile, the longest back-off, and
 /// the longest expiry (four intervals of 250 ms). Deadlines and procedures end long before.
 const HEALING: Duration = Duration::from_secs(6);
+
+/// What is on its way arrives meanwhile: whoever has fallen silent is heard again, or is found to have expired.
+const SETTLING: Duration = Duration::from_millis(200);
 
 /// How often it is looked whether there is nothing left to wait for.
 const STEP: Duration = Duration::from_millis(50);

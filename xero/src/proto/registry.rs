@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{
     fault::{Fault, planted},
     liveness::Liveness,
-    message::{CallId, MethodOffer, Peer, Ready, ServiceOffer},
+    message::{CallId, MethodOffer, Peer, Ready, Role, ServiceOffer},
     window::{Intake, SMALL_PAYLOAD_BYTES, Window},
 };
 
@@ -23,6 +23,7 @@ const CREDITS_MAX: u32 = 65_536;
 #[derive(Debug)]
 pub(crate) struct WorkerEntry {
     pub(crate) liveness: Liveness,
+    pub(crate) role: Role,
     pub(crate) incarnation: Uuid,
     pub(crate) payload_bytes_max: u64,
     pub(crate) registered_at: Instant,
@@ -145,6 +146,7 @@ impl Registry {
         let (in_flight, intake) = before.map(|worker| (worker.in_flight, worker.intake)).unwrap_or_default();
         let worker = WorkerEntry {
             liveness,
+            role: ready.role,
             incarnation: ready.incarnation,
             payload_bytes_max: ready.payload_bytes_max,
             registered_at,
@@ -336,7 +338,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::proto::message::{Capabilities, Role};
+    use crate::proto::message::Capabilities;
 
     #[test]
     fn least_recently_used_worker_with_free_credit_is_chosen() {

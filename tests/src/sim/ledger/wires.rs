@@ -364,8 +364,6 @@ impl Ledger {
         match message {
             Message::Ack(bytes) => record.flows[to.other() as usize].acknowledged = *bytes,
             Message::Ready(ready) => {
-                // A worker's or client's heartbeats begin with the answer to its introduction.
-                side.sent_at = if side.is_registered { side.sent_at } else { now };
                 side.expiry = interval * side.liveness;
                 side.has_heard_ready = true;
                 side.is_registered |= side.is_introduced;

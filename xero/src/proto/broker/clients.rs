@@ -340,7 +340,9 @@ fn error_of(failure: CallFailure) -> ErrorReply {
         CallFailure::PartialsUnread { .. } => error(ErrorCode::Unread, true, String::new()),
         CallFailure::UnreadableReply { reason } => error(ErrorCode::Malformed, true, reason),
         CallFailure::Closed { maybe_executed } => {
-            error(ErrorCode::Refused, maybe_executed, "the broker drains".to_owned())
+            // What a broker that drains has not passed on is refused; what is left at the end of its time may have run.
+            let why = if maybe_executed { "the broker's drain timeout has passed" } else { "the broker drains" };
+            error(ErrorCode::Refused, maybe_executed, why.to_owned())
         }
     }
 }

@@ -41,10 +41,11 @@ impl Dispatcher {
         };
         match message {
             Message::Ready(ready) if ready.role == Role::Dispatcher => {
-                dial.introducing = None;
+                // What was sent last is the introduction; its answer may have come long after.
+                let introduced = dial.introducing.take();
                 dial.backoff.reset();
                 dial.refusal = None;
-                self.register(now, from, ready);
+                self.register(now, from, ready, introduced);
             }
             Message::Error(error) => {
                 match dial.refusal.as_ref() == Some(&error.detail) {

@@ -49,26 +49,27 @@ impl Dispatcher {
     pub(super) fn handle_ready(&mut self, now: Instant, from: Peer, ready: Ready) {
         // The answer goes before the requests that wait for this worker.
         self.outbox.push(from, Message::Ready(self.introduction()));
-        self.register(now, from, ready);
+        self.register(now, from, ready, None);
     }
 
     /// A registered peer introduces itself anew: a worker expects an answer, a broker tells what it offers by now.
     pub(super) fn handle_ready_again(&mut self, now: Instant, from: Peer, ready: Ready) {
         match self.role {
-            Role::Client => self.register(now, from, ready),
+            Role::Client => self.register(now, from, ready, None),
             _ => self.handle_ready(now, from, ready),
         }
     }
 
-    pub(super) fn register(&mut self, now: Instant, from: Peer, ready: Ready) {
+    pub(super) fn register(&mut self, now: Instant, from: Peer, ready: Ready, introduced: Option<Liveness>) {
         let interval = ready.interval.clamp(INTERVAL_MIN, INTERVAL_MAX);
         let heartbeats = self.config.heartbeats;
         let expiry = heartbeats.expiry(interval);
-        let liveness = match self.registry.get(from) {
-            Some(before) => before.liveness.renewed(now, expiry),
+        let liveness = match introduced.or(self.registry.get(from).map(|worker| worker.liveness)) {
+            Some(before) => before.renewed(now, expiry),
             None => Liveness::new(now, heartbeats.interval, expiry),
         };
-        info!(peer = from.0, incarnation = %ready.incarnation, credits = ready.credits, "registered");
+        let (role, credits) = (ready.role, ready.credits);
+        info!(peer = from.0, %role, incarnation = %ready.incarnation, credits, "registered");
         if ready.capabilities.contains(Capabilities::BATCH) {
             self.outbox.allow_batches(from, ready.payload_bytes_max);
         }
@@ -128,7 +129,8 @@ impl Dispatcher {
         let services: Vec<_> = self.registry.services_of(peer).cloned().collect();
         let Some(worker) = self.registry.remove(peer) else { return };
         let unsent: BTreeSet<_> = self.outbox.forget(peer).iter().filter_map(Message::request).collect();
-        info!(peer = peer.0, ?departure, in_flight = worker.in_flight.len(), "worker left");
+        let (role, in_flight) = (worker.role, worker.in_flight.len());
+        info!(peer = peer.0, %role, ?departure, in_flight, "left");
         self.timers.stop(Timer::Lease(peer));
         self.timers.stop(Timer::Heartbeat(peer));
         self.outputs.push_back(Output::WorkerLeft(peer, departure));

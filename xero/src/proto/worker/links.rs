@@ -6,10 +6,12 @@ impl Worker {
     pub(super) fn handle_ready(&mut self, now: Instant, from: Peer, ready: &Ready) {
         let heartbeats = self.config.heartbeats;
         let interval = ready.interval.clamp(INTERVAL_MIN, INTERVAL_MAX);
-        let liveness = Liveness::new(now, heartbeats.interval, heartbeats.expiry(interval));
         let peer_max = usize::try_from(ready.payload_bytes_max).unwrap_or(usize::MAX);
         let reply_bytes_max = peer_max.min(self.config.limits.payload_bytes_max);
         let Some(link) = self.links.get_mut(&from) else { return };
+        // What was sent last is the introduction; its answer may have come long after.
+        let LinkState::Introducing(introduced) = link.state else { return };
+        let liveness = introduced.renewed(now, heartbeats.expiry(interval));
         link.backoff.reset();
         link.refusal = None;
         link.state = LinkState::Up(Box::new(Registration {

@@ -1,0 +1,42 @@
+//! What the command lines of this package's programs have in common.
+
+use std::ops::RangeInclusive;
+
+/// Reads a whole number within these bounds; `_` may stand between its digits.
+pub fn whole_number<T: TryFrom<u64>>(
+    bounds: RangeInclusive<u64>,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let number = text.replace('_', "").parse().ok().filter(|number| bounds.contains(number));
+        number.and_then(|number| T::try_from(number).ok()).ok_or_else(|| advice(&bounds))
+    }
+}
+
+fn advice(bounds: &RangeInclusive<u64>) -> String {
+    match (bounds.start(), bounds.end()) {
+        (least, &u64::MAX) => format!("give a whole number from {least} to 2^64 - 1"),
+        (least, most) => format!("give a whole number from {least} to {most}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_number_is_within_its_bounds_and_may_have_underscores() {
+        let read = whole_number::<u32>(1..=1_000);
+        assert_eq!(read("1"), Ok(1));
+        assert_eq!(read("1_000"), Ok(1_000));
+        for wrong in ["0", "1001", "-1", "1.5", "x", "", "_", "99999999999999999999"] {
+            assert_eq!(read(wrong), Err("give a whole number from 1 to 1000".to_owned()), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn bound_that_is_that_of_the_type_is_named_in_short() {
+        let read = whole_number::<u64>(0..=u64::MAX);
+        assert_eq!(read("18446744073709551615"), Ok(u64::MAX));
+        assert_eq!(read("18446744073709551616"), Err("give a whole number from 0 to 2^64 - 1".to_owned()));
+    }
+}

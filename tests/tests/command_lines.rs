@@ -1,0 +1,108 @@
+//! The command lines of the programs that run for long: help that names every option, and mistakes that are told.
+
+use std::process::{Command, Output};
+
+const CHAOS: &str = env!("CARGO_BIN_EXE_chaos");
+const SIMULATE: &str = env!("CARGO_BIN_EXE_simulate");
+const SOAK: &str = env!("CARGO_BIN_EXE_soak");
+
+#[test]
+fn chaos_explains_its_options() {
+    explains(CHAOS, &["--topology", "--seconds", "--seed", "--rate", "--workers", "--log", "direct", "brokered"]);
+}
+
+#[test]
+fn soak_explains_its_options() {
+    explains(SOAK, &["--topology", "--calls", "--concurrency", "--workers", "--seed", "direct", "brokered"]);
+}
+
+#[test]
+fn simulate_explains_its_options() {
+    explains(SIMULATE, &["--seeds", "--from", "--seed"]);
+}
+
+#[test]
+fn chaos_refuses_what_is_no_option_and_what_is_out_of_range() {
+    refuses(CHAOS, &["--second", "5"], "--second");
+    refuses(CHAOS, &["--seconds"], "--seconds");
+    refuses(CHAOS, &["direct"], "direct");
+    refuses(CHAOS, &["--topology", "star"], "direct, brokered");
+    refuses(CHAOS, &["--seed", "pi"], "from 0 to 2^64 - 1");
+    for seconds in ["0", "-1", "86401", "x", "1.5"] {
+        refuses(CHAOS, &["--seconds", seconds], "from 1 to 86400");
+    }
+    for rate in ["0", "-1", "10001", "many"] {
+        refuses(CHAOS, &["--rate", rate], "from 1 to 10000");
+    }
+    for workers in ["0", "1", "51", "some"] {
+        refuses(CHAOS, &["--workers", workers], "from 2 to 50");
+    }
+}
+
+#[test]
+fn soak_refuses_what_is_no_option_and_what_is_out_of_range() {
+    refuses(SOAK, &["--seconds", "5"], "--seconds");
+    refuses(SOAK, &["--topology", "star"], "direct, brokered");
+    refuses(SOAK, &["--seed", "-1"], "from 0 to 2^64 - 1");
+    for calls in ["0", "-1", "18446744073709551616", "x"] {
+        refuses(SOAK, &["--calls", calls], "from 1 to 2^64 - 1");
+    }
+    for concurrency in ["0", "-1", "1001", "x"] {
+        refuses(SOAK, &["--concurrency", concurrency], "from 1 to 1000");
+    }
+    for workers in ["0", "-1", "51", "x"] {
+        refuses(SOAK, &["--workers", workers], "from 1 to 50");
+    }
+}
+
+#[test]
+fn simulate_refuses_what_is_no_option_and_what_is_out_of_range() {
+    refuses(SIMULATE, &["--calls", "5"], "--calls");
+    refuses(SIMULATE, &["--from", "x"], "from 0 to 2^64 - 1");
+    refuses(SIMULATE, &["--seed", "-1"], "from 0 to 2^64 - 1");
+    for seeds in ["0", "-1", "x"] {
+        refuses(SIMULATE, &["--seeds", seeds], "from 1 to 2^64 - 1");
+    }
+    refuses(SIMULATE, &["--from", "18446744073709551615", "--seeds", "2"], "not 2 seeds");
+}
+
+#[test]
+fn simulate_refuses_one_seed_together_with_many() {
+    refuses(SIMULATE, &["--seeds", "5", "--seed", "3"], "cannot be used with");
+    refuses(SIMULATE, &["--from", "5", "--seed", "3"], "cannot be used with");
+}
+
+#[test]
+fn simulate_plays_the_seeds_that_it_is_told() {
+    let output = run(SIMULATE, &["--seeds", "1_0", "--from", "7"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.starts_with("10 seeds in ") && said.contains("from 7"), "{said}");
+}
+
+/// `--help` and `-h` succeed, and name these words, the exit codes and an example.
+fn explains(program: &str, words: &[&str]) {
+    for option in ["--help", "-h"] {
+        let output = run(program, &[option]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let help = String::from_utf8_lossy(&output.stdout);
+        for word in [words, &["Exit codes:", "Examples:"]].concat() {
+            let is_named = help.split(|c: char| c.is_whitespace() || "(),".contains(c)).any(|named| named == word);
+            assert!(is_named || help.contains(&format!("\n{word}\n")), "{option} does not name {word}: {help}");
+        }
+        assert!(help.lines().all(|line| line.chars().count() <= 120), "{option} has lines that are too long: {help}");
+    }
+}
+
+/// The command line is wrong, and the message says this.
+fn refuses(program: &str, arguments: &[&str], reason: &str) {
+    let output = run(program, arguments);
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}");
+    assert!(output.stdout.is_empty(), "{arguments:?}: {output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.starts_with("error: ") && said.contains(reason), "{arguments:?}: {said}");
+}
+
+fn run(program: &str, arguments: &[&str]) -> Output {
+    Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"))
+}
