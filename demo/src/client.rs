@@ -8,7 +8,7 @@ use std::{
 
 use clap::Args;
 use tracing::level_filters::LevelFilter;
-use xero::{Client, NoWorkerError};
+use xero::Client;
 
 use crate::{
     arguments::{Arguments, ArgumentsError},
@@ -21,13 +21,15 @@ use crate::{
 /// What `demo-client` is told on its command line.
 #[derive(Clone, Debug, Args)]
 pub struct ClientOptions {
-    /// Where workers can find it: tcp://*:5550, tcp://127.0.0.1:0 (any free port), ipc:///path
-    #[arg(required_unless_present = "connect", conflicts_with = "connect")]
-    endpoint: Option<String>,
+    /// Where workers can find it, without --connect: tcp://*:5550, tcp://127.0.0.1:0 (any free port), ipc:///path
+    // With --connect it is the method: told apart here, not by clap, which then could not have options in between.
+    #[arg(value_name = "ENDPOINT")]
+    first: Option<String>,
     /// A method of the service Demo, or Service.method
-    method: String,
+    #[arg(value_name = "METHOD")]
+    second: Option<String>,
     /// Connect to the brokers at these endpoints instead of binding one
-    #[arg(long, value_name = "ENDPOINT[,ENDPOINT…]", value_delimiter = ',')]
+    #[arg(long, value_name = "ENDPOINT[,ENDPOINT…]")]
     connect: Vec<String>,
     /// Arguments by position: JSON values, such as '"apple", "orange"'
     #[arg(long, value_name = "JSON", allow_hyphen_values = true, conflicts_with = "kwargs")]
@@ -91,13 +93,21 @@ pub async fn call(options: ClientOptions) -> ExitCode {
 }
 
 async fn prepared(options: ClientOptions) -> Result<u8, String> {
+    let target = options.target()?;
     let arguments = options.arguments()?;
     let signals = Signals::listen().map_err(|error| format!("signals cannot be handled here: {error}"))?;
-    let client = options.client().await?;
-    let _ = writeln!(io::stderr(), "waiting for a worker at {}", options.shown_endpoint(&client));
+    let client = target.place.client().await?;
+    if !options.wait.is_zero() {
+        let _ = writeln!(io::stderr(), "waiting for {}", target.place.awaited(&client));
+    }
     let mut report = Report::new(options.style());
-    let code = match arrival(&client, &options, &signals).await {
-        Some(Ok(())) => make_calls(&client, options.plan(arguments), &mut report, &signals).await,
+    let arrived = tokio::select! {
+        biased;
+        () = signals.first() => None,
+        outcome = client.wait_for_service(target.service(), options.wait) => Some(outcome),
+    };
+    let code = match arrived {
+        Some(Ok(())) => make_calls(&client, options.plan(target.method, arguments), &mut report, &signals).await,
         Some(Err(error)) => {
             let printed = report.no_worker(&error.to_string());
             code(&report, printed.err())
@@ -106,17 +116,6 @@ async fn prepared(options: ClientOptions) -> Result<u8, String> {
     };
     client.close().await;
     Ok(code)
-}
-
-/// Waits for a worker that offers the service; `None` when it is interrupted meanwhile.
-async fn arrival(client: &Client, options: &ClientOptions, signals: &Signals) -> Option<Result<(), NoWorkerError>> {
-    let method = options.full_method();
-    let service = method.rsplit_once('.').map_or("", |(service, _)| service);
-    tokio::select! {
-        biased;
-        () = signals.first() => None,
-        outcome = client.wait_for_service(service, options.wait) => Some(outcome),
-    }
 }
 
 async fn make_calls(client: &Client, plan: Plan, report: &mut Report, signals: &Signals) -> u8 {
@@ -144,6 +143,31 @@ fn code(report: &Report, unprintable: Option<io::Error>) -> u8 {
 }
 
 impl ClientOptions {
+    fn target(&self) -> Result<Target, String> {
+        let missing = |what| Err(format!("{what} is missing\n\nUsage: {USAGE}\n\nFor more, try '--help'."));
+        let is_endpoint = |text: &str| text.contains("://");
+        match (self.first.as_deref(), self.second.as_deref(), self.connect.is_empty()) {
+            (Some(endpoint), Some(method), true) => Ok(Target::new(Place::Bound(endpoint.to_owned()), method)),
+            (Some(endpoint), None, true) if is_endpoint(endpoint) => missing("<METHOD>"),
+            (Some(_), None, true) => missing("<ENDPOINT>"),
+            (None, _, true) => missing("<ENDPOINT> <METHOD>"),
+            (None, _, false) => missing("<METHOD>"),
+            (Some(method), None, false) if !is_endpoint(method) => {
+                Ok(Target::new(Place::Brokers(self.brokers()?), method))
+            }
+            (Some(_), ..) => Err("an <ENDPOINT> to bind cannot be used with --connect: give <METHOD> only".to_owned()),
+        }
+    }
+
+    fn brokers(&self) -> Result<Vec<String>, String> {
+        for text in self.connect.iter().filter(|text| text.contains(',')) {
+            if text.split(',').any(|endpoint| endpoint.trim().is_empty()) {
+                return Err(format!("--connect: a comma in {text:?} has no endpoint on one of its sides"));
+            }
+        }
+        Ok(self.connect.iter().flat_map(|text| text.split(',')).map(str::to_owned).collect())
+    }
+
     fn arguments(&self) -> Result<Arguments, String> {
         let shown = |option: &'static str| move |error: ArgumentsError| format!("{option}: {error}");
         match (&self.args, &self.kwargs) {
@@ -153,35 +177,55 @@ impl ClientOptions {
         }
     }
 
-    async fn client(&self) -> Result<Client, String> {
-        match &self.endpoint {
-            Some(endpoint) => Client::bind(endpoint).await.map_err(|error| error.to_string()),
-            None => Client::connect(&self.connect).map_err(|error| error.to_string()),
-        }
-    }
-
-    fn shown_endpoint(&self, client: &Client) -> String {
-        shown_endpoint(self.endpoint.as_deref().unwrap_or_default(), client.endpoint())
-    }
-
-    fn full_method(&self) -> String {
-        match self.method.contains('.') {
-            true => self.method.clone(),
-            false => format!("Demo.{}", self.method),
-        }
-    }
-
     fn style(&self) -> Style {
         Style { json: self.json, numbered: self.concurrency > 1, count: self.count.0 }
     }
 
-    fn plan(&self, arguments: Arguments) -> Plan {
-        Plan {
-            method: self.full_method(),
-            arguments,
-            timeout: self.timeout,
-            count: self.count.0,
-            concurrency: self.concurrency.into(),
+    fn plan(&self, method: String, arguments: Arguments) -> Plan {
+        Plan { method, arguments, timeout: self.timeout, count: self.count.0, concurrency: self.concurrency.into() }
+    }
+}
+
+/// What to call, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Target {
+    place: Place,
+    /// As `Service.method`.
+    method: String,
+}
+
+impl Target {
+    fn new(place: Place, method: &str) -> Self {
+        let method = if method.contains('.') { method.to_owned() } else { format!("Demo.{method}") };
+        Self { place, method }
+    }
+
+    fn service(&self) -> &str {
+        self.method.rsplit_once('.').map_or("", |(service, _)| service)
+    }
+}
+
+/// Where workers are found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    /// They connect to this endpoint.
+    Bound(String),
+    /// They are behind the brokers at these endpoints.
+    Brokers(Vec<String>),
+}
+
+impl Place {
+    async fn client(&self) -> Result<Client, String> {
+        match self {
+            Self::Bound(endpoint) => Client::bind(endpoint).await.map_err(|error| error.to_string()),
+            Self::Brokers(endpoints) => Client::connect(endpoints).map_err(|error| error.to_string()),
+        }
+    }
+
+    fn awaited(&self, client: &Client) -> String {
+        match self {
+            Self::Bound(asked) => format!("a worker at {}", shown_endpoint(asked, client.endpoint())),
+            Self::Brokers(_) => format!("a broker with a worker at {}", client.endpoint()),
         }
     }
 }

@@ -1,14 +1,19 @@
 //! Interrupt and terminate: the first asks to end in good order, the second ends at once.
 
-use std::{io, process};
+use std::{io, process, time::Duration};
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
+    time::Instant,
 };
 
 /// The exit code of a program that was interrupted before it had anything to report.
 pub const INTERRUPTED: u8 = 130;
+
+/// How long after the first signal another one says that somebody will not wait. What comes sooner is the same request
+/// told twice: `timeout`, for one, signals a process and then its group.
+pub const IMPATIENT_AFTER: Duration = Duration::from_millis(300);
 
 /// Hears SIGINT and SIGTERM, from when it is made.
 #[derive(Clone, Debug)]
@@ -17,7 +22,8 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Starts listening. A second signal then ends the process at once, with the exit code 130.
+    /// Starts listening. A second signal, [`IMPATIENT_AFTER`] the first or later, then ends the process at once, with
+    /// the exit code 130.
     ///
     /// # Errors
     /// When the system does not let signals be handled.
@@ -27,10 +33,15 @@ impl Signals {
         let (sender, heard) = watch::channel(false);
         tokio::spawn(async move {
             either(&mut interrupt, &mut terminate).await;
+            let first_at = Instant::now();
             // The program may have nobody waiting for it; the second signal still counts.
             let _ = sender.send(true);
-            either(&mut interrupt, &mut terminate).await;
-            process::exit(INTERRUPTED.into());
+            loop {
+                either(&mut interrupt, &mut terminate).await;
+                if first_at.elapsed() >= IMPATIENT_AFTER {
+                    process::exit(INTERRUPTED.into());
+                }
+            }
         });
         Ok(Self { heard })
     }

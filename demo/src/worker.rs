@@ -28,6 +28,17 @@ pub struct WorkerOptions {
     until_stdin_ends: bool,
 }
 
+/// What the options alone do not say.
+pub const HELP: &str = "\
+Exit codes:
+    0  it was told to stop, and what ran has ended
+    2  the command line was wrong, or names what is no endpoint to connect to
+  130  a second signal cut it short
+
+Examples, for a client that binds, and for two brokers:
+    demo-worker tcp://127.0.0.1:5550
+    demo-worker tcp://broker-1:5561 tcp://broker-2:5561";
+
 /// Exit code of a command that was not understood, or names an endpoint that is none or cannot be bound.
 pub(crate) const USAGE: u8 = 2;
 
@@ -79,7 +90,7 @@ fn start(options: &WorkerOptions) -> Result<Worker, StartError> {
 /// The one line on standard output, for people and for scripts that want the id.
 fn announce(worker: &Worker, endpoints: &[String]) {
     // Nobody reading it is no reason not to serve.
-    let _ = writeln!(io::stdout(), "worker {} serving Demo at {}", worker.id(), endpoints.join(", "));
+    let _ = writeln!(io::stdout(), "worker {} serves Demo, connecting to {}", worker.id(), endpoints.join(", "));
 }
 
 /// Waits for the end of standard input, or for ever if that does not matter.

@@ -162,7 +162,11 @@ fn arguments_are_never_code() {
 fn usage_errors_exit_with_2_and_say_what_to_write() {
     let endpoint = "tcp://127.0.0.1:0";
     for (arguments, said) in [
-        (&[endpoint][..], "<METHOD>"),
+        (&[endpoint][..], "error: <METHOD> is missing\n\nUsage: demo-client [OPTIONS] <ENDPOINT> <METHOD>\n"),
+        (&["--wait", "1", endpoint], "error: <METHOD> is missing"),
+        (&["ping"], "error: <ENDPOINT> is missing"),
+        (&[], "error: <ENDPOINT> <METHOD> is missing"),
+        (&[endpoint, "ping", "--wait", "1", "pong"], "unexpected argument 'pong'"),
         (&[endpoint, "ping", "--args", "1", "--kwargs", "\"a\":1"], "cannot be used with"),
         (&[endpoint, "ping", "--count", "0"], "give 1 or more, or -1"),
         (&[endpoint, "ping", "--count", "-2"], "give a whole number of 1 or more, or -1"),
@@ -176,6 +180,32 @@ fn usage_errors_exit_with_2_and_say_what_to_write() {
         let run = client(arguments);
         assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{arguments:?}: {run:?}");
         assert!(run.stderr.contains(said), "{arguments:?}: {run:?}");
+    }
+}
+
+#[test]
+fn options_may_stand_anywhere() {
+    let worker = Worker::start(&free_endpoint(), &[]);
+    let endpoint = worker.endpoint.as_str();
+    for arguments in [
+        [endpoint, "ping", "--wait", "30", "--timeout=20"],
+        [endpoint, "--wait", "30", "ping", "--timeout=20"],
+        ["--wait", "30", endpoint, "--timeout=20", "ping"],
+        ["--timeout=20", "--wait", "30", endpoint, "ping"],
+    ] {
+        let run = client(&arguments);
+        assert_eq!((run.code, run.stdout.as_str()), (0, "reply: \"pong\"\n"), "{arguments:?}: {run:?}");
+    }
+}
+
+#[test]
+fn help_has_the_exit_codes_and_an_example() {
+    for command in ["demo-client", "demo-worker", "demo-broker"] {
+        let run = Process::start(command, &["--help"]).wait();
+        assert_eq!(run.code, 0, "{command}: {run:?}");
+        for said in ["\nExit codes:\n    0  ", "\n    2  ", "\n  130  ", "\nExample", &format!("\n    {command} ")] {
+            assert!(run.stdout.contains(said), "{command}: {said}: {}", run.stdout);
+        }
     }
 }
 
@@ -209,6 +239,14 @@ fn no_worker_is_a_failed_call_after_the_wait() {
     assert!(run.stderr.contains("error: no worker for the service `Demo`: none came to tcp://127.0.0.1:"), "{run:?}");
     assert!(run.stderr.contains(" within 100ms; no worker is connected"), "{run:?}");
     assert!(run.stderr.contains("the procedure has not run"), "{run:?}");
+}
+
+#[test]
+fn no_worker_now_is_told_without_a_time() {
+    let run = client(&["tcp://127.0.0.1:0", "ping", "--wait", "0"]);
+    assert_eq!((run.code, run.stdout.as_str()), (3, ""), "{run:?}");
+    let said = "error: no worker for the service `Demo`: none is connected to tcp://127.0.0.1:";
+    assert!(run.stderr.starts_with(said) && !run.stderr.contains("0ns"), "{run:?}");
 }
 
 #[test]
@@ -308,9 +346,20 @@ fn second_signal_ends_a_worker_at_once() {
     assert_eq!(process.first_stdout_line(), "partial: \"started\"");
     worker.process.signal("INT");
     worker.process.wait_for_stderr("told to stop");
-    worker.process.signal("INT");
+    worker.process.signal_impatiently("INT");
     assert_eq!(worker.process.wait().code, 130);
     assert_eq!(process.wait().code, 3);
+}
+
+#[test]
+fn signal_that_comes_twice_at_once_counts_once() {
+    let mut worker = Worker::start(&free_endpoint(), &[]);
+    let mut process = worker.start_call(&["slow_succeed", "--args", "0.7"]);
+    assert_eq!(process.first_stdout_line(), "partial: \"started\"");
+    worker.process.signal_twice();
+    let run = process.wait();
+    assert_eq!((run.code, run.stdout.as_str()), (0, "partial: \"started\"\nreply: true\n"), "{run:?}");
+    assert_eq!(worker.process.wait().code, 0);
 }
 
 #[test]

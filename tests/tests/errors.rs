@@ -195,7 +195,10 @@ fn nobody_there_is_told_at_once_to_those_who_do_not_wait() {
         let client = client().await;
         let error = error_of(probe(&client).ping().fail_fast()).await;
         assert!(matches!(&error, CallError::NoWorker { offered, .. } if offered.is_empty()), "{error}");
+        assert_eq!(error.to_string(), "no worker offers the service `Probe`: no worker is connected");
         assert!(error.is_retryable());
+        let error = client.wait_for_worker(Duration::ZERO).await.unwrap_err();
+        assert_eq!(error.to_string(), format!("no worker: none is connected to {}", client.endpoint()));
         client.close().await;
         let error = error_of(probe(&client).ping()).await;
         assert_eq!(error, CallError::Closed { maybe_executed: false });

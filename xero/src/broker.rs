@@ -146,7 +146,9 @@ impl Broker {
         self.left().await;
     }
 
-    /// Waits until the broker has left, because some clone was told to drain or to close.
+    /// Waits until the broker has left, because some clone was told to drain or to close, or because of
+    /// [`BrokerBuilder::drain_on`]. This is how a program that is only a broker stays alive: it binds with `drain_on`,
+    /// and waits here.
     pub async fn left(&self) {
         let mut left = self.shared.left.clone();
         // An error means that the I/O thread has ended, which is the same.
@@ -207,7 +209,7 @@ impl BrokerBuilder {
     }
 
     /// Drains the broker when the future is ready, whatever it gives: with Tokio's feature `signal`,
-    /// `.drain_on(tokio::signal::ctrl_c())`.
+    /// `.drain_on(tokio::signal::ctrl_c())`. A program that is only a broker then waits for [`Broker::left`].
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]

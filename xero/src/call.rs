@@ -312,11 +312,7 @@ impl<T, E> PendingCall<T, E> {
             CallFailure::DeadlineExceeded { maybe_executed } => {
                 CallError::DeadlineExceeded { timeout: self.timeout, maybe_executed }
             }
-            // A call of a client waits until its deadline, or not at all.
-            CallFailure::NotOffered { offered, .. } | CallFailure::NoWorker { offered } => {
-                let timeout = if self.fail_fast { Duration::ZERO } else { self.timeout };
-                CallError::NoWorker { service: self.method.service.to_string(), timeout, offered }
-            }
+            CallFailure::NotOffered { offered, .. } | CallFailure::NoWorker { offered } => self.no_worker(offered),
             CallFailure::UnknownMethod { offered } => {
                 let Method { service, name, .. } = &self.method;
                 let offered = offered.join("`, `");
@@ -338,6 +334,12 @@ impl<T, E> PendingCall<T, E> {
         }
     }
 
+    fn no_worker(&self, offered: Vec<String>) -> CallError<E> {
+        // A call of a client waits until its deadline, or not at all.
+        let timeout = if self.fail_fast { Duration::ZERO } else { self.timeout };
+        CallError::NoWorker { service: self.method.service.to_string(), timeout, offered }
+    }
+
     fn explain_remote(&self, error: ErrorReply) -> CallError<E> {
         let ErrorReply { code, partials, maybe_executed, detail, .. } = error;
         match code {
@@ -357,10 +359,7 @@ impl<T, E> PendingCall<T, E> {
             ErrorCode::Overloaded => CallError::Overloaded { detail, maybe_executed },
             ErrorCode::TooLarge => CallError::TooLarge { detail, maybe_executed },
             ErrorCode::Malformed => CallError::Malformed { reason: detail, maybe_executed },
-            ErrorCode::NoWorker => {
-                let (service, timeout) = (self.method.service.to_string(), self.timeout);
-                CallError::NoWorker { service, timeout, offered: Vec::new() }
-            }
+            ErrorCode::NoWorker => self.no_worker(Vec::new()),
             ErrorCode::WorkerLost => CallError::WorkerLost { attempts: 1, maybe_executed },
             ErrorCode::Unread => CallError::PartialsUnread { received: partials },
         }

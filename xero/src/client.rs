@@ -325,11 +325,14 @@ impl Client {
         if arrived && !self.is_closed() {
             return Ok(());
         }
-        let mut offered: Vec<_> = self.workers().into_iter().flat_map(|worker| worker.services).collect();
+        let workers = self.workers();
+        let connected = workers.len();
+        let mut offered: Vec<_> = workers.into_iter().flat_map(|worker| worker.services).collect();
         offered.sort();
         offered.dedup();
         let (service, is_closed) = (service.map(str::to_owned), self.is_closed());
-        Err(NoWorkerError { service, waited: timeout, place: self.shared.place.clone(), offered, is_closed })
+        let place = self.shared.place.clone();
+        Err(NoWorkerError { service, waited: timeout, place, connected, offered, is_closed })
     }
 
     fn is_closed(&self) -> bool {

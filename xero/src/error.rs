@@ -78,7 +78,7 @@ pub enum CallError<E> {
         maybe_executed: bool,
     },
     /// No live worker offered the service while the call could wait for one.
-    #[error("no worker offers the service `{service}`: none came within {timeout:?}; {}", known(.offered))]
+    #[error("no worker offers the service `{service}`: {}{}", none_came(*.timeout), known(.offered))]
     NoWorker {
         /// The service that was asked for.
         service: String,
@@ -212,6 +212,10 @@ fn executed(maybe: bool) -> &'static str {
     }
 }
 
+fn none_came(timeout: Duration) -> String {
+    if timeout.is_zero() { String::new() } else { format!("none came within {timeout:?}; ") }
+}
+
 fn known(services: &[String]) -> String {
     match services {
         [] => "no worker is connected".to_owned(),
@@ -243,13 +247,16 @@ impl<'de> Deserialize<'de> for Never {
     }
 }
 
-/// No worker came while one was waited for.
+/// No worker came while one was waited for. Of a client that connects, it says whether a broker is connected: if none
+/// is, brokers are what to look for, and otherwise their workers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no worker{}: {}", for_service(.service), self.reason())]
 pub struct NoWorkerError {
     pub(crate) service: Option<String>,
     pub(crate) waited: Duration,
     pub(crate) place: Place,
+    /// How many workers, or brokers, are connected all the same.
+    pub(crate) connected: usize,
     pub(crate) offered: Vec<String>,
     pub(crate) is_closed: bool,
 }
@@ -270,13 +277,31 @@ impl NoWorkerError {
     }
 
     fn reason(&self) -> String {
-        let (waited, offered) = (self.waited, known(&self.offered));
         match &self.place {
             _ if self.is_closed => "the client is closed".to_owned(),
-            Place::Bound(endpoint) => format!("none came to {endpoint} within {waited:?}; {offered}"),
-            Place::Brokers(endpoints) => {
-                format!("no broker at {} had one within {waited:?}; {offered}", endpoints.join(", "))
+            Place::Bound(endpoint) if self.waited.is_zero() && self.offered.is_empty() => {
+                format!("none is connected to {endpoint}")
             }
+            Place::Bound(_) if self.waited.is_zero() => known(&self.offered),
+            Place::Bound(endpoint) => {
+                format!("none came to {endpoint} within {:?}; {}", self.waited, known(&self.offered))
+            }
+            Place::Brokers(endpoints) => self.reason_at(&endpoints.join(", "), endpoints.len()),
+        }
+    }
+
+    /// The same, of the brokers at so many endpoints.
+    fn reason_at(&self, endpoints: &str, count: usize) -> String {
+        let after = if self.waited.is_zero() { String::new() } else { format!(" after {:?}", self.waited) };
+        let brokers = match (self.connected, count) {
+            (0, _) => return format!("no broker at {endpoints} is connected{after}"),
+            (_, 1) => format!("the broker at {endpoints} is connected"),
+            (1, _) => format!("one of the brokers at {endpoints} is connected"),
+            (connected, _) => format!("{connected} of the brokers at {endpoints} are connected"),
+        };
+        match &self.offered[..] {
+            [] => format!("{brokers}, without any worker{after}"),
+            offered => format!("{brokers}, without such a worker{after}; live workers offer {}", offered.join(", ")),
         }
     }
 }

@@ -8,7 +8,6 @@ use xero_demo::client::{self, ClientOptions};
 /// Binds ENDPOINT, or connects to brokers; waits for a worker, calls METHOD, and prints its replies.
 #[derive(Debug, Parser)]
 #[command(name = "demo-client", version, after_help = client::HELP, override_usage = client::USAGE)]
-#[command(allow_missing_positional = true)]
 struct Options {
     #[command(flatten)]
     client: ClientOptions,

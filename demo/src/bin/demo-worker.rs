@@ -8,7 +8,7 @@ use xero_demo::worker::{self, WorkerOptions};
 /// Serves the demo's service to the clients and brokers at the given endpoints, and goes on until SIGINT or SIGTERM, on
 /// which it finishes what runs and exits with 0. Says what happens on standard error; RUST_LOG=debug says more.
 #[derive(Debug, Parser)]
-#[command(name = "demo-worker", version)]
+#[command(name = "demo-worker", version, after_help = worker::HELP)]
 struct Options {
     #[command(flatten)]
     worker: WorkerOptions,

@@ -42,7 +42,7 @@ fn everyone_may_be_started_before_the_broker() {
     let (frontend, backend) = (free_endpoint(), free_endpoint());
     let _worker = Worker::start(&backend, &[]);
     let mut call = connect(&frontend, &["ping", "--wait", "60"]);
-    call.wait_for_stderr(&format!("waiting for a worker at {frontend}\n"));
+    call.wait_for_stderr(&format!("waiting for a broker with a worker at {frontend}\n"));
     let _broker = Broker::bind(&frontend, &backend);
     let run = call.wait();
     assert_eq!((run.code, run.stdout.as_str()), (0, "reply: \"pong\"\n"), "{run:?}");
@@ -60,7 +60,8 @@ fn client_of_two_brokers_uses_the_one_that_is_there() {
     second.process.kill();
     let run = connect(&endpoints, &["ping", "--wait", "0.5"]).wait();
     assert_eq!(run.code, 3, "{run:?}");
-    assert!(run.stderr.contains("no worker is connected"), "{run:?}");
+    let said = format!("no broker at {}, {} is connected after 500ms", first.frontend, second.frontend);
+    assert!(run.stderr.contains(&said), "{run:?}");
 }
 
 #[test]
@@ -81,6 +82,18 @@ fn broker_that_is_told_to_stop_lets_what_runs_end() {
 }
 
 #[test]
+fn signal_that_comes_twice_at_once_counts_once() {
+    let mut broker = Broker::start();
+    let _worker = broker.worker();
+    let mut call = broker.start_call(&["slow_succeed", "--args", "0.7"]);
+    assert_eq!(call.first_stdout_line(), "partial: \"started\"");
+    broker.process.signal_twice();
+    let run = call.wait();
+    assert_eq!((run.code, run.stdout.as_str()), (0, "partial: \"started\"\nreply: true\n"), "{run:?}");
+    assert_eq!(broker.process.wait().code, 0);
+}
+
+#[test]
 fn second_signal_ends_a_broker_at_once() {
     let mut broker = Broker::start();
     let _worker = broker.worker();
@@ -88,7 +101,7 @@ fn second_signal_ends_a_broker_at_once() {
     assert_eq!(call.first_stdout_line(), "partial: \"started\"");
     broker.process.signal("INT");
     broker.process.wait_for_stderr("told to stop");
-    broker.process.signal("INT");
+    broker.process.signal_impatiently("INT");
     assert_eq!(broker.process.wait().code, 130);
     let run = call.wait();
     assert_eq!(run.code, 3, "{run:?}");
@@ -98,11 +111,30 @@ fn second_signal_ends_a_broker_at_once() {
 #[test]
 fn nobody_at_a_broker_is_a_failed_call_that_has_not_run() {
     let broker = Broker::start();
-    let run = broker.call(&["ping", "--wait", "0.2"]);
+    let run = broker.call(&["ping", "--wait", "1"]);
     assert_eq!((run.code, run.stdout.as_str()), (3, ""), "{run:?}");
-    let said = format!("no worker for the service `Demo`: no broker at {} had one within 200ms", broker.frontend);
+    let at = &broker.frontend;
+    let said =
+        format!("no worker for the service `Demo`: the broker at {at} is connected, without any worker after 1s");
     assert!(run.stderr.contains(&said), "{run:?}");
     assert!(run.stderr.contains("the procedure has not run"), "{run:?}");
+
+    let _worker = broker.worker();
+    assert_eq!(broker.call(&["ping"]).code, 0);
+    let run = broker.call(&["Nope.ping", "--wait", "1"]);
+    let said = format!("the broker at {at} is connected, without such a worker after 1s; live workers offer Demo;");
+    assert!(run.code == 3 && run.stderr.contains(&said), "{run:?}");
+}
+
+#[test]
+fn no_broker_is_not_mistaken_for_one_without_workers() {
+    let nowhere = free_endpoint();
+    for (wait, after) in [("0.2", " after 200ms"), ("0", "")] {
+        let run = connect(&nowhere, &["ping", "--wait", wait]).wait();
+        let said =
+            format!("no worker for the service `Demo`: no broker at {nowhere} is connected{after}; the procedure");
+        assert!(run.code == 3 && run.stderr.contains(&said), "{run:?}");
+    }
 }
 
 #[test]
@@ -127,8 +159,12 @@ fn mistakes_of_usage_exit_with_2_and_say_what_to_write() {
         (&["--connect", "tcp://*:5560", "ping"][..], "`*` is for binding"),
         (&["--connect", "tcp://x:1,tcp://x:1", "ping"], "tcp://x:1 is named twice"),
         (&["--connect", "", "ping"], "is not an endpoint"),
+        (&["--connect", "tcp://x:1,", "ping"], "error: --connect: a comma in \"tcp://x:1,\" has no endpoint on one of"),
+        (&["--connect", "tcp://x:1,,tcp://y:1", "ping"], "a comma in "),
         (&["--connect", "tcp://x:1"], "<METHOD>"),
         (&["--connect", "tcp://x:1", free, "ping"], "cannot be used with"),
+        (&["--connect", "tcp://x:1", free], "cannot be used with"),
+        (&["--connect", "tcp://x:1", "ping", "pong"], "give <METHOD> only"),
         (&["ping"], "<ENDPOINT>"),
     ] {
         let run = client(arguments);
@@ -151,7 +187,7 @@ fn whoever_comes_to_the_wrong_door_is_told_once_and_clearly() {
     // A client that binds is no broker.
     let binding = free_endpoint();
     let mut binds = start_client(&[&binding, "ping", "--wait", "20"]);
-    binds.wait_for_stderr("waiting for a worker");
+    binds.wait_for_stderr("waiting for a worker at ");
     let run = connect(&binding, &["ping", "--wait", "1"]).wait();
     assert_eq!((run.code, run.stderr.matches(said).count()), (3, 1), "{run:?}");
     // Everybody else is served as ever.

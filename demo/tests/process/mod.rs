@@ -15,6 +15,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use xero_demo::signals::IMPATIENT_AFTER;
+
 /// Far more than anything here takes, for machines that are busy with something else.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -82,6 +84,20 @@ impl Process {
         assert!(status.success(), "kill -s {name}: {status}");
     }
 
+    /// Sends two signals one right after the other. They differ, so that the system does not make one of them.
+    pub(crate) fn signal_twice(&mut self) {
+        let commands = format!("kill -s TERM {0}; kill -s INT {0}", self.child.id());
+        let status = Command::new("sh").args(["-c", &commands]).status().unwrap();
+        assert!(status.success(), "{commands}: {status}");
+    }
+
+    /// Sends a signal to a process that has heard one already, as somebody does who will not wait.
+    pub(crate) fn signal_impatiently(&mut self, name: &str) {
+        // The time itself is what counts here; the process has heard the first signal before now.
+        thread::sleep(IMPATIENT_AFTER);
+        self.signal(name);
+    }
+
     /// Sends the signal that cannot be handled.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
@@ -123,7 +139,7 @@ impl Worker {
         let mut process = Process::start("demo-worker", &[&[endpoint], further_arguments].concat());
         let line = process.first_stdout_line();
         let words: Vec<_> = line.split(' ').collect();
-        let ["worker", id, "serving", "Demo", "at", ..] = words[..] else { panic!("{line}") };
+        let ["worker", id, "serves", "Demo,", "connecting", "to", ..] = words[..] else { panic!("{line}") };
         Self { process, endpoint: endpoint.to_owned(), id: id.to_owned() }
     }
 

@@ -137,16 +137,18 @@ fn clients_know_what_the_workers_of_a_broker_offer() {
         assert_eq!((client.workers()[0].id, client.workers()[0].services.len()), (broker.id(), 0));
         assert!(!client.is_connected(), "a broker without workers is no worker");
         let error = client.wait_for_worker(Duration::from_millis(20)).await.unwrap_err();
-        assert!(error.to_string().contains(broker.frontend()), "{error}");
+        let said = format!("the broker at {} is connected, without any worker after 20ms", broker.frontend());
+        assert_eq!(error.to_string(), format!("no worker: {said}"));
         let error = probe(&client).ping().fail_fast().await.unwrap_err();
-        assert!(matches!(&error, CallError::NoWorker { .. }), "{error}");
+        assert_eq!(error.to_string(), "no worker offers the service `Probe`: no worker is connected");
 
         let worker = worker_of(&broker).await;
         client.wait_for_worker(PATIENCE).await.unwrap();
         client.wait_for_service("Probe", PATIENCE).await.unwrap();
         assert!(client.is_connected());
         let second = SecondClient::new(&client);
-        second.wait_for_worker(Duration::from_millis(20)).await.unwrap_err();
+        let error = second.wait_for_worker(Duration::ZERO).await.unwrap_err().to_string();
+        assert!(error.ends_with(" is connected, without such a worker; live workers offer Probe"), "{error}");
         let other = Worker::connect(broker.backend()).serve(Second::into_service(Arc::new(Prober::default())));
         let other = start_of(&broker, other).await;
         second.wait_for_worker(PATIENCE).await.unwrap();
@@ -159,6 +161,27 @@ fn clients_know_what_the_workers_of_a_broker_offer() {
         worker.drain().await;
         eventually("it is known", async || !client.is_connected()).await;
         assert_eq!(client.workers().len(), 1);
+    });
+}
+
+#[test]
+fn missing_brokers_are_told_from_missing_workers() {
+    run(async {
+        let broker = broker().await;
+        let nobody = xero_tests::scene::Port::reserve();
+        let endpoints = format!("{}, {}", nobody.endpoint(), broker.frontend());
+        let client = Client::connect([nobody.endpoint(), broker.frontend().to_owned()]).unwrap();
+        eventually("one is connected", async || client.workers().len() == 1).await;
+        let error = client.wait_for_worker(Duration::ZERO).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("no worker: one of the brokers at {endpoints} is connected, without any worker")
+        );
+        broker.close().await;
+        eventually("none is connected", async || client.workers().is_empty()).await;
+        let error = client.wait_for_service("Probe", Duration::from_millis(1)).await.unwrap_err();
+        let said = format!("no worker for the service `Probe`: no broker at {endpoints} is connected after 1ms");
+        assert_eq!(error.to_string(), said);
     });
 }
 
