@@ -24,7 +24,7 @@ struct Options {
     /// A number that faults and calls are drawn from [default: another one each time]
     #[arg(long, value_name = "SEED", allow_negative_numbers = true, value_parser = whole_number::<u64>(0..=u64::MAX))]
     seed: Option<u64>,
-    /// How many calls are begun in a second: 1 to 10000; less than 1000 prove little
+    /// Calls that are begun in a second: 1 to 10000; less than 1000 prove little
     #[arg(long, value_name = "CALLS", default_value_t = CALLS_PER_SECOND, allow_negative_numbers = true)]
     #[arg(value_parser = whole_number::<u32>(1..=10_000))]
     rate: u32,

@@ -38,8 +38,8 @@ simulate [--seeds <N>] [--from <SEED>]
 
 /// What the options alone do not say.
 const HELP: &str = "\
-Each seed draws who takes part, what they call and what goes wrong; every promise is checked at every step, and the first
-seed that breaks one ends the run. A seed plays the same each time: --seed shows what happens in it.
+Each seed draws who takes part, what they call and what goes wrong; every promise is checked at every step, and the
+first seed that breaks one ends the run. A seed plays the same each time: --seed shows what happens in it.
 
 Exit codes:
     0  every promise was kept
