@@ -71,12 +71,13 @@ impl Settings {
         nearly_all.min(f64::from(CALLS_PER_SECOND_MIN))
     }
 
-    /// What is wrong with a load of so many calls in that time.
-    fn judge(&self, begun: u64, time: Duration) -> Option<String> {
-        let (rate, least) = (begun as f64 / time.as_secs_f64(), self.load_min());
-        let asked = self.calls_per_second;
+    /// What is wrong with a load of so many calls.
+    fn judge(&self, begun: u64) -> Option<String> {
+        let (seconds, least) = (self.time.as_secs_f64(), self.load_min());
+        let (rate, asked) = (begun as f64 / seconds, self.calls_per_second);
         let mistake = || format!("{rate:.0} calls a second of the {asked} asked for; at least {least:.0} were due");
-        (rate < least).then(mistake)
+        // Whole calls: of a fraction of one that is due, none has begun.
+        (begun < (least * seconds) as u64).then(mistake)
     }
 }
 
@@ -122,7 +123,7 @@ impl fmt::Display for Report {
             false => writeln!(f, "no worker was reachable for {gap:.1?} at the longest")?,
         }
         let rate = *begun as f64 / time.as_secs_f64();
-        writeln!(f, "{rate:.0} calls a second, {calls_per_second} asked for")?;
+        writeln!(f, "{rate:.0} calls a second, {calls_per_second} asked for; {LAST} calls more after the faults")?;
         write!(f, "{ledger}resident memory:\n{memory}")
     }
 }
@@ -143,7 +144,7 @@ pub async fn run(settings: Settings) -> Report {
     let mut ledger = std::mem::take(&mut *locked(&ledger));
     ledger.compare(journal.numbers());
     ending.violations.into_iter().for_each(|violation| ledger.violated(violation));
-    if let Some(mistake) = settings.judge(begun, time) {
+    if let Some(mistake) = settings.judge(begun) {
         ledger.violated(mistake);
     }
     if settings.doubt().is_none() && (ledger.retried == 0 || ledger.lost == 0) {
@@ -179,13 +180,17 @@ impl Load {
         let start = Instant::now();
         let mut calls = JoinSet::new();
         let mut made = 0;
-        while start.elapsed() < time {
-            let due = (start.elapsed().as_secs_f64() * f64::from(calls_per_second)) as u64;
+        loop {
+            let elapsed = start.elapsed().min(time);
+            let due = (elapsed.as_secs_f64() * f64::from(calls_per_second)) as u64;
             while made < due && calls.len() < OPEN_MAX {
                 calls.spawn(self.clone().call(Plan::of(self.seed, made)));
                 made += 1;
             }
             while calls.try_join_next().is_some() {}
+            if elapsed == time {
+                break;
+            }
             sleep(Duration::from_millis(2)).await;
         }
         let time = start.elapsed();
@@ -196,7 +201,7 @@ impl Load {
     /// Makes calls that must all succeed, as nothing happens any more.
     async fn make_last_ones(&self) {
         let plans = (LAST_FROM..).map(|number| Plan::of(self.seed, number));
-        let plans = plans.filter(|plan| plan.kind != Kind::Hurried).take(500);
+        let plans = plans.filter(|plan| plan.kind != Kind::Hurried).take(LAST);
         let lost = locked(&self.ledger).lost;
         let mut calls = JoinSet::new();
         plans.for_each(|plan| drop(calls.spawn(self.clone().call(plan))));
@@ -276,6 +281,9 @@ pub const WORKERS: usize = 5;
 /// The least time in which every kind of fault comes several times.
 pub const TIME_MIN: Duration = Duration::from_secs(10);
 
+/// How many calls are made after the faults.
+const LAST: usize = 500;
+
 /// The number of the first call after the faults, out of reach for those before.
 const LAST_FROM: u64 = 1 << 40;
 
@@ -290,12 +298,12 @@ mod tests {
 
     #[test]
     fn load_is_held_to_the_rate_that_was_asked_for_and_to_no_more_than_the_least() {
-        let time = Duration::from_secs(10);
         for (asked, least) in [(300, 270), (1_000, 900), (1_500, 1_000), (10_000, 1_000)] {
             let settings = settings(asked, 10);
-            assert_eq!(settings.judge(least * 10, time), None, "{asked}");
-            assert!(settings.judge(least * 10 - 1, time).is_some(), "{asked}");
+            assert_eq!(settings.judge(least * 10), None, "{asked}");
+            assert!(settings.judge(least * 10 - 1).is_some(), "{asked}");
         }
+        assert_eq!(settings(1, 1).judge(0), None);
     }
 
     #[test]

@@ -8,12 +8,12 @@ const SOAK: &str = env!("CARGO_BIN_EXE_soak");
 
 #[test]
 fn chaos_explains_its_options() {
-    explains(CHAOS, &["--topology", "--seconds", "--seed", "--rate", "--workers", "--log", "direct", "brokered"]);
+    explains(CHAOS, &["--topology", "--seconds", "--seed", "--rate", "--workers", "--log"]);
 }
 
 #[test]
 fn soak_explains_its_options() {
-    explains(SOAK, &["--topology", "--calls", "--concurrency", "--workers", "--seed", "direct", "brokered"]);
+    explains(SOAK, &["--topology", "--calls", "--concurrency", "--workers", "--seed"]);
 }
 
 #[test]
@@ -80,17 +80,20 @@ fn simulate_plays_the_seeds_that_it_is_told() {
     assert!(said.starts_with("10 seeds in ") && said.contains("from 7"), "{said}");
 }
 
-/// `--help` and `-h` succeed, and name these words, the exit codes and an example.
-fn explains(program: &str, words: &[&str]) {
-    for option in ["--help", "-h"] {
-        let output = run(program, &[option]);
+/// `--help` and `-h` succeed; they explain each of these options in a line of its own, and say exit codes and examples.
+fn explains(program: &str, options: &[&str]) {
+    for asked in ["--help", "-h"] {
+        let output = run(program, &[asked]);
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         let help = String::from_utf8_lossy(&output.stdout);
-        for word in [words, &["Exit codes:", "Examples:"]].concat() {
-            let is_named = help.split(|c: char| c.is_whitespace() || "(),".contains(c)).any(|named| named == word);
-            assert!(is_named || help.contains(&format!("\n{word}\n")), "{option} does not name {word}: {help}");
+        for option in options {
+            let explains = |line: &str| line.split_whitespace().next() == Some(option);
+            assert!(help.lines().any(explains), "{asked} does not explain {option}: {help}");
         }
-        assert!(help.lines().all(|line| line.chars().count() <= 120), "{option} has lines that are too long: {help}");
+        for part in ["\nExit codes:\n    0  ", "\n    1  ", "\n    2  ", "\nExamples:\n"] {
+            assert!(help.contains(part), "{asked} does not say {part:?}: {help}");
+        }
+        assert!(help.lines().all(|line| line.chars().count() <= 120), "{asked} has lines that are too long: {help}");
     }
 }
 

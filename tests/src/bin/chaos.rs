@@ -10,38 +10,40 @@ use xero_tests::{
     scene::{runtime, show_logs},
 };
 
-/// Makes calls at a steady rate while the processes that serve them are killed, frozen, told to leave and started again,
-/// and checks that each call ends as it must. At any time one worker at least is left alone.
+/// Calls at a steady rate while the processes that serve are killed, frozen, told to leave and started again
 #[derive(Debug, Parser)]
 #[command(name = "chaos", version, after_help = HELP)]
 struct Options {
-    /// How calls find workers: direct (workers dial the client) or brokered (all dial two brokers)
+    /// direct: workers dial the client; brokered: all dial two brokers
     #[arg(long, value_name = "TOPOLOGY", default_value_t = Topology::Direct, value_enum, hide_possible_values = true)]
     topology: Topology,
-    /// How long the faults go on, in seconds, 1 to 86400; less than 10 prove little
+    /// How long the faults go on: 1 to 86400; less than 10 prove little
     #[arg(long, value_name = "SECONDS", default_value_t = 60, allow_negative_numbers = true)]
     #[arg(value_parser = whole_number::<u64>(1..=86_400))]
     seconds: u64,
-    /// What faults and calls are drawn from: a number, the same for the same plan [default: another one each time]
+    /// A number that faults and calls are drawn from [default: another one each time]
     #[arg(long, value_name = "SEED", allow_negative_numbers = true, value_parser = whole_number::<u64>(0..=u64::MAX))]
     seed: Option<u64>,
-    /// How many calls are begun in a second, 1 to 10000; less than 1000 prove little
+    /// Calls that are begun in a second: 1 to 10000; less than 1000 prove little
     #[arg(long, value_name = "CALLS", default_value_t = CALLS_PER_SECOND, allow_negative_numbers = true)]
     #[arg(value_parser = whole_number::<u32>(1..=10_000))]
     rate: u32,
-    /// How many worker processes there are, 2 to 50: something is done to one only while another is reachable
+    /// How many worker processes there are: 2 to 50
     #[arg(long, value_name = "N", default_value_t = WORKERS, allow_negative_numbers = true)]
     #[arg(value_parser = whole_number::<usize>(2..=50))]
     workers: usize,
-    /// Print what was done to which process and when, also when no promise was broken
+    /// Print what was done to which process and when, even if no promise was broken
     #[arg(long)]
     log: bool,
 }
 
 /// What the options alone do not say.
 const HELP: &str = "\
-The load is held to the rate that was asked for: nine tenths of it, or 1000 calls a second where that is less, must have
-been begun. A run of less than 10 seconds or 1000 calls a second gets a warning, and may end without a call that was hit.
+Each call must end as it may: idempotent ones with their reply, others with it or with the loss of their worker, all in
+time, and none runs twice that must not. Something is done to a process only while a worker is reachable without it.
+
+Nine tenths of the calls that --rate asks for must be begun, or 1000 a second where that is less. A run of less than 10
+seconds or 1000 calls a second gets a warning, and is sound even if no fault has hit a call.
 
 Exit codes:
     0  every promise was kept

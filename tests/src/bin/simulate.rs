@@ -13,20 +13,19 @@ use xero_tests::{
     sim::{Trace, campaign, play},
 };
 
-/// Plays clients, brokers and workers against each other on a simulated network where everything goes wrong, once for
-/// each seed, and checks every promise at every step. Stops at the first seed that breaks one.
+/// Plays clients, brokers and workers against each other on a simulated network where everything goes wrong
 #[derive(Debug, Parser)]
 #[command(name = "simulate", version, after_help = HELP, override_usage = USAGE)]
 struct Options {
-    /// How many seeds to play, 1 or more
+    /// How many seeds to play: 1 or more
     #[arg(long, value_name = "N", default_value_t = 10_000, allow_negative_numbers = true)]
     #[arg(value_parser = whole_number::<u64>(1..=u64::MAX))]
     seeds: u64,
-    /// The first of them, 0 or more
+    /// The first of them: 0 or more
     #[arg(long, value_name = "SEED", default_value_t = 0, allow_negative_numbers = true)]
     #[arg(value_parser = whole_number::<u64>(0..=u64::MAX))]
     from: u64,
-    /// Play this one seed instead, 0 or more, and print a trace of everything that happens in it
+    /// Play this seed alone and print a trace of everything that happens in it: 0 or more
     #[arg(long, value_name = "SEED", allow_negative_numbers = true, conflicts_with_all = ["seeds", "from"])]
     #[arg(value_parser = whole_number::<u64>(0..=u64::MAX))]
     seed: Option<u64>,
@@ -39,7 +38,8 @@ simulate [--seeds <N>] [--from <SEED>]
 
 /// What the options alone do not say.
 const HELP: &str = "\
-A seed plays the same each time, so that one which breaks a promise can be looked at with --seed.
+Each seed draws who takes part, what they call and what goes wrong; every promise is checked at every step, and the
+first seed that breaks one ends the run. A seed plays the same each time: --seed shows what happens in it.
 
 Exit codes:
     0  every promise was kept

@@ -10,27 +10,26 @@ use xero_tests::{
     soak::{self, CONCURRENCY, SEED, Settings, WORKERS},
 };
 
-/// Makes very many calls of mixed sizes, up to 314159 bytes each way, to workers in processes of their own; checks every
-/// reply, and that no process's memory grows. Says every 5 seconds how it goes.
+/// Makes very many calls of mixed sizes, up to 314159 bytes each way, to workers in processes of their own
 #[derive(Debug, Parser)]
 #[command(name = "soak", version, after_help = HELP)]
 struct Options {
-    /// How calls find workers: direct (workers dial the client) or brokered (all dial two brokers)
+    /// direct: workers dial the client; brokered: all dial two brokers
     #[arg(long, value_name = "TOPOLOGY", default_value_t = Topology::Direct, value_enum, hide_possible_values = true)]
     topology: Topology,
-    /// How many calls to make, 1 or more
+    /// How many calls to make: 1 or more
     #[arg(long, value_name = "N", default_value_t = 1_000_000, allow_negative_numbers = true)]
     #[arg(value_parser = whole_number::<u64>(1..=u64::MAX))]
     calls: u64,
-    /// How many calls are under way at once, 1 to 1000
+    /// How many calls are under way at once: 1 to 1000
     #[arg(long, value_name = "N", default_value_t = CONCURRENCY, allow_negative_numbers = true)]
     #[arg(value_parser = whole_number::<usize>(1..=1_000))]
     concurrency: usize,
-    /// How many worker processes there are, 1 to 50
+    /// How many worker processes there are: 1 to 50
     #[arg(long, value_name = "N", default_value_t = WORKERS, allow_negative_numbers = true)]
     #[arg(value_parser = whole_number::<usize>(1..=50))]
     workers: usize,
-    /// What the sizes are drawn from: a number, the same for the same sizes
+    /// A number that the sizes are drawn from
     #[arg(long, value_name = "SEED", default_value_t = SEED, allow_negative_numbers = true)]
     #[arg(value_parser = whole_number::<u64>(0..=u64::MAX))]
     seed: u64,
@@ -38,6 +37,8 @@ struct Options {
 
 /// What the options alone do not say.
 const HELP: &str = "\
+Every call must have its own reply, whole, and no process's memory may grow. Every 5 seconds a line says how it goes.
+
 Exit codes:
     0  every call had its reply, and no process has grown
     1  a promise was broken: a call failed, or a process has grown or died

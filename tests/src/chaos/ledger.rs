@@ -170,7 +170,11 @@ impl fmt::Display for Ledger {
             f,
             "{made} calls: {replies} replies ({retried} after a retry), {lost} workers lost, {expired} expired"
         )?;
-        writeln!(f, "latency {latencies}; {overrun:.1?} past a deadline at most")?;
+        writeln!(f, "latency {latencies}")?;
+        match overrun.is_zero() {
+            true => writeln!(f, "every call ended by its deadline")?,
+            false => writeln!(f, "the latest call ended {overrun:.1?} after its deadline")?,
+        }
         for violation in &self.violations {
             writeln!(f, "VIOLATION {violation}")?;
         }
