@@ -149,7 +149,7 @@ macro_rules! link_setters {
         }
 
         /// How many bytes of large payloads may be under way to here from each peer before it waits for this side to take
-        /// some. Default 2 MiB; 0 for no bound. Lower lets small messages wait shorter behind large ones, and keeps less
+        /// some. Default 2 MiB; 0, or more than 64 MiB, stands for 64 MiB. Lower lets small messages wait shorter behind large ones, and keeps less
         /// for a side that does not read; higher suits networks whose bandwidth times their delay is more. One payload
         /// always fits, and those up to 4 KiB never wait. (`PROTOCOL.md` §9)
         pub fn window_bytes(mut self, bytes: u64) -> Self {

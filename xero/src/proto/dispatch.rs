@@ -57,7 +57,8 @@ pub struct DispatcherConfig {
     pub retry: RetryConfig,
     /// How long to wait between dials, where brokers are dialed.
     pub backoff: BackoffConfig,
-    /// How many payload bytes may be under way to here from each peer, unacknowledged; 0 for no bound. Default 2 MiB.
+    /// How many bytes may be under way to here from each peer, unacknowledged; 0, or more than 64 MiB, stands for 64 MiB.
+    /// Default 2 MiB.
     pub window_bytes: u64,
     /// Who is asked next.
     pub choice: Box<dyn WorkerChoice>,

@@ -224,7 +224,7 @@ pub struct Ready {
     pub payload_bytes_max: u64,
     /// How many requests the sender takes at once; 0 from those that take none.
     pub credits: u32,
-    /// How many payload bytes may be under way to the sender, unacknowledged; 0 for no bound.
+    /// How many bytes may be under way to the sender, unacknowledged; 0, or more than 64 MiB, stands for 64 MiB.
     pub window_bytes: u64,
     /// The codecs the sender reads.
     pub codecs: Vec<Codec>,

@@ -45,7 +45,8 @@ pub struct WorkerConfig {
     pub limits: Limits,
     /// How many requests run at once, and how many each dispatcher may send at once.
     pub credits: u32,
-    /// How many payload bytes may be under way to here from each dispatcher, unacknowledged; 0 for no bound.
+    /// How many bytes may be under way to here from each dispatcher, unacknowledged; 0, or more than 64 MiB, stands for
+    /// 64 MiB.
     pub window_bytes: u64,
     /// How long a drain may take.
     pub drain_timeout: Duration,
