@@ -287,8 +287,11 @@ impl Ledger {
         let Some(work) = Work::read(&request.payload) else { return };
         let life = self.wires[wire].sides[from as usize].life;
         let attempt = Attempt { wire, side: from, is_unsent: false, answer: None };
-        self.attempts.entry((life, request.call)).or_default().push(attempt);
-        self.route(life.0, work.tag);
+        let attempts = self.attempts.entry((life, request.call)).or_default();
+        attempts.push(attempt);
+        if attempts.len() == 1 {
+            self.route(life.0, work.tag);
+        }
         let record = RequestRecord {
             tag: work.tag,
             bytes: counted_bytes(&Message::Request(request.clone())),
