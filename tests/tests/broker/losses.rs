@@ -110,7 +110,7 @@ fn procedures_are_cancelled_when_their_broker_dies() {
         assert!(matches!(error, CallError::WorkerLost { maybe_executed: true, .. }), "{error}");
         assert!(took < UNNOTICED, "{took:?}");
         eventually("it is cancelled", async || journal.count("orphan", "dropped") == 1).await;
-        assert!(!worker.is_connected() && !client.is_connected());
+        eventually("both know", async || !worker.is_connected() && !client.is_connected()).await;
     });
 }
 
