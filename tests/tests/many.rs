@@ -185,8 +185,9 @@ async fn call_until_over(client: Client, caller: u32) -> usize {
         );
         again.expect("an idempotent call outlives its worker");
         match once {
-            Ok(whoami) => assert_eq!(whoami.attempt, 1),
-            Err(CallError::WorkerLost { maybe_executed: true, attempts: 1 }) => lost += 1,
+            // A request that had not left when its worker was killed goes to another.
+            Ok(_) => {}
+            Err(CallError::WorkerLost { maybe_executed: true, .. }) => lost += 1,
             Err(error) => panic!("{error}"),
         }
     }
