@@ -21,6 +21,11 @@ impl World {
         }
         // Calls that have been given much time may still be in a queue.
         self.run_until_all_ended(GENTLE_TIMEOUT)?;
+        // A procedure that does not stop goes on when its caller has given up, and holds its credit meanwhile.
+        let idle_by = self.now.after(HEALING);
+        while self.now < idle_by && self.has_requests() {
+            self.run_for(STEP)?;
+        }
         self.check_registrations()?;
         self.probe()?;
         self.say_farewell()
@@ -34,6 +39,12 @@ impl World {
             && self.check_registrations().is_ok()
             && self.ledger.check_all_ended().is_ok()
             && wires.into_iter().all(|wire| self.connections[*wire].is_whole())
+    }
+
+    /// Whether a request is still to be answered on a connection that somebody holds.
+    fn has_requests(&self) -> bool {
+        let mut wires = self.processes.iter().flat_map(|process| process.sockets.values());
+        wires.any(|wire| self.ledger.has_requests(*wire))
     }
 
     /// Whoever dials is registered where it dials, once, and nobody else is.

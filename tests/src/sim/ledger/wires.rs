@@ -338,6 +338,11 @@ impl Ledger {
         }
     }
 
+    /// Whether a request has been sent on it whose end its sender has not read.
+    pub(in crate::sim) fn has_requests(&self, wire: Wire) -> bool {
+        !self.wires[wire].requests.is_empty()
+    }
+
     /// The network has not taken these.
     pub(in crate::sim) fn unsent(&mut self, wire: Wire, from: Side, messages: &[Message]) {
         let life = self.wires[wire].sides[from as usize].life;
