@@ -437,6 +437,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn small_payload_that_is_kept_lets_go_of_its_batch_and_a_large_one_is_not_copied() {
+        let body = Bytes::from(vec![7; 2 * BATCHED_PAYLOAD_BYTES_MAX]);
+        for (size, is_copied) in [(BATCHED_PAYLOAD_BYTES_MAX, true), (BATCHED_PAYLOAD_BYTES_MAX + 1, false)] {
+            let mut payload = Payload { bytes: body.slice(..size), ..Payload::default() };
+            payload.detach();
+            assert_eq!((payload.bytes.as_ptr() != body.as_ptr(), payload.bytes.len()), (is_copied, size));
+        }
+    }
+
+    #[test]
     fn names_are_listed_as_far_as_a_detail_has_room() {
         assert_eq!(listed([]), "nothing");
         assert_eq!(listed(["one"]), "`one`");

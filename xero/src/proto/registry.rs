@@ -454,6 +454,15 @@ mod tests {
     }
 
     #[test]
+    fn worker_that_drains_takes_nothing_new_though_it_introduces_itself_again() {
+        let mut registry = registry_of(&[(1, 1, 7)]);
+        registry.set_draining(Peer(1));
+        let liveness = Liveness::new(Instant::now(), Duration::from_secs(1), Duration::from_secs(3));
+        registry.register(Instant::now(), Peer(1), introduction(1, 7), liveness);
+        assert_eq!(route(&registry, "Demo", "ping", 0), Route::NoWorker);
+    }
+
+    #[test]
     fn worker_that_refused_is_asked_again_only_if_it_is_the_only_one() {
         let registry = registry_of(&[(1, 1, 7), (2, 1, 7)]);
         let need = |avoid| Need { service: "Demo", method: "ping", fingerprint: 0, bytes: 0, avoid: Some(Peer(avoid)) };

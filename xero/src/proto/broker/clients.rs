@@ -308,6 +308,7 @@ fn error_of(failure: CallFailure) -> ErrorReply {
         maybe_executed,
         ..ErrorReply::not_started(CallId(0), code, detail)
     };
+    let names = |offered: &[String]| listed(offered.iter().map(|name| &**name));
     match failure {
         // This broker has tried elsewhere as often as may be; its clients are not to begin anew.
         CallFailure::Remote(reply) if matches!(reply.code, ErrorCode::Refused | ErrorCode::Overloaded) => {
@@ -317,21 +318,15 @@ fn error_of(failure: CallFailure) -> ErrorReply {
         CallFailure::DeadlineExceeded { maybe_executed } => {
             error(ErrorCode::DeadlineExceeded, maybe_executed, String::new())
         }
-        CallFailure::NoWorker { offered } => error(
-            ErrorCode::NoWorker,
-            false,
-            format!("live workers offer {}", listed(offered.iter().map(|name| &**name))),
-        ),
-        CallFailure::NotOffered { maybe_executed, offered } => error(
-            ErrorCode::NoWorker,
-            maybe_executed,
-            format!("live workers offer {}", listed(offered.iter().map(|name| &**name))),
-        ),
-        CallFailure::UnknownMethod { offered } => error(
-            ErrorCode::UnknownMethod,
-            false,
-            format!("the service has {}", listed(offered.iter().map(|name| &**name))),
-        ),
+        CallFailure::NoWorker { offered } => {
+            error(ErrorCode::NoWorker, false, format!("live workers offer {}", names(&offered)))
+        }
+        CallFailure::NotOffered { maybe_executed, offered } => {
+            error(ErrorCode::NoWorker, maybe_executed, format!("live workers offer {}", names(&offered)))
+        }
+        CallFailure::UnknownMethod { offered } => {
+            error(ErrorCode::UnknownMethod, false, format!("the service has {}", names(&offered)))
+        }
         CallFailure::WorkerLost { maybe_executed, attempts } => {
             error(ErrorCode::WorkerLost, maybe_executed, format!("attempt {attempts} was the last"))
         }
