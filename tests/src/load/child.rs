@@ -10,7 +10,7 @@ use tokio::{
 };
 use xero::{Broker, Client, Worker};
 
-use super::{LoadClient, Order, Porter};
+use super::{LoadClient, Order, Porter, record::Notes};
 use crate::{
     command_line::whole_number,
     scene::{PATIENCE, show_logs},
@@ -126,7 +126,8 @@ async fn work(options: WorkerOptions) -> Result<(), Box<dyn Error>> {
     if let Some(credits) = options.credits {
         settings = settings.concurrency(credits);
     }
-    let worker = settings.serve(Porter::noting(options.journal.as_deref())?).start()?;
+    let notes = options.journal.as_deref().map_or(Ok(Notes::Nowhere), Notes::journal)?;
+    let worker = settings.serve(Porter::noting(notes)).start()?;
     println!("{STARTED}{}", worker.id());
     terminated.recv().await;
     worker.drain().await;
