@@ -6,6 +6,7 @@ pub mod figures;
 pub mod ledger;
 pub mod member;
 pub mod record;
+pub mod role;
 pub mod steady;
 pub mod trial;
 
