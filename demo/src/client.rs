@@ -254,7 +254,7 @@ fn count(text: &str) -> Result<Count, String> {
 
 const COUNT_RANGE: &str = "give a whole number of 1 or more, or -1 to go on until interrupted";
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let number = text.parse::<f64>().map_err(|_| SECONDS_RANGE.to_owned())?;
     Duration::try_from_secs_f64(number).map_err(|_| SECONDS_RANGE.to_owned())
 }

@@ -7,6 +7,7 @@
 //! | `demo-client ENDPOINT METHOD` | binds the endpoint, waits for a worker, calls the method |
 //! | `demo-broker FRONTEND BACKEND` | binds both endpoints, and stands between clients and workers |
 //! | `demo-client --connect ENDPOINT METHOD` | connects to a broker, waits for a worker, calls the method |
+//! | `demo-lifecycle QUESTION` | answers what an orchestrator asks of a container that has no shell |
 //!
 //! The service is the whole contract. Its typed client, `DemoClient`, is made from the trait:
 //!
@@ -36,6 +37,7 @@ use xero::Context;
 pub mod arguments;
 pub mod broker;
 pub mod client;
+pub mod lifecycle;
 pub mod report;
 pub mod run;
 pub mod signals;

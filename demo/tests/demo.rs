@@ -1,6 +1,8 @@
 //! The demo's commands as a user runs them: real processes, real sockets, exit codes.
 
 mod broker;
+#[cfg(target_os = "linux")]
+mod lifecycle;
 mod process;
 mod readme;
 

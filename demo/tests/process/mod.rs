@@ -18,7 +18,7 @@ use std::{
 use xero_demo::signals::IMPATIENT_AFTER;
 
 /// Far more than anything here takes, for machines that are busy with something else.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What became of a process.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl Process {
 
     /// Sends a signal by its name.
     pub(crate) fn signal(&mut self, name: &str) {
-        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
+        let status = Command::new("kill").args(["-s", name, &self.pid()]).status().unwrap();
         assert!(status.success(), "kill -s {name}: {status}");
     }
 
@@ -101,6 +101,14 @@ impl Process {
     /// Sends the signal that cannot be handled.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
+    }
+
+    pub(crate) fn pid(&self) -> String {
+        self.child.id().to_string()
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     pub(crate) fn wait(&mut self) -> Run {
@@ -323,6 +331,7 @@ fn executable(command: &str) -> &'static str {
         ("demo-worker", env!("CARGO_BIN_EXE_demo-worker")),
         ("demo-broker", env!("CARGO_BIN_EXE_demo-broker")),
         ("demo-client", env!("CARGO_BIN_EXE_demo-client")),
+        ("demo-lifecycle", env!("CARGO_BIN_EXE_demo-lifecycle")),
     ]);
     executables[command]
 }

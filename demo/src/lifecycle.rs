@@ -1,0 +1,105 @@
+//! `demo-lifecycle`: what an orchestrator asks of a container that has no shell.
+//!
+//! The probes read the kernel's tables instead of connecting, because a connection that speaks no ZeroMQ is a peer that
+//! is refused and logged, once for every probe.
+
+use std::{num::NonZeroU16, process::ExitCode, time::Duration};
+
+use clap::Subcommand;
+
+use crate::{client::seconds, report::complain, worker::USAGE};
+
+#[cfg(target_os = "linux")]
+mod drain;
+#[cfg(target_os = "linux")]
+mod sockets;
+
+/// What `demo-lifecycle` is told on its command line.
+#[derive(Clone, Debug, Subcommand)]
+pub enum LifecycleOptions {
+    /// Whether something in this container listens on each of these TCP ports
+    Listening {
+        /// Ports from 1 to 65535
+        #[arg(value_name = "PORT", required = true)]
+        ports: Vec<NonZeroU16>,
+    },
+    /// Whether this container has a TCP connection to this port of a peer, as a worker has to its broker
+    Connected {
+        /// A port from 1 to 65535
+        #[arg(value_name = "PORT")]
+        port: NonZeroU16,
+    },
+    /// Tells a process to finish what runs (SIGTERM), and waits until it has ended
+    Drain {
+        /// The process; a container's first is the program that it runs
+        #[arg(long, value_name = "PID", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..))]
+        pid: i32,
+        /// Time that it has
+        #[arg(long, value_name = "SECONDS", default_value = "25", allow_negative_numbers = true, value_parser = seconds)]
+        timeout: Duration,
+    },
+}
+
+/// What the options alone do not say.
+pub const HELP: &str = "\
+Exit codes:
+    0  yes; or the process has ended
+    1  no; or the process is still there after its time
+    2  the command line was wrong, or the question cannot be asked: no such process, no permission, not Linux
+
+Examples, as probes of a broker and a worker, and as what a container runs before it is stopped:
+    demo-lifecycle listening 5560 5561
+    demo-lifecycle connected 5561
+    demo-lifecycle drain --timeout 60";
+
+/// Answers by its exit code, and with one line on standard error where the answer is no.
+pub fn answer(options: &LifecycleOptions) -> ExitCode {
+    match ask(options) {
+        Ok(Answer::Yes) => ExitCode::SUCCESS,
+        Ok(Answer::No(why)) => {
+            complain(&why);
+            ExitCode::FAILURE
+        }
+        Err(why) => {
+            complain(&why);
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nothing is answered there"))]
+enum Answer {
+    Yes,
+    No(String),
+}
+
+#[cfg(target_os = "linux")]
+fn ask(options: &LifecycleOptions) -> Result<Answer, String> {
+    match options {
+        LifecycleOptions::Listening { ports } => listening(ports),
+        LifecycleOptions::Connected { port } => connected(*port),
+        LifecycleOptions::Drain { pid, timeout } => drain::drain(*pid, *timeout),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn ask(_: &LifecycleOptions) -> Result<Answer, String> {
+    Err("this needs Linux, whose kernel has the tables and process handles that it asks".to_owned())
+}
+
+#[cfg(target_os = "linux")]
+fn listening(ports: &[NonZeroU16]) -> Result<Answer, String> {
+    let mut missing = ports.to_vec();
+    sockets::visit(|socket| missing.retain(|port| !socket.listens_on(port.get())))?;
+    Ok(match missing.first() {
+        None => Answer::Yes,
+        Some(port) => Answer::No(format!("nothing listens on port {port}")),
+    })
+}
+
+#[cfg(target_os = "linux")]
+fn connected(port: NonZeroU16) -> Result<Answer, String> {
+    let mut is_connected = false;
+    sockets::visit(|socket| is_connected |= socket.is_connected_to(port.get()))?;
+    Ok(if is_connected { Answer::Yes } else { Answer::No(format!("no connection to port {port} of a peer")) })
+}
