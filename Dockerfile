@@ -1,15 +1,19 @@
-# The demo's worker, broker and client in one small image. `docker-compose.yml` runs a worker and a client.
+# The demo's programs in an image that holds nothing else. `docker-compose.yml` runs a worker and a client.
 #
-# Other registries or mirrors: --build-arg BUILD_IMAGE=… --build-arg RUNTIME_IMAGE=…
-# The first needs cargo and a linker, the second the same C library and `find`, `grep` and `sh`.
+# Another registry or mirror: --build-arg BUILD_IMAGE=… (cargo, a linker, the C library's static form).
+# Where nothing can be pulled: `deploy/base-images` makes the images named here from what the machine has.
+#
+# The stages `tests` and `faults` are those of the container tests; nothing else needs them.
 ARG BUILD_IMAGE=rust:1.95-slim-bookworm
-ARG RUNTIME_IMAGE=debian:bookworm-slim
-
-FROM ${BUILD_IMAGE} AS build
-WORKDIR /build
+ARG TOOLS_IMAGE=debian:bookworm-slim
 
 # The dependencies alone, so that a change of our own code does not build them again: the manifests are real, and what
 # they describe is empty.
+FROM ${BUILD_IMAGE} AS dependencies
+WORKDIR /build
+# Static programs need no C library and no loader around them. Flags for a target named on the command line are not for
+# what runs during the build, which cannot be static.
+ENV RUSTFLAGS="-C target-feature=+crt-static"
 COPY Cargo.toml Cargo.lock ./
 COPY xero/Cargo.toml xero/
 COPY xero-macros/Cargo.toml xero-macros/
@@ -19,27 +23,53 @@ RUN set -eu; \
     for package in xero xero-macros demo tests; do \
         mkdir -p "$package/src"; \
         touch "$package/src/lib.rs"; \
-        sed -n '/^\[\[bench\]\]/,/^$/s/^name = "\(.*\)"/\1/p' "$package/Cargo.toml" | while read -r bench; do \
-            mkdir -p "$package/benches"; \
-            echo 'fn main() {}' > "$package/benches/$bench.rs"; \
+        for kind in bin:src/bin bench:benches test:tests; do \
+            directory="$package/${kind#*:}"; \
+            mkdir -p "$directory"; \
+            sed -n "/^\[\[${kind%%:*}\]\]/,/^\$/s/^name = \"\(.*\)\"/\1/p" "$package/Cargo.toml" | while read -r name; do \
+                echo 'fn main() {}' > "$directory/$name.rs"; \
+            done; \
         done; \
     done; \
     echo 'fn main() {}' > demo/src/main.rs; \
-    cargo build --locked --release -p xero-demo
+    rustc -vV | sed -n 's/^host: //p' > /target; \
+    cargo build --locked --release --target "$(cat /target)" -p xero-demo
 
+FROM dependencies AS build
 COPY README.md ./
 COPY xero xero
 COPY xero-macros xero-macros
 COPY demo demo
 # What stands in for our own code is as new as the real one: without a touch, cargo may take it for built.
 RUN find xero xero-macros demo -name '*.rs' -exec touch {} + \
-    && cargo build --locked --release -p xero-demo --bins
+    && cargo build --locked --release --target "$(cat /target)" -p xero-demo --bins \
+    && mkdir /programs \
+    && find "target/$(cat /target)/release" -maxdepth 1 -type f -executable -exec cp -t /programs {} +
 
-FROM ${RUNTIME_IMAGE}
-COPY --from=build /build/target/release/demo-worker /build/target/release/demo-broker \
-    /build/target/release/demo-client /build/target/release/xero-demo /usr/local/bin/
+FROM scratch AS demo
+COPY --from=build /programs /usr/local/bin
+ENV PATH=/usr/local/bin
 # A number, so that an orchestrator can see that it is not root; nothing is written, so it owns nothing.
 USER 10001:10001
 STOPSIGNAL SIGTERM
 # The tour needs no other container: `docker run --rm --init IMAGE` shows what there is.
 CMD ["xero-demo"]
+
+FROM build AS build-tests
+COPY tests tests
+RUN find tests -name '*.rs' -exec touch {} + \
+    && cargo build --locked --release --target "$(cat /target)" -p xero-tests --bin crew \
+    && install -D -t /crew "target/$(cat /target)/release/crew"
+
+# The demo's programs and those that make a load and keep a log of it.
+FROM demo AS tests
+COPY --from=build-tests /crew /usr/local/bin
+CMD ["crew", "--help"]
+
+# What loses packets and cuts links, within the network of another container.
+FROM ${TOOLS_IMAGE} AS faults
+RUN command -v nft || (apt-get update && apt-get install -y --no-install-recommends nftables && rm -rf /var/lib/apt/lists/*)
+ENTRYPOINT ["nft"]
+
+# Whoever names no stage means the demo.
+FROM demo

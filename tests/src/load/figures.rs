@@ -30,6 +30,11 @@ impl Latencies {
         Duration::from_micros(self.0.value_at_quantile(percent / 100.0))
     }
 
+    /// The shortest.
+    pub fn min(&self) -> Duration {
+        Duration::from_micros(self.0.min())
+    }
+
     /// The longest.
     pub fn max(&self) -> Duration {
         Duration::from_micros(self.0.max())

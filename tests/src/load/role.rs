@@ -208,7 +208,7 @@ async fn load(options: LoadOptions, mut terminated: Terminated) -> Result<(), Fa
             waited = client.wait_for_worker(WAITING) => waited.map_err(Failure::broken)?,
             () = terminated.wait() => return Ok(()),
         }
-        load.make(first, rate, terminated.wait()).await;
+        load.make(first.unwrap_or_else(drawn_number), rate, terminated.wait()).await;
         Ok::<_, Failure>(())
     };
     tokio::select! {
@@ -218,6 +218,11 @@ async fn load(options: LoadOptions, mut terminated: Terminated) -> Result<(), Fa
     client.close().await;
     println!("left");
     Ok(())
+}
+
+/// A first number far from those of other processes that have drawn theirs.
+fn drawn_number() -> u64 {
+    fastrand::u64(..options::FIRST_MAX) >> NUMBERS_BITS << NUMBERS_BITS
 }
 
 /// A client that binds the first endpoint, or connects to all as to brokers.
@@ -286,6 +291,9 @@ pub const STARTED: &str = "started ";
 /// How many intervals may pass in silence where an interval is given: so many that a busy machine is not taken for a
 /// frozen one.
 pub const LIVENESS: u32 = 4;
+
+/// How many bits the number of calls has that one process may make.
+const NUMBERS_BITS: u32 = 28;
 
 /// How often a broker says which workers it has.
 const TELLING: Duration = Duration::from_millis(50);

@@ -100,10 +100,10 @@ pub struct LoadOptions {
     #[arg(long, value_name = "SEED", default_value_t = 1, allow_negative_numbers = true)]
     #[arg(value_parser = whole_number::<u64>(0..=u64::MAX))]
     pub seed: u64,
-    /// The number of the first call; one apart from those of other loads
-    #[arg(long, value_name = "NUMBER", default_value_t = 0, allow_negative_numbers = true)]
+    /// The number of the first call; one apart from those of other loads [default: drawn anew by each process]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     #[arg(value_parser = whole_number::<u64>(0..=FIRST_MAX))]
-    pub first: u64,
+    pub first: Option<u64>,
     /// The longest text of a call or a reply: up to 314159
     #[arg(long, value_name = "BYTES", default_value_t = TEXT_BYTES_MAX, allow_negative_numbers = true)]
     #[arg(value_parser = whole_number::<usize>(0..=crate::load::TEXT_BYTES_MAX as u64))]
@@ -162,7 +162,7 @@ fn way(text: &str) -> Result<(String, String), String> {
 }
 
 /// The largest first number: no load makes enough calls to get from there to where numbers end.
-const FIRST_MAX: u64 = 1 << 60;
+pub(super) const FIRST_MAX: u64 = 1 << 60;
 
 /// What the options of a worker do not say.
 pub(super) const WORKER_HELP: &str = "\

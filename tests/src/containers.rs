@@ -1,0 +1,15 @@
+//! Containers of our own to kill, freeze and cut off, and what their logs say of the calls.
+//!
+//! `tests/containers/docker-compose.yml` describes them; each test has a project of its own, so that several can run at once.
+
+pub mod account;
+pub mod container;
+pub mod engine;
+pub mod stack;
+
+use std::path::PathBuf;
+
+/// Where the repository is.
+pub fn repository() -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), ".."].iter().collect()
+}

@@ -1,0 +1,249 @@
+//! One container: what can be done to it, and what it has said.
+
+use std::{fs, path::Path, process::Stdio};
+
+use serde_json::Value;
+use tokio::process::{Child, Command};
+use uuid::Uuid;
+
+use super::engine::docker;
+use crate::{
+    load::{
+        ledger::End,
+        record::{Record, micros_now},
+        role::STARTED,
+    },
+    scene::eventually,
+};
+
+/// One container of a stack.
+#[derive(Clone, Debug)]
+pub struct Container {
+    id: String,
+    /// What Compose calls it: its service and a number.
+    pub name: String,
+}
+
+/// Which packets a filter is for, seen from the container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Those that come.
+    In,
+    /// Those that go.
+    Out,
+}
+
+impl Container {
+    /// The container with that id.
+    ///
+    /// # Errors
+    /// When the engine knows none.
+    pub async fn of(id: &str) -> Result<Self, String> {
+        let format = r#"{{index .Config.Labels "com.docker.compose.service"}}.{{index .Config.Labels "com.docker.compose.container-number"}}"#;
+        let name = docker(&["inspect", "--format", format, id]).await?;
+        Ok(Self { id: id.to_owned(), name: name.trim().to_owned() })
+    }
+
+    /// Ends it at once; it cannot do anything about that. When, in microseconds since 1970.
+    pub async fn kill(&self) -> u64 {
+        self.act(&["kill"]).await
+    }
+
+    /// Asks it to leave, and waits until it has.
+    pub async fn stop(&self) -> u64 {
+        let at = self.act(&["stop", "--time", "40"]).await;
+        assert_eq!(self.exit_code().await, 0, "{} was asked to leave and has not left well", self.name);
+        at
+    }
+
+    /// Starts it again.
+    pub async fn start(&self) -> u64 {
+        self.act(&["start"]).await
+    }
+
+    /// Freezes it: it keeps its connections and does nothing.
+    pub async fn pause(&self) -> u64 {
+        self.act(&["pause"]).await
+    }
+
+    /// Lets it go on.
+    pub async fn unpause(&self) -> u64 {
+        self.act(&["unpause"]).await
+    }
+
+    /// Takes it off that network: its address is gone, and no packet says so to anybody.
+    pub async fn disconnect(&self, network: &str) -> u64 {
+        let at = micros_now();
+        must(docker(&["network", "disconnect", network, &self.id]).await);
+        at
+    }
+
+    /// Puts it on that network, under the name of its service.
+    pub async fn connect(&self, network: &str) -> u64 {
+        let service = self.name.split('.').next().unwrap_or(&self.name);
+        must(docker(&["network", "connect", "--alias", service, network, &self.id]).await);
+        micros_now()
+    }
+
+    /// Drops so many of a hundred packets that go one way, those within the container excepted. By a packet filter in its
+    /// network, so that nothing else is touched.
+    pub async fn lose(&self, percent: u8, way: Way) -> u64 {
+        let (hook, interface) = match way {
+            Way::In => ("input", "iifname"),
+            Way::Out => ("output", "oifname"),
+        };
+        let (table, lost) = (format!("inet {hook}"), format!("numgen random mod 100 < {percent}"));
+        self.filter(&format!(
+            "add table {table}; add chain {table} lose {{ type filter hook {hook} priority 0; }}; \
+             add rule {table} lose {interface} != \"lo\" {lost} counter drop"
+        ))
+        .await
+    }
+
+    /// Lets all packets pass again; how many were dropped.
+    pub async fn lose_no_more(&self) -> u64 {
+        let rules = self.filtering(&["-j", "list", "ruleset"]).await;
+        self.filter("flush ruleset").await;
+        dropped(&rules).unwrap_or_else(|| panic!("no rule has counted: {rules}"))
+    }
+
+    /// Its addresses on those networks.
+    pub async fn addresses(&self, networks: &[String]) -> Vec<String> {
+        let address = |network| format!("{{{{(index .NetworkSettings.Networks \"{network}\").IPAddress}}}}");
+        let format: Vec<_> = networks.iter().map(address).collect();
+        self.inspect(&format.join(" ")).await.split(' ').map(str::to_owned).collect()
+    }
+
+    /// Waits until its health check has said that: `healthy` or `unhealthy`.
+    pub async fn is_found(&self, health: &str) {
+        let is_found = async || self.inspect("{{.State.Health.Status}}").await == health;
+        eventually(&format!("{} is {health}", self.name), is_found).await;
+    }
+
+    /// How it has ended.
+    pub async fn exit_code(&self) -> i32 {
+        self.inspect("{{.State.ExitCode}}").await.parse().expect("an exit code is a number")
+    }
+
+    /// The id of this life of a worker.
+    pub async fn worker_id(&self) -> Uuid {
+        let output = self.output().await;
+        let id = output.lines().rev().find_map(|line| line.strip_prefix(STARTED));
+        id.and_then(|id| id.parse().ok()).unwrap_or_else(|| panic!("{} has not said its id: {output}", self.name))
+    }
+
+    /// The workers that it has, if it has said so; the newest word.
+    pub async fn workers(&self) -> Option<Vec<Uuid>> {
+        let said = self.said(&["--tail", "200"]).await;
+        let newest = Record::all_in(&said).filter_map(|record| match record {
+            Record::Workers { ids, .. } => Some(ids),
+            _ => None,
+        });
+        newest.last()
+    }
+
+    /// Waits until it has that many workers.
+    pub async fn has_workers(&self, count: usize) {
+        let has = async || self.workers().await.is_some_and(|ids| ids.len() == count);
+        eventually(&format!("{} has {count} workers", self.name), has).await;
+    }
+
+    /// Waits until a call of its that is begun from now on has a reply.
+    pub async fn has_replies(&self) {
+        let since = micros_now();
+        let is_reply =
+            |record| matches!(record, Record::Ended { at, took, end: End::Replied { .. }, .. } if at - took > since);
+        let has = async || Record::all_in(&self.said(&["--tail", "200"]).await).any(is_reply);
+        eventually(&format!("{} gets replies", self.name), has).await;
+    }
+
+    /// What it has printed on its standard output.
+    pub async fn output(&self) -> String {
+        self.said(&[]).await
+    }
+
+    /// What it has printed on its standard error.
+    pub async fn errors(&self) -> String {
+        let mut command = Command::new("docker");
+        let output = command.args(["logs", &self.id]).stdin(Stdio::null()).output().await;
+        String::from_utf8_lossy(&output.expect("docker can be run").stderr).into_owned()
+    }
+
+    /// Writes all that it has said into a file.
+    pub async fn save(&self, path: &Path) {
+        let file = fs::File::create(path).expect("the log's file can be written");
+        let errors = file.try_clone().expect("the file stays open");
+        let mut command = Command::new("docker");
+        command.args(["logs", "--timestamps", &self.id]).stdin(Stdio::null()).stdout(file).stderr(errors);
+        let _ = command.status().await;
+    }
+
+    /// Keeps its log in a file from now on, also when it is removed.
+    pub fn follow(&self, path: &Path) -> Child {
+        let file = fs::File::create(path).expect("the log's file can be written");
+        let mut command = Command::new("docker");
+        command.args(["logs", "--follow", &self.id]).stdin(Stdio::null()).stdout(file).stderr(Stdio::null());
+        command.kill_on_drop(true).spawn().expect("docker can be run")
+    }
+
+    async fn said(&self, options: &[&str]) -> String {
+        must(docker(&[&["logs"], options, &[&self.id]].concat()).await)
+    }
+
+    async fn inspect(&self, format: &str) -> String {
+        must(docker(&["inspect", "--format", format, &self.id]).await).trim().to_owned()
+    }
+
+    async fn act(&self, verb: &[&str]) -> u64 {
+        let at = micros_now();
+        must(docker(&[verb, &[&self.id]].concat()).await);
+        at
+    }
+
+    async fn filter(&self, rules: &str) -> u64 {
+        self.filtering(&[rules]).await;
+        micros_now()
+    }
+
+    async fn filtering(&self, arguments: &[&str]) -> String {
+        let network = format!("container:{}", self.id);
+        let run = ["run", "--rm", "--network", &network, "--cap-drop", "ALL", "--cap-add", "NET_ADMIN", FAULTS];
+        must(docker(&[&run, arguments].concat()).await)
+    }
+}
+
+/// The packets that a rule has counted, in what `nft -j list ruleset` prints.
+fn dropped(rules: &str) -> Option<u64> {
+    let rules: Value = serde_json::from_str(rules).ok()?;
+    let expressions =
+        rules.get("nftables")?.as_array()?.iter().filter_map(|entry| entry.get("rule")?.get("expr")?.as_array());
+    let counts: Vec<_> =
+        expressions.flatten().filter_map(|expression| expression.get("counter")?.get("packets")?.as_u64()).collect();
+    (!counts.is_empty()).then(|| counts.iter().sum())
+}
+
+/// What must work, or the test says why it did not.
+fn must(outcome: Result<String, String>) -> String {
+    outcome.unwrap_or_else(|mistake| panic!("{mistake}"))
+}
+
+/// The image with the packet filter.
+const FAULTS: &str = "xero-tests-faults";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_that_were_dropped_are_counted_over_all_rules() {
+        let rule = |packets: u64| {
+            format!(
+                r#"{{"rule": {{"expr": [{{"match": {{}}}}, {{"counter": {{"packets": {packets}, "bytes": 1}}}}, {{"drop": null}}]}}}}"#
+            )
+        };
+        let rules = format!(r#"{{"nftables": [{{"metainfo": {{}}}}, {}, {}]}}"#, rule(3), rule(4));
+        assert_eq!(dropped(&rules), Some(7));
+        assert_eq!(dropped(r#"{"nftables": []}"#), None);
+        assert_eq!(dropped("what is this"), None);
+    }
+}

@@ -1,0 +1,202 @@
+//! One test's own containers and networks.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tokio::process::Child;
+
+use super::{
+    container::Container,
+    engine::{Engine, docker},
+    repository,
+};
+
+/// The containers and networks of one test.
+#[derive(Debug)]
+pub struct Stack {
+    engine: Engine,
+    file: PathBuf,
+    project: String,
+    /// What the Compose file asks of the environment.
+    settings: Vec<(&'static str, String)>,
+    /// The logs of containers that are not to be there any more at the end.
+    followed: Vec<(PathBuf, Child)>,
+    logs: PathBuf,
+}
+
+impl Stack {
+    /// None of its containers is there yet. The Compose file is named from the repository's root.
+    pub fn new(engine: &Engine, name: &str, file: &str, settings: Vec<(&'static str, String)>) -> Self {
+        let logs = log_directory().join(name);
+        let _ = fs::remove_dir_all(&logs);
+        let (file, project) = (repository().join(file), format!("{PREFIX}{name}"));
+        Self { engine: engine.clone(), file, project, settings, followed: Vec::new(), logs }
+    }
+
+    /// Starts these services, and those they depend on; all of them if none is named.
+    pub async fn up(&self, services: &[&str]) {
+        self.compose(&[&["up", "--detach", "--no-build", "--no-recreate"], services].concat()).await;
+    }
+
+    /// Starts that service and none that it depends on.
+    pub async fn up_alone(&self, service: &str) {
+        self.compose(&["up", "--detach", "--no-build", "--no-recreate", "--no-deps", service]).await;
+    }
+
+    /// Runs a command in a container of that service under that service's name; its exit code and what it has printed.
+    pub async fn run(&self, service: &str, command: &[&str]) -> (i32, String) {
+        let name = format!("{}_{service}_run", self.project);
+        let run = ["run", "--name", &name, "--no-deps", "--use-aliases", "-T", service];
+        let printed = self.try_compose(&[&run, command].concat()).await;
+        let format = "{{.State.ExitCode}}";
+        let removed = async {
+            let code = docker(&["inspect", "--format", format, &name]).await?;
+            docker(&["rm", &name]).await?;
+            code.trim().parse().map_err(|_| format!("{code} is no exit code"))
+        };
+        let code = removed.await.unwrap_or_else(|mistake: String| panic!("{mistake}"));
+        (code, printed.unwrap_or_else(|mistake| mistake))
+    }
+
+    /// Sees to it that there are so many containers of that service: more are started, the newest are asked to leave.
+    pub async fn scale(&self, service: &str, count: usize) {
+        let scale = format!("{service}={count}");
+        self.compose(&["up", "--detach", "--no-build", "--no-recreate", "--no-deps", "--scale", &scale, service]).await;
+    }
+
+    /// What a command of Compose prints, given this project.
+    pub async fn compose(&self, arguments: &[&str]) -> String {
+        self.try_compose(arguments).await.unwrap_or_else(|mistake| panic!("{mistake}"))
+    }
+
+    /// The same.
+    ///
+    /// # Errors
+    /// The command and what it has complained of.
+    pub async fn try_compose(&self, arguments: &[&str]) -> Result<String, String> {
+        let file = self.file.to_str().expect("a path in Unicode");
+        let project = ["--project-name", &self.project, "--file", file];
+        self.engine.compose(&[&project, arguments].concat(), &self.settings).await
+    }
+
+    /// The one container of that service.
+    pub async fn container(&self, service: &str) -> Container {
+        let containers = self.containers(service).await;
+        let [container] = &containers[..] else { panic!("{service} has {} containers", containers.len()) };
+        container.clone()
+    }
+
+    /// All containers of that service, in the order of their numbers.
+    pub async fn containers(&self, service: &str) -> Vec<Container> {
+        let mut containers = self.labelled(&format!("com.docker.compose.service={service}")).await;
+        containers.sort_by(|one, other| (one.name.len(), &one.name).cmp(&(other.name.len(), &other.name)));
+        containers
+    }
+
+    /// Starts a container on these networks that does nothing but have addresses.
+    pub async fn squat(&self, networks: &[String]) {
+        let project = format!("com.docker.compose.project={}", self.project);
+        let labels = ["--label", &project, "--label", "com.docker.compose.service=squatter"];
+        let (name, nothing) = (format!("{}_squatter_1", self.project), ["crew", "link", "127.0.0.1:1024=nowhere:1"]);
+        let (first, others) = networks.split_first().expect("there is a network");
+        let run = ["run", "--detach", "--name", &name, "--network", first];
+        let squat = async {
+            docker(&[&run[..], &labels, &["xero-tests"], &nothing].concat()).await?;
+            for network in others {
+                docker(&["network", "connect", network, &name]).await?;
+            }
+            Ok(())
+        };
+        squat.await.unwrap_or_else(|mistake: String| panic!("{mistake}"));
+    }
+
+    /// All containers.
+    pub async fn all(&self) -> Vec<Container> {
+        self.labelled("com.docker.compose.service").await
+    }
+
+    /// A network of the Compose file by the engine's name for it.
+    pub fn network(&self, name: &str) -> String {
+        format!("{}_{name}", self.project)
+    }
+
+    /// Keeps that container's log from now on, as it is to be removed.
+    pub fn keep_log(&mut self, container: &Container) {
+        fs::create_dir_all(&self.logs).expect("the directory for logs can be made");
+        let path = self.logs.join(format!("{}.removed.log", container.name));
+        self.followed.push((path.clone(), container.follow(&path)));
+    }
+
+    /// What each container has printed, those that are gone included: by service and number.
+    pub async fn outputs(&mut self) -> Vec<(String, String)> {
+        let mut outputs = Vec::new();
+        for (path, mut follower) in self.followed.drain(..) {
+            follower.wait().await.expect("it can be waited for");
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            outputs.push((name, fs::read_to_string(&path).expect("it was written")));
+        }
+        for container in self.all().await {
+            outputs.push((container.name.clone(), container.output().await));
+        }
+        outputs
+    }
+
+    /// Removes the containers and networks. If the test has failed, leaves what all containers have said; where.
+    pub async fn down(mut self, has_failed: bool) -> Result<Option<PathBuf>, String> {
+        if has_failed {
+            fs::create_dir_all(&self.logs).map_err(|error| error.to_string())?;
+            for container in self.all().await {
+                container.save(&self.logs.join(format!("{}.log", container.name))).await;
+            }
+        } else {
+            let _ = fs::remove_dir_all(&self.logs);
+        }
+        self.followed.clear();
+        self.try_compose(&["down", "--volumes", "--remove-orphans", "--timeout", "1"]).await?;
+        Ok(has_failed.then_some(self.logs))
+    }
+
+    async fn labelled(&self, label: &str) -> Vec<Container> {
+        let (project, label) = (format!("label=com.docker.compose.project={}", self.project), format!("label={label}"));
+        let ids = docker(&["ps", "--all", "--quiet", "--filter", &project, "--filter", &label]).await;
+        let mut containers = Vec::new();
+        for id in ids.unwrap_or_else(|mistake| panic!("{mistake}")).lines() {
+            containers.push(Container::of(id).await.unwrap_or_else(|mistake| panic!("{mistake}")));
+        }
+        containers
+    }
+}
+
+/// Removes whatever a run has left that was killed.
+///
+/// # Errors
+/// When the engine refuses.
+pub async fn sweep() -> Result<(), String> {
+    let name = format!("name={PREFIX}");
+    for (list, remove) in [
+        (&["ps", "--all", "--quiet"][..], &["rm", "--force", "--volumes"][..]),
+        (&["network", "ls", "--quiet"], &["network", "rm"]),
+    ] {
+        let found = docker(&[list, &["--filter", &name]].concat()).await?;
+        let found: Vec<_> = found.lines().collect();
+        if !found.is_empty() {
+            docker(&[remove, &found].concat()).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Where the logs of failed tests are left, a directory for each.
+pub fn log_directory() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from);
+    Path::new(&target).join("container-logs")
+}
+
+/// How the names of all projects begin.
+const PREFIX: &str = "xero-tests-";
+
+/// How long a test may take, its containers' start and end not counted.
+pub const TEST_MAX: Duration = Duration::from_secs(240);

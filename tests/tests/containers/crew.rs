@@ -1,0 +1,79 @@
+//! All that take part in the calls, and what came of those.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use xero_tests::{
+    containers::{
+        account::{Account, Terms},
+        container::Container,
+        stack::Stack,
+    },
+    load::ledger::{Plan, TEXT_BYTES_MAX},
+};
+
+/// The containers of the stack.
+pub(crate) struct Crew {
+    pub(crate) brokers: [Container; 2],
+    pub(crate) workers: Vec<Container>,
+    pub(crate) clients: [Container; 2],
+}
+
+impl Crew {
+    /// Starts everybody, and waits until all have found each other and calls have replies.
+    pub(crate) async fn start(stack: &Stack) -> Self {
+        stack.up(&[]).await;
+        let crew = Self::of(stack, &["worker-1", "worker-2", "worker-3"]).await;
+        crew.is_whole().await;
+        crew
+    }
+
+    /// Those that there are, with these services' workers.
+    pub(crate) async fn of(stack: &Stack, services: &[&str]) -> Self {
+        let mut workers = Vec::new();
+        for service in services {
+            workers.extend(stack.containers(service).await);
+        }
+        let brokers = [stack.container("broker-1").await, stack.container("broker-2").await];
+        let clients = [stack.container("client-1").await, stack.container("client-2").await];
+        Self { brokers, workers, clients }
+    }
+
+    /// Waits until each broker has all workers, each client both brokers, and each client replies.
+    pub(crate) async fn is_whole(&self) {
+        for broker in &self.brokers {
+            broker.has_workers(self.workers.len()).await;
+        }
+        self.clients_are_served(2).await;
+    }
+
+    /// Waits until each client has so many brokers, and replies.
+    pub(crate) async fn clients_are_served(&self, brokers: usize) {
+        for client in &self.clients {
+            client.has_workers(brokers).await;
+            client.has_replies().await;
+        }
+    }
+
+    /// Asks everybody to leave, clients first, and judges their logs.
+    pub(crate) async fn account(self, stack: &mut Stack, terms: &Terms) -> Account {
+        for container in self.clients.iter().chain(&self.workers).chain(&self.brokers) {
+            container.stop().await;
+        }
+        let account = Account::of(&stack.outputs().await, |number| Plan::of(SEED, number, TEXT_BYTES_MAX), terms);
+        account.assert_kept();
+        assert!(account.replies() > 0, "{account}");
+        account
+    }
+}
+
+/// The seed that the Compose file gives the load: which calls are made is no part of these tests.
+const SEED: u64 = 1;
+
+/// Within what time a peer that is frozen or cut off is missed: after an expiry of three intervals of a second, and
+/// before another interval and what Docker takes are over.
+pub(crate) const NOTICED: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(5);
+
+/// So many seconds after that moment.
+pub(crate) fn seconds_after(at: u64, seconds: u64) -> u64 {
+    at + seconds * 1_000_000
+}

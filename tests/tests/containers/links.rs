@@ -1,0 +1,75 @@
+//! Links that are late, lossy or narrow for half a minute: nobody is taken for dead, and nothing goes wrong.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+use xero_tests::{
+    containers::{
+        account::{Account, Terms},
+        container::Way,
+        stack::Stack,
+    },
+    load::record::micros_now,
+};
+
+use crate::crew::Crew;
+
+pub(crate) async fn late_packets_look_like_nobodys_death(stack: &mut Stack) {
+    let account = through_a_link(stack).await;
+    // Four times over the link, which takes 200 ms ± 100 ms each time; the fastest of thousands comes near the least.
+    let (fastest, _) = account.latencies();
+    assert!(fastest >= Duration::from_millis(400), "the link is not slow: {account}");
+    assert!(account.rate() > 180.0, "of 200 calls a second: {account}");
+}
+
+pub(crate) async fn narrow_link_looks_like_nobodys_death(stack: &mut Stack) {
+    let account = through_a_link(stack).await;
+    // The largest texts take a second each time.
+    let (_, slowest) = account.latencies();
+    assert!(slowest >= Duration::from_secs(1), "the link is not narrow: {account}");
+    assert!(account.rate() > 18.0, "of 20 calls a second: {account}");
+}
+
+pub(crate) async fn lost_packets_look_like_nobodys_death(stack: &mut Stack) {
+    let crew = Crew::start(stack).await;
+    let from = micros_now();
+    let lossy: Vec<_> = crew.workers.iter().chain(&crew.clients).cloned().collect();
+    for container in &lossy {
+        container.lose(5, Way::In).await;
+        container.lose(5, Way::Out).await;
+    }
+    sleep(TIME).await;
+    for container in &lossy {
+        let dropped = container.lose_no_more().await;
+        assert!(dropped > 20, "{dropped} packets of {} were dropped", container.name);
+    }
+    let account = crew.account(stack, &Terms::default().undisturbed()).await;
+    assert_nobody_was_missed(&account, from);
+    assert!(account.rate() > 270.0, "of 300 calls a second: {account}");
+}
+
+/// Half a minute of calls, with a link between any two.
+async fn through_a_link(stack: &mut Stack) -> Account {
+    stack.up(&["link"]).await;
+    let crew = Crew::start(stack).await;
+    let from = micros_now();
+    sleep(TIME).await;
+    let account = crew.account(stack, &Terms::default().undisturbed()).await;
+    assert_nobody_was_missed(&account, from);
+    account
+}
+
+fn assert_nobody_was_missed(account: &Account, from: u64) {
+    for observer in ["broker-1", "broker-2", "client-1", "client-2"] {
+        assert!(!account.ever_missed(observer, from), "{observer} has taken somebody for dead: {account}");
+    }
+}
+
+/// How long the link is bad.
+const TIME: Duration = Duration::from_secs(30);
+
+/// Where workers find the brokers behind the link.
+pub(crate) const BACKENDS: &str = "tcp://link:5561 tcp://link:5571";
+
+/// Where clients find them.
+pub(crate) const FRONTENDS: &str = "tcp://link:5560 tcp://link:5570";

@@ -1,0 +1,210 @@
+//! The promises on several hosts: containers with addresses of their own that are killed, frozen, cut off and rolled.
+//!
+//! Without a Docker engine they are skipped, with a line that says so. Each test has containers and networks of its own
+//! and judges what they have said: the calls in the clients' logs, the runs in the workers'. What a failed test's
+//! containers have said is left where its message says.
+
+mod crew;
+mod cuts;
+mod freezes;
+mod happy;
+mod kills;
+mod links;
+mod names;
+mod rolls;
+
+use std::{
+    fs::{File, TryLockError},
+    future::Future,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    process::{self, ExitCode},
+    thread,
+};
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use tokio::{signal::ctrl_c, time::timeout};
+use xero_tests::{
+    containers::{
+        engine::Engine,
+        stack::{Stack, TEST_MAX, sweep},
+    },
+    scene::runtime,
+};
+
+/// A test.
+#[derive(Clone, Copy)]
+struct Scenario {
+    name: &'static str,
+    /// The Compose file, from the repository's root.
+    file: &'static str,
+    /// What it asks of the environment.
+    settings: &'static [(&'static str, &'static str)],
+    play: for<'a> fn(&'a mut Stack) -> Pin<Box<dyn Future<Output = ()> + 'a>>,
+}
+
+/// A test that plays this function's story with these settings of the stack.
+macro_rules! scenario {
+    ($module:ident::$name:ident $(, $setting:literal = $value:expr)* $(,)?) => {
+        scenario!(STACK, $module::$name $(, $setting = $value)*)
+    };
+    ($file:expr, $module:ident::$name:ident $(, $setting:literal = $value:expr)*) => {
+        Scenario {
+            name: stringify!($name),
+            file: $file,
+            settings: &[$(($setting, $value)),*],
+            play: |stack| Box::pin($module::$name(stack)),
+        }
+    };
+}
+
+const SCENARIOS: &[Scenario] = &[
+    // The longest first, so that nothing waits for them at the end.
+    scenario!(rolls::rolling_restart_at_1000_calls_a_second_fails_no_call, "XERO_RATE" = "550"),
+    scenario!(
+        links::late_packets_look_like_nobodys_death,
+        "XERO_LINK" = "--latency 200 --jitter 100",
+        "XERO_BACKENDS" = links::BACKENDS,
+        "XERO_FRONTENDS" = links::FRONTENDS,
+    ),
+    scenario!(links::lost_packets_look_like_nobodys_death, "XERO_RATE" = "150"),
+    scenario!(
+        links::narrow_link_looks_like_nobodys_death,
+        "XERO_LINK" = "--bytes-per-second 65536",
+        "XERO_RATE" = "10",
+        "XERO_BACKENDS" = links::BACKENDS,
+        "XERO_FRONTENDS" = links::FRONTENDS,
+    ),
+    scenario!(rolls::workers_come_and_go_under_load_and_no_call_fails, "XERO_RATE" = "150"),
+    scenario!(happy::HERE, happy::twenty_pings_and_every_example_between_two_containers),
+    scenario!(happy::every_method_through_two_brokers, "XERO_BROKER" = "demo-broker", "XERO_WORKER" = "demo-worker",),
+    scenario!(kills::killed_workers_cost_no_idempotent_call, "XERO_RATE" = "400"),
+    scenario!(kills::killed_brokers_cost_no_idempotent_call, "XERO_RATE" = "400"),
+    scenario!(kills::killed_client_costs_the_other_nothing, "XERO_RATE" = "200"),
+    scenario!(freezes::frozen_worker_is_noticed_and_comes_back, "XERO_RATE" = "200"),
+    scenario!(freezes::frozen_broker_is_noticed_and_comes_back, "XERO_RATE" = "200"),
+    scenario!(freezes::frozen_client_finds_its_brokers_again),
+    scenario!(cuts::worker_that_is_cut_off_is_noticed_and_comes_back, "XERO_RATE" = "200"),
+    scenario!(cuts::broker_that_is_cut_off_is_noticed_and_comes_back, "XERO_RATE" = "200"),
+    scenario!(cuts::client_that_is_cut_off_finds_its_brokers_again),
+    scenario!(cuts::worker_that_only_hears_or_is_only_heard_is_noticed, "XERO_RATE" = "200"),
+    scenario!(cuts::broker_that_only_hears_or_is_only_heard_is_noticed, "XERO_RATE" = "200"),
+    scenario!(cuts::client_that_only_hears_or_is_only_heard_ends_its_calls),
+    scenario!(names::worker_may_be_there_before_its_brokers_names),
+    scenario!(names::broker_may_come_back_with_another_address),
+];
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(TESTS_AT_ONCE);
+    if arguments.list {
+        return libtest_mimic::run(&arguments, trials(&Err("nothing is run".to_owned()))).exit_code();
+    }
+    let engine = runtime(1).block_on(Engine::find());
+    let _lock = match &engine {
+        Err(reason) => {
+            eprintln!("the container tests are SKIPPED: {reason}");
+            None
+        }
+        Ok(engine) => match prepare(engine) {
+            Ok(lock) => Some(lock),
+            Err(mistake) => {
+                eprintln!("the container tests cannot be run: {mistake}");
+                return ExitCode::FAILURE;
+            }
+        },
+    };
+    libtest_mimic::run(&arguments, trials(&engine)).exit_code()
+}
+
+/// Builds the images, and sees to it that nothing is left of this run or of one before. Only one run at a time has the
+/// lock.
+fn prepare(engine: &Engine) -> Result<File, String> {
+    let lock = lock().map_err(|error| error.to_string())?;
+    sweep_when_interrupted();
+    runtime(1).block_on(async {
+        sweep().await?;
+        for (file, services) in [(happy::HERE, &["worker"][..]), (STACK, &["worker-1", "faults"])] {
+            let file = xero_tests::containers::repository().join(file);
+            let file = file.to_str().ok_or("the repository's path is not Unicode")?;
+            let built = engine.compose_aloud(&[&["--file", file, "build"], services].concat()).await;
+            built.map_err(|mistake| format!("{mistake}\n{ADVICE}"))?;
+        }
+        Ok(lock)
+    })
+}
+
+fn lock() -> io::Result<File> {
+    let file = File::create(std::env::temp_dir().join("xero-container-tests.lock"))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            eprintln!("waiting for another run of these tests to end");
+            file.lock()?;
+        }
+        Err(TryLockError::Error(error)) => return Err(error),
+    }
+    Ok(file)
+}
+
+fn sweep_when_interrupted() {
+    thread::spawn(|| {
+        runtime(1).block_on(async {
+            if ctrl_c().await.is_ok() {
+                eprintln!("interrupted: removing the containers");
+                // What was about to be started is there by the second time.
+                for _ in 0..2 {
+                    let _ = sweep().await;
+                }
+            }
+        });
+        process::exit(130);
+    });
+}
+
+fn trials(engine: &Result<Engine, String>) -> Vec<Trial> {
+    let trial = |scenario: &Scenario| {
+        let (scenario, engine) = (*scenario, engine.clone());
+        Trial::ignorable_test(scenario.name, move || match engine {
+            Ok(engine) => scenario.run(&engine),
+            Err(reason) => Ok(Completion::ignored_with(reason)),
+        })
+    };
+    SCENARIOS.iter().map(trial).collect()
+}
+
+impl Scenario {
+    /// Plays it, and removes its containers whatever comes of it.
+    fn run(self, engine: &Engine) -> Result<Completion, Failed> {
+        let settings = self.settings.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        let mut stack = Stack::new(engine, self.name, self.file, settings);
+        let runtime = runtime(1);
+        let play = async {
+            let played = timeout(TEST_MAX, (self.play)(&mut stack)).await;
+            played.unwrap_or_else(|_| panic!("it has not ended within {TEST_MAX:?}"));
+        };
+        let played = catch_unwind(AssertUnwindSafe(|| runtime.block_on(play)));
+        let logs = runtime.block_on(stack.down(played.is_err()))?;
+        match (played, logs) {
+            (Err(panic), Some(logs)) => {
+                Err(format!("{}\nwhat each container has said: {}", message(&*panic), logs.display()).into())
+            }
+            _ => Ok(Completion::Completed),
+        }
+    }
+}
+
+fn message(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("it has panicked")
+}
+
+/// The stack of brokers, workers and clients.
+const STACK: &str = "tests/containers/docker-compose.yml";
+
+/// Most tests wait most of their time: for leases to end, or for half a minute to pass.
+const TESTS_AT_ONCE: usize = 4;
+
+/// What to do when images cannot be built.
+const ADVICE: &str = "where the images that Dockerfile builds on cannot be pulled, `deploy/base-images` makes them";

@@ -1,0 +1,34 @@
+//! Workers and brokers that come and go as they are told: no call notices.
+
+use xero_tests::containers::{account::Terms, stack::Stack};
+
+use crate::crew::Crew;
+
+pub(crate) async fn rolling_restart_at_1000_calls_a_second_fails_no_call(stack: &mut Stack) {
+    let crew = Crew::start(stack).await;
+    for container in crew.brokers.iter().chain(&crew.workers) {
+        container.stop().await;
+        container.start().await;
+        crew.is_whole().await;
+    }
+    let account = crew.account(stack, &Terms::default().lossless()).await;
+    assert!(account.rate() >= 1_000.0, "{account}");
+}
+
+pub(crate) async fn workers_come_and_go_under_load_and_no_call_fails(stack: &mut Stack) {
+    let first = ["broker-1", "broker-2", "worker-1", "client-1", "client-2"];
+    stack.up(&first).await;
+    let alone = Crew::of(stack, &["worker-1"]).await;
+    alone.is_whole().await;
+    stack.scale("worker-1", 10).await;
+    let many = Crew::of(stack, &["worker-1"]).await;
+    assert_eq!(many.workers.len(), 10);
+    many.is_whole().await;
+    many.workers.iter().skip(1).for_each(|worker| stack.keep_log(worker));
+    stack.scale("worker-1", 1).await;
+    let alone = Crew::of(stack, &["worker-1"]).await;
+    alone.is_whole().await;
+    let account = alone.account(stack, &Terms::default().lossless()).await;
+    assert!(account.rate() > 270.0, "of 300 calls a second: {account}");
+    assert!(account.workers_that_ran() == 10, "not all workers were given calls: {account}");
+}
