@@ -5,7 +5,6 @@
 //! client's workers until it has come back, so one that only looks well is not counted.
 
 mod director;
-mod ledger;
 mod schedule;
 
 use std::{
@@ -15,17 +14,18 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    task::JoinSet,
-    time::{Instant, sleep, timeout},
-};
+use tokio::{task::JoinSet, time::sleep};
 use uuid::Uuid;
 
-use self::{
-    director::Director,
-    ledger::{Kind, Ledger, Plan},
+use self::director::Director;
+use crate::load::{
+    LoadClient,
+    crew::Topology,
+    figures::Memory,
+    ledger::{Kind, Ledger, TEXT_BYTES_MAX},
+    record::Record,
+    steady::Steady,
 };
-use crate::load::{LoadClient, crew::Topology, figures::Memory};
 
 /// What to do.
 #[derive(Clone, Debug)]
@@ -133,12 +133,13 @@ pub async fn run(settings: Settings) -> Report {
     let journal = JournalFile::new();
     let mut director = Director::begin(&settings, journal.path()).await;
     let ledger = Arc::new(Mutex::new(Ledger::default()));
-    let load = Load { client: LoadClient::new(director.client()), seed: settings.seed, ledger: Arc::clone(&ledger) };
-    let calls = tokio::spawn(load.clone().make(settings.calls_per_second, settings.time));
+    let (client, book) = (LoadClient::new(director.client()), Arc::clone(&ledger));
+    let load = Steady { client, seed: settings.seed, text_bytes_max: TEXT_BYTES_MAX, book };
+    let calls = tokio::spawn(load.clone().make(0, settings.calls_per_second, sleep(settings.time)));
     director.disturb(settings.time, || summary(&ledger)).await;
     let (begun, time) = calls.await.expect("no task panics");
     director.heal().await;
-    load.make_last_ones().await;
+    make_last_ones(&load, &ledger).await;
     let ending = director.end().await;
     drop(load);
     let mut ledger = std::mem::take(&mut *locked(&ledger));
@@ -165,68 +166,18 @@ fn summary(ledger: &Mutex<Ledger>) -> String {
     format!("{made} calls, {replies} replies, {retried} retried, {lost} lost, {violations} violations")
 }
 
-/// Makes calls and keeps the ledger.
-#[derive(Clone)]
-struct Load {
-    client: LoadClient,
-    seed: u64,
-    ledger: Arc<Mutex<Ledger>>,
-}
-
-impl Load {
-    /// Begins calls at that rate, whatever becomes of those before, and waits until all have ended; how many were begun,
-    /// and for how long.
-    async fn make(self, calls_per_second: u32, time: Duration) -> (u64, Duration) {
-        let start = Instant::now();
-        let mut calls = JoinSet::new();
-        let mut made = 0;
-        loop {
-            let elapsed = start.elapsed().min(time);
-            let due = (elapsed.as_secs_f64() * f64::from(calls_per_second)) as u64;
-            while made < due && calls.len() < OPEN_MAX {
-                calls.spawn(self.clone().call(Plan::of(self.seed, made)));
-                made += 1;
-            }
-            while calls.try_join_next().is_some() {}
-            if elapsed == time {
-                break;
-            }
-            sleep(Duration::from_millis(2)).await;
-        }
-        let time = start.elapsed();
-        calls.join_all().await;
-        (made, time)
-    }
-
-    /// Makes calls that must all succeed, as nothing happens any more.
-    async fn make_last_ones(&self) {
-        let plans = (LAST_FROM..).map(|number| Plan::of(self.seed, number));
-        let plans = plans.filter(|plan| plan.kind != Kind::Hurried).take(LAST);
-        let lost = locked(&self.ledger).lost;
-        let mut calls = JoinSet::new();
-        plans.for_each(|plan| drop(calls.spawn(self.clone().call(plan))));
-        calls.join_all().await;
-        let mut ledger = locked(&self.ledger);
-        if ledger.lost > lost {
-            let lost = ledger.lost - lost;
-            ledger.violated(format!("{lost} workers were lost after all had come to rest"));
-        }
-    }
-
-    async fn call(self, plan: Plan) {
-        locked(&self.ledger).made += 1;
-        let text = plan.order.text();
-        let start = Instant::now();
-        let call = match plan.kind {
-            Kind::Again => self.client.again(plan.order, &text),
-            Kind::Once | Kind::Hurried => self.client.once(plan.order, &text),
-        };
-        let outcome = timeout(plan.timeout + TICK, call.timeout(plan.timeout)).await;
-        let mut ledger = locked(&self.ledger);
-        match outcome {
-            Ok(outcome) => ledger.ended(plan, &outcome, start.elapsed()),
-            Err(_) => ledger.hung(plan, start.elapsed()),
-        }
+/// Makes calls that must all succeed, as nothing happens any more.
+async fn make_last_ones(load: &Steady, ledger: &Mutex<Ledger>) {
+    let plans = (LAST_FROM..).map(|number| load.plan(number));
+    let plans = plans.filter(|plan| plan.kind != Kind::Hurried).take(LAST);
+    let lost = locked(ledger).lost;
+    let mut calls = JoinSet::new();
+    plans.for_each(|plan| drop(calls.spawn(load.clone().call(plan))));
+    calls.join_all().await;
+    let mut ledger = locked(ledger);
+    if ledger.lost > lost {
+        let lost = ledger.lost - lost;
+        ledger.violated(format!("{lost} workers were lost after all had come to rest"));
     }
 }
 
@@ -234,7 +185,7 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The file in which workers note the calls that must not run twice.
+/// The file in which workers note what they run.
 #[derive(Debug)]
 struct JournalFile(PathBuf);
 
@@ -249,10 +200,13 @@ impl JournalFile {
         &self.0
     }
 
-    fn numbers(&self) -> impl Iterator<Item = u64> {
+    fn numbers(&self) -> Vec<u64> {
         let text = fs::read_to_string(&self.0).expect("the journal can be read");
-        let numbers: Vec<_> = text.lines().map(|line| line.parse().expect("each line is a number")).collect();
-        numbers.into_iter()
+        let number = |line| match Record::parse(line) {
+            Some(Record::Ran { number, .. }) => number,
+            _ => panic!("this is no run: {line}"),
+        };
+        text.lines().map(number).collect()
     }
 }
 
@@ -261,13 +215,6 @@ impl Drop for JournalFile {
         let _ = fs::remove_file(&self.0);
     }
 }
-
-/// By how much a call may outlast its deadline: far more than the timer's tick, as the machine is busy, and far less
-/// than what a call that nobody ends would take.
-const TICK: Duration = Duration::from_secs(1);
-
-/// Calls that may be open at once, so that a fault that stops everything is no flood.
-const OPEN_MAX: usize = 5_000;
 
 /// The calls that are begun in a second unless a run is told otherwise: half as many again as there must be.
 pub const CALLS_PER_SECOND: u32 = 1_500;

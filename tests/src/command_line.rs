@@ -1,6 +1,8 @@
 //! What the command lines of this package's programs have in common.
 
-use std::ops::RangeInclusive;
+use std::{io, ops::RangeInclusive};
+
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 /// Reads a whole number within these bounds; `_` may stand between its digits.
 pub fn whole_number<T: TryFrom<u64>>(
@@ -10,6 +12,14 @@ pub fn whole_number<T: TryFrom<u64>>(
         let number = text.replace('_', "").parse().ok().filter(|number| bounds.contains(number));
         number.and_then(|number| T::try_from(number).ok()).ok_or_else(|| advice(&bounds))
     }
+}
+
+/// Logs go to standard error, from `info` on or as `RUST_LOG` says.
+pub fn log_to_standard_error() {
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false);
+    // Where somebody else has seen to logs already, they go there.
+    let _ = logs.try_init();
 }
 
 fn advice(bounds: &RangeInclusive<u64>) -> String {

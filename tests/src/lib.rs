@@ -2,6 +2,7 @@
 
 pub mod chaos;
 pub mod command_line;
+pub mod link;
 pub mod load;
 pub mod process;
 pub mod raw;

@@ -3,18 +3,20 @@
 pub mod child;
 pub mod crew;
 pub mod figures;
+pub mod ledger;
 pub mod member;
+pub mod record;
+pub mod role;
+pub mod steady;
+pub mod trial;
 
-use std::{
-    fs::{File, OpenOptions},
-    io::{self, Write},
-    path::Path,
-    time::Duration,
-};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 use xero::Context;
+
+use self::record::{Notes, Record};
 
 /// The largest text of a call or a reply: the digits of pi, and more than one segment, buffer or window of anything.
 pub const TEXT_BYTES_MAX: usize = 314_159;
@@ -86,20 +88,18 @@ impl Order {
 /// Serves [`Load`].
 #[derive(Debug)]
 pub struct Porter {
-    journal: Option<File>,
+    notes: Notes,
 }
 
 impl Porter {
-    /// One that notes the number of each call of [`Load::once`] in that file, before it does anything else.
-    ///
-    /// # Errors
-    /// When the file cannot be written to.
-    pub fn noting(journal: Option<&Path>) -> io::Result<Self> {
-        let journal = journal.map(|path| OpenOptions::new().append(true).open(path)).transpose()?;
-        Ok(Self { journal })
+    /// One that notes each run there, before it does anything else.
+    pub fn noting(notes: Notes) -> Self {
+        Self { notes }
     }
 
     async fn serve(&self, cx: &Context, order: Order, given: &str) -> Result<Receipt, String> {
+        let record = Record::ran(order.number, cx.attempt(), cx.worker());
+        self.notes.note(&record).map_err(|error| error.to_string())?;
         if given != order.text() {
             return Err(format!("{order:?} came with a text of {} bytes that is not its own", given.len()));
         }
@@ -115,11 +115,6 @@ impl Load for Porter {
     }
 
     async fn once(&self, cx: &Context, order: Order, text: &str) -> Result<Receipt, String> {
-        if let Some(mut journal) = self.journal.as_ref() {
-            // One write in append mode: several processes share the file, and a kill leaves no half of a line.
-            let line = format!("{}\n", order.number);
-            journal.write_all(line.as_bytes()).map_err(|error| error.to_string())?;
-        }
         self.serve(cx, order, text).await
     }
 }

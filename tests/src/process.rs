@@ -42,6 +42,11 @@ impl Process {
         Self { child, said }
     }
 
+    /// Closes its standard input.
+    pub fn close_input(&mut self) {
+        self.child.stdin = None;
+    }
+
     /// Its number.
     pub fn id(&self) -> u32 {
         self.child.id()

@@ -1,7 +1,6 @@
 //! What most tests begin with: a runtime with a time limit, a client, workers; and waiting for conditions.
 
 use std::{
-    io,
     net::SocketAddr,
     sync::{Mutex, Once, PoisonError},
     time::Duration,
@@ -9,11 +8,6 @@ use std::{
 
 use socket2::{Domain, Socket, Type};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{
-        TcpListener, TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
     runtime::{Builder, Runtime},
     time::{Instant, sleep, timeout},
 };
@@ -217,34 +211,5 @@ impl Port {
     /// Where a client can bind it.
     pub fn endpoint(&self) -> String {
         format!("tcp://127.0.0.1:{}", self.number)
-    }
-}
-
-/// A link to that endpoint which carries so many bytes a second each way; where to connect to.
-pub async fn slow_link(endpoint: &str, bytes_per_second: u32) -> String {
-    let target = endpoint.trim_start_matches("tcp://").to_owned();
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let here = format!("tcp://{}", listener.local_addr().expect("an address"));
-    tokio::spawn(async move {
-        while let Ok((near, _)) = listener.accept().await {
-            let Ok(far) = TcpStream::connect(&target).await else { continue };
-            let ((near_reader, near_writer), (far_reader, far_writer)) = (near.into_split(), far.into_split());
-            tokio::spawn(pump(near_reader, far_writer, bytes_per_second));
-            tokio::spawn(pump(far_reader, near_writer, bytes_per_second));
-        }
-    });
-    here
-}
-
-async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, bytes_per_second: u32) -> io::Result<()> {
-    // A twentieth of a second's worth at a time.
-    let mut buffer = vec![0; bytes_per_second as usize / 20];
-    loop {
-        let count = from.read(&mut buffer).await?;
-        if count == 0 {
-            return to.shutdown().await;
-        }
-        to.write_all(&buffer[..count]).await?;
-        sleep(Duration::from_secs(count as u64) / bytes_per_second).await;
     }
 }

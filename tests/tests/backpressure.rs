@@ -16,8 +16,8 @@ use xero::{
 use xero_tests::{
     load::{
         LoadClient, Order,
-        child::{CALLER, REPLIED, STARTED, WORKER},
         figures::{Latencies, mebibytes},
+        role::{CALLER, REPLIED, STARTED, WORKER},
     },
     probe,
     process::{Process, resident_bytes},

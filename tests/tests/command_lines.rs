@@ -3,6 +3,7 @@
 use std::process::{Command, Output};
 
 const CHAOS: &str = env!("CARGO_BIN_EXE_chaos");
+const CREW: &str = env!("CARGO_BIN_EXE_crew");
 const SIMULATE: &str = env!("CARGO_BIN_EXE_simulate");
 const SOAK: &str = env!("CARGO_BIN_EXE_soak");
 
@@ -19,6 +20,16 @@ fn soak_explains_its_options() {
 #[test]
 fn simulate_explains_its_options() {
     explains(SIMULATE, &["--seeds", "--from", "--seed"]);
+}
+
+#[test]
+fn crew_explains_its_roles_and_their_options() {
+    explains(CREW, &["worker", "broker", "caller", "load", "link"]);
+    explains_role("worker", &["--journal", "--interval", "--credits", "--backoff", "--drain"]);
+    explains_role("broker", &["--interval", "--attempts", "--credits", "--drain", "--tells"]);
+    explains_role("caller", &["--bind", "--interval", "--concurrency", "--text", "--reply", "--millis"]);
+    explains_role("load", &["--bind", "--rate", "--seed", "--first", "--text-max", "--interval", "--attempts"]);
+    explains_role("link", &["--latency", "--jitter", "--bytes-per-second", "--seed"]);
 }
 
 #[test]
@@ -56,6 +67,34 @@ fn soak_refuses_what_is_no_option_and_what_is_out_of_range() {
 }
 
 #[test]
+fn crew_refuses_what_is_no_role_and_roles_refuse_what_is_no_option_and_what_is_out_of_range() {
+    refuses(CREW, &["waiter"], "waiter");
+    let endpoint = "tcp://127.0.0.1:5560";
+    for role in ["worker", "caller", "load", "link"] {
+        refuses(CREW, &[role], "required");
+        refuses(CREW, &[role, endpoint, "--waits"], "--waits");
+    }
+    refuses(CREW, &["broker", endpoint], "<BACKEND>");
+    refuses(CREW, &["worker", endpoint, "--interval", "0"], "from 1 to 2^64 - 1");
+    refuses(CREW, &["worker", endpoint, "--backoff", "20"], "as in 100..2000");
+    refuses(CREW, &["broker", endpoint, "tcp://127.0.0.1:5561", "--attempts", "256"], "from 1 to 255");
+    refuses(CREW, &["caller", endpoint, "--concurrency", "0"], "from 1 to 1000");
+    refuses(CREW, &["load", endpoint, "--rate", "0"], "from 1 to 10000");
+    refuses(CREW, &["load", endpoint, "--text-max", "314160"], "from 0 to 314159");
+    refuses(CREW, &["link", "0.0.0.0:5560"], "HOST:PORT=HOST:PORT");
+    refuses(CREW, &["link", "0.0.0.0:0=broker-1:5560", "--latency", "-1"], "from 0 to 60000");
+}
+
+#[test]
+fn crew_refuses_endpoints_and_settings_that_its_role_cannot_have() {
+    refuses(CREW, &["worker", "127.0.0.1"], "127.0.0.1");
+    refuses(CREW, &["worker", "tcp://127.0.0.1:5561", "--journal", "nowhere/at/all"], "No such file");
+    refuses(CREW, &["broker", "tcp://*:0", "tcp://203.0.113.1:5561"], "203.0.113.1");
+    refuses(CREW, &["load", "--bind", "tcp://127.0.0.1:0", "tcp://127.0.0.1:0"], "--bind takes one");
+    refuses(CREW, &["link", "203.0.113.1:5560=broker-1:5560"], "203.0.113.1:5560");
+}
+
+#[test]
 fn simulate_refuses_what_is_no_option_and_what_is_out_of_range() {
     refuses(SIMULATE, &["--calls", "5"], "--calls");
     refuses(SIMULATE, &["--from", "x"], "from 0 to 2^64 - 1");
@@ -86,15 +125,29 @@ fn explains(program: &str, options: &[&str]) {
         let output = run(program, &[asked]);
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         let help = String::from_utf8_lossy(&output.stdout);
-        for option in options {
-            let explains = |line: &str| line.split_whitespace().next() == Some(option);
-            assert!(help.lines().any(explains), "{asked} does not explain {option}: {help}");
-        }
+        names(&help, options);
         for part in ["\nExit codes:\n    0  ", "\n    1  ", "\n    2  ", "\nExamples:\n"] {
             assert!(help.contains(part), "{asked} does not say {part:?}: {help}");
         }
-        assert!(help.lines().all(|line| line.chars().count() <= 120), "{asked} has lines that are too long: {help}");
     }
+}
+
+/// `crew ROLE --help` explains each of these options in a line of its own, and has an example.
+fn explains_role(role: &str, options: &[&str]) {
+    let output = run(CREW, &[role, "--help"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let help = String::from_utf8_lossy(&output.stdout);
+    names(&help, options);
+    assert!(help.contains(&format!("\nExample:\n    crew {role} ")), "{help}");
+}
+
+/// The help has a line for each of these, and none that is too long.
+fn names(help: &str, options: &[&str]) {
+    for option in options {
+        let explains = |line: &str| line.split_whitespace().next() == Some(option);
+        assert!(help.lines().any(explains), "the help does not explain {option}: {help}");
+    }
+    assert!(help.lines().all(|line| line.chars().count() <= 120), "the help has lines that are too long: {help}");
 }
 
 /// The command line is wrong, and the message says this.

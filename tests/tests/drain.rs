@@ -14,11 +14,12 @@ use xero::{
     proto::message::{ErrorCode, Message},
 };
 use xero_tests::{
+    link::Link,
     probe,
     raw::{self, Dispatcher},
     scene::{
-        PATIENCE, Port, beating, bind, client, eventually, has, joined, noting, probe, prober, run, slow_link, start,
-        within, worker,
+        PATIENCE, Port, beating, bind, client, eventually, has, joined, noting, probe, prober, run, start, within,
+        worker,
     },
     service::Journal,
 };
@@ -250,7 +251,8 @@ fn drain_and_close_on_a_signal_of_ones_own() {
 fn drain_does_not_cut_off_a_reply_that_is_still_on_its_way() {
     run(async {
         let client = client().await;
-        let worker = Worker::connect(slow_link(client.endpoint(), 4_000_000).await).serve(prober()).start().unwrap();
+        let worker =
+            Worker::connect(Link::narrow(4_000_000).to(client.endpoint()).await).serve(prober()).start().unwrap();
         joined(&client, &worker).await;
         // Two seconds on the way, four times as long as a goodbye is waited for otherwise.
         let call = probe(&client).bytes(8 << 20).timeout(PATIENCE).start();
@@ -266,7 +268,7 @@ fn drain_that_begins_long_after_a_large_reply_does_not_cut_it_off_either() {
         let interval = Duration::from_millis(200);
         let client = bind(beating(interval)).await;
         // Four seconds on the way; the drain begins when the expiry of 600 ms has passed more than twice.
-        let endpoint = slow_link(client.endpoint(), 2_000_000).await;
+        let endpoint = Link::narrow(2_000_000).to(client.endpoint()).await;
         let worker = Worker::connect(endpoint).heartbeat_interval(interval).serve(prober()).start().unwrap();
         joined(&client, &worker).await;
         let call = probe(&client).bytes(8 << 20).timeout(PATIENCE).start();

@@ -5,12 +5,13 @@ use std::time::Duration;
 use tokio::{runtime::Runtime, time::Instant};
 use xero::{CallError, Client, Worker, WorkerBuilder, proto::message::Message};
 use xero_tests::{
+    link::Link,
     probe,
     process::UNNOTICED,
     raw::{self, Dispatcher},
     scene::{
         LONG, PATIENCE, SHORT, beating, bind, eventually, eventually_within, has_workers, joined, noting, probe,
-        prober, run, runtime, slow_link, start,
+        prober, run, runtime, start,
     },
     service::{Journal, block_thread},
 };
@@ -209,7 +210,7 @@ fn payload_that_crosses_the_link_for_longer_than_the_expiry_loses_nobody() {
     run(async {
         // 4 MiB at 3 MB a second take twice the expiry of 600 ms.
         let client = bind(beating(SHORT)).await;
-        let endpoint = slow_link(client.endpoint(), 3_000_000).await;
+        let endpoint = Link::narrow(3_000_000).to(client.endpoint()).await;
         let settings = Worker::connect(endpoint).heartbeat_interval(SHORT);
         let worker = start(&client, settings).await;
         let beside = probe(&client).work("beside", 4000).timeout(PATIENCE).start();

@@ -11,10 +11,10 @@ use super::{
 };
 use crate::{
     load::{
-        child::{DRAIN, LIVENESS},
-        crew::{Crew, CrewConfig},
+        crew::{Crew, CrewConfig, DRAIN},
         figures::{Memory, Sample},
         member::{Condition, Member},
+        role::LIVENESS,
     },
     process::resident_bytes,
 };

@@ -10,8 +10,8 @@ use clap::ValueEnum;
 use xero::Client;
 
 use super::{
-    child::{BACKOFF, BROKER, LIVENESS, TELLS, WORKER},
     member::{Condition, Member},
+    role::{BROKER, LIVENESS, TELLS, WORKER},
 };
 use crate::scene::{Port, eventually};
 
@@ -150,12 +150,15 @@ impl CrewConfig {
 
     fn broker_options(&self) -> Vec<String> {
         let attempts = self.attempts_max.map(|attempts| ["--attempts".to_owned(), attempts.to_string()]);
-        [self.interval_option(), attempts.into_iter().flatten().collect(), vec![format!("--{TELLS}")]].concat()
+        let attempts = attempts.into_iter().flatten().collect();
+        [self.interval_option(), attempts, drain_option(), vec![format!("--{TELLS}")]].concat()
     }
 
     fn worker_options(&self, journal: Option<&Path>) -> Vec<String> {
         let journal = journal.map(|path| ["--journal".to_owned(), path.display().to_string()]);
-        [self.interval_option(), journal.into_iter().flatten().collect()].concat()
+        let backoff = format!("{}..{}", BACKOFF.0.as_millis(), BACKOFF.1.as_millis());
+        let backoff = vec!["--backoff".to_owned(), backoff];
+        [self.interval_option(), journal.into_iter().flatten().collect(), backoff, drain_option()].concat()
     }
 
     fn interval_option(&self) -> Vec<String> {
@@ -163,6 +166,16 @@ impl CrewConfig {
         option.into_iter().flatten().collect()
     }
 }
+
+fn drain_option() -> Vec<String> {
+    vec!["--drain".to_owned(), DRAIN.as_millis().to_string()]
+}
+
+/// The bounds of the wait between two dials: short, as in a run of seconds much is to come back.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+
+/// How long a drain may take here.
+pub const DRAIN: Duration = Duration::from_secs(5);
 
 /// Two, so that one is left when the other is away.
 const BROKERS: usize = 2;

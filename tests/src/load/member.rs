@@ -3,8 +3,8 @@
 use std::{process::ExitStatus, time::Duration};
 
 use super::{
-    child::{STARTED, WORKERS},
     figures::{Memory, Sample},
+    role::{STARTED, WORKERS},
 };
 use crate::process::{Process, resident_bytes};
 

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use xero::{Broker, CallError, Client, Worker};
 use xero_tests::{
+    link::Link,
     probe,
     process::{Process, UNNOTICED},
     scene::{
         LONG, PATIENCE, SHORT, bind_broker, broker, client_of, connect, eventually, eventually_within, noting, probe,
-        prober, run, slow_link, start_of, timed, within, worker_of,
+        prober, run, start_of, timed, within, worker_of,
     },
     service::Journal,
 };
@@ -201,7 +202,7 @@ fn large_payloads_on_slow_links_on_both_sides_of_a_broker_lose_nobody() {
         // 3 MiB at 3 MB a second take more than the expiry of 600 ms, on each of the two links.
         let broker = bind_broker(Broker::builder().heartbeat_interval(SHORT)).await;
         let (front, back) =
-            (slow_link(broker.frontend(), 3_000_000).await, slow_link(broker.backend(), 3_000_000).await);
+            (Link::narrow(3_000_000).to(broker.frontend()).await, Link::narrow(3_000_000).to(broker.backend()).await);
         let settings = Worker::connect(back).heartbeat_interval(SHORT).serve(prober());
         let worker = start_of(&broker, settings).await;
         let client = Client::builder().heartbeat_interval(SHORT).connect(front).unwrap();

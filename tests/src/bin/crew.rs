@@ -1,0 +1,43 @@
+//! Plays one part in a test, in a container of its own. See `xero_tests::load::role`.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use xero_tests::{command_line::log_to_standard_error, load::role::Role};
+
+/// Plays one part in a test: a worker, a broker, a client or a faulty link between them
+#[derive(Debug, Parser)]
+#[command(name = "crew", version, after_help = HELP)]
+struct Options {
+    #[command(subcommand)]
+    role: Role,
+}
+
+/// What the options alone do not say.
+const HELP: &str = "\
+Records of what happens go to standard output, a line of JSON each, among a few lines that are none; logs go to standard
+error, from the level that RUST_LOG says, `info` by default. Where no option says otherwise, all is as the library has
+it by default.
+
+Exit codes:
+    0  it was told to stop by SIGTERM, and what was open has ended
+    1  it could not go on: a call failed that must not, or no worker came
+    2  the command line was wrong, or names what is no endpoint or cannot be bound
+
+Examples:
+    crew broker 'tcp://*:5560' 'tcp://*:5561'
+    crew worker tcp://broker-1:5561 tcp://broker-2:5561
+    crew load tcp://broker-1:5560 tcp://broker-2:5560 --rate 500 --seed 7 --first 1_000_000
+    crew link 0.0.0.0:5560=broker-1:5560 --latency 200 --jitter 100";
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    log_to_standard_error();
+    match options.role.play(true) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}

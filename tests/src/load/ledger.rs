@@ -1,0 +1,402 @@
+//! What was called and what became of it, and what must not have.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use fastrand::Rng;
+use serde::{Deserialize, Serialize};
+use xero::CallError;
+
+use super::{Order, Receipt, figures::Latencies};
+
+/// A call to make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// What it asks for.
+    pub order: Order,
+    /// What it may come to.
+    pub kind: Kind,
+    /// The time that it has.
+    pub timeout: Duration,
+}
+
+/// What a call may come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Idempotent: a reply, whatever happens to workers.
+    Again,
+    /// Not idempotent: a reply, or the loss of its worker.
+    Once,
+    /// Its procedure takes longer than it has: its deadline, or the loss of its worker before.
+    Hurried,
+}
+
+impl Plan {
+    /// The call of that number in a load of that seed, whose texts have so many bytes at most: equal arguments give equal
+    /// plans, so whoever judges a call needs no more of it than its number.
+    pub fn of(seed: u64, number: u64, text_bytes_max: usize) -> Self {
+        let mut random = Rng::with_seed(seed ^ number.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let kind = match random.u8(..100) {
+            0..60 => Kind::Again,
+            60..95 => Kind::Once,
+            _ => Kind::Hurried,
+        };
+        let (millis, timeout) = match kind {
+            Kind::Hurried => (10_000, Duration::from_millis(random.u64(20..300))),
+            // Most take no time; the rest are in flight when something happens to their worker.
+            _ if random.u8(..4) > 0 => (0, TIMEOUT),
+            _ => (random.u64(1..80), TIMEOUT),
+        };
+        let bytes = |random: &mut Rng| match random.u8(..20) {
+            0 => random.usize(..=text_bytes_max),
+            _ => random.usize(..500).min(text_bytes_max),
+        };
+        let order = Order { number, text_bytes: bytes(&mut random), reply_bytes: bytes(&mut random), millis };
+        Self { order, kind, timeout }
+    }
+}
+
+/// The outcome of a call.
+pub type Outcome = Result<Receipt, CallError<String>>;
+
+/// How a call has ended, in a form that can be written down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// With its reply.
+    Replied {
+        /// Which attempt that was.
+        attempt: u8,
+    },
+    /// With a reply that belongs to another call, or is not whole.
+    Wrong {
+        /// What is wrong with it.
+        mistake: String,
+    },
+    /// With the loss of its worker.
+    Lost {
+        /// Whether it may have run.
+        maybe_executed: bool,
+    },
+    /// At its deadline, or because there was no worker until then.
+    Expired {
+        /// Whether it may have run.
+        maybe_executed: bool,
+    },
+    /// With any other error.
+    Failed {
+        /// The error.
+        error: String,
+        /// Whether it may have run.
+        maybe_executed: bool,
+    },
+    /// Not at all, a second after its deadline.
+    Hung,
+}
+
+impl End {
+    /// What that outcome is to whoever made that call.
+    pub fn of(order: &Order, outcome: &Outcome) -> Self {
+        let error = match outcome.as_ref().map(|receipt| (receipt, order.check(receipt))) {
+            Ok((receipt, Ok(()))) => return Self::Replied { attempt: receipt.attempt },
+            Ok((_, Err(mistake))) => return Self::Wrong { mistake },
+            Err(error) => error,
+        };
+        let maybe_executed = error.maybe_executed();
+        match error {
+            CallError::WorkerLost { .. } => Self::Lost { maybe_executed },
+            CallError::DeadlineExceeded { .. } | CallError::NoWorker { .. } => Self::Expired { maybe_executed },
+            _ => Self::Failed { error: error.to_string(), maybe_executed },
+        }
+    }
+
+    fn fate(&self) -> Fate {
+        match *self {
+            Self::Replied { .. } | Self::Wrong { .. } => Fate::Replied,
+            Self::Lost { maybe_executed: false }
+            | Self::Expired { maybe_executed: false }
+            | Self::Failed { maybe_executed: false, .. } => Fate::NotExecuted,
+            Self::Lost { .. } | Self::Expired { .. } | Self::Failed { .. } | Self::Hung => Fate::MaybeExecuted,
+        }
+    }
+}
+
+/// What is known of whether a call has run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Open,
+    Replied,
+    NotExecuted,
+    MaybeExecuted,
+}
+
+impl Fate {
+    /// Whether a call that came to this may have been begun so often by workers.
+    fn allows(self, kind: Kind, runs: u32) -> bool {
+        match self {
+            Self::NotExecuted => runs == 0,
+            Self::Replied if runs == 0 => false,
+            _ => kind == Kind::Again || runs <= 1,
+        }
+    }
+}
+
+/// All calls of a run.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    /// How many were begun.
+    pub made: u64,
+    /// How many ended with their reply.
+    pub replies: u64,
+    /// How many of those after more than one attempt.
+    pub retried: u64,
+    /// How many ended with the loss of their worker.
+    pub lost: u64,
+    /// How many ended at their deadline.
+    pub expired: u64,
+    /// By how much a call has outlasted its deadline, at most.
+    pub overrun: Duration,
+    /// How long those took that ended with their reply.
+    pub latencies: Latencies,
+    calls: BTreeMap<u64, (Kind, Fate)>,
+    violations: Vec<String>,
+    violation_count: usize,
+}
+
+impl Ledger {
+    /// A call is about to go out.
+    pub fn begun(&mut self, plan: &Plan) {
+        self.made += 1;
+        let number = plan.order.number;
+        if self.calls.insert(number, (plan.kind, Fate::Open)).is_some() {
+            self.violated(format!("two calls have the number {number}"));
+        }
+    }
+
+    /// A call has ended, so long after it was begun, having had workers to go to.
+    pub fn ended(&mut self, plan: &Plan, end: &End, took: Duration) {
+        self.close(plan, end, took);
+        if let Err(mistake) = judge(plan, end) {
+            self.violated(format!("after {took:.1?}, {mistake}"));
+        }
+    }
+
+    /// A call has ended, so long after it was begun, for which nobody could be reached at times: its deadline may have
+    /// ended it, too, whatever its kind.
+    pub fn ended_unreachable(&mut self, plan: &Plan, end: &End, took: Duration) {
+        match end {
+            End::Expired { .. } => self.close(plan, end, took),
+            _ => self.ended(plan, end, took),
+        }
+    }
+
+    /// Something has happened that must not.
+    pub fn violated(&mut self, what: String) {
+        self.violation_count += 1;
+        if self.violations.len() < VIOLATIONS_SHOWN {
+            self.violations.push(what);
+        }
+    }
+
+    /// Compares what calls came to with what the workers have noted: the numbers of the calls that they have begun, each
+    /// as often as they have. To be called once, at the end.
+    pub fn compare(&mut self, noted: impl IntoIterator<Item = u64>) {
+        let mut counts = BTreeMap::<u64, u32>::new();
+        noted.into_iter().for_each(|number| *counts.entry(number).or_default() += 1);
+        let mut mistakes = Vec::new();
+        for (number, (kind, fate)) in &self.calls {
+            let count = counts.remove(number).unwrap_or(0);
+            if !fate.allows(*kind, count) {
+                mistakes.push(format!("call {number}, {kind:?}, has run {count} times and ended as {fate:?}"));
+            }
+        }
+        let strange =
+            counts.iter().map(|(number, count)| format!("call {number} has run {count} times and was never made"));
+        mistakes.extend(strange);
+        mistakes.into_iter().for_each(|mistake| self.violated(mistake));
+    }
+
+    /// The numbers of the calls that were begun and have not ended: none, unless their caller was killed.
+    pub fn open(&self) -> impl Iterator<Item = u64> {
+        self.calls.iter().filter(|(_, (_, fate))| *fate == Fate::Open).map(|(number, _)| *number)
+    }
+
+    /// What must not have happened, at most the first few.
+    pub fn violations(&self) -> &[String] {
+        &self.violations
+    }
+
+    fn close(&mut self, plan: &Plan, end: &End, took: Duration) {
+        self.overrun = self.overrun.max(took.saturating_sub(plan.timeout));
+        self.count(end, took);
+        let number = plan.order.number;
+        match self.calls.insert(number, (plan.kind, end.fate())) {
+            Some((_, Fate::Open)) => {}
+            Some(_) => self.violated(format!("call {number} has ended twice")),
+            None => self.violated(format!("call {number} has ended and was never begun")),
+        }
+    }
+
+    fn count(&mut self, end: &End, took: Duration) {
+        match end {
+            End::Replied { attempt } => {
+                self.replies += 1;
+                self.retried += u64::from(*attempt > 1);
+                self.latencies.add(took);
+            }
+            End::Lost { .. } => self.lost += 1,
+            End::Expired { .. } => self.expired += 1,
+            End::Wrong { .. } | End::Failed { .. } | End::Hung => {}
+        }
+    }
+}
+
+fn judge(plan: &Plan, end: &End) -> Result<(), String> {
+    match (plan.kind, end) {
+        (_, End::Replied { .. }) => Ok(()),
+        (Kind::Once | Kind::Hurried, End::Lost { .. }) => Ok(()),
+        (Kind::Hurried, End::Expired { .. }) => Ok(()),
+        (_, End::Wrong { mistake }) => Err(mistake.clone()),
+        (_, end) => Err(format!("{plan:?} ended as {end:?}")),
+    }
+}
+
+impl fmt::Display for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { made, replies, retried, lost, expired, overrun, latencies, .. } = self;
+        writeln!(
+            f,
+            "{made} calls: {replies} replies ({retried} after a retry), {lost} workers lost, {expired} expired"
+        )?;
+        writeln!(f, "latency {latencies}")?;
+        match overrun.is_zero() {
+            true => writeln!(f, "every call ended by its deadline")?,
+            false => writeln!(f, "the latest call ended {overrun:.1?} after its deadline")?,
+        }
+        let open = self.open().count();
+        if open > 0 {
+            writeln!(f, "{open} calls have not ended")?;
+        }
+        for violation in &self.violations {
+            writeln!(f, "VIOLATION {violation}")?;
+        }
+        match self.violation_count - self.violations.len() {
+            0 => Ok(()),
+            more => writeln!(f, "and {more} more violations"),
+        }
+    }
+}
+
+/// The time of a call that is to end before: a call whose worker is frozen waits for the lease, several times over if
+/// the next worker is frozen, too.
+pub const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The largest text of a call or reply unless a load is told otherwise: it is to be many calls, not many bytes.
+pub const TEXT_BYTES_MAX: usize = 65_535;
+
+/// Violations that are shown: the first ones tell the most.
+const VIOLATIONS_SHOWN: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::text;
+
+    fn reply(order: Order) -> Outcome {
+        Ok(Receipt { order, attempt: 1, text: text(order.number, order.reply_bytes) })
+    }
+
+    fn first(kind: Kind) -> Plan {
+        (0..).map(|number| Plan::of(1, number, TEXT_BYTES_MAX)).find(|plan| plan.kind == kind).expect("each kind comes")
+    }
+
+    fn lost(maybe_executed: bool) -> Outcome {
+        Err(CallError::WorkerLost { attempts: 1, maybe_executed })
+    }
+
+    fn late(maybe_executed: bool) -> Outcome {
+        Err(CallError::DeadlineExceeded { timeout: TIMEOUT, maybe_executed })
+    }
+
+    fn violations(plan: Plan, record: impl FnOnce(&mut Ledger)) -> usize {
+        let mut ledger = Ledger::default();
+        ledger.begun(&plan);
+        record(&mut ledger);
+        ledger.violations().len()
+    }
+
+    fn ended(plan: Plan, outcome: &Outcome) -> usize {
+        violations(plan, |ledger| ledger.ended(&plan, &End::of(&plan.order, outcome), TIMEOUT))
+    }
+
+    #[test]
+    fn each_kind_of_call_is_held_to_its_own_outcomes() {
+        let plans = [Kind::Again, Kind::Once, Kind::Hurried].map(first);
+        for plan in plans {
+            assert_eq!(ended(plan, &reply(plan.order)), 0);
+            assert_eq!(ended(plan, &reply(Order { number: u64::MAX, ..plan.order })), 1);
+            assert_eq!(ended(plan, &Err(CallError::Closed { maybe_executed: true })), 1);
+            assert_eq!(violations(plan, |ledger| ledger.ended(&plan, &End::Hung, TIMEOUT)), 1);
+        }
+        assert_eq!(plans.map(|plan| ended(plan, &lost(true))), [1, 0, 0]);
+        assert_eq!(plans.map(|plan| ended(plan, &late(true))), [1, 1, 0]);
+    }
+
+    #[test]
+    fn call_that_could_reach_nobody_may_expire_and_nothing_else_besides() {
+        for plan in [Kind::Again, Kind::Once].map(first) {
+            let ended = |outcome: Outcome| {
+                let end = End::of(&plan.order, &outcome);
+                violations(plan, |ledger| ledger.ended_unreachable(&plan, &end, TIMEOUT))
+            };
+            assert_eq!([ended(late(true)), ended(Err(CallError::Closed { maybe_executed: false }))], [0, 1]);
+            assert_eq!(ended(reply(Order { number: u64::MAX, ..plan.order })), 1);
+        }
+    }
+
+    #[test]
+    fn run_that_does_not_go_with_the_outcome_is_a_violation() {
+        let compared = |plan: Plan, outcome: Outcome, count: usize| {
+            violations(plan, |ledger| {
+                ledger.ended_unreachable(&plan, &End::of(&plan.order, &outcome), Duration::ZERO);
+                ledger.compare(vec![plan.order.number; count]);
+            })
+        };
+        let (again, once) = (first(Kind::Again), first(Kind::Once));
+        assert_eq!([0, 1, 2].map(|count| compared(once, reply(once.order), count)), [1, 0, 1]);
+        assert_eq!([0, 1, 2].map(|count| compared(once, lost(false), count)), [0, 1, 1]);
+        assert_eq!([0, 1, 2].map(|count| compared(once, lost(true), count)), [0, 0, 1]);
+        assert_eq!([0, 1, 2].map(|count| compared(again, reply(again.order), count)), [1, 0, 0]);
+        assert_eq!([0, 1, 2].map(|count| compared(again, late(false), count)), [0, 1, 1]);
+        assert_eq!([0, 1, 2].map(|count| compared(again, late(true), count)), [0, 0, 0]);
+        assert_eq!(violations(once, |ledger| ledger.compare([once.order.number + 1])), 1);
+    }
+
+    #[test]
+    fn call_begins_once_and_ends_once_and_what_has_not_ended_is_open() {
+        let plan = first(Kind::Once);
+        let end = End::Replied { attempt: 1 };
+        assert_eq!(violations(plan, |ledger| ledger.begun(&plan)), 1);
+        let twice = |ledger: &mut Ledger| (0..2).for_each(|_| ledger.ended(&plan, &end, Duration::ZERO));
+        assert_eq!(violations(plan, twice), 1);
+        let mut ledger = Ledger::default();
+        ledger.ended(&plan, &end, Duration::ZERO);
+        assert_eq!(ledger.violations().len(), 1, "it was never begun");
+
+        let mut ledger = Ledger::default();
+        ledger.begun(&plan);
+        assert_eq!(ledger.open().collect::<Vec<_>>(), [plan.order.number]);
+        ledger.compare([plan.order.number]);
+        assert!(ledger.violations().is_empty(), "{ledger}");
+        ledger.ended(&plan, &end, Duration::ZERO);
+        assert_eq!(ledger.open().count(), 0);
+    }
+
+    #[test]
+    fn texts_have_no_more_bytes_than_they_may() {
+        for text_bytes_max in [0, 100, 1_000, TEXT_BYTES_MAX] {
+            let orders = (0..1_000).map(|number| Plan::of(7, number, text_bytes_max).order);
+            let most = orders.map(|order| order.text_bytes.max(order.reply_bytes)).max().expect("there are some");
+            assert!(most <= text_bytes_max && most >= text_bytes_max / 2, "{most} of {text_bytes_max}");
+        }
+    }
+}

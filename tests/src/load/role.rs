@@ -1,0 +1,294 @@
+//! The parts that processes play: a worker, a broker, a caller that never rests, a steady load, a faulty link.
+
+mod options;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use clap::Subcommand;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    task::JoinSet,
+    time::interval,
+};
+use xero::{Broker, Client, ClientBuilder, Worker};
+
+pub use self::options::{BrokerOptions, CallerOptions, LinkOptions, LoadOptions, WorkerOptions};
+use super::{
+    LoadClient, Order, Porter,
+    record::{Notes, print_workers},
+    steady::{Records, Steady},
+};
+use crate::{
+    link::Link,
+    scene::{PATIENCE, runtime},
+};
+
+/// A part, and the options of whoever plays it.
+#[derive(Debug, Subcommand)]
+pub enum Role {
+    /// Serve until SIGTERM, then finish what runs
+    #[command(name = WORKER, after_help = options::WORKER_HELP)]
+    Worker(WorkerOptions),
+    /// Stand between clients and workers until SIGTERM, then let what runs end
+    #[command(name = BROKER, after_help = options::BROKER_HELP)]
+    Broker(BrokerOptions),
+    /// Make the same call again and again until SIGTERM, or until one fails
+    #[command(name = CALLER, after_help = options::CALLER_HELP)]
+    Caller(CallerOptions),
+    /// Begin calls at a steady rate until SIGTERM, and wait for the open ones
+    #[command(name = LOAD, after_help = options::LOAD_HELP)]
+    Load(LoadOptions),
+    /// Carry TCP connections, late and slowly, until SIGTERM
+    #[command(name = LINK, after_help = options::LINK_HELP)]
+    Link(LinkOptions),
+}
+
+impl Role {
+    /// Plays it to its end. Whoever `records` writes on standard output what others can judge; see
+    /// [`Record`](super::record::Record). A load always does.
+    ///
+    /// # Errors
+    /// When it cannot begin, or cannot go on.
+    pub fn play(self, records: bool) -> Result<(), Failure> {
+        runtime(2).block_on(async {
+            let terminated = Terminated::listen()?;
+            match self {
+                Self::Worker(options) => work(options, terminated, records).await,
+                Self::Broker(options) => route(options, terminated, records).await,
+                Self::Caller(options) => call(options, terminated).await,
+                Self::Load(options) => load(options, terminated).await,
+                Self::Link(options) => link(options, terminated).await,
+            }
+        })
+    }
+}
+
+/// Why a role was not played to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// What it was told is wrong.
+    Usage(String),
+    /// It could not go on.
+    Broken(String),
+}
+
+impl Failure {
+    /// What its process exits with.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Broken(_) => 1,
+            Self::Usage(_) => 2,
+        }
+    }
+
+    fn usage(error: impl fmt::Display) -> Self {
+        Self::Usage(error.to_string())
+    }
+
+    fn broken(error: impl fmt::Display) -> Self {
+        Self::Broken(error.to_string())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Usage(reason) | Self::Broken(reason)) = self;
+        write!(f, "error: {reason}")
+    }
+}
+
+async fn work(options: WorkerOptions, mut terminated: Terminated, records: bool) -> Result<(), Failure> {
+    let notes = match (&options.journal, records) {
+        (Some(path), _) => Notes::journal(path).map_err(Failure::usage)?,
+        (None, true) => Notes::Output,
+        (None, false) => Notes::Nowhere,
+    };
+    let mut settings = Worker::connect(options.endpoints);
+    if let Some(interval) = options.interval {
+        settings = settings.heartbeat_interval(interval).liveness(LIVENESS);
+    }
+    if let Some(credits) = options.credits {
+        settings = settings.concurrency(credits);
+    }
+    if let Some((first, max)) = options.backoff {
+        settings = settings.backoff(first, max);
+    }
+    if let Some(timeout) = options.drain {
+        settings = settings.drain_timeout(timeout);
+    }
+    let worker = settings.serve(Porter::noting(notes)).start().map_err(Failure::usage)?;
+    println!("{STARTED}{}", worker.id());
+    terminated.wait().await;
+    worker.drain().await;
+    println!("left");
+    Ok(())
+}
+
+async fn route(options: BrokerOptions, mut terminated: Terminated, records: bool) -> Result<(), Failure> {
+    let mut settings = Broker::builder();
+    if let Some(interval) = options.interval {
+        settings = settings.heartbeat_interval(interval).liveness(LIVENESS);
+    }
+    if let Some(attempts) = options.attempts {
+        settings = settings.attempts_max(attempts);
+    }
+    if let Some(credits) = options.credits {
+        settings = settings.client_credits(credits);
+    }
+    if let Some(timeout) = options.drain {
+        settings = settings.drain_timeout(timeout);
+    }
+    let broker = settings.bind(&options.frontend, &options.backend).await.map_err(Failure::usage)?;
+    println!("frontend {}\nbackend {}\n{STARTED}{}", broker.frontend(), broker.backend(), broker.id());
+    let leave = async {
+        terminated.wait().await;
+        broker.drain().await;
+    };
+    tokio::select! {
+        () = leave => {}
+        () = tell_workers(&broker), if options.tells => {}
+        () = print_workers(|| broker.workers()), if records => {}
+    }
+    println!("left");
+    Ok(())
+}
+
+async fn tell_workers(broker: &Broker) {
+    let mut moments = interval(TELLING);
+    for sequence in 1_u64.. {
+        moments.tick().await;
+        let ids: Vec<_> = broker.workers().iter().map(|worker| worker.id.to_string()).collect();
+        println!("{WORKERS}{sequence} {}", ids.join(" "));
+    }
+}
+
+/// Calls until SIGTERM, so many at once, and says so at each reply.
+async fn call(options: CallerOptions, mut terminated: Terminated) -> Result<(), Failure> {
+    let settings = Client::builder().heartbeat_interval(options.interval);
+    let client = open(settings, &options.endpoints, options.bind).await?;
+    let CallerOptions { text: text_bytes, reply: reply_bytes, millis, .. } = options;
+    let mut callers = JoinSet::new();
+    for number in 0..options.concurrency {
+        let order = Order { number, text_bytes, reply_bytes, millis };
+        callers.spawn(call_again(LoadClient::new(&client), order));
+    }
+    tokio::select! {
+        Some(failed) = callers.join_next() => Err(Failure::Broken(failed.map_err(Failure::broken)?)),
+        () = terminated.wait() => Ok(()),
+    }
+}
+
+/// Makes the same call again and again, until one fails.
+async fn call_again(client: LoadClient, order: Order) -> String {
+    let text = order.text();
+    loop {
+        match client.again(order, &text).timeout(2 * PATIENCE).await {
+            Ok(receipt) => match order.check(&receipt) {
+                Ok(()) => println!("{REPLIED}"),
+                Err(mistake) => return mistake,
+            },
+            Err(error) => return error.to_string(),
+        }
+    }
+}
+
+async fn load(options: LoadOptions, mut terminated: Terminated) -> Result<(), Failure> {
+    let mut settings = Client::builder();
+    if let Some(interval) = options.interval {
+        settings = settings.heartbeat_interval(interval).liveness(LIVENESS);
+    }
+    if let Some(attempts) = options.attempts {
+        settings = settings.attempts_max(attempts);
+    }
+    let client = open(settings, &options.endpoints, options.bind).await?;
+    let LoadOptions { rate, seed, first, text_max: text_bytes_max, .. } = options;
+    let load = Steady { client: LoadClient::new(&client), seed, text_bytes_max, book: Arc::new(Records) };
+    let calls = async {
+        tokio::select! {
+            waited = client.wait_for_worker(WAITING) => waited.map_err(Failure::broken)?,
+            () = terminated.wait() => return Ok(()),
+        }
+        load.make(first, rate, terminated.wait()).await;
+        Ok::<_, Failure>(())
+    };
+    tokio::select! {
+        ended = calls => ended?,
+        () = print_workers(|| client.workers()) => {}
+    }
+    client.close().await;
+    println!("left");
+    Ok(())
+}
+
+/// A client that binds the first endpoint, or connects to all as to brokers.
+async fn open(settings: ClientBuilder, endpoints: &[String], binds: bool) -> Result<Client, Failure> {
+    let client = match (binds, endpoints) {
+        (true, [endpoint]) => settings.bind(endpoint).await.map_err(Failure::usage)?,
+        (true, _) => return Err(Failure::usage("--bind takes one ENDPOINT")),
+        (false, _) => settings.connect(endpoints).map_err(Failure::usage)?,
+    };
+    println!("{STARTED}{}", client.endpoint());
+    Ok(client)
+}
+
+async fn link(options: LinkOptions, mut terminated: Terminated) -> Result<(), Failure> {
+    let LinkOptions { latency, jitter, bytes_per_second, seed, .. } = options;
+    for (number, (listen, target)) in (0..).zip(&options.ways) {
+        let link = Link { latency, jitter, bytes_per_second, seed: seed.wrapping_add(number) };
+        let opened = link.open(listen, target).await;
+        let address = opened.map_err(|error| Failure::Usage(format!("{listen}: {error}")))?;
+        println!("{STARTED}{address}");
+    }
+    terminated.wait().await;
+    Ok(())
+}
+
+/// SIGTERM, from when it is listened for.
+struct Terminated(Signal);
+
+impl Terminated {
+    fn listen() -> Result<Self, Failure> {
+        signal(SignalKind::terminate()).map(Self).map_err(Failure::broken)
+    }
+
+    async fn wait(&mut self) {
+        self.0.recv().await;
+    }
+}
+
+/// The role of a worker.
+pub const WORKER: &str = "worker";
+
+/// The role of a broker.
+pub const BROKER: &str = "broker";
+
+/// The role of a client that calls without end.
+pub const CALLER: &str = "caller";
+
+/// The role of a client that calls at a steady rate.
+pub const LOAD: &str = "load";
+
+/// The role of a faulty link.
+pub const LINK: &str = "link";
+
+/// What a caller says at each reply.
+pub const REPLIED: &str = "replied";
+
+/// The option by which a broker says which workers it has.
+pub const TELLS: &str = "tells";
+
+/// How a broker begins to say which workers it has; a number that rises each time follows, and their ids.
+pub const WORKERS: &str = "workers ";
+
+/// How a process begins to say that it serves; its id follows, or where a client or link is reached.
+pub const STARTED: &str = "started ";
+
+/// How many intervals may pass in silence where an interval is given: so many that a busy machine is not taken for a
+/// frozen one.
+pub const LIVENESS: u32 = 4;
+
+/// How often a broker says which workers it has.
+const TELLING: Duration = Duration::from_millis(50);
+
+/// How long a load waits for its first worker: everybody else may still be starting.
+const WAITING: Duration = Duration::from_secs(60);

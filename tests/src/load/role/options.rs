@@ -1,0 +1,228 @@
+//! What those who play a role are told.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+
+use super::TELLS;
+use crate::{command_line::whole_number, load::ledger::TEXT_BYTES_MAX};
+
+/// What a worker is told.
+#[derive(Clone, Debug, Args)]
+pub struct WorkerOptions {
+    /// The clients or brokers to dial
+    #[arg(value_name = "ENDPOINT", required = true)]
+    pub endpoints: Vec<String>,
+    /// A file that is there, for the records of runs [default: standard output]
+    #[arg(long, value_name = "PATH")]
+    pub journal: Option<PathBuf>,
+    /// The time between heartbeats, four of which may be missed [default: the library's]
+    #[arg(long, value_name = "MS", allow_negative_numbers = true, value_parser = milliseconds)]
+    pub interval: Option<Duration>,
+    /// How many calls it takes at once: 1 or more [default: the library's]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(value_parser = whole_number::<u32>(1..=u32::MAX.into()))]
+    pub credits: Option<u32>,
+    /// The least and the most time between two dials [default: the library's]
+    #[arg(long, value_name = "MS..MS", value_parser = bounds)]
+    pub backoff: Option<(Duration, Duration)>,
+    /// How long it may finish what runs [default: the library's]
+    #[arg(long, value_name = "MS", allow_negative_numbers = true, value_parser = milliseconds)]
+    pub drain: Option<Duration>,
+}
+
+/// What a broker is told.
+#[derive(Clone, Debug, Args)]
+pub struct BrokerOptions {
+    /// Where clients connect to
+    pub frontend: String,
+    /// Where workers connect to
+    pub backend: String,
+    /// The time between heartbeats, four of which may be missed [default: the library's]
+    #[arg(long, value_name = "MS", allow_negative_numbers = true, value_parser = milliseconds)]
+    pub interval: Option<Duration>,
+    /// How often a call is tried: 1 to 255 [default: the library's]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole_number::<u8>(1..=255))]
+    pub attempts: Option<u8>,
+    /// How many calls each client may have here: 1 or more [default: the library's]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(value_parser = whole_number::<u32>(1..=u32::MAX.into()))]
+    pub credits: Option<u32>,
+    /// How long it may let what runs end [default: the library's]
+    #[arg(long, value_name = "MS", allow_negative_numbers = true, value_parser = milliseconds)]
+    pub drain: Option<Duration>,
+    /// Say again and again which workers it has
+    #[arg(long = TELLS)]
+    pub tells: bool,
+}
+
+/// What a client is told that calls without end.
+#[derive(Clone, Debug, Args)]
+pub struct CallerOptions {
+    /// The endpoint to bind, or the brokers to connect to
+    #[arg(value_name = "ENDPOINT", required = true)]
+    pub endpoints: Vec<String>,
+    /// Bind the endpoint
+    #[arg(long)]
+    pub bind: bool,
+    /// The time between heartbeats
+    #[arg(long, value_name = "MS", default_value = "1000", allow_negative_numbers = true, value_parser = milliseconds)]
+    pub interval: Duration,
+    /// How many calls are under way at once: 1 to 1000
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
+    #[arg(value_parser = whole_number::<u64>(1..=1_000))]
+    pub concurrency: u64,
+    /// The length of each call's text
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    pub text: usize,
+    /// The length of each reply's text
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    pub reply: usize,
+    /// How long the procedure is to take
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    pub millis: u64,
+}
+
+/// What a steady load is told.
+#[derive(Clone, Debug, Args)]
+pub struct LoadOptions {
+    /// The brokers to connect to, or the endpoint to bind
+    #[arg(value_name = "ENDPOINT", required = true)]
+    pub endpoints: Vec<String>,
+    /// Bind the endpoint
+    #[arg(long)]
+    pub bind: bool,
+    /// Calls that are begun in a second: 1 to 10000
+    #[arg(long, value_name = "CALLS", default_value_t = 100, allow_negative_numbers = true)]
+    #[arg(value_parser = whole_number::<u32>(1..=10_000))]
+    pub rate: u32,
+    /// A number that calls are drawn from; the same for loads that are judged together
+    #[arg(long, value_name = "SEED", default_value_t = 1, allow_negative_numbers = true)]
+    #[arg(value_parser = whole_number::<u64>(0..=u64::MAX))]
+    pub seed: u64,
+    /// The number of the first call; one apart from those of other loads
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, allow_negative_numbers = true)]
+    #[arg(value_parser = whole_number::<u64>(0..=FIRST_MAX))]
+    pub first: u64,
+    /// The longest text of a call or a reply: up to 314159
+    #[arg(long, value_name = "BYTES", default_value_t = TEXT_BYTES_MAX, allow_negative_numbers = true)]
+    #[arg(value_parser = whole_number::<usize>(0..=crate::load::TEXT_BYTES_MAX as u64))]
+    pub text_max: usize,
+    /// The time between heartbeats, four of which may be missed [default: the library's]
+    #[arg(long, value_name = "MS", allow_negative_numbers = true, value_parser = milliseconds)]
+    pub interval: Option<Duration>,
+    /// How often a call is tried: 1 to 255 [default: the library's]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole_number::<u8>(1..=255))]
+    pub attempts: Option<u8>,
+}
+
+/// What a faulty link is told.
+#[derive(Clone, Debug, Args)]
+pub struct LinkOptions {
+    /// Where connections come in, and where they are carried to: HOST:PORT=HOST:PORT
+    #[arg(value_name = "LISTEN=TARGET", required = true, value_parser = way)]
+    pub ways: Vec<(String, String)>,
+    /// How late everything arrives, each way: up to 60000
+    #[arg(long, value_name = "MS", default_value = "0", allow_negative_numbers = true, value_parser = lateness)]
+    pub latency: Duration,
+    /// How much earlier or later than that at random: up to 60000
+    #[arg(long, value_name = "MS", default_value = "0", allow_negative_numbers = true, value_parser = lateness)]
+    pub jitter: Duration,
+    /// How much each connection carries each way: 1 or more [default: all that comes]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(value_parser = whole_number::<u32>(1..=u32::MAX.into()))]
+    pub bytes_per_second: Option<u32>,
+    /// A number that the jitter is drawn from
+    #[arg(long, value_name = "SEED", default_value_t = 1, allow_negative_numbers = true)]
+    #[arg(value_parser = whole_number::<u64>(0..=u64::MAX))]
+    pub seed: u64,
+}
+
+fn milliseconds(text: &str) -> Result<Duration, String> {
+    whole_number(1..=u64::MAX)(text).map(Duration::from_millis)
+}
+
+fn lateness(text: &str) -> Result<Duration, String> {
+    whole_number(0..=60_000)(text).map(Duration::from_millis)
+}
+
+fn bounds(text: &str) -> Result<(Duration, Duration), String> {
+    let (first, max) = text.split_once("..").ok_or("give two numbers of milliseconds, as in 100..2000")?;
+    Ok((milliseconds(first)?, milliseconds(max)?))
+}
+
+fn way(text: &str) -> Result<(String, String), String> {
+    let is_address = |address: &str| {
+        let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+        matches!(port, Some(Ok(_)))
+    };
+    let ends = text.split_once('=').filter(|(listen, target)| is_address(listen) && is_address(target));
+    let (listen, target) = ends.ok_or("give HOST:PORT=HOST:PORT, as in 0.0.0.0:5560=broker-1:5560")?;
+    Ok((listen.to_owned(), target.to_owned()))
+}
+
+/// The largest first number: no load makes enough calls to get from there to where numbers end.
+const FIRST_MAX: u64 = 1 << 60;
+
+/// What the options of a worker do not say.
+pub(super) const WORKER_HELP: &str = "\
+Says `started ID`, then each run of a call as a record, then `left`.
+
+Example:
+    crew worker tcp://broker-1:5561 tcp://broker-2:5561";
+
+/// What the options of a broker do not say.
+pub(super) const BROKER_HELP: &str = "\
+Says `frontend ENDPOINT`, `backend ENDPOINT` and `started ID`, then its workers as a record whenever they change, then
+`left`.
+
+Example:
+    crew broker 'tcp://*:5560' 'tcp://*:5561'";
+
+/// What the options of a caller do not say.
+pub(super) const CALLER_HELP: &str = "\
+Says `started ENDPOINT`, and `replied` at each reply. Exits with 1 when a call fails.
+
+Example:
+    crew caller tcp://broker-1:5560 --concurrency 8";
+
+/// What the options of a load do not say.
+pub(super) const LOAD_HELP: &str = "\
+Waits up to 60 seconds for a worker. Says `started ENDPOINT`, each call's begin and end and, whenever they change, its
+workers or brokers as records, and then `left`. At most 5000 calls are open at once; after SIGTERM, 11 seconds may pass
+until the last has ended. Exits with 1 if no worker has come.
+
+Example:
+    crew load tcp://broker-1:5560 tcp://broker-2:5560 --rate 500 --seed 7 --first 1_000_000";
+
+/// What the options of a link do not say.
+pub(super) const LINK_HELP: &str = "\
+Says `started ADDRESS` for each LISTEN=TARGET. The target's name is resolved anew for each connection; one whose target
+cannot be reached is reset.
+
+Example:
+    crew link 0.0.0.0:5560=broker-1:5560 0.0.0.0:5561=broker-1:5561 --latency 200 --jitter 100";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn way_of_a_link_has_two_addresses() {
+        let pair = |listen: &str, target: &str| Ok((listen.to_owned(), target.to_owned()));
+        assert_eq!(way("0.0.0.0:5560=broker-1:5561"), pair("0.0.0.0:5560", "broker-1:5561"));
+        assert_eq!(way("[::1]:0=[::1]:1"), pair("[::1]:0", "[::1]:1"));
+        for wrong in ["", "=", "a:1", "a:1=", "=a:1", "a=b", "a:1=b", "a:1=:1", "a:1=b:x", "a:1=b:65536"] {
+            assert!(way(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn backoff_has_two_bounds() {
+        let millis = Duration::from_millis;
+        assert_eq!(bounds("20..500"), Ok((millis(20), millis(500))));
+        for wrong in ["", "20", "20..", "..500", "0..500", "20-500", "x..y"] {
+            assert!(bounds(wrong).is_err(), "{wrong}");
+        }
+    }
+}

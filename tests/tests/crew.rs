@@ -1,0 +1,141 @@
+//! The program that plays the parts of container tests, as processes of this machine: what it writes can be judged.
+
+use std::collections::BTreeSet;
+
+use uuid::Uuid;
+use xero_tests::{
+    load::{
+        ledger::Ledger,
+        record::{Record, micros_now},
+        role::STARTED,
+        trial::Trial,
+    },
+    process::Process,
+    scene::{Port, eventually, run},
+};
+
+#[test]
+fn records_of_a_broker_two_workers_and_a_load_are_sound_through_a_kill_and_a_slow_link() {
+    run(async {
+        let began_at = micros_now();
+        let [front, back] = [(); 2].map(|()| Port::reserve());
+        let mut broker = crew(&["broker", &front.endpoint(), &back.endpoint()]);
+        let mut link = crew(&["link", &format!("127.0.0.1:0={}", address(&back)), "--latency", "20", "--jitter", "10"]);
+        let late = format!("tcp://{}", link.line(STARTED).await);
+        let (mut killed, mut late) = (crew(&["worker", &back.endpoint()]), crew(&["worker", &late]));
+        let ids = [id(&killed).await, id(&late).await];
+        eventually("the broker has both", async || workers(&broker).last() == Some(&BTreeSet::from(ids))).await;
+        let mut load = crew(&["load", &front.endpoint(), "--rate", "300", "--seed", "7", "--first", "1_000"]);
+        eventually("both have run many calls", async || runs(&killed) > 100 && runs(&late) > 100).await;
+        killed.kill();
+        eventually("the broker has one", async || workers(&broker).last() == Some(&BTreeSet::from([ids[1]]))).await;
+        let so_far = runs(&late);
+        eventually("that one has run many more", async || runs(&late) > so_far + 300).await;
+        for process in [&mut load, &mut late, &mut link, &mut broker] {
+            process.terminate();
+            assert!(process.ended().await.success());
+        }
+
+        let records: Vec<_> = [&load, &killed, &late].into_iter().flat_map(records).collect();
+        let ledger = judge(&records);
+        assert!(ledger.violations().is_empty() && ledger.open().count() == 0, "{ledger}");
+        assert!(ledger.made > 300 && ledger.replies > ledger.made / 2, "{ledger}");
+        assert_eq!(workers(&load).last().map(BTreeSet::len), Some(1), "it is connected to one broker");
+        assert!(moments(&records).all(|at| (began_at..=micros_now()).contains(&at)));
+        // Whoever leaves a run out, or a call's end, or claims a run too many, is found out.
+        assert!(!judge(&without(&records, |record| matches!(record, Record::Ran { .. }))).violations().is_empty());
+        let unended = judge(&without(&records, |record| matches!(record, Record::Ended { .. })));
+        assert!(unended.open().count() > 0, "{unended}");
+        let twice = judge(&[&records[..], &all_runs(&records)].concat());
+        assert!(!twice.violations().is_empty(), "{twice}");
+    });
+}
+
+#[test]
+fn load_that_binds_begins_nothing_without_a_worker_and_ends_well_without_one() {
+    run(async {
+        let mut load = crew(&["load", "--bind", "tcp://127.0.0.1:0", "--rate", "1000"]);
+        let endpoint = load.line(STARTED).await;
+        eventually("it has looked for workers", async || workers(&load).last() == Some(&BTreeSet::new())).await;
+        assert!(!records(&load).iter().any(|record| matches!(record, Record::Begun { .. })));
+        load.terminate();
+        assert!(load.ended().await.success());
+
+        let mut load = crew(&["load", "--bind", &endpoint, "--rate", "1000", "--text-max", "10"]);
+        let mut worker = crew(&["worker", &endpoint]);
+        eventually("it has run many calls", async || runs(&worker) > 100).await;
+        for process in [&mut load, &mut worker] {
+            process.terminate();
+            assert!(process.ended().await.success());
+        }
+        let trial = Trial { text_bytes_max: 10, ..Trial::new(1) };
+        let ledger = trial.judge([records(&load), records(&worker)].concat());
+        assert!(ledger.violations().is_empty() && ledger.open().count() == 0, "{ledger}");
+    });
+}
+
+#[test]
+fn role_goes_on_without_standard_input() {
+    run(async {
+        let mut worker = crew(&["worker", &Port::reserve().endpoint()]);
+        worker.says(STARTED).await;
+        worker.close_input();
+        let caller = crew(&["caller", "--bind", "tcp://127.0.0.1:0"]);
+        let endpoint = caller.line(STARTED).await;
+        let second = crew(&["worker", &endpoint]);
+        eventually("another is served meanwhile", async || runs(&second) > 100).await;
+        assert_eq!(worker.status(), None);
+        worker.terminate();
+        assert!(worker.ended().await.success());
+    });
+}
+
+fn crew(arguments: &[&str]) -> Process {
+    Process::start(env!("CARGO_BIN_EXE_crew"), arguments)
+}
+
+fn address(port: &Port) -> String {
+    port.endpoint().trim_start_matches("tcp://").to_owned()
+}
+
+async fn id(process: &Process) -> Uuid {
+    process.line(STARTED).await.parse().expect("an id")
+}
+
+fn records(process: &Process) -> Vec<Record> {
+    Record::all_in(&process.said()).collect()
+}
+
+fn runs(process: &Process) -> usize {
+    records(process).iter().filter(|record| matches!(record, Record::Ran { .. })).count()
+}
+
+/// The sets of workers that it has had, one after another.
+fn workers(process: &Process) -> Vec<BTreeSet<Uuid>> {
+    let ids = |record| match record {
+        Record::Workers { ids, .. } => Some(ids.into_iter().collect()),
+        _ => None,
+    };
+    records(process).into_iter().filter_map(ids).collect()
+}
+
+fn judge(records: &[Record]) -> Ledger {
+    Trial::new(7).judge(records.iter().cloned())
+}
+
+fn without(records: &[Record], is_left_out: impl Fn(&Record) -> bool) -> Vec<Record> {
+    let first = records.iter().position(is_left_out).expect("there is one");
+    [&records[..first], &records[first + 1..]].concat()
+}
+
+fn all_runs(records: &[Record]) -> Vec<Record> {
+    records.iter().filter(|record| matches!(record, Record::Ran { .. })).cloned().collect()
+}
+
+fn moments(records: &[Record]) -> impl Iterator<Item = u64> {
+    records.iter().map(|record| match record {
+        Record::Begun { at, .. } | Record::Ended { at, .. } | Record::Ran { at, .. } | Record::Workers { at, .. } => {
+            *at
+        }
+    })
+}
