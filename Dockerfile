@@ -56,8 +56,8 @@ STOPSIGNAL SIGTERM
 CMD ["xero-demo"]
 
 FROM build AS build-tests
-COPY tests tests
-RUN find tests -name '*.rs' -exec touch {} + \
+COPY tests/src tests/src
+RUN find tests/src -name '*.rs' -exec touch {} + \
     && cargo build --locked --release --target "$(cat /target)" -p xero-tests --bin crew \
     && install -D -t /crew "target/$(cat /target)/release/crew"
 

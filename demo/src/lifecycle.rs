@@ -46,6 +46,7 @@ Exit codes:
     0  yes; or the process has ended
     1  no; or the process is still there after its time
     2  the command line was wrong, or the question cannot be asked: no such process, no permission, not Linux
+  137  the process was the container's first, whose end has ended the container and this program with it
 
 Examples, as probes of a broker and a worker, and as what a container runs before it is stopped:
     demo-lifecycle listening 5560 5561

@@ -1,6 +1,11 @@
 //! What the documents say of the project is true of its files.
 
-use std::{collections::BTreeSet, fs, path::PathBuf, process::Command};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 #[test]
 fn readme_names_the_minimum_rust_version_of_the_manifest() {
@@ -30,11 +35,13 @@ fn nothing_is_compiled_from_c() {
 
 #[test]
 fn links_between_documents_lead_somewhere() {
-    for document in ["README.md", "ARCHITECTURE.md", "PROTOCOL.md", "CHANGELOG.md"] {
-        for target in read(document).split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+    for document in ["README.md", "ARCHITECTURE.md", "PROTOCOL.md", "CHANGELOG.md", "deploy/README.md"] {
+        let document = Path::new(document);
+        let folder = root().join(document.parent().unwrap_or(document));
+        for target in read(&document.to_string_lossy()).split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             if !target.contains("://") && !target.starts_with('#') {
                 let file = target.split('#').next().unwrap_or(target);
-                assert!(root().join(file).exists(), "{document} links to {target}, which is not there");
+                assert!(folder.join(file).exists(), "{} links to {target}, which is not there", document.display());
             }
         }
     }

@@ -129,7 +129,9 @@ fn mistakes_exit_with_2_and_say_what_is_wrong() {
 fn help_explains_questions_and_exit_codes() {
     let run = lifecycle(&["--help"]);
     assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{run:?}");
-    for part in ["listening", "connected", "drain", "Exit codes:\n    0  ", "\n    1  ", "\n    2  ", "\nExamples"] {
+    for part in
+        ["listening", "connected", "drain", "Exit codes:\n    0  ", "\n    1  ", "\n    2  ", "\n  137  ", "\nExamples"]
+    {
         assert!(run.stdout.contains(part), "{part:?} in {run:?}");
     }
     let help = lifecycle(&["drain", "--help"]).stdout;

@@ -1,0 +1,76 @@
+//! The network policies let through what is dialed, and nothing else.
+
+use serde_json::Value;
+
+use crate::{
+    commands::Program,
+    set::{Set, Workload, has},
+};
+
+#[test]
+fn pods_reach_the_ports_that_they_dial_and_no_others() {
+    let set = Set::read();
+    let Program::Broker { frontend, backend } = set.workload("xero-broker").program() else { panic!("no broker") };
+    for from in set.workloads() {
+        for to in set.workloads() {
+            for port in [frontend, backend, 80] {
+                let dials = [("xero-client", frontend), ("xero-worker", backend)].contains(&(from.name(), port));
+                let expected = dials && to.name() == "xero-broker";
+                let reaches =
+                    set.allows("Egress", &from, Some(&to), port) && set.allows("Ingress", &to, Some(&from), port);
+                assert_eq!(reaches, expected, "{} to port {port} of {}", from.name(), to.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn who_dials_a_name_reaches_the_cluster_s_dns() {
+    let set = Set::read();
+    for workload in set.workloads() {
+        let dials = matches!(workload.program(), Program::Worker { .. } | Program::Client { .. });
+        assert_eq!(set.allows("Egress", &workload, None, 53), dials, "{}", workload.name());
+    }
+}
+
+#[test]
+fn strangers_reach_nobody() {
+    let set = Set::read();
+    for workload in set.workloads() {
+        for port in [5560, 5561, 80] {
+            assert!(!set.allows("Ingress", &workload, None, port), "port {port} of {}", workload.name());
+        }
+    }
+}
+
+impl Set {
+    /// Whether the policies allow this traffic of a pod with a peer of the same namespace, or of another (`None`).
+    fn allows(&self, direction: &str, pod: &Workload<'_>, peer: Option<&Workload<'_>>, port: u16) -> bool {
+        let (rules, peers) = if direction == "Ingress" { ("ingress", "from") } else { ("egress", "to") };
+        let is_in = |list: &Value| list.as_array().is_some_and(|list| list.iter().any(|one| one == direction));
+        let policies = self.of_kind("NetworkPolicy").map(|policy| &policy["spec"]);
+        let mut policies = policies
+            .filter(|policy| is_in(&policy["policyTypes"]) && has(pod.labels, &policy["podSelector"]["matchLabels"]))
+            .peekable();
+        let is_restricted = policies.peek().is_some();
+        let mut rules = policies.flat_map(|policy| policy[rules].as_array().into_iter().flatten());
+        !is_restricted || rules.any(|rule| is_peer(&rule[peers], peer) && is_port(&rule["ports"], port))
+    }
+}
+
+/// Without a list, everybody is.
+fn is_peer(list: &Value, peer: Option<&Workload<'_>>) -> bool {
+    let Some(list) = list.as_array() else { return true };
+    list.iter().any(|one| match (one.get("namespaceSelector"), peer) {
+        (Some(_), _) => one["podSelector"].is_null(),
+        (None, Some(peer)) => has(peer.labels, &one["podSelector"]["matchLabels"]),
+        (None, None) => false,
+    })
+}
+
+/// Without a list, every port is.
+fn is_port(list: &Value, port: u16) -> bool {
+    // The cluster's DNS is asked by UDP first, everything else by TCP alone.
+    list.as_array()
+        .is_none_or(|list| list.iter().any(|one| one["port"] == port && (port == 53 || one["protocol"] == "TCP")))
+}
