@@ -178,24 +178,34 @@ mod tests {
     #[test]
     fn bytes_arrive_whole_in_order_and_never_early_each_way() {
         run(async {
-            let (latency, jitter) = (Duration::from_millis(100), Duration::from_millis(60));
-            let (mut near, mut far) = across(Link { latency, jitter, seed: 7, ..Link::default() }).await;
-            for (from, to) in [(0, 1), (1, 0)] {
-                let ends = [&mut near, &mut far];
-                let sent = messages();
-                let start = Instant::now();
-                for message in &sent {
-                    ends[from].write_all(message).await.unwrap();
-                    // So that most are chunks of their own.
-                    sleep(Duration::from_millis(1)).await;
-                }
-                let mut first = [0];
-                ends[to].read_exact(&mut first).await.unwrap();
-                assert!(start.elapsed() >= latency - jitter, "{:?}", start.elapsed());
-                let mut received = vec![0; sent.concat().len()];
-                received[0] = first[0];
-                within(PATIENCE, ends[to].read_exact(&mut received[1..])).await.unwrap();
-                assert!(received == sent.concat());
+            let [latency, jitter] = [100, 60].map(Duration::from_millis);
+            let (near, far) = across(Link { latency, jitter, seed: 7, ..Link::default() }).await;
+            let (near, far) = (near.into_split(), far.into_split());
+            for (mut from, mut to) in [(near.1, far.0), (far.1, near.0)] {
+                let sending = async {
+                    let mut sent_at = Vec::new();
+                    for message in messages() {
+                        sent_at.push(Instant::now());
+                        from.write_all(&message).await.unwrap();
+                        // So that most are chunks of their own.
+                        sleep(Duration::from_millis(1)).await;
+                    }
+                    sent_at
+                };
+                let receiving = async {
+                    let mut received_at = Vec::new();
+                    for message in messages() {
+                        let mut received = vec![0; message.len()];
+                        to.read_exact(&mut received).await.unwrap();
+                        received_at.push(Instant::now());
+                        assert!(received == message);
+                    }
+                    received_at
+                };
+                let (sent_at, received_at) = within(PATIENCE, async { tokio::join!(sending, receiving) }).await;
+                let least =
+                    received_at.into_iter().zip(sent_at).map(|(received_at, sent_at)| received_at - sent_at).min();
+                assert!(least >= Some(latency - jitter), "{least:?}");
             }
         });
     }
