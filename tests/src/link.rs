@@ -118,9 +118,10 @@ impl Link {
         self.bytes_per_second.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(bytes as f64 / f64::from(rate)))
     }
 
-    /// A twentieth of a second's worth where the rate is bounded, so that it is even.
+    /// A twentieth of a second's worth where the rate is bounded: so little that it is even, and so much that a busy
+    /// machine, which comes late to the next, does not make it much lower.
     fn chunk_bytes(&self) -> usize {
-        self.bytes_per_second.map_or(CHUNK_BYTES_MAX, |rate| (rate as usize / 20).clamp(1, CHUNK_BYTES_MAX))
+        self.bytes_per_second.map_or(CHUNK_BYTES, |rate| (rate as usize / 20).clamp(1, CHUNK_BYTES_MAX))
     }
 
     /// How much may be under way: what crosses the link in the time that it takes, and a chunk more to be read meanwhile.
@@ -158,8 +159,11 @@ fn reset(stream: &TcpStream) {
     let _ = stream.set_zero_linger();
 }
 
+/// The most that is read at once where the rate is not bounded.
+const CHUNK_BYTES: usize = 16 << 10;
+
 /// The most that is read at once.
-const CHUNK_BYTES_MAX: usize = 16 << 10;
+const CHUNK_BYTES_MAX: usize = 256 << 10;
 
 /// The most bytes under way each way of a connection: 10 MB a second at 400 ms.
 const HELD_BYTES_MAX: usize = 4 << 20;
@@ -228,7 +232,7 @@ mod tests {
         run(async {
             let latency = Duration::from_millis(300);
             let (mut near, far) = across(Link { latency, ..Link::default() }).await;
-            let bytes = vec![7; 200 * CHUNK_BYTES_MAX];
+            let bytes = vec![7; 200 * CHUNK_BYTES];
             let start = Instant::now();
             let received = tokio::spawn(read_to_end(far));
             near.write_all(&bytes).await.unwrap();
