@@ -52,24 +52,31 @@ fn records_of_a_broker_two_workers_and_a_load_are_sound_through_a_kill_and_a_slo
 }
 
 #[test]
-fn load_that_binds_begins_nothing_without_a_worker_and_ends_well_without_one() {
+fn load_that_has_no_worker_begins_no_call_and_ends_well() {
     run(async {
         let mut load = crew(&["load", "--bind", "tcp://127.0.0.1:0", "--rate", "1000"]);
-        let endpoint = load.line(STARTED).await;
+        load.says(STARTED).await;
         eventually("it has looked for workers", async || workers(&load).last() == Some(&BTreeSet::new())).await;
         assert!(!records(&load).iter().any(|record| matches!(record, Record::Begun { .. })));
         load.terminate();
         assert!(load.ended().await.success());
+    });
+}
 
-        let mut load = crew(&["load", "--bind", &endpoint, "--rate", "1000", "--text-max", "10"]);
-        let mut worker = crew(&["worker", &endpoint]);
-        eventually("it has run many calls", async || runs(&worker) > 100).await;
-        for process in [&mut load, &mut worker] {
+#[test]
+fn load_of_short_texts_gets_through_a_narrow_link() {
+    run(async {
+        let port = Port::reserve();
+        let mut load = crew(&["load", "--bind", &port.endpoint(), "--rate", "500", "--text-max", "10"]);
+        // A tenth of what the usual texts would need, which would keep calls waiting until they expire.
+        let mut link = crew(&["link", &format!("127.0.0.1:0={}", address(&port)), "--bytes-per-second", "200_000"]);
+        let mut worker = crew(&["worker", &format!("tcp://{}", link.line(STARTED).await)]);
+        eventually("it has run many calls", async || runs(&worker) > 1_000).await;
+        for process in [&mut load, &mut worker, &mut link] {
             process.terminate();
             assert!(process.ended().await.success());
         }
-        let trial = Trial { text_bytes_max: 10, ..Trial::new(1) };
-        let ledger = trial.judge([records(&load), records(&worker)].concat());
+        let ledger = Trial::new(1).judge([records(&load), records(&worker)].concat());
         assert!(ledger.violations().is_empty() && ledger.open().count() == 0, "{ledger}");
     });
 }

@@ -31,8 +31,8 @@ pub enum Kind {
 }
 
 impl Plan {
-    /// The call of that number in a load of that seed, whose texts have so many bytes at most: equal arguments give equal
-    /// plans, so whoever judges a call needs no more of it than its number.
+    /// The call of that number in a load of that seed, whose texts have so many bytes at most. Equal arguments give equal
+    /// plans, so whoever judges a call needs no more of it than its number; kind and time do not depend on the bytes.
     pub fn of(seed: u64, number: u64, text_bytes_max: usize) -> Self {
         let mut random = Rng::with_seed(seed ^ number.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let kind = match random.u8(..100) {
@@ -397,6 +397,15 @@ mod tests {
             let orders = (0..1_000).map(|number| Plan::of(7, number, text_bytes_max).order);
             let most = orders.map(|order| order.text_bytes.max(order.reply_bytes)).max().expect("there are some");
             assert!(most <= text_bytes_max && most >= text_bytes_max / 2, "{most} of {text_bytes_max}");
+        }
+    }
+
+    #[test]
+    fn plan_is_the_same_each_time_and_its_kind_and_time_whatever_its_texts_may_have() {
+        for number in 0..1_000 {
+            let [plan, short] = [TEXT_BYTES_MAX, 0].map(|bytes| Plan::of(7, number, bytes));
+            assert_eq!(plan, Plan::of(7, number, TEXT_BYTES_MAX));
+            assert_eq!((plan.kind, plan.timeout), (short.kind, short.timeout));
         }
     }
 }

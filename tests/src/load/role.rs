@@ -10,7 +10,7 @@ use tokio::{
     task::JoinSet,
     time::interval,
 };
-use xero::{Broker, Client, ClientBuilder, Worker};
+use xero::{Broker, Client, ClientBuilder};
 
 pub use self::options::{BrokerOptions, CallerOptions, LinkOptions, LoadOptions, WorkerOptions};
 use super::{
@@ -103,20 +103,7 @@ async fn work(options: WorkerOptions, mut terminated: Terminated, records: bool)
         (None, true) => Notes::Output,
         (None, false) => Notes::Nowhere,
     };
-    let mut settings = Worker::connect(options.endpoints);
-    if let Some(interval) = options.interval {
-        settings = settings.heartbeat_interval(interval).liveness(LIVENESS);
-    }
-    if let Some(credits) = options.credits {
-        settings = settings.concurrency(credits);
-    }
-    if let Some((first, max)) = options.backoff {
-        settings = settings.backoff(first, max);
-    }
-    if let Some(timeout) = options.drain {
-        settings = settings.drain_timeout(timeout);
-    }
-    let worker = settings.serve(Porter::noting(notes)).start().map_err(Failure::usage)?;
+    let worker = options.settings().serve(Porter::noting(notes)).start().map_err(Failure::usage)?;
     println!("{STARTED}{}", worker.id());
     terminated.wait().await;
     worker.drain().await;
@@ -125,20 +112,7 @@ async fn work(options: WorkerOptions, mut terminated: Terminated, records: bool)
 }
 
 async fn route(options: BrokerOptions, mut terminated: Terminated, records: bool) -> Result<(), Failure> {
-    let mut settings = Broker::builder();
-    if let Some(interval) = options.interval {
-        settings = settings.heartbeat_interval(interval).liveness(LIVENESS);
-    }
-    if let Some(attempts) = options.attempts {
-        settings = settings.attempts_max(attempts);
-    }
-    if let Some(credits) = options.credits {
-        settings = settings.client_credits(credits);
-    }
-    if let Some(timeout) = options.drain {
-        settings = settings.drain_timeout(timeout);
-    }
-    let broker = settings.bind(&options.frontend, &options.backend).await.map_err(Failure::usage)?;
+    let broker = options.settings().bind(&options.frontend, &options.backend).await.map_err(Failure::usage)?;
     println!("frontend {}\nbackend {}\n{STARTED}{}", broker.frontend(), broker.backend(), broker.id());
     let leave = async {
         terminated.wait().await;
@@ -193,14 +167,7 @@ async fn call_again(client: LoadClient, order: Order) -> String {
 }
 
 async fn load(options: LoadOptions, mut terminated: Terminated) -> Result<(), Failure> {
-    let mut settings = Client::builder();
-    if let Some(interval) = options.interval {
-        settings = settings.heartbeat_interval(interval).liveness(LIVENESS);
-    }
-    if let Some(attempts) = options.attempts {
-        settings = settings.attempts_max(attempts);
-    }
-    let client = open(settings, &options.endpoints, options.bind).await?;
+    let client = open(options.settings(), &options.endpoints, options.bind).await?;
     let LoadOptions { rate, seed, first, text_max: text_bytes_max, .. } = options;
     let load = Steady { client: LoadClient::new(&client), seed, text_bytes_max, book: Arc::new(Records) };
     let calls = async {

@@ -12,8 +12,6 @@ use super::{
 pub struct Trial {
     /// The seed of the loads. Several loads have the same, and numbers of their own.
     pub seed: u64,
-    /// The most bytes that a text of the loads has.
-    pub text_bytes_max: usize,
     /// When nobody could be reached, in microseconds since 1970: calls that were open then may have expired.
     pub unreachable: Vec<Range<u64>>,
 }
@@ -21,7 +19,7 @@ pub struct Trial {
 impl Trial {
     /// One of loads with that seed that could reach a worker at any time.
     pub fn new(seed: u64) -> Self {
-        Self { seed, text_bytes_max: TEXT_BYTES_MAX, unreachable: Vec::new() }
+        Self { seed, unreachable: Vec::new() }
     }
 
     /// The ledger of all calls: from the records of all loads, each in its order, and those of all workers that there
@@ -46,8 +44,9 @@ impl Trial {
         ledger
     }
 
+    /// But for the lengths of its texts, which the load may have bounded: to those, its caller has held the reply.
     fn plan(&self, number: u64) -> Plan {
-        Plan::of(self.seed, number, self.text_bytes_max)
+        Plan::of(self.seed, number, TEXT_BYTES_MAX)
     }
 
     fn may_reach_nobody(&self, call: Range<u64>) -> bool {

@@ -3,8 +3,9 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
+use xero::{Broker, BrokerBuilder, Client, ClientBuilder, Worker, WorkerBuilder};
 
-use super::TELLS;
+use super::{LIVENESS, TELLS};
 use crate::{command_line::whole_number, load::ledger::TEXT_BYTES_MAX};
 
 /// What a worker is told.
@@ -136,6 +137,57 @@ pub struct LinkOptions {
     #[arg(long, value_name = "SEED", default_value_t = 1, allow_negative_numbers = true)]
     #[arg(value_parser = whole_number::<u64>(0..=u64::MAX))]
     pub seed: u64,
+}
+
+impl WorkerOptions {
+    pub(super) fn settings(&self) -> WorkerBuilder {
+        let mut settings = Worker::connect(&self.endpoints);
+        if let Some(interval) = self.interval {
+            settings = settings.heartbeat_interval(interval).liveness(LIVENESS);
+        }
+        if let Some(credits) = self.credits {
+            settings = settings.concurrency(credits);
+        }
+        if let Some((first, max)) = self.backoff {
+            settings = settings.backoff(first, max);
+        }
+        match self.drain {
+            Some(timeout) => settings.drain_timeout(timeout),
+            None => settings,
+        }
+    }
+}
+
+impl BrokerOptions {
+    pub(super) fn settings(&self) -> BrokerBuilder {
+        let mut settings = Broker::builder();
+        if let Some(interval) = self.interval {
+            settings = settings.heartbeat_interval(interval).liveness(LIVENESS);
+        }
+        if let Some(attempts) = self.attempts {
+            settings = settings.attempts_max(attempts);
+        }
+        if let Some(credits) = self.credits {
+            settings = settings.client_credits(credits);
+        }
+        match self.drain {
+            Some(timeout) => settings.drain_timeout(timeout),
+            None => settings,
+        }
+    }
+}
+
+impl LoadOptions {
+    pub(super) fn settings(&self) -> ClientBuilder {
+        let mut settings = Client::builder();
+        if let Some(interval) = self.interval {
+            settings = settings.heartbeat_interval(interval).liveness(LIVENESS);
+        }
+        match self.attempts {
+            Some(attempts) => settings.attempts_max(attempts),
+            None => settings,
+        }
+    }
 }
 
 fn milliseconds(text: &str) -> Result<Duration, String> {
