@@ -2,7 +2,6 @@
 //!
 //! `tests/containers/docker-compose.yml` describes them; each test has a project of its own, so that several can run at once.
 
-pub mod account;
 pub mod container;
 pub mod engine;
 pub mod stack;

@@ -1,5 +1,6 @@
 //! What chaos and soak have in common: a service whose replies can be checked, processes that serve it, and figures.
 
+pub mod account;
 pub mod child;
 pub mod crew;
 pub mod figures;
@@ -8,7 +9,6 @@ pub mod member;
 pub mod record;
 pub mod role;
 pub mod steady;
-pub mod trial;
 
 use std::time::Duration;
 

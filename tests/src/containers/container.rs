@@ -134,7 +134,7 @@ impl Container {
 
     /// The workers that it has, if it has said so; the newest word.
     pub async fn workers(&self) -> Option<Vec<Uuid>> {
-        let said = self.said(&["--tail", "200"]).await;
+        let said = self.said(&["--tail", NEWEST]).await;
         let newest = Record::all_in(&said).filter_map(|record| match record {
             Record::Workers { ids, .. } => Some(ids),
             _ => None,
@@ -153,7 +153,7 @@ impl Container {
         let since = micros_now();
         let is_reply =
             |record| matches!(record, Record::Ended { at, took, end: End::Replied { .. }, .. } if at - took > since);
-        let has = async || Record::all_in(&self.said(&["--tail", "200"]).await).any(is_reply);
+        let has = async || Record::all_in(&self.said(&["--tail", NEWEST]).await).any(is_reply);
         eventually(&format!("{} gets replies", self.name), has).await;
     }
 
@@ -226,6 +226,10 @@ fn dropped(rules: &str) -> Option<u64> {
 fn must(outcome: Result<String, String>) -> String {
     outcome.unwrap_or_else(|mistake| panic!("{mistake}"))
 }
+
+/// So many lines are sure to have been printed within more than a second, by the end of which all that is asked for has
+/// been said once.
+const NEWEST: &str = "4000";
 
 /// The image with the packet filter.
 const FAULTS: &str = "xero-tests-faults";

@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use tokio::time::interval;
+use tokio::time::{Instant, interval};
 use uuid::Uuid;
 
 use super::ledger::End;
@@ -133,7 +133,8 @@ impl Notes {
     }
 }
 
-/// Prints the workers that somebody has, now and whenever they have changed. Never ends.
+/// Prints the workers that somebody has: now, whenever they have changed, and every second, so that they are found among
+/// the newest lines. Never ends.
 pub async fn print_workers(workers: impl Fn() -> Vec<xero::WorkerInfo>) {
     let mut moments = interval(LOOKING);
     let mut printed = None;
@@ -141,9 +142,10 @@ pub async fn print_workers(workers: impl Fn() -> Vec<xero::WorkerInfo>) {
         moments.tick().await;
         let mut ids: Vec<_> = workers().iter().map(|worker| worker.id).collect();
         ids.sort_unstable();
-        if printed.as_ref() != Some(&ids) {
+        let is_said = |(at, said): &(Instant, Vec<Uuid>)| *said == ids && at.elapsed() < SAYING;
+        if !printed.as_ref().is_some_and(is_said) {
             Record::Workers { at: micros_now(), ids: ids.clone() }.print();
-            printed = Some(ids);
+            printed = Some((Instant::now(), ids));
         }
     }
 }
@@ -159,6 +161,9 @@ fn micros(time: Duration) -> u64 {
 
 /// How often workers are looked at: much oftener than a lease is renewed.
 const LOOKING: Duration = Duration::from_millis(20);
+
+/// How often they are printed at least.
+const SAYING: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

@@ -3,12 +3,11 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use xero_tests::{
-    containers::{
+    containers::{container::Container, stack::Stack},
+    load::{
         account::{Account, Terms},
-        container::Container,
-        stack::Stack,
+        record::Record,
     },
-    load::ledger::{Plan, TEXT_BYTES_MAX},
 };
 
 /// The containers of the stack.
@@ -59,9 +58,11 @@ impl Crew {
         for container in self.clients.iter().chain(&self.workers).chain(&self.brokers) {
             container.stop().await;
         }
-        let account = Account::of(&stack.outputs().await, |number| Plan::of(SEED, number, TEXT_BYTES_MAX), terms);
+        let outputs = stack.outputs().await;
+        let records = outputs.iter().flat_map(|(name, said)| Record::all_in(said).map(move |record| (&**name, record)));
+        let account = Account::of(SEED, terms, records);
         account.assert_kept();
-        assert!(account.replies() > 0, "{account}");
+        assert!(account.ledger().replies > 0, "{account}");
         account
     }
 }

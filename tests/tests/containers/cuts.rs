@@ -1,9 +1,14 @@
 //! Hosts that are cut off, both ways or one way only: connections stay, and nothing comes.
 
-use xero_tests::containers::{
-    account::{Account, Terms},
-    container::{Container, Way},
-    stack::Stack,
+use xero_tests::{
+    containers::{
+        container::{Container, Way},
+        stack::Stack,
+    },
+    load::{
+        account::{Account, Terms},
+        record::micros_now,
+    },
 };
 
 use crate::crew::{Crew, NOTICED, seconds_after};
@@ -131,7 +136,7 @@ async fn heal(container: &Container) {
 
 /// The first client could reach nobody from then until now.
 fn lonely(from: u64) -> Terms {
-    Terms::default().unreachable("client-1", from..seconds_after(xero_tests::load::record::micros_now(), 0))
+    Terms::default().unreachable("client-1", from..seconds_after(micros_now(), 0))
 }
 
 fn assert_lonely_client_has_noticed(account: &Account, at: u64) {

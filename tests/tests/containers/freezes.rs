@@ -1,6 +1,6 @@
 //! Processes that are frozen for longer than their lease lasts.
 
-use xero_tests::containers::{account::Terms, stack::Stack};
+use xero_tests::{containers::stack::Stack, load::account::Terms};
 
 use crate::crew::{Crew, NOTICED, seconds_after};
 

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use xero_tests::containers::{account::Terms, container::Container, stack::Stack};
+use xero_tests::{
+    containers::{container::Container, stack::Stack},
+    load::account::Terms,
+};
 
 use crate::crew::Crew;
 

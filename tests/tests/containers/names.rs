@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use xero_tests::{
-    containers::{account::Terms, stack::Stack},
-    scene::eventually,
-};
+use xero_tests::{containers::stack::Stack, load::account::Terms, scene::eventually};
 
 use crate::crew::Crew;
 

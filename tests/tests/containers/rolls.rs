@@ -1,6 +1,6 @@
 //! Workers and brokers that come and go as they are told: no call notices.
 
-use xero_tests::containers::{account::Terms, stack::Stack};
+use xero_tests::{containers::stack::Stack, load::account::Terms};
 
 use crate::crew::Crew;
 

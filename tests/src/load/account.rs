@@ -9,8 +9,8 @@ use std::{
 
 use uuid::Uuid;
 
-use crate::load::{
-    ledger::{End, Ledger, Plan},
+use super::{
+    ledger::{End, Ledger, Plan, TEXT_BYTES_MAX},
     record::Record,
 };
 
@@ -64,6 +64,7 @@ impl Terms {
 /// All calls of a test, and who had which workers when.
 #[derive(Debug, Default)]
 pub struct Account {
+    seed: u64,
     ledger: Ledger,
     runs: Vec<u64>,
     /// The workers that have run anything.
@@ -75,15 +76,19 @@ pub struct Account {
 }
 
 impl Account {
-    /// What those logs say: each with the name of its container. `plan` gives the call of a number.
-    pub fn of(logs: &[(String, String)], plan: impl Fn(u64) -> Plan, terms: &Terms) -> Self {
-        let mut account = Self::default();
-        for (name, log) in logs {
-            Record::all_in(log).for_each(|record| account.add(name, record, &plan, terms));
-        }
+    /// What those records say, each with the name of whose it is, and each of theirs in its order. All loads have that
+    /// seed, and numbers of their own; no worker that there ever was is left out.
+    pub fn of<'a>(seed: u64, terms: &Terms, records: impl IntoIterator<Item = (&'a str, Record)>) -> Self {
+        let mut account = Self { seed, ..Self::default() };
+        records.into_iter().for_each(|(name, record)| account.add(service(name), record, terms));
         account.ledger.compare(std::mem::take(&mut account.runs));
         account.look_for_open_calls(terms);
         account
+    }
+
+    /// The calls.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// How many calls had another attempt or were lost: none if the test has struck nobody.
@@ -91,19 +96,9 @@ impl Account {
         self.ledger.retried + self.ledger.lost
     }
 
-    /// How many calls have had their reply.
-    pub fn replies(&self) -> u64 {
-        self.ledger.replies
-    }
-
     /// How many workers have been given calls.
     pub fn workers_that_ran(&self) -> usize {
         self.ran.len()
-    }
-
-    /// The least time and the most that a reply has taken.
-    pub fn latencies(&self) -> (Duration, Duration) {
-        (self.ledger.latencies.min(), self.ledger.latencies.max())
     }
 
     /// Calls that were begun in a second by all clients together, from the first to the last.
@@ -129,30 +124,25 @@ impl Account {
         seen.windows(2).any(|pair| pair[0].1.iter().any(|id| !pair[1].1.contains(id)))
     }
 
-    /// Adds something that must not have happened.
-    pub fn violated(&mut self, what: String) {
-        self.ledger.violated(what);
-    }
-
     /// Fails, and says all, when anything has happened that must not.
     pub fn assert_kept(&self) {
         assert!(self.ledger.violations().is_empty(), "{self}");
     }
 
-    fn add(&mut self, name: &str, record: Record, plan: impl Fn(u64) -> Plan, terms: &Terms) {
+    fn add(&mut self, name: &str, record: Record, terms: &Terms) {
         match record {
             Record::Begun { number, at } => {
-                self.begun.insert(number, (service(name).to_owned(), at));
-                self.ledger.begun(&plan(number));
+                self.begun.insert(number, (name.to_owned(), at));
+                self.ledger.begun(&self.plan(number));
             }
             Record::Ended { number, at, took, end } => {
-                self.end(&plan(number), &end, service(name), at.saturating_sub(took)..at, terms);
+                self.end(&self.plan(number), &end, name, at.saturating_sub(took)..at, terms);
             }
             Record::Ran { number, worker, .. } => {
                 self.runs.push(number);
                 self.ran.insert(worker);
             }
-            Record::Workers { at, ids } => self.workers.entry(service(name).to_owned()).or_default().push((at, ids)),
+            Record::Workers { at, ids } => self.workers.entry(name.to_owned()).or_default().push((at, ids)),
         }
     }
 
@@ -165,13 +155,13 @@ impl Account {
             false => self.ledger.ended(plan, end, took),
         }
         if took > plan.timeout + TICK && !terms.frozen.iter().any(overlaps) {
-            self.violated(format!("{plan:?} has taken {took:.1?}"));
+            self.ledger.violated(format!("{plan:?} has taken {took:.1?}"));
         }
         if terms.is_lossless && matches!(end, End::Lost { .. }) {
-            self.violated(format!("{plan:?} lost its worker and none had died"));
+            self.ledger.violated(format!("{plan:?} lost its worker and none had died"));
         }
         if terms.is_undisturbed && matches!(end, End::Replied { attempt } if *attempt > 1) {
-            self.violated(format!("{plan:?} ended as {end:?} and nothing had been done to anybody"));
+            self.ledger.violated(format!("{plan:?} ended as {end:?} and nothing had been done to anybody"));
         }
     }
 
@@ -184,6 +174,11 @@ impl Account {
                 self.ledger.violated(what);
             }
         }
+    }
+
+    /// But for the lengths of its texts, which the load may have bounded: to those, its caller has held the reply.
+    fn plan(&self, number: u64) -> Plan {
+        Plan::of(self.seed, number, TEXT_BYTES_MAX)
     }
 
     fn changed(&self, observer: &str, from: u64, is: impl Fn(&[Uuid]) -> bool) -> Option<Duration> {
@@ -216,39 +211,32 @@ const TICK: Duration = Duration::from_secs(1);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::ledger::{Kind, TEXT_BYTES_MAX};
+    use crate::load::ledger::Kind;
 
     const SECOND: u64 = 1_000_000;
 
-    fn plan(number: u64) -> Plan {
-        Plan::of(1, number, TEXT_BYTES_MAX)
-    }
-
     fn number(kind: Kind) -> u64 {
-        (0..).find(|number| plan(*number).kind == kind).expect("each kind comes")
+        (0..).find(|number| Plan::of(1, *number, 0).kind == kind).expect("each kind comes")
     }
 
     /// A call that is begun at 100 s, has run so often, and ends after so many seconds.
-    fn logs(number: u64, runs: usize, ended: Option<(u64, End)>) -> Vec<(String, String)> {
+    fn records(number: u64, runs: usize, ended: Option<(u64, End)>) -> Vec<(&'static str, Record)> {
         let mut client = vec![Record::Begun { number, at: 100 * SECOND }];
         if let Some((seconds, end)) = ended {
             client.push(Record::Ended { number, at: (100 + seconds) * SECOND, took: seconds * SECOND, end });
         }
         let ran = Record::Ran { number, attempt: 1, worker: Uuid::nil(), at: 100 * SECOND };
-        [("client-1.1", client), ("worker-1.1", vec![ran; runs])].map(written).into()
+        let client = client.into_iter().map(|record| ("client-1.1", record));
+        client.chain(std::iter::repeat_n(("worker-1.1", ran), runs)).collect()
     }
 
-    fn written((name, records): (&str, Vec<Record>)) -> (String, String) {
-        (name.to_owned(), records.iter().map(|record| format!("{record}\n")).collect())
-    }
-
-    fn violations(logs: &[(String, String)], terms: &Terms) -> usize {
-        Account::of(logs, plan, terms).ledger.violations().len()
+    fn violations(records: &[(&'static str, Record)], terms: &Terms) -> usize {
+        Account::of(1, terms, records.iter().cloned()).ledger.violations().len()
     }
 
     #[test]
     fn call_that_has_not_ended_is_excused_by_nothing_but_the_death_of_its_client() {
-        let open = logs(number(Kind::Again), 1, None);
+        let open = records(number(Kind::Again), 1, None);
         let strange = Terms::default().killed("client-2").unreachable("client-1", 0..u64::MAX);
         assert_eq!(violations(&open, &strange), 1);
         assert_eq!(violations(&open, &Terms::default().killed("client-1")), 0);
@@ -256,7 +244,7 @@ mod tests {
 
     #[test]
     fn deadline_ends_a_call_only_while_its_client_could_reach_nobody() {
-        let late = logs(number(Kind::Again), 1, Some((10, End::Expired { maybe_executed: true })));
+        let late = records(number(Kind::Again), 1, Some((10, End::Expired { maybe_executed: true })));
         let from = |start: u64, end: u64| Terms::default().unreachable("client-1", start * SECOND..end * SECOND);
         assert_eq!(violations(&late, &from(105, 106)), 0);
         assert_eq!(violations(&late, &from(90, 101)), 0);
@@ -267,15 +255,15 @@ mod tests {
 
     #[test]
     fn end_long_after_the_deadline_is_excused_only_where_the_client_was_frozen() {
-        let late = logs(number(Kind::Again), 1, Some((12, End::Replied { attempt: 1 })));
+        let late = records(number(Kind::Again), 1, Some((12, End::Replied { attempt: 1 })));
         assert_eq!(violations(&late, &Terms::default().unreachable("client-1", 0..u64::MAX)), 1);
         assert_eq!(violations(&late, &Terms::default().frozen("client-1", 101 * SECOND..111 * SECOND)), 0);
     }
 
     #[test]
     fn losses_and_second_attempts_are_held_against_those_who_were_not_disturbed() {
-        let lost = logs(number(Kind::Once), 1, Some((1, End::Lost { maybe_executed: true })));
-        let retried = logs(number(Kind::Again), 2, Some((1, End::Replied { attempt: 2 })));
+        let lost = records(number(Kind::Once), 1, Some((1, End::Lost { maybe_executed: true })));
+        let retried = records(number(Kind::Again), 2, Some((1, End::Replied { attempt: 2 })));
         let [any, lossless, undisturbed] =
             [Terms::default(), Terms::default().lossless(), Terms::default().undisturbed()];
         assert_eq!([&any, &lossless, &undisturbed].map(|terms| violations(&lost, terms)), [0, 1, 1]);
@@ -284,7 +272,7 @@ mod tests {
 
     #[test]
     fn run_that_is_one_too_many_is_found_in_the_workers_logs() {
-        let ended = |runs| logs(number(Kind::Once), runs, Some((1, End::Replied { attempt: 1 })));
+        let ended = |runs| records(number(Kind::Once), runs, Some((1, End::Replied { attempt: 1 })));
         assert_eq!([0, 1, 2].map(|runs| violations(&ended(runs), &Terms::default())), [1, 0, 1]);
     }
 
@@ -293,7 +281,7 @@ mod tests {
         let [one, other] = [Uuid::from_u128(1), Uuid::from_u128(2)];
         let had = |second: u64, ids: &[Uuid]| Record::Workers { at: second * SECOND, ids: ids.to_vec() };
         let sets = vec![had(1, &[one]), had(2, &[one, other]), had(7, &[one]), had(9, &[one, other])];
-        let account = Account::of(&[written(("broker-1.1", sets))], plan, &Terms::default());
+        let account = Account::of(1, &Terms::default(), sets.into_iter().map(|set| ("broker-1.1", set)));
         let seconds = Duration::from_secs;
         assert_eq!(account.missed("broker-1", other, 3 * SECOND), Some(seconds(4)));
         assert_eq!(account.missed("broker-1", other, 10 * SECOND), None);
