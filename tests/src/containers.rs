@@ -6,9 +6,9 @@ pub mod container;
 pub mod engine;
 pub mod stack;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where the repository is.
 pub fn repository() -> PathBuf {
-    [env!("CARGO_MANIFEST_DIR"), ".."].iter().collect()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this package is within it").to_owned()
 }

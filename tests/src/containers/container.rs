@@ -92,9 +92,10 @@ impl Container {
             Way::In => ("input", "iifname"),
             Way::Out => ("output", "oifname"),
         };
-        let (table, lost) = (format!("inet {hook}"), format!("numgen random mod 100 < {percent}"));
+        let (table, chain) = (format!("inet {hook}"), format!("{{ type filter hook {hook} priority 0; }}"));
+        let lost = if percent < 100 { format!("numgen random mod 100 < {percent}") } else { String::new() };
         self.filter(&format!(
-            "add table {table}; add chain {table} lose {{ type filter hook {hook} priority 0; }}; \
+            "add table {table}; add chain {table} lose {chain}; \
              add rule {table} lose {interface} != \"lo\" {lost} counter drop"
         ))
         .await

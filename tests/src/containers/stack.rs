@@ -118,6 +118,11 @@ impl Stack {
         self.labelled("com.docker.compose.service").await
     }
 
+    /// The test's name.
+    pub fn name(&self) -> &str {
+        self.project.trim_start_matches(PREFIX)
+    }
+
     /// A network of the Compose file by the engine's name for it.
     pub fn network(&self, name: &str) -> String {
         format!("{}_{name}", self.project)
@@ -154,8 +159,7 @@ impl Stack {
         } else {
             let _ = fs::remove_dir_all(&self.logs);
         }
-        self.followed.clear();
-        self.try_compose(&["down", "--volumes", "--remove-orphans", "--timeout", "1"]).await?;
+        remove_all(&format!("label=com.docker.compose.project={}", self.project)).await?;
         Ok(has_failed.then_some(self.logs))
     }
 
@@ -175,12 +179,16 @@ impl Stack {
 /// # Errors
 /// When the engine refuses.
 pub async fn sweep() -> Result<(), String> {
-    let name = format!("name={PREFIX}");
+    remove_all(&format!("name={PREFIX}")).await
+}
+
+/// Removes all containers and networks that the engine finds by that. Not by Compose: it leaves what it has not made.
+async fn remove_all(filter: &str) -> Result<(), String> {
     for (list, remove) in [
         (&["ps", "--all", "--quiet"][..], &["rm", "--force", "--volumes"][..]),
         (&["network", "ls", "--quiet"], &["network", "rm"]),
     ] {
-        let found = docker(&[list, &["--filter", &name]].concat()).await?;
+        let found = docker(&[list, &["--filter", filter]].concat()).await?;
         let found: Vec<_> = found.lines().collect();
         if !found.is_empty() {
             docker(&[remove, &found].concat()).await?;

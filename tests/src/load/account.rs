@@ -118,9 +118,9 @@ impl Account {
         self.changed(observer, from, |ids| ids.len() == count)
     }
 
-    /// Whether somebody has lost workers that it had, from that moment on.
-    pub fn ever_missed(&self, observer: &str, from: u64) -> bool {
-        let seen: Vec<_> = self.sets(observer).filter(|(at, _)| *at >= from).collect();
+    /// Whether somebody has lost workers that it had at that time.
+    pub fn ever_missed(&self, observer: &str, time: Range<u64>) -> bool {
+        let seen: Vec<_> = self.sets(observer).filter(|(at, _)| time.contains(at)).collect();
         seen.windows(2).any(|pair| pair[0].1.iter().any(|id| !pair[1].1.contains(id)))
     }
 
@@ -288,6 +288,8 @@ mod tests {
         assert_eq!(account.had("broker-1", 2, 7 * SECOND), Some(seconds(2)));
         assert_eq!(account.had("broker-1", 2, 4 * SECOND), Some(seconds(0)));
         assert_eq!(account.had("broker-2", 2, 4 * SECOND), None);
-        assert!(account.ever_missed("broker-1", 2 * SECOND) && !account.ever_missed("broker-1", 7 * SECOND));
+        assert!(account.ever_missed("broker-1", 2 * SECOND..8 * SECOND));
+        assert!(!account.ever_missed("broker-1", 2 * SECOND..7 * SECOND));
+        assert!(!account.ever_missed("broker-1", 7 * SECOND..u64::MAX));
     }
 }

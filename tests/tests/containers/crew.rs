@@ -1,6 +1,9 @@
 //! All that take part in the calls, and what came of those.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{
+    ops::{Range, RangeInclusive},
+    time::Duration,
+};
 
 use xero_tests::{
     containers::{container::Container, stack::Stack},
@@ -32,8 +35,8 @@ impl Crew {
         for service in services {
             workers.extend(stack.containers(service).await);
         }
-        let brokers = [stack.container("broker-1").await, stack.container("broker-2").await];
-        let clients = [stack.container("client-1").await, stack.container("client-2").await];
+        let brokers = [stack.container(BROKERS[0]).await, stack.container(BROKERS[1]).await];
+        let clients = [stack.container(CLIENTS[0]).await, stack.container(CLIENTS[1]).await];
         Self { brokers, workers, clients }
     }
 
@@ -62,13 +65,27 @@ impl Crew {
         let records = outputs.iter().flat_map(|(name, said)| Record::all_in(said).map(move |record| (&**name, record)));
         let account = Account::of(SEED, terms, records);
         account.assert_kept();
+        println!("{}: {account}", stack.name());
         assert!(account.ledger().replies > 0, "{account}");
         account
     }
 }
 
+/// The brokers' services.
+pub(crate) const BROKERS: [&str; 2] = ["broker-1", "broker-2"];
+
+/// The clients' services.
+pub(crate) const CLIENTS: [&str; 2] = ["client-1", "client-2"];
+
 /// The seed that the Compose file gives the load: which calls are made is no part of these tests.
 const SEED: u64 = 1;
+
+/// Fails if one of these has missed anybody from then on, until that moment.
+pub(crate) fn assert_nobody_was_missed(account: &Account, observers: &[&str], time: Range<u64>) {
+    for observer in observers {
+        assert!(!account.ever_missed(observer, time.clone()), "{observer} has taken somebody for dead: {account}");
+    }
+}
 
 /// Within what time a peer that is frozen or cut off is missed: after an expiry of three intervals of a second, and
 /// before another interval and what Docker takes are over.

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use xero_tests::{
     containers::{container::Container, stack::Stack},
-    load::account::Terms,
+    load::{account::Terms, record::micros_now},
 };
 
-use crate::crew::Crew;
+use crate::crew::{BROKERS, CLIENTS, Crew, assert_nobody_was_missed};
 
 pub(crate) async fn killed_workers_cost_no_idempotent_call(stack: &mut Stack) {
     let crew = Crew::start(stack).await;
@@ -26,7 +26,7 @@ pub(crate) async fn killed_workers_cost_no_idempotent_call(stack: &mut Stack) {
     let account = crew.account(stack, &Terms::default()).await;
     assert!(account.struck() > 0, "no call was in flight to a worker that was killed: {account}");
     for (id, at) in kills {
-        for broker in ["broker-1", "broker-2"] {
+        for broker in BROKERS {
             let noticed = account.missed(broker, id, at).expect("it was noticed");
             assert!(noticed < AT_ONCE, "{broker} has noticed after {noticed:?}");
         }
@@ -46,7 +46,7 @@ pub(crate) async fn killed_brokers_cost_no_idempotent_call(stack: &mut Stack) {
     let account = crew.account(stack, &Terms::default()).await;
     assert!(account.struck() > 0, "no call was in flight to a broker that was killed: {account}");
     for at in kills {
-        for client in ["client-1", "client-2"] {
+        for client in CLIENTS {
             let noticed = account.had(client, 1, at).expect("it was noticed");
             assert!(noticed < AT_ONCE, "{client} has noticed after {noticed:?}");
         }
@@ -56,15 +56,14 @@ pub(crate) async fn killed_brokers_cost_no_idempotent_call(stack: &mut Stack) {
 pub(crate) async fn killed_client_costs_the_other_nothing(stack: &mut Stack) {
     let crew = Crew::start(stack).await;
     let [client, other] = &crew.clients;
-    client.kill().await;
+    let from = client.kill().await;
     other.has_replies().await;
     client.start().await;
     crew.is_whole().await;
     restart(&crew, client).await;
+    let until = micros_now();
     let account = crew.account(stack, &Terms::default().undisturbed().killed("client-1")).await;
-    for broker in ["broker-1", "broker-2"] {
-        assert!(!account.ever_missed(broker, 0), "{broker} has lost workers: {account}");
-    }
+    assert_nobody_was_missed(&account, &BROKERS, from..until);
 }
 
 /// Asks somebody to leave, and starts it again.
