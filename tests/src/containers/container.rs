@@ -92,19 +92,21 @@ impl Container {
             Way::In => ("input", "iifname"),
             Way::Out => ("output", "oifname"),
         };
-        let (table, chain) = (format!("inet {hook}"), format!("{{ type filter hook {hook} priority 0; }}"));
+        let chain = format!("{hook} {{ type filter hook {hook} priority 0; }}");
         let lost = if percent < 100 { format!("numgen random mod 100 < {percent}") } else { String::new() };
-        self.filter(&format!(
-            "add table {table}; add chain {table} lose {chain}; \
-             add rule {table} lose {interface} != \"lo\" {lost} counter drop"
-        ))
-        .await
+        self.filter(&[&format!(
+            "add table {TABLE}; add chain {TABLE} {chain}; \
+             add rule {TABLE} {hook} {interface} != \"lo\" {lost} counter drop"
+        )])
+        .await;
+        micros_now()
     }
 
     /// Lets all packets pass again; how many were dropped.
     pub async fn lose_no_more(&self) -> u64 {
-        let rules = self.filtering(&["-j", "list", "ruleset"]).await;
-        self.filter("flush ruleset").await;
+        let rules = self.filter(&["-j", &format!("list table {TABLE}")]).await;
+        // The engine has rules of its own there, by which names are looked up.
+        self.filter(&[&format!("delete table {TABLE}")]).await;
         dropped(&rules).unwrap_or_else(|| panic!("no rule has counted: {rules}"))
     }
 
@@ -201,19 +203,14 @@ impl Container {
         at
     }
 
-    async fn filter(&self, rules: &str) -> u64 {
-        self.filtering(&[rules]).await;
-        micros_now()
-    }
-
-    async fn filtering(&self, arguments: &[&str]) -> String {
+    async fn filter(&self, arguments: &[&str]) -> String {
         let network = format!("container:{}", self.id);
         let run = ["run", "--rm", "--network", &network, "--cap-drop", "ALL", "--cap-add", "NET_ADMIN", FAULTS];
         must(docker(&[&run, arguments].concat()).await)
     }
 }
 
-/// The packets that a rule has counted, in what `nft -j list ruleset` prints.
+/// The packets that a rule has counted, in what `nft -j list table` prints.
 fn dropped(rules: &str) -> Option<u64> {
     let rules: Value = serde_json::from_str(rules).ok()?;
     let expressions =
@@ -231,6 +228,9 @@ fn must(outcome: Result<String, String>) -> String {
 /// So many lines are sure to have been printed within more than a second, by the end of which all that is asked for has
 /// been said once.
 const NEWEST: &str = "4000";
+
+/// The table of rules that is ours.
+const TABLE: &str = "inet faults";
 
 /// The image with the packet filter.
 const FAULTS: &str = "xero-tests-faults";

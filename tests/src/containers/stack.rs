@@ -150,7 +150,7 @@ impl Stack {
     }
 
     /// Removes the containers and networks. If the test has failed, leaves what all containers have said; where.
-    pub async fn down(mut self, has_failed: bool) -> Result<Option<PathBuf>, String> {
+    pub async fn down(self, has_failed: bool) -> Result<Option<PathBuf>, String> {
         if has_failed {
             fs::create_dir_all(&self.logs).map_err(|error| error.to_string())?;
             for container in self.all().await {
