@@ -56,6 +56,8 @@ STOPSIGNAL SIGTERM
 CMD ["xero-demo"]
 
 FROM build AS build-tests
+# As above: what does not change with the tests. Their features are others than the demo's, so it is built once more.
+RUN cargo build --locked --release --target "$(cat /target)" -p xero-tests --bin crew
 COPY tests/src tests/src
 RUN find tests/src -name '*.rs' -exec touch {} + \
     && cargo build --locked --release --target "$(cat /target)" -p xero-tests --bin crew \
