@@ -48,9 +48,13 @@ fn commands_in_readme_do_what_it_says() {
                 assert_eq!(run.code, expected_code(call[0]), "{command}: {run:?}");
                 clients += 1;
             }
-            // What runs this test; the containers' commands, which `every_interface_of_port_5550_…` runs; and what is
-            // run by hand.
-            ["cargo", "test", "--workspace"] | ["docker", "compose", "up", ..] | ["cargo", "bench", ..] => {}
+            // What runs this test; what `.ci/run` runs where there is a Docker engine, Compose in the container tests;
+            // and what is run by hand.
+            ["cargo", "test", "--workspace"]
+            | ["cargo", "test", "-p", "xero-tests", "--test", "containers"]
+            | ["docker", "compose", "up", ..]
+            | ["deploy/base-images"]
+            | ["cargo", "bench", ..] => {}
             // The long forms of tests: `.ci/run` runs the first two, `tests/tests/command_lines.rs` a few seeds of the third.
             ["cargo", "run", "--release", "-p", "xero-tests", "--bin", "chaos" | "soak" | "simulate", "--", ..] => {}
             _ => panic!("README has a command that no test runs: {command}"),

@@ -10,21 +10,29 @@ pub struct Engine {
     compose: &'static [&'static str],
 }
 
+/// Why there is no engine to use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Absence {
+    /// None is installed, or none runs.
+    Nowhere(String),
+    /// One is there, and cannot be used as it is.
+    Unusable(String),
+}
+
 impl Engine {
     /// The engine of this machine.
     ///
     /// # Errors
     /// Why there is none.
-    pub async fn find() -> Result<Self, String> {
-        let version = docker(&["version", "--format", "{{.Server.Version}}"]).await;
-        version.map_err(|error| format!("no Docker engine answers: {}", error.lines().last().unwrap_or_default()))?;
+    pub async fn find() -> Result<Self, Absence> {
+        docker(&["version", "--format", "{{.Server.Version}}"]).await.map_err(|error| absence(&error))?;
         for compose in COMPOSES {
             let version = [compose, &["version"]].concat();
             if output(version[0], &version[1..], &[]).await.is_ok() {
                 return Ok(Self { compose });
             }
         }
-        Err("there is a Docker engine but neither `docker compose` nor `docker-compose`".to_owned())
+        Err(Absence::Unusable("it has neither `docker compose` nor `docker-compose`".to_owned()))
     }
 
     /// What a command of Compose prints.
@@ -56,6 +64,16 @@ impl Engine {
     }
 }
 
+/// What it means that nobody has told the engine's version.
+fn absence(error: &str) -> Absence {
+    let reason = error.lines().last().unwrap_or_default().to_owned();
+    let is_refused = error.contains("permission denied");
+    match !is_refused && NOBODY.iter().any(|sign| error.contains(sign)) {
+        true => Absence::Nowhere(reason),
+        false => Absence::Unusable(reason),
+    }
+}
+
 /// What a command of `docker` prints.
 ///
 /// # Errors
@@ -83,5 +101,37 @@ fn shown(program: &str, arguments: &[&str]) -> String {
     format!("`{program} {}`", arguments.join(" "))
 }
 
+/// What the system says of a program that is not there, and `docker`, in two versions, of an engine that does not run.
+const NOBODY: [&str; 3] =
+    ["No such file or directory", "Cannot connect to the Docker daemon", "failed to connect to the docker API"];
+
 /// How Compose may be called: as it is called now, and as it was called before.
 const COMPOSES: [&[&str]; 2] = [&["docker", "compose"], &["docker-compose"]];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn engine_that_refuses_is_told_from_one_that_is_not_there() {
+        let missing = absence("`docker version`: No such file or directory (os error 2)");
+        assert!(matches!(missing, Absence::Nowhere(_)));
+        let stopped = "`docker version` ended with exit status: 1:\n\nCannot connect to the Docker daemon at \
+                       unix:///var/run/docker.sock. Is the docker daemon running?";
+        assert!(matches!(absence(stopped), Absence::Nowhere(reason) if reason.starts_with("Cannot connect")));
+        let refusing = "`docker version` ended with exit status: 1:\npermission denied while trying to connect to the \
+                        Docker daemon socket at unix:///var/run/docker.sock: connect: permission denied";
+        assert!(matches!(absence(refusing), Absence::Unusable(_)));
+    }
+
+    #[test]
+    fn words_of_an_engine_that_is_not_there_are_as_expected() {
+        let nowhere = [("DOCKER_HOST", "tcp://127.0.0.1:1".to_owned())];
+        let asked = crate::scene::runtime(1).block_on(output(
+            "docker",
+            &["version", "--format", "{{.Server.Version}}"],
+            &nowhere,
+        ));
+        assert!(matches!(absence(&asked.expect_err("nobody listens there")), Absence::Nowhere(_)));
+    }
+}

@@ -24,10 +24,16 @@ use std::{
 };
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use tokio::{signal::ctrl_c, time::timeout};
+use tokio::{
+    signal::{
+        ctrl_c,
+        unix::{SignalKind, signal},
+    },
+    time::timeout,
+};
 use xero_tests::{
     containers::{
-        engine::Engine,
+        engine::{Absence, Engine},
         stack::{Stack, TEST_MAX, sweep},
     },
     scene::runtime,
@@ -99,23 +105,25 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(TESTS_AT_ONCE);
     if arguments.list {
-        return libtest_mimic::run(&arguments, trials(&Err("nothing is run".to_owned()))).exit_code();
+        return libtest_mimic::run(&arguments, trials(Err("nothing is run"))).exit_code();
     }
-    let engine = runtime(1).block_on(Engine::find());
-    let _lock = match &engine {
-        Err(reason) => {
-            eprintln!("the container tests are SKIPPED: {reason}");
-            None
+    let engine = match runtime(1).block_on(Engine::find()) {
+        Ok(engine) => engine,
+        Err(Absence::Nowhere(reason)) => {
+            eprintln!("the container tests are SKIPPED, as there is no Docker engine: {reason}");
+            return libtest_mimic::run(&arguments, trials(Err("no Docker engine"))).exit_code();
         }
-        Ok(engine) => match prepare(engine) {
-            Ok(lock) => Some(lock),
-            Err(mistake) => {
-                eprintln!("the container tests cannot be run: {mistake}");
-                return ExitCode::FAILURE;
-            }
-        },
+        Err(Absence::Unusable(reason)) => return refuse(&format!("there is a Docker engine, but: {reason}")),
     };
-    libtest_mimic::run(&arguments, trials(&engine)).exit_code()
+    match prepare(&engine) {
+        Ok(_lock) => libtest_mimic::run(&arguments, trials(Ok(&engine))).exit_code(),
+        Err(mistake) => refuse(&mistake),
+    }
+}
+
+fn refuse(mistake: &str) -> ExitCode {
+    eprintln!("the container tests cannot be run: {mistake}");
+    ExitCode::FAILURE
 }
 
 /// Builds the images, and sees to it that nothing is left of this run or of one before. Only one run at a time has the
@@ -151,21 +159,25 @@ fn lock() -> io::Result<File> {
 fn sweep_when_interrupted() {
     thread::spawn(|| {
         runtime(1).block_on(async {
-            if ctrl_c().await.is_ok() {
-                eprintln!("interrupted: removing the containers");
-                // What was about to be started is there by the second time.
-                for _ in 0..2 {
-                    let _ = sweep().await;
-                }
+            let mut terminated = signal(SignalKind::terminate()).expect("signals can be listened for");
+            tokio::select! {
+                interrupted = ctrl_c() => interrupted.expect("signals can be listened for"),
+                _ = terminated.recv() => {}
+            }
+            eprintln!("interrupted: removing the containers");
+            // What was about to be started is there by the second time.
+            for _ in 0..2 {
+                let _ = sweep().await;
             }
         });
         process::exit(130);
     });
 }
 
-fn trials(engine: &Result<Engine, String>) -> Vec<Trial> {
+/// The tests on that engine, or why they are not run.
+fn trials(engine: Result<&Engine, &'static str>) -> Vec<Trial> {
     let trial = |scenario: &Scenario| {
-        let (scenario, engine) = (*scenario, engine.clone());
+        let (scenario, engine) = (*scenario, engine.cloned());
         Trial::ignorable_test(scenario.name, move || match engine {
             Ok(engine) => scenario.run(&engine),
             Err(reason) => Ok(Completion::ignored_with(reason)),
