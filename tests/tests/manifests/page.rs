@@ -16,9 +16,10 @@ fn commands_on_the_page_name_what_there_is() {
             [program, arguments @ ..] if program.starts_with("demo-") => drop(commands::matches(program, arguments)),
             ["kubectl", arguments @ ..] => set.check_kubectl(&command, arguments),
             ["deploy/check"] => assert!(root().join("deploy/check").exists()),
-            // `demo/tests` runs what this starts.
+            // The container tests run both files.
             ["docker", "compose", "up", ..] => {}
-            ["docker", "build", "-t", image, "."]
+            ["docker", "compose", "-f", file, "up", ..] => assert!(root().join(file).exists(), "{command}"),
+            ["docker", "build", "--target", "demo", "-t", image, "."]
             | ["kind", "load", "docker-image", image]
             | ["docker", "tag", image, _]
             | ["cd", "deploy/kubernetes", "&&", "kustomize", "edit", "set", "image", image] => {
