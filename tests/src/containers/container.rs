@@ -11,7 +11,6 @@ use crate::{
     load::{
         ledger::End,
         record::{Record, micros_now},
-        role::STARTED,
     },
     scene::eventually,
 };
@@ -80,8 +79,7 @@ impl Container {
 
     /// Puts it on that network, under the name of its service.
     pub async fn connect(&self, network: &str) -> u64 {
-        let service = self.name.split('.').next().unwrap_or(&self.name);
-        must(docker(&["network", "connect", "--alias", service, network, &self.id]).await);
+        must(docker(&["network", "connect", "--alias", self.service(), network, &self.id]).await);
         micros_now()
     }
 
@@ -110,6 +108,11 @@ impl Container {
         dropped(&rules).unwrap_or_else(|| panic!("no rule has counted: {rules}"))
     }
 
+    /// The service that it is one of.
+    pub fn service(&self) -> &str {
+        self.name.split('.').next().unwrap_or(&self.name)
+    }
+
     /// Its addresses on those networks.
     pub async fn addresses(&self, networks: &[String]) -> Vec<String> {
         let address = |network| format!("{{{{(index .NetworkSettings.Networks \"{network}\").IPAddress}}}}");
@@ -126,13 +129,6 @@ impl Container {
     /// How it has ended.
     pub async fn exit_code(&self) -> i32 {
         self.inspect("{{.State.ExitCode}}").await.parse().expect("an exit code is a number")
-    }
-
-    /// The id of this life of a worker.
-    pub async fn worker_id(&self) -> Uuid {
-        let output = self.output().await;
-        let id = output.lines().rev().find_map(|line| line.strip_prefix(STARTED));
-        id.and_then(|id| id.parse().ok()).unwrap_or_else(|| panic!("{} has not said its id: {output}", self.name))
     }
 
     /// The workers that it has, if it has said so; the newest word.

@@ -91,11 +91,6 @@ impl Account {
         &self.ledger
     }
 
-    /// How many calls had another attempt or were lost: none if the test has struck nobody.
-    pub fn struck(&self) -> u64 {
-        self.ledger.retried + self.ledger.lost
-    }
-
     /// How many workers have been given calls.
     pub fn workers_that_ran(&self) -> usize {
         self.ran.len()
@@ -108,14 +103,12 @@ impl Account {
         self.begun.len() as f64 / Duration::from_micros(micros.max(1)).as_secs_f64()
     }
 
-    /// How long after that moment somebody no longer had that worker; `None` if it has had it ever since.
-    pub fn missed(&self, observer: &str, worker: Uuid, from: u64) -> Option<Duration> {
-        self.changed(observer, from, |ids| !ids.contains(&worker))
-    }
-
-    /// How long after that moment somebody had so many workers again.
+    /// How long after that moment somebody first had so many workers; what it had at that moment counts, too.
     pub fn had(&self, observer: &str, count: usize, from: u64) -> Option<Duration> {
-        self.changed(observer, from, |ids| ids.len() == count)
+        let before = self.sets(observer).take_while(|(at, _)| *at <= from).last();
+        let after = self.sets(observer).skip_while(|(at, _)| *at <= from);
+        let found = before.into_iter().chain(after).find(|(_, ids)| ids.len() == count);
+        found.map(|(at, _)| Duration::from_micros(at.saturating_sub(from)))
     }
 
     /// Whether somebody has lost workers that it had at that time.
@@ -179,14 +172,6 @@ impl Account {
     /// But for the lengths of its texts, which the load may have bounded: to those, its caller has held the reply.
     fn plan(&self, number: u64) -> Plan {
         Plan::of(self.seed, number, TEXT_BYTES_MAX)
-    }
-
-    fn changed(&self, observer: &str, from: u64, is: impl Fn(&[Uuid]) -> bool) -> Option<Duration> {
-        // What it had at that moment counts, too.
-        let before = self.sets(observer).take_while(|(at, _)| *at <= from).last();
-        let after = self.sets(observer).skip_while(|(at, _)| *at <= from);
-        let found = before.into_iter().chain(after).find(|(_, ids)| is(ids));
-        found.map(|(at, _)| Duration::from_micros(at.saturating_sub(from)))
     }
 
     fn sets(&self, observer: &str) -> impl Iterator<Item = &(u64, Vec<Uuid>)> {
@@ -283,8 +268,8 @@ mod tests {
         let sets = vec![had(1, &[one]), had(2, &[one, other]), had(7, &[one]), had(9, &[one, other])];
         let account = Account::of(1, &Terms::default(), sets.into_iter().map(|set| ("broker-1.1", set)));
         let seconds = Duration::from_secs;
-        assert_eq!(account.missed("broker-1", other, 3 * SECOND), Some(seconds(4)));
-        assert_eq!(account.missed("broker-1", other, 10 * SECOND), None);
+        assert_eq!(account.had("broker-1", 1, 3 * SECOND), Some(seconds(4)));
+        assert_eq!(account.had("broker-1", 1, 10 * SECOND), None);
         assert_eq!(account.had("broker-1", 2, 7 * SECOND), Some(seconds(2)));
         assert_eq!(account.had("broker-1", 2, 4 * SECOND), Some(seconds(0)));
         assert_eq!(account.had("broker-2", 2, 4 * SECOND), None);

@@ -1,55 +1,40 @@
 //! Processes that are frozen for longer than their lease lasts.
 
+use tokio::time::sleep;
 use xero_tests::{
-    containers::stack::Stack,
+    containers::{container::Container, stack::Stack},
     load::{account::Terms, record::micros_now},
 };
 
-use crate::crew::{BROKERS, CLIENTS, Crew, NOTICED, assert_nobody_was_missed, seconds_after};
+use crate::crew::{BROKERS, Crew, NOTICED, assert_nobody_was_missed, assert_struck, seconds_after};
 
 pub(crate) async fn frozen_worker_is_noticed_and_comes_back(stack: &mut Stack) {
     let crew = Crew::start(stack).await;
-    let id = crew.workers[0].worker_id().await;
-    let at = crew.workers[0].pause().await;
-    for broker in &crew.brokers {
-        broker.has_workers(2).await;
-    }
-    crew.clients_are_served(2).await;
-    crew.workers[0].unpause().await;
-    crew.is_whole().await;
+    let freeze = crew.worker_endures(0, Container::pause, Container::unpause).await;
     let account = crew.account(stack, &Terms::default()).await;
-    assert!(account.struck() > 0, "no call was in flight to the worker that was frozen: {account}");
-    for broker in BROKERS {
-        let noticed = account.missed(broker, id, at).expect("it was noticed");
-        assert!(NOTICED.contains(&noticed), "{broker} has noticed after {noticed:?}");
-    }
+    assert_struck(&account);
+    freeze.assert_noticed(&account, &NOTICED);
 }
 
 pub(crate) async fn frozen_broker_is_noticed_and_comes_back(stack: &mut Stack) {
     let crew = Crew::start(stack).await;
-    let at = crew.brokers[0].pause().await;
-    crew.clients_are_served(1).await;
-    crew.brokers[0].unpause().await;
-    crew.is_whole().await;
+    let freeze = crew.broker_endures(0, Container::pause, Container::unpause).await;
     let account = crew.account(stack, &Terms::default()).await;
-    assert!(account.struck() > 0, "no call was in flight to the broker that was frozen: {account}");
-    for client in CLIENTS {
-        let noticed = account.had(client, 1, at).expect("it was noticed");
-        assert!(NOTICED.contains(&noticed), "{client} has noticed after {noticed:?}");
-    }
+    assert_struck(&account);
+    freeze.assert_noticed(&account, &NOTICED);
 }
 
 pub(crate) async fn frozen_client_finds_its_brokers_again(stack: &mut Stack) {
     let crew = Crew::start(stack).await;
-    let [client, other] = &crew.clients;
-    let from = client.pause().await;
-    // Nobody tells who has clients; what matters is that the lease is over.
-    tokio::time::sleep(*NOTICED.end()).await;
-    other.has_replies().await;
-    let until = client.unpause().await;
-    crew.is_whole().await;
-    let terms = Terms::default().frozen("client-1", from..seconds_after(until, 5));
+    let freeze = async |client: &Container| {
+        let at = client.pause().await;
+        // Nobody tells which clients it has: the time in which its brokers notice must be over.
+        sleep(*NOTICED.end()).await;
+        at
+    };
+    let freeze = crew.client_endures_unobserved(freeze, Container::unpause).await;
+    let terms = Terms::default().frozen("client-1", freeze.at..seconds_after(freeze.healed_at, 5));
     let until = micros_now();
     let account = crew.account(stack, &terms).await;
-    assert_nobody_was_missed(&account, &BROKERS, from..until);
+    assert_nobody_was_missed(&account, &BROKERS, freeze.at..until);
 }
