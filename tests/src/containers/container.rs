@@ -50,7 +50,7 @@ impl Container {
 
     /// Asks it to leave, and waits until it has.
     pub async fn stop(&self) -> u64 {
-        let at = self.act(&["stop", "--time", "40"]).await;
+        let at = self.act(&["stop", "-t", "40"]).await;
         assert_eq!(self.exit_code().await, 0, "{} was asked to leave and has not left well", self.name);
         at
     }

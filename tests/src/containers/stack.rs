@@ -13,6 +13,7 @@ use super::{
     engine::{Engine, docker},
     repository,
 };
+use crate::scene::eventually;
 
 /// The containers and networks of one test.
 #[derive(Debug)]
@@ -129,10 +130,12 @@ impl Stack {
     }
 
     /// Keeps that container's log from now on, as it is to be removed.
-    pub fn keep_log(&mut self, container: &Container) {
+    pub async fn keep_log(&mut self, container: &Container) {
         fs::create_dir_all(&self.logs).expect("the directory for logs can be made");
         let path = self.logs.join(format!("{}.removed.log", container.name));
         self.followed.push((path.clone(), container.follow(&path)));
+        let is_followed = async || fs::metadata(&path).is_ok_and(|file| file.len() > 0);
+        eventually(&format!("the log of {} is followed", container.name), is_followed).await;
     }
 
     /// What each container has printed, those that are gone included: by service and number.

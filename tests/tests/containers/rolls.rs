@@ -24,7 +24,9 @@ pub(crate) async fn workers_come_and_go_under_load_and_no_call_fails(stack: &mut
     let many = Crew::of(stack, &["worker-1"]).await;
     assert_eq!(many.workers.len(), 10);
     many.is_whole().await;
-    many.workers.iter().skip(1).for_each(|worker| stack.keep_log(worker));
+    for worker in many.workers.iter().skip(1) {
+        stack.keep_log(worker).await;
+    }
     stack.scale("worker-1", 1).await;
     let alone = Crew::of(stack, &["worker-1"]).await;
     alone.is_whole().await;
