@@ -1,4 +1,5 @@
-//! What chaos and soak have in common: a service whose replies can be checked, processes that serve it, and figures.
+//! What chaos, soak and the container tests have in common: a service whose replies can be checked, the parts that
+//! processes play, what they write of it, and who judges that.
 
 pub mod account;
 pub mod child;
@@ -9,6 +10,7 @@ pub mod member;
 pub mod record;
 pub mod role;
 pub mod steady;
+pub mod terms;
 
 use std::time::Duration;
 

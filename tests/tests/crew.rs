@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use uuid::Uuid;
 use xero_tests::{
     load::{
-        account::{Account, Terms},
+        account::Account,
         record::{Record, micros_now},
         role::STARTED,
+        terms::{Disturbance, Fault, Terms},
     },
     process::Process,
     scene::{Port, eventually, run},
@@ -26,6 +27,7 @@ fn records_of_a_broker_two_workers_and_a_load_are_sound_through_a_kill_and_a_slo
         eventually("the broker has both", async || workers(&broker).last() == Some(&BTreeSet::from(ids))).await;
         let mut load = crew(&["load", &front.endpoint(), "--rate", "300", "--seed", "7", "--first", "1_000"]);
         eventually("both have run many calls", async || runs(&killed) > 100 && runs(&late) > 100).await;
+        let kill = micros_now();
         killed.kill();
         eventually("the broker has one", async || workers(&broker).last() == Some(&BTreeSet::from([ids[1]]))).await;
         let so_far = runs(&late);
@@ -35,8 +37,11 @@ fn records_of_a_broker_two_workers_and_a_load_are_sound_through_a_kill_and_a_slo
             assert!(process.ended().await.success());
         }
 
-        let records: Vec<_> = [&load, &killed, &late].into_iter().flat_map(records).collect();
-        let account = judge(7, &records);
+        let records = records_of(&[("load", &load), ("killed", &killed), ("late", &late)]);
+        let killed = Disturbance { victim: "killed".to_owned(), fault: Fault::Killed, time: kill..kill + 1_000_000 };
+        let terms = Terms::default().disturbed(killed);
+        let judge = |records: &[(&'static str, Record)]| Account::of(7, &terms, records.iter().cloned());
+        let account = judge(&records);
         let ledger = account.ledger();
         assert!(ledger.violations().is_empty(), "{account}");
         assert!(ledger.made > 300 && ledger.replies > ledger.made / 2, "{ledger}");
@@ -44,14 +49,11 @@ fn records_of_a_broker_two_workers_and_a_load_are_sound_through_a_kill_and_a_slo
         assert!(moments(&records).all(|at| (began_at..=micros_now()).contains(&at)));
         // Whoever leaves a run out, or a call's end, or claims a run too many, is found out.
         assert!(
-            !judge(7, &without(&records, |record| matches!(record, Record::Ran { .. })))
-                .ledger()
-                .violations()
-                .is_empty()
+            !judge(&without(&records, |record| matches!(record, Record::Ran { .. }))).ledger().violations().is_empty()
         );
-        let unended = judge(7, &without(&records, |record| matches!(record, Record::Ended { .. })));
+        let unended = judge(&without(&records, |record| matches!(record, Record::Ended { .. })));
         assert!(!unended.ledger().violations().is_empty(), "{unended}");
-        let twice = judge(7, &[&records[..], &all_runs(&records)].concat());
+        let twice = judge(&[&records[..], &all_runs(&records)].concat());
         assert!(!twice.ledger().violations().is_empty(), "{twice}");
     });
 }
@@ -81,7 +83,7 @@ fn load_of_short_texts_gets_through_a_narrow_link() {
             process.terminate();
             assert!(process.ended().await.success());
         }
-        judge(1, &[records(&load), records(&worker)].concat()).assert_kept();
+        Account::of(1, &Terms::default(), records_of(&[("load", &load), ("worker", &worker)])).assert_kept();
     });
 }
 
@@ -132,23 +134,26 @@ fn workers(process: &Process) -> Vec<BTreeSet<Uuid>> {
     sets
 }
 
-fn judge(seed: u64, records: &[Record]) -> Account {
-    Account::of(seed, &Terms::default(), records.iter().map(|record| ("crew", record.clone())))
+/// Each with the name of whose it is.
+fn records_of(processes: &[(&'static str, &Process)]) -> Vec<(&'static str, Record)> {
+    processes.iter().flat_map(|(name, process)| records(process).into_iter().map(|record| (*name, record))).collect()
 }
 
-fn without(records: &[Record], is_left_out: impl Fn(&Record) -> bool) -> Vec<Record> {
-    let first = records.iter().position(is_left_out).expect("there is one");
+fn without(records: &[(&'static str, Record)], is_left_out: impl Fn(&Record) -> bool) -> Vec<(&'static str, Record)> {
+    let first = records.iter().position(|(_, record)| is_left_out(record)).expect("there is one");
     [&records[..first], &records[first + 1..]].concat()
 }
 
-fn all_runs(records: &[Record]) -> Vec<Record> {
-    records.iter().filter(|record| matches!(record, Record::Ran { .. })).cloned().collect()
+fn all_runs(records: &[(&'static str, Record)]) -> Vec<(&'static str, Record)> {
+    records.iter().filter(|(_, record)| matches!(record, Record::Ran { .. })).cloned().collect()
 }
 
-fn moments(records: &[Record]) -> impl Iterator<Item = u64> {
-    records.iter().map(|record| match record {
-        Record::Begun { at, .. } | Record::Ended { at, .. } | Record::Ran { at, .. } | Record::Workers { at, .. } => {
-            *at
-        }
+fn moments(records: &[(&'static str, Record)]) -> impl Iterator<Item = u64> {
+    records.iter().map(|(_, record)| match record {
+        Record::Started { at, .. }
+        | Record::Begun { at, .. }
+        | Record::Ended { at, .. }
+        | Record::Ran { at, .. }
+        | Record::Workers { at, .. } => *at,
     })
 }

@@ -1,12 +1,11 @@
 //! One container: what can be done to it, and what it has said.
 
-use std::{fs, path::Path, process::Stdio};
+use std::{fs, ops::Range, path::Path, process::Stdio};
 
 use serde_json::Value;
 use tokio::process::{Child, Command};
-use uuid::Uuid;
 
-use super::engine::docker;
+use super::engine::{docker, must};
 use crate::{
     load::{
         ledger::End,
@@ -38,73 +37,71 @@ impl Container {
     /// # Errors
     /// When the engine knows none.
     pub async fn of(id: &str) -> Result<Self, String> {
-        let format = r#"{{index .Config.Labels "com.docker.compose.service"}}.{{index .Config.Labels "com.docker.compose.container-number"}}"#;
-        let name = docker(&["inspect", "--format", format, id]).await?;
+        let label = |label| format!("{{{{index .Config.Labels \"com.docker.compose.{label}\"}}}}");
+        let format = format!("{}.{}", label("service"), label("container-number"));
+        let name = docker(&["inspect", "--format", &format, id]).await?;
         Ok(Self { id: id.to_owned(), name: name.trim().to_owned() })
     }
 
-    /// Ends it at once; it cannot do anything about that. When, in microseconds since 1970.
-    pub async fn kill(&self) -> u64 {
+    /// Ends it at once; it cannot do anything about that. From when to when that was, in microseconds since 1970, as of all
+    /// that is done to it.
+    pub async fn kill(&self) -> Range<u64> {
         self.act(&["kill"]).await
     }
 
     /// Asks it to leave, and waits until it has.
-    pub async fn stop(&self) -> u64 {
-        let at = self.act(&["stop", "-t", "40"]).await;
+    pub async fn stop(&self) -> Range<u64> {
+        let time = self.act(&["stop", "-t", "40"]).await;
         assert_eq!(self.exit_code().await, 0, "{} was asked to leave and has not left well", self.name);
-        at
+        time
     }
 
     /// Starts it again.
-    pub async fn start(&self) -> u64 {
+    pub async fn start(&self) -> Range<u64> {
         self.act(&["start"]).await
     }
 
     /// Freezes it: it keeps its connections and does nothing.
-    pub async fn pause(&self) -> u64 {
+    pub async fn pause(&self) -> Range<u64> {
         self.act(&["pause"]).await
     }
 
     /// Lets it go on.
-    pub async fn unpause(&self) -> u64 {
+    pub async fn unpause(&self) -> Range<u64> {
         self.act(&["unpause"]).await
     }
 
     /// Takes it off that network: its address is gone, and no packet says so to anybody.
-    pub async fn disconnect(&self, network: &str) -> u64 {
-        let at = micros_now();
-        must(docker(&["network", "disconnect", network, &self.id]).await);
-        at
+    pub async fn disconnect(&self, network: &str) -> Range<u64> {
+        timed(docker(&["network", "disconnect", network, &self.id])).await
     }
 
     /// Puts it on that network, under the name of its service.
-    pub async fn connect(&self, network: &str) -> u64 {
-        must(docker(&["network", "connect", "--alias", self.service(), network, &self.id]).await);
-        micros_now()
+    pub async fn connect(&self, network: &str) -> Range<u64> {
+        timed(docker(&["network", "connect", "--alias", self.service(), network, &self.id])).await
     }
 
     /// Drops so many of a hundred packets that go one way, those within the container excepted. By a packet filter in its
     /// network, so that nothing else is touched.
-    pub async fn lose(&self, percent: u8, way: Way) -> u64 {
+    pub async fn lose(&self, percent: u8, way: Way) -> Range<u64> {
         let (hook, interface) = match way {
             Way::In => ("input", "iifname"),
             Way::Out => ("output", "oifname"),
         };
         let chain = format!("{hook} {{ type filter hook {hook} priority 0; }}");
         let lost = if percent < 100 { format!("numgen random mod 100 < {percent}") } else { String::new() };
-        self.filter(&[&format!(
+        let rule = format!(
             "add table {TABLE}; add chain {TABLE} {chain}; \
              add rule {TABLE} {hook} {interface} != \"lo\" {lost} counter drop"
-        )])
-        .await;
-        micros_now()
+        );
+        timed(self.filter(&[&rule])).await
     }
 
     /// Lets all packets pass again; how many were dropped.
     pub async fn lose_no_more(&self) -> u64 {
-        let rules = self.filter(&["-j", &format!("list table {TABLE}")]).await;
+        let rules = must(self.filter(&["-j", &format!("list table {TABLE}")]).await);
         // The engine has rules of its own there, by which names are looked up.
-        self.filter(&[&format!("delete table {TABLE}")]).await;
+        must(self.filter(&[&format!("delete table {TABLE}")]).await);
         dropped(&rules).unwrap_or_else(|| panic!("no rule has counted: {rules}"))
     }
 
@@ -131,19 +128,12 @@ impl Container {
         self.inspect("{{.State.ExitCode}}").await.parse().expect("an exit code is a number")
     }
 
-    /// The workers that it has, if it has said so; the newest word.
-    pub async fn workers(&self) -> Option<Vec<Uuid>> {
-        let said = self.said(&["--tail", NEWEST]).await;
-        let newest = Record::all_in(&said).filter_map(|record| match record {
-            Record::Workers { ids, .. } => Some(ids),
-            _ => None,
-        });
-        newest.last()
-    }
-
-    /// Waits until it has that many workers.
+    /// Waits until it says that it has that many workers, or brokers if it is a client. What it has said before counts for
+    /// nothing: it may have been said in the life before this one.
     pub async fn has_workers(&self, count: usize) {
-        let has = async || self.workers().await.is_some_and(|ids| ids.len() == count);
+        let since = micros_now();
+        let is_it = |record| matches!(record, Record::Workers { at, ids } if at > since && ids.len() == count);
+        let has = async || Record::all_in(&self.said(&["--tail", NEWEST]).await).any(is_it);
         eventually(&format!("{} has {count} workers", self.name), has).await;
     }
 
@@ -180,8 +170,9 @@ impl Container {
     /// Keeps its log in a file from now on, also when it is removed.
     pub fn follow(&self, path: &Path) -> Child {
         let file = fs::File::create(path).expect("the log's file can be written");
+        let errors = fs::File::create(path.with_extension("errors.log")).expect("the log's file can be written");
         let mut command = Command::new("docker");
-        command.args(["logs", "--follow", &self.id]).stdin(Stdio::null()).stdout(file).stderr(Stdio::null());
+        command.args(["logs", "--follow", &self.id]).stdin(Stdio::null()).stdout(file).stderr(errors);
         command.kill_on_drop(true).spawn().expect("docker can be run")
     }
 
@@ -193,16 +184,14 @@ impl Container {
         must(docker(&["inspect", "--format", format, &self.id]).await).trim().to_owned()
     }
 
-    async fn act(&self, verb: &[&str]) -> u64 {
-        let at = micros_now();
-        must(docker(&[verb, &[&self.id]].concat()).await);
-        at
+    async fn act(&self, verb: &[&str]) -> Range<u64> {
+        timed(docker(&[verb, &[&self.id]].concat())).await
     }
 
-    async fn filter(&self, arguments: &[&str]) -> String {
+    async fn filter(&self, arguments: &[&str]) -> Result<String, String> {
         let network = format!("container:{}", self.id);
         let run = ["run", "--rm", "--network", &network, "--cap-drop", "ALL", "--cap-add", "NET_ADMIN", FAULTS];
-        must(docker(&[&run, arguments].concat()).await)
+        docker(&[&run, arguments].concat()).await
     }
 }
 
@@ -216,9 +205,11 @@ fn dropped(rules: &str) -> Option<u64> {
     (!counts.is_empty()).then(|| counts.iter().sum())
 }
 
-/// What must work, or the test says why it did not.
-fn must(outcome: Result<String, String>) -> String {
-    outcome.unwrap_or_else(|mistake| panic!("{mistake}"))
+/// From when to when something was done, which must work.
+async fn timed(deed: impl Future<Output = Result<String, String>>) -> Range<u64> {
+    let from = micros_now();
+    must(deed.await);
+    from..micros_now()
 }
 
 /// So many lines are sure to have been printed within more than a second, by the end of which all that is asked for has

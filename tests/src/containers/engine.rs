@@ -1,6 +1,10 @@
 //! The programs that talk to the Docker engine.
 
-use std::{ffi::OsStr, process::Stdio};
+use std::{
+    ffi::OsStr,
+    process::Stdio,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use tokio::process::Command;
 
@@ -82,7 +86,32 @@ pub async fn docker(arguments: &[&str]) -> Result<String, String> {
     output("docker", arguments, &[]).await
 }
 
+/// The same, also when everything is coming to its end: for what removes something.
+///
+/// # Errors
+/// The command and what it has complained of.
+pub async fn docker_always(arguments: &[&str]) -> Result<String, String> {
+    run("docker", arguments, &[]).await
+}
+
+/// From now on nothing new is done to the engine, but what removes something.
+pub fn come_to_an_end() {
+    IS_ENDING.store(true, Ordering::Relaxed);
+}
+
+/// What must work, or the test says why it did not.
+pub(super) fn must<T>(outcome: Result<T, String>) -> T {
+    outcome.unwrap_or_else(|mistake| panic!("{mistake}"))
+}
+
 async fn output(program: &str, arguments: &[&str], environment: &[(&str, String)]) -> Result<String, String> {
+    if IS_ENDING.load(Ordering::Relaxed) {
+        return Err(format!("{} was not run, as all come to their end", shown(program, arguments)));
+    }
+    run(program, arguments, environment).await
+}
+
+async fn run(program: &str, arguments: &[&str], environment: &[(&str, String)]) -> Result<String, String> {
     let mut command = Command::new(OsStr::new(program));
     command.args(arguments).envs(environment.iter().map(|(name, value)| (name, value)));
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await;
@@ -100,6 +129,8 @@ async fn output(program: &str, arguments: &[&str], environment: &[(&str, String)
 fn shown(program: &str, arguments: &[&str]) -> String {
     format!("`{program} {}`", arguments.join(" "))
 }
+
+static IS_ENDING: AtomicBool = AtomicBool::new(false);
 
 /// What the system says of a program that is not there, and `docker`, in two versions, of an engine that does not run.
 const NOBODY: [&str; 3] =

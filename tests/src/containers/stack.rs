@@ -1,16 +1,12 @@
 //! One test's own containers and networks.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, path::PathBuf, time::Duration};
 
-use tokio::process::Child;
+use tokio::{process::Child, time::sleep};
 
 use super::{
     container::Container,
-    engine::{Engine, docker},
+    engine::{Engine, docker, docker_always, must},
     repository,
 };
 use crate::scene::eventually;
@@ -29,9 +25,9 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// None of its containers is there yet. The Compose file is named from the repository's root.
-    pub fn new(engine: &Engine, name: &str, file: &str, settings: Vec<(&'static str, String)>) -> Self {
-        let logs = log_directory().join(name);
+    /// None of its containers is there yet. The Compose file is named from the repository's root; the logs of a test that
+    /// fails are left in that directory.
+    pub fn new(engine: &Engine, name: &str, file: &str, settings: Vec<(&'static str, String)>, logs: PathBuf) -> Self {
         let _ = fs::remove_dir_all(&logs);
         let (file, project) = (repository().join(file), format!("{PREFIX}{name}"));
         Self { engine: engine.clone(), file, project, settings, followed: Vec::new(), logs }
@@ -58,8 +54,9 @@ impl Stack {
             docker(&["rm", &name]).await?;
             code.trim().parse().map_err(|_| format!("{code} is no exit code"))
         };
-        let code = removed.await.unwrap_or_else(|mistake: String| panic!("{mistake}"));
-        (code, printed.unwrap_or_else(|mistake| mistake))
+        let printed = printed.unwrap_or_else(|mistake| mistake);
+        let code = removed.await.unwrap_or_else(|mistake: String| panic!("{mistake}\n{printed}"));
+        (code, printed)
     }
 
     /// Sees to it that there are so many containers of that service: more are started, the newest are asked to leave.
@@ -70,7 +67,7 @@ impl Stack {
 
     /// What a command of Compose prints, given this project.
     pub async fn compose(&self, arguments: &[&str]) -> String {
-        self.try_compose(arguments).await.unwrap_or_else(|mistake| panic!("{mistake}"))
+        must(self.try_compose(arguments).await)
     }
 
     /// The same.
@@ -92,7 +89,7 @@ impl Stack {
 
     /// All containers of that service, in the order of their numbers.
     pub async fn containers(&self, service: &str) -> Vec<Container> {
-        let mut containers = self.labelled(&format!("com.docker.compose.service={service}")).await;
+        let mut containers = must(self.labelled(&format!("com.docker.compose.service={service}")).await);
         containers.sort_by(|one, other| (one.name.len(), &one.name).cmp(&(other.name.len(), &other.name)));
         containers
     }
@@ -111,12 +108,12 @@ impl Stack {
             }
             Ok(())
         };
-        squat.await.unwrap_or_else(|mistake: String| panic!("{mistake}"));
+        must(squat.await);
     }
 
     /// All containers.
     pub async fn all(&self) -> Vec<Container> {
-        self.labelled("com.docker.compose.service").await
+        must(self.labelled("com.docker.compose.service").await)
     }
 
     /// The test's name.
@@ -152,62 +149,80 @@ impl Stack {
         outputs
     }
 
-    /// Removes the containers and networks. If the test has failed, leaves what all containers have said; where.
-    pub async fn down(self, has_failed: bool) -> Result<Option<PathBuf>, String> {
-        if has_failed {
-            fs::create_dir_all(&self.logs).map_err(|error| error.to_string())?;
-            for container in self.all().await {
-                container.save(&self.logs.join(format!("{}.log", container.name))).await;
-            }
-        } else {
+    /// Removes the containers and networks. If the test has failed, leaves what all containers have said.
+    ///
+    /// # Errors
+    /// When something could not be removed or saved; all that could be, was.
+    pub async fn down(self, has_failed: bool) -> Result<(), String> {
+        let saved = if has_failed { self.save().await } else { Ok(()) };
+        if !has_failed {
             let _ = fs::remove_dir_all(&self.logs);
         }
-        remove_all(&format!("label=com.docker.compose.project={}", self.project)).await?;
-        Ok(has_failed.then_some(self.logs))
+        let removed = remove_all(&format!("label=com.docker.compose.project={}", self.project)).await;
+        saved.and(removed.map(|_| ()))
     }
 
-    async fn labelled(&self, label: &str) -> Vec<Container> {
-        let (project, label) = (format!("label=com.docker.compose.project={}", self.project), format!("label={label}"));
-        let ids = docker(&["ps", "--all", "--quiet", "--filter", &project, "--filter", &label]).await;
-        let mut containers = Vec::new();
-        for id in ids.unwrap_or_else(|mistake| panic!("{mistake}")).lines() {
-            containers.push(Container::of(id).await.unwrap_or_else(|mistake| panic!("{mistake}")));
+    async fn save(&self) -> Result<(), String> {
+        fs::create_dir_all(&self.logs).map_err(|error| error.to_string())?;
+        for container in self.labelled("com.docker.compose.service").await? {
+            container.save(&self.logs.join(format!("{}.log", container.name))).await;
         }
-        containers
+        Ok(())
+    }
+
+    async fn labelled(&self, label: &str) -> Result<Vec<Container>, String> {
+        let (project, label) = (format!("label=com.docker.compose.project={}", self.project), format!("label={label}"));
+        let ids = docker(&["ps", "--all", "--quiet", "--filter", &project, "--filter", &label]).await?;
+        let mut containers = Vec::new();
+        for id in ids.lines() {
+            containers.push(Container::of(id).await?);
+        }
+        Ok(containers)
     }
 }
 
-/// Removes whatever a run has left that was killed.
+/// Removes whatever a run has left that was killed; how much that was.
 ///
 /// # Errors
 /// When the engine refuses.
-pub async fn sweep() -> Result<(), String> {
-    remove_all(&format!("name={PREFIX}")).await
+pub async fn sweep() -> Result<usize, String> {
+    remove_all(&format!("name=^/?{PREFIX}")).await
+}
+
+/// Removes whatever is there and whatever is still on its way, until nothing more comes.
+pub async fn sweep_until_quiet() {
+    let mut quiet = 0;
+    for _ in 0..SWEEPS_MAX {
+        quiet = if matches!(sweep().await, Ok(0)) { quiet + 1 } else { 0 };
+        if quiet == 2 {
+            return;
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
 }
 
 /// Removes all containers and networks that the engine finds by that. Not by Compose: it leaves what it has not made.
-async fn remove_all(filter: &str) -> Result<(), String> {
-    for (list, remove) in [
-        (&["ps", "--all", "--quiet"][..], &["rm", "--force", "--volumes"][..]),
-        (&["network", "ls", "--quiet"], &["network", "rm"]),
-    ] {
-        let found = docker(&[list, &["--filter", filter]].concat()).await?;
-        let found: Vec<_> = found.lines().collect();
-        if !found.is_empty() {
-            docker(&[remove, &found].concat()).await?;
-        }
-    }
-    Ok(())
+async fn remove_all(filter: &str) -> Result<usize, String> {
+    let containers = remove(&["ps", "--all", "--quiet"], &["rm", "--force", "--volumes"], filter).await;
+    // Also when a container was gone before it could be removed.
+    let networks = remove(&["network", "ls", "--quiet"], &["network", "rm"], filter).await;
+    Ok(containers? + networks?)
 }
 
-/// Where the logs of failed tests are left, a directory for each.
-pub fn log_directory() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from);
-    Path::new(&target).join("container-logs")
+async fn remove(list: &[&str], remove: &[&str], filter: &str) -> Result<usize, String> {
+    let found = docker_always(&[list, &["--filter", filter]].concat()).await?;
+    let found: Vec<_> = found.lines().collect();
+    if !found.is_empty() {
+        docker_always(&[remove, &found].concat()).await?;
+    }
+    Ok(found.len())
 }
 
 /// How the names of all projects begin.
 const PREFIX: &str = "xero-tests-";
 
-/// How long a test may take, its containers' start and end not counted.
+/// How long a test may take, with its containers' start and end.
 pub const TEST_MAX: Duration = Duration::from_secs(240);
+
+/// How often it is looked, a second apart, whether there is anything left: a start that goes on takes less time.
+const SWEEPS_MAX: u32 = 30;

@@ -12,67 +12,34 @@ use uuid::Uuid;
 use super::{
     ledger::{End, Ledger, Plan, TEXT_BYTES_MAX},
     record::Record,
+    terms::{Disturbance, Fault, Terms},
 };
-
-/// What may have happened to calls, as something was done to those who made and served them.
-#[derive(Clone, Debug, Default)]
-pub struct Terms {
-    is_lossless: bool,
-    is_undisturbed: bool,
-    killed: BTreeSet<String>,
-    frozen: Vec<(String, Range<u64>)>,
-    unreachable: Vec<(String, Range<u64>)>,
-}
-
-impl Terms {
-    /// Nobody died who had not said goodbye: no call may end with the loss of its worker.
-    #[must_use]
-    pub fn lossless(mut self) -> Self {
-        self.is_lossless = true;
-        self
-    }
-
-    /// Nothing was done to anybody that a peer must notice: each call succeeds at its first attempt.
-    #[must_use]
-    pub fn undisturbed(mut self) -> Self {
-        self.is_undisturbed = true;
-        self.lossless()
-    }
-
-    /// That client was killed: calls of its may never have ended.
-    #[must_use]
-    pub fn killed(mut self, client: &str) -> Self {
-        self.killed.insert(client.to_owned());
-        self
-    }
-
-    /// That client was frozen at that time: it could end no call, and end those late that it then had.
-    #[must_use]
-    pub fn frozen(mut self, client: &str, time: Range<u64>) -> Self {
-        self.frozen.push((client.to_owned(), time.clone()));
-        self.unreachable(client, time)
-    }
-
-    /// That client could reach no worker at that time: its deadline may have ended any call.
-    #[must_use]
-    pub fn unreachable(mut self, client: &str, time: Range<u64>) -> Self {
-        self.unreachable.push((client.to_owned(), time));
-        self
-    }
-}
 
 /// All calls of a test, and who had which workers when.
 #[derive(Debug, Default)]
 pub struct Account {
     seed: u64,
     ledger: Ledger,
-    runs: Vec<u64>,
+    calls: BTreeMap<u64, Call>,
+    /// Those who make them.
+    clients: BTreeSet<String>,
+    /// The attempts at each call that workers have begun to run.
+    runs: BTreeMap<u64, Vec<u8>>,
     /// The workers that have run anything.
     ran: BTreeSet<Uuid>,
-    /// For each broker and client, in the order of time.
+    /// When each life of a service began, and its id.
+    lives: BTreeMap<String, Vec<(u64, Option<Uuid>)>>,
+    /// What each broker and client had, in the order of time.
     workers: BTreeMap<String, Vec<(u64, Vec<Uuid>)>>,
-    /// When each call was begun and by whom.
-    begun: BTreeMap<u64, (String, u64)>,
+    /// How many calls were lost or tried again as somebody had them who was struck.
+    struck: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Call {
+    client: String,
+    begun_at: u64,
+    ended: Option<(u64, End)>,
 }
 
 impl Account {
@@ -80,15 +47,25 @@ impl Account {
     /// seed, and numbers of their own; no worker that there ever was is left out.
     pub fn of<'a>(seed: u64, terms: &Terms, records: impl IntoIterator<Item = (&'a str, Record)>) -> Self {
         let mut account = Self { seed, ..Self::default() };
-        records.into_iter().for_each(|(name, record)| account.add(service(name), record, terms));
-        account.ledger.compare(std::mem::take(&mut account.runs));
-        account.look_for_open_calls(terms);
+        records.into_iter().for_each(|(name, record)| account.add(service(name), record));
+        for (number, call) in std::mem::take(&mut account.calls) {
+            account.judge(number, &call, terms);
+            account.calls.insert(number, call);
+        }
+        let numbers = account.runs.iter().flat_map(|(number, attempts)| attempts.iter().map(|_| *number));
+        account.ledger.compare(numbers.collect::<Vec<_>>());
+        account.judge_losses(terms);
         account
     }
 
     /// The calls.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// How many calls were lost or tried again as somebody had them who was killed, cut off or frozen.
+    pub fn struck(&self) -> u64 {
+        self.struck
     }
 
     /// How many workers have been given calls.
@@ -98,9 +75,9 @@ impl Account {
 
     /// Calls that were begun in a second by all clients together, from the first to the last.
     pub fn rate(&self) -> f64 {
-        let at = || self.begun.values().map(|(_, at)| *at);
+        let at = || self.calls.values().map(|call| call.begun_at);
         let micros = at().max().unwrap_or_default() - at().min().unwrap_or_default();
-        self.begun.len() as f64 / Duration::from_micros(micros.max(1)).as_secs_f64()
+        self.calls.len() as f64 / Duration::from_micros(micros.max(1)).as_secs_f64()
     }
 
     /// How long after that moment somebody first had so many workers; what it had at that moment counts, too.
@@ -111,62 +88,104 @@ impl Account {
         found.map(|(at, _)| Duration::from_micros(at.saturating_sub(from)))
     }
 
-    /// Whether somebody has lost workers that it had at that time.
-    pub fn ever_missed(&self, observer: &str, time: Range<u64>) -> bool {
-        let seen: Vec<_> = self.sets(observer).filter(|(at, _)| time.contains(at)).collect();
-        seen.windows(2).any(|pair| pair[0].1.iter().any(|id| !pair[1].1.contains(id)))
-    }
-
     /// Fails, and says all, when anything has happened that must not.
     pub fn assert_kept(&self) {
         assert!(self.ledger.violations().is_empty(), "{self}");
     }
 
-    fn add(&mut self, name: &str, record: Record, terms: &Terms) {
+    fn add(&mut self, name: &str, record: Record) {
         match record {
+            Record::Started { at, id } => {
+                self.lives.entry(name.to_owned()).or_default().push((at, id));
+                // Whatever it had in the life before, it no longer has.
+                self.workers.entry(name.to_owned()).or_default().push((at, Vec::new()));
+            }
             Record::Begun { number, at } => {
-                self.begun.insert(number, (name.to_owned(), at));
                 self.ledger.begun(&self.plan(number));
+                self.clients.insert(name.to_owned());
+                self.calls.insert(number, Call { client: name.to_owned(), begun_at: at, ended: None });
             }
-            Record::Ended { number, at, took, end } => {
-                self.end(&self.plan(number), &end, name, at.saturating_sub(took)..at, terms);
-            }
-            Record::Ran { number, worker, .. } => {
-                self.runs.push(number);
+            Record::Ended { number, at, took, end } => match self.calls.get_mut(&number) {
+                Some(call) if call.ended.is_none() => {
+                    call.ended = Some((at, end));
+                    // Its own measure of the time: the wall clock may have been set meanwhile.
+                    call.begun_at = at.saturating_sub(took);
+                }
+                _ => self.ledger.violated(format!("call {number} has ended twice, or was never begun")),
+            },
+            Record::Ran { number, worker, attempt, .. } => {
+                self.runs.entry(number).or_default().push(attempt);
                 self.ran.insert(worker);
             }
             Record::Workers { at, ids } => self.workers.entry(name.to_owned()).or_default().push((at, ids)),
         }
     }
 
-    fn end(&mut self, plan: &Plan, end: &End, client: &str, life: Range<u64>, terms: &Terms) {
-        let took = Duration::from_micros(life.end - life.start);
-        let overlaps =
-            |(name, time): &(String, Range<u64>)| name == client && life.start < time.end && time.start < life.end;
-        match terms.unreachable.iter().any(overlaps) {
-            true => self.ledger.ended_unreachable(plan, end, took),
-            false => self.ledger.ended(plan, end, took),
+    fn judge(&mut self, number: u64, call: &Call, terms: &Terms) {
+        let plan = self.plan(number);
+        let Some((ended_at, end)) = &call.ended else { return self.judge_open(number, call, terms) };
+        let took = Duration::from_micros(ended_at - call.begun_at);
+        let around = self.around(&call.client, &(call.begun_at..*ended_at + 1), terms);
+        match around.iter().any(|disturbance| disturbance.isolates(&call.client)) {
+            true => self.ledger.ended_unreachable(&plan, end, took),
+            false => self.ledger.ended(&plan, end, took),
         }
-        if took > plan.timeout + TICK && !terms.frozen.iter().any(overlaps) {
+        if took > plan.timeout + TICK + frozen(&around, &call.client) {
             self.ledger.violated(format!("{plan:?} has taken {took:.1?}"));
         }
-        if terms.is_lossless && matches!(end, End::Lost { .. }) {
-            self.ledger.violated(format!("{plan:?} lost its worker and none had died"));
+        let is_lost = matches!(end, End::Lost { .. });
+        if is_lost && !around.iter().any(|disturbance| disturbance.is_deadly()) {
+            self.ledger.violated(format!("{plan:?} has lost its worker while none died"));
         }
-        if terms.is_undisturbed && matches!(end, End::Replied { attempt } if *attempt > 1) {
-            self.ledger.violated(format!("{plan:?} ended as {end:?} and nothing had been done to anybody"));
+        let attempts = self.runs.get(&number).map_or(&[][..], Vec::as_slice);
+        let is_repeated =
+            *attempts != [1] && !attempts.is_empty() || matches!(end, End::Replied { attempt } if *attempt > 1);
+        if is_repeated && around.is_empty() {
+            let what =
+                format!("{plan:?} ended as {end:?} after attempts {attempts:?} while nothing was done to anybody");
+            self.ledger.violated(what);
+        }
+        self.struck += u64::from((is_lost || is_repeated) && around.iter().any(|disturbance| disturbance.is_deadly()));
+    }
+
+    /// A call that has not ended: its client must have been killed over it, and started again.
+    fn judge_open(&mut self, number: u64, call: &Call, terms: &Terms) {
+        let next_life = self.lives.get(&call.client).into_iter().flatten().find(|(at, _)| *at > call.begun_at);
+        let died = next_life.is_some_and(|(at, _)| {
+            let is_it = |it: &Disturbance| it.fault == Fault::Killed && it.victim == call.client;
+            terms.during(&(*at..at + 1)).any(is_it)
+        });
+        if !died {
+            let Call { client, begun_at, .. } = call;
+            self.ledger.violated(format!("call {number} of {client}, begun at {begun_at}, has never ended"));
         }
     }
 
-    fn look_for_open_calls(&mut self, terms: &Terms) {
-        let left: Vec<_> = self.ledger.open().collect();
-        for number in left {
-            let Some((client, at)) = self.begun.get(&number) else { continue };
-            if !terms.killed.contains(client) {
-                let what = format!("call {number} of {client}, begun at {at}, has never ended");
-                self.ledger.violated(what);
+    /// Nobody misses a worker or broker to whom nothing was done, unless something was done to itself.
+    fn judge_losses(&mut self, terms: &Terms) {
+        let mut losses = Vec::new();
+        for (observer, sets) in &self.workers {
+            for pair in sets.windows(2) {
+                let [(_, before), (at, after)] = pair else { continue };
+                let lost = before.iter().filter(|id| !after.contains(id));
+                let excused = |id: &Uuid| terms.during(&(*at..at + 1)).any(|it| self.explains(it, observer, *id));
+                let unexcused = lost.filter(|id| !terms.is_over(*at) && !excused(id));
+                losses
+                    .extend(unexcused.map(|id| format!("{observer} has lost {id} at {at}, to whom nothing was done")));
             }
         }
+        losses.into_iter().for_each(|loss| self.ledger.violated(loss));
+    }
+
+    fn explains(&self, disturbance: &Disturbance, observer: &str, lost: Uuid) -> bool {
+        let mut lives = self.lives.get(&disturbance.victim).into_iter().flatten();
+        disturbance.victim == observer || lives.any(|(_, id)| *id == Some(lost))
+    }
+
+    /// What was done at that time to those whom this call may have gone to, or to its own client.
+    fn around<'a>(&self, client: &str, life: &Range<u64>, terms: &'a Terms) -> Vec<&'a Disturbance> {
+        let is_other_client = |victim: &String| victim != client && self.clients.contains(victim);
+        terms.during(life).filter(|disturbance| !is_other_client(&disturbance.victim)).collect()
     }
 
     /// But for the lengths of its texts, which the load may have bounded: to those, its caller has held the reply.
@@ -177,6 +196,12 @@ impl Account {
     fn sets(&self, observer: &str) -> impl Iterator<Item = &(u64, Vec<Uuid>)> {
         self.workers.get(observer).into_iter().flatten()
     }
+}
+
+/// For how long that client was frozen.
+fn frozen(around: &[&Disturbance], client: &str) -> Duration {
+    let own = around.iter().filter(|disturbance| disturbance.fault == Fault::Frozen && disturbance.victim == client);
+    own.map(|disturbance| Duration::from_micros(disturbance.time.end - disturbance.time.start)).sum()
 }
 
 impl fmt::Display for Account {
@@ -198,83 +223,137 @@ mod tests {
     use super::*;
     use crate::load::ledger::Kind;
 
-    const SECOND: u64 = 1_000_000;
-
-    fn number(kind: Kind) -> u64 {
-        (0..).find(|number| Plan::of(1, *number, 0).kind == kind).expect("each kind comes")
+    #[test]
+    fn call_that_has_not_ended_is_excused_by_nothing_but_the_death_of_its_client_over_it() {
+        let mut open = records(number(Kind::Again), &[1], None);
+        let killed = done("client-1", Fault::Killed, 101, 103);
+        assert_eq!(violations(&open, &killed), 1);
+        open.push(("client-1.1", Record::Started { at: 102 * SECOND, id: None }));
+        assert_eq!(violations(&open, &killed), 0);
+        assert_eq!(violations(&open, &done("client-1", Fault::Killed, 90, 101)), 1);
+        assert_eq!(violations(&open, &done("client-2", Fault::Killed, 101, 103)), 1);
+        assert_eq!(violations(&open, &done("client-1", Fault::CutOff, 101, 103)), 1);
     }
 
-    /// A call that is begun at 100 s, has run so often, and ends after so many seconds.
-    fn records(number: u64, runs: usize, ended: Option<(u64, End)>) -> Vec<(&'static str, Record)> {
-        let mut client = vec![Record::Begun { number, at: 100 * SECOND }];
-        if let Some((seconds, end)) = ended {
-            client.push(Record::Ended { number, at: (100 + seconds) * SECOND, took: seconds * SECOND, end });
-        }
-        let ran = Record::Ran { number, attempt: 1, worker: Uuid::nil(), at: 100 * SECOND };
-        let client = client.into_iter().map(|record| ("client-1.1", record));
-        client.chain(std::iter::repeat_n(("worker-1.1", ran), runs)).collect()
+    #[test]
+    fn deadline_ends_a_call_only_while_its_client_could_reach_nobody() {
+        let late = records(number(Kind::Again), &[1], Some((10, End::Expired { maybe_executed: true })));
+        let cut = |from, until| violations(&late, &done("client-1", Fault::CutOff, from, until));
+        assert_eq!([cut(105, 106), cut(90, 101), cut(90, 100), cut(111, 120)], [0, 0, 1, 1]);
+        assert_eq!(violations(&late, &done("broker-1", Fault::CutOff, 90, 120)), 1);
+    }
+
+    #[test]
+    fn deadline_that_comes_before_its_time_is_found_out() {
+        let early = records(number(Kind::Again), &[1], Some((1, End::Expired { maybe_executed: true })));
+        assert_eq!(violations(&early, &done("client-1", Fault::CutOff, 90, 120)), 1);
+    }
+
+    #[test]
+    fn end_long_after_the_deadline_is_excused_by_as_much_as_the_client_was_frozen() {
+        let late = |seconds| records(number(Kind::Again), &[1], Some((seconds, End::Replied { attempt: 1 })));
+        let frozen = done("client-1", Fault::Frozen, 101, 106);
+        assert_eq!([16, 17].map(|seconds| violations(&late(seconds), &frozen)), [0, 1]);
+        assert_eq!(violations(&late(16), &done("client-1", Fault::CutOff, 101, 106)), 1);
+    }
+
+    #[test]
+    fn loss_is_excused_by_somebodys_death_and_a_second_attempt_by_a_departure_too() {
+        let lost = records(number(Kind::Once), &[1], Some((1, End::Lost { maybe_executed: true })));
+        let retried = records(number(Kind::Again), &[1, 2], Some((1, End::Replied { attempt: 2 })));
+        let under = |fault, from, until| {
+            let terms = done("worker-1", fault, from, until);
+            (violations(&lost, &terms), violations(&retried, &terms))
+        };
+        assert_eq!(under(Fault::Killed, 100, 101), (0, 0));
+        assert_eq!(under(Fault::Left, 100, 101), (1, 0));
+        assert_eq!(under(Fault::Killed, 98, 99), (1, 1));
+        let account = Account::of(1, &done("worker-1", Fault::Killed, 100, 101), retried);
+        assert_eq!(account.struck(), 1);
+    }
+
+    #[test]
+    fn what_is_done_to_one_client_excuses_nothing_of_another() {
+        let mut both = records(number(Kind::Once), &[1], Some((1, End::Lost { maybe_executed: true })));
+        let other = number(Kind::Again);
+        let ended = Record::Ended { number: other, at: 51 * SECOND, took: SECOND, end: End::Replied { attempt: 1 } };
+        both.push(("client-2.1", Record::Begun { number: other, at: 50 * SECOND }));
+        both.push(("client-2.1", ended));
+        both.push(("worker-1.1", Record::ran(other, 1, Uuid::nil())));
+        assert_eq!(violations(&both, &done("client-2", Fault::CutOff, 100, 101)), 1);
+        assert_eq!(violations(&both, &done("client-1", Fault::CutOff, 100, 101)), 0);
+    }
+
+    #[test]
+    fn run_that_is_one_too_many_or_another_attempt_is_found_in_the_workers_logs() {
+        let (once, again) = (number(Kind::Once), number(Kind::Again));
+        let ran = |number, attempts| violations(&records(number, attempts, Some((1, REPLIED))), &Terms::default());
+        assert_eq!([&[][..], &[1]].map(|attempts| ran(once, attempts)), [1, 0]);
+        assert!(ran(once, &[1, 1]) > 0 && ran(again, &[1, 1]) > 0 && ran(again, &[2]) > 0);
+    }
+
+    #[test]
+    fn reply_before_the_procedure_can_have_ended_is_found_out() {
+        let hurried = records(number(Kind::Hurried), &[1], Some((0, REPLIED)));
+        assert_eq!(violations(&hurried, &Terms::default()), 1);
+    }
+
+    #[test]
+    fn peer_that_is_missed_must_have_been_struck() {
+        let [one, other] = [1, 2].map(Uuid::from_u128);
+        let had =
+            |second: u64, ids: &[Uuid]| ("broker-1.1", Record::Workers { at: second * SECOND, ids: ids.to_vec() });
+        let started = ("worker-1.1", Record::Started { at: 0, id: Some(other) });
+        let seen = [started, had(1, &[one]), had(2, &[one, other]), had(7, &[one]), had(9, &[one, other])];
+        assert_eq!(violations(&seen, &Terms::default()), 1);
+        assert_eq!(violations(&seen, &Terms::default().over_at(7 * SECOND)), 0);
+        assert_eq!(violations(&seen, &done("worker-1", Fault::CutOff, 6, 8)), 0);
+        assert_eq!(violations(&seen, &done("worker-1", Fault::CutOff, 3, 6)), 1);
+        assert_eq!(violations(&seen, &done("worker-2", Fault::CutOff, 6, 8)), 1);
+        assert_eq!(violations(&seen, &done("broker-1", Fault::CutOff, 6, 8)), 0);
+    }
+
+    #[test]
+    fn moments_at_which_workers_went_and_came_are_read_from_whoever_had_them() {
+        let ids = [1, 2, 3].map(Uuid::from_u128);
+        let had = |second: u64, count: usize| Record::Workers { at: second * SECOND, ids: ids[..count].to_vec() };
+        let started = Record::Started { at: 8 * SECOND, id: None };
+        let sets = [had(1, 3), had(4, 2), had(6, 3), started, had(9, 0)];
+        let account = Account::of(1, &Terms::default(), sets.map(|set| ("broker-1.1", set)));
+        let had = |count, second| account.had("broker-1", count, second * SECOND).map(|time| time.as_secs());
+        assert_eq!([had(2, 3), had(3, 4), had(3, 2), had(3, 8), had(2, 6)], [Some(1), Some(2), Some(0), None, None]);
+        assert_eq!(account.had("broker-2", 3, 0), None);
+    }
+
+    const SECOND: u64 = 1_000_000;
+
+    const REPLIED: End = End::Replied { attempt: 1 };
+
+    /// A call of that kind; an idempotent one whose procedure takes no time.
+    fn number(kind: Kind) -> u64 {
+        let is_it = |plan: &Plan| plan.kind == kind && (kind == Kind::Hurried || plan.order.millis == 0);
+        (0..).find(|number| is_it(&Plan::of(1, *number, 0))).expect("each kind comes")
+    }
+
+    /// A call that is begun at 100 s, has been run in these attempts, and ends after so many seconds.
+    fn records(number: u64, attempts: &[u8], ended: Option<(u64, End)>) -> Vec<(&'static str, Record)> {
+        let at = 100 * SECOND;
+        let mut records = vec![("client-1.1", Record::Begun { number, at })];
+        records.extend(ended.map(|(seconds, end)| {
+            let (at, took) = (at + seconds * SECOND, seconds * SECOND);
+            ("client-1.1", Record::Ended { number, at, took, end })
+        }));
+        let ran = |attempt: &u8| ("worker-1.1", Record::ran(number, *attempt, Uuid::nil()));
+        records.extend(attempts.iter().map(ran));
+        records
     }
 
     fn violations(records: &[(&'static str, Record)], terms: &Terms) -> usize {
         Account::of(1, terms, records.iter().cloned()).ledger.violations().len()
     }
 
-    #[test]
-    fn call_that_has_not_ended_is_excused_by_nothing_but_the_death_of_its_client() {
-        let open = records(number(Kind::Again), 1, None);
-        let strange = Terms::default().killed("client-2").unreachable("client-1", 0..u64::MAX);
-        assert_eq!(violations(&open, &strange), 1);
-        assert_eq!(violations(&open, &Terms::default().killed("client-1")), 0);
-    }
-
-    #[test]
-    fn deadline_ends_a_call_only_while_its_client_could_reach_nobody() {
-        let late = records(number(Kind::Again), 1, Some((10, End::Expired { maybe_executed: true })));
-        let from = |start: u64, end: u64| Terms::default().unreachable("client-1", start * SECOND..end * SECOND);
-        assert_eq!(violations(&late, &from(105, 106)), 0);
-        assert_eq!(violations(&late, &from(90, 101)), 0);
-        assert_eq!(violations(&late, &from(90, 100)), 1);
-        assert_eq!(violations(&late, &from(110, 120)), 1);
-        assert_eq!(violations(&late, &Terms::default().unreachable("client-2", 0..u64::MAX)), 1);
-    }
-
-    #[test]
-    fn end_long_after_the_deadline_is_excused_only_where_the_client_was_frozen() {
-        let late = records(number(Kind::Again), 1, Some((12, End::Replied { attempt: 1 })));
-        assert_eq!(violations(&late, &Terms::default().unreachable("client-1", 0..u64::MAX)), 1);
-        assert_eq!(violations(&late, &Terms::default().frozen("client-1", 101 * SECOND..111 * SECOND)), 0);
-    }
-
-    #[test]
-    fn losses_and_second_attempts_are_held_against_those_who_were_not_disturbed() {
-        let lost = records(number(Kind::Once), 1, Some((1, End::Lost { maybe_executed: true })));
-        let retried = records(number(Kind::Again), 2, Some((1, End::Replied { attempt: 2 })));
-        let [any, lossless, undisturbed] =
-            [Terms::default(), Terms::default().lossless(), Terms::default().undisturbed()];
-        assert_eq!([&any, &lossless, &undisturbed].map(|terms| violations(&lost, terms)), [0, 1, 1]);
-        assert_eq!([&any, &lossless, &undisturbed].map(|terms| violations(&retried, terms)), [0, 0, 1]);
-    }
-
-    #[test]
-    fn run_that_is_one_too_many_is_found_in_the_workers_logs() {
-        let ended = |runs| records(number(Kind::Once), runs, Some((1, End::Replied { attempt: 1 })));
-        assert_eq!([0, 1, 2].map(|runs| violations(&ended(runs), &Terms::default())), [1, 0, 1]);
-    }
-
-    #[test]
-    fn moments_at_which_a_worker_went_and_came_are_read_from_whoever_had_it() {
-        let [one, other] = [Uuid::from_u128(1), Uuid::from_u128(2)];
-        let had = |second: u64, ids: &[Uuid]| Record::Workers { at: second * SECOND, ids: ids.to_vec() };
-        let sets = vec![had(1, &[one]), had(2, &[one, other]), had(7, &[one]), had(9, &[one, other])];
-        let account = Account::of(1, &Terms::default(), sets.into_iter().map(|set| ("broker-1.1", set)));
-        let seconds = Duration::from_secs;
-        assert_eq!(account.had("broker-1", 1, 3 * SECOND), Some(seconds(4)));
-        assert_eq!(account.had("broker-1", 1, 10 * SECOND), None);
-        assert_eq!(account.had("broker-1", 2, 7 * SECOND), Some(seconds(2)));
-        assert_eq!(account.had("broker-1", 2, 4 * SECOND), Some(seconds(0)));
-        assert_eq!(account.had("broker-2", 2, 4 * SECOND), None);
-        assert!(account.ever_missed("broker-1", 2 * SECOND..8 * SECOND));
-        assert!(!account.ever_missed("broker-1", 2 * SECOND..7 * SECOND));
-        assert!(!account.ever_missed("broker-1", 7 * SECOND..u64::MAX));
+    fn done(victim: &str, fault: Fault, from: u64, until: u64) -> Terms {
+        let time = from * SECOND..until * SECOND;
+        Terms::default().disturbed(Disturbance { victim: victim.to_owned(), fault, time })
     }
 }

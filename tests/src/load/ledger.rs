@@ -175,7 +175,7 @@ impl Ledger {
     /// A call has ended, so long after it was begun, having had workers to go to.
     pub fn ended(&mut self, plan: &Plan, end: &End, took: Duration) {
         self.close(plan, end, took);
-        if let Err(mistake) = judge(plan, end) {
+        if let Err(mistake) = judge(plan, end, took) {
             self.violated(format!("after {took:.1?}, {mistake}"));
         }
     }
@@ -184,7 +184,7 @@ impl Ledger {
     /// ended it, too, whatever its kind.
     pub fn ended_unreachable(&mut self, plan: &Plan, end: &End, took: Duration) {
         match end {
-            End::Expired { .. } => self.close(plan, end, took),
+            End::Expired { .. } if took >= plan.timeout => self.close(plan, end, took),
             _ => self.ended(plan, end, took),
         }
     }
@@ -250,9 +250,13 @@ impl Ledger {
     }
 }
 
-fn judge(plan: &Plan, end: &End) -> Result<(), String> {
+fn judge(plan: &Plan, end: &End, took: Duration) -> Result<(), String> {
     match (plan.kind, end) {
+        (_, End::Replied { .. }) if took < Duration::from_millis(plan.order.millis) => {
+            Err(format!("{plan:?} has its reply before its procedure can have ended"))
+        }
         (_, End::Replied { .. }) => Ok(()),
+        (_, End::Expired { .. }) if took < plan.timeout => Err(format!("{plan:?} has expired before its deadline")),
         (Kind::Once | Kind::Hurried, End::Lost { .. }) => Ok(()),
         (Kind::Hurried, End::Expired { .. }) => Ok(()),
         (_, End::Wrong { mistake }) => Err(mistake.clone()),
@@ -357,7 +361,7 @@ mod tests {
     fn run_that_does_not_go_with_the_outcome_is_a_violation() {
         let compared = |plan: Plan, outcome: Outcome, count: usize| {
             violations(plan, |ledger| {
-                ledger.ended_unreachable(&plan, &End::of(&plan.order, &outcome), Duration::ZERO);
+                ledger.ended_unreachable(&plan, &End::of(&plan.order, &outcome), TIMEOUT);
                 ledger.compare(vec![plan.order.number; count]);
             })
         };

@@ -18,6 +18,13 @@ use super::ledger::End;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Record {
+    /// A process begins its work.
+    Started {
+        /// When.
+        at: u64,
+        /// By which id its peers know it, if they do.
+        id: Option<Uuid>,
+    },
     /// A call is about to go out.
     Begun {
         /// The call's number.
@@ -57,6 +64,11 @@ pub enum Record {
 }
 
 impl Record {
+    /// A process begins its work, now.
+    pub fn started(id: Option<Uuid>) -> Self {
+        Self::Started { at: micros_now(), id }
+    }
+
     /// A call is about to go out, now.
     pub fn begun(number: u64) -> Self {
         Self::Begun { number, at: micros_now() }
@@ -133,8 +145,8 @@ impl Notes {
     }
 }
 
-/// Prints the workers that somebody has: now, whenever they have changed, and every second, so that they are found among
-/// the newest lines. Never ends.
+/// Prints the workers that somebody has: now, whenever they have changed, and every quarter of a second, so that they
+/// are found among the newest lines. Never ends.
 pub async fn print_workers(workers: impl Fn() -> Vec<xero::WorkerInfo>) {
     let mut moments = interval(LOOKING);
     let mut printed = None;
@@ -163,7 +175,7 @@ fn micros(time: Duration) -> u64 {
 const LOOKING: Duration = Duration::from_millis(20);
 
 /// How often they are printed at least.
-const SAYING: Duration = Duration::from_secs(1);
+const SAYING: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
 mod tests {
@@ -182,7 +194,7 @@ mod tests {
             End::Hung,
         ];
         let workers = Record::Workers { at: 1, ids: vec![Uuid::new_v4(), Uuid::new_v4()] };
-        let others = [Record::begun(u64::MAX), Record::ran(1, 255, Uuid::new_v4()), workers];
+        let others = [Record::started(None), Record::begun(u64::MAX), Record::ran(1, 255, Uuid::new_v4()), workers];
         for record in ends.map(|end| Record::ended(3, end, took)).into_iter().chain(others) {
             let line = record.to_string();
             assert_eq!(line.lines().count(), 1, "{line}");

@@ -15,7 +15,7 @@ use xero::{Broker, Client, ClientBuilder};
 pub use self::options::{BrokerOptions, CallerOptions, LinkOptions, LoadOptions, WorkerOptions};
 use super::{
     LoadClient, Order, Porter,
-    record::{Notes, print_workers},
+    record::{Notes, Record, print_workers},
     steady::{Records, Steady},
 };
 use crate::{
@@ -105,6 +105,9 @@ async fn work(options: WorkerOptions, mut terminated: Terminated, records: bool)
     };
     let worker = options.settings().serve(Porter::noting(notes)).start().map_err(Failure::usage)?;
     println!("{STARTED}{}", worker.id());
+    if records {
+        Record::started(Some(worker.id())).print();
+    }
     terminated.wait().await;
     worker.drain().await;
     println!("left");
@@ -114,6 +117,9 @@ async fn work(options: WorkerOptions, mut terminated: Terminated, records: bool)
 async fn route(options: BrokerOptions, mut terminated: Terminated, records: bool) -> Result<(), Failure> {
     let broker = options.settings().bind(&options.frontend, &options.backend).await.map_err(Failure::usage)?;
     println!("frontend {}\nbackend {}\n{STARTED}{}", broker.frontend(), broker.backend(), broker.id());
+    if records {
+        Record::started(Some(broker.id())).print();
+    }
     let leave = async {
         terminated.wait().await;
         broker.drain().await;
@@ -168,6 +174,7 @@ async fn call_again(client: LoadClient, order: Order) -> String {
 
 async fn load(options: LoadOptions, mut terminated: Terminated) -> Result<(), Failure> {
     let client = open(options.settings(), &options.endpoints, options.bind).await?;
+    Record::started(None).print();
     let LoadOptions { rate, seed, first, text_max: text_bytes_max, .. } = options;
     let load = Steady { client: LoadClient::new(&client), seed, text_bytes_max, book: Arc::new(Records) };
     let calls = async {

@@ -8,8 +8,9 @@ use std::{
 use xero_tests::{
     containers::{container::Container, stack::Stack},
     load::{
-        account::{Account, Terms},
-        record::Record,
+        account::Account,
+        record::{Record, micros_now},
+        terms::{Disturbance, Fault, Terms},
     },
 };
 
@@ -51,62 +52,70 @@ impl Crew {
         }
     }
 
-    /// Strikes that worker until both brokers have noticed; calls go on without it. Then it is healed.
-    pub(crate) async fn worker_endures(&self, index: usize, strike: impl Deed, heal: impl Deed) -> Blow {
+    /// Does that to that worker until both brokers have noticed; calls go on without it. Then it is healed.
+    pub(crate) async fn worker_endures(&self, index: usize, fault: Fault, strike: impl Deed, heal: impl Deed) -> Blow {
         let whole = self.workers.len();
-        self.endure(&self.workers[index], &self.brokers, (whole - 1, whole), strike, heal).await
+        let noticing = Noticing { observers: &self.brokers, left: whole - 1, whole };
+        self.endure(&self.workers[index], fault, noticing, strike, heal).await
     }
 
-    /// Strikes that broker until both clients have noticed; calls go on without it. Then it is healed.
-    pub(crate) async fn broker_endures(&self, index: usize, strike: impl Deed, heal: impl Deed) -> Blow {
-        self.endure(&self.brokers[index], &self.clients, (1, 2), strike, heal).await
+    /// Does that to that broker until both clients have noticed; calls go on without it. Then it is healed.
+    pub(crate) async fn broker_endures(&self, index: usize, fault: Fault, strike: impl Deed, heal: impl Deed) -> Blow {
+        let noticing = Noticing { observers: &self.clients, left: 1, whole: 2 };
+        self.endure(&self.brokers[index], fault, noticing, strike, heal).await
     }
 
-    /// Strikes the first client until it has noticed that it has no broker; the other's calls go on. Then it is healed.
-    pub(crate) async fn client_endures(&self, strike: impl Deed, heal: impl Deed) -> Blow {
-        self.endure(&self.clients[0], &self.clients[..1], (0, 2), strike, heal).await
+    /// Cuts the first client off until it has noticed that it has no broker; the other's calls go on. Then it is healed.
+    pub(crate) async fn client_is_cut_off(&self, cut: impl Deed, heal: impl Deed) -> Blow {
+        let noticing = Noticing { observers: &self.clients[..1], left: 0, whole: 2 };
+        self.endure(&self.clients[0], Fault::CutOff, noticing, cut, heal).await
     }
 
-    /// Strikes the first client while nobody can tell when that is noticed; the other's calls go on. Then it is healed.
-    pub(crate) async fn client_endures_unobserved(&self, strike: impl Deed, heal: impl Deed) -> Blow {
-        self.endure(&self.clients[0], &[], (0, 0), strike, heal).await
+    /// Does that to the first client while nobody can tell when it is noticed; the other's calls go on. Then it is healed.
+    pub(crate) async fn client_endures(&self, fault: Fault, strike: impl Deed, heal: impl Deed) -> Blow {
+        self.endure(&self.clients[0], fault, Noticing { observers: &[], left: 0, whole: 0 }, strike, heal).await
     }
 
-    /// `left` and `whole` are how many workers or brokers the observers have without the victim and with it.
+    /// Asks it to leave, and starts it again.
+    pub(crate) async fn restart(&self, container: &Container) -> Disturbance {
+        let from = container.stop().await.start;
+        container.start().await;
+        self.is_whole().await;
+        left(container.service(), from..micros_now())
+    }
+
     async fn endure(
         &self,
         victim: &Container,
-        observers: &[Container],
-        (left, whole): (usize, usize),
+        fault: Fault,
+        noticing: Noticing<'_>,
         strike: impl Deed,
         heal: impl Deed,
     ) -> Blow {
-        let at = strike(victim).await;
+        let Noticing { observers, left, whole } = noticing;
+        let struck = strike(victim).await;
         for observer in observers {
             observer.has_workers(left).await;
         }
         for client in self.clients.iter().filter(|client| client.name != victim.name) {
             client.has_replies().await;
         }
-        let healed_at = heal(victim).await;
+        let healed = heal(victim).await;
         self.is_whole().await;
-        Blow {
-            observers: observers.iter().map(|observer| observer.service().to_owned()).collect(),
-            left,
-            whole,
-            at,
-            healed_at,
-        }
+        let observers = observers.iter().map(|observer| observer.service().to_owned()).collect();
+        let disturbance = Disturbance { victim: victim.service().to_owned(), fault, time: struck.start..micros_now() };
+        Blow { observers, left, whole, struck, healed, disturbance }
     }
 
     /// Asks everybody to leave, clients first, and judges their logs.
-    pub(crate) async fn account(self, stack: &mut Stack, terms: &Terms) -> Account {
+    pub(crate) async fn account(self, stack: &mut Stack, terms: Terms) -> Account {
+        let terms = terms.over_at(micros_now());
         for container in self.clients.iter().chain(&self.workers).chain(&self.brokers) {
             container.stop().await;
         }
         let outputs = stack.outputs().await;
         let records = outputs.iter().flat_map(|(name, said)| Record::all_in(said).map(move |record| (&**name, record)));
-        let account = Account::of(SEED, terms, records);
+        let account = Account::of(SEED, &terms, records);
         account.assert_kept();
         println!("{}: {account}", stack.name());
         assert!(account.ledger().replies > 0, "{account}");
@@ -114,54 +123,77 @@ impl Crew {
     }
 }
 
-/// What is done to a container; when, in microseconds since 1970.
-pub(crate) trait Deed: AsyncFnOnce(&Container) -> u64 {}
+/// What is done to a container; from when to when, in microseconds since 1970.
+pub(crate) trait Deed: AsyncFnOnce(&Container) -> Range<u64> {}
 
-impl<F: AsyncFnOnce(&Container) -> u64> Deed for F {}
+impl<F: AsyncFnOnce(&Container) -> Range<u64>> Deed for F {}
+
+/// Who is to notice, and how many workers or brokers those have without the victim and with it.
+struct Noticing<'a> {
+    observers: &'a [Container],
+    left: usize,
+    whole: usize,
+}
 
 /// What was done to somebody, and who was to notice.
 pub(crate) struct Blow {
     observers: Vec<String>,
-    /// How many workers or brokers they had left, and how many they have when all are well.
     left: usize,
     whole: usize,
-    pub(crate) at: u64,
-    pub(crate) healed_at: u64,
+    struck: Range<u64>,
+    healed: Range<u64>,
+    pub(crate) disturbance: Disturbance,
 }
 
 impl Blow {
     /// Fails unless everybody noticed in that time, and had all back soon after it was healed.
     pub(crate) fn assert_noticed(&self, account: &Account, within: &RangeInclusive<Duration>) {
         for observer in &self.observers {
-            let noticed = account.had(observer, self.left, self.at);
-            assert!(noticed.is_some_and(|time| within.contains(&time)), "{observer} has noticed after {noticed:?}");
-            let healed = account.had(observer, self.whole, self.healed_at);
-            assert!(healed.is_some_and(|time| time < HEALED), "{observer} has all back after {healed:?}");
+            let noticed = account.had(observer, self.left, self.struck.start);
+            // Somewhere in the time that the deed took it was done.
+            let (earliest, latest) = (*within.start(), *within.end() + length(&self.struck));
+            assert!(
+                noticed.is_some_and(|time| (earliest..=latest).contains(&time)),
+                "{observer} was to notice what was done to {} within {earliest:.1?} to {latest:.1?} and has after {noticed:.1?}",
+                self.disturbance.victim
+            );
+            let healed = account.had(observer, self.whole, self.healed.start);
+            assert!(
+                healed.is_some_and(|time| time < HEALED + length(&self.healed)),
+                "{observer} was to have {} back within {HEALED:?} and had after {healed:.1?}",
+                self.disturbance.victim
+            );
         }
     }
 }
 
+fn length(time: &Range<u64>) -> Duration {
+    Duration::from_micros(time.end - time.start)
+}
+
+/// All that was done in these.
+pub(crate) fn terms_of(blows: &[Blow]) -> Terms {
+    blows.iter().fold(Terms::default(), |terms, blow| terms.disturbed(blow.disturbance.clone()))
+}
+
+/// That service was asked to leave, and came back or did not.
+pub(crate) fn left(service: &str, time: Range<u64>) -> Disturbance {
+    Disturbance { victim: service.to_owned(), fault: Fault::Left, time }
+}
+
 /// Fails unless calls were in flight to those who were struck.
 pub(crate) fn assert_struck(account: &Account) {
-    let ledger = account.ledger();
-    assert!(ledger.retried + ledger.lost > 0, "no call was in flight to whom it was done: {account}");
+    assert!(account.struck() > 0, "no call was in flight to whom it was done: {account}");
 }
 
 /// The brokers' services.
-pub(crate) const BROKERS: [&str; 2] = ["broker-1", "broker-2"];
+const BROKERS: [&str; 2] = ["broker-1", "broker-2"];
 
 /// The clients' services.
-pub(crate) const CLIENTS: [&str; 2] = ["client-1", "client-2"];
+const CLIENTS: [&str; 2] = ["client-1", "client-2"];
 
 /// The seed that the Compose file gives the load: which calls are made is no part of these tests.
 const SEED: u64 = 1;
-
-/// Fails if one of these has missed anybody from then on, until that moment.
-pub(crate) fn assert_nobody_was_missed(account: &Account, observers: &[&str], time: Range<u64>) {
-    for observer in observers {
-        assert!(!account.ever_missed(observer, time.clone()), "{observer} has taken somebody for dead: {account}");
-    }
-}
 
 /// Within what time a process that was killed is missed: its connection ends with it. The rest is Docker's.
 pub(crate) const AT_ONCE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(2);
@@ -173,8 +205,3 @@ pub(crate) const NOTICED: RangeInclusive<Duration> = Duration::from_secs(2)..=Du
 /// Within what time a peer that is well again is found: it dials at least every 2 s, and gives an attempt 1 s. The rest is
 /// Docker's, and the busy machine's.
 const HEALED: Duration = Duration::from_secs(8);
-
-/// So many seconds after that moment.
-pub(crate) fn seconds_after(at: u64, seconds: u64) -> u64 {
-    at + seconds * 1_000_000
-}

@@ -3,38 +3,35 @@
 use tokio::time::sleep;
 use xero_tests::{
     containers::{container::Container, stack::Stack},
-    load::{account::Terms, record::micros_now},
+    load::terms::Fault,
 };
 
-use crate::crew::{BROKERS, Crew, NOTICED, assert_nobody_was_missed, assert_struck, seconds_after};
+use crate::crew::{Crew, NOTICED, assert_struck, terms_of};
 
 pub(crate) async fn frozen_worker_is_noticed_and_comes_back(stack: &mut Stack) {
     let crew = Crew::start(stack).await;
-    let freeze = crew.worker_endures(0, Container::pause, Container::unpause).await;
-    let account = crew.account(stack, &Terms::default()).await;
+    let freeze = [crew.worker_endures(0, Fault::Frozen, Container::pause, Container::unpause).await];
+    let account = crew.account(stack, terms_of(&freeze)).await;
     assert_struck(&account);
-    freeze.assert_noticed(&account, &NOTICED);
+    freeze[0].assert_noticed(&account, &NOTICED);
 }
 
 pub(crate) async fn frozen_broker_is_noticed_and_comes_back(stack: &mut Stack) {
     let crew = Crew::start(stack).await;
-    let freeze = crew.broker_endures(0, Container::pause, Container::unpause).await;
-    let account = crew.account(stack, &Terms::default()).await;
+    let freeze = [crew.broker_endures(0, Fault::Frozen, Container::pause, Container::unpause).await];
+    let account = crew.account(stack, terms_of(&freeze)).await;
     assert_struck(&account);
-    freeze.assert_noticed(&account, &NOTICED);
+    freeze[0].assert_noticed(&account, &NOTICED);
 }
 
 pub(crate) async fn frozen_client_finds_its_brokers_again(stack: &mut Stack) {
     let crew = Crew::start(stack).await;
     let freeze = async |client: &Container| {
-        let at = client.pause().await;
+        let frozen = client.pause().await;
         // Nobody tells which clients it has: the time in which its brokers notice must be over.
         sleep(*NOTICED.end()).await;
-        at
+        frozen
     };
-    let freeze = crew.client_endures_unobserved(freeze, Container::unpause).await;
-    let terms = Terms::default().frozen("client-1", freeze.at..seconds_after(freeze.healed_at, 5));
-    let until = micros_now();
-    let account = crew.account(stack, &terms).await;
-    assert_nobody_was_missed(&account, &BROKERS, freeze.at..until);
+    let freeze = crew.client_endures(Fault::Frozen, freeze, Container::unpause).await;
+    crew.account(stack, terms_of(&[freeze])).await;
 }

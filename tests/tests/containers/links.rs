@@ -5,13 +5,10 @@ use std::time::Duration;
 use tokio::time::sleep;
 use xero_tests::{
     containers::{container::Way, stack::Stack},
-    load::{
-        account::{Account, Terms},
-        record::micros_now,
-    },
+    load::{account::Account, terms::Terms},
 };
 
-use crate::crew::{Crew, assert_nobody_was_missed};
+use crate::crew::Crew;
 
 pub(crate) async fn late_packets_look_like_nobodys_death(stack: &mut Stack) {
     let account = through_a_link(stack).await;
@@ -31,7 +28,6 @@ pub(crate) async fn narrow_link_looks_like_nobodys_death(stack: &mut Stack) {
 
 pub(crate) async fn lost_packets_look_like_nobodys_death(stack: &mut Stack) {
     let crew = Crew::start(stack).await;
-    let from = micros_now();
     let lossy: Vec<_> = crew.workers.iter().chain(&crew.clients).cloned().collect();
     for container in &lossy {
         container.lose(5, Way::In).await;
@@ -42,9 +38,7 @@ pub(crate) async fn lost_packets_look_like_nobodys_death(stack: &mut Stack) {
         let dropped = container.lose_no_more().await;
         assert!(dropped > 20, "{dropped} packets of {} were dropped", container.name);
     }
-    let until = micros_now();
-    let account = crew.account(stack, &Terms::default().undisturbed()).await;
-    assert_nobody_was_missed(&account, &ALL, from..until);
+    let account = crew.account(stack, Terms::default()).await;
     assert!(account.rate() > 270.0, "of 300 calls a second: {account}");
 }
 
@@ -52,19 +46,12 @@ pub(crate) async fn lost_packets_look_like_nobodys_death(stack: &mut Stack) {
 async fn through_a_link(stack: &mut Stack) -> Account {
     stack.up(&["link"]).await;
     let crew = Crew::start(stack).await;
-    let from = micros_now();
     sleep(TIME).await;
-    let until = micros_now();
-    let account = crew.account(stack, &Terms::default().undisturbed()).await;
-    assert_nobody_was_missed(&account, &ALL, from..until);
-    account
+    crew.account(stack, Terms::default()).await
 }
 
 /// How long the link is bad.
 const TIME: Duration = Duration::from_secs(30);
-
-/// Who is not to miss anybody.
-const ALL: [&str; 4] = ["broker-1", "broker-2", "client-1", "client-2"];
 
 /// Where workers find the brokers behind the link.
 pub(crate) const BACKENDS: &str = "tcp://link:5561 tcp://link:5571";

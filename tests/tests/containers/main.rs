@@ -18,6 +18,7 @@ use std::{
     future::Future,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
     pin::Pin,
     process::{self, ExitCode},
     thread,
@@ -33,8 +34,8 @@ use tokio::{
 };
 use xero_tests::{
     containers::{
-        engine::{Absence, Engine},
-        stack::{Stack, TEST_MAX, sweep},
+        engine::{Absence, Engine, come_to_an_end},
+        stack::{Stack, TEST_MAX, sweep, sweep_until_quiet},
     },
     scene::runtime,
 };
@@ -144,7 +145,9 @@ fn prepare(engine: &Engine) -> Result<File, String> {
 }
 
 fn lock() -> io::Result<File> {
-    let file = File::create(std::env::temp_dir().join("xero-container-tests.lock"))?;
+    // Each user's own: nobody may open what another has put there.
+    let name = format!("xero-container-tests-{}.lock", rustix::process::getuid().as_raw());
+    let file = File::create(std::env::temp_dir().join(name))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -165,10 +168,8 @@ fn sweep_when_interrupted() {
                 _ = terminated.recv() => {}
             }
             eprintln!("interrupted: removing the containers");
-            // What was about to be started is there by the second time.
-            for _ in 0..2 {
-                let _ = sweep().await;
-            }
+            come_to_an_end();
+            sweep_until_quiet().await;
         });
         process::exit(130);
     });
@@ -190,20 +191,21 @@ impl Scenario {
     /// Plays it, and removes its containers whatever comes of it.
     fn run(self, engine: &Engine) -> Result<Completion, Failed> {
         let settings = self.settings.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-        let mut stack = Stack::new(engine, self.name, self.file, settings);
+        let logs = Path::new(env!("CARGO_TARGET_TMPDIR")).join("container-logs").join(self.name);
+        let mut stack = Stack::new(engine, self.name, self.file, settings, logs.clone());
         let runtime = runtime(1);
         let play = async {
             let played = timeout(TEST_MAX, (self.play)(&mut stack)).await;
             played.unwrap_or_else(|_| panic!("it has not ended within {TEST_MAX:?}"));
         };
         let played = catch_unwind(AssertUnwindSafe(|| runtime.block_on(play)));
-        let logs = runtime.block_on(stack.down(played.is_err()))?;
-        match (played, logs) {
-            (Err(panic), Some(logs)) => {
-                Err(format!("{}\nwhat each container has said: {}", message(&*panic), logs.display()).into())
-            }
-            _ => Ok(Completion::Completed),
+        let removed = runtime.block_on(stack.down(played.is_err()));
+        let mut mistakes = Vec::new();
+        if let Err(panic) = &played {
+            mistakes.push(format!("{}\nwhat each container has said: {}", message(&**panic), logs.display()));
         }
+        mistakes.extend(removed.err());
+        if mistakes.is_empty() { Ok(Completion::Completed) } else { Err(mistakes.join("\n").into()) }
     }
 }
 

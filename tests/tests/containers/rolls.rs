@@ -1,17 +1,19 @@
 //! Workers and brokers that come and go as they are told: no call notices.
 
-use xero_tests::{containers::stack::Stack, load::account::Terms};
+use xero_tests::{
+    containers::stack::Stack,
+    load::{record::micros_now, terms::Terms},
+};
 
-use crate::crew::Crew;
+use crate::crew::{Crew, left};
 
 pub(crate) async fn rolling_restart_at_1000_calls_a_second_fails_no_call(stack: &mut Stack) {
     let crew = Crew::start(stack).await;
+    let mut terms = Terms::default();
     for container in crew.brokers.iter().chain(&crew.workers) {
-        container.stop().await;
-        container.start().await;
-        crew.is_whole().await;
+        terms = terms.disturbed(crew.restart(container).await);
     }
-    let account = crew.account(stack, &Terms::default().lossless()).await;
+    let account = crew.account(stack, terms).await;
     assert!(account.rate() >= 1_000.0, "{account}");
 }
 
@@ -27,10 +29,12 @@ pub(crate) async fn workers_come_and_go_under_load_and_no_call_fails(stack: &mut
     for worker in many.workers.iter().skip(1) {
         stack.keep_log(worker).await;
     }
+    let from = micros_now();
     stack.scale("worker-1", 1).await;
     let alone = Crew::of(stack, &["worker-1"]).await;
     alone.is_whole().await;
-    let account = alone.account(stack, &Terms::default().lossless()).await;
+    let terms = Terms::default().disturbed(left("worker-1", from..micros_now()));
+    let account = alone.account(stack, terms).await;
     assert!(account.rate() > 270.0, "of 300 calls a second: {account}");
     assert!(account.workers_that_ran() == 10, "not all workers were given calls: {account}");
 }
