@@ -204,9 +204,14 @@ pub async fn sweep_until_quiet() {
 /// Removes all containers and networks that the engine finds by that. Not by Compose: it leaves what it has not made.
 async fn remove_all(filter: &str) -> Result<usize, String> {
     let containers = remove(&["ps", "--all", "--quiet"], &["rm", "--force", "--volumes"], filter).await;
-    // Also when a container was gone before it could be removed.
+    // Also when a container was gone before it could be removed. An engine may go on believing that somebody is on a
+    // network, and then keeps it until it is started anew: it is in nobody's way.
     let networks = remove(&["network", "ls", "--quiet"], &["network", "rm"], filter).await;
-    Ok(containers? + networks?)
+    let networks = networks.unwrap_or_else(|mistake| {
+        eprintln!("the engine keeps a network: {mistake}");
+        0
+    });
+    Ok(containers? + networks)
 }
 
 async fn remove(list: &[&str], remove: &[&str], filter: &str) -> Result<usize, String> {

@@ -101,7 +101,7 @@ pub struct LoadOptions {
     #[arg(long, value_name = "SEED", default_value_t = 1, allow_negative_numbers = true)]
     #[arg(value_parser = whole_number::<u64>(0..=u64::MAX))]
     pub seed: u64,
-    /// The number of the first call; one apart from those of other loads [default: drawn anew by each process]
+    /// The number of the first call; one apart from those of other loads [default: drawn by lot]
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     #[arg(value_parser = whole_number::<u64>(0..=FIRST_MAX))]
     pub first: Option<u64>,
