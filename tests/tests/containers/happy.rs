@@ -6,7 +6,8 @@ pub(crate) async fn twenty_pings_and_every_example_between_two_containers(stack:
     // The seed's script. Compose ends with what the client has ended with.
     stack.compose(&["up", "--no-build", "--abort-on-container-exit", "--exit-code-from", "client"]).await;
     let [client, worker] = [stack.container("client").await, stack.container("worker").await];
-    assert_eq!(client.output().await.matches(r#"reply: "pong""#).count(), 20);
+    let output = client.output().await;
+    assert_eq!(output.matches(r#"reply: "pong""#).count(), 20, "of 20 pings: {output}");
     assert_eq!(worker.exit_code().await, 0, "the worker was asked to leave");
     stack.up_alone("worker").await;
     for example in EXAMPLES {
