@@ -1,9 +1,13 @@
 # The demo's programs in an image that holds nothing else. `docker-compose.yml` runs a worker and a client.
 #
-# Another registry or mirror: --build-arg BUILD_IMAGE=… (cargo, a linker, the C library's static form).
-# Where nothing can be pulled: `deploy/base-images` makes the images named here from what the machine has.
+#     docker build --target demo -t xero-demo .
 #
-# The stages `tests` and `faults` are those of the container tests; nothing else needs them.
+# Without a target it is the same image, for which the builder from before BuildKit also builds all that stands above the
+# last line. That is why the stages `tests` and `faults`, which only the container tests need, come after the demo's.
+#
+# Another registry or mirror: --build-arg BUILD_IMAGE=… (cargo, a linker, the C library's static form). The C library must
+# be glibc 2.34 or newer, or musl: static programs of an older glibc look names up through plug-ins that are not here.
+# Where nothing can be pulled: `deploy/base-images` makes the images named here from what the machine has.
 ARG BUILD_IMAGE=rust:1.95-slim-bookworm
 ARG TOOLS_IMAGE=debian:bookworm-slim
 
@@ -55,11 +59,17 @@ STOPSIGNAL SIGTERM
 # The tour needs no other container: `docker run --rm --init IMAGE` shows what there is.
 CMD ["xero-demo"]
 
-FROM build AS build-tests
-# As above: what does not change with the tests. Their features are others than the demo's, so it is built once more.
+# As above, for what makes a load: it has dependencies of its own, and other features of those that it shares.
+FROM dependencies AS dependencies-tests
 RUN cargo build --locked --release --target "$(cat /target)" -p xero-tests --bin crew
+
+# The demo stays empty, because nothing of it is in this program.
+FROM dependencies-tests AS build-tests
+COPY README.md ./
+COPY xero xero
+COPY xero-macros xero-macros
 COPY tests/src tests/src
-RUN find tests/src -name '*.rs' -exec touch {} + \
+RUN find xero xero-macros tests/src -name '*.rs' -exec touch {} + \
     && cargo build --locked --release --target "$(cat /target)" -p xero-tests --bin crew \
     && install -D -t /crew "target/$(cat /target)/release/crew"
 

@@ -34,8 +34,8 @@ pub enum LifecycleOptions {
         /// The process; a container's first is the program that it runs
         #[arg(long, value_name = "PID", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..))]
         pid: i32,
-        /// Time that it has
-        #[arg(long, value_name = "SECONDS", default_value = "25", allow_negative_numbers = true, value_parser = seconds)]
+        /// Time that it has: more than its drain may take, which is 30 s
+        #[arg(long, value_name = "SECONDS", default_value = "35", allow_negative_numbers = true, value_parser = seconds)]
         timeout: Duration,
     },
 }

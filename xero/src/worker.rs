@@ -26,7 +26,7 @@ use crate::{
         frame,
         message::Message,
         retry::BackoffConfig,
-        worker::{WorkerConfig, WorkerCounters},
+        worker::{DRAIN_TIMEOUT, WorkerConfig, WorkerCounters},
     },
     service::{BoundService, IntoService},
 };
@@ -135,7 +135,7 @@ impl WorkerBuilder {
             link: LinkConfig::default(),
             backoff: BackoffConfig::default(),
             concurrency: cpus.saturating_mul(CREDITS_PER_CPU),
-            drain_timeout: Duration::from_secs(30),
+            drain_timeout: DRAIN_TIMEOUT,
             stop: None,
         }
     }

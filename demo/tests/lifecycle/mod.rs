@@ -135,7 +135,7 @@ fn help_explains_questions_and_exit_codes() {
         assert!(run.stdout.contains(part), "{part:?} in {run:?}");
     }
     let help = lifecycle(&["drain", "--help"]).stdout;
-    assert!(["--pid <PID>", "--timeout <SECONDS>", "[default: 25]"].iter().all(|part| help.contains(part)), "{help}");
+    assert!(["--pid <PID>", "--timeout <SECONDS>", "[default: 35]"].iter().all(|part| help.contains(part)), "{help}");
 }
 
 /// A port that nobody listens on: it is for root alone, and for a service that is no more (RFC 1078).

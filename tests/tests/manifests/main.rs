@@ -4,14 +4,14 @@
 mod commands;
 mod network;
 mod page;
-
 mod set;
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, time::Duration};
 
 use commands::{Asked, Program};
 use serde_json::Value;
 use set::{Set, Workload, folder, texts};
+use xero::proto::worker::DRAIN_TIMEOUT;
 
 #[test]
 fn every_manifest_is_in_the_set() {
@@ -95,13 +95,13 @@ fn workers_and_clients_dial_every_broker_where_it_listens_for_them() {
 fn probes_ask_for_what_the_program_does() {
     let set = Set::read();
     let Program::Broker { frontend, backend } = set.workload("xero-broker").program() else { panic!("no broker") };
-    for probe in ["readinessProbe", "livenessProbe"] {
-        assert_eq!(set.workload("xero-broker").asks(probe), Asked::Listening(vec![frontend, backend]), "{probe}");
-    }
-    let worker = set.workload("xero-worker");
+    let (broker, worker) = (set.workload("xero-broker"), set.workload("xero-worker"));
+    assert_eq!(broker.asks("readinessProbe"), Asked::Listening(vec![frontend, backend]));
     assert_eq!(worker.asks("readinessProbe"), Asked::Connected(backend));
-    // It would restart every worker that has lost its brokers.
-    assert_eq!(worker.container()["livenessProbe"], Value::Null);
+    // It would not see a broker that hangs, and would restart every worker that has lost its brokers.
+    for workload in [broker, worker] {
+        assert_eq!(workload.container()["livenessProbe"], Value::Null, "{}", workload.name());
+    }
 }
 
 #[test]
@@ -111,10 +111,17 @@ fn drain_fits_into_the_hook_and_the_hook_into_the_grace_period() {
         let workload = set.workload(name);
         let Asked::Drain { pid: 1, timeout } = workload.asks("preStop") else { panic!("{name} does not drain") };
         let grace = workload.pod["terminationGracePeriodSeconds"].as_u64().expect("seconds");
-        // Room for the goodbye, and for the SIGTERM after a hook whose time is up.
-        assert!(timeout.as_secs() >= DRAIN_SECONDS + 5, "{name}: {timeout:?}");
-        assert!(grace >= timeout.as_secs() + 5, "{name}: {grace} s");
+        assert!(timeout >= DRAIN_TIMEOUT + GOODBYE, "{name}: {timeout:?}");
+        assert!(Duration::from_secs(grace) >= timeout + GOODBYE, "{name}: {grace} s");
     }
+}
+
+#[test]
+fn hook_that_is_told_no_time_has_enough_for_a_drain() {
+    let Asked::Drain { timeout, .. } = commands::asked(&["/usr/local/bin/demo-lifecycle", "drain"]) else {
+        panic!("it does not drain")
+    };
+    assert!(timeout >= DRAIN_TIMEOUT + GOODBYE, "{timeout:?}");
 }
 
 #[test]
@@ -158,8 +165,8 @@ fn every_container_runs_the_image_that_the_set_replaces() {
     }
 }
 
-/// What a worker and a broker give to what runs, unless they are told otherwise: their `drain_timeout`.
-const DRAIN_SECONDS: u64 = 30;
+/// Room for the goodbye after a drain, and for the SIGTERM after a hook whose time is up.
+const GOODBYE: Duration = Duration::from_secs(5);
 
 impl Workload<'_> {
     fn program(&self) -> Program {

@@ -16,8 +16,8 @@ fn pods_reach_the_ports_that_they_dial_and_no_others() {
             for port in [frontend, backend, 80] {
                 let dials = [("xero-client", frontend), ("xero-worker", backend)].contains(&(from.name(), port));
                 let expected = dials && to.name() == "xero-broker";
-                let reaches =
-                    set.allows("Egress", &from, Some(&to), port) && set.allows("Ingress", &to, Some(&from), port);
+                let reaches = set.allows("Egress", &from, Peer::Pod(&to), port)
+                    && set.allows("Ingress", &to, Peer::Pod(&from), port);
                 assert_eq!(reaches, expected, "{} to port {port} of {}", from.name(), to.name());
             }
         }
@@ -25,11 +25,13 @@ fn pods_reach_the_ports_that_they_dial_and_no_others() {
 }
 
 #[test]
-fn who_dials_a_name_reaches_the_cluster_s_dns() {
+fn who_dials_a_name_reaches_dns_wherever_it_runs() {
     let set = Set::read();
     for workload in set.workloads() {
         let dials = matches!(workload.program(), Program::Worker { .. } | Program::Client { .. });
-        assert_eq!(set.allows("Egress", &workload, None, 53), dials, "{}", workload.name());
+        for dns in [Peer::Stranger, Peer::Machine] {
+            assert_eq!(set.allows("Egress", &workload, dns, 53), dials, "{dns:?} from {}", workload.name());
+        }
     }
 }
 
@@ -38,14 +40,27 @@ fn strangers_reach_nobody() {
     let set = Set::read();
     for workload in set.workloads() {
         for port in [5560, 5561, 80] {
-            assert!(!set.allows("Ingress", &workload, None, port), "port {port} of {}", workload.name());
+            for peer in [Peer::Stranger, Peer::Machine] {
+                assert!(!set.allows("Ingress", &workload, peer, port), "{peer:?}: port {port} of {}", workload.name());
+            }
         }
     }
 }
 
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug)]
+enum Peer<'a> {
+    /// A pod of the set.
+    Pod(&'a Workload<'a>),
+    /// A pod of another namespace.
+    Stranger,
+    /// What is no pod, or is one on the network of its machine: no selector finds it.
+    Machine,
+}
+
 impl Set {
-    /// Whether the policies allow this traffic of a pod with a peer of the same namespace, or of another (`None`).
-    fn allows(&self, direction: &str, pod: &Workload<'_>, peer: Option<&Workload<'_>>, port: u16) -> bool {
+    /// Whether the policies allow this traffic of a pod with a peer.
+    fn allows(&self, direction: &str, pod: &Workload<'_>, peer: Peer<'_>, port: u16) -> bool {
         let (rules, peers) = if direction == "Ingress" { ("ingress", "from") } else { ("egress", "to") };
         let is_in = |list: &Value| list.as_array().is_some_and(|list| list.iter().any(|one| one == direction));
         let policies = self.of_kind("NetworkPolicy").map(|policy| &policy["spec"]);
@@ -59,12 +74,12 @@ impl Set {
 }
 
 /// Without a list, everybody is.
-fn is_peer(list: &Value, peer: Option<&Workload<'_>>) -> bool {
+fn is_peer(list: &Value, peer: Peer<'_>) -> bool {
     let Some(list) = list.as_array() else { return true };
     list.iter().any(|one| match (one.get("namespaceSelector"), peer) {
-        (Some(_), _) => one["podSelector"].is_null(),
-        (None, Some(peer)) => has(peer.labels, &one["podSelector"]["matchLabels"]),
-        (None, None) => false,
+        (Some(_), Peer::Pod(_) | Peer::Stranger) => one["podSelector"].is_null(),
+        (None, Peer::Pod(peer)) => has(peer.labels, &one["podSelector"]["matchLabels"]),
+        (None, Peer::Stranger) | (_, Peer::Machine) => false,
     })
 }
 

@@ -11,6 +11,7 @@ pub(crate) struct Set {
 }
 
 /// What runs pods, and their template.
+#[derive(Debug)]
 pub(crate) struct Workload<'a> {
     pub(crate) resource: &'a Value,
     pub(crate) labels: &'a Value,

@@ -25,7 +25,7 @@ use super::{
     outbox::{Outbox, Transmit},
     timer::{Timer, TimerTable},
     window::{Intake, Outflow},
-    worker::DEADLINE_MAX,
+    worker::{DEADLINE_MAX, DRAIN_TIMEOUT},
 };
 
 /// How long a closing broker waits for its clients to take the goodbye.
@@ -44,8 +44,7 @@ pub struct BrokerConfig {
 
 impl Default for BrokerConfig {
     fn default() -> Self {
-        let (dispatcher, drain_timeout) = (DispatcherConfig::default(), Duration::from_secs(30));
-        Self { dispatcher, credits: 1_024, drain_timeout }
+        Self { dispatcher: DispatcherConfig::default(), credits: 1_024, drain_timeout: DRAIN_TIMEOUT }
     }
 }
 

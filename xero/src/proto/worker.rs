@@ -27,6 +27,9 @@ use super::{
     window::{Intake, Outflow},
 };
 
+/// How long a drain may take, of a worker and of a broker, unless they are told otherwise.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// How long a worker that leaves waits for its goodbye to be taken when no answer can still be on its way.
 const GOODBYE_GRACE: Duration = Duration::from_millis(500);
 
