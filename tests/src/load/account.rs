@@ -80,6 +80,11 @@ impl Account {
         self.calls.len() as f64 / Duration::from_micros(micros.max(1)).as_secs_f64()
     }
 
+    /// How many calls that client has begun in that time: none while it was not there.
+    pub fn begun_by(&self, client: &str, time: &Range<u64>) -> usize {
+        self.calls.values().filter(|call| call.client == client && time.contains(&call.begun_at)).count()
+    }
+
     /// How long after that moment somebody first had so many workers; what it had at that moment counts, too.
     pub fn had(&self, observer: &str, count: usize, from: u64) -> Option<Duration> {
         let before = self.sets(observer).take_while(|(at, _)| *at <= from).last();
@@ -311,6 +316,14 @@ mod tests {
         assert_eq!(violations(&seen, &done("worker-1", Fault::CutOff, 3, 6)), 1);
         assert_eq!(violations(&seen, &done("worker-2", Fault::CutOff, 6, 8)), 1);
         assert_eq!(violations(&seen, &done("broker-1", Fault::CutOff, 6, 8)), 0);
+    }
+
+    #[test]
+    fn calls_of_a_client_are_counted_from_the_first_moment_of_a_time_to_before_its_end() {
+        let account = Account::of(1, &Terms::default(), records(number(Kind::Again), &[], None));
+        let counts = |client, from, until| account.begun_by(client, &(from * SECOND..until * SECOND));
+        assert_eq!([(100, 101), (99, 100), (101, 102)].map(|(from, until)| counts("client-1", from, until)), [1, 0, 0]);
+        assert_eq!(counts("client-2", 100, 101), 0);
     }
 
     #[test]

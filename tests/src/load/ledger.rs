@@ -181,10 +181,10 @@ impl Ledger {
     }
 
     /// A call has ended, so long after it was begun, for which nobody could be reached at times: its deadline may have
-    /// ended it, too, whatever its kind.
+    /// ended it, too, whatever its kind. One that had lost its worker before says that at its deadline.
     pub fn ended_unreachable(&mut self, plan: &Plan, end: &End, took: Duration) {
         match end {
-            End::Expired { .. } if took >= plan.timeout => self.close(plan, end, took),
+            End::Expired { .. } | End::Lost { .. } if took >= plan.timeout => self.close(plan, end, took),
             _ => self.ended(plan, end, took),
         }
     }
@@ -355,6 +355,15 @@ mod tests {
             assert_eq!([ended(late(true)), ended(Err(CallError::Closed { maybe_executed: false }))], [0, 1]);
             assert_eq!(ended(reply(Order { number: u64::MAX, ..plan.order })), 1);
         }
+    }
+
+    #[test]
+    fn call_that_could_reach_nobody_is_lost_no_sooner_than_at_its_deadline() {
+        let plan = first(Kind::Again);
+        let end = End::of(&plan.order, &lost(true));
+        let before = plan.timeout - Duration::from_millis(1);
+        let lost_after = |took| violations(plan, |ledger| ledger.ended_unreachable(&plan, &end, took));
+        assert_eq!([lost_after(before), lost_after(plan.timeout)], [1, 0]);
     }
 
     #[test]

@@ -165,6 +165,12 @@ impl Blow {
             );
         }
     }
+
+    /// Fails if the victim, a client, went on calling meanwhile.
+    pub(crate) fn assert_silent(&self, account: &Account) {
+        let begun = account.begun_by(&self.disturbance.victim, &(self.struck.end..self.healed.start));
+        assert_eq!(begun, 0, "{} has begun calls while it was to be silent: {account}", self.disturbance.victim);
+    }
 }
 
 fn length(time: &Range<u64>) -> Duration {

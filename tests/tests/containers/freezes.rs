@@ -32,6 +32,7 @@ pub(crate) async fn frozen_client_finds_its_brokers_again(stack: &mut Stack) {
         sleep(*NOTICED.end()).await;
         frozen
     };
-    let freeze = crew.client_endures(Fault::Frozen, freeze, Container::unpause).await;
-    crew.account(stack, terms_of(&[freeze])).await;
+    let freeze = [crew.client_endures(Fault::Frozen, freeze, Container::unpause).await];
+    let account = crew.account(stack, terms_of(&freeze)).await;
+    freeze[0].assert_silent(&account);
 }

@@ -33,7 +33,7 @@ pub(crate) async fn killed_brokers_cost_no_idempotent_call(stack: &mut Stack) {
 
 pub(crate) async fn killed_client_costs_the_other_nothing(stack: &mut Stack) {
     let crew = Crew::start(stack).await;
-    let kill = crew.client_endures(Fault::Killed, Container::kill, Container::start).await;
-    let terms = terms_of(&[kill]).disturbed(crew.restart(&crew.clients[0]).await);
-    crew.account(stack, terms).await;
+    let kill = [crew.client_endures(Fault::Killed, Container::kill, Container::start).await];
+    let terms = terms_of(&kill).disturbed(crew.restart(&crew.clients[0]).await);
+    kill[0].assert_silent(&crew.account(stack, terms).await);
 }

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::debug;
 
 use super::{
+    clock,
     driver::{Driver, drive, frames_of},
     endpoint::Endpoint,
     transport::{self, RouterInput, RouterSocket, SendError},
@@ -118,21 +119,21 @@ struct BrokerDriver {
 }
 
 impl Driver for BrokerDriver {
-    fn poll_inputs(&mut self, cx: &mut Context<'_>, now: Instant) -> usize {
+    fn poll_inputs(&mut self, cx: &mut Context<'_>) -> usize {
         let mut taken = 0;
         match self.channels.commands.poll_recv(cx) {
             Poll::Ready(Some(command)) => {
-                self.handle_command(now, command);
+                self.handle_command(clock::now(), command);
                 taken += 1;
             }
             // Every handle is gone. The channel stays ready, so it must not count as input.
-            Poll::Ready(None) => self.machine.close(now),
+            Poll::Ready(None) => self.machine.close(clock::now()),
             Poll::Pending => {}
         }
         self.drain_outputs();
         for door in [Door::Front, Door::Back] {
             if let Poll::Ready(input) = self.doors.at(door).poll_receive(cx) {
-                taken += self.handle_input(now, door, input);
+                taken += self.handle_input(clock::now(), door, input);
             }
         }
         taken

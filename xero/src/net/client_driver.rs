@@ -106,20 +106,20 @@ struct ClientDriver {
 }
 
 impl Driver for ClientDriver {
-    fn poll_inputs(&mut self, cx: &mut Context<'_>, now: Instant) -> usize {
+    fn poll_inputs(&mut self, cx: &mut Context<'_>) -> usize {
         let mut taken = 0;
         match self.channels.commands.poll_recv(cx) {
             Poll::Ready(Some(command)) => {
-                self.handle_command(now, command);
+                self.handle_command(clock::now(), command);
                 taken += 1;
             }
             // Every handle is gone. The channel stays ready, so it must not count as input.
-            Poll::Ready(None) => self.machine.close(now),
+            Poll::Ready(None) => self.machine.close(clock::now()),
             Poll::Pending => {}
         }
-        self.drain_outputs(now);
+        self.drain_outputs(clock::now());
         if let Poll::Ready(input) = self.connections.poll_receive(cx) {
-            taken += self.handle_input(now, input);
+            taken += self.handle_input(clock::now(), input);
         }
         taken
     }

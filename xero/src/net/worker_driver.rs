@@ -111,14 +111,14 @@ struct WorkerDriver {
 }
 
 impl Driver for WorkerDriver {
-    fn poll_inputs(&mut self, cx: &mut Context<'_>, now: Instant) -> usize {
+    fn poll_inputs(&mut self, cx: &mut Context<'_>) -> usize {
         let mut taken = 0;
         if let Poll::Ready(Some(command)) = self.channels.mailbox.poll_recv(cx) {
-            self.handle_command(now, command);
+            self.handle_command(clock::now(), command);
             taken += 1;
         }
         if let Poll::Ready(input) = self.dealers.poll_receive(cx) {
-            taken += self.handle_input(now, input);
+            taken += self.handle_input(clock::now(), input);
         }
         taken
     }
