@@ -52,7 +52,7 @@ fn commands_in_readme_do_what_it_says() {
             // and what is run by hand.
             ["cargo", "test", "--workspace"]
             | ["cargo", "test", "-p", "xero-tests", "--test", "containers"]
-            | ["docker", "compose", "up", ..]
+            | ["docker", "compose", "up" | "down", ..]
             | ["deploy/base-images"]
             | ["cargo", "bench", ..] => {}
             // The long forms of tests: `.ci/run` runs the first two, `tests/tests/command_lines.rs` a few seeds of the third.

@@ -227,7 +227,7 @@ async fn remove(list: &[&str], remove: &[&str], filter: &str) -> Result<usize, S
 const PREFIX: &str = "xero-tests-";
 
 /// How long a test may take, with its containers' start and end.
-pub const TEST_MAX: Duration = Duration::from_secs(240);
+pub const TEST_MAX: Duration = Duration::from_secs(300);
 
 /// How often it is looked, a second apart, whether there is anything left: a start that goes on takes less time.
 const SWEEPS_MAX: u32 = 30;

@@ -58,3 +58,13 @@ pub(crate) const BACKENDS: &str = "tcp://link:5561 tcp://link:5571";
 
 /// Where clients find them.
 pub(crate) const FRONTENDS: &str = "tcp://link:5560 tcp://link:5570";
+
+/// Four intervals to an expiry instead of three: TCP sends a packet that was lost four times in a row again after 3.0 s,
+/// which is when the usual expiry ends.
+pub(crate) const PATIENT_BROKER: &str = "crew broker --interval 1000";
+
+/// The same for workers.
+pub(crate) const PATIENT_WORKER: &str = "crew worker --interval 1000";
+
+/// The same for clients.
+pub(crate) const PATIENT_FRONTENDS: &str = "--interval 1000 tcp://broker-1:5560 tcp://broker-2:5560";

@@ -75,7 +75,13 @@ const SCENARIOS: &[Scenario] = &[
         "XERO_BACKENDS" = links::BACKENDS,
         "XERO_FRONTENDS" = links::FRONTENDS,
     ),
-    scenario!(links::lost_packets_look_like_nobodys_death, "XERO_RATE" = "150"),
+    scenario!(
+        links::lost_packets_look_like_nobodys_death,
+        "XERO_RATE" = "150",
+        "XERO_BROKER" = links::PATIENT_BROKER,
+        "XERO_WORKER" = links::PATIENT_WORKER,
+        "XERO_FRONTENDS" = links::PATIENT_FRONTENDS,
+    ),
     scenario!(
         links::narrow_link_looks_like_nobodys_death,
         "XERO_LINK" = "--bytes-per-second 65536",

@@ -18,7 +18,10 @@ fn commands_on_the_page_name_what_there_is() {
             ["deploy/check"] => assert!(root().join("deploy/check").exists()),
             // The container tests run both files.
             ["docker", "compose", "up", ..] => {}
-            ["docker", "compose", "-f", file, "up", ..] => assert!(root().join(file).exists(), "{command}"),
+            ["docker", "compose", "-p", _, "-f", file, "up" | "kill" | "down", ..]
+            | [_, "docker", "compose", "-p", _, "-f", file, "up", ..] => {
+                assert!(root().join(file).exists(), "{command}");
+            }
             ["docker", "build", "--target", "demo", "-t", image, "."]
             | ["kind", "load", "docker-image", image]
             | ["docker", "tag", image, _]
