@@ -45,7 +45,7 @@ pub enum Role {
 
 impl Role {
     /// Plays it to its end. Whoever `records` writes on standard output what others can judge; see
-    /// [`Record`](super::record::Record). A load always does.
+    /// [`Record`]. A load always does.
     ///
     /// # Errors
     /// When it cannot begin, or cannot go on.
