@@ -1,16 +1,51 @@
 //! Calls that wait at a broker: until their deadline, in turns, and so many at most.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use tokio::task::JoinSet;
-use xero::{Broker, CallError, Client, Worker};
+use tokio::{task::JoinSet, time::Instant};
+use xero::{Broker, CallError, Candidate, Client, Worker, WorkerChoice, proto::message::Peer};
 use xero_tests::{
     process::UNNOTICED,
     scene::{
         PATIENCE, bind_broker, broker, client_of, connect, eventually, noting, probe, run, start_of, timed, within,
+        worker_of,
     },
-    service::Journal,
+    service::{Journal, block_thread},
 };
+
+#[test]
+fn call_that_comes_while_the_brokers_thread_is_held_up_keeps_the_time_that_it_has_left() {
+    #[derive(Debug)]
+    struct Slow(Duration, Arc<AtomicBool>);
+    impl WorkerChoice for Slow {
+        fn choose(&mut self, candidates: &mut dyn Iterator<Item = Candidate>) -> Option<Peer> {
+            self.1.store(true, Ordering::Relaxed);
+            block_thread(std::mem::take(&mut self.0));
+            candidates.next().map(|candidate| candidate.peer)
+        }
+    }
+    run(async {
+        let (held_up_for, is_held_up) = (Duration::from_secs(2), Arc::new(AtomicBool::new(false)));
+        let settings = Broker::builder().worker_choice(Slow(held_up_for, Arc::clone(&is_held_up)));
+        // In memory: what comes meanwhile is at hand at once, and read in the same turn.
+        let broker = settings.bind("inproc://held-up-front", "inproc://held-up-back").await.unwrap();
+        let _worker = worker_of(&broker).await;
+        let client = client_of(&broker).await;
+        let first = probe(&client).ping().timeout(PATIENCE).start();
+        eventually("the thread is held up", async || is_held_up.load(Ordering::Relaxed)).await;
+        let began_at = Instant::now();
+        eventually("half of that time is over", async || began_at.elapsed() > held_up_for / 2).await;
+        // Counted from before it came, its time would be over when it is read.
+        assert_eq!(probe(&client).ping().timeout(held_up_for * 9 / 10).await.unwrap(), "pong");
+        assert_eq!(first.await.unwrap(), "pong");
+    });
+}
 
 #[test]
 fn calls_that_wait_expire_on_time() {
