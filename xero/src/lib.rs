@@ -86,7 +86,7 @@ pub use crate::{
     broker::{Broker, BrokerBuilder},
     call::{Call, PendingCall, Value},
     client::{Client, ClientBuilder, WorkerInfo},
-    codec::CodecError,
+    codec::{CodecError, assert_roundtrips, assert_roundtrips_in},
     config::ConfigError,
     context::Context,
     error::{BindError, CallError, ConnectError, Never, NoWorkerError, PartialError, StartError},

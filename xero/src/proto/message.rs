@@ -22,30 +22,60 @@ impl fmt::Display for CallId {
 }
 
 /// How a payload's value is written as bytes (`PROTOCOL.md` §7).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+///
+/// Each codec has a feature of this crate: `bincode`, `messagepack` and `json`, which are on by default, and `postcard`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
+#[non_exhaustive]
 pub enum Codec {
     /// bincode 2, standard configuration: compact, for Rust on both sides; guarded by fingerprints.
-    #[default]
     Bincode = 1,
     /// MessagePack with named fields: self-describing, for other languages and services that evolve.
     MessagePack = 2,
     /// JSON: self-describing, for people and HTTP.
     Json = 3,
+    /// postcard 1: as compact as bincode and for the same uses, with a specification and a maintainer.
+    Postcard = 4,
 }
 
 impl Codec {
-    /// Every codec, in the order of their numbers on the wire.
-    pub const ALL: [Self; 3] = [Self::Bincode, Self::MessagePack, Self::Json];
+    /// Every codec, in the order of their numbers on the wire. Later versions may have more.
+    pub const ALL: [Self; 4] = [Self::Bincode, Self::MessagePack, Self::Json, Self::Postcard];
+
+    /// The codecs that this program was built with, in the order of their numbers. The core alone writes and reads no
+    /// values, and so has all of them.
+    pub fn available() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|codec| codec.is_available())
+    }
+
+    /// Whether this program was built with the codec's feature.
+    pub fn is_available(self) -> bool {
+        let has_feature = match self {
+            Self::Bincode => cfg!(feature = "bincode"),
+            Self::MessagePack => cfg!(feature = "messagepack"),
+            Self::Json => cfg!(feature = "json"),
+            Self::Postcard => cfg!(feature = "postcard"),
+        };
+        has_feature || cfg!(not(feature = "net"))
+    }
 
     /// The codec with this number on the wire, if there is one.
     pub fn from_wire(number: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|codec| *codec as u8 == number)
     }
 
-    /// Whether a value can be read without knowing its type, so that arguments may be named.
+    /// Whether a value can be read without knowing its type: fields and variants travel with their names. Where it is
+    /// not, a method's fingerprint guards its signature.
     pub fn is_self_describing(self) -> bool {
-        self != Self::Bincode
+        matches!(self, Self::MessagePack | Self::Json)
+    }
+}
+
+/// bincode, or what comes next in compactness of what this program was built with.
+impl Default for Codec {
+    fn default() -> Self {
+        let by_size = [Self::Bincode, Self::Postcard, Self::MessagePack, Self::Json];
+        by_size.into_iter().find(|codec| codec.is_available()).unwrap_or(Self::Bincode)
     }
 }
 
@@ -55,6 +85,7 @@ impl fmt::Display for Codec {
             Self::Bincode => "bincode",
             Self::MessagePack => "MessagePack",
             Self::Json => "JSON",
+            Self::Postcard => "postcard",
         })
     }
 }

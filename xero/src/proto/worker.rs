@@ -70,7 +70,7 @@ impl WorkerConfig {
             payload_bytes_max: self.limits.payload_bytes_max as u64,
             credits: self.credits,
             window_bytes: self.window_bytes,
-            codecs: Codec::ALL.to_vec(),
+            codecs: Codec::available().collect(),
             services: self.services.clone(),
         }
     }

@@ -96,7 +96,7 @@ impl Dispatcher {
             payload_bytes_max: self.config.limits.payload_bytes_max as u64,
             credits: 0,
             window_bytes: self.config.window_bytes,
-            codecs: Codec::ALL.to_vec(),
+            codecs: Codec::available().collect(),
             services: Vec::new(),
         }
     }

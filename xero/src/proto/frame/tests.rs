@@ -138,7 +138,7 @@ fn ready() -> Ready {
         payload_bytes_max: 64 << 20,
         credits: 64,
         window_bytes: 0,
-        codecs: Codec::ALL.to_vec(),
+        codecs: vec![Codec::Bincode, Codec::MessagePack, Codec::Json],
         services: vec![ServiceOffer { name: "Demo".into(), version: 1, methods }],
     }
 }

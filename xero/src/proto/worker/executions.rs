@@ -61,7 +61,7 @@ impl Worker {
             return Err((ErrorCode::UnknownMethod, detail));
         };
         let fingerprint = methods[method].fingerprint;
-        let checked = request.payload.codec == Codec::Bincode && request.fingerprint != 0 && fingerprint != 0;
+        let checked = !request.payload.codec.is_self_describing() && request.fingerprint != 0 && fingerprint != 0;
         if checked && request.fingerprint != fingerprint {
             let signature = self.config.signatures.get(service).and_then(|signatures| signatures.get(method));
             return Err((ErrorCode::SignatureMismatch, signature.cloned().unwrap_or_default()));

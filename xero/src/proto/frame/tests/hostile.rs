@@ -117,7 +117,7 @@ fn unknown_kind_is_refused_by_its_number() {
 
 #[test]
 fn payload_needs_a_codec() {
-    for codec in [0, 4, 255] {
+    for codec in [0, 5, 255] {
         for kind in [2, 3, 4, 8] {
             let message = match kind {
                 2 => Message::Request(request()),

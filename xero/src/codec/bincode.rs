@@ -1,0 +1,46 @@
+//! bincode 2, standard configuration.
+
+use bincode::{
+    config,
+    serde::{encode_to_vec, seed_decode_from_slice},
+};
+use serde::{Serialize, de::DeserializeSeed};
+
+use super::format::{Concatenated, Format, Traits, without_rest};
+
+pub(super) struct Bincode;
+
+impl Format for Bincode {
+    const TRAITS: Traits = Traits { explain, ..Traits::BARE };
+
+    fn write<T: Serialize>(value: &T) -> Result<Vec<u8>, String> {
+        encode_to_vec(value, config::standard()).map_err(|error| error.to_string())
+    }
+
+    fn read<'de, S: DeserializeSeed<'de>>(seed: S, bytes: &'de [u8]) -> Result<S::Value, String> {
+        without_rest(Self::read_first(seed, bytes)?)
+    }
+}
+
+impl Concatenated for Bincode {
+    /// Without bincode's own limit, which counts bytes that are there: the reader around it asks for nothing but what it
+    /// can borrow from them.
+    fn read_first<'de, S: DeserializeSeed<'de>>(seed: S, bytes: &'de [u8]) -> Result<(S::Value, &'de [u8]), String> {
+        let (value, length) =
+            seed_decode_from_slice(seed, bytes, config::standard()).map_err(|error| error.to_string())?;
+        Ok((value, &bytes[length..]))
+    }
+}
+
+/// bincode's errors are shown as Rust's `Debug` shows them.
+fn explain(text: String) -> String {
+    match text.split([' ', '(']).next() {
+        Some("UnexpectedEnd") => "the bytes end within the value".to_owned(),
+        Some("InvalidBooleanValue") => "a byte is no bool".to_owned(),
+        Some("InvalidCharEncoding") => "a text is no character".to_owned(),
+        Some("InvalidIntegerType") => "an integer is too large for its type".to_owned(),
+        Some("UnexpectedVariant") => "a byte is neither `None` nor `Some`".to_owned(),
+        Some("Utf8") => "a text is not UTF-8".to_owned(),
+        _ => text,
+    }
+}

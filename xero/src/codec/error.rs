@@ -1,0 +1,110 @@
+//! What users are told of a value that could not be written or read.
+
+use std::fmt;
+
+use super::{
+    fault::{Fault, Reason},
+    names,
+};
+use crate::proto::message::Codec;
+
+/// A value that could not be written, or bytes that are not such a value. The message names the place: an argument, a
+/// field, an element.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{codec} cannot {action} {subject}: {reason}")]
+pub struct CodecError {
+    codec: Codec,
+    action: Action,
+    subject: String,
+    reason: String,
+}
+
+/// What was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    Write,
+    Read,
+}
+
+/// What it was done to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    Arguments,
+    Value,
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Write => "write",
+            Self::Read => "read",
+        })
+    }
+}
+
+impl CodecError {
+    pub(super) fn new<T: ?Sized>(codec: Codec, action: Action, what: What, fault: Fault) -> Self {
+        let subject = subject(what, &fault, || names::readable(std::any::type_name::<T>()));
+        Self { codec, action, subject, reason: reason(codec, action, what, &fault) }
+    }
+
+    /// Arguments are there already, in another codec.
+    pub(crate) fn too_late(codec: Codec) -> Self {
+        let reason = "the codec was chosen after the arguments: choose it first".to_owned();
+        Self { codec, action: Action::Write, subject: "the arguments".to_owned(), reason }
+    }
+
+    /// The codec that failed.
+    pub fn codec(&self) -> Codec {
+        self.codec
+    }
+
+    /// What is wrong, and what to do about it where that is known.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+}
+
+/// What could not be written or read, in the words of whoever wrote the method or the type.
+fn subject(what: What, fault: &Fault, type_name: impl Fn() -> String) -> String {
+    let place = fault.place();
+    match (what, fault.root()) {
+        (What::Arguments, Some(argument)) if fault.depth() == 1 => format!("the argument `{argument}`"),
+        (What::Arguments, Some(argument)) => format!("`{place}` of the argument `{argument}`"),
+        (What::Arguments, None) => "the arguments".to_owned(),
+        (What::Value, _) if place.is_empty() => format!("`{}`", type_name()),
+        (What::Value, _) => format!("`{place}` of `{}`", type_name()),
+    }
+}
+
+/// What can be done about a type that a codec cannot carry.
+const USE_NAMES: &str = "use MessagePack or JSON";
+
+fn reason(codec: Codec, action: Action, what: What, fault: &Fault) -> String {
+    let is_argument = what == What::Arguments && fault.depth() == 0;
+    let noun = if is_argument { "argument" } else { "field" };
+    let type_name = || fault.type_name().unwrap_or_else(|| "the type".to_owned());
+    match fault.reason() {
+        Reason::NeedsLength { what } => format!(
+            "the type `{}` does not tell the length of its {what} before it writes it, as structs with \
+             `#[serde(flatten)]` do, and {codec} has no end of a {what}: {USE_NAMES}",
+            type_name(),
+        ),
+        Reason::NeedsNames => {
+            format!(
+                "the type `{}` reads whatever it finds, as `serde_json::Value` and enums with \
+                 `#[serde(untagged)]` or `#[serde(tag)]` and structs with `#[serde(flatten)]` do, and {codec} does not \
+                 say what it has written: {USE_NAMES}",
+                type_name(),
+            )
+        }
+        Reason::Missing(name) => format!("the {noun} `{name}` is missing"),
+        Reason::Unknown { name, known } => format!("there is no {noun} `{name}`; {}", names::known_are(known)),
+        Reason::Twice(name) => format!("the {noun} `{name}` comes twice"),
+        // The bytes do not say what they are, so all that shows is that they do not fit.
+        Reason::Library(text) if action == Action::Read && !codec.is_self_describing() => {
+            format!("{text} (are both sides built from the same types?)")
+        }
+        Reason::Library(text) | Reason::Rule(text) | Reason::Length { text, .. } => text.clone(),
+    }
+}

@@ -1,0 +1,159 @@
+//! What goes wrong between a value and its bytes: why, at which field, and in which type.
+
+use std::fmt::{self, Display};
+
+use serde::{de, ser};
+
+use super::names;
+
+/// Why a value could not be written or read. It collects where it happened on its way out.
+#[derive(Debug)]
+pub(super) struct Fault(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    reason: Reason,
+    /// From the inside out.
+    trail: Vec<Step>,
+    /// The innermost type that was written or read.
+    type_name: Option<&'static str>,
+}
+
+/// Why.
+#[derive(Debug)]
+pub(super) enum Reason {
+    /// Bytes or a value that the format or the type refuses, in the words of its library.
+    Library(String),
+    /// A rule of ours, which says what to do instead.
+    Rule(String),
+    /// The type needs a codec that names what it writes.
+    NeedsNames,
+    /// The length of a list or map is not known before it is written.
+    NeedsLength { what: &'static str },
+    /// A field that has no default is missing.
+    Missing(String),
+    /// There is no such field.
+    Unknown { name: String, known: &'static [&'static str] },
+    /// A field comes twice.
+    Twice(&'static str),
+    /// There are only so many parts.
+    Length { length: usize, text: String },
+}
+
+/// One step from a value to a value in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Field(&'static str),
+    Index(usize),
+}
+
+impl Fault {
+    pub(super) fn new(reason: Reason) -> Self {
+        Self(Box::new(Inner { reason, trail: Vec::new(), type_name: None }))
+    }
+
+    pub(super) fn rule(text: impl Into<String>) -> Self {
+        Self::new(Reason::Rule(text.into()))
+    }
+
+    pub(super) fn library(error: impl Display) -> Self {
+        Self::new(Reason::Library(error.to_string()))
+    }
+
+    /// Adds the step that led to the place of the fault.
+    pub(super) fn at(mut self, step: Step) -> Self {
+        self.0.trail.push(step);
+        self
+    }
+
+    /// Names the type that was written or read; the first one, which is the innermost, stays.
+    pub(super) fn of_type<T: ?Sized>(mut self) -> Self {
+        self.0.type_name.get_or_insert(std::any::type_name::<T>());
+        self
+    }
+
+    pub(super) fn reason(&self) -> &Reason {
+        &self.0.reason
+    }
+
+    pub(super) fn map_reason(mut self, change: impl FnOnce(Reason) -> Reason) -> Self {
+        let reason = std::mem::replace(&mut self.0.reason, Reason::NeedsNames);
+        self.0.reason = change(reason);
+        self
+    }
+
+    /// The innermost type, as people write it.
+    pub(super) fn type_name(&self) -> Option<String> {
+        self.0.type_name.map(names::readable)
+    }
+
+    /// The name of the outermost field, which is an argument's where arguments are written or read.
+    pub(super) fn root(&self) -> Option<&'static str> {
+        match self.0.trail.last() {
+            Some(Step::Field(name)) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// How many steps lead to the place.
+    pub(super) fn depth(&self) -> usize {
+        self.0.trail.len()
+    }
+
+    /// The steps as people write them, `jobs[3].name`; empty for the value itself.
+    pub(super) fn place(&self) -> String {
+        let mut text = String::new();
+        for step in self.0.trail.iter().rev() {
+            match step {
+                Step::Field(name) if text.is_empty() => text.push_str(name),
+                Step::Field(name) => text.extend([".", name]),
+                Step::Index(index) => text.extend(["[", &index.to_string(), "]"]),
+            }
+        }
+        text
+    }
+}
+
+impl Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0.reason {
+            Reason::Library(text) | Reason::Rule(text) => f.write_str(text),
+            Reason::NeedsLength { what } => write!(f, "the length of a {what} is not known in advance"),
+            Reason::NeedsNames => f.write_str("it needs a self-describing codec"),
+            Reason::Missing(field) => write!(f, "the field `{field}` is missing"),
+            Reason::Unknown { name, known } => write!(f, "there is no field `{name}`; {}", names::known_are(known)),
+            Reason::Twice(field) => write!(f, "the field `{field}` comes twice"),
+            Reason::Length { text, .. } => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}
+
+impl ser::Error for Fault {
+    fn custom<T: Display>(message: T) -> Self {
+        Self::library(message)
+    }
+}
+
+impl de::Error for Fault {
+    fn custom<T: Display>(message: T) -> Self {
+        Self::library(message)
+    }
+
+    fn invalid_length(length: usize, expected: &dyn de::Expected) -> Self {
+        Self::new(Reason::Length { length, text: format!("invalid length {length}, expected {expected}") })
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        Self::new(Reason::Missing(field.to_owned()))
+    }
+
+    fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
+        Self::new(Reason::Unknown { name: field.to_owned(), known: expected })
+    }
+
+    fn duplicate_field(field: &'static str) -> Self {
+        Self::new(Reason::Twice(field))
+    }
+}

@@ -1,0 +1,32 @@
+//! JSON.
+
+use serde::{Serialize, de::DeserializeSeed};
+use serde_json::{Deserializer, de::SliceRead};
+
+use super::format::{Format, Traits};
+
+pub(super) struct Json;
+
+impl Format for Json {
+    const TRAITS: Traits = Traits {
+        is_self_describing: true,
+        none_is_unit: true,
+        unit_structs_are_unit: true,
+        takes_every_float: false,
+        writes_lengths: false,
+        explain: |text| text,
+    };
+
+    fn write<T: Serialize>(value: &T) -> Result<Vec<u8>, String> {
+        serde_json::to_vec(value).map_err(|error| error.to_string())
+    }
+
+    fn read<'de, S: DeserializeSeed<'de>>(seed: S, bytes: &'de [u8]) -> Result<S::Value, String> {
+        let mut deserializer = Deserializer::new(SliceRead::new(bytes));
+        // The depth is counted around it, for all codecs alike.
+        deserializer.disable_recursion_limit();
+        let value = seed.deserialize(&mut deserializer).map_err(|error| error.to_string())?;
+        deserializer.end().map_err(|error| error.to_string())?;
+        Ok(value)
+    }
+}

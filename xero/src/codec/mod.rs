@@ -1,0 +1,198 @@
+//! Values to payloads and back (`PROTOCOL.md` §7); knows no frames.
+
+mod arguments;
+#[cfg(feature = "bincode")]
+mod bincode;
+mod error;
+mod fault;
+mod format;
+#[cfg(feature = "json")]
+mod json;
+#[cfg(feature = "messagepack")]
+mod messagepack;
+mod names;
+mod observed;
+#[cfg(feature = "postcard")]
+mod postcard;
+mod read;
+mod roundtrip;
+mod state;
+mod steps;
+mod twin;
+mod write;
+
+use std::marker::PhantomData;
+
+use bytes::Bytes;
+use serde::{
+    Serialize,
+    de::{DeserializeOwned, DeserializeSeed},
+};
+
+pub(crate) use self::{
+    arguments::DEFAULTED,
+    state::{DEPTH_MAX, EMPTY_ELEMENTS_MAX},
+};
+pub use self::{
+    error::CodecError,
+    roundtrip::{assert_roundtrips, assert_roundtrips_in},
+};
+use self::{
+    error::{Action, What},
+    fault::Fault,
+    format::Format,
+    observed::Marks,
+    read::{Reading, Seed},
+    write::{Checked, Writing},
+};
+use crate::proto::message::{Codec, Payload};
+
+/// Runs an expression with `$format` standing for the codec's format, or gives the error of a codec that this build does
+/// not have.
+macro_rules! with_format {
+    ($codec:expr, $format:ident => $run:expr) => {
+        match $codec {
+            #[cfg(feature = "bincode")]
+            Codec::Bincode => {
+                type $format = self::bincode::Bincode;
+                $run
+            }
+            #[cfg(feature = "messagepack")]
+            Codec::MessagePack => {
+                type $format = self::messagepack::MessagePack;
+                $run
+            }
+            #[cfg(feature = "json")]
+            Codec::Json => {
+                type $format = self::json::Json;
+                $run
+            }
+            #[cfg(feature = "postcard")]
+            Codec::Postcard => {
+                type $format = self::postcard::Postcard;
+                $run
+            }
+            #[allow(unreachable_patterns)]
+            absent => Err(absent_codec(absent)),
+        }
+    };
+}
+
+/// Writes a value of which only this half is known: a partial reply, or what a dynamic call sends. What a type does not
+/// let its writer see, such as `#[serde(untagged)]`, shows when it is read.
+///
+/// # Errors
+/// When the value's `Serialize` fails, or the codec cannot carry it.
+pub(crate) fn encode<T: Serialize + ?Sized>(codec: Codec, value: &T) -> Result<Payload, CodecError> {
+    let written = with_format!(codec, F => write::<F, T>(value, None));
+    let (bytes, _) = written.map_err(|fault| CodecError::new::<T>(codec, Action::Write, What::Value, fault))?;
+    Ok(Payload { codec, bytes: Bytes::from(bytes) })
+}
+
+/// Writes a value that is read as an `O`. The first value of each shape is read back, so that a type whose two halves
+/// disagree is refused here and not misunderstood there.
+///
+/// # Errors
+/// When the value's `Serialize` fails, the codec cannot carry it, or the type cannot be read back.
+pub(crate) fn encode_as<O, T>(codec: Codec, value: &T) -> Result<Payload, CodecError>
+where
+    O: Serialize + DeserializeOwned,
+    T: Serialize + ?Sized,
+{
+    encode_twin::<O, T>(codec, value, What::Value)
+}
+
+/// The same of a method's arguments.
+///
+/// # Errors
+/// As [`encode_as`]; the error names the argument.
+pub(crate) fn encode_arguments<O, T>(codec: Codec, value: &T) -> Result<Payload, CodecError>
+where
+    O: Serialize + DeserializeOwned,
+    T: Serialize + ?Sized,
+{
+    encode_twin::<O, T>(codec, value, What::Arguments)
+}
+
+fn encode_twin<O, T>(codec: Codec, value: &T, what: What) -> Result<Payload, CodecError>
+where
+    O: Serialize + DeserializeOwned,
+    T: Serialize + ?Sized,
+{
+    let written = with_format!(codec, F => {
+        write::<F, T>(value, None).and_then(|(bytes, shapes)| {
+            if !F::TRAITS.is_self_describing {
+                twin::check::<F, O, T>(value, shapes)?;
+            }
+            Ok(bytes)
+        })
+    });
+    let bytes = written.map_err(|fault| CodecError::new::<O>(codec, Action::Write, what, fault))?;
+    Ok(Payload { codec, bytes: Bytes::from(bytes) })
+}
+
+/// Reads a value. All bytes must belong to it.
+///
+/// # Errors
+/// When the bytes are not such a value, or are followed by others.
+pub(crate) fn decode<T: DeserializeOwned>(payload: &Payload) -> Result<T, CodecError> {
+    decode_seed(payload, PhantomData)
+}
+
+/// Reads a value of a type that is known when the program runs.
+///
+/// # Errors
+/// As [`decode`].
+pub(crate) fn decode_seed<S: for<'de> DeserializeSeed<'de, Value = T>, T>(
+    payload: &Payload,
+    seed: S,
+) -> Result<T, CodecError> {
+    let Payload { codec, bytes } = payload;
+    let read = with_format!(*codec, F => {
+        let reading = Reading::new(F::TRAITS);
+        F::read(Seed { inner: seed, reading: &reading }, bytes).map_err(|error| reading.recover(error))
+    });
+    read.map_err(|fault| CodecError::new::<T>(*codec, Action::Read, What::Value, fault))
+}
+
+/// Reads the arguments of a method: a struct whose fields are the arguments, in order. Those at the end may be missing if
+/// they are optional.
+///
+/// # Errors
+/// As [`decode`]; the error names the argument.
+pub(crate) fn decode_arguments<A: DeserializeOwned>(payload: &Payload) -> Result<A, CodecError> {
+    let Payload { codec, bytes } = payload;
+    let read = match codec {
+        #[cfg(feature = "bincode")]
+        Codec::Bincode => arguments::read_in_turn::<bincode::Bincode, A>(bytes),
+        #[cfg(feature = "postcard")]
+        Codec::Postcard => arguments::read_in_turn::<postcard::Postcard, A>(bytes),
+        _ => with_format!(*codec, F => {
+            let reading = Reading::new(F::TRAITS).of_arguments();
+            let seed = Seed { inner: PhantomData, reading: &reading };
+            F::read(seed, bytes).map_err(|error| reading.recover(error))
+        }),
+    };
+    read.map_err(|fault| CodecError::new::<A>(*codec, Action::Read, What::Arguments, fault))
+}
+
+/// The bytes of a value, and the shapes that it has.
+fn write<F: Format, T: Serialize + ?Sized>(value: &T, marks: Option<&mut Marks>) -> Result<(Vec<u8>, Vec<u64>), Fault> {
+    let writing = Writing::new(F::TRAITS, marks.is_some());
+    let bytes = F::write(&Checked { value, writing: &writing }).map_err(|error| writing.recover(error))?;
+    let (shapes, noted) = writing.into_observed();
+    if let Some(marks) = marks {
+        *marks = noted;
+    }
+    Ok((bytes, shapes))
+}
+
+/// The fault of a codec that was left out of this build.
+#[allow(dead_code)]
+fn absent_codec(codec: Codec) -> Fault {
+    let feature = codec.to_string().to_lowercase();
+    Fault::rule(format!("this program was built without it: switch on the feature `{feature}` of the crate `xero`"))
+}
+
+#[cfg(test)]
+mod tests;

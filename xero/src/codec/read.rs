@@ -1,0 +1,594 @@
+//! A deserializer around a format's own one. It bounds what a few hostile bytes can cost, and knows where it is when
+//! something goes wrong.
+//!
+//! Formats believe a declared number of elements, and elements of no size (`()`, an empty struct) take no bytes: a
+//! `Vec<()>` of 2^40 would keep a thread busy for an hour. And a recursive type takes one byte a level, until the stack
+//! is gone and the process with it.
+
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+};
+
+use serde::de::{
+    DeserializeSeed, Deserializer, EnumAccess, Error, IgnoredAny, IntoDeserializer, MapAccess, SeqAccess,
+    VariantAccess, Visitor, value::StrDeserializer,
+};
+
+use super::{
+    arguments::{self, Absent},
+    fault::{Fault, Reason, Step},
+    format::Traits,
+    state::{Counts, Level},
+    steps::Steps,
+};
+
+/// What is kept while a value is read.
+#[derive(Debug)]
+pub(super) struct Reading<'m> {
+    counts: Counts,
+    /// Until the struct of a method's arguments has been met.
+    are_arguments_next: Cell<bool>,
+    /// What the writer of these bytes has noted, where that is known.
+    steps: Option<Steps<'m>>,
+    /// The key of a struct's field that was read last.
+    key: RefCell<String>,
+}
+
+impl<'m> Reading<'m> {
+    pub(super) fn new(traits: Traits) -> Self {
+        Self { counts: Counts::new(traits), are_arguments_next: Cell::new(false), steps: None, key: RefCell::default() }
+    }
+
+    /// The value that is read is the arguments of a method.
+    pub(super) fn of_arguments(self) -> Self {
+        self.are_arguments_next.set(true);
+        self
+    }
+
+    /// The value is read side by side with what its writer has noted.
+    pub(super) fn beside(self, steps: Steps<'m>) -> Self {
+        Self { steps: Some(steps), ..self }
+    }
+
+    /// Whether the reader has met its writer at each struct and variant.
+    pub(super) fn is_in_step(&self) -> bool {
+        self.steps.as_ref().is_some_and(Steps::are_in_step)
+    }
+
+    /// The fault that an error of the format's library stands for.
+    pub(super) fn recover(&self, error: impl fmt::Display) -> Fault {
+        self.counts.recover(error)
+    }
+
+    fn stash<E: Error>(&self, fault: Fault) -> E {
+        self.counts.stash(fault, E::custom)
+    }
+}
+
+/// How a compound's parts are called.
+#[derive(Clone, Copy)]
+enum Shape {
+    /// A fixed number of parts, or what the format says.
+    Parts,
+    /// As many elements as there are.
+    List,
+    Map,
+    Struct {
+        fields: &'static [&'static str],
+        /// What the writer has noted of it.
+        mark: Option<usize>,
+    },
+    Arguments {
+        names: &'static [&'static str],
+    },
+}
+
+impl Shape {
+    fn step(self, index: usize) -> Step {
+        match self {
+            Self::Struct { fields: names, .. } | Self::Arguments { names } => {
+                names.get(index).map_or(Step::Index(index), |name| Step::Field(name))
+            }
+            Self::Parts | Self::List | Self::Map => Step::Index(index),
+        }
+    }
+}
+
+/// A value of a known type that is to be read.
+pub(super) struct Seed<'r, S> {
+    pub(super) inner: S,
+    pub(super) reading: &'r Reading<'r>,
+}
+
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Seed<'_, S> {
+    type Value = S::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<S::Value, D::Error> {
+        let reading = self.reading;
+        let read = self.inner.deserialize(Reader { inner, reading, is_variant: false });
+        read.map_err(|fault| reading.stash(fault.of_type::<S::Value>()))
+    }
+}
+
+/// The name or number of a field or variant; its type is one that users have never seen.
+struct NameSeed<'r, S> {
+    inner: S,
+    reading: &'r Reading<'r>,
+    is_variant: bool,
+    /// To be read instead of what is there.
+    name: Option<&'static str>,
+}
+
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for NameSeed<'_, S> {
+    type Value = S::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<S::Value, D::Error> {
+        let Self { inner: seed, reading, is_variant, name } = self;
+        let read = match name {
+            Some(name) => {
+                let name: StrDeserializer<'_, Fault> = name.into_deserializer();
+                seed.deserialize(name)
+            }
+            None => seed.deserialize(Reader { inner, reading, is_variant }),
+        };
+        read.map_err(|fault| reading.stash(fault))
+    }
+}
+
+struct Reader<'r, D> {
+    inner: D,
+    reading: &'r Reading<'r>,
+    /// Whether a variant's name or number is read.
+    is_variant: bool,
+}
+
+impl<'r, D> Reader<'r, D> {
+    fn read<'de, V, R, E: fmt::Display>(
+        self,
+        visitor: V,
+        shape: Shape,
+        read: impl FnOnce(D, Watched<'r, V>) -> Result<R, E>,
+    ) -> Result<R, Fault>
+    where
+        D: Deserializer<'de>,
+    {
+        let Self { inner, reading, .. } = self;
+        read(inner, Watched { inner: visitor, reading, shape }).map_err(|error| reading.recover(error))
+    }
+
+    /// What a value is must show from its bytes.
+    fn needs_names(&self) -> Result<(), Fault> {
+        match self.reading.counts.traits.is_self_describing {
+            true => Ok(()),
+            false => Err(Fault::new(Reason::NeedsNames)),
+        }
+    }
+}
+
+macro_rules! forward {
+    ($($method:ident($($argument:ident: $type:ty),*) as $inner:ident;)*) => {
+        $(fn $method<V: Visitor<'de>>(self, $($argument: $type,)* visitor: V) -> Result<V::Value, Fault> {
+            self.read(visitor, Shape::Parts, |inner, visitor| inner.$inner($($argument,)* visitor))
+        })*
+    };
+}
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
+    type Error = Fault;
+
+    forward! {
+        deserialize_bool() as deserialize_bool;
+        deserialize_i8() as deserialize_i8;
+        deserialize_i16() as deserialize_i16;
+        deserialize_i32() as deserialize_i32;
+        deserialize_i64() as deserialize_i64;
+        deserialize_i128() as deserialize_i128;
+        deserialize_u8() as deserialize_u8;
+        deserialize_u16() as deserialize_u16;
+        deserialize_u32() as deserialize_u32;
+        deserialize_u64() as deserialize_u64;
+        deserialize_u128() as deserialize_u128;
+        deserialize_f32() as deserialize_f32;
+        deserialize_f64() as deserialize_f64;
+        deserialize_char() as deserialize_char;
+        deserialize_str() as deserialize_str;
+        deserialize_bytes() as deserialize_bytes;
+        // Borrowed, so that nothing is allocated by a declared length.
+        deserialize_string() as deserialize_str;
+        deserialize_byte_buf() as deserialize_bytes;
+        deserialize_option() as deserialize_option;
+        deserialize_unit() as deserialize_unit;
+        deserialize_unit_struct(name: &'static str) as deserialize_unit_struct;
+        deserialize_tuple(length: usize) as deserialize_tuple;
+        deserialize_tuple_struct(name: &'static str, length: usize) as deserialize_tuple_struct;
+        deserialize_enum(name: &'static str, variants: &'static [&'static str]) as deserialize_enum;
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.needs_names()?;
+        self.read(visitor, Shape::Parts, |inner, visitor| inner.deserialize_any(visitor))
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.needs_names()?;
+        self.read(visitor, Shape::Parts, |inner, visitor| inner.deserialize_ignored_any(visitor))
+    }
+
+    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        if !self.is_variant {
+            self.needs_names()?;
+        }
+        self.read(visitor, Shape::Parts, |inner, visitor| inner.deserialize_identifier(visitor))
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.read(visitor, Shape::List, |inner, visitor| inner.deserialize_seq(visitor))
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.read(visitor, Shape::Map, |inner, visitor| inner.deserialize_map(visitor))
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Fault> {
+        if name == arguments::DEFAULTED {
+            return visitor.visit_newtype_struct(self);
+        }
+        self.read(visitor, Shape::Parts, |inner, visitor| inner.deserialize_newtype_struct(name, visitor))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        let shape = match self.reading.are_arguments_next.take() {
+            true => Shape::Arguments { names: fields },
+            false => Shape::Struct { fields, mark: self.reading.steps.as_ref().and_then(Steps::next_struct) },
+        };
+        self.read(visitor, shape, |inner, visitor| inner.deserialize_struct(name, fields, visitor))
+    }
+
+    fn is_human_readable(&self) -> bool {
+        self.inner.is_human_readable()
+    }
+}
+
+/// A visitor that is told what the format finds.
+struct Watched<'r, V> {
+    inner: V,
+    reading: &'r Reading<'r>,
+    shape: Shape,
+}
+
+macro_rules! pieces {
+    ($($method:ident: $type:ty),* $(,)?) => {
+        $(fn $method<E: Error>(self, value: $type) -> Result<V::Value, E> {
+            self.reading.counts.count_piece();
+            self.inner.$method(value).map_err(|fault| self.reading.stash(fault))
+        })*
+    };
+}
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for Watched<'_, V> {
+    type Value = V::Value;
+
+    pieces! {
+        visit_bool: bool, visit_i8: i8, visit_i16: i16, visit_i32: i32, visit_i64: i64, visit_i128: i128,
+        visit_u8: u8, visit_u16: u16, visit_u32: u32, visit_u64: u64, visit_u128: u128, visit_f32: f32,
+        visit_f64: f64, visit_char: char, visit_str: &str, visit_borrowed_str: &'de str, visit_string: String,
+        visit_bytes: &[u8], visit_borrowed_bytes: &'de [u8], visit_byte_buf: Vec<u8>,
+    }
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.expecting(f)
+    }
+
+    fn visit_none<E: Error>(self) -> Result<V::Value, E> {
+        self.reading.counts.count_piece();
+        self.inner.visit_none().map_err(|fault| self.reading.stash(fault))
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<V::Value, E> {
+        self.inner.visit_unit().map_err(|fault| self.reading.stash(fault))
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
+        self.reading.counts.count_piece();
+        self.below(Level::Wrapper, |visitor, reading| visitor.visit_some(Reader { inner, reading, is_variant: false }))
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
+        self.below(Level::Wrapper, |visitor, reading| {
+            visitor.visit_newtype_struct(Reader { inner, reading, is_variant: false })
+        })
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut inner: A) -> Result<V::Value, A::Error> {
+        let shape = self.shape;
+        if let Shape::List = shape {
+            self.reading.counts.count_piece();
+        }
+        let count = Cell::new(0);
+        self.below(Level::Compound, |visitor, reading| {
+            let value = visitor.visit_seq(Elements { inner: &mut inner, reading, shape, count: &count });
+            match shape {
+                Shape::Arguments { names } => arguments::all_taken(value, names, || {
+                    inner.next_element::<IgnoredAny>().map(|more| more.is_some()).map_err(|e| reading.recover(e))
+                }),
+                Shape::Struct { fields, mark: Some(mark) } => {
+                    let value = value?;
+                    reading.steps.as_ref().map_or(Ok(()), |steps| steps.check_struct(mark, fields, count.get()))?;
+                    Ok(value)
+                }
+                _ => value,
+            }
+        })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
+        let shape = self.shape;
+        self.reading.counts.count_piece();
+        self.below(Level::Compound, |visitor, reading| {
+            visitor.visit_map(Entries { inner, reading, shape, index: 0, field: None, pieces_before: 0 })
+        })
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
+        let reading = self.reading;
+        self.inner.visit_enum(Variants { inner, reading }).map_err(|fault| reading.stash(fault))
+    }
+}
+
+impl<'r, V> Watched<'r, V> {
+    /// Runs something one level deeper.
+    fn below<R, E: Error>(
+        self,
+        level: Level,
+        run: impl FnOnce(V, &'r Reading<'r>) -> Result<R, Fault>,
+    ) -> Result<R, E> {
+        let Self { inner, reading, .. } = self;
+        let result = reading.counts.descend(level).and_then(|()| {
+            let result = run(inner, reading);
+            reading.counts.ascend(level);
+            result
+        });
+        result.map_err(|fault| reading.stash(fault))
+    }
+}
+
+struct Elements<'r, 'a, A> {
+    inner: &'a mut A,
+    reading: &'r Reading<'r>,
+    shape: Shape,
+    count: &'a Cell<usize>,
+}
+
+impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Elements<'_, '_, A> {
+    type Error = Fault;
+
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, inner: S) -> Result<Option<S::Value>, Fault> {
+        let (reading, index) = (self.reading, self.count.get());
+        let before = reading.counts.pieces();
+        let mut seed = Some(inner);
+        let element = self.inner.next_element_seed(TakenSeed { seed: &mut seed, reading });
+        let element = element.map_err(|error| reading.recover(error).at(self.shape.step(index)))?;
+        self.count.set(index + 1);
+        match (&element, self.shape, seed) {
+            (Some(_), Shape::List, _) => reading.counts.count_element(before)?,
+            (None, Shape::Arguments { .. }, Some(seed)) => return Ok(seed.deserialize(Absent::ARGUMENT).ok()),
+            _ => {}
+        }
+        Ok(element)
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        self.inner.size_hint()
+    }
+}
+
+/// A seed that stays where it was if there is nothing to read.
+struct TakenSeed<'r, 'a, S> {
+    seed: &'a mut Option<S>,
+    reading: &'r Reading<'r>,
+}
+
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for TakenSeed<'_, '_, S> {
+    type Value = S::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<S::Value, D::Error> {
+        match self.seed.take() {
+            Some(inner) => Seed { inner, reading: self.reading }.deserialize(deserializer),
+            None => Err(D::Error::custom("an element was read twice")),
+        }
+    }
+}
+
+struct Entries<'r, A> {
+    inner: A,
+    reading: &'r Reading<'r>,
+    shape: Shape,
+    index: usize,
+    /// The field whose value comes next.
+    field: Option<&'static str>,
+    pieces_before: u64,
+}
+
+impl<A> Entries<'_, A> {
+    fn step(&self) -> Step {
+        self.field.map_or(Step::Index(self.index), Step::Field)
+    }
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<'_, A> {
+    type Error = Fault;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, inner: K) -> Result<Option<K::Value>, Fault> {
+        let reading = self.reading;
+        self.pieces_before = reading.counts.pieces();
+        let (Shape::Struct { fields: names, .. } | Shape::Arguments { names }) = self.shape else {
+            let key = self.inner.next_key_seed(Seed { inner, reading });
+            return key.map_err(|error| reading.recover(error).at(Step::Index(self.index)));
+        };
+        let seed = KeySeed { inner, reading };
+        let key = self.inner.next_key_seed(seed).map_err(|error| reading.recover(error))?;
+        let name = &*reading.key.borrow();
+        // Mostly the fields come in their order.
+        let expected = names.get(self.index).filter(|expected| *expected == name);
+        self.field = expected.or_else(|| names.iter().find(|known| *known == name)).copied();
+        Ok(key)
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, inner: S) -> Result<S::Value, Fault> {
+        let reading = self.reading;
+        let value = self.inner.next_value_seed(Seed { inner, reading });
+        let value = value.map_err(|error| reading.recover(error).at(self.step()))?;
+        self.index += 1;
+        if let Shape::Map = self.shape {
+            reading.counts.count_element(self.pieces_before)?;
+        }
+        Ok(value)
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        self.inner.size_hint()
+    }
+}
+
+/// A field's name, which is noted.
+struct KeySeed<'r, S> {
+    inner: S,
+    reading: &'r Reading<'r>,
+}
+
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for KeySeed<'_, S> {
+    type Value = S::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<S::Value, D::Error> {
+        let Self { inner: seed, reading } = self;
+        reading.key.borrow_mut().clear();
+        seed.deserialize(KeyReader { inner, reading }).map_err(|fault| reading.stash(fault))
+    }
+}
+
+/// Reads a field's name, whatever is asked for.
+struct KeyReader<'r, D> {
+    inner: D,
+    reading: &'r Reading<'r>,
+}
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for KeyReader<'_, D> {
+    type Error = Fault;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        let reading = self.reading;
+        let visitor = KeyVisitor { inner: Watched { inner: visitor, reading, shape: Shape::Parts } };
+        self.inner.deserialize_identifier(visitor).map_err(|error| reading.recover(error))
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+
+    fn is_human_readable(&self) -> bool {
+        self.inner.is_human_readable()
+    }
+}
+
+struct KeyVisitor<'r, V> {
+    inner: Watched<'r, V>,
+}
+
+impl<V> KeyVisitor<'_, V> {
+    fn note(&self, key: &str) {
+        self.inner.reading.key.borrow_mut().push_str(key);
+    }
+}
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for KeyVisitor<'_, V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.expecting(f)
+    }
+
+    fn visit_str<E: Error>(self, key: &str) -> Result<V::Value, E> {
+        self.note(key);
+        self.inner.visit_str(key)
+    }
+
+    fn visit_borrowed_str<E: Error>(self, key: &'de str) -> Result<V::Value, E> {
+        self.note(key);
+        self.inner.visit_borrowed_str(key)
+    }
+
+    fn visit_string<E: Error>(self, key: String) -> Result<V::Value, E> {
+        self.note(&key);
+        self.inner.visit_string(key)
+    }
+
+    // Fields may be numbered.
+    fn visit_u64<E: Error>(self, key: u64) -> Result<V::Value, E> {
+        self.inner.visit_u64(key)
+    }
+
+    fn visit_bytes<E: Error>(self, key: &[u8]) -> Result<V::Value, E> {
+        self.inner.visit_bytes(key)
+    }
+}
+
+struct Variants<'r, A> {
+    inner: A,
+    reading: &'r Reading<'r>,
+}
+
+impl<'de, 'r, A: EnumAccess<'de>> EnumAccess<'de> for Variants<'r, A> {
+    type Error = Fault;
+    type Variant = Content<'r, A::Variant>;
+
+    fn variant_seed<S: DeserializeSeed<'de>>(self, inner: S) -> Result<(S::Value, Self::Variant), Fault> {
+        let Self { inner: access, reading } = self;
+        reading.counts.count_piece();
+        let name = reading.steps.as_ref().and_then(Steps::next_variant);
+        let seed = NameSeed { inner, reading, is_variant: true, name };
+        let (value, content) = access.variant_seed(seed).map_err(|error| reading.recover(error))?;
+        Ok((value, Content { inner: content, reading }))
+    }
+}
+
+/// What a variant has in it.
+struct Content<'r, A> {
+    inner: A,
+    reading: &'r Reading<'r>,
+}
+
+impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Content<'_, A> {
+    type Error = Fault;
+
+    fn unit_variant(self) -> Result<(), Fault> {
+        self.inner.unit_variant().map_err(|error| self.reading.recover(error))
+    }
+
+    fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, inner: S) -> Result<S::Value, Fault> {
+        let Self { inner: access, reading } = self;
+        reading.counts.descend(Level::Compound)?;
+        let value = access.newtype_variant_seed(Seed { inner, reading }).map_err(|error| reading.recover(error))?;
+        reading.counts.ascend(Level::Compound);
+        Ok(value)
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, length: usize, inner: V) -> Result<V::Value, Fault> {
+        let reading = self.reading;
+        let visitor = Watched { inner, reading, shape: Shape::Parts };
+        self.inner.tuple_variant(length, visitor).map_err(|error| reading.recover(error))
+    }
+
+    fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], inner: V) -> Result<V::Value, Fault> {
+        let reading = self.reading;
+        let shape = Shape::Struct { fields, mark: reading.steps.as_ref().and_then(Steps::next_struct) };
+        let visitor = Watched { inner, reading, shape };
+        self.inner.struct_variant(fields, visitor).map_err(|error| reading.recover(error))
+    }
+}

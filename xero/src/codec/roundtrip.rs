@@ -1,0 +1,80 @@
+//! For users' own tests: whether their types survive the codecs.
+
+use std::fmt::Debug;
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{decode, encode_as};
+use crate::proto::message::Codec;
+
+/// Asserts that values survive each codec that the program was built with: written and read back, they are the same.
+///
+/// For the tests of your own types. It finds what serde's attributes do in a codec that does not name what it writes
+/// (bincode, postcard), such as `#[serde(skip_serializing_if)]`, `#[serde(skip)]` on a variant that is not the last one, and
+/// `#[serde(untagged)]`; and `Some(None)`, which MessagePack and JSON do not have. Give it a value of each variant.
+/// Where a type is meant for some codecs only, use [`assert_roundtrips_in`]. (`PROTOCOL.md` §7)
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Debug, PartialEq, Serialize, Deserialize)]
+/// enum Command {
+///     Start { at: u64 },
+///     Stop,
+/// }
+///
+/// xero::assert_roundtrips::<Command>([Command::Start { at: 7 }, Command::Stop]);
+/// ```
+///
+/// # Panics
+/// When a value does not survive, with the codec, the place in the value, and what to do.
+#[track_caller]
+pub fn assert_roundtrips<T>(values: impl IntoIterator<Item = T>)
+where
+    T: Serialize + DeserializeOwned + PartialEq + Debug,
+{
+    assert_roundtrips_in(Codec::available(), values);
+}
+
+/// Asserts that values survive these codecs, as [`assert_roundtrips`] does for all of them.
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+/// use xero::Codec;
+///
+/// #[derive(Debug, PartialEq, Serialize, Deserialize)]
+/// struct Job {
+///     #[serde(default, skip_serializing_if = "Vec::is_empty")] // only for codecs that name the fields
+///     tags: Vec<String>,
+///     path: String,
+/// }
+///
+/// let job = Job { tags: Vec::new(), path: "/".to_owned() };
+/// xero::assert_roundtrips_in([Codec::MessagePack, Codec::Json], [job]);
+/// ```
+///
+/// # Panics
+/// When a value does not survive, with the codec, the place in the value, and what to do.
+#[track_caller]
+pub fn assert_roundtrips_in<T>(codecs: impl IntoIterator<Item = Codec>, values: impl IntoIterator<Item = T>)
+where
+    T: Serialize + DeserializeOwned + PartialEq + Debug,
+{
+    let codecs: Vec<_> = codecs.into_iter().collect();
+    for value in values {
+        for codec in &codecs {
+            if let Err(reason) = roundtrip(*codec, &value) {
+                panic!("{value:?} does not survive {codec}: {reason}");
+            }
+        }
+    }
+}
+
+fn roundtrip<T>(codec: Codec, value: &T) -> Result<(), String>
+where
+    T: Serialize + DeserializeOwned + PartialEq + Debug,
+{
+    let payload = encode_as::<T, T>(codec, value).map_err(|error| error.to_string())?;
+    let read: T = decode(&payload).map_err(|error| error.to_string())?;
+    if read == *value { Ok(()) } else { Err(format!("it arrives as {read:?}")) }
+}

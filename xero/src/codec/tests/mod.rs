@@ -1,0 +1,41 @@
+//! What the codecs carry, refuse, and name when they refuse it.
+
+mod arguments;
+mod basics;
+mod halves;
+mod nesting;
+mod options;
+mod shapes;
+
+use bytes::Bytes;
+use serde::{
+    Serialize,
+    de::{self, DeserializeOwned},
+};
+
+use super::*;
+
+/// Codecs that say what they write.
+const NAMED: [Codec; 2] = [Codec::MessagePack, Codec::Json];
+/// Codecs that do not.
+const BARE: [Codec; 2] = [Codec::Bincode, Codec::Postcard];
+
+/// Those of the codecs that this build has.
+fn built(codecs: impl IntoIterator<Item = Codec>) -> impl Iterator<Item = Codec> {
+    codecs.into_iter().filter(|codec| codec.is_available())
+}
+
+fn payload(codec: Codec, bytes: impl Into<Bytes>) -> Payload {
+    Payload { codec, bytes: bytes.into() }
+}
+
+/// Writes a value and reads it back.
+fn roundtrip<T: Serialize + DeserializeOwned>(codec: Codec, value: &T) -> Result<T, CodecError> {
+    decode(&encode_as::<T, T>(codec, value)?)
+}
+
+/// Why the value cannot be written for whoever reads its type.
+#[track_caller]
+fn refused<T: Serialize + DeserializeOwned>(codec: Codec, value: &T) -> String {
+    encode_as::<T, T>(codec, value).expect_err("is refused").to_string()
+}

@@ -1,0 +1,203 @@
+//! What a few bytes, or a value that goes on and on, can cost.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use serde::Deserialize;
+
+use super::*;
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Node {
+    next: Option<Box<Self>>,
+}
+
+fn chain(nodes: usize) -> Node {
+    (1..nodes).fold(Node { next: None }, |node, _| Node { next: Some(Box::new(node)) })
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct List(Vec<Self>);
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+enum Tree {
+    Leaf,
+    Boxed(Box<Self>),
+    Pair(Box<Self>, u8),
+    Named { inner: Box<Self> },
+}
+
+fn tree(depth: usize, wrap: fn(Box<Tree>) -> Tree) -> Tree {
+    (0..depth).fold(Tree::Leaf, |tree, _| wrap(Box::new(tree)))
+}
+
+/// The value is written and read back at the limit, and refused one level beyond it, by each codec on each side.
+#[track_caller]
+fn ends_at_the_limit<T>(name: &str, make: impl Fn(usize) -> T, levels_each: usize)
+where
+    T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug,
+{
+    let most = DEPTH_MAX / levels_each;
+    for codec in built(Codec::ALL) {
+        assert_eq!(roundtrip(codec, &make(most)).expect(name), make(most), "{codec}");
+        let error = encode(codec, &make(most + 1)).expect_err(name).to_string();
+        assert!(error.ends_with(&format!("nested more than {DEPTH_MAX} deep")), "{codec} {name}: {error}");
+        let unchecked = payload(codec, write_unchecked(codec, &make(most + 1)));
+        let error = decode::<T>(&unchecked).expect_err(name).to_string();
+        assert!(error.ends_with(&format!("nested more than {DEPTH_MAX} deep")), "{codec} {name}: {error}");
+    }
+}
+
+/// What a peer without our limits would send.
+fn write_unchecked<T: Serialize>(codec: Codec, value: &T) -> Vec<u8> {
+    with_format!(codec, F => F::write(value).map_err(Fault::library)).expect("writes")
+}
+
+#[test]
+fn values_are_as_deep_in_one_codec_as_in_the_other_and_written_as_deep_as_read() {
+    ends_at_the_limit("structs and options", chain, 1);
+    let list = |depth| (1..depth).fold(List(Vec::new()), |list, _| List(vec![list]));
+    ends_at_the_limit("newtypes and lists", list, 1);
+    ends_at_the_limit("newtype variants", |depth| tree(depth, Tree::Boxed), 1);
+    ends_at_the_limit("tuple variants", |depth| tree(depth, |inner| Tree::Pair(inner, 7)), 1);
+    ends_at_the_limit("struct variants", |depth| tree(depth, |inner| Tree::Named { inner }), 1);
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Map(BTreeMap<String, Self>);
+    let map = |depth| (1..depth).fold(Map(BTreeMap::new()), |map, _| Map(BTreeMap::from([("k".to_owned(), map)])));
+    ends_at_the_limit("maps", map, 1);
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    enum Pair {
+        One,
+        Two(Box<(Self, u8)>),
+    }
+    let pair = |depth| (0..depth).fold(Pair::One, |pair, _| Pair::Two(Box::new((pair, 7))));
+    ends_at_the_limit("variants and tuples", pair, 2);
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    enum Wrapped {
+        Last,
+        Next(Wrapper),
+    }
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Wrapper(Inner);
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Inner(Box<Wrapped>);
+    let wrapped = |depth| (0..depth).fold(Wrapped::Last, |inner, _| Wrapped::Next(Wrapper(Inner(Box::new(inner)))));
+    ends_at_the_limit("two newtypes for each variant", wrapped, 2);
+}
+
+#[test]
+fn values_that_go_on_and_on_are_refused_when_they_are_written() {
+    // Dropped piece by piece: what the compiler writes would use up the stack as well.
+    let mut deep = chain(100_000);
+    for codec in built(Codec::ALL) {
+        assert!(encode(codec, &deep).is_err(), "{codec}");
+    }
+    while let Some(next) = deep.next.take() {
+        deep = *next;
+    }
+}
+
+#[test]
+fn bytes_that_go_on_and_on_are_refused_when_they_are_read() {
+    for (codec, level) in [(Codec::Bincode, 1), (Codec::Postcard, 1), (Codec::MessagePack, 0x91), (Codec::Json, b'[')] {
+        if codec.is_available() {
+            let bytes = payload(codec, vec![level; 1_000_000]);
+            assert!(decode::<Node>(&bytes).is_err(), "{codec}");
+            assert!(decode::<List>(&bytes).is_err(), "{codec}");
+            assert!(!codec.is_self_describing() || decode::<serde_json::Value>(&bytes).is_err(), "{codec}");
+        }
+    }
+}
+
+#[test]
+fn threads_with_a_small_stack_read_and_write_the_deepest_values() {
+    // That of Tokio's threads is 2 MiB, of which procedures want some for themselves.
+    let thread = std::thread::Builder::new().stack_size(1024 * 1024).spawn(|| {
+        for codec in built(Codec::ALL) {
+            roundtrip(codec, &chain(DEPTH_MAX)).expect("is within the limit");
+            roundtrip(codec, &tree(DEPTH_MAX, |inner| Tree::Named { inner })).expect("is within the limit");
+        }
+    });
+    thread.expect("a thread").join().expect("the stack is large enough");
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Pixel {
+    r: u8,
+    g: u8,
+    b: u8,
+}
+
+#[test]
+fn honest_lists_of_every_kind_are_carried() {
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Marked {
+        mark: (),
+        unit: Unit,
+        none: [u8; 0],
+        number: u8,
+    }
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Unit;
+    #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+    enum Bit {
+        Zero,
+        One,
+    }
+    let marked = Marked { mark: (), unit: Unit, none: [], number: 1 };
+    for codec in built(Codec::ALL) {
+        survives(codec, vec![Pixel { r: 1, g: 2, b: 3 }; 100_000]);
+        survives(codec, vec![[1_u8; 32]; 5_000]);
+        survives(codec, vec![Vec::<u8>::new(); 50_000]);
+        survives(codec, vec![vec![Vec::<Vec<u8>>::new(); 3]; 20_000]);
+        survives(codec, vec![Bit::Zero, Bit::One].repeat(20_000));
+        survives(codec, vec![None::<u64>; 50_000]);
+        survives(codec, vec![marked.clone(); 20_000]);
+        survives(codec, vec!["x".to_owned(); 50_000]);
+        survives(codec, vec![(1_u8, true, 'x'); 50_000]);
+        survives(codec, (0..20_000_u32).map(|n| (n, ())).collect::<HashMap<_, _>>());
+        survives(codec, (0..20_000_u32).map(|n| (n, Vec::<u8>::new())).collect::<BTreeMap<_, _>>());
+        survives(codec, (0..20_000_u32).collect::<HashSet<_>>());
+        survives(codec, vec![(); 200_000]);
+        survives(codec, vec![Unit; 200_000]);
+        survives(codec, vec![[(); 3]; 100_000]);
+        survives(codec, vec![BTreeMap::<u8, ()>::new(); 20_000]);
+    }
+}
+
+#[track_caller]
+fn survives<T: Serialize + DeserializeOwned + PartialEq>(codec: Codec, value: T) {
+    let name = std::any::type_name::<T>();
+    let read = roundtrip(codec, &value).unwrap_or_else(|error| panic!("{name}: {error}"));
+    assert!(read == value, "{codec} {name}");
+}
+
+#[test]
+fn elements_of_no_size_cannot_keep_a_thread_busy() {
+    #[derive(Debug, Deserialize)]
+    struct Nothing {}
+    #[derive(Debug, Deserialize)]
+    struct Wrapped(#[allow(dead_code)] ((), [u64; 0]));
+    let bincode = [&[253][..], &(1_u64 << 40).to_le_bytes()].concat();
+    let postcard = vec![0x80, 0x80, 0x80, 0x80, 0x80, 0x20];
+    for (codec, bytes) in [(Codec::Bincode, bincode), (Codec::Postcard, postcard)] {
+        if codec.is_available() {
+            let bytes = payload(codec, bytes);
+            let error = decode::<Vec<()>>(&bytes).expect_err("is refused").to_string();
+            assert!(error.contains("take no bytes at all"), "{error}");
+            assert!(decode::<Vec<[u64; 0]>>(&bytes).is_err(), "{codec}");
+            assert!(decode::<Vec<Nothing>>(&bytes).is_err(), "{codec}");
+            assert!(decode::<Vec<Wrapped>>(&bytes).is_err(), "{codec}");
+            assert!(decode::<HashMap<(), ()>>(&bytes).is_err(), "{codec}");
+            assert!(decode::<HashSet<()>>(&bytes).is_err(), "{codec}");
+        }
+    }
+}
+
+#[test]
+fn more_elements_of_no_size_than_are_read_are_not_written() {
+    for codec in built(BARE) {
+        assert!(encode(codec, &vec![(); EMPTY_ELEMENTS_MAX]).is_ok(), "{codec}");
+        let error = encode(codec, &vec![(); EMPTY_ELEMENTS_MAX + 1]).expect_err("is refused").to_string();
+        assert!(error.contains("take no bytes at all"), "{error}");
+    }
+}
