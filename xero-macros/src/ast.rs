@@ -92,6 +92,6 @@ pub(crate) enum Mode {
 pub(crate) struct Runtime {
     /// `::xero::__private`, or the same of another path.
     pub(crate) private: TokenStream,
-    /// The same path's `serde`, as the text that serde's own attribute wants.
-    pub(crate) serde: String,
+    /// The same path as the text that serde's own attributes want.
+    pub(crate) text: String,
 }

@@ -116,6 +116,58 @@ use errors::Errors;
 /// What cannot travel is an error: generics, lifetimes, `impl` and `dyn` types, constants and types of the trait. So are
 /// methods named `new`, `with_codec`, `wait_for_worker` and `into_service`, which the client and the trait have.
 ///
+/// # Bytes
+///
+/// serde writes a `Vec<u8>` number by number. Arguments and returns of a service travel as bytes instead: length and
+/// content in bincode, `bin` in MessagePack, base64 in JSON. That holds for `Vec<u8>`, `&[u8]`, `[u8; N]`, `Box<[u8]>`,
+/// `Cow<'static, [u8]>`, `bytes::Bytes`, references to them, aliases of them, and for `Option`, `Result`, `Vec` and tuples
+/// of up to 12 that are written out around them. A worker also reads lists of numbers.
+///
+/// A large `Bytes` is a slice of the received message, and a `&[u8]` is lent from it: neither is copied from a codec that
+/// lends its input. `Vec<u8>` is copied once.
+///
+/// Everything else travels as its own serde implementation says, number by number unless it does better: a field of your
+/// own struct, a value of a `HashMap`, an alias of an `Option<Vec<u8>>`, a partial reply. `serde_bytes` does better:
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+/// # use xero::{Client, Codec, Worker};
+///
+/// #[derive(Debug, PartialEq, Serialize, Deserialize)]
+/// struct Letter {
+///     subject: String,
+///     #[serde(with = "serde_bytes")]
+///     body: Vec<u8>,
+/// }
+///
+/// #[xero::service]
+/// trait Post {
+///     async fn send(&self, letter: Letter, stamp: Option<[u8; 4]>) -> Letter;
+/// }
+/// #
+/// # struct Office;
+/// #
+/// # #[xero::worker]
+/// # impl Post for Office {
+/// #     async fn send(&self, letter: Letter, _stamp: Option<[u8; 4]>) -> Letter {
+/// #         letter
+/// #     }
+/// # }
+/// #
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let client = Client::bind("inproc://bytes-example").await?;
+/// # let worker = Worker::connect("inproc://bytes-example").serve(Office).start()?;
+/// # let sent = || Letter { subject: "bytes".to_owned(), body: vec![7; 1000] };
+/// # for codec in Codec::ALL {
+/// #     let post = PostClient::new(&client).with_codec(codec);
+/// #     assert_eq!(post.send(sent(), Some([1; 4])).await?, sent());
+/// # }
+/// # worker.drain().await;
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # What it writes
 ///
 /// - The trait, with each `async fn` as a function that returns `impl Future + Send`, which an `async fn` in an impl

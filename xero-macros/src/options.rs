@@ -183,8 +183,8 @@ fn crate_path(option: &NamedOption, errors: &mut Errors) -> Option<Path> {
 fn runtime(path: Option<Path>) -> Runtime {
     let path = path.map_or_else(|| quote!(::xero), |path| path.to_token_stream());
     let private = quote!(#path::__private);
-    let serde = quote!(#private::serde).to_string().split_whitespace().collect();
-    Runtime { private, serde }
+    let text = private.to_string().split_whitespace().collect();
+    Runtime { private, text }
 }
 
 fn timeout(option: &NamedOption, errors: &mut Errors) -> Option<Duration> {

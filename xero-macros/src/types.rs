@@ -1,7 +1,5 @@
 //! Which types can travel, and how an argument's type says that it is borrowed.
 
-use proc_macro2::TokenStream;
-use quote::ToTokens;
 use syn::{GenericArgument, Path, PathArguments, PathSegment, ReturnType, Type, TypeParamBound, TypeReference};
 
 use crate::{
@@ -181,14 +179,14 @@ fn is_cow_borrowed(segment: &PathSegment) -> bool {
     !generic_arguments(segment).any(|argument| matches!(argument, GenericArgument::Lifetime(_)))
 }
 
-fn last_segment(ty: &Type) -> Option<&PathSegment> {
+pub(crate) fn last_segment(ty: &Type) -> Option<&PathSegment> {
     match ty {
         Type::Path(path) => path.path.segments.last(),
         _ => None,
     }
 }
 
-fn type_arguments(segment: &PathSegment) -> Vec<&Type> {
+pub(crate) fn type_arguments(segment: &PathSegment) -> Vec<&Type> {
     let types = generic_arguments(segment).map(|argument| match argument {
         GenericArgument::Type(ty) => Some(ty),
         _ => None,
@@ -213,16 +211,5 @@ pub(crate) fn is_future(output: &ReturnType) -> bool {
             let name = segment.ident.to_string();
             name == "Pin" || name == "Ready" || name.ends_with("Future") || name.ends_with("Fut")
         }),
-    }
-}
-
-/// The tokens of a value's types, for whoever shows them.
-impl ToTokens for ArgumentKind {
-    fn to_tokens(&self, tokens: &mut TokenStream) {
-        match self {
-            Self::Owned(ty) | Self::Borrowed(ty) => ty.to_tokens(tokens),
-            Self::Text => tokens.extend(quote::quote!(::std::string::String)),
-            Self::Slice(ty) => tokens.extend(quote::quote!(::std::vec::Vec<#ty>)),
-        }
     }
 }

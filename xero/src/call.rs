@@ -23,6 +23,7 @@ use crate::{
         calls::{CallEnd, CallFailure, CallSpec, Waits},
         message::{CallId, Codec, ErrorCode, ErrorReply, Metadata, Payload},
     },
+    wire::{self, Carries},
 };
 
 /// An encoded value with its codec: a partial reply, or the outcome of a dynamic call, whose type only the caller knows.
@@ -143,9 +144,18 @@ pub(crate) struct Method {
     pub(crate) signature: &'static str,
 }
 
-impl<T: DeserializeOwned, E: DeserializeOwned> Call<T, E> {
-    pub(crate) fn typed(client: &Client, method: Method, arguments: Result<Payload, CodecError>, codec: Codec) -> Self {
-        let reader = Reader { value: |payload| codec::decode(&payload), error: |payload| codec::decode(&payload) };
+impl<T, E> Call<T, E> {
+    /// A call whose value and error have the forms `MV` and `ME`.
+    pub(crate) fn typed<MV: Carries<T>, ME: Carries<E>>(
+        client: &Client,
+        method: Method,
+        arguments: Result<Payload, CodecError>,
+        codec: Codec,
+    ) -> Self {
+        let reader = Reader {
+            value: |payload| wire::decode::<MV, T>(&payload),
+            error: |payload| wire::decode::<ME, E>(&payload),
+        };
         Self::new(client, method, Some(arguments), codec, reader)
     }
 }

@@ -79,6 +79,8 @@ mod service;
 #[cfg(feature = "net")]
 mod stub;
 #[cfg(feature = "net")]
+mod wire;
+#[cfg(feature = "net")]
 mod worker;
 
 #[cfg(feature = "net")]

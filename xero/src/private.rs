@@ -1,5 +1,6 @@
 //! What generated code names; not part of the public interface, and free to change in any release.
 
+pub use bytes::Bytes;
 pub use serde;
 
 pub use crate::{
@@ -10,4 +11,5 @@ pub use crate::{
     proto::message::Codec,
     service::{BoundService, IntoService, MethodDescriptor, Mode, Outcome, ServiceDescriptor, reply, reply_result},
     stub::Stub,
+    wire::{Blob, Chosen, Form, Lend, Lending, List, Opt, Ordinary, Plain, Probe, Read, Res, Written},
 };

@@ -2,12 +2,13 @@
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 
 use crate::{
-    codec::{self, CodecError},
+    codec::CodecError,
     context::Context,
     proto::message::{Codec, MethodOffer, Payload, ServiceOffer},
+    wire::{self, Carries},
 };
 
 /// What a service trait says of itself; one constant for each `#[xero::service]`.
@@ -28,6 +29,8 @@ pub struct MethodDescriptor {
     pub name: &'static str,
     /// The signature as people read it, such as `compare(str1: String, str2: String) -> (bool, u8)`.
     pub signature: &'static str,
+    /// The names of the arguments on the wire, in order.
+    pub arguments: &'static [&'static str],
     /// The hash of the signature's types; never 0.
     pub fingerprint: u64,
     /// Whether running it twice does no harm: `#[xero(idempotent)]`.
@@ -122,9 +125,9 @@ impl BoundService {
         let start: Start = Arc::new(move |context, arguments| {
             let service = Arc::clone(&service);
             Box::pin(async move {
-                let arguments_decoded = codec::decode::<A>(&arguments).map_err(Failure::InvalidArguments)?;
+                let decoded = wire::decode_arguments::<A>(&arguments);
                 drop(arguments);
-                body(service, context, arguments_decoded).await
+                body(service, context, decoded.map_err(Failure::InvalidArguments)?).await
             })
         });
         self.procedures.push(Procedure { descriptor, start });
@@ -165,15 +168,15 @@ impl IntoService<()> for BoundService {
     }
 }
 
-/// Ends a procedure whose method returns a plain value.
-pub fn reply<T: Serialize>(codec: Codec, value: &T) -> Outcome {
-    codec::encode(codec, value).map_err(Failure::InvalidReply)
+/// Ends a procedure whose method returns a plain value, of the form `M`.
+pub fn reply<M: Carries<T>, T>(codec: Codec, value: &T) -> Outcome {
+    M::encode(codec, value).map_err(Failure::InvalidReply)
 }
 
-/// Ends a procedure whose method returns a `Result`.
-pub fn reply_result<T: Serialize, E: Serialize>(codec: Codec, result: &Result<T, E>) -> Outcome {
+/// Ends a procedure whose method returns a `Result`, with a value of the form `M` and an error of the form `N`.
+pub fn reply_result<M: Carries<T>, N: Carries<E>, T, E>(codec: Codec, result: &Result<T, E>) -> Outcome {
     match result {
-        Ok(value) => reply(codec, value),
-        Err(error) => Err(Failure::Application(codec::encode(codec, error).map_err(Failure::InvalidReply)?)),
+        Ok(value) => reply::<M, T>(codec, value),
+        Err(error) => Err(Failure::Application(reply::<N, E>(codec, error)?)),
     }
 }

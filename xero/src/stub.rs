@@ -11,6 +11,7 @@ use crate::{
     error::NoWorkerError,
     proto::message::Codec,
     service::ServiceDescriptor,
+    wire::Carries,
 };
 
 /// The part of a generated client that is the same for every service.
@@ -50,15 +51,18 @@ impl Stub {
     }
 
     /// Prepares a call of the method with that index.
-    pub fn call<A, T, E>(&self, method: usize, arguments: &A) -> Call<T, E>
+    ///
+    /// `O` is the owned twin of the arguments, as a worker reads them; `MV` and `ME` are the forms of value and error.
+    pub fn call<O, MV, ME, A, T, E>(&self, method: usize, arguments: &A) -> Call<T, E>
     where
+        O: Serialize + DeserializeOwned,
+        MV: Carries<T>,
+        ME: Carries<E>,
         A: Serialize,
-        T: DeserializeOwned,
-        E: DeserializeOwned,
     {
         let descriptor = &self.descriptor.methods[method];
-        let payload = codec::encode(self.codec, arguments);
-        Call::typed(&self.client, self.methods[method].clone(), payload, self.codec)
+        let payload = codec::encode_arguments::<O, A>(self.codec, arguments);
+        Call::typed::<MV, ME>(&self.client, self.methods[method].clone(), payload, self.codec)
             .declared(descriptor.idempotent, descriptor.timeout)
     }
 }

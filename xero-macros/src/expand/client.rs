@@ -2,26 +2,25 @@
 
 use std::time::Duration;
 
-use proc_macro2::{Ident, TokenStream};
-use quote::{format_ident, quote};
+use proc_macro2::TokenStream;
+use quote::{format_ident, quote, quote_spanned};
 use syn::{Attribute, FnArg, ItemTrait, Meta, parse_quote};
 
 use crate::{
-    ast::{Argument, ArgumentKind, Method, Mode, Output, Runtime, Service},
-    expand::{arguments_struct, client_name, conditions, shown_at},
+    ast::{Argument, Method, Mode, Output, Runtime, Service},
+    expand::{arguments_struct, client_name, conditions, form::Forms, shown_at},
     signature,
 };
 
 /// The client's struct, and the rest of it out of sight of the user's names.
 pub(crate) fn client(service: &Service) -> TokenStream {
-    let Runtime { private, .. } = &service.options.runtime;
+    let Runtime { private, text } = &service.options.runtime;
     let ItemTrait { attrs, vis, ident, .. } = &service.item;
     let name = client_name(ident);
     let conditions: Vec<_> = conditions(attrs).collect();
     let doc = format!(
-        "Calls the methods of [`{ident}`] on a worker.\n\nEach method returns a [`Call`]({private}::Call), which is \
-         set up with its own methods and then awaited. Cloning is cheap; clones share the connection.",
-        private = private.to_string().replace(' ', "")
+        "Calls the methods of [`{ident}`] on a worker.\n\nEach method returns a [`Call`]({text}::Call), which is \
+         set up with its own methods and then awaited. Cloning is cheap; clones share the connection."
     );
     let (descriptor, indices) = (descriptor(service), indices(service));
     let (functions, methods) = (functions(private), service.methods.iter().map(|m| method(service, m)));
@@ -36,6 +35,9 @@ pub(crate) fn client(service: &Service) -> TokenStream {
 
         #(#conditions)*
         const _: () = {
+            #[allow(unused_imports)]
+            use #private::Ordinary as _;
+
             #descriptor
             #indices
 
@@ -66,6 +68,7 @@ fn method_descriptor(service: &Service, method: &Method) -> TokenStream {
     let Runtime { private, .. } = &service.options.runtime;
     let conditions = conditions(&method.attributes);
     let (name, signature) = (method.wire_name(), signature::text(method));
+    let arguments = method.arguments.iter().map(Argument::wire_name);
     let fingerprint = signature::fingerprint(&service.options.name, service.options.version, method);
     let idempotent = method.options.idempotent;
     let timeout = match method.options.timeout {
@@ -85,6 +88,7 @@ fn method_descriptor(service: &Service, method: &Method) -> TokenStream {
         #private::MethodDescriptor {
             name: #name,
             signature: #signature,
+            arguments: &[#(#arguments),*],
             fingerprint: #fingerprint,
             idempotent: #idempotent,
             timeout: #timeout,
@@ -138,27 +142,28 @@ fn functions(private: &TokenStream) -> TokenStream {
 }
 
 fn method(service: &Service, method: &Method) -> TokenStream {
-    let Runtime { private, serde } = &service.options.runtime;
+    let Runtime { private, .. } = &service.options.runtime;
     let name = &method.signature.ident;
     let attributes = client_attributes(service, method);
-    let (inputs, call) = (client_inputs(method), call_type(&method.output, private));
-    let arguments_name = method.arguments_name();
-    let derive = quote! {
-        #[derive(#private::serde::Serialize)]
-        #[serde(crate = #serde)]
+    let (inputs, reply) = (client_inputs(method), call_type(&method.output, private));
+    let forms = Forms::new(method, private);
+    let arguments_struct = arguments_struct(service, method, &forms);
+    let (value_form, error_form) = (&forms.value, &forms.error);
+    let (arguments_name, fields) = (method.arguments_name(), method.arguments.iter().map(|argument| &argument.name));
+    let values = method.arguments.iter().zip(&forms.arguments).map(|(argument, form)| form.lend(argument, private));
+    // A type without serde is shown on the method that has it.
+    let span = shown_at(name);
+    let call = quote_spanned! {span=>
+        call::<__Arguments, #value_form, #error_form, _, _, _>(__index, &__arguments)
     };
-    let arguments_struct = arguments_struct(method, derive);
-    let call_function = Ident::new("call", shown_at(name));
-    let values = method.arguments.iter().map(|Argument { name, kind }| match kind {
-        ArgumentKind::Owned(_) => quote!(#name: &#name),
-        ArgumentKind::Borrowed(_) | ArgumentKind::Text | ArgumentKind::Slice(_) => quote!(#name),
-    });
     quote! {
         #(#attributes)*
-        pub fn #name(&self, #(#inputs),*) -> #call {
+        pub fn #name(&self, #(#inputs),*) -> #reply {
             #arguments_struct
 
-            self.stub.#call_function(__Method::#name as ::core::primitive::usize, &#arguments_name { #(#values),* })
+            let __index = __Method::#name as ::core::primitive::usize;
+            let __arguments = #arguments_name { #(#fields: #values),* };
+            self.stub.#call
         }
     }
 }

@@ -1,6 +1,7 @@
 //! From our model to tokens; cannot fail.
 
 pub(crate) mod client;
+pub(crate) mod form;
 pub(crate) mod service;
 pub(crate) mod worker;
 
@@ -8,25 +9,39 @@ use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote};
 use syn::Attribute;
 
-use crate::{ast::Method, signature::plain};
+use crate::{
+    ast::{Method, Runtime, Service},
+    expand::form::Forms,
+    signature::{self, plain},
+};
 
 /// The client of the trait `Demo` is `DemoClient`.
 pub(crate) fn client_name(service: &Ident) -> Ident {
     format_ident!("{}Client", plain(service), span = shown_at(service))
 }
 
-/// The struct that carries a method's arguments, written by the client and read by the worker.
+/// The struct that carries a method's arguments, which the client writes and the worker reads; names for their forms;
+/// and `__Arguments`, the struct as the worker reads it.
 ///
 /// Its fields' types are parameters, so that a type without serde is reported once on each side, where it is used,
 /// instead of wherever the derived code names it.
-pub(crate) fn arguments_struct(method: &Method, derive: TokenStream) -> TokenStream {
-    let name = method.arguments_name();
+pub(crate) fn arguments_struct(service: &Service, method: &Method, forms: &Forms) -> TokenStream {
+    let Runtime { private, text } = &service.options.runtime;
+    let (name, expecting) = (method.arguments_name(), format!("the arguments of `{}`", signature::text(method)));
     let types: Vec<Ident> = (0..method.arguments.len()).map(|index| format_ident!("T{index}")).collect();
+    let bounds = |bound: &str| types.iter().map(|ty| format!("{ty}: {text}::{bound}")).collect::<Vec<_>>().join(", ");
+    let (serde, written, read) = (format!("{text}::serde"), bounds("Written"), bounds("Read"));
     let parameters = (!types.is_empty()).then(|| quote!(<#(#types),*>));
     let fields = method.arguments.iter().map(|argument| &argument.name);
+    let (aliases, twin) = (&forms.aliases, forms.twin(method, private));
     quote! {
-        #derive
+        #[derive(#private::serde::Serialize, #private::serde::Deserialize)]
+        #[serde(crate = #serde, deny_unknown_fields, expecting = #expecting)]
+        #[serde(bound(serialize = #written, deserialize = #read))]
         struct #name #parameters { #(#fields: #types),* }
+
+        #(#aliases)*
+        type __Arguments = #twin;
     }
 }
 
@@ -44,7 +59,7 @@ pub(crate) fn conditions(attributes: &[Attribute]) -> impl Iterator<Item = &Attr
 
 impl Method {
     /// The struct that carries the arguments of `slow_succeed`: `__SlowSucceedArguments`. A decoding error shows it.
-    fn arguments_name(&self) -> Ident {
+    pub(super) fn arguments_name(&self) -> Ident {
         let name = self.wire_name();
         let words = name.split('_').filter_map(|word| word.split_at_checked(1).or(Some((word, ""))));
         let camel: String = words.map(|(first, rest)| first.to_ascii_uppercase() + rest).collect();

@@ -5,9 +5,8 @@ use quote::{ToTokens, quote, quote_spanned};
 use syn::{ItemTrait, TraitItem, TraitItemFn, Type, parse_quote};
 
 use crate::{
-    ast::{Argument, ArgumentKind, Method, Output, Runtime, Service},
-    expand::{arguments_struct, client_name, conditions, shown_at},
-    signature,
+    ast::{Method, Output, Runtime, Service},
+    expand::{arguments_struct, client_name, conditions, form::Forms, shown_at},
 };
 
 /// The trait with futures that can move between threads, and with `into_service`.
@@ -72,6 +71,9 @@ fn into_service(service: &Service) -> TokenStream {
         where
             Self: ::core::marker::Sized + ::core::marker::Send + ::core::marker::Sync + 'static,
         {
+            #[allow(unused_imports)]
+            use #private::Ordinary as _;
+
             let __service = #private::BoundService::new(#client::__descriptor());
             #(#procedures)*
             __service
@@ -88,8 +90,10 @@ pub(crate) fn allow_deprecated(service: &Service) -> Option<TokenStream> {
 fn procedure(service: &Service, method: &Method) -> TokenStream {
     let Runtime { private, .. } = &service.options.runtime;
     let conditions = conditions(&method.attributes);
-    let (arguments_struct, parameter) = (owned_arguments(service, method), arguments_parameter(method));
-    let reply = reply(service, method);
+    let forms = Forms::new(method, private);
+    let arguments_struct = arguments_struct(service, method, &forms);
+    let reply = reply(service, method, &forms);
+    let pattern = if method.arguments.is_empty() { quote!(_) } else { quote!(__arguments) };
     // A type without serde is shown on the method that has it.
     let procedure = Ident::new("procedure", shown_at(&method.signature.ident));
     quote! {
@@ -99,39 +103,24 @@ fn procedure(service: &Service, method: &Method) -> TokenStream {
 
             __service.#procedure(
                 &self,
-                |__value: ::std::sync::Arc<Self>, __context: #private::Context, #parameter| async move { #reply },
+                |__value: ::std::sync::Arc<Self>, __context: #private::Context, #pattern: __Arguments| async move {
+                    #reply
+                },
             )
         };
     }
 }
 
-fn owned_arguments(service: &Service, method: &Method) -> TokenStream {
-    let Runtime { private, serde } = &service.options.runtime;
-    let expecting = format!("the arguments of `{}`", signature::text(method));
-    let derive = quote! {
-        #[derive(#private::serde::Deserialize)]
-        #[serde(crate = #serde, deny_unknown_fields, expecting = #expecting)]
-    };
-    arguments_struct(method, derive)
-}
-
-fn arguments_parameter(method: &Method) -> TokenStream {
-    let name = method.arguments_name();
-    let kinds = method.arguments.iter().map(|argument| &argument.kind);
-    match method.arguments.is_empty() {
-        true => quote!(_: #name),
-        false => quote!(__arguments: #name<#(#kinds),*>),
-    }
-}
-
-fn reply(service: &Service, method: &Method) -> TokenStream {
+fn reply(service: &Service, method: &Method, forms: &Forms) -> TokenStream {
     let Runtime { private, .. } = &service.options.runtime;
     let (trait_name, name) = (&service.item.ident, &method.signature.ident);
     let context = method.context.as_ref().map(lend_context);
-    let values = context.into_iter().chain(method.arguments.iter().map(pass_argument));
+    let arguments = method.arguments.iter().zip(&forms.arguments).map(|(argument, form)| form.pass(argument, private));
+    let values = context.into_iter().chain(arguments);
+    let (value_form, error_form) = (&forms.value, &forms.error);
     let reply = match method.output {
-        Output::Result { .. } => quote!(reply_result),
-        Output::Unit | Output::Plain(_) => quote!(reply),
+        Output::Result { .. } => quote!(reply_result::<#value_form, #error_form, _, _>),
+        Output::Unit | Output::Plain(_) => quote!(reply::<#value_form, _>),
     };
     let value = quote_spanned!(shown_at(&method.signature.output)=> &__reply);
     quote! {
@@ -144,11 +133,4 @@ fn reply(service: &Service, method: &Method) -> TokenStream {
 fn lend_context(ty: &Type) -> TokenStream {
     let span = shown_at(ty);
     quote_spanned!(span=> &__context)
-}
-
-fn pass_argument(Argument { name, kind }: &Argument) -> TokenStream {
-    match kind {
-        ArgumentKind::Owned(_) => quote!(__arguments.#name),
-        ArgumentKind::Borrowed(_) | ArgumentKind::Text | ArgumentKind::Slice(_) => quote!(&__arguments.#name),
-    }
 }

@@ -29,10 +29,8 @@ use serde::{
     de::{DeserializeOwned, DeserializeSeed},
 };
 
-pub(crate) use self::{
-    arguments::DEFAULTED,
-    state::{DEPTH_MAX, EMPTY_ELEMENTS_MAX},
-};
+#[allow(unused_imports)]
+pub(crate) use self::arguments::DEFAULTED;
 pub use self::{
     error::CodecError,
     roundtrip::{assert_roundtrips, assert_roundtrips_in},

@@ -13,7 +13,10 @@ use serde::{
     de::{self, DeserializeOwned},
 };
 
-use super::*;
+use super::{
+    state::{DEPTH_MAX, EMPTY_ELEMENTS_MAX},
+    *,
+};
 
 /// Codecs that say what they write.
 const NAMED: [Codec; 2] = [Codec::MessagePack, Codec::Json];

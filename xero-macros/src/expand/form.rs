@@ -1,0 +1,231 @@
+//! The forms in which a method's types travel: the library's markers, chosen by what each type is.
+//!
+//! A macro sees names and no types. It takes apart what is written out, options, results, lists and tuples, and leaves
+//! the rest to the library's `Probe`, which knows the type itself: an alias of `Vec<u8>` is bytes as well.
+
+use proc_macro2::{Ident, TokenStream};
+use quote::{format_ident, quote};
+use syn::{Type, TypeTuple, parse_quote};
+
+use crate::{
+    ast::{Argument, ArgumentKind, Method, Output},
+    expand::shown_at,
+    types::{last_segment, peel, type_arguments},
+};
+
+/// The forms of one method.
+pub(crate) struct Forms {
+    pub(crate) arguments: Vec<ArgumentForm>,
+    /// The short name of the marker of the value that the method returns.
+    pub(crate) value: Ident,
+    /// That of its error, or of an error that cannot exist.
+    pub(crate) error: Ident,
+    /// Short names for the markers: `type __Form0 = …;`
+    pub(crate) aliases: Vec<TokenStream>,
+}
+
+/// How an argument travels.
+pub(crate) struct ArgumentForm {
+    /// The short name of its marker; nothing for what is certainly no bytes.
+    marker: Option<Ident>,
+    /// The type that a worker decodes.
+    owned: TokenStream,
+    /// What an argument `&T` is lent by, where its `T` may have no size.
+    lending: Option<TokenStream>,
+}
+
+impl Forms {
+    pub(crate) fn new(method: &Method, private: &TokenStream) -> Self {
+        let mut aliases = Vec::new();
+        // A type that cannot travel is shown where it is written.
+        let mut alias = |ty: &Type, marker: TokenStream| {
+            let name = format_ident!("__Form{}", aliases.len(), span = shown_at(ty));
+            aliases.push(quote!(#[allow(dead_code)] type #name = #marker;));
+            name
+        };
+        let arguments = method.arguments.iter().map(|argument| {
+            let lent = argument.kind.lent();
+            let marker = shape(&lent, private).map(|shape| alias(&lent, shape.marker));
+            let (owned, lending) = argument.kind.owned(private);
+            ArgumentForm { marker, owned, lending }
+        });
+        let arguments = arguments.collect();
+        let mut returned = |ty: &Type| {
+            let marker = shape(ty, private).map_or_else(|| quote!(#private::Plain), |shape| shape.marker);
+            alias(ty, marker)
+        };
+        let unit = parse_quote!(());
+        let (value, error) = match &method.output {
+            Output::Unit => (returned(&unit), returned(&unit)),
+            Output::Plain(value) => (returned(value), returned(&unit)),
+            Output::Result { value, error } => (returned(value), returned(error)),
+        };
+        Self { arguments, value, error, aliases }
+    }
+
+    /// The struct of the arguments as a worker reads it.
+    pub(crate) fn twin(&self, method: &Method, private: &TokenStream) -> TokenStream {
+        let name = method.arguments_name();
+        let types = self.arguments.iter().map(|ArgumentForm { marker, owned, .. }| match marker {
+            Some(marker) => quote!(<#marker as #private::Form>::Owned<#owned>),
+            None => owned.clone(),
+        });
+        match self.arguments.is_empty() {
+            true => quote!(#name),
+            false => quote!(#name<#(#types),*>),
+        }
+    }
+}
+
+impl ArgumentForm {
+    /// What the client writes for the argument.
+    pub(crate) fn lend(&self, argument: &Argument, private: &TokenStream) -> TokenStream {
+        let name = &argument.name;
+        let value = match argument.kind {
+            ArgumentKind::Owned(_) => quote!(&#name),
+            ArgumentKind::Borrowed(_) | ArgumentKind::Text | ArgumentKind::Slice(_) => quote!(#name),
+        };
+        match &self.marker {
+            Some(marker) => quote!(<#marker as #private::Form>::lend(#value)),
+            None => value,
+        }
+    }
+
+    /// What the worker gives to the method for the argument.
+    pub(crate) fn pass(&self, argument: &Argument, private: &TokenStream) -> TokenStream {
+        let (name, owned) = (&argument.name, &self.owned);
+        if let ArgumentKind::Owned(_) = argument.kind {
+            return match &self.marker {
+                Some(marker) => quote!(<#marker as #private::Form>::value::<#owned>(__arguments.#name)),
+                None => quote!(__arguments.#name),
+            };
+        }
+        let value = match &self.marker {
+            Some(marker) => quote!(<#marker as #private::Form>::borrow::<#owned>(&__arguments.#name)),
+            None => quote!(&__arguments.#name),
+        };
+        match &self.lending {
+            Some(lending) => quote!(<#lending>::lend(#value)),
+            None => value,
+        }
+    }
+}
+
+impl ArgumentKind {
+    /// The type that a client lends to the codec.
+    fn lent(&self) -> Type {
+        match self {
+            Self::Owned(ty) | Self::Borrowed(ty) => ty.clone(),
+            Self::Text => parse_quote!(str),
+            Self::Slice(ty) => parse_quote!([#ty]),
+        }
+    }
+
+    /// The type that a worker decodes, and what lends the argument from it if that is not plain to see.
+    fn owned(&self, private: &TokenStream) -> (TokenStream, Option<TokenStream>) {
+        match self {
+            Self::Owned(ty) => (quote!(#ty), None),
+            Self::Text => (quote!(::std::string::String), None),
+            // A slice of bytes is lent from the received frame.
+            Self::Slice(ty) if is_word(ty, &["u8"]) => (quote!(#private::Bytes), None),
+            Self::Slice(ty) => (quote!(::std::vec::Vec<#ty>), None),
+            Self::Borrowed(ty) if is_word(ty, &PLAIN) => (quote!(#ty), None),
+            Self::Borrowed(ty) => {
+                let lending = quote! {
+                    #private::Lend<{ <#private::Probe<#ty>>::SIZED }> as #private::Lending<#ty>
+                };
+                (quote!(<#lending>::Owned), Some(lending))
+            }
+        }
+    }
+}
+
+/// What is known of a type.
+struct Shape {
+    /// Its marker.
+    marker: TokenStream,
+    /// Whether there are bytes in it: a constant expression.
+    has_bytes: TokenStream,
+}
+
+/// Takes a type apart; nothing when there are certainly no bytes in it.
+fn shape(ty: &Type, private: &TokenStream) -> Option<Shape> {
+    let ty = peel(ty);
+    match (ty, last_segment(ty)) {
+        (Type::Tuple(tuple), _) if tuple.elems.len() <= TUPLE_LENGTH_MAX => tuple_shape(tuple, private),
+        (Type::Tuple(_), _) => None,
+        (Type::Slice(slice), _) => Some(list(ty, &slice.elem, private)),
+        _ if is_word(ty, &PLAIN) || is_word(ty, &["str"]) => None,
+        (_, Some(segment)) => match (segment.ident.to_string().as_str(), type_arguments(segment).as_slice()) {
+            ("Option", [value]) => {
+                shape(value, private).map(|value| container(ty, quote!(Opt), &[Some(value)], private))
+            }
+            ("Result", [value, error]) => match (shape(value, private), shape(error, private)) {
+                (None, None) => None,
+                (value, error) => Some(container(ty, quote!(Res), &[value, error], private)),
+            },
+            ("Vec", [value]) => Some(list(ty, value, private)),
+            _ => Some(leaf(ty, private)),
+        },
+        _ => Some(leaf(ty, private)),
+    }
+}
+
+/// A type of which only the library knows what it is.
+fn leaf(ty: &Type, private: &TokenStream) -> Shape {
+    let has_bytes = quote!(<#private::Probe<#ty>>::BYTES);
+    Shape { marker: quote!(#private::Chosen<{ #has_bytes }, #private::Blob>), has_bytes }
+}
+
+/// A list is bytes itself, or its elements may have some.
+fn list(ty: &Type, element: &Type, private: &TokenStream) -> Shape {
+    let Shape { marker: otherwise, has_bytes: is_bytes } = leaf(ty, private);
+    let Some(element) = shape(element, private) else { return Shape { marker: otherwise, has_bytes: is_bytes } };
+    let Shape { marker: list, has_bytes } = container(ty, quote!(List), &[Some(element)], private);
+    Shape {
+        marker: quote!(#private::Chosen<{ #is_bytes }, #private::Blob, #list>),
+        has_bytes: quote!(#is_bytes || #has_bytes),
+    }
+}
+
+/// A type of the standard library, if it is that, around others.
+fn container(ty: &Type, marker: TokenStream, inner: &[Option<Shape>], private: &TokenStream) -> Shape {
+    let Shape { marker: inner, has_bytes } = all(inner, private);
+    let has_bytes = quote!(<#private::Probe<#ty>>::STANDARD && (#has_bytes));
+    Shape { marker: quote!(#private::Chosen<{ #has_bytes }, #private::#marker<#inner>>), has_bytes }
+}
+
+fn tuple_shape(tuple: &TypeTuple, private: &TokenStream) -> Option<Shape> {
+    let shapes: Vec<_> = tuple.elems.iter().map(|ty| shape(ty, private)).collect();
+    if shapes.iter().all(Option::is_none) {
+        return None;
+    }
+    let Shape { marker, has_bytes } = all(&shapes, private);
+    Some(Shape { marker: quote!(#private::Chosen<{ #has_bytes }, (#marker,)>), has_bytes })
+}
+
+/// The markers side by side, and whether any of them has bytes.
+fn all(shapes: &[Option<Shape>], private: &TokenStream) -> Shape {
+    let markers = shapes.iter().map(|shape| match shape {
+        Some(Shape { marker, .. }) => marker.clone(),
+        None => quote!(#private::Plain),
+    });
+    let has_bytes = shapes.iter().flatten().map(|shape| &shape.has_bytes);
+    Shape { marker: quote!(#(#markers),*), has_bytes: quote!(#(#has_bytes)||*) }
+}
+
+fn is_word(ty: &Type, words: &[&str]) -> bool {
+    match peel(ty) {
+        Type::Path(path) => path.path.get_ident().is_some_and(|word| words.iter().any(|other| word == other)),
+        _ => false,
+    }
+}
+
+/// Types that need no question: they have a size and no bytes.
+const PLAIN: [&str; 17] = [
+    "bool", "char", "f32", "f64", "i8", "i16", "i32", "i64", "i128", "isize", "u8", "u16", "u32", "u64", "u128",
+    "usize", "String",
+];
+
+/// The longest tuple that has a marker; serde itself goes to 16.
+const TUPLE_LENGTH_MAX: usize = 12;
