@@ -92,9 +92,10 @@ async fn arguments_that_do_not_fit_are_an_error_that_says_which() {
     let misfits = [
         ("type", serde_json::json!({"match": 1, "mtach": 2}), "mtach"),
         ("type", serde_json::json!({}), "match"),
-        ("type", serde_json::json!(["text"]), "`TypeArguments`"),
-        ("type", serde_json::json!([]), "expected the arguments of `type(match: u8) -> u8`"),
-        ("type", serde_json::json!([1, 2]), "`TypeArguments`"),
+        ("type", serde_json::json!(["text"]), "the argument `match`"),
+        ("type", serde_json::json!([]), "the argument `match` is missing"),
+        ("type", serde_json::json!([1, 2]), "takes one argument, and there are more"),
+        ("type", serde_json::json!("text"), "expected the arguments of `type(match: u8) -> u8`"),
         ("nothing", serde_json::json!({"extra": 1}), "extra"),
     ];
     for (method, arguments, culprit) in misfits {

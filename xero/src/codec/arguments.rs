@@ -1,77 +1,11 @@
 //! The arguments of a method, which may be fewer than it has: what is missing at the end may be left out.
 
-use std::marker::PhantomData;
+use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor, value::Error as Nothing};
 
-use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error, SeqAccess, Visitor, value::Error as Nothing};
-
-use super::{
-    fault::{Fault, Reason, Step},
-    format::Concatenated,
-    read::{Reading, Seed},
-};
+use super::fault::{Fault, Reason};
 
 /// The name of the newtype that has a default of its own, which is known when nothing is there.
 pub(crate) const DEFAULTED: &str = "$xero::Defaulted";
-
-/// Reads arguments that are written one after the other.
-pub(super) fn read_in_turn<F: Concatenated, A: DeserializeOwned>(bytes: &[u8]) -> Result<A, Fault> {
-    let reading = Reading::new(F::TRAITS);
-    A::deserialize(InTurn::<F> { rest: bytes, reading: &reading, format: PhantomData })
-}
-
-struct InTurn<'r, 'de, F> {
-    rest: &'de [u8],
-    reading: &'r Reading<'r>,
-    format: PhantomData<F>,
-}
-
-impl<'de, F: Concatenated> Deserializer<'de> for InTurn<'_, 'de, F> {
-    type Error = Fault;
-
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        names: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Fault> {
-        let Self { mut rest, reading, .. } = self;
-        let access = Arguments::<F> { rest: &mut rest, reading, names, index: 0, format: PhantomData };
-        all_taken(visitor.visit_seq(access), names, || Ok(!rest.is_empty()))
-    }
-
-    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Fault> {
-        Err(Fault::rule("arguments are a struct"))
-    }
-
-    serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
-        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
-    }
-}
-
-struct Arguments<'r, 'a, 'de, F> {
-    rest: &'a mut &'de [u8],
-    reading: &'r Reading<'r>,
-    names: &'static [&'static str],
-    index: usize,
-    format: PhantomData<F>,
-}
-
-impl<'de, F: Concatenated> SeqAccess<'de> for Arguments<'_, '_, 'de, F> {
-    type Error = Fault;
-
-    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, inner: S) -> Result<Option<S::Value>, Fault> {
-        let Some(name) = self.names.get(self.index) else { return Ok(None) };
-        self.index += 1;
-        if self.rest.is_empty() {
-            return Ok(inner.deserialize(Absent::ARGUMENT).ok());
-        }
-        let read = F::read_first(Seed { inner, reading: self.reading }, self.rest);
-        let (value, rest) = read.map_err(|error| self.reading.recover(error).at(Step::Field(name)))?;
-        *self.rest = rest;
-        Ok(Some(value))
-    }
-}
 
 /// Arguments that were read, if there are no more of them; names the first that is missing.
 pub(super) fn all_taken<T>(

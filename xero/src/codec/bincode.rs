@@ -6,7 +6,10 @@ use bincode::{
 };
 use serde::{Serialize, de::DeserializeSeed};
 
-use super::format::{Concatenated, Format, Traits, without_rest};
+use super::{
+    bare::{Concatenated, without_rest},
+    format::{Format, Traits},
+};
 
 pub(super) struct Bincode;
 

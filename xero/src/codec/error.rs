@@ -105,6 +105,11 @@ fn reason(codec: Codec, action: Action, what: What, fault: &Fault) -> String {
         Reason::Library(text) if action == Action::Read && !codec.is_self_describing() => {
             format!("{text} (are both sides built from the same types?)")
         }
+        // A format that has types, in the words of a library that does not say which is expected.
+        Reason::Library(text) if text.starts_with("there is ") => match fault.type_name() {
+            Some(type_name) => format!("{text} where `{type_name}` is expected"),
+            None => text.clone(),
+        },
         Reason::Library(text) | Reason::Rule(text) | Reason::Length { text, .. } => text.clone(),
     }
 }

@@ -82,9 +82,9 @@ impl Fault {
         self
     }
 
-    /// The innermost type, as people write it.
+    /// The innermost type, as people write it; not one that only generated code knows.
     pub(super) fn type_name(&self) -> Option<String> {
-        self.0.type_name.map(names::readable)
+        self.0.type_name.filter(|name| !name.contains("::__")).map(names::readable)
     }
 
     /// The name of the outermost field, which is an argument's where arguments are written or read.

@@ -14,12 +14,6 @@ pub(super) trait Format {
     fn read<'de, S: DeserializeSeed<'de>>(seed: S, bytes: &'de [u8]) -> Result<S::Value, String>;
 }
 
-/// A format whose structs are their fields one after the other, with nothing before or between.
-pub(super) trait Concatenated: Format {
-    /// Reads a value from the start of the bytes, and gives the rest of them.
-    fn read_first<'de, S: DeserializeSeed<'de>>(seed: S, bytes: &'de [u8]) -> Result<(S::Value, &'de [u8]), String>;
-}
-
 /// What a format can and cannot carry.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Traits {
@@ -35,25 +29,4 @@ pub(super) struct Traits {
     pub(super) writes_lengths: bool,
     /// What an error of its library says, in words that its users know.
     pub(super) explain: fn(String) -> String,
-}
-
-impl Traits {
-    /// Those of a format that writes values and nothing else.
-    pub(super) const BARE: Self = Self {
-        is_self_describing: false,
-        none_is_unit: false,
-        unit_structs_are_unit: false,
-        takes_every_float: true,
-        writes_lengths: true,
-        explain: |text| text,
-    };
-}
-
-/// The value, if nothing follows it.
-pub(super) fn without_rest<T>((value, rest): (T, &[u8])) -> Result<T, String> {
-    match rest.len() {
-        0 => Ok(value),
-        1 => Err("one byte is left over".to_owned()),
-        count => Err(format!("{count} bytes are left over")),
-    }
 }

@@ -20,7 +20,7 @@ impl Format for MessagePack {
         unit_structs_are_unit: false,
         takes_every_float: true,
         writes_lengths: true,
-        explain: |text| text,
+        explain,
     };
 
     fn write<T: Serialize>(value: &T) -> Result<Vec<u8>, String> {
@@ -39,5 +39,37 @@ impl Format for MessagePack {
             Err(Error::InvalidMarkerRead(error)) if error.kind() == ErrorKind::UnexpectedEof => Ok(value),
             _ => Err("bytes are left over".to_owned()),
         }
+    }
+}
+
+/// The library names the markers of the format.
+fn explain(text: String) -> String {
+    if text.starts_with("IO error while reading") {
+        return "the bytes end within the value".to_owned();
+    }
+    let Some(marker) = text.strip_prefix("wrong msgpack marker ") else {
+        return text.strip_prefix("uncategorized error: ").map(str::to_owned).unwrap_or(text);
+    };
+    let kinds = [
+        ("Null", "nil"),
+        ("True", "a bool"),
+        ("False", "a bool"),
+        ("FixStr", "a text"),
+        ("Str", "a text"),
+        ("FixArray", "an array"),
+        ("Array", "an array"),
+        ("FixMap", "a map"),
+        ("Map", "a map"),
+        ("Bin", "bytes"),
+        ("F32", "a float"),
+        ("F64", "a float"),
+    ];
+    // Those that are left are integers of all sizes, but for extensions, which are not used.
+    let is_integer = ["FixPos", "FixNeg", "U", "I"].iter().any(|prefix| marker.starts_with(prefix));
+    let kind = kinds.iter().find(|(prefix, _)| marker.starts_with(prefix)).map(|(_, kind)| *kind);
+    match (is_integer, kind) {
+        (true, _) => "there is an integer".to_owned(),
+        (false, Some(kind)) => format!("there is {kind}"),
+        (false, None) => format!("there is the marker {marker}"),
     }
 }

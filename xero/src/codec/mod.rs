@@ -1,6 +1,8 @@
 //! Values to payloads and back (`PROTOCOL.md` §7); knows no frames.
 
 mod arguments;
+#[cfg(any(feature = "bincode", feature = "postcard"))]
+mod bare;
 #[cfg(feature = "bincode")]
 mod bincode;
 mod error;
@@ -20,6 +22,11 @@ mod state;
 mod steps;
 mod twin;
 mod write;
+
+#[cfg(not(any(feature = "bincode", feature = "messagepack", feature = "json", feature = "postcard")))]
+compile_error!(
+    "xero needs a codec: switch on at least one of its features `bincode`, `messagepack`, `json`, `postcard`"
+);
 
 use std::marker::PhantomData;
 
@@ -162,9 +169,9 @@ pub(crate) fn decode_arguments<A: DeserializeOwned>(payload: &Payload) -> Result
     let Payload { codec, bytes } = payload;
     let read = match codec {
         #[cfg(feature = "bincode")]
-        Codec::Bincode => arguments::read_in_turn::<bincode::Bincode, A>(bytes),
+        Codec::Bincode => bare::read_arguments::<bincode::Bincode, A>(bytes),
         #[cfg(feature = "postcard")]
-        Codec::Postcard => arguments::read_in_turn::<postcard::Postcard, A>(bytes),
+        Codec::Postcard => bare::read_arguments::<postcard::Postcard, A>(bytes),
         _ => with_format!(*codec, F => {
             let reading = Reading::new(F::TRAITS).of_arguments();
             let seed = Seed { inner: PhantomData, reading: &reading };

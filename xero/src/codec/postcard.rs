@@ -3,7 +3,10 @@
 use postcard::Deserializer;
 use serde::{Serialize, de::DeserializeSeed};
 
-use super::format::{Concatenated, Format, Traits, without_rest};
+use super::{
+    bare::{Concatenated, without_rest},
+    format::{Format, Traits},
+};
 
 pub(super) struct Postcard;
 

@@ -52,15 +52,11 @@ fn last_arguments_may_be_left_out_if_they_are_optional() {
 
 #[test]
 fn argument_with_a_default_takes_it_and_not_none_when_it_is_left_out() {
-    #[derive(Debug, PartialEq)]
+    #[derive(Debug, Default, PartialEq)]
     enum Defaulted<T> {
+        #[default]
         Missing,
         Given(T),
-    }
-    impl<T> Default for Defaulted<T> {
-        fn default() -> Self {
-            Self::Missing
-        }
     }
     impl<'de, T: Deserialize<'de>> Deserialize<'de> for Defaulted<T> {
         fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -149,7 +149,7 @@ fn honest_lists_of_every_kind_are_carried() {
         survives(codec, vec![[1_u8; 32]; 5_000]);
         survives(codec, vec![Vec::<u8>::new(); 50_000]);
         survives(codec, vec![vec![Vec::<Vec<u8>>::new(); 3]; 20_000]);
-        survives(codec, vec![Bit::Zero, Bit::One].repeat(20_000));
+        survives(codec, [Bit::Zero, Bit::One].repeat(20_000));
         survives(codec, vec![None::<u64>; 50_000]);
         survives(codec, vec![marked.clone(); 20_000]);
         survives(codec, vec!["x".to_owned(); 50_000]);

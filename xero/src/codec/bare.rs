@@ -1,0 +1,100 @@
+//! Formats that write values one after the other and nothing else. Arguments are read one by one, so that it shows where
+//! they end.
+
+use std::marker::PhantomData;
+
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, SeqAccess, Visitor};
+
+use super::{
+    arguments::{Absent, all_taken},
+    fault::{Fault, Step},
+    format::{Format, Traits},
+    read::{Reading, Seed},
+};
+
+/// A format whose structs are their fields one after the other, with nothing before or between.
+pub(super) trait Concatenated: Format {
+    /// Reads a value from the start of the bytes, and gives the rest of them.
+    fn read_first<'de, S: DeserializeSeed<'de>>(seed: S, bytes: &'de [u8]) -> Result<(S::Value, &'de [u8]), String>;
+}
+
+impl Traits {
+    /// Those of a format that writes values and nothing else.
+    pub(super) const BARE: Self = Self {
+        is_self_describing: false,
+        none_is_unit: false,
+        unit_structs_are_unit: false,
+        takes_every_float: true,
+        writes_lengths: true,
+        explain: |text| text,
+    };
+}
+
+/// The value, if nothing follows it.
+pub(super) fn without_rest<T>((value, rest): (T, &[u8])) -> Result<T, String> {
+    match rest.len() {
+        0 => Ok(value),
+        1 => Err("one byte is left over".to_owned()),
+        count => Err(format!("{count} bytes are left over")),
+    }
+}
+
+/// Reads arguments that are written one after the other.
+pub(super) fn read_arguments<F: Concatenated, A: DeserializeOwned>(bytes: &[u8]) -> Result<A, Fault> {
+    let reading = Reading::new(F::TRAITS);
+    A::deserialize(InTurn::<F> { rest: bytes, reading: &reading, format: PhantomData })
+}
+
+struct InTurn<'r, 'de, F> {
+    rest: &'de [u8],
+    reading: &'r Reading<'r>,
+    format: PhantomData<F>,
+}
+
+impl<'de, F: Concatenated> Deserializer<'de> for InTurn<'_, 'de, F> {
+    type Error = Fault;
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        names: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        let Self { mut rest, reading, .. } = self;
+        let access = Arguments::<F> { rest: &mut rest, reading, names, index: 0, format: PhantomData };
+        all_taken(visitor.visit_seq(access), names, || Ok(!rest.is_empty()))
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Fault> {
+        Err(Fault::rule("arguments are a struct"))
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
+struct Arguments<'r, 'a, 'de, F> {
+    rest: &'a mut &'de [u8],
+    reading: &'r Reading<'r>,
+    names: &'static [&'static str],
+    index: usize,
+    format: PhantomData<F>,
+}
+
+impl<'de, F: Concatenated> SeqAccess<'de> for Arguments<'_, '_, 'de, F> {
+    type Error = Fault;
+
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, inner: S) -> Result<Option<S::Value>, Fault> {
+        let Some(name) = self.names.get(self.index) else { return Ok(None) };
+        self.index += 1;
+        if self.rest.is_empty() {
+            return Ok(inner.deserialize(Absent::ARGUMENT).ok());
+        }
+        let read = F::read_first(Seed { inner, reading: self.reading }, self.rest);
+        let (value, rest) = read.map_err(|error| self.reading.recover(error).at(Step::Field(name)))?;
+        *self.rest = rest;
+        Ok(Some(value))
+    }
+}
