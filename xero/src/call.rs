@@ -170,7 +170,7 @@ impl Call<Value, Value> {
     ///
     /// A single argument is a tuple of one, `&("apple",)`.
     pub fn arguments<A: Serialize + ?Sized>(mut self, arguments: &A) -> Self {
-        self.arguments = Some(codec::encode(self.codec, arguments));
+        self.arguments = Some(codec::encode_dynamic_arguments(self.codec, arguments));
         self
     }
 

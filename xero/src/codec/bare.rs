@@ -7,6 +7,7 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, SeqAccess, Visi
 
 use super::{
     arguments::{Absent, all_taken},
+    error::What,
     fault::{Fault, Step},
     format::{Format, Traits},
     read::{Reading, Seed},
@@ -41,7 +42,7 @@ pub(super) fn without_rest<T>((value, rest): (T, &[u8])) -> Result<T, String> {
 
 /// Reads arguments that are written one after the other.
 pub(super) fn read_arguments<F: Concatenated, A: DeserializeOwned>(bytes: &[u8]) -> Result<A, Fault> {
-    let reading = Reading::new(F::TRAITS);
+    let reading = Reading::new(F::TRAITS, What::Value);
     A::deserialize(InTurn::<F> { rest: bytes, reading: &reading, format: PhantomData })
 }
 

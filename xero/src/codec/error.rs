@@ -83,7 +83,7 @@ const USE_NAMES: &str = "use MessagePack or JSON";
 fn reason(codec: Codec, action: Action, what: What, fault: &Fault) -> String {
     let is_argument = what == What::Arguments && fault.depth() == 0;
     let noun = if is_argument { "argument" } else { "field" };
-    let type_name = || fault.type_name().unwrap_or_else(|| "the type".to_owned());
+    let type_name = || names::without_options(fault.type_name().unwrap_or_else(|| "the type".to_owned()));
     match fault.reason() {
         Reason::NeedsLength { what } => format!(
             "the type `{}` does not tell the length of its {what} before it writes it, as structs with \

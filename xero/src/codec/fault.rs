@@ -102,9 +102,11 @@ impl Fault {
 
     /// The steps as people write them, `jobs[3].name`; empty for the value itself.
     pub(super) fn place(&self) -> String {
-        let mut text = String::new();
-        for step in self.0.trail.iter().rev() {
+        let (mut text, steps) = (String::new(), self.0.trail.len());
+        for (index, step) in self.0.trail.iter().rev().enumerate() {
             match step {
+                _ if steps > STEPS_SHOWN && index == STEPS_SHOWN - 1 => text.push('…'),
+                _ if steps > STEPS_SHOWN && (STEPS_SHOWN - 1..steps - 1).contains(&index) => {}
                 Step::Field(name) if text.is_empty() => text.push_str(name),
                 Step::Field(name) => text.extend([".", name]),
                 Step::Index(index) => text.extend(["[", &index.to_string(), "]"]),
@@ -113,6 +115,9 @@ impl Fault {
         text
     }
 }
+
+/// Steps of a long way that are shown: the first ones, and the last.
+const STEPS_SHOWN: usize = 8;
 
 impl Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

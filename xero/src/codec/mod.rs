@@ -89,8 +89,20 @@ macro_rules! with_format {
 /// # Errors
 /// When the value's `Serialize` fails, or the codec cannot carry it.
 pub(crate) fn encode<T: Serialize + ?Sized>(codec: Codec, value: &T) -> Result<Payload, CodecError> {
-    let written = with_format!(codec, F => write::<F, T>(value, None));
-    let (bytes, _) = written.map_err(|fault| CodecError::new::<T>(codec, Action::Write, What::Value, fault))?;
+    encode_half(codec, value, What::Value)
+}
+
+/// The same of arguments whose method only the worker knows: a tuple or list by position, or a map or struct by name.
+///
+/// # Errors
+/// As [`encode`].
+pub(crate) fn encode_dynamic_arguments<T: Serialize + ?Sized>(codec: Codec, value: &T) -> Result<Payload, CodecError> {
+    encode_half(codec, value, What::Arguments)
+}
+
+fn encode_half<T: Serialize + ?Sized>(codec: Codec, value: &T, what: What) -> Result<Payload, CodecError> {
+    let written = with_format!(codec, F => write::<F, T>(value, what, None));
+    let (bytes, _) = written.map_err(|fault| CodecError::new::<T>(codec, Action::Write, what, fault))?;
     Ok(Payload { codec, bytes: Bytes::from(bytes) })
 }
 
@@ -125,9 +137,9 @@ where
     T: Serialize + ?Sized,
 {
     let written = with_format!(codec, F => {
-        write::<F, T>(value, None).and_then(|(bytes, shapes)| {
+        write::<F, T>(value, what, None).and_then(|(bytes, shapes)| {
             if !F::TRAITS.is_self_describing {
-                twin::check::<F, O, T>(value, shapes)?;
+                twin::check::<F, O, T>(value, what, shapes)?;
             }
             Ok(bytes)
         })
@@ -154,7 +166,7 @@ pub(crate) fn decode_seed<S: for<'de> DeserializeSeed<'de, Value = T>, T>(
 ) -> Result<T, CodecError> {
     let Payload { codec, bytes } = payload;
     let read = with_format!(*codec, F => {
-        let reading = Reading::new(F::TRAITS);
+        let reading = Reading::new(F::TRAITS, What::Value);
         F::read(Seed { inner: seed, reading: &reading }, bytes).map_err(|error| reading.recover(error))
     });
     read.map_err(|fault| CodecError::new::<T>(*codec, Action::Read, What::Value, fault))
@@ -173,7 +185,7 @@ pub(crate) fn decode_arguments<A: DeserializeOwned>(payload: &Payload) -> Result
         #[cfg(feature = "postcard")]
         Codec::Postcard => bare::read_arguments::<postcard::Postcard, A>(bytes),
         _ => with_format!(*codec, F => {
-            let reading = Reading::new(F::TRAITS).of_arguments();
+            let reading = Reading::new(F::TRAITS, What::Arguments);
             let seed = Seed { inner: PhantomData, reading: &reading };
             F::read(seed, bytes).map_err(|error| reading.recover(error))
         }),
@@ -182,8 +194,12 @@ pub(crate) fn decode_arguments<A: DeserializeOwned>(payload: &Payload) -> Result
 }
 
 /// The bytes of a value, and the shapes that it has.
-fn write<F: Format, T: Serialize + ?Sized>(value: &T, marks: Option<&mut Marks>) -> Result<(Vec<u8>, Vec<u64>), Fault> {
-    let writing = Writing::new(F::TRAITS, marks.is_some());
+fn write<F: Format, T: Serialize + ?Sized>(
+    value: &T,
+    what: What,
+    marks: Option<&mut Marks>,
+) -> Result<(Vec<u8>, Vec<u64>), Fault> {
+    let writing = Writing::new(F::TRAITS, what, marks.is_some());
     let bytes = F::write(&Checked { value, writing: &writing }).map_err(|error| writing.recover(error))?;
     let (shapes, noted) = writing.into_observed();
     if let Some(marks) = marks {

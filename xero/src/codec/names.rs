@@ -20,6 +20,14 @@ pub(super) fn readable(name: &str) -> String {
     text
 }
 
+/// The type inside of options, of which what is said of the option is true.
+pub(super) fn without_options(name: String) -> String {
+    match name.strip_prefix("Option<").and_then(|inner| inner.strip_suffix('>')) {
+        Some(inner) => without_options(inner.to_owned()),
+        None => name,
+    }
+}
+
 /// What fields there are, as a clause.
 pub(super) fn known_are(known: &[&str]) -> String {
     match known {

@@ -17,6 +17,7 @@ use serde::de::{
 
 use super::{
     arguments::{self, Absent},
+    error::What,
     fault::{Fault, Reason, Step},
     format::Traits,
     state::{Counts, Level},
@@ -36,14 +37,13 @@ pub(super) struct Reading<'m> {
 }
 
 impl<'m> Reading<'m> {
-    pub(super) fn new(traits: Traits) -> Self {
-        Self { counts: Counts::new(traits), are_arguments_next: Cell::new(false), steps: None, key: RefCell::default() }
-    }
-
-    /// The value that is read is the arguments of a method.
-    pub(super) fn of_arguments(self) -> Self {
-        self.are_arguments_next.set(true);
-        self
+    pub(super) fn new(traits: Traits, what: What) -> Self {
+        Self {
+            counts: Counts::new(traits, what),
+            are_arguments_next: Cell::new(what == What::Arguments),
+            steps: None,
+            key: RefCell::default(),
+        }
     }
 
     /// The value is read side by side with what its writer has noted.
@@ -243,9 +243,10 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
+        let mark = self.reading.steps.as_ref().and_then(Steps::next_struct);
         let shape = match self.reading.are_arguments_next.take() {
             true => Shape::Arguments { names: fields },
-            false => Shape::Struct { fields, mark: self.reading.steps.as_ref().and_then(Steps::next_struct) },
+            false => Shape::Struct { fields, mark },
         };
         self.read(visitor, shape, |inner, visitor| inner.deserialize_struct(name, fields, visitor))
     }

@@ -5,7 +5,7 @@ use std::{
     fmt::Display,
 };
 
-use super::{fault::Fault, format::Traits};
+use super::{error::What, fault::Fault, format::Traits};
 
 /// How deep values may be nested (`PROTOCOL.md` §13): each list, tuple, map, struct and variant with fields is a level.
 /// `Some` and newtypes are counted apart, up to the same number. More than any data needs; the deepest value of a debug
@@ -31,6 +31,7 @@ pub(super) struct Counts {
     pub(super) traits: Traits,
     /// Of compounds, and of wrappers.
     depths: [Cell<usize>; 2],
+    depth_max: usize,
     /// Grows with each piece of a value that takes a byte or more.
     pieces: Cell<u64>,
     empty_elements: Cell<usize>,
@@ -39,9 +40,15 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    pub(super) fn new(traits: Traits) -> Self {
+    /// Counts the arguments of a method as one value each: the struct around them is no level of theirs.
+    pub(super) fn new(traits: Traits, what: What) -> Self {
+        let around = match what {
+            What::Arguments => 1,
+            What::Value => 0,
+        };
         Self {
             traits,
+            depth_max: DEPTH_MAX + around,
             depths: Default::default(),
             pieces: Cell::new(0),
             empty_elements: Cell::new(0),
@@ -52,7 +59,7 @@ impl Counts {
     /// Goes one level down.
     pub(super) fn descend(&self, level: Level) -> Result<(), Fault> {
         let depth = &self.depths[level as usize];
-        if depth.get() == DEPTH_MAX {
+        if depth.get() == self.depth_max {
             return Err(Fault::rule(format!("values are nested more than {DEPTH_MAX} deep")));
         }
         depth.set(depth.get() + 1);

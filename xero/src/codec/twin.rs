@@ -14,6 +14,7 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
+    error::What,
     fault::{Fault, Reason},
     format::Format,
     observed::{Mark, Marks},
@@ -29,7 +30,7 @@ static KNOWN: RwLock<Option<HashMap<&'static str, HashSet<u64>>>> = RwLock::new(
 const KNOWN_MAX: usize = 1024;
 
 /// Checks that a value with these shapes arrives at whoever reads an `O`.
-pub(super) fn check<F, O, T>(value: &T, shapes: Vec<u64>) -> Result<(), Fault>
+pub(super) fn check<F, O, T>(value: &T, what: What, shapes: Vec<u64>) -> Result<(), Fault>
 where
     F: Format,
     O: Serialize + DeserializeOwned,
@@ -39,7 +40,7 @@ where
     if is_known(type_name, &shapes) {
         return Ok(());
     }
-    read_back::<F, O, T>(value)?;
+    read_back::<F, O, T>(value, what)?;
     let mut known = KNOWN.write().unwrap_or_else(PoisonError::into_inner);
     known.get_or_insert_default().entry(type_name).or_default().extend(shapes);
     Ok(())
@@ -51,22 +52,22 @@ fn is_known(type_name: &'static str, shapes: &[u64]) -> bool {
     of_type.is_some_and(|known| known.len() >= KNOWN_MAX || shapes.iter().all(|shape| known.contains(shape)))
 }
 
-fn read_back<F, O, T>(value: &T) -> Result<(), Fault>
+fn read_back<F, O, T>(value: &T, what: What) -> Result<(), Fault>
 where
     F: Format,
     O: Serialize + DeserializeOwned,
     T: Serialize + ?Sized,
 {
     let mut marks = Marks::default();
-    let (bytes, _) = write::<F, T>(value, Some(&mut marks))?;
-    let by_number = read::<F, O>(&bytes, &marks, false);
+    let (bytes, _) = write::<F, T>(value, what, Some(&mut marks))?;
+    let by_number = read::<F, O>(&bytes, what, Steps::new(&marks, false));
     if marks.variants().next().is_none() {
         return by_number.map(drop);
     }
     // A reader may know its variants by number alone; then there is nothing to compare.
-    match (by_number, read::<F, O>(&bytes, &marks, true)) {
+    match (by_number, read::<F, O>(&bytes, what, Steps::new(&marks, true))) {
         (Ok((by_number, true)), Ok((by_name, true))) => {
-            compare(&marks_of::<F, O>(&by_number)?, &marks_of::<F, O>(&by_name)?)
+            compare(&marks_of::<F, O>(&by_number, what)?, &marks_of::<F, O>(&by_name, what)?)
         }
         (Err(fault), Ok(_)) => Err(numbered_differently(fault)),
         (Err(fault), Err(_)) => Err(fault),
@@ -74,8 +75,8 @@ where
     }
 }
 
-fn read<F: Format, O: DeserializeOwned>(bytes: &[u8], marks: &Marks, by_name: bool) -> Result<(O, bool), Fault> {
-    let reading = Reading::new(F::TRAITS).beside(Steps::new(marks, by_name));
+fn read<F: Format, O: DeserializeOwned>(bytes: &[u8], what: What, steps: Steps<'_>) -> Result<(O, bool), Fault> {
+    let reading = Reading::new(F::TRAITS, what).beside(steps);
     let seed = Seed { inner: std::marker::PhantomData, reading: &reading };
     let value = F::read(seed, bytes).map_err(|error| cannot_read_back(reading.recover(error)))?;
     Ok((value, reading.is_in_step()))
@@ -93,9 +94,9 @@ fn cannot_read_back(fault: Fault) -> Fault {
     })
 }
 
-fn marks_of<F: Format, O: Serialize>(value: &O) -> Result<Marks, Fault> {
+fn marks_of<F: Format, O: Serialize>(value: &O, what: What) -> Result<Marks, Fault> {
     let mut marks = Marks::default();
-    write::<F, O>(value, Some(&mut marks))?;
+    write::<F, O>(value, what, Some(&mut marks))?;
     Ok(marks)
 }
 

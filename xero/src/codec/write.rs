@@ -9,6 +9,7 @@ use serde::ser::{
 };
 
 use super::{
+    error::What,
     fault::{Fault, Reason, Step},
     format::Traits,
     observed::{Marks, Shapes},
@@ -27,9 +28,9 @@ pub(super) struct Writing {
 }
 
 impl Writing {
-    pub(super) fn new(traits: Traits, notes_names: bool) -> Self {
+    pub(super) fn new(traits: Traits, what: What, notes_names: bool) -> Self {
         Self {
-            counts: Counts::new(traits),
+            counts: Counts::new(traits, what),
             is_inside_some: Cell::new(false),
             shapes: Shapes::default(),
             marks: notes_names.then(RefCell::default),
