@@ -42,6 +42,17 @@ pub(crate) struct Method {
 pub(crate) struct Argument {
     pub(crate) name: Ident,
     pub(crate) kind: ArgumentKind,
+    pub(crate) presence: Presence,
+}
+
+/// What a worker does about an argument that a caller leaves out.
+pub(crate) enum Presence {
+    /// Refuses the call.
+    Required,
+    /// Takes `None`: the type is an `Option`.
+    Optional,
+    /// Takes the type's default, or what the function gives: `#[xero(default)]`, `#[xero(default = path)]`.
+    Defaulted { option: Ident, function: Option<Path> },
 }
 
 /// How a method takes an argument. A worker decodes the owned form and lends it.

@@ -97,13 +97,64 @@ use errors::Errors;
 /// | `inline` | runs on the worker's I/O thread, at once: the fastest, and a promise never to block | in a task of its own |
 /// | `blocking` | runs on a thread where it may block | in a task of its own |
 ///
+/// # Options of an argument
+///
+/// They stand before an argument of the trait's method, in `#[xero(…)]`:
+///
+/// | option | meaning | unless given |
+/// |---|---|---|
+/// | `default` | a worker fills in the type's `Default` when the caller leaves the argument out | an `Option` is `None`, others are required |
+/// | `default = path` | the same with what the function `path` returns | |
+///
+/// So a new worker serves callers that were built before the argument was added. A caller leaves out any such argument
+/// by name (MessagePack, JSON), the last ones by position (MessagePack, JSON, bincode). In bincode an argument therefore
+/// goes to the end; a required argument after it keeps older callers out. The typed client sends every argument.
+///
+/// `&T` has the default of what a worker decodes: a `String` for `&str`, a `Vec<T>` for `&[T]`, a `T` for other types.
+/// An `Option` is known by its name: an alias of one is required by position.
+///
+/// ```
+/// use xero::{Client, Worker};
+///
+/// #[xero::service]
+/// trait Thumbnails {
+///     async fn resize(&self, image: &[u8], width: Option<u32>, #[xero(default = webp)] format: &str) -> String;
+/// }
+///
+/// fn webp() -> String {
+///     "webp".to_owned()
+/// }
+///
+/// struct Studio;
+///
+/// #[xero::worker]
+/// impl Thumbnails for Studio {
+///     async fn resize(&self, image: &[u8], width: Option<u32>, format: &str) -> String {
+///         format!("{} bytes, {width:?}, {format}", image.len())
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let client = Client::bind("inproc://default-example").await?;
+/// # let worker = Worker::connect("inproc://default-example").serve(Studio).start()?;
+/// let reply = client.call("Thumbnails.resize").arguments(&([1, 2, 3],)).await?;
+/// assert_eq!(reply.decode::<String>()?, "3 bytes, None, webp");
+/// # worker.drain().await;
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Methods
 ///
 /// `async fn` with `&self`. A service without any is fine: it is how one begins.
 ///
 /// - **Arguments** are any type with serde. `&str`, `&[T]` and `&T` are borrowed on both sides: a client does not clone,
-///   and a worker lends what it has received. Only a whole argument can be borrowed: `Option<String>`, not
-///   `Option<&str>`. Their names travel with MessagePack and JSON, so give each one.
+///   and a worker lends what it has received. A `T` without a size is decoded as its owned form: a `PathBuf` for
+///   `&Path`, an `OsString` for `&OsStr`, a `CString` for `&CStr`, a `String` for an alias of `str`. They travel as serde
+///   writes them: a path as text, which fails for one that is not Unicode; an `OsStr` for workers on the same kind of
+///   system. Only a whole argument can be borrowed: `Option<String>`, not `Option<&str>`. Their names travel with
+///   MessagePack and JSON, so give each one.
 /// - **`&xero::Context`**, as the first argument, does not travel: it is the call as the worker sees it, with its
 ///   deadline, its cancellation, its metadata and a way to send partial replies. It is known by its last word,
 ///   `Context`, so import it by that name, and call no type of your own so.

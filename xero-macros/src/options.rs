@@ -39,18 +39,8 @@ pub(crate) fn worker(tokens: TokenStream, errors: &mut Errors) -> Runtime {
 
 /// The options of a method, from all of its `#[xero(…)]` attributes.
 pub(crate) fn method(attributes: &[Attribute], errors: &mut Errors) -> MethodOptions {
-    let mut tokens = TokenStream::new();
-    for attribute in attributes {
-        match &attribute.meta {
-            Meta::List(list) => {
-                let list = &list.tokens;
-                tokens.extend(quote!(#list,));
-            }
-            other => errors.push(other, "write the options in parentheses: `#[xero(idempotent)]`"),
-        }
-    }
     let mut options = MethodOptions::default();
-    for option in options_of(tokens, errors) {
+    for option in options_of(in_parentheses(attributes, "idempotent", errors), errors) {
         match option.name.to_string().as_str() {
             "idempotent" => options.idempotent = flag(&option, errors),
             "timeout" => options.timeout = timeout(&option, errors),
@@ -61,6 +51,49 @@ pub(crate) fn method(attributes: &[Attribute], errors: &mut Errors) -> MethodOpt
         }
     }
     options
+}
+
+/// The options of an argument: its `default`, if it has one.
+pub(crate) fn argument<'a>(
+    attributes: impl IntoIterator<Item = &'a Attribute>,
+    errors: &mut Errors,
+) -> Option<(Ident, Option<Path>)> {
+    let mut default = None;
+    for option in options_of(in_parentheses(attributes, "default", errors), errors) {
+        match option.name.to_string().as_str() {
+            "default" => default = Some((option.name.clone(), default_function(&option, errors))),
+            _ => unknown(&option, "write `default` or `default = path`; other options stand on the method", errors),
+        }
+    }
+    default
+}
+
+/// What stands in the parentheses of all the attributes.
+fn in_parentheses<'a>(
+    attributes: impl IntoIterator<Item = &'a Attribute>,
+    example: &str,
+    errors: &mut Errors,
+) -> TokenStream {
+    let mut tokens = TokenStream::new();
+    for attribute in attributes {
+        match &attribute.meta {
+            Meta::List(list) => {
+                let list = &list.tokens;
+                tokens.extend(quote!(#list,));
+            }
+            other => errors.push(other, format_args!("write the options in parentheses: `#[xero({example})]`")),
+        }
+    }
+    tokens
+}
+
+fn default_function(option: &NamedOption, errors: &mut Errors) -> Option<Path> {
+    let value = option.value.clone()?;
+    let path = syn::parse2::<Path>(value.clone()).ok();
+    if path.is_none() {
+        errors.push(value, "write the path of a function that gives the value, without quotes: `default = path`");
+    }
+    path
 }
 
 /// Whether it is `#[xero(…)]`, which is ours and must not reach the compiler.

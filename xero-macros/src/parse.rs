@@ -1,6 +1,6 @@
 //! From syn's items to ours, with the mistakes that show in one item.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Ident, TokenStream};
 use quote::ToTokens;
 use syn::{
     Attribute, FnArg, GenericParam, Generics, ImplItem, Item, ItemImpl, ItemTrait, Meta, Pat, PatType, Receiver,
@@ -9,7 +9,7 @@ use syn::{
 };
 
 use crate::{
-    ast::{Argument, Method, Service, Worker},
+    ast::{Argument, ArgumentKind, Method, Presence, Service, Worker},
     errors::Errors,
     options::{self, is_xero},
     signature::plain,
@@ -55,6 +55,12 @@ pub(crate) fn worker(options: TokenStream, item: TokenStream, errors: &mut Error
         if let ImplItem::Fn(function) = impl_item {
             for attribute in take_xero(&mut function.attrs) {
                 errors.push(&attribute, "`#[xero(…)]` belongs on the trait's method: move it there");
+            }
+            for input in &mut function.sig.inputs {
+                let FnArg::Typed(input) = input else { continue };
+                for attribute in take_xero(&mut input.attrs) {
+                    errors.push(&attribute, "`#[xero(…)]` belongs on the argument in the trait: move it there");
+                }
             }
             // The generics are what `#[async_trait]` leaves when it stands above.
             let is_asynchronous = function.sig.asyncness.is_some() || types::is_future(&function.sig.output);
@@ -160,9 +166,14 @@ fn method(function: &mut TraitItemFn, trait_is_generic: bool, errors: &mut Error
     let lifetimes_are_reported = trait_is_generic || !signature.generics.params.is_empty();
     let (context, arguments) = inputs(signature, lifetimes_are_reported, errors);
     let output = types::output(&signature.output, lifetimes_are_reported, errors);
+    for input in &mut function.sig.inputs {
+        if let FnArg::Typed(input) = input {
+            take_xero(&mut input.attrs);
+        }
+    }
     output.filter(|_| errors.count() == errors_before).map(|output| Method {
         attributes: function.attrs.clone(),
-        signature: signature.clone(),
+        signature: function.sig.clone(),
         default_body: function.default.clone(),
         context,
         arguments,
@@ -218,8 +229,11 @@ fn inputs(signature: &Signature, lifetimes_are_reported: bool, errors: &mut Erro
     let mut arguments: Vec<Argument> = Vec::new();
     for (index, input) in inputs.enumerate() {
         let FnArg::Typed(input) = input else { continue };
-        attributes_of_argument(input, errors);
+        let default = attributes_of_argument(input, errors);
         if let Some(ty) = context(&input.ty, errors) {
+            if let Some((option, _)) = default {
+                errors.push(option, "the context does not travel: leave `default` away");
+            }
             match (index, contexts.is_empty()) {
                 (0, _) => {}
                 (_, true) => errors.push(ty, "write the context first, right after `&self`"),
@@ -234,7 +248,7 @@ fn inputs(signature: &Signature, lifetimes_are_reported: bool, errors: &mut Erro
         if arguments.iter().any(|earlier| earlier.name == name) {
             errors.push(&name, format_args!("there is an argument `{name}` already: give this one another name"));
         }
-        arguments.push(Argument { name, kind });
+        arguments.push(Argument { name, presence: presence(&kind, default), kind });
     }
     (contexts.into_iter().next(), arguments)
 }
@@ -272,16 +286,25 @@ fn context<'a>(ty: &'a Type, errors: &mut Errors) -> Option<&'a Type> {
     }
 }
 
-fn attributes_of_argument(input: &PatType, errors: &mut Errors) {
+/// The argument's `default`, if it has one.
+fn attributes_of_argument(input: &PatType, errors: &mut Errors) -> Option<(Ident, Option<syn::Path>)> {
     for attribute in &input.attrs {
-        let path = attribute.path();
-        if is_xero(attribute) || path.is_ident("cfg") || path.is_ident("cfg_attr") {
-            errors.push(attribute, "an argument has no options of its own: put this on the method");
+        if attribute.path().is_ident("cfg") || attribute.path().is_ident("cfg_attr") {
+            errors.push(attribute, "an argument is there or not for both sides: put this on the method");
         }
+    }
+    options::argument(input.attrs.iter().filter(|attribute| is_xero(attribute)), errors)
+}
+
+fn presence(kind: &ArgumentKind, default: Option<(Ident, Option<syn::Path>)>) -> Presence {
+    match (default, kind) {
+        (Some((option, function)), _) => Presence::Defaulted { option, function },
+        (None, ArgumentKind::Owned(ty) | ArgumentKind::Borrowed(ty)) if types::is_option(ty) => Presence::Optional,
+        (None, _) => Presence::Required,
     }
 }
 
-fn argument_name(pattern: &Pat, errors: &mut Errors) -> Option<proc_macro2::Ident> {
+fn argument_name(pattern: &Pat, errors: &mut Errors) -> Option<Ident> {
     match pattern {
         Pat::Ident(pattern) => match (&pattern.by_ref, &pattern.mutability, &pattern.subpat) {
             (Some(token), ..) => errors.push(token, "leave `ref` away: write the name alone"),

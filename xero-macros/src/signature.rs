@@ -3,7 +3,7 @@
 use proc_macro2::{Delimiter, Group, Spacing, TokenStream, TokenTree};
 use quote::ToTokens;
 
-use crate::ast::{Argument, ArgumentKind, Method, Output};
+use crate::ast::{Argument, ArgumentKind, Method, Output, Presence};
 
 /// The signature as people read it: `compare(str1: String, str2: String) -> (bool, u8)`.
 pub(crate) fn text(method: &Method) -> String {
@@ -19,7 +19,20 @@ pub(crate) fn text(method: &Method) -> String {
 ///
 /// bincode decodes nearly any bytes as nearly any type, so both sides compare this first (`PROTOCOL.md` §7).
 pub(crate) fn fingerprint(service: &str, version: u32, method: &Method) -> u64 {
-    let arguments: Vec<String> = method.arguments.iter().map(|a| format!("{}:{}", a.wire_name(), a.text())).collect();
+    fingerprint_of_first(method.arguments.len(), service, version, method)
+}
+
+/// The hashes of the same signature before its last arguments were added, as far as a caller may leave those out.
+pub(crate) fn older_fingerprints(service: &str, version: u32, method: &Method) -> Vec<u64> {
+    let optional = method.arguments.iter().rev().take_while(|argument| !argument.is_required()).count();
+    let all = method.arguments.len();
+    let counts = (all - optional..all).rev();
+    counts.map(|count| fingerprint_of_first(count, service, version, method)).collect()
+}
+
+fn fingerprint_of_first(count: usize, service: &str, version: u32, method: &Method) -> u64 {
+    let arguments = method.arguments.iter().take(count);
+    let arguments: Vec<String> = arguments.map(|a| format!("{}:{}", a.wire_name(), a.text())).collect();
     let (name, output) = (method.wire_name(), method.output.text());
     let text = format!("{service}@{version}.{name}({})->{output}", arguments.join(","));
     fnv1a(text.bytes().filter(|byte| !byte.is_ascii_whitespace())).max(1)
@@ -41,6 +54,10 @@ impl Argument {
     /// The name without the `r#` of a raw identifier.
     pub(crate) fn wire_name(&self) -> String {
         plain(&self.name)
+    }
+
+    fn is_required(&self) -> bool {
+        matches!(self.presence, Presence::Required)
     }
 
     /// The type that a worker decodes: `&str` is a `String`.
@@ -169,13 +186,18 @@ mod tests {
         }
     }
 
-    /// The service of one method, and its text and fingerprint.
-    fn described(attribute: &str, method: &str) -> (String, u64) {
+    fn service_of(attribute: &str, method: &str) -> crate::ast::Service {
         let mut errors = crate::errors::Errors::default();
         let tokens = |text: &str| text.parse::<TokenStream>().expect("tokens");
         let item = tokens(&format!("trait Demo {{ {method} }}"));
         let service = crate::parse::service(tokens(attribute), item, &mut errors).expect("a trait");
         assert!(errors.is_empty(), "{errors:?}");
+        service
+    }
+
+    /// The text and fingerprint of a method.
+    fn described(attribute: &str, method: &str) -> (String, u64) {
+        let service = service_of(attribute, method);
         (text(&service.methods[0]), fingerprint(&service.options.name, service.options.version, &service.methods[0]))
     }
 
@@ -238,6 +260,22 @@ mod tests {
         for (attribute, method) in other {
             assert_ne!(described(attribute, method).1, plain, "{attribute} {method}");
         }
+    }
+
+    #[test]
+    fn older_fingerprints_are_those_of_the_signature_without_its_last_optional_arguments() {
+        let method =
+            "async fn get(&self, key: u8, #[xero(default)] a: u8, b: Option<u8>, #[xero(default = c)] c: &str);";
+        let service = service_of("", method);
+        let older = older_fingerprints("Demo", 1, &service.methods[0]);
+        let shorter = [
+            "async fn get(&self, key: u8, a: u8, b: Option<u8>);",
+            "async fn get(&self, key: u8, a: u8);",
+            "async fn get(&self, key: u8);",
+        ];
+        assert_eq!(older, shorter.map(|method| described("", method).1));
+        let required = service_of("", "async fn get(&self, a: Option<u8>, key: u8);");
+        assert_eq!(older_fingerprints("Demo", 1, &required.methods[0]), [], "the last one is required");
     }
 
     #[test]

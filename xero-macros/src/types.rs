@@ -21,6 +21,17 @@ pub(crate) fn is_context(ty: &Type) -> bool {
     last_segment(peel(ty)).is_some_and(|segment| segment.ident == "Context" && segment.arguments.is_none())
 }
 
+/// Whether it is the standard library's `Option`, as far as its path says.
+pub(crate) fn is_option(ty: &Type) -> bool {
+    let Type::Path(path) = peel(ty) else { return false };
+    let words: Vec<_> = path.path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+    let is_known = matches!(
+        words.iter().map(String::as_str).collect::<Vec<_>>()[..],
+        ["Option"] | ["std" | "core", "option", "Option"]
+    );
+    is_known && path.qself.is_none() && last_segment(peel(ty)).is_some_and(|last| type_arguments(last).len() == 1)
+}
+
 /// Reads an argument's type.
 ///
 /// `lifetimes_are_reported`: a named lifetime comes from generics that are an error already.

@@ -11,5 +11,5 @@ pub use crate::{
     proto::message::Codec,
     service::{BoundService, IntoService, MethodDescriptor, Mode, Outcome, ServiceDescriptor, reply, reply_result},
     stub::Stub,
-    wire::{Blob, Chosen, Form, Lend, Lending, List, Opt, Ordinary, Plain, Probe, Read, Res, Written},
+    wire::{Blob, Chosen, Defaulted, Form, Lend, Lending, List, Opt, Ordinary, Plain, Probe, Read, Res, Written},
 };

@@ -7,7 +7,10 @@ use serde::de::DeserializeOwned;
 use crate::{
     codec::CodecError,
     context::Context,
-    proto::message::{Codec, MethodOffer, Payload, ServiceOffer},
+    proto::{
+        message::{Codec, MethodOffer, Payload, ServiceOffer},
+        worker::Signature,
+    },
     wire::{self, Carries},
 };
 
@@ -33,6 +36,8 @@ pub struct MethodDescriptor {
     pub arguments: &'static [&'static str],
     /// The hash of the signature's types; never 0.
     pub fingerprint: u64,
+    /// The fingerprints of the signature before its last optional arguments were added, newest first.
+    pub older: &'static [u64],
     /// Whether running it twice does no harm: `#[xero(idempotent)]`.
     pub idempotent: bool,
     /// The time a call may take unless the caller says otherwise: `#[xero(timeout = "…")]`.
@@ -134,8 +139,10 @@ impl BoundService {
         self
     }
 
-    pub(crate) fn signatures(&self) -> Vec<String> {
-        self.descriptor.methods.iter().map(|method| method.signature.to_owned()).collect()
+    pub(crate) fn signatures(&self) -> Vec<Signature> {
+        let signature =
+            |method: &MethodDescriptor| Signature { text: method.signature.to_owned(), older: method.older.to_vec() };
+        self.descriptor.methods.iter().map(signature).collect()
     }
 
     /// What the worker announces of this service.

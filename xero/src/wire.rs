@@ -5,6 +5,7 @@
 
 mod blob;
 mod choice;
+mod defaulted;
 mod frame;
 mod shapes;
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwn
 pub use self::{
     blob::Blob,
     choice::{Chosen, Lend, Lending, Ordinary, Probe},
+    defaulted::Defaulted,
     shapes::{List, Opt, Res},
 };
 use crate::{

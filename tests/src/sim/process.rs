@@ -411,7 +411,7 @@ fn worker_config(setup: &Setup, incarnation: Uuid) -> WorkerConfig {
         window_bytes: setup.window_bytes,
         drain_timeout: setup.drain_timeout,
         services: setup.services.iter().map(|name| offer(name)).collect(),
-        signatures: setup.services.iter().map(|_| METHODS.map(str::to_owned).to_vec()).collect(),
+        signatures: setup.services.iter().map(|_| METHODS.map(|method| method.to_owned().into()).to_vec()).collect(),
     }
 }
 

@@ -70,6 +70,7 @@ fn method_descriptor(service: &Service, method: &Method) -> TokenStream {
     let (name, signature) = (method.wire_name(), signature::text(method));
     let arguments = method.arguments.iter().map(Argument::wire_name);
     let fingerprint = signature::fingerprint(&service.options.name, service.options.version, method);
+    let older = signature::older_fingerprints(&service.options.name, service.options.version, method);
     let idempotent = method.options.idempotent;
     let timeout = match method.options.timeout {
         None => quote!(::core::option::Option::None),
@@ -90,6 +91,7 @@ fn method_descriptor(service: &Service, method: &Method) -> TokenStream {
             signature: #signature,
             arguments: &[#(#arguments),*],
             fingerprint: #fingerprint,
+            older: &[#(#older),*],
             idempotent: #idempotent,
             timeout: #timeout,
             mode: #private::Mode::#mode,

@@ -4,11 +4,11 @@
 //! the rest to the library's `Probe`, which knows the type itself: an alias of `Vec<u8>` is bytes as well.
 
 use proc_macro2::{Ident, TokenStream};
-use quote::{format_ident, quote};
+use quote::{format_ident, quote, quote_spanned};
 use syn::{Type, TypeTuple, parse_quote};
 
 use crate::{
-    ast::{Argument, ArgumentKind, Method, Output},
+    ast::{Argument, ArgumentKind, Method, Output, Presence},
     expand::shown_at,
     types::{last_segment, peel, type_arguments},
 };
@@ -46,7 +46,7 @@ impl Forms {
         let arguments = method.arguments.iter().map(|argument| {
             let lent = argument.kind.lent();
             let marker = shape(&lent, private).map(|shape| alias(&lent, shape.marker));
-            let (owned, lending) = argument.kind.owned(private);
+            let (owned, lending) = argument.owned(private);
             ArgumentForm { marker, owned, lending }
         });
         let arguments = arguments.collect();
@@ -81,28 +81,41 @@ impl ArgumentForm {
     /// What the client writes for the argument.
     pub(crate) fn lend(&self, argument: &Argument, private: &TokenStream) -> TokenStream {
         let name = &argument.name;
-        let value = match argument.kind {
+        let mut value = match argument.kind {
             ArgumentKind::Owned(_) => quote!(&#name),
             ArgumentKind::Borrowed(_) | ArgumentKind::Text | ArgumentKind::Slice(_) => quote!(#name),
         };
-        match &self.marker {
-            Some(marker) => quote!(<#marker as #private::Form>::lend(#value)),
-            None => value,
+        if let Some(marker) = &self.marker {
+            value = quote!(<#marker as #private::Form>::lend(#value));
+        }
+        match argument.presence {
+            Presence::Required | Presence::Optional => value,
+            Presence::Defaulted { .. } => quote!(#private::Defaulted::Given(#value)),
         }
     }
 
     /// What the worker gives to the method for the argument.
     pub(crate) fn pass(&self, argument: &Argument, private: &TokenStream) -> TokenStream {
         let (name, owned) = (&argument.name, &self.owned);
-        if let ArgumentKind::Owned(_) = argument.kind {
-            return match &self.marker {
-                Some(marker) => quote!(<#marker as #private::Form>::value::<#owned>(__arguments.#name)),
-                None => quote!(__arguments.#name),
-            };
-        }
-        let value = match &self.marker {
-            Some(marker) => quote!(<#marker as #private::Form>::borrow::<#owned>(&__arguments.#name)),
-            None => quote!(&__arguments.#name),
+        let is_owned = matches!(argument.kind, ArgumentKind::Owned(_));
+        let value = match (&argument.presence, &self.marker) {
+            (Presence::Defaulted { option, function }, marker) => {
+                let read = match marker {
+                    Some(marker) => quote!(<#marker as #private::Form>::value::<#owned>),
+                    None => quote!(::core::convert::identity::<#owned>),
+                };
+                let lend = (!is_owned).then(|| quote!(&));
+                // What is wrong with a type's own default is shown on the option.
+                let resolve = match function {
+                    Some(function) => quote!(resolve(#read, #function)),
+                    None => quote_spanned!(shown_at(option)=> resolve_or_default(#read)),
+                };
+                quote!(#lend __arguments.#name.#resolve)
+            }
+            (_, Some(marker)) if is_owned => quote!(<#marker as #private::Form>::value::<#owned>(__arguments.#name)),
+            (_, Some(marker)) => quote!(<#marker as #private::Form>::borrow::<#owned>(&__arguments.#name)),
+            (_, None) if is_owned => quote!(__arguments.#name),
+            (_, None) => quote!(&__arguments.#name),
         };
         match &self.lending {
             Some(lending) => quote!(<#lending>::lend(#value)),
@@ -120,17 +133,19 @@ impl ArgumentKind {
             Self::Slice(ty) => parse_quote!([#ty]),
         }
     }
+}
 
+impl Argument {
     /// The type that a worker decodes, and what lends the argument from it if that is not plain to see.
     fn owned(&self, private: &TokenStream) -> (TokenStream, Option<TokenStream>) {
-        match self {
-            Self::Owned(ty) => (quote!(#ty), None),
-            Self::Text => (quote!(::std::string::String), None),
-            // A slice of bytes is lent from the received frame.
-            Self::Slice(ty) if is_word(ty, &["u8"]) => (quote!(#private::Bytes), None),
-            Self::Slice(ty) => (quote!(::std::vec::Vec<#ty>), None),
-            Self::Borrowed(ty) if is_word(ty, &PLAIN) => (quote!(#ty), None),
-            Self::Borrowed(ty) => {
+        match (&self.kind, &self.presence) {
+            (ArgumentKind::Owned(ty), _) => (quote!(#ty), None),
+            (ArgumentKind::Text, _) => (quote!(::std::string::String), None),
+            // A slice of bytes is lent from the received frame; a default is a `Vec<u8>`.
+            (ArgumentKind::Slice(ty), Presence::Required) if is_word(ty, &["u8"]) => (quote!(#private::Bytes), None),
+            (ArgumentKind::Slice(ty), _) => (quote!(::std::vec::Vec<#ty>), None),
+            (ArgumentKind::Borrowed(ty), _) if is_word(ty, &PLAIN) => (quote!(#ty), None),
+            (ArgumentKind::Borrowed(ty), _) => {
                 let lending = quote! {
                     #private::Lend<{ <#private::Probe<#ty>>::SIZED }> as #private::Lending<#ty>
                 };

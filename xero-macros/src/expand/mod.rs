@@ -10,7 +10,7 @@ use quote::{ToTokens, format_ident, quote};
 use syn::Attribute;
 
 use crate::{
-    ast::{Method, Runtime, Service},
+    ast::{Argument, Method, Presence, Runtime, Service},
     expand::form::Forms,
     signature::{self, plain},
 };
@@ -29,19 +29,36 @@ pub(crate) fn arguments_struct(service: &Service, method: &Method, forms: &Forms
     let Runtime { private, text } = &service.options.runtime;
     let (name, expecting) = (method.arguments_name(), format!("the arguments of `{}`", signature::text(method)));
     let types: Vec<Ident> = (0..method.arguments.len()).map(|index| format_ident!("T{index}")).collect();
-    let bounds = |bound: &str| types.iter().map(|ty| format!("{ty}: {text}::{bound}")).collect::<Vec<_>>().join(", ");
-    let (serde, written, read) = (format!("{text}::serde"), bounds("Written"), bounds("Read"));
+    let arguments = || method.arguments.iter().zip(&types);
+    let written: Vec<_> = types.iter().map(|ty| format!("{ty}: {text}::Written")).collect();
+    let read: Vec<_> = arguments().map(|(argument, ty)| read_bound(argument, ty, text)).collect();
+    let (serde, written, read) = (format!("{text}::serde"), written.join(", "), read.join(", "));
     let parameters = (!types.is_empty()).then(|| quote!(<#(#types),*>));
-    let fields = method.arguments.iter().map(|argument| &argument.name);
+    let fields = arguments().map(|(argument, ty)| field(argument, ty, private));
     let (aliases, twin) = (&forms.aliases, forms.twin(method, private));
     quote! {
         #[derive(#private::serde::Serialize, #private::serde::Deserialize)]
         #[serde(crate = #serde, deny_unknown_fields, expecting = #expecting)]
         #[serde(bound(serialize = #written, deserialize = #read))]
-        struct #name #parameters { #(#fields: #types),* }
+        struct #name #parameters { #(#fields),* }
 
         #(#aliases)*
         type __Arguments = #twin;
+    }
+}
+
+fn field(Argument { name, presence, .. }: &Argument, ty: &Ident, private: &TokenStream) -> TokenStream {
+    match presence {
+        Presence::Required => quote!(#name: #ty),
+        Presence::Optional => quote!(#[serde(default)] #name: #ty),
+        Presence::Defaulted { .. } => quote!(#[serde(default)] #name: #private::Defaulted<#ty>),
+    }
+}
+
+fn read_bound(argument: &Argument, ty: &Ident, text: &str) -> String {
+    match argument.presence {
+        Presence::Optional => format!("{ty}: {text}::Read + ::core::default::Default"),
+        Presence::Required | Presence::Defaulted { .. } => format!("{ty}: {text}::Read"),
     }
 }
 

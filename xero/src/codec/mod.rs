@@ -36,7 +36,6 @@ use serde::{
     de::{DeserializeOwned, DeserializeSeed},
 };
 
-#[allow(unused_imports)]
 pub(crate) use self::arguments::DEFAULTED;
 pub use self::{
     error::CodecError,

@@ -55,8 +55,23 @@ pub struct WorkerConfig {
     pub drain_timeout: Duration,
     /// What the worker offers.
     pub services: Vec<ServiceOffer>,
-    /// The signatures of the offered methods, as people read them, by service and method.
-    pub signatures: Vec<Vec<String>>,
+    /// The signatures of the offered methods, by service and method.
+    pub signatures: Vec<Vec<Signature>>,
+}
+
+/// What a worker knows of a method's signature beyond its offer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Signature {
+    /// The signature as people read it.
+    pub text: String,
+    /// Fingerprints of callers whose last arguments are missing and have defaults. (`PROTOCOL.md` §7)
+    pub older: Vec<u64>,
+}
+
+impl From<String> for Signature {
+    fn from(text: String) -> Self {
+        Self { text, older: Vec::new() }
+    }
 }
 
 impl WorkerConfig {

@@ -60,6 +60,27 @@ fn signature_mismatch_names_the_workers_signature_before_anything_runs() {
 }
 
 #[test]
+fn older_fingerprints_are_taken_like_the_workers_own() {
+    let mut net = Net::new();
+    let d = net.dispatcher();
+    net.worker_with(&[d], |config| {
+        config.signatures[0].iter_mut().for_each(|signature| signature.older = vec![98, 97])
+    });
+    net.connect();
+    for (fingerprint, is_taken) in [(99, false), (98, true), (97, true), (96, false)] {
+        let call = net.call_with(d, "ping", |spec| spec.fingerprint = fingerprint);
+        net.run(ms(5));
+        match is_taken {
+            true => assert_eq!(net.value(call), "pong", "{fingerprint}"),
+            false => {
+                let CallFailure::Remote(error) = net.failure(call) else { panic!("an error of the worker") };
+                assert_eq!(error.code, ErrorCode::SignatureMismatch, "{fingerprint}");
+            }
+        }
+    }
+}
+
+#[test]
 fn fingerprints_count_only_in_the_codec_that_needs_them_and_where_both_sides_have_one() {
     let (mut net, d, _) = Net::pair();
     let fitting = net.call_with(d, "ping", |spec| spec.fingerprint = 1);

@@ -171,7 +171,7 @@ impl WorkerNode {
             window_bytes: 0,
             drain_timeout: Duration::from_secs(30),
             services: vec![offer("Demo", &METHODS)],
-            signatures: vec![METHODS.map(|method| format!("Demo.{method}(String)->String")).to_vec()],
+            signatures: vec![METHODS.map(|method| format!("Demo.{method}(String)->String").into()).to_vec()],
         };
         shape(&mut config);
         Self {

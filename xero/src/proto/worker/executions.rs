@@ -62,9 +62,11 @@ impl Worker {
         };
         let fingerprint = methods[method].fingerprint;
         let checked = !request.payload.codec.is_self_describing() && request.fingerprint != 0 && fingerprint != 0;
-        if checked && request.fingerprint != fingerprint {
-            let signature = self.config.signatures.get(service).and_then(|signatures| signatures.get(method));
-            return Err((ErrorCode::SignatureMismatch, signature.cloned().unwrap_or_default()));
+        let signature = self.config.signatures.get(service).and_then(|signatures| signatures.get(method));
+        let is_older = signature.is_some_and(|signature| signature.older.contains(&request.fingerprint));
+        if checked && request.fingerprint != fingerprint && !is_older {
+            let text = signature.map(|signature| signature.text.clone());
+            return Err((ErrorCode::SignatureMismatch, text.unwrap_or_default()));
         }
         Ok((service, method))
     }
