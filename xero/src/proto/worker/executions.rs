@@ -21,7 +21,7 @@ impl Worker {
         self.sequence += 1;
         let execution = Execution(self.sequence);
         let deadline = now + request.remaining.min(DEADLINE_MAX);
-        let start = Box::new(Start { execution, service, method, deadline, reply_bytes_max, request });
+        let start = Box::new(Start { execution, peer: from, service, method, deadline, reply_bytes_max, request });
         let task = Task { caller: Some((from, call)), partials: 0, aborted: None, waiting: Some(start) };
         self.executions.insert(execution, task);
         self.timers.set(Timer::Overrun(execution), deadline);
