@@ -20,7 +20,7 @@ use crate::{
     net::{clock, io_thread::Gone},
     partials::{self, PartialReceiver, PartialSender},
     proto::{
-        calls::{CallEnd, CallFailure, CallSpec, Waits},
+        calls::{CallEnd, CallFailure, CallSpec, Waits, overloaded},
         message::{CallId, Codec, ErrorCode, ErrorReply, Metadata, Payload},
     },
 };
@@ -320,10 +320,9 @@ impl<T, E> PendingCall<T, E> {
                 CallError::UnknownMethod { detail }
             }
             CallFailure::WorkerLost { maybe_executed, attempts } => CallError::WorkerLost { attempts, maybe_executed },
-            CallFailure::Overloaded { waiting } => CallError::Overloaded {
-                detail: format!("every worker is busy and {waiting} calls wait already"),
-                maybe_executed: false,
-            },
+            CallFailure::Overloaded { waiting, waiting_max } => {
+                CallError::Overloaded { detail: overloaded(waiting, waiting_max, ""), maybe_executed: false }
+            }
             CallFailure::TooLarge(too_large) => {
                 CallError::TooLarge { detail: too_large.to_string(), maybe_executed: false }
             }

@@ -99,7 +99,7 @@ pub enum CallError<E> {
     /// Nobody has room for the call now.
     #[error("overloaded: {detail}")]
     Overloaded {
-        /// Who is full of what.
+        /// What is full, and the setter that raises its bound.
         detail: String,
         /// Whether an earlier attempt may have run.
         maybe_executed: bool,

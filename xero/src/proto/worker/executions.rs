@@ -41,7 +41,9 @@ impl Worker {
             return Err((ErrorCode::Refused, "the worker drains".to_owned()));
         }
         if requests.len() + replies.held_ends() >= self.config.credits as usize {
-            return Err((ErrorCode::Overloaded, format!("the worker takes {} requests at once", self.config.credits)));
+            let credits = self.config.credits;
+            let detail = format!("the worker takes {credits} requests at once; its `concurrency` raises that");
+            return Err((ErrorCode::Overloaded, detail));
         }
         let (service, method) = self.find(request)?;
         Ok((service, method, *reply_bytes_max))
