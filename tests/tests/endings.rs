@@ -150,7 +150,7 @@ fn client_whose_io_thread_has_died_does_not_count_as_connected() {
         let client = bind(Client::builder().worker_choice(Broken)).await;
         let _worker = worker(&client).await;
         let error = probe(&client).ping().await.unwrap_err();
-        assert!(matches!(error, CallError::Closed { .. }), "{error}");
+        assert!(matches!(error, CallError::Crashed { .. }), "{error}");
         assert!(!client.is_connected() && client.workers().is_empty());
         assert!(client.wait_for_worker(PATIENCE).await.is_err());
     });

@@ -123,6 +123,7 @@ fn dispatcher_never_exceeds_a_workers_credits() {
         eventually("it is paused", async || client.workers().iter().all(|worker| worker.credits == 0)).await;
         let error = probe.ping().fail_fast().await.unwrap_err();
         assert!(matches!(error, CallError::Overloaded { maybe_executed: false, .. }), "{error}");
+        assert!(["`concurrency`", "`window_bytes`"].iter().all(|setter| error.to_string().contains(setter)), "{error}");
         let waiting = probe.ping().timeout(PATIENCE).start();
         worker.send(&Message::Credit(1)).await;
         let id = worker.receive_request().await.call;
@@ -146,6 +147,7 @@ fn worker_refuses_what_exceeds_its_credits_and_what_comes_twice() {
         link.send(&work(3)).await;
         let error = link.receive_error().await;
         assert_eq!((error.call.0, error.code, error.maybe_executed), (3, ErrorCode::Overloaded, false));
+        assert_eq!(error.detail, "the worker takes 2 requests at once; its `concurrency` raises that");
         eventually("both run", async || journal.count("held", "begin") == 2).await;
         link.send(&Message::Cancel(xero::CallId(1))).await;
         let error = link.receive_error().await;
@@ -170,7 +172,8 @@ fn calls_past_the_queues_bound_fail_at_once_as_overloaded() {
         for _ in 0..80 {
             let error = within(PATIENCE, calls.join_next()).await.unwrap().unwrap().unwrap_err();
             assert!(matches!(error, CallError::Overloaded { maybe_executed: false, .. }), "{error}");
-            assert!(error.is_retryable());
+            let text = "overloaded: 20 calls wait for a worker already; `waiting_max` raises that";
+            assert!(error.is_retryable() && error.to_string() == text, "{error}");
         }
         worker.send(&raw::final_reply(id, raw::text("pong"))).await;
         assert_eq!(running.await.unwrap(), "pong");

@@ -1,7 +1,14 @@
 //! The broker's handle and its builder; no routing.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
+use futures_util::future::{self, Either};
 use tokio::{
     runtime,
     sync::{mpsc, oneshot, watch},
@@ -13,9 +20,10 @@ use crate::{
     config::{ConfigError, LinkConfig, RoutingConfig, WAIT_MAX, link_setters, require, routing_setters},
     error::BindError,
     net::{
-        self,
         broker_driver::{self, Bound, Channels, Command},
         endpoint::Endpoint,
+        guest::Guest,
+        io_thread::{IoThread, Owned, io_thread_died},
     },
     proto::{
         broker::{BrokerConfig, BrokerCounters},
@@ -32,6 +40,9 @@ use crate::{
 ///
 /// Clones share one broker and one I/O thread; nothing else of the program runs there, and no call runs in it. When the
 /// last clone is gone, everyone is told goodbye.
+///
+/// In a process that was forked from the broker's, a handle is of no use: the broker runs in the parent alone. Each of its
+/// methods returns at once there, as those of a broker that has left do.
 ///
 /// ```
 /// use xero::{Broker, Client, Worker};
@@ -74,6 +85,11 @@ pub struct Broker {
 struct Shared {
     id: Uuid,
     bound: Bound,
+    ends: Owned<Ends>,
+}
+
+/// The broker's ends of its channels to the I/O thread.
+struct Ends {
     commands: mpsc::UnboundedSender<Command>,
     workers: watch::Receiver<Arc<[WorkerInfo]>>,
     clients: watch::Receiver<usize>,
@@ -113,36 +129,34 @@ impl Broker {
 
     /// The workers that are connected now and do not drain, oldest connection first.
     pub fn workers(&self) -> Vec<WorkerInfo> {
-        match self.is_gone() {
-            true => Vec::new(),
-            false => self.shared.workers.borrow().to_vec(),
-        }
+        self.open().map(|ends| ends.workers.borrow().to_vec()).unwrap_or_default()
     }
 
     /// How many clients are connected now.
     pub fn clients(&self) -> usize {
-        if self.is_gone() { 0 } else { *self.shared.clients.borrow() }
+        self.open().map_or(0, |ends| *ends.clients.borrow())
     }
 
     /// What the broker has counted since it was bound. All zero once it has left.
     pub async fn counters(&self) -> BrokerCounters {
+        let Some(ends) = self.shared.ends.here() else { return BrokerCounters::default() };
         let (sender, receiver) = oneshot::channel();
-        let _ = self.shared.commands.send(Command::Counters(sender));
-        receiver.await.unwrap_or_default()
+        let _ = ends.commands.send(Command::Counters(sender));
+        self.shared.ends.answer(receiver).await.and_then(Result::ok).unwrap_or_default()
     }
 
     /// Takes nothing new, refuses what waits, lets what runs end, says goodbye and stops, at the latest after the drain
     /// timeout. What is refused has not run, and goes to another broker where its client has one. Returns when the
     /// broker has left.
     pub async fn drain(&self) {
-        let _ = self.shared.commands.send(Command::Drain);
+        self.ask(Command::Drain);
         self.left().await;
     }
 
     /// Says goodbye to everyone and stops, without waiting for what runs. Returns once both endpoints are free again,
     /// within a second.
     pub async fn close(&self) {
-        let _ = self.shared.commands.send(Command::Close);
+        self.ask(Command::Close);
         self.left().await;
     }
 
@@ -150,13 +164,20 @@ impl Broker {
     /// [`BrokerBuilder::drain_on`]. This is how a program that is only a broker stays alive: it binds with `drain_on`,
     /// and waits here.
     pub async fn left(&self) {
-        let mut left = self.shared.left.clone();
+        let Some(ends) = self.shared.ends.here() else { return };
+        let mut left = ends.left.clone();
         // An error means that the I/O thread has ended, which is the same.
-        let _ = left.wait_for(|left| *left).await;
+        let _ = self.shared.ends.answer(left.wait_for(|left| *left)).await;
     }
 
-    fn is_gone(&self) -> bool {
-        self.shared.commands.is_closed()
+    fn ask(&self, command: Command) {
+        if let Some(ends) = self.shared.ends.here() {
+            let _ = ends.commands.send(command);
+        }
+    }
+
+    fn open(&self) -> Option<&Ends> {
+        self.shared.ends.open(|ends| ends.commands.is_closed()).ok()
     }
 }
 
@@ -246,29 +267,34 @@ impl BrokerBuilder {
         let broker = self.open(frontend, backend).await?;
         if let Some((runtime, stop)) = stop {
             // What waits for the signal keeps no broker alive that nobody has a handle of.
-            let commands = broker.shared.commands.downgrade();
-            runtime.spawn(async move {
-                stop.await;
-                commands.upgrade().map(|commands| commands.send(Command::Drain))
-            });
+            if let Some(ends) = broker.shared.ends.here() {
+                runtime.spawn(drain_on(stop, ends.commands.downgrade(), ends.left.clone()));
+            }
         }
         Ok(broker)
     }
 
     async fn open(self, frontend: Endpoint, backend: Endpoint) -> Result<Broker, BindError> {
-        let config = self.config();
+        let config = Guest::new(self.config());
         let id = config.dispatcher.incarnation;
         let (commands, mailbox) = mpsc::unbounded_channel();
         let (workers_sender, workers) = watch::channel(Arc::from([]));
         let (clients_sender, clients) = watch::channel(0);
         let (left_sender, left) = watch::channel(false);
         let (bound_sender, bound) = oneshot::channel();
-        let channels =
-            Channels { commands: mailbox, workers: workers_sender, clients: clients_sender, left: left_sender };
-        net::spawn_io("xero-broker", broker_driver::run(frontend, backend, config, channels, bound_sender))
+        let io = IoThread::new();
+        let channels = Channels {
+            io: io.clone(),
+            commands: mailbox,
+            workers: workers_sender,
+            clients: clients_sender,
+            left: left_sender,
+        };
+        IoThread::spawn("xero-broker", broker_driver::run(frontend, backend, config, channels, bound_sender))
             .map_err(BindError::Thread)?;
-        let bound = bound.await.unwrap_or_else(|_| Err(BindError::Thread(net::io_thread_died())))?;
-        Ok(Broker { shared: Arc::new(Shared { id, bound, commands, workers, clients, left }) })
+        let bound = bound.await.unwrap_or_else(|_| Err(BindError::Thread(io_thread_died())))?;
+        let ends = Owned::new(io, Ends { commands, workers, clients, left });
+        Ok(Broker { shared: Arc::new(Shared { id, bound, ends }) })
     }
 
     fn config(self) -> BrokerConfig {
@@ -282,6 +308,20 @@ impl BrokerBuilder {
         require(self.client_credits > 0, "client_credits", self.client_credits, "at least 1")?;
         let drain = self.drain_timeout;
         require(drain <= WAIT_MAX, "drain_timeout", format!("{drain:?}"), "at most a day")
+    }
+}
+
+/// Drains the broker when told to. What is waited for is dropped when the broker has left without it.
+async fn drain_on(
+    stop: Pin<Box<dyn Future<Output = ()> + Send>>,
+    commands: mpsc::WeakUnboundedSender<Command>,
+    mut left: watch::Receiver<bool>,
+) {
+    let left = pin!(left.wait_for(|left| *left));
+    if let Either::Left(_) = future::select(stop, left).await
+        && let Some(commands) = commands.upgrade()
+    {
+        let _ = commands.send(Command::Drain);
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     future::{Future, IntoFuture},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -17,10 +17,10 @@ use crate::{
     client::{CallSink, Client},
     codec::{self, CodecError},
     error::CallError,
-    net::clock,
+    net::{clock, io_thread::Gone},
     partials::{self, PartialReceiver, PartialSender},
     proto::{
-        calls::{CallEnd, CallFailure, CallSpec, Waits},
+        calls::{CallEnd, CallFailure, CallSpec, Waits, overloaded},
         message::{CallId, Codec, ErrorCode, ErrorReply, Metadata, Payload},
     },
     wire::{self, Carries},
@@ -326,7 +326,7 @@ impl<T, E> PendingCall<T, E> {
     /// The next partial reply, in the order in which the procedure sent them; `None` when the call has ended, whose
     /// outcome awaiting it then gives. Partial replies of a call that is retried on another worker start over.
     pub async fn partial(&mut self) -> Option<Value> {
-        let payload = self.unread.as_mut()?.next().await?;
+        let payload = self.client.answer(self.unread.as_mut()?.next()).await??;
         Some(Value { payload })
     }
 
@@ -360,17 +360,20 @@ impl<T, E> PendingCall<T, E> {
                 CallError::UnknownMethod { detail }
             }
             CallFailure::WorkerLost { maybe_executed, attempts } => CallError::WorkerLost { attempts, maybe_executed },
-            CallFailure::Overloaded { waiting } => CallError::Overloaded {
-                detail: format!("every worker is busy and {waiting} calls wait already"),
-                maybe_executed: false,
-            },
+            CallFailure::Overloaded { waiting, waiting_max } => {
+                CallError::Overloaded { detail: overloaded(waiting, waiting_max, ""), maybe_executed: false }
+            }
             CallFailure::TooLarge(too_large) => {
                 CallError::TooLarge { detail: too_large.to_string(), maybe_executed: false }
             }
             CallFailure::PartialsLost { sent, received } => CallError::PartialsLost { sent, received },
             CallFailure::PartialsUnread { received } => CallError::PartialsUnread { received },
             CallFailure::UnreadableReply { reason } => CallError::Malformed { reason, maybe_executed: true },
-            CallFailure::Closed { maybe_executed } => CallError::Closed { maybe_executed },
+            CallFailure::Closed { maybe_executed } => match self.client.gone() {
+                Some(Gone::Forked) => CallError::Forked { maybe_executed },
+                Some(Gone::Crashed) => CallError::Crashed { maybe_executed },
+                Some(Gone::Closed) | None => CallError::Closed { maybe_executed },
+            },
         }
     }
 
@@ -427,10 +430,15 @@ impl<T, E> Future for PendingCall<T, E> {
                 self.state = State::Ended;
                 return Poll::Ready(Err(error));
             }
-            // Without the sender there is no I/O thread any more: the client is closed.
             State::Sent(receiver) => {
                 let closed = Err(CallFailure::Closed { maybe_executed: true });
-                ready!(Pin::new(receiver).poll(cx)).unwrap_or(closed)
+                match Pin::new(receiver).poll(cx) {
+                    // Without the sender there is no I/O thread any more.
+                    Poll::Ready(end) => end.unwrap_or(closed),
+                    // After a fork nobody is there to send it.
+                    Poll::Pending if self.client.is_elsewhere() => closed,
+                    Poll::Pending => return Poll::Pending,
+                }
             }
             State::Ended => panic!("a call was polled after it had given its outcome"),
         };

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -9,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::{self, Either};
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
@@ -20,9 +22,10 @@ use crate::{
     },
     error::{BindError, ConnectError, NoWorkerError, Place},
     net::{
-        self,
         client_driver::{self, Channels},
         endpoint::{Endpoint, IntoEndpoints},
+        guest::Guest,
+        io_thread::{Gone, IoThread, Owned, io_thread_died},
     },
     partials::PartialSender,
     proto::{
@@ -39,6 +42,10 @@ use crate::{
 ///
 /// Clones share one endpoint and one I/O thread, on which heartbeats go on whatever the rest of the program does. When
 /// the last clone is gone, its workers and brokers are told goodbye.
+///
+/// A client works under any executor, and belongs to the process that made it. In a process forked from that one, calls
+/// fail at once with [`CallError::Forked`](crate::CallError::Forked), and the other methods return as those of a closed
+/// client do. Make another client there.
 ///
 /// ```
 /// use std::time::Duration;
@@ -78,9 +85,15 @@ pub struct Client {
     shared: Arc<Shared>,
 }
 
-struct Shared {
+/// The client's ends of its channels to the I/O thread.
+#[derive(Debug)]
+struct Ends {
     commands: mpsc::UnboundedSender<Command>,
     workers: watch::Receiver<Arc<[WorkerInfo]>>,
+}
+
+struct Shared {
+    ends: Owned<Ends>,
     place: Place,
     /// What [`Client::endpoint`] says.
     endpoint: String,
@@ -105,6 +118,8 @@ pub(crate) enum Command {
     Counters(oneshot::Sender<DispatcherCounters>),
     Drain(Duration, oneshot::Sender<()>),
     Close(oneshot::Sender<()>),
+    /// Answer after that time.
+    Wake(Duration, oneshot::Sender<()>),
 }
 
 /// Where the replies of a call go.
@@ -213,24 +228,18 @@ impl Client {
     /// The workers that are connected now and do not drain, oldest connection first. Of a client that connects, its
     /// brokers, also those that have no workers yet.
     pub fn workers(&self) -> Vec<WorkerInfo> {
-        match self.is_closed() {
-            true => Vec::new(),
-            false => self.shared.workers.borrow().to_vec(),
-        }
+        self.open().map(|ends| ends.workers.borrow().to_vec()).unwrap_or_default()
     }
 
     /// Whether a worker is connected now that does not drain, or a broker with such a worker.
     pub fn is_connected(&self) -> bool {
-        !self.is_closed() && self.shared.workers.borrow().iter().any(|worker| worker.offers(None))
+        self.open().is_ok_and(|ends| ends.workers.borrow().iter().any(|worker| worker.offers(None)))
     }
 
     /// Waits until a worker is connected, or a broker that has one. Returns at once when one is.
     ///
     /// # Errors
-    /// When none has come in time.
-    ///
-    /// # Panics
-    /// Outside a Tokio runtime with timers enabled.
+    /// When none has come in time, or the client is closed.
     pub async fn wait_for_worker(&self, timeout: Duration) -> Result<(), NoWorkerError> {
         self.wait_for(None, timeout).await
     }
@@ -238,10 +247,7 @@ impl Client {
     /// Waits until a worker that offers the service is connected, or a broker that has one. Returns at once when one is.
     ///
     /// # Errors
-    /// When none has come in time.
-    ///
-    /// # Panics
-    /// Outside a Tokio runtime with timers enabled.
+    /// When none has come in time, or the client is closed.
     pub async fn wait_for_service(&self, service: &str, timeout: Duration) -> Result<(), NoWorkerError> {
         self.wait_for(Some(service), timeout).await
     }
@@ -249,9 +255,7 @@ impl Client {
     /// What the client has counted since it was made: late and unsolicited replies, malformed messages, retries.
     /// All zero once it is closed.
     pub async fn counters(&self) -> DispatcherCounters {
-        let (sender, receiver) = oneshot::channel();
-        let _ = self.shared.commands.send(Command::Counters(sender));
-        receiver.await.unwrap_or_default()
+        self.ask(Command::Counters).await.unwrap_or_default()
     }
 
     /// Takes no new call, for any clone, lets those under way end, then says goodbye to the workers and stops. What has
@@ -278,19 +282,14 @@ impl Client {
     /// # }
     /// ```
     pub async fn drain(&self, timeout: Duration) {
-        let (sender, receiver) = oneshot::channel();
-        let _ = self.shared.commands.send(Command::Drain(timeout.min(WAIT_MAX), sender));
-        // As for `close`.
-        let _ = receiver.await;
+        self.ask(|sender| Command::Drain(timeout.min(WAIT_MAX), sender)).await;
     }
 
     /// Says goodbye to the workers and stops, for every clone. Calls under way end with
     /// [`CallError::Closed`](crate::CallError::Closed). Returns once the endpoint is free again, within a second.
     pub async fn close(&self) {
-        let (sender, receiver) = oneshot::channel();
-        let _ = self.shared.commands.send(Command::Close(sender));
         // Without an answer the I/O thread has ended already, which is what was wanted.
-        let _ = receiver.await;
+        self.ask(Command::Close).await;
     }
 
     pub(crate) fn timeout(&self) -> Duration {
@@ -306,23 +305,37 @@ impl Client {
     }
 
     pub(crate) fn send(&self, id: CallId, spec: CallSpec, sink: CallSink) {
+        let Some(ends) = self.shared.ends.here() else { return refuse(sink) };
         if let Err(mpsc::error::SendError(Command::Call(_, _, sink))) =
-            self.shared.commands.send(Command::Call(id, spec, sink))
+            ends.commands.send(Command::Call(id, spec, sink))
         {
-            let _ = sink.end.send(Err(CallFailure::Closed { maybe_executed: false }));
+            refuse(sink);
         }
     }
 
     pub(crate) fn cancel(&self, id: CallId) {
-        let _ = self.shared.commands.send(Command::Cancel(id));
+        if let Some(ends) = self.shared.ends.here() {
+            let _ = ends.commands.send(Command::Cancel(id));
+        }
+    }
+
+    /// The future's value; `None` in a forked process, where whoever would give it is not there.
+    pub(crate) async fn answer<A>(&self, future: impl Future<Output = A>) -> Option<A> {
+        self.shared.ends.answer(future).await
+    }
+
+    /// Why the client is of no use any more, if so.
+    pub(crate) fn gone(&self) -> Option<Gone> {
+        self.open().err()
+    }
+
+    /// Whether the client belongs to the process that was forked into this one.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.shared.ends.here().is_none()
     }
 
     async fn wait_for(&self, service: Option<&str>, timeout: Duration) -> Result<(), NoWorkerError> {
-        let mut workers = self.shared.workers.clone();
-        let arrival = workers.wait_for(|workers| workers.iter().any(|worker| worker.offers(service)));
-        // The I/O thread keeps the other end: without it, what is there to see is of no use any more.
-        let arrived = !self.is_closed() && matches!(tokio::time::timeout(timeout, arrival).await, Ok(Ok(_)));
-        if arrived && !self.is_closed() {
+        if self.has_arrived(service, timeout).await && self.open().is_ok() {
             return Ok(());
         }
         let workers = self.workers();
@@ -330,14 +343,36 @@ impl Client {
         let mut offered: Vec<_> = workers.into_iter().flat_map(|worker| worker.services).collect();
         offered.sort();
         offered.dedup();
-        let (service, is_closed) = (service.map(str::to_owned), self.is_closed());
+        let (service, gone) = (service.map(str::to_owned), self.gone());
         let place = self.shared.place.clone();
-        Err(NoWorkerError { service, waited: timeout, place, connected, offered, is_closed })
+        Err(NoWorkerError { service, waited: timeout, place, connected, offered, gone })
     }
 
-    fn is_closed(&self) -> bool {
-        self.shared.commands.is_closed()
+    /// Whether such a worker is there, or comes in time.
+    async fn has_arrived(&self, service: Option<&str>, timeout: Duration) -> bool {
+        let Ok(ends) = self.open() else { return false };
+        let mut workers = ends.workers.clone();
+        let (sender, late) = oneshot::channel();
+        let _ = ends.commands.send(Command::Wake(timeout, sender));
+        let arrival = pin!(workers.wait_for(|workers| workers.iter().any(|worker| worker.offers(service))));
+        let answer = self.shared.ends.answer(future::select(arrival, late)).await;
+        matches!(answer, Some(Either::Left((Ok(_), _))))
     }
+
+    /// The I/O thread's answer; `None` when it has ended, or is that of another process.
+    async fn ask<A>(&self, command: impl FnOnce(oneshot::Sender<A>) -> Command) -> Option<A> {
+        let (sender, receiver) = oneshot::channel();
+        let _ = self.shared.ends.here()?.commands.send(command(sender));
+        self.shared.ends.answer(receiver).await?.ok()
+    }
+
+    fn open(&self) -> Result<&Ends, Gone> {
+        self.shared.ends.open(|ends| ends.commands.is_closed())
+    }
+}
+
+fn refuse(sink: CallSink) {
+    let _ = sink.end.send(Err(CallFailure::Closed { maybe_executed: false }));
 }
 
 impl WorkerInfo {
@@ -410,9 +445,9 @@ impl ClientBuilder {
         let endpoint: Endpoint = endpoint.as_ref().parse()?;
         let (bound_sender, bound) = oneshot::channel();
         let (handle, config, channels) = self.open();
-        net::spawn_io("xero-client", client_driver::bind(endpoint, config, channels, bound_sender))
+        IoThread::spawn("xero-client", client_driver::bind(endpoint, config, channels, bound_sender))
             .map_err(BindError::Thread)?;
-        let endpoint = bound.await.unwrap_or_else(|_| Err(BindError::Thread(net::io_thread_died())))?;
+        let endpoint = bound.await.unwrap_or_else(|_| Err(BindError::Thread(io_thread_died())))?;
         Ok(handle.at(Place::Bound(endpoint)))
     }
 
@@ -426,19 +461,20 @@ impl ClientBuilder {
         let texts = endpoints.into_endpoints();
         let endpoints = ConnectError::check(&texts)?;
         let (handle, config, channels) = self.open();
-        net::spawn_io("xero-client", client_driver::connect(endpoints, config, channels))
+        IoThread::spawn("xero-client", client_driver::connect(endpoints, config, channels))
             .map_err(ConnectError::Thread)?;
         Ok(handle.at(Place::Brokers(texts)))
     }
 
     /// What the client and its I/O thread begin with.
-    fn open(self) -> (Handle, DispatcherConfig, Channels) {
+    fn open(self) -> (Handle, Guest<DispatcherConfig>, Channels) {
         let Self { link, timeout, codec, routing, backoff } = self;
-        let config = routing.dispatcher(&link, backoff);
+        let config = Guest::new(routing.dispatcher(&link, backoff));
+        let io = IoThread::new();
         let (workers_sender, workers) = watch::channel(Arc::from([]));
         let (commands, mailbox) = mpsc::unbounded_channel();
-        let channels = Channels { commands: mailbox, workers: workers_sender };
-        (Handle { commands, workers, timeout, codec }, config, channels)
+        let channels = Channels { io: io.clone(), commands: mailbox, workers: workers_sender };
+        (Handle { ends: Owned::new(io, Ends { commands, workers }), timeout, codec }, config, channels)
     }
 
     fn check(&self) -> Result<(), ConfigError> {
@@ -452,21 +488,20 @@ impl ClientBuilder {
 /// A client that is not told yet where it is.
 #[derive(Debug)]
 struct Handle {
-    commands: mpsc::UnboundedSender<Command>,
-    workers: watch::Receiver<Arc<[WorkerInfo]>>,
+    ends: Owned<Ends>,
     timeout: Duration,
     codec: Codec,
 }
 
 impl Handle {
     fn at(self, place: Place) -> Client {
-        let Self { commands, workers, timeout, codec } = self;
+        let Self { ends, timeout, codec } = self;
         let endpoint = match &place {
             Place::Bound(endpoint) => endpoint.clone(),
             Place::Brokers(endpoints) => endpoints.join(", "),
         };
         // Half of the range, from a random start: ids do not come again in this life, and hardly in the next.
         let call_sequence = AtomicU64::new(Uuid::new_v4().as_u64_pair().0 >> 1);
-        Client { shared: Arc::new(Shared { commands, workers, place, endpoint, timeout, codec, call_sequence }) }
+        Client { shared: Arc::new(Shared { ends, place, endpoint, timeout, codec, call_sequence }) }
     }
 }

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::{
     codec,
     error::PartialError,
-    net::{clock, worker_driver::Command},
+    net::{clock, io_thread::IoThread, worker_driver::Command},
     proto::{
         frame::TooLarge,
         message::{CallId, Codec, Metadata, Request},
@@ -92,6 +92,7 @@ struct Inner {
     is_cancelled: AtomicBool,
     cancelled: Notify,
     pending: Semaphore,
+    io: IoThread,
     commands: mpsc::UnboundedSender<Command>,
 }
 
@@ -101,12 +102,13 @@ pub(crate) struct Place {
     pub(crate) execution: Execution,
     pub(crate) deadline: Instant,
     pub(crate) reply_bytes_max: usize,
+    pub(crate) io: IoThread,
     pub(crate) commands: mpsc::UnboundedSender<Command>,
 }
 
 impl Context {
     pub(crate) fn new(request: Request, place: Place) -> Self {
-        let Place { worker, execution, deadline, reply_bytes_max, commands } = place;
+        let Place { worker, execution, deadline, reply_bytes_max, io, commands } = place;
         let Request { call, attempt, service, method, metadata, payload, .. } = request;
         let inner = Inner {
             call,
@@ -122,6 +124,7 @@ impl Context {
             is_cancelled: AtomicBool::new(false),
             cancelled: Notify::new(),
             pending: Semaphore::new(UNITS_MAX as usize),
+            io,
             commands,
         };
         Self { inner: Arc::new(inner) }
@@ -148,6 +151,24 @@ impl Context {
         &self.inner.commands
     }
 
+    /// The service's name and the method's.
+    pub(crate) fn names(&self) -> (&str, &str) {
+        (&self.inner.service, &self.inner.method)
+    }
+
+    pub(crate) fn is_unwanted(&self) -> bool {
+        self.inner.is_cancelled.load(Ordering::Acquire)
+    }
+
+    pub(crate) async fn unwanted(&self) {
+        let mut notified = pin!(self.inner.cancelled.notified());
+        // Listening before looking: a notice in between is not missed.
+        notified.as_mut().enable();
+        if !self.is_unwanted() {
+            notified.await;
+        }
+    }
+
     /// Sends a partial reply: any serde value, in the call's codec. The caller gets the partial replies in order and
     /// before the final one; when the call is retried on another worker, those of the new attempt start over.
     ///
@@ -163,8 +184,11 @@ impl Context {
         if size > limit {
             return Err(TooLarge { what: "partial reply", size, limit, setter: "payload_bytes_max" }.into());
         }
+        if self.inner.io.is_elsewhere() {
+            return Err(PartialError::Unwanted);
+        }
         self.inner.pending.acquire_many(units(size)).await.map_err(|_| PartialError::Unwanted)?.forget();
-        if self.is_cancelled() {
+        if self.is_unwanted() {
             return Err(PartialError::Unwanted);
         }
         let command = Command::Partial(self.inner.execution, payload);
@@ -173,18 +197,17 @@ impl Context {
 
     /// Waits until the caller has cancelled the call, its deadline has passed, or its connection is lost. A procedure
     /// in a task is dropped at its next `await` then anyway; this is for what it has started elsewhere.
+    ///
+    /// In a process that the procedure has forked, where nobody waits for anything, it returns at once.
     pub async fn cancelled(&self) {
-        let mut notified = pin!(self.inner.cancelled.notified());
-        // Listening before looking: a notice in between is not missed.
-        notified.as_mut().enable();
-        if !self.is_cancelled() {
-            notified.await;
+        if !self.inner.io.is_elsewhere() {
+            self.unwanted().await;
         }
     }
 
     /// Whether nobody waits for the reply any more. A procedure that blocks asks from time to time.
     pub fn is_cancelled(&self) -> bool {
-        self.inner.is_cancelled.load(Ordering::Acquire)
+        self.is_unwanted() || self.inner.io.is_elsewhere()
     }
 
     /// When the call must have ended by, on this machine's clock.

@@ -9,6 +9,7 @@ use crate::{
     config::ConfigError,
     net::{
         endpoint::{Endpoint, EndpointError},
+        io_thread::Gone,
         transport::TransportError,
     },
     proto::frame::TooLarge,
@@ -98,7 +99,7 @@ pub enum CallError<E> {
     /// Nobody has room for the call now.
     #[error("overloaded: {detail}")]
     Overloaded {
-        /// Who is full of what.
+        /// What is full, and the setter that raises its bound.
         detail: String,
         /// Whether an earlier attempt may have run.
         maybe_executed: bool,
@@ -150,6 +151,20 @@ pub enum CallError<E> {
         /// Whether a worker had the request.
         maybe_executed: bool,
     },
+    /// The process was forked from the one that made the client, whose threads and connections stay there. Make a client
+    /// after the fork.
+    #[error("the client belongs to the process that was forked into this one; make another one here{}", executed(*.maybe_executed))]
+    Forked {
+        /// Whether a worker may have had the request: the call was started before the fork.
+        maybe_executed: bool,
+    },
+    /// The client's I/O thread has panicked, because of a [`WorkerChoice`](crate::WorkerChoice) or a `tracing` subscriber
+    /// that does, or a mistake in Xero. Make another client.
+    #[error("the client's I/O thread has panicked{}", executed(*.maybe_executed))]
+    Crashed {
+        /// Whether a worker may have had the request.
+        maybe_executed: bool,
+    },
 }
 
 impl<E> CallError<E> {
@@ -173,7 +188,9 @@ impl<E> CallError<E> {
             | Self::Refused { maybe_executed, .. }
             | Self::TooLarge { maybe_executed, .. }
             | Self::Malformed { maybe_executed, .. }
-            | Self::Closed { maybe_executed } => *maybe_executed,
+            | Self::Closed { maybe_executed }
+            | Self::Forked { maybe_executed }
+            | Self::Crashed { maybe_executed } => *maybe_executed,
         }
     }
 
@@ -258,7 +275,7 @@ pub struct NoWorkerError {
     /// How many workers, or brokers, are connected all the same.
     pub(crate) connected: usize,
     pub(crate) offered: Vec<String>,
-    pub(crate) is_closed: bool,
+    pub(crate) gone: Option<Gone>,
 }
 
 /// Where a worker was waited for.
@@ -271,14 +288,17 @@ pub(crate) enum Place {
 }
 
 impl NoWorkerError {
-    /// Whether the client was closed, so that waiting any longer is of no use.
+    /// Whether waiting any longer is of no use: the client was closed, its I/O thread has panicked, or this process was
+    /// forked from the client's.
     pub fn is_closed(&self) -> bool {
-        self.is_closed
+        self.gone.is_some()
     }
 
     fn reason(&self) -> String {
+        if let Some(gone) = self.gone {
+            return gone.to_string();
+        }
         match &self.place {
-            _ if self.is_closed => "the client is closed".to_owned(),
             Place::Bound(endpoint) if self.waited.is_zero() && self.offered.is_empty() => {
                 format!("none is connected to {endpoint}")
             }
@@ -440,6 +460,9 @@ pub enum StartError {
     /// The I/O thread could not be started, or has panicked.
     #[error("the I/O thread does not run: {0}")]
     Thread(std::io::Error),
+    /// The process was forked from the one that started the worker, which runs on there.
+    #[error("the worker runs in the process that was forked into this one; start another one here")]
+    Forked,
 }
 
 impl From<ConnectError> for StartError {

@@ -3,11 +3,12 @@
 use std::{
     collections::BTreeSet,
     future::{Future, IntoFuture},
-    pin::Pin,
+    pin::{Pin, pin},
     thread,
     time::Duration,
 };
 
+use futures_util::future::{self, Either};
 use tokio::{
     runtime,
     sync::{mpsc, oneshot, watch},
@@ -18,8 +19,10 @@ use crate::{
     config::{ConfigError, LinkConfig, WAIT_MAX, check_backoff, link_setters, require},
     error::{ConnectError, StartError},
     net::{
-        self,
         endpoint::IntoEndpoints,
+        guest::Guest,
+        io_thread::{IoThread, Owned, io_thread_died},
+        procedure,
         worker_driver::{self, Command, Sentinel},
     },
     proto::{
@@ -41,10 +44,19 @@ const CREDITS_PER_CPU: u32 = 32;
 /// runtime, loses nobody. Procedures run on the Tokio runtime that the worker is started in.
 ///
 /// A `Worker` is a handle; dropping it leaves the worker running. It stops by [`Worker::drain`], or when the runtime that
-/// it was started in ends.
+/// it was started in ends. What it serves is dropped on the blocking pool of that runtime, before it has left.
+///
+/// In a process that was forked from the worker's, a handle is of no use: the worker runs in the parent alone. Each of
+/// its methods returns at once there, as those of a worker that has left do.
 #[derive(Clone, Debug)]
 pub struct Worker {
     id: Uuid,
+    ends: Owned<Ends>,
+}
+
+/// The worker's ends of its channels to the I/O thread.
+#[derive(Clone, Debug)]
+struct Ends {
     commands: mpsc::UnboundedSender<Command>,
     registered: watch::Receiver<usize>,
     left: watch::Receiver<bool>,
@@ -65,38 +77,68 @@ impl Worker {
 
     /// Whether a client or broker has answered and is alive.
     pub fn is_connected(&self) -> bool {
-        *self.registered.borrow() > 0
+        self.ends.here().is_some_and(|ends| *ends.registered.borrow() > 0)
     }
 
     /// Waits until a client or broker has answered; `false` when none has in time, or the worker has left.
-    ///
-    /// # Panics
-    /// Outside a Tokio runtime with timers enabled.
     pub async fn wait_for_client(&self, timeout: Duration) -> bool {
-        let mut registered = self.registered.clone();
-        let arrival = registered.wait_for(|count| *count > 0);
-        matches!(tokio::time::timeout(timeout, arrival).await, Ok(Ok(_)))
+        let Some(ends) = self.ends.here() else { return false };
+        let mut registered = ends.registered.clone();
+        let (sender, late) = oneshot::channel();
+        let _ = ends.commands.send(Command::Wake(timeout, sender));
+        let arrival = pin!(registered.wait_for(|count| *count > 0));
+        let answer = self.ends.answer(future::select(arrival, late)).await;
+        matches!(answer, Some(Either::Left((Ok(_), _))))
     }
 
     /// Takes nothing new, finishes what runs, says goodbye and stops, at the latest after the drain timeout. No call
-    /// fails of it: what crosses the announcement goes to another worker. Returns when the worker has left.
+    /// fails of it: what crosses the announcement goes to another worker. Returns when the worker has left, and what it
+    /// served is dropped.
+    ///
+    /// A method of the worker may await it, through any clone of the handle. The drain counts its call as the last one:
+    /// it returns to the method when everything else has ended, the reply is sent, and then the worker leaves. Calls that
+    /// do so at the same time do not wait for each other. This is so for what the method awaits or blocks on itself. A
+    /// drain in a task of its own waits for the method too: start one there, with
+    /// `tokio::spawn(async move { worker.drain().await })`, and do not wait for it.
     pub async fn drain(&self) {
-        let _ = self.commands.send(Command::Drain);
+        if let Some(ends) = self.ends.here() {
+            let _ = ends.commands.send(Command::Drain);
+        }
         self.left().await;
     }
 
     /// Waits until the worker has left, because some clone was told to drain.
+    ///
+    /// In a method of the worker, without which it cannot leave, it returns when a drain has begun and everything else
+    /// has ended; see [`Self::drain`].
     pub async fn left(&self) {
-        let mut left = self.left.clone();
+        let Some(ends) = self.ends.here() else { return };
+        if let Some(execution) = procedure::current(self.id) {
+            let (sender, alone) = oneshot::channel();
+            let _ = ends.commands.send(Command::AwaitOthers(execution, sender));
+            let _ = self.ends.answer(alone).await;
+            return;
+        }
+        let mut left = ends.left.clone();
         // An error means that the I/O thread has ended, which is the same.
-        let _ = left.wait_for(|left| *left).await;
+        let _ = self.ends.answer(left.wait_for(|left| *left)).await;
     }
 
     /// What the worker has counted since it was started. All zero once it has left.
     pub async fn counters(&self) -> WorkerCounters {
+        let Some(ends) = self.ends.here() else { return WorkerCounters::default() };
         let (sender, receiver) = oneshot::channel();
-        let _ = self.commands.send(Command::Counters(sender));
-        receiver.await.unwrap_or_default()
+        let _ = ends.commands.send(Command::Counters(sender));
+        self.ends.answer(receiver).await.and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// How a worker that has left has ended.
+    fn ended(&self) -> Result<(), StartError> {
+        let ends = self.ends.here().ok_or(StartError::Forked)?;
+        match *ends.left.borrow() {
+            true => Ok(()),
+            false => Err(StartError::Thread(io_thread_died())),
+        }
     }
 }
 
@@ -116,7 +158,7 @@ impl Worker {
 #[must_use = "a worker does nothing until it is started or awaited"]
 pub struct WorkerBuilder {
     endpoints: Vec<String>,
-    services: Vec<BoundService>,
+    services: Guest<Vec<BoundService>>,
     link: LinkConfig,
     backoff: BackoffConfig,
     concurrency: u32,
@@ -131,7 +173,7 @@ impl WorkerBuilder {
         let cpus = thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(1));
         Self {
             endpoints: Vec::new(),
-            services: Vec::new(),
+            services: Guest::new(Vec::new()),
             link: LinkConfig::default(),
             backoff: BackoffConfig::default(),
             concurrency: cpus.saturating_mul(CREDITS_PER_CPU),
@@ -209,7 +251,7 @@ impl WorkerBuilder {
     /// # Errors
     /// When an endpoint is not written as one, the settings contradict each other, nothing or the same service twice
     /// is to be served, or there is no Tokio runtime.
-    pub fn start(self) -> Result<Worker, StartError> {
+    pub fn start(mut self) -> Result<Worker, StartError> {
         self.check()?;
         let endpoints = ConnectError::check(&self.endpoints)?;
         let user = runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?;
@@ -227,24 +269,22 @@ impl WorkerBuilder {
             signatures: self.services.iter().map(BoundService::signatures).collect(),
         };
         frame::check(&Message::Ready(config.introduction()), &config.limits)?;
-        let (commands, mailbox) = mpsc::unbounded_channel();
+        let services = Guest::of(&user, self.services.leave().unwrap_or_default());
+        let (io, (commands, mailbox)) = (IoThread::new(), mpsc::unbounded_channel());
         let (registered_sender, registered) = watch::channel(0);
         let (left_sender, left) = watch::channel(false);
-        let mailboxes = worker_driver::Channels {
+        let channels = worker_driver::Channels {
+            io: io.clone(),
             commands: commands.clone(),
             mailbox,
             registered: registered_sender,
             left: left_sender,
         };
-        let driver = worker_driver::run(endpoints, config, self.services, user.clone(), mailboxes);
-        net::spawn_io("xero-worker", driver).map_err(StartError::Thread)?;
-        let worker = Worker { id, commands, registered, left };
+        let driver = worker_driver::run(endpoints, config, services, user.clone(), channels);
+        IoThread::spawn("xero-worker", driver).map_err(StartError::Thread)?;
+        let worker = Worker { id, ends: Owned::new(io, Ends { commands, registered, left }) };
         if let Some(stop) = self.stop {
-            let worker = worker.clone();
-            user.spawn(async move {
-                stop.await;
-                worker.drain().await;
-            });
+            user.spawn(drain_on(stop, worker.clone()));
         }
         Ok(worker)
     }
@@ -254,7 +294,7 @@ impl WorkerBuilder {
         check_backoff("backoff", self.backoff)?;
         self.check_counts()?;
         let mut names = BTreeSet::new();
-        for service in &self.services {
+        for service in self.services.iter() {
             if !names.insert(service.descriptor.name) {
                 return Err(StartError::DuplicateService(service.descriptor.name.to_owned()));
             }
@@ -282,6 +322,14 @@ impl std::fmt::Debug for WorkerBuilder {
     }
 }
 
+/// Drains the worker when told to. What is waited for is dropped when the worker has left without it.
+async fn drain_on(stop: Pin<Box<dyn Future<Output = ()> + Send>>, worker: Worker) {
+    let left = pin!(worker.left());
+    if let Either::Left(_) = future::select(stop, left).await {
+        worker.drain().await;
+    }
+}
+
 impl IntoFuture for WorkerBuilder {
     type Output = Result<(), StartError>;
     type IntoFuture = Pin<Box<dyn Future<Output = Result<(), StartError>> + Send>>;
@@ -290,12 +338,36 @@ impl IntoFuture for WorkerBuilder {
         Box::pin(async move {
             let worker = self.start()?;
             // Whoever drops this future has no other handle to stop the worker with.
-            let _drain = Sentinel(worker.commands.clone());
+            let _drain = Sentinel(worker.ends.map(|ends| ends.commands.clone()));
             worker.left().await;
-            match *worker.left.borrow() {
-                true => Ok(()),
-                false => Err(StartError::Thread(net::io_thread_died())),
-            }
+            worker.ended()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::ServiceDescriptor;
+
+    static EMPTY: ServiceDescriptor = ServiceDescriptor { name: "Empty", version: 1, methods: &[] };
+
+    #[tokio::test]
+    async fn everything_asked_of_a_worker_whose_io_thread_dies_ends_at_once() {
+        let settings = || Worker::connect("inproc://nobody-is-here").serve(BoundService::new(&EMPTY));
+        let worker = settings().start().expect("a worker");
+        let waiting = tokio::spawn({
+            let worker = worker.clone();
+            async move { (worker.wait_for_client(Duration::MAX).await, worker.left().await) }
+        });
+        worker.counters().await;
+        let ends = worker.ends.here().expect("this process");
+        ends.commands.send(Command::Panic).expect("it runs");
+        worker.left().await;
+        assert!(!waiting.await.expect("it ends").0);
+        worker.drain().await;
+        assert_eq!(worker.counters().await, WorkerCounters::default());
+        assert!(!worker.wait_for_client(Duration::MAX).await && !worker.is_connected());
+        assert!(worker.ended().is_err_and(|error| error.to_string().contains("panicked")));
     }
 }

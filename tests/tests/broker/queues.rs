@@ -96,7 +96,8 @@ fn calls_past_the_bound_of_a_broker_fail_at_once_as_overloaded() {
         for _ in 0..80 {
             let error = within(UNNOTICED, calls.join_next()).await.unwrap().unwrap().unwrap_err();
             assert!(matches!(error, CallError::Overloaded { maybe_executed: false, .. }), "{error}");
-            assert!(error.is_retryable());
+            let text = "overloaded: 20 calls wait for a worker at the broker already; its `waiting_max` raises that";
+            assert!(error.is_retryable() && error.to_string() == text, "{error}");
         }
         drop(busy);
         for outcome in within(PATIENCE, calls.join_all()).await {

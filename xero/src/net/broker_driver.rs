@@ -14,6 +14,8 @@ use super::{
     clock,
     driver::{Driver, drive, frames_of},
     endpoint::Endpoint,
+    guest::Guest,
+    io_thread::IoThread,
     transport::{self, RouterInput, RouterSocket, SendError},
 };
 use crate::{
@@ -37,6 +39,7 @@ pub(crate) enum Command {
 /// The ends of a broker's channels that the I/O thread holds.
 #[derive(Debug)]
 pub(crate) struct Channels {
+    pub(crate) io: IoThread,
     pub(crate) commands: mpsc::UnboundedReceiver<Command>,
     pub(crate) workers: watch::Sender<Arc<[WorkerInfo]>>,
     pub(crate) clients: watch::Sender<usize>,
@@ -54,7 +57,7 @@ pub(crate) struct Bound {
 pub(crate) async fn run(
     frontend: Endpoint,
     backend: Endpoint,
-    config: BrokerConfig,
+    config: Guest<BrokerConfig>,
     channels: Channels,
     bound: oneshot::Sender<Result<Bound, BindError>>,
 ) {
@@ -67,7 +70,7 @@ pub(crate) async fn run(
     }
     let mut driver = BrokerDriver {
         limits: config.dispatcher.limits,
-        machine: Broker::new(config),
+        machine: config.map(Broker::new),
         doors,
         channels,
         disconnects: Vec::new(),
@@ -75,10 +78,16 @@ pub(crate) async fn run(
         have_clients_changed: false,
         is_closed: false,
     };
-    drive(&mut driver).await;
-    let BrokerDriver { doors, channels, .. } = driver;
-    drop(doors);
-    channels.left.send_replace(true);
+    let ended = drive(&mut driver).await;
+    let BrokerDriver { machine, doors, channels, .. } = driver;
+    let Channels { io, commands, left, .. } = channels;
+    if let Err(panic) = ended {
+        io.crash(panic);
+    }
+    // Whatever is asked from now on finds nobody.
+    drop((commands, doors));
+    machine.dispose().await;
+    left.send_replace(true);
 }
 
 /// The two sockets.
@@ -107,7 +116,8 @@ impl Doors {
 }
 
 struct BrokerDriver {
-    machine: Broker,
+    /// Holds the policy, which is the user's.
+    machine: Guest<Broker>,
     limits: Limits,
     doors: Doors,
     channels: Channels,

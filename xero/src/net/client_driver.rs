@@ -14,8 +14,10 @@ use tracing::debug;
 use super::{
     clock,
     dealers::{Dealers, DealersInput},
-    driver::{Driver, drive, frames_of},
+    driver::{Driver, drive, frames_of, wake_after},
     endpoint::Endpoint,
+    guest::Guest,
+    io_thread::IoThread,
     transport::{self, RouterInput, RouterSocket, SendError},
 };
 use crate::{
@@ -32,6 +34,7 @@ use crate::{
 /// The ends of a client's channels that the I/O thread holds.
 #[derive(Debug)]
 pub(crate) struct Channels {
+    pub(crate) io: IoThread,
     pub(crate) commands: mpsc::UnboundedReceiver<Command>,
     pub(crate) workers: watch::Sender<Arc<[WorkerInfo]>>,
 }
@@ -39,7 +42,7 @@ pub(crate) struct Channels {
 /// Binds the endpoint, tells where, and runs until the machine has closed.
 pub(crate) async fn bind(
     endpoint: Endpoint,
-    config: DispatcherConfig,
+    config: Guest<DispatcherConfig>,
     channels: Channels,
     bound: oneshot::Sender<Result<String, BindError>>,
 ) {
@@ -51,17 +54,17 @@ pub(crate) async fn bind(
         return;
     }
     let limits = config.limits;
-    run(Dispatcher::new(config), limits, Connections::DialedIn(socket), channels).await;
+    run(config.map(Dispatcher::new), limits, Connections::DialedIn(socket), channels).await;
 }
 
 /// Connects to the brokers at these endpoints, and runs until the machine has closed.
-pub(crate) async fn connect(endpoints: Vec<Endpoint>, config: DispatcherConfig, channels: Channels) {
+pub(crate) async fn connect(endpoints: Vec<Endpoint>, config: Guest<DispatcherConfig>, channels: Channels) {
     let limits = config.limits;
-    let machine = Dispatcher::dialing(clock::now(), config, endpoints.len() as u64);
+    let machine = config.map(|config| Dispatcher::dialing(clock::now(), config, endpoints.len() as u64));
     run(machine, limits, Connections::Dialed(Dealers::new(endpoints)), channels).await;
 }
 
-async fn run(machine: Dispatcher, limits: Limits, connections: Connections, channels: Channels) {
+async fn run(machine: Guest<Dispatcher>, limits: Limits, connections: Connections, channels: Channels) {
     let mut driver = ClientDriver {
         machine,
         limits,
@@ -73,10 +76,15 @@ async fn run(machine: Dispatcher, limits: Limits, connections: Connections, chan
         have_workers_changed: false,
         is_closed: false,
     };
-    drive(&mut driver).await;
-    let ClientDriver { connections, closers, channels, .. } = driver;
+    let ended = drive(&mut driver).await;
+    let ClientDriver { machine, connections, sinks, closers, channels, .. } = driver;
+    if let Err(panic) = ended {
+        channels.io.crash(panic);
+    }
     refuse_the_rest(channels.commands);
-    drop(connections);
+    // After a panic there are open calls, whose callers learn of it by this.
+    drop((connections, sinks));
+    machine.dispose().await;
     for closer in closers {
         let _ = closer.send(());
     }
@@ -93,7 +101,8 @@ fn refuse_the_rest(mut commands: mpsc::UnboundedReceiver<Command>) {
 }
 
 struct ClientDriver {
-    machine: Dispatcher,
+    /// Holds the policy, which is the user's.
+    machine: Guest<Dispatcher>,
     limits: Limits,
     connections: Connections,
     channels: Channels,
@@ -171,6 +180,7 @@ impl ClientDriver {
                 self.machine.cancel(now, id);
             }
             Command::Counters(sender) => drop(sender.send(self.machine.counters())),
+            Command::Wake(time, sender) => wake_after(time, sender),
             Command::Close(sender) => {
                 self.closers.push(sender);
                 self.machine.close(now);

@@ -1,13 +1,18 @@
 //! What the drivers have in common: one turn is commands and messages at hand, then timeouts, then transmits.
 
 use std::{
+    any::Any,
     future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use tokio::time::{Sleep, sleep_until};
+use tokio::{
+    sync::oneshot,
+    time::{Sleep, sleep_until, timeout},
+};
 
 use super::clock;
 use crate::proto::{
@@ -40,9 +45,26 @@ pub(crate) trait Driver {
 }
 
 /// Takes turns until the machine has ended.
-pub(crate) async fn drive(driver: &mut impl Driver) {
+///
+/// # Errors
+/// When a turn panics: user code runs there too, such as a policy. The machine is not to be used any more then.
+pub(crate) async fn drive(driver: &mut impl Driver) -> Result<(), Box<dyn Any + Send>> {
     let mut turns = Turns::default();
-    poll_fn(|cx| turns.poll(driver, cx)).await;
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| turns.poll(driver, cx))) {
+        Ok(poll) => poll.map(Ok),
+        Err(panic) => Poll::Ready(Err(panic)),
+    })
+    .await
+}
+
+/// Answers after that time, by the clock of the I/O thread: the caller's may be paused, or there is none.
+pub(crate) fn wake_after(time: Duration, mut sender: oneshot::Sender<()>) {
+    tokio::spawn(async move {
+        // Whoever has given up waiting needs no answer.
+        if timeout(time, sender.closed()).await.is_err() {
+            let _ = sender.send(());
+        }
+    });
 }
 
 /// What is kept from one turn to the next.

@@ -15,7 +15,7 @@ use std::{
 /// | `tcp://broker.local:5550` | a host name, looked up anew for every connection |
 /// | `tcp://*:5550` | every interface of this machine, IPv6 and IPv4; only for binding |
 /// | `tcp://127.0.0.1:0` | a port that the system chooses; only for binding |
-/// | `ipc:///run/app.sock` | a Unix domain socket |
+/// | `ipc:///run/app.sock` | a Unix domain socket; an error on other systems |
 /// | `inproc://name` | within this process; `inproc://*` binds a name that is free |
 ///
 /// ```
@@ -92,11 +92,12 @@ impl Endpoint {
         &self.address
     }
 
-    /// Why nobody can connect to this endpoint, if so: it is one for binding only.
+    /// Why nobody can connect to this endpoint, if so: it is one for binding only, or this system does not know its kind.
     pub(crate) fn undialable(&self) -> Option<&'static str> {
         match &self.address {
             Address::Tcp { host: Host::Any, .. } => Some("`*` is for binding; name the host to connect to"),
             Address::Tcp { port: 0, .. } => Some("port 0 is for binding; give the port that was bound"),
+            Address::Ipc { .. } if !cfg!(unix) => Some(NO_IPC),
             Address::Inproc { name } if name == ANY => Some("`*` is for binding; give the name that was bound"),
             _ => None,
         }
@@ -388,6 +389,9 @@ fn space_at_an_end(text: &str) -> Option<usize> {
     (kept < text.len()).then_some(kept)
 }
 
+/// Why `ipc://` is of no use where there are no Unix domain sockets.
+pub(crate) const NO_IPC: &str = "only Unix systems have ipc:// sockets; use tcp://127.0.0.1:PORT or inproc://NAME";
+
 /// Every interface, or any name that is free.
 pub(crate) const ANY: &str = "*";
 
@@ -487,6 +491,12 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn socket_files_can_be_dialed_where_there_are_any() {
+        assert_eq!("ipc:///tmp/app.sock".parse::<Endpoint>().expect("an endpoint").undialable(), None);
     }
 
     #[test]

@@ -1,18 +1,18 @@
 //! Listening sockets of the operating system: which address to bind, stale socket files, and prompt closing.
 
+#[cfg(unix)]
+mod unix;
+
+#[cfg(not(windows))]
+use std::time::Duration;
 use std::{
-    fs, io,
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener},
-    os::unix::{
-        fs::{FileTypeExt, MetadataExt},
-        net::UnixListener,
-    },
-    path::{Path, PathBuf},
-    time::Duration,
 };
 
-use socket2::{Domain, SockAddr, Socket, Type};
-use uuid::Uuid;
+use socket2::{Domain, Socket, Type};
+#[cfg(not(windows))]
+use tokio::time::timeout;
 
 use super::{
     endpoint::{Address, Endpoint, Host},
@@ -29,7 +29,8 @@ pub(super) struct Bound {
 
 pub(super) enum Listener {
     Tcp(TcpListener),
-    Unix(UnixListener),
+    #[cfg(unix)]
+    Unix(std::os::unix::net::UnixListener),
 }
 
 /// Stops listening when dropped, whoever else still holds the listener; its address can be bound again at once.
@@ -37,7 +38,8 @@ pub(super) enum Listener {
 pub(super) struct Closer {
     socket: Socket,
     /// Dropped after the socket has been shut down.
-    _file: Option<SocketFile>,
+    #[cfg(unix)]
+    _file: Option<unix::SocketFile>,
 }
 
 impl Drop for Closer {
@@ -56,16 +58,43 @@ pub(super) async fn bind(endpoint: &Endpoint) -> Result<Bound, TransportError> {
             let local = listener.local_addr().map_err(failed)?;
             let socket = listener.try_clone().map_err(failed)?.into();
             let endpoint = dialable(host, local);
-            Ok(Bound { listener: Listener::Tcp(listener), endpoint, closer: Closer { socket, _file: None } })
+            #[cfg(unix)]
+            let closer = Closer { socket, _file: None };
+            #[cfg(not(unix))]
+            let closer = Closer { socket };
+            Ok(Bound { listener: Listener::Tcp(listener), endpoint, closer })
         }
+        #[cfg(unix)]
         Address::Ipc { path } => {
-            let (listener, file) = bind_path(endpoint, Path::new(path))?;
+            let (listener, file) = unix::bind_path(endpoint, path.as_ref())?;
             let socket = listener.try_clone().map_err(failed)?.into();
             let closer = Closer { socket, _file: Some(file) };
             Ok(Bound { listener: Listener::Unix(listener), endpoint: endpoint.clone(), closer })
         }
+        #[cfg(not(unix))]
+        Address::Ipc { .. } => Err(TransportError::Unsupported { endpoint: endpoint.clone() }),
         Address::Inproc { .. } => Err(failed(io::ErrorKind::Unsupported.into())),
     }
+}
+
+/// Keeps the system from choosing the dialed port for the dialing end while nobody listens there, as it may where both
+/// are on this machine. Such a connection meets itself, and once it is closed its port cannot be bound for a minute.
+/// It keeps nobody from listening there meanwhile who sets the option for reusing addresses, as we and most others do.
+#[cfg(not(windows))]
+pub(super) async fn reserve(endpoint: &Endpoint) -> Vec<Socket> {
+    let Address::Tcp { host, port } = endpoint.address() else { return Vec::new() };
+    let found = timeout(LOOKUP_MAX, candidates(endpoint, host, *port)).await;
+    let addresses = found.ok().and_then(Result::ok).unwrap_or_default();
+    // An address of another machine, or one that somebody listens at, cannot be bound, and need not be.
+    addresses.into_iter().filter_map(|address| hold(address).ok()).collect()
+}
+
+#[cfg(not(windows))]
+fn hold(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
 }
 
 /// The addresses to try, best first.
@@ -104,7 +133,9 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
         socket.set_only_v6(false)?;
     }
-    // A restarted process can bind at once, though connections of its last life linger in TIME_WAIT.
+    // A restarted process can bind at once, though connections of its last life linger in TIME_WAIT. On Windows the
+    // option means that others may take the port, and it is not needed.
+    #[cfg(not(windows))]
     socket.set_reuse_address(true)?;
     // Accepted sockets inherit it.
     #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -125,78 +156,6 @@ fn dialable(host: &Host, local: SocketAddr) -> Endpoint {
     Endpoint::tcp(ip, local.port())
 }
 
-/// A socket file of ours, removed when dropped unless another process has put its own in its place.
-#[derive(Debug)]
-struct SocketFile {
-    path: PathBuf,
-    device: u64,
-    inode: u64,
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let ours = |found: fs::Metadata| (found.dev(), found.ino()) == (self.device, self.inode);
-        if fs::symlink_metadata(&self.path).is_ok_and(ours) {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// Binds under a name of its own, then links the socket to its path: nobody meets a file that does not listen yet,
-/// and whoever removes the name it was bound under (the ZeroMQ crate does, some time after the end) harms nobody.
-fn bind_path(endpoint: &Endpoint, path: &Path) -> Result<(UnixListener, SocketFile), TransportError> {
-    let failed = |error| bind_error(endpoint, error);
-    let draft = path.with_file_name(format!(".{:06x}", Uuid::new_v4().as_u128() & 0xff_ffff));
-    let listener = UnixListener::bind(&draft).map_err(failed)?;
-    let linked = link(endpoint, &draft, path);
-    let metadata = fs::symlink_metadata(&draft);
-    let _ = fs::remove_file(&draft);
-    linked?;
-    let metadata = metadata.map_err(failed)?;
-    Ok((listener, SocketFile { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() }))
-}
-
-/// Gives the socket at `draft` the name `path`, if that is free or was left behind by a dead process.
-fn link(endpoint: &Endpoint, draft: &Path, path: &Path) -> Result<(), TransportError> {
-    for _ in 0..LINK_ATTEMPTS {
-        match fs::hard_link(draft, path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => remove_stale(endpoint, path)?,
-            result => return result.map_err(|error| bind_error(endpoint, error)),
-        }
-    }
-    Err(TransportError::AddressInUse { endpoint: endpoint.clone() })
-}
-
-/// Removes a socket file that nobody listens at.
-fn remove_stale(endpoint: &Endpoint, path: &Path) -> Result<(), TransportError> {
-    match fs::symlink_metadata(path) {
-        Ok(found) if !found.file_type().is_socket() => {
-            return Err(TransportError::NotASocket { endpoint: endpoint.clone() });
-        }
-        Ok(_) => {}
-        // It went away by itself.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(bind_error(endpoint, error)),
-    }
-    match knock(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(bind_error(endpoint, error)),
-            _ => Ok(()),
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(bind_error(endpoint, error)),
-        // A full backlog also means that somebody is there.
-        Ok(()) | Err(_) => Err(TransportError::AddressInUse { endpoint: endpoint.clone() }),
-    }
-}
-
-/// Connects without waiting.
-fn knock(path: &Path) -> io::Result<()> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
-    socket.connect(&SockAddr::unix(path)?)
-}
-
 fn bind_error(endpoint: &Endpoint, source: io::Error) -> TransportError {
     let endpoint = endpoint.clone();
     match source.kind() {
@@ -208,6 +167,10 @@ fn bind_error(endpoint: &Endpoint, source: io::Error) -> TransportError {
     }
 }
 
+/// How long a name may be looked up before its port is dialed without being reserved.
+#[cfg(not(windows))]
+const LOOKUP_MAX: Duration = Duration::from_millis(250);
+
 /// Connections that wait to be accepted: a thousand workers that redial at once after a restart find room.
 const BACKLOG: i32 = 1024;
 
@@ -216,9 +179,6 @@ const BACKLOG: i32 = 1024;
 /// any pause of a healthy peer, whose I/O thread always reads.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const UNREAD_MAX: Duration = Duration::from_secs(30);
-
-/// A stale file is removed once; another process that takes the path meanwhile wins.
-const LINK_ATTEMPTS: usize = 2;
 
 #[cfg(test)]
 mod tests {
@@ -232,6 +192,45 @@ mod tests {
         let (accepted, _) = listener.accept().expect("a connection");
         let limit = socket2::SockRef::from(&accepted).tcp_user_timeout().expect("an option");
         assert_eq!(limit, Some(UNREAD_MAX));
+    }
+
+    /// The system tries every second one of its ports in turn, so it comes to the dialed one sooner or later.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn reserved_port_meets_itself_never_and_can_be_listened_at() {
+        let address = free_port_for_dialing();
+        let attempts = 1 + dials_until_self_connected(address, 1_000_000).expect("a connection with itself");
+        let endpoint: Endpoint = format!("tcp://{address}").parse().expect("an endpoint");
+        let reserved = reserve(&endpoint).await;
+        assert_eq!(reserved.len(), 1);
+        assert_eq!(dials_until_self_connected(address, attempts.max(60_000)), None);
+        let _listener = bind_tcp(address).expect("it makes way");
+        assert!(reserve(&endpoint).await.is_empty(), "somebody listens");
+        let localhost = format!("tcp://localhost:{}", free_port_for_dialing().port()).parse().expect("an endpoint");
+        assert!(!reserve(&localhost).await.is_empty());
+    }
+
+    #[cfg(target_os = "linux")]
+    fn free_port_for_dialing() -> SocketAddr {
+        let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").expect("a range");
+        let first: u16 = range.split_whitespace().next().and_then(|first| first.parse().ok()).expect("a port");
+        loop {
+            let chosen = bind_tcp((Ipv4Addr::LOCALHOST, 0).into()).and_then(|it| it.local_addr()).expect("a port");
+            let address = SocketAddr::new(chosen.ip(), chosen.port() & !1 | first & 1);
+            if hold(address).is_ok() {
+                return address;
+            }
+        }
+    }
+
+    /// A connection with itself that is found is reset, so that its port is free again.
+    #[cfg(target_os = "linux")]
+    fn dials_until_self_connected(address: SocketAddr, attempts_max: usize) -> Option<usize> {
+        (0..attempts_max).find(|_| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+            socket.set_linger(Some(Duration::ZERO)).expect("an option");
+            socket.connect(&address.into()).is_ok()
+        })
     }
 
     #[test]

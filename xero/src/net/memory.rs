@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    fmt, io,
+    fmt, io, mem, process,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
 };
@@ -24,7 +24,7 @@ pub(crate) struct Memory;
 #[async_trait]
 impl Transport for Memory {
     async fn bind(&self, endpoint: &Endpoint) -> Result<Box<dyn RouterSocket>, TransportError> {
-        let mut names = lock(&NAMES);
+        let mut names = names();
         let name = match name_of(endpoint)? {
             ANY => names.unused(),
             name => name.to_owned(),
@@ -41,7 +41,7 @@ impl Transport for Memory {
         if let Some(reason) = endpoint.undialable() {
             return Err(TransportError::NotDialable { endpoint: endpoint.clone(), reason });
         }
-        let hub = lock(&NAMES).bound.get(name_of(endpoint)?).cloned();
+        let hub = names().bound.get(name_of(endpoint)?).cloned();
         let peer = hub.as_deref().and_then(|hub| lock(hub).connect());
         match (hub, peer) {
             (Some(hub), Some(peer)) => Ok(Box::new(MemoryDealer { hub, peer, gone: false })),
@@ -51,9 +51,20 @@ impl Transport for Memory {
 }
 
 /// The names that are bound in this process. Locked before a hub, never after.
-static NAMES: Mutex<Names> = Mutex::new(Names { bound: BTreeMap::new(), last: 0 });
+fn names() -> MutexGuard<'static, Names> {
+    static NAMES: Mutex<Names> = Mutex::new(Names { process: 0, bound: BTreeMap::new(), last: 0 });
+    let mut names = lock(&NAMES);
+    let process = process::id();
+    if names.process != process {
+        names.process = process;
+        // What was bound before a fork is bound by threads that are not here.
+        mem::forget(mem::take(&mut names.bound));
+    }
+    names
+}
 
 struct Names {
+    process: u32,
     bound: BTreeMap<String, Arc<Mutex<Hub>>>,
     last: u64,
 }
@@ -107,7 +118,7 @@ impl RouterSocket for MemoryRouter {
 
 impl Drop for MemoryRouter {
     fn drop(&mut self) {
-        lock(&NAMES).bound.remove(&self.name);
+        names().bound.remove(&self.name);
         let wakes = lock(&self.hub).close();
         wakes.into_iter().for_each(Wake::now);
     }

@@ -2,39 +2,71 @@
 
 use std::{
     any::Any,
+    convert::Infallible,
     future::{Future, poll_fn},
     mem,
     panic::AssertUnwindSafe,
-    pin::pin,
-    task::Poll,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{self, Poll},
 };
 
 use futures_util::FutureExt;
 use tokio::{runtime::Handle, sync::mpsc};
+use tracing::{Instrument, Span, error, info_span};
+use uuid::Uuid;
 
-use super::worker_driver::Command;
+use super::{guest::Guest, panics, park, worker_driver::Command};
 use crate::{
     context::Context,
     proto::{
-        message::{ErrorCode, Payload},
+        message::{ErrorCode, Payload, Peer},
         timer::Execution,
         worker::Finish,
     },
-    service::{Failure, Mode, Outcome, Procedure},
+    service::{BoundService, Failure, Mode, Outcome, Procedure, Running},
 };
 
+/// One procedure, with what it is run on.
+pub(super) struct Job {
+    pub(super) procedure: Procedure,
+    pub(super) context: Context,
+    pub(super) arguments: Payload,
+    /// Who asks for it.
+    pub(super) peer: Peer,
+    /// The last to be dropped.
+    pub(super) lease: Lease,
+}
+
+/// Keeps what is served until its holder has dropped everything else of it. So the last of it is dropped by its guest,
+/// which knows where, and not by a procedure that has outlived the worker.
+#[derive(Clone)]
+pub(super) struct Lease {
+    pub(super) services: Arc<Guest<Vec<BoundService>>>,
+    /// The driver's receiver ends when no procedure holds one any more.
+    pub(super) _held: mpsc::Sender<Infallible>,
+}
+
 /// Starts a procedure; its end comes as a [`Command::Finish`].
-pub(crate) fn spawn(user: &Handle, procedure: Procedure, context: Context, arguments: Payload) {
-    let mode = procedure.descriptor.mode;
-    let run = run(procedure, context, arguments);
+pub(super) fn spawn(user: &Handle, job: Job) {
+    let mode = job.procedure.descriptor.mode;
+    let run = run(job);
     match mode {
         Mode::Task => drop(user.spawn(run)),
         Mode::Inline => drop(tokio::spawn(run)),
-        Mode::Blocking => {
-            let handle = user.clone();
-            drop(user.spawn_blocking(move || handle.block_on(run)));
-        }
+        Mode::Blocking => drop(user.spawn_blocking(move || park::block_on(run))),
     }
+}
+
+/// The execution of that worker within which this is called, if it is: by its future, or by what that blocks on.
+pub(crate) fn current(worker: Uuid) -> Option<Execution> {
+    let current = CURRENT.try_with(|current| *current).ok();
+    current.filter(|(of, _)| *of == worker).map(|(_, execution)| execution)
+}
+
+tokio::task_local! {
+    /// The worker and the execution whose procedure is being polled.
+    static CURRENT: (Uuid, Execution);
 }
 
 /// Reports how the procedure ended, when it is dropped: a runtime that shuts down drops its tasks.
@@ -51,29 +83,63 @@ impl Drop for Report {
     }
 }
 
-fn run(procedure: Procedure, context: Context, arguments: Payload) -> impl Future<Output = ()> + Send {
+fn run(job: Job) -> impl Future<Output = ()> + Send {
     // Made before the task is: one that is dropped before its first poll reports too.
-    let report =
-        Report { execution: context.execution(), commands: context.commands().clone(), finish: Finish::NotStarted };
+    let (execution, commands) = (job.context.execution(), job.context.commands().clone());
+    let report = Report { execution, commands, finish: Finish::NotStarted };
     async move {
+        // Bound first, so dropped last.
+        let Job { lease, procedure, context, arguments, peer } = job;
         let mut report = report;
         // A call that has ended while it waited for a thread is not worth starting.
-        if context.is_cancelled() {
+        if context.is_unwanted() {
             return;
         }
         report.finish = Finish::Aborted;
-        let cancelled = context.clone();
-        // The start itself is user code too: cloning what the service holds may panic.
-        let outcome = async move { procedure.start(context, arguments).await };
-        if let Some(outcome) = unless_cancelled(AssertUnwindSafe(outcome).catch_unwind(), &cancelled).await {
-            report.finish = finish_of(outcome);
+        let span = span(&context, peer);
+        let outcome = execute(procedure, context.clone(), arguments, lease.clone());
+        let outcome = CURRENT.scope((context.worker(), execution), outcome);
+        let outcome = unless_cancelled(AssertUnwindSafe(outcome).catch_unwind(), &context);
+        if let Some(outcome) = outcome.instrument(span.clone()).await {
+            report.finish = span.in_scope(|| finish_of(outcome));
         }
+    }
+}
+
+/// Which call the log lines of a procedure belong to.
+fn span(context: &Context, peer: Peer) -> Span {
+    let (service, method) = context.names();
+    info_span!("procedure", call = %context.call(), service, method, attempt = context.attempt(), peer = peer.0)
+}
+
+/// The start is user code too: cloning what the service holds may panic.
+async fn execute(procedure: Procedure, context: Context, arguments: Payload, lease: Lease) -> Outcome {
+    let running = procedure.start(context, arguments);
+    match procedure.descriptor.mode {
+        Mode::Inline => Visit(lease.clone().services.beside((running, lease))).await,
+        Mode::Task | Mode::Blocking => running.await,
+    }
+}
+
+/// A procedure on the I/O thread. What it holds when it is stopped halfway is dropped elsewhere.
+struct Visit(Guest<(Running, Lease)>);
+
+impl Future for Visit {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Outcome> {
+        let outcome = self.0.0.as_mut().poll(cx);
+        if outcome.is_ready() {
+            // It has dropped everything by itself.
+            self.0.leave();
+        }
+        outcome
     }
 }
 
 /// Gives the outcome, or `None` when the call is cancelled first; the procedure is dropped then.
 async fn unless_cancelled<T>(outcome: impl Future<Output = T>, context: &Context) -> Option<T> {
-    let (mut outcome, mut cancelled) = (pin!(outcome), pin!(context.cancelled()));
+    let (mut outcome, mut cancelled) = (pin!(outcome), pin!(context.unwanted()));
     poll_fn(|cx| match outcome.as_mut().poll(cx) {
         Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
         Poll::Pending => cancelled.as_mut().poll(cx).map(|()| None),
@@ -92,11 +158,10 @@ fn finish_of(outcome: Result<Outcome, Box<dyn Any + Send>>) -> Finish {
         Ok(Err(Failure::InvalidReply(reason))) => {
             error(ErrorCode::InvalidReply, reason.to_string(), Payload::default())
         }
-        Err(panic) => error(ErrorCode::Panicked, panic_message(&*panic), Payload::default()),
+        Err(panic) => {
+            let message = panics::describe(panic);
+            error!(message, "the procedure panicked");
+            error(ErrorCode::Panicked, message, Payload::default())
+        }
     }
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
 }

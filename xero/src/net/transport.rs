@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 
 use super::{
-    endpoint::{Address, Endpoint},
+    endpoint::{Address, Endpoint, NO_IPC},
     memory::Memory,
     zmq::ZeroMq,
 };
@@ -143,7 +143,13 @@ pub enum TransportError {
         /// What the system said.
         source: io::Error,
     },
-    /// An endpoint for binding only.
+    /// An `ipc://` endpoint, on a system without Unix domain sockets.
+    #[error("cannot bind {endpoint}: {NO_IPC}")]
+    Unsupported {
+        /// The endpoint that was asked for.
+        endpoint: Endpoint,
+    },
+    /// An endpoint for binding only, or one that this system does not know.
     #[error("cannot connect to {endpoint}: {reason}")]
     NotDialable {
         /// The endpoint that was asked for.
@@ -173,6 +179,12 @@ pub enum TransportError {
         /// How long we waited.
         after: Duration,
     },
+    /// The connection is one with itself: nothing listens there, and the system has chosen the same port for this end.
+    #[error("nothing listens at {endpoint}: the connection met itself; start the client or broker that binds it")]
+    SelfConnected {
+        /// The endpoint that was asked for.
+        endpoint: Endpoint,
+    },
     /// Something listens there that is not a client or broker.
     #[error("what listens at {endpoint} does not speak our protocol ({reason}); check the port")]
     WrongProtocol {
@@ -201,10 +213,12 @@ impl TransportError {
             | Self::NotASocket { endpoint }
             | Self::PermissionDenied { endpoint }
             | Self::Resolve { endpoint, .. }
+            | Self::Unsupported { endpoint }
             | Self::NotDialable { endpoint, .. }
             | Self::Refused { endpoint }
             | Self::Unreachable { endpoint, .. }
             | Self::TimedOut { endpoint, .. }
+            | Self::SelfConnected { endpoint }
             | Self::WrongProtocol { endpoint, .. }
             | Self::Io { endpoint, .. } => endpoint,
         }

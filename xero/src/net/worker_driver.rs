@@ -1,16 +1,19 @@
 //! Drives a worker: its connections, and its procedures on the user's runtime.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
+    convert::Infallible,
     future::pending,
     mem,
+    sync::Arc,
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot, watch},
+    time::timeout,
 };
 use tracing::debug;
 use uuid::Uuid;
@@ -18,9 +21,11 @@ use uuid::Uuid;
 use super::{
     clock,
     dealers::{Dealers, DealersInput},
-    driver::{Driver, drive, frames_of},
+    driver::{Driver, drive, frames_of, wake_after},
     endpoint::Endpoint,
-    procedure,
+    guest::Guest,
+    io_thread::{IoThread, Owned},
+    procedure::{self, Job, Lease},
     transport::RouterInput,
 };
 use crate::{
@@ -41,21 +46,30 @@ pub(crate) enum Command {
     Partial(Execution, Payload),
     Counters(oneshot::Sender<WorkerCounters>),
     Drain,
+    /// Answer when the worker drains and, beside this execution and others that ask the same, nothing runs.
+    AwaitOthers(Execution, oneshot::Sender<()>),
+    /// Answer after that time.
+    Wake(Duration, oneshot::Sender<()>),
+    #[cfg(test)]
+    Panic,
 }
 
 /// Drains the worker when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Sentinel(pub(crate) mpsc::UnboundedSender<Command>);
+pub(crate) struct Sentinel(pub(crate) Owned<mpsc::UnboundedSender<Command>>);
 
 impl Drop for Sentinel {
     fn drop(&mut self) {
-        let _ = self.0.send(Command::Drain);
+        if let Some(commands) = self.0.here() {
+            let _ = commands.send(Command::Drain);
+        }
     }
 }
 
 /// The ends of a worker's channels that the I/O thread holds.
 #[derive(Debug)]
 pub(crate) struct Channels {
+    pub(crate) io: IoThread,
     /// For procedures; it also keeps the mailbox open when the last handle is dropped.
     pub(crate) commands: mpsc::UnboundedSender<Command>,
     pub(crate) mailbox: mpsc::UnboundedReceiver<Command>,
@@ -63,36 +77,41 @@ pub(crate) struct Channels {
     pub(crate) left: watch::Sender<bool>,
 }
 
-/// Runs until the machine has left.
+/// Runs until the machine has left and what was served is dropped.
 pub(crate) async fn run(
     endpoints: Vec<Endpoint>,
     config: WorkerConfig,
-    services: Vec<BoundService>,
+    services: Guest<Vec<BoundService>>,
     user: Handle,
     channels: Channels,
 ) {
+    let (held, released) = mpsc::channel(1);
     let mut driver = WorkerDriver {
         limits: config.limits,
         id: config.incarnation,
         machine: Worker::new(clock::now(), config, endpoints.len() as u64),
         dealers: Dealers::new(endpoints),
-        services,
+        lease: Lease { services: Arc::new(services), _held: held },
         user,
         channels,
         running: HashMap::new(),
+        leaving: Vec::new(),
         hangups: Vec::new(),
         has_left: false,
     };
     // A runtime that ends drops its tasks. Procedures cannot be run then, and a worker that stayed would only take calls
     // away from others.
-    let sentinel = Sentinel(driver.channels.commands.clone());
+    let sentinel = Sentinel(Owned::new(driver.channels.io.clone(), driver.channels.commands.clone()));
     let watch = driver.user.spawn(async move {
         let _sentinel = sentinel;
         pending::<()>().await;
     });
-    drive(&mut driver).await;
+    let ended = drive(&mut driver).await;
     watch.abort();
-    driver.channels.left.send_replace(true);
+    if let Err(panic) = ended {
+        driver.channels.io.crash(panic);
+    }
+    driver.finish(released).await;
 }
 
 struct WorkerDriver {
@@ -100,11 +119,13 @@ struct WorkerDriver {
     limits: Limits,
     id: Uuid,
     dealers: Dealers,
-    services: Vec<BoundService>,
+    lease: Lease,
     user: Handle,
     channels: Channels,
     /// To tell the procedures that they are no longer wanted.
     running: HashMap<Execution, CallContext>,
+    /// Procedures that wait for the others to end.
+    leaving: Vec<(Execution, oneshot::Sender<()>)>,
     /// Connections to end once what is to be sent on them is on its way.
     hangups: Vec<Peer>,
     has_left: bool,
@@ -143,6 +164,7 @@ impl Driver for WorkerDriver {
         for peer in mem::take(&mut self.hangups) {
             self.dealers.disconnect(peer);
         }
+        self.release_leaving();
     }
 
     fn has_ended(&self) -> bool {
@@ -165,6 +187,10 @@ impl WorkerDriver {
             }
             Command::Counters(sender) => drop(sender.send(self.machine.counters())),
             Command::Drain => self.machine.drain(now),
+            Command::AwaitOthers(execution, sender) => self.leaving.push((execution, sender)),
+            Command::Wake(time, sender) => wake_after(time, sender),
+            #[cfg(test)]
+            Command::Panic => panic!("as asked"),
         }
         self.drain_outputs();
     }
@@ -228,14 +254,53 @@ impl WorkerDriver {
     }
 
     fn start(&mut self, start: Start) {
-        let Start { execution, service, method, deadline, reply_bytes_max, mut request } = start;
-        let procedure = self.services[service].procedures[method].clone();
-        let commands = self.channels.commands.clone();
-        let arguments = mem::take(&mut request.payload.bytes);
-        let payload = Payload { codec: request.payload.codec, bytes: arguments };
-        let place = Place { worker: self.id, execution, deadline, reply_bytes_max, commands };
+        let Start { execution, peer, service, method, deadline, reply_bytes_max, mut request } = start;
+        let lease = self.lease.clone();
+        let procedure = lease.services[service].procedures[method].clone();
+        let (io, commands) = (self.channels.io.clone(), self.channels.commands.clone());
+        let bytes = mem::take(&mut request.payload.bytes);
+        let arguments = Payload { codec: request.payload.codec, bytes };
+        let place = Place { worker: self.id, execution, deadline, reply_bytes_max, io, commands };
         let context = CallContext::new(request, place);
         self.running.insert(execution, context.clone());
-        procedure::spawn(&self.user, procedure, context, payload);
+        procedure::spawn(&self.user, Job { procedure, context, arguments, peer, lease });
+    }
+
+    /// Lets procedures that wait for the others go on once there are no others. Requests that wait for a place are no
+    /// others: they may wait for one of these.
+    fn release_leaving(&mut self) {
+        if self.leaving.is_empty() || !self.machine.is_leaving() {
+            return;
+        }
+        self.leaving.retain(|(_, sender)| !sender.is_closed());
+        let leaving: HashSet<_> = self.leaving.iter().map(|(execution, _)| *execution).collect();
+        if self.running.keys().all(|execution| leaving.contains(execution)) {
+            for (_, sender) in self.leaving.drain(..) {
+                let _ = sender.send(());
+            }
+        }
+    }
+
+    /// Ends the connections, drops what was served, and says that the worker has left.
+    async fn finish(self, mut released: mpsc::Receiver<Infallible>) {
+        let Self { machine, dealers, lease, channels, running, leaving, .. } = self;
+        let Channels { io, commands, mailbox, registered, left } = channels;
+        // Whatever is asked from now on finds nobody.
+        drop((machine, dealers, commands, mailbox, leaving));
+        registered.send_replace(0);
+        running.values().for_each(CallContext::cancel);
+        let Lease { services, _held: held } = lease;
+        drop(held);
+        // An error means that a procedure does not look at its cancellation; it drops what it has when it ends.
+        let _ = timeout(STRAGGLERS_MAX, released.recv()).await;
+        if let Some(services) = Arc::into_inner(services) {
+            services.dispose().await;
+        }
+        if !io.has_panicked() {
+            left.send_replace(true);
+        }
     }
 }
+
+/// How long a worker that leaves waits for procedures that were told to stop: far longer than one that awaits needs.
+const STRAGGLERS_MAX: Duration = Duration::from_millis(500);

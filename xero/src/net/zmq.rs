@@ -25,7 +25,7 @@ use bytes::Bytes;
 use futures_channel::mpsc;
 use futures_util::{Stream, stream};
 use tokio::{
-    net::{TcpStream, UnixStream},
+    net::TcpStream,
     runtime::Handle,
     time::{sleep, timeout},
 };
@@ -56,6 +56,7 @@ impl Transport for ZeroMq {
         let Bound { listener, endpoint: bound, closer } = listen::bind(endpoint).await?;
         let listener = match listener {
             Listener::Tcp(listener) => zeromq::Listener::from(listener),
+            #[cfg(unix)]
             Listener::Unix(listener) => zeromq::Listener::from(listener),
         };
         let mut socket = zeromq::RouterSocket::new();
@@ -80,13 +81,20 @@ impl Transport for ZeroMq {
         if let Some(reason) = endpoint.undialable() {
             return Err(TransportError::NotDialable { endpoint: endpoint.clone(), reason });
         }
+        #[cfg(not(windows))]
+        let _reserved = listen::reserve(endpoint).await;
         let mut options = SocketOptions::default();
         // The ROUTER of a taken identity would mistake this connection for its last life.
-        options.peer_identity(PeerIdentity::new()).connect_timeout(DIAL_TIMEOUT);
+        let identity = PeerIdentity::new();
+        options.peer_identity(identity.clone()).connect_timeout(DIAL_TIMEOUT);
         let mut socket = zeromq::DealerSocket::with_options(options);
-        let events = watch(&*socket.backend());
+        let mut events = watch(&*socket.backend());
         if let Err(error) = socket.connect(&endpoint.to_string()).await {
             return Err(explain(endpoint, error).await);
+        }
+        // Nobody else has this identity.
+        if matches!(events.try_recv(), Ok(SocketEvent::Connected(_, peer)) if peer == identity) {
+            return Err(TransportError::SelfConnected { endpoint: endpoint.clone() });
         }
         let (sender, receiver) = socket.split();
         let connection = Connection { sender, messages: messages(receiver), events };
@@ -392,7 +400,10 @@ async fn probe(endpoint: &Endpoint) -> Result<(), TransportError> {
             let found = found.map_err(|source| TransportError::Resolve { endpoint: endpoint.clone(), source })?;
             TcpStream::connect(&*found.collect::<Vec<_>>()).await.map(drop)
         }
-        Address::Ipc { path } => UnixStream::connect(path).await.map(drop),
+        #[cfg(unix)]
+        Address::Ipc { path } => tokio::net::UnixStream::connect(path).await.map(drop),
+        #[cfg(not(unix))]
+        Address::Ipc { .. } => return Ok(()),
         Address::Inproc { .. } => return Ok(()),
     };
     let endpoint = endpoint.clone();

@@ -11,7 +11,7 @@ use tracing::{debug, info, trace};
 use uuid::Uuid;
 
 use super::{
-    calls::{CallFailure, CallSpec, Waits},
+    calls::{CallFailure, CallSpec, Waits, overloaded},
     dispatch::{
         Departure, Dispatcher, DispatcherConfig, DispatcherCounters, INTERVAL_MAX, INTERVAL_MIN, Output, WorkerStatus,
     },

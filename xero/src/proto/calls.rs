@@ -88,6 +88,8 @@ pub enum CallFailure {
     Overloaded {
         /// How many calls wait.
         waiting: usize,
+        /// How many may; `None` if the call was not to wait.
+        waiting_max: Option<usize>,
     },
     /// The arguments are larger than the dispatcher or the worker takes.
     TooLarge(TooLarge),
@@ -113,6 +115,18 @@ pub enum CallFailure {
         /// Whether a worker had the request.
         maybe_executed: bool,
     },
+}
+
+/// What is full, and the setters that bound it. The place says where calls wait, such as ` at the broker`.
+pub(crate) fn overloaded(waiting: usize, waiting_max: Option<usize>, place: &str) -> String {
+    let whose = if place.is_empty() { "" } else { "its " };
+    match waiting_max {
+        Some(max) => format!("{max} calls wait for a worker{place} already; {whose}`waiting_max` raises that"),
+        None => format!(
+            "every worker has as many requests as its `concurrency` or its `window_bytes` allows, and the call does not \
+             wait; {waiting} others wait{place}"
+        ),
+    }
 }
 
 /// How a call ended.

@@ -219,7 +219,8 @@ impl Dispatcher {
         }
         let waiting = self.calls.waiting_count();
         if waiting > self.config.waiting_max {
-            self.end_unsent(self.calls.crowding(id), CallFailure::Overloaded { waiting: waiting - 1 });
+            let waiting_max = Some(self.config.waiting_max);
+            self.end_unsent(self.calls.crowding(id), CallFailure::Overloaded { waiting: waiting - 1, waiting_max });
         }
     }
 

@@ -117,6 +117,8 @@ pub enum WorkerOutput {
 pub struct Start {
     /// What to call it in `finish` and `partial`.
     pub execution: Execution,
+    /// The dispatcher that asks for it.
+    pub peer: Peer,
     /// Where the service is in [`WorkerConfig::services`].
     pub service: usize,
     /// Where the method is in its service.
@@ -417,6 +419,11 @@ impl Worker {
     pub fn registered(&self) -> impl Iterator<Item = Peer> {
         let up = |link: &Link| matches!(link.state, LinkState::Up(_));
         self.links.iter().filter(move |(_, link)| up(link)).map(|(peer, _)| *peer)
+    }
+
+    /// Whether a drain has begun.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving != Leaving::No
     }
 
     /// Procedures that run, and requests that wait to.

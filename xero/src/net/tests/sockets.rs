@@ -318,3 +318,39 @@ const GREETING: [u8; 64] = {
     }
     bytes
 };
+
+/// What a connection of a socket with itself looks like to that socket: all that it writes comes back.
+#[tokio::test]
+async fn dial_that_meets_itself_fails_at_once_and_hangs_up() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+    let text = format!("tcp://{}", listener.local_addr().expect("an address"));
+    let mirror = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        let (mut read, mut write) = stream.split();
+        tokio::io::copy(&mut read, &mut write).await
+    });
+    let error = try_dial(&text).await.err().expect("nobody is there");
+    assert!(matches!(&error, TransportError::SelfConnected { endpoint } if endpoint.to_string() == text), "{error}");
+    assert!(mirror.await.expect("it ends").is_ok_and(|bytes| bytes > 0), "the connection has ended");
+}
+
+#[cfg(not(windows))]
+#[tokio::test]
+async fn dial_of_a_port_that_nobody_listens_at_keeps_it_from_being_chosen_for_this_end() {
+    let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    // Without the option for shared addresses, it finds out whether anybody has the port.
+    let is_free = || {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        socket.bind(&address.into()).is_ok()
+    };
+    let text = format!("tcp://{address}");
+    let dial = tokio::spawn(async move { try_dial(&text).await.err() });
+    within(async {
+        while is_free() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(matches!(dial.await.expect("it ends"), Some(TransportError::Refused { .. })));
+    assert!(is_free());
+}

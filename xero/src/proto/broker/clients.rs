@@ -123,7 +123,9 @@ impl Broker {
         }
         if client.requests.len() + client.replies.held_ends() >= self.config.credits as usize {
             self.acknowledge(now, from, bytes);
-            let detail = format!("the broker takes {} requests of a client at once", self.config.credits);
+            let credits = self.config.credits;
+            let detail =
+                format!("the broker takes {credits} requests of a client at once; its `client_credits` raises that");
             return self.refuse(now, from, call, ErrorCode::Overloaded, detail);
         }
         self.calls += 1;
@@ -330,9 +332,8 @@ fn error_of(failure: CallFailure) -> ErrorReply {
         CallFailure::WorkerLost { maybe_executed, attempts } => {
             error(ErrorCode::WorkerLost, maybe_executed, format!("attempt {attempts} was the last"))
         }
-        CallFailure::Overloaded { waiting } => {
-            let detail = format!("every worker is busy and {waiting} calls wait at the broker already");
-            error(ErrorCode::Overloaded, false, detail)
+        CallFailure::Overloaded { waiting, waiting_max } => {
+            error(ErrorCode::Overloaded, false, overloaded(waiting, waiting_max, " at the broker"))
         }
         CallFailure::TooLarge(too_large) => error(ErrorCode::TooLarge, false, too_large.to_string()),
         CallFailure::PartialsLost { sent, received } => {

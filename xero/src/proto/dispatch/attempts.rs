@@ -43,7 +43,7 @@ impl Dispatcher {
             }
             Route::AllBusy if waits == Waits::Never => {
                 let waiting = self.calls.waiting_count().saturating_sub(1);
-                self.end_unsent(id, CallFailure::Overloaded { waiting });
+                self.end_unsent(id, CallFailure::Overloaded { waiting, waiting_max: None });
             }
             Route::NoWorker | Route::AllBusy => return false,
         }

@@ -103,7 +103,7 @@ fn call_past_the_bound_of_the_queue_fails_at_once() {
     let d = net.dispatcher_with(|config| config.waiting_max = 3);
     let waiting: Vec<_> = (0..3).map(|_| net.call(d, "hold")).collect();
     let past = net.call(d, "hold");
-    assert_eq!(net.failure(past), &CallFailure::Overloaded { waiting: 3 });
+    assert_eq!(net.failure(past), &CallFailure::Overloaded { waiting: 3, waiting_max: Some(3) });
     assert!(waiting.iter().all(|call| !net.has_ended(*call)));
     net.cancel(waiting[0]);
     let next = net.call(d, "hold");
@@ -134,7 +134,7 @@ fn call_that_is_to_fail_fast_does_not_wait() {
     net.connect();
     net.call(d, "hold");
     let call = net.call_with(d, "ping", |spec| spec.waits = Waits::Never);
-    assert_eq!(net.failure(call), &CallFailure::Overloaded { waiting: 0 });
+    assert_eq!(net.failure(call), &CallFailure::Overloaded { waiting: 0, waiting_max: None });
 }
 
 #[test]

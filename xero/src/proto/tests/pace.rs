@@ -162,7 +162,7 @@ fn call_that_backs_off_takes_no_place_in_the_queue() {
     let waits = net.call(d, "hold");
     assert!(!net.has_ended(waits));
     let overloaded = net.call(d, "hold");
-    assert_eq!(net.failure(overloaded), &CallFailure::Overloaded { waiting: 1 });
+    assert_eq!(net.failure(overloaded), &CallFailure::Overloaded { waiting: 1, waiting_max: Some(1) });
 }
 
 #[test]

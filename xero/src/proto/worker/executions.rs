@@ -21,7 +21,7 @@ impl Worker {
         self.sequence += 1;
         let execution = Execution(self.sequence);
         let deadline = now + request.remaining.min(DEADLINE_MAX);
-        let start = Box::new(Start { execution, service, method, deadline, reply_bytes_max, request });
+        let start = Box::new(Start { execution, peer: from, service, method, deadline, reply_bytes_max, request });
         let task = Task { caller: Some((from, call)), partials: 0, aborted: None, waiting: Some(start) };
         self.executions.insert(execution, task);
         self.timers.set(Timer::Overrun(execution), deadline);
@@ -41,7 +41,9 @@ impl Worker {
             return Err((ErrorCode::Refused, "the worker drains".to_owned()));
         }
         if requests.len() + replies.held_ends() >= self.config.credits as usize {
-            return Err((ErrorCode::Overloaded, format!("the worker takes {} requests at once", self.config.credits)));
+            let credits = self.config.credits;
+            let detail = format!("the worker takes {credits} requests at once; its `concurrency` raises that");
+            return Err((ErrorCode::Overloaded, detail));
         }
         let (service, method) = self.find(request)?;
         Ok((service, method, *reply_bytes_max))

@@ -1,0 +1,255 @@
+//! Methods that drain their own worker: the drain counts their call as its last.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use tokio::{runtime::Handle, sync::Notify, time::timeout};
+use xero::{CallError, Client, Worker};
+use xero_tests::scene::{PATIENCE, client, eventually, joined, run, within};
+
+#[xero::service]
+trait Leaving {
+    async fn drain(&self) -> u32;
+    #[xero(inline)]
+    async fn drain_inline(&self) -> u32;
+    #[xero(blocking)]
+    async fn drain_blocking(&self) -> u32;
+    /// Blocks its thread on the drain.
+    #[xero(blocking)]
+    async fn drain_by_block_on(&self) -> u32;
+    /// Drains once it is let go.
+    async fn drain_later(&self) -> u32;
+    /// Awaits two drains at once, and then another.
+    async fn drain_twice(&self) -> u32;
+    /// Begins a drain, and gives its waiting up.
+    async fn drain_briefly(&self) -> u32;
+    /// Waits until the worker leaves.
+    async fn wait_until_left(&self) -> u32;
+    /// Begins the drain in a task that nobody waits for.
+    async fn drain_elsewhere(&self) -> u32;
+    /// Runs until it is let go.
+    async fn work(&self) -> u32;
+}
+
+#[derive(Default)]
+struct Shared {
+    worker: OnceLock<Worker>,
+    begun: Notify,
+    go: Notify,
+}
+
+#[derive(Clone, Default)]
+struct Leaver(Arc<Shared>);
+
+impl Leaver {
+    fn worker(&self) -> Worker {
+        self.0.worker.get().unwrap().clone()
+    }
+}
+
+#[xero::worker]
+impl Leaving for Leaver {
+    async fn drain(&self) -> u32 {
+        self.0.begun.notify_one();
+        self.worker().drain().await;
+        7
+    }
+
+    async fn drain_inline(&self) -> u32 {
+        self.worker().drain().await;
+        7
+    }
+
+    async fn drain_blocking(&self) -> u32 {
+        self.worker().drain().await;
+        7
+    }
+
+    async fn drain_by_block_on(&self) -> u32 {
+        Handle::current().block_on(self.worker().drain());
+        7
+    }
+
+    async fn drain_later(&self) -> u32 {
+        self.0.begun.notify_one();
+        self.0.go.notified().await;
+        self.worker().drain().await;
+        7
+    }
+
+    async fn drain_twice(&self) -> u32 {
+        let (worker, another) = (self.worker(), self.worker());
+        tokio::join!(worker.drain(), another.drain());
+        worker.drain().await;
+        7
+    }
+
+    async fn drain_briefly(&self) -> u32 {
+        let worker = self.worker();
+        assert!(timeout(Duration::from_millis(50), worker.drain()).await.is_err(), "another call runs");
+        self.0.go.notify_one();
+        7
+    }
+
+    async fn wait_until_left(&self) -> u32 {
+        self.0.begun.notify_one();
+        self.worker().left().await;
+        7
+    }
+
+    async fn drain_elsewhere(&self) -> u32 {
+        let worker = self.worker();
+        tokio::spawn(async move { worker.drain().await });
+        7
+    }
+
+    async fn work(&self) -> u32 {
+        self.0.begun.notify_one();
+        self.0.go.notified().await;
+        8
+    }
+}
+
+/// Short beside the drain timeout and the default deadline, and long for a busy machine.
+const SOON: Duration = Duration::from_secs(20);
+
+#[test]
+fn method_that_drains_its_own_worker_replies_and_the_worker_leaves() {
+    run(async {
+        for method in ["drain", "drain_inline", "drain_blocking", "drain_by_block_on", "drain_twice", "drain_elsewhere"]
+        {
+            let (client, leaver) = scene(Worker::connect).await;
+            let reply = client.call(&format!("Leaving.{method}")).timeout(SOON).await;
+            let reply = reply.unwrap_or_else(|error| panic!("{method}: {error}"));
+            assert_eq!(reply.decode::<u32>().unwrap(), 7);
+            within(SOON, leaver.worker().left()).await;
+            eventually("it has said goodbye", async || !client.is_connected()).await;
+        }
+    });
+}
+
+#[test]
+fn drain_within_a_method_waits_for_the_other_calls() {
+    run(async {
+        let (client, leaver) = scene(Worker::connect).await;
+        let leaving = LeavingClient::new(&client);
+        let work = leaving.work().timeout(PATIENCE).start();
+        within(PATIENCE, leaver.0.begun.notified()).await;
+        let mut drain = leaving.drain().timeout(PATIENCE).start();
+        within(PATIENCE, leaver.0.begun.notified()).await;
+        assert!(timeout(Duration::from_millis(200), &mut drain).await.is_err(), "it waits for the other call");
+        leaver.0.go.notify_one();
+        assert_eq!(within(SOON, work).await, Ok(8));
+        assert_eq!(within(SOON, drain).await, Ok(7));
+        within(SOON, leaver.worker().left()).await;
+    });
+}
+
+#[test]
+fn calls_that_drain_at_the_same_time_do_not_wait_for_each_other() {
+    run(async {
+        let (client, leaver) = scene(Worker::connect).await;
+        let leaving = LeavingClient::new(&client);
+        let work = leaving.work().timeout(PATIENCE).start();
+        within(PATIENCE, leaver.0.begun.notified()).await;
+        let waiting = leaving.wait_until_left().timeout(PATIENCE).start();
+        within(PATIENCE, leaver.0.begun.notified()).await;
+        let first = leaving.drain().timeout(PATIENCE).start();
+        within(PATIENCE, leaver.0.begun.notified()).await;
+        let outside = tokio::spawn({
+            let worker = leaver.worker();
+            async move { worker.drain().await }
+        });
+        leaver.0.go.notify_one();
+        assert_eq!(within(SOON, work).await, Ok(8));
+        assert_eq!(within(SOON, first).await, Ok(7));
+        assert_eq!(within(SOON, waiting).await, Ok(7));
+        within(SOON, outside).await.unwrap();
+    });
+}
+
+#[test]
+fn method_that_drains_does_not_wait_for_a_call_that_waits_for_its_place() {
+    run(async {
+        let (client, other, leaver) = (client().await, client().await, Leaver::default());
+        // Each client may send one request, and one of them runs at once.
+        let settings = Worker::connect([client.endpoint(), other.endpoint()]).concurrency(1);
+        let worker = settings.serve(leaver.clone()).start().unwrap();
+        leaver.0.worker.set(worker.clone()).ok();
+        joined(&client, &worker).await;
+        joined(&other, &worker).await;
+        let drain = LeavingClient::new(&client).drain_later().timeout(PATIENCE).start();
+        within(PATIENCE, leaver.0.begun.notified()).await;
+        let work = LeavingClient::new(&other).work().timeout(PATIENCE).start();
+        eventually("the second request waits", async || worker.counters().await.requests == 2).await;
+        leaver.0.go.notify_one();
+        assert_eq!(within(SOON, drain).await, Ok(7));
+        within(SOON, leaver.0.begun.notified()).await;
+        leaver.0.go.notify_one();
+        assert_eq!(within(SOON, work).await, Ok(8));
+        within(SOON, worker.left()).await;
+    });
+}
+
+#[test]
+fn drain_that_a_method_gives_up_goes_on() {
+    run(async {
+        let (client, leaver) = scene(Worker::connect).await;
+        let leaving = LeavingClient::new(&client);
+        let work = leaving.work().timeout(PATIENCE).start();
+        within(PATIENCE, leaver.0.begun.notified()).await;
+        assert_eq!(within(SOON, leaving.drain_briefly().timeout(PATIENCE)).await, Ok(7));
+        assert_eq!(within(SOON, work).await, Ok(8));
+        within(SOON, leaver.worker().left()).await;
+    });
+}
+
+#[test]
+fn method_that_drains_another_worker_waits_for_all_of_its_calls() {
+    run(async {
+        let (client, first) = scene(Worker::connect).await;
+        let (other, second) = scene(Worker::connect).await;
+        let work = LeavingClient::new(&other).work().timeout(PATIENCE).start();
+        within(PATIENCE, second.0.begun.notified()).await;
+        // The method of the first drains the second.
+        let crossed = Leaver::default();
+        crossed.0.worker.set(second.worker()).ok();
+        first.worker().drain().await;
+        let worker = Worker::connect(client.endpoint()).serve(crossed.clone()).start().unwrap();
+        joined(&client, &worker).await;
+        let mut drain = LeavingClient::new(&client).drain().timeout(PATIENCE).start();
+        assert!(timeout(Duration::from_millis(200), &mut drain).await.is_err(), "a call runs there");
+        second.0.go.notify_one();
+        assert_eq!(within(SOON, work).await, Ok(8));
+        assert_eq!(within(SOON, drain).await, Ok(7));
+        assert!(worker.is_connected());
+    });
+}
+
+#[test]
+fn call_that_drains_and_is_cancelled_lets_the_worker_leave() {
+    run(async {
+        let (client, leaver) = scene(Worker::connect).await;
+        let leaving = LeavingClient::new(&client);
+        let work = leaving.work().timeout(PATIENCE).start();
+        within(PATIENCE, leaver.0.begun.notified()).await;
+        let drain = leaving.drain().timeout(PATIENCE).start();
+        within(PATIENCE, leaver.0.begun.notified()).await;
+        drop(drain);
+        leaver.0.go.notify_one();
+        assert_eq!(within(SOON, work).await, Ok(8));
+        within(SOON, leaver.worker().left()).await;
+        let error = leaving.work().fail_fast().await.unwrap_err();
+        assert!(matches!(error, CallError::NoWorker { .. }), "{error}");
+    });
+}
+
+async fn scene(settings: impl FnOnce(String) -> xero::WorkerBuilder) -> (Client, Leaver) {
+    let (client, leaver) = (client().await, Leaver::default());
+    let worker = settings(client.endpoint().to_owned()).serve(leaver.clone()).start().unwrap();
+    leaver.0.worker.set(worker.clone()).ok();
+    joined(&client, &worker).await;
+    (client, leaver)
+}

@@ -1,0 +1,397 @@
+//! Where values of the user's are dropped, and when: never on an I/O thread, and before the worker has left.
+
+use std::{
+    mem::ManuallyDrop,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::{
+    runtime::{Builder, Handle, Runtime},
+    sync::Notify,
+};
+use xero::{Broker, CallError, Candidate, Client, StartError, Worker, WorkerChoice, proto::message::Peer};
+use xero_tests::scene::{PATIENCE, Port, bind, client, eventually, joined, run, runtime, show_logs, within};
+
+/// Notes where and how it was dropped: it owns a runtime, which panics where blocking is forbidden.
+#[derive(Clone, Debug, Default)]
+struct Ledger {
+    threads: Arc<Mutex<Vec<String>>>,
+}
+
+impl Ledger {
+    fn drops(&self) -> Vec<String> {
+        self.threads.lock().unwrap().clone()
+    }
+
+    /// One drop so far, and not on an I/O thread.
+    fn assert_one(&self) {
+        let drops = self.drops();
+        assert_eq!(drops.len(), 1, "{drops:?}");
+        assert!(!["xero-worker", "xero-client", "xero-broker"].contains(&&*drops[0]), "dropped on {}", drops[0]);
+    }
+}
+
+#[derive(Debug)]
+struct Witness {
+    ledger: Ledger,
+    runtime: Option<Runtime>,
+    /// How long what it flushes takes.
+    flush: Duration,
+}
+
+impl Witness {
+    fn new(ledger: &Ledger) -> Self {
+        Self { ledger: ledger.clone(), runtime: Some(runtime(1)), flush: Duration::from_millis(300) }
+    }
+}
+
+impl Drop for Witness {
+    #[allow(clippy::disallowed_methods)]
+    fn drop(&mut self) {
+        drop(self.runtime.take());
+        thread::sleep(self.flush);
+        self.ledger.threads.lock().unwrap().push(thread::current().name().unwrap_or_default().to_owned());
+    }
+}
+
+#[xero::service]
+trait Held {
+    async fn ping(&self) -> u32;
+    /// Waits for ever, with a value of its own.
+    #[xero(inline)]
+    async fn wait_inline(&self) -> u32;
+    /// The same in a task.
+    async fn wait(&self) -> u32;
+    /// Blocks its thread until it is let go, whatever becomes of its call.
+    #[xero(blocking)]
+    async fn block(&self) -> u32;
+}
+
+struct Holder {
+    witness: Witness,
+    begun: Arc<Notify>,
+    is_let_go: Arc<AtomicBool>,
+    local: Ledger,
+}
+
+impl Holder {
+    fn new(ledger: &Ledger) -> Self {
+        let (begun, is_let_go) = (Arc::default(), Arc::default());
+        Self { witness: Witness::new(ledger), begun, is_let_go, local: Ledger::default() }
+    }
+
+    async fn wait_for_ever(&self) -> u32 {
+        let _local = Local(self.local.clone());
+        self.begun.notify_one();
+        std::future::pending().await
+    }
+}
+
+/// Notes where it was dropped.
+struct Local(Ledger);
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        self.0.threads.lock().unwrap().push(thread::current().name().unwrap_or_default().to_owned());
+    }
+}
+
+#[xero::worker]
+impl Held for Holder {
+    async fn ping(&self) -> u32 {
+        u32::from(self.witness.runtime.is_some())
+    }
+
+    async fn wait_inline(&self) -> u32 {
+        self.wait_for_ever().await
+    }
+
+    async fn wait(&self) -> u32 {
+        self.wait_for_ever().await
+    }
+
+    #[allow(clippy::disallowed_methods)]
+    async fn block(&self) -> u32 {
+        self.begun.notify_one();
+        while !self.is_let_go.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        0
+    }
+}
+
+#[test]
+fn service_that_owns_a_runtime_is_dropped_well_before_drain_returns() {
+    run(serve_and_drain());
+}
+
+#[test]
+fn service_is_dropped_before_drain_returns_where_the_runtime_has_one_thread() {
+    show_logs();
+    Builder::new_current_thread().enable_all().build().unwrap().block_on(within(PATIENCE, serve_and_drain()));
+}
+
+async fn serve_and_drain() {
+    let (client, ledger) = (client().await, Ledger::default());
+    let worker = Worker::connect(client.endpoint()).serve(Holder::new(&ledger)).start().unwrap();
+    joined(&client, &worker).await;
+    assert_eq!(HeldClient::new(&client).ping().await, Ok(1));
+    within(PATIENCE, worker.drain()).await;
+    ledger.assert_one();
+}
+
+#[test]
+fn awaited_worker_has_dropped_its_service_when_it_returns() {
+    run(async {
+        let ledger = Ledger::default();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let settings = Worker::connect(Port::reserve().endpoint()).serve(Holder::new(&ledger)).drain_on(stopped);
+        drop(stop);
+        within(PATIENCE, settings).await.unwrap();
+        ledger.assert_one();
+    });
+}
+
+#[test]
+fn drop_of_a_service_finds_the_runtime_of_its_worker() {
+    struct Spawner(Arc<AtomicBool>);
+    impl Drop for Spawner {
+        fn drop(&mut self) {
+            let done = Arc::clone(&self.0);
+            Handle::current().block_on(async move {
+                tokio::spawn(async move { done.store(true, Ordering::Relaxed) }).await.unwrap();
+            });
+        }
+    }
+    #[xero::worker]
+    impl Small for Spawner {
+        async fn nothing(&self) {}
+    }
+    run(async {
+        let done = Arc::new(AtomicBool::new(false));
+        let settings = Worker::connect(Port::reserve().endpoint()).serve(Spawner(Arc::clone(&done)));
+        within(PATIENCE, settings.start().unwrap().drain()).await;
+        assert!(done.load(Ordering::Relaxed));
+    });
+}
+
+#[xero::service]
+trait Small {
+    async fn nothing(&self);
+}
+
+#[test]
+fn service_whose_runtime_has_ended_is_dropped_all_the_same() {
+    run(async {
+        let (ledger, theirs) = (Ledger::default(), runtime(1));
+        let worker = {
+            let _inside = theirs.enter();
+            Worker::connect(Port::reserve().endpoint()).serve(Holder::new(&ledger)).start().unwrap()
+        };
+        theirs.shutdown_background();
+        within(PATIENCE, worker.left()).await;
+        ledger.assert_one();
+    });
+}
+
+#[test]
+fn service_that_outlives_the_drain_with_a_procedure_is_dropped_where_it_may_block() {
+    run(async {
+        let (client, ledger) = (client().await, Ledger::default());
+        let holder = Holder::new(&ledger);
+        let (begun, is_let_go) = (Arc::clone(&holder.begun), Arc::clone(&holder.is_let_go));
+        let settings = Worker::connect(client.endpoint()).drain_timeout(Duration::from_millis(50));
+        let worker = settings.serve(holder).start().unwrap();
+        joined(&client, &worker).await;
+        let call = HeldClient::new(&client).block().timeout(PATIENCE).start();
+        within(PATIENCE, begun.notified()).await;
+        within(PATIENCE, worker.drain()).await;
+        assert!(ledger.drops().is_empty(), "a procedure still has it");
+        is_let_go.store(true, Ordering::Relaxed);
+        drop(call);
+        eventually("it is dropped", async || !ledger.drops().is_empty()).await;
+        ledger.assert_one();
+    });
+}
+
+#[test]
+fn aborted_procedures_leave_nothing_of_theirs_to_the_io_thread() {
+    run(async {
+        for inline in [false, true] {
+            let (client, ledger) = (client().await, Ledger::default());
+            let holder = Holder::new(&ledger);
+            let (begun, local) = (Arc::clone(&holder.begun), holder.local.clone());
+            let settings = Worker::connect(client.endpoint()).drain_timeout(Duration::from_millis(50));
+            let worker = settings.serve(holder).start().unwrap();
+            joined(&client, &worker).await;
+            let held = HeldClient::new(&client);
+            let call = if inline { held.wait_inline() } else { held.wait() };
+            let call = call.timeout(PATIENCE).start();
+            within(PATIENCE, begun.notified()).await;
+            within(PATIENCE, worker.drain()).await;
+            let error = call.await.unwrap_err();
+            assert!(matches!(error, CallError::Refused { .. }), "{error}");
+            eventually("all is dropped", async || local.drops().len() + ledger.drops().len() == 2).await;
+            local.assert_one();
+            ledger.assert_one();
+        }
+    });
+}
+
+#[test]
+fn worker_that_cannot_be_started_drops_its_service_without_harm() {
+    run(async {
+        let ledger = Ledger::default();
+        let settings = Worker::connect("nonsense").serve(Holder::new(&ledger));
+        assert!(matches!(settings.start(), Err(StartError::Endpoint(_))));
+        eventually("it is dropped", async || !ledger.drops().is_empty()).await;
+        ledger.assert_one();
+    });
+}
+
+/// A policy that owns a runtime.
+#[derive(Debug)]
+struct Policy(#[allow(dead_code)] Witness);
+
+impl WorkerChoice for Policy {
+    fn choose(&mut self, candidates: &mut dyn Iterator<Item = Candidate>) -> Option<Peer> {
+        candidates.next().map(|candidate| candidate.peer)
+    }
+}
+
+#[test]
+fn policies_are_dropped_before_close_returns_and_not_on_the_io_thread() {
+    run(async {
+        let ledger = Ledger::default();
+        let client = bind(Client::builder().worker_choice(Policy(Witness::new(&ledger)))).await;
+        within(PATIENCE, client.close()).await;
+        ledger.assert_one();
+
+        let ledger = Ledger::default();
+        let settings = Broker::builder().worker_choice(Policy(Witness::new(&ledger)));
+        let broker = settings.bind("inproc://*", "inproc://*").await.unwrap();
+        within(PATIENCE, broker.close()).await;
+        ledger.assert_one();
+    });
+}
+
+#[test]
+fn policy_of_a_client_that_cannot_be_bound_is_dropped_without_harm() {
+    run(async {
+        let (taken, ledger) = (client().await, Ledger::default());
+        let settings = Client::builder().worker_choice(Policy(Witness::new(&ledger)));
+        assert!(settings.bind(taken.endpoint()).await.is_err());
+        eventually("it is dropped", async || !ledger.drops().is_empty()).await;
+        ledger.assert_one();
+    });
+}
+
+#[test]
+fn signal_to_drain_on_is_dropped_once_the_worker_has_left() {
+    run(async {
+        let dropped = Ledger::default();
+        let local = Local(dropped.clone());
+        let settings = Worker::connect(Port::reserve().endpoint()).drain_on(async move {
+            let _local = local;
+            std::future::pending::<()>().await;
+        });
+        let worker = settings.serve(Holder::new(&Ledger::default())).start().unwrap();
+        within(PATIENCE, worker.drain()).await;
+        eventually("the signal is dropped", async || !dropped.drops().is_empty()).await;
+        dropped.assert_one();
+    });
+}
+
+/// An argument whose drop panics if it is asked to.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Fuse {
+    lit: bool,
+}
+
+impl Drop for Fuse {
+    fn drop(&mut self) {
+        assert!(!self.lit, "a fuse that was lit");
+    }
+}
+
+#[xero::service]
+trait Fuses {
+    async fn task(&self, fuse: Fuse) -> u32;
+    #[xero(inline)]
+    async fn inline(&self, fuse: Fuse) -> u32;
+    #[xero(blocking)]
+    async fn blocking(&self, fuse: Fuse) -> u32;
+    /// Is dropped at its await, and panics then.
+    async fn cancelled(&self) -> u32;
+    #[xero(inline)]
+    async fn cancelled_inline(&self) -> u32;
+    #[xero(blocking)]
+    async fn cancelled_blocking(&self) -> u32;
+}
+
+struct FuseBox;
+
+async fn burn() -> u32 {
+    let _fuse = Fuse { lit: true };
+    std::future::pending().await
+}
+
+#[xero::worker]
+impl Fuses for FuseBox {
+    async fn task(&self, _fuse: Fuse) -> u32 {
+        7
+    }
+    async fn inline(&self, _fuse: Fuse) -> u32 {
+        7
+    }
+    async fn blocking(&self, _fuse: Fuse) -> u32 {
+        7
+    }
+    async fn cancelled(&self) -> u32 {
+        burn().await
+    }
+    async fn cancelled_inline(&self) -> u32 {
+        burn().await
+    }
+    async fn cancelled_blocking(&self) -> u32 {
+        burn().await
+    }
+}
+
+impl Drop for FuseBox {
+    fn drop(&mut self) {
+        panic!("a service whose drop panics");
+    }
+}
+
+#[test]
+fn drops_that_panic_cost_their_own_call_and_nothing_else() {
+    run(async {
+        let client = client().await;
+        let worker = Worker::connect(client.endpoint()).serve(FuseBox).start().unwrap();
+        joined(&client, &worker).await;
+        let fuses = FusesClient::new(&client);
+        let unlit = || Fuse { lit: false };
+        // Dropped by the worker alone.
+        let lit = ManuallyDrop::new(Fuse { lit: true });
+        for call in [fuses.task(unlit()), fuses.inline(unlit()), fuses.blocking(unlit())] {
+            assert_eq!(call.await, Ok(7));
+        }
+        for call in ["Fuses.task", "Fuses.inline", "Fuses.blocking"] {
+            let error = client.call(call).arguments(&(&*lit,)).await.unwrap_err();
+            assert!(matches!(&error, CallError::Panicked { message } if message.contains("lit")), "{call}: {error}");
+        }
+        for call in [fuses.cancelled(), fuses.cancelled_inline(), fuses.cancelled_blocking()] {
+            let error = call.timeout(Duration::from_millis(100)).await.unwrap_err();
+            assert!(matches!(error, CallError::DeadlineExceeded { .. }), "{error}");
+        }
+        assert_eq!(fuses.task(unlit()).await, Ok(7));
+        within(PATIENCE, worker.drain()).await;
+    });
+}

@@ -1,0 +1,45 @@
+//! A process that forks: in the child every handle says so at once, and the parent goes on undisturbed.
+
+use xero_tests::{process::Process, scene::run};
+
+#[test]
+fn handles_say_at_once_in_a_forked_child_that_they_belong_to_its_parent() {
+    run(async {
+        let directory = Directory::new();
+        let mut process = Process::start(env!("CARGO_BIN_EXE_forker"), &[&directory.0]);
+        process.says("child exit").await;
+        for what in ["held", "call", "brokered call", "wait_for_worker", "wait_for_service", "serving"] {
+            let said = process.last_line(&format!("{what}: ")).unwrap_or_default();
+            assert!(said.contains("forked"), "{what}: {said}");
+        }
+        for line in ["partial: true", "client: (false, 0)", "worker: (false, false)", "broker: (0, 0)", "own: \"pong\""]
+        {
+            process.says(line).await;
+        }
+        assert_eq!(process.count("own: \"pong\""), 2);
+        assert_eq!(process.last_line("child exit: ").as_deref(), Some("Some(0)"));
+
+        process.says("parent: \"well\"").await;
+        assert_eq!(process.count("parent call: \"pong\""), 2);
+        process.says("parent held: 1").await;
+        process.says("parent connected: (true, true, 1)").await;
+        assert!(process.ended().await.success());
+    });
+}
+
+/// A directory for socket files, removed when dropped.
+struct Directory(String);
+
+impl Directory {
+    fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("xero-forks-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path.to_string_lossy().into_owned())
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,47 @@
+//! Programs as people write them: what their procedures, services and processes do, tried on Xero.
+//!
+//! | program tried | what happens | test |
+//! |---|---|---|
+//! | a `blocking` method calls `blocking_recv`, `blocking_send`, `blocking_lock`, `Handle::block_on`, `block_in_place` | as in `spawn_blocking` | [`blocking::blocking_procedure_may_do_what_a_blocking_task_may`] |
+//! | a `blocking` method makes a runtime of one or several threads, runs on it and drops it, also across an `await` | the same | the same test |
+//! | a `blocking` method runs another executor, awaits tasks, timers and blocking tasks | the same | the same test |
+//! | all of these on a runtime of one thread | the same | [`blocking::blocking_procedure_may_do_the_same_where_the_runtime_has_one_thread`] |
+//! | the caller of a `blocking` method goes while it awaits | dropped at the `await` | [`blocking::blocking_procedure_is_dropped_at_its_await_when_its_caller_goes`] |
+//! | a `blocking` method panics, before an `await` or after one | `Panicked` | [`blocking::panic_of_a_blocking_procedure_is_reported_and_costs_one_call`] |
+//! | the worker's runtime shuts down while a `blocking` method awaits | the call ends, the worker leaves, the method is dropped | [`blocking::blocking_procedure_whose_runtime_shuts_down_ends`] |
+//! | a service owns a runtime, and flushes when it is dropped; `main` ends after `drain` | dropped on the blocking pool, before `drain` returns | [`drops::service_that_owns_a_runtime_is_dropped_well_before_drain_returns`] |
+//! | the same on a runtime of one thread | the same | [`drops::service_is_dropped_before_drain_returns_where_the_runtime_has_one_thread`] |
+//! | the same, where the settings are awaited | the same | [`drops::awaited_worker_has_dropped_its_service_when_it_returns`] |
+//! | `Drop` of a service spawns and blocks on the current runtime | it is the worker's | [`drops::drop_of_a_service_finds_the_runtime_of_its_worker`] |
+//! | the worker's runtime ends before the service is dropped | dropped on a thread of its own | [`drops::service_whose_runtime_has_ended_is_dropped_all_the_same`] |
+//! | a procedure outlives the drain timeout and holds the service | `drain` returns; the service is dropped with the procedure, where it may block | [`drops::service_that_outlives_the_drain_with_a_procedure_is_dropped_where_it_may_block`] |
+//! | procedures are aborted at an `await`, `inline` ones too | nothing of theirs is dropped on the I/O thread | [`drops::aborted_procedures_leave_nothing_of_theirs_to_the_io_thread`] |
+//! | a worker that cannot be started, or a client that cannot be bound, has a value that owns a runtime | the error; the value is dropped elsewhere | [`drops::worker_that_cannot_be_started_drops_its_service_without_harm`], [`drops::policy_of_a_client_that_cannot_be_bound_is_dropped_without_harm`] |
+//! | a `WorkerChoice` owns a runtime | dropped before `close` returns, not on the I/O thread | [`drops::policies_are_dropped_before_close_returns_and_not_on_the_io_thread`] |
+//! | the future given to `drain_on` never ends | dropped once the worker has left | [`drops::signal_to_drain_on_is_dropped_once_the_worker_has_left`] |
+//! | arguments, futures and services whose `Drop` panics | arguments: `Panicked`; the others cost nothing | [`drops::drops_that_panic_cost_their_own_call_and_nothing_else`] |
+//! | a panic payload that is no text, panics when it is dropped, or owns a runtime | `Panicked` | [`panics::panic_with_any_payload_is_reported_as_a_panic_and_says_what_it_can`] |
+//! | waiting for a worker or a client under a paused clock | takes real time | [`waits::waits_take_real_time_under_a_paused_clock`], [`waits::worker_and_client_find_each_other_under_a_paused_clock`] |
+//! | a client in a program without any runtime | works | [`waits::client_waits_and_calls_without_any_runtime`] |
+//! | a wait that is given up | leaves nothing behind | [`waits::wait_that_is_given_up_leaves_nothing_behind`] |
+//! | a process forks with a client, worker, broker and call of its own | in the child each says so at once; the parent goes on | [`forks::handles_say_at_once_in_a_forked_child_that_they_belong_to_its_parent`] |
+//! | a forked child makes a client and a worker | they work | the same test |
+//! | the I/O thread of a client or broker panics | everything asked of it ends at once; `Crashed` | [`crashes::everything_asked_of_a_client_whose_io_thread_dies_ends_at_once_and_says_why`], [`crashes::everything_asked_of_a_broker_whose_io_thread_dies_ends_at_once`] |
+//! | a method awaits `drain` of its own worker: in a task, `inline`, `blocking`, by `block_on`, twice, in a task that nobody waits for | it replies, and the worker leaves | [`drains::method_that_drains_its_own_worker_replies_and_the_worker_leaves`] |
+//! | the same while another call runs | waits for that call | [`drains::drain_within_a_method_waits_for_the_other_calls`] |
+//! | several methods await `drain` or `left`, and a caller outside too | none waits for another | [`drains::calls_that_drain_at_the_same_time_do_not_wait_for_each_other`] |
+//! | a method drains while a request waits for its place | replies; then the request runs | [`drains::method_that_drains_does_not_wait_for_a_call_that_waits_for_its_place`] |
+//! | a method gives up its wait for the drain, or is cancelled in it | the drain goes on | [`drains::drain_that_a_method_gives_up_goes_on`], [`drains::call_that_drains_and_is_cancelled_lets_the_worker_leave`] |
+//! | a method drains another worker | waits for all of its calls | [`drains::method_that_drains_another_worker_waits_for_all_of_its_calls`] |
+//! | a procedure of each mode logs, panics, or logs when it is dropped | each line names its call | `tests/tests/spans.rs`, a program of its own |
+
+// Procedures are part of the tests.
+#![allow(clippy::unwrap_used)]
+
+mod blocking;
+mod crashes;
+mod drains;
+mod drops;
+mod forks;
+mod panics;
+mod waits;

@@ -1,0 +1,166 @@
+//! Each log line of a procedure, its panic included, says which call it belongs to. A program of its own, because it
+//! takes over what the whole process logs.
+
+use std::{
+    io::{self, Write},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use serde::{Deserialize, Deserializer, Serialize};
+use tokio::sync::Notify;
+use tracing::{error, info};
+use xero::{CallError, Worker};
+use xero_tests::scene::{PATIENCE, client, eventually, joined, within};
+
+/// An argument that logs when it is decoded and when it is dropped.
+#[derive(Debug, Serialize)]
+pub struct Loud(String);
+
+impl<'de> Deserialize<'de> for Loud {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        info!("decoded");
+        String::deserialize(deserializer).map(Self)
+    }
+}
+
+#[xero::service]
+trait Logs {
+    async fn task(&self, loud: Loud) -> usize;
+    #[xero(inline)]
+    async fn inline(&self, loud: Loud) -> usize;
+    #[xero(blocking)]
+    async fn blocking(&self, loud: Loud) -> usize;
+    async fn panic_task(&self) -> usize;
+    #[xero(inline)]
+    async fn panic_inline(&self) -> usize;
+    #[xero(blocking)]
+    async fn panic_blocking(&self) -> usize;
+    /// Logs when it is dropped at its await.
+    async fn cancelled(&self) -> usize;
+}
+
+struct Logger;
+
+static BEGUN: Notify = Notify::const_new();
+
+struct LogOnDrop;
+
+impl Drop for LogOnDrop {
+    fn drop(&mut self) {
+        info!("dropped at its await");
+    }
+}
+
+async fn log_around_an_await(loud: Loud) -> usize {
+    info!("before");
+    tokio::task::yield_now().await;
+    error!("after");
+    loud.0.len()
+}
+
+#[xero::worker]
+impl Logs for Logger {
+    async fn task(&self, loud: Loud) -> usize {
+        log_around_an_await(loud).await
+    }
+    async fn inline(&self, loud: Loud) -> usize {
+        log_around_an_await(loud).await
+    }
+    async fn blocking(&self, loud: Loud) -> usize {
+        log_around_an_await(loud).await
+    }
+    async fn panic_task(&self) -> usize {
+        panic!("boom")
+    }
+    async fn panic_inline(&self) -> usize {
+        panic!("boom")
+    }
+    async fn panic_blocking(&self) -> usize {
+        panic!("boom")
+    }
+    async fn cancelled(&self) -> usize {
+        let _log = LogOnDrop;
+        BEGUN.notify_one();
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn log_lines_of_a_procedure_and_its_panic_name_its_call() {
+    capture();
+    let client = client().await;
+    let worker = Worker::connect(client.endpoint()).serve(Logger).start().unwrap();
+    joined(&client, &worker).await;
+    let logs = LogsClient::new(&client);
+    let secret = || Loud("a secret payload".to_owned());
+    let calls =
+        [("task", logs.task(secret())), ("inline", logs.inline(secret())), ("blocking", logs.blocking(secret()))];
+    for (method, call) in calls {
+        let call = call.timeout(PATIENCE).start();
+        let id = call.id();
+        assert_eq!(call.await, Ok(16));
+        for text in ["decoded", "before", "after"] {
+            assert_logged(&id.to_string(), method, text);
+        }
+    }
+    let calls = [
+        ("panic_task", logs.panic_task()),
+        ("panic_inline", logs.panic_inline()),
+        ("panic_blocking", logs.panic_blocking()),
+    ];
+    for (method, call) in calls {
+        let call = call.timeout(PATIENCE).start();
+        let id = call.id();
+        assert!(matches!(call.await, Err(CallError::Panicked { .. })));
+        assert_logged(&id.to_string(), method, "the procedure panicked");
+        assert_logged(&id.to_string(), method, "boom");
+    }
+    let call = logs.cancelled().timeout(PATIENCE).start();
+    let id = call.id();
+    within(PATIENCE, BEGUN.notified()).await;
+    drop(call);
+    let is_logged = async || has_logged(&id.to_string(), "cancelled", "dropped at its await");
+    eventually("the drop is logged", is_logged).await;
+    assert!(!lines().contains("secret"));
+}
+
+fn assert_logged(call: &str, method: &str, text: &str) {
+    let lines = lines().clone();
+    assert!(has_logged(call, method, text), "no line of {method} with {text:?}:\n{lines}");
+}
+
+fn has_logged(call: &str, method: &str, text: &str) -> bool {
+    let lines = lines();
+    let fields = [
+        format!("call={call}"),
+        "service=\"Logs\"".to_owned(),
+        format!("method=\"{method}\""),
+        "attempt=1".to_owned(),
+        "peer=0".to_owned(),
+        text.to_owned(),
+    ];
+    lines.lines().any(|line| fields.iter().all(|field| line.contains(field)))
+}
+
+static LINES: Mutex<String> = Mutex::new(String::new());
+
+fn lines() -> MutexGuard<'static, String> {
+    LINES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn capture() {
+    tracing_subscriber::fmt().with_ansi(false).with_writer(|| Capture).init();
+}
+
+struct Capture;
+
+impl Write for Capture {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        lines().push_str(&String::from_utf8_lossy(bytes));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

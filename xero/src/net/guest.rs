@@ -1,0 +1,211 @@
+//! Values of the user's that pass through the I/O thread, and where they are dropped: where their `Drop` may block.
+
+use std::{
+    fmt, mem,
+    ops::{Deref, DerefMut},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use tokio::{runtime::Handle, sync::oneshot, time::timeout};
+
+use super::panics::drop_quietly;
+
+/// A value whose `Drop` is the user's code. Whoever drops the guest, an I/O thread or a task, hands the value to a
+/// thread that may block.
+pub(crate) struct Guest<T: Send + 'static> {
+    /// Taken when the value leaves.
+    value: Option<T>,
+    /// The user's runtime, which `Drop` finds as the current one.
+    user: Option<Handle>,
+}
+
+impl<T: Send + 'static> Guest<T> {
+    /// A value whose `Drop` runs within the current runtime, if there is one.
+    pub(crate) fn new(value: T) -> Self {
+        Self { value: Some(value), user: Handle::try_current().ok() }
+    }
+
+    /// A value whose `Drop` runs within that runtime.
+    pub(crate) fn of(user: &Handle, value: T) -> Self {
+        Self { value: Some(value), user: Some(user.clone()) }
+    }
+
+    /// Another value of the same user.
+    pub(crate) fn beside<U: Send + 'static>(&self, value: U) -> Guest<U> {
+        Guest { value: Some(value), user: self.user.clone() }
+    }
+
+    /// The value, which is dropped wherever it goes.
+    pub(crate) fn leave(&mut self) -> Option<T> {
+        self.value.take()
+    }
+
+    /// What is made of the value belongs to the same user.
+    pub(crate) fn map<U: Send + 'static>(mut self, make: impl FnOnce(T) -> U) -> Guest<U> {
+        Guest { value: self.value.take().map(make), user: self.user.take() }
+    }
+
+    /// Drops the value on the blocking pool of the user's runtime, and returns when that is done. Where the pool is
+    /// full or shut down, a thread of its own does it.
+    pub(crate) async fn dispose(mut self) {
+        let Some(value) = self.value.take() else { return };
+        let (cargo, dropped) = Cargo::new(value, self.user.take());
+        if let Some(user) = &cargo.user {
+            let cargo = Arc::clone(&cargo);
+            // A pool that has shut down cancels the task, and leaves the value in the cargo.
+            let unloaded = timeout(POOL_PATIENCE, user.spawn_blocking(move || cargo.unload())).await;
+            if matches!(unloaded, Ok(Ok(()))) {
+                return;
+            }
+        }
+        cargo.unload_on_a_thread();
+        // An error is as good: whoever had the value has dropped it.
+        let _ = dropped.await;
+    }
+}
+
+impl<T: Send + 'static> Drop for Guest<T> {
+    fn drop(&mut self) {
+        if let Some(value) = self.value.take() {
+            Cargo::new(value, self.user.take()).0.unload_on_a_thread();
+        }
+    }
+}
+
+impl<T: Send + 'static> Deref for Guest<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.value.as_ref().expect("only what consumes a guest takes its value")
+    }
+}
+
+impl<T: Send + 'static> DerefMut for Guest<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.value.as_mut().expect("only what consumes a guest takes its value")
+    }
+}
+
+impl<T: Send + fmt::Debug + 'static> fmt::Debug for Guest<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.value.fmt(f)
+    }
+}
+
+/// A value that is dropped by whoever comes first.
+struct Cargo<T> {
+    load: Mutex<Option<(T, oneshot::Sender<()>)>>,
+    user: Option<Handle>,
+}
+
+impl<T: Send + 'static> Cargo<T> {
+    /// The receiver learns that the value has been dropped.
+    fn new(value: T, user: Option<Handle>) -> (Arc<Self>, oneshot::Receiver<()>) {
+        let (sender, dropped) = oneshot::channel();
+        (Arc::new(Self { load: Mutex::new(Some((value, sender))), user }), dropped)
+    }
+
+    fn unload(&self) {
+        let load = self.load.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((value, sender)) = load {
+            drop_quietly(value);
+            let _ = sender.send(());
+        }
+    }
+
+    fn unload_on_a_thread(self: &Arc<Self>) {
+        let cargo = Arc::clone(self);
+        let thread = thread::Builder::new().name("xero-drop".to_owned()).spawn(move || {
+            let _inside = cargo.user.as_ref().map(Handle::enter);
+            cargo.unload();
+        });
+        if thread.is_err() {
+            // Where no thread can be had, a value that is never dropped does the least harm.
+            mem::forget(Arc::clone(self));
+        }
+    }
+}
+
+/// How long the blocking pool may take to begin: far longer than an idle one does. One that is full of procedures that
+/// never end must not keep a worker from leaving.
+const POOL_PATIENCE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use tokio::runtime;
+
+    use super::*;
+
+    /// Says on which thread it is dropped, and whether a runtime could be dropped there.
+    struct Witness(mpsc::Sender<Option<String>>, Option<runtime::Runtime>);
+
+    impl Witness {
+        fn new() -> (Self, mpsc::Receiver<Option<String>>) {
+            let (sender, receiver) = mpsc::channel();
+            (Self(sender, Some(runtime(1))), receiver)
+        }
+    }
+
+    impl Drop for Witness {
+        fn drop(&mut self) {
+            // Panics where blocking is forbidden.
+            drop(self.1.take());
+            Handle::current();
+            let _ = self.0.send(thread::current().name().map(str::to_owned));
+        }
+    }
+
+    #[test]
+    fn guest_is_dropped_on_the_pool_of_its_runtime() {
+        let (user, io) = (runtime(1), runtime(1));
+        let (witness, dropped) = Witness::new();
+        io.block_on(Guest::of(user.handle(), witness).dispose());
+        assert_eq!(dropped.try_recv().expect("dropped by then").as_deref(), Some("user"));
+    }
+
+    #[test]
+    fn full_pool_or_one_that_has_shut_down_keeps_no_guest_waiting() {
+        let io = runtime(1);
+        let full = runtime(1);
+        let (release, blocked) = mpsc::channel::<()>();
+        full.spawn_blocking(move || blocked.recv());
+        let ended = runtime(1);
+        let of_ended = ended.handle().clone();
+        ended.shutdown_background();
+        for user in [full.handle(), &of_ended] {
+            let (witness, dropped) = Witness::new();
+            io.block_on(Guest::of(user, witness).dispose());
+            assert_eq!(dropped.try_recv().expect("dropped by then").as_deref(), Some("xero-drop"));
+        }
+        drop(release);
+    }
+
+    #[test]
+    fn guest_dropped_within_a_runtime_is_dropped_on_another_thread() {
+        let (witness, dropped) = Witness::new();
+        runtime(1).block_on(async { drop(Guest::new(witness)) });
+        assert_eq!(dropped.recv().expect("dropped").as_deref(), Some("xero-drop"));
+    }
+
+    #[test]
+    fn guest_whose_drop_panics_is_disposed_of_all_the_same() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("a drop that panics");
+            }
+        }
+        let (user, io) = (runtime(1), runtime(1));
+        io.block_on(Guest::of(user.handle(), Bomb).dispose());
+    }
+
+    fn runtime(blocking: usize) -> runtime::Runtime {
+        let builder = &mut runtime::Builder::new_multi_thread();
+        let builder = builder.worker_threads(1).max_blocking_threads(blocking).thread_name("user");
+        builder.enable_all().build().expect("a runtime")
+    }
+}
