@@ -7,7 +7,7 @@
 
 use std::{
     any,
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::BTreeMap,
     sync::{PoisonError, RwLock},
 };
 
@@ -23,8 +23,9 @@ use super::{
     write,
 };
 
-/// The shapes that have been read back, of each type.
-static KNOWN: RwLock<Option<HashMap<&'static str, HashSet<u64>>>> = RwLock::new(None);
+/// The shapes that have been read back, in order, of each type by the address and length of its name: this is looked at for
+/// each value, and a name that the compiler keeps twice is checked twice.
+static KNOWN: RwLock<BTreeMap<(usize, usize), Vec<u64>>> = RwLock::new(BTreeMap::new());
 
 /// Shapes that are kept of a type. A recursive type has new ones without end; after so many they are like the others.
 const KNOWN_MAX: usize = 1024;
@@ -37,19 +38,24 @@ where
     T: Serialize + ?Sized,
 {
     let type_name = any::type_name::<O>();
-    if is_known(type_name, &shapes) {
+    let key = (type_name.as_ptr() as usize, type_name.len());
+    if is_known(key, &shapes) {
         return Ok(());
     }
     read_back::<F, O, T>(value, what)?;
     let mut known = KNOWN.write().unwrap_or_else(PoisonError::into_inner);
-    known.get_or_insert_default().entry(type_name).or_default().extend(shapes);
+    let known = known.entry(key).or_default();
+    known.extend(shapes);
+    known.sort_unstable();
+    known.dedup();
     Ok(())
 }
 
-fn is_known(type_name: &'static str, shapes: &[u64]) -> bool {
+fn is_known(key: (usize, usize), shapes: &[u64]) -> bool {
     let known = KNOWN.read().unwrap_or_else(PoisonError::into_inner);
-    let of_type = known.as_ref().and_then(|known| known.get(type_name));
-    of_type.is_some_and(|known| known.len() >= KNOWN_MAX || shapes.iter().all(|shape| known.contains(shape)))
+    let of_type = known.get(&key);
+    of_type
+        .is_some_and(|known| known.len() >= KNOWN_MAX || shapes.iter().all(|shape| known.binary_search(shape).is_ok()))
 }
 
 fn read_back<F, O, T>(value: &T, what: What) -> Result<(), Fault>
