@@ -1,6 +1,6 @@
 //! What generated code does when it runs: forms of arguments, codecs, and methods that `cfg` leaves out.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use xero::{CallError, Client, Codec, Context, Worker};
@@ -29,6 +29,10 @@ trait Forms {
         let half = text.to_owned();
         half.clone() + &half
     }
+    async fn depth(&self, number: u32) -> u32;
+    async fn default_depth(&self, number: u32) -> u32 {
+        if number == 0 { 0 } else { Box::pin(self.default_depth(number - 1)).await + 1 }
+    }
 }
 
 struct Studio;
@@ -50,6 +54,10 @@ impl Forms for Studio {
     async fn r#type(&self, r#match: u8) -> u8 {
         r#match + 1
     }
+
+    async fn depth(&self, number: u32) -> u32 {
+        if number == 0 { 0 } else { Box::pin(self.depth(number - 1)).await + 1 }
+    }
 }
 
 #[tokio::test]
@@ -66,6 +74,8 @@ async fn every_form_of_argument_and_reply_survives_each_codec() {
         assert_eq!(refused, CallError::Application(Refusal::TooLarge { width: 11 }), "{codec}");
         assert_eq!(forms.r#type(1).await.expect("type"), 2, "{codec}");
         assert_eq!(forms.doubled("ab").await.expect("doubled"), "abab", "{codec}");
+        assert_eq!(forms.depth(7).await.expect("depth"), 7, "{codec}");
+        assert_eq!(forms.default_depth(8).await.expect("default depth"), 8, "{codec}");
     }
     worker.drain().await;
 }
@@ -107,6 +117,51 @@ async fn arguments_that_do_not_fit_are_an_error_that_says_which() {
             assert!(text.contains(culprit) && !text.contains("__"), "{codec} {arguments}: {text}");
         }
     }
+    worker.drain().await;
+}
+
+/// Implemented by an object's type, and by every type that is a text.
+mod kinds {
+    use async_trait::async_trait;
+
+    #[xero::service]
+    #[async_trait]
+    pub(super) trait Object: Send + Sync {
+        async fn name(&self) -> String;
+    }
+
+    #[async_trait]
+    impl Object for u8 {
+        async fn name(&self) -> String {
+            "a number".to_owned()
+        }
+    }
+
+    #[xero::service]
+    pub(super) trait Text {
+        async fn text(&self) -> String;
+    }
+
+    #[xero::worker]
+    impl<T: AsRef<str> + Send + Sync + ?Sized> Text for T {
+        async fn text(&self) -> String {
+            self.as_ref().to_owned()
+        }
+    }
+}
+
+#[tokio::test]
+async fn objects_and_impls_for_every_type_are_served() {
+    use kinds::{Object, ObjectClient, TextClient};
+    let endpoint = "inproc://macros-kinds";
+    let client = Client::bind(endpoint).await.expect("binds");
+    let object: Arc<dyn Object> = Arc::new(7_u8);
+    let text: Arc<str> = "a text".into();
+    let worker = Worker::connect(endpoint).serve(Object::into_service(object)).serve(text).start().expect("starts");
+    let text = TextClient::new(&client);
+    text.wait_for_worker(Duration::from_secs(10)).await.expect("a worker");
+    assert_eq!(ObjectClient::new(&client).name().await.expect("name"), "a number");
+    assert_eq!(text.text().await.expect("text"), "a text");
     worker.drain().await;
 }
 

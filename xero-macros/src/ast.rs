@@ -79,6 +79,8 @@ pub(crate) struct ServiceOptions {
     /// The routing key: the trait's name, unless given.
     pub(crate) name: String,
     pub(crate) version: u32,
+    /// What the client is called, if not the trait's name with `Client`.
+    pub(crate) client: Option<Ident>,
     pub(crate) runtime: Runtime,
 }
 

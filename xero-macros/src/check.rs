@@ -1,11 +1,13 @@
 //! Rules across the methods of a service; emits nothing.
 
-use syn::{ItemTrait, Signature, TraitItem};
+use proc_macro2::{Ident, TokenStream, TokenTree};
+use quote::ToTokens;
+use syn::{FnArg, ItemTrait, Signature, TraitItem};
 
 use crate::{
     ast::Service,
     errors::Errors,
-    expand::conditions,
+    expand::{client_name, conditions},
     options::{NAME_BYTES_MAX, too_long},
     signature::plain,
 };
@@ -22,6 +24,7 @@ const TAKEN: [(&str, &str); 5] = [
 /// Checks the names of a service; those of methods with other mistakes too.
 pub(crate) fn service(service: &Service, errors: &mut Errors) {
     trait_name(service, errors);
+    client(service, errors);
     let mut unconditional = Vec::new();
     for (signature, is_conditional) in signatures(&service.item) {
         let (ident, name) = (&signature.ident, plain(&signature.ident));
@@ -48,6 +51,39 @@ fn trait_name(service: &Service, errors: &mut Errors) {
     if name == service.options.name && name.len() > NAME_BYTES_MAX {
         errors.push(&service.item.ident, too_long(name.len()));
     }
+}
+
+/// The client stands beside the trait, in scope of the methods' types.
+fn client(service: &Service, errors: &mut Errors) {
+    let (client, ident) = (client_name(service), &service.item.ident);
+    if let Some(chosen) = service.options.client.as_ref().filter(|chosen| *chosen == ident) {
+        return errors.push(chosen, format_args!("`{ident}` is the trait's own name: give the client another one"));
+    }
+    let is_type = signatures(&service.item).any(|(signature, _)| {
+        let mut inputs = signature.inputs.iter();
+        inputs.any(|input| matches!(input, FnArg::Typed(input) if begins_with(input.ty.to_token_stream(), &client)))
+            || begins_with(signature.output.to_token_stream(), &client)
+    });
+    if is_type {
+        let message = format_args!(
+            "the client's name is `{client}`, and so is that of a method's type: give the client another one, \
+             `#[xero::service(client = Name)]`"
+        );
+        errors.push(service.options.client.as_ref().unwrap_or(ident), message);
+    }
+}
+
+/// Whether a path among the tokens begins with the name.
+fn begins_with(tokens: TokenStream, name: &Ident) -> bool {
+    let mut is_first = true;
+    tokens.into_iter().any(|token| {
+        let was_first = std::mem::replace(&mut is_first, !matches!(&token, TokenTree::Punct(p) if p.as_char() == ':'));
+        match token {
+            TokenTree::Group(group) => begins_with(group.stream(), name),
+            TokenTree::Ident(word) => was_first && word == *name,
+            _ => false,
+        }
+    })
 }
 
 /// The signatures, and whether each is under `cfg`.

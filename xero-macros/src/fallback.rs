@@ -16,8 +16,8 @@ use crate::{
 pub(crate) fn service(service: &Service) -> TokenStream {
     let Runtime { private, .. } = &service.options.runtime;
     let item = acceptable(service.item.clone(), private);
-    let ItemTrait { attrs, vis, ident, .. } = &service.item;
-    let (name, conditions) = (client_name(ident), conditions(attrs).collect::<Vec<_>>());
+    let ItemTrait { attrs, vis, .. } = &service.item;
+    let (name, conditions) = (client_name(service), conditions(attrs).collect::<Vec<_>>());
     let methods = unique_methods(service).map(|function| stub_method(service, function));
     quote! {
         #[allow(async_fn_in_trait)]
@@ -100,7 +100,7 @@ fn acceptable(mut item: ItemTrait, private: &TokenStream) -> ItemTrait {
         #[allow(dead_code)]
         fn into_service(self: ::std::sync::Arc<Self>) -> #private::BoundService
         where
-            Self: ::core::marker::Sized + ::core::marker::Send + ::core::marker::Sync + 'static,
+            Self: ::core::marker::Send + ::core::marker::Sync + 'static,
         {
             ::core::unreachable!()
         }

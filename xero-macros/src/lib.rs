@@ -84,7 +84,12 @@ use errors::Errors;
 /// |---|---|---|
 /// | `name = "…"` | what the service is called between processes, in at most 255 bytes | the trait's name |
 /// | `version = 2` | its version, as you count | 1 |
+/// | `client = Name` | what the client is called | the trait's name with `Client` |
 /// | `crate = path` | where `xero` is, for a crate that re-exports it | `::xero` |
+///
+/// The client stands beside the trait. Where its name is taken, the compiler reports the name as defined twice: choose
+/// another one with `client`. `Chat` and `ChatClient` can both be services with `#[xero::service(client = ChatSession)]`
+/// on the first.
 ///
 /// # Options of a method
 ///
@@ -161,6 +166,9 @@ use errors::Errors;
 /// - **Replies** are any owned type with serde, or nothing. A `Result<T, E>` is known by its name and its two types: a
 ///   client gets the very `E`, in `CallError::Application`. An alias with one type hides the error: write both.
 /// - **A default body** is kept; an impl may leave such a method out.
+/// - **A method that calls itself**, directly or through others of its impl, boxes the call:
+///   `Box::pin(self.depth(number - 1)).await`. Through an impl of another trait it is a cycle, E0391, until one of the
+///   two is written as `fn depth(&self, number: u32) -> impl Future<Output = u32> + Send { async move { … } }`.
 /// - **Doc comments**, `deprecated` and lint levels are carried over to the client, `cfg` to everything that is made
 ///   from a method. Other attributes stay on the trait.
 ///
@@ -224,7 +232,8 @@ use errors::Errors;
 /// - The trait, with each `async fn` as a function that returns `impl Future + Send`, which an `async fn` in an impl
 ///   satisfies. A trait that must also be an object has `#[async_trait]` **below** `#[xero::service]`, and is left so.
 /// - `into_service(self: Arc<Self>)`, a function of the trait that makes a `BoundService` of a value. It is the way to
-///   serve a value that implements several services, and an impl without [`macro@worker`].
+///   serve a value that implements several services, an impl without [`macro@worker`], and a trait object:
+///   `Library::into_service(library)` with a `library` of type `Arc<dyn Library>`.
 /// - The client, which can be cloned, with `new(&client)`, `with_codec(codec)` and `wait_for_worker(timeout)`.
 #[proc_macro_attribute]
 pub fn service(options: proc_macro::TokenStream, item: proc_macro::TokenStream) -> proc_macro::TokenStream {
@@ -233,8 +242,13 @@ pub fn service(options: proc_macro::TokenStream, item: proc_macro::TokenStream) 
 
 /// Makes an impl of a service a worker's: a value of its type, or an `Arc` of one, can be served.
 ///
-/// The impl stays as it is, and its type must be `Send + Sync + 'static`. It may be generic. A method is an `async fn`,
-/// or a function that returns a future. The only option is `crate = path`, as for [`macro@service`].
+/// The impl stays as it is, apart from methods that call themselves, and its type must be `Send + Sync + 'static`. A
+/// method is an `async fn`, or a function that returns a future. The only option is `crate = path`, as for
+/// [`macro@service`].
+///
+/// The impl may be generic, and its type a pointer such as `Arc<dyn Library>`, `Box<Studio>` or `&'static Studio`. An
+/// impl for every type, `impl<T: Store> Library for T`, or for `Box<T>` or `&'static T` with any `T`, is served in an
+/// `Arc`: `serve(Arc::new(value))`. So is one for a type without a size, such as `dyn Library`.
 ///
 /// A value that implements several services says which one is meant:
 ///

@@ -13,13 +13,14 @@ use crate::{
 
 /// The options of `#[xero::service(…)]` on the trait `item_name`.
 pub(crate) fn service(tokens: TokenStream, item_name: String, errors: &mut Errors) -> ServiceOptions {
-    let mut options = ServiceOptions { name: item_name, version: 1, runtime: runtime(None) };
+    let mut options = ServiceOptions { name: item_name, version: 1, client: None, runtime: runtime(None) };
     for option in options_of(tokens, errors) {
         match option.name.to_string().as_str() {
             "name" => options.name = service_name(&option, errors).unwrap_or(options.name),
             "version" => options.version = version(&option, errors).unwrap_or(options.version),
+            "client" => options.client = client_name(&option, errors),
             "crate" => options.runtime = runtime(crate_path(&option, errors)),
-            _ => unknown(&option, "write `name = \"…\"`, `version = 2` or `crate = path`", errors),
+            _ => unknown(&option, "write `name = \"…\"`, `version = 2`, `client = Name` or `crate = path`", errors),
         }
     }
     options
@@ -203,6 +204,14 @@ fn version(option: &NamedOption, errors: &mut Errors) -> Option<u32> {
         errors.push(guilty(option), format_args!("write a number from 0 to {}: `version = 2`", u32::MAX));
     }
     version
+}
+
+fn client_name(option: &NamedOption, errors: &mut Errors) -> Option<Ident> {
+    let name = option.value.clone().and_then(|value| syn::parse2::<Ident>(value).ok());
+    if name.is_none() {
+        errors.push(guilty(option), "write the client's name, one word without quotes: `client = ChatSession`");
+    }
+    name
 }
 
 fn crate_path(option: &NamedOption, errors: &mut Errors) -> Option<Path> {

@@ -334,15 +334,6 @@ fn impl_head(item: &ItemImpl, errors: &mut Errors) -> Option<syn::Path> {
     if let Some(token) = &item.unsafety {
         errors.push(token, "leave `unsafe` away: a service trait is safe");
     }
-    let blanket = item.generics.type_params().find(
-        |parameter| matches!(types::peel(&item.self_ty), Type::Path(path) if path.path.is_ident(&parameter.ident)),
-    );
-    if blanket.is_some() {
-        let message = "an impl for every type cannot be served: leave `#[xero::worker]` away and serve \
-                       `Trait::into_service(value)`";
-        errors.push(&item.self_ty, message);
-        return None;
-    }
     Some(service.clone())
 }
 

@@ -120,7 +120,7 @@ impl BoundService {
     #[must_use]
     pub fn procedure<S, A, F, Fut>(mut self, service: &Arc<S>, body: F) -> Self
     where
-        S: Send + Sync + 'static,
+        S: Send + Sync + ?Sized + 'static,
         A: DeserializeOwned + Send + 'static,
         F: Fn(Arc<S>, Context, A) -> Fut + Send + Sync + Copy + 'static,
         Fut: Future<Output = Outcome> + Send + 'static,
@@ -162,7 +162,9 @@ impl BoundService {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be served: it has no `#[xero::worker]` impl of a service trait",
     label = "not a worker",
-    note = "write `#[xero::worker]` above `impl YourService for {Self}`"
+    note = "write `#[xero::worker]` above `impl YourService for {Self}`",
+    note = "a trait object is served as `YourService::into_service(value)`, and so is a value with several services",
+    note = "with an impl for any type `T`, `&T` or `Box<T>`, serve `Arc::new(value)`"
 )]
 pub trait IntoService<M> {
     /// Binds the value to its procedures.

@@ -1,14 +1,14 @@
 //! The client of a service, and what both sides know of it.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use proc_macro2::TokenStream;
-use quote::{format_ident, quote, quote_spanned};
+use proc_macro2::{Ident, TokenStream};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{Attribute, FnArg, ItemTrait, Meta, parse_quote};
 
 use crate::{
     ast::{Argument, Method, Mode, Output, Runtime, Service},
-    expand::{arguments_struct, client_name, conditions, form::Forms, shown_at},
+    expand::{arguments_struct, client_name, conditions, form::Forms, shown_at, words_of},
     signature,
 };
 
@@ -16,14 +16,16 @@ use crate::{
 pub(crate) fn client(service: &Service) -> TokenStream {
     let Runtime { private, text } = &service.options.runtime;
     let ItemTrait { attrs, vis, ident, .. } = &service.item;
-    let name = client_name(ident);
+    let name = client_name(service);
     let conditions: Vec<_> = conditions(attrs).collect();
     let doc = format!(
         "Calls the methods of [`{ident}`] on a worker.\n\nEach method returns a [`Call`]({text}::Call), which is \
          set up with its own methods and then awaited. Cloning is cheap; clones share the connection."
     );
     let (descriptor, indices) = (descriptor(service), indices(service));
-    let (functions, methods) = (functions(private), service.methods.iter().map(|m| method(service, m)));
+    let names = Names::of(service);
+    let (functions, methods) = (functions(private), service.methods.iter().map(|m| method(service, m, &names)));
+    let shadows = names.shadows();
     quote! {
         #(#conditions)*
         #[doc = #doc]
@@ -38,6 +40,7 @@ pub(crate) fn client(service: &Service) -> TokenStream {
             #[allow(unused_imports)]
             use #private::Ordinary as _;
 
+            #shadows
             #descriptor
             #indices
 
@@ -143,16 +146,19 @@ fn functions(private: &TokenStream) -> TokenStream {
     }
 }
 
-fn method(service: &Service, method: &Method) -> TokenStream {
+fn method(service: &Service, method: &Method, names: &Names) -> TokenStream {
     let Runtime { private, .. } = &service.options.runtime;
     let name = &method.signature.ident;
     let attributes = client_attributes(service, method);
-    let (inputs, reply) = (client_inputs(method), call_type(&method.output, private));
+    let (inputs, reply) = (client_inputs(method, names), call_type(&method.output, private));
     let forms = Forms::new(method, private);
     let arguments_struct = arguments_struct(service, method, &forms);
     let (value_form, error_form) = (&forms.value, &forms.error);
     let (arguments_name, fields) = (method.arguments_name(), method.arguments.iter().map(|argument| &argument.name));
-    let values = method.arguments.iter().zip(&forms.arguments).map(|(argument, form)| form.lend(argument, private));
+    let values = method.arguments.iter().zip(&forms.arguments).map(|(argument, form)| {
+        let name = names.local(&argument.name);
+        form.lend(argument, &name, private)
+    });
     // A type without serde is shown on the method that has it.
     let span = shown_at(name);
     let call = quote_spanned! {span=>
@@ -171,15 +177,64 @@ fn method(service: &Service, method: &Method) -> TokenStream {
 }
 
 /// The arguments as the trait has them, without the context.
-fn client_inputs(method: &Method) -> impl Iterator<Item = TokenStream> {
-    let inputs = method.signature.inputs.iter().filter(|input| matches!(input, FnArg::Typed(_)));
-    inputs.skip(usize::from(method.context.is_some())).filter_map(|input| match input {
-        FnArg::Typed(input) => {
-            let (name, ty) = (&input.pat, &input.ty);
-            Some(quote!(#name: #ty))
-        }
+fn client_inputs(method: &Method, names: &Names) -> impl Iterator<Item = TokenStream> {
+    let inputs = method.signature.inputs.iter().filter_map(|input| match input {
+        FnArg::Typed(input) => Some(&input.ty),
         FnArg::Receiver(_) => None,
+    });
+    inputs.skip(usize::from(method.context.is_some())).zip(&method.arguments).map(|(ty, argument)| {
+        let name = names.local(&argument.name);
+        quote!(#name: #ty)
     })
+}
+
+/// The names of the client's parameters, and what keeps them from meaning something else.
+///
+/// A parameter is a pattern, and a constant, a static, a unit or tuple struct or variant of its name would be that
+/// instead. A function of the name, nearer than those, is none of these.
+struct Names {
+    parameters: Vec<Ident>,
+    /// The words in the methods' types, such as the constant in `[u8; size]`, which must keep their meaning.
+    words: BTreeSet<String>,
+}
+
+impl Names {
+    fn of(service: &Service) -> Self {
+        let own = ["client", "codec", "timeout"].map(|name| format_ident!("{name}"));
+        let mut parameters: Vec<Ident> = own.into();
+        let mut words = BTreeSet::new();
+        for method in &service.methods {
+            for input in &method.signature.inputs {
+                if let FnArg::Typed(input) = input {
+                    words.extend(words_of(input.ty.to_token_stream()));
+                }
+            }
+            words.extend(words_of(method.signature.output.to_token_stream()));
+            for Argument { name, .. } in &method.arguments {
+                if !parameters.contains(name) {
+                    parameters.push(name.clone());
+                }
+            }
+        }
+        Self { parameters, words }
+    }
+
+    fn shadows(&self) -> TokenStream {
+        let names = self.parameters.iter().filter(|name| !self.words.contains(&name.to_string()));
+        let names = names.cloned().map(|mut name| {
+            name.set_span(shown_at(&name));
+            name
+        });
+        quote!(#(#[allow(dead_code, non_snake_case)] fn #names() {})*)
+    }
+
+    /// The parameter for an argument of that name.
+    fn local(&self, name: &Ident) -> Ident {
+        match self.words.contains(&name.to_string()) {
+            true => format_ident!("__{}", signature::plain(name)),
+            false => name.clone(),
+        }
+    }
 }
 
 /// `Call<T, E>`: a method without errors of its own has one that cannot exist.

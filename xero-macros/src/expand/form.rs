@@ -78,9 +78,8 @@ impl Forms {
 }
 
 impl ArgumentForm {
-    /// What the client writes for the argument.
-    pub(crate) fn lend(&self, argument: &Argument, private: &TokenStream) -> TokenStream {
-        let name = &argument.name;
+    /// What the client writes for the argument, which it has in the parameter `name`.
+    pub(crate) fn lend(&self, argument: &Argument, name: &Ident, private: &TokenStream) -> TokenStream {
         let mut value = match argument.kind {
             ArgumentKind::Owned(_) => quote!(&#name),
             ArgumentKind::Borrowed(_) | ArgumentKind::Text | ArgumentKind::Slice(_) => quote!(#name),

@@ -2,8 +2,11 @@
 
 pub(crate) mod client;
 pub(crate) mod form;
+pub(crate) mod recursion;
 pub(crate) mod service;
 pub(crate) mod worker;
+
+use std::collections::BTreeSet;
 
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote};
@@ -15,9 +18,15 @@ use crate::{
     signature::{self, plain},
 };
 
-/// The client of the trait `Demo` is `DemoClient`.
-pub(crate) fn client_name(service: &Ident) -> Ident {
-    format_ident!("{}Client", plain(service), span = shown_at(service))
+/// The client of the trait `Demo` is `DemoClient`, unless an option says otherwise.
+pub(crate) fn client_name(service: &Service) -> Ident {
+    let ident = &service.item.ident;
+    let default = || format_ident!("{}Client", plain(ident), span = ident.span());
+    // The trait's own name is an error already, and would be many.
+    let chosen = service.options.client.clone().filter(|name| name != ident);
+    let mut name = chosen.unwrap_or_else(default);
+    name.set_span(shown_at(&name));
+    name
 }
 
 /// The struct that carries a method's arguments, which the client writes and the worker reads; names for their forms;
@@ -67,6 +76,16 @@ fn shown_at(written: impl ToTokens) -> Span {
     // `ReturnType` starts with its arrow, which says less than its type.
     let mut tokens = written.into_token_stream().into_iter().skip_while(|token| matches!(token, TokenTree::Punct(_)));
     tokens.next().map_or_else(Span::call_site, |token| Span::call_site().located_at(token.span()))
+}
+
+/// The identifiers among the tokens.
+fn words_of(tokens: TokenStream) -> BTreeSet<String> {
+    let words = tokens.into_iter().flat_map(|token| match token {
+        TokenTree::Ident(word) => BTreeSet::from([word.to_string()]),
+        TokenTree::Group(group) => words_of(group.stream()),
+        TokenTree::Punct(_) | TokenTree::Literal(_) => BTreeSet::new(),
+    });
+    words.collect()
 }
 
 /// The attributes that decide whether an item exists; whatever is made from the item exists with it.

@@ -6,13 +6,13 @@ use syn::{ItemTrait, TraitItem, TraitItemFn, Type, parse_quote};
 
 use crate::{
     ast::{Method, Output, Runtime, Service},
-    expand::{arguments_struct, client_name, conditions, form::Forms, shown_at},
+    expand::{arguments_struct, client_name, conditions, form::Forms, recursion, shown_at},
 };
 
 /// The trait with futures that can move between threads, and with `into_service`.
 pub(crate) fn service(service: &Service) -> TokenStream {
     let ItemTrait { attrs, vis, trait_token, ident, colon_token, supertraits, .. } = &service.item;
-    let methods = service.methods.iter().map(|method| trait_method(method, service.is_async_trait));
+    let methods = service.methods.iter().map(|method| trait_method(service, method));
     let into_service = into_service(service);
     quote! {
         #(#attrs)*
@@ -23,7 +23,7 @@ pub(crate) fn service(service: &Service) -> TokenStream {
     }
 }
 
-fn trait_method(method: &Method, is_async_trait: bool) -> TraitItem {
+fn trait_method(service: &Service, method: &Method) -> TraitItem {
     let mut function = TraitItemFn {
         attrs: method.attributes.clone(),
         modifiers: Default::default(),
@@ -31,14 +31,14 @@ fn trait_method(method: &Method, is_async_trait: bool) -> TraitItem {
         semi_token: method.default_body.is_none().then(Default::default),
         default: method.default_body.clone(),
     };
-    if !is_async_trait {
-        return_a_future(&mut function);
+    if !service.is_async_trait {
+        return_a_future(&mut function, &service.item.ident);
     }
     TraitItem::Fn(function)
 }
 
 /// `async fn` in a trait promises nothing about its future; a procedure needs one that moves between threads.
-fn return_a_future(function: &mut TraitItemFn) {
+fn return_a_future(function: &mut TraitItemFn, trait_name: &Ident) {
     let span = shown_at(function.sig.asyncness);
     let output = match &function.sig.output {
         syn::ReturnType::Default => quote!(()),
@@ -48,16 +48,18 @@ fn return_a_future(function: &mut TraitItemFn) {
     function.sig.asyncness = None;
     function.sig.output = parse_quote!(-> #future);
     if let Some(body) = &function.default {
-        function.default = Some(parse_quote!({ async move #body }));
         function.attrs.push(parse_quote!(#[allow(clippy::manual_async_fn)]));
         // The future holds `&self`, and may move to another thread only if `Self` can be shared.
         function.sig.generics.make_where_clause().predicates.push(parse_quote!(Self: ::core::marker::Sync));
+        let future = quote_spanned!(span=> async move #body);
+        let recursive = recursion::default_body(trait_name, &function.sig, body, &future);
+        function.default = Some(recursive.unwrap_or_else(|| parse_quote!({ #future })));
     }
 }
 
 fn into_service(service: &Service) -> TokenStream {
     let Runtime { private, .. } = &service.options.runtime;
-    let client = client_name(&service.item.ident);
+    let client = client_name(service);
     let procedures = service.methods.iter().map(|method| procedure(service, method));
     let allow = allow_deprecated(service);
     quote! {
@@ -69,7 +71,7 @@ fn into_service(service: &Service) -> TokenStream {
         #allow
         fn into_service(self: ::std::sync::Arc<Self>) -> #private::BoundService
         where
-            Self: ::core::marker::Sized + ::core::marker::Send + ::core::marker::Sync + 'static,
+            Self: ::core::marker::Send + ::core::marker::Sync + 'static,
         {
             #[allow(unused_imports)]
             use #private::Ordinary as _;

@@ -2,14 +2,15 @@
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
-use syn::parse_quote;
+use syn::{Generics, Type, parse_quote};
 
 use crate::{
     ast::{Runtime, Worker},
-    expand::{conditions, shown_at},
+    expand::{conditions, recursion, shown_at},
+    types::{last_segment, peel, type_arguments},
 };
 
-/// The impl as written, with `IntoService` for its type and for an `Arc` of it.
+/// The impl as written, but for methods that call themselves, with `IntoService` for its type and for an `Arc` of it.
 pub(crate) fn worker(worker: &Worker) -> TokenStream {
     let item = &worker.item;
     let into_service = worker.service.as_ref().map(|service| {
@@ -17,6 +18,7 @@ pub(crate) fn worker(worker: &Worker) -> TokenStream {
         let span = shown_at(&item.self_ty);
         into_service(worker, quote_spanned!(span=> <_ as #service>::into_service(self)))
     });
+    let item = recursion::resolve(item.clone());
     quote! {
         #item
         #into_service
@@ -30,12 +32,8 @@ pub(crate) fn into_service(worker: &Worker, bind: TokenStream) -> TokenStream {
     let Runtime { private, .. } = &worker.runtime;
     let (item, ty) = (&worker.item, &worker.item.self_ty);
     let conditions = conditions(&item.attrs);
-    let mut generics = item.generics.clone();
-    if !generics.params.is_empty() {
-        // For some parameters only; of a type without any, the call below demands it with a better message.
-        let can_be_shared = parse_quote!(#ty: ::core::marker::Send + ::core::marker::Sync + 'static);
-        generics.make_where_clause().predicates.push(can_be_shared);
-    }
+    let by_value = (!is_served_in_an_arc_alone(ty, &item.generics)).then(|| by_value(worker));
+    let generics = where_shared(&item.generics, ty, None);
     let (parameters, _, where_clause) = generics.split_for_impl();
     quote! {
         #(#conditions)*
@@ -44,11 +42,7 @@ pub(crate) fn into_service(worker: &Worker, bind: TokenStream) -> TokenStream {
             #[allow(missing_debug_implementations)]
             pub struct __Marker;
 
-            impl #parameters #private::IntoService<__Marker> for #ty #where_clause {
-                fn into_bound_service(self) -> #private::BoundService {
-                    #private::IntoService::<__Marker>::into_bound_service(::std::sync::Arc::new(self))
-                }
-            }
+            #by_value
 
             impl #parameters #private::IntoService<__Marker> for ::std::sync::Arc<#ty> #where_clause {
                 fn into_bound_service(self) -> #private::BoundService {
@@ -56,5 +50,53 @@ pub(crate) fn into_service(worker: &Worker, bind: TokenStream) -> TokenStream {
                 }
             }
         };
+    }
+}
+
+fn by_value(worker: &Worker) -> TokenStream {
+    let Runtime { private, .. } = &worker.runtime;
+    let ty = &worker.item.self_ty;
+    let generics = where_shared(&worker.item.generics, ty, Some(quote!(::core::marker::Sized+)));
+    let (parameters, _, where_clause) = generics.split_for_impl();
+    quote! {
+        impl #parameters #private::IntoService<__Marker> for #ty #where_clause {
+            fn into_bound_service(self) -> #private::BoundService {
+                #private::IntoService::<__Marker>::into_bound_service(::std::sync::Arc::new(self))
+            }
+        }
+    }
+}
+
+/// The generics where the type can be served: of an impl with parameters that is so for some of them only. Of a type
+/// without any, the call of `into_service` demands it with a better message.
+fn where_shared(generics: &Generics, ty: &Type, sized: Option<TokenStream>) -> Generics {
+    let mut generics = generics.clone();
+    if !generics.params.is_empty() {
+        let shared = parse_quote!(#ty: #sized ::core::marker::Send + ::core::marker::Sync + 'static);
+        generics.make_where_clause().predicates.push(shared);
+    }
+    generics
+}
+
+/// Whether Rust allows `IntoService` for an `Arc` of the type and not for the type: it has no size, or it is any type at
+/// all, alone or behind a pointer that counts as what it points to.
+fn is_served_in_an_arc_alone(ty: &Type, generics: &Generics) -> bool {
+    match peel(ty) {
+        Type::TraitObject(_) | Type::Slice(_) => true,
+        Type::Reference(reference) => is_any_type(&reference.elem, generics),
+        Type::Path(path) if path.path.is_ident("str") => true,
+        ty => is_any_type(ty, generics),
+    }
+}
+
+fn is_any_type(ty: &Type, generics: &Generics) -> bool {
+    let ty = peel(ty);
+    match (ty, last_segment(ty)) {
+        (Type::Reference(reference), _) => is_any_type(&reference.elem, generics),
+        (Type::Path(path), _) if generics.type_params().any(|parameter| path.path.is_ident(&parameter.ident)) => true,
+        (_, Some(segment)) if segment.ident == "Box" || segment.ident == "Pin" => {
+            type_arguments(segment).into_iter().any(|ty| is_any_type(ty, generics))
+        }
+        _ => false,
     }
 }

@@ -377,7 +377,7 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Elements<'_, '_, A> {
         let element = element.map_err(|error| reading.recover(error).at(self.shape.step(index)))?;
         self.count.set(index + 1);
         match (&element, self.shape, seed) {
-            (Some(_), Shape::List, _) => reading.counts.count_element(before)?,
+            (Some(_), Shape::List, _) => reading.counts.count_element(before, || self.inner.size_hint())?,
             (None, Shape::Arguments { .. }, Some(seed)) => return Ok(seed.deserialize(Absent::ARGUMENT).ok()),
             _ => {}
         }
@@ -447,7 +447,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<'_, A> {
         let value = value.map_err(|error| reading.recover(error).at(self.step()))?;
         self.index += 1;
         if let Shape::Map = self.shape {
-            reading.counts.count_element(self.pieces_before)?;
+            reading.counts.count_element(self.pieces_before, || self.inner.size_hint())?;
         }
         Ok(value)
     }

@@ -80,13 +80,14 @@ impl Counts {
         self.pieces.get()
     }
 
-    /// Counts an element that began when there were so many pieces.
-    pub(super) fn count_element(&self, pieces_before: u64) -> Result<(), Fault> {
+    /// Counts an element that began when there were so many pieces. If it takes no bytes, neither does what is left of
+    /// its list, so that one look at the declared length is enough.
+    pub(super) fn count_element(&self, pieces_before: u64, left: impl FnOnce() -> Option<usize>) -> Result<(), Fault> {
         if self.pieces.get() > pieces_before || self.traits.is_self_describing {
             return Ok(());
         }
         let count = self.empty_elements.get() + 1;
-        if count > EMPTY_ELEMENTS_MAX {
+        if count.saturating_add(left().unwrap_or(0)) > EMPTY_ELEMENTS_MAX {
             return Err(Fault::rule(format!("more than {EMPTY_ELEMENTS_MAX} elements of lists take no bytes at all")));
         }
         self.empty_elements.set(count);

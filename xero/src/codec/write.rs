@@ -387,7 +387,7 @@ impl<C: SerializeSeq> SerializeSeq for Compound<'_, C> {
         let before = self.writing.counts.pieces();
         self.element(0, value, |inner, value| inner.serialize_element(value))?;
         self.count += 1;
-        self.writing.counts.count_element(before)
+        self.writing.counts.count_element(before, || None)
     }
 
     fn end(self) -> Result<C::Ok, Fault> {
@@ -407,7 +407,7 @@ impl<C: SerializeMap> SerializeMap for Compound<'_, C> {
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Fault> {
         self.element(1, value, |inner, value| inner.serialize_value(value))?;
         self.count += 1;
-        self.writing.counts.count_element(self.pieces_before)
+        self.writing.counts.count_element(self.pieces_before, || None)
     }
 
     fn end(self) -> Result<C::Ok, Fault> {

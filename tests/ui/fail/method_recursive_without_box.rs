@@ -1,0 +1,18 @@
+#[xero::service]
+trait Demo {
+    async fn depth(&self, number: u32) -> u32;
+    async fn default(&self, number: u32) -> u32 {
+        if number == 0 { 0 } else { self.default(number - 1).await }
+    }
+}
+
+struct Worker;
+
+#[xero::worker]
+impl Demo for Worker {
+    async fn depth(&self, number: u32) -> u32 {
+        if number == 0 { 0 } else { self.depth(number - 1).await }
+    }
+}
+
+fn main() {}
