@@ -322,7 +322,7 @@ impl std::fmt::Debug for WorkerBuilder {
     }
 }
 
-/// Drains the worker when told to. What is waited for is dropped when the worker has left without it.
+/// Drains the worker when the signal comes. Drops the signal when the worker has left without it.
 async fn drain_on(stop: Pin<Box<dyn Future<Output = ()> + Send>>, worker: Worker) {
     let left = pin!(worker.left());
     if let Either::Left(_) = future::select(stop, left).await {

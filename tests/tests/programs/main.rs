@@ -32,6 +32,7 @@
 //! | several methods await `drain` or `left`, and a caller outside too | none waits for another | [`drains::calls_that_drain_at_the_same_time_do_not_wait_for_each_other`] |
 //! | a method drains while a request waits for its place | replies; then the request runs | [`drains::method_that_drains_does_not_wait_for_a_call_that_waits_for_its_place`] |
 //! | a method gives up its wait for the drain, or is cancelled in it | the drain goes on | [`drains::drain_that_a_method_gives_up_goes_on`], [`drains::call_that_drains_and_is_cancelled_lets_the_worker_leave`] |
+//! | a service drains its worker when it is dropped | the drain does not wait for the drop | [`drains::service_that_drains_its_worker_when_it_is_dropped_does_not_wait_for_itself`] |
 //! | a method drains another worker | waits for all of its calls | [`drains::method_that_drains_another_worker_waits_for_all_of_its_calls`] |
 //! | a procedure of each mode logs, panics, or logs when it is dropped | each line names its call | `tests/tests/spans.rs`, a program of its own |
 

@@ -54,7 +54,7 @@ impl IoThread {
     /// Takes note of a panic, before the channels close: whoever finds them closed then finds the reason too.
     pub(crate) fn crash(&self, panic: Box<dyn Any + Send>) {
         self.has_panicked.store(true, Ordering::Release);
-        error!(message = panics::describe(panic), "the I/O thread has panicked");
+        error!(panic = panics::describe(panic), "the I/O thread has panicked");
     }
 
     pub(crate) fn has_panicked(&self) -> bool {

@@ -42,9 +42,23 @@ pub(super) struct Job {
 /// which knows where, and not by a procedure that has outlived the worker.
 #[derive(Clone)]
 pub(super) struct Lease {
-    pub(super) services: Arc<Guest<Vec<BoundService>>>,
+    pub(super) services: Arc<Guest<Served>>,
     /// The driver's receiver ends when no procedure holds one any more.
     pub(super) _held: mpsc::Sender<Infallible>,
+}
+
+/// What a worker serves.
+pub(super) struct Served {
+    pub(super) worker: Uuid,
+    pub(super) services: Vec<BoundService>,
+}
+
+impl Drop for Served {
+    /// The worker leaves after this, so code that waits here until the worker has left counts as one of its procedures.
+    fn drop(&mut self) {
+        let services = mem::take(&mut self.services);
+        CURRENT.sync_scope((self.worker, Execution(0)), || drop(services));
+    }
 }
 
 /// Starts a procedure; its end comes as a [`Command::Finish`].
@@ -58,7 +72,8 @@ pub(super) fn spawn(user: &Handle, job: Job) {
     }
 }
 
-/// The execution of that worker within which this is called, if it is: by its future, or by what that blocks on.
+/// The execution of that worker within which this is called, if it is: by its future, or by what that blocks on. Within
+/// the `Drop` of what the worker serves, it is one that no procedure has.
 pub(crate) fn current(worker: Uuid) -> Option<Execution> {
     let current = CURRENT.try_with(|current| *current).ok();
     current.filter(|(of, _)| *of == worker).map(|(_, execution)| execution)
@@ -101,7 +116,7 @@ fn run(job: Job) -> impl Future<Output = ()> + Send {
         let outcome = CURRENT.scope((context.worker(), execution), outcome);
         let outcome = unless_cancelled(AssertUnwindSafe(outcome).catch_unwind(), &context);
         if let Some(outcome) = outcome.instrument(span.clone()).await {
-            report.finish = span.in_scope(|| finish_of(outcome));
+            report.finish = span.in_scope(|| finish_of(outcome, &context));
         }
     }
 }
@@ -147,7 +162,7 @@ async fn unless_cancelled<T>(outcome: impl Future<Output = T>, context: &Context
     .await
 }
 
-fn finish_of(outcome: Result<Outcome, Box<dyn Any + Send>>) -> Finish {
+fn finish_of(outcome: Result<Outcome, Box<dyn Any + Send>>, context: &Context) -> Finish {
     let error = |code, detail, payload| Finish::Error { code, detail, payload };
     match outcome {
         Ok(Ok(payload)) => Finish::Reply(payload),
@@ -160,7 +175,8 @@ fn finish_of(outcome: Result<Outcome, Box<dyn Any + Send>>) -> Finish {
         }
         Err(panic) => {
             let message = panics::describe(panic);
-            error!(message, "the procedure panicked");
+            // A filter may drop the span and keep this.
+            error!(call = %context.call(), method = context.method(), panic = message, "the procedure panicked");
             error(ErrorCode::Panicked, message, Payload::default())
         }
     }

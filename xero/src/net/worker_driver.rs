@@ -25,7 +25,7 @@ use super::{
     endpoint::Endpoint,
     guest::Guest,
     io_thread::{IoThread, Owned},
-    procedure::{self, Job, Lease},
+    procedure::{self, Job, Lease, Served},
     transport::RouterInput,
 };
 use crate::{
@@ -86,9 +86,11 @@ pub(crate) async fn run(
     channels: Channels,
 ) {
     let (held, released) = mpsc::channel(1);
+    let worker = config.incarnation;
+    let services = services.map(|services| Served { worker, services });
     let mut driver = WorkerDriver {
         limits: config.limits,
-        id: config.incarnation,
+        id: worker,
         machine: Worker::new(clock::now(), config, endpoints.len() as u64),
         dealers: Dealers::new(endpoints),
         lease: Lease { services: Arc::new(services), _held: held },
@@ -256,7 +258,7 @@ impl WorkerDriver {
     fn start(&mut self, start: Start) {
         let Start { execution, peer, service, method, deadline, reply_bytes_max, mut request } = start;
         let lease = self.lease.clone();
-        let procedure = lease.services[service].procedures[method].clone();
+        let procedure = lease.services.services[service].procedures[method].clone();
         let (io, commands) = (self.channels.io.clone(), self.channels.commands.clone());
         let bytes = mem::take(&mut request.payload.bytes);
         let arguments = Payload { codec: request.payload.codec, bytes };
