@@ -43,6 +43,8 @@ pub(super) struct Job {
 #[derive(Clone)]
 pub(super) struct Lease {
     pub(super) services: Arc<Guest<Served>>,
+    /// Where procedures run.
+    pub(super) user: Handle,
     /// The driver's receiver ends when no procedure holds one any more.
     pub(super) _held: mpsc::Sender<Infallible>,
 }
@@ -62,8 +64,8 @@ impl Drop for Served {
 }
 
 /// Starts a procedure; its end comes as a [`Command::Finish`].
-pub(super) fn spawn(user: &Handle, job: Job) {
-    let mode = job.procedure.descriptor.mode;
+pub(super) fn spawn(job: Job) {
+    let (mode, user) = (job.procedure.descriptor.mode, job.lease.user.clone());
     let run = run(job);
     match mode {
         Mode::Task => drop(user.spawn(run)),
@@ -131,22 +133,35 @@ fn span(context: &Context, peer: Peer) -> Span {
 async fn execute(procedure: Procedure, context: Context, arguments: Payload, lease: Lease) -> Outcome {
     let running = procedure.start(context, arguments);
     match procedure.descriptor.mode {
-        Mode::Inline => Visit(lease.clone().services.beside((running, lease))).await,
+        Mode::Inline => Visit::new(running, lease).await,
         Mode::Task | Mode::Blocking => running.await,
     }
 }
 
-/// A procedure on the I/O thread. What it holds when it is stopped halfway is dropped elsewhere.
-struct Visit(Guest<(Running, Lease)>);
+/// A procedure on the I/O thread. Its tasks and timers are those of the user's runtime, and what it holds when it is
+/// stopped halfway is dropped there.
+struct Visit {
+    guest: Guest<(Running, Lease)>,
+    user: Handle,
+}
+
+impl Visit {
+    fn new(running: Running, lease: Lease) -> Self {
+        let user = lease.user.clone();
+        Self { guest: Guest::of(&user, (running, lease)), user }
+    }
+}
 
 impl Future for Visit {
     type Output = Outcome;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Outcome> {
-        let outcome = self.0.0.as_mut().poll(cx);
+        let Self { guest, user } = &mut *self;
+        let _inside = user.enter();
+        let outcome = guest.0.as_mut().poll(cx);
         if outcome.is_ready() {
             // It has dropped everything by itself.
-            self.0.leave();
+            guest.leave();
         }
         outcome
     }

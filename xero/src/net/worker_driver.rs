@@ -93,8 +93,7 @@ pub(crate) async fn run(
         id: worker,
         machine: Worker::new(clock::now(), config, endpoints.len() as u64),
         dealers: Dealers::new(endpoints),
-        lease: Lease { services: Arc::new(services), _held: held },
-        user,
+        lease: Lease { services: Arc::new(services), user, _held: held },
         channels,
         running: HashMap::new(),
         leaving: Vec::new(),
@@ -104,7 +103,7 @@ pub(crate) async fn run(
     // A runtime that ends drops its tasks. Procedures cannot be run then, and a worker that stayed would only take calls
     // away from others.
     let sentinel = Sentinel(Owned::new(driver.channels.io.clone(), driver.channels.commands.clone()));
-    let watch = driver.user.spawn(async move {
+    let watch = driver.lease.user.spawn(async move {
         let _sentinel = sentinel;
         pending::<()>().await;
     });
@@ -122,7 +121,6 @@ struct WorkerDriver {
     id: Uuid,
     dealers: Dealers,
     lease: Lease,
-    user: Handle,
     channels: Channels,
     /// To tell the procedures that they are no longer wanted.
     running: HashMap<Execution, CallContext>,
@@ -265,7 +263,7 @@ impl WorkerDriver {
         let place = Place { worker: self.id, execution, deadline, reply_bytes_max, io, commands };
         let context = CallContext::new(request, place);
         self.running.insert(execution, context.clone());
-        procedure::spawn(&self.user, Job { procedure, context, arguments, peer, lease });
+        procedure::spawn(Job { procedure, context, arguments, peer, lease });
     }
 
     /// Lets procedures that wait for the others go on once there are no others. Requests that wait for a place are no
@@ -291,7 +289,7 @@ impl WorkerDriver {
         drop((machine, dealers, commands, mailbox, leaving));
         registered.send_replace(0);
         running.values().for_each(CallContext::cancel);
-        let Lease { services, _held: held } = lease;
+        let Lease { services, _held: held, .. } = lease;
         drop(held);
         // An error means that a procedure does not look at its cancellation; it drops what it has when it ends.
         let _ = timeout(STRAGGLERS_MAX, released.recv()).await;
