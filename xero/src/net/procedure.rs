@@ -27,7 +27,7 @@ use crate::{
     service::{BoundService, Failure, Mode, Outcome, Procedure, Running},
 };
 
-/// One procedure, with what it is run on.
+/// One execution of a procedure: its input, and its part in what is served.
 pub(super) struct Job {
     pub(super) procedure: Procedure,
     pub(super) context: Context,
@@ -38,8 +38,8 @@ pub(super) struct Job {
     pub(super) lease: Lease,
 }
 
-/// Keeps what is served until its holder has dropped everything else of it. So the last of it is dropped by its guest,
-/// which knows where, and not by a procedure that has outlived the worker.
+/// Keeps the services alive while a procedure runs. A procedure drops its lease last, so the services are dropped by
+/// their guest, which knows where, and never by a procedure that has outlived its worker.
 #[derive(Clone)]
 pub(super) struct Lease {
     pub(super) services: Arc<Guest<Served>>,
@@ -56,7 +56,7 @@ pub(super) struct Served {
 }
 
 impl Drop for Served {
-    /// The worker leaves after this, so code that waits here until the worker has left counts as one of its procedures.
+    /// The worker leaves after this. A `Drop` that waits until it has left returns at once, as in a procedure.
     fn drop(&mut self) {
         let services = mem::take(&mut self.services);
         CURRENT.sync_scope((self.worker, Execution(0)), || drop(services));
@@ -74,8 +74,8 @@ pub(super) fn spawn(job: Job) {
     }
 }
 
-/// The execution of that worker within which this is called, if it is: by its future, or by what that blocks on. Within
-/// the `Drop` of what the worker serves, it is one that no procedure has.
+/// The execution of that worker that calls this, from its future or from what that blocks on; `None` outside of any. The
+/// `Drop` of a service has a number that no procedure has.
 pub(crate) fn current(worker: Uuid) -> Option<Execution> {
     let current = CURRENT.try_with(|current| *current).ok();
     current.filter(|(of, _)| *of == worker).map(|(_, execution)| execution)

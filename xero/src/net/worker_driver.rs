@@ -46,7 +46,7 @@ pub(crate) enum Command {
     Partial(Execution, Payload),
     Counters(oneshot::Sender<WorkerCounters>),
     Drain,
-    /// Answer when the worker drains and, beside this execution and others that ask the same, nothing runs.
+    /// Answer once the worker drains and every execution that still runs has asked this.
     AwaitOthers(Execution, oneshot::Sender<()>),
     /// Answer after that time.
     Wake(Duration, oneshot::Sender<()>),
@@ -266,8 +266,8 @@ impl WorkerDriver {
         procedure::spawn(Job { procedure, context, arguments, peer, lease });
     }
 
-    /// Lets procedures that wait for the others go on once there are no others. Requests that wait for a place are no
-    /// others: they may wait for one of these.
+    /// Answers the procedures that wait for all others to end, once only they run. Queued requests do not count: they may
+    /// wait for the place of one of these.
     fn release_leaving(&mut self) {
         if self.leaving.is_empty() || !self.machine.is_leaving() {
             return;
@@ -285,7 +285,7 @@ impl WorkerDriver {
     async fn finish(self, mut released: mpsc::Receiver<Infallible>) {
         let Self { machine, dealers, lease, channels, running, leaving, .. } = self;
         let Channels { io, commands, mailbox, registered, left } = channels;
-        // Whatever is asked from now on finds nobody.
+        // Commands that are sent from now on fail.
         drop((machine, dealers, commands, mailbox, leaving));
         registered.send_replace(0);
         running.values().for_each(CallContext::cancel);
