@@ -283,6 +283,8 @@ fn kind(error: &CallError<Value>) -> &'static str {
         CallError::PartialsUnread { .. } => "partials_unread",
         CallError::Malformed { .. } => "malformed",
         CallError::Closed { .. } => "closed",
+        CallError::Forked { .. } => "forked",
+        CallError::Crashed { .. } => "crashed",
         _ => "other",
     }
 }

@@ -148,6 +148,9 @@ impl Broker {
     /// Takes nothing new, refuses what waits, lets what runs end, says goodbye and stops, at the latest after the drain
     /// timeout. What is refused has not run, and goes to another broker where its client has one. Returns when the
     /// broker has left.
+    ///
+    /// A procedure whose own call came through the broker must not wait for it: the drain waits for that call. Start it
+    /// with `tokio::spawn` there.
     pub async fn drain(&self) {
         self.ask(Command::Drain);
         self.left().await;
@@ -311,7 +314,7 @@ impl BrokerBuilder {
     }
 }
 
-/// Drains the broker when told to. What is waited for is dropped when the broker has left without it.
+/// Drains the broker when the signal comes. Drops the signal when the broker has left without it.
 async fn drain_on(
     stop: Pin<Box<dyn Future<Output = ()> + Send>>,
     commands: mpsc::WeakUnboundedSender<Command>,

@@ -235,7 +235,8 @@ impl<T, E> Call<T, E> {
     /// Sends a value beside the arguments, such as `traceparent`; the procedure reads it from its `Context`. Keys and
     /// values together are at most 16 KiB unless the client is set otherwise.
     pub fn metadata(mut self, key: impl Into<String>, value: impl Into<Bytes>) -> Self {
-        self.metadata.insert(key.into(), value.into());
+        // A copy: the bytes may have an owner whose `Drop` is the caller's code, which must not run on the I/O thread.
+        self.metadata.insert(key.into(), Bytes::copy_from_slice(&value.into()));
         self
     }
 

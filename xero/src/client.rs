@@ -45,7 +45,8 @@ use crate::{
 ///
 /// A client works under any executor, and belongs to the process that made it. In a process forked from that one, calls
 /// fail at once with [`CallError::Forked`](crate::CallError::Forked), and the other methods return as those of a closed
-/// client do. Make another client there.
+/// client do. Make another client there. Until such a process ends, or runs another program, it keeps the connections of
+/// its parent open: when the parent dies meanwhile, its peers notice by the missing heartbeats.
 ///
 /// ```
 /// use std::time::Duration;

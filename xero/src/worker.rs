@@ -255,8 +255,23 @@ impl WorkerBuilder {
         self.check()?;
         let endpoints = ConnectError::check(&self.endpoints)?;
         let user = runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?;
+        let config = self.config();
+        frame::check(&Message::Ready(config.introduction()), &config.limits)?;
+        let services = Guest::of(&user, self.services.leave().unwrap_or_default());
+        let id = config.incarnation;
+        let (ends, channels) = open();
+        let driver = worker_driver::run(endpoints, config, services, user.clone(), channels);
+        IoThread::spawn("xero-worker", driver).map_err(StartError::Thread)?;
+        let worker = Worker { id, ends };
+        if let Some(stop) = self.stop {
+            user.spawn(drain_on(stop, worker.clone()));
+        }
+        Ok(worker)
+    }
+
+    fn config(&self) -> WorkerConfig {
         let id = Uuid::new_v4();
-        let config = WorkerConfig {
+        WorkerConfig {
             incarnation: id,
             seed: id.as_u64_pair().0,
             heartbeats: self.link.heartbeats,
@@ -267,26 +282,7 @@ impl WorkerBuilder {
             drain_timeout: self.drain_timeout,
             services: self.services.iter().map(BoundService::offer).collect(),
             signatures: self.services.iter().map(BoundService::signatures).collect(),
-        };
-        frame::check(&Message::Ready(config.introduction()), &config.limits)?;
-        let services = Guest::of(&user, self.services.leave().unwrap_or_default());
-        let (io, (commands, mailbox)) = (IoThread::new(), mpsc::unbounded_channel());
-        let (registered_sender, registered) = watch::channel(0);
-        let (left_sender, left) = watch::channel(false);
-        let channels = worker_driver::Channels {
-            io: io.clone(),
-            commands: commands.clone(),
-            mailbox,
-            registered: registered_sender,
-            left: left_sender,
-        };
-        let driver = worker_driver::run(endpoints, config, services, user.clone(), channels);
-        IoThread::spawn("xero-worker", driver).map_err(StartError::Thread)?;
-        let worker = Worker { id, ends: Owned::new(io, Ends { commands, registered, left }) };
-        if let Some(stop) = self.stop {
-            user.spawn(drain_on(stop, worker.clone()));
         }
-        Ok(worker)
     }
 
     fn check(&self) -> Result<(), StartError> {
@@ -322,7 +318,22 @@ impl std::fmt::Debug for WorkerBuilder {
     }
 }
 
-/// Drains the worker when told to. What is waited for is dropped when the worker has left without it.
+/// What a handle and its I/O thread begin with.
+fn open() -> (Owned<Ends>, worker_driver::Channels) {
+    let (io, (commands, mailbox)) = (IoThread::new(), mpsc::unbounded_channel());
+    let (registered_sender, registered) = watch::channel(0);
+    let (left_sender, left) = watch::channel(false);
+    let channels = worker_driver::Channels {
+        io: io.clone(),
+        commands: commands.clone(),
+        mailbox,
+        registered: registered_sender,
+        left: left_sender,
+    };
+    (Owned::new(io, Ends { commands, registered, left }), channels)
+}
+
+/// Drains the worker when the signal comes. Drops the signal when the worker has left without it.
 async fn drain_on(stop: Pin<Box<dyn Future<Output = ()> + Send>>, worker: Worker) {
     let left = pin!(worker.left());
     if let Either::Left(_) = future::select(stop, left).await {

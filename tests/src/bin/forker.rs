@@ -7,12 +7,29 @@ use std::{error::Error, future::IntoFuture, pin::Pin, process, sync::Arc, task, 
 use fork::{Fork, fork};
 use futures_executor::block_on;
 use rustix::process::{Pid, WaitOptions, waitpid};
-use tokio::runtime::Runtime;
-use xero::{Broker, Client, Never, PendingCall, StartError, Worker};
+use tokio::{runtime::Runtime, sync::mpsc};
+use xero::{Broker, Client, Context, Never, PendingCall, StartError, Worker};
 use xero_tests::{
     scene::{PATIENCE, noting, prober, runtime, show_logs},
     service::{Journal, ProbeClient, Whoami},
 };
+
+/// Takes what a procedure knows of its call out of it.
+#[xero::service]
+trait Lends {
+    async fn lend(&self, cx: &Context);
+}
+
+struct Lender(mpsc::UnboundedSender<Context>);
+
+#[xero::worker]
+impl Lends for Lender {
+    async fn lend(&self, cx: &Context) {
+        let _ = self.0.send(cx.clone());
+        // Until its call is dropped.
+        cx.cancelled().await;
+    }
+}
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -46,6 +63,8 @@ struct Scene {
     _named: Client,
     journal: Arc<Journal>,
     held: PendingCall<Whoami, Never>,
+    lent: PendingCall<(), Never>,
+    context: Context,
 }
 
 impl Scene {
@@ -56,6 +75,10 @@ impl Scene {
         let named = Client::bind(NAME).await?;
         let journal = Journal::new();
         let worker = Worker::connect([client.endpoint(), broker.backend()]).serve(noting(&journal)).start()?;
+        let (lender, mut contexts) = mpsc::unbounded_channel();
+        let _lender = Worker::connect(client.endpoint()).serve(Lender(lender)).start()?;
+        let lent = LendsClient::new(&client).lend().timeout(PATIENCE).start();
+        let context = contexts.recv().await.ok_or("no context")?;
         let mut serving = Worker::connect(broker.backend()).serve(prober()).into_future();
         let mut cx = task::Context::from_waker(task::Waker::noop());
         if serving.as_mut().poll(&mut cx).is_ready() {
@@ -67,7 +90,7 @@ impl Scene {
         while journal.count("held", "begin") == 0 {
             tokio::task::yield_now().await;
         }
-        Ok(Self { client, worker, broker, of_broker, serving, _named: named, journal, held })
+        Ok(Self { client, worker, broker, of_broker, serving, _named: named, journal, held, lent, context })
     }
 }
 
@@ -79,7 +102,7 @@ const HELD_MILLIS: u64 = 3_000;
 
 /// Everything that can be asked of handles whose threads stay in the parent.
 fn child(scene: Scene, runtime: Runtime) {
-    let Scene { client, worker, broker, of_broker, serving, held, .. } = scene;
+    let Scene { client, worker, broker, of_broker, serving, held, context, lent, .. } = scene;
     // The runtime's threads are not here either.
     std::mem::forget(runtime);
     let mut held = held;
@@ -105,7 +128,9 @@ fn child(scene: Scene, runtime: Runtime) {
     block_on(broker.drain());
     block_on(broker.close());
     block_on(broker.left());
-    drop((probe, client, worker, of_broker, broker));
+    say("context", (context.is_cancelled(), block_on(context.cancelled())));
+    say("partial reply", (0..1000).any(|step| block_on(context.partial(&step)).is_ok()));
+    drop((probe, client, worker, of_broker, broker, context, lent));
     for endpoint in ["tcp://127.0.0.1:0", NAME] {
         say("own", block_on(call_of_its_own(endpoint)).expect("a client and worker of its own"));
     }
@@ -127,7 +152,10 @@ async fn call_of_its_own(endpoint: &str) -> Outcome<String> {
 
 /// Nothing that the child has done is noticed here.
 async fn parent(scene: Scene, directory: &str) -> Outcome<()> {
-    let Scene { client, worker, broker, of_broker, serving, held, journal, .. } = scene;
+    let Scene { client, worker, broker, of_broker, serving, held, journal, context, lent, .. } = scene;
+    say("parent context", (context.is_cancelled(), context.partial(&1).await.is_ok()));
+    drop(lent);
+    context.cancelled().await;
     held.await?;
     say("parent held", journal.count("held", "begin"));
     for client in [&client, &of_broker] {
@@ -136,7 +164,7 @@ async fn parent(scene: Scene, directory: &str) -> Outcome<()> {
     say("parent connected", (client.is_connected(), worker.is_connected(), broker.clients()));
     // Both listening sockets of files still take connections.
     let late = Worker::connect([client.endpoint(), broker.backend()]).serve(prober()).start()?;
-    while client.workers().len() + broker.workers().len() < 5 {
+    while client.workers().len() + broker.workers().len() < 6 {
         tokio::task::yield_now().await;
     }
     drop(serving);

@@ -246,6 +246,40 @@ fn call_that_drains_and_is_cancelled_lets_the_worker_leave() {
     });
 }
 
+#[xero::service]
+trait Nothing {
+    async fn nothing(&self);
+}
+
+/// Drains its worker when it is dropped.
+#[derive(Clone, Default)]
+struct Tidy(Arc<OnceLock<Worker>>);
+
+struct Owner(Tidy);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let worker = self.0.0.get().unwrap();
+        Handle::current().block_on(async { tokio::join!(worker.drain(), worker.left(), worker.counters()) });
+    }
+}
+
+#[xero::worker]
+impl Nothing for Owner {
+    async fn nothing(&self) {}
+}
+
+#[test]
+fn service_that_drains_its_worker_when_it_is_dropped_does_not_wait_for_itself() {
+    run(async {
+        let (client, tidy) = (client().await, Tidy::default());
+        let worker = Worker::connect(client.endpoint()).serve(Owner(tidy.clone())).start().unwrap();
+        tidy.0.set(worker.clone()).ok();
+        joined(&client, &worker).await;
+        within(SOON, worker.drain()).await;
+    });
+}
+
 async fn scene(settings: impl FnOnce(String) -> xero::WorkerBuilder) -> (Client, Leaver) {
     let (client, leaver) = (client().await, Leaver::default());
     let worker = settings(client.endpoint().to_owned()).serve(leaver.clone()).start().unwrap();

@@ -10,13 +10,14 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::{
     runtime::{Builder, Handle, Runtime},
     sync::Notify,
 };
 use xero::{Broker, CallError, Candidate, Client, StartError, Worker, WorkerChoice, proto::message::Peer};
-use xero_tests::scene::{PATIENCE, Port, bind, client, eventually, joined, run, runtime, show_logs, within};
+use xero_tests::scene::{PATIENCE, Port, bind, client, eventually, joined, probe, run, runtime, show_logs, within};
 
 /// Notes where and how it was dropped: it owns a runtime, which panics where blocking is forbidden.
 #[derive(Clone, Debug, Default)]
@@ -305,6 +306,64 @@ fn signal_to_drain_on_is_dropped_once_the_worker_has_left() {
         within(PATIENCE, worker.drain()).await;
         eventually("the signal is dropped", async || !dropped.drops().is_empty()).await;
         dropped.assert_one();
+    });
+}
+
+#[xero::service]
+trait Spawns {
+    /// The thread and the runtime of a task that the method spawns.
+    #[xero(inline)]
+    async fn spawn_inline(&self) -> (String, bool);
+}
+
+/// Has the runtime of its worker.
+struct Spawner(Handle);
+
+#[xero::worker]
+impl Spawns for Spawner {
+    async fn spawn_inline(&self) -> (String, bool) {
+        let task = tokio::spawn(async { (thread::current().name().unwrap_or_default().to_owned(), Handle::current()) });
+        // Its timers are those of the worker's runtime too.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let (thread, runtime) = task.await.unwrap();
+        (thread, runtime.id() == self.0.id())
+    }
+}
+
+#[test]
+fn task_that_an_inline_method_spawns_runs_on_the_runtime_of_the_worker() {
+    run(async {
+        let client = client().await;
+        let worker = Worker::connect(client.endpoint()).serve(Spawner(Handle::current())).start().unwrap();
+        joined(&client, &worker).await;
+        let (thread, is_theirs) = SpawnsClient::new(&client).spawn_inline().await.unwrap();
+        assert!(is_theirs && thread != "xero-worker", "it ran on {thread}");
+    });
+}
+
+#[test]
+fn metadata_that_the_user_owns_is_not_dropped_on_the_io_thread() {
+    struct Shared(Ledger);
+    impl AsRef<[u8]> for Shared {
+        fn as_ref(&self) -> &[u8] {
+            b"shared"
+        }
+    }
+    impl Drop for Shared {
+        fn drop(&mut self) {
+            drop(Local(self.0.clone()));
+        }
+    }
+    run(async {
+        let (client, ledger) = (client().await, Ledger::default());
+        let worker = xero_tests::scene::worker(&client).await;
+        let shared = Bytes::from_owner(Shared(ledger.clone()));
+        let seen = probe(&client).context().metadata("key", shared).await.unwrap();
+        assert_eq!(seen.metadata["key"], b"shared");
+        within(PATIENCE, worker.drain()).await;
+        within(PATIENCE, client.close()).await;
+        eventually("it is dropped", async || !ledger.drops().is_empty()).await;
+        ledger.assert_one();
     });
 }
 

@@ -12,8 +12,15 @@ fn handles_say_at_once_in_a_forked_child_that_they_belong_to_its_parent() {
             let said = process.last_line(&format!("{what}: ")).unwrap_or_default();
             assert!(said.contains("forked"), "{what}: {said}");
         }
-        for line in ["partial: true", "client: (false, 0)", "worker: (false, false)", "broker: (0, 0)", "own: \"pong\""]
-        {
+        for line in [
+            "partial: true",
+            "client: (false, 0)",
+            "worker: (false, false)",
+            "broker: (0, 0)",
+            "context: (true, ())",
+            "partial reply: false",
+            "own: \"pong\"",
+        ] {
             process.says(line).await;
         }
         assert_eq!(process.count("own: \"pong\""), 2);
@@ -22,6 +29,7 @@ fn handles_say_at_once_in_a_forked_child_that_they_belong_to_its_parent() {
         process.says("parent: \"well\"").await;
         assert_eq!(process.count("parent call: \"pong\""), 2);
         process.says("parent held: 1").await;
+        process.says("parent context: (false, true)").await;
         process.says("parent connected: (true, true, 1)").await;
         assert!(process.ended().await.success());
     });

@@ -19,6 +19,8 @@
 //! | a worker that cannot be started, or a client that cannot be bound, has a value that owns a runtime | the error; the value is dropped elsewhere | [`drops::worker_that_cannot_be_started_drops_its_service_without_harm`], [`drops::policy_of_a_client_that_cannot_be_bound_is_dropped_without_harm`] |
 //! | a `WorkerChoice` owns a runtime | dropped before `close` returns, not on the I/O thread | [`drops::policies_are_dropped_before_close_returns_and_not_on_the_io_thread`] |
 //! | the future given to `drain_on` never ends | dropped once the worker has left | [`drops::signal_to_drain_on_is_dropped_once_the_worker_has_left`] |
+//! | an `inline` method spawns a task and sleeps | on the runtime of the worker, not on the I/O thread | [`drops::task_that_an_inline_method_spawns_runs_on_the_runtime_of_the_worker`] |
+//! | metadata whose bytes have an owner with a `Drop` of its own | dropped by the caller | [`drops::metadata_that_the_user_owns_is_not_dropped_on_the_io_thread`] |
 //! | arguments, futures and services whose `Drop` panics | arguments: `Panicked`; the others cost nothing | [`drops::drops_that_panic_cost_their_own_call_and_nothing_else`] |
 //! | a panic payload that is no text, panics when it is dropped, or owns a runtime | `Panicked` | [`panics::panic_with_any_payload_is_reported_as_a_panic_and_says_what_it_can`] |
 //! | waiting for a worker or a client under a paused clock | takes real time | [`waits::waits_take_real_time_under_a_paused_clock`], [`waits::worker_and_client_find_each_other_under_a_paused_clock`] |
@@ -32,6 +34,7 @@
 //! | several methods await `drain` or `left`, and a caller outside too | none waits for another | [`drains::calls_that_drain_at_the_same_time_do_not_wait_for_each_other`] |
 //! | a method drains while a request waits for its place | replies; then the request runs | [`drains::method_that_drains_does_not_wait_for_a_call_that_waits_for_its_place`] |
 //! | a method gives up its wait for the drain, or is cancelled in it | the drain goes on | [`drains::drain_that_a_method_gives_up_goes_on`], [`drains::call_that_drains_and_is_cancelled_lets_the_worker_leave`] |
+//! | a service drains its worker when it is dropped | the drain does not wait for the drop | [`drains::service_that_drains_its_worker_when_it_is_dropped_does_not_wait_for_itself`] |
 //! | a method drains another worker | waits for all of its calls | [`drains::method_that_drains_another_worker_waits_for_all_of_its_calls`] |
 //! | a procedure of each mode logs, panics, or logs when it is dropped | each line names its call | `tests/tests/spans.rs`, a program of its own |
 

@@ -84,7 +84,7 @@ pub(crate) async fn run(
     if let Err(panic) = ended {
         io.crash(panic);
     }
-    // Whatever is asked from now on finds nobody.
+    // Commands that are sent from now on fail.
     drop((commands, doors));
     machine.dispose().await;
     left.send_replace(true);

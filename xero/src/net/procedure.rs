@@ -27,7 +27,7 @@ use crate::{
     service::{BoundService, Failure, Mode, Outcome, Procedure, Running},
 };
 
-/// One procedure, with what it is run on.
+/// One execution of a procedure: its input, and its part in what is served.
 pub(super) struct Job {
     pub(super) procedure: Procedure,
     pub(super) context: Context,
@@ -38,18 +38,34 @@ pub(super) struct Job {
     pub(super) lease: Lease,
 }
 
-/// Keeps what is served until its holder has dropped everything else of it. So the last of it is dropped by its guest,
-/// which knows where, and not by a procedure that has outlived the worker.
+/// Keeps the services alive while a procedure runs. A procedure drops its lease last, so the services are dropped by
+/// their guest, which knows where, and never by a procedure that has outlived its worker.
 #[derive(Clone)]
 pub(super) struct Lease {
-    pub(super) services: Arc<Guest<Vec<BoundService>>>,
+    pub(super) services: Arc<Guest<Served>>,
+    /// Where procedures run.
+    pub(super) user: Handle,
     /// The driver's receiver ends when no procedure holds one any more.
     pub(super) _held: mpsc::Sender<Infallible>,
 }
 
+/// What a worker serves.
+pub(super) struct Served {
+    pub(super) worker: Uuid,
+    pub(super) services: Vec<BoundService>,
+}
+
+impl Drop for Served {
+    /// The worker leaves after this. A `Drop` that waits until it has left returns at once, as in a procedure.
+    fn drop(&mut self) {
+        let services = mem::take(&mut self.services);
+        CURRENT.sync_scope((self.worker, Execution(0)), || drop(services));
+    }
+}
+
 /// Starts a procedure; its end comes as a [`Command::Finish`].
-pub(super) fn spawn(user: &Handle, job: Job) {
-    let mode = job.procedure.descriptor.mode;
+pub(super) fn spawn(job: Job) {
+    let (mode, user) = (job.procedure.descriptor.mode, job.lease.user.clone());
     let run = run(job);
     match mode {
         Mode::Task => drop(user.spawn(run)),
@@ -58,7 +74,8 @@ pub(super) fn spawn(user: &Handle, job: Job) {
     }
 }
 
-/// The execution of that worker within which this is called, if it is: by its future, or by what that blocks on.
+/// The execution of that worker that calls this, from its future or from what that blocks on; `None` outside of any. The
+/// `Drop` of a service has a number that no procedure has.
 pub(crate) fn current(worker: Uuid) -> Option<Execution> {
     let current = CURRENT.try_with(|current| *current).ok();
     current.filter(|(of, _)| *of == worker).map(|(_, execution)| execution)
@@ -101,7 +118,7 @@ fn run(job: Job) -> impl Future<Output = ()> + Send {
         let outcome = CURRENT.scope((context.worker(), execution), outcome);
         let outcome = unless_cancelled(AssertUnwindSafe(outcome).catch_unwind(), &context);
         if let Some(outcome) = outcome.instrument(span.clone()).await {
-            report.finish = span.in_scope(|| finish_of(outcome));
+            report.finish = span.in_scope(|| finish_of(outcome, &context));
         }
     }
 }
@@ -116,22 +133,35 @@ fn span(context: &Context, peer: Peer) -> Span {
 async fn execute(procedure: Procedure, context: Context, arguments: Payload, lease: Lease) -> Outcome {
     let running = procedure.start(context, arguments);
     match procedure.descriptor.mode {
-        Mode::Inline => Visit(lease.clone().services.beside((running, lease))).await,
+        Mode::Inline => Visit::new(running, lease).await,
         Mode::Task | Mode::Blocking => running.await,
     }
 }
 
-/// A procedure on the I/O thread. What it holds when it is stopped halfway is dropped elsewhere.
-struct Visit(Guest<(Running, Lease)>);
+/// A procedure on the I/O thread. Its tasks and timers are those of the user's runtime, and what it holds when it is
+/// stopped halfway is dropped there.
+struct Visit {
+    guest: Guest<(Running, Lease)>,
+    user: Handle,
+}
+
+impl Visit {
+    fn new(running: Running, lease: Lease) -> Self {
+        let user = lease.user.clone();
+        Self { guest: Guest::of(&user, (running, lease)), user }
+    }
+}
 
 impl Future for Visit {
     type Output = Outcome;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Outcome> {
-        let outcome = self.0.0.as_mut().poll(cx);
+        let Self { guest, user } = &mut *self;
+        let _inside = user.enter();
+        let outcome = guest.0.as_mut().poll(cx);
         if outcome.is_ready() {
             // It has dropped everything by itself.
-            self.0.leave();
+            guest.leave();
         }
         outcome
     }
@@ -147,7 +177,7 @@ async fn unless_cancelled<T>(outcome: impl Future<Output = T>, context: &Context
     .await
 }
 
-fn finish_of(outcome: Result<Outcome, Box<dyn Any + Send>>) -> Finish {
+fn finish_of(outcome: Result<Outcome, Box<dyn Any + Send>>, context: &Context) -> Finish {
     let error = |code, detail, payload| Finish::Error { code, detail, payload };
     match outcome {
         Ok(Ok(payload)) => Finish::Reply(payload),
@@ -160,7 +190,8 @@ fn finish_of(outcome: Result<Outcome, Box<dyn Any + Send>>) -> Finish {
         }
         Err(panic) => {
             let message = panics::describe(panic);
-            error!(message, "the procedure panicked");
+            // A filter may drop the span and keep this.
+            error!(call = %context.call(), method = context.method(), panic = message, "the procedure panicked");
             error(ErrorCode::Panicked, message, Payload::default())
         }
     }

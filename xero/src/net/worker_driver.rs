@@ -25,7 +25,7 @@ use super::{
     endpoint::Endpoint,
     guest::Guest,
     io_thread::{IoThread, Owned},
-    procedure::{self, Job, Lease},
+    procedure::{self, Job, Lease, Served},
     transport::RouterInput,
 };
 use crate::{
@@ -46,7 +46,7 @@ pub(crate) enum Command {
     Partial(Execution, Payload),
     Counters(oneshot::Sender<WorkerCounters>),
     Drain,
-    /// Answer when the worker drains and, beside this execution and others that ask the same, nothing runs.
+    /// Answer once the worker drains and every execution that still runs has asked this.
     AwaitOthers(Execution, oneshot::Sender<()>),
     /// Answer after that time.
     Wake(Duration, oneshot::Sender<()>),
@@ -86,13 +86,14 @@ pub(crate) async fn run(
     channels: Channels,
 ) {
     let (held, released) = mpsc::channel(1);
+    let worker = config.incarnation;
+    let services = services.map(|services| Served { worker, services });
     let mut driver = WorkerDriver {
         limits: config.limits,
-        id: config.incarnation,
+        id: worker,
         machine: Worker::new(clock::now(), config, endpoints.len() as u64),
         dealers: Dealers::new(endpoints),
-        lease: Lease { services: Arc::new(services), _held: held },
-        user,
+        lease: Lease { services: Arc::new(services), user, _held: held },
         channels,
         running: HashMap::new(),
         leaving: Vec::new(),
@@ -102,7 +103,7 @@ pub(crate) async fn run(
     // A runtime that ends drops its tasks. Procedures cannot be run then, and a worker that stayed would only take calls
     // away from others.
     let sentinel = Sentinel(Owned::new(driver.channels.io.clone(), driver.channels.commands.clone()));
-    let watch = driver.user.spawn(async move {
+    let watch = driver.lease.user.spawn(async move {
         let _sentinel = sentinel;
         pending::<()>().await;
     });
@@ -120,7 +121,6 @@ struct WorkerDriver {
     id: Uuid,
     dealers: Dealers,
     lease: Lease,
-    user: Handle,
     channels: Channels,
     /// To tell the procedures that they are no longer wanted.
     running: HashMap<Execution, CallContext>,
@@ -256,18 +256,18 @@ impl WorkerDriver {
     fn start(&mut self, start: Start) {
         let Start { execution, peer, service, method, deadline, reply_bytes_max, mut request } = start;
         let lease = self.lease.clone();
-        let procedure = lease.services[service].procedures[method].clone();
+        let procedure = lease.services.services[service].procedures[method].clone();
         let (io, commands) = (self.channels.io.clone(), self.channels.commands.clone());
         let bytes = mem::take(&mut request.payload.bytes);
         let arguments = Payload { codec: request.payload.codec, bytes };
         let place = Place { worker: self.id, execution, deadline, reply_bytes_max, io, commands };
         let context = CallContext::new(request, place);
         self.running.insert(execution, context.clone());
-        procedure::spawn(&self.user, Job { procedure, context, arguments, peer, lease });
+        procedure::spawn(Job { procedure, context, arguments, peer, lease });
     }
 
-    /// Lets procedures that wait for the others go on once there are no others. Requests that wait for a place are no
-    /// others: they may wait for one of these.
+    /// Answers the procedures that wait for all others to end, once only they run. Queued requests do not count: they may
+    /// wait for the place of one of these.
     fn release_leaving(&mut self) {
         if self.leaving.is_empty() || !self.machine.is_leaving() {
             return;
@@ -285,11 +285,11 @@ impl WorkerDriver {
     async fn finish(self, mut released: mpsc::Receiver<Infallible>) {
         let Self { machine, dealers, lease, channels, running, leaving, .. } = self;
         let Channels { io, commands, mailbox, registered, left } = channels;
-        // Whatever is asked from now on finds nobody.
+        // Commands that are sent from now on fail.
         drop((machine, dealers, commands, mailbox, leaving));
         registered.send_replace(0);
         running.values().for_each(CallContext::cancel);
-        let Lease { services, _held: held } = lease;
+        let Lease { services, _held: held, .. } = lease;
         drop(held);
         // An error means that a procedure does not look at its cancellation; it drops what it has when it ends.
         let _ = timeout(STRAGGLERS_MAX, released.recv()).await;
