@@ -55,6 +55,11 @@ fn commands_in_readme_do_what_it_says() {
             | ["docker", "compose", "up" | "down", ..]
             | ["deploy/base-images"]
             | ["cargo", "bench", ..] => {}
+            // `.ci/run` compiles the targets.
+            ["cargo", "fuzz", "run", "-s", "none", target, "--", ..] => {
+                let target = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../fuzz/fuzz_targets/{target}.rs"));
+                assert!(target.exists(), "{} is not there", target.display());
+            }
             // The long forms of tests: `.ci/run` runs the first two, `tests/tests/command_lines.rs` a few seeds of the third.
             ["cargo", "run", "--release", "-p", "xero-tests", "--bin", "chaos" | "soak" | "simulate", "--", ..] => {}
             _ => panic!("README has a command that no test runs: {command}"),
