@@ -10,6 +10,7 @@ mod fault;
 mod format;
 #[cfg(feature = "json")]
 mod json;
+mod keys;
 #[cfg(feature = "messagepack")]
 mod messagepack;
 mod names;

@@ -20,6 +20,7 @@ use super::{
     error::What,
     fault::{Fault, Reason, Step},
     format::Traits,
+    keys::Noting,
     state::{Counts, Level},
     steps::Steps,
 };
@@ -111,28 +112,43 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Seed<'_, S> {
     }
 }
 
-/// The name or number of a field or variant; its type is one that users have never seen.
-struct NameSeed<'r, S> {
+/// The name or number of a variant; its type is one that users have never seen.
+struct VariantSeed<'r, S> {
     inner: S,
     reading: &'r Reading<'r>,
-    is_variant: bool,
     /// To be read instead of what is there.
     name: Option<&'static str>,
 }
 
-impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for NameSeed<'_, S> {
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for VariantSeed<'_, S> {
     type Value = S::Value;
 
     fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<S::Value, D::Error> {
-        let Self { inner: seed, reading, is_variant, name } = self;
+        let Self { inner: seed, reading, name } = self;
         let read = match name {
             Some(name) => {
                 let name: StrDeserializer<'_, Fault> = name.into_deserializer();
                 seed.deserialize(name)
             }
-            None => seed.deserialize(Reader { inner, reading, is_variant }),
+            None => seed.deserialize(Reader { inner, reading, is_variant: true }),
         };
         read.map_err(|fault| reading.stash(fault))
+    }
+}
+
+/// The name of a field, which is noted; its type is another one of those.
+struct FieldSeed<'r, S> {
+    inner: S,
+    reading: &'r Reading<'r>,
+}
+
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for FieldSeed<'_, S> {
+    type Value = S::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<S::Value, D::Error> {
+        let Self { inner: seed, reading } = self;
+        let inner = Noting::new(inner, &reading.key);
+        seed.deserialize(Reader { inner, reading, is_variant: false }).map_err(|fault| reading.stash(fault))
     }
 }
 
@@ -432,7 +448,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<'_, A> {
             let key = self.inner.next_key_seed(Seed { inner, reading });
             return key.map_err(|error| reading.recover(error).at(Step::Index(self.index)));
         };
-        let seed = KeySeed { inner, reading };
+        let seed = FieldSeed { inner, reading };
         let key = self.inner.next_key_seed(seed).map_err(|error| reading.recover(error))?;
         let name = &*reading.key.borrow();
         // Mostly the fields come in their order.
@@ -457,89 +473,6 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<'_, A> {
     }
 }
 
-/// A field's name, which is noted.
-struct KeySeed<'r, S> {
-    inner: S,
-    reading: &'r Reading<'r>,
-}
-
-impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for KeySeed<'_, S> {
-    type Value = S::Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<S::Value, D::Error> {
-        let Self { inner: seed, reading } = self;
-        reading.key.borrow_mut().clear();
-        seed.deserialize(KeyReader { inner, reading }).map_err(|fault| reading.stash(fault))
-    }
-}
-
-/// Reads a field's name, whatever is asked for.
-struct KeyReader<'r, D> {
-    inner: D,
-    reading: &'r Reading<'r>,
-}
-
-impl<'de, D: Deserializer<'de>> Deserializer<'de> for KeyReader<'_, D> {
-    type Error = Fault;
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        let reading = self.reading;
-        let visitor = KeyVisitor { inner: Watched { inner: visitor, reading, shape: Shape::Parts } };
-        self.inner.deserialize_identifier(visitor).map_err(|error| reading.recover(error))
-    }
-
-    serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
-        newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
-    }
-
-    fn is_human_readable(&self) -> bool {
-        self.inner.is_human_readable()
-    }
-}
-
-struct KeyVisitor<'r, V> {
-    inner: Watched<'r, V>,
-}
-
-impl<V> KeyVisitor<'_, V> {
-    fn note(&self, key: &str) {
-        self.inner.reading.key.borrow_mut().push_str(key);
-    }
-}
-
-impl<'de, V: Visitor<'de>> Visitor<'de> for KeyVisitor<'_, V> {
-    type Value = V::Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.expecting(f)
-    }
-
-    fn visit_str<E: Error>(self, key: &str) -> Result<V::Value, E> {
-        self.note(key);
-        self.inner.visit_str(key)
-    }
-
-    fn visit_borrowed_str<E: Error>(self, key: &'de str) -> Result<V::Value, E> {
-        self.note(key);
-        self.inner.visit_borrowed_str(key)
-    }
-
-    fn visit_string<E: Error>(self, key: String) -> Result<V::Value, E> {
-        self.note(&key);
-        self.inner.visit_string(key)
-    }
-
-    // Fields may be numbered.
-    fn visit_u64<E: Error>(self, key: u64) -> Result<V::Value, E> {
-        self.inner.visit_u64(key)
-    }
-
-    fn visit_bytes<E: Error>(self, key: &[u8]) -> Result<V::Value, E> {
-        self.inner.visit_bytes(key)
-    }
-}
-
 struct Variants<'r, A> {
     inner: A,
     reading: &'r Reading<'r>,
@@ -553,7 +486,7 @@ impl<'de, 'r, A: EnumAccess<'de>> EnumAccess<'de> for Variants<'r, A> {
         let Self { inner: access, reading } = self;
         reading.counts.count_piece();
         let name = reading.steps.as_ref().and_then(Steps::next_variant);
-        let seed = NameSeed { inner, reading, is_variant: true, name };
+        let seed = VariantSeed { inner, reading, name };
         let (value, content) = access.variant_seed(seed).map_err(|error| reading.recover(error))?;
         Ok((value, Content { inner: content, reading }))
     }
