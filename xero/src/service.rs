@@ -46,6 +46,19 @@ pub struct MethodDescriptor {
     pub mode: Mode,
 }
 
+impl MethodDescriptor {
+    /// The number of arguments in the signature with this fingerprint: this one, or an older one, whose last optional
+    /// arguments did not exist. `None` for a caller without a signature.
+    fn argument_count(&self, fingerprint: u64) -> Option<usize> {
+        let count = self.arguments.len();
+        if fingerprint == self.fingerprint {
+            return Some(count);
+        }
+        let missing = self.older.iter().position(|older| *older == fingerprint)? + 1;
+        count.checked_sub(missing)
+    }
+}
+
 /// Where a procedure runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
@@ -130,7 +143,8 @@ impl BoundService {
         let start: Start = Arc::new(move |context, arguments| {
             let service = Arc::clone(&service);
             Box::pin(async move {
-                let decoded = wire::decode_arguments::<A>(&arguments);
+                let count = descriptor.argument_count(context.fingerprint());
+                let decoded = wire::decode_arguments::<A>(&arguments, count);
                 drop(arguments);
                 body(service, context, decoded.map_err(Failure::InvalidArguments)?).await
             })
