@@ -59,6 +59,14 @@ impl MethodDescriptor {
     }
 }
 
+/// A signature as errors show it. Two that are equal but for the service's version must not look alike.
+pub(crate) fn signature_in(version: u32, signature: &str) -> String {
+    match version {
+        1 => signature.to_owned(),
+        _ => format!("{signature}, version {version}"),
+    }
+}
+
 /// Where a procedure runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
@@ -154,8 +162,10 @@ impl BoundService {
     }
 
     pub(crate) fn signatures(&self) -> Vec<Signature> {
-        let signature =
-            |method: &MethodDescriptor| Signature { text: method.signature.to_owned(), older: method.older.to_vec() };
+        let signature = |method: &MethodDescriptor| Signature {
+            text: signature_in(self.descriptor.version, method.signature),
+            older: method.older.to_vec(),
+        };
         self.descriptor.methods.iter().map(signature).collect()
     }
 
