@@ -191,6 +191,24 @@ async fn types_without_a_size_are_lent_from_their_owned_form() {
     worker.drain().await;
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn names_that_are_not_unicode_travel_as_os_strings_and_not_as_paths() {
+    use std::os::unix::ffi::OsStrExt;
+    let (client, worker) = pair("inproc://arguments-unicode").await;
+    let name = OsStr::from_bytes(b"\xff\xfe\xfd");
+    for codec in Codec::ALL {
+        let lent = LentClient::new(&client).with_codec(codec);
+        assert_eq!(lent.os(name).await.expect("os"), 3, "{codec}");
+        let error = lent.path(Path::new(name)).await.expect_err("no text");
+        assert!(
+            matches!(&error, CallError::InvalidArguments { reason } if reason.contains("UTF-8")),
+            "{codec} {error:?}"
+        );
+    }
+    worker.drain().await;
+}
+
 /// A client and a worker of both services in this process.
 async fn pair(endpoint: &str) -> (Client, Worker) {
     let client = Client::bind(endpoint).await.expect("binds");

@@ -2,7 +2,7 @@
 //!
 //! | shape | test |
 //! |---|---|
-//! | `Vec<u8>`, `&[u8]`, `&Vec<u8>`, `[u8; N]`, `&[u8; N]`, `Bytes`, `&Bytes`, `Box<[u8]>`, aliases of them | `bytes_of_each_type_…` |
+//! | `Vec<u8>`, `&[u8]`, `&Vec<u8>`, `[u8; N]`, `&[u8; N]`, `Bytes`, `&Bytes`, `Box<[u8]>`, `Arc<[u8]>`, aliases of them | `bytes_of_each_type_…` |
 //! | options, results, lists and tuples of them | `bytes_inside_other_types_…` |
 //! | sizes from nothing to 1 MiB | `bytes_of_each_size_…` |
 //! | what callers in other languages send | `dynamic_callers_…` |
@@ -10,7 +10,7 @@
 // Paths of every length and references to vectors are what the macro must know.
 #![allow(unused_qualifications, clippy::ptr_arg)]
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,7 @@ trait Types {
     async fn shared_reference(&self, bytes: &bytes::Bytes) -> Bytes;
     async fn boxed(&self, bytes: Box<[u8]>) -> Box<[u8]>;
     async fn cow(&self, bytes: Cow<'static, [u8]>) -> Cow<'static, [u8]>;
+    async fn counted(&self, bytes: Arc<[u8]>, more: &Arc<[u8]>) -> Arc<[u8]>;
     async fn alias(&self, bytes: Blob, key: &Key) -> Result<Blob, Blob>;
     async fn unsized_alias(&self, bytes: &Raw) -> Blob;
     async fn failed(&self, bytes: Vec<u8>) -> Result<Vec<u8>, Bytes>;
@@ -101,6 +102,9 @@ impl Types for Studio {
         bytes
     }
     async fn cow(&self, bytes: Cow<'static, [u8]>) -> Cow<'static, [u8]> {
+        bytes
+    }
+    async fn counted(&self, bytes: Arc<[u8]>, _more: &Arc<[u8]>) -> Arc<[u8]> {
         bytes
     }
     async fn alias(&self, bytes: Blob, key: &Key) -> Result<Blob, Blob> {
@@ -167,6 +171,8 @@ async fn bytes_of_each_type_survive_each_codec() {
         assert_eq!(types.shared_reference(&shared).await.expect("shared reference"), bytes, "{codec}");
         assert_eq!(*types.boxed(bytes.clone().into()).await.expect("boxed"), bytes, "{codec}");
         assert_eq!(types.cow(bytes.clone().into()).await.expect("cow"), bytes, "{codec}");
+        let counted: Arc<[u8]> = bytes.clone().into();
+        assert_eq!(*types.counted(counted.clone(), &counted).await.expect("counted"), *bytes, "{codec}");
         assert_eq!(types.alias(bytes.clone(), &[0; 4]).await.expect("alias"), bytes, "{codec}");
         let error = types.alias(bytes.clone(), &key).await.expect_err("fails");
         assert_eq!(error, CallError::Application(bytes.clone()), "{codec}");
@@ -293,7 +299,7 @@ async fn dynamic_callers_send_base64_or_numbers() {
 /// A client and a worker of both services in this process.
 async fn pair(endpoint: &str) -> (Client, Worker) {
     let client = Client::bind(endpoint).await.expect("binds");
-    let studio = std::sync::Arc::new(Studio);
+    let studio = Arc::new(Studio);
     let worker = Worker::connect(endpoint)
         .serve(Types::into_service(studio.clone()))
         .serve(Shapes::into_service(studio))

@@ -278,7 +278,7 @@ impl BrokerBuilder {
     }
 
     async fn open(self, frontend: Endpoint, backend: Endpoint) -> Result<Broker, BindError> {
-        let config = Guest::new(self.config());
+        let config = Guest::only_if(self.routing.choice.is_some(), self.config());
         let id = config.dispatcher.incarnation;
         let (commands, mailbox) = mpsc::unbounded_channel();
         let (workers_sender, workers) = watch::channel(Arc::from([]));

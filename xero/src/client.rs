@@ -471,7 +471,8 @@ impl ClientBuilder {
     /// What the client and its I/O thread begin with.
     fn open(self) -> (Handle, Guest<DispatcherConfig>, Channels) {
         let Self { link, timeout, codec, routing, backoff } = self;
-        let config = Guest::new(routing.dispatcher(&link, backoff));
+        let has_policy = routing.choice.is_some();
+        let config = Guest::only_if(has_policy, routing.dispatcher(&link, backoff));
         let io = IoThread::new();
         let (workers_sender, workers) = watch::channel(Arc::from([]));
         let (commands, mailbox) = mpsc::unbounded_channel();

@@ -1,13 +1,17 @@
 //! Forks with handles open and a call in flight; says what each does in the child, and that the parent goes on.
 //!
-//! Its only argument is a directory for socket files.
+//! Its argument is a directory for socket files. With `inside` after it, the fork is within a runtime of one thread, in
+//! which the child goes on.
 
 use std::{error::Error, future::IntoFuture, pin::Pin, process, sync::Arc, task, thread};
 
 use fork::{Fork, fork};
 use futures_executor::block_on;
 use rustix::process::{Pid, WaitOptions, waitpid};
-use tokio::{runtime::Runtime, sync::mpsc};
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::mpsc,
+};
 use xero::{Broker, Client, Context, Never, PendingCall, StartError, Worker};
 use xero_tests::{
     scene::{PATIENCE, noting, prober, runtime, show_logs},
@@ -36,6 +40,9 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 fn main() -> Outcome<()> {
     show_logs();
     let directory = std::env::args().nth(1).ok_or("the argument is a directory")?;
+    if std::env::args().nth(2).as_deref() == Some("inside") {
+        return fork_inside();
+    }
     let runtime = runtime(2);
     let scene = runtime.block_on(Scene::new(&directory))?;
     match fork()? {
@@ -51,6 +58,46 @@ fn main() -> Outcome<()> {
             runtime.block_on(parent(scene, &directory))
         }
     }
+}
+
+/// Forks within a runtime of one thread. The child uses it and drops it, and so does the parent.
+fn fork_inside() -> Outcome<()> {
+    let runtime = Builder::new_current_thread().enable_time().build()?;
+    runtime.block_on(async {
+        let client = Client::bind("tcp://127.0.0.1:0").await?;
+        let worker = Worker::connect(client.endpoint()).serve(prober()).start()?;
+        let probe = ProbeClient::new(&client);
+        client.wait_for_worker(PATIENCE).await?;
+        // Both are begun before the fork, and go on after it.
+        let mut leaving = Box::pin(worker.left());
+        let mut cx = task::Context::from_waker(task::Waker::noop());
+        if leaving.as_mut().poll(&mut cx).is_ready() {
+            return Err("a worker that is to serve has left".into());
+        }
+        let held = probe.work("held", HELD_MILLIS).timeout(PATIENCE).start();
+        match fork()? {
+            Fork::Child => {
+                watch("the child");
+                say("held", error(held.await));
+                say("call", error(probe.ping().timeout(PATIENCE).await));
+                say("wait_for_worker", error(client.wait_for_worker(PATIENCE).await));
+                leaving.await;
+                worker.drain().await;
+                client.close().await;
+            }
+            Fork::Parent(child) => {
+                watch("the parent");
+                held.await?;
+                say("parent call", probe.ping().timeout(PATIENCE).await?);
+                worker.drain().await;
+                leaving.await;
+                let status = waitpid(Pid::from_raw(child), WaitOptions::empty())?;
+                say("child exit", status.and_then(|(_, status)| status.exit_status()));
+                say("parent", "well");
+            }
+        }
+        Ok(())
+    })
 }
 
 /// What the parent has when it forks.
@@ -139,7 +186,7 @@ fn child(scene: Scene, runtime: Runtime) {
 /// A forked process can have a client and a worker of its own.
 async fn call_of_its_own(endpoint: &str) -> Outcome<String> {
     let client = Client::bind(endpoint).await?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build()?;
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_time().build()?;
     let worker = {
         let _inside = runtime.enter();
         Worker::connect(client.endpoint()).serve(prober()).start()?

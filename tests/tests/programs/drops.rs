@@ -290,6 +290,12 @@ fn policy_of_a_client_that_cannot_be_bound_is_dropped_without_harm() {
         assert!(settings.bind(taken.endpoint()).await.is_err());
         eventually("it is dropped", async || !ledger.drops().is_empty()).await;
         ledger.assert_one();
+
+        let ledger = Ledger::default();
+        let settings = Client::builder().worker_choice(Policy(Witness::new(&ledger))).timeout(Duration::ZERO);
+        assert!(settings.bind("inproc://*").await.is_err());
+        eventually("it is dropped", async || !ledger.drops().is_empty()).await;
+        ledger.assert_one();
     });
 }
 

@@ -35,12 +35,28 @@ fn handles_say_at_once_in_a_forked_child_that_they_belong_to_its_parent() {
     });
 }
 
+#[test]
+fn handles_say_the_same_in_a_child_that_was_forked_within_a_runtime() {
+    run(async {
+        let directory = Directory::new();
+        let mut process = Process::start(env!("CARGO_BIN_EXE_forker"), &[&directory.0, "inside"]);
+        process.says("parent: \"well\"").await;
+        for what in ["held", "call", "wait_for_worker"] {
+            let said = process.last_line(&format!("{what}: ")).unwrap_or_default();
+            assert!(said.contains("forked"), "{what}: {said}");
+        }
+        assert_eq!(process.last_line("child exit: ").as_deref(), Some("Some(0)"));
+        process.says("parent call: \"pong\"").await;
+        assert!(process.ended().await.success());
+    });
+}
+
 /// A directory for socket files, removed when dropped.
 struct Directory(String);
 
 impl Directory {
     fn new() -> Self {
-        let path = std::env::temp_dir().join(format!("xero-forks-{}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("xero-forks-{}", uuid::Uuid::new_v4()));
         std::fs::create_dir_all(&path).unwrap();
         Self(path.to_string_lossy().into_owned())
     }

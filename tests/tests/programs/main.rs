@@ -27,6 +27,7 @@
 //! | a client in a program without any runtime | works | [`waits::client_waits_and_calls_without_any_runtime`] |
 //! | a wait that is given up | leaves nothing behind | [`waits::wait_that_is_given_up_leaves_nothing_behind`] |
 //! | a process forks with a client, worker, broker and call of its own | in the child each says so at once; the parent goes on | [`forks::handles_say_at_once_in_a_forked_child_that_they_belong_to_its_parent`] |
+//! | a process forks within a runtime of one thread, which both go on with and drop | the same | [`forks::handles_say_the_same_in_a_child_that_was_forked_within_a_runtime`] |
 //! | a forked child makes a client and a worker | they work | the same test |
 //! | the I/O thread of a client or broker panics | everything asked of it ends at once; `Crashed` | [`crashes::everything_asked_of_a_client_whose_io_thread_dies_ends_at_once_and_says_why`], [`crashes::everything_asked_of_a_broker_whose_io_thread_dies_ends_at_once`] |
 //! | a method awaits `drain` of its own worker: in a task, `inline`, `blocking`, by `block_on`, twice, in a task that nobody waits for | it replies, and the worker leaves | [`drains::method_that_drains_its_own_worker_replies_and_the_worker_leaves`] |

@@ -1,9 +1,6 @@
 #[xero::service]
 trait Demo {
     async fn depth(&self, number: u32) -> u32;
-    async fn default(&self, number: u32) -> u32 {
-        if number == 0 { 0 } else { self.default(number - 1).await }
-    }
 }
 
 struct Worker;

@@ -5,7 +5,7 @@
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
-use syn::{Type, TypeTuple, parse_quote};
+use syn::{Path, Type, TypeTuple, parse_quote};
 
 use crate::{
     ast::{Argument, ArgumentKind, Method, Output, Presence},
@@ -50,16 +50,17 @@ impl Forms {
             ArgumentForm { marker, owned, lending }
         });
         let arguments = arguments.collect();
-        let mut returned = |ty: &Type| {
-            let marker = shape(ty, private).map_or_else(|| quote!(#private::Plain), |shape| shape.marker);
-            alias(ty, marker)
+        let mut returned = |ty: &Type| match shape(ty, private) {
+            Some(shape) => alias(ty, shape.marker),
+            None => alias(ty, quote!(#private::Plain)),
         };
-        let unit = parse_quote!(());
+        let nothing = parse_quote!(());
         let (value, error) = match &method.output {
-            Output::Unit => (returned(&unit), returned(&unit)),
-            Output::Plain(value) => (returned(value), returned(&unit)),
-            Output::Result { value, error } => (returned(value), returned(error)),
+            Output::Unit => (&nothing, &nothing),
+            Output::Plain(value) => (value, &nothing),
+            Output::Result { value, error } => (value, &**error),
         };
+        let (value, error) = (returned(value), returned(error));
         Self { arguments, value, error, aliases }
     }
 
@@ -98,18 +99,9 @@ impl ArgumentForm {
         let (name, owned) = (&argument.name, &self.owned);
         let is_owned = matches!(argument.kind, ArgumentKind::Owned(_));
         let value = match (&argument.presence, &self.marker) {
-            (Presence::Defaulted { option, function }, marker) => {
-                let read = match marker {
-                    Some(marker) => quote!(<#marker as #private::Form>::value::<#owned>),
-                    None => quote!(::core::convert::identity::<#owned>),
-                };
-                let lend = (!is_owned).then(|| quote!(&));
-                // What is wrong with a type's own default is shown on the option.
-                let resolve = match function {
-                    Some(function) => quote!(resolve(#read, #function)),
-                    None => quote_spanned!(shown_at(option)=> resolve_or_default(#read)),
-                };
-                quote!(#lend __arguments.#name.#resolve)
+            (Presence::Defaulted { option, function }, _) => {
+                let value = self.resolve(argument, option, function.as_ref(), private);
+                if is_owned { value } else { quote!(&#value) }
             }
             (_, Some(marker)) if is_owned => quote!(<#marker as #private::Form>::value::<#owned>(__arguments.#name)),
             (_, Some(marker)) => quote!(<#marker as #private::Form>::borrow::<#owned>(&__arguments.#name)),
@@ -120,6 +112,27 @@ impl ArgumentForm {
             Some(lending) => quote!(<#lending>::lend(#value)),
             None => value,
         }
+    }
+
+    /// The argument that was sent or its default.
+    fn resolve(
+        &self,
+        argument: &Argument,
+        option: &Ident,
+        function: Option<&Path>,
+        private: &TokenStream,
+    ) -> TokenStream {
+        let (name, owned) = (&argument.name, &self.owned);
+        let read = match &self.marker {
+            Some(marker) => quote!(<#marker as #private::Form>::value::<#owned>),
+            None => quote!(::core::convert::identity::<#owned>),
+        };
+        // What is wrong with a type's own default is shown on the option.
+        let resolve = match function {
+            Some(function) => quote!(resolve(#read, #function)),
+            None => quote_spanned!(shown_at(option)=> resolve_or_default(#read)),
+        };
+        quote!(__arguments.#name.#resolve)
     }
 }
 

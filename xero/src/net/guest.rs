@@ -19,17 +19,26 @@ pub(crate) struct Guest<T: Send + 'static> {
     value: Option<T>,
     /// The user's runtime, which `Drop` finds as the current one.
     user: Option<Handle>,
+    /// Whether the value holds nothing of the user's, so that it can be dropped anywhere.
+    is_ours: bool,
 }
 
 impl<T: Send + 'static> Guest<T> {
     /// A value whose `Drop` runs within the current runtime, if there is one.
     pub(crate) fn new(value: T) -> Self {
-        Self { value: Some(value), user: Handle::try_current().ok() }
+        Self { value: Some(value), user: Handle::try_current().ok(), is_ours: false }
+    }
+
+    /// The same, unless the value holds nothing of the user's: then it is dropped in place.
+    pub(crate) fn only_if(is_foreign: bool, value: T) -> Self {
+        let mut guest = Self::new(value);
+        guest.is_ours = !is_foreign;
+        guest
     }
 
     /// A value whose `Drop` runs within that runtime.
     pub(crate) fn of(user: &Handle, value: T) -> Self {
-        Self { value: Some(value), user: Some(user.clone()) }
+        Self { value: Some(value), user: Some(user.clone()), is_ours: false }
     }
 
     /// The value, which is dropped wherever it goes.
@@ -39,12 +48,15 @@ impl<T: Send + 'static> Guest<T> {
 
     /// What is made of the value belongs to the same user.
     pub(crate) fn map<U: Send + 'static>(mut self, make: impl FnOnce(T) -> U) -> Guest<U> {
-        Guest { value: self.value.take().map(make), user: self.user.take() }
+        Guest { value: self.value.take().map(make), user: self.user.take(), is_ours: self.is_ours }
     }
 
     /// Drops the value on the blocking pool of the user's runtime, and returns when that is done. Where the pool is
     /// full or shut down, a thread of its own does it.
     pub(crate) async fn dispose(mut self) {
+        if self.is_ours {
+            return;
+        }
         let Some(value) = self.value.take() else { return };
         let (cargo, dropped) = Cargo::new(value, self.user.take());
         if let Some(user) = &cargo.user {
@@ -63,7 +75,7 @@ impl<T: Send + 'static> Guest<T> {
 
 impl<T: Send + 'static> Drop for Guest<T> {
     fn drop(&mut self) {
-        if let Some(value) = self.value.take() {
+        if let Some(value) = self.value.take_if(|_| !self.is_ours) {
             Cargo::new(value, self.user.take()).0.unload_on_a_thread();
         }
     }

@@ -1,12 +1,12 @@
 //! Bytes as bytes: MessagePack's `bin`, length and content in bincode, base64 in JSON (`PROTOCOL.md` §7).
 
-use std::{borrow::Cow, fmt, marker::PhantomData};
+use std::{borrow::Cow, fmt, marker::PhantomData, sync::Arc};
 
 use base64::{
     Engine as _, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use serde::{
     Deserializer, Serializer,
     de::{Error, SeqAccess, Unexpected, Visitor},
@@ -14,7 +14,7 @@ use serde::{
 
 use super::{Form, Own, Ref, Wire, WireOwned, frame, shapes::wrapped};
 
-/// Bytes: `Vec<u8>`, `[u8]`, `[u8; N]`, `Box<[u8]>`, `Cow<'static, [u8]>` and `Bytes`.
+/// Bytes: `Vec<u8>`, `[u8]`, `[u8; N]`, `Box<[u8]>`, `Arc<[u8]>`, `Cow<'static, [u8]>`, `Bytes` and `BytesMut`.
 #[derive(Debug)]
 pub struct Blob;
 
@@ -69,19 +69,25 @@ impl BlobValue for Vec<u8> {
     }
 }
 
-impl BlobValue for Box<[u8]> {
-    const IS_COPIED: bool = true;
+macro_rules! copied {
+    ($($type:ty),*) => {
+        $(impl BlobValue for $type {
+            const IS_COPIED: bool = true;
 
-    fn from_vec<E: Error>(bytes: Vec<u8>) -> Result<Self, E> {
-        Ok(bytes.into())
-    }
+            fn from_vec<E: Error>(bytes: Vec<u8>) -> Result<Self, E> {
+                Ok(bytes.into())
+            }
+        })*
+    };
 }
 
-impl BlobValue for Cow<'_, [u8]> {
+copied!(Box<[u8]>, Arc<[u8]>, Cow<'_, [u8]>);
+
+impl BlobValue for BytesMut {
     const IS_COPIED: bool = true;
 
     fn from_vec<E: Error>(bytes: Vec<u8>) -> Result<Self, E> {
-        Ok(bytes.into())
+        Ok(Bytes::from(bytes).into())
     }
 }
 
@@ -204,6 +210,8 @@ mod tests {
                 assert_eq!(decode::<Vec<u8>>(codec, written.clone()).expect("a vector"), bytes);
                 assert_eq!(decode::<Box<[u8]>>(codec, written.clone()).expect("a box"), bytes.into());
                 assert_eq!(decode::<Cow<'static, [u8]>>(codec, written.clone()).expect("a cow"), bytes);
+                assert_eq!(decode::<Arc<[u8]>>(codec, written.clone()).expect("an arc"), bytes.into());
+                assert_eq!(decode::<BytesMut>(codec, written.clone()).expect("mutable bytes"), bytes);
                 assert_eq!(decode::<Bytes>(codec, written).expect("bytes"), bytes);
             }
             assert_eq!(decode(codec, encode::<Blob>(codec, b"abc").bytes), Ok(*b"abc"), "{codec}");

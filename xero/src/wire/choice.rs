@@ -6,9 +6,10 @@
 use std::{
     borrow::{Borrow, Cow},
     marker::PhantomData,
+    sync::Arc,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::{Form, Plain};
 
@@ -30,7 +31,9 @@ bytes! {
     [] [u8];
     [] Box<[u8]>;
     [] Cow<'_, [u8]>;
+    [] Arc<[u8]>;
     [] Bytes;
+    [] BytesMut;
     [const N: usize] [u8; N];
 }
 

@@ -10,7 +10,8 @@ thread_local! {
 
 /// Runs a decoder on bytes that belong to `frame`. Nested calls each see their own frame.
 pub(crate) fn with_frame<R>(frame: &Bytes, run: impl FnOnce() -> R) -> R {
-    let _restore = Restore(FRAME.replace(frame.clone()));
+    // Every piece of a small frame is copied.
+    let _restore = (frame.len() > COPIED_BYTES_MAX).then(|| Restore(FRAME.replace(frame.clone())));
     run()
 }
 
