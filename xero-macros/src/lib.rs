@@ -178,10 +178,10 @@ use errors::Errors;
 /// # Bytes
 ///
 /// serde writes a `Vec<u8>` number by number. Arguments and returns of a service travel as bytes instead: length and
-/// content in bincode, `bin` in MessagePack, base64 in JSON. That holds for `Vec<u8>`, `&[u8]`, `[u8; N]`, `Box<[u8]>`,
-/// `Arc<[u8]>`, `Cow<'static, [u8]>`, `bytes::Bytes` and `BytesMut`, for references to them and aliases of them, and for
-/// `Option`, `Result`, `Vec` and tuples of up to 12 that are written out around them. A worker also reads lists of
-/// numbers.
+/// content in bincode and postcard, `bin` in MessagePack, base64 in JSON. That holds for `Vec<u8>`, `&[u8]`, `[u8; N]`,
+/// `Box<[u8]>`, `Arc<[u8]>`, `Cow<'static, [u8]>`, `bytes::Bytes` and `BytesMut`, for references to them and aliases of
+/// them, and for `Option`, `Result`, `Vec` and tuples of up to 12 that are written out around them. A worker also reads
+/// lists of numbers.
 ///
 /// A large `Bytes` is a slice of the received message, and a `&[u8]` is lent from it: neither is copied from a codec that
 /// lends its input. `Vec<u8>` is copied once.
