@@ -278,3 +278,53 @@ async fn a_new_worker_serves_old_clients_in_each_codec() {
     }
     worker.drain().await;
 }
+
+/// The fingerprint of a caller says which arguments it has sent. So bytes that end early are no sign of an older caller.
+mod grown {
+    #[derive(serde::Serialize, serde::Deserialize)]
+    pub(super) struct Job {
+        pub(super) id: u8,
+        pub(super) size: u8,
+    }
+
+    #[xero::service(name = "Grown")]
+    pub(super) trait Grown {
+        async fn put(&self, job: Job, #[xero(default = super::nine)] count: u8) -> u8;
+    }
+
+    #[xero::worker]
+    impl Grown for super::Studio {
+        async fn put(&self, job: Job, count: u8) -> u8 {
+            job.id + job.size + count
+        }
+    }
+}
+
+mod small {
+    #[derive(serde::Serialize, serde::Deserialize)]
+    pub(super) struct Job {
+        pub(super) id: u8,
+    }
+
+    #[xero::service(name = "Grown")]
+    pub(super) trait Grown {
+        async fn put(&self, job: Job, #[xero(default = super::nine)] count: u8) -> u8;
+    }
+}
+
+#[tokio::test]
+async fn a_defaulted_argument_does_not_stand_in_for_bytes_that_another_type_has_read() {
+    let client = Client::bind("inproc://arguments-grown").await.expect("binds");
+    let service = grown::Grown::into_service(std::sync::Arc::new(Studio));
+    let worker = Worker::connect("inproc://arguments-grown").serve(service).start().expect("starts");
+    for codec in [Codec::Bincode, Codec::Postcard] {
+        let small = small::GrownClient::new(&client).with_codec(codec);
+        let error = small.put(small::Job { id: 1 }, 2).await.expect_err("is another type").to_string();
+        assert!(error.contains("cannot read the argument `count`: the bytes end within the value"), "{codec}: {error}");
+        let grown = grown::GrownClient::new(&client).with_codec(codec);
+        assert_eq!(grown.put(grown::Job { id: 1, size: 2 }, 3).await.expect("a sum"), 6, "{codec}");
+        let dynamic = client.call("Grown.put").codec(codec).arguments(&((1_u8, 2_u8),)).await.expect("a sum");
+        assert_eq!(dynamic.decode::<u8>().expect("a number"), 12, "{codec}");
+    }
+    worker.drain().await;
+}

@@ -112,7 +112,7 @@ use errors::Errors;
 /// | `default = path` | the same with what the function `path` returns | |
 ///
 /// So a new worker serves callers that were built before the argument was added. A caller leaves out any such argument
-/// by name (MessagePack, JSON), the last ones by position (MessagePack, JSON, bincode). In bincode an argument therefore
+/// by name (MessagePack, JSON), the last ones by position (all codecs). In bincode and postcard an argument therefore
 /// goes to the end; a required argument after it keeps older callers out. The typed client sends every argument.
 ///
 /// `&T` has the default of what a worker decodes: a `String` for `&str`, a `Vec<T>` for `&[T]`, a `T` for other types.
@@ -178,10 +178,10 @@ use errors::Errors;
 /// # Bytes
 ///
 /// serde writes a `Vec<u8>` number by number. Arguments and returns of a service travel as bytes instead: length and
-/// content in bincode, `bin` in MessagePack, base64 in JSON. That holds for `Vec<u8>`, `&[u8]`, `[u8; N]`, `Box<[u8]>`,
-/// `Arc<[u8]>`, `Cow<'static, [u8]>`, `bytes::Bytes` and `BytesMut`, for references to them and aliases of them, and for
-/// `Option`, `Result`, `Vec` and tuples of up to 12 that are written out around them. A worker also reads lists of
-/// numbers.
+/// content in bincode and postcard, `bin` in MessagePack, base64 in JSON. That holds for `Vec<u8>`, `&[u8]`, `[u8; N]`,
+/// `Box<[u8]>`, `Arc<[u8]>`, `Cow<'static, [u8]>`, `bytes::Bytes` and `BytesMut`, for references to them and aliases of
+/// them, and for `Option`, `Result`, `Vec` and tuples of up to 12 that are written out around them. A worker also reads
+/// lists of numbers.
 ///
 /// A large `Bytes` is a slice of the received message, and a `&[u8]` is lent from it: neither is copied from a codec that
 /// lends its input. `Vec<u8>` is copied once.
@@ -227,6 +227,12 @@ use errors::Errors;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # Changes
+///
+/// Clients and workers of different versions meet while a change is deployed. The guide, `xero::guide`, has a table of
+/// what happens for each change of an argument, a method, a field or a type, in each codec. In bincode and postcard,
+/// raise `version` when the inside of a type changes: the signature does not show it.
 ///
 /// # What it writes
 ///

@@ -23,6 +23,7 @@ use crate::{
         calls::{CallEnd, CallFailure, CallSpec, Waits, overloaded},
         message::{CallId, Codec, ErrorCode, ErrorReply, Metadata, Payload},
     },
+    service::signature_in,
     wire::{self, Carries},
 };
 
@@ -142,6 +143,8 @@ pub(crate) struct Method {
     pub(crate) fingerprint: u64,
     /// The caller's signature; empty for dynamic calls.
     pub(crate) signature: &'static str,
+    /// The caller's version of the service.
+    pub(crate) version: u32,
 }
 
 impl<T, E> Call<T, E> {
@@ -393,7 +396,7 @@ impl<T, E> PendingCall<T, E> {
             ErrorCode::UnknownMethod => CallError::UnknownMethod { detail },
             ErrorCode::SignatureMismatch => CallError::SignatureMismatch {
                 method: format!("{}.{}", self.method.service, self.method.name),
-                caller: self.method.signature.to_owned(),
+                caller: signature_in(self.method.version, self.method.signature),
                 worker: detail,
             },
             ErrorCode::InvalidArguments => CallError::InvalidArguments { reason: detail },

@@ -222,7 +222,7 @@ impl Client {
     pub fn call(&self, method: &str) -> Call<Value, Value> {
         // A name that is none is found out when the call is sent.
         let (service, name) = method.rsplit_once('.').unwrap_or(("", method));
-        let method = Method { service: service.into(), name: name.into(), fingerprint: 0, signature: "" };
+        let method = Method { service: service.into(), name: name.into(), fingerprint: 0, signature: "", version: 1 };
         Call::dynamic(self, method)
     }
 
@@ -421,8 +421,9 @@ impl ClientBuilder {
         self
     }
 
-    /// The codec of typed clients made from this one. Default bincode. Self-describing codecs let caller and worker be
-    /// built from different versions of a service, and cost some tenths of a microsecond. (`PROTOCOL.md` §7)
+    /// The codec of typed clients made from this one. Default bincode, or postcard in a build without it. Self-describing
+    /// codecs let caller and worker be built from different versions of a service, for larger and slower payloads: see
+    /// [choosing a codec](crate::guide::codecs). (`PROTOCOL.md` §7)
     pub fn codec(mut self, codec: Codec) -> Self {
         self.codec = codec;
         self

@@ -82,6 +82,7 @@ struct Inner {
     call: CallId,
     attempt: u8,
     codec: Codec,
+    fingerprint: u64,
     service: Arc<str>,
     method: Arc<str>,
     worker: Uuid,
@@ -109,11 +110,12 @@ pub(crate) struct Place {
 impl Context {
     pub(crate) fn new(request: Request, place: Place) -> Self {
         let Place { worker, execution, deadline, reply_bytes_max, io, commands } = place;
-        let Request { call, attempt, service, method, metadata, payload, .. } = request;
+        let Request { call, attempt, fingerprint, service, method, metadata, payload, .. } = request;
         let inner = Inner {
             call,
             attempt,
             codec: payload.codec,
+            fingerprint,
             service,
             method,
             worker,
@@ -149,6 +151,11 @@ impl Context {
 
     pub(crate) fn commands(&self) -> &mpsc::UnboundedSender<Command> {
         &self.inner.commands
+    }
+
+    /// The fingerprint of the caller's signature; 0 where it has none.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        self.inner.fingerprint
     }
 
     /// The service's name and the method's.

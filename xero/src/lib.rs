@@ -42,10 +42,22 @@
 //! }
 //! ```
 //!
+#![cfg_attr(feature = "net", doc = "# Guide")]
+#![cfg_attr(feature = "net", doc = "")]
+#![cfg_attr(
+    feature = "net",
+    doc = "- [Choosing a codec](guide::codecs): what each codec carries, what it costs, and how to test your types."
+)]
+#![cfg_attr(
+    feature = "net",
+    doc = "- [Changing a service](guide::changing_a_service): what happens while one side is older than the other."
+)]
+//!
 //! # Features
 //!
-//! `net` (default): clients, workers, transports and macros. Without it the crate is [`proto`], the protocol core,
-//! which has neither Tokio nor ZeroMQ in its tree.
+//! - `net` (default): clients, workers, transports and macros. Without it the crate is [`proto`], the protocol core,
+//!   which has neither Tokio nor ZeroMQ in its tree.
+//! - `bincode`, `messagepack`, `json` (default) and `postcard`: the codecs, of which a program needs at least one.
 
 // Tests start the clock themselves; nothing else of the library may.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
@@ -70,6 +82,8 @@ mod config;
 mod context;
 #[cfg(feature = "net")]
 mod error;
+#[cfg(feature = "net")]
+pub mod guide;
 #[cfg(feature = "net")]
 mod net;
 #[cfg(feature = "net")]

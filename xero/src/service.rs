@@ -46,6 +46,27 @@ pub struct MethodDescriptor {
     pub mode: Mode,
 }
 
+impl MethodDescriptor {
+    /// The number of arguments in the signature with this fingerprint: this one, or an older one, whose last optional
+    /// arguments did not exist. `None` for a caller without a signature.
+    fn argument_count(&self, fingerprint: u64) -> Option<usize> {
+        let count = self.arguments.len();
+        if fingerprint == self.fingerprint {
+            return Some(count);
+        }
+        let missing = self.older.iter().position(|older| *older == fingerprint)? + 1;
+        count.checked_sub(missing)
+    }
+}
+
+/// A signature as errors show it. Two that are equal but for the service's version must not look alike.
+pub(crate) fn signature_in(version: u32, signature: &str) -> String {
+    match version {
+        1 => signature.to_owned(),
+        _ => format!("{signature}, version {version}"),
+    }
+}
+
 /// Where a procedure runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
@@ -130,7 +151,8 @@ impl BoundService {
         let start: Start = Arc::new(move |context, arguments| {
             let service = Arc::clone(&service);
             Box::pin(async move {
-                let decoded = wire::decode_arguments::<A>(&arguments);
+                let count = descriptor.argument_count(context.fingerprint());
+                let decoded = wire::decode_arguments::<A>(&arguments, count);
                 drop(arguments);
                 body(service, context, decoded.map_err(Failure::InvalidArguments)?).await
             })
@@ -140,8 +162,10 @@ impl BoundService {
     }
 
     pub(crate) fn signatures(&self) -> Vec<Signature> {
-        let signature =
-            |method: &MethodDescriptor| Signature { text: method.signature.to_owned(), older: method.older.to_vec() };
+        let signature = |method: &MethodDescriptor| Signature {
+            text: signature_in(self.descriptor.version, method.signature),
+            older: method.older.to_vec(),
+        };
         self.descriptor.methods.iter().map(signature).collect()
     }
 

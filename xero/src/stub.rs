@@ -32,6 +32,7 @@ impl Stub {
             name: method.name.into(),
             fingerprint: method.fingerprint,
             signature: method.signature,
+            version: descriptor.version,
         });
         Self { client: client.clone(), descriptor, methods: methods.collect(), codec: client.codec() }
     }

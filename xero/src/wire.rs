@@ -218,10 +218,10 @@ impl<M, T: fmt::Debug> fmt::Debug for Own<M, T> {
     }
 }
 
-/// Reads the arguments of a method.
+/// Reads the arguments of a method, `count` of which its caller knows.
 ///
 /// # Errors
 /// As [`codec::decode_arguments`].
-pub(crate) fn decode_arguments<A: DeserializeOwned>(payload: &Payload) -> Result<A, CodecError> {
-    frame::with_frame(&payload.bytes, || codec::decode_arguments(payload))
+pub(crate) fn decode_arguments<A: DeserializeOwned>(payload: &Payload, count: Option<usize>) -> Result<A, CodecError> {
+    frame::with_frame(&payload.bytes, || codec::decode_arguments(payload, count))
 }

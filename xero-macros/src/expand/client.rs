@@ -24,7 +24,8 @@ pub(crate) fn client(service: &Service) -> TokenStream {
     );
     let (descriptor, indices) = (descriptor(service), indices(service));
     let names = Names::of(service);
-    let (functions, methods) = (functions(private), service.methods.iter().map(|m| method(service, m, &names)));
+    let (functions, methods) =
+        (functions(&service.options.runtime), service.methods.iter().map(|m| method(service, m, &names)));
     let shadows = names.shadows();
     quote! {
         #(#conditions)*
@@ -119,15 +120,19 @@ fn indices(service: &Service) -> TokenStream {
     }
 }
 
-fn functions(private: &TokenStream) -> TokenStream {
+fn functions(runtime: &Runtime) -> TokenStream {
+    let Runtime { private, text } = runtime;
+    let with_codec = format!(
+        "Writes arguments and replies with `codec`, for a worker that was built from other types or in another \
+         language. See [choosing a codec]({text}::guide::codecs)."
+    );
     quote! {
         /// Calls through `client`, which several services may share.
         pub fn new(client: &#private::Client) -> Self {
             Self { stub: #private::Stub::new(client, &__DESCRIPTOR) }
         }
 
-        /// Writes arguments and replies with `codec`, for a worker that was built from other types or in another
-        /// language.
+        #[doc = #with_codec]
         #[must_use]
         pub fn with_codec(self, codec: #private::Codec) -> Self {
             Self { stub: self.stub.with_codec(codec) }

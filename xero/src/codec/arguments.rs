@@ -15,15 +15,20 @@ pub(super) fn all_taken<T>(
 ) -> Result<T, Fault> {
     match read {
         Ok(arguments) if !are_there_more()? => Ok(arguments),
-        Ok(_) => Err(Fault::rule(match names.len() {
-            0 => "the method takes no arguments, and there are some".to_owned(),
-            1 => "the method takes one argument, and there are more".to_owned(),
-            count => format!("the method takes {count} arguments, and there are more"),
-        })),
+        Ok(_) => Err(Fault::rule(too_many(names.len()))),
         Err(fault) => Err(fault.map_reason(|reason| match reason {
             Reason::Length { length, .. } if length < names.len() => Reason::Missing(names[length].to_owned()),
             other => other,
         })),
+    }
+}
+
+/// What is wrong with more arguments than these.
+pub(super) fn too_many(count: usize) -> String {
+    match count {
+        0 => "the method takes no arguments, and there are some".to_owned(),
+        1 => "the method takes one argument, and there are more".to_owned(),
+        count => format!("the method takes {count} arguments, and there are more"),
     }
 }
 

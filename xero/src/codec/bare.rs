@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, SeqAccess, Visitor};
 
 use super::{
-    arguments::{Absent, all_taken},
+    arguments::{Absent, all_taken, too_many},
     error::What,
     fault::{Fault, Step},
     format::{Format, Traits},
@@ -40,14 +40,18 @@ pub(super) fn without_rest<T>((value, rest): (T, &[u8])) -> Result<T, String> {
     }
 }
 
-/// Reads arguments that are written one after the other.
-pub(super) fn read_arguments<F: Concatenated, A: DeserializeOwned>(bytes: &[u8]) -> Result<A, Fault> {
+/// Reads arguments that are written one after the other, `count` of them where that is known.
+pub(super) fn read_arguments<F: Concatenated, A: DeserializeOwned>(
+    bytes: &[u8],
+    count: Option<usize>,
+) -> Result<A, Fault> {
     let reading = Reading::new(F::TRAITS, What::Value);
-    A::deserialize(InTurn::<F> { rest: bytes, reading: &reading, format: PhantomData })
+    A::deserialize(InTurn::<F> { rest: bytes, count, reading: &reading, format: PhantomData })
 }
 
 struct InTurn<'r, 'de, F> {
     rest: &'de [u8],
+    count: Option<usize>,
     reading: &'r Reading<'r>,
     format: PhantomData<F>,
 }
@@ -61,9 +65,14 @@ impl<'de, F: Concatenated> Deserializer<'de> for InTurn<'_, 'de, F> {
         names: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        let Self { mut rest, reading, .. } = self;
-        let access = Arguments::<F> { rest: &mut rest, reading, names, index: 0, format: PhantomData };
-        all_taken(visitor.visit_seq(access), names, || Ok(!rest.is_empty()))
+        let Self { mut rest, count, reading, .. } = self;
+        let access = Arguments::<F> { rest: &mut rest, count, reading, names, index: 0, format: PhantomData };
+        let arguments = all_taken(visitor.visit_seq(access), names, || Ok(false))?;
+        match rest.is_empty() {
+            true => Ok(arguments),
+            // There may be more arguments, or one of them is of another type.
+            false => Err(Fault::library(format_args!("{} bytes", too_many(names.len())))),
+        }
     }
 
     fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Fault> {
@@ -78,6 +87,7 @@ impl<'de, F: Concatenated> Deserializer<'de> for InTurn<'_, 'de, F> {
 
 struct Arguments<'r, 'a, 'de, F> {
     rest: &'a mut &'de [u8],
+    count: Option<usize>,
     reading: &'r Reading<'r>,
     names: &'static [&'static str],
     index: usize,
@@ -89,8 +99,9 @@ impl<'de, F: Concatenated> SeqAccess<'de> for Arguments<'_, '_, 'de, F> {
 
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, inner: S) -> Result<Option<S::Value>, Fault> {
         let Some(name) = self.names.get(self.index) else { return Ok(None) };
+        let is_sent = self.count.map_or(!self.rest.is_empty(), |count| self.index < count);
         self.index += 1;
-        if self.rest.is_empty() {
+        if !is_sent {
             return Ok(inner.deserialize(Absent::ARGUMENT).ok());
         }
         let read = F::read_first(Seed { inner, reading: self.reading }, self.rest);

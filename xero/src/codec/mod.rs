@@ -175,15 +175,20 @@ pub(crate) fn decode_seed<S: for<'de> DeserializeSeed<'de, Value = T>, T>(
 /// Reads the arguments of a method: a struct whose fields are the arguments, in order. Those at the end may be missing if
 /// they are optional.
 ///
+/// `count` is the number of arguments in the caller's signature, where that is known. A codec without names then expects
+/// exactly these: bytes that end before the last of them belong to other types.
+///
 /// # Errors
 /// As [`decode`]; the error names the argument.
-pub(crate) fn decode_arguments<A: DeserializeOwned>(payload: &Payload) -> Result<A, CodecError> {
+pub(crate) fn decode_arguments<A: DeserializeOwned>(payload: &Payload, count: Option<usize>) -> Result<A, CodecError> {
+    // Where fields have names, a missing one shows.
+    let _ = count;
     let Payload { codec, bytes } = payload;
     let read = match codec {
         #[cfg(feature = "bincode")]
-        Codec::Bincode => bare::read_arguments::<bincode::Bincode, A>(bytes),
+        Codec::Bincode => bare::read_arguments::<bincode::Bincode, A>(bytes, count),
         #[cfg(feature = "postcard")]
-        Codec::Postcard => bare::read_arguments::<postcard::Postcard, A>(bytes),
+        Codec::Postcard => bare::read_arguments::<postcard::Postcard, A>(bytes, count),
         _ => with_format!(*codec, F => {
             let reading = Reading::new(F::TRAITS, What::Arguments);
             let seed = Seed { inner: PhantomData, reading: &reading };

@@ -24,6 +24,22 @@ impl fmt::Display for CallId {
 /// How a payload's value is written as bytes (`PROTOCOL.md` §7).
 ///
 /// Each codec has a feature of this crate: `bincode`, `messagepack` and `json`, which are on by default, and `postcard`.
+///
+/// Every codec carries what serde derives. They differ where names, or the absence of a value, decide:
+///
+/// | | bincode, postcard | MessagePack | JSON |
+/// |---|---|---|---|
+/// | `skip_serializing_if`, `skip` on a variant before others | refused | carried | carried |
+/// | `untagged`, `tag`, `flatten`, `serde_json::Value` | refused | carried | carried |
+/// | `Some(None)`, `Some(())` | carried | refused | refused |
+/// | infinity and NaN; maps whose keys are no texts or numbers | carried | carried | refused |
+/// | fields that only one side has | read as other values, or refused | skipped, or defaults | skipped, or defaults |
+///
+/// The side that writes a value refuses it, with an error that names the type.
+#[cfg_attr(
+    feature = "net",
+    doc = "The guide has the whole table, and what each codec costs: [choosing a codec](crate::guide::codecs)."
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 #[non_exhaustive]

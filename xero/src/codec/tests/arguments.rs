@@ -30,7 +30,7 @@ fn arguments_survive_each_codec() {
     for codec in built(Codec::ALL) {
         for note in [Some("n"), None] {
             let written = encode_arguments::<Store, _>(codec, &store(note)).expect("is written");
-            assert_eq!(decode_arguments::<Store>(&written).expect("is read"), store(note), "{codec}");
+            assert_eq!(decode_arguments::<Store>(&written, None).expect("is read"), store(note), "{codec}");
         }
     }
 }
@@ -39,13 +39,13 @@ fn arguments_survive_each_codec() {
 fn last_arguments_may_be_left_out_if_they_are_optional() {
     for codec in built(Codec::ALL) {
         let written = encode(codec, &("k", Vec::<Job>::new())).expect("is written");
-        let read: Store = decode_arguments(&written).expect("is read");
+        let read: Store = decode_arguments(&written, None).expect("is read");
         assert_eq!(read, __StoreArguments { key: "k".to_owned(), jobs: vec![], note: None }, "{codec}");
         let written = encode(codec, &("k",)).expect("is written");
-        let error = decode_arguments::<Store>(&written).expect_err("is refused").to_string();
+        let error = decode_arguments::<Store>(&written, None).expect_err("is refused").to_string();
         assert_eq!(error, format!("{codec} cannot read the arguments: the argument `jobs` is missing"));
         let written = encode::<[u8; 0]>(codec, &[]).expect("is written");
-        let error = decode_arguments::<Store>(&written).expect_err("is refused").to_string();
+        let error = decode_arguments::<Store>(&written, None).expect_err("is refused").to_string();
         assert_eq!(error, format!("{codec} cannot read the arguments: the argument `key` is missing"));
     }
 }
@@ -85,7 +85,7 @@ fn argument_with_a_default_takes_it_and_not_none_when_it_is_left_out() {
     type Search = __SearchArguments<String, Defaulted<u32>, Defaulted<Option<u32>>>;
     let search = |limit, after| __SearchArguments { text: "x".to_owned(), limit, after };
     for codec in built(Codec::ALL) {
-        let read = |bytes: Payload| decode_arguments::<Search>(&bytes).expect("is read");
+        let read = |bytes: Payload| decode_arguments::<Search>(&bytes, None).expect("is read");
         let one = encode(codec, &("x",)).expect("is written");
         assert_eq!(read(one), search(Defaulted::Missing, Defaulted::Missing), "{codec}");
         let two = encode(codec, &("x", 7_u32)).expect("is written");
@@ -95,7 +95,7 @@ fn argument_with_a_default_takes_it_and_not_none_when_it_is_left_out() {
     }
     for codec in built(NAMED) {
         let named = encode(codec, &serde_json::json!({"after": 3, "text": "x"})).expect("is written");
-        let read: Search = decode_arguments(&named).expect("is read");
+        let read: Search = decode_arguments(&named, None).expect("is read");
         assert_eq!(read, search(Defaulted::Missing, Defaulted::Given(Some(3))), "{codec}");
     }
 }
@@ -108,8 +108,8 @@ fn arguments_of_no_size_need_not_be_there() {
     }
     for codec in built(BARE) {
         let empty = payload(codec, Bytes::new());
-        assert!(decode_arguments::<__PingArguments<((), [u8; 0])>>(&empty).is_ok(), "{codec}");
-        assert!(decode_arguments::<__PingArguments<[u8; 1]>>(&empty).is_err(), "{codec}");
+        assert!(decode_arguments::<__PingArguments<((), [u8; 0])>>(&empty, None).is_ok(), "{codec}");
+        assert!(decode_arguments::<__PingArguments<[u8; 1]>>(&empty, None).is_err(), "{codec}");
     }
 }
 
@@ -117,8 +117,13 @@ fn arguments_of_no_size_need_not_be_there() {
 fn more_arguments_than_there_are_are_refused() {
     for codec in built(Codec::ALL) {
         let written = encode(codec, &("k", Vec::<Job>::new(), None::<u8>, 7_u8)).expect("is written");
-        let error = decode_arguments::<Store>(&written).expect_err("is refused").to_string();
-        assert!(error.ends_with("the method takes 3 arguments, and there are more"), "{error}");
+        let error = decode_arguments::<Store>(&written, None).expect_err("is refused").to_string();
+        assert!(error.contains("the method takes 3 arguments, and there are more"), "{error}");
+        assert_eq!(
+            error.ends_with("(are both sides built from the same types?)"),
+            !codec.is_self_describing(),
+            "{error}"
+        );
     }
 }
 
@@ -127,7 +132,7 @@ fn errors_name_the_argument_and_the_place_in_it() {
     for codec in built(NAMED) {
         let read = |value: serde_json::Value| {
             let written = encode(codec, &value).expect("is written");
-            decode_arguments::<Store>(&written).expect_err("is refused").to_string()
+            decode_arguments::<Store>(&written, None).expect_err("is refused").to_string()
         };
         let error =
             read(serde_json::json!({"key": "k", "jobs": [{"name": "a", "size": 1}, {"name": "b", "size": "x"}]}));
@@ -144,7 +149,7 @@ fn errors_name_the_argument_and_the_place_in_it() {
     for codec in built(BARE) {
         let bytes = encode(codec, &("k", vec![("a", 1_u32)])).expect("is written").bytes;
         let cut = payload(codec, bytes.slice(..bytes.len() - 1));
-        let error = decode_arguments::<Store>(&cut).expect_err("is refused").to_string();
+        let error = decode_arguments::<Store>(&cut, None).expect_err("is refused").to_string();
         assert!(error.starts_with(&format!("{codec} cannot read `jobs[0].size` of the argument `jobs`: ")), "{error}");
         assert!(error.contains("the bytes end within the value"), "{error}");
     }
@@ -154,7 +159,7 @@ fn errors_name_the_argument_and_the_place_in_it() {
 fn errors_show_no_name_that_only_generated_code_knows() {
     for codec in built(Codec::ALL) {
         let nonsense = payload(codec, vec![0xc1; 3]);
-        let error = decode_arguments::<Store>(&nonsense).expect_err("is refused").to_string();
+        let error = decode_arguments::<Store>(&nonsense, None).expect_err("is refused").to_string();
         assert!(!error.contains("StoreArguments") && !error.contains("__"), "{error}");
         #[derive(Serialize, Deserialize)]
         struct __RunArguments<A> {
@@ -166,5 +171,29 @@ fn errors_show_no_name_that_only_generated_code_knows() {
         {
             assert!(error.to_string().contains("cannot write the argument `task`: "), "{error}");
         }
+    }
+}
+
+#[test]
+fn arguments_of_a_known_signature_are_all_there_where_nothing_has_a_name() {
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct __PutArguments<A> {
+        size: A,
+        note: Option<u8>,
+        mark: Option<u8>,
+    }
+    type Put = __PutArguments<u16>;
+    for codec in built(BARE) {
+        let read = |value: &[u8], count| {
+            let bytes = payload(codec, value.to_vec());
+            decode_arguments::<Put>(&bytes, count).map_err(|error| error.to_string())
+        };
+        assert_eq!(read(&[7, 0, 0], Some(3)), Ok(__PutArguments { size: 7, note: None, mark: None }), "{codec}");
+        assert_eq!(read(&[7, 0], Some(2)), Ok(__PutArguments { size: 7, note: None, mark: None }), "{codec}");
+        let error = read(&[7, 0], Some(3)).expect_err("one is missing");
+        assert!(error.contains("the argument `mark`: the bytes end within the value"), "{error}");
+        let error = read(&[7, 0, 0], Some(2)).expect_err("one is too many");
+        assert!(error.contains("there are more bytes (are both sides"), "{error}");
+        assert!(read(&[7, 0], None).is_ok(), "{codec}: a dynamic call");
     }
 }

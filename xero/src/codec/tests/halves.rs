@@ -127,6 +127,51 @@ fn struct_whose_halves_skip_different_fields_is_refused() {
         let error = refused(codec, &OneWay { secret: 1, names: vec![2, 3] });
         assert!(error.contains("OneWay") && error.contains("MessagePack or JSON"), "{error}");
     }
+    for codec in built(NAMED) {
+        let error = roundtrip(codec, &User { id: 1, name: 2, password: 3 }).expect_err("is refused").to_string();
+        assert!(error.contains("the field `password` is missing"), "{error}");
+        let read = roundtrip(codec, &OneWay { secret: 1, names: vec![2, 3] }).expect("is read");
+        assert_eq!(read, OneWay { secret: 0, names: vec![2, 3] }, "{codec}");
+    }
+}
+
+/// What the guide says of partial replies and dynamic calls.
+#[test]
+fn variant_after_a_skipped_one_arrives_as_another_where_only_the_writer_is_known() {
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    enum Command {
+        #[serde(skip)]
+        #[allow(dead_code)]
+        Pause,
+        Stop,
+        Erase,
+    }
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct OneWay {
+        #[serde(skip_serializing, default)]
+        secret: u8,
+        names: Vec<u8>,
+    }
+    for codec in built(BARE) {
+        let written = encode(codec, &Command::Stop).expect("is written");
+        assert_eq!(decode::<Command>(&written).expect("is read"), Command::Erase, "{codec}");
+        let written = encode(codec, &OneWay { secret: 1, names: vec![0] }).expect("is written");
+        assert_eq!(decode::<OneWay>(&written).expect("is read"), OneWay { secret: 1, names: vec![] }, "{codec}");
+    }
+}
+
+#[test]
+fn field_with_two_names_is_carried_where_names_are_not_written() {
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Job {
+        #[serde(rename(serialize = "jobId", deserialize = "id"))]
+        id: u8,
+    }
+    assert_roundtrips_in(built(BARE), [Job { id: 7 }]);
+    for codec in built(NAMED) {
+        let error = roundtrip(codec, &Job { id: 7 }).expect_err("is refused").to_string();
+        assert!(error.contains("the field `id` is missing"), "{error}");
+    }
 }
 
 #[test]
@@ -275,7 +320,7 @@ fn readers_that_change_what_they_read_are_no_contradiction() {
             Level::deserialize(deserializer).map(|_| Self(Level::Low))
         }
     }
-    for codec in built(BARE) {
+    for codec in built(Codec::ALL) {
         assert_eq!(roundtrip(codec, &Lower("ABC".to_owned())).expect("is read"), Lower("abc".to_owned()));
         let clamped = encode_as::<Clamped, _>(codec, &Level::High).expect("is written");
         assert_eq!(decode::<Clamped>(&clamped).expect("is read"), Clamped(Level::Low));

@@ -200,4 +200,7 @@ fn more_elements_of_no_size_than_are_read_are_not_written() {
         let error = encode(codec, &vec![(); EMPTY_ELEMENTS_MAX + 1]).expect_err("is refused").to_string();
         assert!(error.contains("take no bytes at all"), "{error}");
     }
+    for codec in built(NAMED) {
+        survives(codec, vec![(); EMPTY_ELEMENTS_MAX + 1]);
+    }
 }

@@ -28,6 +28,7 @@ fn some_of_nothing_is_refused_where_it_would_arrive_as_none() {
         assert!(encode(codec, &Some(serde_json::Value::Null)).is_err(), "{codec}");
         assert_eq!(encode(codec, &Some(Unit)).is_err(), codec == Codec::Json, "{codec}");
     }
+    assert_roundtrips_in(built([Codec::Bincode, Codec::Postcard, Codec::MessagePack]), [Some(Unit), None]);
     assert_roundtrips_in(built(BARE), [Some(None), Some(Some(1)), None]);
     assert_roundtrips_in(built(BARE), [Some(()), None]);
 }
@@ -43,6 +44,20 @@ fn options_that_can_be_told_apart_are_carried() {
     assert_roundtrips([Some(String::new()), None]);
     // One that is written earlier says nothing of a later one.
     assert_roundtrips([(Some(1), (), None::<u8>)]);
+}
+
+#[test]
+fn keys_that_json_does_not_have_are_refused() {
+    use std::collections::BTreeMap;
+    let pairs = BTreeMap::from([((1, 2), 3)]);
+    assert_roundtrips_in(built([Codec::Bincode, Codec::Postcard, Codec::MessagePack]), [pairs.clone()]);
+    let lists = BTreeMap::from([(vec![1], Wrapped(None))]);
+    assert_roundtrips_in(built([Codec::Bincode, Codec::Postcard, Codec::MessagePack]), [lists]);
+    for codec in built([Codec::Json]) {
+        assert!(encode(codec, &pairs).expect_err("is refused").to_string().contains("key must be a string"));
+    }
+    assert_roundtrips([BTreeMap::from([(1, 2)])]);
+    assert_roundtrips([BTreeMap::from([('x', true)])]);
 }
 
 #[test]

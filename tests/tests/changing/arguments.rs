@@ -1,0 +1,721 @@
+//! Arguments that are added, removed, renamed, moved or given another type.
+
+/// A required argument more.
+mod added {
+    crate::meet! {
+        "arguments::added",
+        old {
+            #[xero::service(name = "Service")]
+            pub(super) trait Service {
+                async fn run(&self, a: u8) -> String;
+            }
+
+            pub(super) struct Here;
+
+            #[xero::worker]
+            impl Service for Here {
+                async fn run(&self, a: u8) -> String {
+                    format!("{a}")
+                }
+            }
+        }
+        new {
+            #[xero::service(name = "Service")]
+            pub(super) trait Service {
+                async fn run(&self, a: u8, b: u8) -> String;
+            }
+
+            pub(super) struct Here;
+
+            #[xero::worker]
+            impl Service for Here {
+                async fn run(&self, a: u8, b: u8) -> String {
+                    format!("{a} {b}")
+                }
+            }
+        }
+        old client {
+            |old| old.run(1) =>
+                Fails("`SignatureMismatch`", "`run(a: u8) -> String`, the worker has `run(a: u8, b: u8) -> String`"),
+                Fails("`InvalidArguments`", "the argument `b` is missing");
+        }
+        new client {
+            |new| new.run(1, 2) =>
+                Fails("`SignatureMismatch`", ""), Fails("`InvalidArguments`", "there is no argument `b`; there is `a`");
+        }
+    }
+}
+
+/// An argument more, which callers may leave out, at the end.
+mod added_optional_last {
+    crate::meet! {
+        "arguments::added_optional_last",
+        old {
+            #[xero::service(name = "Service")]
+            pub(super) trait Service {
+                async fn run(&self, a: u8) -> String;
+            }
+
+            pub(super) struct Here;
+
+            #[xero::worker]
+            impl Service for Here {
+                async fn run(&self, a: u8) -> String {
+                    format!("{a}")
+                }
+            }
+        }
+        new {
+            #[xero::service(name = "Service")]
+            pub(super) trait Service {
+                async fn run(&self, a: u8, b: Option<u8>, #[xero(default)] c: u8) -> String;
+            }
+
+            pub(super) struct Here;
+
+            #[xero::worker]
+            impl Service for Here {
+                async fn run(&self, a: u8, b: Option<u8>, c: u8) -> String {
+                    format!("{a} {b:?} {c}")
+                }
+            }
+        }
+        old client {
+            |old| old.run(1) => Works("1 None 0"), Works("1 None 0");
+        }
+        new client {
+            |new| new.run(1, None, 0) =>
+                Fails("`SignatureMismatch`", ""), Fails("`InvalidArguments`", "there is no argument `b`");
+        }
+    }
+}
+
+/// An argument more, which callers may leave out, before another one.
+mod added_optional_before_others {
+    crate::meet! {
+        "arguments::added_optional_before_others",
+        old {
+            #[xero::service(name = "Service")]
+            pub(super) trait Service {
+                async fn run(&self, a: u8) -> String;
+            }
+
+            pub(super) struct Here;
+
+            #[xero::worker]
+            impl Service for Here {
+                async fn run(&self, a: u8) -> String {
+                    format!("{a}")
+                }
+            }
+        }
+        new {
+            #[xero::service(name = "Service")]
+            pub(super) trait Service {
+                async fn run(&self, b: Option<u8>, a: u8) -> String;
+            }
+
+            pub(super) struct Here;
+
+            #[xero::worker]
+            impl Service for Here {
+                async fn run(&self, b: Option<u8>, a: u8) -> String {
+                    format!("{a} {b:?}")
+                }
+            }
+        }
+        old client {
+            |old| old.run(1) => Fails("`SignatureMismatch`", ""), Works("1 None");
+        }
+        new client {
+            |new| new.run(None, 1) =>
+                Fails("`SignatureMismatch`", ""), Fails("`InvalidArguments`", "there is no argument `b`");
+        }
+    }
+}
+
+/// An argument less.
+mod removed {
+    crate::meet! {
+        "arguments::removed",
+        old {
+            #[xero::service(name = "Service")]
+            pub(super) trait Service {
+                async fn run(&self, a: u8, b: u8) -> String;
+            }
+
+            pub(super) struct Here;
+
+            #[xero::worker]
+            impl Service for Here {
+                async fn run(&self, a: u8, b: u8) -> String {
+                    format!("{a} {b}")
+                }
+            }
+        }
+        new {
+            #[xero::service(name = "Service")]
+            pub(super) trait Service {
+                async fn run(&self, a: u8) -> String;
+            }
+
+            pub(super) struct Here;
+
+            #[xero::worker]
+            impl Service for Here {
+                async fn run(&self, a: u8) -> String {
+                    format!("{a}")
+                }
+            }
+        }
+        old client {
+            |old| old.run(1, 2) =>
+                Fails("`SignatureMismatch`", ""), Fails("`InvalidArguments`", "there is no argument `b`; there is `a`");
+        }
+        new client {
+            |new| new.run(1) =>
+                Fails("`SignatureMismatch`", ""), Fails("`InvalidArguments`", "the argument `b` is missing");
+        }
+    }
+}
+
+/// An argument less, which callers could leave out, at the end.
+mod removed_optional_last {
+    crate::meet! {
+        "arguments::removed_optional_last",
+        old {
+            #[xero::service(name = "Service")]
+            pub(super) trait Service {
+                async fn run(&self, a: u8, #[xero(default)] b: u8) -> String;
+            }
+
+            pub(super) struct Here;
+
+            #[xero::worker]
+            impl Service for Here {
+                async fn run(&self, a: u8, b: u8) -> String {
+                    format!("{a} {b}")
+                }
+            }
+        }
+        new {
+            #[xero::service(name = "Service")]
+            pub(super) trait Service {
+                async fn run(&self, a: u8) -> String;
+            }
+
+            pub(super) struct Here;
+
+            #[xero::worker]
+            impl Service for Here {
+                async fn run(&self, a: u8) -> String {
+                    format!("{a}")
+                }
+            }
+        }
+        old client {
+            |old| old.run(1, 2) =>
+                Fails("`SignatureMismatch`", ""), Fails("`InvalidArguments`", "there is no argument `b`; there is `a`");
+        }
+        new client {
+            |new| new.run(1) => Works("1 0"), Works("1 0");
+        }
+    }
+}
+
+/// Another name for an argument.
+mod renamed {
+    crate::meet! {
+        "arguments::renamed",
+        old {
+            #[xero::service(name = "Service")]
+            pub(super) trait Service {
+                async fn run(&self, a: u8) -> String;
+            }
+
+            pub(super) struct Here;
+
+            #[xero::worker]
+            impl Service for Here {
+                async fn run(&self, a: u8) -> String {
+                    format!("{a}")
+                }
+            }
+        }
+        new {
+            #[xero::service(name = "Service")]
+            pub(super) trait Service {
+                async fn run(&self, b: u8) -> String;
+            }
+
+            pub(super) struct Here;
+
+            #[xero::worker]
+            impl Service for Here {
+                async fn run(&self, b: u8) -> String {
+                    format!("{b}")
+                }
+            }
+        }
+        old client {
+            |old| old.run(1) =>
+                Fails("`SignatureMismatch`", "the worker has `run(b: u8) -> String`"),
+                Fails("`InvalidArguments`", "there is no argument `a`; there is `b`");
+        }
+        new client {
+            |new| new.run(1) =>
+                Fails("`SignatureMismatch`", ""), Fails("`InvalidArguments`", "there is no argument `b`; there is `a`");
+        }
+    }
+}
+
+/// The same arguments in another order.
+mod reordered {
+    crate::meet! {
+        "arguments::reordered",
+        old {
+            #[xero::service(name = "Service")]
+            pub(super) trait Service {
+                async fn run(&self, a: u8, b: u8) -> String;
+            }
+
+            pub(super) struct Here;
+
+            #[xero::worker]
+            impl Service for Here {
+                async fn run(&self, a: u8, b: u8) -> String {
+                    format!("{a} {b}")
+                }
+            }
+        }
+        new {
+            #[xero::service(name = "Service")]
+            pub(super) trait Service {
+                async fn run(&self, b: u8, a: u8) -> String;
+            }
+
+            pub(super) struct Here;
+
+            #[xero::worker]
+            impl Service for Here {
+                async fn run(&self, b: u8, a: u8) -> String {
+                    format!("{a} {b}")
+                }
+            }
+        }
+        old client {
+            |old| old.run(1, 2) => Fails("`SignatureMismatch`", ""), Works("1 2");
+        }
+        new client {
+            |new| new.run(2, 1) => Fails("`SignatureMismatch`", ""), Works("1 2");
+        }
+    }
+}
+
+/// Another type for an argument.
+mod retyped {
+    crate::meet! {
+        "arguments::retyped",
+        old {
+            #[xero::service(name = "Service")]
+            pub(super) trait Service {
+                async fn run(&self, a: u64) -> String;
+            }
+
+            pub(super) struct Here;
+
+            #[xero::worker]
+            impl Service for Here {
+                async fn run(&self, a: u64) -> String {
+                    format!("{a}")
+                }
+            }
+        }
+        new {
+            #[xero::service(name = "Service")]
+            pub(super) trait Service {
+                async fn run(&self, a: u8) -> String;
+            }
+
+            pub(super) struct Here;
+
+            #[xero::worker]
+            impl Service for Here {
+                async fn run(&self, a: u8) -> String {
+                    format!("{a}")
+                }
+            }
+        }
+        old client {
+            |old| old.run(1) => Fails("`SignatureMismatch`", "the caller has `run(a: u64) -> String`"), Works("1");
+            |old| old.run(300) => Fails("`SignatureMismatch`", ""), Fails("`InvalidArguments`", "the argument `a`");
+        }
+        new client {
+            |new| new.run(1) => Fails("`SignatureMismatch`", ""), Works("1");
+        }
+    }
+}
+
+/// An argument that becomes an option.
+mod made_optional {
+    crate::meet! {
+        "arguments::made_optional",
+        old {
+            #[xero::service(name = "Service")]
+            pub(super) trait Service {
+                async fn run(&self, a: u8) -> String;
+            }
+
+            pub(super) struct Here;
+
+            #[xero::worker]
+            impl Service for Here {
+                async fn run(&self, a: u8) -> String {
+                    format!("{a}")
+                }
+            }
+        }
+        new {
+            #[xero::service(name = "Service")]
+            pub(super) trait Service {
+                async fn run(&self, a: Option<u8>) -> String;
+            }
+
+            pub(super) struct Here;
+
+            #[xero::worker]
+            impl Service for Here {
+                async fn run(&self, a: Option<u8>) -> String {
+                    format!("{a:?}")
+                }
+            }
+        }
+        old client {
+            |old| old.run(1) => Fails("`SignatureMismatch`", ""), Works("Some(1)");
+        }
+        new client {
+            |new| new.run(Some(1)) => Fails("`SignatureMismatch`", ""), Works("1");
+            |new| new.run(None) => Fails("`SignatureMismatch`", ""), Fails("`InvalidArguments`", "the argument `a`");
+        }
+    }
+}
+
+/// An argument that callers may leave out from now on.
+mod given_a_default {
+    crate::meet! {
+        "arguments::given_a_default",
+        old {
+            #[xero::service(name = "Service")]
+            pub(super) trait Service {
+                async fn run(&self, a: u8, b: u8) -> String;
+            }
+
+            pub(super) struct Here;
+
+            #[xero::worker]
+            impl Service for Here {
+                async fn run(&self, a: u8, b: u8) -> String {
+                    format!("{a} {b}")
+                }
+            }
+        }
+        new {
+            #[xero::service(name = "Service")]
+            pub(super) trait Service {
+                async fn run(&self, a: u8, #[xero(default)] b: u8) -> String;
+            }
+
+            pub(super) struct Here;
+
+            #[xero::worker]
+            impl Service for Here {
+                async fn run(&self, a: u8, b: u8) -> String {
+                    format!("{a} {b}")
+                }
+            }
+        }
+        old client {
+            |old| old.run(1, 2) => Works("1 2"), Works("1 2");
+        }
+        new client {
+            |new| new.run(1, 2) => Works("1 2"), Works("1 2");
+        }
+    }
+}
+
+/// An argument that is lent from now on.
+mod borrowed {
+    crate::meet! {
+        "arguments::borrowed",
+        old {
+            #[xero::service(name = "Service")]
+            pub(super) trait Service {
+                async fn run(&self, a: String, b: Vec<u16>) -> String;
+            }
+
+            pub(super) struct Here;
+
+            #[xero::worker]
+            impl Service for Here {
+                async fn run(&self, a: String, b: Vec<u16>) -> String {
+                    format!("{a} {b:?}")
+                }
+            }
+        }
+        new {
+            #[xero::service(name = "Service")]
+            pub(super) trait Service {
+                async fn run(&self, a: &str, b: &[u16]) -> String;
+            }
+
+            pub(super) struct Here;
+
+            #[xero::worker]
+            impl Service for Here {
+                async fn run(&self, a: &str, b: &[u16]) -> String {
+                    format!("{a} {b:?}")
+                }
+            }
+        }
+        old client {
+            |old| old.run("x".to_owned(), vec![1]) => Works("x [1]"), Works("x [1]");
+        }
+        new client {
+            |new| new.run("x", &[1]) => Works("x [1]"), Works("x [1]");
+        }
+    }
+}
+
+/// Other bytes.
+mod bytes {
+    crate::meet! {
+        "arguments::bytes",
+        old {
+            #[xero::service(name = "Service")]
+            pub(super) trait Service {
+                async fn run(&self, a: Vec<u8>) -> String;
+            }
+
+            pub(super) struct Here;
+
+            #[xero::worker]
+            impl Service for Here {
+                async fn run(&self, a: Vec<u8>) -> String {
+                    format!("{a:?}")
+                }
+            }
+        }
+        new {
+            #[xero::service(name = "Service")]
+            pub(super) trait Service {
+                async fn run(&self, a: bytes::Bytes) -> String;
+            }
+
+            pub(super) struct Here;
+
+            #[xero::worker]
+            impl Service for Here {
+                async fn run(&self, a: bytes::Bytes) -> String {
+                    format!("{:?}", a.to_vec())
+                }
+            }
+        }
+        old client {
+            |old| old.run(vec![1]) =>
+                Fails("`SignatureMismatch`", "the worker has `run(a: bytes::Bytes) -> String`"), Works("[1]");
+        }
+        new client {
+            |new| new.run(bytes::Bytes::from_static(&[1])) => Fails("`SignatureMismatch`", ""), Works("[1]");
+        }
+    }
+}
+
+/// Other bytes, by the same name.
+mod bytes_behind_an_alias {
+    crate::meet! {
+        "arguments::bytes_behind_an_alias",
+        old {
+            type Image = Vec<u8>;
+
+            #[xero::service(name = "Service")]
+            pub(super) trait Service {
+                async fn run(&self, a: Image) -> String;
+            }
+
+            pub(super) struct Here;
+
+            #[xero::worker]
+            impl Service for Here {
+                async fn run(&self, a: Image) -> String {
+                    format!("{a:?}")
+                }
+            }
+        }
+        new {
+            type Image = bytes::Bytes;
+
+            #[xero::service(name = "Service")]
+            pub(super) trait Service {
+                async fn run(&self, a: Image) -> String;
+            }
+
+            pub(super) struct Here;
+
+            #[xero::worker]
+            impl Service for Here {
+                async fn run(&self, a: Image) -> String {
+                    format!("{:?}", a.to_vec())
+                }
+            }
+        }
+        old client {
+            |old| old.run(vec![1]) => Works("[1]"), Works("[1]");
+        }
+        new client {
+            |new| new.run(bytes::Bytes::from_static(&[1])) => Works("[1]"), Works("[1]");
+        }
+    }
+}
+
+/// The same type by another name.
+mod type_renamed {
+    crate::meet! {
+        "arguments::type_renamed",
+        old {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) struct Id(pub(super) u8);
+            #[xero::service(name = "Service")]
+            pub(super) trait Service {
+                async fn run(&self, a: Id) -> String;
+            }
+
+            pub(super) struct Here;
+
+            #[xero::worker]
+            impl Service for Here {
+                async fn run(&self, a: Id) -> String {
+                    format!("{}", a.0)
+                }
+            }
+        }
+        new {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) struct Number(pub(super) u8);
+            #[xero::service(name = "Service")]
+            pub(super) trait Service {
+                async fn run(&self, a: Number) -> String;
+            }
+
+            pub(super) struct Here;
+
+            #[xero::worker]
+            impl Service for Here {
+                async fn run(&self, a: Number) -> String {
+                    format!("{}", a.0)
+                }
+            }
+        }
+        old client {
+            |old| old.run(old::Id(1)) =>
+                Fails("`SignatureMismatch`", "`run(a: Id) -> String`, the worker has `run(a: Number) -> String`"),
+                Works("1");
+        }
+        new client {
+            |new| new.run(new::Number(1)) => Fails("`SignatureMismatch`", ""), Works("1");
+        }
+    }
+}
+
+/// The same type by another name, of which the trait sees nothing.
+mod type_renamed_behind_an_alias {
+    crate::meet! {
+        "arguments::type_renamed_behind_an_alias",
+        old {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) struct Id(pub(super) u8);
+
+            #[xero::service(name = "Service")]
+            pub(super) trait Service {
+                async fn run(&self, a: Id) -> String;
+            }
+
+            pub(super) struct Here;
+
+            #[xero::worker]
+            impl Service for Here {
+                async fn run(&self, a: Id) -> String {
+                    format!("{}", a.0)
+                }
+            }
+        }
+        new {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) struct Number(pub(super) u8);
+
+            type Id = Number;
+
+            #[xero::service(name = "Service")]
+            pub(super) trait Service {
+                async fn run(&self, a: Id) -> String;
+            }
+
+            pub(super) struct Here;
+
+            #[xero::worker]
+            impl Service for Here {
+                async fn run(&self, a: Id) -> String {
+                    format!("{}", a.0)
+                }
+            }
+        }
+        old client {
+            |old| old.run(old::Id(1)) => Works("1"), Works("1");
+        }
+        new client {
+            |new| new.run(new::Number(1)) => Works("1"), Works("1");
+        }
+    }
+}
+
+/// A `&Context` more, which does not travel.
+mod context {
+    crate::meet! {
+        "arguments::context",
+        old {
+            #[xero::service(name = "Service")]
+            pub(super) trait Service {
+                async fn run(&self, a: u8) -> String;
+            }
+
+            pub(super) struct Here;
+
+            #[xero::worker]
+            impl Service for Here {
+                async fn run(&self, a: u8) -> String {
+                    format!("{a}")
+                }
+            }
+        }
+        new {
+            #[xero::service(name = "Service")]
+            pub(super) trait Service {
+                async fn run(&self, cx: &xero::Context, a: u8) -> String;
+            }
+
+            pub(super) struct Here;
+
+            #[xero::worker]
+            impl Service for Here {
+                async fn run(&self, _cx: &xero::Context, a: u8) -> String {
+                    format!("{a}")
+                }
+            }
+        }
+        old client {
+            |old| old.run(1) => Works("1"), Works("1");
+        }
+        new client {
+            |new| new.run(1) => Works("1"), Works("1");
+        }
+    }
+}

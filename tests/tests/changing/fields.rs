@@ -1,0 +1,304 @@
+//! Fields of a struct that is an argument, a reply or an error, or a part of one.
+
+/// A field more.
+mod added {
+    crate::reshape! {
+        "fields::added",
+        old {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) struct Job {
+                id: u8,
+                tags: Vec<u8>,
+            }
+        }
+        new {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) struct Job {
+                id: u8,
+                size: u8,
+                tags: Vec<u8>,
+            }
+        }
+        old to new {
+            Job { id: 7, tags: vec![] } =>
+                Refused("the bytes end within the value"), Refused("the field `size` is missing");
+            Job { id: 7, tags: vec![0] } =>
+                Wrong("Job { id: 7, size: 1, tags: [] }"), Refused("the field `size` is missing");
+        }
+        new to old {
+            Job { id: 7, size: 1, tags: vec![] } => Wrong("Job { id: 7, tags: [0] }"), Works("Job { id: 7, tags: [] }");
+            Job { id: 7, size: 0, tags: vec![] } =>
+                Refused("(are both sides built from the same types?)"), Works("Job { id: 7, tags: [] }");
+        }
+    }
+}
+
+/// A field more, with a default.
+mod added_with_default {
+    crate::reshape! {
+        "fields::added_with_default",
+        old {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) struct Job {
+                id: u8,
+                tags: Vec<u8>,
+            }
+        }
+        new {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) struct Job {
+                id: u8,
+                #[serde(default)]
+                size: u8,
+                note: Option<u8>,
+                tags: Vec<u8>,
+            }
+        }
+        old to new {
+            Job { id: 7, tags: vec![] } =>
+                Refused("the bytes end within the value"), Works("Job { id: 7, size: 0, note: None, tags: [] }");
+            Job { id: 7, tags: vec![0, 0] } =>
+                Wrong("Job { id: 7, size: 2, note: None, tags: [] }"),
+                Works("Job { id: 7, size: 0, note: None, tags: [0, 0] }");
+        }
+        new to old {
+            Job { id: 7, size: 2, note: None, tags: vec![] } =>
+                Wrong("Job { id: 7, tags: [0, 0] }"), Works("Job { id: 7, tags: [] }");
+            Job { id: 7, size: 0, note: Some(1), tags: vec![] } =>
+                Refused("(are both sides built from the same types?)"), Works("Job { id: 7, tags: [] }");
+        }
+    }
+}
+
+/// A field more, for a reader that knows exactly its own.
+mod added_where_unknown_ones_are_denied {
+    crate::reshape! {
+        "fields::added_where_unknown_ones_are_denied",
+        old {
+            #[derive(Debug, Serialize, Deserialize)]
+            #[serde(deny_unknown_fields)]
+            pub(super) struct Job {
+                id: u8,
+            }
+        }
+        new {
+            #[derive(Debug, Serialize, Deserialize)]
+            #[serde(deny_unknown_fields)]
+            pub(super) struct Job {
+                id: u8,
+                #[serde(default)]
+                size: u8,
+            }
+        }
+        old to new {
+            Job { id: 7 } => Refused("the bytes end within the value"), Works("Job { id: 7, size: 0 }");
+        }
+        new to old {
+            Job { id: 7, size: 1 } =>
+                Refused("(are both sides built from the same types?)"),
+                Refused("there is no field `size`; there is `id`");
+        }
+    }
+}
+
+/// A field less.
+mod removed {
+    crate::reshape! {
+        "fields::removed",
+        old {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) struct Job {
+                id: u8,
+                size: u8,
+                tags: Vec<u8>,
+            }
+        }
+        new {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) struct Job {
+                id: u8,
+                tags: Vec<u8>,
+            }
+        }
+        old to new {
+            Job { id: 7, size: 1, tags: vec![] } => Wrong("Job { id: 7, tags: [0] }"), Works("Job { id: 7, tags: [] }");
+            Job { id: 7, size: 0, tags: vec![] } =>
+                Refused("(are both sides built from the same types?)"), Works("Job { id: 7, tags: [] }");
+        }
+        new to old {
+            Job { id: 7, tags: vec![] } =>
+                Refused("the bytes end within the value"), Refused("the field `size` is missing");
+            Job { id: 7, tags: vec![0] } =>
+                Wrong("Job { id: 7, size: 1, tags: [] }"), Refused("the field `size` is missing");
+        }
+    }
+}
+
+/// A field less, which had a default.
+mod removed_that_had_a_default {
+    crate::reshape! {
+        "fields::removed_that_had_a_default",
+        old {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) struct Job {
+                id: u8,
+                #[serde(default)]
+                size: u8,
+                tags: Vec<u8>,
+            }
+        }
+        new {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) struct Job {
+                id: u8,
+                tags: Vec<u8>,
+            }
+        }
+        old to new {
+            Job { id: 7, size: 1, tags: vec![] } => Wrong("Job { id: 7, tags: [0] }"), Works("Job { id: 7, tags: [] }");
+            Job { id: 7, size: 0, tags: vec![] } =>
+                Refused("(are both sides built from the same types?)"), Works("Job { id: 7, tags: [] }");
+        }
+        new to old {
+            Job { id: 7, tags: vec![] } =>
+                Refused("the bytes end within the value"), Works("Job { id: 7, size: 0, tags: [] }");
+            Job { id: 7, tags: vec![0] } =>
+                Wrong("Job { id: 7, size: 1, tags: [] }"), Works("Job { id: 7, size: 0, tags: [0] }");
+        }
+    }
+}
+
+/// Another name for a field.
+mod renamed {
+    crate::reshape! {
+        "fields::renamed",
+        old {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) struct Job {
+                id: u8,
+            }
+        }
+        new {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) struct Job {
+                number: u8,
+            }
+        }
+        old to new {
+            Job { id: 7 } => Works("Job { number: 7 }"), Refused("the field `number` is missing");
+        }
+        new to old {
+            Job { number: 7 } => Works("Job { id: 7 }"), Refused("the field `id` is missing");
+        }
+    }
+}
+
+/// Another name for a field, which knows its old one.
+mod renamed_with_alias {
+    crate::reshape! {
+        "fields::renamed_with_alias",
+        old {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) struct Job {
+                id: u8,
+            }
+        }
+        new {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) struct Job {
+                #[serde(alias = "id")]
+                number: u8,
+            }
+        }
+        old to new {
+            Job { id: 7 } => Works("Job { number: 7 }"), Works("Job { number: 7 }");
+        }
+        new to old {
+            Job { number: 7 } => Works("Job { id: 7 }"), Refused("the field `id` is missing");
+        }
+    }
+}
+
+/// Another name for a field that may be missing.
+mod renamed_optional {
+    crate::reshape! {
+        "fields::renamed_optional",
+        old {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) struct Job {
+                note: Option<u8>,
+                #[serde(default)]
+                size: u8,
+            }
+        }
+        new {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) struct Job {
+                remark: Option<u8>,
+                #[serde(default)]
+                length: u8,
+            }
+        }
+        old to new {
+            Job { note: Some(1), size: 2 } =>
+                Works("Job { remark: Some(1), length: 2 }"), Wrong("Job { remark: None, length: 0 }");
+        }
+        new to old {
+            Job { remark: Some(1), length: 2 } =>
+                Works("Job { note: Some(1), size: 2 }"), Wrong("Job { note: None, size: 0 }");
+        }
+    }
+}
+
+/// Another name for a field in Rust, and the same on the wire.
+mod renamed_in_rust_only {
+    crate::reshape! {
+        "fields::renamed_in_rust_only",
+        old {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) struct Job {
+                id: u8,
+            }
+        }
+        new {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) struct Job {
+                #[serde(rename = "id")]
+                number: u8,
+            }
+        }
+        old to new {
+            Job { id: 7 } => Works("Job { number: 7 }"), Works("Job { number: 7 }");
+        }
+        new to old {
+            Job { number: 7 } => Works("Job { id: 7 }"), Works("Job { id: 7 }");
+        }
+    }
+}
+
+/// The same fields in another order.
+mod reordered {
+    crate::reshape! {
+        "fields::reordered",
+        old {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) struct Job {
+                id: u8,
+                size: u8,
+            }
+        }
+        new {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) struct Job {
+                size: u8,
+                id: u8,
+            }
+        }
+        old to new {
+            Job { id: 7, size: 1 } => Wrong("Job { size: 7, id: 1 }"), Works("Job { size: 1, id: 7 }");
+        }
+        new to old {
+            Job { id: 7, size: 1 } => Wrong("Job { id: 1, size: 7 }"), Works("Job { id: 7, size: 1 }");
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! Variants of an enum that is an argument, a reply or an error, or a part of one.
+
+/// A variant more, at the end.
+mod added_last {
+    crate::reshape! {
+        "variants::added_last",
+        old {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) enum Job {
+                Start,
+                Stop,
+            }
+        }
+        new {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) enum Job {
+                Start,
+                Stop,
+                Pause,
+                Wait(u8),
+            }
+        }
+        old to new {
+            Job::Start => Works("Start"), Works("Start");
+            Job::Stop => Works("Stop"), Works("Stop");
+        }
+        new to old {
+            Job::Stop => Works("Stop"), Works("Stop");
+            Job::Pause => Refused("2"), Refused("Pause");
+            Job::Wait(1) => Refused("3"), Refused("Wait");
+        }
+    }
+}
+
+/// A variant more, before others.
+mod added_before_others {
+    crate::reshape! {
+        "variants::added_before_others",
+        old {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) enum Job {
+                Start,
+                Stop,
+            }
+        }
+        new {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) enum Job {
+                Start,
+                Pause,
+                Stop,
+            }
+        }
+        old to new {
+            Job::Start => Works("Start"), Works("Start");
+            Job::Stop => Wrong("Pause"), Works("Stop");
+        }
+        new to old {
+            Job::Start => Works("Start"), Works("Start");
+            Job::Pause => Wrong("Stop"), Refused("Pause");
+            Job::Stop => Refused("2"), Works("Stop");
+        }
+    }
+}
+
+/// A variant less.
+mod removed {
+    crate::reshape! {
+        "variants::removed",
+        old {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) enum Job {
+                Start,
+                Pause,
+                Stop,
+            }
+        }
+        new {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) enum Job {
+                Start,
+                Stop,
+            }
+        }
+        old to new {
+            Job::Start => Works("Start"), Works("Start");
+            Job::Pause => Wrong("Stop"), Refused("Pause");
+            Job::Stop => Refused("2"), Works("Stop");
+        }
+        new to old {
+            Job::Start => Works("Start"), Works("Start");
+            Job::Stop => Wrong("Pause"), Works("Stop");
+        }
+    }
+}
+
+/// A variant less, at the end.
+mod removed_last {
+    crate::reshape! {
+        "variants::removed_last",
+        old {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) enum Job {
+                Start,
+                Stop,
+                Pause,
+            }
+        }
+        new {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) enum Job {
+                Start,
+                Stop,
+            }
+        }
+        old to new {
+            Job::Start => Works("Start"), Works("Start");
+            Job::Stop => Works("Stop"), Works("Stop");
+            Job::Pause => Refused("2"), Refused("Pause");
+        }
+        new to old {
+            Job::Start => Works("Start"), Works("Start");
+            Job::Stop => Works("Stop"), Works("Stop");
+        }
+    }
+}
+
+/// The same variants in another order.
+mod reordered {
+    crate::reshape! {
+        "variants::reordered",
+        old {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) enum Job {
+                Start,
+                Stop,
+            }
+        }
+        new {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) enum Job {
+                Stop,
+                Start,
+            }
+        }
+        old to new {
+            Job::Start => Wrong("Stop"), Works("Start");
+        }
+        new to old {
+            Job::Stop => Wrong("Start"), Works("Stop");
+        }
+    }
+}
+
+/// Another name for a variant.
+mod renamed {
+    crate::reshape! {
+        "variants::renamed",
+        old {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) enum Job {
+                Start,
+                Stop,
+            }
+        }
+        new {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) enum Job {
+                Start,
+                Halt,
+            }
+        }
+        old to new {
+            Job::Start => Works("Start"), Works("Start");
+            Job::Stop => Works("Halt"), Refused("Stop");
+        }
+        new to old {
+            Job::Start => Works("Start"), Works("Start");
+            Job::Halt => Works("Stop"), Refused("Halt");
+        }
+    }
+}
+
+/// Another name for a variant, which knows its old one.
+mod renamed_with_alias {
+    crate::reshape! {
+        "variants::renamed_with_alias",
+        old {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) enum Job {
+                Start,
+                Stop,
+            }
+        }
+        new {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) enum Job {
+                Start,
+                #[serde(alias = "Stop")]
+                Halt,
+            }
+        }
+        old to new {
+            Job::Start => Works("Start"), Works("Start");
+            Job::Stop => Works("Halt"), Works("Halt");
+        }
+        new to old {
+            Job::Start => Works("Start"), Works("Start");
+            Job::Halt => Works("Stop"), Refused("Halt");
+        }
+    }
+}
+
+/// A variant more, for a reader that takes any.
+mod added_where_others_are_expected {
+    crate::reshape! {
+        "variants::added_where_others_are_expected",
+        old {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) enum Job {
+                Start,
+                #[serde(other)]
+                Other,
+            }
+        }
+        new {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) enum Job {
+                Start,
+                Stop,
+                #[serde(other)]
+                Other,
+            }
+        }
+        old to new {
+            Job::Start => Works("Start"), Works("Start");
+            Job::Other => Wrong("Stop"), Works("Other");
+        }
+        new to old {
+            Job::Start => Works("Start"), Works("Start");
+            Job::Stop => Works("Other"), Works("Other");
+        }
+    }
+}
+
+/// A variant with a field that it did not have.
+mod given_a_field {
+    crate::reshape! {
+        "variants::given_a_field",
+        old {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) enum Job {
+                Start,
+                Stop,
+            }
+        }
+        new {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) enum Job {
+                Start,
+                Stop { at: u8 },
+            }
+        }
+        old to new {
+            Job::Start => Works("Start"), Works("Start");
+            Job::Stop => Refused("the bytes end within the value"), Refused("");
+        }
+        new to old {
+            Job::Start => Works("Start"), Works("Start");
+            Job::Stop { at: 1 } => Refused("(are both sides built from the same types?)"), Refused("");
+        }
+    }
+}
