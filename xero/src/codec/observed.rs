@@ -7,42 +7,53 @@ use std::cell::{Cell, RefCell};
 /// follows from its type.
 #[derive(Debug, Default)]
 pub(super) struct Shapes {
-    /// The place that is written now, as a hash of the way to it.
-    place: Cell<u64>,
+    /// What is written now.
+    place: Cell<Place>,
     /// The last one seen; in a list it is mostly the same again.
     last: Cell<u64>,
     seen: RefCell<Vec<u64>>,
+}
+
+/// A part of something, whose own place is a hash of the way to it. It is hashed where there is something to see, and most
+/// parts are plain numbers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Place {
+    whole: u64,
+    part: usize,
+}
+
+impl Place {
+    fn hash(self) -> u64 {
+        mix(self.whole, self.part as u64)
+    }
 }
 
 /// Shapes that are kept of a value. A recursive type has more without end, and after so many there is nothing new.
 const SHAPES_MAX: usize = 64;
 
 impl Shapes {
-    /// The place that is written now.
-    pub(super) fn place(&self) -> u64 {
-        self.place.get()
+    /// Goes into one of several variants of what is written now. Gives the place to come back to, and what the new parts
+    /// are parts of.
+    pub(super) fn enter(&self, variant: u32) -> (Place, u64) {
+        let outer = self.place.get();
+        let whole = outer.hash() ^ u64::from(variant);
+        self.go_to_part(whole, 0);
+        (outer, whole)
     }
 
-    /// Goes into one of several parts, and gives the place to come back to.
-    pub(super) fn enter_part(&self, part: usize) -> u64 {
-        let place = self.place.get();
-        self.go_to_part(place, part);
-        place
-    }
-
-    /// Goes to another part of the same place.
-    pub(super) fn go_to_part(&self, place: u64, part: usize) {
-        self.place.set(mix(place, part as u64 + 1));
+    /// Goes to another part of the same thing.
+    pub(super) fn go_to_part(&self, whole: u64, part: usize) {
+        self.place.set(Place { whole, part });
     }
 
     /// Comes back.
-    pub(super) fn leave(&self, place: u64) {
-        self.place.set(place);
+    pub(super) fn leave(&self, outer: Place) {
+        self.place.set(outer);
     }
 
     /// Notes which of several forms the value has here.
     pub(super) fn see(&self, form: u64) {
-        let shape = mix(self.place.get(), !form);
+        let shape = mix(self.place.get().hash(), !form);
         if self.last.replace(shape) == shape {
             return;
         }

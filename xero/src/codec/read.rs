@@ -387,21 +387,36 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Elements<'_, '_, A> {
 
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, inner: S) -> Result<Option<S::Value>, Fault> {
         let (reading, index) = (self.reading, self.count.get());
-        let before = reading.counts.pieces();
-        let mut seed = Some(inner);
-        let element = self.inner.next_element_seed(TakenSeed { seed: &mut seed, reading });
-        let element = element.map_err(|error| reading.recover(error).at(self.shape.step(index)))?;
         self.count.set(index + 1);
-        match (&element, self.shape, seed) {
-            (Some(_), Shape::List, _) => reading.counts.count_element(before, || self.inner.size_hint())?,
-            (None, Shape::Arguments { .. }, Some(seed)) => return Ok(seed.deserialize(Absent::ARGUMENT).ok()),
-            _ => {}
+        if let Shape::Arguments { .. } = self.shape {
+            return self.next_argument(inner, index);
+        }
+        let before = reading.counts.pieces();
+        let element = self.inner.next_element_seed(Seed { inner, reading });
+        let element = element.map_err(|error| reading.recover(error).at(self.shape.step(index)))?;
+        if let (Some(_), Shape::List) = (&element, self.shape) {
+            reading.counts.count_element(before, || self.inner.size_hint())?;
         }
         Ok(element)
     }
 
     fn size_hint(&self) -> Option<usize> {
         self.inner.size_hint()
+    }
+}
+
+impl<A> Elements<'_, '_, A> {
+    /// An argument, which may be missing at the end.
+    fn next_argument<'de, S>(&mut self, inner: S, index: usize) -> Result<Option<S::Value>, Fault>
+    where
+        A: SeqAccess<'de>,
+        S: DeserializeSeed<'de>,
+    {
+        let reading = self.reading;
+        let mut seed = Some(inner);
+        let argument = self.inner.next_element_seed(TakenSeed { seed: &mut seed, reading });
+        let argument = argument.map_err(|error| reading.recover(error).at(self.shape.step(index)))?;
+        Ok(argument.or_else(|| seed.and_then(|seed| seed.deserialize(Absent::ARGUMENT).ok())))
     }
 }
 

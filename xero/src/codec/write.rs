@@ -12,7 +12,7 @@ use super::{
     error::What,
     fault::{Fault, Reason, Step},
     format::Traits,
-    observed::{Marks, Shapes},
+    observed::{Marks, Place, Shapes},
     state::{Counts, Level},
 };
 
@@ -111,9 +111,8 @@ impl<'a, S> CheckedSerializer<'a, S> {
         writing.is_inside_some.set(false);
         writing.counts.descend(Level::Compound)?;
         let inner = begin(self.inner).map_err(|error| writing.counts.recover(error))?;
-        let place = writing.shapes.enter_part(variant as usize);
-        let base = writing.shapes.place();
-        Ok(Compound { inner, writing, name, declared, count: 0, place, base, pieces_before: 0, mark: None })
+        let (outer, whole) = writing.shapes.enter(variant);
+        Ok(Compound { inner, writing, name, declared, count: 0, outer, whole, pieces_before: 0, mark: None })
     }
 
     /// Begins a struct, whose fields are marked.
@@ -186,13 +185,13 @@ impl<'a, S: Serializer> Serializer for CheckedSerializer<'a, S> {
         let Self { inner, writing } = self;
         writing.count_piece();
         writing.counts.descend(Level::Wrapper)?;
-        let place = writing.shapes.enter_part(0);
+        let (outer, _) = writing.shapes.enter(0);
         writing.shapes.see(0);
         writing.is_inside_some.set(true);
         let written = inner.serialize_some(&Checked { value, writing });
         let written = written.map_err(|error| writing.counts.recover(error))?;
         writing.is_inside_some.set(false);
-        writing.shapes.leave(place);
+        writing.shapes.leave(outer);
         writing.counts.ascend(Level::Wrapper);
         Ok(written)
     }
@@ -236,10 +235,10 @@ impl<'a, S: Serializer> Serializer for CheckedSerializer<'a, S> {
         writing.count_piece();
         writing.mark_variant(name, variant, index);
         writing.counts.descend(Level::Compound)?;
-        let place = writing.shapes.enter_part(index as usize);
+        let (outer, _) = writing.shapes.enter(index);
         let written = inner.serialize_newtype_variant(name, index, variant, &Checked { value, writing });
         let written = written.map_err(|error| writing.counts.recover(error))?;
-        writing.shapes.leave(place);
+        writing.shapes.leave(outer);
         writing.counts.ascend(Level::Compound);
         Ok(written)
     }
@@ -308,8 +307,9 @@ pub(super) struct Compound<'a, C> {
     /// How many have been written.
     count: usize,
     /// Where it stands in the value's shape.
-    place: u64,
-    base: u64,
+    outer: Place,
+    /// What its parts are parts of, there.
+    whole: u64,
     /// How many pieces there were before the map's entry.
     pieces_before: u64,
     mark: Option<usize>,
@@ -325,7 +325,7 @@ impl<'a, C> Compound<'a, C> {
     ) -> Result<(), Fault> {
         let writing = self.writing;
         writing.is_inside_some.set(false);
-        writing.shapes.go_to_part(self.base, self.count);
+        writing.shapes.go_to_part(self.whole, self.count);
         self.count += 1;
         if let (Some(marks), Some(mark), Step::Field(name)) = (&writing.marks, self.mark, &step) {
             marks.borrow_mut().push_field(mark, name);
@@ -342,7 +342,7 @@ impl<'a, C> Compound<'a, C> {
     ) -> Result<(), Fault> {
         let writing = self.writing;
         writing.is_inside_some.set(false);
-        writing.shapes.go_to_part(self.base, half);
+        writing.shapes.go_to_part(self.whole, half);
         if self.count == 0 {
             writing.shapes.see(half as u64);
         }
@@ -367,13 +367,13 @@ impl<'a, C> Compound<'a, C> {
     }
 
     fn end<R, E: std::fmt::Display>(self, end: impl FnOnce(C) -> Result<R, E>) -> Result<R, Fault> {
-        let Self { inner, writing, name, declared, count, place, .. } = self;
+        let Self { inner, writing, name, declared, count, outer, .. } = self;
         if writing.counts.traits.writes_lengths && declared.is_some_and(|declared| declared != count) {
             let of = if name.is_empty() { String::new() } else { format!(" of `{name}`") };
             let declared = declared.unwrap_or_default();
             return Err(Fault::rule(format!("{declared} parts{of} were announced and {count} are written")));
         }
-        writing.shapes.leave(place);
+        writing.shapes.leave(outer);
         writing.counts.ascend(Level::Compound);
         end(inner).map_err(|error| writing.counts.recover(error))
     }
