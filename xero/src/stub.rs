@@ -56,7 +56,7 @@ impl Stub {
     /// `O` is the owned twin of the arguments, as a worker reads them; `MV` and `ME` are the forms of value and error.
     pub fn call<O, MV, ME, A, T, E>(&self, method: usize, arguments: &A) -> Call<T, E>
     where
-        O: Serialize + DeserializeOwned,
+        O: Serialize + DeserializeOwned + 'static,
         MV: Carries<T>,
         ME: Carries<E>,
         A: Serialize,

@@ -86,7 +86,7 @@ pub trait Carries<T> {
 impl<M: Form, T: 'static> Carries<T> for M
 where
     for<'a> M::Lent<'a, T>: Serialize,
-    M::Owned<T>: Serialize + DeserializeOwned,
+    M::Owned<T>: Serialize + DeserializeOwned + 'static,
 {
     type Read = M::Owned<T>;
 

@@ -1,6 +1,6 @@
 //! The arguments of a method, which may be fewer than it has: what is missing at the end may be left out.
 
-use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor, value::Error as Nothing};
+use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor, value::Error as NotThere};
 
 use super::fault::{Fault, Reason};
 
@@ -16,6 +16,7 @@ pub(super) fn all_taken<T>(
     match read {
         Ok(arguments) if !are_there_more()? => Ok(arguments),
         Ok(_) => Err(Fault::rule(too_many(names.len()))),
+        Err(fault) if fault.depth() > 0 => Err(fault),
         Err(fault) => Err(fault.map_reason(|reason| match reason {
             Reason::Length { length, .. } if length < names.len() => Reason::Missing(names[length].to_owned()),
             other => other,
@@ -32,6 +33,17 @@ pub(super) fn too_many(count: usize) -> String {
     }
 }
 
+/// No arguments at all.
+pub(super) struct Nothing;
+
+impl<'de> SeqAccess<'de> for Nothing {
+    type Error = Fault;
+
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Fault> {
+        Ok(seed.deserialize(Absent::ARGUMENT).ok())
+    }
+}
+
 /// Where an argument should be, and nothing is there: an `Option` is `None` then, and what takes no bytes is there.
 pub(super) struct Absent {
     takes_none: bool,
@@ -42,34 +54,34 @@ impl Absent {
     const PART: Self = Self { takes_none: false };
 }
 
-fn nothing<T>() -> Result<T, Nothing> {
-    Err(Nothing::custom("nothing is there"))
+fn nothing<T>() -> Result<T, NotThere> {
+    Err(NotThere::custom("nothing is there"))
 }
 
 impl<'de> Deserializer<'de> for Absent {
-    type Error = Nothing;
+    type Error = NotThere;
 
-    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Nothing> {
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, NotThere> {
         nothing()
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Nothing> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, NotThere> {
         if self.takes_none { visitor.visit_none() } else { nothing() }
     }
 
-    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Nothing> {
+    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, NotThere> {
         visitor.visit_unit()
     }
 
-    fn deserialize_unit_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Nothing> {
+    fn deserialize_unit_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, NotThere> {
         visitor.visit_unit()
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Nothing> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, NotThere> {
         if name == DEFAULTED { nothing() } else { visitor.visit_newtype_struct(Self::PART) }
     }
 
-    fn deserialize_tuple<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, Nothing> {
+    fn deserialize_tuple<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, NotThere> {
         visitor.visit_seq(AbsentParts(length))
     }
 
@@ -78,7 +90,7 @@ impl<'de> Deserializer<'de> for Absent {
         _: &'static str,
         length: usize,
         visitor: V,
-    ) -> Result<V::Value, Nothing> {
+    ) -> Result<V::Value, NotThere> {
         visitor.visit_seq(AbsentParts(length))
     }
 
@@ -87,7 +99,7 @@ impl<'de> Deserializer<'de> for Absent {
         _: &'static str,
         fields: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Nothing> {
+    ) -> Result<V::Value, NotThere> {
         visitor.visit_seq(AbsentParts(fields.len()))
     }
 
@@ -100,9 +112,9 @@ impl<'de> Deserializer<'de> for Absent {
 struct AbsentParts(usize);
 
 impl<'de> SeqAccess<'de> for AbsentParts {
-    type Error = Nothing;
+    type Error = NotThere;
 
-    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Nothing> {
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, NotThere> {
         match self.0.checked_sub(1) {
             None => Ok(None),
             Some(left) => {

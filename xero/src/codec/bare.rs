@@ -26,6 +26,7 @@ impl Traits {
         none_is_unit: false,
         unit_structs_are_unit: false,
         takes_every_float: true,
+        narrows_integers: false,
         writes_lengths: true,
         explain: |text| text,
     };

@@ -110,6 +110,8 @@ fn reason(codec: Codec, action: Action, what: What, fault: &Fault) -> String {
             Some(type_name) => format!("{text} where `{type_name}` is expected"),
             None => text.clone(),
         },
-        Reason::Library(text) | Reason::Rule(text) | Reason::Length { text, .. } => text.clone(),
+        Reason::Library(text) | Reason::Rule(text) | Reason::UnknownVariant(text) | Reason::Length { text, .. } => {
+            text.clone()
+        }
     }
 }

@@ -34,6 +34,8 @@ pub(super) enum Reason {
     Missing(String),
     /// There is no such field.
     Unknown { name: String, known: &'static [&'static str] },
+    /// There is no such variant.
+    UnknownVariant(String),
     /// A field comes twice.
     Twice(&'static str),
     /// There are only so many parts.
@@ -66,9 +68,13 @@ impl Fault {
         self
     }
 
-    /// Names the type that was written or read; the first one, which is the innermost, stays.
+    /// Names the type that was written or read; the first one, which is the innermost, stays. One that only generated code
+    /// knows is passed over.
     pub(super) fn of_type<T: ?Sized>(mut self) -> Self {
-        self.0.type_name.get_or_insert(std::any::type_name::<T>());
+        let name = std::any::type_name::<T>();
+        if self.0.type_name.is_none() && !name.contains("::__") {
+            self.0.type_name = Some(name);
+        }
         self
     }
 
@@ -82,9 +88,9 @@ impl Fault {
         self
     }
 
-    /// The innermost type, as people write it; not one that only generated code knows.
+    /// The innermost type, as people write it.
     pub(super) fn type_name(&self) -> Option<String> {
-        self.0.type_name.filter(|name| !name.contains("::__")).map(names::readable)
+        self.0.type_name.map(names::readable)
     }
 
     /// The name of the outermost field, which is an argument's where arguments are written or read.
@@ -127,6 +133,7 @@ impl Display for Fault {
             Reason::NeedsNames => f.write_str("it needs a self-describing codec"),
             Reason::Missing(field) => write!(f, "the field `{field}` is missing"),
             Reason::Unknown { name, known } => write!(f, "there is no field `{name}`; {}", names::known_are(known)),
+            Reason::UnknownVariant(text) => f.write_str(text),
             Reason::Twice(field) => write!(f, "the field `{field}` comes twice"),
             Reason::Length { text, .. } => f.write_str(text),
         }
@@ -148,6 +155,20 @@ impl de::Error for Fault {
 
     fn invalid_length(length: usize, expected: &dyn de::Expected) -> Self {
         Self::new(Reason::Length { length, text: format!("invalid length {length}, expected {expected}") })
+    }
+
+    fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        match found {
+            de::Unexpected::Unit => {
+                Self::library(format_args!("there is nothing (`null`) where {expected} is expected"))
+            }
+            found => Self::library(format_args!("invalid type: {found}, expected {expected}")),
+        }
+    }
+
+    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
+        let known = names::known_are(expected);
+        Self::new(Reason::UnknownVariant(format!("there is no variant `{variant}`; {known}")))
     }
 
     fn missing_field(field: &'static str) -> Self {

@@ -25,6 +25,8 @@ pub(super) struct Traits {
     pub(super) unit_structs_are_unit: bool,
     /// Whether floats may be infinite, or not a number.
     pub(super) takes_every_float: bool,
+    /// Whether integers that fit into 64 bits are to be written as such.
+    pub(super) narrows_integers: bool,
     /// Whether what is declared as a length is written.
     pub(super) writes_lengths: bool,
     /// What an error of its library says, in words that its users know.

@@ -13,6 +13,7 @@ impl Format for Json {
         none_is_unit: true,
         unit_structs_are_unit: true,
         takes_every_float: false,
+        narrows_integers: false,
         writes_lengths: false,
         explain: |text| text,
     };

@@ -3,10 +3,7 @@
 use std::io::ErrorKind;
 
 use rmp_serde::{Deserializer, Serializer, decode::Error};
-use serde::{
-    Deserialize, Serialize,
-    de::{DeserializeSeed, IgnoredAny},
-};
+use serde::{Deserialize, Serialize, de::DeserializeSeed};
 
 use super::format::{Format, Traits};
 
@@ -19,6 +16,7 @@ impl Format for MessagePack {
         // They are empty arrays.
         unit_structs_are_unit: false,
         takes_every_float: true,
+        narrows_integers: true,
         writes_lengths: true,
         explain,
     };
@@ -34,8 +32,8 @@ impl Format for MessagePack {
         // The depth is counted around it, for all codecs alike.
         deserializer.set_max_depth(usize::MAX);
         let value = seed.deserialize(&mut deserializer).map_err(|error| error.to_string())?;
-        // The library tells how much is left only by what it finds next.
-        match IgnoredAny::deserialize(&mut deserializer) {
+        // The library tells whether something is left only by what it finds next, and looks no further for a bool.
+        match bool::deserialize(&mut deserializer) {
             Err(Error::InvalidMarkerRead(error)) if error.kind() == ErrorKind::UnexpectedEof => Ok(value),
             _ => Err("bytes are left over".to_owned()),
         }

@@ -46,7 +46,7 @@ use self::{
     error::{Action, What},
     fault::Fault,
     format::Format,
-    observed::Marks,
+    observed::{Forms, Marks},
     read::{Reading, Seed},
     write::{Checked, Writing},
 };
@@ -106,14 +106,14 @@ fn encode_half<T: Serialize + ?Sized>(codec: Codec, value: &T, what: What) -> Re
     Ok(Payload { codec, bytes: Bytes::from(bytes) })
 }
 
-/// Writes a value that is read as an `O`. The first value of each shape is read back, so that a type whose two halves
+/// Writes a value that is read as an `O`. The first value of each form is read back, so that a type whose two halves
 /// disagree is refused here and not misunderstood there.
 ///
 /// # Errors
 /// When the value's `Serialize` fails, the codec cannot carry it, or the type cannot be read back.
 pub(crate) fn encode_as<O, T>(codec: Codec, value: &T) -> Result<Payload, CodecError>
 where
-    O: Serialize + DeserializeOwned,
+    O: Serialize + DeserializeOwned + 'static,
     T: Serialize + ?Sized,
 {
     encode_twin::<O, T>(codec, value, What::Value)
@@ -125,7 +125,7 @@ where
 /// As [`encode_as`]; the error names the argument.
 pub(crate) fn encode_arguments<O, T>(codec: Codec, value: &T) -> Result<Payload, CodecError>
 where
-    O: Serialize + DeserializeOwned,
+    O: Serialize + DeserializeOwned + 'static,
     T: Serialize + ?Sized,
 {
     encode_twin::<O, T>(codec, value, What::Arguments)
@@ -133,14 +133,12 @@ where
 
 fn encode_twin<O, T>(codec: Codec, value: &T, what: What) -> Result<Payload, CodecError>
 where
-    O: Serialize + DeserializeOwned,
+    O: Serialize + DeserializeOwned + 'static,
     T: Serialize + ?Sized,
 {
     let written = with_format!(codec, F => {
-        write::<F, T>(value, what, None).and_then(|(bytes, shapes)| {
-            if !F::TRAITS.is_self_describing {
-                twin::check::<F, O, T>(value, what, shapes)?;
-            }
+        write::<F, T>(value, what, None).and_then(|(bytes, forms)| {
+            twin::check::<F, O, T>(value, what, forms)?;
             Ok(bytes)
         })
     });
@@ -189,28 +187,33 @@ pub(crate) fn decode_arguments<A: DeserializeOwned>(payload: &Payload, count: Op
         Codec::Bincode => bare::read_arguments::<bincode::Bincode, A>(bytes, count),
         #[cfg(feature = "postcard")]
         Codec::Postcard => bare::read_arguments::<postcard::Postcard, A>(bytes, count),
-        _ => with_format!(*codec, F => {
-            let reading = Reading::new(F::TRAITS, What::Arguments);
-            let seed = Seed { inner: PhantomData, reading: &reading };
-            F::read(seed, bytes).map_err(|error| reading.recover(error))
-        }),
+        // Its library reads nothing but an array or an object as a struct.
+        #[cfg(feature = "json")]
+        Codec::Json if bytes.trim_ascii() == b"null" => read_arguments::<json::Json, A>(b"[]"),
+        _ => with_format!(*codec, F => read_arguments::<F, A>(bytes)),
     };
     read.map_err(|fault| CodecError::new::<A>(*codec, Action::Read, What::Arguments, fault))
 }
 
-/// The bytes of a value, and the shapes that it has.
+fn read_arguments<F: Format, A: DeserializeOwned>(bytes: &[u8]) -> Result<A, Fault> {
+    let reading = Reading::new(F::TRAITS, What::Arguments);
+    let seed = Seed { inner: PhantomData, reading: &reading };
+    F::read(seed, bytes).map_err(|error| reading.recover(error))
+}
+
+/// The bytes of a value, and the forms that its types have in it.
 fn write<F: Format, T: Serialize + ?Sized>(
     value: &T,
     what: What,
     marks: Option<&mut Marks>,
-) -> Result<(Vec<u8>, Vec<u64>), Fault> {
+) -> Result<(Vec<u8>, Forms), Fault> {
     let writing = Writing::new(F::TRAITS, what, marks.is_some());
     let bytes = F::write(&Checked { value, writing: &writing }).map_err(|error| writing.recover(error))?;
-    let (shapes, noted) = writing.into_observed();
+    let (forms, noted) = writing.into_observed();
     if let Some(marks) = marks {
         *marks = noted;
     }
-    Ok((bytes, shapes))
+    Ok((bytes, forms))
 }
 
 /// The fault of a codec that was left out of this build.

@@ -22,6 +22,7 @@ pub(super) fn readable(name: &str) -> String {
 
 /// The type inside of options, of which what is said of the option is true.
 pub(super) fn without_options(name: String) -> String {
+    let name = name.strip_prefix('&').map(str::to_owned).unwrap_or(name);
     match name.strip_prefix("Option<").and_then(|inner| inner.strip_suffix('>')) {
         Some(inner) => without_options(inner.to_owned()),
         None => name,
@@ -38,7 +39,7 @@ pub(super) fn known_are(known: &[&str]) -> String {
 }
 
 fn is_part_of_a_path(c: char) -> bool {
-    c.is_alphanumeric() || c == '_' || c == ':'
+    c.is_alphanumeric() || ['_', ':', '{', '}', '#'].contains(&c)
 }
 
 /// `alloc::vec::Vec` is `Vec`, `my_app::jobs::Job` is `my_app::Job`.

@@ -1,119 +1,137 @@
-//! What shows of a value while it is written: which shapes it has, so that a new one can be told from those that were
-//! seen before, and the names that stand for what is written.
+//! What shows of a value while it is written: which forms its types take, so that a new one can be told from those that
+//! were seen before, and the names that stand for what is written.
 
-use std::cell::{Cell, RefCell};
+use std::{
+    any,
+    cell::{Cell, RefCell},
+    collections::HashSet,
+    hash::{BuildHasherDefault, Hasher},
+};
 
-/// The shapes of one value: at which places there was a `Some`, an element, or which variant. Everything else about it
-/// follows from its type.
-#[derive(Debug, Default)]
-pub(super) struct Shapes {
-    /// What is written now.
-    place: Cell<Place>,
-    /// The last one seen; in a list it is mostly the same again.
-    last: Cell<u64>,
-    seen: RefCell<Vec<u64>>,
+/// A type, by the place and length of its name. A name that the compiler keeps twice makes two types of one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Type(u64);
+
+impl Type {
+    pub(super) fn of<T: ?Sized>() -> Self {
+        let name = any::type_name::<T>();
+        Self(mix(name.as_ptr() as u64, name.len() as u64))
+    }
 }
 
-/// A part of something, whose own place is a hash of the way to it. It is hashed where there is something to see, and most
-/// parts are plain numbers.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Place {
-    whole: u64,
-    part: usize,
+/// One of several forms that a type can take.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Form {
+    /// `Some`.
+    Some,
+    /// A list or map with something in it.
+    Filled,
+    /// A variant, by the address of its name.
+    Variant(&'static str),
+    /// A struct with these fields: a hash of their names, and their number.
+    Fields(u64, usize),
 }
 
-impl Place {
+impl Form {
     fn hash(self) -> u64 {
-        mix(self.whole, self.part as u64)
+        match self {
+            Self::Some => 1,
+            Self::Filled => 2,
+            Self::Variant(variant) => mix(variant.as_ptr() as u64, 3),
+            Self::Fields(names, count) => mix(names, 4 + count as u64),
+        }
     }
 }
 
-/// Shapes that are kept of a value. A recursive type has more without end, and after so many there is nothing new.
-const SHAPES_MAX: usize = 64;
+/// Forms of types, as hashes.
+pub(super) type Forms = HashSet<u64, BuildHasherDefault<AsItIs>>;
 
-impl Shapes {
-    /// Goes into one of several variants of what is written now. Gives the place to come back to, and what the new parts
-    /// are parts of.
-    pub(super) fn enter(&self, variant: u32) -> (Place, u64) {
-        let outer = self.place.get();
-        let whole = outer.hash() ^ u64::from(variant);
-        self.go_to_part(whole, 0);
-        (outer, whole)
-    }
+/// What is known of a value's forms. Everything else about it follows from its types.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// The last one; in a list it is mostly the same again.
+    last: Cell<u64>,
+    forms: RefCell<Forms>,
+}
 
-    /// Goes to another part of the same thing.
-    pub(super) fn go_to_part(&self, whole: u64, part: usize) {
-        self.place.set(Place { whole, part });
-    }
-
-    /// Comes back.
-    pub(super) fn leave(&self, outer: Place) {
-        self.place.set(outer);
-    }
-
-    /// Notes which of several forms the value has here.
-    pub(super) fn see(&self, form: u64) {
-        let shape = mix(self.place.get().hash(), !form);
-        if self.last.replace(shape) == shape {
-            return;
-        }
-        let mut seen = self.seen.borrow_mut();
-        if seen.len() < SHAPES_MAX && !seen.contains(&shape) {
-            seen.push(shape);
+impl Seen {
+    pub(super) fn see(&self, of: Type, form: Form) {
+        let form = mix(of.0, form.hash());
+        if self.last.replace(form) != form {
+            self.forms.borrow_mut().insert(form);
         }
     }
 
-    pub(super) fn into_seen(self) -> Vec<u64> {
-        self.seen.into_inner()
+    pub(super) fn into_forms(self) -> Forms {
+        self.forms.into_inner()
     }
 }
 
 /// Two rounds of a multiplication that spreads its input over all bits (the constant is that of FxHash).
-fn mix(hash: u64, with: u64) -> u64 {
+pub(super) fn mix(hash: u64, with: u64) -> u64 {
     const SPREAD: u64 = 0x517c_c1b7_2722_0a95;
     (hash.rotate_left(5) ^ with).wrapping_mul(SPREAD).rotate_left(23).wrapping_mul(SPREAD)
 }
 
-/// The names of variants and fields, in the order in which they are written.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Marks(Vec<Mark>);
+/// A hasher of what is a hash already.
+#[derive(Debug, Default)]
+pub(super) struct AsItIs(u64);
 
-/// One name, or one struct's.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Mark {
-    Variant { name: &'static str, variant: &'static str },
-    Struct { name: &'static str, fields: Vec<&'static str> },
+impl Hasher for AsItIs {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only numbers are hashed");
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
-/// Marks that are kept of a value: enough that each of its shapes is among them, and few beside a large value.
-const MARKS_MAX: usize = 4096;
+/// The names of variants and fields, each where a type takes a form for the first time in the value.
+#[derive(Debug, Default)]
+pub(super) struct Marks {
+    marks: Vec<Mark>,
+    marked: Forms,
+}
+
+/// The names at one place.
+#[derive(Debug)]
+pub(super) struct Mark {
+    /// How many pieces of the value come before it.
+    pub(super) at: u64,
+    /// The enum's or struct's name.
+    pub(super) name: &'static str,
+    pub(super) variant: Option<&'static str>,
+    /// The fields' names; none of a tuple.
+    pub(super) fields: Vec<&'static str>,
+    /// How many fields are written, where that is known.
+    pub(super) count: Option<usize>,
+    /// The argument that it is in.
+    pub(super) argument: Option<&'static str>,
+}
 
 impl Marks {
-    pub(super) fn push_variant(&mut self, name: &'static str, variant: &'static str) {
-        if self.0.len() < MARKS_MAX {
-            self.0.push(Mark::Variant { name, variant });
-        }
+    /// Gives the number of the mark, unless the type has been marked in this form.
+    pub(super) fn push(&mut self, of: Type, form: Form, mark: Mark) -> Option<usize> {
+        let is_new = self.marked.insert(mix(of.0, form.hash()));
+        is_new.then(|| self.marks.push(mark))?;
+        Some(self.marks.len() - 1)
     }
 
-    /// Gives the place where the struct's fields go.
-    pub(super) fn push_struct(&mut self, name: &'static str) -> Option<usize> {
-        let mark = self.0.len();
-        (mark < MARKS_MAX).then(|| self.0.push(Mark::Struct { name, fields: Vec::new() }))?;
-        Some(mark)
+    pub(super) fn get(&self, mark: usize) -> Option<&Mark> {
+        self.marks.get(mark)
     }
 
-    pub(super) fn push_field(&mut self, mark: usize, field: &'static str) {
-        if let Some(Mark::Struct { fields, .. }) = self.0.get_mut(mark) {
-            fields.push(field);
-        }
-    }
-
-    pub(super) fn get(&self, index: usize) -> Option<&Mark> {
-        self.0.get(index)
+    pub(super) fn get_mut(&mut self, mark: usize) -> Option<&mut Mark> {
+        self.marks.get_mut(mark)
     }
 
     /// The variants among them.
     pub(super) fn variants(&self) -> impl Iterator<Item = &Mark> {
-        self.0.iter().filter(|mark| matches!(mark, Mark::Variant { .. }))
+        self.marks.iter().filter(|mark| mark.variant.is_some())
     }
 }

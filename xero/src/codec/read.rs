@@ -8,6 +8,7 @@
 use std::{
     cell::{Cell, RefCell},
     fmt,
+    marker::PhantomData,
 };
 
 use serde::de::{
@@ -21,7 +22,7 @@ use super::{
     fault::{Fault, Reason, Step},
     format::Traits,
     keys::Noting,
-    state::{Counts, Level},
+    state::{Before, Counts, Level},
     steps::Steps,
 };
 
@@ -47,14 +48,22 @@ impl<'m> Reading<'m> {
         }
     }
 
-    /// The value is read side by side with what its writer has noted.
-    pub(super) fn beside(self, steps: Steps<'m>) -> Self {
-        Self { steps: Some(steps), ..self }
+    /// The value is read side by side with what its writer has noted, if anything.
+    pub(super) fn beside(self, steps: Option<Steps<'m>>) -> Self {
+        Self { steps, ..self }
     }
 
-    /// Whether the reader has met its writer at each struct and variant.
-    pub(super) fn is_in_step(&self) -> bool {
-        self.steps.as_ref().is_some_and(Steps::are_in_step)
+    /// What the writer has noted of the struct of that name that is read next.
+    fn find_struct(&self, name: &str) -> Option<usize> {
+        self.steps.as_ref()?.find_struct(self.counts.pieces(), name)
+    }
+
+    /// Compares the fields that have been read with those that the writer has noted.
+    fn check_fields(&self, mark: Option<usize>, fields: &[&str], read: usize) -> Result<(), Fault> {
+        match (&self.steps, mark) {
+            (Some(steps), Some(mark)) => steps.check_fields(mark, fields, read),
+            _ => Ok(()),
+        }
     }
 
     /// The fault that an error of the format's library stands for.
@@ -76,10 +85,12 @@ enum Shape {
     List,
     Map,
     Struct {
+        /// None of a tuple struct.
         fields: &'static [&'static str],
         /// What the writer has noted of it.
         mark: Option<usize>,
     },
+    Enum(&'static str),
     Arguments {
         names: &'static [&'static str],
     },
@@ -91,7 +102,7 @@ impl Shape {
             Self::Struct { fields: names, .. } | Self::Arguments { names } => {
                 names.get(index).map_or(Step::Index(index), |name| Step::Field(name))
             }
-            Self::Parts | Self::List | Self::Map => Step::Index(index),
+            Self::Parts | Self::List | Self::Map | Self::Enum(_) => Step::Index(index),
         }
     }
 }
@@ -217,8 +228,6 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
         deserialize_unit() as deserialize_unit;
         deserialize_unit_struct(name: &'static str) as deserialize_unit_struct;
         deserialize_tuple(length: usize) as deserialize_tuple;
-        deserialize_tuple_struct(name: &'static str, length: usize) as deserialize_tuple_struct;
-        deserialize_enum(name: &'static str, variants: &'static [&'static str]) as deserialize_enum;
     }
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
@@ -259,12 +268,31 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        let mark = self.reading.steps.as_ref().and_then(Steps::next_struct);
+        let mark = self.reading.find_struct(name);
         let shape = match self.reading.are_arguments_next.take() {
             true => Shape::Arguments { names: fields },
             false => Shape::Struct { fields, mark },
         };
         self.read(visitor, shape, |inner, visitor| inner.deserialize_struct(name, fields, visitor))
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        length: usize,
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        let shape = Shape::Struct { fields: &[], mark: self.reading.find_struct(name) };
+        self.read(visitor, shape, |inner, visitor| inner.deserialize_tuple_struct(name, length, visitor))
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        self.read(visitor, Shape::Enum(name), |inner, visitor| inner.deserialize_enum(name, variants, visitor))
     }
 
     fn is_human_readable(&self) -> bool {
@@ -308,6 +336,11 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watched<'_, V> {
     }
 
     fn visit_unit<E: Error>(self) -> Result<V::Value, E> {
+        if let Shape::Arguments { names } = self.shape {
+            // Nothing at all stands for no arguments.
+            let read = self.inner.visit_seq(arguments::Nothing);
+            return arguments::all_taken(read, names, || Ok(false)).map_err(|fault| self.reading.stash(fault));
+        }
         self.inner.visit_unit().map_err(|fault| self.reading.stash(fault))
     }
 
@@ -332,12 +365,12 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watched<'_, V> {
             let value = visitor.visit_seq(Elements { inner: &mut inner, reading, shape, count: &count });
             match shape {
                 Shape::Arguments { names } => arguments::all_taken(value, names, || {
-                    inner.next_element::<IgnoredAny>().map(|more| more.is_some()).map_err(|e| reading.recover(e))
+                    let more = inner.next_element_seed(Seed { inner: PhantomData::<IgnoredAny>, reading });
+                    more.map(|more| more.is_some()).map_err(|error| reading.recover(error))
                 }),
-                Shape::Struct { fields, mark: Some(mark) } => {
+                Shape::Struct { fields, mark } => {
                     let value = value?;
-                    reading.steps.as_ref().map_or(Ok(()), |steps| steps.check_struct(mark, fields, count.get()))?;
-                    Ok(value)
+                    reading.check_fields(mark, fields, count.get()).map(|()| value)
                 }
                 _ => value,
             }
@@ -348,13 +381,14 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watched<'_, V> {
         let shape = self.shape;
         self.reading.counts.count_piece();
         self.below(Level::Compound, |visitor, reading| {
-            visitor.visit_map(Entries { inner, reading, shape, index: 0, field: None, pieces_before: 0 })
+            visitor.visit_map(Entries { inner, reading, shape, index: 0, field: None, before: Before::default() })
         })
     }
 
     fn visit_enum<A: EnumAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
-        let reading = self.reading;
-        self.inner.visit_enum(Variants { inner, reading }).map_err(|fault| reading.stash(fault))
+        let Self { inner: visitor, reading, shape } = self;
+        let name = if let Shape::Enum(name) = shape { name } else { "" };
+        visitor.visit_enum(Variants { inner, reading, name }).map_err(|fault| reading.stash(fault))
     }
 }
 
@@ -387,21 +421,25 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Elements<'_, '_, A> {
 
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, inner: S) -> Result<Option<S::Value>, Fault> {
         let (reading, index) = (self.reading, self.count.get());
-        self.count.set(index + 1);
         if let Shape::Arguments { .. } = self.shape {
+            self.count.set(index + 1);
             return self.next_argument(inner, index);
         }
-        let before = reading.counts.pieces();
+        reading.counts.count_part();
+        let before = reading.counts.before_element();
         let element = self.inner.next_element_seed(Seed { inner, reading });
         let element = element.map_err(|error| reading.recover(error).at(self.shape.step(index)))?;
-        if let (Some(_), Shape::List) = (&element, self.shape) {
-            reading.counts.count_element(before, || self.inner.size_hint())?;
+        if element.is_some() {
+            self.count.set(index + 1);
+            if let Shape::List = self.shape {
+                reading.counts.count_element(before, size_of::<S::Value>(), || self.inner.size_hint())?;
+            }
         }
         Ok(element)
     }
 
     fn size_hint(&self) -> Option<usize> {
-        self.inner.size_hint()
+        believed(self.inner.size_hint())
     }
 }
 
@@ -444,7 +482,7 @@ struct Entries<'r, A> {
     index: usize,
     /// The field whose value comes next.
     field: Option<&'static str>,
-    pieces_before: u64,
+    before: Before,
 }
 
 impl<A> Entries<'_, A> {
@@ -458,7 +496,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<'_, A> {
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, inner: K) -> Result<Option<K::Value>, Fault> {
         let reading = self.reading;
-        self.pieces_before = reading.counts.pieces();
+        self.before = reading.counts.before_element();
         let (Shape::Struct { fields: names, .. } | Shape::Arguments { names }) = self.shape else {
             let key = self.inner.next_key_seed(Seed { inner, reading });
             return key.map_err(|error| reading.recover(error).at(Step::Index(self.index)));
@@ -478,19 +516,29 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<'_, A> {
         let value = value.map_err(|error| reading.recover(error).at(self.step()))?;
         self.index += 1;
         if let Shape::Map = self.shape {
-            reading.counts.count_element(self.pieces_before, || self.inner.size_hint())?;
+            reading.counts.count_element(self.before, size_of::<S::Value>(), || self.inner.size_hint())?;
         }
         Ok(value)
     }
 
     fn size_hint(&self) -> Option<usize> {
-        self.inner.size_hint()
+        believed(self.inner.size_hint())
     }
 }
+
+/// A declared number of elements, as far as whoever reads them may make room in advance.
+fn believed(declared: Option<usize>) -> Option<usize> {
+    declared.map(|declared| declared.min(ELEMENTS_BELIEVED))
+}
+
+/// Room for as many elements is made before they are there: enough that growing costs little, and little to lose.
+const ELEMENTS_BELIEVED: usize = 1024;
 
 struct Variants<'r, A> {
     inner: A,
     reading: &'r Reading<'r>,
+    /// The enum's.
+    name: &'static str,
 }
 
 impl<'de, 'r, A: EnumAccess<'de>> EnumAccess<'de> for Variants<'r, A> {
@@ -498,12 +546,15 @@ impl<'de, 'r, A: EnumAccess<'de>> EnumAccess<'de> for Variants<'r, A> {
     type Variant = Content<'r, A::Variant>;
 
     fn variant_seed<S: DeserializeSeed<'de>>(self, inner: S) -> Result<(S::Value, Self::Variant), Fault> {
-        let Self { inner: access, reading } = self;
-        reading.counts.count_piece();
-        let name = reading.steps.as_ref().and_then(Steps::next_variant);
+        let Self { inner: access, reading, name } = self;
+        let at = reading.counts.pieces();
+        let noted = reading.steps.as_ref().map(|steps| steps.find_variant(at, name));
+        let (mark, name) = noted.unwrap_or_default();
         let seed = VariantSeed { inner, reading, name };
         let (value, content) = access.variant_seed(seed).map_err(|error| reading.recover(error))?;
-        Ok((value, Content { inner: content, reading }))
+        // One piece, however it was read.
+        reading.counts.set_pieces(at + 1);
+        Ok((value, Content { inner: content, reading, mark }))
     }
 }
 
@@ -511,6 +562,8 @@ impl<'de, 'r, A: EnumAccess<'de>> EnumAccess<'de> for Variants<'r, A> {
 struct Content<'r, A> {
     inner: A,
     reading: &'r Reading<'r>,
+    /// What the writer has noted of the variant.
+    mark: Option<usize>,
 }
 
 impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Content<'_, A> {
@@ -521,7 +574,7 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Content<'_, A> {
     }
 
     fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, inner: S) -> Result<S::Value, Fault> {
-        let Self { inner: access, reading } = self;
+        let Self { inner: access, reading, .. } = self;
         reading.counts.descend(Level::Compound)?;
         let value = access.newtype_variant_seed(Seed { inner, reading }).map_err(|error| reading.recover(error))?;
         reading.counts.ascend(Level::Compound);
@@ -530,13 +583,14 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Content<'_, A> {
 
     fn tuple_variant<V: Visitor<'de>>(self, length: usize, inner: V) -> Result<V::Value, Fault> {
         let reading = self.reading;
-        let visitor = Watched { inner, reading, shape: Shape::Parts };
+        let shape = Shape::Struct { fields: &[], mark: self.mark };
+        let visitor = Watched { inner, reading, shape };
         self.inner.tuple_variant(length, visitor).map_err(|error| reading.recover(error))
     }
 
     fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], inner: V) -> Result<V::Value, Fault> {
         let reading = self.reading;
-        let shape = Shape::Struct { fields, mark: reading.steps.as_ref().and_then(Steps::next_struct) };
+        let shape = Shape::Struct { fields, mark: self.mark };
         let visitor = Watched { inner, reading, shape };
         self.inner.struct_variant(fields, visitor).map_err(|error| reading.recover(error))
     }

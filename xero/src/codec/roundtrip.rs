@@ -31,7 +31,7 @@ use crate::proto::message::Codec;
 #[track_caller]
 pub fn assert_roundtrips<T>(values: impl IntoIterator<Item = T>)
 where
-    T: Serialize + DeserializeOwned + PartialEq + Debug,
+    T: Serialize + DeserializeOwned + PartialEq + Debug + 'static,
 {
     assert_roundtrips_in(Codec::available(), values);
 }
@@ -58,7 +58,7 @@ where
 #[track_caller]
 pub fn assert_roundtrips_in<T>(codecs: impl IntoIterator<Item = Codec>, values: impl IntoIterator<Item = T>)
 where
-    T: Serialize + DeserializeOwned + PartialEq + Debug,
+    T: Serialize + DeserializeOwned + PartialEq + Debug + 'static,
 {
     let codecs: Vec<_> = codecs.into_iter().collect();
     for value in values {
@@ -72,9 +72,15 @@ where
 
 fn roundtrip<T>(codec: Codec, value: &T) -> Result<(), String>
 where
-    T: Serialize + DeserializeOwned + PartialEq + Debug,
+    T: Serialize + DeserializeOwned + PartialEq + Debug + 'static,
 {
     let payload = encode_as::<T, T>(codec, value).map_err(|error| error.to_string())?;
     let read: T = decode(&payload).map_err(|error| error.to_string())?;
-    if read == *value { Ok(()) } else { Err(format!("it arrives as {read:?}")) }
+    #[allow(clippy::eq_op)]
+    let is_equal_to_itself = value == value;
+    match read == *value {
+        true => Ok(()),
+        false if is_equal_to_itself => Err(format!("it arrives as {read:?}")),
+        false => Err("it is not equal to itself, as NaN is not, so nothing can be compared".to_owned()),
+    }
 }

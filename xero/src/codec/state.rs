@@ -8,8 +8,7 @@ use std::{
 use super::{error::What, fault::Fault, format::Traits};
 
 /// How deep values may be nested (`PROTOCOL.md` §13): each list, tuple, map, struct and variant with fields is a level.
-/// `Some` and newtypes are counted apart, up to the same number. More than any data needs; the deepest value of a debug
-/// build takes two thirds of a mebibyte of stack, and Tokio's threads have two mebibytes.
+/// `Some` and newtypes are counted apart, up to the same number. More than any data needs.
 pub(crate) const DEPTH_MAX: usize = 128;
 
 /// What a value is nested in.
@@ -22,8 +21,29 @@ pub(super) enum Level {
 }
 
 /// How many elements of lists and maps may take no bytes at all, in one payload (`PROTOCOL.md` §13). A list of `()` is
-/// nothing but its length, so a few bytes could declare 2^60 elements; so many are read within milliseconds.
-pub(crate) const EMPTY_ELEMENTS_MAX: usize = 1 << 20;
+/// nothing but its length, so a few bytes could declare 2^60 elements; this number is read within milliseconds. An element
+/// counts for each of its parts, and for what it takes in memory.
+pub(crate) const EMPTY_PARTS_MAX: usize = 1 << 20;
+
+/// Bytes in memory that count for a part: 64 MiB are as many as a payload has by default.
+const EMPTY_PART_BYTES: usize = 64;
+
+/// How much of the stack reading or writing may take. A level takes a few kibibytes in a debug build, and more where a type
+/// has large fields of its own; Tokio's threads have two mebibytes.
+const STACK_BYTES_MAX: usize = 1024 * 1024;
+
+/// About where the stack is.
+fn stack_pointer() -> usize {
+    let here = 0_u8;
+    std::ptr::from_ref(&here).addr()
+}
+
+/// Counts at the beginning of an element.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Before {
+    pieces: u64,
+    parts: usize,
+}
 
 /// The counts of one payload.
 #[derive(Debug)]
@@ -32,9 +52,13 @@ pub(super) struct Counts {
     /// Of compounds, and of wrappers.
     depths: [Cell<usize>; 2],
     depth_max: usize,
+    /// Where the stack was when the value began.
+    stack: usize,
     /// Grows with each piece of a value that takes a byte or more.
     pieces: Cell<u64>,
-    empty_elements: Cell<usize>,
+    /// Grows with each part of a value, whether it takes bytes or not.
+    parts: Cell<usize>,
+    empty_parts: Cell<usize>,
     /// A fault on its way through the format's library, whose own error type has no room for it.
     stash: RefCell<Option<Fault>>,
 }
@@ -50,8 +74,10 @@ impl Counts {
             traits,
             depth_max: DEPTH_MAX + around,
             depths: Default::default(),
+            stack: stack_pointer(),
             pieces: Cell::new(0),
-            empty_elements: Cell::new(0),
+            parts: Cell::new(0),
+            empty_parts: Cell::new(0),
             stash: RefCell::new(None),
         }
     }
@@ -61,6 +87,11 @@ impl Counts {
         let depth = &self.depths[level as usize];
         if depth.get() == self.depth_max {
             return Err(Fault::rule(format!("values are nested more than {DEPTH_MAX} deep")));
+        }
+        if self.stack.abs_diff(stack_pointer()) > STACK_BYTES_MAX {
+            return Err(Fault::rule(
+                "values of this size are nested too deeply for the stack: put the large ones in a `Box`",
+            ));
         }
         depth.set(depth.get() + 1);
         Ok(())
@@ -72,6 +103,11 @@ impl Counts {
         depth.set(depth.get() - 1);
     }
 
+    /// Whether what is written now is a part of the outermost struct, which is that of a method's arguments.
+    pub(super) fn is_in_arguments(&self) -> bool {
+        self.depth_max > DEPTH_MAX && self.depths[Level::Compound as usize].get() == 1
+    }
+
     pub(super) fn count_piece(&self) {
         self.pieces.set(self.pieces.get() + 1);
     }
@@ -80,17 +116,38 @@ impl Counts {
         self.pieces.get()
     }
 
-    /// Counts an element that began when there were so many pieces. If it takes no bytes, neither does what is left of
-    /// its list, so that one look at the declared length is enough.
-    pub(super) fn count_element(&self, pieces_before: u64, left: impl FnOnce() -> Option<usize>) -> Result<(), Fault> {
-        if self.pieces.get() > pieces_before || self.traits.is_self_describing {
+    /// Goes on where so many pieces have been counted, whatever was counted meanwhile.
+    pub(super) fn set_pieces(&self, pieces: u64) {
+        self.pieces.set(pieces);
+    }
+
+    pub(super) fn count_part(&self) {
+        self.parts.set(self.parts.get().wrapping_add(1));
+    }
+
+    /// What has been counted when an element of a list begins.
+    pub(super) fn before_element(&self) -> Before {
+        Before { pieces: self.pieces.get(), parts: self.parts.get() }
+    }
+
+    /// Counts an element of so many bytes in memory. If it takes no bytes in the payload, neither does what is left of its
+    /// list, so that one look at the declared length is enough.
+    pub(super) fn count_element(
+        &self,
+        before: Before,
+        size: usize,
+        left: impl FnOnce() -> Option<usize>,
+    ) -> Result<(), Fault> {
+        if self.pieces.get() > before.pieces || self.traits.is_self_describing {
             return Ok(());
         }
-        let count = self.empty_elements.get() + 1;
-        if count.saturating_add(left().unwrap_or(0)) > EMPTY_ELEMENTS_MAX {
-            return Err(Fault::rule(format!("more than {EMPTY_ELEMENTS_MAX} elements of lists take no bytes at all")));
+        let parts = 1 + self.parts.get().wrapping_sub(before.parts);
+        let cost = parts.max(size / EMPTY_PART_BYTES);
+        let count = self.empty_parts.get().saturating_add(cost);
+        if count.saturating_add(cost.saturating_mul(left().unwrap_or(0))) > EMPTY_PARTS_MAX {
+            return Err(Fault::rule(format!("more than {EMPTY_PARTS_MAX} elements of lists take no bytes at all")));
         }
-        self.empty_elements.set(count);
+        self.empty_parts.set(count);
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use super::{
-    fault::Fault,
+    fault::{Fault, Step},
     observed::{Mark, Marks},
 };
 
@@ -11,53 +11,71 @@ use super::{
 #[derive(Debug)]
 pub(super) struct Steps<'m> {
     marks: &'m Marks,
-    /// The next mark; none once reader and writer go different ways, as those of types with hand-written halves may.
-    next: Cell<Option<usize>>,
+    /// Marks before this one are behind the reader.
+    next: Cell<usize>,
     /// Whether variants are read by the name that the writer has given them instead of by their number.
     by_name: bool,
 }
 
 impl<'m> Steps<'m> {
     pub(super) fn new(marks: &'m Marks, by_name: bool) -> Self {
-        Self { marks, next: Cell::new(Some(0)), by_name }
+        Self { marks, next: Cell::new(0), by_name }
     }
 
-    /// Whether reader and writer have met at each struct and variant.
-    pub(super) fn are_in_step(&self) -> bool {
-        self.next.get().is_some()
+    /// The mark of the struct of that name that is read after so many pieces, if its writer has left one.
+    pub(super) fn find_struct(&self, at: u64, name: &str) -> Option<usize> {
+        self.find(at, |mark| mark.variant.is_none() && mark.name == name)
     }
 
-    /// The writer's mark of the struct that is read next.
-    pub(super) fn next_struct(&self) -> Option<usize> {
-        let index = self.next.get()?;
-        let is_struct = matches!(self.marks.get(index), Some(Mark::Struct { .. }));
-        self.next.set(is_struct.then_some(index + 1));
-        is_struct.then_some(index)
+    /// The mark of the enum of that name, and the variant's name, where it is to be read by name.
+    pub(super) fn find_variant(&self, at: u64, name: &str) -> (Option<usize>, Option<&'static str>) {
+        let mark = self.find(at, |mark| mark.variant.is_some() && mark.name == name);
+        let variant = mark.and_then(|mark| self.marks.get(mark)).and_then(|mark| mark.variant);
+        (mark, variant.filter(|_| self.by_name))
     }
 
-    /// The name of the variant that is read next, where it is to be read by name.
-    pub(super) fn next_variant(&self) -> Option<&'static str> {
-        let index = self.next.get()?;
-        let Some(Mark::Variant { variant, .. }) = self.marks.get(index) else {
-            self.next.set(None);
-            return None;
-        };
-        self.next.set(Some(index + 1));
-        self.by_name.then_some(variant)
+    /// Goes by place and name: a reader that takes a struct for a tuple passes its mark by.
+    fn find(&self, at: u64, is_meant: impl Fn(&Mark) -> bool) -> Option<usize> {
+        while self.marks.get(self.next.get()).is_some_and(|mark| mark.at < at) {
+            self.next.set(self.next.get() + 1);
+        }
+        let here = (self.next.get()..).map_while(|mark| Some((mark, self.marks.get(mark)?)));
+        let mut here = here.take_while(|(_, mark)| mark.at == at);
+        here.find(|(_, mark)| is_meant(mark)).map(|(mark, _)| mark)
     }
 
     /// Compares the fields that were written with those that have been read.
-    pub(super) fn check_struct(&self, mark: usize, known: &[&str], read: usize) -> Result<(), Fault> {
-        let Some(Mark::Struct { name, fields }) = self.marks.get(mark) else { return Ok(()) };
-        if fields.len() == read && are_in_the_same_places(fields, known) {
+    pub(super) fn check_fields(&self, mark: usize, known: &[&str], read: usize) -> Result<(), Fault> {
+        let Some(mark) = self.marks.get(mark) else { return Ok(()) };
+        let are_as_many = mark.count.is_none_or(|written| written == read);
+        if are_as_many && are_in_the_same_places(&mark.fields, known) {
             return Ok(());
         }
-        let known = known.join("`, `");
         Err(Fault::rule(format!(
-            "`{name}` is written with the fields `{}` and read with `{known}`, as with `#[serde(skip_serializing)]` or \
+            "`{}` is written with {} and read with {}, as with `#[serde(skip_serializing)]` or \
              `#[serde(skip_deserializing)]`: use MessagePack or JSON for it, or skip a field on both sides",
-            fields.join("`, `"),
+            mark.variant.unwrap_or(mark.name),
+            fields(&mark.fields, mark.count.unwrap_or(mark.fields.len())),
+            fields(known, read),
         )))
+    }
+}
+
+impl Mark {
+    /// The fault, at the argument that the mark is in.
+    pub(super) fn blame(&self, fault: Fault) -> Fault {
+        match self.argument {
+            Some(argument) => fault.at(Step::Field(argument)),
+            None => fault,
+        }
+    }
+}
+
+fn fields(names: &[&str], count: usize) -> String {
+    match (names, count) {
+        ([], 1) => "one field".to_owned(),
+        ([], _) => format!("{count} fields"),
+        _ => format!("the fields `{}`", names.join("`, `")),
     }
 }
 

@@ -12,8 +12,8 @@ use super::{
     error::What,
     fault::{Fault, Reason, Step},
     format::Traits,
-    observed::{Marks, Place, Shapes},
-    state::{Counts, Level},
+    observed::{Form, Forms, Mark, Marks, Seen, Type},
+    state::{Before, Counts, Level},
 };
 
 /// What is kept while a value is written.
@@ -22,7 +22,9 @@ pub(super) struct Writing {
     counts: Counts,
     /// Between a `Some` and the value in it.
     is_inside_some: Cell<bool>,
-    shapes: Shapes,
+    seen: Seen,
+    /// The argument that is written now.
+    argument: Cell<Option<&'static str>>,
     /// The names of what is written, where they are asked for.
     marks: Option<RefCell<Marks>>,
 }
@@ -32,14 +34,15 @@ impl Writing {
         Self {
             counts: Counts::new(traits, what),
             is_inside_some: Cell::new(false),
-            shapes: Shapes::default(),
+            seen: Seen::default(),
+            argument: Cell::new(None),
             marks: notes_names.then(RefCell::default),
         }
     }
 
-    /// The shapes of what was written, and its names.
-    pub(super) fn into_observed(self) -> (Vec<u64>, Marks) {
-        (self.shapes.into_seen(), self.marks.map(RefCell::into_inner).unwrap_or_default())
+    /// The forms of the types that were written, and their names.
+    pub(super) fn into_observed(self) -> (Forms, Marks) {
+        (self.seen.into_forms(), self.marks.map(RefCell::into_inner).unwrap_or_default())
     }
 
     /// The fault that an error of the format's library stands for.
@@ -68,11 +71,17 @@ impl Writing {
         }
     }
 
-    fn mark_variant(&self, name: &'static str, variant: &'static str, index: u32) {
-        self.shapes.see(u64::from(index));
-        if let Some(marks) = &self.marks {
-            marks.borrow_mut().push_variant(name, variant);
-        }
+    /// Notes a variant, whose number is about to be written.
+    fn mark_variant(&self, of: Type, name: &'static str, variant: &'static str) -> Option<usize> {
+        let form = Form::Variant(variant);
+        self.seen.see(of, form);
+        self.mark(of, form, name, Some(variant))
+    }
+
+    fn mark(&self, of: Type, form: Form, name: &'static str, variant: Option<&'static str>) -> Option<usize> {
+        let (at, argument) = (self.counts.pieces(), self.argument.get());
+        let mark = Mark { at, name, variant, fields: Vec::new(), count: None, argument };
+        self.marks.as_ref()?.borrow_mut().push(of, form, mark)
     }
 }
 
@@ -88,7 +97,7 @@ pub(super) struct Checked<'a, T: ?Sized> {
 impl<T: Serialize + ?Sized> Serialize for Checked<'_, T> {
     fn serialize<S: Serializer>(&self, inner: S) -> Result<S::Ok, S::Error> {
         let writing = self.writing;
-        let written = self.value.serialize(CheckedSerializer { inner, writing });
+        let written = self.value.serialize(CheckedSerializer { inner, writing, of: Type::of::<T>() });
         written.map_err(|fault| writing.counts.stash(fault.of_type::<T>(), S::Error::custom))
     }
 }
@@ -96,6 +105,8 @@ impl<T: Serialize + ?Sized> Serialize for Checked<'_, T> {
 struct CheckedSerializer<'a, S> {
     inner: S,
     writing: &'a Writing,
+    /// The type that is written.
+    of: Type,
 }
 
 impl<'a, S> CheckedSerializer<'a, S> {
@@ -104,27 +115,29 @@ impl<'a, S> CheckedSerializer<'a, S> {
         self,
         name: &'static str,
         declared: Option<usize>,
-        variant: u32,
         begin: impl FnOnce(S) -> Result<C, E>,
     ) -> Result<Compound<'a, C>, Fault> {
-        let writing = self.writing;
+        let Self { inner, writing, of } = self;
         writing.is_inside_some.set(false);
         writing.counts.descend(Level::Compound)?;
-        let inner = begin(self.inner).map_err(|error| writing.counts.recover(error))?;
-        let (outer, whole) = writing.shapes.enter(variant);
-        Ok(Compound { inner, writing, name, declared, count: 0, outer, whole, pieces_before: 0, mark: None })
+        let inner = begin(inner).map_err(|error| writing.counts.recover(error))?;
+        Ok(Compound { inner, writing, of, name, declared, count: 0, names: 0, before: Before::default(), mark: None })
     }
 
-    /// Begins a struct, whose fields are marked.
+    /// Begins a struct, a tuple struct, or what is in a variant. Its fields are marked: in a format that does not name
+    /// them, another number of fields moves all that follow.
     fn fields<C, E: std::fmt::Display>(
         self,
         name: &'static str,
         declared: usize,
-        variant: u32,
+        variant: Option<usize>,
         begin: impl FnOnce(S) -> Result<C, E>,
     ) -> Result<Compound<'a, C>, Fault> {
-        let mut compound = self.compound(name, Some(declared), variant, begin)?;
-        compound.mark = compound.writing.marks.as_ref().and_then(|marks| marks.borrow_mut().push_struct(name));
+        let mut compound = self.compound(name, Some(declared), begin)?;
+        compound.mark = variant.or_else(|| {
+            let form = Form::Fields(0, declared);
+            compound.writing.mark(compound.of, form, name, None)
+        });
         Ok(compound)
     }
 
@@ -159,8 +172,29 @@ impl<'a, S: Serializer> Serializer for CheckedSerializer<'a, S> {
 
     pieces! {
         serialize_bool: bool, serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64,
-        serialize_i128: i128, serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64,
-        serialize_u128: u128, serialize_char: char, serialize_str: &str, serialize_bytes: &[u8],
+        serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64, serialize_char: char, serialize_str: &str, serialize_bytes: &[u8],
+    }
+
+    /// MessagePack has no wider integers than those of 64 bits; wider ones are bytes there, which only a reader knows that
+    /// asks for such an integer. So those that fit are written as what they are.
+    fn serialize_i128(self, value: i128) -> Result<S::Ok, Fault> {
+        if self.writing.counts.traits.narrows_integers
+            && let Ok(value) = i64::try_from(value)
+        {
+            return self.serialize_i64(value);
+        }
+        self.writing.count_piece();
+        self.inner.serialize_i128(value).map_err(|error| self.writing.counts.recover(error))
+    }
+
+    fn serialize_u128(self, value: u128) -> Result<S::Ok, Fault> {
+        if self.writing.counts.traits.narrows_integers
+            && let Ok(value) = u64::try_from(value)
+        {
+            return self.serialize_u64(value);
+        }
+        self.writing.count_piece();
+        self.inner.serialize_u128(value).map_err(|error| self.writing.counts.recover(error))
     }
 
     fn serialize_f32(self, value: f32) -> Result<S::Ok, Fault> {
@@ -182,16 +216,14 @@ impl<'a, S: Serializer> Serializer for CheckedSerializer<'a, S> {
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<S::Ok, Fault> {
-        let Self { inner, writing } = self;
+        let Self { inner, writing, of } = self;
         writing.count_piece();
         writing.counts.descend(Level::Wrapper)?;
-        let (outer, _) = writing.shapes.enter(0);
-        writing.shapes.see(0);
+        writing.seen.see(of, Form::Some);
         writing.is_inside_some.set(true);
         let written = inner.serialize_some(&Checked { value, writing });
         let written = written.map_err(|error| writing.counts.recover(error))?;
         writing.is_inside_some.set(false);
-        writing.shapes.leave(outer);
         writing.counts.ascend(Level::Wrapper);
         Ok(written)
     }
@@ -209,14 +241,14 @@ impl<'a, S: Serializer> Serializer for CheckedSerializer<'a, S> {
     }
 
     fn serialize_unit_variant(self, name: &'static str, index: u32, variant: &'static str) -> Result<S::Ok, Fault> {
+        self.writing.mark_variant(self.of, name, variant);
         self.writing.count_piece();
-        self.writing.mark_variant(name, variant, index);
         let written = self.inner.serialize_unit_variant(name, index, variant);
         written.map_err(|error| self.writing.counts.recover(error))
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, value: &T) -> Result<S::Ok, Fault> {
-        let Self { inner, writing } = self;
+        let Self { inner, writing, .. } = self;
         writing.counts.descend(Level::Wrapper)?;
         let written = inner.serialize_newtype_struct(name, &Checked { value, writing });
         let written = written.map_err(|error| writing.counts.recover(error))?;
@@ -231,14 +263,12 @@ impl<'a, S: Serializer> Serializer for CheckedSerializer<'a, S> {
         variant: &'static str,
         value: &T,
     ) -> Result<S::Ok, Fault> {
-        let Self { inner, writing } = self;
+        let Self { inner, writing, of } = self;
+        writing.mark_variant(of, name, variant);
         writing.count_piece();
-        writing.mark_variant(name, variant, index);
         writing.counts.descend(Level::Compound)?;
-        let (outer, _) = writing.shapes.enter(index);
         let written = inner.serialize_newtype_variant(name, index, variant, &Checked { value, writing });
         let written = written.map_err(|error| writing.counts.recover(error))?;
-        writing.shapes.leave(outer);
         writing.counts.ascend(Level::Compound);
         Ok(written)
     }
@@ -246,15 +276,15 @@ impl<'a, S: Serializer> Serializer for CheckedSerializer<'a, S> {
     fn serialize_seq(self, length: Option<usize>) -> Result<Self::SerializeSeq, Fault> {
         self.check_length(length, "list")?;
         self.writing.count_piece();
-        self.compound("", length, 0, |inner| inner.serialize_seq(length))
+        self.compound("", length, |inner| inner.serialize_seq(length))
     }
 
     fn serialize_tuple(self, length: usize) -> Result<Self::SerializeTuple, Fault> {
-        self.compound("", Some(length), 0, |inner| inner.serialize_tuple(length))
+        self.compound("", Some(length), |inner| inner.serialize_tuple(length))
     }
 
     fn serialize_tuple_struct(self, name: &'static str, length: usize) -> Result<Self::SerializeTupleStruct, Fault> {
-        self.compound(name, Some(length), 0, |inner| inner.serialize_tuple_struct(name, length))
+        self.fields(name, length, None, |inner| inner.serialize_tuple_struct(name, length))
     }
 
     fn serialize_tuple_variant(
@@ -264,19 +294,19 @@ impl<'a, S: Serializer> Serializer for CheckedSerializer<'a, S> {
         variant: &'static str,
         length: usize,
     ) -> Result<Self::SerializeTupleVariant, Fault> {
+        let mark = self.writing.mark_variant(self.of, name, variant);
         self.writing.count_piece();
-        self.writing.mark_variant(name, variant, index);
-        self.compound(variant, Some(length), index, |inner| inner.serialize_tuple_variant(name, index, variant, length))
+        self.fields(variant, length, mark, |inner| inner.serialize_tuple_variant(name, index, variant, length))
     }
 
     fn serialize_map(self, length: Option<usize>) -> Result<Self::SerializeMap, Fault> {
         self.check_length(length, "map")?;
         self.writing.count_piece();
-        self.compound("", length, 0, |inner| inner.serialize_map(length))
+        self.compound("", length, |inner| inner.serialize_map(length))
     }
 
     fn serialize_struct(self, name: &'static str, length: usize) -> Result<Self::SerializeStruct, Fault> {
-        self.fields(name, length, 0, |inner| inner.serialize_struct(name, length))
+        self.fields(name, length, None, |inner| inner.serialize_struct(name, length))
     }
 
     fn serialize_struct_variant(
@@ -286,9 +316,9 @@ impl<'a, S: Serializer> Serializer for CheckedSerializer<'a, S> {
         variant: &'static str,
         length: usize,
     ) -> Result<Self::SerializeStructVariant, Fault> {
+        let mark = self.writing.mark_variant(self.of, name, variant);
         self.writing.count_piece();
-        self.writing.mark_variant(name, variant, index);
-        self.fields(variant, length, index, |inner| inner.serialize_struct_variant(name, index, variant, length))
+        self.fields(variant, length, mark, |inner| inner.serialize_struct_variant(name, index, variant, length))
     }
 
     fn is_human_readable(&self) -> bool {
@@ -300,18 +330,17 @@ impl<'a, S: Serializer> Serializer for CheckedSerializer<'a, S> {
 pub(super) struct Compound<'a, C> {
     inner: C,
     writing: &'a Writing,
+    of: Type,
     /// The struct's or variant's name, if it has one.
     name: &'static str,
     /// How many parts were announced.
     declared: Option<usize>,
     /// How many have been written.
     count: usize,
-    /// Where it stands in the value's shape.
-    outer: Place,
-    /// What its parts are parts of, there.
-    whole: u64,
-    /// How many pieces there were before the map's entry.
-    pieces_before: u64,
+    /// A hash of the fields' names.
+    names: u64,
+    /// What was counted before the map's entry.
+    before: Before,
     mark: Option<usize>,
 }
 
@@ -325,10 +354,10 @@ impl<'a, C> Compound<'a, C> {
     ) -> Result<(), Fault> {
         let writing = self.writing;
         writing.is_inside_some.set(false);
-        writing.shapes.go_to_part(self.whole, self.count);
+        writing.counts.count_part();
         self.count += 1;
-        if let (Some(marks), Some(mark), Step::Field(name)) = (&writing.marks, self.mark, &step) {
-            marks.borrow_mut().push_field(mark, name);
+        if let Step::Field(name) = step {
+            self.note_field(name);
         }
         write(&mut self.inner, &Checked { value, writing }).map_err(|error| writing.counts.recover(error).at(step))
     }
@@ -336,18 +365,29 @@ impl<'a, C> Compound<'a, C> {
     /// Writes an element of a list, or half of a map's entry.
     fn element<T: ?Sized, E: std::fmt::Display>(
         &mut self,
-        half: usize,
         value: &T,
         write: impl FnOnce(&mut C, &Checked<'_, T>) -> Result<(), E>,
     ) -> Result<(), Fault> {
         let writing = self.writing;
         writing.is_inside_some.set(false);
-        writing.shapes.go_to_part(self.whole, half);
         if self.count == 0 {
-            writing.shapes.see(half as u64);
+            writing.seen.see(self.of, Form::Filled);
         }
         let written = write(&mut self.inner, &Checked { value, writing });
         written.map_err(|error| writing.counts.recover(error).at(Step::Index(self.count)))
+    }
+
+    fn note_field(&mut self, name: &'static str) {
+        let writing = self.writing;
+        self.names = self.names.rotate_left(5) ^ name.as_ptr() as u64;
+        if writing.counts.is_in_arguments() {
+            writing.argument.set(Some(name));
+        }
+        if let (Some(marks), Some(mark)) = (&writing.marks, self.mark)
+            && let Some(mark) = marks.borrow_mut().get_mut(mark)
+        {
+            mark.fields.push(name);
+        }
     }
 
     /// A struct's field is left out, which a reader that goes by the order of fields cannot know.
@@ -367,13 +407,20 @@ impl<'a, C> Compound<'a, C> {
     }
 
     fn end<R, E: std::fmt::Display>(self, end: impl FnOnce(C) -> Result<R, E>) -> Result<R, Fault> {
-        let Self { inner, writing, name, declared, count, outer, .. } = self;
+        let Self { inner, writing, of, name, declared, count, names, mark, .. } = self;
         if writing.counts.traits.writes_lengths && declared.is_some_and(|declared| declared != count) {
             let of = if name.is_empty() { String::new() } else { format!(" of `{name}`") };
             let declared = declared.unwrap_or_default();
             return Err(Fault::rule(format!("{declared} parts{of} were announced and {count} are written")));
         }
-        writing.shapes.leave(outer);
+        if !name.is_empty() {
+            writing.seen.see(of, Form::Fields(names, count));
+        }
+        if let (Some(marks), Some(mark)) = (&writing.marks, mark)
+            && let Some(mark) = marks.borrow_mut().get_mut(mark)
+        {
+            mark.count = Some(count);
+        }
         writing.counts.ascend(Level::Compound);
         end(inner).map_err(|error| writing.counts.recover(error))
     }
@@ -384,10 +431,10 @@ impl<C: SerializeSeq> SerializeSeq for Compound<'_, C> {
     type Error = Fault;
 
     fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Fault> {
-        let before = self.writing.counts.pieces();
-        self.element(0, value, |inner, value| inner.serialize_element(value))?;
+        let before = self.writing.counts.before_element();
+        self.element(value, |inner, value| inner.serialize_element(value))?;
         self.count += 1;
-        self.writing.counts.count_element(before, || None)
+        self.writing.counts.count_element(before, size_of_val(value), || None)
     }
 
     fn end(self) -> Result<C::Ok, Fault> {
@@ -400,14 +447,14 @@ impl<C: SerializeMap> SerializeMap for Compound<'_, C> {
     type Error = Fault;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Fault> {
-        self.pieces_before = self.writing.counts.pieces();
-        self.element(0, key, |inner, key| inner.serialize_key(key))
+        self.before = self.writing.counts.before_element();
+        self.element(key, |inner, key| inner.serialize_key(key))
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Fault> {
-        self.element(1, value, |inner, value| inner.serialize_value(value))?;
+        self.element(value, |inner, value| inner.serialize_value(value))?;
         self.count += 1;
-        self.writing.counts.count_element(self.pieces_before, || None)
+        self.writing.counts.count_element(self.before, size_of_val(value), || None)
     }
 
     fn end(self) -> Result<C::Ok, Fault> {

@@ -197,3 +197,45 @@ fn arguments_of_a_known_signature_are_all_there_where_nothing_has_a_name() {
         assert!(read(&[7, 0], None).is_ok(), "{codec}: a dynamic call");
     }
 }
+
+#[test]
+fn wrong_length_within_an_argument_is_no_missing_argument() {
+    #[derive(Debug, Serialize, Deserialize)]
+    struct __NeedArguments<A, B> {
+        a: A,
+        b: B,
+    }
+    for codec in built(NAMED) {
+        let written = encode(codec, &serde_json::json!([[1], 2])).expect("is written");
+        let error =
+            decode_arguments::<__NeedArguments<(u8, u8), u8>>(&written, None).expect_err("is refused").to_string();
+        assert!(error.contains("the argument `a`") && error.contains("invalid length 1"), "{error}");
+    }
+}
+
+#[test]
+fn nothing_stands_for_no_arguments() {
+    #[derive(Debug, Serialize, Deserialize)]
+    struct __PingArguments {}
+    for codec in built(Codec::ALL) {
+        let nothing = encode(codec, &()).expect("is written");
+        assert!(decode_arguments::<__PingArguments>(&nothing, None).is_ok(), "{codec}");
+        let error = decode_arguments::<Store>(&nothing, None).expect_err("is refused").to_string();
+        assert!(error.ends_with("the argument `key` is missing"), "{error}");
+    }
+}
+
+#[test]
+fn required_argument_of_options_alone_is_not_made_up() {
+    #[derive(Debug, Default, Serialize, Deserialize)]
+    struct __SearchArguments<A, B> {
+        text: A,
+        limits: B,
+    }
+    type Search = __SearchArguments<u8, (Option<u8>, Option<u8>)>;
+    for codec in built(Codec::ALL) {
+        let written = encode(codec, &(1_u8,)).expect("is written");
+        let error = decode_arguments::<Search>(&written, None).expect_err("is refused").to_string();
+        assert!(error.ends_with("the argument `limits` is missing"), "{error}");
+    }
+}

@@ -242,7 +242,7 @@ struct Holder<T> {
 #[track_caller]
 fn needs_names<T>(value: T, name: &str)
 where
-    T: Clone + Serialize + DeserializeOwned + PartialEq + std::fmt::Debug,
+    T: Clone + Serialize + DeserializeOwned + PartialEq + std::fmt::Debug + 'static,
 {
     for codec in built(BARE) {
         for error in [refused(codec, &value), refused(codec, &Holder { count: 1, held: Some(vec![value.clone()]) })] {

@@ -3,6 +3,7 @@
 mod arguments;
 mod basics;
 mod halves;
+mod hidden;
 mod nesting;
 mod options;
 mod shapes;
@@ -14,7 +15,7 @@ use serde::{
 };
 
 use super::{
-    state::{DEPTH_MAX, EMPTY_ELEMENTS_MAX},
+    state::{DEPTH_MAX, EMPTY_PARTS_MAX},
     *,
 };
 
@@ -33,12 +34,12 @@ fn payload(codec: Codec, bytes: impl Into<Bytes>) -> Payload {
 }
 
 /// Writes a value and reads it back.
-fn roundtrip<T: Serialize + DeserializeOwned>(codec: Codec, value: &T) -> Result<T, CodecError> {
+fn roundtrip<T: Serialize + DeserializeOwned + 'static>(codec: Codec, value: &T) -> Result<T, CodecError> {
     decode(&encode_as::<T, T>(codec, value)?)
 }
 
 /// Why the value cannot be written for whoever reads its type.
 #[track_caller]
-fn refused<T: Serialize + DeserializeOwned>(codec: Codec, value: &T) -> String {
+fn refused<T: Serialize + DeserializeOwned + 'static>(codec: Codec, value: &T) -> String {
     encode_as::<T, T>(codec, value).expect_err("is refused").to_string()
 }

@@ -34,7 +34,7 @@ fn tree(depth: usize, wrap: fn(Box<Tree>) -> Tree) -> Tree {
 #[track_caller]
 fn ends_at_the_limit<T>(name: &str, make: impl Fn(usize) -> T, levels_each: usize)
 where
-    T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug,
+    T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug + 'static,
 {
     let most = DEPTH_MAX / levels_each;
     for codec in built(Codec::ALL) {
@@ -165,7 +165,7 @@ fn honest_lists_of_every_kind_are_carried() {
 }
 
 #[track_caller]
-fn survives<T: Serialize + DeserializeOwned + PartialEq>(codec: Codec, value: T) {
+fn survives<T: Serialize + DeserializeOwned + PartialEq + 'static>(codec: Codec, value: T) {
     let name = std::any::type_name::<T>();
     let read = roundtrip(codec, &value).unwrap_or_else(|error| panic!("{name}: {error}"));
     assert!(read == value, "{codec} {name}");
@@ -196,11 +196,115 @@ fn elements_of_no_size_cannot_keep_a_thread_busy() {
 #[test]
 fn more_elements_of_no_size_than_are_read_are_not_written() {
     for codec in built(BARE) {
-        assert!(encode(codec, &vec![(); EMPTY_ELEMENTS_MAX]).is_ok(), "{codec}");
-        let error = encode(codec, &vec![(); EMPTY_ELEMENTS_MAX + 1]).expect_err("is refused").to_string();
+        assert!(encode(codec, &vec![(); EMPTY_PARTS_MAX]).is_ok(), "{codec}");
+        let error = encode(codec, &vec![(); EMPTY_PARTS_MAX + 1]).expect_err("is refused").to_string();
         assert!(error.contains("take no bytes at all"), "{error}");
     }
     for codec in built(NAMED) {
-        survives(codec, vec![(); EMPTY_ELEMENTS_MAX + 1]);
+        survives(codec, vec![(); EMPTY_PARTS_MAX + 1]);
+    }
+}
+
+#[test]
+fn bytes_after_a_value_are_not_read_however_deep_they_are() {
+    for (codec, level) in [(Codec::MessagePack, 0x91), (Codec::Json, b'['), (Codec::Bincode, 1), (Codec::Postcard, 1)] {
+        if codec.is_available() {
+            let value = encode(codec, &1_u8).expect("is written").bytes;
+            let bytes = payload(codec, [&value[..], &[level; 200_000]].concat());
+            assert!(decode::<u8>(&bytes).is_err(), "{codec}");
+            #[derive(Debug, Deserialize)]
+            struct One {
+                _one: u8,
+            }
+            // One argument, and another one.
+            let list = if codec == Codec::Json { b"[1,".to_vec() } else { vec![0x92, 1] };
+            let bytes = payload(codec, [list, vec![level; 200_000]].concat());
+            assert!(decode_arguments::<One>(&bytes, None).is_err(), "{codec}");
+        }
+    }
+}
+
+#[test]
+fn large_values_on_every_level_are_refused_before_they_use_up_the_stack() {
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Fat {
+        inline: [[[u8; 16]; 32]; 8],
+        next: Option<Box<Self>>,
+    }
+    let fat = |levels| {
+        (1..levels).fold(Fat { inline: [[[7; 16]; 32]; 8], next: None }, |fat, _| Fat {
+            inline: [[[7; 16]; 32]; 8],
+            next: Some(Box::new(fat)),
+        })
+    };
+    let thread = std::thread::Builder::new().stack_size(2 * 1024 * 1024).spawn(move || {
+        for codec in built(Codec::ALL) {
+            for levels in [1, 8, 60, 120] {
+                // Carried or refused, on each side; the process goes on.
+                if let Ok(written) = encode(codec, &fat(levels)) {
+                    let _ = decode::<Fat>(&written);
+                }
+            }
+            assert!(encode(codec, &fat(3)).is_ok_and(|written| decode::<Fat>(&written).is_ok()), "{codec}");
+        }
+    });
+    thread.expect("a thread").join().expect("the stack is large enough");
+}
+
+#[test]
+fn elements_of_no_size_count_for_their_parts_and_for_what_they_take_in_memory() {
+    #[derive(Debug, Default, Deserialize)]
+    #[allow(dead_code)]
+    struct Skipped {
+        #[serde(skip)]
+        one: [[u64; 32]; 4],
+    }
+    let many = |codec| match codec {
+        Codec::Bincode => vec![252, 0, 0, 15, 0],
+        _ => vec![0x80, 0x80, 0x3c],
+    };
+    for codec in built(BARE) {
+        // 983,040 of them: as `()` they are carried.
+        let bytes = payload(codec, many(codec));
+        assert!(decode::<Vec<()>>(&bytes).is_ok(), "{codec}");
+        assert!(decode::<Vec<Skipped>>(&bytes).is_err(), "{codec}");
+        assert!(decode::<Vec<[(); 32]>>(&bytes).is_err(), "{codec}");
+        assert!(decode::<Vec<[[[(); 32]; 32]; 32]>>(&bytes).is_err(), "{codec}");
+    }
+}
+
+/// Makes room for as many elements as it is told of.
+#[derive(Debug)]
+struct Trusting;
+
+impl<'de> Deserialize<'de> for Trusting {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        impl<'de> de::Visitor<'de> for Trusting {
+            type Value = Self;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a list")
+            }
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut access: A) -> Result<Self, A::Error> {
+                let mut room = Vec::<u64>::with_capacity(access.size_hint().unwrap_or(0));
+                while let Some(element) = access.next_element()? {
+                    room.push(element);
+                }
+                Ok(self)
+            }
+        }
+        deserializer.deserialize_seq(Trusting)
+    }
+}
+
+#[test]
+fn no_reader_is_told_a_number_of_elements_that_are_not_there() {
+    for (codec, bytes) in [
+        (Codec::Bincode, [&[253][..], &(1_u64 << 40).to_le_bytes(), &[1]].concat()),
+        (Codec::Postcard, vec![0x80, 0x80, 0x80, 0x80, 0x80, 0x20, 1]),
+        (Codec::MessagePack, vec![0xdd, 0xff, 0xff, 0xff, 0xff, 1]),
+    ] {
+        if codec.is_available() {
+            assert!(decode::<Trusting>(&payload(codec, bytes)).is_err(), "{codec}");
+        }
     }
 }
