@@ -183,6 +183,10 @@ impl Context {
     /// or the network, takes them more slowly than they come: its byte window is full (`PROTOCOL.md` §9). A caller that is
     /// only slow to read what its process has taken is not waited for; its call ends when it keeps too much unread.
     ///
+    /// Only the writer's half of the value's type is known here. In bincode and postcard, a type whose reader differs from it
+    /// (`#[serde(skip)]` on a variant that is not the last, `#[serde(skip_serializing)]`) arrives as another value, and so
+    /// does one that the caller decodes as another type: see [`assert_roundtrips`](crate::assert_roundtrips).
+    ///
     /// # Errors
     /// When the value cannot be encoded, is larger than the caller takes, or nobody waits for it any more.
     pub async fn partial<T: Serialize + ?Sized + Sync>(&self, value: &T) -> Result<(), PartialError> {

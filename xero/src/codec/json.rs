@@ -15,7 +15,7 @@ impl Format for Json {
         takes_every_float: false,
         narrows_integers: false,
         writes_lengths: false,
-        explain: |text| text,
+        explain,
     };
 
     fn write<T: Serialize>(value: &T) -> Result<Vec<u8>, String> {
@@ -29,5 +29,12 @@ impl Format for Json {
         let value = seed.deserialize(&mut deserializer).map_err(|error| error.to_string())?;
         deserializer.end().map_err(|error| error.to_string())?;
         Ok(value)
+    }
+}
+
+fn explain(text: String) -> String {
+    match text.starts_with("key must be") {
+        true => "a key of a map is neither a text nor a number, as JSON has them: use another codec".to_owned(),
+        false => text,
     }
 }

@@ -85,7 +85,8 @@ impl Writing {
     }
 }
 
-const NAME_THE_CASES: &str = "use an enum that names the cases, or bincode or postcard";
+const NAME_THE_CASES: &str = "use an enum that names the cases, or a codec that carries it (bincode or postcard, unless its type \
+                              reads what it finds)";
 const USE_NAMES: &str = "use MessagePack or JSON for it";
 
 /// A value whose writing is watched.

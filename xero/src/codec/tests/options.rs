@@ -54,7 +54,7 @@ fn keys_that_json_does_not_have_are_refused() {
     let lists = BTreeMap::from([(vec![1], Wrapped(None))]);
     assert_roundtrips_in(built([Codec::Bincode, Codec::Postcard, Codec::MessagePack]), [lists]);
     for codec in built([Codec::Json]) {
-        assert!(encode(codec, &pairs).expect_err("is refused").to_string().contains("key must be a string"));
+        assert!(encode(codec, &pairs).expect_err("is refused").to_string().contains("neither a text nor a number"));
     }
     assert_roundtrips([BTreeMap::from([(1, 2)])]);
     assert_roundtrips([BTreeMap::from([('x', true)])]);
