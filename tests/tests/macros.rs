@@ -93,6 +93,11 @@ async fn arguments_are_taken_by_position_and_by_name() {
             client.call("studio.Forms.nothing").codec(codec).arguments(&nothing).await.expect("no arguments");
         }
     }
+    for codec in Codec::ALL {
+        client.call("studio.Forms.nothing").codec(codec).arguments(&()).await.expect("no arguments");
+        let error = client.call("studio.Forms.type").codec(codec).arguments(&()).await.expect_err("one is missing");
+        assert!(error.to_string().contains("the argument `match`"), "{codec}: {error}");
+    }
     worker.drain().await;
 }
 
