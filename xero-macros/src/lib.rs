@@ -167,8 +167,9 @@ use errors::Errors;
 ///   client gets the very `E`, in `CallError::Application`. An alias with one type hides the error: write both.
 /// - **A default body** is kept; an impl may leave such a method out.
 /// - **A method that calls itself**, directly or through others of its impl, boxes the call:
-///   `Box::pin(self.depth(number - 1)).await`. Through an impl of another trait it is a cycle, E0391, until one of the
-///   two is written as `fn depth(&self, number: u32) -> impl Future<Output = u32> + Send { async move { … } }`.
+///   `Box::pin(self.depth(number - 1)).await`. Where the way back leads through a function outside the impl, such as one
+///   of the type's own, the compiler says that the future is not `Send`, or that it cannot check a hidden type. Write the
+///   method as `fn depth(&self, number: u32) -> impl Future<Output = u32> + Send { async move { … } }` then.
 /// - **Doc comments**, `deprecated` and lint levels are carried over to the client, `cfg` to everything that is made
 ///   from a method. Other attributes stay on the trait.
 ///
@@ -260,7 +261,8 @@ pub fn service(options: proc_macro::TokenStream, item: proc_macro::TokenStream) 
 ///
 /// The impl may be generic, and its type a pointer such as `Arc<dyn Library>`, `Box<Studio>` or `&'static Studio`. An
 /// impl for every type, `impl<T: Store> Library for T`, or for `Box<T>` or `&'static T` with any `T`, is served in an
-/// `Arc`: `serve(Arc::new(value))`. So is one for a type without a size, such as `dyn Library`.
+/// `Arc`: `serve(Arc::new(value))`. So is one for a type without a size, such as `dyn Library`, and one for `Arc<T>` that
+/// hands on to any `T: Library`: an `Arc` of such a `T` is already served as the `T`.
 ///
 /// A value that implements several services says which one is meant:
 ///
