@@ -93,6 +93,11 @@ async fn arguments_are_taken_by_position_and_by_name() {
             client.call("studio.Forms.nothing").codec(codec).arguments(&nothing).await.expect("no arguments");
         }
     }
+    for codec in Codec::ALL {
+        client.call("studio.Forms.nothing").codec(codec).arguments(&()).await.expect("no arguments");
+        let error = client.call("studio.Forms.type").codec(codec).arguments(&()).await.expect_err("one is missing");
+        assert!(error.to_string().contains("the argument `match`"), "{codec}: {error}");
+    }
     worker.drain().await;
 }
 
@@ -116,6 +121,100 @@ async fn arguments_that_do_not_fit_are_an_error_that_says_which() {
             let text = error.to_string();
             assert!(text.contains(culprit) && !text.contains("__"), "{codec} {arguments}: {text}");
         }
+    }
+    worker.drain().await;
+}
+
+/// Arguments with the names of the locals in generated code, and arguments whose name is also a word of a type.
+#[allow(non_upper_case_globals, non_snake_case, unused_variables)]
+mod names {
+    pub(super) mod index {
+        #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+        pub(in super::super) struct Index(pub(in super::super) u32);
+
+        pub(in super::super) const size: usize = 2;
+        pub(in super::super) const timeout: usize = 3;
+    }
+
+    use index::{size, timeout};
+
+    #[xero::service]
+    pub(super) trait Names {
+        async fn none(&self) -> u32;
+        async fn word(&self, index: index::Index) -> u32;
+        async fn words(&self, index: index::Index, __index: u32, ___index: u32) -> (u32, u32, u32);
+        async fn constants(&self, size: [u8; size], timeout: [u16; timeout], __size: u8) -> (u8, u16, u8);
+        async fn client_locals(&self, __index: u32, __arguments: u32, __method: u32, stub: u32) -> [u32; 4];
+        async fn worker_locals(&self, __service: u32, __value: u32, __context: u32, __reply: u32) -> [u32; 4];
+        async fn types(&self, T0: u32, __Form0: u32, __Arguments: u32, __Method: u32) -> [u32; 4];
+        async fn default(&self, #[xero(default = __value)] number: u32, #[xero(default = __arguments)] b: u32) -> u32;
+        async fn recursive(&self, __argument2: u32, number: u32) -> (u32, u32);
+    }
+
+    pub(super) fn __value() -> u32 {
+        4
+    }
+
+    pub(super) fn __arguments() -> u32 {
+        5
+    }
+
+    pub(super) struct Named;
+
+    #[xero::worker]
+    impl Names for Named {
+        async fn none(&self) -> u32 {
+            0
+        }
+        async fn word(&self, index: index::Index) -> u32 {
+            index.0
+        }
+        async fn words(&self, index: index::Index, __index: u32, ___index: u32) -> (u32, u32, u32) {
+            (index.0, __index, ___index)
+        }
+        async fn constants(&self, a: [u8; size], b: [u16; timeout], c: u8) -> (u8, u16, u8) {
+            (a.iter().sum(), b.iter().sum(), c)
+        }
+        async fn client_locals(&self, __index: u32, __arguments: u32, __method: u32, stub: u32) -> [u32; 4] {
+            [__index, __arguments, __method, stub]
+        }
+        async fn worker_locals(&self, __service: u32, __value: u32, __context: u32, __reply: u32) -> [u32; 4] {
+            [__service, __value, __context, __reply]
+        }
+        async fn types(&self, a: u32, b: u32, c: u32, d: u32) -> [u32; 4] {
+            [a, b, c, d]
+        }
+        async fn default(&self, number: u32, b: u32) -> u32 {
+            number * 10 + b
+        }
+        async fn recursive(&self, __argument2: u32, number: u32) -> (u32, u32) {
+            match number {
+                0 => (__argument2, number),
+                _ => Box::pin(self.recursive(__argument2, number - 1)).await,
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_argument_is_mistaken_for_another_or_for_a_local_of_generated_code() {
+    use names::{Named, NamesClient, index::Index};
+    let endpoint = "inproc://macros-names";
+    let client = Client::bind(endpoint).await.expect("binds");
+    let worker = Worker::connect(endpoint).serve(Named).start().expect("starts");
+    NamesClient::new(&client).wait_for_worker(Duration::from_secs(10)).await.expect("a worker");
+    for codec in Codec::ALL {
+        let names = NamesClient::new(&client).with_codec(codec);
+        assert_eq!(names.none().await.expect("none"), 0, "{codec}");
+        assert_eq!(names.word(Index(777)).await.expect("word"), 777, "{codec}");
+        assert_eq!(names.words(Index(7), 8, 9).await.expect("words"), (7, 8, 9), "{codec}");
+        assert_eq!(names.constants([1, 2], [3, 4, 5], 6).await.expect("constants"), (3, 12, 6), "{codec}");
+        assert_eq!(names.client_locals(11, 12, 13, 14).await.expect("locals"), [11, 12, 13, 14], "{codec}");
+        assert_eq!(names.worker_locals(11, 12, 13, 14).await.expect("locals"), [11, 12, 13, 14], "{codec}");
+        assert_eq!(names.types(11, 12, 13, 14).await.expect("types"), [11, 12, 13, 14], "{codec}");
+        assert_eq!(names.recursive(11, 1).await.expect("recursive"), (11, 0), "{codec}");
+        let missing = client.call("Names.default").codec(codec).await.expect("defaults");
+        assert_eq!(missing.decode::<u32>().expect("a number"), 45, "{codec}");
     }
     worker.drain().await;
 }

@@ -13,8 +13,9 @@ use crate::{
 };
 
 /// Names that generated code needs for itself, and where.
-const TAKEN: [(&str, &str); 5] = [
+const TAKEN: [(&str, &str); 6] = [
     ("new", "the client's constructor"),
+    ("clone", "what copies the client"),
     ("with_codec", "a function of the client"),
     ("wait_for_worker", "a function of the client"),
     ("into_service", "a function that is added to the trait"),

@@ -116,7 +116,7 @@ use errors::Errors;
 /// goes to the end; a required argument after it keeps older callers out. The typed client sends every argument.
 ///
 /// `&T` has the default of what a worker decodes: a `String` for `&str`, a `Vec<T>` for `&[T]`, a `T` for other types.
-/// An `Option` is known by its name: an alias of one is required by position.
+/// Any other type that reads `None` from nothing may be left out as well, such as an alias of an `Option`.
 ///
 /// ```
 /// use xero::{Client, Worker};
@@ -167,13 +167,15 @@ use errors::Errors;
 ///   client gets the very `E`, in `CallError::Application`. An alias with one type hides the error: write both.
 /// - **A default body** is kept; an impl may leave such a method out.
 /// - **A method that calls itself**, directly or through others of its impl, boxes the call:
-///   `Box::pin(self.depth(number - 1)).await`. Through an impl of another trait it is a cycle, E0391, until one of the
-///   two is written as `fn depth(&self, number: u32) -> impl Future<Output = u32> + Send { async move { … } }`.
+///   `Box::pin(self.depth(number - 1)).await`. Where the way back leads through a function outside the impl, such as one
+///   of the type's own, the compiler says that the future is not `Send`, or that it cannot check a hidden type. Write the
+///   method as `fn depth(&self, number: u32) -> impl Future<Output = u32> + Send { async move { … } }` then.
 /// - **Doc comments**, `deprecated` and lint levels are carried over to the client, `cfg` to everything that is made
 ///   from a method. Other attributes stay on the trait.
 ///
 /// What cannot travel is an error: generics, lifetimes, `impl` and `dyn` types, constants and types of the trait. So are
-/// methods named `new`, `with_codec`, `wait_for_worker` and `into_service`, which the client and the trait have.
+/// methods named `new`, `clone`, `with_codec`, `wait_for_worker` and `into_service`, which the client and the trait have.
+/// Methods named `into` and `try_into` are called as `DemoClient::into(&demo)`: with a dot, Rust finds the trait's.
 ///
 /// # Bytes
 ///
@@ -185,6 +187,10 @@ use errors::Errors;
 ///
 /// A large `Bytes` is a slice of the received message, and a `&[u8]` is lent from it: neither is copied from a codec that
 /// lends its input. `Vec<u8>` is copied once.
+///
+/// As long as such a `Bytes` lives, it keeps the whole message in memory, with all other arguments. One of at most 4 KiB,
+/// or of less than a quarter of the message, is a copy and keeps nothing. `Bytes::copy_from_slice` lets go of the
+/// message where a value is kept for long.
 ///
 /// Everything else travels as its own serde implementation says, number by number unless it does better: a field of your
 /// own struct, a value of a `HashMap`, an alias of an `Option<Vec<u8>>`, a partial reply. `serde_bytes` does better:
@@ -219,7 +225,7 @@ use errors::Errors;
 /// # let client = Client::bind("inproc://bytes-example").await?;
 /// # let worker = Worker::connect("inproc://bytes-example").serve(Office).start()?;
 /// # let sent = || Letter { subject: "bytes".to_owned(), body: vec![7; 1000] };
-/// # for codec in Codec::ALL {
+/// # for codec in Codec::ALL.into_iter().filter(|codec| codec.is_available()) {
 /// #     let post = PostClient::new(&client).with_codec(codec);
 /// #     assert_eq!(post.send(sent(), Some([1; 4])).await?, sent());
 /// # }
@@ -255,7 +261,8 @@ pub fn service(options: proc_macro::TokenStream, item: proc_macro::TokenStream) 
 ///
 /// The impl may be generic, and its type a pointer such as `Arc<dyn Library>`, `Box<Studio>` or `&'static Studio`. An
 /// impl for every type, `impl<T: Store> Library for T`, or for `Box<T>` or `&'static T` with any `T`, is served in an
-/// `Arc`: `serve(Arc::new(value))`. So is one for a type without a size, such as `dyn Library`.
+/// `Arc`: `serve(Arc::new(value))`. So is one for a type without a size, such as `dyn Library`, and one for `Arc<T>` that
+/// hands on to any `T: Library`: an `Arc` of such a `T` is already served as the `T`.
 ///
 /// A value that implements several services says which one is meant:
 ///

@@ -166,19 +166,20 @@ impl<T, E> Call<T, E> {
 impl Call<Value, Value> {
     pub(crate) fn dynamic(client: &Client, method: Method) -> Self {
         let reader = Reader { value: |payload| Ok(Value { payload }), error: |payload| Ok(Value { payload }) };
-        Self::new(client, method, None, Codec::MessagePack, reader)
+        Self::new(client, method, None, dynamic_codec(Codec::is_available), reader)
     }
 
     /// The arguments: a tuple or sequence by position, or a map or struct by name.
     ///
-    /// A single argument is a tuple of one, `&("apple",)`.
+    /// A single argument is a tuple of one, `&("apple",)`. `&()` is no arguments.
     pub fn arguments<A: Serialize + ?Sized>(mut self, arguments: &A) -> Self {
-        self.arguments = Some(codec::encode_dynamic_arguments(self.codec, arguments));
+        self.arguments = Some(encode_arguments(self.codec, arguments));
         self
     }
 
-    /// The codec of arguments and reply. Default MessagePack. To be called before [`Self::arguments`]: a call whose
-    /// arguments are written in another codec already fails with [`CallError::InvalidArguments`].
+    /// The codec of arguments and reply. Default: MessagePack; JSON in a program without MessagePack; in a program
+    /// without either, the codec that it has. Call this before [`Self::arguments`]: a call whose arguments are written
+    /// in another codec already fails with [`CallError::InvalidArguments`].
     pub fn codec(mut self, codec: Codec) -> Self {
         if self.arguments.is_some() && codec != self.codec {
             self.arguments = Some(Err(CodecError::too_late(codec)));
@@ -253,7 +254,7 @@ impl<T, E> Call<T, E> {
 
     fn send(self, partials: Option<PartialSender>, unread: Option<PartialReceiver>) -> PendingCall<T, E> {
         let Self { client, method, arguments, codec, timeout, idempotent, fail_fast, metadata, reader } = self;
-        let arguments = arguments.unwrap_or_else(|| codec::encode::<[(); 0]>(codec, &[]));
+        let arguments = arguments.unwrap_or_else(|| no_arguments(codec));
         let (end, receiver) = oneshot::channel();
         let id = client.next_call();
         let state = match arguments {
@@ -467,6 +468,25 @@ impl<T, E> fmt::Debug for PendingCall<T, E> {
     }
 }
 
+/// The codec of a dynamic call: one that names fields, so that either side may know others, where there is one.
+fn dynamic_codec(is_available: impl Fn(Codec) -> bool) -> Codec {
+    let by_name = [Codec::MessagePack, Codec::Json];
+    by_name.into_iter().find(|codec| is_available(*codec)).unwrap_or_default()
+}
+
+fn encode_arguments<A: Serialize + ?Sized>(codec: Codec, arguments: &A) -> Result<Payload, CodecError> {
+    let written = codec::encode_dynamic_arguments(codec, arguments)?;
+    // MessagePack and JSON have a value for `()`, the empty tuple, that is no sequence.
+    match written == codec::encode(codec, &())? {
+        true => no_arguments(codec),
+        false => Ok(written),
+    }
+}
+
+fn no_arguments(codec: Codec) -> Result<Payload, CodecError> {
+    codec::encode::<[(); 0]>(codec, &[])
+}
+
 fn invalid_reply<E>(error: CodecError) -> CallError<E> {
     CallError::InvalidReply { reason: error.to_string() }
 }
@@ -477,6 +497,15 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dynamic_calls_are_written_by_name_where_a_codec_can() {
+        let chosen = |available: &[Codec]| dynamic_codec(|codec| available.contains(&codec));
+        assert_eq!(chosen(&Codec::ALL), Codec::MessagePack);
+        assert_eq!(chosen(&[Codec::Bincode, Codec::Json, Codec::Postcard]), Codec::Json);
+        assert_eq!(chosen(&[Codec::Postcard]), Codec::default());
+        assert!(dynamic_codec(Codec::is_available).is_available());
+    }
 
     #[test]
     fn value_is_shown_as_json_where_it_has_such_a_form() {

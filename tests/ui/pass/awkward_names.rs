@@ -13,7 +13,7 @@ trait S {
     async fn context(&self, codec: u8, stub: u8, value: u8, reply: u8) -> u8;
     async fn call(&self, client: u8, this: u8, descriptor: u8) -> u8;
     async fn stub(&self, A: u8, a: u8) -> u8;
-    async fn clone(&self) -> u8;
+    async fn into(&self) -> u8;
     async fn fmt(&self, f: u8) -> u8;
     async fn serialize(&self, serializer: u8) -> u8;
     async fn r#type(&self, r#match: u8, r#fn: &str) -> u8;
@@ -60,7 +60,7 @@ impl S for Worker {
     async fn stub(&self, A: u8, a: u8) -> u8 {
         A + a
     }
-    async fn clone(&self) -> u8 {
+    async fn into(&self) -> u8 {
         1
     }
     async fn fmt(&self, f: u8) -> u8 {
@@ -109,7 +109,7 @@ impl raw::r#trait for Worker {
 #[allow(dead_code)]
 async fn calls(client: &xero::Client) -> Result<(), Box<dyn std::error::Error>> {
     let s = SClient::new(client);
-    let _: u8 = s.r#type(1, "a").await? + s.clone().await? + s.service(1, 2, 3, 4).await?;
+    let _: u8 = s.r#type(1, "a").await? + SClient::into(&s.clone()).await? + s.service(1, 2, 3, 4).await?;
     let _: u8 = raw::traitClient::new(client).r#async().await?;
     Ok(())
 }

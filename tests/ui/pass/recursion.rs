@@ -94,6 +94,37 @@ impl<T: Send + Sync> Tree for Grove<Vec<T>> {
     }
 }
 
+/// The way back leads through functions outside the impl.
+mod outside {
+    #[xero::service]
+    pub trait Steps {
+        async fn method(&self, number: u32) -> u32;
+        async fn function(&self, number: u32) -> u32;
+    }
+
+    pub struct Walker;
+
+    #[xero::worker]
+    impl Steps for Walker {
+        fn method(&self, number: u32) -> impl Future<Output = u32> + Send {
+            async move { if number == 0 { 0 } else { self.step(number - 1).await } }
+        }
+        fn function(&self, number: u32) -> impl Future<Output = u32> + Send {
+            async move { if number == 0 { 0 } else { step(self, number - 1).await } }
+        }
+    }
+
+    impl Walker {
+        async fn step(&self, number: u32) -> u32 {
+            Box::pin(self.method(number)).await
+        }
+    }
+
+    async fn step(walker: &Walker, number: u32) -> u32 {
+        Box::pin(walker.function(number)).await
+    }
+}
+
 fn main() {
-    drop((Forest, Grove(vec![1])));
+    drop((Forest, Grove(vec![1]), outside::Walker));
 }

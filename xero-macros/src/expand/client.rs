@@ -24,8 +24,8 @@ pub(crate) fn client(service: &Service) -> TokenStream {
     );
     let (descriptor, indices) = (descriptor(service), indices(service));
     let names = Names::of(service);
-    let (functions, methods) =
-        (functions(&service.options.runtime), service.methods.iter().map(|m| method(service, m, &names)));
+    let functions = functions(&service.options.runtime, &names);
+    let methods = service.methods.iter().map(|m| method(service, m, &names));
     let shadows = names.shadows();
     quote! {
         #(#conditions)*
@@ -120,22 +120,23 @@ fn indices(service: &Service) -> TokenStream {
     }
 }
 
-fn functions(runtime: &Runtime) -> TokenStream {
+fn functions(runtime: &Runtime, names: &Names) -> TokenStream {
     let Runtime { private, text } = runtime;
+    let [client, codec, timeout] = OWN.map(|name| names.local(&format_ident!("{name}")));
     let with_codec = format!(
         "Writes arguments and replies with `codec`, for a worker that was built from other types or in another \
          language. See [choosing a codec]({text}::guide::codecs)."
     );
     quote! {
         /// Calls through `client`, which several services may share.
-        pub fn new(client: &#private::Client) -> Self {
-            Self { stub: #private::Stub::new(client, &__DESCRIPTOR) }
+        pub fn new(#client: &#private::Client) -> Self {
+            Self { stub: #private::Stub::new(#client, &__DESCRIPTOR) }
         }
 
         #[doc = #with_codec]
         #[must_use]
-        pub fn with_codec(self, codec: #private::Codec) -> Self {
-            Self { stub: self.stub.with_codec(codec) }
+        pub fn with_codec(self, #codec: #private::Codec) -> Self {
+            Self { stub: self.stub.with_codec(#codec) }
         }
 
         /// Waits until a worker serves this service.
@@ -144,9 +145,9 @@ fn functions(runtime: &Runtime) -> TokenStream {
         /// When there is none after `timeout`.
         pub async fn wait_for_worker(
             &self,
-            timeout: ::core::time::Duration,
+            #timeout: ::core::time::Duration,
         ) -> ::core::result::Result<(), #private::NoWorkerError> {
-            self.stub.wait_for_worker(timeout).await
+            self.stub.wait_for_worker(#timeout).await
         }
     }
 }
@@ -166,17 +167,17 @@ fn method(service: &Service, method: &Method, names: &Names) -> TokenStream {
     });
     // A type without serde is shown on the method that has it.
     let span = shown_at(name);
-    let call = quote_spanned! {span=>
-        call::<__Arguments, #value_form, #error_form, _, _, _>(__index, &__arguments)
-    };
+    let call = quote_spanned!(span=> call::<__Arguments, #value_form, #error_form, _, _, _>);
+    // Without locals, of which none can be mistaken for an argument.
     quote! {
         #(#attributes)*
         pub fn #name(&self, #(#inputs),*) -> #reply {
             #arguments_struct
 
-            let __index = __Method::#name as ::core::primitive::usize;
-            let __arguments = #arguments_name { #(#fields: #values),* };
-            self.stub.#call
+            self.stub.#call(
+                __Method::#name as ::core::primitive::usize,
+                &#arguments_name { #(#fields: #values),* },
+            )
         }
     }
 }
@@ -198,6 +199,7 @@ fn client_inputs(method: &Method, names: &Names) -> impl Iterator<Item = TokenSt
 /// A parameter is a pattern, and a constant, a static, a unit or tuple struct or variant of its name would be that
 /// instead. A function of the name, nearer than those, is none of these.
 struct Names {
+    /// The arguments of the methods and the parameters of the client's own functions.
     parameters: Vec<Ident>,
     /// The words in the methods' types, such as the constant in `[u8; size]`, which must keep their meaning.
     words: BTreeSet<String>,
@@ -205,42 +207,47 @@ struct Names {
 
 impl Names {
     fn of(service: &Service) -> Self {
-        let own = ["client", "codec", "timeout"].map(|name| format_ident!("{name}"));
-        let mut parameters: Vec<Ident> = own.into();
-        let mut words = BTreeSet::new();
-        for method in &service.methods {
-            for input in &method.signature.inputs {
-                if let FnArg::Typed(input) = input {
-                    words.extend(words_of(input.ty.to_token_stream()));
-                }
-            }
-            words.extend(words_of(method.signature.output.to_token_stream()));
-            for Argument { name, .. } in &method.arguments {
-                if !parameters.contains(name) {
-                    parameters.push(name.clone());
-                }
+        let mut parameters: Vec<Ident> = OWN.map(|name| format_ident!("{name}")).into();
+        for Argument { name, .. } in service.methods.iter().flat_map(|method| &method.arguments) {
+            if !parameters.contains(name) {
+                parameters.push(name.clone());
             }
         }
-        Self { parameters, words }
+        Self { parameters, words: service.methods.iter().flat_map(words_of_types).collect() }
     }
 
     fn shadows(&self) -> TokenStream {
-        let names = self.parameters.iter().filter(|name| !self.words.contains(&name.to_string()));
-        let names = names.cloned().map(|mut name| {
-            name.set_span(shown_at(&name));
-            name
+        let names = self.parameters.iter().map(|name| {
+            let mut local = self.local(name);
+            local.set_span(shown_at(name));
+            local
         });
         quote!(#(#[allow(dead_code, non_snake_case)] fn #names() {})*)
     }
 
-    /// The parameter for an argument of that name.
+    /// The parameter of that name; another name, which nothing else has, where the word means something in a type.
     fn local(&self, name: &Ident) -> Ident {
-        match self.words.contains(&name.to_string()) {
-            true => format_ident!("__{}", signature::plain(name)),
-            false => name.clone(),
+        if !self.words.contains(&name.to_string()) {
+            return name.clone();
         }
+        let mut local = format_ident!("__{}", signature::plain(name));
+        while self.words.contains(&local.to_string()) || self.parameters.contains(&local) {
+            local = format_ident!("_{local}");
+        }
+        local
     }
 }
+
+fn words_of_types(method: &Method) -> BTreeSet<String> {
+    let inputs = method.signature.inputs.iter().filter_map(|input| match input {
+        FnArg::Typed(input) => Some(input.ty.to_token_stream()),
+        FnArg::Receiver(_) => None,
+    });
+    inputs.chain([method.signature.output.to_token_stream()]).flat_map(words_of).collect()
+}
+
+/// The parameters of the functions that every client has.
+const OWN: [&str; 3] = ["client", "codec", "timeout"];
 
 /// `Call<T, E>`: a method without errors of its own has one that cannot exist.
 pub(crate) fn call_type(output: &Output, private: &TokenStream) -> TokenStream {

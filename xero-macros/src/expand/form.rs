@@ -9,7 +9,7 @@ use syn::{Path, Type, TypeTuple, parse_quote};
 
 use crate::{
     ast::{Argument, ArgumentKind, Method, Output, Presence},
-    expand::shown_at,
+    expand::{local, shown_at},
     types::{last_segment, peel, type_arguments},
 };
 
@@ -79,15 +79,17 @@ impl Forms {
 }
 
 impl ArgumentForm {
-    /// What the client writes for the argument, which it has in the parameter `name`.
+    /// What the client writes for the argument, which it has in the parameter `name`: a value of the declared type.
     pub(crate) fn lend(&self, argument: &Argument, name: &Ident, private: &TokenStream) -> TokenStream {
-        let mut value = match argument.kind {
+        let ty = argument.kind.lent();
+        let value = match argument.kind {
             ArgumentKind::Owned(_) => quote!(&#name),
             ArgumentKind::Borrowed(_) | ArgumentKind::Text | ArgumentKind::Slice(_) => quote!(#name),
         };
-        if let Some(marker) = &self.marker {
-            value = quote!(<#marker as #private::Form>::lend(#value));
-        }
+        let value = match &self.marker {
+            Some(marker) => quote!(<#marker as #private::Form>::lend::<#ty>(#value)),
+            None => quote!(<#private::Plain as #private::Form>::lend::<#ty>(#value)),
+        };
         match argument.presence {
             Presence::Required | Presence::Optional => value,
             Presence::Defaulted { .. } => quote!(#private::Defaulted::Given(#value)),
@@ -96,17 +98,17 @@ impl ArgumentForm {
 
     /// What the worker gives to the method for the argument.
     pub(crate) fn pass(&self, argument: &Argument, private: &TokenStream) -> TokenStream {
-        let (name, owned) = (&argument.name, &self.owned);
+        let (name, owned, arguments) = (&argument.name, &self.owned, local("__arguments"));
         let is_owned = matches!(argument.kind, ArgumentKind::Owned(_));
         let value = match (&argument.presence, &self.marker) {
             (Presence::Defaulted { option, function }, _) => {
                 let value = self.resolve(argument, option, function.as_ref(), private);
                 if is_owned { value } else { quote!(&#value) }
             }
-            (_, Some(marker)) if is_owned => quote!(<#marker as #private::Form>::value::<#owned>(__arguments.#name)),
-            (_, Some(marker)) => quote!(<#marker as #private::Form>::borrow::<#owned>(&__arguments.#name)),
-            (_, None) if is_owned => quote!(__arguments.#name),
-            (_, None) => quote!(&__arguments.#name),
+            (_, Some(marker)) if is_owned => quote!(<#marker as #private::Form>::value::<#owned>(#arguments.#name)),
+            (_, Some(marker)) => quote!(<#marker as #private::Form>::borrow::<#owned>(&#arguments.#name)),
+            (_, None) if is_owned => quote!(#arguments.#name),
+            (_, None) => quote!(&#arguments.#name),
         };
         match &self.lending {
             Some(lending) => quote!(<#lending>::lend(#value)),
@@ -122,7 +124,7 @@ impl ArgumentForm {
         function: Option<&Path>,
         private: &TokenStream,
     ) -> TokenStream {
-        let (name, owned) = (&argument.name, &self.owned);
+        let (name, owned, arguments) = (&argument.name, &self.owned, local("__arguments"));
         let read = match &self.marker {
             Some(marker) => quote!(<#marker as #private::Form>::value::<#owned>),
             None => quote!(::core::convert::identity::<#owned>),
@@ -132,7 +134,7 @@ impl ArgumentForm {
             Some(function) => quote!(resolve(#read, #function)),
             None => quote_spanned!(shown_at(option)=> resolve_or_default(#read)),
         };
-        quote!(__arguments.#name.#resolve)
+        quote!(#arguments.#name.#resolve)
     }
 }
 

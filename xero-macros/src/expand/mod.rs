@@ -78,6 +78,16 @@ fn shown_at(written: impl ToTokens) -> Span {
     tokens.next().map_or_else(Span::call_site, |token| Span::call_site().located_at(token.span()))
 }
 
+/// A local variable of generated code: nothing that the user wrote can name it, whatever it is called.
+fn local(name: &str) -> Ident {
+    Ident::new(name, Span::mixed_site())
+}
+
+/// The same, shown by the compiler on what the user wrote.
+fn local_shown_at(name: &str, written: impl ToTokens) -> Ident {
+    Ident::new(name, Span::mixed_site().located_at(shown_at(written)))
+}
+
 /// The identifiers among the tokens.
 fn words_of(tokens: TokenStream) -> BTreeSet<String> {
     let words = tokens.into_iter().flat_map(|token| match token {

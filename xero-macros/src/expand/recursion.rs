@@ -10,7 +10,7 @@ use proc_macro2::TokenStream;
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{Block, FnArg, Ident, ImplItem, ImplItemFn, ItemImpl, Pat, ReturnType, Signature, parse_quote};
 
-use crate::expand::{shown_at, words_of};
+use crate::expand::{local, shown_at, words_of};
 
 /// Rewrites the `async fn`s that can reach themselves.
 pub(crate) fn resolve(mut item: ItemImpl) -> ItemImpl {
@@ -56,7 +56,7 @@ fn return_a_future(function: &mut ImplItemFn) {
     let mut bindings = Vec::new();
     for (index, input) in function.sig.inputs.iter_mut().enumerate() {
         let FnArg::Typed(input) = input else { continue };
-        let name = format_ident!("__argument{index}");
+        let name = local(&format!("__argument{index}"));
         let pattern = std::mem::replace(&mut *input.pat, parse_quote!(#name));
         let attributes = std::mem::take(&mut input.attrs);
         bindings.push(match pattern {

@@ -6,7 +6,7 @@ use syn::{ItemTrait, TraitItem, TraitItemFn, Type, parse_quote};
 
 use crate::{
     ast::{Method, Output, Runtime, Service},
-    expand::{arguments_struct, client_name, conditions, form::Forms, recursion, shown_at},
+    expand::{arguments_struct, client_name, conditions, form::Forms, local, local_shown_at, recursion, shown_at},
 };
 
 /// The trait with futures that can move between threads, and with `into_service`.
@@ -61,7 +61,7 @@ fn into_service(service: &Service) -> TokenStream {
     let Runtime { private, .. } = &service.options.runtime;
     let client = client_name(service);
     let procedures = service.methods.iter().map(|method| procedure(service, method));
-    let allow = allow_deprecated(service);
+    let (allow, bound) = (allow_deprecated(service), local("__service"));
     quote! {
         /// Binds the value to the procedures of this service, ready to be served.
         ///
@@ -76,9 +76,9 @@ fn into_service(service: &Service) -> TokenStream {
             #[allow(unused_imports)]
             use #private::Ordinary as _;
 
-            let __service = #private::BoundService::new(#client::__descriptor());
+            let #bound = #private::BoundService::new(#client::__descriptor());
             #(#procedures)*
-            __service
+            #bound
         }
     }
 }
@@ -95,17 +95,18 @@ fn procedure(service: &Service, method: &Method) -> TokenStream {
     let forms = Forms::new(method, private);
     let arguments_struct = arguments_struct(service, method, &forms);
     let reply = reply(service, method, &forms);
-    let pattern = if method.arguments.is_empty() { quote!(_) } else { quote!(__arguments) };
+    let [service, value, context, arguments] = ["__service", "__value", "__context", "__arguments"].map(local);
+    let pattern = if method.arguments.is_empty() { quote!(_) } else { quote!(#arguments) };
     // A type without serde is shown on the method that has it.
     let procedure = Ident::new("procedure", shown_at(&method.signature.ident));
     quote! {
         #(#conditions)*
-        let __service = {
+        let #service = {
             #arguments_struct
 
-            __service.#procedure(
+            #service.#procedure(
                 &self,
-                |__value: ::std::sync::Arc<Self>, __context: #private::Context, #pattern: __Arguments| async move {
+                |#value: ::std::sync::Arc<Self>, #context: #private::Context, #pattern: __Arguments| async move {
                     #reply
                 },
             )
@@ -124,15 +125,18 @@ fn reply(service: &Service, method: &Method, forms: &Forms) -> TokenStream {
         Output::Result { .. } => quote!(reply_result::<#value_form, #error_form, _, _>),
         Output::Unit | Output::Plain(_) => quote!(reply::<#value_form, _>),
     };
-    let value = quote_spanned!(shown_at(&method.signature.output)=> &__reply);
+    let [context, value, result] = ["__context", "__value", "__reply"].map(local);
+    let output = &method.signature.output;
+    let shown = local_shown_at("__reply", output);
+    let lent = quote_spanned!(shown_at(output)=> &#shown);
     quote! {
-        let __reply = <Self as #trait_name>::#name(&*__value, #(#values),*).await;
-        #private::#reply(__context.codec(), #value)
+        let #result = <Self as #trait_name>::#name(&*#value, #(#values),*).await;
+        #private::#reply(#context.codec(), #lent)
     }
 }
 
 /// Shown on the argument's type, in case that is another `Context`.
 fn lend_context(ty: &Type) -> TokenStream {
-    let span = shown_at(ty);
-    quote_spanned!(span=> &__context)
+    let context = local_shown_at("__context", ty);
+    quote_spanned!(shown_at(ty)=> &#context)
 }

@@ -6,7 +6,7 @@ use syn::{Generics, Type, parse_quote};
 
 use crate::{
     ast::{Runtime, Worker},
-    expand::{conditions, recursion, shown_at},
+    expand::{conditions, recursion, shown_at, words_of},
     types::{last_segment, peel, type_arguments},
 };
 
@@ -27,12 +27,13 @@ pub(crate) fn worker(worker: &Worker) -> TokenStream {
 
 /// `bind` makes a bound service of `self`, an `Arc` of the type.
 ///
-/// The marker tells this service of the type from its others: Rust has no other way to say "some service".
+/// The marker tells this service of the type from its others: Rust has no other way to say "some service". A value has
+/// another marker than an `Arc` of one: for an impl for `Arc<T>`, a value may be an `Arc` of another.
 pub(crate) fn into_service(worker: &Worker, bind: TokenStream) -> TokenStream {
     let Runtime { private, .. } = &worker.runtime;
     let (item, ty) = (&worker.item, &worker.item.self_ty);
     let conditions = conditions(&item.attrs);
-    let by_value = (!is_served_in_an_arc_alone(ty, &item.generics)).then(|| by_value(worker));
+    let by_value = (!is_served_in_an_arc_alone(worker)).then(|| by_value(worker));
     let generics = where_shared(&item.generics, ty, None);
     let (parameters, _, where_clause) = generics.split_for_impl();
     quote! {
@@ -59,7 +60,11 @@ fn by_value(worker: &Worker) -> TokenStream {
     let generics = where_shared(&worker.item.generics, ty, Some(quote!(::core::marker::Sized+)));
     let (parameters, _, where_clause) = generics.split_for_impl();
     quote! {
-        impl #parameters #private::IntoService<__Marker> for #ty #where_clause {
+        #[doc(hidden)]
+        #[allow(missing_debug_implementations)]
+        pub struct __ValueMarker;
+
+        impl #parameters #private::IntoService<__ValueMarker> for #ty #where_clause {
             fn into_bound_service(self) -> #private::BoundService {
                 #private::IntoService::<__Marker>::into_bound_service(::std::sync::Arc::new(self))
             }
@@ -78,15 +83,29 @@ fn where_shared(generics: &Generics, ty: &Type, sized: Option<TokenStream>) -> G
     generics
 }
 
-/// Whether Rust allows `IntoService` for an `Arc` of the type and not for the type: it has no size, or it is any type at
-/// all, alone or behind a pointer that counts as what it points to.
-fn is_served_in_an_arc_alone(ty: &Type, generics: &Generics) -> bool {
-    match peel(ty) {
+/// Whether a value is served in an `Arc` alone. Rust allows no `IntoService` for a type without a size, nor for any type
+/// at all, alone or behind a pointer that counts as what it points to. An `Arc<T>` that hands on to a `T` with the
+/// service would compete with the `Arc` that each such `T` is served in.
+fn is_served_in_an_arc_alone(worker: &Worker) -> bool {
+    let generics = &worker.item.generics;
+    match peel(&worker.item.self_ty) {
         Type::TraitObject(_) | Type::Slice(_) => true,
         Type::Reference(reference) => is_any_type(&reference.elem, generics),
         Type::Path(path) if path.path.is_ident("str") => true,
-        ty => is_any_type(ty, generics),
+        ty => is_any_type(ty, generics) || is_handed_on(ty, worker),
     }
+}
+
+/// Whether the type is an `Arc` of a parameter and the service is among the bounds.
+fn is_handed_on(ty: &Type, worker: &Worker) -> bool {
+    let Worker { item, service, .. } = worker;
+    let is_arc_of_any = last_segment(ty).is_some_and(|segment| {
+        segment.ident == "Arc" && type_arguments(segment).into_iter().any(|ty| is_any_type(ty, &item.generics))
+    });
+    let service = service.as_ref().and_then(|path| path.segments.last());
+    let (parameters, where_clause) = (&item.generics.params, &item.generics.where_clause);
+    let bounds = words_of(quote!(#parameters #where_clause));
+    is_arc_of_any && service.is_some_and(|service| bounds.contains(&service.ident.to_string()))
 }
 
 fn is_any_type(ty: &Type, generics: &Generics) -> bool {

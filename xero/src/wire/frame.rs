@@ -29,7 +29,7 @@ pub(super) fn piece(bytes: &[u8]) -> Bytes {
     if bytes.len() <= COPIED_BYTES_MAX {
         return Bytes::copy_from_slice(bytes);
     }
-    FRAME.with_borrow(|frame| match lies_within(bytes, frame) {
+    FRAME.with_borrow(|frame| match lies_within(bytes, frame) && bytes.len() >= frame.len() / SHARES_MAX {
         true => frame.slice_ref(bytes),
         false => Bytes::copy_from_slice(bytes),
     })
@@ -43,6 +43,10 @@ fn lies_within(bytes: &[u8], frame: &[u8]) -> bool {
 /// A small value is copied: a slice of a frame keeps all of the frame in memory, and a frame with a batch holds payloads
 /// of other calls, each of at most this size (`PROTOCOL.md` §11).
 const COPIED_BYTES_MAX: usize = crate::proto::outbox::BATCHED_PAYLOAD_BYTES_MAX;
+
+/// A value of less than this part of its frame is copied as well, so that it keeps at most this many times its own size
+/// in memory. The copy costs little: it is a small part of what was received.
+const SHARES_MAX: usize = 4;
 
 #[cfg(test)]
 mod tests {
@@ -59,6 +63,20 @@ mod tests {
             let small = piece(&frame[1..SIZE]);
             assert_ne!(small.as_ptr(), frame[1..].as_ptr());
             assert_eq!(small, frame[1..SIZE]);
+        });
+    }
+
+    #[test]
+    fn pieces_that_are_a_small_part_of_their_frame_are_copied() {
+        let frame = Bytes::from(vec![7; SHARES_MAX * SIZE]);
+        with_frame(&frame, || {
+            assert_eq!(piece(&frame[1..=SIZE]).as_ptr(), frame[1..].as_ptr(), "a quarter is shared");
+        });
+        let larger = Bytes::from(vec![7; SHARES_MAX * (SIZE + 1)]);
+        with_frame(&larger, || {
+            let smaller = piece(&larger[1..=SIZE]);
+            assert_ne!(smaller.as_ptr(), larger[1..].as_ptr(), "less than a quarter");
+            assert_eq!(smaller, larger[1..=SIZE]);
         });
     }
 
