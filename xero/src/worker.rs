@@ -22,6 +22,7 @@ use crate::{
         endpoint::IntoEndpoints,
         guest::Guest,
         io_thread::{IoThread, Owned, io_thread_died},
+        panics::Contained,
         procedure,
         worker_driver::{self, Command, Sentinel},
     },
@@ -264,7 +265,7 @@ impl WorkerBuilder {
         IoThread::spawn("xero-worker", driver).map_err(StartError::Thread)?;
         let worker = Worker { id, ends };
         if let Some(stop) = self.stop {
-            user.spawn(drain_on(stop, worker.clone()));
+            user.spawn(drain_on(Contained::new("the future given to drain_on", stop), worker.clone()));
         }
         Ok(worker)
     }
@@ -334,7 +335,7 @@ fn open() -> (Owned<Ends>, worker_driver::Channels) {
 }
 
 /// Drains the worker when the signal comes. Drops the signal when the worker has left without it.
-async fn drain_on(stop: Pin<Box<dyn Future<Output = ()> + Send>>, worker: Worker) {
+async fn drain_on(stop: Contained, worker: Worker) {
     let left = pin!(worker.left());
     if let Either::Left(_) = future::select(stop, left).await {
         worker.drain().await;

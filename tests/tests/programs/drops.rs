@@ -4,7 +4,7 @@ use std::{
     mem::ManuallyDrop,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     thread,
     time::Duration,
@@ -458,5 +458,127 @@ fn drops_that_panic_cost_their_own_call_and_nothing_else() {
         }
         assert_eq!(fuses.task(unlit()).await, Ok(7));
         within(PATIENCE, worker.drain()).await;
+    });
+}
+
+/// Panics when it is dropped, with a payload whose drop panics in turn.
+struct Mine;
+
+/// A payload whose drop panics with another of its kind.
+struct Bomb;
+
+impl Drop for Mine {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            std::panic::panic_any(Bomb);
+        }
+    }
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        std::panic::panic_any(Self);
+    }
+}
+
+#[xero::service]
+trait Mines {
+    async fn task(&self) -> u32;
+    #[xero(inline)]
+    async fn inline(&self) -> u32;
+    #[xero(blocking)]
+    async fn blocking(&self) -> u32;
+    async fn count(&self) -> u32;
+}
+
+#[derive(Default)]
+struct Minefield {
+    begun: Arc<AtomicU32>,
+    _mine: Option<Mine>,
+}
+
+impl Minefield {
+    async fn wait_on_a_mine(&self) -> u32 {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        let _mine = Mine;
+        std::future::pending().await
+    }
+}
+
+#[xero::worker]
+impl Mines for Minefield {
+    async fn task(&self) -> u32 {
+        self.wait_on_a_mine().await
+    }
+    async fn inline(&self) -> u32 {
+        self.wait_on_a_mine().await
+    }
+    async fn blocking(&self) -> u32 {
+        self.wait_on_a_mine().await
+    }
+    async fn count(&self) -> u32 {
+        self.begun.load(Ordering::Relaxed)
+    }
+}
+
+#[test]
+fn cancelled_call_whose_drop_panics_with_a_payload_that_panics_again_aborts_no_process() {
+    run(cancel_on_mines());
+}
+
+#[test]
+fn cancelled_call_aborts_no_process_where_the_runtime_has_one_thread_either() {
+    show_logs();
+    Builder::new_current_thread().enable_all().build().unwrap().block_on(within(PATIENCE, cancel_on_mines()));
+}
+
+async fn cancel_on_mines() {
+    let client = client().await;
+    let worker = Worker::connect(client.endpoint()).serve(Minefield::default()).start().unwrap();
+    joined(&client, &worker).await;
+    let mines = MinesClient::new(&client);
+    for call in [mines.task(), mines.inline(), mines.blocking()] {
+        let error = call.timeout(Duration::from_millis(200)).await.unwrap_err();
+        assert!(matches!(error, CallError::DeadlineExceeded { .. }), "{error}");
+    }
+    assert_eq!(mines.count().await, Ok(3));
+    within(PATIENCE, worker.drain()).await;
+}
+
+#[test]
+fn runtime_that_shuts_down_while_a_procedure_stands_on_a_mine_aborts_no_process() {
+    run(async {
+        let (client, theirs) = (client().await, runtime(1));
+        let minefield = Minefield { _mine: Some(Mine), ..Minefield::default() };
+        let begun = Arc::clone(&minefield.begun);
+        let worker = {
+            let _inside = theirs.enter();
+            let settings = Worker::connect(client.endpoint()).drain_timeout(Duration::from_millis(100));
+            settings.serve(minefield).start().unwrap()
+        };
+        joined(&client, &worker).await;
+        let mines = MinesClient::new(&client);
+        let calls = [mines.task(), mines.inline(), mines.blocking()].map(|call| call.timeout(PATIENCE).start());
+        eventually("all run", async || begun.load(Ordering::Relaxed) == 3).await;
+        theirs.shutdown_background();
+        for call in calls {
+            assert!(call.await.unwrap_err().maybe_executed());
+        }
+        within(PATIENCE, worker.left()).await;
+    });
+}
+
+#[test]
+fn signal_to_drain_on_that_stands_on_a_mine_aborts_no_process() {
+    run(async {
+        let mine = Mine;
+        let settings = Worker::connect(Port::reserve().endpoint()).serve(Minefield::default());
+        let settings = settings.drain_on(async move {
+            let _mine = mine;
+            std::future::pending::<()>().await;
+        });
+        let worker = settings.start().unwrap();
+        within(PATIENCE, worker.drain()).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     });
 }
