@@ -20,7 +20,6 @@ use crate::{
     error::{ConnectError, StartError},
     net::{
         endpoint::IntoEndpoints,
-        guest::Guest,
         io_thread::{IoThread, Owned, io_thread_died},
         panics::Contained,
         procedure,
@@ -45,7 +44,8 @@ const CREDITS_PER_CPU: u32 = 32;
 /// runtime, loses nobody. Procedures run on the Tokio runtime that the worker is started in.
 ///
 /// A `Worker` is a handle; dropping it leaves the worker running. It stops by [`Worker::drain`], or when the runtime that
-/// it was started in ends. What it serves is dropped on the blocking pool of that runtime, before it has left.
+/// it was started in ends. What it serves is dropped on the blocking pool of that runtime, before it has left; where the
+/// worker is never started, it is dropped in place, like any value.
 ///
 /// In a process that was forked from the worker's, a handle is of no use: the worker runs in the parent alone. Each of
 /// its methods returns at once there, as those of a worker that has left do.
@@ -159,7 +159,7 @@ impl Worker {
 #[must_use = "a worker does nothing until it is started or awaited"]
 pub struct WorkerBuilder {
     endpoints: Vec<String>,
-    services: Guest<Vec<BoundService>>,
+    services: Vec<BoundService>,
     link: LinkConfig,
     backoff: BackoffConfig,
     concurrency: u32,
@@ -174,7 +174,7 @@ impl WorkerBuilder {
         let cpus = thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(1));
         Self {
             endpoints: Vec::new(),
-            services: Guest::new(Vec::new()),
+            services: Vec::new(),
             link: LinkConfig::default(),
             backoff: BackoffConfig::default(),
             concurrency: cpus.saturating_mul(CREDITS_PER_CPU),
@@ -252,16 +252,15 @@ impl WorkerBuilder {
     /// # Errors
     /// When an endpoint is not written as one, the settings contradict each other, nothing or the same service twice
     /// is to be served, or there is no Tokio runtime.
-    pub fn start(mut self) -> Result<Worker, StartError> {
+    pub fn start(self) -> Result<Worker, StartError> {
         self.check()?;
         let endpoints = ConnectError::check(&self.endpoints)?;
         let user = runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?;
         let config = self.config();
         frame::check(&Message::Ready(config.introduction()), &config.limits)?;
-        let services = Guest::of(&user, self.services.leave().unwrap_or_default());
         let id = config.incarnation;
         let (ends, channels) = open();
-        let driver = worker_driver::run(endpoints, config, services, user.clone(), channels);
+        let driver = worker_driver::run(endpoints, config, self.services, user.clone(), channels);
         IoThread::spawn("xero-worker", driver).map_err(StartError::Thread)?;
         let worker = Worker { id, ends };
         if let Some(stop) = self.stop {
@@ -291,7 +290,7 @@ impl WorkerBuilder {
         check_backoff("backoff", self.backoff)?;
         self.check_counts()?;
         let mut names = BTreeSet::new();
-        for service in self.services.iter() {
+        for service in &self.services {
             if !names.insert(service.descriptor.name) {
                 return Err(StartError::DuplicateService(service.descriptor.name.to_owned()));
             }

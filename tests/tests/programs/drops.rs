@@ -16,7 +16,10 @@ use tokio::{
     runtime::{Builder, Handle, Runtime},
     sync::Notify,
 };
-use xero::{Broker, CallError, Candidate, Client, StartError, Worker, WorkerChoice, proto::message::Peer};
+use xero::{
+    Broker, BrokerBuilder, CallError, Candidate, Client, ClientBuilder, StartError, Worker, WorkerBuilder,
+    WorkerChoice, proto::message::Peer,
+};
 use xero_tests::scene::{PATIENCE, Port, bind, client, eventually, joined, probe, run, runtime, show_logs, within};
 
 /// Notes where and how it was dropped: it owns a runtime, which panics where blocking is forbidden.
@@ -245,15 +248,26 @@ fn aborted_procedures_leave_nothing_of_theirs_to_the_io_thread() {
     });
 }
 
+/// A program whose `main` ends next loses nothing.
 #[test]
-fn worker_that_cannot_be_started_drops_its_service_without_harm() {
-    run(async {
+fn worker_that_never_starts_drops_what_it_serves_in_place() {
+    let runtime = runtime(1);
+    let inside = runtime.enter();
+    let dropped = |drop_it: fn(WorkerBuilder)| {
         let ledger = Ledger::default();
-        let settings = Worker::connect("nonsense").serve(Holder::new(&ledger));
-        assert!(matches!(settings.start(), Err(StartError::Endpoint(_))));
-        eventually("it is dropped", async || !ledger.drops().is_empty()).await;
-        ledger.assert_one();
+        drop_it(Worker::connect("inproc://nowhere").serve(Holder::new(&ledger)));
+        assert_eq!(ledger.drops(), [thread::current().name().unwrap()]);
+    };
+    dropped(drop);
+    dropped(|it| drop(it.into_future()));
+    dropped(|it| assert!(matches!(it.connect("nonsense").start(), Err(StartError::Endpoint(_)))));
+    dropped(|it| assert!(matches!(it.concurrency(0).start(), Err(StartError::Config(_)))));
+    dropped(|it| {
+        let twice = it.serve(Holder::new(&Ledger::default()));
+        assert!(matches!(twice.start(), Err(StartError::DuplicateService(_))));
     });
+    drop(inside);
+    dropped(|it| assert!(matches!(it.start(), Err(StartError::NoRuntime))));
 }
 
 /// A policy that owns a runtime.
@@ -283,19 +297,52 @@ fn policies_are_dropped_before_close_returns_and_not_on_the_io_thread() {
 }
 
 #[test]
-fn policy_of_a_client_that_cannot_be_bound_is_dropped_without_harm() {
+fn policy_of_a_client_or_broker_that_cannot_be_bound_is_dropped_before_the_error_is_there() {
     run(async {
         let (taken, ledger) = (client().await, Ledger::default());
         let settings = Client::builder().worker_choice(Policy(Witness::new(&ledger)));
         assert!(settings.bind(taken.endpoint()).await.is_err());
-        eventually("it is dropped", async || !ledger.drops().is_empty()).await;
         ledger.assert_one();
 
         let ledger = Ledger::default();
-        let settings = Client::builder().worker_choice(Policy(Witness::new(&ledger))).timeout(Duration::ZERO);
-        assert!(settings.bind("inproc://*").await.is_err());
-        eventually("it is dropped", async || !ledger.drops().is_empty()).await;
+        let settings = Broker::builder().worker_choice(Policy(Witness::new(&ledger)));
+        assert!(settings.bind("inproc://*", taken.endpoint()).await.is_err());
         ledger.assert_one();
+    });
+}
+
+#[test]
+fn policy_of_a_client_or_broker_that_is_never_made_is_dropped_in_place() {
+    let dropped = |drop_it: fn(ClientBuilder, BrokerBuilder)| {
+        let ledger = Ledger::default();
+        let policy = || Policy(Witness::new(&ledger));
+        drop_it(Client::builder().worker_choice(policy()), Broker::builder().worker_choice(policy()));
+        assert_eq!(ledger.drops(), [thread::current().name().unwrap(); 2]);
+    };
+    dropped(|client, broker| drop((client, broker)));
+    dropped(|client, broker| drop((client.bind("inproc://*"), broker.bind("inproc://*", "inproc://*"))));
+    dropped(|client, broker| {
+        assert!(client.timeout(Duration::ZERO).connect("inproc://somewhere").is_err());
+        let broker = broker.client_credits(0).bind("inproc://*", "inproc://*");
+        assert!(futures_executor::block_on(broker).is_err());
+    });
+}
+
+#[test]
+fn what_cancelled_inline_calls_hold_is_dropped_on_the_pool() {
+    run(async {
+        let (client, ledger) = (client().await, Ledger::default());
+        let holder = Holder::new(&ledger);
+        let (begun, local) = (Arc::clone(&holder.begun), holder.local.clone());
+        let worker = Worker::connect(client.endpoint()).serve(holder).start().unwrap();
+        joined(&client, &worker).await;
+        for _ in 0..20 {
+            let call = HeldClient::new(&client).wait_inline().timeout(PATIENCE).start();
+            within(PATIENCE, begun.notified()).await;
+            drop(call);
+        }
+        eventually("all are dropped", async || local.drops().len() == 20).await;
+        assert!(local.drops().iter().all(|thread| thread == "tokio-rt-worker"), "{:?}", local.drops());
     });
 }
 

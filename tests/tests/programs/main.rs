@@ -16,7 +16,9 @@
 //! | the worker's runtime ends before the service is dropped | dropped on a thread of its own | [`drops::service_whose_runtime_has_ended_is_dropped_all_the_same`] |
 //! | a procedure outlives the drain timeout and holds the service | `drain` returns; the service is dropped with the procedure, where it may block | [`drops::service_that_outlives_the_drain_with_a_procedure_is_dropped_where_it_may_block`] |
 //! | procedures are aborted at an `await`, `inline` ones too | nothing of theirs is dropped on the I/O thread | [`drops::aborted_procedures_leave_nothing_of_theirs_to_the_io_thread`] |
-//! | a worker that cannot be started, or a client that cannot be bound, has a value that owns a runtime | the error; the value is dropped elsewhere | [`drops::worker_that_cannot_be_started_drops_its_service_without_harm`], [`drops::policy_of_a_client_that_cannot_be_bound_is_dropped_without_harm`] |
+//! | a worker that is never started, or cannot be, has a service that flushes when it is dropped; `main` ends next | dropped in place, like any value | [`drops::worker_that_never_starts_drops_what_it_serves_in_place`] |
+//! | the same with the policy of a client or broker | the same; where the endpoint cannot be bound, before the error is there | [`drops::policy_of_a_client_or_broker_that_is_never_made_is_dropped_in_place`], [`drops::policy_of_a_client_or_broker_that_cannot_be_bound_is_dropped_before_the_error_is_there`] |
+//! | `inline` calls that hold a value are cancelled again and again | dropped on the blocking pool, no thread for each | [`drops::what_cancelled_inline_calls_hold_is_dropped_on_the_pool`] |
 //! | a `WorkerChoice` owns a runtime | dropped before `close` returns, not on the I/O thread | [`drops::policies_are_dropped_before_close_returns_and_not_on_the_io_thread`] |
 //! | the future given to `drain_on` never ends | dropped once the worker has left | [`drops::signal_to_drain_on_is_dropped_once_the_worker_has_left`] |
 //! | an `inline` method spawns a task and sleeps | on the runtime of the worker, not on the I/O thread | [`drops::task_that_an_inline_method_spawns_runs_on_the_runtime_of_the_worker`] |
