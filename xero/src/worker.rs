@@ -67,6 +67,10 @@ impl Worker {
     /// Settings for a worker that connects to the endpoint of a client that binds, or to the back of a broker:
     /// `tcp://host:port`, `ipc://path`, or `inproc://name` within one process. It can be given several, here or by
     /// [`WorkerBuilder::connect`], and serves all of them.
+    ///
+    /// Choose a fixed TCP port outside the system's ephemeral range, on Linux 32768 to 60999. The system may give a port
+    /// of that range to any connection, and while nobody listens at it, a worker on the same machine reserves it for each
+    /// attempt to connect: a server that does not set `SO_REUSEADDR` cannot bind it then.
     pub fn connect(endpoints: impl IntoEndpoints) -> WorkerBuilder {
         WorkerBuilder::new().connect(endpoints)
     }
