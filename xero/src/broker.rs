@@ -158,7 +158,7 @@ impl Broker {
     }
 
     /// Says goodbye to everyone and stops, without waiting for what runs. Returns once both endpoints are free again,
-    /// within a second.
+    /// within a second, and the policy is dropped: the `Drop` of a [`WorkerChoice`](crate::WorkerChoice) is waited for.
     pub async fn close(&self) {
         self.ask(Command::Close);
         self.left().await;
@@ -233,7 +233,7 @@ impl BrokerBuilder {
         self
     }
 
-    /// Drains the broker when the future is ready, whatever it gives: with Tokio's feature `signal`,
+    /// Drains the broker when the future is ready, whatever it gives, or panics, which is logged: with Tokio's feature `signal`,
     /// `.drain_on(tokio::signal::ctrl_c())`. A program that is only a broker then waits for [`Broker::left`].
     ///
     /// ```

@@ -48,7 +48,9 @@ const CREDITS_PER_CPU: u32 = 32;
 /// worker is never started, it is dropped in place, like any value.
 ///
 /// In a process that was forked from the worker's, a handle is of no use: the worker runs in the parent alone. Each of
-/// its methods returns at once there, as those of a worker that has left do.
+/// its methods returns at once there, as those of a worker that has left do. A future that was begun before the fork says
+/// so when it is polled, but nobody wakes it: an executor that holds it, such as a `FuturesUnordered` or a
+/// `JoinHandle`, waits for ever. Make new handles in the child, before other threads dial `inproc` endpoints there.
 #[derive(Clone, Debug)]
 pub struct Worker {
     id: Uuid,
@@ -96,15 +98,26 @@ impl Worker {
         matches!(answer, Some(Either::Left((Ok(_), _))))
     }
 
-    /// Takes nothing new, finishes what runs, says goodbye and stops, at the latest after the drain timeout. No call
-    /// fails of it: what crosses the announcement goes to another worker. Returns when the worker has left, and what it
-    /// served is dropped.
+    /// Takes nothing new, finishes what runs, says goodbye and leaves. No call fails because of it: what crosses the
+    /// announcement goes to another worker. Returns when the worker has left.
     ///
-    /// A method of the worker may await it, through any clone of the handle. The drain counts its call as the last one:
-    /// it returns to the method when everything else has ended, the reply is sent, and then the worker leaves. Calls that
-    /// do so at the same time do not wait for each other. This is so for what the method awaits or blocks on itself. A
-    /// drain in a task of its own waits for the method too: start one there, with
-    /// `tokio::spawn(async move { worker.drain().await })`, and do not wait for it.
+    /// What still runs after the drain timeout is given up. Then what is served is dropped, and the drain waits for its
+    /// `Drop` however long that takes. A procedure that does not stop when it is given up keeps its service alive: the
+    /// drain does not wait for it, and the service is dropped when the procedure ends.
+    ///
+    /// # In a method of the same worker
+    /// A method of the worker may await the drain, through any clone of the handle. The drain counts its call as the last
+    /// one: it returns to the method when everything else has ended, the reply is sent, and then the worker leaves. Calls
+    /// that do so at the same time do not wait for each other. This covers what the method itself awaits or blocks on.
+    ///
+    /// It does not cover waits that go through somebody else, which end with the drain timeout, or the deadline of a call:
+    ///
+    /// - A drain in a task or thread that the method starts, and waits for. Start it with
+    ///   `tokio::spawn(async move { worker.drain().await })`, and do not wait for it.
+    /// - A method that calls another method of the same worker, which drains: the outer call still runs. Let the outer
+    ///   method drain.
+    /// - Methods of two workers that each drain the other worker, or both: each waits for the other's call. Let one method
+    ///   drain, or a task that no call waits for.
     pub async fn drain(&self) {
         if let Some(ends) = self.ends.here() {
             let _ = ends.commands.send(Command::Drain);
@@ -225,7 +238,7 @@ impl WorkerBuilder {
         self
     }
 
-    /// Drains the worker when the future is ready, whatever it gives: with Tokio's feature `signal`,
+    /// Drains the worker when the future is ready, whatever it gives, or panics, which is logged: with Tokio's feature `signal`,
     /// `.drain_on(tokio::signal::ctrl_c())`.
     ///
     /// ```

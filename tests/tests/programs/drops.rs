@@ -616,6 +616,25 @@ fn runtime_that_shuts_down_while_a_procedure_stands_on_a_mine_aborts_no_process(
 }
 
 #[test]
+fn signal_to_drain_on_that_panics_drains() {
+    run(async {
+        for awaited in [false, true] {
+            let stop = move || async move {
+                if awaited {
+                    tokio::task::yield_now().await;
+                }
+                std::panic::panic_any(Bomb);
+            };
+            let settings = Worker::connect(Port::reserve().endpoint()).serve(Minefield::default());
+            let worker = settings.drain_on(stop()).start().unwrap();
+            within(PATIENCE, worker.left()).await;
+            let broker = Broker::builder().drain_on(stop()).bind("inproc://*", "inproc://*").await.unwrap();
+            within(PATIENCE, broker.left()).await;
+        }
+    });
+}
+
+#[test]
 fn signal_to_drain_on_that_stands_on_a_mine_aborts_no_process() {
     run(async {
         let mine = Mine;

@@ -25,7 +25,8 @@
 //! | metadata whose bytes have an owner with a `Drop` of its own | dropped by the caller | [`drops::metadata_that_the_user_owns_is_not_dropped_on_the_io_thread`] |
 //! | arguments, futures and services whose `Drop` panics | arguments: `Panicked`; the others cost nothing | [`drops::drops_that_panic_cost_their_own_call_and_nothing_else`] |
 //! | a call is cancelled, or its runtime ends, while it holds a value whose `Drop` panics with a payload that panics again | the panic is logged with its call; nothing aborts | [`drops::cancelled_call_whose_drop_panics_with_a_payload_that_panics_again_aborts_no_process`], [`drops::cancelled_call_aborts_no_process_where_the_runtime_has_one_thread_either`], [`drops::runtime_that_shuts_down_while_a_procedure_stands_on_a_mine_aborts_no_process`] |
-//! | the same in the future given to `drain_on` | logged | [`drops::signal_to_drain_on_that_stands_on_a_mine_aborts_no_process`] |
+//! | the future given to `drain_on` panics | logged; the worker or broker drains | [`drops::signal_to_drain_on_that_panics_drains`] |
+//! | the future given to `drain_on` panics so when it is dropped | logged | [`drops::signal_to_drain_on_that_stands_on_a_mine_aborts_no_process`] |
 //! | a panic payload that is no text, panics when it is dropped, or owns a runtime | `Panicked` | [`panics::panic_with_any_payload_is_reported_as_a_panic_and_says_what_it_can`] |
 //! | waiting for a worker or a client under a paused clock | takes real time | [`waits::waits_take_real_time_under_a_paused_clock`], [`waits::worker_and_client_find_each_other_under_a_paused_clock`] |
 //! | a client in a program without any runtime | works | [`waits::client_waits_and_calls_without_any_runtime`] |
