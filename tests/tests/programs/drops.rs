@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::{
-    runtime::{Builder, Handle, Runtime},
+    runtime::{self, Builder, Handle, Runtime},
     sync::Notify,
 };
 use xero::{
@@ -26,6 +26,8 @@ use xero_tests::scene::{PATIENCE, Port, bind, client, eventually, joined, probe,
 #[derive(Clone, Debug, Default)]
 struct Ledger {
     threads: Arc<Mutex<Vec<String>>>,
+    /// The runtimes that were current.
+    runtimes: Arc<Mutex<Vec<Option<runtime::Id>>>>,
 }
 
 impl Ledger {
@@ -102,6 +104,7 @@ struct Local(Ledger);
 
 impl Drop for Local {
     fn drop(&mut self) {
+        self.0.runtimes.lock().unwrap().push(Handle::try_current().ok().map(|runtime| runtime.id()));
         self.0.threads.lock().unwrap().push(thread::current().name().unwrap_or_default().to_owned());
     }
 }
@@ -248,6 +251,40 @@ fn aborted_procedures_leave_nothing_of_theirs_to_the_io_thread() {
     });
 }
 
+#[test]
+fn service_of_a_procedure_that_is_slow_to_drop_is_dropped_before_drain_returns() {
+    struct Slow(Arc<AtomicBool>);
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    struct SlowLocal;
+    impl Drop for SlowLocal {
+        #[allow(clippy::disallowed_methods)]
+        fn drop(&mut self) {
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+    #[xero::worker]
+    impl Small for Slow {
+        async fn nothing(&self) {
+            let _local = SlowLocal;
+            std::future::pending().await
+        }
+    }
+    run(async {
+        let (client, is_dropped) = (client().await, Arc::new(AtomicBool::new(false)));
+        let settings = Worker::connect(client.endpoint()).drain_timeout(Duration::from_millis(50));
+        let worker = settings.serve(Slow(Arc::clone(&is_dropped))).start().unwrap();
+        joined(&client, &worker).await;
+        let _call = SmallClient::new(&client).nothing().timeout(PATIENCE).start();
+        eventually("it runs", async || worker.counters().await.requests == 1).await;
+        within(PATIENCE, worker.drain()).await;
+        assert!(is_dropped.load(Ordering::Relaxed));
+    });
+}
+
 /// A program whose `main` ends next loses nothing.
 #[test]
 fn worker_that_never_starts_drops_what_it_serves_in_place() {
@@ -343,6 +380,8 @@ fn what_cancelled_inline_calls_hold_is_dropped_on_the_pool() {
         }
         eventually("all are dropped", async || local.drops().len() == 20).await;
         assert!(local.drops().iter().all(|thread| thread == "tokio-rt-worker"), "{:?}", local.drops());
+        // The I/O thread has a runtime too.
+        assert!(local.runtimes.lock().unwrap().iter().all(|runtime| *runtime == Some(Handle::current().id())));
     });
 }
 
