@@ -8,7 +8,8 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize};
 use tokio::sync::Notify;
-use tracing::{error, info};
+use tracing::{Subscriber, error, info, level_filters::LevelFilter};
+use tracing_subscriber::{Layer, layer::SubscriberExt, registry::LookupSpan, util::SubscriberInitExt};
 use xero::{CallError, Worker};
 use xero_tests::scene::{PATIENCE, client, eventually, joined, within};
 
@@ -35,8 +36,12 @@ trait Logs {
     async fn panic_inline(&self) -> usize;
     #[xero(blocking)]
     async fn panic_blocking(&self) -> usize;
-    /// Logs when it is dropped at its await.
+    /// Logs when it is dropped at its await, and panics then.
     async fn cancelled(&self) -> usize;
+    #[xero(inline)]
+    async fn cancelled_inline(&self) -> usize;
+    #[xero(blocking)]
+    async fn cancelled_blocking(&self) -> usize;
 }
 
 struct Logger;
@@ -48,7 +53,25 @@ struct LogOnDrop;
 impl Drop for LogOnDrop {
     fn drop(&mut self) {
         info!("dropped at its await");
+        if !std::thread::panicking() {
+            std::panic::panic_any(Bomb);
+        }
     }
+}
+
+/// A panic payload whose drop panics.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        std::panic::panic_any(Self);
+    }
+}
+
+async fn wait_for_ever() -> usize {
+    let _log = LogOnDrop;
+    BEGUN.notify_one();
+    std::future::pending().await
 }
 
 async fn log_around_an_await(loud: Loud) -> usize {
@@ -79,9 +102,13 @@ impl Logs for Logger {
         panic!("boom")
     }
     async fn cancelled(&self) -> usize {
-        let _log = LogOnDrop;
-        BEGUN.notify_one();
-        std::future::pending().await
+        wait_for_ever().await
+    }
+    async fn cancelled_inline(&self) -> usize {
+        wait_for_ever().await
+    }
+    async fn cancelled_blocking(&self) -> usize {
+        wait_for_ever().await
     }
 }
 
@@ -117,12 +144,26 @@ async fn log_lines_of_a_procedure_and_its_panic_name_its_call() {
         // Where a filter drops spans, the line itself says it.
         assert_logged(&id.to_string(), method, &format!("method=\"Logs.{method}\""));
     }
-    let call = logs.cancelled().timeout(PATIENCE).start();
-    let id = call.id();
-    within(PATIENCE, BEGUN.notified()).await;
-    drop(call);
-    let is_logged = async || has_logged(&id.to_string(), "cancelled", "dropped at its await");
-    eventually("the drop is logged", is_logged).await;
+    let calls = [
+        ("cancelled", logs.cancelled()),
+        ("cancelled_inline", logs.cancelled_inline()),
+        ("cancelled_blocking", logs.cancelled_blocking()),
+    ];
+    for (method, call) in calls {
+        let call = call.timeout(PATIENCE).start();
+        let id = call.id().to_string();
+        within(PATIENCE, BEGUN.notified()).await;
+        drop(call);
+        let is_logged = async || has_logged(&id, method, "the procedure panicked");
+        eventually("the panic is logged", is_logged).await;
+        assert_logged(&id, method, "dropped at its await");
+        assert_logged(&id, method, &format!("method=\"Logs.{method}\""));
+    }
+    // A filter that shows a line shows the call that it belongs to.
+    assert!(!WARNINGS.text().contains("before") && WARNINGS.text().contains("after"));
+    for line in WARNINGS.text().lines() {
+        assert!(!line.contains("after") || line.contains("call=") && line.contains("method="), "{line}");
+    }
     assert!(!lines().contains("secret"));
 }
 
@@ -144,21 +185,35 @@ fn has_logged(call: &str, method: &str, text: &str) -> bool {
     lines.lines().any(|line| fields.iter().all(|field| line.contains(field)))
 }
 
-static LINES: Mutex<String> = Mutex::new(String::new());
+static LINES: Lines = Lines(Mutex::new(String::new()));
+
+/// What is left where the filter is `warn`.
+static WARNINGS: Lines = Lines(Mutex::new(String::new()));
 
 fn lines() -> MutexGuard<'static, String> {
-    LINES.lock().unwrap_or_else(PoisonError::into_inner)
+    LINES.text()
 }
 
 fn capture() {
-    tracing_subscriber::fmt().with_ansi(false).with_writer(|| Capture).init();
+    let all = layer(&LINES, LevelFilter::INFO);
+    tracing_subscriber::registry().with(all).with(layer(&WARNINGS, LevelFilter::WARN)).init();
 }
 
-struct Capture;
+fn layer<S: Subscriber + for<'a> LookupSpan<'a>>(lines: &'static Lines, level: LevelFilter) -> impl Layer<S> {
+    tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || lines).with_filter(level)
+}
 
-impl Write for Capture {
+struct Lines(Mutex<String>);
+
+impl Lines {
+    fn text(&self) -> MutexGuard<'_, String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Write for &Lines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        lines().push_str(&String::from_utf8_lossy(bytes));
+        self.text().push_str(&String::from_utf8_lossy(bytes));
         Ok(bytes.len())
     }
 

@@ -24,6 +24,7 @@ use crate::{
         endpoint::Endpoint,
         guest::Guest,
         io_thread::{IoThread, Owned, io_thread_died},
+        panics::Contained,
     },
     proto::{
         broker::{BrokerConfig, BrokerCounters},
@@ -157,7 +158,7 @@ impl Broker {
     }
 
     /// Says goodbye to everyone and stops, without waiting for what runs. Returns once both endpoints are free again,
-    /// within a second.
+    /// within a second, and the policy is dropped: the `Drop` of a [`WorkerChoice`](crate::WorkerChoice) is waited for.
     pub async fn close(&self) {
         self.ask(Command::Close);
         self.left().await;
@@ -232,7 +233,7 @@ impl BrokerBuilder {
         self
     }
 
-    /// Drains the broker when the future is ready, whatever it gives: with Tokio's feature `signal`,
+    /// Drains the broker when the future is ready, whatever it gives, or panics, which is logged: with Tokio's feature `signal`,
     /// `.drain_on(tokio::signal::ctrl_c())`. A program that is only a broker then waits for [`Broker::left`].
     ///
     /// ```
@@ -271,7 +272,11 @@ impl BrokerBuilder {
         if let Some((runtime, stop)) = stop {
             // What waits for the signal keeps no broker alive that nobody has a handle of.
             if let Some(ends) = broker.shared.ends.here() {
-                runtime.spawn(drain_on(stop, ends.commands.downgrade(), ends.left.clone()));
+                runtime.spawn(drain_on(
+                    Contained::new("the future given to drain_on", stop),
+                    ends.commands.downgrade(),
+                    ends.left.clone(),
+                ));
             }
         }
         Ok(broker)
@@ -315,11 +320,7 @@ impl BrokerBuilder {
 }
 
 /// Drains the broker when the signal comes. Drops the signal when the broker has left without it.
-async fn drain_on(
-    stop: Pin<Box<dyn Future<Output = ()> + Send>>,
-    commands: mpsc::WeakUnboundedSender<Command>,
-    mut left: watch::Receiver<bool>,
-) {
+async fn drain_on(stop: Contained, commands: mpsc::WeakUnboundedSender<Command>, mut left: watch::Receiver<bool>) {
     let left = pin!(left.wait_for(|left| *left));
     if let Either::Left(_) = future::select(stop, left).await
         && let Some(commands) = commands.upgrade()

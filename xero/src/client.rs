@@ -45,7 +45,9 @@ use crate::{
 ///
 /// A client works under any executor, and belongs to the process that made it. In a process forked from that one, calls
 /// fail at once with [`CallError::Forked`](crate::CallError::Forked), and the other methods return as those of a closed
-/// client do. Make another client there. Until such a process ends, or runs another program, it keeps the connections of
+/// client do. A call that was begun before the fork says so when it is polled, but nobody wakes it: an executor that holds
+/// it, such as a `FuturesUnordered` or a `JoinHandle`, waits for ever. Make another client there, before other threads dial
+/// `inproc` endpoints. Until such a process ends, or runs another program, it keeps the connections of
 /// its parent open: when the parent dies meanwhile, its peers notice by the missing heartbeats.
 ///
 /// ```
@@ -282,12 +284,16 @@ impl Client {
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// A method that serves one of the client's own calls must not wait for it: the drain waits for that call, until the
+    /// timeout. Start it there with `tokio::spawn`, and do not wait for it.
     pub async fn drain(&self, timeout: Duration) {
         self.ask(|sender| Command::Drain(timeout.min(WAIT_MAX), sender)).await;
     }
 
     /// Says goodbye to the workers and stops, for every clone. Calls under way end with
-    /// [`CallError::Closed`](crate::CallError::Closed). Returns once the endpoint is free again, within a second.
+    /// [`CallError::Closed`](crate::CallError::Closed). Returns once the endpoint is free again, within a
+    /// second, and the policy is dropped: the `Drop` of a [`WorkerChoice`](crate::WorkerChoice) is waited for.
     pub async fn close(&self) {
         // Without an answer the I/O thread has ended already, which is what was wanted.
         self.ask(Command::Close).await;

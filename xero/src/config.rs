@@ -4,15 +4,12 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::{
-    net::guest::Guest,
-    proto::{
-        dispatch::{DispatcherConfig, INTERVAL_MAX, INTERVAL_MIN},
-        frame::Limits,
-        liveness::Heartbeats,
-        registry::{LeastRecentlyUsed, WorkerChoice},
-        retry::{BackoffConfig, RetryConfig},
-    },
+use crate::proto::{
+    dispatch::{DispatcherConfig, INTERVAL_MAX, INTERVAL_MIN},
+    frame::Limits,
+    liveness::Heartbeats,
+    registry::{LeastRecentlyUsed, WorkerChoice},
+    retry::{BackoffConfig, RetryConfig},
 };
 
 /// The time a call has unless it or its method says otherwise.
@@ -89,7 +86,7 @@ pub(crate) struct RoutingConfig {
     pub(crate) waiting_max: usize,
     pub(crate) retry: RetryConfig,
     /// The user's policy, if there is one.
-    pub(crate) choice: Option<Guest<Box<dyn WorkerChoice>>>,
+    pub(crate) choice: Option<Box<dyn WorkerChoice>>,
 }
 
 impl Default for RoutingConfig {
@@ -111,7 +108,7 @@ impl RoutingConfig {
     /// What a dispatcher of a new incarnation is made with.
     pub(crate) fn dispatcher(self, link: &LinkConfig, backoff: BackoffConfig) -> DispatcherConfig {
         let Self { waiting_max, retry, choice } = self;
-        let choice = choice.and_then(|mut choice| choice.leave()).unwrap_or(Box::new(LeastRecentlyUsed));
+        let choice = choice.unwrap_or(Box::new(LeastRecentlyUsed));
         let (incarnation, seed) = (Uuid::new_v4(), Uuid::new_v4().as_u64_pair().0);
         let LinkConfig { heartbeats, limits, window_bytes } = *link;
         DispatcherConfig { incarnation, seed, heartbeats, limits, waiting_max, retry, backoff, window_bytes, choice }
@@ -238,7 +235,7 @@ macro_rules! routing_setters {
 
         /// Who gets a call when several workers could. Default: the least recently used one.
         pub fn worker_choice(mut self, choice: impl crate::WorkerChoice + 'static) -> Self {
-            self.routing.choice = Some(crate::net::guest::Guest::new(Box::new(choice)));
+            self.routing.choice = Some(Box::new(choice));
             self
         }
     };

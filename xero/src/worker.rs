@@ -20,8 +20,8 @@ use crate::{
     error::{ConnectError, StartError},
     net::{
         endpoint::IntoEndpoints,
-        guest::Guest,
         io_thread::{IoThread, Owned, io_thread_died},
+        panics::Contained,
         procedure,
         worker_driver::{self, Command, Sentinel},
     },
@@ -44,10 +44,13 @@ const CREDITS_PER_CPU: u32 = 32;
 /// runtime, loses nobody. Procedures run on the Tokio runtime that the worker is started in.
 ///
 /// A `Worker` is a handle; dropping it leaves the worker running. It stops by [`Worker::drain`], or when the runtime that
-/// it was started in ends. What it serves is dropped on the blocking pool of that runtime, before it has left.
+/// it was started in ends. What it serves is dropped on the blocking pool of that runtime, before it has left; where the
+/// worker is never started, it is dropped in place, like any value.
 ///
 /// In a process that was forked from the worker's, a handle is of no use: the worker runs in the parent alone. Each of
-/// its methods returns at once there, as those of a worker that has left do.
+/// its methods returns at once there, as those of a worker that has left do. A future that was begun before the fork says
+/// so when it is polled, but nobody wakes it: an executor that holds it, such as a `FuturesUnordered` or a
+/// `JoinHandle`, waits for ever. Make new handles in the child, before other threads dial `inproc` endpoints there.
 #[derive(Clone, Debug)]
 pub struct Worker {
     id: Uuid,
@@ -66,6 +69,10 @@ impl Worker {
     /// Settings for a worker that connects to the endpoint of a client that binds, or to the back of a broker:
     /// `tcp://host:port`, `ipc://path`, or `inproc://name` within one process. It can be given several, here or by
     /// [`WorkerBuilder::connect`], and serves all of them.
+    ///
+    /// Choose a fixed TCP port outside the system's ephemeral range, on Linux 32768 to 60999. The system may give a port
+    /// of that range to any connection, and while nobody listens at it, a worker on the same machine reserves it for each
+    /// attempt to connect: a server that does not set `SO_REUSEADDR` cannot bind it then.
     pub fn connect(endpoints: impl IntoEndpoints) -> WorkerBuilder {
         WorkerBuilder::new().connect(endpoints)
     }
@@ -91,15 +98,26 @@ impl Worker {
         matches!(answer, Some(Either::Left((Ok(_), _))))
     }
 
-    /// Takes nothing new, finishes what runs, says goodbye and stops, at the latest after the drain timeout. No call
-    /// fails of it: what crosses the announcement goes to another worker. Returns when the worker has left, and what it
-    /// served is dropped.
+    /// Takes nothing new, finishes what runs, says goodbye and leaves. No call fails because of it: what crosses the
+    /// announcement goes to another worker. Returns when the worker has left.
     ///
-    /// A method of the worker may await it, through any clone of the handle. The drain counts its call as the last one:
-    /// it returns to the method when everything else has ended, the reply is sent, and then the worker leaves. Calls that
-    /// do so at the same time do not wait for each other. This is so for what the method awaits or blocks on itself. A
-    /// drain in a task of its own waits for the method too: start one there, with
-    /// `tokio::spawn(async move { worker.drain().await })`, and do not wait for it.
+    /// What still runs after the drain timeout is given up. Then what is served is dropped, and the drain waits for its
+    /// `Drop` however long that takes. A procedure that does not stop when it is given up keeps its service alive: the
+    /// drain does not wait for it, and the service is dropped when the procedure ends.
+    ///
+    /// # In a method of the same worker
+    /// A method of the worker may await the drain, through any clone of the handle. The drain counts its call as the last
+    /// one: it returns to the method when everything else has ended, the reply is sent, and then the worker leaves. Calls
+    /// that do so at the same time do not wait for each other. This covers what the method itself awaits or blocks on.
+    ///
+    /// It does not cover waits that go through somebody else, which end with the drain timeout, or the deadline of a call:
+    ///
+    /// - A drain in a task or thread that the method starts, and waits for. Start it with
+    ///   `tokio::spawn(async move { worker.drain().await })`, and do not wait for it.
+    /// - A method that calls another method of the same worker, which drains: the outer call still runs. Let the outer
+    ///   method drain.
+    /// - Methods of two workers that each drain the other worker, or both: each waits for the other's call. Let one method
+    ///   drain, or a task that no call waits for.
     pub async fn drain(&self) {
         if let Some(ends) = self.ends.here() {
             let _ = ends.commands.send(Command::Drain);
@@ -158,7 +176,7 @@ impl Worker {
 #[must_use = "a worker does nothing until it is started or awaited"]
 pub struct WorkerBuilder {
     endpoints: Vec<String>,
-    services: Guest<Vec<BoundService>>,
+    services: Vec<BoundService>,
     link: LinkConfig,
     backoff: BackoffConfig,
     concurrency: u32,
@@ -173,7 +191,7 @@ impl WorkerBuilder {
         let cpus = thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(1));
         Self {
             endpoints: Vec::new(),
-            services: Guest::new(Vec::new()),
+            services: Vec::new(),
             link: LinkConfig::default(),
             backoff: BackoffConfig::default(),
             concurrency: cpus.saturating_mul(CREDITS_PER_CPU),
@@ -220,7 +238,7 @@ impl WorkerBuilder {
         self
     }
 
-    /// Drains the worker when the future is ready, whatever it gives: with Tokio's feature `signal`,
+    /// Drains the worker when the future is ready, whatever it gives, or panics, which is logged: with Tokio's feature `signal`,
     /// `.drain_on(tokio::signal::ctrl_c())`.
     ///
     /// ```
@@ -251,20 +269,19 @@ impl WorkerBuilder {
     /// # Errors
     /// When an endpoint is not written as one, the settings contradict each other, nothing or the same service twice
     /// is to be served, or there is no Tokio runtime.
-    pub fn start(mut self) -> Result<Worker, StartError> {
+    pub fn start(self) -> Result<Worker, StartError> {
         self.check()?;
         let endpoints = ConnectError::check(&self.endpoints)?;
         let user = runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?;
         let config = self.config();
         frame::check(&Message::Ready(config.introduction()), &config.limits)?;
-        let services = Guest::of(&user, self.services.leave().unwrap_or_default());
         let id = config.incarnation;
         let (ends, channels) = open();
-        let driver = worker_driver::run(endpoints, config, services, user.clone(), channels);
+        let driver = worker_driver::run(endpoints, config, self.services, user.clone(), channels);
         IoThread::spawn("xero-worker", driver).map_err(StartError::Thread)?;
         let worker = Worker { id, ends };
         if let Some(stop) = self.stop {
-            user.spawn(drain_on(stop, worker.clone()));
+            user.spawn(drain_on(Contained::new("the future given to drain_on", stop), worker.clone()));
         }
         Ok(worker)
     }
@@ -290,7 +307,7 @@ impl WorkerBuilder {
         check_backoff("backoff", self.backoff)?;
         self.check_counts()?;
         let mut names = BTreeSet::new();
-        for service in self.services.iter() {
+        for service in &self.services {
             if !names.insert(service.descriptor.name) {
                 return Err(StartError::DuplicateService(service.descriptor.name.to_owned()));
             }
@@ -334,7 +351,7 @@ fn open() -> (Owned<Ends>, worker_driver::Channels) {
 }
 
 /// Drains the worker when the signal comes. Drops the signal when the worker has left without it.
-async fn drain_on(stop: Pin<Box<dyn Future<Output = ()> + Send>>, worker: Worker) {
+async fn drain_on(stop: Contained, worker: Worker) {
     let left = pin!(worker.left());
     if let Either::Left(_) = future::select(stop, left).await {
         worker.drain().await;

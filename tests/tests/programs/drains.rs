@@ -25,6 +25,8 @@ trait Leaving {
     async fn drain_twice(&self) -> u32;
     /// Begins a drain, and gives its waiting up.
     async fn drain_briefly(&self) -> u32;
+    /// The same, and then runs until it is let go.
+    async fn drain_briefly_and_stay(&self) -> u32;
     /// Waits until the worker leaves.
     async fn wait_until_left(&self) -> u32;
     /// Begins the drain in a task that nobody waits for.
@@ -38,6 +40,7 @@ struct Shared {
     worker: OnceLock<Worker>,
     begun: Notify,
     go: Notify,
+    end: Notify,
 }
 
 #[derive(Clone, Default)]
@@ -90,6 +93,14 @@ impl Leaving for Leaver {
         let worker = self.worker();
         assert!(timeout(Duration::from_millis(50), worker.drain()).await.is_err(), "another call runs");
         self.0.go.notify_one();
+        7
+    }
+
+    async fn drain_briefly_and_stay(&self) -> u32 {
+        let worker = self.worker();
+        assert!(timeout(Duration::from_millis(50), worker.drain()).await.is_err(), "another call runs");
+        self.0.begun.notify_one();
+        self.0.end.notified().await;
         7
     }
 
@@ -202,6 +213,24 @@ fn drain_that_a_method_gives_up_goes_on() {
         within(PATIENCE, leaver.0.begun.notified()).await;
         assert_eq!(within(SOON, leaving.drain_briefly().timeout(PATIENCE)).await, Ok(7));
         assert_eq!(within(SOON, work).await, Ok(8));
+        within(SOON, leaver.worker().left()).await;
+    });
+}
+
+#[test]
+fn call_that_has_given_up_its_drain_is_waited_for() {
+    run(async {
+        let (client, leaver) = scene(Worker::connect).await;
+        let leaving = LeavingClient::new(&client);
+        let mut drain = leaving.drain_later().timeout(PATIENCE).start();
+        within(PATIENCE, leaver.0.begun.notified()).await;
+        let stay = leaving.drain_briefly_and_stay().timeout(PATIENCE).start();
+        within(PATIENCE, leaver.0.begun.notified()).await;
+        leaver.0.go.notify_one();
+        assert!(timeout(Duration::from_millis(200), &mut drain).await.is_err(), "it waits for the other call");
+        leaver.0.end.notify_one();
+        assert_eq!(within(SOON, stay).await, Ok(7));
+        assert_eq!(within(SOON, drain).await, Ok(7));
         within(SOON, leaver.worker().left()).await;
     });
 }

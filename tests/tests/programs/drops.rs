@@ -4,7 +4,7 @@ use std::{
     mem::ManuallyDrop,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     thread,
     time::Duration,
@@ -13,16 +13,21 @@ use std::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::{
-    runtime::{Builder, Handle, Runtime},
+    runtime::{self, Builder, Handle, Runtime},
     sync::Notify,
 };
-use xero::{Broker, CallError, Candidate, Client, StartError, Worker, WorkerChoice, proto::message::Peer};
+use xero::{
+    Broker, BrokerBuilder, CallError, Candidate, Client, ClientBuilder, StartError, Worker, WorkerBuilder,
+    WorkerChoice, proto::message::Peer,
+};
 use xero_tests::scene::{PATIENCE, Port, bind, client, eventually, joined, probe, run, runtime, show_logs, within};
 
 /// Notes where and how it was dropped: it owns a runtime, which panics where blocking is forbidden.
 #[derive(Clone, Debug, Default)]
 struct Ledger {
     threads: Arc<Mutex<Vec<String>>>,
+    /// The runtimes that were current.
+    runtimes: Arc<Mutex<Vec<Option<runtime::Id>>>>,
 }
 
 impl Ledger {
@@ -99,6 +104,7 @@ struct Local(Ledger);
 
 impl Drop for Local {
     fn drop(&mut self) {
+        self.0.runtimes.lock().unwrap().push(Handle::try_current().ok().map(|runtime| runtime.id()));
         self.0.threads.lock().unwrap().push(thread::current().name().unwrap_or_default().to_owned());
     }
 }
@@ -246,14 +252,59 @@ fn aborted_procedures_leave_nothing_of_theirs_to_the_io_thread() {
 }
 
 #[test]
-fn worker_that_cannot_be_started_drops_its_service_without_harm() {
+fn service_of_a_procedure_that_is_slow_to_drop_is_dropped_before_drain_returns() {
+    struct Slow(Arc<AtomicBool>);
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    struct SlowLocal;
+    impl Drop for SlowLocal {
+        #[allow(clippy::disallowed_methods)]
+        fn drop(&mut self) {
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+    #[xero::worker]
+    impl Small for Slow {
+        async fn nothing(&self) {
+            let _local = SlowLocal;
+            std::future::pending().await
+        }
+    }
     run(async {
-        let ledger = Ledger::default();
-        let settings = Worker::connect("nonsense").serve(Holder::new(&ledger));
-        assert!(matches!(settings.start(), Err(StartError::Endpoint(_))));
-        eventually("it is dropped", async || !ledger.drops().is_empty()).await;
-        ledger.assert_one();
+        let (client, is_dropped) = (client().await, Arc::new(AtomicBool::new(false)));
+        let settings = Worker::connect(client.endpoint()).drain_timeout(Duration::from_millis(50));
+        let worker = settings.serve(Slow(Arc::clone(&is_dropped))).start().unwrap();
+        joined(&client, &worker).await;
+        let _call = SmallClient::new(&client).nothing().timeout(PATIENCE).start();
+        eventually("it runs", async || worker.counters().await.requests == 1).await;
+        within(PATIENCE, worker.drain()).await;
+        assert!(is_dropped.load(Ordering::Relaxed));
     });
+}
+
+/// A program whose `main` ends next loses nothing.
+#[test]
+fn worker_that_never_starts_drops_what_it_serves_in_place() {
+    let runtime = runtime(1);
+    let inside = runtime.enter();
+    let dropped = |drop_it: fn(WorkerBuilder)| {
+        let ledger = Ledger::default();
+        drop_it(Worker::connect("inproc://nowhere").serve(Holder::new(&ledger)));
+        assert_eq!(ledger.drops(), [thread::current().name().unwrap()]);
+    };
+    dropped(drop);
+    dropped(|it| drop(it.into_future()));
+    dropped(|it| assert!(matches!(it.connect("nonsense").start(), Err(StartError::Endpoint(_)))));
+    dropped(|it| assert!(matches!(it.concurrency(0).start(), Err(StartError::Config(_)))));
+    dropped(|it| {
+        let twice = it.serve(Holder::new(&Ledger::default()));
+        assert!(matches!(twice.start(), Err(StartError::DuplicateService(_))));
+    });
+    drop(inside);
+    dropped(|it| assert!(matches!(it.start(), Err(StartError::NoRuntime))));
 }
 
 /// A policy that owns a runtime.
@@ -283,19 +334,54 @@ fn policies_are_dropped_before_close_returns_and_not_on_the_io_thread() {
 }
 
 #[test]
-fn policy_of_a_client_that_cannot_be_bound_is_dropped_without_harm() {
+fn policy_of_a_client_or_broker_that_cannot_be_bound_is_dropped_before_the_error_is_there() {
     run(async {
         let (taken, ledger) = (client().await, Ledger::default());
         let settings = Client::builder().worker_choice(Policy(Witness::new(&ledger)));
         assert!(settings.bind(taken.endpoint()).await.is_err());
-        eventually("it is dropped", async || !ledger.drops().is_empty()).await;
         ledger.assert_one();
 
         let ledger = Ledger::default();
-        let settings = Client::builder().worker_choice(Policy(Witness::new(&ledger))).timeout(Duration::ZERO);
-        assert!(settings.bind("inproc://*").await.is_err());
-        eventually("it is dropped", async || !ledger.drops().is_empty()).await;
+        let settings = Broker::builder().worker_choice(Policy(Witness::new(&ledger)));
+        assert!(settings.bind("inproc://*", taken.endpoint()).await.is_err());
         ledger.assert_one();
+    });
+}
+
+#[test]
+fn policy_of_a_client_or_broker_that_is_never_made_is_dropped_in_place() {
+    let dropped = |drop_it: fn(ClientBuilder, BrokerBuilder)| {
+        let ledger = Ledger::default();
+        let policy = || Policy(Witness::new(&ledger));
+        drop_it(Client::builder().worker_choice(policy()), Broker::builder().worker_choice(policy()));
+        assert_eq!(ledger.drops(), [thread::current().name().unwrap(); 2]);
+    };
+    dropped(|client, broker| drop((client, broker)));
+    dropped(|client, broker| drop((client.bind("inproc://*"), broker.bind("inproc://*", "inproc://*"))));
+    dropped(|client, broker| {
+        assert!(client.timeout(Duration::ZERO).connect("inproc://somewhere").is_err());
+        let broker = broker.client_credits(0).bind("inproc://*", "inproc://*");
+        assert!(futures_executor::block_on(broker).is_err());
+    });
+}
+
+#[test]
+fn what_cancelled_inline_calls_hold_is_dropped_on_the_pool() {
+    run(async {
+        let (client, ledger) = (client().await, Ledger::default());
+        let holder = Holder::new(&ledger);
+        let (begun, local) = (Arc::clone(&holder.begun), holder.local.clone());
+        let worker = Worker::connect(client.endpoint()).serve(holder).start().unwrap();
+        joined(&client, &worker).await;
+        for _ in 0..20 {
+            let call = HeldClient::new(&client).wait_inline().timeout(PATIENCE).start();
+            within(PATIENCE, begun.notified()).await;
+            drop(call);
+        }
+        eventually("all are dropped", async || local.drops().len() == 20).await;
+        assert!(local.drops().iter().all(|thread| thread == "tokio-rt-worker"), "{:?}", local.drops());
+        // The I/O thread has a runtime too.
+        assert!(local.runtimes.lock().unwrap().iter().all(|runtime| *runtime == Some(Handle::current().id())));
     });
 }
 
@@ -458,5 +544,146 @@ fn drops_that_panic_cost_their_own_call_and_nothing_else() {
         }
         assert_eq!(fuses.task(unlit()).await, Ok(7));
         within(PATIENCE, worker.drain()).await;
+    });
+}
+
+/// Panics when it is dropped, with a payload whose drop panics in turn.
+struct Mine;
+
+/// A payload whose drop panics with another of its kind.
+struct Bomb;
+
+impl Drop for Mine {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            std::panic::panic_any(Bomb);
+        }
+    }
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        std::panic::panic_any(Self);
+    }
+}
+
+#[xero::service]
+trait Mines {
+    async fn task(&self) -> u32;
+    #[xero(inline)]
+    async fn inline(&self) -> u32;
+    #[xero(blocking)]
+    async fn blocking(&self) -> u32;
+    async fn count(&self) -> u32;
+}
+
+#[derive(Default)]
+struct Minefield {
+    begun: Arc<AtomicU32>,
+    _mine: Option<Mine>,
+}
+
+impl Minefield {
+    async fn wait_on_a_mine(&self) -> u32 {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        let _mine = Mine;
+        std::future::pending().await
+    }
+}
+
+#[xero::worker]
+impl Mines for Minefield {
+    async fn task(&self) -> u32 {
+        self.wait_on_a_mine().await
+    }
+    async fn inline(&self) -> u32 {
+        self.wait_on_a_mine().await
+    }
+    async fn blocking(&self) -> u32 {
+        self.wait_on_a_mine().await
+    }
+    async fn count(&self) -> u32 {
+        self.begun.load(Ordering::Relaxed)
+    }
+}
+
+#[test]
+fn cancelled_call_whose_drop_panics_with_a_payload_that_panics_again_aborts_no_process() {
+    run(cancel_on_mines());
+}
+
+#[test]
+fn cancelled_call_aborts_no_process_where_the_runtime_has_one_thread_either() {
+    show_logs();
+    Builder::new_current_thread().enable_all().build().unwrap().block_on(within(PATIENCE, cancel_on_mines()));
+}
+
+async fn cancel_on_mines() {
+    let client = client().await;
+    let worker = Worker::connect(client.endpoint()).serve(Minefield::default()).start().unwrap();
+    joined(&client, &worker).await;
+    let mines = MinesClient::new(&client);
+    for call in [mines.task(), mines.inline(), mines.blocking()] {
+        let error = call.timeout(Duration::from_millis(200)).await.unwrap_err();
+        assert!(matches!(error, CallError::DeadlineExceeded { .. }), "{error}");
+    }
+    assert_eq!(mines.count().await, Ok(3));
+    within(PATIENCE, worker.drain()).await;
+}
+
+#[test]
+fn runtime_that_shuts_down_while_a_procedure_stands_on_a_mine_aborts_no_process() {
+    run(async {
+        let (client, theirs) = (client().await, runtime(1));
+        let minefield = Minefield { _mine: Some(Mine), ..Minefield::default() };
+        let begun = Arc::clone(&minefield.begun);
+        let worker = {
+            let _inside = theirs.enter();
+            let settings = Worker::connect(client.endpoint()).drain_timeout(Duration::from_millis(100));
+            settings.serve(minefield).start().unwrap()
+        };
+        joined(&client, &worker).await;
+        let mines = MinesClient::new(&client);
+        let calls = [mines.task(), mines.inline(), mines.blocking()].map(|call| call.timeout(PATIENCE).start());
+        eventually("all run", async || begun.load(Ordering::Relaxed) == 3).await;
+        theirs.shutdown_background();
+        for call in calls {
+            assert!(call.await.unwrap_err().maybe_executed());
+        }
+        within(PATIENCE, worker.left()).await;
+    });
+}
+
+#[test]
+fn signal_to_drain_on_that_panics_drains() {
+    run(async {
+        for awaited in [false, true] {
+            let stop = move || async move {
+                if awaited {
+                    tokio::task::yield_now().await;
+                }
+                std::panic::panic_any(Bomb);
+            };
+            let settings = Worker::connect(Port::reserve().endpoint()).serve(Minefield::default());
+            let worker = settings.drain_on(stop()).start().unwrap();
+            within(PATIENCE, worker.left()).await;
+            let broker = Broker::builder().drain_on(stop()).bind("inproc://*", "inproc://*").await.unwrap();
+            within(PATIENCE, broker.left()).await;
+        }
+    });
+}
+
+#[test]
+fn signal_to_drain_on_that_stands_on_a_mine_aborts_no_process() {
+    run(async {
+        let mine = Mine;
+        let settings = Worker::connect(Port::reserve().endpoint()).serve(Minefield::default());
+        let settings = settings.drain_on(async move {
+            let _mine = mine;
+            std::future::pending::<()>().await;
+        });
+        let worker = settings.start().unwrap();
+        within(PATIENCE, worker.drain()).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     });
 }

@@ -63,7 +63,10 @@ pub(crate) async fn run(
 ) {
     let doors = match Doors::bind(&frontend, &backend).await {
         Ok(doors) => doors,
-        Err(error) => return drop(bound.send(Err(error))),
+        Err(error) => {
+            config.dispose().await;
+            return drop(bound.send(Err(error)));
+        }
     };
     if bound.send(Ok(doors.bound())).is_err() {
         return;

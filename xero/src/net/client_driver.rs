@@ -48,7 +48,10 @@ pub(crate) async fn bind(
 ) {
     let socket = match transport::transport_for(&endpoint).bind(&endpoint).await {
         Ok(socket) => socket,
-        Err(error) => return drop(bound.send(Err(error.into()))),
+        Err(error) => {
+            config.dispose().await;
+            return drop(bound.send(Err(error.into())));
+        }
     };
     if bound.send(Ok(socket.endpoint().to_owned())).is_err() {
         return;

@@ -159,3 +159,30 @@ impl Alarm {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{runtime::Handle, task::yield_now};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn wait_that_is_given_up_ends_before_its_time() {
+        let (sender, receiver) = oneshot::channel();
+        wake_after(Duration::from_secs(3600), sender);
+        yield_now().await;
+        assert_eq!(Handle::current().metrics().num_alive_tasks(), 1);
+        drop(receiver);
+        for _ in 0..10 {
+            yield_now().await;
+        }
+        assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
+    }
+
+    #[tokio::test]
+    async fn wait_ends_after_its_time() {
+        let (sender, receiver) = oneshot::channel();
+        wake_after(Duration::from_millis(1), sender);
+        assert_eq!(receiver.await, Ok(()));
+    }
+}

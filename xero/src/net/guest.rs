@@ -10,10 +10,10 @@ use std::{
 
 use tokio::{runtime::Handle, sync::oneshot, time::timeout};
 
-use super::panics::drop_quietly;
+use super::panics::{self, drop_quietly};
 
-/// A value whose `Drop` is the user's code. Whoever drops the guest, an I/O thread or a task, hands the value to a
-/// thread that may block.
+/// A value whose `Drop` is the user's code. Whoever drops the guest, an I/O thread or a task, hands the value to the
+/// blocking pool of the user's runtime, or to a thread of its own where there is no such pool.
 pub(crate) struct Guest<T: Send + 'static> {
     /// Taken when the value leaves.
     value: Option<T>,
@@ -76,7 +76,7 @@ impl<T: Send + 'static> Guest<T> {
 impl<T: Send + 'static> Drop for Guest<T> {
     fn drop(&mut self) {
         if let Some(value) = self.value.take_if(|_| !self.is_ours) {
-            Cargo::new(value, self.user.take()).0.unload_on_a_thread();
+            Cargo::new(value, self.user.take()).0.unload_on_the_pool();
         }
     }
 }
@@ -122,6 +122,18 @@ impl<T: Send + 'static> Cargo<T> {
         }
     }
 
+    /// Returns at once. Where the pool is full, the value waits for its turn.
+    fn unload_on_the_pool(self: Arc<Self>) {
+        let Some(user) = self.user.clone() else { return self.unload_on_a_thread() };
+        let turn = Turn(self);
+        // It panics where the pool has no thread and gets none.
+        let _ = panics::catch(|| drop(user.spawn_blocking(move || turn.0.unload())));
+    }
+
+    fn is_unloaded(&self) -> bool {
+        self.load.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
     fn unload_on_a_thread(self: &Arc<Self>) {
         let cargo = Arc::clone(self);
         let thread = thread::Builder::new().name("xero-drop".to_owned()).spawn(move || {
@@ -131,6 +143,17 @@ impl<T: Send + 'static> Cargo<T> {
         if thread.is_err() {
             // Where no thread can be had, a value that is never dropped does the least harm.
             mem::forget(Arc::clone(self));
+        }
+    }
+}
+
+/// A task of the blocking pool. A pool that is shut down drops the task without running it.
+struct Turn<T: Send + 'static>(Arc<Cargo<T>>);
+
+impl<T: Send + 'static> Drop for Turn<T> {
+    fn drop(&mut self) {
+        if !self.0.is_unloaded() {
+            self.0.unload_on_a_thread();
         }
     }
 }
@@ -192,10 +215,30 @@ mod tests {
     }
 
     #[test]
-    fn guest_dropped_within_a_runtime_is_dropped_on_another_thread() {
+    fn guest_that_nobody_disposes_of_is_dropped_on_the_pool_of_its_runtime() {
+        let user = runtime(1);
         let (witness, dropped) = Witness::new();
-        runtime(1).block_on(async { drop(Guest::new(witness)) });
+        user.block_on(async { drop(Guest::new(witness)) });
+        assert_eq!(dropped.recv().expect("dropped").as_deref(), Some("user"));
+    }
+
+    #[test]
+    fn guest_that_nobody_disposes_of_gets_a_thread_where_the_pool_is_gone() {
+        let (ended, full) = (runtime(1), runtime(1));
+        let of_ended = ended.handle().clone();
+        ended.shutdown_background();
+        let (witness, dropped) = Witness::new();
+        drop(Guest::of(&of_ended, witness));
         assert_eq!(dropped.recv().expect("dropped").as_deref(), Some("xero-drop"));
+
+        let (release, blocked) = mpsc::channel::<()>();
+        full.spawn_blocking(move || blocked.recv());
+        let (witness, dropped) = Witness::new();
+        drop(Guest::of(full.handle(), witness));
+        assert!(dropped.recv_timeout(Duration::from_millis(50)).is_err(), "it waits for its turn");
+        full.shutdown_background();
+        drop(release);
+        dropped.recv().expect("dropped, here or there");
     }
 
     #[test]

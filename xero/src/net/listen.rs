@@ -3,12 +3,12 @@
 #[cfg(unix)]
 mod unix;
 
-#[cfg(not(windows))]
-use std::time::Duration;
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener},
 };
+#[cfg(not(windows))]
+use std::{ops::RangeInclusive, sync::LazyLock, time::Duration};
 
 use socket2::{Domain, Socket, Type};
 #[cfg(not(windows))]
@@ -79,10 +79,14 @@ pub(super) async fn bind(endpoint: &Endpoint) -> Result<Bound, TransportError> {
 
 /// Keeps the system from choosing the dialed port for the dialing end while nobody listens there, as it may where both
 /// are on this machine. Such a connection meets itself, and once it is closed its port cannot be bound for a minute.
-/// It keeps nobody from listening there meanwhile who sets the option for reusing addresses, as we and most others do.
+/// Whoever listens there meanwhile must set the option for reusing addresses, as we and most others do. So a port that the
+/// system never chooses is not reserved.
 #[cfg(not(windows))]
 pub(super) async fn reserve(endpoint: &Endpoint) -> Vec<Socket> {
     let Address::Tcp { host, port } = endpoint.address() else { return Vec::new() };
+    if !chosen_by_the_system().contains(port) {
+        return Vec::new();
+    }
     let found = timeout(LOOKUP_MAX, candidates(endpoint, host, *port)).await;
     let addresses = found.ok().and_then(Result::ok).unwrap_or_default();
     // An address of another machine, or one that somebody listens at, cannot be bound, and need not be.
@@ -95,6 +99,23 @@ fn hold(address: SocketAddr) -> io::Result<Socket> {
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     Ok(socket)
+}
+
+/// The ports that the system chooses from for a dialing end, which are the ephemeral ones.
+#[cfg(not(windows))]
+fn chosen_by_the_system() -> &'static RangeInclusive<u16> {
+    static RANGE: LazyLock<RangeInclusive<u16>> = LazyLock::new(|| {
+        let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok();
+        text.as_deref().and_then(range_of).unwrap_or(CHOSEN_BY_MOST)
+    });
+    &RANGE
+}
+
+#[cfg(not(windows))]
+fn range_of(text: &str) -> Option<RangeInclusive<u16>> {
+    let (first, last) = text.trim().split_once(char::is_whitespace)?;
+    let range = first.parse().ok()?..=last.trim().parse().ok()?;
+    (!range.is_empty()).then_some(range)
 }
 
 /// The addresses to try, best first.
@@ -171,6 +192,10 @@ fn bind_error(endpoint: &Endpoint, source: io::Error) -> TransportError {
 #[cfg(not(windows))]
 const LOOKUP_MAX: Duration = Duration::from_millis(250);
 
+/// Where the system does not say. Linux begins here, and most other systems at 49,152.
+#[cfg(not(windows))]
+const CHOSEN_BY_MOST: RangeInclusive<u16> = 32_768..=u16::MAX;
+
 /// Connections that wait to be accepted: a thousand workers that redial at once after a restart find room.
 const BACKLOG: i32 = 1024;
 
@@ -192,6 +217,31 @@ mod tests {
         let (accepted, _) = listener.accept().expect("a connection");
         let limit = socket2::SockRef::from(&accepted).tcp_user_timeout().expect("an option");
         assert_eq!(limit, Some(UNREAD_MAX));
+    }
+
+    /// A server without the option for reusing addresses can bind its port while it is dialed.
+    #[cfg(not(windows))]
+    #[tokio::test]
+    async fn port_that_the_system_never_chooses_for_a_dialing_end_is_not_reserved() {
+        let chosen = chosen_by_the_system();
+        let endpoint = |address: SocketAddr| format!("tcp://{address}").parse::<Endpoint>().expect("an endpoint");
+        let outside = [1024, *chosen.start() - 1].into_iter().filter(|port| !chosen.contains(port));
+        for port in outside {
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+            assert!(reserve(&endpoint(address)).await.is_empty(), "{port}");
+        }
+        // TEST-NET-1 belongs to no machine.
+        let foreign = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), *chosen.start()));
+        assert!(reserve(&endpoint(foreign)).await.is_empty());
+    }
+
+    #[cfg(not(windows))]
+    #[test]
+    fn range_of_ports_is_read_as_the_system_writes_it() {
+        assert_eq!(range_of("32768\t60999\n"), Some(32768..=60999));
+        for text in ["", "32768", "a\tb", "60999\t32768", "1\t65536"] {
+            assert_eq!(range_of(text), None, "{text:?}");
+        }
     }
 
     /// The system tries every second one of its ports in turn, so it comes to the dialed one sooner or later.

@@ -10,7 +10,7 @@ pub(crate) mod guest;
 pub(crate) mod io_thread;
 mod listen;
 pub(crate) mod memory;
-mod panics;
+pub(crate) mod panics;
 mod park;
 mod peers;
 pub(crate) mod procedure;

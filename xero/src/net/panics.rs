@@ -2,32 +2,79 @@
 
 use std::{
     any::Any,
+    future::Future,
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    task::{Context, Poll},
 };
+
+use tracing::error;
 
 use super::guest::Guest;
 
-/// What the panic says. A payload that is no text is dropped on a thread of its own: it may block, or panic again.
+/// The panic's text. A payload that is no text becomes a [`Guest`]: its `Drop` may block, or panic again.
 pub(super) fn describe(panic: Box<dyn Any + Send>) -> String {
-    let panic = match panic.downcast::<String>() {
-        Ok(text) => return *text,
-        Err(panic) => panic,
-    };
-    match panic.downcast::<&'static str>() {
-        Ok(text) => (*text).to_owned(),
-        Err(panic) => {
+    match text(&*panic) {
+        Some(text) => text.to_owned(),
+        None => {
             drop(Guest::new(panic));
-            "a panic whose payload is no text".to_owned()
+            NO_TEXT.to_owned()
         }
     }
 }
 
-/// Drops a value of the user's. A panic of its `Drop` ends here; what that panic carries is never dropped, because it
-/// may panic in turn.
+/// Drops a user's value and logs a panic of its `Drop`. The payload of that panic is leaked: its `Drop` may panic again.
 pub(super) fn drop_quietly<T>(value: T) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+    if let Err(panic) = catch(|| drop(value)) {
+        error!(panic = text(&*panic).unwrap_or(NO_TEXT), "a value has panicked when it was dropped");
         mem::forget(panic);
+    }
+}
+
+/// Runs a user's code, and gives the payload if it panics.
+pub(super) fn catch<T>(code: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
+    catch_unwind(AssertUnwindSafe(code))
+}
+
+fn text(panic: &(dyn Any + Send)) -> Option<&str> {
+    panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied())
+}
+
+const NO_TEXT: &str = "a panic whose payload is no text";
+
+/// A user's future in a task. A panic of its `poll` ends it, one of its `Drop` is ignored, and both are logged. Tokio
+/// would abort the process where the payload of such a panic panics in turn.
+pub(crate) struct Contained {
+    what: &'static str,
+    future: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl Contained {
+    /// The log names the future by `what`.
+    pub(crate) fn new(what: &'static str, future: Pin<Box<dyn Future<Output = ()> + Send>>) -> Self {
+        Self { what, future: Some(future) }
+    }
+}
+
+impl Future for Contained {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(future) = &mut self.future else { return Poll::Ready(()) };
+        match catch(|| future.as_mut().poll(cx)) {
+            Ok(poll) => poll,
+            Err(panic) => {
+                error!(panic = describe(panic), "{} has panicked", self.what);
+                Poll::Ready(())
+            }
+        }
+    }
+}
+
+impl Drop for Contained {
+    fn drop(&mut self) {
+        drop_quietly(self.future.take());
     }
 }
 

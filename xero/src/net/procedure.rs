@@ -13,7 +13,7 @@ use std::{
 
 use futures_util::FutureExt;
 use tokio::{runtime::Handle, sync::mpsc};
-use tracing::{Instrument, Span, error, info_span};
+use tracing::{Instrument, Span, error, error_span};
 use uuid::Uuid;
 
 use super::{guest::Guest, panics, park, worker_driver::Command};
@@ -114,7 +114,7 @@ fn run(job: Job) -> impl Future<Output = ()> + Send {
         }
         report.finish = Finish::Aborted;
         let span = span(&context, peer);
-        let outcome = execute(procedure, context.clone(), arguments, lease.clone());
+        let outcome = execute(procedure, context.clone(), arguments, span.clone(), lease.clone());
         let outcome = CURRENT.scope((context.worker(), execution), outcome);
         let outcome = unless_cancelled(AssertUnwindSafe(outcome).catch_unwind(), &context);
         if let Some(outcome) = outcome.instrument(span.clone()).await {
@@ -123,30 +123,59 @@ fn run(job: Job) -> impl Future<Output = ()> + Send {
     }
 }
 
-/// Which call the log lines of a procedure belong to.
+/// Names the call that the log lines of a procedure belong to. Every filter that shows such a line shows this span: a
+/// filter for levels treats a span like a line of its level.
 fn span(context: &Context, peer: Peer) -> Span {
     let (service, method) = context.names();
-    info_span!("procedure", call = %context.call(), service, method, attempt = context.attempt(), peer = peer.0)
+    error_span!("procedure", call = %context.call(), service, method, attempt = context.attempt(), peer = peer.0)
 }
 
 /// The start is user code too: cloning what the service holds may panic.
-async fn execute(procedure: Procedure, context: Context, arguments: Payload, lease: Lease) -> Outcome {
-    let running = procedure.start(context, arguments);
+async fn execute(procedure: Procedure, context: Context, arguments: Payload, span: Span, lease: Lease) -> Outcome {
+    let running = Some(procedure.start(context.clone(), arguments));
+    let running = Droppable { running, context, span };
     match procedure.descriptor.mode {
         Mode::Inline => Visit::new(running, lease).await,
         Mode::Task | Mode::Blocking => running.await,
     }
 }
 
+/// A procedure that may be dropped halfway, wherever that is: within its span, and without a panic that others must
+/// catch. Tokio aborts the process where the payload of such a panic panics in turn.
+struct Droppable {
+    running: Option<Running>,
+    context: Context,
+    span: Span,
+}
+
+impl Future for Droppable {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Outcome> {
+        let running = self.running.as_mut().expect("only the drop takes it");
+        running.as_mut().poll(cx)
+    }
+}
+
+impl Drop for Droppable {
+    fn drop(&mut self) {
+        let (running, current) = (self.running.take(), (self.context.worker(), self.context.execution()));
+        let _inside = self.span.enter();
+        if let Err(panic) = panics::catch(|| CURRENT.sync_scope(current, || drop(running))) {
+            log_panic(&panics::describe(panic), &self.context);
+        }
+    }
+}
+
 /// A procedure on the I/O thread. Its tasks and timers are those of the user's runtime, and what it holds when it is
 /// stopped halfway is dropped there.
 struct Visit {
-    guest: Guest<(Running, Lease)>,
+    guest: Guest<(Droppable, Lease)>,
     user: Handle,
 }
 
 impl Visit {
-    fn new(running: Running, lease: Lease) -> Self {
+    fn new(running: Droppable, lease: Lease) -> Self {
         let user = lease.user.clone();
         Self { guest: Guest::of(&user, (running, lease)), user }
     }
@@ -158,7 +187,7 @@ impl Future for Visit {
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Outcome> {
         let Self { guest, user } = &mut *self;
         let _inside = user.enter();
-        let outcome = guest.0.as_mut().poll(cx);
+        let outcome = Pin::new(&mut guest.0).poll(cx);
         if outcome.is_ready() {
             // It has dropped everything by itself.
             guest.leave();
@@ -190,9 +219,13 @@ fn finish_of(outcome: Result<Outcome, Box<dyn Any + Send>>, context: &Context) -
         }
         Err(panic) => {
             let message = panics::describe(panic);
-            // A filter may drop the span and keep this.
-            error!(call = %context.call(), method = context.method(), panic = message, "the procedure panicked");
+            log_panic(&message, context);
             error(ErrorCode::Panicked, message, Payload::default())
         }
     }
+}
+
+/// A filter by targets may drop the span and keep this.
+fn log_panic(message: &str, context: &Context) {
+    error!(call = %context.call(), method = context.method(), panic = message, "the procedure panicked");
 }

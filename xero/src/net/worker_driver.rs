@@ -77,17 +77,18 @@ pub(crate) struct Channels {
     pub(crate) left: watch::Sender<bool>,
 }
 
-/// Runs until the machine has left and what was served is dropped.
+/// Runs until the machine has left and what was served is dropped. The services are guests from the first poll on: where
+/// there is none, they are dropped in place.
 pub(crate) async fn run(
     endpoints: Vec<Endpoint>,
     config: WorkerConfig,
-    services: Guest<Vec<BoundService>>,
+    services: Vec<BoundService>,
     user: Handle,
     channels: Channels,
 ) {
     let (held, released) = mpsc::channel(1);
     let worker = config.incarnation;
-    let services = services.map(|services| Served { worker, services });
+    let services = Guest::of(&user, Served { worker, services });
     let mut driver = WorkerDriver {
         limits: config.limits,
         id: worker,

@@ -121,11 +121,15 @@ pub enum CallFailure {
 pub(crate) fn overloaded(waiting: usize, waiting_max: Option<usize>, place: &str) -> String {
     let whose = if place.is_empty() { "" } else { "its " };
     match waiting_max {
+        Some(1) => format!("1 call waits for a worker{place} already; {whose}`waiting_max` raises that"),
         Some(max) => format!("{max} calls wait for a worker{place} already; {whose}`waiting_max` raises that"),
-        None => format!(
-            "every worker has as many requests as its `concurrency` or its `window_bytes` allows, and the call does not \
-             wait; {waiting} others wait{place}"
-        ),
+        None => {
+            let others = if waiting == 1 { "1 other waits".to_owned() } else { format!("{waiting} others wait") };
+            format!(
+                "every worker has as many requests as its `concurrency` or its `window_bytes` allows, and the call does \
+                 not wait; {others}{place}"
+            )
+        }
     }
 }
 
@@ -345,5 +349,20 @@ impl Calls {
                 self.served.remove(&owner);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_call_waits_and_several_wait() {
+        let full = |max| overloaded(max, Some(max), " at the broker");
+        assert_eq!(full(1), "1 call waits for a worker at the broker already; its `waiting_max` raises that");
+        assert_eq!(full(2), "2 calls wait for a worker at the broker already; its `waiting_max` raises that");
+        assert!(overloaded(0, None, "").ends_with("; 0 others wait"));
+        assert!(overloaded(1, None, "").ends_with("; 1 other waits"));
+        assert!(overloaded(2, None, "").ends_with("; 2 others wait"));
     }
 }

@@ -77,6 +77,9 @@ pub struct Candidate {
 }
 
 /// Which of the workers that could take a request gets it.
+///
+/// It is asked on the I/O thread and must not block: heartbeats, deadlines and waits of the whole client or broker wait
+/// until it returns. A panic ends the client or broker.
 pub trait WorkerChoice: fmt::Debug + Send {
     /// Picks one; the candidates come least recently used first. `None` lets the call wait.
     fn choose(&mut self, candidates: &mut dyn Iterator<Item = Candidate>) -> Option<Peer>;
