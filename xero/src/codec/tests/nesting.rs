@@ -277,22 +277,23 @@ fn elements_of_no_size_count_for_their_parts_and_for_what_they_take_in_memory() 
 #[derive(Debug)]
 struct Trusting;
 
+impl<'de> de::Visitor<'de> for Trusting {
+    type Value = Self;
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a list")
+    }
+    fn visit_seq<A: de::SeqAccess<'de>>(self, mut access: A) -> Result<Self, A::Error> {
+        let mut room = Vec::<u64>::with_capacity(access.size_hint().unwrap_or(0));
+        while let Some(element) = access.next_element()? {
+            room.push(element);
+        }
+        Ok(self)
+    }
+}
+
 impl<'de> Deserialize<'de> for Trusting {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        impl<'de> de::Visitor<'de> for Trusting {
-            type Value = Self;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a list")
-            }
-            fn visit_seq<A: de::SeqAccess<'de>>(self, mut access: A) -> Result<Self, A::Error> {
-                let mut room = Vec::<u64>::with_capacity(access.size_hint().unwrap_or(0));
-                while let Some(element) = access.next_element()? {
-                    room.push(element);
-                }
-                Ok(self)
-            }
-        }
-        deserializer.deserialize_seq(Trusting)
+        deserializer.deserialize_seq(Self)
     }
 }
 
