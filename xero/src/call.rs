@@ -3,6 +3,7 @@
 use std::{
     fmt,
     future::{Future, IntoFuture},
+    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -252,35 +253,39 @@ impl<T, E> Call<T, E> {
         self.send(Some(sender), Some(receiver))
     }
 
-    fn send(self, partials: Option<PartialSender>, unread: Option<PartialReceiver>) -> PendingCall<T, E> {
-        let Self { client, method, arguments, codec, timeout, idempotent, fail_fast, metadata, reader } = self;
-        let arguments = arguments.unwrap_or_else(|| no_arguments(codec));
-        let (end, receiver) = oneshot::channel();
-        let id = client.next_call();
+    fn send(mut self, partials: Option<PartialSender>, unread: Option<PartialReceiver>) -> PendingCall<T, E> {
+        let arguments = self.arguments.take().unwrap_or_else(|| no_arguments(self.codec));
+        let id = self.client.next_call();
         let state = match arguments {
-            _ if method.service.is_empty() || method.name.is_empty() => State::Invalid(Invalid::Name),
+            _ if self.method.service.is_empty() || self.method.name.is_empty() => State::Invalid(Invalid::Name),
             Err(error) => State::Invalid(Invalid::Arguments(error)),
             Ok(payload) => {
-                let deadline = clock::now() + timeout.min(TIMEOUT_MAX);
-                // A self-describing codec needs no fingerprint, and must not be kept from a worker by one.
-                let fingerprint = if payload.codec.is_self_describing() { 0 } else { method.fingerprint };
-                let spec = CallSpec {
-                    service: Arc::clone(&method.service),
-                    method: Arc::clone(&method.name),
-                    fingerprint,
-                    idempotent,
-                    waits: if fail_fast { Waits::Never } else { Waits::UntilDeadline },
-                    owner: 0,
-                    attempts_before: 0,
-                    deadline,
-                    metadata,
-                    payload,
-                };
-                client.send(id, spec, CallSink { end, partials });
+                let (end, receiver) = oneshot::channel();
+                let spec = self.spec(payload);
+                self.client.send(id, spec, CallSink { end, partials });
                 State::Sent(receiver)
             }
         };
+        let Self { client, method, timeout, fail_fast, reader, .. } = self;
         PendingCall { client, id, method, timeout, fail_fast, state, unread, reader }
+    }
+
+    /// What is sent, from now on; takes the metadata along.
+    fn spec(&mut self, payload: Payload) -> CallSpec {
+        // A self-describing codec needs no fingerprint, and must not be kept from a worker by one.
+        let fingerprint = if payload.codec.is_self_describing() { 0 } else { self.method.fingerprint };
+        CallSpec {
+            service: Arc::clone(&self.method.service),
+            method: Arc::clone(&self.method.name),
+            fingerprint,
+            idempotent: self.idempotent,
+            waits: if self.fail_fast { Waits::Never } else { Waits::UntilDeadline },
+            owner: 0,
+            attempts_before: 0,
+            deadline: clock::now() + self.timeout.min(TIMEOUT_MAX),
+            metadata: mem::take(&mut self.metadata),
+            payload,
+        }
     }
 }
 
