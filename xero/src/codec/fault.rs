@@ -159,9 +159,7 @@ impl de::Error for Fault {
 
     fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
         match found {
-            de::Unexpected::Unit => {
-                Self::library(format_args!("invalid type: null, expected {expected}"))
-            }
+            de::Unexpected::Unit => Self::library(format_args!("invalid type: null, expected {expected}")),
             found => Self::library(format_args!("invalid type: {found}, expected {expected}")),
         }
     }
