@@ -1,4 +1,4 @@
-//! What users are told of a value that could not be written or read.
+//! The public error of a value that could not be written or read.
 
 use std::fmt;
 

@@ -38,7 +38,7 @@ pub(super) enum Reason {
     UnknownVariant(String),
     /// A field comes twice.
     Twice(&'static str),
-    /// There are only so many parts.
+    /// The value has another number of parts than its type.
     Length { length: usize, text: String },
 }
 

@@ -25,7 +25,7 @@ pub(super) struct Traits {
     pub(super) unit_structs_are_unit: bool,
     /// Whether floats may be infinite, or not a number.
     pub(super) takes_every_float: bool,
-    /// Whether integers that fit into 64 bits are to be written as such.
+    /// Whether 128-bit integers that fit into 64 bits are written as 64-bit ones.
     pub(super) narrows_integers: bool,
     /// Whether what is declared as a length is written.
     pub(super) writes_lengths: bool,

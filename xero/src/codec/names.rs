@@ -53,7 +53,7 @@ fn short(path: &str) -> String {
     }
 }
 
-/// The last type parameter of one of our wrappers, and what comes after it.
+/// The last type parameter of one of our wrappers, and the rest of the name.
 fn unwrapped<'a>(path: &str, after: &'a str) -> Option<(&'a str, &'a str)> {
     let is_wrapper = path.starts_with(concat!(env!("CARGO_PKG_NAME"), "::wire::")) && after.starts_with('<');
     if !is_wrapper {

@@ -300,7 +300,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
     }
 }
 
-/// A visitor that is told what the format finds.
+/// The user's visitor, behind the guard.
 struct Watched<'r, V> {
     inner: V,
     reading: &'r Reading<'r>,

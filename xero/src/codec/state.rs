@@ -116,7 +116,7 @@ impl Counts {
         self.pieces.get()
     }
 
-    /// Goes on where so many pieces have been counted, whatever was counted meanwhile.
+    /// Sets the number of pieces, whatever was counted meanwhile.
     pub(super) fn set_pieces(&self, pieces: u64) {
         self.pieces.set(pieces);
     }
@@ -130,7 +130,7 @@ impl Counts {
         Before { pieces: self.pieces.get(), parts: self.parts.get() }
     }
 
-    /// Counts an element of so many bytes in memory. If it takes no bytes in the payload, neither does what is left of its
+    /// Counts an element of `size` bytes in memory. If it takes no bytes in the payload, neither does the rest of its
     /// list, so that one look at the declared length is enough.
     pub(super) fn count_element(
         &self,

@@ -22,7 +22,7 @@ impl<'m> Steps<'m> {
         Self { marks, next: Cell::new(0), by_name }
     }
 
-    /// The mark of the struct of that name that is read after so many pieces, if its writer has left one.
+    /// The writer's mark of the struct `name` after `at` pieces, if there is one.
     pub(super) fn find_struct(&self, at: u64, name: &str) -> Option<usize> {
         self.find(at, |mark| mark.variant.is_none() && mark.name == name)
     }
