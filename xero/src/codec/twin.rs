@@ -72,10 +72,7 @@ where
         (Err(fault), Ok(_)) => Err(numbered_differently(fault)),
         (Err(fault), Err(_)) => Err(fault),
         (Ok(_), Err(fault)) => match fault.reason() {
-            Reason::UnknownVariant(text) => Err(Fault::rule(format!(
-                "a variant has another name for its reader, so that its number cannot be trusted ({text}): give it one name for \
-                 both sides"
-            ))),
+            Reason::UnknownVariant(_) => Err(fault.map_reason(|reason| Reason::Rule(renamed(&reason)))),
             // A hand-written reader may know its variants by number alone; then there is nothing to compare.
             _ => Ok(()),
         },
@@ -122,6 +119,15 @@ fn compare(written: &Marks, by_number: &Marks, by_name: &Marks) -> Result<(), Fa
     ));
     let place = written.variants().find(|mark| names(mark) == names(moved));
     Err(place.unwrap_or(moved).blame(fault))
+}
+
+/// What is written under a name that its reader does not know.
+fn renamed(reason: &Reason) -> String {
+    let unknown = if let Reason::UnknownVariant(text) = reason { text } else { "it is unknown" };
+    format!(
+        "a variant has another name for its reader, so that its number cannot be trusted ({unknown}): give it one name for \
+         both sides"
+    )
 }
 
 /// What is read by name and not by number.
