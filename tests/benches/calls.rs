@@ -120,7 +120,7 @@ fn payload() -> String {
     "x".repeat(SIZE)
 }
 
-/// The time that `calls` calls take with so many callers side by side.
+/// The time that `calls` calls take with `in_flight` callers side by side.
 async fn pipelined<C, F, Fut>(calls: u64, in_flight: u64, callee: &C, call: F) -> Duration
 where
     C: Clone + Send + 'static,

@@ -369,7 +369,7 @@ mod made_idempotent {
     async fn attempt(cx: &xero::Context) -> u8 {
         BEGUN.fetch_add(1, Ordering::SeqCst);
         if cx.attempt() == 1 {
-            tokio::time::sleep(scene::PATIENCE).await;
+            std::future::pending::<()>().await;
         }
         cx.attempt()
     }

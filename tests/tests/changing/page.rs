@@ -11,7 +11,7 @@ pub(crate) const OLD_FIRST: usize = 0;
 /// A new client calls an old worker; a new writer is read by an old reader.
 pub(crate) const NEW_FIRST: usize = 1;
 
-/// The words of the page for what comes of a call.
+/// The page's words for the outcome of a call.
 const WORDS: [&str; 11] = [
     "works",
     "another value",

@@ -101,7 +101,7 @@ fn list_of_2_to_the_40th_units_costs_its_sender_an_error() {
             Codec::Bincode => [&[253][..], &(1_u64 << 40).to_le_bytes()].concat(),
             _ => vec![0x80, 0x80, 0x80, 0x80, 0x80, 0x20],
         };
-        // Bytes that are written as they are: a tuple of so many.
+        // A tuple of bytes is written as they are.
         let call = client.call("Values.nothing").codec(codec);
         let (reply, time) = scene::timed(send_bytes(call, &length)).await;
         let reason = invalid_arguments(reply.expect_err("is refused"));

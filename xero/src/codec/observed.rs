@@ -96,6 +96,27 @@ impl Hasher for AsItIs {
 pub(super) struct Marks {
     marks: Vec<Mark>,
     marked: Forms,
+    beginnings: Beginnings,
+}
+
+/// The structs that begin at one place: a struct's first field may be a struct, even one of the same name.
+#[derive(Debug, Default)]
+pub(super) struct Beginnings {
+    at: u64,
+    names: Vec<&'static str>,
+}
+
+impl Beginnings {
+    /// How many structs of that name have begun here before this one.
+    pub(super) fn count(&mut self, at: u64, name: &'static str) -> usize {
+        if self.at != at {
+            self.at = at;
+            self.names.clear();
+        }
+        let before = self.names.iter().filter(|other| **other == name).count();
+        self.names.push(name);
+        before
+    }
 }
 
 /// The names at one place.
@@ -103,6 +124,8 @@ pub(super) struct Marks {
 pub(super) struct Mark {
     /// How many pieces of the value come before it.
     pub(super) at: u64,
+    /// How many structs of its name begin at the same place before it.
+    pub(super) nth: usize,
     /// The enum's or struct's name.
     pub(super) name: &'static str,
     pub(super) variant: Option<&'static str>,
@@ -116,7 +139,10 @@ pub(super) struct Mark {
 
 impl Marks {
     /// Gives the number of the mark, unless the type has been marked in this form.
-    pub(super) fn push(&mut self, of: Type, form: Form, mark: Mark) -> Option<usize> {
+    pub(super) fn push(&mut self, of: Type, form: Form, mut mark: Mark) -> Option<usize> {
+        if mark.variant.is_none() {
+            mark.nth = self.beginnings.count(mark.at, mark.name);
+        }
         let is_new = self.marked.insert(mix(of.0, form.hash()));
         is_new.then(|| self.marks.push(mark))?;
         Some(self.marks.len() - 1)

@@ -54,7 +54,7 @@ impl<'m> Reading<'m> {
     }
 
     /// What the writer has noted of the struct of that name that is read next.
-    fn find_struct(&self, name: &str) -> Option<usize> {
+    fn find_struct(&self, name: &'static str) -> Option<usize> {
         self.steps.as_ref()?.find_struct(self.counts.pieces(), name)
     }
 
@@ -76,7 +76,7 @@ impl<'m> Reading<'m> {
     }
 }
 
-/// How a compound's parts are called.
+/// What a compound is, which says how its parts are named.
 #[derive(Clone, Copy)]
 enum Shape {
     /// A fixed number of parts, or what the format says.
@@ -531,7 +531,7 @@ fn believed(declared: Option<usize>) -> Option<usize> {
     declared.map(|declared| declared.min(ELEMENTS_BELIEVED))
 }
 
-/// Room for as many elements is made before they are there: enough that growing costs little, and little to lose.
+/// Elements that room is made for before they are read: enough that growing costs little, and little to lose.
 const ELEMENTS_BELIEVED: usize = 1024;
 
 struct Variants<'r, A> {
@@ -576,9 +576,9 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Content<'_, A> {
     fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, inner: S) -> Result<S::Value, Fault> {
         let Self { inner: access, reading, .. } = self;
         reading.counts.descend(Level::Compound)?;
-        let value = access.newtype_variant_seed(Seed { inner, reading }).map_err(|error| reading.recover(error))?;
+        let value = access.newtype_variant_seed(Seed { inner, reading }).map_err(|error| reading.recover(error));
         reading.counts.ascend(Level::Compound);
-        Ok(value)
+        value
     }
 
     fn tuple_variant<V: Visitor<'de>>(self, length: usize, inner: V) -> Result<V::Value, Fault> {

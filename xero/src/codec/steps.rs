@@ -1,10 +1,10 @@
 //! Reading side by side with what the writer of the same bytes has noted.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use super::{
     fault::{Fault, Step},
-    observed::{Mark, Marks},
+    observed::{Beginnings, Mark, Marks},
 };
 
 /// Where a reader is in the notes of the writer.
@@ -13,18 +13,20 @@ pub(super) struct Steps<'m> {
     marks: &'m Marks,
     /// Marks before this one are behind the reader.
     next: Cell<usize>,
+    beginnings: RefCell<Beginnings>,
     /// Whether variants are read by the name that the writer has given them instead of by their number.
     by_name: bool,
 }
 
 impl<'m> Steps<'m> {
     pub(super) fn new(marks: &'m Marks, by_name: bool) -> Self {
-        Self { marks, next: Cell::new(0), by_name }
+        Self { marks, next: Cell::new(0), beginnings: RefCell::default(), by_name }
     }
 
     /// The writer's mark of the struct `name` after `at` pieces, if there is one.
-    pub(super) fn find_struct(&self, at: u64, name: &str) -> Option<usize> {
-        self.find(at, |mark| mark.variant.is_none() && mark.name == name)
+    pub(super) fn find_struct(&self, at: u64, name: &'static str) -> Option<usize> {
+        let nth = self.beginnings.borrow_mut().count(at, name);
+        self.find(at, |mark| mark.variant.is_none() && mark.name == name && mark.nth == nth)
     }
 
     /// The mark of the enum of that name, and the variant's name, where it is to be read by name.

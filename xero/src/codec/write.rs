@@ -80,7 +80,7 @@ impl Writing {
 
     fn mark(&self, of: Type, form: Form, name: &'static str, variant: Option<&'static str>) -> Option<usize> {
         let (at, argument) = (self.counts.pieces(), self.argument.get());
-        let mark = Mark { at, name, variant, fields: Vec::new(), count: None, argument };
+        let mark = Mark { at, nth: 0, name, variant, fields: Vec::new(), count: None, argument };
         self.marks.as_ref()?.borrow_mut().push(of, form, mark)
     }
 }

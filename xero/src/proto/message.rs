@@ -87,7 +87,7 @@ impl Codec {
     }
 }
 
-/// bincode, or what comes next in compactness of what this program was built with.
+/// The most compact codec of this build: bincode, else postcard, MessagePack, JSON.
 impl Default for Codec {
     fn default() -> Self {
         let by_size = [Self::Bincode, Self::Postcard, Self::MessagePack, Self::Json];

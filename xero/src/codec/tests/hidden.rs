@@ -280,3 +280,26 @@ fn reader_by_number_alone_is_no_contradiction() {
     }
     assert_roundtrips_in(built(BARE), [Level::Low, Level::High]);
 }
+
+#[test]
+fn structs_of_one_name_within_each_other_are_no_contradiction() {
+    mod first {
+        #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+        pub(super) struct Config {
+            pub(super) size: u8,
+            pub(super) path: String,
+            pub(super) depth: u8,
+        }
+    }
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Config {
+        base: first::Config,
+        extra: u8,
+    }
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Outer<T>(T, u8);
+    let base = || first::Config { size: 1, path: "/".to_owned(), depth: 2 };
+    assert_roundtrips([Config { base: base(), extra: 3 }]);
+    assert_roundtrips([vec![Config { base: base(), extra: 3 }, Config { base: base(), extra: 4 }]]);
+    assert_roundtrips([Outer(Outer(Outer(base(), 1), 2), 3)]);
+}

@@ -273,7 +273,7 @@ fn elements_of_no_size_count_for_their_parts_and_for_what_they_take_in_memory() 
     }
 }
 
-/// Makes room for as many elements as it is told of.
+/// Makes room for the declared number of elements.
 #[derive(Debug)]
 struct Trusting;
 
