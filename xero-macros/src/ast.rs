@@ -14,6 +14,9 @@ pub(crate) struct Service {
     pub(crate) methods: Vec<Method>,
     /// Whether `#[async_trait]` sees the trait next, and wants its `async fn`s as they are.
     pub(crate) is_async_trait: bool,
+    /// Which one of the crate's services it is. A module that imports everything around it may have a service of the
+    /// same name as one of those, and what is generated for the two must differ.
+    pub(crate) number: usize,
 }
 
 /// An impl under `#[xero::worker]`.
@@ -107,4 +110,6 @@ pub(crate) struct Runtime {
     pub(crate) private: TokenStream,
     /// The same path as the text that serde's own attributes want.
     pub(crate) text: String,
+    /// The same path as generated modules see it.
+    pub(crate) nested: TokenStream,
 }

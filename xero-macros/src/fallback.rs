@@ -7,7 +7,7 @@ use syn::{FnArg, ItemTrait, Pat, PatWild, Signature, TraitItem, TraitItemFn, Typ
 use crate::{
     ast::{Runtime, Service, Worker},
     errors::Errors,
-    expand::{client::call_type, client_name, conditions, worker},
+    expand::{client, conditions, worker},
     options::is_xero,
     types,
 };
@@ -16,23 +16,20 @@ use crate::{
 pub(crate) fn service(service: &Service) -> TokenStream {
     let Runtime { private, .. } = &service.options.runtime;
     let item = acceptable(service.item.clone(), private);
-    let ItemTrait { attrs, vis, .. } = &service.item;
-    let (name, conditions) = (client_name(service), conditions(attrs).collect::<Vec<_>>());
+    let (structure, client) = (client::structure(service, TokenStream::new()), client::client_path(service));
+    let conditions = conditions(&service.item.attrs);
     let methods = unique_methods(service).map(|function| stub_method(service, function));
     quote! {
         #[allow(async_fn_in_trait)]
         #item
 
-        #(#conditions)*
-        #[allow(dead_code, missing_docs)]
-        #[derive(::core::clone::Clone, ::core::fmt::Debug)]
-        #vis struct #name;
+        #structure
 
         #(#conditions)*
         #[allow(dead_code, missing_docs, unused_variables, clippy::all)]
-        impl #name {
+        impl #client {
             pub fn new(_: &#private::Client) -> Self {
-                Self
+                Self {}
             }
 
             #[must_use]
@@ -171,7 +168,7 @@ fn stub_signature(service: &Service, signature: &Signature) -> (TokenStream, Tok
     });
     let output = types::output(&signature.output, false, &mut Errors::default());
     let call = match output.filter(|_| is_usable(&signature.output)) {
-        Some(output) => call_type(&output, private),
+        Some(output) => client::call_type(&output, private),
         None => quote!(#private::Call<#private::Never, #private::Never>),
     };
     (quote!(#(#inputs),*), call)

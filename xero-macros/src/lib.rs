@@ -85,7 +85,7 @@ use errors::Errors;
 /// | `name = "…"` | what the service is called between processes, in at most 255 bytes | the trait's name |
 /// | `version = 2` | its version, as you count | 1 |
 /// | `client = Name` | what the client is called | the trait's name with `Client` |
-/// | `crate = path` | where `xero` is, for a crate that re-exports it | `::xero` |
+/// | `crate = path` | where `xero` is, for a crate that re-exports it; for a trait in a function, a path from `crate` or `::` | `::xero` |
 ///
 /// The client stands beside the trait. Where its name is taken, the compiler reports the name as defined twice: choose
 /// another one with `client`. `Chat` and `ChatClient` can both be services with `#[xero::service(client = ChatSession)]`

@@ -225,8 +225,22 @@ fn crate_path(option: &NamedOption, errors: &mut Errors) -> Option<Path> {
 fn runtime(path: Option<Path>) -> Runtime {
     let path = path.map_or_else(|| quote!(::xero), |path| path.to_token_stream());
     let private = quote!(#path::__private);
-    let text = private.to_string().split_whitespace().collect();
-    Runtime { private, text }
+    Runtime { text: without_spaces(&private), nested: nested(private.clone()), private }
+}
+
+/// A path as text, as attributes want it.
+pub(crate) fn without_spaces(path: &TokenStream) -> String {
+    path.to_string().split_whitespace().collect()
+}
+
+/// The same path as a module within sees it that imports everything around it.
+fn nested(path: TokenStream) -> TokenStream {
+    let mut tokens = path.clone().into_iter();
+    match tokens.next() {
+        Some(TokenTree::Ident(first)) if first == "self" => quote!(super #(#tokens)*),
+        Some(TokenTree::Ident(first)) if first == "super" => quote!(super::#path),
+        _ => path,
+    }
 }
 
 fn timeout(option: &NamedOption, errors: &mut Errors) -> Option<Duration> {

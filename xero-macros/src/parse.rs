@@ -1,5 +1,7 @@
 //! From syn's items to ours, with the mistakes that show in one item.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use proc_macro2::{Ident, TokenStream};
 use quote::ToTokens;
 use syn::{
@@ -37,8 +39,12 @@ pub(crate) fn service(options: TokenStream, item: TokenStream, errors: &mut Erro
             other => foreign_item(other, errors),
         }
     }
-    Some(Service { item, options, methods, is_async_trait })
+    let number = SERVICES.fetch_add(1, Ordering::Relaxed);
+    Some(Service { item, options, methods, is_async_trait, number })
 }
+
+/// How many services the compiler has shown us: it loads the macros anew for each crate.
+static SERVICES: AtomicUsize = AtomicUsize::new(0);
 
 /// Reads an impl under `#[xero::worker(…)]`; nothing when it is no impl.
 pub(crate) fn worker(options: TokenStream, item: TokenStream, errors: &mut Errors) -> Option<Worker> {

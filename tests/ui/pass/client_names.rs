@@ -1,27 +1,71 @@
 //! A client's name is the user's to choose, so that `Chat` and `ChatClient` can both be services.
 
-#![deny(warnings)]
+#![deny(warnings, missing_docs, unreachable_pub, missing_debug_implementations, unused_qualifications)]
+#![deny(clippy::all, clippy::pedantic)]
 
 mod crowded {
     #[xero::service(client = ChatSession)]
-    pub trait Chat {
+    pub(crate) trait Chat {
         async fn say(&self, text: &str, client: other::ChatSession);
     }
 
     #[xero::service]
-    pub trait ChatClient {
+    pub(crate) trait ChatClient {
         async fn hear(&self, text: &str);
     }
 
     #[xero::service(name = "chat.Room", client = r#Room)]
-    pub trait ChatRoom {
+    pub(crate) trait ChatRoom {
         async fn enter(&self);
     }
 
-    pub mod other {
+    pub(crate) mod other {
         #[derive(serde::Serialize, serde::Deserialize)]
-        pub struct ChatSession;
+        pub(crate) struct ChatSession;
     }
+}
+
+/// Services of one name, where the inner module imports everything around it.
+mod versions {
+    struct Hidden;
+
+    #[xero::service]
+    trait Chat {
+        async fn say(&self, text: &str);
+    }
+
+    #[xero::service]
+    pub(super) trait Shown {
+        async fn say(&self, text: &str);
+    }
+
+    pub(crate) mod v2 {
+        #[allow(unused_imports)]
+        use super::*;
+
+        #[xero::service]
+        pub(in crate::versions) trait Chat {
+            async fn say(&self, text: &str, times: u8);
+        }
+
+        pub(crate) fn client(client: &xero::Client) -> ChatClient {
+            ChatClient::new(client)
+        }
+    }
+
+    pub(crate) fn both(client: &xero::Client) {
+        drop((Hidden, ChatClient::new(client).say("a"), v2::ChatClient::new(client).say("a", 2)));
+    }
+}
+
+/// A function's service is its own.
+fn in_a_function(client: &xero::Client) {
+    #[xero::service]
+    trait Chat {
+        async fn say(&self, text: &str);
+    }
+
+    drop(ChatClient::new(client).say("a"));
 }
 
 struct Server;
@@ -41,6 +85,10 @@ async fn calls(client: &xero::Client) -> Result<(), Box<dyn std::error::Error>> 
     crowded::ChatSession::new(client).say("a", crowded::other::ChatSession).await?;
     crowded::ChatClientClient::new(client).hear("a").await?;
     crowded::Room::new(client).enter().await?;
+    versions::both(client);
+    drop(versions::v2::client(client));
+    versions::ShownClient::new(client).say("a").await?;
+    in_a_function(client);
     Ok(())
 }
 

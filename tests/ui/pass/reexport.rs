@@ -43,6 +43,20 @@ mod inner {
     }
 }
 
+mod imported {
+    use super::framework::rpc as rpc_of_ours;
+
+    #[rpc_of_ours::service(crate = rpc_of_ours)]
+    pub trait Relative {
+        async fn ping(&self) -> u8;
+    }
+
+    #[rpc_of_ours::service(crate = self::rpc_of_ours)]
+    pub trait FromSelf {
+        async fn ping(&self) -> u8;
+    }
+}
+
 fn main() {
     drop((Worker, |client: &hidden::Client| drop((DemoClient::new(client).ping("a"), inner::InnerClient::new(client)))));
 }

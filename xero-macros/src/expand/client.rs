@@ -2,39 +2,30 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use proc_macro2::{Ident, TokenStream};
+use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{Attribute, FnArg, ItemTrait, Meta, parse_quote};
 
 use crate::{
     ast::{Argument, Method, Mode, Output, Runtime, Service},
     expand::{arguments_struct, client_name, conditions, form::Forms, shown_at, words_of},
+    options::without_spaces,
     signature,
 };
 
 /// The client's struct, and the rest of it out of sight of the user's names.
 pub(crate) fn client(service: &Service) -> TokenStream {
-    let Runtime { private, text } = &service.options.runtime;
-    let ItemTrait { attrs, vis, ident, .. } = &service.item;
-    let name = client_name(service);
-    let conditions: Vec<_> = conditions(attrs).collect();
-    let doc = format!(
-        "Calls the methods of [`{ident}`] on a worker.\n\nEach method returns a [`Call`]({text}::Call), which is \
-         set up with its own methods and then awaited. Cloning is cheap; clones share the connection."
-    );
+    let Runtime { private, nested, .. } = &service.options.runtime;
+    let structure = structure(service, quote!(pub(super) stub: #nested::Stub));
+    let client = client_path(service);
+    let conditions: Vec<_> = conditions(&service.item.attrs).collect();
     let (descriptor, indices) = (descriptor(service), indices(service));
     let names = Names::of(service);
     let functions = functions(&service.options.runtime, &names);
     let methods = service.methods.iter().map(|m| method(service, m, &names));
     let shadows = names.shadows();
     quote! {
-        #(#conditions)*
-        #[doc = #doc]
-        #[allow(dead_code)]
-        #[derive(::core::clone::Clone, ::core::fmt::Debug)]
-        #vis struct #name {
-            stub: #private::Stub,
-        }
+        #structure
 
         #(#conditions)*
         const _: () = {
@@ -46,7 +37,7 @@ pub(crate) fn client(service: &Service) -> TokenStream {
             #indices
 
             #[allow(dead_code)]
-            impl #name {
+            impl #client {
                 #functions
                 #(#methods)*
 
@@ -56,6 +47,52 @@ pub(crate) fn client(service: &Service) -> TokenStream {
             }
         };
     }
+}
+
+/// The client's struct, in a module named after the trait, and an import under the trait's visibility.
+///
+/// Whatever is generated names the struct by its module, so that a name that is taken is one error: the import's.
+pub(crate) fn structure(service: &Service, fields: TokenStream) -> TokenStream {
+    let ItemTrait { attrs, vis, ident, .. } = &service.item;
+    let (name, module) = (client_name(service), client_module(service));
+    let conditions: Vec<_> = conditions(attrs).collect();
+    let private = without_spaces(&service.options.runtime.nested);
+    let doc = format!(
+        "Calls the methods of [`{ident}`] on a worker.\n\nEach method returns a [`Call`]({private}::Call), which is \
+         set up with its own methods and then awaited. Cloning is cheap; clones share the connection."
+    );
+    // The compiler shows the import from its first word to its last, and proposes to write `as` after the second.
+    let [mut first, mut second] = [module.clone(), name.clone()];
+    first.set_span(name.span());
+    second.set_span(Span::call_site());
+    quote! {
+        #(#conditions)*
+        #[allow(non_snake_case)]
+        mod #module {
+            #[allow(unused_imports)]
+            use super::*;
+
+            #[doc = #doc]
+            #[allow(dead_code, unreachable_pub)]
+            #[derive(::core::clone::Clone, ::core::fmt::Debug)]
+            pub struct #name { #fields }
+        }
+
+        #(#conditions)*
+        #[doc(inline)]
+        #[allow(unused_imports)]
+        #vis use #first::#second as #name;
+    }
+}
+
+fn client_module(service: &Service) -> Ident {
+    format_ident!("__xero_{}_{}", signature::plain(&service.item.ident), service.number, span = Span::call_site())
+}
+
+/// Where generated code finds the client, whatever else has its name.
+pub(crate) fn client_path(service: &Service) -> TokenStream {
+    let (module, name) = (client_module(service), client_name(service));
+    quote!(#module::#name)
 }
 
 fn descriptor(service: &Service) -> TokenStream {
@@ -121,7 +158,7 @@ fn indices(service: &Service) -> TokenStream {
 }
 
 fn functions(runtime: &Runtime, names: &Names) -> TokenStream {
-    let Runtime { private, text } = runtime;
+    let Runtime { private, text, .. } = runtime;
     let [client, codec, timeout] = OWN.map(|name| names.local(&format_ident!("{name}")));
     let with_codec = format!(
         "Writes arguments and replies with `codec`, for a worker that was built from other types or in another \

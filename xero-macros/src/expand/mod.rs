@@ -35,7 +35,7 @@ pub(crate) fn client_name(service: &Service) -> Ident {
 /// Its fields' types are parameters, so that a type without serde is reported once on each side, where it is used,
 /// instead of wherever the derived code names it.
 pub(crate) fn arguments_struct(service: &Service, method: &Method, forms: &Forms) -> TokenStream {
-    let Runtime { private, text } = &service.options.runtime;
+    let Runtime { private, text, .. } = &service.options.runtime;
     let (name, expecting) = (method.arguments_name(), format!("the arguments of `{}`", signature::text(method)));
     let types: Vec<Ident> = (0..method.arguments.len()).map(|index| format_ident!("T{index}")).collect();
     let arguments = || method.arguments.iter().zip(&types);

@@ -6,7 +6,9 @@ use syn::{ItemTrait, TraitItem, TraitItemFn, Type, parse_quote};
 
 use crate::{
     ast::{Method, Output, Runtime, Service},
-    expand::{arguments_struct, client_name, conditions, form::Forms, local, local_shown_at, recursion, shown_at},
+    expand::{
+        arguments_struct, client::client_path, conditions, form::Forms, local, local_shown_at, recursion, shown_at,
+    },
 };
 
 /// The trait with futures that can move between threads, and with `into_service`.
@@ -59,7 +61,7 @@ fn return_a_future(function: &mut TraitItemFn, trait_name: &Ident) {
 
 fn into_service(service: &Service) -> TokenStream {
     let Runtime { private, .. } = &service.options.runtime;
-    let client = client_name(service);
+    let client = client_path(service);
     let procedures = service.methods.iter().map(|method| procedure(service, method));
     let (allow, bound) = (allow_deprecated(service), local("__service"));
     quote! {
