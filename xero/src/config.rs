@@ -5,9 +5,10 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::proto::{
-    dispatch::{DispatcherConfig, INTERVAL_MAX, INTERVAL_MIN},
+    dispatch::DispatcherConfig,
     frame::Limits,
     liveness::Heartbeats,
+    liveness::{INTERVAL_MAX, INTERVAL_MIN},
     registry::{LeastRecentlyUsed, WorkerChoice},
     retry::{BackoffConfig, RetryConfig},
 };

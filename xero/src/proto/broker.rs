@@ -3,33 +3,29 @@
 mod clients;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     time::{Duration, Instant},
 };
 
-use tracing::{debug, info, trace};
+use tracing::{debug, info};
 use uuid::Uuid;
 
 use super::{
     calls::{CallFailure, CallSpec, Waits, overloaded},
-    dispatch::{
-        Departure, Dispatcher, DispatcherConfig, DispatcherCounters, INTERVAL_MAX, INTERVAL_MIN, Output, WorkerStatus,
-    },
+    dispatch::{Departure, Dispatcher, DispatcherConfig, DispatcherCounters, Output, WorkerStatus},
     fault::{Fault, planted},
-    frame::{self, Malformed},
-    liveness::{LARGE_PAYLOAD_BYTES, Liveness, patience},
+    frame::{self, Limits, Malformed},
+    link::{GOODBYE_GRACE, Link},
+    links::{LinkEvent, Links},
     message::{
         CallId, Capabilities, Codec, ErrorCode, ErrorReply, FinalReply, MESSAGE_WINDOW_BYTES, Message, PartialReply,
-        Payload, Peer, Ready, Request, Role, ServiceOffer, listed,
+        Payload, Peer, Ready, Request, Role, listed,
     },
-    outbox::{Outbox, Transmit},
+    outbox::Transmit,
     timer::{Timer, TimerTable},
-    window::{Intake, Outflow},
+    window::Outflow,
     worker::{DEADLINE_MAX, DRAIN_TIMEOUT},
 };
-
-/// How long a closing broker waits for its clients to take the goodbye.
-const GOODBYE_GRACE: Duration = Duration::from_millis(500);
 
 /// What a broker is made with.
 #[derive(Debug)]
@@ -98,49 +94,31 @@ pub struct BrokerCounters {
 /// The poll order is the one of [`Dispatcher`]; messages, transmits and disconnects say through which [`Door`] they go.
 #[derive(Debug)]
 pub struct Broker {
-    incarnation: Uuid,
-    config: ClientsConfig,
+    limits: Limits,
+    credits: u32,
+    drain_timeout: Duration,
     dispatcher: Dispatcher,
     is_dispatcher_closed: bool,
+    /// The connections of the clients, whose introduction says what they have been told that there is.
+    front: Links,
     clients: BTreeMap<Peer, ClientEntry>,
     /// Open calls by the ids that they have on the workers' side.
     origins: BTreeMap<CallId, Origin>,
     calls: u64,
-    /// Clients whose introduction is to be answered, or told of new offers: once a turn, before all else to them.
-    untold: BTreeSet<Peer>,
-    /// What clients have been told that there is.
-    offers: Vec<ServiceOffer>,
-    /// The revision of the workers' offers that `offers` is of.
+    /// The revision of the workers' offers that the clients have been told.
     revision: u64,
     timers: TimerTable,
-    outbox: Outbox,
     outputs: VecDeque<BrokerOutput>,
-    counters: BrokerCounters,
+    requests: u64,
     leaving: Leaving,
-}
-
-/// What concerns the clients' side.
-#[derive(Debug)]
-struct ClientsConfig {
-    heartbeats: super::liveness::Heartbeats,
-    limits: frame::Limits,
-    credits: u32,
-    window_bytes: u64,
-    drain_timeout: Duration,
 }
 
 /// A registered client.
 #[derive(Debug)]
 struct ClientEntry {
-    liveness: Liveness,
     incarnation: Uuid,
-    reply_bytes_max: usize,
     /// Open calls by the client's own ids.
     requests: BTreeMap<CallId, CallId>,
-    intake: Intake,
-    replies: Outflow,
-    /// Goodbye is said; expects the connection to end.
-    is_leaving: bool,
 }
 
 /// Where a call has come from.
@@ -168,24 +146,23 @@ impl Broker {
     /// A broker without clients or workers.
     pub fn new(config: BrokerConfig) -> Self {
         let BrokerConfig { dispatcher, credits, drain_timeout } = config;
-        let DispatcherConfig { heartbeats, limits, window_bytes, .. } = dispatcher;
-        let incarnation = dispatcher.incarnation;
+        let (limits, heartbeats) = (dispatcher.limits, dispatcher.heartbeats);
+        let introduction = introduction(&dispatcher, credits);
         Self {
-            incarnation,
-            config: ClientsConfig { heartbeats, limits, credits, window_bytes, drain_timeout },
+            limits,
+            credits,
+            drain_timeout,
+            // Half of the range: ids do not come again in this life, and hardly in the next.
+            calls: dispatcher.incarnation.as_u64_pair().0 >> 1,
             dispatcher: Dispatcher::new(dispatcher),
             is_dispatcher_closed: false,
+            front: Links::accepting(introduction, heartbeats, Role::Client, "the frontend of a broker"),
             clients: BTreeMap::new(),
             origins: BTreeMap::new(),
-            // Half of the range: ids do not come again in this life, and hardly in the next.
-            calls: incarnation.as_u64_pair().0 >> 1,
-            untold: BTreeSet::new(),
-            offers: Vec::new(),
             revision: 0,
             timers: TimerTable::default(),
-            outbox: Outbox::default(),
             outputs: VecDeque::new(),
-            counters: BrokerCounters::default(),
+            requests: 0,
             leaving: Leaving::No,
         }
     }
@@ -193,10 +170,10 @@ impl Broker {
     /// Takes a message from a peer.
     pub fn handle_message(&mut self, now: Instant, door: Door, from: Peer, message: Message) {
         match (door, message) {
-            (Door::Front, message) => self.handle_client(now, from, message),
+            (Door::Front, message) => self.front.handle_message(now, from, message),
             (Door::Back, Message::Ready(ready)) if ready.role == Role::Worker => match self.check_offers(&ready) {
                 Ok(()) => self.dispatcher.handle_message(now, from, Message::Ready(ready)),
-                Err(detail) => self.dispatcher.refuse(now, from, detail),
+                Err(detail) => self.dispatcher.turn_away(now, from, detail),
             },
             (Door::Back, message) => self.dispatcher.handle_message(now, from, message),
         }
@@ -215,7 +192,7 @@ impl Broker {
     /// A peer's connection has ended.
     pub fn handle_disconnected(&mut self, now: Instant, door: Door, peer: Peer) {
         match door {
-            Door::Front => self.remove_client(now, peer, Departure::Disconnected),
+            Door::Front => self.front.handle_disconnected(now, peer),
             Door::Back => self.dispatcher.handle_disconnected(now, peer),
         }
         self.settle(now);
@@ -224,7 +201,7 @@ impl Broker {
     /// The transport has not taken these messages, and the peer's connection is gone.
     pub fn handle_unsent(&mut self, now: Instant, door: Door, transmit: Transmit) {
         match door {
-            Door::Front => self.remove_client(now, transmit.to, Departure::Disconnected),
+            Door::Front => self.front.handle_unsent(now, transmit),
             Door::Back => self.dispatcher.handle_unsent(now, transmit),
         }
         self.settle(now);
@@ -232,14 +209,10 @@ impl Broker {
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.front.handle_timeout(now);
         self.dispatcher.handle_timeout(now);
-        while let Some(timer) = self.timers.expire(now) {
-            match timer {
-                Timer::Heartbeat(peer) => self.heartbeat(now, peer),
-                Timer::Lease(peer) => self.check_lease(now, peer),
-                Timer::Leave => self.force_leave(now),
-                Timer::Deadline(_) | Timer::Retry(_) | Timer::Dial(_) | Timer::Overrun(_) => {}
-            }
+        if self.timers.expire(now) == Some(Timer::Leave) {
+            self.force_leave(now);
         }
         self.settle(now);
     }
@@ -252,10 +225,10 @@ impl Broker {
         }
         info!(clients = self.clients.len(), open = self.origins.len(), "the broker drains");
         self.leaving = Leaving::Draining;
-        self.timers.set(Timer::Leave, now + self.config.drain_timeout + GOODBYE_GRACE);
-        self.client_peers().into_iter().for_each(|peer| self.send(now, peer, Message::Drain));
+        self.timers.set(Timer::Leave, now + self.drain_timeout + GOODBYE_GRACE);
+        self.front.peers().into_iter().for_each(|peer| self.front.send(now, peer, Message::Drain));
         self.dispatcher.release_waiting();
-        self.dispatcher.drain(now, self.config.drain_timeout);
+        self.dispatcher.drain(now, self.drain_timeout);
         self.settle(now);
     }
 
@@ -269,7 +242,7 @@ impl Broker {
         if self.leaving == Leaving::No {
             self.leaving = Leaving::Draining;
             // What crosses the goodbye has not been started, and may be told so.
-            self.client_peers().into_iter().for_each(|peer| self.send(now, peer, Message::Drain));
+            self.front.peers().into_iter().for_each(|peer| self.front.send(now, peer, Message::Drain));
         }
         self.timers.hasten(Timer::Leave, now + GOODBYE_GRACE);
         self.dispatcher.close(now);
@@ -278,16 +251,13 @@ impl Broker {
 
     /// The next message to send.
     pub fn poll_transmit(&mut self) -> Option<(Door, Transmit)> {
-        while let Some(client) = self.untold.first().copied() {
-            self.introduce(client);
-        }
-        let front = self.outbox.poll().map(|transmit| (Door::Front, transmit));
+        let front = self.front.poll_transmit().map(|transmit| (Door::Front, transmit));
         front.or_else(|| self.dispatcher.poll_transmit().map(|transmit| (Door::Back, transmit)))
     }
 
     /// When [`Self::handle_timeout`] is to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.timers.next(), self.dispatcher.poll_timeout()].into_iter().flatten().min()
+        [self.timers.next(), self.front.poll_timeout(), self.dispatcher.poll_timeout()].into_iter().flatten().min()
     }
 
     /// The next thing to tell the owner.
@@ -297,7 +267,15 @@ impl Broker {
 
     /// What has been counted so far.
     pub fn counters(&self) -> BrokerCounters {
-        BrokerCounters { workers: self.dispatcher.counters(), ..self.counters }
+        let links = self.front.counters();
+        BrokerCounters {
+            requests: self.requests,
+            malformed_messages: links.malformed,
+            unregistered_messages: links.unregistered,
+            unexpected_messages: links.unexpected,
+            expired_leases: links.expired_leases,
+            workers: self.dispatcher.counters(),
+        }
     }
 
     /// The registered workers.
@@ -321,33 +299,46 @@ impl Broker {
             && self.clients.is_empty()
             && self.origins.is_empty()
             && self.timers.is_empty()
-            && self.outbox.is_empty()
+            && self.front.is_empty()
             && self.outputs.is_empty()
-            && self.untold.is_empty()
     }
 
-    /// Passes on what the workers' side has produced, and takes the next step of leaving.
+    /// Acts on what both sides report, and takes the next step of leaving.
     fn settle(&mut self, now: Instant) {
-        while let Some(output) = self.dispatcher.poll_output() {
-            // Before the calls that come back for it: their clients are not to send them here again.
-            if matches!(output, Output::WorkerJoined(_) | Output::WorkerChanged(_) | Output::WorkerLeft(..)) {
-                self.announce_offers();
-            }
-            match output {
-                Output::Forwarded(id) => self.take_request(now, id),
-                Output::Partial(id, payload) => self.pass_partial(now, id, payload),
-                Output::Ended(id, Ok(payload)) => self.pass_final(now, id, payload),
-                Output::Ended(id, Err(failure)) => self.pass_failure(now, id, failure),
-                Output::WorkerJoined(peer) => self.outputs.push_back(BrokerOutput::WorkerJoined(peer)),
-                Output::WorkerChanged(peer) => self.outputs.push_back(BrokerOutput::WorkerChanged(peer)),
-                Output::WorkerLeft(peer, why) => self.outputs.push_back(BrokerOutput::WorkerLeft(peer, why)),
-                Output::Disconnect(peer) => self.outputs.push_back(BrokerOutput::Disconnect(Door::Back, peer)),
-                Output::Closed => self.is_dispatcher_closed = true,
-                // Workers dial in here.
-                Output::Dial(_) => {}
+        loop {
+            if let Some(event) = self.front.poll_event() {
+                self.handle_client_event(now, event);
+            } else if let Some(output) = self.dispatcher.poll_output() {
+                self.handle_dispatcher_output(now, output);
+            } else if !self.say_goodbye(now) {
+                break;
             }
         }
-        self.finish_leaving(now);
+        if self.leaving == Leaving::Goodbye && self.front.are_gone() && self.is_dispatcher_closed {
+            self.leaving = Leaving::Left;
+            self.timers.stop(Timer::Leave);
+            self.outputs.push_back(BrokerOutput::Closed);
+        }
+    }
+
+    fn handle_dispatcher_output(&mut self, now: Instant, output: Output) {
+        // Before the calls that come back for it: their clients are not to send them here again.
+        if matches!(output, Output::WorkerJoined(_) | Output::WorkerChanged(_) | Output::WorkerLeft(..)) {
+            self.announce_offers();
+        }
+        match output {
+            Output::Forwarded(id) => self.take_request(now, id),
+            Output::Partial(id, payload) => self.pass_partial(now, id, payload),
+            Output::Ended(id, Ok(payload)) => self.pass_final(now, id, payload),
+            Output::Ended(id, Err(failure)) => self.pass_failure(now, id, failure),
+            Output::WorkerJoined(peer) => self.outputs.push_back(BrokerOutput::WorkerJoined(peer)),
+            Output::WorkerChanged(peer) => self.outputs.push_back(BrokerOutput::WorkerChanged(peer)),
+            Output::WorkerLeft(peer, why) => self.outputs.push_back(BrokerOutput::WorkerLeft(peer, why)),
+            Output::Disconnect(peer) => self.outputs.push_back(BrokerOutput::Disconnect(Door::Back, peer)),
+            Output::Closed => self.is_dispatcher_closed = true,
+            // Workers dial in here.
+            Output::Dial(_) => {}
+        }
     }
 
     /// Tells the clients when something else is offered than they know of.
@@ -355,72 +346,54 @@ impl Broker {
         if std::mem::replace(&mut self.revision, self.dispatcher.revision()) == self.dispatcher.revision() {
             return;
         }
-        let offers = self.dispatcher.offers(None);
-        if offers != self.offers && self.leaving == Leaving::No {
-            self.offers = offers;
-            self.untold.extend(self.clients.keys());
-        }
-    }
-
-    /// Tells a client what there is, if that is to be done.
-    fn introduce(&mut self, client: Peer) {
-        if self.untold.remove(&client) {
-            self.outbox.push(client, Message::Ready(self.introduction(self.offers.clone())));
+        let services = self.dispatcher.offers(None);
+        if services != self.front.introduction().services && self.leaving == Leaving::No {
+            self.front.set_introduction(Ready { services, ..self.front.introduction().clone() });
         }
     }
 
     /// Whether clients can be told of what this worker offers beside the others.
     fn check_offers(&self, ready: &Ready) -> Result<(), String> {
-        let introduction = self.introduction(self.dispatcher.offers(Some(&ready.services)));
-        frame::check(&Message::Ready(introduction), &self.config.limits)
+        let services = self.dispatcher.offers(Some(&ready.services));
+        let introduction = Ready { services, ..self.front.introduction().clone() };
+        frame::check(&Message::Ready(introduction), &self.limits)
             .map_err(|error| format!("the broker would offer too much: {error}"))
     }
 
-    fn introduction(&self, services: Vec<ServiceOffer>) -> Ready {
-        Ready {
-            role: Role::Dispatcher,
-            incarnation: self.incarnation,
-            capabilities: Capabilities::BATCH,
-            interval: self.config.heartbeats.interval,
-            payload_bytes_max: self.config.limits.payload_bytes_max as u64,
-            credits: self.config.credits,
-            window_bytes: self.config.window_bytes,
-            codecs: Codec::ALL.to_vec(),
-            services,
+    /// Says goodbye to each client that has got everything, when this broker leaves; `false` when there is none.
+    fn say_goodbye(&mut self, now: Instant) -> bool {
+        if self.leaving != Leaving::Draining || !self.origins.is_empty() {
+            return false;
         }
-    }
-
-    /// Says goodbye to each client that has got everything, and has left once everyone has gone.
-    fn finish_leaving(&mut self, now: Instant) {
-        if self.leaving == Leaving::No {
-            return;
+        let is_done = |peer: &Peer| self.front.outflow(*peer).is_some_and(|outflow| outflow.is_empty());
+        let done: Vec<_> = self.front.up().filter(is_done).collect();
+        done.iter().for_each(|peer| self.front.say_goodbye(now, *peer));
+        if self.front.up().next().is_none() {
+            self.leaving = Leaving::Goodbye;
         }
-        if self.origins.is_empty() {
-            let is_done = |client: &ClientEntry| client.replies.is_empty() && !client.is_leaving;
-            let done: Vec<_> =
-                self.clients.iter().filter(|(_, client)| is_done(client)).map(|(peer, _)| *peer).collect();
-            done.into_iter().for_each(|peer| self.say_goodbye(now, peer));
-            if self.leaving == Leaving::Draining && self.clients.values().all(|client| client.is_leaving) {
-                self.leaving = Leaving::Goodbye;
-            }
-        }
-        if self.leaving == Leaving::Goodbye && self.clients.is_empty() && self.is_dispatcher_closed {
-            self.leaving = Leaving::Left;
-            self.timers.stop(Timer::Leave);
-            self.outputs.push_back(BrokerOutput::Closed);
-        }
+        !done.is_empty()
     }
 
     /// The time for leaving is up.
     fn force_leave(&mut self, now: Instant) {
         self.dispatcher.close(now);
-        for peer in self.client_peers() {
-            self.outputs.push_back(BrokerOutput::Disconnect(Door::Front, peer));
-            self.remove_client(now, peer, Departure::Goodbye);
+        for peer in self.front.peers() {
+            self.front.hang_up(now, peer, Departure::Goodbye);
         }
     }
+}
 
-    fn client_peers(&self) -> Vec<Peer> {
-        self.clients.keys().copied().collect()
+/// How a broker introduces itself to clients, before any worker offers something.
+fn introduction(config: &DispatcherConfig, credits: u32) -> Ready {
+    Ready {
+        role: Role::Dispatcher,
+        incarnation: config.incarnation,
+        capabilities: Capabilities::BATCH,
+        interval: config.heartbeats.interval,
+        payload_bytes_max: config.limits.payload_bytes_max as u64,
+        credits,
+        window_bytes: config.window_bytes,
+        codecs: Codec::ALL.to_vec(),
+        services: Vec::new(),
     }
 }

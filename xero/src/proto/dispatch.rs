@@ -1,44 +1,37 @@
 //! The dispatcher: routes calls to registered workers. A client that binds hosts one; so does a broker.
 
 mod attempts;
-mod dialing;
 mod workers;
 
 use std::{
     cmp::Ordering,
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use tracing::{debug, info, trace, warn};
+use tracing::info;
 use uuid::Uuid;
 
 use super::{
     calls::{Call, CallEnd, CallFailure, CallSpec, CallState, Calls, Waits},
     fault::{Fault, planted},
     frame::{self, Limits, Malformed, TooLarge},
-    liveness::{Heartbeats, LARGE_PAYLOAD_BYTES, Liveness, patience},
+    link::GOODBYE_GRACE,
+    links::{LinkEvent, Links},
+    liveness::Heartbeats,
     message::{
         CallId, Capabilities, Codec, ErrorCode, ErrorReply, FinalReply, Message, PartialReply, Payload, Peer, Ready,
         Request, Role, ServiceOffer,
     },
-    outbox::{Outbox, Transmit},
+    outbox::Transmit,
     registry::{LeastRecentlyUsed, Need, Registry, Route, WorkerChoice, WorkerEntry},
-    retry::{Backoff, BackoffConfig, Cost, RetryBudget, RetryConfig, Setback, may_retry},
+    retry::{BackoffConfig, Cost, RetryBudget, RetryConfig, Setback, may_retry},
     timer::{Timer, TimerTable},
     window::WINDOW_BYTES,
 };
-use dialing::Dials;
 
-/// The longest interval that is believed of a peer; with a longer one, the dead would be kept for too long.
-pub const INTERVAL_MAX: Duration = Duration::from_secs(60);
-
-/// The shortest interval that is believed of a peer.
-pub const INTERVAL_MIN: Duration = Duration::from_millis(1);
-
-/// How long a closing dispatcher waits for its workers to take the goodbye.
-const GOODBYE_GRACE: Duration = Duration::from_millis(500);
+pub use super::link::Departure;
 
 /// What a dispatcher is made with.
 #[derive(Debug)]
@@ -103,17 +96,6 @@ pub enum Output {
     Closed,
 }
 
-/// Why a worker is no longer registered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Departure {
-    /// It said goodbye.
-    Goodbye,
-    /// Its connection ended.
-    Disconnected,
-    /// Its lease expired.
-    Expired,
-}
-
 /// What a dispatcher has counted since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DispatcherCounters {
@@ -148,13 +130,10 @@ pub struct Dispatcher {
     registry: Registry,
     calls: Calls,
     timers: TimerTable,
-    outbox: Outbox,
+    links: Links,
     outputs: VecDeque<Output>,
     counters: DispatcherCounters,
     closing: Closing,
-    /// Empty where workers dial in.
-    dials: Dials,
-    role: Role,
     random: fastrand::Rng,
     budget: RetryBudget,
 }
@@ -174,6 +153,19 @@ enum Closing {
 impl Dispatcher {
     /// A dispatcher that workers dial.
     pub fn new(config: DispatcherConfig) -> Self {
+        let (introduction, heartbeats) = (workers::introduction(&config, Role::Dispatcher), config.heartbeats);
+        let place = "a client that binds, or the backend of a broker";
+        Self::with_links(config, Links::accepting(introduction, heartbeats, Role::Worker, place))
+    }
+
+    /// A client's dispatcher, which dials so many brokers: the peers 0, 1, 2 …
+    pub fn dialing(now: Instant, config: DispatcherConfig, brokers: u64) -> Self {
+        let (introduction, heartbeats) = (workers::introduction(&config, Role::Client), config.heartbeats);
+        let links = Links::dialing(now, introduction, heartbeats, (brokers, config.backoff, config.seed));
+        Self::with_links(config, links)
+    }
+
+    fn with_links(config: DispatcherConfig, links: Links) -> Self {
         Self {
             random: fastrand::Rng::with_seed(config.seed),
             budget: RetryBudget::new(config.retry),
@@ -181,20 +173,11 @@ impl Dispatcher {
             registry: Registry::default(),
             calls: Calls::default(),
             timers: TimerTable::default(),
-            outbox: Outbox::default(),
+            links,
             outputs: VecDeque::new(),
             counters: DispatcherCounters::default(),
             closing: Closing::No,
-            dials: Dials::new(),
-            role: Role::Dispatcher,
         }
-    }
-
-    /// A client's dispatcher, which dials so many brokers: the peers 0, 1, 2 …
-    pub fn dialing(now: Instant, config: DispatcherConfig, brokers: u64) -> Self {
-        let mut dispatcher = Self { role: Role::Client, ..Self::new(config) };
-        dispatcher.dials = Self::dials(now, &dispatcher.config, &mut dispatcher.timers, brokers);
-        dispatcher
     }
 
     /// Starts a call. It ends with exactly one [`Output::Ended`] unless it is cancelled.
@@ -256,124 +239,80 @@ impl Dispatcher {
             return;
         }
         self.closing = Closing::Leaving;
-        self.stop_dialing();
+        self.links.stop_dialing();
         for id in self.calls.ids() {
             let maybe_executed = self.calls.get(id).is_some_and(Call::maybe_executed);
             self.end(id, Err(CallFailure::Closed { maybe_executed }));
         }
-        for peer in self.registry.peers() {
-            self.send(now, peer, Message::Goodbye);
-        }
+        self.links.leave(now);
         self.timers.set(Timer::Leave, now + GOODBYE_GRACE);
-        self.finish_closing();
+        self.settle(now);
     }
 
     /// Takes a message from a peer.
     pub fn handle_message(&mut self, now: Instant, from: Peer, message: Message) {
-        let Some(worker) = self.registry.get_mut(from) else { return self.handle_stranger(now, from, message) };
-        worker.liveness.received(now);
-        self.acknowledge(now, from, message.window_bytes());
-        match message {
-            Message::Ready(ready) if ready.role == self.partner() => self.handle_ready_again(now, from, ready),
-            Message::Partial(reply) => self.handle_partial(now, from, reply),
-            Message::Final(reply) => self.handle_final(now, from, reply),
-            Message::Error(reply) => self.handle_error(now, from, reply),
-            Message::Credit(credits) => {
-                self.registry.set_credits(from, credits);
-                self.outputs.push_back(Output::WorkerChanged(from));
-                self.serve_waiting(now, from);
-            }
-            Message::Ack(bytes) => {
-                if let Some(worker) = self.registry.get_mut(from) {
-                    worker.window.acknowledge(bytes);
-                }
-                self.serve_waiting(now, from);
-            }
-            Message::Heartbeat => trace!(peer = from.0, "heartbeat"),
-            Message::Patience(time) => {
-                let longest = patience(self.config.limits.payload_bytes_max);
-                if let Some(worker) = self.registry.get_mut(from) {
-                    worker.liveness.excuse(now + time.min(longest));
-                }
-            }
-            Message::Drain => self.handle_drain(now, from),
-            Message::Goodbye => self.handle_goodbye(now, from),
-            Message::Ready(_)
-            | Message::Request(_)
-            | Message::Cancel(_)
-            | Message::Event(_)
-            | Message::Subscribe(_) => {
-                self.counters.unexpected_messages += 1;
-                debug!(peer = from.0, "dropped a message that workers do not send");
-            }
-        }
+        self.links.handle_message(now, from, message);
+        self.settle(now);
     }
 
     /// Takes note of a message that could not be read.
     pub fn handle_malformed(&mut self, now: Instant, from: Peer, malformed: &Malformed) {
-        self.counters.malformed_messages += 1;
-        debug!(peer = from.0, %malformed, "dropped a message that cannot be read");
-        let Some(worker) = self.registry.get_mut(from) else {
-            return self.handle_malformed_of_stranger(now, from, malformed);
-        };
-        worker.liveness.received(now);
-        let call = malformed.call.filter(|id| worker.in_flight.contains_key(id));
-        self.acknowledge(now, from, malformed.window_bytes);
-        let Some(id) = call else { return };
-        // A final reply is the worker's last word on the request; after a partial one, it is still at work.
-        let is_over = malformed.ends_request();
-        let reason = malformed.to_string();
-        if is_over {
-            self.registry.return_credit(from, id);
-            self.end(id, Err(CallFailure::UnreadableReply { reason }));
-            self.serve_waiting(now, from);
-        } else {
-            self.give_up(now, id, CallFailure::UnreadableReply { reason });
+        if self.links.handle_malformed(now, from, malformed) {
+            self.links.take(now, from, malformed.window_bytes);
+            self.handle_unreadable_reply(now, from, malformed);
         }
+        self.settle(now);
+    }
+
+    /// The connection asked for by [`Output::Dial`] stands.
+    pub fn handle_dialed(&mut self, now: Instant, peer: Peer) {
+        self.links.handle_dialed(now, peer);
+        self.settle(now);
     }
 
     /// A peer's connection has ended.
     pub fn handle_disconnected(&mut self, now: Instant, peer: Peer) {
-        match self.registry.get(peer) {
-            Some(_) => self.remove_worker(now, peer, Departure::Disconnected),
-            None => {
-                self.outbox.forget(peer);
-                self.redial(now, peer);
-            }
-        }
+        self.links.handle_disconnected(now, peer);
+        self.settle(now);
     }
 
     /// The transport has not taken these messages, and the peer's connection is gone. Requests among them have not left:
     /// they go elsewhere, whether idempotent or not.
     pub fn handle_unsent(&mut self, now: Instant, transmit: Transmit) {
-        self.outbox.put_back(transmit.to, transmit.messages);
-        self.handle_disconnected(now, transmit.to);
+        self.links.handle_unsent(now, transmit);
+        self.settle(now);
     }
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
+        if planted(Fault::RetriedForTime) {
+            let in_flight = self.registry.iter().flat_map(|(_, worker)| worker.in_flight.keys().copied());
+            for id in in_flight.collect::<Vec<_>>() {
+                self.lose_worker_of(now, id, Setback::MaybeExecuted);
+            }
+        }
+        self.links.handle_timeout(now);
+        self.settle(now);
         while let Some(timer) = self.timers.expire(now) {
             match timer {
-                Timer::Heartbeat(peer) => self.heartbeat(now, peer),
-                Timer::Lease(peer) => self.check_lease(now, peer),
                 Timer::Deadline(id) => self.handle_deadline(now, id),
                 Timer::Retry(id) => self.retry(now, id),
                 Timer::Leave if !self.has_said_goodbye() => self.close(now),
                 Timer::Leave => self.finish_leaving(now),
-                Timer::Dial(peer) => self.outputs.push_back(Output::Dial(peer)),
-                Timer::Overrun(_) => {}
+                Timer::Heartbeat(_) | Timer::Lease(_) | Timer::Dial(_) | Timer::Overrun(_) => {}
             }
+            self.settle(now);
         }
     }
 
     /// The next message to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.outbox.poll()
+        self.links.poll_transmit()
     }
 
     /// When [`Self::handle_timeout`] is to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+        [self.timers.next(), self.links.poll_timeout()].into_iter().flatten().min()
     }
 
     /// The next thing to tell the owner.
@@ -383,7 +322,14 @@ impl Dispatcher {
 
     /// What has been counted so far.
     pub fn counters(&self) -> DispatcherCounters {
-        self.counters
+        let links = self.links.counters();
+        DispatcherCounters {
+            malformed_messages: links.malformed,
+            unregistered_messages: links.unregistered,
+            unexpected_messages: links.unexpected,
+            expired_leases: links.expired_leases,
+            ..self.counters
+        }
     }
 
     /// The registered workers.
@@ -432,9 +378,8 @@ impl Dispatcher {
         self.calls.len() == 0
             && self.registry.iter().next().is_none()
             && self.timers.is_empty()
-            && self.outbox.is_empty()
+            && self.links.is_empty()
             && self.outputs.is_empty()
-            && self.dials.is_empty()
     }
 
     fn handle_partial(&mut self, now: Instant, from: Peer, reply: PartialReply) {
@@ -482,6 +427,20 @@ impl Dispatcher {
             None => self.counters.unsolicited_replies += 1,
         }
         self.serve_waiting(now, from);
+    }
+
+    fn handle_unreadable_reply(&mut self, now: Instant, from: Peer, malformed: &Malformed) {
+        let is_in_flight = |id: &CallId| self.registry.get(from).is_some_and(|it| it.in_flight.contains_key(id));
+        let Some(id) = malformed.call.filter(is_in_flight) else { return };
+        let reason = malformed.to_string();
+        // A final reply is the worker's last word on the request; after a partial one, it is still at work.
+        if malformed.ends_request() {
+            self.registry.return_credit(from, id);
+            self.end(id, Err(CallFailure::UnreadableReply { reason }));
+            self.serve_waiting(now, from);
+        } else {
+            self.give_up(now, id, CallFailure::UnreadableReply { reason });
+        }
     }
 
     fn count_stray(&mut self, from: Peer, id: CallId) {

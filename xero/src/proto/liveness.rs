@@ -4,6 +4,12 @@ use std::time::{Duration, Instant};
 
 use super::fault::{Fault, planted};
 
+/// The longest interval that is believed of a peer; with a longer one, the dead would be kept for too long.
+pub const INTERVAL_MAX: Duration = Duration::from_secs(60);
+
+/// The shortest interval that is believed of a peer.
+pub const INTERVAL_MIN: Duration = Duration::from_millis(1);
+
 /// How often a peer must be heard from, on both sides of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heartbeats {
@@ -20,6 +26,11 @@ impl Default for Heartbeats {
 }
 
 impl Heartbeats {
+    /// The silence after which a peer that announces this interval is dead.
+    pub(crate) fn expiry_of(&self, announced: Duration) -> Duration {
+        self.expiry(announced.clamp(INTERVAL_MIN, INTERVAL_MAX))
+    }
+
     /// The silence after which a peer with that interval is dead.
     pub fn expiry(&self, peer_interval: Duration) -> Duration {
         peer_interval.saturating_mul(self.liveness)

@@ -16,6 +16,8 @@ pub mod dispatch;
 #[doc(hidden)]
 pub mod fault;
 pub mod frame;
+mod link;
+mod links;
 pub mod liveness;
 pub mod message;
 pub mod outbox;

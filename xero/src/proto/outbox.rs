@@ -44,10 +44,12 @@ impl Outbox {
         queue.push_back(message);
     }
 
-    /// The peer has announced that it reads BATCH; a body counts against the payload that it takes.
-    pub(crate) fn allow_batches(&mut self, peer: Peer, payload_bytes_max: u64) {
-        let peer_max = usize::try_from(payload_bytes_max).unwrap_or(usize::MAX);
-        self.batching.insert(peer, peer_max.min(BATCH_BYTES_MAX));
+    /// The largest payload of a peer that reads BATCH, which a body counts against; `None` for one that does not.
+    pub(crate) fn allow_batches(&mut self, peer: Peer, payload_bytes_max: Option<u64>) {
+        match payload_bytes_max {
+            Some(max) => self.batching.insert(peer, usize::try_from(max).unwrap_or(usize::MAX).min(BATCH_BYTES_MAX)),
+            None => self.batching.remove(&peer),
+        };
     }
 
     /// What was polled has not been sent.
@@ -120,7 +122,7 @@ mod tests {
         let mut outbox = Outbox::default();
         (0..3).for_each(|call| outbox.push(Peer(1), reply(call, 8)));
         assert_eq!(batch_sizes(&mut outbox), [1, 1, 1]);
-        outbox.allow_batches(Peer(1), 1 << 20);
+        outbox.allow_batches(Peer(1), Some(1 << 20));
         (0..3).for_each(|call| outbox.push(Peer(1), reply(call, 8)));
         assert_eq!(batch_sizes(&mut outbox), [3]);
     }
@@ -128,7 +130,7 @@ mod tests {
     #[test]
     fn large_payloads_travel_alone_and_keep_their_place() {
         let mut outbox = Outbox::default();
-        outbox.allow_batches(Peer(1), 1 << 20);
+        outbox.allow_batches(Peer(1), Some(1 << 20));
         for (call, size) in [(0, 8), (1, 8), (2, BATCHED_PAYLOAD_BYTES_MAX + 1), (3, 8)] {
             outbox.push(Peer(1), reply(call, size));
         }
@@ -138,7 +140,7 @@ mod tests {
     #[test]
     fn batch_is_no_larger_than_the_payload_that_the_peer_takes() {
         let mut outbox = Outbox::default();
-        outbox.allow_batches(Peer(1), 3_000);
+        outbox.allow_batches(Peer(1), Some(3_000));
         (0..10).for_each(|call| outbox.push(Peer(1), reply(call, 900)));
         assert_eq!(batch_sizes(&mut outbox), [3, 3, 3, 1]);
     }

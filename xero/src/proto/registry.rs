@@ -11,9 +11,8 @@ use uuid::Uuid;
 
 use super::{
     fault::{Fault, planted},
-    liveness::Liveness,
     message::{CallId, MethodOffer, Peer, Ready, Role, ServiceOffer},
-    window::{Intake, SMALL_PAYLOAD_BYTES, Window},
+    window::SMALL_PAYLOAD_BYTES,
 };
 
 /// The most credits that are believed of a worker: more requests than any process runs at once.
@@ -22,7 +21,6 @@ const CREDITS_MAX: u32 = 65_536;
 /// A registered worker.
 #[derive(Debug)]
 pub(crate) struct WorkerEntry {
-    pub(crate) liveness: Liveness,
     pub(crate) role: Role,
     pub(crate) incarnation: Uuid,
     pub(crate) payload_bytes_max: u64,
@@ -30,10 +28,6 @@ pub(crate) struct WorkerEntry {
     pub(crate) draining: bool,
     /// Requests sent and not yet ended by the worker; `false` where the caller has already been answered.
     pub(crate) in_flight: BTreeMap<CallId, bool>,
-    /// What is under way to the worker.
-    pub(crate) window: Window,
-    /// What has been taken of its replies.
-    pub(crate) intake: Intake,
     credits: u32,
     turn: u64,
     services: BTreeMap<Arc<str>, Service>,
@@ -133,7 +127,7 @@ pub(crate) struct Registry {
 
 impl Registry {
     /// Registers a worker, or takes its new offer when it is registered already.
-    pub(crate) fn register(&mut self, now: Instant, peer: Peer, ready: Ready, liveness: Liveness) {
+    pub(crate) fn register(&mut self, now: Instant, peer: Peer, ready: Ready) {
         let services = ready.services.into_iter().map(|service| {
             let methods = service.methods.into_iter().map(|method| (Arc::clone(&method.name), method));
             (service.name, Service { version: service.version, methods: methods.collect() })
@@ -146,11 +140,8 @@ impl Registry {
         let registered_at = before.as_ref().map_or(now, |worker| worker.registered_at);
         // A drain is for good.
         let draining = before.as_ref().is_some_and(|worker| worker.draining);
-        let mut window = before.as_ref().map_or_else(Window::default, |worker| worker.window);
-        window.resize(ready.window_bytes);
-        let (in_flight, intake) = before.map(|worker| (worker.in_flight, worker.intake)).unwrap_or_default();
+        let in_flight = before.map(|worker| worker.in_flight).unwrap_or_default();
         let worker = WorkerEntry {
-            liveness,
             role: ready.role,
             incarnation: ready.incarnation,
             payload_bytes_max: ready.payload_bytes_max,
@@ -159,8 +150,6 @@ impl Registry {
             credits: ready.credits.min(CREDITS_MAX),
             turn,
             services,
-            window,
-            intake,
             in_flight,
         };
         self.workers.insert(peer, worker);
@@ -175,12 +164,11 @@ impl Registry {
     }
 
     /// A request goes to the worker: its credit is taken and it moves to the end of the line.
-    pub(crate) fn take_credit(&mut self, peer: Peer, call: CallId, bytes: u64) {
+    pub(crate) fn take_credit(&mut self, peer: Peer, call: CallId) {
         if let Some(worker) = self.workers.get_mut(&peer) {
             self.available.remove(&(worker.turn, peer));
             self.turns += 1;
             worker.turn = self.turns;
-            worker.window.send(bytes);
             worker.in_flight.insert(call, true);
             self.refresh(peer);
         }
@@ -220,20 +208,12 @@ impl Registry {
         }
     }
 
-    pub(crate) fn get_mut(&mut self, peer: Peer) -> Option<&mut WorkerEntry> {
-        self.workers.get_mut(&peer)
-    }
-
     pub(crate) fn get(&self, peer: Peer) -> Option<&WorkerEntry> {
         self.workers.get(&peer)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Peer, &WorkerEntry)> {
         self.workers.iter().map(|(peer, worker)| (*peer, worker))
-    }
-
-    pub(crate) fn peers(&self) -> Vec<Peer> {
-        self.workers.keys().copied().collect()
     }
 
     /// The services that a worker offers.
@@ -296,8 +276,13 @@ impl Registry {
 
     /// Finds a worker for a request: one whose signature of the method fits before one whose does not (which will say
     /// so), one that takes the payload before one that does not, and one that has not refused the call before one that
-    /// has.
-    pub(crate) fn route(&self, choice: &mut dyn WorkerChoice, need: Need<'_>) -> Route {
+    /// has. Large payloads go to those whose window has room.
+    pub(crate) fn route(
+        &self,
+        choice: &mut dyn WorkerChoice,
+        need: Need<'_>,
+        window_has_room: &dyn Fn(Peer) -> bool,
+    ) -> Route {
         // 0 stands for a signature that is not checked (`PROTOCOL.md` §7).
         let fits = |offer: &MethodOffer| [0, offer.fingerprint].contains(&need.fingerprint) || offer.fingerprint == 0;
         let offers = |worker: &&WorkerEntry, fitting: bool| {
@@ -308,15 +293,15 @@ impl Registry {
         let fitting = serving().any(|worker| offers(&worker, true));
         let taking = serving().any(|worker| offers(&worker, fitting) && takes(worker));
         let suits = |worker: &&WorkerEntry| offers(worker, fitting) && (!taking || takes(worker));
-        let has_room = |worker: &WorkerEntry| {
+        let has_room = |peer: Peer| {
             let must_have = need.bytes > SMALL_PAYLOAD_BYTES && !planted(Fault::RequestWindowExceeded);
-            !must_have || !worker.window.is_full()
+            !must_have || window_has_room(peer)
         };
         let mut candidates =
             |avoid: Option<Peer>| {
                 let available = self.available.iter().filter(|(_, peer)| Some(*peer) != avoid);
                 let workers = available.filter_map(|(_, peer)| Some((*peer, self.workers.get(peer)?)));
-                choice.choose(&mut workers.filter(|(_, worker)| suits(worker) && has_room(worker)).map(
+                choice.choose(&mut workers.filter(|(peer, worker)| suits(worker) && has_room(*peer)).map(
                     |(peer, worker)| Candidate { peer, in_flight: worker.in_flight.len(), credits: worker.credits },
                 ))
             };
@@ -349,11 +334,11 @@ mod tests {
     fn least_recently_used_worker_with_free_credit_is_chosen() {
         let mut registry = registry_of(&[(1, 2, 7), (2, 1, 7)]);
         assert_eq!(route(&registry, "Demo", "ping", 7), chosen(1));
-        registry.take_credit(Peer(1), CallId(1), 10);
+        registry.take_credit(Peer(1), CallId(1));
         assert_eq!(route(&registry, "Demo", "ping", 7), chosen(2));
-        registry.take_credit(Peer(2), CallId(2), 10);
+        registry.take_credit(Peer(2), CallId(2));
         assert_eq!(route(&registry, "Demo", "ping", 7), chosen(1));
-        registry.take_credit(Peer(1), CallId(3), 10);
+        registry.take_credit(Peer(1), CallId(3));
         assert_eq!(route(&registry, "Demo", "ping", 7), Route::AllBusy);
         assert_eq!(registry.return_credit(Peer(2), CallId(2)), Some(true));
         assert_eq!(route(&registry, "Demo", "ping", 7), chosen(2));
@@ -362,7 +347,7 @@ mod tests {
     #[test]
     fn abandoned_request_keeps_its_credit_until_the_worker_ends_it() {
         let mut registry = registry_of(&[(1, 1, 7)]);
-        registry.take_credit(Peer(1), CallId(1), 10);
+        registry.take_credit(Peer(1), CallId(1));
         registry.abandon(Peer(1), CallId(1));
         assert_eq!(route(&registry, "Demo", "ping", 7), Route::AllBusy);
         assert_eq!(registry.return_credit(Peer(1), CallId(1)), Some(false));
@@ -374,7 +359,7 @@ mod tests {
     fn worker_with_the_fitting_signature_comes_first_and_another_only_without_one() {
         let mut registry = registry_of(&[(1, 1, 7), (2, 1, 8)]);
         assert_eq!(route(&registry, "Demo", "ping", 8), chosen(2));
-        registry.take_credit(Peer(2), CallId(1), 10);
+        registry.take_credit(Peer(2), CallId(1));
         assert_eq!(route(&registry, "Demo", "ping", 8), Route::AllBusy);
         registry.remove(Peer(2));
         assert_eq!(route(&registry, "Demo", "ping", 8), chosen(1));
@@ -383,15 +368,14 @@ mod tests {
     #[test]
     fn worker_that_takes_the_payload_comes_first_and_another_only_without_one() {
         let mut registry = registry_of(&[(1, 1, 7)]);
-        let liveness = Liveness::new(Instant::now(), Duration::from_secs(1), Duration::from_secs(3));
         let ready = Ready { payload_bytes_max: 1 << 20, ..introduction(1, 7) };
-        registry.register(Instant::now(), Peer(2), ready, liveness);
+        registry.register(Instant::now(), Peer(2), ready);
         let route = |registry: &Registry, bytes| {
             let need = Need { service: "Demo", method: "ping", fingerprint: 7, bytes, avoid: None };
-            registry.route(&mut LeastRecentlyUsed, need)
+            registry.route(&mut LeastRecentlyUsed, need, &|_| true)
         };
         assert_eq!((route(&registry, 1024), route(&registry, 1025)), (chosen(1), chosen(2)));
-        registry.take_credit(Peer(2), CallId(1), 10);
+        registry.take_credit(Peer(2), CallId(1));
         assert_eq!(route(&registry, 1025), Route::AllBusy);
         registry.remove(Peer(2));
         assert_eq!(route(&registry, 1025), chosen(1), "the error names its limit");
@@ -406,10 +390,9 @@ mod tests {
             registry.revision() != before
         };
         assert!(!is_another(&|registry| registry.set_credits(Peer(1), 5)));
-        assert!(!is_another(&|registry| registry.take_credit(Peer(1), CallId(1), 10)));
-        let liveness = Liveness::new(Instant::now(), Duration::from_secs(1), Duration::from_secs(3));
+        assert!(!is_another(&|registry| registry.take_credit(Peer(1), CallId(1))));
         let ready = introduction(1, 8);
-        assert!(is_another(&|registry| registry.register(Instant::now(), Peer(1), ready.clone(), liveness)));
+        assert!(is_another(&|registry| registry.register(Instant::now(), Peer(1), ready.clone())));
         assert!(is_another(&|registry| registry.set_draining(Peer(1))));
         assert!(is_another(&|registry| drop(registry.remove(Peer(1)))));
     }
@@ -426,7 +409,7 @@ mod tests {
     #[test]
     fn credits_can_shrink_below_what_is_in_flight_and_grow_again() {
         let mut registry = registry_of(&[(1, 2, 7)]);
-        registry.take_credit(Peer(1), CallId(1), 10);
+        registry.take_credit(Peer(1), CallId(1));
         registry.set_credits(Peer(1), 0);
         assert_eq!(route(&registry, "Demo", "ping", 0), Route::AllBusy);
         registry.set_credits(Peer(1), 2);
@@ -434,34 +417,22 @@ mod tests {
     }
 
     #[test]
-    fn worker_whose_byte_window_is_full_gets_only_small_requests_until_it_acknowledges() {
-        const LARGE: usize = SMALL_PAYLOAD_BYTES + 1;
-        let mut registry = Registry::default();
-        let ready = Ready { window_bytes: LARGE as u64 + 1, ..introduction(9, 7) };
-        let liveness = Liveness::new(Instant::now(), Duration::from_secs(1), Duration::from_secs(3));
-        registry.register(Instant::now(), Peer(1), ready.clone(), liveness);
-        let route = |registry: &Registry, bytes| {
+    fn worker_whose_byte_window_is_full_gets_only_small_requests() {
+        let registry = registry_of(&[(1, 9, 7)]);
+        let route = |bytes, has_room| {
             let need = Need { service: "Demo", method: "ping", fingerprint: 0, bytes, avoid: None };
-            registry.route(&mut LeastRecentlyUsed, need)
+            registry.route(&mut LeastRecentlyUsed, need, &|_| has_room)
         };
-        registry.take_credit(Peer(1), CallId(1), LARGE as u64);
-        assert_eq!(route(&registry, LARGE), chosen(1));
-        registry.take_credit(Peer(1), CallId(2), 1);
-        registry.return_credit(Peer(1), CallId(1));
-        assert_eq!(route(&registry, LARGE), Route::AllBusy, "a reply acknowledges nothing");
-        assert_eq!(route(&registry, SMALL_PAYLOAD_BYTES), chosen(1));
-        registry.register(Instant::now(), Peer(1), ready, liveness);
-        assert_eq!(route(&registry, LARGE), Route::AllBusy, "a new introduction forgets nothing");
-        registry.get_mut(Peer(1)).expect("registered").window.acknowledge(1);
-        assert_eq!(route(&registry, LARGE), chosen(1));
+        assert_eq!(route(SMALL_PAYLOAD_BYTES + 1, false), Route::AllBusy);
+        assert_eq!(route(SMALL_PAYLOAD_BYTES, false), chosen(1));
+        assert_eq!(route(SMALL_PAYLOAD_BYTES + 1, true), chosen(1));
     }
 
     #[test]
     fn worker_that_drains_takes_nothing_new_though_it_introduces_itself_again() {
         let mut registry = registry_of(&[(1, 1, 7)]);
         registry.set_draining(Peer(1));
-        let liveness = Liveness::new(Instant::now(), Duration::from_secs(1), Duration::from_secs(3));
-        registry.register(Instant::now(), Peer(1), introduction(1, 7), liveness);
+        registry.register(Instant::now(), Peer(1), introduction(1, 7));
         assert_eq!(route(&registry, "Demo", "ping", 0), Route::NoWorker);
     }
 
@@ -469,9 +440,9 @@ mod tests {
     fn worker_that_refused_is_asked_again_only_if_it_is_the_only_one() {
         let registry = registry_of(&[(1, 1, 7), (2, 1, 7)]);
         let need = |avoid| Need { service: "Demo", method: "ping", fingerprint: 0, bytes: 0, avoid: Some(Peer(avoid)) };
-        assert_eq!(registry.route(&mut LeastRecentlyUsed, need(1)), chosen(2));
+        assert_eq!(registry.route(&mut LeastRecentlyUsed, need(1), &|_| true), chosen(2));
         let registry = registry_of(&[(1, 1, 7)]);
-        assert_eq!(registry.route(&mut LeastRecentlyUsed, need(1)), chosen(1));
+        assert_eq!(registry.route(&mut LeastRecentlyUsed, need(1), &|_| true), chosen(1));
     }
 
     fn chosen(peer: u64) -> Route {
@@ -479,15 +450,14 @@ mod tests {
     }
 
     fn route(registry: &Registry, service: &str, method: &str, fingerprint: u64) -> Route {
-        registry.route(&mut LeastRecentlyUsed, Need { service, method, fingerprint, bytes: 0, avoid: None })
+        registry.route(&mut LeastRecentlyUsed, Need { service, method, fingerprint, bytes: 0, avoid: None }, &|_| true)
     }
 
     fn registry_of(workers: &[(u64, u32, u64)]) -> Registry {
         let now = Instant::now();
         let mut registry = Registry::default();
         for &(peer, credits, fingerprint) in workers {
-            let liveness = Liveness::new(now, Duration::from_secs(1), Duration::from_secs(3));
-            registry.register(now, Peer(peer), introduction(credits, fingerprint), liveness);
+            registry.register(now, Peer(peer), introduction(credits, fingerprint));
         }
         registry
     }

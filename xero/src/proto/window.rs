@@ -30,7 +30,7 @@ pub(crate) const SMALL_PAYLOAD_BYTES: usize = BATCHED_PAYLOAD_BYTES_MAX;
 /// The payload bytes that have been sent to a peer and are not acknowledged yet. Nothing large follows once they reach
 /// its window; so what waits in the transport is the window and one payload at most.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Window {
+struct Window {
     size: u64,
     sent: u64,
     acknowledged: u64,
@@ -91,8 +91,19 @@ impl Outflow {
         Self { window: Window::new(window), ..Self::default() }
     }
 
-    pub(crate) fn window_mut(&mut self) -> &mut Window {
-        &mut self.window
+    /// The peer has announced another window; what is under way still counts.
+    pub(crate) fn resize(&mut self, window: u64) {
+        self.window.resize(window);
+    }
+
+    /// The peer has dealt with so many bytes since its introduction.
+    pub(crate) fn acknowledge(&mut self, bytes: u64) {
+        self.window.acknowledge(bytes);
+    }
+
+    /// Whether the bytes under way have reached the window.
+    pub(crate) fn is_full(&self) -> bool {
+        self.window.is_full()
     }
 
     /// Takes a reply to a call. Gives it back when it may leave now; otherwise [`Self::poll`] gives it later.
@@ -139,7 +150,8 @@ impl Outflow {
         self.held_ends > credits as usize || size != 0 && self.window.under_way() > owed
     }
 
-    fn note_sent(&mut self, message: &Message) {
+    /// A message leaves that is never held back here.
+    pub(crate) fn note_sent(&mut self, message: &Message) {
         let bytes = message.window_bytes();
         self.window.send(bytes);
         self.largest = self.largest.max(bytes);
@@ -213,11 +225,11 @@ mod tests {
         assert_eq!((push(&mut outflow, 0, LARGE), push(&mut outflow, 1, LARGE)), (true, true));
         assert_eq!((push(&mut outflow, 2, LARGE), push(&mut outflow, 3, LARGE)), (false, false));
         assert_eq!((next(&mut outflow), outflow.held_bytes()), (None, 2 * LARGE));
-        outflow.window_mut().acknowledge(COST - 1);
+        outflow.acknowledge(COST - 1);
         assert_eq!(next(&mut outflow), None);
-        outflow.window_mut().acknowledge(COST);
+        outflow.acknowledge(COST);
         assert_eq!((next(&mut outflow), next(&mut outflow)), (Some(2), None));
-        outflow.window_mut().acknowledge(3 * COST);
+        outflow.acknowledge(3 * COST);
         assert_eq!((next(&mut outflow), outflow.is_empty(), outflow.held_bytes()), (Some(3), true, 0));
         assert!(outflow.calls.is_empty());
     }
@@ -229,7 +241,7 @@ mod tests {
         assert!(!push(&mut outflow, 1, LARGE));
         assert!(!push(&mut outflow, 1, 1), "behind the one before it");
         assert!(push(&mut outflow, 2, SMALL_PAYLOAD_BYTES));
-        outflow.window_mut().acknowledge(u64::MAX);
+        outflow.acknowledge(u64::MAX);
         assert_eq!((next(&mut outflow), next(&mut outflow), next(&mut outflow)), (Some(1), Some(1), None));
         assert!(push(&mut outflow, 1, 1), "nothing is held any more");
     }
@@ -242,7 +254,7 @@ mod tests {
         assert!(outflow.push(CallId(1), partial(0)).is_some() && outflow.push(CallId(1), partial(1)).is_some());
         assert!(outflow.push(CallId(1), partial(2)).is_none() && outflow.poll().is_none());
         assert_eq!((outflow.held(), outflow.held_ends()), (1, 0));
-        outflow.window_mut().acknowledge(MESSAGE_WINDOW_BYTES);
+        outflow.acknowledge(MESSAGE_WINDOW_BYTES);
         assert_eq!(outflow.poll(), Some(partial(2)));
     }
 

@@ -1,7 +1,7 @@
 //! The worker: introduces itself on every connection, takes requests, and answers each exactly once.
 
 mod executions;
-mod links;
+mod leaving;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -9,29 +9,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracing::{debug, info, trace, warn};
 use uuid::Uuid;
 
 use super::{
-    dispatch::{INTERVAL_MAX, INTERVAL_MIN},
     fault::{Fault, planted},
     frame::{self, Limits, Malformed},
-    liveness::{Heartbeats, LARGE_PAYLOAD_BYTES, Liveness, patience},
+    link::{Departure, GOODBYE_GRACE, Link},
+    links::{LinkEvent, Links, sending_time},
+    liveness::Heartbeats,
     message::{
         CallId, Capabilities, Codec, ErrorCode, ErrorReply, FinalReply, Message, PartialReply, Payload, Peer, Ready,
         Request, Role, ServiceOffer, listed,
     },
-    outbox::{Outbox, Transmit},
-    retry::{Backoff, BackoffConfig},
+    outbox::Transmit,
+    retry::BackoffConfig,
     timer::{Execution, Timer, TimerTable},
-    window::{Intake, Outflow},
+    window::Outflow,
 };
 
 /// How long a drain may take, of a worker and of a broker, unless they are told otherwise.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How long a worker that leaves waits for its goodbye to be taken when no answer can still be on its way.
-const GOODBYE_GRACE: Duration = Duration::from_millis(500);
 
 /// What a worker is made with.
 #[derive(Clone, Debug)]
@@ -175,13 +172,14 @@ pub struct WorkerCounters {
 #[derive(Debug)]
 pub struct Worker {
     config: WorkerConfig,
-    links: BTreeMap<Peer, Link>,
+    links: Links,
+    /// The requests of each dispatcher that has answered and not been told goodbye.
+    requests: BTreeMap<Peer, BTreeMap<CallId, Execution>>,
     executions: BTreeMap<Execution, Task>,
     /// Requests beyond the credits, when several dispatchers spend them at the same time.
     backlog: VecDeque<Execution>,
     running: usize,
     timers: TimerTable,
-    outbox: Outbox,
     outputs: VecDeque<WorkerOutput>,
     counters: WorkerCounters,
     sequence: u64,
@@ -203,36 +201,6 @@ enum Leaving {
 }
 
 #[derive(Debug)]
-struct Link {
-    state: LinkState,
-    backoff: Backoff,
-    /// Why it did not take this worker the last time, so that the same is not said again and again.
-    refusal: Option<String>,
-}
-
-#[derive(Debug)]
-enum LinkState {
-    /// Waits for the back-off to pass, then for the connection.
-    Down,
-    /// READY is sent; expects the dispatcher's READY and sends nothing else.
-    Introducing(Liveness),
-    /// Registered.
-    Up(Box<Registration>),
-    /// GOODBYE is sent; expects the connection to end, which the dispatcher does once it has read everything.
-    Leaving(Liveness),
-}
-
-/// What is kept of a dispatcher that has answered.
-#[derive(Debug)]
-struct Registration {
-    liveness: Liveness,
-    reply_bytes_max: usize,
-    requests: BTreeMap<CallId, Execution>,
-    intake: Intake,
-    replies: Outflow,
-}
-
-#[derive(Debug)]
 struct Task {
     /// Who waits for the outcome; `None` once nobody does.
     caller: Option<(Peer, CallId)>,
@@ -246,21 +214,15 @@ struct Task {
 impl Worker {
     /// A worker that will connect to `dispatchers` many dispatchers, the peers 0, 1, 2 …
     pub fn new(now: Instant, config: WorkerConfig, dispatchers: u64) -> Self {
-        let link = |peer: u64| {
-            let backoff = Backoff::new(config.backoff, config.seed.wrapping_add(peer));
-            (Peer(peer), Link { state: LinkState::Down, backoff, refusal: None })
-        };
-        let links: BTreeMap<_, _> = (0..dispatchers).map(link).collect();
-        let mut timers = TimerTable::default();
-        links.keys().for_each(|peer| timers.set(Timer::Dial(*peer), now));
+        let dials = (dispatchers, config.backoff, config.seed);
         Self {
+            links: Links::dialing(now, config.introduction(), config.heartbeats, dials),
             config,
-            links,
+            requests: BTreeMap::new(),
             executions: BTreeMap::new(),
             backlog: VecDeque::new(),
             running: 0,
-            timers,
-            outbox: Outbox::default(),
+            timers: TimerTable::default(),
             outputs: VecDeque::new(),
             counters: WorkerCounters::default(),
             sequence: 0,
@@ -272,79 +234,45 @@ impl Worker {
 
     /// The connection asked for by [`WorkerOutput::Dial`] stands.
     pub fn handle_dialed(&mut self, now: Instant, peer: Peer) {
-        if self.leaving != Leaving::No {
-            self.outputs.push_back(WorkerOutput::Hangup(peer));
-            return self.drop_link(peer);
-        }
-        let heartbeats = self.config.heartbeats;
-        // Until the dispatcher has told its own interval, ours is the best guess.
-        let liveness = Liveness::new(now, heartbeats.interval, heartbeats.expiry(heartbeats.interval));
-        let Some(link) = self.links.get_mut(&peer) else { return };
-        link.state = LinkState::Introducing(liveness);
-        self.outbox.push(peer, Message::Ready(self.config.introduction()));
-        self.timers.set(Timer::Lease(peer), liveness.expires_at());
+        self.links.handle_dialed(now, peer);
+        self.settle(now);
     }
 
     /// The connection has ended, or could not be made.
     pub fn handle_disconnected(&mut self, now: Instant, peer: Peer) {
-        self.lose_link(now, peer);
+        self.links.handle_disconnected(now, peer);
+        self.settle(now);
     }
 
     /// Takes a message from a dispatcher.
     pub fn handle_message(&mut self, now: Instant, from: Peer, message: Message) {
-        let Some(link) = self.links.get_mut(&from) else { return };
-        match (&mut link.state, message) {
-            (LinkState::Introducing(_) | LinkState::Up(_), Message::Goodbye) => {
-                info!(peer = from.0, "the dispatcher says goodbye");
-                self.hang_up(now, from);
-            }
-            (LinkState::Introducing(_), Message::Ready(ready)) if ready.role == Role::Dispatcher => {
-                self.handle_ready(now, from, &ready);
-            }
-            (LinkState::Introducing(_), Message::Error(error)) => {
-                match link.refusal.as_ref() == Some(&error.detail) {
-                    true => debug!(peer = from.0, detail = error.detail, "the dispatcher does not take this worker"),
-                    false => warn!(peer = from.0, detail = error.detail, "the dispatcher does not take this worker"),
-                }
-                link.refusal = Some(error.detail);
-                self.hang_up(now, from);
-            }
-            (LinkState::Up(registration), message) => {
-                registration.liveness.received(now);
-                self.handle_registered(now, from, message);
-            }
-            (LinkState::Leaving(liveness), _) => liveness.received(now),
-            (LinkState::Down | LinkState::Introducing(_), _) => {
-                self.counters.unexpected_messages += 1;
-            }
-        }
+        self.links.handle_message(now, from, message);
+        self.settle(now);
     }
 
     /// Takes note of a message that could not be read, and answers it where it names a call.
     pub fn handle_malformed(&mut self, now: Instant, from: Peer, malformed: &Malformed) {
-        self.counters.malformed_messages += 1;
-        debug!(peer = from.0, %malformed, "a message cannot be read");
-        let Some(registration) = self.registration_mut(from) else { return };
-        registration.liveness.received(now);
-        let call = malformed.call.filter(|call| !registration.requests.contains_key(call));
-        self.acknowledge(now, from, malformed.window_bytes);
-        let Some(call) = call else { return };
-        if malformed.is_request() {
-            self.refuse(now, from, call, malformed.code, malformed.to_string());
+        if self.links.handle_malformed(now, from, malformed) {
+            self.links.take(now, from, malformed.window_bytes);
+            let call = malformed.call.filter(|call| malformed.is_request() && !self.has_request(from, *call));
+            if let Some(call) = call {
+                self.refuse(now, from, call, malformed.code, malformed.to_string());
+            }
         }
+        self.settle(now);
     }
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.links.handle_timeout(now);
+        self.settle(now);
         while let Some(timer) = self.timers.expire(now) {
             match timer {
-                Timer::Heartbeat(peer) => self.heartbeat(now, peer),
-                Timer::Lease(peer) => self.check_lease(now, peer),
-                Timer::Dial(peer) => self.outputs.push_back(WorkerOutput::Dial(peer)),
                 Timer::Overrun(execution) => self.abort(now, execution, ErrorCode::DeadlineExceeded),
                 Timer::Leave => self.force_leave(now),
-                Timer::Deadline(_) | Timer::Retry(_) => {}
+                Timer::Deadline(_) | Timer::Retry(_) | Timer::Heartbeat(_) | Timer::Lease(_) | Timer::Dial(_) => {}
             }
+            self.settle(now);
         }
     }
 
@@ -358,7 +286,7 @@ impl Worker {
             None => self.counters.unwanted_replies += 1,
         }
         self.start_waiting();
-        self.finish_drain(now);
+        self.settle(now);
     }
 
     /// A procedure has a partial reply; [`WorkerOutput::PartialSent`] follows when the dispatcher has room for it.
@@ -370,7 +298,8 @@ impl Worker {
         let Some((peer, call)) = task.caller else { return false };
         let sequence = task.partials;
         task.partials += 1;
-        self.reply(now, peer, call, Message::Partial(PartialReply { call, sequence, payload }));
+        self.links.send(now, peer, Message::Partial(PartialReply { call, sequence, payload }));
+        self.settle(now);
         true
     }
 
@@ -383,26 +312,20 @@ impl Worker {
         self.leaving = Leaving::Draining;
         self.leave_by = now + self.config.drain_timeout;
         self.timers.set(Timer::Leave, self.leave_by);
-        for peer in self.peers() {
-            match self.links.get(&peer).map(|link| &link.state) {
-                Some(LinkState::Up(_)) => self.send(now, peer, Message::Drain),
-                // A dial may be under way: `handle_dialed` hangs up on it.
-                Some(LinkState::Down) => self.drop_link(peer),
-                // READY may be read already, and requests on their way: `handle_ready` says DRAIN.
-                Some(LinkState::Introducing(_) | LinkState::Leaving(_)) | None => {}
-            }
-        }
-        self.finish_drain(now);
+        self.links.stop_dialing();
+        // A dispatcher that has not answered may have read READY, and sent requests: it gets DRAIN when it answers.
+        self.links.peers().into_iter().for_each(|peer| self.links.send(now, peer, Message::Drain));
+        self.settle(now);
     }
 
     /// The next message to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.outbox.poll()
+        self.links.poll_transmit()
     }
 
     /// When [`Self::handle_timeout`] is to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+        [self.timers.next(), self.links.poll_timeout()].into_iter().flatten().min()
     }
 
     /// The next thing to tell the owner.
@@ -412,13 +335,19 @@ impl Worker {
 
     /// What has been counted so far.
     pub fn counters(&self) -> WorkerCounters {
-        self.counters
+        let links = self.links.counters();
+        WorkerCounters {
+            malformed_messages: links.malformed,
+            unexpected_messages: links.unexpected + links.unregistered,
+            expired_leases: links.expired_leases,
+            redials: links.redials,
+            ..self.counters
+        }
     }
 
     /// The dispatchers that have answered.
     pub fn registered(&self) -> impl Iterator<Item = Peer> {
-        let up = |link: &Link| matches!(link.state, LinkState::Up(_));
-        self.links.iter().filter(move |(_, link)| up(link)).map(|(peer, _)| *peer)
+        self.requests.keys().copied()
     }
 
     /// Whether a drain has begun.
@@ -438,41 +367,59 @@ impl Worker {
             && self.backlog.is_empty()
             && self.running == 0
             && self.timers.is_empty()
-            && self.outbox.is_empty()
             && self.outputs.is_empty()
     }
 
-    fn registration(&self, peer: Peer) -> Option<&Registration> {
-        match &self.links.get(&peer)?.state {
-            LinkState::Up(registration) => Some(registration),
-            _ => None,
+    /// Acts on what the links report, and takes the next step of leaving.
+    fn settle(&mut self, now: Instant) {
+        loop {
+            while let Some(event) = self.links.poll_event() {
+                self.handle_event(now, event);
+            }
+            self.finish_drain(now);
+            if !self.links.has_events() {
+                return;
+            }
         }
     }
 
-    fn registration_mut(&mut self, peer: Peer) -> Option<&mut Registration> {
-        match &mut self.links.get_mut(&peer)?.state {
-            LinkState::Up(registration) => Some(registration),
-            _ => None,
+    fn handle_event(&mut self, now: Instant, event: LinkEvent) {
+        match event {
+            LinkEvent::Introduced(peer, ready) => self.handle_ready(now, peer, &ready),
+            LinkEvent::Received(peer, message) => self.handle_received(now, peer, message),
+            LinkEvent::PartialLeft(peer, call, bytes) => {
+                let execution = self.requests.get(&peer).and_then(|requests| requests.get(&call));
+                self.outputs.extend(execution.map(|execution| WorkerOutput::PartialSent(*execution, bytes)));
+            }
+            LinkEvent::Ended(peer, ..) => self.disown(peer),
+            LinkEvent::Dial(peer) => self.outputs.push_back(WorkerOutput::Dial(peer)),
+            LinkEvent::Disconnect(peer) => self.outputs.push_back(WorkerOutput::Hangup(peer)),
+            LinkEvent::Draining(peer) => self.links.drop_unexpected(peer, "DRAIN, which dispatchers do not send"),
+            LinkEvent::Room(_) => {}
         }
     }
 
-    fn handle_registered(&mut self, now: Instant, from: Peer, message: Message) {
-        self.acknowledge(now, from, message.window_bytes());
+    fn handle_ready(&mut self, now: Instant, from: Peer, ready: &Ready) {
+        self.links.accept(now, from, ready);
+        if self.requests.contains_key(&from) {
+            return;
+        }
+        self.requests.insert(from, BTreeMap::new());
+        self.outputs.push_back(WorkerOutput::Registered(from));
+        if self.leaving != Leaving::No {
+            self.links.send(now, from, Message::Drain);
+        }
+        if self.leaving == Leaving::Goodbye {
+            self.say_goodbye_to(now, from);
+        }
+    }
+
+    fn handle_received(&mut self, now: Instant, from: Peer, message: Message) {
+        self.links.take(now, from, message.window_bytes());
         match message {
             Message::Request(request) => self.handle_request(now, from, request),
             Message::Cancel(call) => self.handle_cancel(now, from, call),
-            Message::Ack(bytes) => self.handle_ack(now, from, bytes),
-            Message::Heartbeat | Message::Ready(_) => trace!(peer = from.0, "heard from the dispatcher"),
-            Message::Patience(time) => {
-                let longest = patience(self.config.limits.payload_bytes_max);
-                if let Some(registration) = self.registration_mut(from) {
-                    registration.liveness.excuse(now + time.min(longest));
-                }
-            }
-            _ => {
-                self.counters.unexpected_messages += 1;
-                debug!(peer = from.0, "dropped a message of a kind that dispatchers do not send");
-            }
+            _ => self.links.drop_unexpected(from, "a message of a kind that dispatchers do not send"),
         }
     }
 }

@@ -3,127 +3,75 @@
 use super::*;
 
 impl Broker {
-    pub(super) fn handle_client(&mut self, now: Instant, from: Peer, message: Message) {
-        let Some(client) = self.clients.get_mut(&from) else { return self.handle_stranger(now, from, message) };
-        client.liveness.received(now);
-        match message {
-            Message::Goodbye => {
-                self.outputs.push_back(BrokerOutput::Disconnect(Door::Front, from));
-                self.remove_client(now, from, Departure::Goodbye);
+    pub(super) fn handle_client_event(&mut self, now: Instant, event: LinkEvent) {
+        match event {
+            LinkEvent::Introduced(peer, ready) => self.handle_ready(now, peer, &ready),
+            // It has not read the goodbye yet, which answers for its request.
+            LinkEvent::Received(peer, _) if self.front.get(peer).is_some_and(Link::is_leaving) => {}
+            LinkEvent::Received(peer, Message::Request(request)) => self.handle_request(now, peer, request),
+            LinkEvent::Received(peer, Message::Cancel(call)) => self.handle_cancel(now, peer, call),
+            LinkEvent::Received(peer, _) | LinkEvent::Draining(peer) => {
+                self.front.drop_unexpected(peer, "a message that clients do not send");
             }
-            // Nothing follows a goodbye; the client reads it and goes.
-            _ if client.is_leaving => {}
-            Message::Ready(ready) if ready.role == Role::Client => self.handle_ready(now, from, &ready),
-            Message::Request(_) if client.replies.is_overrun(self.config.credits) => self.let_go(now, from),
-            Message::Request(request) => self.handle_request(now, from, request),
-            Message::Cancel(call) => self.handle_cancel(now, from, call),
-            Message::Ack(bytes) => {
-                client.replies.window_mut().acknowledge(bytes);
-                self.send_held(now, from);
-            }
-            Message::Heartbeat => trace!(peer = from.0, "heartbeat"),
-            Message::Patience(time) => {
-                client.liveness.excuse(now + time.min(patience(self.config.limits.payload_bytes_max)));
-            }
-            _ => {
-                self.counters.unexpected_messages += 1;
-                debug!(peer = from.0, "dropped a message that clients do not send");
-            }
+            LinkEvent::Ended(peer, departure, _) => self.remove_client(now, peer, departure),
+            LinkEvent::Disconnect(peer) => self.outputs.push_back(BrokerOutput::Disconnect(Door::Front, peer)),
+            // Clients dial; what is kept for them leaves by itself.
+            LinkEvent::Dial(_) | LinkEvent::Room(_) | LinkEvent::PartialLeft(..) => {}
         }
     }
 
     pub(super) fn handle_malformed_of_client(&mut self, now: Instant, from: Peer, malformed: &Malformed) {
-        self.counters.malformed_messages += 1;
-        debug!(peer = from.0, %malformed, "a client's message cannot be read");
-        let Some(client) = self.clients.get_mut(&from) else { return self.turn_away(from, malformed.to_string()) };
-        client.liveness.received(now);
-        let call = malformed.call.filter(|call| !client.requests.contains_key(call));
-        self.acknowledge(now, from, malformed.window_bytes);
-        let Some(call) = call else { return };
-        if malformed.is_request() {
+        if !self.front.handle_malformed(now, from, malformed) {
+            return;
+        }
+        self.front.take(now, from, malformed.window_bytes);
+        let is_open = |call: &CallId| self.clients.get(&from).is_some_and(|client| client.requests.contains_key(call));
+        if let Some(call) = malformed.call.filter(|call| malformed.is_request() && !is_open(call)) {
             self.refuse(now, from, call, malformed.code, malformed.to_string());
         }
     }
 
-    /// What is held back for it and under way to it would grow for ever.
+    /// Lets a client go that keeps sending requests without reading replies: what is kept for it would grow for ever.
     fn let_go(&mut self, now: Instant, from: Peer) {
-        self.counters.unexpected_messages += 1;
-        debug!(peer = from.0, "dropped a client that asks on and takes no answer");
-        self.outputs.push_back(BrokerOutput::Disconnect(Door::Front, from));
-        self.remove_client(now, from, Departure::Disconnected);
+        self.front.drop_unexpected(from, "a client that sends requests and reads no replies");
+        self.front.hang_up(now, from, Departure::Disconnected);
     }
 
-    fn handle_stranger(&mut self, now: Instant, from: Peer, message: Message) {
-        match message {
-            Message::Ready(ready) if ready.role == Role::Client && self.leaving == Leaving::No => {
-                self.handle_ready(now, from, &ready);
-            }
-            Message::Ready(ready) if ready.role == Role::Client => self.turn_away(from, "closing".to_owned()),
-            Message::Ready(ready) => {
-                let detail =
-                    format!("a {} has connected where clients are expected: the frontend of a broker", ready.role);
-                self.turn_away(from, detail);
-            }
-            _ => {
-                self.counters.unregistered_messages += 1;
-                self.outputs.push_back(BrokerOutput::Disconnect(Door::Front, from));
-            }
-        }
-    }
-
-    fn turn_away(&mut self, from: Peer, detail: String) {
-        info!(peer = from.0, detail, "turned a peer away");
-        let error = ErrorReply::not_started(CallId(0), ErrorCode::Malformed, detail);
-        self.outbox.push(from, Message::Error(error));
-        self.outputs.push_back(BrokerOutput::Disconnect(Door::Front, from));
+    fn is_overrun(&self, peer: Peer) -> bool {
+        self.front.outflow(peer).is_some_and(|outflow| outflow.is_overrun(self.credits))
     }
 
     fn handle_ready(&mut self, now: Instant, from: Peer, ready: &Ready) {
-        let interval = ready.interval.clamp(INTERVAL_MIN, INTERVAL_MAX);
-        let heartbeats = self.config.heartbeats;
-        let liveness = Liveness::new(now, heartbeats.interval, heartbeats.expiry(interval));
-        let peer_max = usize::try_from(ready.payload_bytes_max).unwrap_or(usize::MAX);
-        info!(peer = from.0, incarnation = %ready.incarnation, "client registered");
-        if ready.capabilities.contains(Capabilities::BATCH) {
-            self.outbox.allow_batches(from, ready.payload_bytes_max);
+        if self.leaving != Leaving::No && !self.clients.contains_key(&from) {
+            return self.front.turn_away(now, from, "closing".to_owned());
         }
-        let client = self.clients.entry(from).or_insert_with(|| ClientEntry {
-            liveness,
-            incarnation: ready.incarnation,
-            reply_bytes_max: 0,
-            requests: BTreeMap::new(),
-            intake: Intake::default(),
-            replies: Outflow::default(),
-            is_leaving: false,
-        });
-        client.liveness = liveness;
-        client.reply_bytes_max = peer_max.min(self.config.limits.payload_bytes_max);
-        client.replies.window_mut().resize(ready.window_bytes);
-        self.timers.set(Timer::Lease(from), liveness.expires_at());
-        self.timers.set(Timer::Heartbeat(from), liveness.heartbeat_at());
-        self.untold.insert(from);
+        self.front.accept(now, from, ready);
+        let incarnation = ready.incarnation;
+        self.clients.entry(from).or_insert_with(|| ClientEntry { incarnation, requests: BTreeMap::new() });
         self.outputs.push_back(BrokerOutput::ClientJoined(from));
-        self.send_held(now, from);
     }
 
     fn handle_request(&mut self, now: Instant, from: Peer, request: Request) {
+        if self.is_overrun(from) {
+            return self.let_go(now, from);
+        }
+        let held_ends = self.front.outflow(from).map_or(0, Outflow::held_ends);
         let Some(client) = self.clients.get_mut(&from) else { return };
         let call = request.call;
         // An answer would end the call that is open under this id.
         let bytes = MESSAGE_WINDOW_BYTES + request.payload.bytes.len() as u64;
         if client.requests.contains_key(&call) {
-            self.counters.unexpected_messages += 1;
-            self.acknowledge(now, from, bytes);
-            return debug!(peer = from.0, %call, "dropped a request whose call is open already");
+            self.front.take(now, from, bytes);
+            return self.front.drop_unexpected(from, "a request whose call is open already");
         }
-        self.counters.requests += 1;
+        self.requests += 1;
         if self.leaving != Leaving::No {
-            self.acknowledge(now, from, bytes);
+            self.front.take(now, from, bytes);
             return self.refuse(now, from, call, ErrorCode::Refused, "the broker drains".to_owned());
         }
-        if client.requests.len() + client.replies.held_ends() >= self.config.credits as usize {
-            self.acknowledge(now, from, bytes);
-            let credits = self.config.credits;
+        if client.requests.len() + held_ends >= self.credits as usize {
+            self.front.take(now, from, bytes);
+            let credits = self.credits;
             let detail =
                 format!("the broker takes {credits} requests of a client at once; its `client_credits` raises that");
             return self.refuse(now, from, call, ErrorCode::Overloaded, detail);
@@ -149,25 +97,25 @@ impl Broker {
                 maybe_executed,
                 ..ErrorReply::not_started(call, ErrorCode::Cancelled, String::new())
             };
-            self.reply(now, from, call, Message::Error(error));
+            self.front.send(now, from, Message::Error(error));
         }
     }
 
     pub(super) fn pass_partial(&mut self, now: Instant, id: CallId, payload: Payload) {
         let Some(origin) = self.origins.get_mut(&id) else { return };
-        let Some(client) = self.clients.get(&origin.client) else { return };
+        let Some(outflow) = self.front.outflow(origin.client) else { return };
         // What a client does not take is not to pile up here.
-        if client.replies.held_bytes() >= HELD_BYTES_MAX || client.replies.held() >= HELD_MAX {
+        if outflow.held_bytes() >= HELD_BYTES_MAX || outflow.held() >= HELD_MAX {
             return self.dispatcher.overflow(now, id);
         }
         let (to, call, sequence, size) = (origin.client, origin.call, origin.partials, payload.bytes.len());
-        if size > client.reply_bytes_max {
+        if size > self.front.reply_bytes_max(to) {
             // Its place stays empty, and the client sees by the sequence that it is missing.
             origin.partials += 1;
             return debug!(%call, size, "dropped a partial reply that is larger than the client takes");
         }
         origin.partials += 1;
-        self.reply(now, to, call, Message::Partial(PartialReply { call, sequence, payload }));
+        self.front.send(now, to, Message::Partial(PartialReply { call, sequence, payload }));
     }
 
     pub(super) fn pass_final(&mut self, now: Instant, id: CallId, payload: Payload) {
@@ -175,7 +123,7 @@ impl Broker {
         if planted(Fault::ReplyToWrongClient) {
             client = self.clients.keys().next().copied().unwrap_or(client);
         }
-        let limit = self.clients.get(&client).map_or(0, |client| client.reply_bytes_max);
+        let limit = self.front.reply_bytes_max(client);
         let size = payload.bytes.len();
         let message = match size > limit {
             true => Message::Error(ErrorReply {
@@ -185,13 +133,13 @@ impl Broker {
             }),
             false => Message::Final(FinalReply { call, partials, payload }),
         };
-        self.reply(now, client, call, message);
+        self.front.send(now, client, message);
     }
 
     pub(super) fn pass_failure(&mut self, now: Instant, id: CallId, failure: CallFailure) {
         let Some(Origin { client, call, partials, .. }) = self.take_origin(now, id) else { return };
         let error = ErrorReply { call, partials, ..error_of(failure) };
-        self.reply(now, client, call, Message::Error(error));
+        self.front.send(now, client, Message::Error(error));
     }
 
     fn take_origin(&mut self, now: Instant, id: CallId) -> Option<Origin> {
@@ -208,25 +156,10 @@ impl Broker {
 
     /// Answers a request that is not passed on, unless its client takes no answer.
     fn refuse(&mut self, now: Instant, to: Peer, call: CallId, code: ErrorCode, detail: String) {
-        if self.clients.get(&to).is_some_and(|client| client.replies.is_overrun(self.config.credits)) {
+        if self.is_overrun(to) {
             return self.let_go(now, to);
         }
-        self.reply(now, to, call, Message::Error(ErrorReply::not_started(call, code, detail)));
-    }
-
-    /// Sends a reply when the client has room for it.
-    fn reply(&mut self, now: Instant, to: Peer, call: CallId, message: Message) {
-        let Some(client) = self.clients.get_mut(&to) else { return };
-        if let Some(message) = client.replies.push(call, message) {
-            self.send(now, to, message);
-        }
-    }
-
-    /// Sends what the client has got room for.
-    fn send_held(&mut self, now: Instant, to: Peer) {
-        while let Some(message) = self.clients.get_mut(&to).and_then(|client| client.replies.poll()) {
-            self.send(now, to, message);
-        }
+        self.front.send(now, to, Message::Error(ErrorReply::not_started(call, code, detail)));
     }
 
     /// A request does not wait here any more: its client may send as much again.
@@ -234,45 +167,12 @@ impl Broker {
         let Some(origin) = self.origins.get_mut(&id).filter(|origin| !origin.is_taken) else { return };
         origin.is_taken = true;
         let (client, bytes) = (origin.client, origin.bytes);
-        self.acknowledge(now, client, bytes);
+        self.front.take(now, client, bytes);
     }
 
-    /// Tells a client how much of its payloads has been dealt with, when it is time to.
-    fn acknowledge(&mut self, now: Instant, to: Peer, bytes: u64) {
-        let window = self.config.window_bytes;
-        let told = self.clients.get_mut(&to).and_then(|client| client.intake.take(bytes, window));
-        if let Some(bytes) = told {
-            self.send(now, to, Message::Ack(bytes));
-        }
-    }
-
-    pub(super) fn send(&mut self, now: Instant, to: Peer, message: Message) {
-        // Nothing follows a goodbye (`PROTOCOL.md` §10).
-        let Some(client) = self.clients.get_mut(&to).filter(|client| !client.is_leaving) else { return };
-        client.liveness.sent(now);
-        self.introduce(to);
-        let bytes = message.payload_bytes();
-        if bytes >= LARGE_PAYLOAD_BYTES {
-            self.outbox.push(to, Message::Patience(patience(bytes)));
-        }
-        self.outbox.push(to, message);
-    }
-
-    pub(super) fn say_goodbye(&mut self, now: Instant, to: Peer) {
-        self.send(now, to, Message::Goodbye);
-        if let Some(client) = self.clients.get_mut(&to) {
-            client.is_leaving = true;
-            self.timers.stop(Timer::Heartbeat(to));
-        }
-    }
-
-    pub(super) fn remove_client(&mut self, now: Instant, peer: Peer, departure: Departure) {
-        self.outbox.forget(peer);
-        self.untold.remove(&peer);
+    fn remove_client(&mut self, now: Instant, peer: Peer, departure: Departure) {
         let Some(client) = self.clients.remove(&peer) else { return };
         info!(peer = peer.0, ?departure, open = client.requests.len(), "client left");
-        self.timers.stop(Timer::Lease(peer));
-        self.timers.stop(Timer::Heartbeat(peer));
         for id in client.requests.into_values() {
             self.origins.remove(&id);
             if planted(Fault::VanishedClientServed) {
@@ -281,26 +181,6 @@ impl Broker {
             self.dispatcher.cancel(now, id);
         }
         self.outputs.push_back(BrokerOutput::ClientLeft(peer, departure));
-    }
-
-    pub(super) fn heartbeat(&mut self, now: Instant, peer: Peer) {
-        let Some(client) = self.clients.get(&peer) else { return };
-        if client.liveness.heartbeat_at() <= now {
-            self.send(now, peer, Message::Heartbeat);
-        }
-        if let Some(client) = self.clients.get(&peer) {
-            self.timers.set(Timer::Heartbeat(peer), client.liveness.heartbeat_at());
-        }
-    }
-
-    pub(super) fn check_lease(&mut self, now: Instant, peer: Peer) {
-        let Some(client) = self.clients.get(&peer) else { return };
-        if client.liveness.expires_at() > now {
-            return self.timers.set(Timer::Lease(peer), client.liveness.check_at(now));
-        }
-        self.counters.expired_leases += 1;
-        self.outputs.push_back(BrokerOutput::Disconnect(Door::Front, peer));
-        self.remove_client(now, peer, Departure::Expired);
     }
 }
 

@@ -27,7 +27,8 @@ impl Dispatcher {
             avoid: call.refused_by,
         };
         let (waits, maybe_executed) = (spec.waits, call.maybe_executed);
-        match self.registry.route(&mut *self.config.choice, need) {
+        let window_has_room = |peer| self.links.outflow(peer).is_none_or(|outflow| !outflow.is_full());
+        match self.registry.route(&mut *self.config.choice, need, &window_has_room) {
             Route::Worker { peer, idempotent } => self.send_request(now, id, peer, idempotent),
             Route::UnknownMethod => {
                 let offered = self.registry.methods_of(&spec.service).into_iter().map(str::to_owned).collect();
@@ -70,9 +71,8 @@ impl Dispatcher {
         if call.has_waited {
             self.outputs.push_back(Output::Forwarded(id));
         }
-        let request = Message::Request(request);
-        self.registry.take_credit(peer, id, request.window_bytes());
-        self.send(now, peer, request);
+        self.registry.take_credit(peer, id);
+        self.links.send(now, peer, Message::Request(request));
     }
 
     /// Ends a call whose request cannot be sent. That hides no earlier attempt, which may have run.
@@ -119,7 +119,7 @@ impl Dispatcher {
         match reply.code {
             ErrorCode::Refused | ErrorCode::Overloaded => self.set_back(now, id, from, setback, reply),
             // The broker has lost its last worker for the service, and has said so before: another one, or waiting, helps.
-            ErrorCode::NoWorker if self.role == Role::Client && self.waits(id) => {
+            ErrorCode::NoWorker if self.is_client() && self.waits(id) => {
                 self.set_back(now, id, from, setback, reply);
             }
             ErrorCode::DeadlineExceeded => self.end(id, Err(CallFailure::DeadlineExceeded { maybe_executed })),
@@ -249,7 +249,7 @@ impl Dispatcher {
         if let CallState::InFlight { worker, .. } = call.state {
             self.registry.abandon(worker, id);
             if !planted(Fault::CancelDropped) {
-                self.send(now, worker, Message::Cancel(id));
+                self.links.send(now, worker, Message::Cancel(id));
             }
         }
     }

@@ -8,8 +8,9 @@ use super::{
     pair::{EXPIRY, INTERVAL, LATENCY, TICK, error_reply, final_reply, introduction, ms, partial_reply, value},
 };
 use crate::proto::{
-    dispatch::{Departure, INTERVAL_MIN},
+    dispatch::Departure,
     frame::{Frames, encode},
+    liveness::INTERVAL_MIN,
     message::{CallId, Capabilities, ErrorCode, Event, Message, Role, Subscribe},
 };
 

@@ -7,8 +7,7 @@ impl Worker {
         let call = request.call;
         // An answer would end the call that runs under this id.
         if self.has_request(from, call) {
-            self.counters.unexpected_messages += 1;
-            return debug!(peer = from.0, %call, "dropped a request whose call is in flight already");
+            return self.links.drop_unexpected(from, "a request whose call is in flight already");
         }
         if self.is_overrun(from) {
             return self.let_go(now, from);
@@ -25,8 +24,8 @@ impl Worker {
         let task = Task { caller: Some((from, call)), partials: 0, aborted: None, waiting: Some(start) };
         self.executions.insert(execution, task);
         self.timers.set(Timer::Overrun(execution), deadline);
-        if let Some(registration) = self.registration_mut(from) {
-            registration.requests.insert(call, execution);
+        if let Some(requests) = self.requests.get_mut(&from) {
+            requests.insert(call, execution);
         }
         self.backlog.push_back(execution);
         self.start_waiting();
@@ -34,19 +33,19 @@ impl Worker {
 
     /// Finds the procedure that a request asks for, or says why it cannot be run.
     pub(super) fn admit(&self, from: Peer, request: &Request) -> Result<(usize, usize, usize), (ErrorCode, String)> {
-        let Some(Registration { requests, reply_bytes_max, replies, .. }) = self.registration(from) else {
+        let Some(requests) = self.requests.get(&from) else {
             return Err((ErrorCode::Refused, "not registered".to_owned()));
         };
         if self.leaving != Leaving::No {
             return Err((ErrorCode::Refused, "the worker drains".to_owned()));
         }
-        if requests.len() + replies.held_ends() >= self.config.credits as usize {
+        if requests.len() + self.links.outflow(from).map_or(0, Outflow::held_ends) >= self.config.credits as usize {
             let credits = self.config.credits;
             let detail = format!("the worker takes {credits} requests at once; its `concurrency` raises that");
             return Err((ErrorCode::Overloaded, detail));
         }
         let (service, method) = self.find(request)?;
-        Ok((service, method, *reply_bytes_max))
+        Ok((service, method, self.links.reply_bytes_max(from)))
     }
 
     pub(super) fn find(&self, request: &Request) -> Result<(usize, usize), (ErrorCode, String)> {
@@ -75,9 +74,7 @@ impl Worker {
 
     pub(super) fn handle_cancel(&mut self, now: Instant, from: Peer, call: CallId) {
         // A cancel that crosses the final reply on its way finds nothing, and that is fine.
-        if let Some(execution) =
-            self.registration(from).and_then(|registration| registration.requests.get(&call)).copied()
-        {
+        if let Some(execution) = self.requests.get(&from).and_then(|requests| requests.get(&call)).copied() {
             self.abort(now, execution, ErrorCode::Cancelled);
         }
     }
@@ -110,16 +107,15 @@ impl Worker {
     }
 
     pub(super) fn answer(&mut self, now: Instant, peer: Peer, call: CallId, task: &Task, finish: Finish) {
-        let Some(registration) = self.registration_mut(peer) else { return };
-        registration.requests.remove(&call);
-        let reply_bytes_max = registration.reply_bytes_max;
+        let Some(requests) = self.requests.get_mut(&peer) else { return };
+        requests.remove(&call);
+        let reply_bytes_max = self.links.reply_bytes_max(peer);
         let bytes = match &finish {
             Finish::Reply(payload) | Finish::Error { payload, .. } => payload.bytes.len(),
             Finish::Aborted | Finish::NotStarted => 0,
         };
         // Large replies queue up behind each other on a slow link; small ones cross any link within the expiry.
-        let time = if bytes >= LARGE_PAYLOAD_BYTES { patience(bytes) } else { Duration::ZERO };
-        self.sending_until = Some(self.sending_until.map_or(now, |until| until.max(now)) + time);
+        self.sending_until = Some(self.sending_until.map_or(now, |until| until.max(now)) + sending_time(bytes));
         let partials = task.partials;
         let too_large = |size| (ErrorCode::TooLarge, frame::reply_too_large(size, reply_bytes_max), Payload::default());
         let (code, detail, payload) = match finish {
@@ -127,7 +123,7 @@ impl Worker {
                 too_large(payload.bytes.len())
             }
             Finish::Reply(payload) => {
-                return self.reply(now, peer, call, Message::Final(FinalReply { call, partials, payload }));
+                return self.links.send(now, peer, Message::Final(FinalReply { call, partials, payload }));
             }
             Finish::Error { code, detail, payload } => (code, detail, payload),
             Finish::Aborted => {
@@ -140,48 +136,11 @@ impl Worker {
             }
         };
         let maybe_executed = task.waiting.is_none() && code != ErrorCode::InvalidArguments;
-        self.reply(
+        self.links.send(
             now,
             peer,
-            call,
             Message::Error(ErrorReply { call, partials, code, maybe_executed, detail, payload }),
         );
-    }
-
-    /// Sends a reply when the dispatcher has room for it.
-    pub(super) fn reply(&mut self, now: Instant, to: Peer, call: CallId, message: Message) {
-        let Some(registration) = self.registration_mut(to) else { return };
-        if let Some(message) = registration.replies.push(call, message) {
-            self.send_reply(now, to, message);
-        }
-    }
-
-    pub(super) fn handle_ack(&mut self, now: Instant, from: Peer, bytes: u64) {
-        if let Some(registration) = self.registration_mut(from) {
-            registration.replies.window_mut().acknowledge(bytes);
-        }
-        while let Some(message) = self.registration_mut(from).and_then(|registration| registration.replies.poll()) {
-            self.send_reply(now, from, message);
-        }
-        self.finish_drain(now);
-    }
-
-    fn send_reply(&mut self, now: Instant, to: Peer, message: Message) {
-        if let Message::Partial(reply) = &message
-            && let Some(execution) = self.registration(to).and_then(|it| it.requests.get(&reply.call)).copied()
-        {
-            self.outputs.push_back(WorkerOutput::PartialSent(execution, message.payload_bytes()));
-        }
-        self.send(now, to, message);
-    }
-
-    /// Tells a dispatcher how much of its payloads has been dealt with, when it is time to.
-    pub(super) fn acknowledge(&mut self, now: Instant, to: Peer, bytes: u64) {
-        let window = self.config.window_bytes;
-        let told = self.registration_mut(to).and_then(|registration| registration.intake.take(bytes, window));
-        if let Some(bytes) = told {
-            self.send(now, to, Message::Ack(bytes));
-        }
     }
 
     /// Answers a request that is not started, unless its dispatcher takes no answer.
@@ -189,21 +148,20 @@ impl Worker {
         if self.is_overrun(to) {
             return self.let_go(now, to);
         }
-        self.reply(now, to, call, Message::Error(ErrorReply::not_started(call, code, detail)));
+        self.links.send(now, to, Message::Error(ErrorReply::not_started(call, code, detail)));
     }
 
-    /// What is held back for it and under way to it would grow for ever.
+    /// Lets a dispatcher go that keeps sending requests without reading replies: what is kept for it would grow for ever.
     fn let_go(&mut self, now: Instant, from: Peer) {
-        self.counters.unexpected_messages += 1;
-        debug!(peer = from.0, "hung up on a dispatcher that asks on and takes no answer");
-        self.hang_up(now, from);
+        self.links.drop_unexpected(from, "a dispatcher that sends requests and reads no replies");
+        self.links.hang_up(now, from, Departure::Disconnected);
     }
 
     fn is_overrun(&self, peer: Peer) -> bool {
-        self.registration(peer).is_some_and(|registration| registration.replies.is_overrun(self.config.credits))
+        self.links.outflow(peer).is_some_and(|outflow| outflow.is_overrun(self.config.credits))
     }
 
     pub(super) fn has_request(&self, from: Peer, call: CallId) -> bool {
-        self.registration(from).is_some_and(|registration| registration.requests.contains_key(&call))
+        self.requests.get(&from).is_some_and(|requests| requests.contains_key(&call))
     }
 }

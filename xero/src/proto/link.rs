@@ -1,0 +1,216 @@
+//! One connection to one peer: introduction, liveness, windows and its end (`PROTOCOL.md` §5, §6, §9, §10).
+
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use super::{
+    liveness::{Heartbeats, Liveness},
+    message::{Capabilities, Codec, Message, Ready, Role},
+    window::{Intake, Outflow},
+};
+
+/// Why a connection is no longer used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Departure {
+    /// The peer said goodbye.
+    Goodbye,
+    /// The connection ended.
+    Disconnected,
+    /// The peer's lease expired.
+    Expired,
+}
+
+/// One connection, from its first message to its end. When it has ended, the machine drops it.
+#[derive(Debug)]
+pub(crate) struct Link {
+    state: State,
+    liveness: Liveness,
+}
+
+#[derive(Debug)]
+enum State {
+    /// READY is sent; expects the peer's READY and sends nothing else.
+    Introducing,
+    /// Both sides are introduced.
+    Up(Box<Session>),
+    /// The peer has said DRAIN: it takes no more requests.
+    Draining(Box<Session>),
+    /// GOODBYE is sent; expects the connection to end, and sends nothing more.
+    Leaving,
+}
+
+/// What the two sides know of each other once they are introduced.
+#[derive(Debug)]
+struct Session {
+    partner: Partner,
+    intake: Intake,
+    outflow: Outflow,
+}
+
+/// What a peer has said of itself in READY.
+#[derive(Clone, Debug)]
+pub(crate) struct Partner {
+    pub(crate) role: Role,
+    pub(crate) incarnation: Uuid,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) payload_bytes_max: u64,
+    pub(crate) codecs: Vec<Codec>,
+}
+
+impl Partner {
+    fn of(ready: &Ready) -> Self {
+        Self {
+            role: ready.role,
+            incarnation: ready.incarnation,
+            capabilities: ready.capabilities,
+            payload_bytes_max: ready.payload_bytes_max,
+            codecs: ready.codecs.clone(),
+        }
+    }
+
+    /// The largest payload that may be sent to the peer by a side that itself sends no more than `own_max`.
+    pub(crate) fn reply_bytes_max(&self, own_max: usize) -> usize {
+        usize::try_from(self.payload_bytes_max).unwrap_or(usize::MAX).min(own_max)
+    }
+}
+
+impl Link {
+    /// A connection on which this side's READY has been sent. Until the peer has announced its own interval, ours is the
+    /// best guess.
+    pub(crate) fn introducing(now: Instant, heartbeats: Heartbeats) -> Self {
+        let liveness = Liveness::new(now, heartbeats.interval, heartbeats.expiry(heartbeats.interval));
+        Self { state: State::Introducing, liveness }
+    }
+
+    /// The peer has introduced itself, for the first time or anew. What is in flight goes on counting, and a drain is for
+    /// good.
+    pub(crate) fn introduce(&mut self, now: Instant, heartbeats: Heartbeats, ready: &Ready) {
+        self.liveness = self.liveness.renewed(now, heartbeats.expiry_of(ready.interval));
+        match &mut self.state {
+            State::Introducing => {
+                let (intake, outflow) = (Intake::default(), Outflow::new(ready.window_bytes));
+                self.state = State::Up(Box::new(Session { partner: Partner::of(ready), intake, outflow }));
+            }
+            State::Up(session) | State::Draining(session) => {
+                session.partner = Partner::of(ready);
+                session.outflow.resize(ready.window_bytes);
+            }
+            State::Leaving => {}
+        }
+    }
+
+    /// The peer finishes what it has and takes nothing new.
+    pub(crate) fn drain(&mut self) {
+        self.state = match std::mem::replace(&mut self.state, State::Leaving) {
+            State::Up(session) => State::Draining(session),
+            other => other,
+        };
+    }
+
+    /// GOODBYE has been sent.
+    pub(crate) fn leave(&mut self) {
+        self.state = State::Leaving;
+    }
+
+    pub(crate) fn received(&mut self, now: Instant) {
+        self.liveness.received(now);
+    }
+
+    /// Excuses silence until then: a large message is on its way.
+    pub(crate) fn excuse(&mut self, until: Instant) {
+        self.liveness.excuse(until);
+    }
+
+    pub(crate) fn sent(&mut self, now: Instant) {
+        self.liveness.sent(now);
+    }
+
+    /// Takes a request or reply that is to be sent. Gives it back when it may leave now, else keeps it until [`Self::poll`]
+    /// gives it back. Other messages may always leave.
+    pub(crate) fn push(&mut self, message: Message) -> Option<Message> {
+        let Some(session) = self.session_mut() else { return None };
+        match (&message, message.reply()) {
+            (_, Some(call)) => session.outflow.push(call, message),
+            (Message::Request(_), None) => {
+                session.outflow.note_sent(&message);
+                Some(message)
+            }
+            _ => Some(message),
+        }
+    }
+
+    /// The next message that was kept and may leave.
+    pub(crate) fn poll(&mut self) -> Option<Message> {
+        self.session_mut()?.outflow.poll()
+    }
+
+    /// The peer has acknowledged bytes, counted since its introduction.
+    pub(crate) fn acknowledge(&mut self, bytes: u64) {
+        if let Some(session) = self.session_mut() {
+            session.outflow.acknowledge(bytes);
+        }
+    }
+
+    /// Bytes from the peer need no room here any more. `Some` is what to acknowledge now.
+    pub(crate) fn take(&mut self, bytes: u64, window: u64) -> Option<u64> {
+        self.session_mut()?.intake.take(bytes, window)
+    }
+
+    pub(crate) fn is_introducing(&self) -> bool {
+        matches!(self.state, State::Introducing)
+    }
+
+    /// Whether both sides are introduced and neither has said goodbye.
+    pub(crate) fn is_up(&self) -> bool {
+        matches!(self.state, State::Up(_) | State::Draining(_))
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        matches!(self.state, State::Draining(_))
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        matches!(self.state, State::Leaving)
+    }
+
+    pub(crate) fn partner(&self) -> Option<&Partner> {
+        self.session().map(|session| &session.partner)
+    }
+
+    /// The messages to the peer that are kept or not acknowledged.
+    pub(crate) fn outflow(&self) -> Option<&Outflow> {
+        self.session().map(|session| &session.outflow)
+    }
+
+    pub(crate) fn heartbeat_at(&self) -> Instant {
+        self.liveness.heartbeat_at()
+    }
+
+    pub(crate) fn expires_at(&self) -> Instant {
+        self.liveness.expires_at()
+    }
+
+    /// When to look again whether the peer has expired.
+    pub(crate) fn check_at(&self, now: Instant) -> Instant {
+        self.liveness.check_at(now)
+    }
+
+    fn session(&self) -> Option<&Session> {
+        match &self.state {
+            State::Up(session) | State::Draining(session) => Some(session),
+            State::Introducing | State::Leaving => None,
+        }
+    }
+
+    fn session_mut(&mut self) -> Option<&mut Session> {
+        match &mut self.state {
+            State::Up(session) | State::Draining(session) => Some(session),
+            State::Introducing | State::Leaving => None,
+        }
+    }
+}
+
+/// How long a side that has said goodbye waits for its peers to end their connections, where no reply can still be on
+/// its way.
+pub(crate) const GOODBYE_GRACE: Duration = Duration::from_millis(500);
