@@ -18,7 +18,7 @@ use super::{
     fault::{Fault, planted},
     frame::{self, Limits, Malformed, TooLarge},
     link::GOODBYE_GRACE,
-    links::{LinkEvent, Links},
+    links::{End, LinkEvent, Links},
     liveness::Heartbeats,
     message::{
         CallId, Capabilities, Codec, ErrorCode, ErrorReply, FinalReply, Message, PartialReply, Payload, Peer, Ready,

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{
     liveness::{Heartbeats, Liveness},
-    message::{Capabilities, Codec, Message, Ready, Role},
+    message::{Capabilities, Message, Ready, Role},
     window::{Intake, Outflow},
 };
 
@@ -55,7 +55,6 @@ pub(crate) struct Partner {
     pub(crate) incarnation: Uuid,
     pub(crate) capabilities: Capabilities,
     pub(crate) payload_bytes_max: u64,
-    pub(crate) codecs: Vec<Codec>,
 }
 
 impl Partner {
@@ -65,8 +64,12 @@ impl Partner {
             incarnation: ready.incarnation,
             capabilities: ready.capabilities,
             payload_bytes_max: ready.payload_bytes_max,
-            codecs: ready.codecs.clone(),
         }
+    }
+
+    /// The largest payload of the peer, if it reads BATCH.
+    pub(crate) fn batch_bytes_max(&self) -> Option<u64> {
+        self.capabilities.contains(Capabilities::BATCH).then_some(self.payload_bytes_max)
     }
 
     /// The largest payload that may be sent to the peer by a side that itself sends no more than `own_max`.
@@ -117,6 +120,18 @@ impl Link {
         self.liveness.received(now);
     }
 
+    /// A message has come that counts in the window. `false` if it exceeds the window that the peer was granted.
+    pub(crate) fn receive(&mut self, message: &Message, window: u64) -> bool {
+        self.session_mut().is_none_or(|session| session.intake.receive(message, window))
+    }
+
+    /// Bytes have come in a message that cannot be read.
+    pub(crate) fn note_received(&mut self, bytes: u64) {
+        if let Some(session) = self.session_mut() {
+            session.intake.note_received(bytes);
+        }
+    }
+
     /// Excuses silence until then: a large message is on its way.
     pub(crate) fn excuse(&mut self, until: Instant) {
         self.liveness.excuse(until);
@@ -129,7 +144,7 @@ impl Link {
     /// Takes a request or reply that is to be sent. Gives it back when it may leave now, else keeps it until [`Self::poll`]
     /// gives it back. Other messages may always leave.
     pub(crate) fn push(&mut self, message: Message) -> Option<Message> {
-        let Some(session) = self.session_mut() else { return None };
+        let session = self.session_mut()?;
         match (&message, message.reply()) {
             (_, Some(call)) => session.outflow.push(call, message),
             (Message::Request(_), None) => {

@@ -10,9 +10,9 @@ use tracing::{debug, info, trace, warn};
 use super::{
     fault::{Fault, planted},
     frame::Malformed,
-    link::{Departure, Link},
+    link::{Departure, Link, Partner},
     liveness::{Heartbeats, LARGE_PAYLOAD_BYTES, patience},
-    message::{CallId, Capabilities, ErrorCode, ErrorReply, Message, Peer, Ready, Role},
+    message::{CallId, ErrorCode, ErrorReply, Message, Peer, Ready, Role},
     outbox::{Outbox, Transmit},
     retry::{Backoff, BackoffConfig},
     timer::{Timer, TimerTable},
@@ -34,12 +34,22 @@ pub(crate) enum LinkEvent {
     Room(Peer),
     /// A partial reply has left that had a payload of so many bytes.
     PartialLeft(Peer, CallId, usize),
-    /// The connection is gone, with the messages that have not left.
-    Ended(Peer, Departure, VecDeque<Message>),
+    /// The connection of a peer that was introduced is gone.
+    Ended(Peer, End),
     /// Connect to that peer.
     Dial(Peer),
     /// End that connection once what was sent is on its way.
     Disconnect(Peer),
+}
+
+/// How a connection has ended.
+#[derive(Debug)]
+pub(crate) struct End {
+    pub(crate) departure: Departure,
+    /// Whether the peer had said that it takes no more requests.
+    pub(crate) was_draining: bool,
+    /// The messages that have not left.
+    pub(crate) unsent: VecDeque<Message>,
 }
 
 /// What has been counted of a side's connections.
@@ -127,6 +137,9 @@ impl Links {
     pub(crate) fn handle_message(&mut self, now: Instant, from: Peer, message: Message) {
         let Some(link) = self.links.get_mut(&from) else { return self.handle_stranger(now, from, message) };
         link.received(now);
+        if !link.receive(&message, self.introduction.window_bytes) {
+            return self.handle_excess(now, from);
+        }
         match message {
             Message::Goodbye => self.hang_up(now, from, Departure::Goodbye),
             // The peer has not read the goodbye yet.
@@ -159,6 +172,7 @@ impl Links {
         match self.links.get_mut(&from) {
             Some(link) => {
                 link.received(now);
+                link.note_received(malformed.window_bytes);
                 if link.is_introducing() {
                     self.hang_up(now, from, Departure::Disconnected);
                     return false;
@@ -214,8 +228,7 @@ impl Links {
         link.introduce(now, heartbeats, ready);
         self.timers.set(Timer::Lease(peer), link.expires_at());
         self.timers.set(Timer::Heartbeat(peer), link.heartbeat_at());
-        let batch_bytes = ready.capabilities.contains(Capabilities::BATCH).then_some(ready.payload_bytes_max);
-        self.outbox.allow_batches(peer, batch_bytes);
+        self.outbox.allow_batches(peer, link.partner().and_then(Partner::batch_bytes_max));
         match self.dials.get_mut(&peer) {
             Some(dial) => {
                 dial.backoff.reset();
@@ -415,6 +428,14 @@ impl Links {
         self.hang_up(now, from, Departure::Disconnected);
     }
 
+    /// The peer has sent more than its window allows: what it sends would pile up without bound.
+    fn handle_excess(&mut self, now: Instant, from: Peer) {
+        self.counters.malformed += 1;
+        let window_bytes = self.introduction.window_bytes;
+        warn!(peer = from.0, window_bytes, "hung up on a peer that sends more than its window allows");
+        self.hang_up(now, from, Departure::Disconnected);
+    }
+
     fn heartbeat(&mut self, now: Instant, peer: Peer) {
         let is_dropped = match self.introduction.role {
             Role::Worker => planted(Fault::WorkerHeartbeatNotSent),
@@ -451,7 +472,10 @@ impl Links {
         if let Some(link) = self.links.remove(&peer)
             && !link.is_introducing()
         {
-            self.events.push_back(LinkEvent::Ended(peer, departure, unsent));
+            let (partner, was_draining) = (link.partner(), link.is_draining());
+            let (role, incarnation) = (partner.map(|it| it.role), partner.map(|it| it.incarnation));
+            info!(peer = peer.0, ?role, ?incarnation, ?departure, "left");
+            self.events.push_back(LinkEvent::Ended(peer, End { departure, was_draining, unsent }));
         }
         self.redial(now, peer);
     }

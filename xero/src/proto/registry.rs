@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{
     fault::{Fault, planted},
-    message::{CallId, MethodOffer, Peer, Ready, Role, ServiceOffer},
+    message::{CallId, MethodOffer, Peer, Ready, ServiceOffer},
     window::SMALL_PAYLOAD_BYTES,
 };
 
@@ -21,7 +21,6 @@ const CREDITS_MAX: u32 = 65_536;
 /// A registered worker.
 #[derive(Debug)]
 pub(crate) struct WorkerEntry {
-    pub(crate) role: Role,
     pub(crate) incarnation: Uuid,
     pub(crate) payload_bytes_max: u64,
     pub(crate) registered_at: Instant,
@@ -142,7 +141,6 @@ impl Registry {
         let draining = before.as_ref().is_some_and(|worker| worker.draining);
         let in_flight = before.map(|worker| worker.in_flight).unwrap_or_default();
         let worker = WorkerEntry {
-            role: ready.role,
             incarnation: ready.incarnation,
             payload_bytes_max: ready.payload_bytes_max,
             registered_at,
@@ -328,7 +326,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::proto::message::Capabilities;
+    use crate::proto::message::{Capabilities, Role};
 
     #[test]
     fn least_recently_used_worker_with_free_credit_is_chosen() {

@@ -108,7 +108,7 @@ impl Outflow {
 
     /// Takes a reply to a call. Gives it back when it may leave now; otherwise [`Self::poll`] gives it later.
     pub(crate) fn push(&mut self, call: CallId, message: Message) -> Option<Message> {
-        let is_next = !self.calls.contains_key(&call) && (passes(&message) || self.held.is_empty());
+        let is_next = !self.calls.contains_key(&call) && (!waits_for_room(&message) || self.held.is_empty());
         if is_next && self.may_leave(&message) {
             self.note_sent(&message);
             return Some(message);
@@ -158,7 +158,7 @@ impl Outflow {
     }
 
     fn may_leave(&self, message: &Message) -> bool {
-        passes(message) || !self.window.is_full() || planted(Fault::ReplyWindowExceeded)
+        !waits_for_room(message) || !self.window.is_full() || planted(Fault::ReplyWindowExceeded)
     }
 
     /// Payload bytes that are held back.
@@ -181,29 +181,48 @@ impl Outflow {
     }
 }
 
-/// Whether a reply leaves whatever the window says: a small one of which there is one for each credit.
-fn passes(message: &Message) -> bool {
-    ends_request(message) && message.payload_bytes() <= SMALL_PAYLOAD_BYTES
+/// Whether a message must wait for room in the window: a partial reply always, another one if its payload is large. There
+/// is one small request or end of a request for each credit.
+pub(crate) fn waits_for_room(message: &Message) -> bool {
+    match message {
+        Message::Partial(_) => true,
+        Message::Request(_) | Message::Final(_) | Message::Error(_) => message.payload_bytes() > SMALL_PAYLOAD_BYTES,
+        _ => false,
+    }
 }
 
 fn ends_request(message: &Message) -> bool {
     !matches!(message, Message::Partial(_))
 }
 
-/// What has been dealt with of a peer's payloads, and when to tell it.
+/// What has come from a peer, in bytes, and what of it has been acknowledged.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Intake {
+    received: u64,
     taken: u64,
-    told: u64,
+    acknowledged: u64,
 }
 
 impl Intake {
-    /// Takes a payload's bytes. `Some` is what to acknowledge: a quarter of the window has come since the last time.
+    /// A message has come. `false` if the peer had no room for it: it exceeds the window that it was granted.
+    pub(crate) fn receive(&mut self, message: &Message, window: u64) -> bool {
+        let had_room = self.received - self.acknowledged < bounded(window);
+        self.note_received(message.window_bytes());
+        had_room || !waits_for_room(message)
+    }
+
+    /// Bytes have come in a message that cannot be read.
+    pub(crate) fn note_received(&mut self, bytes: u64) {
+        self.received += bytes;
+    }
+
+    /// Bytes need no room any more. `Some` is what to acknowledge: a quarter of the window has been taken since the last
+    /// time.
     pub(crate) fn take(&mut self, bytes: u64, window: u64) -> Option<u64> {
         self.taken += bytes;
-        let is_due = bytes != 0 && self.taken - self.told >= bounded(window).div_ceil(4);
+        let is_due = bytes != 0 && self.taken - self.acknowledged >= bounded(window).div_ceil(4);
         is_due.then(|| {
-            self.told = self.taken;
+            self.acknowledged = self.taken;
             self.taken
         })
     }

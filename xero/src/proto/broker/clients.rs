@@ -13,7 +13,7 @@ impl Broker {
             LinkEvent::Received(peer, _) | LinkEvent::Draining(peer) => {
                 self.front.drop_unexpected(peer, "a message that clients do not send");
             }
-            LinkEvent::Ended(peer, departure, _) => self.remove_client(now, peer, departure),
+            LinkEvent::Ended(peer, end) => self.remove_client(now, peer, end.departure),
             LinkEvent::Disconnect(peer) => self.outputs.push_back(BrokerOutput::Disconnect(Door::Front, peer)),
             // Clients dial; what is kept for them leaves by itself.
             LinkEvent::Dial(_) | LinkEvent::Room(_) | LinkEvent::PartialLeft(..) => {}
@@ -172,7 +172,6 @@ impl Broker {
 
     fn remove_client(&mut self, now: Instant, peer: Peer, departure: Departure) {
         let Some(client) = self.clients.remove(&peer) else { return };
-        info!(peer = peer.0, ?departure, open = client.requests.len(), "client left");
         for id in client.requests.into_values() {
             self.origins.remove(&id);
             if planted(Fault::VanishedClientServed) {

@@ -11,7 +11,7 @@ impl Dispatcher {
                 LinkEvent::Received(peer, message) => self.handle_received(now, peer, message),
                 LinkEvent::Draining(peer) => self.handle_drain(now, peer),
                 LinkEvent::Room(peer) => self.serve_waiting(now, peer),
-                LinkEvent::Ended(peer, departure, unsent) => self.remove_worker(now, peer, departure, &unsent),
+                LinkEvent::Ended(peer, end) => self.remove_worker(now, peer, &end),
                 LinkEvent::Dial(peer) => self.outputs.push_back(Output::Dial(peer)),
                 LinkEvent::Disconnect(peer) => self.outputs.push_back(Output::Disconnect(peer)),
                 LinkEvent::PartialLeft(..) => {}
@@ -61,15 +61,13 @@ impl Dispatcher {
         self.return_unoffered(now, services);
     }
 
-    fn remove_worker(&mut self, now: Instant, peer: Peer, departure: Departure, unsent: &VecDeque<Message>) {
+    fn remove_worker(&mut self, now: Instant, peer: Peer, end: &End) {
         let services: Vec<_> = self.registry.services_of(peer).cloned().collect();
         let Some(worker) = self.registry.remove(peer) else { return };
-        let unsent: BTreeSet<_> = unsent.iter().filter_map(Message::request).collect();
-        let (role, in_flight) = (worker.role, worker.in_flight.len());
-        info!(peer = peer.0, %role, ?departure, in_flight, "left");
-        self.outputs.push_back(Output::WorkerLeft(peer, departure));
+        let unsent: BTreeSet<_> = end.unsent.iter().filter_map(Message::request).collect();
+        self.outputs.push_back(Output::WorkerLeft(peer, end.departure));
         // A worker that drains ends what it has read before it says goodbye; the rest it has not read (§10).
-        let is_drained = departure == Departure::Goodbye && worker.draining;
+        let is_drained = end.departure == Departure::Goodbye && end.was_draining;
         for (id, wanted) in worker.in_flight {
             let setback = match is_drained || unsent.contains(&id) {
                 true => Setback::NotStarted,

@@ -17,6 +17,7 @@ mod errors;
 mod foreign;
 mod heartbeats;
 mod leases;
+mod links;
 mod pace;
 mod partials;
 mod registration;
