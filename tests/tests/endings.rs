@@ -87,6 +87,28 @@ fn worker_whose_runtime_has_ended_leaves_and_takes_no_call_from_others() {
 }
 
 #[test]
+fn calls_of_a_worker_whose_runtime_ends_are_run_elsewhere_if_they_may_run_twice() {
+    run(async {
+        let (client, journal) = (client().await, Journal::new());
+        let theirs = runtime(1);
+        let doomed = {
+            let _inside = theirs.enter();
+            Worker::connect(client.endpoint()).serve(noting(&journal)).start().unwrap()
+        };
+        joined(&client, &doomed).await;
+        let again = probe(&client).work_again("again", 1_000).timeout(PATIENCE).start();
+        let once = probe(&client).work("once", 60_000).timeout(PATIENCE).start();
+        eventually("both run", async || journal.count("again", "begin") + journal.count("once", "begin") == 2).await;
+        let good = worker(&client).await;
+        theirs.shutdown_background();
+        assert_eq!(again.await.unwrap().worker, good.id());
+        let error = once.await.unwrap_err();
+        assert!(error.maybe_executed() && !error.is_retryable(), "{error:?}");
+        within(PATIENCE, doomed.left()).await;
+    });
+}
+
+#[test]
 fn dropping_the_future_of_a_served_worker_drains_it() {
     run(async {
         let client = client().await;

@@ -395,7 +395,7 @@ pub enum ErrorCode {
     DeadlineExceeded = 8,
     /// The request was cancelled.
     Cancelled = 9,
-    /// The worker drains and did not start the request.
+    /// The worker drains or its runtime has ended; unless the error says otherwise, it did not start the request.
     Refused = 10,
     /// The worker has no room for the request and did not start it.
     Overloaded = 11,

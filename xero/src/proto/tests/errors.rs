@@ -266,14 +266,22 @@ fn message_over_the_limit_from_a_peer_that_does_not_keep_it_costs_its_call() {
 }
 
 #[test]
-fn procedure_that_stops_by_itself_ends_its_call_as_cancelled() {
-    let (mut net, d, w) = Net::pair();
-    let call = net.call(d, "hold");
+fn call_whose_procedure_stops_with_its_runtime_is_retried_only_if_it_is_idempotent() {
+    let mut net = Net::new();
+    let d = net.dispatcher();
+    let first = net.worker(&[d]);
+    net.connect();
+    let [safe, once] = [net.call(d, "safe"), net.call(d, "hold")];
     net.run(ms(5));
-    net.finish(w, call, Finish::Aborted);
+    let second = net.worker(&[d]);
+    net.connect();
+    [safe, once].into_iter().for_each(|call| net.finish(first, call, Finish::Aborted));
+    net.run(ms(50));
+    let CallFailure::Remote(error) = net.failure(once) else { panic!("an error of the worker") };
+    assert_eq!((error.code, error.maybe_executed), (ErrorCode::Refused, true));
+    net.reply(second, safe, "done");
     net.run(ms(5));
-    let CallFailure::Remote(error) = net.failure(call) else { panic!("an error of the worker") };
-    assert_eq!((error.code, error.maybe_executed), (ErrorCode::Cancelled, true));
+    assert_eq!(net.value(safe), "done");
 }
 
 fn with_puppet() -> (Net, D, Peer) {

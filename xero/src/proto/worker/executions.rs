@@ -126,10 +126,11 @@ impl Worker {
                 return self.links.send(now, peer, Message::Final(FinalReply { call, partials, payload }));
             }
             Finish::Error { code, detail, payload } => (code, detail, payload),
-            Finish::Aborted => {
-                let code = task.aborted.unwrap_or(ErrorCode::Cancelled);
-                (code, String::new(), Payload::default())
-            }
+            Finish::Aborted => match task.aborted {
+                Some(code) => (code, String::new(), Payload::default()),
+                // Another worker can run it again, if it may run twice.
+                None => (ErrorCode::Refused, "the procedure's runtime has ended".to_owned(), Payload::default()),
+            },
             Finish::NotStarted => {
                 let detail = "the worker could not start the procedure in time".to_owned();
                 return self.refuse(now, peer, call, task.aborted.unwrap_or(ErrorCode::Refused), detail);
