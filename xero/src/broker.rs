@@ -25,6 +25,7 @@ use crate::{
         guest::Guest,
         io_thread::{IoThread, Owned, io_thread_died},
         panics::Contained,
+        procedure,
     },
     proto::{
         broker::{BrokerConfig, BrokerCounters},
@@ -169,6 +170,10 @@ impl Broker {
     /// and waits here.
     pub async fn left(&self) {
         let Some(ends) = self.shared.ends.here() else { return };
+        // The `Drop` of the broker's own policy: the broker leaves after it.
+        if procedure::current(self.shared.id).is_some() {
+            return;
+        }
         let mut left = ends.left.clone();
         // An error means that the I/O thread has ended, which is the same.
         let _ = self.shared.ends.answer(left.wait_for(|left| *left)).await;

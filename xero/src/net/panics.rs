@@ -15,17 +15,23 @@ use super::guest::Guest;
 
 /// The panic's text. A payload that is no text becomes a [`Guest`]: its `Drop` may block, or panic again.
 pub(super) fn describe(panic: Box<dyn Any + Send>) -> String {
-    match text(&*panic) {
-        Some(text) => text.to_owned(),
-        None => {
-            drop(Guest::new(panic));
-            NO_TEXT.to_owned()
+    describe_guest(Guest::new(panic))
+}
+
+/// The same for a payload whose user is known.
+pub(super) fn describe_guest(mut panic: Guest<Box<dyn Any + Send>>) -> String {
+    match text(&**panic) {
+        Some(text) => {
+            let text = text.to_owned();
+            panic.leave();
+            text
         }
+        None => NO_TEXT.to_owned(),
     }
 }
 
 /// Drops a user's value and logs a panic of its `Drop`. The payload of that panic is leaked: its `Drop` may panic again.
-pub(super) fn drop_quietly<T>(value: T) {
+pub(crate) fn drop_quietly<T>(value: T) {
     if let Err(panic) = catch(|| drop(value)) {
         error!(panic = text(&*panic).unwrap_or(NO_TEXT), "a value has panicked when it was dropped");
         mem::forget(panic);
@@ -35,6 +41,19 @@ pub(super) fn drop_quietly<T>(value: T) {
 /// Runs a user's code, and gives the payload if it panics.
 pub(super) fn catch<T>(code: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
     catch_unwind(AssertUnwindSafe(code))
+}
+
+/// Runs code of ours that wakes whoever waits, and thereby wakers of the user's: one that panics costs nobody else
+/// anything.
+pub(crate) fn wake<T>(code: impl FnOnce() -> T) -> Option<T> {
+    match catch(code) {
+        Ok(value) => Some(value),
+        Err(panic) => {
+            error!(panic = text(&*panic).unwrap_or(NO_TEXT), "a waker has panicked");
+            mem::forget(panic);
+            None
+        }
+    }
 }
 
 fn text(panic: &(dyn Any + Send)) -> Option<&str> {
