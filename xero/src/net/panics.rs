@@ -30,11 +30,12 @@ pub(super) fn describe_guest(mut panic: Guest<Box<dyn Any + Send>>) -> String {
     }
 }
 
-/// Drops a user's value and logs a panic of its `Drop`. The payload of that panic is leaked: its `Drop` may panic again.
+/// Drops a user's value and logs a panic of its `Drop`. The payload of that panic is leaked unless it is a text: its `Drop`
+/// may panic again.
 pub(crate) fn drop_quietly<T>(value: T) {
     if let Err(panic) = catch(|| drop(value)) {
         error!(panic = text(&*panic).unwrap_or(NO_TEXT), "a value has panicked when it was dropped");
-        mem::forget(panic);
+        leak_unless_text(panic);
     }
 }
 
@@ -50,9 +51,15 @@ pub(crate) fn wake<T>(code: impl FnOnce() -> T) -> Option<T> {
         Ok(value) => Some(value),
         Err(panic) => {
             error!(panic = text(&*panic).unwrap_or(NO_TEXT), "a waker has panicked");
-            mem::forget(panic);
+            leak_unless_text(panic);
             None
         }
+    }
+}
+
+fn leak_unless_text(panic: Box<dyn Any + Send>) {
+    if text(&*panic).is_none() {
+        mem::forget(panic);
     }
 }
 
@@ -118,5 +125,11 @@ mod tests {
         }
         assert_eq!(describe(Box::new(Bomb)), "a panic whose payload is no text");
         drop_quietly(Bomb);
+    }
+
+    #[test]
+    fn waker_that_panics_is_told_from_one_that_does_not() {
+        assert_eq!(wake(|| 7), Some(7));
+        assert_eq!(wake(|| panic!("a waker that panics")), None::<u32>);
     }
 }
