@@ -24,7 +24,7 @@ use crate::{
         endpoint::Endpoint,
         guest::Guest,
         io_thread::{IoThread, Owned, io_thread_died},
-        panics::Contained,
+        panics::{self, Contained},
         procedure,
     },
     proto::{
@@ -176,7 +176,7 @@ impl Broker {
         }
         let mut left = ends.left.clone();
         // An error means that the I/O thread has ended, which is the same.
-        let _ = self.shared.ends.answer(left.wait_for(|left| *left)).await;
+        let _ = self.shared.ends.answer(panics::shielded(left.wait_for(|left| *left))).await;
     }
 
     fn ask(&self, command: Command) {

@@ -373,7 +373,7 @@ impl Client {
         let (sender, late) = oneshot::channel();
         let _ = ends.commands.send(Command::Wake(timeout, sender));
         let arrival = pin!(workers.wait_for(|workers| workers.iter().any(|worker| worker.offers(service))));
-        let answer = self.shared.ends.answer(future::select(arrival, late)).await;
+        let answer = self.shared.ends.answer(panics::shielded(future::select(arrival, late))).await;
         matches!(answer, Some(Either::Left((Ok(_), _))))
     }
 

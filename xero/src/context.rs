@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::{
     codec,
     error::PartialError,
-    net::{clock, io_thread::Owned, worker_driver::Command},
+    net::{clock, io_thread::Owned, panics, worker_driver::Command},
     proto::{
         frame::TooLarge,
         message::{CallId, Codec, Metadata, Request},
@@ -200,7 +200,8 @@ impl Context {
         if self.is_elsewhere() {
             return Err(PartialError::Unwanted);
         }
-        self.inner.pending.acquire_many(units(size)).await.map_err(|_| PartialError::Unwanted)?.forget();
+        let room = panics::shielded(self.inner.pending.acquire_many(units(size))).await;
+        room.map_err(|_| PartialError::Unwanted)?.forget();
         if self.is_unwanted() {
             return Err(PartialError::Unwanted);
         }
@@ -215,7 +216,7 @@ impl Context {
     /// In a process that the procedure has forked, where nobody waits for anything, it returns at once.
     pub async fn cancelled(&self) {
         if !self.is_elsewhere() {
-            self.unwanted().await;
+            panics::shielded(self.unwanted()).await;
         }
     }
 

@@ -21,7 +21,7 @@ use crate::{
     net::{
         endpoint::IntoEndpoints,
         io_thread::{IoThread, Owned, io_thread_died},
-        panics::Contained,
+        panics::{self, Contained},
         procedure,
         worker_driver::{self, Command, Sentinel},
     },
@@ -94,7 +94,7 @@ impl Worker {
         let (sender, late) = oneshot::channel();
         let _ = ends.commands.send(Command::Wake(timeout, sender));
         let arrival = pin!(registered.wait_for(|count| *count > 0));
-        let answer = self.ends.answer(future::select(arrival, late)).await;
+        let answer = self.ends.answer(panics::shielded(future::select(arrival, late))).await;
         matches!(answer, Some(Either::Left((Ok(_), _))))
     }
 
@@ -141,7 +141,7 @@ impl Worker {
         }
         let mut left = ends.left.clone();
         // An error means that the I/O thread has ended, which is the same.
-        let _ = self.ends.answer(left.wait_for(|left| *left)).await;
+        let _ = self.ends.answer(panics::shielded(left.wait_for(|left| *left))).await;
     }
 
     /// What the worker has counted since it was started. All zero once it has left.

@@ -153,16 +153,20 @@ fn wakers_that_panic_cost_nobody_else_anything() {
         let client = client().await;
         let early = begin(client.wait_for_worker(PATIENCE));
         let worker = Worker::connect(client.endpoint()).serve(xero_tests::scene::prober()).start().unwrap();
-        let connected = begin(worker.wait_for_client(PATIENCE));
+        let another = worker.clone();
+        let connected = begin(another.wait_for_client(PATIENCE));
         joined(&client, &worker).await;
         let probe = ProbeClient::new(&client);
         let call = begin(probe.work("waker", 100).timeout(PATIENCE).start().into_future());
-        let counters = (begin(client.counters()), begin(worker.counters()));
+        let counters = (begin(client.counters()), begin(another.counters()));
         // It ends after the first one.
         assert!(probe.work("later", 200).timeout(PATIENCE).await.is_ok());
         assert!(within(PATIENCE, call.unwrap()).await.is_ok());
-        let left = begin(worker.left());
-        within(PATIENCE, worker.drain()).await;
+        // Tokio spreads those that wait over several lists.
+        let waiting = vec![worker.clone(); 64];
+        let left: Vec<_> = waiting.iter().map(|worker| begin(worker.left())).collect();
+        // In a task, which looks again only when it is woken.
+        within(PATIENCE, tokio::spawn(async move { worker.drain().await })).await.unwrap();
         let closed = begin(client.close());
         within(PATIENCE, client.close()).await;
         drop((early, connected, counters, left, closed));

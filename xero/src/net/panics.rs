@@ -2,11 +2,12 @@
 
 use std::{
     any::Any,
-    future::Future,
+    future::{Future, poll_fn},
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
-    task::{Context, Poll},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, Wake, Waker},
 };
 
 use tracing::error;
@@ -54,6 +55,29 @@ pub(crate) fn wake<T>(code: impl FnOnce() -> T) -> Option<T> {
             leak_unless_text(panic);
             None
         }
+    }
+}
+
+/// Polls a user's wait for what others wait for too, with a waker whose panic is caught: Tokio would wake none of the
+/// waiters that come after it.
+pub(crate) async fn shielded<T>(wait: impl Future<Output = T>) -> T {
+    let mut wait = pin!(wait);
+    poll_fn(|cx| {
+        let waker = Waker::from(Arc::new(Shield(cx.waker().clone())));
+        wait.as_mut().poll(&mut Context::from_waker(&waker))
+    })
+    .await
+}
+
+struct Shield(Waker);
+
+impl Wake for Shield {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        wake(|| self.0.wake_by_ref());
     }
 }
 
