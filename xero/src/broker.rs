@@ -24,7 +24,8 @@ use crate::{
         endpoint::Endpoint,
         guest::Guest,
         io_thread::{IoThread, Owned, io_thread_died},
-        panics::Contained,
+        panics::{self, Contained},
+        procedure,
     },
     proto::{
         broker::{BrokerConfig, BrokerCounters},
@@ -169,9 +170,13 @@ impl Broker {
     /// and waits here.
     pub async fn left(&self) {
         let Some(ends) = self.shared.ends.here() else { return };
+        // The `Drop` of the broker's own policy: the broker leaves after it.
+        if procedure::current(self.shared.id).is_some() {
+            return;
+        }
         let mut left = ends.left.clone();
         // An error means that the I/O thread has ended, which is the same.
-        let _ = self.shared.ends.answer(left.wait_for(|left| *left)).await;
+        let _ = self.shared.ends.answer(panics::shielded(left.wait_for(|left| *left))).await;
     }
 
     fn ask(&self, command: Command) {

@@ -26,6 +26,7 @@ use crate::{
         endpoint::{Endpoint, IntoEndpoints},
         guest::Guest,
         io_thread::{Gone, IoThread, Owned, io_thread_died},
+        panics,
     },
     partials::PartialSender,
     proto::{
@@ -130,6 +131,16 @@ pub(crate) enum Command {
 pub(crate) struct CallSink {
     pub(crate) end: oneshot::Sender<CallEnd>,
     pub(crate) partials: Option<PartialSender>,
+}
+
+impl CallSink {
+    /// Ends the call, if somebody waits for it.
+    pub(crate) fn end(self, end: CallEnd) {
+        let Self { end: sender, partials } = self;
+        // Each wakes the caller, whose waker may panic.
+        panics::wake(|| sender.send(end));
+        panics::drop_quietly(partials);
+    }
 }
 
 /// A worker that is connected to a client or broker; or a broker that a client is connected to, which stands for all of
@@ -362,7 +373,7 @@ impl Client {
         let (sender, late) = oneshot::channel();
         let _ = ends.commands.send(Command::Wake(timeout, sender));
         let arrival = pin!(workers.wait_for(|workers| workers.iter().any(|worker| worker.offers(service))));
-        let answer = self.shared.ends.answer(future::select(arrival, late)).await;
+        let answer = self.shared.ends.answer(panics::shielded(future::select(arrival, late))).await;
         matches!(answer, Some(Either::Left((Ok(_), _))))
     }
 

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::{
     codec,
     error::PartialError,
-    net::{clock, io_thread::IoThread, worker_driver::Command},
+    net::{clock, io_thread::Owned, panics, worker_driver::Command},
     proto::{
         frame::TooLarge,
         message::{CallId, Codec, Metadata, Request},
@@ -93,8 +93,7 @@ struct Inner {
     is_cancelled: AtomicBool,
     cancelled: Notify,
     pending: Semaphore,
-    io: IoThread,
-    commands: mpsc::UnboundedSender<Command>,
+    commands: Owned<mpsc::UnboundedSender<Command>>,
 }
 
 /// Where a procedure is run, beside its request.
@@ -103,13 +102,12 @@ pub(crate) struct Place {
     pub(crate) execution: Execution,
     pub(crate) deadline: Instant,
     pub(crate) reply_bytes_max: usize,
-    pub(crate) io: IoThread,
-    pub(crate) commands: mpsc::UnboundedSender<Command>,
+    pub(crate) commands: Owned<mpsc::UnboundedSender<Command>>,
 }
 
 impl Context {
     pub(crate) fn new(request: Request, place: Place) -> Self {
-        let Place { worker, execution, deadline, reply_bytes_max, io, commands } = place;
+        let Place { worker, execution, deadline, reply_bytes_max, commands } = place;
         let Request { call, attempt, fingerprint, service, method, metadata, payload, .. } = request;
         let inner = Inner {
             call,
@@ -126,7 +124,6 @@ impl Context {
             is_cancelled: AtomicBool::new(false),
             cancelled: Notify::new(),
             pending: Semaphore::new(UNITS_MAX as usize),
-            io,
             commands,
         };
         Self { inner: Arc::new(inner) }
@@ -149,7 +146,7 @@ impl Context {
         self.inner.execution
     }
 
-    pub(crate) fn commands(&self) -> &mpsc::UnboundedSender<Command> {
+    pub(crate) fn commands(&self) -> &Owned<mpsc::UnboundedSender<Command>> {
         &self.inner.commands
     }
 
@@ -165,6 +162,11 @@ impl Context {
 
     pub(crate) fn is_unwanted(&self) -> bool {
         self.inner.is_cancelled.load(Ordering::Acquire)
+    }
+
+    /// Whether this is a process that was forked from the worker's.
+    fn is_elsewhere(&self) -> bool {
+        self.inner.commands.here().is_none()
     }
 
     pub(crate) async fn unwanted(&self) {
@@ -195,15 +197,17 @@ impl Context {
         if size > limit {
             return Err(TooLarge { what: "partial reply", size, limit, setter: "payload_bytes_max" }.into());
         }
-        if self.inner.io.is_elsewhere() {
+        if self.is_elsewhere() {
             return Err(PartialError::Unwanted);
         }
-        self.inner.pending.acquire_many(units(size)).await.map_err(|_| PartialError::Unwanted)?.forget();
+        let room = panics::shielded(self.inner.pending.acquire_many(units(size))).await;
+        room.map_err(|_| PartialError::Unwanted)?.forget();
         if self.is_unwanted() {
             return Err(PartialError::Unwanted);
         }
         let command = Command::Partial(self.inner.execution, payload);
-        self.inner.commands.send(command).map_err(|_| PartialError::Unwanted)
+        let commands = self.inner.commands.here().ok_or(PartialError::Unwanted)?;
+        commands.send(command).map_err(|_| PartialError::Unwanted)
     }
 
     /// Waits until the caller has cancelled the call, its deadline has passed, or its connection is lost. A procedure
@@ -211,14 +215,14 @@ impl Context {
     ///
     /// In a process that the procedure has forked, where nobody waits for anything, it returns at once.
     pub async fn cancelled(&self) {
-        if !self.inner.io.is_elsewhere() {
-            self.unwanted().await;
+        if !self.is_elsewhere() {
+            panics::shielded(self.unwanted()).await;
         }
     }
 
     /// Whether nobody waits for the reply any more. A procedure that blocks asks from time to time.
     pub fn is_cancelled(&self) -> bool {
-        self.is_unwanted() || self.inner.io.is_elsewhere()
+        self.is_unwanted() || self.is_elsewhere()
     }
 
     /// When the call must have ended by, on this machine's clock.

@@ -21,7 +21,7 @@ use crate::{
     net::{
         endpoint::IntoEndpoints,
         io_thread::{IoThread, Owned, io_thread_died},
-        panics::Contained,
+        panics::{self, Contained},
         procedure,
         worker_driver::{self, Command, Sentinel},
     },
@@ -94,7 +94,7 @@ impl Worker {
         let (sender, late) = oneshot::channel();
         let _ = ends.commands.send(Command::Wake(timeout, sender));
         let arrival = pin!(registered.wait_for(|count| *count > 0));
-        let answer = self.ends.answer(future::select(arrival, late)).await;
+        let answer = self.ends.answer(panics::shielded(future::select(arrival, late))).await;
         matches!(answer, Some(Either::Left((Ok(_), _))))
     }
 
@@ -108,11 +108,13 @@ impl Worker {
     /// # In a method of the same worker
     /// A method of the worker may await the drain, through any clone of the handle. The drain counts its call as the last
     /// one: it returns to the method when everything else has ended, the reply is sent, and then the worker leaves. Calls
-    /// that do so at the same time do not wait for each other. This covers what the method itself awaits or blocks on.
+    /// that do so at the same time do not wait for each other. Calls that wait for their place, or for a thread of the
+    /// blocking pool, run after that. This covers what the method itself awaits or blocks on.
     ///
     /// It does not cover waits that go through somebody else, which end with the drain timeout, or the deadline of a call:
     ///
-    /// - A drain in a task or thread that the method starts, and waits for. Start it with
+    /// - A drain in a task or thread that the method starts, and waits for, also a task of a runtime or `LocalSet` that the
+    ///   method blocks on. Start it with
     ///   `tokio::spawn(async move { worker.drain().await })`, and do not wait for it.
     /// - A method that calls another method of the same worker, which drains: the outer call still runs. Let the outer
     ///   method drain.
@@ -139,7 +141,7 @@ impl Worker {
         }
         let mut left = ends.left.clone();
         // An error means that the I/O thread has ended, which is the same.
-        let _ = self.ends.answer(left.wait_for(|left| *left)).await;
+        let _ = self.ends.answer(panics::shielded(left.wait_for(|left| *left))).await;
     }
 
     /// What the worker has counted since it was started. All zero once it has left.

@@ -1,11 +1,15 @@
 //! Methods that drain their own worker: the drain counts their call as its last.
 
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
-use tokio::{runtime::Handle, sync::Notify, time::timeout};
+use tokio::{
+    runtime::{Builder, Handle, Runtime},
+    sync::{Notify, oneshot},
+    time::timeout,
+};
 use xero::{CallError, Client, Worker};
 use xero_tests::scene::{PATIENCE, client, eventually, joined, run, within};
 
@@ -33,6 +37,15 @@ trait Leaving {
     async fn drain_elsewhere(&self) -> u32;
     /// Runs until it is let go.
     async fn work(&self) -> u32;
+    /// Drains once it is let go.
+    #[xero(blocking)]
+    async fn drain_later_blocking(&self) -> u32;
+    /// Replies at once, when it gets a thread.
+    #[xero(blocking)]
+    async fn work_briefly(&self) -> u32;
+    /// Blocks its thread on a runtime with a task of the program's own, until it is let go.
+    #[xero(blocking)]
+    async fn host(&self) -> u32;
 }
 
 #[derive(Default)]
@@ -41,6 +54,7 @@ struct Shared {
     begun: Notify,
     go: Notify,
     end: Notify,
+    hosted: Mutex<Option<Runtime>>,
 }
 
 #[derive(Clone, Default)]
@@ -120,6 +134,23 @@ impl Leaving for Leaver {
         self.0.begun.notify_one();
         self.0.go.notified().await;
         8
+    }
+
+    async fn drain_later_blocking(&self) -> u32 {
+        self.drain_later().await
+    }
+
+    async fn work_briefly(&self) -> u32 {
+        8
+    }
+
+    async fn host(&self) -> u32 {
+        let runtime = self.0.hosted.lock().unwrap().take().unwrap();
+        runtime.block_on(async {
+            self.0.begun.notify_one();
+            self.0.go.notified().await;
+        });
+        7
     }
 }
 
@@ -201,6 +232,55 @@ fn method_that_drains_does_not_wait_for_a_call_that_waits_for_its_place() {
         leaver.0.go.notify_one();
         assert_eq!(within(SOON, work).await, Ok(8));
         within(SOON, worker.left()).await;
+    });
+}
+
+#[test]
+fn blocking_method_that_drains_does_not_wait_for_a_call_that_waits_for_a_thread() {
+    let pool_of_one =
+        Builder::new_multi_thread().worker_threads(2).max_blocking_threads(1).enable_all().build().unwrap();
+    pool_of_one.block_on(async {
+        for is_cancelled in [false, true] {
+            let (client, leaver) = scene(Worker::connect).await;
+            let leaving = LeavingClient::new(&client);
+            let drain = leaving.drain_later_blocking().timeout(PATIENCE).start();
+            within(PATIENCE, leaver.0.begun.notified()).await;
+            let work = leaving.work_briefly().timeout(PATIENCE).start();
+            eventually("it waits", async || leaver.worker().counters().await.requests == 2).await;
+            let work = (!is_cancelled).then_some(work);
+            leaver.0.go.notify_one();
+            assert_eq!(within(SOON, drain).await, Ok(7));
+            if let Some(work) = work {
+                assert_eq!(within(SOON, work).await, Ok(8));
+            }
+            within(SOON, leaver.worker().left()).await;
+        }
+    });
+}
+
+#[test]
+fn task_that_is_polled_while_a_method_blocks_does_not_take_its_place() {
+    run(async {
+        let (client, leaver) = scene(Worker::connect).await;
+        let hosted = Builder::new_current_thread().build().unwrap();
+        let worker = leaver.worker();
+        // No part of the method, though its thread polls it.
+        let (leave, mut has_left) = oneshot::channel();
+        hosted.spawn(async move {
+            worker.left().await;
+            let _ = leave.send(());
+        });
+        *leaver.0.hosted.lock().unwrap() = Some(hosted);
+        let host = LeavingClient::new(&client).host().timeout(PATIENCE).start();
+        within(PATIENCE, leaver.0.begun.notified()).await;
+        let draining = tokio::spawn({
+            let worker = leaver.worker();
+            async move { worker.drain().await }
+        });
+        assert!(timeout(Duration::from_millis(300), &mut has_left).await.is_err(), "the method still runs");
+        leaver.0.go.notify_one();
+        assert_eq!(within(SOON, host).await, Ok(7));
+        within(SOON, draining).await.unwrap();
     });
 }
 

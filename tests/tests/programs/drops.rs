@@ -3,8 +3,8 @@
 use std::{
     mem::ManuallyDrop,
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, Ordering},
     },
     thread,
     time::Duration,
@@ -22,21 +22,23 @@ use xero::{
 };
 use xero_tests::scene::{PATIENCE, Port, bind, client, eventually, joined, probe, run, runtime, show_logs, within};
 
+use crate::cancels::{Bomb, Mine, Minefield};
+
 /// Notes where and how it was dropped: it owns a runtime, which panics where blocking is forbidden.
 #[derive(Clone, Debug, Default)]
-struct Ledger {
+pub(crate) struct Ledger {
     threads: Arc<Mutex<Vec<String>>>,
     /// The runtimes that were current.
-    runtimes: Arc<Mutex<Vec<Option<runtime::Id>>>>,
+    pub(crate) runtimes: Arc<Mutex<Vec<Option<runtime::Id>>>>,
 }
 
 impl Ledger {
-    fn drops(&self) -> Vec<String> {
+    pub(crate) fn drops(&self) -> Vec<String> {
         self.threads.lock().unwrap().clone()
     }
 
     /// One drop so far, and not on an I/O thread.
-    fn assert_one(&self) {
+    pub(crate) fn assert_one(&self) {
         let drops = self.drops();
         assert_eq!(drops.len(), 1, "{drops:?}");
         assert!(!["xero-worker", "xero-client", "xero-broker"].contains(&&*drops[0]), "dropped on {}", drops[0]);
@@ -44,7 +46,7 @@ impl Ledger {
 }
 
 #[derive(Debug)]
-struct Witness {
+pub(crate) struct Witness {
     ledger: Ledger,
     runtime: Option<Runtime>,
     /// How long what it flushes takes.
@@ -67,7 +69,7 @@ impl Drop for Witness {
 }
 
 #[xero::service]
-trait Held {
+pub(crate) trait Held {
     async fn ping(&self) -> u32;
     /// Waits for ever, with a value of its own.
     #[xero(inline)]
@@ -79,15 +81,15 @@ trait Held {
     async fn block(&self) -> u32;
 }
 
-struct Holder {
+pub(crate) struct Holder {
     witness: Witness,
-    begun: Arc<Notify>,
+    pub(crate) begun: Arc<Notify>,
     is_let_go: Arc<AtomicBool>,
-    local: Ledger,
+    pub(crate) local: Ledger,
 }
 
 impl Holder {
-    fn new(ledger: &Ledger) -> Self {
+    pub(crate) fn new(ledger: &Ledger) -> Self {
         let (begun, is_let_go) = (Arc::default(), Arc::default());
         Self { witness: Witness::new(ledger), begun, is_let_go, local: Ledger::default() }
     }
@@ -100,7 +102,7 @@ impl Holder {
 }
 
 /// Notes where it was dropped.
-struct Local(Ledger);
+pub(crate) struct Local(Ledger);
 
 impl Drop for Local {
     fn drop(&mut self) {
@@ -189,7 +191,7 @@ fn drop_of_a_service_finds_the_runtime_of_its_worker() {
 }
 
 #[xero::service]
-trait Small {
+pub(crate) trait Small {
     async fn nothing(&self);
 }
 
@@ -227,65 +229,6 @@ fn service_that_outlives_the_drain_with_a_procedure_is_dropped_where_it_may_bloc
     });
 }
 
-#[test]
-fn aborted_procedures_leave_nothing_of_theirs_to_the_io_thread() {
-    run(async {
-        for inline in [false, true] {
-            let (client, ledger) = (client().await, Ledger::default());
-            let holder = Holder::new(&ledger);
-            let (begun, local) = (Arc::clone(&holder.begun), holder.local.clone());
-            let settings = Worker::connect(client.endpoint()).drain_timeout(Duration::from_millis(50));
-            let worker = settings.serve(holder).start().unwrap();
-            joined(&client, &worker).await;
-            let held = HeldClient::new(&client);
-            let call = if inline { held.wait_inline() } else { held.wait() };
-            let call = call.timeout(PATIENCE).start();
-            within(PATIENCE, begun.notified()).await;
-            within(PATIENCE, worker.drain()).await;
-            let error = call.await.unwrap_err();
-            assert!(matches!(error, CallError::Refused { .. }), "{error}");
-            eventually("all is dropped", async || local.drops().len() + ledger.drops().len() == 2).await;
-            local.assert_one();
-            ledger.assert_one();
-        }
-    });
-}
-
-#[test]
-fn service_of_a_procedure_that_is_slow_to_drop_is_dropped_before_drain_returns() {
-    struct Slow(Arc<AtomicBool>);
-    impl Drop for Slow {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
-    struct SlowLocal;
-    impl Drop for SlowLocal {
-        #[allow(clippy::disallowed_methods)]
-        fn drop(&mut self) {
-            thread::sleep(Duration::from_millis(100));
-        }
-    }
-    #[xero::worker]
-    impl Small for Slow {
-        async fn nothing(&self) {
-            let _local = SlowLocal;
-            std::future::pending().await
-        }
-    }
-    run(async {
-        let (client, is_dropped) = (client().await, Arc::new(AtomicBool::new(false)));
-        let settings = Worker::connect(client.endpoint()).drain_timeout(Duration::from_millis(50));
-        let worker = settings.serve(Slow(Arc::clone(&is_dropped))).start().unwrap();
-        joined(&client, &worker).await;
-        let _call = SmallClient::new(&client).nothing().timeout(PATIENCE).start();
-        eventually("it runs", async || worker.counters().await.requests == 1).await;
-        within(PATIENCE, worker.drain()).await;
-        assert!(is_dropped.load(Ordering::Relaxed));
-    });
-}
-
-/// A program whose `main` ends next loses nothing.
 #[test]
 fn worker_that_never_starts_drops_what_it_serves_in_place() {
     let runtime = runtime(1);
@@ -362,26 +305,6 @@ fn policy_of_a_client_or_broker_that_is_never_made_is_dropped_in_place() {
         assert!(client.timeout(Duration::ZERO).connect("inproc://somewhere").is_err());
         let broker = broker.client_credits(0).bind("inproc://*", "inproc://*");
         assert!(futures_executor::block_on(broker).is_err());
-    });
-}
-
-#[test]
-fn what_cancelled_inline_calls_hold_is_dropped_on_the_pool() {
-    run(async {
-        let (client, ledger) = (client().await, Ledger::default());
-        let holder = Holder::new(&ledger);
-        let (begun, local) = (Arc::clone(&holder.begun), holder.local.clone());
-        let worker = Worker::connect(client.endpoint()).serve(holder).start().unwrap();
-        joined(&client, &worker).await;
-        for _ in 0..20 {
-            let call = HeldClient::new(&client).wait_inline().timeout(PATIENCE).start();
-            within(PATIENCE, begun.notified()).await;
-            drop(call);
-        }
-        eventually("all are dropped", async || local.drops().len() == 20).await;
-        assert!(local.drops().iter().all(|thread| thread == "tokio-rt-worker"), "{:?}", local.drops());
-        // The I/O thread has a runtime too.
-        assert!(local.runtimes.lock().unwrap().iter().all(|runtime| *runtime == Some(Handle::current().id())));
     });
 }
 
@@ -547,110 +470,71 @@ fn drops_that_panic_cost_their_own_call_and_nothing_else() {
     });
 }
 
-/// Panics when it is dropped, with a payload whose drop panics in turn.
-struct Mine;
+/// Panics when it is dropped.
+struct Faulty(&'static str);
 
-/// A payload whose drop panics with another of its kind.
-struct Bomb;
-
-impl Drop for Mine {
+impl Drop for Faulty {
     fn drop(&mut self) {
-        if !thread::panicking() {
-            std::panic::panic_any(Bomb);
-        }
-    }
-}
-
-impl Drop for Bomb {
-    fn drop(&mut self) {
-        std::panic::panic_any(Self);
-    }
-}
-
-#[xero::service]
-trait Mines {
-    async fn task(&self) -> u32;
-    #[xero(inline)]
-    async fn inline(&self) -> u32;
-    #[xero(blocking)]
-    async fn blocking(&self) -> u32;
-    async fn count(&self) -> u32;
-}
-
-#[derive(Default)]
-struct Minefield {
-    begun: Arc<AtomicU32>,
-    _mine: Option<Mine>,
-}
-
-impl Minefield {
-    async fn wait_on_a_mine(&self) -> u32 {
-        self.begun.fetch_add(1, Ordering::Relaxed);
-        let _mine = Mine;
-        std::future::pending().await
+        panic!("the drop of {}", self.0);
     }
 }
 
 #[xero::worker]
-impl Mines for Minefield {
-    async fn task(&self) -> u32 {
-        self.wait_on_a_mine().await
-    }
-    async fn inline(&self) -> u32 {
-        self.wait_on_a_mine().await
-    }
-    async fn blocking(&self) -> u32 {
-        self.wait_on_a_mine().await
-    }
-    async fn count(&self) -> u32 {
-        self.begun.load(Ordering::Relaxed)
+impl Small for Faulty {
+    async fn nothing(&self) {}
+}
+
+#[xero::worker]
+impl Spawns for Faulty {
+    async fn spawn_inline(&self) -> (String, bool) {
+        (self.0.to_owned(), false)
     }
 }
 
 #[test]
-fn cancelled_call_whose_drop_panics_with_a_payload_that_panics_again_aborts_no_process() {
-    run(cancel_on_mines());
-}
-
-#[test]
-fn cancelled_call_aborts_no_process_where_the_runtime_has_one_thread_either() {
-    show_logs();
-    Builder::new_current_thread().enable_all().build().unwrap().block_on(within(PATIENCE, cancel_on_mines()));
-}
-
-async fn cancel_on_mines() {
-    let client = client().await;
-    let worker = Worker::connect(client.endpoint()).serve(Minefield::default()).start().unwrap();
-    joined(&client, &worker).await;
-    let mines = MinesClient::new(&client);
-    for call in [mines.task(), mines.inline(), mines.blocking()] {
-        let error = call.timeout(Duration::from_millis(200)).await.unwrap_err();
-        assert!(matches!(error, CallError::DeadlineExceeded { .. }), "{error}");
-    }
-    assert_eq!(mines.count().await, Ok(3));
-    within(PATIENCE, worker.drain()).await;
-}
-
-#[test]
-fn runtime_that_shuts_down_while_a_procedure_stands_on_a_mine_aborts_no_process() {
+fn services_of_one_worker_whose_drops_panic_are_dropped_one_by_one() {
     run(async {
-        let (client, theirs) = (client().await, runtime(1));
-        let minefield = Minefield { _mine: Some(Mine), ..Minefield::default() };
-        let begun = Arc::clone(&minefield.begun);
-        let worker = {
-            let _inside = theirs.enter();
-            let settings = Worker::connect(client.endpoint()).drain_timeout(Duration::from_millis(100));
-            settings.serve(minefield).start().unwrap()
-        };
-        joined(&client, &worker).await;
-        let mines = MinesClient::new(&client);
-        let calls = [mines.task(), mines.inline(), mines.blocking()].map(|call| call.timeout(PATIENCE).start());
-        eventually("all run", async || begun.load(Ordering::Relaxed) == 3).await;
-        theirs.shutdown_background();
-        for call in calls {
-            assert!(call.await.unwrap_err().maybe_executed());
+        let first = Small::into_service(Arc::new(Faulty("one")));
+        let second = Spawns::into_service(Arc::new(Faulty("another")));
+        let ledger = Ledger::default();
+        let settings = Worker::connect(Port::reserve().endpoint()).serve(first).serve(second);
+        let worker = settings.serve(Holder::new(&ledger)).start().unwrap();
+        within(PATIENCE, worker.drain()).await;
+        ledger.assert_one();
+    });
+}
+
+/// Waits for its broker when it is dropped.
+#[derive(Debug, Default)]
+struct Closing(Arc<OnceLock<Broker>>);
+
+impl WorkerChoice for Closing {
+    fn choose(&mut self, candidates: &mut dyn Iterator<Item = Candidate>) -> Option<Peer> {
+        candidates.next().map(|candidate| candidate.peer)
+    }
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        if let Some(broker) = self.0.get() {
+            futures_executor::block_on(async { tokio::join!(broker.close(), broker.drain(), broker.left()) });
         }
-        within(PATIENCE, worker.left()).await;
+    }
+}
+
+#[test]
+fn policy_that_waits_for_its_broker_when_it_is_dropped_does_not_wait_for_itself() {
+    run(async {
+        for drains in [false, true] {
+            let slot = Arc::default();
+            let settings = Broker::builder().worker_choice(Closing(Arc::clone(&slot)));
+            let broker = settings.bind("inproc://*", "inproc://*").await.unwrap();
+            slot.set(broker.clone()).unwrap();
+            match drains {
+                true => within(PATIENCE, broker.drain()).await,
+                false => within(PATIENCE, broker.close()).await,
+            }
+        }
     });
 }
 

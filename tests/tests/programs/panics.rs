@@ -1,7 +1,18 @@
 //! Panics of every kind in procedures of every mode: reported as panics, and one call is all they cost.
 
+use std::{
+    future::IntoFuture,
+    pin::Pin,
+    sync::{Arc, mpsc},
+    task::{Context, Wake, Waker},
+};
+
+use tokio::runtime::{Handle, Id};
 use xero::{CallError, Worker};
-use xero_tests::scene::{PATIENCE, client, joined, run, within};
+use xero_tests::{
+    scene::{PATIENCE, client, joined, run, within},
+    service::ProbeClient,
+};
 
 #[xero::service]
 trait Panics {
@@ -69,5 +80,95 @@ fn panic_with_any_payload_is_reported_as_a_panic_and_says_what_it_can() {
             assert_eq!(call.await, Ok(7));
         }
         within(PATIENCE, worker.drain()).await;
+    });
+}
+
+#[xero::service]
+trait Throws {
+    async fn task(&self) -> u32;
+    #[xero(inline)]
+    async fn inline(&self) -> u32;
+    #[xero(blocking)]
+    async fn blocking(&self) -> u32;
+}
+
+/// Panics with payloads that say in which runtime they are dropped.
+struct Thrower(mpsc::SyncSender<Option<Id>>);
+
+struct Thrown(mpsc::SyncSender<Option<Id>>);
+
+impl Drop for Thrown {
+    fn drop(&mut self) {
+        let _ = self.0.send(Handle::try_current().ok().map(|runtime| runtime.id()));
+    }
+}
+
+#[xero::worker]
+impl Throws for Thrower {
+    async fn task(&self) -> u32 {
+        std::panic::panic_any(Thrown(self.0.clone()))
+    }
+    async fn inline(&self) -> u32 {
+        std::panic::panic_any(Thrown(self.0.clone()))
+    }
+    async fn blocking(&self) -> u32 {
+        std::panic::panic_any(Thrown(self.0.clone()))
+    }
+}
+
+#[test]
+fn payload_of_a_panic_is_dropped_within_the_runtime_of_its_worker() {
+    run(async {
+        let (client, (sender, dropped)) = (client().await, mpsc::sync_channel(1));
+        let worker = Worker::connect(client.endpoint()).serve(Thrower(sender)).start().unwrap();
+        joined(&client, &worker).await;
+        let throws = ThrowsClient::new(&client);
+        for call in [throws.task(), throws.inline(), throws.blocking()] {
+            assert!(matches!(call.await, Err(CallError::Panicked { .. })));
+            assert_eq!(dropped.recv_timeout(PATIENCE), Ok(Some(Handle::current().id())));
+        }
+        within(PATIENCE, worker.drain()).await;
+    });
+}
+
+/// A waker that panics, as that of an executor which is gone may.
+struct Faulty;
+
+impl Wake for Faulty {
+    fn wake(self: Arc<Self>) {
+        panic!("a waker that panics");
+    }
+}
+
+/// Begins to wait with that waker; `None` when there is nothing to wait for.
+fn begin<F: Future>(future: F) -> Option<Pin<Box<F>>> {
+    let mut future = Box::pin(future);
+    let poll = future.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::new(Faulty))));
+    poll.is_pending().then_some(future)
+}
+
+#[test]
+fn wakers_that_panic_cost_nobody_else_anything() {
+    run(async {
+        let client = client().await;
+        let early = begin(client.wait_for_worker(PATIENCE));
+        let worker = Worker::connect(client.endpoint()).serve(xero_tests::scene::prober()).start().unwrap();
+        let another = worker.clone();
+        let connected = begin(another.wait_for_client(PATIENCE));
+        joined(&client, &worker).await;
+        let probe = ProbeClient::new(&client);
+        let call = begin(probe.work("waker", 100).timeout(PATIENCE).start().into_future());
+        let counters = (begin(client.counters()), begin(another.counters()));
+        // It ends after the first one.
+        assert!(probe.work("later", 200).timeout(PATIENCE).await.is_ok());
+        assert!(within(PATIENCE, call.unwrap()).await.is_ok());
+        // Tokio spreads those that wait over several lists.
+        let waiting = vec![worker.clone(); 64];
+        let left: Vec<_> = waiting.iter().map(|worker| begin(worker.left())).collect();
+        // In a task, which looks again only when it is woken.
+        within(PATIENCE, tokio::spawn(async move { worker.drain().await })).await.unwrap();
+        let closed = begin(client.close());
+        within(PATIENCE, client.close()).await;
+        drop((early, connected, counters, left, closed));
     });
 }

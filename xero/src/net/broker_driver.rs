@@ -2,6 +2,7 @@
 
 use std::{
     mem,
+    ops::{Deref, DerefMut},
     sync::Arc,
     task::{Context, Poll},
     time::Instant,
@@ -9,13 +10,15 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::debug;
+use uuid::Uuid;
 
 use super::{
     clock,
     driver::{Driver, drive, frames_of},
     endpoint::Endpoint,
-    guest::Guest,
-    io_thread::IoThread,
+    guest::{Guest, Rest},
+    io_thread::{IoThread, close},
+    panics, procedure,
     transport::{self, RouterInput, RouterSocket, SendError},
 };
 use crate::{
@@ -60,20 +63,20 @@ pub(crate) async fn run(
     config: Guest<BrokerConfig>,
     channels: Channels,
     bound: oneshot::Sender<Result<Bound, BindError>>,
-) {
+) -> Rest {
     let doors = match Doors::bind(&frontend, &backend).await {
         Ok(doors) => doors,
         Err(error) => {
-            config.dispose().await;
-            return drop(bound.send(Err(error)));
+            return config.dispose(|| drop(panics::wake(|| bound.send(Err(error))))).await;
         }
     };
-    if bound.send(Ok(doors.bound())).is_err() {
-        return;
+    // An error means that nobody waits any more. A waker that panics is no reason to stop.
+    if panics::wake(|| bound.send(Ok(doors.bound()))).is_some_and(|sent| sent.is_err()) {
+        return None;
     }
     let mut driver = BrokerDriver {
         limits: config.dispatcher.limits,
-        machine: config.map(Broker::new),
+        machine: config.map(Machine::new),
         doors,
         channels,
         disconnects: Vec::new(),
@@ -83,14 +86,52 @@ pub(crate) async fn run(
     };
     let ended = drive(&mut driver).await;
     let BrokerDriver { machine, doors, channels, .. } = driver;
-    let Channels { io, commands, left, .. } = channels;
+    let Channels { io, commands, workers, clients, left } = channels;
     if let Err(panic) = ended {
-        io.crash(panic);
+        io.crash(machine.beside(panic));
     }
     // Commands that are sent from now on fail.
-    drop((commands, doors));
-    machine.dispose().await;
-    left.send_replace(true);
+    close(commands);
+    drop(doors);
+    panics::drop_quietly(workers);
+    panics::drop_quietly(clients);
+    let leave = move || {
+        panics::wake(|| left.send_replace(true));
+        panics::drop_quietly(left);
+    };
+    machine.dispose(leave).await
+}
+
+/// The machine, which holds the policy. The broker leaves after it is dropped: a `Drop` of the policy that waits for that
+/// returns at once.
+struct Machine(Option<Broker>, Uuid);
+
+impl Machine {
+    fn new(config: BrokerConfig) -> Self {
+        let id = config.dispatcher.incarnation;
+        Self(Some(Broker::new(config)), id)
+    }
+}
+
+impl Deref for Machine {
+    type Target = Broker;
+
+    fn deref(&self) -> &Broker {
+        self.0.as_ref().expect("only the drop takes it")
+    }
+}
+
+impl DerefMut for Machine {
+    fn deref_mut(&mut self) -> &mut Broker {
+        self.0.as_mut().expect("only the drop takes it")
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let broker = self.0.take();
+        procedure::within_drop(self.1, || drop(broker));
+    }
 }
 
 /// The two sockets.
@@ -120,7 +161,7 @@ impl Doors {
 
 struct BrokerDriver {
     /// Holds the policy, which is the user's.
-    machine: Guest<Broker>,
+    machine: Guest<Machine>,
     limits: Limits,
     doors: Doors,
     channels: Channels,
@@ -175,10 +216,12 @@ impl Driver for BrokerDriver {
         }
         // Once a turn, however many have come at the same time.
         if mem::take(&mut self.have_workers_changed) {
-            self.channels.workers.send_replace(self.machine.workers().filter_map(WorkerInfo::of).collect());
+            let workers = self.machine.workers().filter_map(WorkerInfo::of).collect();
+            panics::wake(|| self.channels.workers.send_replace(workers));
         }
         if mem::take(&mut self.have_clients_changed) {
-            self.channels.clients.send_replace(self.machine.clients().count());
+            let count = self.machine.clients().count();
+            panics::wake(|| self.channels.clients.send_replace(count));
         }
         for (door, peer) in mem::take(&mut self.disconnects) {
             self.doors.at(door).disconnect(peer);
@@ -193,7 +236,7 @@ impl Driver for BrokerDriver {
 impl BrokerDriver {
     fn handle_command(&mut self, now: Instant, command: Command) {
         match command {
-            Command::Counters(sender) => drop(sender.send(self.machine.counters())),
+            Command::Counters(sender) => drop(panics::wake(|| sender.send(self.machine.counters()))),
             Command::Drain => self.machine.drain(now),
             Command::Close => self.machine.close(now),
         }

@@ -16,8 +16,9 @@ use super::{
     dealers::{Dealers, DealersInput},
     driver::{Driver, drive, frames_of, wake_after},
     endpoint::Endpoint,
-    guest::Guest,
+    guest::{Guest, Rest},
     io_thread::IoThread,
+    panics,
     transport::{self, RouterInput, RouterSocket, SendError},
 };
 use crate::{
@@ -45,29 +46,29 @@ pub(crate) async fn bind(
     config: Guest<DispatcherConfig>,
     channels: Channels,
     bound: oneshot::Sender<Result<String, BindError>>,
-) {
+) -> Rest {
     let socket = match transport::transport_for(&endpoint).bind(&endpoint).await {
         Ok(socket) => socket,
         Err(error) => {
-            config.dispose().await;
-            return drop(bound.send(Err(error.into())));
+            return config.dispose(|| drop(panics::wake(|| bound.send(Err(error.into()))))).await;
         }
     };
-    if bound.send(Ok(socket.endpoint().to_owned())).is_err() {
-        return;
+    // An error means that nobody waits any more. A waker that panics is no reason to stop.
+    if panics::wake(|| bound.send(Ok(socket.endpoint().to_owned()))).is_some_and(|sent| sent.is_err()) {
+        return None;
     }
     let limits = config.limits;
-    run(config.map(Dispatcher::new), limits, Connections::DialedIn(socket), channels).await;
+    run(config.map(Dispatcher::new), limits, Connections::DialedIn(socket), channels).await
 }
 
 /// Connects to the brokers at these endpoints, and runs until the machine has closed.
-pub(crate) async fn connect(endpoints: Vec<Endpoint>, config: Guest<DispatcherConfig>, channels: Channels) {
+pub(crate) async fn connect(endpoints: Vec<Endpoint>, config: Guest<DispatcherConfig>, channels: Channels) -> Rest {
     let limits = config.limits;
     let machine = config.map(|config| Dispatcher::dialing(clock::now(), config, endpoints.len() as u64));
-    run(machine, limits, Connections::Dialed(Dealers::new(endpoints)), channels).await;
+    run(machine, limits, Connections::Dialed(Dealers::new(endpoints)), channels).await
 }
 
-async fn run(machine: Guest<Dispatcher>, limits: Limits, connections: Connections, channels: Channels) {
+async fn run(machine: Guest<Dispatcher>, limits: Limits, connections: Connections, channels: Channels) -> Rest {
     let mut driver = ClientDriver {
         machine,
         limits,
@@ -82,23 +83,24 @@ async fn run(machine: Guest<Dispatcher>, limits: Limits, connections: Connection
     let ended = drive(&mut driver).await;
     let ClientDriver { machine, connections, sinks, closers, channels, .. } = driver;
     if let Err(panic) = ended {
-        channels.io.crash(panic);
+        channels.io.crash(machine.beside(panic));
     }
     refuse_the_rest(channels.commands);
+    panics::drop_quietly(channels.workers);
+    drop(connections);
     // After a panic there are open calls, whose callers learn of it by this.
-    drop((connections, sinks));
-    machine.dispose().await;
-    for closer in closers {
-        let _ = closer.send(());
-    }
+    sinks.into_values().for_each(panics::drop_quietly);
+    let answer = |closer: oneshot::Sender<()>| _ = panics::wake(|| closer.send(()));
+    machine.dispose(move || closers.into_iter().for_each(answer)).await
 }
 
 /// Tells callers whose calls came too late that nothing was sent.
 fn refuse_the_rest(mut commands: mpsc::UnboundedReceiver<Command>) {
     commands.close();
     while let Ok(command) = commands.try_recv() {
-        if let Command::Call(_, _, sink) = command {
-            let _ = sink.end.send(Err(CallFailure::Closed { maybe_executed: false }));
+        match command {
+            Command::Call(_, _, sink) => sink.end(Err(CallFailure::Closed { maybe_executed: false })),
+            command => panics::drop_quietly(command),
         }
     }
 }
@@ -179,10 +181,10 @@ impl ClientDriver {
                 self.machine.call(now, id, spec);
             }
             Command::Cancel(id) => {
-                self.sinks.remove(&id);
+                panics::drop_quietly(self.sinks.remove(&id));
                 self.machine.cancel(now, id);
             }
-            Command::Counters(sender) => drop(sender.send(self.machine.counters())),
+            Command::Counters(sender) => drop(panics::wake(|| sender.send(self.machine.counters()))),
             Command::Wake(time, sender) => wake_after(time, sender),
             Command::Close(sender) => {
                 self.closers.push(sender);
@@ -236,7 +238,7 @@ impl ClientDriver {
                 Output::Partial(id, payload) => self.deliver_partial(now, id, payload),
                 Output::Ended(id, end) => {
                     if let Some(sink) = self.sinks.remove(&id) {
-                        let _ = sink.end.send(end);
+                        sink.end(end);
                     }
                 }
                 Output::WorkerJoined(_) | Output::WorkerChanged(_) | Output::WorkerLeft(..) => {
@@ -251,14 +253,15 @@ impl ClientDriver {
 
     fn deliver_partial(&mut self, now: Instant, id: CallId, payload: Payload) {
         let Some(partials) = self.sinks.get(&id).and_then(|sink| sink.partials.as_ref()) else { return };
-        if !partials.push(payload) {
+        // A waker that panics has been called for a partial reply that is there.
+        if panics::wake(|| partials.push(payload)) == Some(false) {
             self.machine.overflow(now, id);
         }
     }
 
     fn publish_workers(&self) {
-        let workers = self.machine.workers().filter_map(WorkerInfo::of);
-        self.channels.workers.send_replace(workers.collect());
+        let workers = self.machine.workers().filter_map(WorkerInfo::of).collect();
+        panics::wake(|| self.channels.workers.send_replace(workers));
     }
 }
 

@@ -2,15 +2,18 @@
 
 use std::{
     future::Future,
+    io,
+    panic::AssertUnwindSafe,
     pin::Pin,
     task::{Context, Poll},
 };
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use tracing::{debug, warn};
 
 use super::{
     endpoint::Endpoint,
+    panics,
     transport::{self, DealerInput, DealerSocket, Frames, RouterInput, SendError, TransportError},
 };
 use crate::proto::message::Peer;
@@ -62,8 +65,13 @@ impl Dealers {
     pub(super) fn dial(&mut self, peer: Peer) {
         let Some(endpoint) = self.link(peer).map(|link| link.endpoint.clone()) else { return };
         self.dials.push(Box::pin(async move {
-            let dialed = transport::transport_for(&endpoint).dial(&endpoint).await;
-            (peer, dialed)
+            // Tokio panics where it gets no thread to look a name up on.
+            let dialed = AssertUnwindSafe(transport::transport_for(&endpoint).dial(&endpoint)).catch_unwind().await;
+            let failed = |panic| {
+                let source = io::Error::other(panics::describe(panic));
+                Err(TransportError::Io { endpoint: endpoint.clone(), source })
+            };
+            (peer, dialed.unwrap_or_else(failed))
         }));
     }
 

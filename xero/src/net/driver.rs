@@ -14,7 +14,7 @@ use tokio::{
     time::{Sleep, sleep_until, timeout},
 };
 
-use super::clock;
+use super::{clock, panics};
 use crate::proto::{
     frame::{self, Frames},
     message::Message,
@@ -62,7 +62,7 @@ pub(crate) fn wake_after(time: Duration, mut sender: oneshot::Sender<()>) {
     tokio::spawn(async move {
         // Whoever has given up waiting needs no answer.
         if timeout(time, sender.closed()).await.is_err() {
-            let _ = sender.send(());
+            panics::wake(|| sender.send(()));
         }
     });
 }

@@ -1,14 +1,18 @@
 //! Values of the user's that pass through the I/O thread, and where they are dropped: where their `Drop` may block.
 
 use std::{
-    fmt, mem,
+    fmt, io, mem,
     ops::{Deref, DerefMut},
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
 };
 
-use tokio::{runtime::Handle, sync::oneshot, time::timeout};
+use tokio::{
+    runtime::Handle,
+    sync::oneshot,
+    time::{sleep, timeout},
+};
 
 use super::panics::{self, drop_quietly};
 
@@ -51,32 +55,62 @@ impl<T: Send + 'static> Guest<T> {
         Guest { value: self.value.take().map(make), user: self.user.take(), is_ours: self.is_ours }
     }
 
-    /// Drops the value on the blocking pool of the user's runtime, and returns when that is done. Where the pool is
-    /// full or shut down, a thread of its own does it.
-    pub(crate) async fn dispose(mut self) {
-        if self.is_ours {
-            return;
-        }
-        let Some(value) = self.value.take() else { return };
-        let (cargo, dropped) = Cargo::new(value, self.user.take());
-        if let Some(user) = &cargo.user {
-            let cargo = Arc::clone(&cargo);
-            // A pool that has shut down cancels the task, and leaves the value in the cargo.
-            let unloaded = timeout(POOL_PATIENCE, user.spawn_blocking(move || cargo.unload())).await;
-            if matches!(unloaded, Ok(Ok(()))) {
-                return;
+    /// Another value of the same user's.
+    pub(crate) fn beside<U: Send + 'static>(&self, value: U) -> Guest<U> {
+        Guest { value: Some(value), user: self.user.clone(), is_ours: false }
+    }
+
+    /// Drops the value on the blocking pool of the user's runtime, then does the rest; returns when that is done. Where
+    /// the pool is full or shut down, a thread of its own drops the value.
+    ///
+    /// Where no thread can be had either, what is left to do comes back. The caller does it on its own thread, outside of
+    /// any runtime.
+    pub(crate) async fn dispose(mut self, rest: impl FnOnce() + Send + 'static) -> Rest {
+        match self.value.take() {
+            Some(value) if !self.is_ours => {
+                let (sender, mut gone) = oneshot::channel::<()>();
+                let cargo = Cargo::new(value, self.user.take(), move || drop(sender));
+                if !cargo.unload_elsewhere().await {
+                    return Some(Box::new(move || {
+                        cargo.unload_here();
+                        // Somebody may have come first, and is not done yet.
+                        let _ = gone.blocking_recv();
+                        rest();
+                    }));
+                }
+                let _ = (&mut gone).await;
             }
+            value => drop(value),
         }
-        cargo.unload_on_a_thread();
-        // An error is as good: whoever had the value has dropped it.
-        let _ = dropped.await;
+        rest();
+        None
+    }
+
+    /// Drops the value as [`Self::dispose`] does, then does the rest, and returns at once. Within a runtime, it tries again
+    /// for as long as no thread can be had.
+    pub(crate) fn dispose_meanwhile(mut self, rest: impl FnOnce() + Send + 'static) {
+        let Some(value) = self.value.take() else { return rest() };
+        let cargo = Cargo::new(value, self.user.take(), rest);
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(async move {
+                let mut is_taken = cargo.unload_elsewhere().await;
+                while !is_taken {
+                    sleep(SHORTAGE_PAUSE).await;
+                    is_taken = cargo.is_unloaded() || cargo.unload_on_a_thread().is_ok();
+                }
+            })),
+            Err(_) => cargo.unload_on_the_pool(),
+        }
     }
 }
+
+/// What its thread has left to do once its runtime has ended.
+pub(crate) type Rest = Option<Box<dyn FnOnce() + Send>>;
 
 impl<T: Send + 'static> Drop for Guest<T> {
     fn drop(&mut self) {
         if let Some(value) = self.value.take_if(|_| !self.is_ours) {
-            Cargo::new(value, self.user.take()).0.unload_on_the_pool();
+            Cargo::new(value, self.user.take(), || ()).unload_on_the_pool();
         }
     }
 }
@@ -102,58 +136,82 @@ impl<T: Send + fmt::Debug + 'static> fmt::Debug for Guest<T> {
 }
 
 /// A value that is dropped by whoever comes first.
-struct Cargo<T> {
-    load: Mutex<Option<(T, oneshot::Sender<()>)>>,
+struct Cargo<T: Send + 'static> {
+    load: Mutex<Option<Load<T>>>,
     user: Option<Handle>,
 }
 
+/// The value, and what is to be done once it is gone.
+struct Load<T> {
+    value: T,
+    rest: Box<dyn FnOnce() + Send>,
+}
+
 impl<T: Send + 'static> Cargo<T> {
-    /// The receiver learns that the value has been dropped.
-    fn new(value: T, user: Option<Handle>) -> (Arc<Self>, oneshot::Receiver<()>) {
-        let (sender, dropped) = oneshot::channel();
-        (Arc::new(Self { load: Mutex::new(Some((value, sender))), user }), dropped)
+    fn new(value: T, user: Option<Handle>, rest: impl FnOnce() + Send + 'static) -> Arc<Self> {
+        Arc::new(Self { load: Mutex::new(Some(Load { value, rest: Box::new(rest) })), user })
     }
 
-    fn unload(&self) {
-        let load = self.load.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((value, sender)) = load {
-            drop_quietly(value);
-            let _ = sender.send(());
-        }
-    }
-
-    /// Returns at once. Where the pool is full, the value waits for its turn.
-    fn unload_on_the_pool(self: Arc<Self>) {
-        let Some(user) = self.user.clone() else { return self.unload_on_a_thread() };
-        let turn = Turn(self);
-        // It panics where the pool has no thread and gets none.
-        let _ = panics::catch(|| drop(user.spawn_blocking(move || turn.0.unload())));
+    fn take(&self) -> Option<Load<T>> {
+        self.load.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn is_unloaded(&self) -> bool {
         self.load.lock().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 
-    fn unload_on_a_thread(self: &Arc<Self>) {
-        let cargo = Arc::clone(self);
-        let thread = thread::Builder::new().name("xero-drop".to_owned()).spawn(move || {
-            let _inside = cargo.user.as_ref().map(Handle::enter);
-            cargo.unload();
-        });
-        if thread.is_err() {
-            // Where no thread can be had, a value that is never dropped does the least harm.
-            mem::forget(Arc::clone(self));
+    fn unload(&self) {
+        if let Some(Load { value, rest }) = self.take() {
+            drop_quietly(value);
+            rest();
         }
+    }
+
+    /// Drops the value within the user's runtime on this thread, which is outside of any.
+    fn unload_here(&self) {
+        let _inside = self.user.as_ref().map(Handle::enter);
+        self.unload();
+    }
+
+    /// Returns when the value is gone, or on its way on a thread; `false` where no thread can be had.
+    async fn unload_elsewhere(self: &Arc<Self>) -> bool {
+        if let Some(user) = &self.user {
+            let cargo = Arc::clone(self);
+            // It panics where the pool has no thread and gets none. A pool that has shut down cancels the task, and leaves
+            // the value in the cargo.
+            if let Ok(task) = panics::catch(|| user.spawn_blocking(move || cargo.unload())) {
+                let _ = timeout(POOL_PATIENCE, task).await;
+            }
+        }
+        self.is_unloaded() || self.unload_on_a_thread().is_ok()
+    }
+
+    /// Returns at once. Where the pool is full, the value waits for its turn.
+    fn unload_on_the_pool(self: Arc<Self>) {
+        // A cargo that nobody has unloaded gets a thread when it is dropped.
+        let Some(user) = self.user.clone() else { return };
+        // Where it panics because the pool has no thread and gets none, the value waits for the pool's next one.
+        let _ = panics::catch(|| drop(user.spawn_blocking(move || self.unload())));
+    }
+
+    fn unload_on_a_thread(self: &Arc<Self>) -> io::Result<()> {
+        let cargo = Arc::clone(self);
+        thread::Builder::new().name("xero-drop".to_owned()).spawn(move || cargo.unload_here()).map(drop)
     }
 }
 
-/// A task of the blocking pool. A pool that is shut down drops the task without running it.
-struct Turn<T: Send + 'static>(Arc<Cargo<T>>);
-
-impl<T: Send + 'static> Drop for Turn<T> {
+impl<T: Send + 'static> Drop for Cargo<T> {
+    /// Nobody has come, such as the threads of a pool that was shut down.
     fn drop(&mut self) {
-        if !self.0.is_unloaded() {
-            self.0.unload_on_a_thread();
+        let Some(load) = self.take() else { return };
+        let cargo = Arc::new(Self { load: Mutex::new(Some(load)), user: self.user.take() });
+        if cargo.unload_on_a_thread().is_ok() {
+            return;
+        }
+        // Where no thread can be had, a value that is never dropped does the least harm.
+        if let Some(Load { value, rest }) = cargo.take() {
+            mem::forget(value);
+            rest();
         }
     }
 }
@@ -161,6 +219,9 @@ impl<T: Send + 'static> Drop for Turn<T> {
 /// How long the blocking pool may take to begin: far longer than an idle one does. One that is full of procedures that
 /// never end must not keep a worker from leaving.
 const POOL_PATIENCE: Duration = Duration::from_millis(100);
+
+/// How long to wait for a thread that could not be had: short beside what a drain takes, and no busy wait.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
@@ -193,7 +254,7 @@ mod tests {
     fn guest_is_dropped_on_the_pool_of_its_runtime() {
         let (user, io) = (runtime(1), runtime(1));
         let (witness, dropped) = Witness::new();
-        io.block_on(Guest::of(user.handle(), witness).dispose());
+        assert!(io.block_on(Guest::of(user.handle(), witness).dispose(|| ())).is_none());
         assert_eq!(dropped.try_recv().expect("dropped by then").as_deref(), Some("user"));
     }
 
@@ -208,7 +269,7 @@ mod tests {
         ended.shutdown_background();
         for user in [full.handle(), &of_ended] {
             let (witness, dropped) = Witness::new();
-            io.block_on(Guest::of(user, witness).dispose());
+            assert!(io.block_on(Guest::of(user, witness).dispose(|| ())).is_none());
             assert_eq!(dropped.try_recv().expect("dropped by then").as_deref(), Some("xero-drop"));
         }
         drop(release);
@@ -250,7 +311,7 @@ mod tests {
             }
         }
         let (user, io) = (runtime(1), runtime(1));
-        io.block_on(Guest::of(user.handle(), Bomb).dispose());
+        assert!(io.block_on(Guest::of(user.handle(), Bomb).dispose(|| ())).is_none());
     }
 
     fn runtime(blocking: usize) -> runtime::Runtime {

@@ -14,10 +14,13 @@ use std::{
     thread,
 };
 
-use tokio::runtime;
+use tokio::{runtime, sync::mpsc};
 use tracing::error;
 
-use super::panics;
+use super::{
+    guest::{Guest, Rest},
+    panics,
+};
 
 /// The I/O thread of a client, worker or broker. Handles ask it whether there is somebody to wait for.
 #[derive(Clone, Debug)]
@@ -44,17 +47,22 @@ impl IoThread {
         Self { process: process::id(), has_panicked: Arc::default() }
     }
 
-    /// Runs a driver on a thread and a runtime of its own, so that heartbeats never wait for the user's code.
-    pub(crate) fn spawn(name: &str, driver: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
-        let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-        thread::Builder::new().name(name.to_owned()).spawn(move || runtime.block_on(driver))?;
+    /// Runs a driver on a thread and a runtime of its own, so that heartbeats never wait for the user's code. What the
+    /// driver leaves is done there once that runtime has ended.
+    pub(crate) fn spawn(name: &str, driver: impl Future<Output = Rest> + Send + 'static) -> io::Result<()> {
+        let runtime = Unstarted(Some(runtime::Builder::new_current_thread().enable_io().enable_time().build()?));
+        thread::Builder::new().name(name.to_owned()).spawn(move || {
+            if let Some(rest) = runtime.run(driver) {
+                rest();
+            }
+        })?;
         Ok(())
     }
 
     /// Records a panic. Comes before the channels close, so that a handle that finds them closed finds the reason too.
-    pub(crate) fn crash(&self, panic: Box<dyn Any + Send>) {
+    pub(crate) fn crash(&self, panic: Guest<Box<dyn Any + Send>>) {
         self.has_panicked.store(true, Ordering::Release);
-        error!(panic = panics::describe(panic), "the I/O thread has panicked");
+        error!(panic = panics::describe_guest(panic), "the I/O thread has panicked");
     }
 
     pub(crate) fn has_panicked(&self) -> bool {
@@ -64,6 +72,27 @@ impl IoThread {
     /// Whether the thread runs in the process that was forked into this one.
     pub(crate) fn is_elsewhere(&self) -> bool {
         self.process != process::id()
+    }
+}
+
+/// The runtime of a thread that is still to be started. Where no thread can be had, the caller drops it, within its own
+/// runtime perhaps.
+struct Unstarted(Option<runtime::Runtime>);
+
+impl Unstarted {
+    /// Returns once the driver and the runtime have ended.
+    fn run(mut self, driver: impl Future<Output = Rest>) -> Rest {
+        let runtime = self.0.take()?;
+        runtime.block_on(driver)
+    }
+}
+
+impl Drop for Unstarted {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            // Unlike a drop, this may be done within another runtime.
+            runtime.shutdown_background();
+        }
     }
 }
 
@@ -116,6 +145,14 @@ impl<T> Drop for Owned<T> {
         if self.io.is_elsewhere() {
             mem::forget(self.ends.take());
         }
+    }
+}
+
+/// Closes a mailbox. What was sent too late wakes whoever waits for an answer to it, each by itself.
+pub(crate) fn close<T>(mut mailbox: mpsc::UnboundedReceiver<T>) {
+    mailbox.close();
+    while let Ok(command) = mailbox.try_recv() {
+        panics::drop_quietly(command);
     }
 }
 

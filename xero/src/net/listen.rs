@@ -6,16 +6,19 @@ mod unix;
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener},
+    panic::AssertUnwindSafe,
 };
 #[cfg(not(windows))]
 use std::{ops::RangeInclusive, sync::LazyLock, time::Duration};
 
+use futures_util::FutureExt;
 use socket2::{Domain, Socket, Type};
 #[cfg(not(windows))]
 use tokio::time::timeout;
 
 use super::{
     endpoint::{Address, Endpoint, Host},
+    panics,
     transport::TransportError,
 };
 
@@ -124,7 +127,9 @@ async fn candidates(endpoint: &Endpoint, host: &Host, port: u16) -> Result<Vec<S
         Host::Any => Ok(vec![(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()]),
         Host::Ip(ip) => Ok(vec![(*ip, port).into()]),
         Host::Name(name) => {
-            let found = tokio::net::lookup_host((name.as_str(), port)).await;
+            // Tokio panics where it gets no thread to look the name up on.
+            let found = AssertUnwindSafe(tokio::net::lookup_host((name.as_str(), port))).catch_unwind().await;
+            let found = found.unwrap_or_else(|panic| Err(io::Error::other(panics::describe(panic))));
             let mut found: Vec<_> =
                 found.map_err(|source| TransportError::Resolve { endpoint: endpoint.clone(), source })?.collect();
             // `localhost` is to mean 127.0.0.1, which is what others will write for it.

@@ -2,11 +2,12 @@
 
 use std::{
     any::Any,
-    future::Future,
+    future::{Future, poll_fn},
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
-    task::{Context, Poll},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, Wake, Waker},
 };
 
 use tracing::error;
@@ -15,26 +16,75 @@ use super::guest::Guest;
 
 /// The panic's text. A payload that is no text becomes a [`Guest`]: its `Drop` may block, or panic again.
 pub(super) fn describe(panic: Box<dyn Any + Send>) -> String {
-    match text(&*panic) {
-        Some(text) => text.to_owned(),
-        None => {
-            drop(Guest::new(panic));
-            NO_TEXT.to_owned()
+    describe_guest(Guest::new(panic))
+}
+
+/// The same for a payload whose user is known.
+pub(super) fn describe_guest(mut panic: Guest<Box<dyn Any + Send>>) -> String {
+    match text(&**panic) {
+        Some(text) => {
+            let text = text.to_owned();
+            panic.leave();
+            text
         }
+        None => NO_TEXT.to_owned(),
     }
 }
 
-/// Drops a user's value and logs a panic of its `Drop`. The payload of that panic is leaked: its `Drop` may panic again.
-pub(super) fn drop_quietly<T>(value: T) {
+/// Drops a user's value and logs a panic of its `Drop`. The payload of that panic is leaked unless it is a text: its `Drop`
+/// may panic again.
+pub(crate) fn drop_quietly<T>(value: T) {
     if let Err(panic) = catch(|| drop(value)) {
         error!(panic = text(&*panic).unwrap_or(NO_TEXT), "a value has panicked when it was dropped");
-        mem::forget(panic);
+        leak_unless_text(panic);
     }
 }
 
 /// Runs a user's code, and gives the payload if it panics.
 pub(super) fn catch<T>(code: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
     catch_unwind(AssertUnwindSafe(code))
+}
+
+/// Runs code of ours that wakes whoever waits, and thereby wakers of the user's: one that panics costs nobody else
+/// anything.
+pub(crate) fn wake<T>(code: impl FnOnce() -> T) -> Option<T> {
+    match catch(code) {
+        Ok(value) => Some(value),
+        Err(panic) => {
+            error!(panic = text(&*panic).unwrap_or(NO_TEXT), "a waker has panicked");
+            leak_unless_text(panic);
+            None
+        }
+    }
+}
+
+/// Polls a user's wait for what others wait for too, with a waker whose panic is caught: Tokio would wake none of the
+/// waiters that come after it.
+pub(crate) async fn shielded<T>(wait: impl Future<Output = T>) -> T {
+    let mut wait = pin!(wait);
+    poll_fn(|cx| {
+        let waker = Waker::from(Arc::new(Shield(cx.waker().clone())));
+        wait.as_mut().poll(&mut Context::from_waker(&waker))
+    })
+    .await
+}
+
+struct Shield(Waker);
+
+impl Wake for Shield {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        wake(|| self.0.wake_by_ref());
+    }
+}
+
+fn leak_unless_text(panic: Box<dyn Any + Send>) {
+    if text(&*panic).is_none() {
+        mem::forget(panic);
+    }
 }
 
 fn text(panic: &(dyn Any + Send)) -> Option<&str> {
@@ -99,5 +149,11 @@ mod tests {
         }
         assert_eq!(describe(Box::new(Bomb)), "a panic whose payload is no text");
         drop_quietly(Bomb);
+    }
+
+    #[test]
+    fn waker_that_panics_is_told_from_one_that_does_not() {
+        assert_eq!(wake(|| 7), Some(7));
+        assert_eq!(wake(|| panic!("a waker that panics")), None::<u32>);
     }
 }

@@ -7,16 +7,16 @@ use std::{
     mem,
     panic::AssertUnwindSafe,
     pin::{Pin, pin},
-    sync::Arc,
-    task::{self, Poll},
+    sync::{Arc, Mutex, PoisonError},
+    task::Poll,
 };
 
 use futures_util::FutureExt;
-use tokio::{runtime::Handle, sync::mpsc};
-use tracing::{Instrument, Span, error, error_span};
+use tokio::{runtime::Handle, sync::mpsc, task};
+use tracing::{Instrument, Span, error, error_span, warn};
 use uuid::Uuid;
 
-use super::{guest::Guest, panics, park, worker_driver::Command};
+use super::{guest::Guest, io_thread::Owned, panics, park, worker_driver::Command};
 use crate::{
     context::Context,
     proto::{
@@ -56,69 +56,161 @@ pub(super) struct Served {
 }
 
 impl Drop for Served {
-    /// The worker leaves after this. A `Drop` that waits until it has left returns at once, as in a procedure.
+    /// The worker leaves after this. A `Drop` that waits until it has left returns at once, as in a procedure. Each service
+    /// is dropped by itself: two panics at a time would abort the process.
     fn drop(&mut self) {
-        let services = mem::take(&mut self.services);
-        CURRENT.sync_scope((self.worker, Execution(0)), || drop(services));
+        for service in mem::take(&mut self.services) {
+            within_drop(self.worker, || panics::drop_quietly(service));
+        }
     }
 }
 
-/// Starts a procedure; its end comes as a [`Command::Finish`].
-pub(super) fn spawn(job: Job) {
+/// Starts a procedure; its end comes as a [`Command::Finish`]. One that blocks waits for a thread first.
+pub(super) fn spawn(job: Job) -> Option<Queued> {
     let (mode, user) = (job.procedure.descriptor.mode, job.lease.user.clone());
-    let run = run(job);
     match mode {
-        Mode::Task => drop(user.spawn(run)),
-        Mode::Inline => drop(tokio::spawn(run)),
-        Mode::Blocking => drop(user.spawn_blocking(move || park::block_on(run))),
+        Mode::Task => drop(user.spawn(run(job))),
+        Mode::Inline => drop(tokio::spawn(run(job))),
+        Mode::Blocking => return Some(Queued::spawn(job, &user)),
     }
+    None
+}
+
+/// A blocking procedure that waits for a thread of the pool, and belongs to whoever comes first: that thread, or the
+/// cancelling of its call.
+#[derive(Clone)]
+pub(super) struct Queued(Arc<Mutex<Option<Waiting>>>);
+
+type Waiting = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl Queued {
+    /// Where no thread can be had, the call ends as not started, which sends it to another worker.
+    fn spawn(job: Job, user: &Handle) -> Self {
+        let (call, method) = (job.context.call(), job.context.method());
+        let queued = Self(Arc::new(Mutex::new(Some(Box::pin(run(job))))));
+        let turn = Turn(queued.clone());
+        // Tokio keeps the task when it panics because of that, and may run it later.
+        if let Err(panic) = panics::catch(|| drop(user.spawn_blocking(move || turn.run()))) {
+            warn!(%call, method, reason = panics::describe(panic), "there is no thread for a blocking procedure");
+            queued.withdraw();
+        }
+        queued
+    }
+
+    /// Whether no thread has come yet.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Ends the procedure as not started, if no thread has come yet.
+    pub(super) fn withdraw(&self) {
+        drop(self.take());
+    }
+
+    fn take(&self) -> Option<Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// A task of the blocking pool. A pool that is shut down drops the task without running it.
+struct Turn(Queued);
+
+impl Turn {
+    fn run(&self) {
+        if let Some(procedure) = self.0.take() {
+            park::block_on(procedure);
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.withdraw();
+    }
+}
+
+/// Runs what drops a user's value for which somebody waits: the worker's or the broker's end comes after it. If the
+/// `Drop` waits for that end, it returns at once.
+pub(super) fn within_drop(owner: Uuid, drop: impl FnOnce()) {
+    CURRENT.sync_scope(Current::new(owner, Execution(0)), drop);
 }
 
 /// The execution of that worker that calls this, from its future or from what that blocks on; `None` outside of any. The
-/// `Drop` of a service has a number that no procedure has.
+/// `Drop` of a service has a number that no procedure has. A task that is polled while a procedure blocks is outside of it.
 pub(crate) fn current(worker: Uuid) -> Option<Execution> {
-    let current = CURRENT.try_with(|current| *current).ok();
-    current.filter(|(of, _)| *of == worker).map(|(_, execution)| execution)
+    let current = CURRENT.try_with(|current| *current).ok()?;
+    (current.worker == worker && current.task == task::try_id()).then_some(current.execution)
 }
 
 tokio::task_local! {
-    /// The worker and the execution whose procedure is being polled.
-    static CURRENT: (Uuid, Execution);
+    /// The procedure that is being polled, or the drop that runs.
+    static CURRENT: Current;
 }
 
-/// Reports how the procedure ended, when it is dropped: a runtime that shuts down drops its tasks.
+#[derive(Clone, Copy)]
+struct Current {
+    worker: Uuid,
+    execution: Execution,
+    /// Tells the procedure from tasks of a runtime that it blocks on, which are polled on its thread too.
+    task: Option<task::Id>,
+}
+
+impl Current {
+    /// Of the task that calls this.
+    fn new(worker: Uuid, execution: Execution) -> Self {
+        Self { worker, execution, task: task::try_id() }
+    }
+
+    fn of(context: &Context) -> Self {
+        Self::new(context.worker(), context.execution())
+    }
+}
+
+/// Reports how the procedure ended, when the last clone is dropped: a runtime that shuts down drops its tasks.
 struct Report {
     execution: Execution,
-    commands: mpsc::UnboundedSender<Command>,
-    finish: Finish,
+    commands: Owned<mpsc::UnboundedSender<Command>>,
+    finish: Mutex<Finish>,
+}
+
+impl Report {
+    fn set(&self, finish: Finish) {
+        *self.finish.lock().unwrap_or_else(PoisonError::into_inner) = finish;
+    }
 }
 
 impl Drop for Report {
     fn drop(&mut self) {
-        let finish = mem::replace(&mut self.finish, Finish::Aborted);
-        let _ = self.commands.send(Command::Finish(self.execution, finish));
+        let finish = mem::replace(&mut *self.finish.lock().unwrap_or_else(PoisonError::into_inner), Finish::Aborted);
+        // In a forked process, the call is the parent's to end.
+        if let Some(commands) = self.commands.here() {
+            let _ = commands.send(Command::Finish(self.execution, finish));
+        }
     }
 }
 
 fn run(job: Job) -> impl Future<Output = ()> + Send {
     // Made before the task is: one that is dropped before its first poll reports too.
     let (execution, commands) = (job.context.execution(), job.context.commands().clone());
-    let report = Report { execution, commands, finish: Finish::NotStarted };
+    let report = Arc::new(Report { execution, commands, finish: Mutex::new(Finish::NotStarted) });
     async move {
         // Bound first, so dropped last.
         let Job { lease, procedure, context, arguments, peer } = job;
-        let mut report = report;
+        let report = report;
         // A call that has ended while it waited for a thread is not worth starting.
         if context.is_unwanted() {
             return;
         }
-        report.finish = Finish::Aborted;
+        report.set(Finish::Aborted);
         let span = span(&context, peer);
-        let outcome = execute(procedure, context.clone(), arguments, span.clone(), lease.clone());
-        let outcome = CURRENT.scope((context.worker(), execution), outcome);
+        let held = (Arc::clone(&report), lease.clone());
+        let outcome = execute(procedure, context.clone(), arguments, span.clone(), held);
+        let outcome = CURRENT.scope(Current::of(&context), outcome);
         let outcome = unless_cancelled(AssertUnwindSafe(outcome).catch_unwind(), &context);
         if let Some(outcome) = outcome.instrument(span.clone()).await {
-            report.finish = span.in_scope(|| finish_of(outcome, &context));
+            // The payload of a panic is dropped within the user's runtime.
+            let _inside = lease.user.enter();
+            report.set(span.in_scope(|| finish_of(outcome, &context)));
         }
     }
 }
@@ -131,11 +223,11 @@ fn span(context: &Context, peer: Peer) -> Span {
 }
 
 /// The start is user code too: cloning what the service holds may panic.
-async fn execute(procedure: Procedure, context: Context, arguments: Payload, span: Span, lease: Lease) -> Outcome {
+async fn execute(procedure: Procedure, context: Context, arguments: Payload, span: Span, held: Held) -> Outcome {
     let running = Some(procedure.start(context.clone(), arguments));
     let running = Droppable { running, context, span };
     match procedure.descriptor.mode {
-        Mode::Inline => Visit::new(running, lease).await,
+        Mode::Inline => Visit::new(running, held).await,
         Mode::Task | Mode::Blocking => running.await,
     }
 }
@@ -151,7 +243,7 @@ struct Droppable {
 impl Future for Droppable {
     type Output = Outcome;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Outcome> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Outcome> {
         let running = self.running.as_mut().expect("only the drop takes it");
         running.as_mut().poll(cx)
     }
@@ -159,7 +251,7 @@ impl Future for Droppable {
 
 impl Drop for Droppable {
     fn drop(&mut self) {
-        let (running, current) = (self.running.take(), (self.context.worker(), self.context.execution()));
+        let (running, current) = (self.running.take(), Current::of(&self.context));
         let _inside = self.span.enter();
         if let Err(panic) = panics::catch(|| CURRENT.sync_scope(current, || drop(running))) {
             log_panic(&panics::describe(panic), &self.context);
@@ -167,32 +259,47 @@ impl Drop for Droppable {
     }
 }
 
+/// What a procedure holds until everything of its own is gone, so that its call ends, and the services are dropped, after
+/// that.
+type Held = (Arc<Report>, Lease);
+
 /// A procedure on the I/O thread. Its tasks and timers are those of the user's runtime, and what it holds when it is
 /// stopped halfway is dropped there.
 struct Visit {
-    guest: Guest<(Droppable, Lease)>,
+    /// Taken when it ends.
+    running: Option<(Guest<Droppable>, Held)>,
     user: Handle,
 }
 
 impl Visit {
-    fn new(running: Droppable, lease: Lease) -> Self {
-        let user = lease.user.clone();
-        Self { guest: Guest::of(&user, (running, lease)), user }
+    fn new(running: Droppable, held: Held) -> Self {
+        let user = held.1.user.clone();
+        Self { running: Some((Guest::of(&user, running), held)), user }
     }
 }
 
 impl Future for Visit {
     type Output = Outcome;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Outcome> {
-        let Self { guest, user } = &mut *self;
+    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Outcome> {
+        let Self { running, user } = &mut *self;
+        let (guest, _) = running.as_mut().expect("nobody polls a future that has ended");
         let _inside = user.enter();
-        let outcome = Pin::new(&mut guest.0).poll(cx);
+        let outcome = Pin::new(&mut **guest).poll(cx);
         if outcome.is_ready() {
             // It has dropped everything by itself.
             guest.leave();
+            *running = None;
         }
         outcome
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        if let Some((guest, held)) = self.running.take() {
+            guest.dispose_meanwhile(move || drop(held));
+        }
     }
 }
 

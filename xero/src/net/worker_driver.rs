@@ -23,9 +23,10 @@ use super::{
     dealers::{Dealers, DealersInput},
     driver::{Driver, drive, frames_of, wake_after},
     endpoint::Endpoint,
-    guest::Guest,
-    io_thread::{IoThread, Owned},
-    procedure::{self, Job, Lease, Served},
+    guest::{Guest, Rest},
+    io_thread::{IoThread, Owned, close},
+    panics,
+    procedure::{self, Job, Lease, Queued, Served},
     transport::RouterInput,
 };
 use crate::{
@@ -85,7 +86,7 @@ pub(crate) async fn run(
     services: Vec<BoundService>,
     user: Handle,
     channels: Channels,
-) {
+) -> Rest {
     let (held, released) = mpsc::channel(1);
     let worker = config.incarnation;
     let services = Guest::of(&user, Served { worker, services });
@@ -97,7 +98,7 @@ pub(crate) async fn run(
         lease: Lease { services: Arc::new(services), user, _held: held },
         channels,
         running: HashMap::new(),
-        leaving: Vec::new(),
+        leaving: Leaving::default(),
         hangups: Vec::new(),
         has_left: false,
     };
@@ -111,9 +112,9 @@ pub(crate) async fn run(
     let ended = drive(&mut driver).await;
     watch.abort();
     if let Err(panic) = ended {
-        driver.channels.io.crash(panic);
+        driver.channels.io.crash(Guest::of(&driver.lease.user, panic));
     }
-    driver.finish(released).await;
+    driver.finish(released).await
 }
 
 struct WorkerDriver {
@@ -123,14 +124,66 @@ struct WorkerDriver {
     dealers: Dealers,
     lease: Lease,
     channels: Channels,
-    /// To tell the procedures that they are no longer wanted.
-    running: HashMap<Execution, CallContext>,
-    /// Procedures that wait for the others to end.
-    leaving: Vec<(Execution, oneshot::Sender<()>)>,
+    running: HashMap<Execution, Running>,
+    leaving: Leaving,
     /// Connections to end once what is to be sent on them is on its way.
     hangups: Vec<Peer>,
     has_left: bool,
 }
+
+/// A procedure whose end has not been reported.
+struct Running {
+    context: CallContext,
+    /// One that blocks waits for a thread first.
+    queued: Option<Queued>,
+}
+
+impl Running {
+    /// Tells the procedure that it is no longer wanted.
+    fn cancel(&self) {
+        panics::wake(|| self.context.cancel());
+        if let Some(queued) = &self.queued {
+            queued.withdraw();
+        }
+    }
+
+    fn has_begun(&self) -> bool {
+        !self.queued.as_ref().is_some_and(Queued::is_waiting)
+    }
+}
+
+/// Procedures that wait for the others to end.
+#[derive(Default)]
+struct Leaving(Vec<(Execution, oneshot::Sender<()>)>);
+
+impl Leaving {
+    /// Waits that were given up are removed before the list grows, so it is at most twice as long as ever needed.
+    fn push(&mut self, execution: Execution, sender: oneshot::Sender<()>) {
+        if self.0.len() == self.0.capacity() {
+            self.prune();
+            self.0.reserve(self.0.len().max(LEAVING_MIN));
+        }
+        self.0.push((execution, sender));
+    }
+
+    fn prune(&mut self) {
+        self.0.retain(|(_, sender)| !sender.is_closed());
+    }
+
+    fn executions(&self) -> HashSet<Execution> {
+        self.0.iter().map(|(execution, _)| *execution).collect()
+    }
+
+    /// Answers all of them.
+    fn release(&mut self) {
+        for (_, sender) in self.0.drain(..) {
+            panics::wake(|| sender.send(()));
+        }
+    }
+}
+
+/// Room for as many waits as a worker has in practice.
+const LEAVING_MIN: usize = 16;
 
 impl Driver for WorkerDriver {
     fn poll_inputs(&mut self, cx: &mut Context<'_>) -> usize {
@@ -178,17 +231,17 @@ impl WorkerDriver {
         match command {
             Command::Finish(execution, finish) => {
                 // What the procedure has left running elsewhere is no longer wanted either.
-                if let Some(context) = self.running.remove(&execution) {
-                    context.cancel();
+                if let Some(running) = self.running.remove(&execution) {
+                    running.cancel();
                 }
                 self.machine.finish(now, execution, finish);
             }
             Command::Partial(execution, payload) => {
                 self.machine.partial(now, execution, payload);
             }
-            Command::Counters(sender) => drop(sender.send(self.machine.counters())),
+            Command::Counters(sender) => drop(panics::wake(|| sender.send(self.machine.counters()))),
             Command::Drain => self.machine.drain(now),
-            Command::AwaitOthers(execution, sender) => self.leaving.push((execution, sender)),
+            Command::AwaitOthers(execution, sender) => self.leaving.push(execution, sender),
             Command::Wake(time, sender) => wake_after(time, sender),
             #[cfg(test)]
             Command::Panic => panic!("as asked"),
@@ -236,17 +289,18 @@ impl WorkerDriver {
                 WorkerOutput::Dial(peer) => self.dealers.dial(peer),
                 WorkerOutput::Hangup(peer) => self.hangups.push(peer),
                 WorkerOutput::Registered(_) | WorkerOutput::Unregistered(_) => {
-                    self.channels.registered.send_replace(self.machine.registered().count());
+                    let count = self.machine.registered().count();
+                    panics::wake(|| self.channels.registered.send_replace(count));
                 }
                 WorkerOutput::Start(start) => self.start(*start),
                 WorkerOutput::PartialSent(execution, bytes) => {
-                    if let Some(context) = self.running.get(&execution) {
-                        context.make_room(bytes);
+                    if let Some(running) = self.running.get(&execution) {
+                        panics::wake(|| running.context.make_room(bytes));
                     }
                 }
                 WorkerOutput::Abort(execution) => {
-                    if let Some(context) = self.running.get(&execution) {
-                        context.cancel();
+                    if let Some(running) = self.running.get(&execution) {
+                        running.cancel();
                     }
                 }
                 WorkerOutput::Left => self.has_left = true,
@@ -258,50 +312,78 @@ impl WorkerDriver {
         let Start { execution, peer, service, method, deadline, reply_bytes_max, mut request } = start;
         let lease = self.lease.clone();
         let procedure = lease.services.services[service].procedures[method].clone();
-        let (io, commands) = (self.channels.io.clone(), self.channels.commands.clone());
+        let commands = Owned::new(self.channels.io.clone(), self.channels.commands.clone());
         let bytes = mem::take(&mut request.payload.bytes);
         let arguments = Payload { codec: request.payload.codec, bytes };
-        let place = Place { worker: self.id, execution, deadline, reply_bytes_max, io, commands };
+        let place = Place { worker: self.id, execution, deadline, reply_bytes_max, commands };
         let context = CallContext::new(request, place);
-        self.running.insert(execution, context.clone());
-        procedure::spawn(Job { procedure, context, arguments, peer, lease });
+        let queued = procedure::spawn(Job { procedure, context: context.clone(), arguments, peer, lease });
+        self.running.insert(execution, Running { context, queued });
     }
 
-    /// Answers the procedures that wait for all others to end, once only they run. Queued requests do not count: they may
-    /// wait for the place of one of these.
+    /// Answers the procedures that wait for all others to end, once only they run. Queued requests do not count, nor do
+    /// procedures that wait for a thread: they may wait for the place of one of these.
     fn release_leaving(&mut self) {
-        if self.leaving.is_empty() || !self.machine.is_leaving() {
+        if self.leaving.0.is_empty() || !self.machine.is_leaving() {
             return;
         }
-        self.leaving.retain(|(_, sender)| !sender.is_closed());
-        let leaving: HashSet<_> = self.leaving.iter().map(|(execution, _)| *execution).collect();
-        if self.running.keys().all(|execution| leaving.contains(execution)) {
-            for (_, sender) in self.leaving.drain(..) {
-                let _ = sender.send(());
-            }
+        self.leaving.prune();
+        let leaving = self.leaving.executions();
+        let mut begun = self.running.iter().filter(|(_, running)| running.has_begun());
+        if begun.all(|(execution, _)| leaving.contains(execution)) {
+            self.leaving.release();
         }
     }
 
     /// Ends the connections, drops what was served, and says that the worker has left.
-    async fn finish(self, mut released: mpsc::Receiver<Infallible>) {
+    async fn finish(self, mut released: mpsc::Receiver<Infallible>) -> Rest {
         let Self { machine, dealers, lease, channels, running, leaving, .. } = self;
         let Channels { io, commands, mailbox, registered, left } = channels;
         // Commands that are sent from now on fail.
-        drop((machine, dealers, commands, mailbox, leaving));
-        registered.send_replace(0);
-        running.values().for_each(CallContext::cancel);
+        drop((machine, dealers, commands));
+        close(mailbox);
+        leaving.0.into_iter().for_each(panics::drop_quietly);
+        panics::wake(|| registered.send_replace(0));
+        running.values().for_each(Running::cancel);
         let Lease { services, _held: held, .. } = lease;
         drop(held);
         // An error means that a procedure does not look at its cancellation; it drops what it has when it ends.
         let _ = timeout(STRAGGLERS_MAX, released.recv()).await;
-        if let Some(services) = Arc::into_inner(services) {
-            services.dispose().await;
-        }
-        if !io.has_panicked() {
-            left.send_replace(true);
+        let leave = move || {
+            if !io.has_panicked() {
+                panics::wake(|| left.send_replace(true));
+            }
+            panics::drop_quietly((left, registered));
+        };
+        match Arc::into_inner(services) {
+            Some(services) => services.dispose(leave).await,
+            None => {
+                leave();
+                None
+            }
         }
     }
 }
 
 /// How long a worker that leaves waits for procedures that were told to stop: far longer than one that awaits needs.
 const STRAGGLERS_MAX: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_for_the_others_that_are_given_up_are_forgotten() {
+        let mut leaving = Leaving::default();
+        let (kept, mut receiver) = oneshot::channel();
+        leaving.push(Execution(1), kept);
+        for _ in 0..10_000 {
+            leaving.push(Execution(2), oneshot::channel().0);
+        }
+        assert!(leaving.0.capacity() <= 8 * LEAVING_MIN, "{}", leaving.0.capacity());
+        leaving.prune();
+        assert_eq!(leaving.executions(), HashSet::from([Execution(1)]));
+        leaving.release();
+        assert_eq!(receiver.try_recv(), Ok(()));
+    }
+}

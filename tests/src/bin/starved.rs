@@ -1,0 +1,243 @@
+//! Gets no new threads for a while, as in a container at its limit of processes; says what becomes of it.
+//!
+//! Its arguments are what to try, and on which runtime: `one` thread, `many`, or `full`, whose blocking pool is in use.
+
+use std::{
+    error::Error,
+    fmt,
+    future::pending,
+    process,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    task::{self, Poll},
+    thread,
+    time::Duration,
+};
+
+use rustix::process::{Resource, Rlimit, Uid, getrlimit, getuid, setrlimit};
+use tokio::runtime::{Builder, Handle, Runtime};
+use xero::{BindError, Broker, Client, ConnectError, Context, StartError, Worker};
+use xero_tests::scene::{PATIENCE, Port, show_logs};
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+fn main() -> Outcome<()> {
+    show_logs();
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let [what, kind] = &arguments[..] else { return Err("the arguments are what to try, and a runtime".into()) };
+    // The limit does not hold for root. There are no other threads yet.
+    if getuid().is_root() {
+        rustix::thread::set_thread_uid(Uid::from_raw(NOBODY))?;
+    }
+    watch();
+    let runtime = runtime(kind)?;
+    let (release, released) = mpsc::channel::<()>();
+    if kind == "full" {
+        let (begin, begun) = mpsc::channel();
+        runtime.spawn_blocking(move || (begin.send(()), released.recv()));
+        begun.recv()?;
+    }
+    runtime.block_on(async {
+        match what.as_str() {
+            "start" => start().await,
+            "call" => call().await,
+            "drain" => drain().await,
+            "cancel" => cancel().await,
+            "dial" => dial().await,
+            _ => Err("there is `start`, `call`, `drain`, `cancel` and `dial`".into()),
+        }
+    })?;
+    drop(release);
+    say("ended", "well");
+    Ok(())
+}
+
+/// The user that traditionally owns nothing.
+const NOBODY: u32 = 65_534;
+
+fn runtime(kind: &str) -> Outcome<Runtime> {
+    let mut builder = match kind {
+        "one" => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    if kind == "full" {
+        builder.max_blocking_threads(1);
+    }
+    Ok(builder.enable_all().build()?)
+}
+
+/// No thread can be started until this is dropped.
+struct Shortage(Rlimit);
+
+impl Shortage {
+    fn begin() -> Outcome<Self> {
+        let before = getrlimit(Resource::Nproc);
+        setrlimit(Resource::Nproc, Rlimit { current: Some(1), maximum: before.maximum })?;
+        match thread::Builder::new().spawn(|| ()) {
+            Ok(_) => Err("the limit does not hold".into()),
+            Err(_) => Ok(Self(before)),
+        }
+    }
+}
+
+impl Drop for Shortage {
+    fn drop(&mut self) {
+        let before = Rlimit { current: self.0.current, maximum: self.0.maximum };
+        setrlimit(Resource::Nproc, before).expect("it was so before");
+    }
+}
+
+#[xero::service]
+trait Eats {
+    async fn task(&self) -> u32;
+    /// Waits for ever.
+    #[xero(inline)]
+    async fn inline(&self, cx: &Context) -> u32;
+    #[xero(blocking)]
+    async fn blocking(&self) -> u32;
+}
+
+/// Blocks on its runtime when it is dropped, if somebody is to know of that.
+struct Eater(Option<Arc<AtomicBool>>);
+
+impl Drop for Eater {
+    fn drop(&mut self) {
+        if let Some(is_dropped) = &self.0 {
+            Handle::current().block_on(tokio::task::yield_now());
+            is_dropped.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+#[xero::worker]
+impl Eats for Eater {
+    async fn task(&self) -> u32 {
+        1
+    }
+    async fn inline(&self, cx: &Context) -> u32 {
+        let _ = cx.partial(&1).await;
+        pending().await
+    }
+    async fn blocking(&self) -> u32 {
+        3
+    }
+}
+
+/// A client, a worker and what says that its service is dropped.
+async fn scene() -> Outcome<(Client, Worker, Arc<AtomicBool>)> {
+    let (client, is_dropped) = (Client::bind("tcp://127.0.0.1:0").await?, Arc::<AtomicBool>::default());
+    let worker = Worker::connect(client.endpoint()).serve(Eater(Some(Arc::clone(&is_dropped)))).start()?;
+    client.wait_for_worker(PATIENCE).await?;
+    Ok((client, worker, is_dropped))
+}
+
+/// Makes everything that has a thread of its own.
+async fn start() -> Outcome<()> {
+    let shortage = Shortage::begin()?;
+    let worker = Worker::connect("tcp://127.0.0.1:1").serve(Eater(None)).start();
+    say("worker", matches!(worker, Err(StartError::Thread(_))));
+    say("client", matches!(Client::bind("tcp://127.0.0.1:0").await, Err(BindError::Thread(_))));
+    say("connecting client", matches!(Client::connect("tcp://127.0.0.1:1"), Err(ConnectError::Thread(_))));
+    let broker = Broker::bind("tcp://127.0.0.1:0", "tcp://127.0.0.1:0").await;
+    say("broker", matches!(broker, Err(BindError::Thread(_))));
+    drop(shortage);
+    let (_client, worker, _) = scene().await?;
+    worker.drain().await;
+    Ok(())
+}
+
+/// Calls a method that needs a thread.
+async fn call() -> Outcome<()> {
+    let (client, worker, is_dropped) = scene().await?;
+    let eats = EatsClient::new(&client);
+    let shortage = Shortage::begin()?;
+    let hungry = eats.blocking().timeout(Duration::from_secs(1)).await;
+    say("maybe executed", hungry.err().map(|error| error.maybe_executed()));
+    say("task", eats.task().await.ok());
+    drop(shortage);
+    say("blocking", eats.blocking().timeout(PATIENCE).await.ok());
+    worker.drain().await;
+    say("dropped", is_dropped.load(Ordering::Relaxed));
+    Ok(())
+}
+
+/// Drains during the shortage.
+async fn drain() -> Outcome<()> {
+    let (_client, worker, is_dropped) = scene().await?;
+    let _shortage = Shortage::begin()?;
+    worker.drain().await;
+    say("dropped", is_dropped.load(Ordering::Relaxed));
+    Ok(())
+}
+
+/// Cancels a call during the shortage whose remains need a thread.
+async fn cancel() -> Outcome<()> {
+    let (client, worker, is_dropped) = scene().await?;
+    let mut call = EatsClient::new(&client).inline().timeout(PATIENCE).start();
+    call.partial().await.ok_or("no partial reply")?;
+    let shortage = Shortage::begin()?;
+    drop(call);
+    say("task", EatsClient::new(&client).task().await.ok());
+    drop(shortage);
+    worker.drain().await;
+    say("dropped", is_dropped.load(Ordering::Relaxed));
+    Ok(())
+}
+
+/// Dials a name during the shortage: the lookup needs a thread.
+async fn dial() -> Outcome<()> {
+    let port = Port::reserve();
+    let endpoint = port.endpoint().replace("127.0.0.1", "localhost");
+    let mut workers = Vec::new();
+    let backoff = Duration::from_millis(10);
+    for _ in 0..20 {
+        let settings = Worker::connect(&endpoint).backoff(backoff, backoff).serve(Eater(None));
+        workers.push(settings.start()?);
+        // Its own thread is there, and that for its first lookup hardly ever.
+        let shortage = Shortage::begin()?;
+        tokio::time::sleep(2 * backoff).await;
+        drop(shortage);
+    }
+    // A client that was faster than the shortage is bound.
+    let bound = loop {
+        let bound = starved_bind().await?;
+        if bound.is_err() {
+            break bound;
+        }
+    };
+    say("bind", matches!(bound, Err(BindError::Transport(_))));
+    let client = Client::bind(port.endpoint()).await?;
+    while client.workers().len() < workers.len() {
+        tokio::time::sleep(backoff).await;
+    }
+    Ok(())
+}
+
+/// The I/O thread is there when the shortage begins.
+async fn starved_bind() -> Outcome<Result<Client, BindError>> {
+    let mut client = Box::pin(Client::bind("tcp://localhost:0"));
+    let early = client.as_mut().poll(&mut task::Context::from_waker(task::Waker::noop()));
+    let _shortage = Shortage::begin()?;
+    Ok(match early {
+        Poll::Ready(bound) => bound,
+        Poll::Pending => client.await,
+    })
+}
+
+fn say(what: &str, value: impl fmt::Debug) {
+    println!("{what}: {value:?}");
+}
+
+/// Ends the process when it hangs.
+// The runtime may be what hangs.
+#[allow(clippy::disallowed_methods)]
+fn watch() {
+    thread::spawn(|| {
+        thread::sleep(PATIENCE / 2);
+        println!("it hangs");
+        process::exit(1);
+    });
+}

@@ -1,0 +1,54 @@
+//! A process that gets no new threads for a while: what needs one fails or waits by itself, and nothing is lost by it.
+
+use xero_tests::{process::Process, scene::run};
+
+#[test]
+fn handles_whose_thread_cannot_be_had_say_so() {
+    for runtime in ["one", "many"] {
+        starve("start", runtime, &["worker: true", "client: true", "connecting client: true", "broker: true"]);
+    }
+}
+
+#[test]
+fn blocking_call_without_a_thread_is_not_started_and_the_worker_goes_on() {
+    for runtime in ["one", "many"] {
+        starve(
+            "call",
+            runtime,
+            &["maybe executed: Some(false)", "task: Some(1)", "blocking: Some(3)", "dropped: true"],
+        );
+    }
+}
+
+#[test]
+fn service_is_dropped_before_drain_returns_though_no_thread_can_be_had() {
+    for runtime in ["one", "many", "full"] {
+        starve("drain", runtime, &["dropped: true"]);
+    }
+}
+
+#[test]
+fn what_a_cancelled_inline_call_holds_waits_for_a_thread() {
+    for runtime in ["one", "many", "full"] {
+        starve("cancel", runtime, &["task: Some(1)", "dropped: true"]);
+    }
+}
+
+#[test]
+fn name_that_cannot_be_looked_up_without_a_thread_is_looked_up_again() {
+    for runtime in ["one", "many"] {
+        starve("dial", runtime, &["bind: true"]);
+    }
+}
+
+/// Runs the program `starved`, which says these lines.
+fn starve(what: &str, runtime: &str, lines: &[&str]) {
+    run(async {
+        let mut process = Process::start(env!("CARGO_BIN_EXE_starved"), &[what, runtime]);
+        for line in lines {
+            process.says(line).await;
+        }
+        process.says("ended: \"well\"").await;
+        assert!(process.ended().await.success());
+    });
+}
