@@ -4,6 +4,7 @@ mod clients;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -11,7 +12,7 @@ use tracing::{debug, info, trace};
 use uuid::Uuid;
 
 use super::{
-    calls::{CallFailure, CallSpec, Waits, overloaded},
+    calls::{CallFailure, CallSpec, Waits, codec_not_read, overloaded},
     dispatch::{
         Departure, Dispatcher, DispatcherConfig, DispatcherCounters, INTERVAL_MAX, INTERVAL_MIN, Output, WorkerStatus,
     },
@@ -27,6 +28,11 @@ use super::{
     window::{Intake, Outflow},
     worker::{DEADLINE_MAX, DRAIN_TIMEOUT},
 };
+
+/// How soon after one change of what is offered the next one is passed on, with all that have come meanwhile. A fleet
+/// that comes up, or rolls, changes its offers hundreds of times a second, and each client is sent the whole of them each
+/// time; nobody misses a tenth of a second, as a call that comes back because of a change brings it along.
+pub(crate) const OFFERS_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a closing broker waits for its clients to take the goodbye.
 const GOODBYE_GRACE: Duration = Duration::from_millis(500);
@@ -108,15 +114,26 @@ pub struct Broker {
     calls: u64,
     /// Clients whose introduction is to be answered, or told of new offers: once a turn, before all else to them.
     untold: BTreeSet<Peer>,
-    /// What clients have been told that there is.
-    offers: Vec<ServiceOffer>,
-    /// The revision of the workers' offers that `offers` is of.
-    revision: u64,
+    offers: Offers,
     timers: TimerTable,
     outbox: Outbox,
     outputs: VecDeque<BrokerOutput>,
     counters: BrokerCounters,
     leaving: Leaving,
+}
+
+/// What clients are told that there is.
+#[derive(Debug, Default)]
+struct Offers {
+    services: Vec<ServiceOffer>,
+    /// The revision of the workers' offers that `services` is of.
+    revision: u64,
+    /// When all clients were told last.
+    announced_at: Option<Instant>,
+    /// Whether something else is offered than all clients have been told; a timer is armed to tell them.
+    is_stale: bool,
+    /// Whether `services` is newer than what all clients have been told: one was told in advance.
+    is_ahead: bool,
 }
 
 /// What concerns the clients' side.
@@ -180,8 +197,7 @@ impl Broker {
             // Half of the range: ids do not come again in this life, and hardly in the next.
             calls: incarnation.as_u64_pair().0 >> 1,
             untold: BTreeSet::new(),
-            offers: Vec::new(),
-            revision: 0,
+            offers: Offers::default(),
             timers: TimerTable::default(),
             outbox: Outbox::default(),
             outputs: VecDeque::new(),
@@ -194,10 +210,12 @@ impl Broker {
     pub fn handle_message(&mut self, now: Instant, door: Door, from: Peer, message: Message) {
         match (door, message) {
             (Door::Front, message) => self.handle_client(now, from, message),
-            (Door::Back, Message::Ready(ready)) if ready.role == Role::Worker => match self.check_offers(&ready) {
-                Ok(()) => self.dispatcher.handle_message(now, from, Message::Ready(ready)),
-                Err(detail) => self.dispatcher.refuse(now, from, detail),
-            },
+            (Door::Back, Message::Ready(ready)) if ready.role == Role::Worker => {
+                match self.check_offers(from, &ready) {
+                    Ok(()) => self.dispatcher.handle_message(now, from, Message::Ready(ready)),
+                    Err(detail) => self.dispatcher.refuse(now, from, detail),
+                }
+            }
             (Door::Back, message) => self.dispatcher.handle_message(now, from, message),
         }
         self.settle(now);
@@ -230,13 +248,14 @@ impl Broker {
         self.settle(now);
     }
 
-    /// Does what is due.
+    /// Does what is due, as [`Dispatcher::handle_timeout`] does.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.dispatcher.handle_timeout(now);
         while let Some(timer) = self.timers.expire(now) {
             match timer {
                 Timer::Heartbeat(peer) => self.heartbeat(now, peer),
                 Timer::Lease(peer) => self.check_lease(now, peer),
+                Timer::Offers => self.announce_offers(now),
                 Timer::Leave => self.force_leave(now),
                 Timer::Deadline(_) | Timer::Retry(_) | Timer::Dial(_) | Timer::Overrun(_) => {}
             }
@@ -252,6 +271,7 @@ impl Broker {
         }
         info!(clients = self.clients.len(), open = self.origins.len(), "the broker drains");
         self.leaving = Leaving::Draining;
+        self.timers.stop(Timer::Offers);
         self.timers.set(Timer::Leave, now + self.config.drain_timeout + GOODBYE_GRACE);
         self.client_peers().into_iter().for_each(|peer| self.send(now, peer, Message::Drain));
         self.dispatcher.release_waiting();
@@ -268,6 +288,7 @@ impl Broker {
         // A drain may have said goodbye already, and wait for it to be taken for as long as it has.
         if self.leaving == Leaving::No {
             self.leaving = Leaving::Draining;
+            self.timers.stop(Timer::Offers);
             // What crosses the goodbye has not been started, and may be told so.
             self.client_peers().into_iter().for_each(|peer| self.send(now, peer, Message::Drain));
         }
@@ -331,7 +352,7 @@ impl Broker {
         while let Some(output) = self.dispatcher.poll_output() {
             // Before the calls that come back for it: their clients are not to send them here again.
             if matches!(output, Output::WorkerJoined(_) | Output::WorkerChanged(_) | Output::WorkerLeft(..)) {
-                self.announce_offers();
+                self.note_offers(now);
             }
             match output {
                 Output::Forwarded(id) => self.take_request(now, id),
@@ -350,30 +371,67 @@ impl Broker {
         self.finish_leaving(now);
     }
 
-    /// Tells the clients when something else is offered than they know of.
-    fn announce_offers(&mut self) {
-        if std::mem::replace(&mut self.revision, self.dispatcher.revision()) == self.dispatcher.revision() {
+    /// Takes note when something else is offered. The first change is passed on at once, what follows soon after it
+    /// together.
+    fn note_offers(&mut self, now: Instant) {
+        if self.offers.revision == self.dispatcher.revision() || self.leaving != Leaving::No {
             return;
         }
-        let offers = self.dispatcher.offers(None);
-        if offers != self.offers && self.leaving == Leaving::No {
-            self.offers = offers;
+        let announce_at = self.offers.announced_at.map_or(now, |at| at + OFFERS_PAUSE);
+        match announce_at <= now {
+            true => self.announce_offers(now),
+            false => {
+                self.offers.is_stale = true;
+                self.timers.hasten(Timer::Offers, announce_at);
+            }
+        }
+    }
+
+    /// Tells the clients what is offered, if that is something else than they know of.
+    fn announce_offers(&mut self, now: Instant) {
+        self.offers.is_stale = false;
+        self.timers.stop(Timer::Offers);
+        if self.leaving == Leaving::No && self.refresh_offers() && !self.clients.is_empty() {
+            self.offers.announced_at = Some(now);
             self.untold.extend(self.clients.keys());
+        }
+    }
+
+    /// Brings what is told of offers up to date. `true` when it was not.
+    fn refresh_offers(&mut self) -> bool {
+        let revision = self.dispatcher.revision();
+        if std::mem::replace(&mut self.offers.revision, revision) == revision {
+            return std::mem::take(&mut self.offers.is_ahead);
+        }
+        let offers = self.dispatcher.offers();
+        let is_other = offers != self.offers.services;
+        self.offers.services = offers;
+        is_other | std::mem::take(&mut self.offers.is_ahead)
+    }
+
+    /// A call comes back because of what is no longer offered: its client is to know that first.
+    fn hasten_offers(&mut self, client: Peer) {
+        if self.offers.is_stale && self.leaving == Leaving::No {
+            // The others are still to be told.
+            self.offers.is_ahead = self.refresh_offers();
+            self.untold.insert(client);
         }
     }
 
     /// Tells a client what there is, if that is to be done.
     fn introduce(&mut self, client: Peer) {
         if self.untold.remove(&client) {
-            self.outbox.push(client, Message::Ready(self.introduction(self.offers.clone())));
+            if self.offers.is_stale && self.leaving == Leaving::No {
+                self.offers.is_ahead = self.refresh_offers();
+            }
+            self.outbox.push(client, Message::Ready(self.introduction(self.offers.services.clone())));
         }
     }
 
     /// Whether clients can be told of what this worker offers beside the others.
-    fn check_offers(&self, ready: &Ready) -> Result<(), String> {
-        let introduction = self.introduction(self.dispatcher.offers(Some(&ready.services)));
-        frame::check(&Message::Ready(introduction), &self.config.limits)
-            .map_err(|error| format!("the broker would offer too much: {error}"))
+    fn check_offers(&self, from: Peer, ready: &Ready) -> Result<(), String> {
+        let check = self.dispatcher.check_room(from, ready, &self.config.limits);
+        check.map_err(|error| format!("the broker would offer too much: {error}"))
     }
 
     fn introduction(&self, services: Vec<ServiceOffer>) -> Ready {

@@ -16,11 +16,13 @@ pub mod dispatch;
 #[doc(hidden)]
 pub mod fault;
 pub mod frame;
+mod ids;
 pub mod liveness;
 pub mod message;
 pub mod outbox;
 pub mod registry;
 pub mod retry;
+mod slab;
 pub mod timer;
 mod window;
 pub mod worker;

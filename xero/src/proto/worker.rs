@@ -343,7 +343,7 @@ impl Worker {
                 Timer::Dial(peer) => self.outputs.push_back(WorkerOutput::Dial(peer)),
                 Timer::Overrun(execution) => self.abort(now, execution, ErrorCode::DeadlineExceeded),
                 Timer::Leave => self.force_leave(now),
-                Timer::Deadline(_) | Timer::Retry(_) => {}
+                Timer::Deadline(_) | Timer::Retry(_) | Timer::Offers => {}
             }
         }
     }

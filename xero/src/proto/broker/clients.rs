@@ -190,6 +190,9 @@ impl Broker {
 
     pub(super) fn pass_failure(&mut self, now: Instant, id: CallId, failure: CallFailure) {
         let Some(Origin { client, call, partials, .. }) = self.take_origin(now, id) else { return };
+        if matches!(failure, CallFailure::NotOffered { .. } | CallFailure::UnknownMethod { .. }) {
+            self.hasten_offers(client);
+        }
         let error = ErrorReply { call, partials, ..error_of(failure) };
         self.reply(now, client, call, Message::Error(error));
     }
@@ -310,7 +313,7 @@ fn error_of(failure: CallFailure) -> ErrorReply {
         maybe_executed,
         ..ErrorReply::not_started(CallId(0), code, detail)
     };
-    let names = |offered: &[String]| listed(offered.iter().map(|name| &**name));
+    let names = |offered: &[Arc<str>]| listed(offered.iter().map(|name| &**name));
     match failure {
         // This broker has tried elsewhere as often as may be; its clients are not to begin anew.
         CallFailure::Remote(reply) if matches!(reply.code, ErrorCode::Refused | ErrorCode::Overloaded) => {
@@ -325,6 +328,9 @@ fn error_of(failure: CallFailure) -> ErrorReply {
         }
         CallFailure::NotOffered { maybe_executed, offered } => {
             error(ErrorCode::NoWorker, maybe_executed, format!("live workers offer {}", names(&offered)))
+        }
+        CallFailure::CodecNotRead { codec, read } => {
+            error(ErrorCode::InvalidArguments, false, codec_not_read(codec, &read))
         }
         CallFailure::UnknownMethod { offered } => {
             error(ErrorCode::UnknownMethod, false, format!("the service has {}", names(&offered)))

@@ -73,12 +73,11 @@ impl Dispatcher {
         if ready.capabilities.contains(Capabilities::BATCH) {
             self.outbox.allow_batches(from, ready.payload_bytes_max);
         }
-        let before: Vec<_> = self.registry.services_of(from).cloned().collect();
         self.registry.register(now, from, ready, liveness);
         self.timers.set(Timer::Lease(from), liveness.expires_at());
         self.timers.set(Timer::Heartbeat(from), liveness.heartbeat_at());
         self.outputs.push_back(Output::WorkerJoined(from));
-        self.return_unoffered(now, before);
+        self.follow_offers(now);
         self.serve_waiting(now, from);
     }
 
@@ -116,8 +115,7 @@ impl Dispatcher {
         info!(peer = from.0, "worker drains");
         self.registry.set_draining(from);
         self.outputs.push_back(Output::WorkerChanged(from));
-        let services: Vec<_> = self.registry.services_of(from).cloned().collect();
-        self.return_unoffered(now, services);
+        self.follow_offers(now);
     }
 
     pub(super) fn handle_goodbye(&mut self, now: Instant, from: Peer) {
@@ -126,7 +124,6 @@ impl Dispatcher {
     }
 
     pub(super) fn remove_worker(&mut self, now: Instant, peer: Peer, departure: Departure) {
-        let services: Vec<_> = self.registry.services_of(peer).cloned().collect();
         let Some(worker) = self.registry.remove(peer) else { return };
         let unsent: BTreeSet<_> = self.outbox.forget(peer).iter().filter_map(Message::request).collect();
         let (role, in_flight) = (worker.role, worker.in_flight.len());
@@ -145,7 +142,7 @@ impl Dispatcher {
                 self.lose_worker_of(now, id, setback);
             }
         }
-        self.return_unoffered(now, services);
+        self.follow_offers(now);
         self.redial(now, peer);
         self.finish_closing();
     }
@@ -212,7 +209,7 @@ impl Dispatcher {
     }
 
     pub(super) fn finish_closing(&mut self) {
-        if self.closing == Closing::Leaving && self.registry.iter().next().is_none() {
+        if self.closing == Closing::Leaving && self.registry.is_empty() {
             self.closing = Closing::Closed;
             self.timers.stop(Timer::Leave);
             self.outputs.push_back(Output::Closed);

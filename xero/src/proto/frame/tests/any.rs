@@ -79,7 +79,7 @@ fn request() -> impl Strategy<Value = Request> {
             method: method.as_str().into(),
             fingerprint,
             remaining: Duration::from_micros(micros),
-            metadata,
+            metadata: metadata.into_iter().collect(),
             payload,
         }
     })
