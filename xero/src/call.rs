@@ -279,6 +279,7 @@ impl<T, E> Call<T, E> {
             method: Arc::clone(&self.method.name),
             fingerprint,
             idempotent: self.idempotent,
+            must_declare: false,
             waits: if self.fail_fast { Waits::Never } else { Waits::UntilDeadline },
             owner: 0,
             attempts_before: 0,

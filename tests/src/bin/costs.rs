@@ -309,6 +309,7 @@ fn spec(now: Instant, service: &str, method: &str) -> CallSpec {
         method: method.into(),
         fingerprint: 7,
         idempotent: None,
+        must_declare: false,
         waits: Waits::UntilDeadline,
         owner: 0,
         attempts_before: 0,

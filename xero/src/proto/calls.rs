@@ -29,6 +29,9 @@ pub struct CallSpec {
     pub fingerprint: u64,
     /// Whether it may run twice; `None` leaves it to what the worker declares.
     pub idempotent: Option<bool>,
+    /// Whether only a worker that declares the method idempotent may have it, from the first attempt on: whoever passes
+    /// it on has sent it elsewhere, or is to send it again, on such a word.
+    pub must_declare: bool,
     /// How long it waits while no worker can take it.
     pub waits: Waits,
     /// Whom it is made for, where a dispatcher serves several: waiting calls of different owners take turns.
@@ -218,9 +221,9 @@ impl Call {
     }
 
     /// Whether only a worker that declares the method idempotent may have the next attempt: one before it may have run,
-    /// and was sent because another worker declares it so.
+    /// and nobody but its worker has said that it may run twice.
     fn must_declare(&self) -> bool {
-        self.spec.idempotent.is_none() && self.maybe_executed
+        self.spec.must_declare || self.spec.idempotent.is_none() && self.maybe_executed
     }
 
     fn line(&self, method: MethodId) -> LineKey {

@@ -370,6 +370,8 @@ pub struct Request {
     pub attempt: u8,
     /// Whether the caller lets it run twice.
     pub idempotent: bool,
+    /// Whether that is what workers declare, and not what the caller knows: then only one that declares it may have it.
+    pub as_declared: bool,
     /// Whether it fails at once, instead of waiting until the deadline, while no worker can take it.
     pub fail_fast: bool,
     /// The service's name.

@@ -357,13 +357,38 @@ fn error_of(failure: CallFailure) -> ErrorReply {
 }
 
 fn spec_of(now: Instant, from: Peer, request: Request) -> CallSpec {
-    let Request { attempt, idempotent, fail_fast, service, method, fingerprint, remaining, metadata, payload, .. } =
-        request;
+    let Request {
+        attempt,
+        idempotent,
+        as_declared,
+        fail_fast,
+        service,
+        method,
+        fingerprint,
+        remaining,
+        metadata,
+        payload,
+        ..
+    } = request;
     let (owner, deadline) = (from.0, now + remaining.min(DEADLINE_MAX));
-    let (idempotent, attempts_before) = (Some(idempotent), attempt.saturating_sub(1));
+    // The word of all workers, as the client knew it, is to hold for the one that gets it.
+    let must_declare = idempotent && as_declared;
+    let (idempotent, attempts_before) = ((!must_declare).then_some(idempotent), attempt.saturating_sub(1));
     // Only the client knows of other brokers, and what waits with it is not lost with this one.
     let waits = if fail_fast { Waits::Never } else { Waits::WhileOffered };
-    CallSpec { service, method, fingerprint, idempotent, waits, owner, attempts_before, deadline, metadata, payload }
+    CallSpec {
+        service,
+        method,
+        fingerprint,
+        idempotent,
+        must_declare,
+        waits,
+        owner,
+        attempts_before,
+        deadline,
+        metadata,
+        payload,
+    }
 }
 
 /// Replies that are kept for a client that does not take them, in bytes; beyond, its calls with partial replies end.

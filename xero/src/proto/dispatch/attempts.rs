@@ -357,6 +357,7 @@ fn request_of(call: &Call, id: CallId, now: Instant) -> Request {
         call: id,
         attempt: spec.attempts_before.saturating_add(call.attempts),
         idempotent: call.is_idempotent(),
+        as_declared: spec.idempotent.is_none(),
         fail_fast: spec.waits == Waits::Never,
         service: Arc::clone(&spec.service),
         method: Arc::clone(&spec.method),

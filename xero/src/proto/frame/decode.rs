@@ -13,7 +13,7 @@ use crate::proto::message::{
 
 use super::{
     Frames, Limits,
-    fixed::{FAIL_FAST, Fixed, IDEMPOTENT, Kind, MAYBE_EXECUTED, WANTED},
+    fixed::{AS_DECLARED, FAIL_FAST, Fixed, IDEMPOTENT, Kind, MAYBE_EXECUTED, WANTED},
     malformed::{Malformed, Reason},
     reader::Reader,
 };
@@ -199,6 +199,7 @@ fn read_request(fixed: &Fixed, mut fields: Reader<'_>, payload: Bytes, limits: &
         call: fixed.call,
         attempt: fixed.attempt,
         idempotent: fixed.has(IDEMPOTENT),
+        as_declared: fixed.has(AS_DECLARED),
         fail_fast: fixed.has(FAIL_FAST),
         service: fields.name("service name")?.into(),
         method: fields.name("method name")?.into(),

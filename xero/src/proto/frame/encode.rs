@@ -6,7 +6,7 @@ use crate::proto::message::{
 
 use super::{
     Frames, U8_MAX, U16_MAX,
-    fixed::{FAIL_FAST, FIXED_BYTES, Fixed, IDEMPOTENT, Kind, MAYBE_EXECUTED, WANTED, micros},
+    fixed::{AS_DECLARED, FAIL_FAST, FIXED_BYTES, Fixed, IDEMPOTENT, Kind, MAYBE_EXECUTED, WANTED, micros},
 };
 
 /// The frames of one message. The payload is shared, not copied.
@@ -143,7 +143,8 @@ fn fixed(message: &Message) -> Fixed {
     match message {
         Message::Ready(_) => Fixed::of(Kind::Ready),
         Message::Request(m) => {
-            let flags = if m.idempotent { IDEMPOTENT } else { 0 } | if m.fail_fast { FAIL_FAST } else { 0 };
+            let flags = [(m.idempotent, IDEMPOTENT), (m.as_declared, AS_DECLARED), (m.fail_fast, FAIL_FAST)];
+            let flags = flags.into_iter().filter(|(is_set, _)| *is_set).fold(0, |flags, (_, flag)| flags | flag);
             let (remaining, attempt) = (m.remaining, m.attempt);
             Fixed { flags, remaining, attempt, codec, ..Fixed::of_call(Kind::Request, m.call) }
         }

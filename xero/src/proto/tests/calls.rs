@@ -322,6 +322,7 @@ fn request(call: CallId, method: &str) -> Message {
         call,
         attempt: 1,
         idempotent: false,
+        as_declared: false,
         fail_fast: false,
         service: "Demo".into(),
         method: method.into(),

@@ -290,6 +290,7 @@ fn request(call: CallId) -> Request {
         call,
         attempt: 1,
         idempotent: false,
+        as_declared: false,
         fail_fast: false,
         service: "Demo".into(),
         method: "ping".into(),

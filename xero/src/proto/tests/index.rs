@@ -48,6 +48,39 @@ fn attempt_after_one_that_may_have_run_goes_only_to_a_worker_that_declares_the_m
 }
 
 #[test]
+fn broker_holds_a_request_to_what_its_workers_declared_unless_the_caller_knows_better() {
+    for as_declared in [true, false] {
+        let mut bench = Bench::new();
+        let first = bench.worker_with(|ready| ready.services = vec![declared("hold", true)]);
+        let client = bench.client();
+        bench.request_with(client, 1, "hold", |it| (it.idempotent, it.as_declared) = (true, as_declared));
+        let other = bench.worker_with(|ready| ready.services = vec![declared("hold", false)]);
+        bench.take(client);
+        bench.drop_wire(first);
+        let again = bench.requests(other);
+        match as_declared {
+            // The client knows by now that not all declare it, and what the doubt is.
+            true => assert_eq!((again, bench.errors(client)), (vec![], vec![(1, ErrorCode::NoWorker, true)])),
+            false => assert_eq!((again.len(), bench.errors(client)), (1, vec![])),
+        }
+    }
+}
+
+#[test]
+fn request_says_whose_word_it_goes_by() {
+    let (mut net, d, w) = declaring_worker();
+    for said in [None, Some(true), Some(false)] {
+        net.call_with(d, "hold", |spec| spec.idempotent = said);
+    }
+    net.run(ms(5));
+    let flags = net.told(w).filter_map(|sent| match &sent.message {
+        Message::Request(request) => Some((request.idempotent, request.as_declared)),
+        _ => None,
+    });
+    assert_eq!(flags.collect::<Vec<_>>(), [(true, true), (true, false), (false, false)]);
+}
+
+#[test]
 fn request_that_was_refused_unstarted_carries_the_word_of_the_worker_that_gets_it() {
     let (mut net, d, _) = declaring_worker();
     let refusing = net.puppet_with(d, |ready| ready.services = vec![declared("once", true)]);

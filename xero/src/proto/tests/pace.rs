@@ -402,6 +402,7 @@ impl Rig {
             method: "hold".into(),
             fingerprint: 0,
             idempotent: Some(idempotent),
+            must_declare: false,
             waits: Waits::default(),
             owner: 0,
             attempts_before: 0,

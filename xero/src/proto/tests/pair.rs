@@ -365,6 +365,7 @@ pub(super) fn spec(now: Instant, method: &str) -> CallSpec {
         method: method.into(),
         fingerprint: 0,
         idempotent: None,
+        must_declare: false,
         waits: Waits::UntilDeadline,
         owner: 0,
         attempts_before: 0,

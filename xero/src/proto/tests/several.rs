@@ -203,6 +203,7 @@ fn request(call: CallId, argument: &str) -> Message {
         call,
         attempt: 1,
         idempotent: false,
+        as_declared: false,
         fail_fast: false,
         service: "Demo".into(),
         method: "echo".into(),
