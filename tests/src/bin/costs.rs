@@ -24,18 +24,24 @@ use xero::proto::{
 #[derive(Debug, Parser)]
 #[command(name = "costs", version, after_help = HELP)]
 struct Options {
-    /// Measure a quarter as long, for a first look
+    /// Measure for seconds instead of a minute
     #[arg(long)]
     brief: bool,
 }
 
 /// What the options alone do not say.
 const HELP: &str = "\
-Exit codes:
-    0  every ratio is within its target, give or take a fifth
-    1  one is not
+Each row measures the same thing in a small setting and in a large one, and compares them. The targets are for a build
+with --release.
 
-Build it with --release: the targets are for that.";
+Exit codes:
+    0  every row is within its target, give or take a fifth
+    1  one is not
+    2  the command line was wrong
+
+Examples:
+    costs
+    costs --brief";
 
 fn main() -> ExitCode {
     let options = Options::parse();

@@ -8,6 +8,7 @@ mod decode;
 mod encode;
 mod fixed;
 mod malformed;
+mod names;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ pub use self::{
     decode::{Decoded, decode},
     encode::{batched_bytes, encode, encode_batch},
     malformed::{Malformed, Reason},
+    names::KnownNames,
 };
 
 /// One message as a transport carries it: a header frame, and a payload frame unless that is empty.
