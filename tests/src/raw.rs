@@ -243,6 +243,7 @@ pub fn request(call: u64, method: &str, arguments: &str) -> Request {
         call: CallId(call),
         attempt: 1,
         idempotent: false,
+        as_declared: false,
         fail_fast: false,
         service: "Probe".into(),
         method: method.into(),

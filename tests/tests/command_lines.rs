@@ -3,6 +3,7 @@
 use std::process::{Command, Output};
 
 const CHAOS: &str = env!("CARGO_BIN_EXE_chaos");
+const COSTS: &str = env!("CARGO_BIN_EXE_costs");
 const CREW: &str = env!("CARGO_BIN_EXE_crew");
 const SIMULATE: &str = env!("CARGO_BIN_EXE_simulate");
 const SOAK: &str = env!("CARGO_BIN_EXE_soak");
@@ -20,6 +21,16 @@ fn soak_explains_its_options() {
 #[test]
 fn simulate_explains_its_options() {
     explains(SIMULATE, &["--seeds", "--from", "--seed"]);
+}
+
+#[test]
+fn costs_explains_its_options() {
+    explains(COSTS, &["--brief"]);
+}
+
+#[test]
+fn costs_refuses_what_is_no_option() {
+    refuses(COSTS, &["--short"], "--short");
 }
 
 #[test]

@@ -21,7 +21,7 @@ use crate::{
     net::{clock, io_thread::Gone},
     partials::{self, PartialReceiver, PartialSender},
     proto::{
-        calls::{CallEnd, CallFailure, CallSpec, Waits, overloaded},
+        calls::{CallEnd, CallFailure, CallSpec, Waits, codec_not_read, overloaded},
         message::{CallId, Codec, ErrorCode, ErrorReply, Metadata, Payload},
     },
     service::signature_in,
@@ -279,6 +279,7 @@ impl<T, E> Call<T, E> {
             method: Arc::clone(&self.method.name),
             fingerprint,
             idempotent: self.idempotent,
+            must_declare: false,
             waits: if self.fail_fast { Waits::Never } else { Waits::UntilDeadline },
             owner: 0,
             attempts_before: 0,
@@ -362,12 +363,15 @@ impl<T, E> PendingCall<T, E> {
             CallFailure::DeadlineExceeded { maybe_executed } => {
                 CallError::DeadlineExceeded { timeout: self.timeout, maybe_executed }
             }
-            CallFailure::NotOffered { offered, .. } | CallFailure::NoWorker { offered } => self.no_worker(offered),
+            CallFailure::NotOffered { offered, .. } | CallFailure::NoWorker { offered } => self.no_worker(&offered),
             CallFailure::UnknownMethod { offered } => {
                 let Method { service, name, .. } = &self.method;
                 let offered = offered.join("`, `");
                 let detail = format!("service `{service}` has no method `{name}`; it has `{offered}`");
                 CallError::UnknownMethod { detail }
+            }
+            CallFailure::CodecNotRead { codec, read } => {
+                CallError::InvalidArguments { reason: codec_not_read(codec, &read) }
             }
             CallFailure::WorkerLost { maybe_executed, attempts } => CallError::WorkerLost { attempts, maybe_executed },
             CallFailure::Overloaded { waiting, waiting_max } => {
@@ -387,9 +391,10 @@ impl<T, E> PendingCall<T, E> {
         }
     }
 
-    fn no_worker(&self, offered: Vec<String>) -> CallError<E> {
+    fn no_worker(&self, offered: &[Arc<str>]) -> CallError<E> {
         // A call of a client waits until its deadline, or not at all.
         let timeout = if self.fail_fast { Duration::ZERO } else { self.timeout };
+        let offered = offered.iter().map(|name| name.to_string()).collect();
         CallError::NoWorker { service: self.method.service.to_string(), timeout, offered }
     }
 
@@ -412,7 +417,7 @@ impl<T, E> PendingCall<T, E> {
             ErrorCode::Overloaded => CallError::Overloaded { detail, maybe_executed },
             ErrorCode::TooLarge => CallError::TooLarge { detail, maybe_executed },
             ErrorCode::Malformed => CallError::Malformed { reason: detail, maybe_executed },
-            ErrorCode::NoWorker => self.no_worker(Vec::new()),
+            ErrorCode::NoWorker => self.no_worker(&[]),
             ErrorCode::WorkerLost => CallError::WorkerLost { attempts: 1, maybe_executed },
             ErrorCode::Unread => CallError::PartialsUnread { received: partials },
         }

@@ -202,6 +202,7 @@ fn spec_of(now: Instant, plan: &CallPlan) -> CallSpec {
         method: plan.method.into(),
         fingerprint: 0,
         idempotent: plan.idempotent,
+        must_declare: false,
         waits: if plan.fail_fast { Waits::Never } else { Waits::UntilDeadline },
         owner: 0,
         attempts_before: 0,

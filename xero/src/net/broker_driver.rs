@@ -26,7 +26,7 @@ use crate::{
     error::BindError,
     proto::{
         broker::{Broker, BrokerConfig, BrokerCounters, BrokerOutput, Door},
-        frame::{self, Frames, Limits, Malformed},
+        frame::{self, Frames, KnownNames, Limits, Malformed},
         message::Peer,
     },
 };
@@ -76,6 +76,7 @@ pub(crate) async fn run(
     }
     let mut driver = BrokerDriver {
         limits: config.dispatcher.limits,
+        names: KnownNames::default(),
         machine: config.map(Machine::new),
         doors,
         channels,
@@ -163,6 +164,8 @@ struct BrokerDriver {
     /// Holds the policy, which is the user's.
     machine: Guest<Machine>,
     limits: Limits,
+    /// What requests have named, so that no name is allocated for each.
+    names: KnownNames,
     doors: Doors,
     channels: Channels,
     /// Connections to end once what is to be sent to them is on its way.
@@ -261,8 +264,9 @@ impl BrokerDriver {
 
     fn handle_frames(&mut self, now: Instant, door: Door, from: Peer, frames: Frames) -> usize {
         let (limits, mut messages) = (self.limits, 0);
-        for decoded in frame::decode(frames, &limits) {
-            match decoded {
+        let mut decoded = frame::decode(frames, &limits);
+        while let Some(item) = decoded.next_known(&mut self.names) {
+            match item {
                 Ok(message) => self.machine.handle_message(now, door, from, message),
                 Err(malformed) => self.machine.handle_malformed(now, door, from, &malformed),
             }

@@ -32,7 +32,7 @@ use super::{
 use crate::{
     context::{Context as CallContext, Place},
     proto::{
-        frame::{self, Frames, Limits, Malformed},
+        frame::{self, Frames, KnownNames, Limits, Malformed},
         message::{Payload, Peer},
         timer::Execution,
         worker::{Finish, Start, Worker, WorkerConfig, WorkerCounters, WorkerOutput},
@@ -92,6 +92,7 @@ pub(crate) async fn run(
     let services = Guest::of(&user, Served { worker, services });
     let mut driver = WorkerDriver {
         limits: config.limits,
+        names: KnownNames::default(),
         id: worker,
         machine: Worker::new(clock::now(), config, endpoints.len() as u64),
         dealers: Dealers::new(endpoints),
@@ -120,6 +121,8 @@ pub(crate) async fn run(
 struct WorkerDriver {
     machine: Worker,
     limits: Limits,
+    /// What requests have named, so that no name is allocated for each.
+    names: KnownNames,
     id: Uuid,
     dealers: Dealers,
     lease: Lease,
@@ -272,8 +275,9 @@ impl WorkerDriver {
 
     fn handle_frames(&mut self, now: Instant, from: Peer, frames: Frames) -> usize {
         let (limits, mut messages) = (self.limits, 0);
-        for decoded in frame::decode(frames, &limits) {
-            match decoded {
+        let mut decoded = frame::decode(frames, &limits);
+        while let Some(item) = decoded.next_known(&mut self.names) {
+            match item {
                 Ok(message) => self.machine.handle_message(now, from, message),
                 Err(malformed) => self.machine.handle_malformed(now, from, &malformed),
             }

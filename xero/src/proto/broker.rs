@@ -4,6 +4,7 @@ mod clients;
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -11,7 +12,7 @@ use tracing::{debug, info};
 use uuid::Uuid;
 
 use super::{
-    calls::{CallFailure, CallSpec, Waits, overloaded},
+    calls::{CallFailure, CallSpec, Waits, codec_not_read, overloaded},
     dispatch::{Departure, Dispatcher, DispatcherConfig, DispatcherCounters, Output, WorkerStatus},
     fault::{Fault, planted},
     frame::{self, Limits, Malformed},
@@ -26,6 +27,11 @@ use super::{
     window::Outflow,
     worker::{DEADLINE_MAX, DRAIN_TIMEOUT},
 };
+
+/// How soon after one change of what is offered the next one is passed on, with all that have come meanwhile. A fleet
+/// that comes up, or rolls, changes its offers hundreds of times a second, and each client is sent the whole of them each
+/// time; nobody misses a tenth of a second, as a call that comes back because of a change brings it along.
+pub(crate) const OFFERS_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a broker is made with.
 #[derive(Debug)]
@@ -105,12 +111,24 @@ pub struct Broker {
     /// Open calls by the ids that they have on the workers' side.
     origins: BTreeMap<CallId, Origin>,
     calls: u64,
-    /// The revision of the workers' offers that the clients have been told.
-    revision: u64,
+    offers: Offers,
     timers: TimerTable,
     outputs: VecDeque<BrokerOutput>,
     requests: u64,
     leaving: Leaving,
+}
+
+/// How far clients have been told what there is.
+#[derive(Debug, Default)]
+struct Offers {
+    /// The revision of the workers' offers that this side introduces itself with.
+    revision: u64,
+    /// When all clients were told last.
+    announced_at: Option<Instant>,
+    /// Whether something else is offered than all clients have been told; a timer is armed to tell them.
+    is_stale: bool,
+    /// Whether the introduction is newer than what all clients have been told: one was told in advance.
+    is_ahead: bool,
 }
 
 /// A registered client.
@@ -159,7 +177,7 @@ impl Broker {
             front: Links::accepting(introduction, heartbeats, Role::Client, "the frontend of a broker"),
             clients: BTreeMap::new(),
             origins: BTreeMap::new(),
-            revision: 0,
+            offers: Offers::default(),
             timers: TimerTable::default(),
             outputs: VecDeque::new(),
             requests: 0,
@@ -171,10 +189,12 @@ impl Broker {
     pub fn handle_message(&mut self, now: Instant, door: Door, from: Peer, message: Message) {
         match (door, message) {
             (Door::Front, message) => self.front.handle_message(now, from, message),
-            (Door::Back, Message::Ready(ready)) if ready.role == Role::Worker => match self.check_offers(&ready) {
-                Ok(()) => self.dispatcher.handle_message(now, from, Message::Ready(ready)),
-                Err(detail) => self.dispatcher.turn_away(now, from, detail),
-            },
+            (Door::Back, Message::Ready(ready)) if ready.role == Role::Worker => {
+                match self.check_offers(from, &ready) {
+                    Ok(()) => self.dispatcher.handle_message(now, from, Message::Ready(ready)),
+                    Err(detail) => self.dispatcher.turn_away(now, from, detail),
+                }
+            }
             (Door::Back, message) => self.dispatcher.handle_message(now, from, message),
         }
         self.settle(now);
@@ -207,12 +227,15 @@ impl Broker {
         self.settle(now);
     }
 
-    /// Does what is due.
+    /// Does what is due, as [`Dispatcher::handle_timeout`] does.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.front.handle_timeout(now);
         self.dispatcher.handle_timeout(now);
-        if self.timers.expire(now) == Some(Timer::Leave) {
-            self.force_leave(now);
+        while let Some(timer) = self.timers.expire(now) {
+            match timer {
+                Timer::Offers => self.announce_offers(now),
+                _ => self.force_leave(now),
+            }
         }
         self.settle(now);
     }
@@ -225,6 +248,7 @@ impl Broker {
         }
         info!(clients = self.clients.len(), open = self.origins.len(), "the broker drains");
         self.leaving = Leaving::Draining;
+        self.timers.stop(Timer::Offers);
         self.timers.set(Timer::Leave, now + self.drain_timeout + GOODBYE_GRACE);
         self.front.peers().into_iter().for_each(|peer| self.front.send(now, peer, Message::Drain));
         self.dispatcher.release_waiting();
@@ -241,6 +265,7 @@ impl Broker {
         // A drain may have said goodbye already, and wait for it to be taken for as long as it has.
         if self.leaving == Leaving::No {
             self.leaving = Leaving::Draining;
+            self.timers.stop(Timer::Offers);
             // What crosses the goodbye has not been started, and may be told so.
             self.front.peers().into_iter().for_each(|peer| self.front.send(now, peer, Message::Drain));
         }
@@ -324,7 +349,7 @@ impl Broker {
     fn handle_dispatcher_output(&mut self, now: Instant, output: Output) {
         // Before the calls that come back for it: their clients are not to send them here again.
         if matches!(output, Output::WorkerJoined(_) | Output::WorkerChanged(_) | Output::WorkerLeft(..)) {
-            self.announce_offers();
+            self.note_offers(now);
         }
         match output {
             Output::Forwarded(id) => self.take_request(now, id),
@@ -341,23 +366,54 @@ impl Broker {
         }
     }
 
-    /// Tells the clients when something else is offered than they know of.
-    fn announce_offers(&mut self) {
-        if std::mem::replace(&mut self.revision, self.dispatcher.revision()) == self.dispatcher.revision() {
+    /// Takes note when something else is offered. The first change is passed on at once, what follows soon after it
+    /// together.
+    fn note_offers(&mut self, now: Instant) {
+        if self.offers.revision == self.dispatcher.revision() || self.leaving != Leaving::No {
             return;
         }
-        let services = self.dispatcher.offers(None);
-        if services != self.front.introduction().services && self.leaving == Leaving::No {
-            self.front.set_introduction(Ready { services, ..self.front.introduction().clone() });
+        let announce_at = self.offers.announced_at.map_or(now, |at| at + OFFERS_PAUSE);
+        match announce_at <= now {
+            true => self.announce_offers(now),
+            false => {
+                self.offers.is_stale = true;
+                self.timers.hasten(Timer::Offers, announce_at);
+            }
+        }
+    }
+
+    /// Tells the clients what is offered, if that is something else than they know of.
+    fn announce_offers(&mut self, now: Instant) {
+        self.offers.is_stale = false;
+        self.timers.stop(Timer::Offers);
+        if self.leaving == Leaving::No && self.refresh_offers() && !self.clients.is_empty() {
+            self.offers.announced_at = Some(now);
+            self.front.announce_to_all();
+        }
+    }
+
+    /// Brings the introduction up to date. `true` when not all clients have been told what it says.
+    fn refresh_offers(&mut self) -> bool {
+        let revision = self.dispatcher.revision();
+        let is_ahead = std::mem::take(&mut self.offers.is_ahead);
+        if std::mem::replace(&mut self.offers.revision, revision) == revision {
+            return is_ahead;
+        }
+        self.front.set_services(self.dispatcher.offers()) || is_ahead
+    }
+
+    /// One client is to know what is offered, before all others do.
+    fn hasten_offers(&mut self, client: Peer) {
+        if self.offers.is_stale && self.leaving == Leaving::No {
+            self.offers.is_ahead = self.refresh_offers();
+            self.front.announce_to(client);
         }
     }
 
     /// Whether clients can be told of what this worker offers beside the others.
-    fn check_offers(&self, ready: &Ready) -> Result<(), String> {
-        let services = self.dispatcher.offers(Some(&ready.services));
-        let introduction = Ready { services, ..self.front.introduction().clone() };
-        frame::check(&Message::Ready(introduction), &self.limits)
-            .map_err(|error| format!("the broker would offer too much: {error}"))
+    fn check_offers(&self, from: Peer, ready: &Ready) -> Result<(), String> {
+        let check = self.dispatcher.check_room(from, ready, &self.limits);
+        check.map_err(|error| format!("the broker would offer too much: {error}"))
     }
 
     /// Says goodbye to each client that has got everything, when this broker leaves; `false` when there is none.

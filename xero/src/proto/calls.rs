@@ -1,7 +1,8 @@
 //! Calls that have not ended: what they ask for, which wait, and which are in flight.
 
+mod waiting;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -9,9 +10,13 @@ use std::{
 use super::{
     fault::{Fault, planted},
     frame::TooLarge,
-    message::{CallId, ErrorReply, Metadata, Payload, Peer},
-    window::SMALL_PAYLOAD_BYTES,
+    ids::IdMap,
+    message::{CallId, Codec, ErrorReply, Metadata, Names, Payload, Peer},
+    registry::{MethodId, Need, PoolId},
+    slab::Slab,
 };
+pub(crate) use waiting::{LineId, Precedence};
+use waiting::{LineKey, Waiting};
 
 /// What a caller asks for.
 #[derive(Clone, Debug)]
@@ -24,6 +29,9 @@ pub struct CallSpec {
     pub fingerprint: u64,
     /// Whether it may run twice; `None` leaves it to what the worker declares.
     pub idempotent: Option<bool>,
+    /// Whether only a worker that declares the method idempotent may have it, from the first attempt on: whoever passes
+    /// it on has sent it elsewhere, or is to send it again, on such a word.
+    pub must_declare: bool,
     /// How long it waits while no worker can take it.
     pub waits: Waits,
     /// Whom it is made for, where a dispatcher serves several: waiting calls of different owners take turns.
@@ -39,12 +47,12 @@ pub struct CallSpec {
 }
 
 /// How long a call waits while no worker can take it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Waits {
     /// Until its deadline, for a worker to come or to have room.
     #[default]
     UntilDeadline,
-    /// For room at a worker that offers the service; without one, whoever has passed the call on takes it back.
+    /// For room at a worker that can take it; without one, whoever has passed the call on takes it back.
     WhileOffered,
     /// Not at all: it fails at once.
     Never,
@@ -63,19 +71,26 @@ pub enum CallFailure {
     /// No live worker offered the service until the deadline.
     NoWorker {
         /// The services that live workers do offer.
-        offered: Vec<String>,
+        offered: Names,
     },
-    /// No live worker offers the service, and the call is not to wait here for one.
+    /// No live worker can take the call any more, and it is not to wait here for one.
     NotOffered {
         /// Whether an earlier attempt may have run.
         maybe_executed: bool,
-        /// The services that live workers do offer.
-        offered: Vec<String>,
+        /// What they offer in its place: services, or the methods of this one.
+        offered: Names,
+    },
+    /// Live workers have the method, and none reads the codec of the arguments.
+    CodecNotRead {
+        /// The codec of the arguments.
+        codec: Codec,
+        /// The codecs that they do read.
+        read: Vec<Codec>,
     },
     /// Live workers offer the service, and none has the method.
     UnknownMethod {
         /// The methods they do offer.
-        offered: Vec<String>,
+        offered: Names,
     },
     /// The worker went away before its reply, and the call could not be retried.
     WorkerLost {
@@ -133,6 +148,13 @@ pub(crate) fn overloaded(waiting: usize, waiting_max: Option<usize>, place: &str
     }
 }
 
+/// A codec that nobody reads, and those that are read.
+pub(crate) fn codec_not_read(codec: Codec, read: &[Codec]) -> String {
+    let read: Vec<_> = read.iter().map(Codec::to_string).collect();
+    let read = if read.is_empty() { "no codec that is known here".to_owned() } else { read.join(", ") };
+    format!("the arguments are in {codec}, and the workers that offer the method read {read}")
+}
+
 /// How a call ended.
 pub type CallEnd = Result<Payload, CallFailure>;
 
@@ -140,6 +162,8 @@ pub type CallEnd = Result<Payload, CallFailure>;
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) spec: CallSpec,
+    /// What its timer is armed for.
+    pub(crate) deadline_at: Instant,
     pub(crate) attempts: u8,
     /// The attempts that count against the bound.
     pub(crate) charged: u8,
@@ -159,10 +183,12 @@ pub(crate) struct Call {
 /// Where a call is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CallState {
-    /// No worker could take it yet.
-    Waiting,
-    /// An attempt has failed, and the next one is to come after a while.
-    BackingOff,
+    /// Made, or about to be tried again: nobody has it yet.
+    Unplaced,
+    /// No worker could take it yet; it stands in this line.
+    Waiting(LineId),
+    /// An attempt has failed, and the next one comes at this instant.
+    BackingOff { until: Instant },
     /// A worker has its request; `partials` replies have come so far.
     InFlight { worker: Peer, partials: u32 },
 }
@@ -177,54 +203,55 @@ impl Call {
         self.spec.idempotent.unwrap_or(self.declared_idempotent)
     }
 
-    fn line(&self) -> Line {
-        let CallSpec { method, fingerprint, owner, payload, .. } = &self.spec;
-        let is_large = payload.bytes.len() > SMALL_PAYLOAD_BYTES;
-        Line { method: Arc::clone(method), fingerprint: *fingerprint, owner: *owner, is_large }
-    }
-
     pub(crate) fn is_in_flight(&self) -> bool {
         matches!(self.state, CallState::InFlight { .. })
     }
-}
 
-/// Where a call of a service waits: behind those of the same owner that the same workers can take, which the method
-/// decides, the signature that the caller knows it by, and whether windows count for it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Line {
-    method: Arc<str>,
-    fingerprint: u64,
-    owner: u64,
-    is_large: bool,
-}
+    /// What the next attempt needs of a worker.
+    pub(crate) fn need(&self) -> Need<'_> {
+        Need {
+            service: &self.spec.service,
+            method: &self.spec.method,
+            fingerprint: self.spec.fingerprint,
+            codec: self.spec.payload.codec,
+            bytes: self.spec.payload.bytes.len(),
+            must_declare: self.must_declare(),
+            avoid: self.refused_by,
+        }
+    }
 
-/// When a waiting call is served: owners take turns, and among the calls of one the oldest comes first.
-pub(crate) type Precedence = (u64, CallId);
+    /// Whether only a worker that declares the method idempotent may have the next attempt: one before it may have run,
+    /// and nobody but its worker has said that it may run twice.
+    fn must_declare(&self) -> bool {
+        self.spec.must_declare || self.spec.idempotent.is_none() && self.maybe_executed
+    }
 
-#[derive(Clone, Copy, Debug)]
-struct Served {
-    turn: u64,
-    waiting: usize,
+    fn line(&self, method: MethodId) -> LineKey {
+        LineKey {
+            method,
+            fingerprint: self.spec.fingerprint,
+            codec: self.spec.payload.codec,
+            size: LineKey::size_of(self.spec.payload.bytes.len()),
+            must_declare: self.must_declare(),
+            waits: self.spec.waits,
+        }
+    }
 }
 
 /// The calls of a dispatcher that have not ended.
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
-    calls: BTreeMap<CallId, Call>,
-    /// Waiting calls by service, then by route and owner; ids grow, so the first is the oldest.
-    waiting: BTreeMap<Arc<str>, BTreeMap<Line, BTreeSet<CallId>>>,
-    waiting_count: usize,
-    /// Of each owner with waiting calls, the turn in which one was served last, or the latest turn when the first came:
-    /// who comes back again and again is not to pass those who have waited meanwhile.
-    served: BTreeMap<u64, Served>,
-    turns: u64,
+    /// The calls' rows.
+    places: IdMap<CallId, u32>,
+    rows: Slab<Call>,
+    waiting: Waiting,
 }
 
 impl Calls {
-    pub(crate) fn insert(&mut self, id: CallId, spec: CallSpec) {
-        let state = CallState::Waiting;
+    pub(crate) fn insert(&mut self, id: CallId, spec: CallSpec, deadline_at: Instant) {
         let call = Call {
             spec,
+            deadline_at,
             attempts: 0,
             charged: 0,
             declared_idempotent: false,
@@ -232,123 +259,105 @@ impl Calls {
             has_waited: false,
             wait: Duration::ZERO,
             refused_by: None,
-            state,
+            state: CallState::Unplaced,
         };
-        self.calls.insert(id, call);
-        self.wait(id);
+        let row = self.rows.insert(call);
+        self.places.insert(id, row);
     }
 
-    /// The call is in no worker's hands (any more).
-    pub(crate) fn wait(&mut self, id: CallId) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        call.state = CallState::Waiting;
-        let (service, line, owner) = (Arc::clone(&call.spec.service), call.line(), call.spec.owner);
-        if self.waiting.entry(service).or_default().entry(line).or_default().insert(id) {
-            self.waiting_count += 1;
-            let turn = self.turns;
-            self.served.entry(owner).or_insert(Served { turn, waiting: 0 }).waiting += 1;
-        }
+    /// The call comes to wait for a method. `Some` is a new line, which nobody serves yet.
+    pub(crate) fn wait(&mut self, id: CallId, method: MethodId) -> Option<LineId> {
+        let call = self.rows.get_mut(*self.places.get(&id)?)?;
+        let (line, is_new) = self.waiting.insert(call.line(method), call.spec.owner, id);
+        call.state = CallState::Waiting(line);
+        is_new.then_some(line)
     }
 
-    /// The call's request goes to a worker.
+    /// The call waits no more. `Some` is the method of a line that is gone with it.
+    pub(crate) fn stop_waiting(&mut self, id: CallId) -> Option<MethodId> {
+        let call = self.rows.get_mut(*self.places.get(&id)?)?;
+        let CallState::Waiting(line) = call.state else { return None };
+        call.state = CallState::Unplaced;
+        self.waiting.remove(line, call.spec.owner, id)
+    }
+
+    /// The request of a call that does not wait goes to a worker.
     pub(crate) fn send(&mut self, id: CallId, worker: Peer) -> Option<&mut Call> {
-        self.stop_waiting(id);
-        let call = self.calls.get_mut(&id)?;
+        let call = self.rows.get_mut(*self.places.get(&id)?)?;
         call.attempts = call.attempts.saturating_add(1);
         call.charged = call.charged.saturating_add(1);
         call.state = CallState::InFlight { worker, partials: 0 };
         Some(call)
     }
 
+    /// Removes a call that does not wait.
     pub(crate) fn remove(&mut self, id: CallId) -> Option<Call> {
-        self.stop_waiting(id);
-        self.calls.remove(&id)
-    }
-
-    pub(crate) fn get(&self, id: CallId) -> Option<&Call> {
-        self.calls.get(&id)
+        self.rows.remove(self.places.remove(&id)?)
     }
 
     pub(crate) fn get_mut(&mut self, id: CallId) -> Option<&mut Call> {
-        self.calls.get_mut(&id)
+        self.rows.get_mut(*self.places.get(&id)?)
     }
 
-    /// The oldest waiting call of each line of a service.
-    pub(crate) fn oldest_waiting(&self, service: &str) -> impl Iterator<Item = Precedence> {
-        let lines = self.waiting.get(service).into_iter().flatten();
-        lines.filter_map(|(line, ids)| Some((self.turn_of(line.owner), *ids.first()?)))
+    /// The owner of a call has had a turn.
+    pub(crate) fn note_served(&mut self, owner: u64) {
+        self.waiting.note_served(owner);
     }
 
-    /// The call that waits behind one that was served, on the same line. Its owner has had a turn.
-    pub(crate) fn next_waiting(&mut self, service: &str, line: &Line) -> Option<Precedence> {
-        self.turns += 1;
-        // It may wait for other methods, also when nothing is left on this line.
-        self.served.get_mut(&line.owner)?.turn = self.turns;
-        let next = *self.waiting.get(service)?.get(line)?.first()?;
-        Some((self.turns, next))
+    /// The call that a pool is to serve next, of those behind a precedence.
+    pub(crate) fn next_waiting(
+        &mut self,
+        pool: PoolId,
+        behind: Option<(Precedence, LineId)>,
+    ) -> Option<(Precedence, LineId)> {
+        self.waiting.next(pool, behind)
     }
 
-    /// A waiting call's precedence by now: its owner may have had a turn with a call of another line.
-    pub(crate) fn precedence(&self, id: CallId) -> Option<Precedence> {
-        self.calls.get(&id).map(|call| (self.turn_of(call.spec.owner), id))
+    /// From now on, these pools serve the line.
+    pub(crate) fn retarget(&mut self, line: LineId, pools: Vec<PoolId>) {
+        self.waiting.retarget(line, pools);
     }
 
-    /// The calls that wait for a service.
-    pub(crate) fn waiting_for(&self, service: &str) -> Vec<CallId> {
-        self.waiting.get(service).into_iter().flat_map(BTreeMap::values).flatten().copied().collect()
+    pub(crate) fn get(&self, id: CallId) -> Option<&Call> {
+        self.rows.get(*self.places.get(&id)?)
+    }
+
+    /// The lines of calls that wait for a method.
+    pub(crate) fn lines_of(&self, method: MethodId) -> Vec<LineId> {
+        self.waiting.lines_of(method)
+    }
+
+    /// The calls in a line, the oldest first.
+    pub(crate) fn in_line(&self, line: LineId) -> Vec<CallId> {
+        self.waiting.calls_in(line)
+    }
+
+    /// What all calls in a line need of a worker; of a class of sizes, the smallest one.
+    pub(crate) fn need_of(&self, line: LineId) -> Option<Need<'_>> {
+        let any = self.get(self.waiting.any_in(line)?)?;
+        Some(Need { bytes: self.waiting.bytes_min(line)?, avoid: None, ..any.need() })
     }
 
     /// The waiting call that makes room when there are too many: the youngest of the owner that has the most of them. That
     /// is this one, which has just come, unless another owner has more.
     pub(crate) fn crowding(&self, id: CallId) -> CallId {
-        let Some(own) = self.calls.get(&id).map(|call| call.spec.owner) else { return id };
-        let share = |owner: &u64| self.served.get(owner).map_or(0, |served| served.waiting);
-        let largest = self.served.keys().copied().max_by_key(share).filter(|owner| share(owner) > share(&own));
-        let Some(owner) = largest else { return id };
-        let lines = self.waiting.values().flatten().filter(|(line, _)| line.owner == owner);
-        lines.filter_map(|(_, ids)| ids.last().copied()).max().unwrap_or(id)
-    }
-
-    /// Where a waiting call waits.
-    pub(crate) fn place(&self, id: CallId) -> Option<(Arc<str>, Line)> {
-        self.calls.get(&id).map(|call| (Arc::clone(&call.spec.service), call.line()))
+        let owner = self.get(id).map(|call| call.spec.owner);
+        owner.and_then(|owner| self.waiting.crowding(owner)).unwrap_or(id)
     }
 
     pub(crate) fn waiting_count(&self) -> usize {
-        self.waiting_count
+        self.waiting.len()
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.calls.len()
+        self.places.len()
     }
 
+    /// All calls, the oldest first.
     pub(crate) fn ids(&self) -> Vec<CallId> {
-        self.calls.keys().copied().collect()
-    }
-
-    fn turn_of(&self, owner: u64) -> u64 {
-        self.served.get(&owner).map_or(0, |served| served.turn)
-    }
-
-    fn stop_waiting(&mut self, id: CallId) {
-        let Some(call) = self.calls.get(&id).filter(|call| call.state == CallState::Waiting) else { return };
-        let (service, line, owner) = (Arc::clone(&call.spec.service), call.line(), call.spec.owner);
-        let Some(lines) = self.waiting.get_mut(&service) else { return };
-        let Some(ids) = lines.get_mut(&line) else { return };
-        let removed = usize::from(ids.remove(&id));
-        if ids.is_empty() {
-            lines.remove(&line);
-        }
-        if lines.is_empty() {
-            self.waiting.remove(&service);
-        }
-        self.waiting_count -= removed;
-        if let Some(served) = self.served.get_mut(&owner) {
-            served.waiting -= removed;
-            if served.waiting == 0 {
-                self.served.remove(&owner);
-            }
-        }
+        let mut ids: Vec<_> = self.places.keys().copied().collect();
+        ids.sort_unstable();
+        ids
     }
 }
 

@@ -14,7 +14,7 @@ use tracing::info;
 use uuid::Uuid;
 
 use super::{
-    calls::{Call, CallEnd, CallFailure, CallSpec, CallState, Calls, Waits},
+    calls::{Call, CallEnd, CallFailure, CallSpec, CallState, Calls, LineId, Waits},
     fault::{Fault, planted},
     frame::{self, Limits, Malformed, TooLarge},
     link::GOODBYE_GRACE,
@@ -25,9 +25,9 @@ use super::{
         Request, Role, ServiceOffer,
     },
     outbox::Transmit,
-    registry::{LeastRecentlyUsed, Need, Registry, Route, WorkerChoice, WorkerEntry},
+    registry::{LeastRecentlyUsed, Outlook, PoolId, Registry, Route, WorkerChoice, WorkerEntry},
     retry::{BackoffConfig, Cost, RetryBudget, RetryConfig, Setback, may_retry},
-    timer::{Timer, TimerTable},
+    timer::{EXPIRY_BOUND, Timer, TimerTable},
     window::WINDOW_BYTES,
 };
 
@@ -115,6 +115,8 @@ pub struct DispatcherCounters {
     pub retries: u64,
     /// Attempts that were not made because the retry budget was spent.
     pub retries_over_budget: u64,
+    /// Workers that the [`WorkerChoice`] has chosen although they were no candidates: the calls wait.
+    pub stray_choices: u64,
 }
 
 /// Routes calls to registered workers, which dial in; or to brokers, which it dials. To a client a broker is a worker
@@ -189,17 +191,18 @@ impl Dispatcher {
             return self.outputs.push_back(Output::Ended(id, Err(failure)));
         }
         let lateness = if planted(Fault::DeadlineLate) { self.config.heartbeats.interval } else { Duration::ZERO };
-        self.timers.set(Timer::Deadline(id), spec.deadline + lateness);
-        self.calls.insert(id, spec);
+        let deadline_at = spec.deadline + lateness;
+        self.timers.arm(Timer::Deadline(id), deadline_at);
+        self.calls.insert(id, spec, deadline_at);
         self.budget.deposit();
-        let is_sent = self.advance(now, id);
-        if is_sent {
+        if self.advance(now, id) {
             return;
         }
         if let Some(call) = self.calls.get_mut(id) {
             call.has_waited = true;
             call.spec.payload.detach();
         }
+        self.wait(id);
         let waiting = self.calls.waiting_count();
         if waiting > self.config.waiting_max {
             let waiting_max = Some(self.config.waiting_max);
@@ -283,7 +286,8 @@ impl Dispatcher {
         self.settle(now);
     }
 
-    /// Does what is due.
+    /// Does what is due: all that concerns peers, then a bounded number of calls. [`Self::poll_timeout`] is due at once
+    /// while there are more, so that what was produced is sent in between.
     pub fn handle_timeout(&mut self, now: Instant) {
         if planted(Fault::RetriedForTime) {
             let in_flight = self.registry.iter().flat_map(|(_, worker)| worker.in_flight.keys().copied());
@@ -293,14 +297,9 @@ impl Dispatcher {
         }
         self.links.handle_timeout(now);
         self.settle(now);
-        while let Some(timer) = self.timers.expire(now) {
-            match timer {
-                Timer::Deadline(id) => self.handle_deadline(now, id),
-                Timer::Retry(id) => self.retry(now, id),
-                Timer::Leave if !self.has_said_goodbye() => self.close(now),
-                Timer::Leave => self.finish_leaving(now),
-                Timer::Heartbeat(_) | Timer::Lease(_) | Timer::Dial(_) | Timer::Overrun(_) => {}
-            }
+        for _ in 0..EXPIRY_BOUND {
+            let Some(timer) = self.timers.expire(now) else { break };
+            self.handle_timer(now, timer);
             self.settle(now);
         }
     }
@@ -328,6 +327,7 @@ impl Dispatcher {
             unregistered_messages: links.unregistered,
             unexpected_messages: links.unexpected,
             expired_leases: links.expired_leases,
+            stray_choices: self.registry.stray_choices(),
             ..self.counters
         }
     }
@@ -339,18 +339,23 @@ impl Dispatcher {
 
     /// The services that live workers offer, sorted.
     pub fn services(&self) -> impl Iterator<Item = &str> {
-        self.registry.services().into_iter()
+        self.registry.services().into_iter().map(|name| &**name)
     }
 
-    /// What live workers that do not drain offer together, and what one more would add. Of a method that is offered in
-    /// several ways, what they agree on is told.
-    pub(crate) fn offers(&self, more: Option<&[ServiceOffer]>) -> Vec<ServiceOffer> {
-        self.registry.offers(more)
+    /// What workers offer together that can be called: with credits, and not draining. Of a method that is offered in
+    /// several ways, it has what they agree on.
+    pub(crate) fn offers(&self) -> Vec<ServiceOffer> {
+        self.registry.offers()
     }
 
     /// Another number than before when [`Self::offers`] may have changed.
     pub(crate) fn revision(&self) -> u64 {
         self.registry.revision()
+    }
+
+    /// Whether an introduction under these limits has room for [`Self::offers`] once the peer is registered with this.
+    pub(crate) fn check_room(&self, peer: Peer, ready: &Ready, limits: &Limits) -> Result<(), TooLarge> {
+        self.registry.check_room(peer, ready, limits)
     }
 
     /// Whether a call may have run by now.
@@ -360,7 +365,7 @@ impl Dispatcher {
 
     /// Whether a call waits for a worker.
     pub(crate) fn is_waiting(&self, id: CallId) -> bool {
-        self.calls.get(id).is_some_and(|call| call.state == CallState::Waiting)
+        self.calls.get(id).is_some_and(|call| matches!(call.state, CallState::Waiting(_)))
     }
 
     /// Ends the calls that no worker has.
@@ -376,10 +381,20 @@ impl Dispatcher {
     /// Whether nothing is kept: no call, no worker, no timer, nothing to send.
     pub fn is_empty(&self) -> bool {
         self.calls.len() == 0
-            && self.registry.iter().next().is_none()
+            && self.registry.keeps_nothing()
             && self.timers.is_empty()
             && self.links.is_empty()
             && self.outputs.is_empty()
+    }
+
+    fn handle_timer(&mut self, now: Instant, timer: Timer) {
+        match timer {
+            Timer::Deadline(id) => self.handle_deadline(now, id),
+            Timer::Retry(id) => self.retry(now, id),
+            Timer::Leave if !self.has_said_goodbye() => self.close(now),
+            Timer::Leave => self.finish_leaving(now),
+            Timer::Heartbeat(_) | Timer::Lease(_) | Timer::Dial(_) | Timer::Overrun(_) | Timer::Offers => {}
+        }
     }
 
     fn handle_partial(&mut self, now: Instant, from: Peer, reply: PartialReply) {
@@ -488,20 +503,5 @@ impl WorkerStatus<'_> {
     /// The services it offers, sorted.
     pub fn services(&self) -> impl Iterator<Item = &Arc<str>> {
         self.entry.services()
-    }
-}
-
-fn request_of(spec: &CallSpec, call: CallId, attempt: u8, remaining: Duration) -> Request {
-    Request {
-        call,
-        attempt,
-        idempotent: spec.idempotent.unwrap_or(false),
-        fail_fast: spec.waits == Waits::Never,
-        service: Arc::clone(&spec.service),
-        method: Arc::clone(&spec.method),
-        fingerprint: spec.fingerprint,
-        remaining,
-        metadata: spec.metadata.clone(),
-        payload: spec.payload.clone(),
     }
 }

@@ -8,6 +8,7 @@ mod decode;
 mod encode;
 mod fixed;
 mod malformed;
+mod names;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -17,10 +18,12 @@ use thiserror::Error;
 
 use super::message::{Message, Metadata, Ready, ServiceOffer};
 
+pub(crate) use self::encode::{method_offer_bytes, service_offer_bytes};
 pub use self::{
     decode::{Decoded, decode},
     encode::{batched_bytes, encode, encode_batch},
     malformed::{Malformed, Reason},
+    names::KnownNames,
 };
 
 /// One message as a transport carries it: a header frame, and a payload frame unless that is empty.
@@ -122,16 +125,51 @@ pub fn check(message: &Message, limits: &Limits) -> Result<(), TooLarge> {
     limits.payload(message.payload_bytes())?;
     match message {
         Message::Ready(m) => check_offers(m, limits)?,
-        Message::Request(m) => {
-            check_name("service name", &m.service)?;
-            check_name("method name", &m.method)?;
-            check_metadata(&m.metadata, limits)?;
-        }
+        Message::Request(m) => return check_request(&m.service, &m.method, &m.metadata, m.payload.bytes.len(), limits),
         Message::Event(m) => check_name("topic", &m.topic)?,
         Message::Subscribe(m) => check_name("topic", &m.topic)?,
         _ => {}
     }
     limits.header(encode::header_bytes(message))
+}
+
+/// Whether a request for this may be sent under these limits.
+///
+/// # Errors
+/// The first part found that is too large.
+pub(crate) fn check_request(
+    service: &str,
+    method: &str,
+    metadata: &Metadata,
+    payload_bytes: usize,
+    limits: &Limits,
+) -> Result<(), TooLarge> {
+    limits.payload(payload_bytes)?;
+    check_name("service name", service)?;
+    check_name("method name", method)?;
+    check_metadata(metadata, limits)?;
+    limits.header(encode::request_bytes(service, method, metadata))
+}
+
+/// How large an offer of services is, and the largest of them, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OfferSize {
+    pub(crate) services: usize,
+    pub(crate) methods: usize,
+    pub(crate) bytes: usize,
+    pub(crate) largest: usize,
+}
+
+/// Whether a dispatcher's READY with an offer of this size may be sent under these limits.
+///
+/// # Errors
+/// The first part found that is too large.
+pub(crate) fn check_offer_size(size: &OfferSize, limits: &Limits) -> Result<(), TooLarge> {
+    limits.services(size.services)?;
+    within("service count", size.services, U16_MAX, "")?;
+    limits.methods(size.methods)?;
+    within("service offer", size.largest, U16_MAX, "")?;
+    limits.header(encode::bare_ready_bytes() + size.bytes)
 }
 
 fn check_offers(ready: &Ready, limits: &Limits) -> Result<(), TooLarge> {

@@ -12,7 +12,7 @@ use super::{
     frame::Malformed,
     link::{Departure, Link, Partner},
     liveness::{Heartbeats, LARGE_PAYLOAD_BYTES, patience},
-    message::{CallId, ErrorCode, ErrorReply, Message, Peer, Ready, Role},
+    message::{CallId, ErrorCode, ErrorReply, Message, Peer, Ready, Role, ServiceOffer},
     outbox::{Outbox, Transmit},
     retry::{Backoff, BackoffConfig},
     timer::{Timer, TimerTable},
@@ -215,7 +215,7 @@ impl Links {
                 Timer::Heartbeat(peer) => self.heartbeat(now, peer),
                 Timer::Lease(peer) => self.check_lease(now, peer),
                 Timer::Dial(peer) => self.events.push_back(LinkEvent::Dial(peer)),
-                Timer::Deadline(_) | Timer::Retry(_) | Timer::Overrun(_) | Timer::Leave => {}
+                Timer::Deadline(_) | Timer::Retry(_) | Timer::Overrun(_) | Timer::Leave | Timer::Offers => {}
             }
         }
     }
@@ -280,9 +280,22 @@ impl Links {
         }
     }
 
-    /// Introduces this side in another way from now on.
-    pub(crate) fn set_introduction(&mut self, introduction: Ready) {
-        self.introduction = introduction;
+    /// Offers these services in introductions from now on; `false` if they are the same as before.
+    pub(crate) fn set_services(&mut self, services: Vec<ServiceOffer>) -> bool {
+        let is_other = services != self.introduction.services;
+        self.introduction.services = services;
+        is_other
+    }
+
+    /// Introduces this side anew to a peer, once this turn and before all else.
+    pub(crate) fn announce_to(&mut self, peer: Peer) {
+        if self.links.get(&peer).is_some_and(Link::is_up) {
+            self.unannounced.insert(peer);
+        }
+    }
+
+    /// Introduces this side anew to all peers.
+    pub(crate) fn announce_to_all(&mut self) {
         self.unannounced = self.up().collect();
     }
 

@@ -1,6 +1,12 @@
 //! Typed messages of the protocol (`PROTOCOL.md` §4); no bytes.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, btree_map},
+    fmt,
+    ops::{Deref, DerefMut},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -124,8 +130,62 @@ impl Payload {
     }
 }
 
-/// Values that travel beside a call's arguments, such as `traceparent`.
-pub type Metadata = BTreeMap<String, Bytes>;
+/// Names, sorted; cloning shares them.
+pub type Names = Arc<[Arc<str>]>;
+
+/// Values that travel beside a call's arguments, such as `traceparent`. Cloning shares them; none cost nothing.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Metadata(Option<Arc<BTreeMap<String, Bytes>>>);
+
+impl Metadata {
+    /// No values.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl fmt::Debug for Metadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+impl Deref for Metadata {
+    type Target = BTreeMap<String, Bytes>;
+
+    fn deref(&self) -> &Self::Target {
+        static NONE: BTreeMap<String, Bytes> = BTreeMap::new();
+        self.0.as_deref().unwrap_or(&NONE)
+    }
+}
+
+impl DerefMut for Metadata {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        Arc::make_mut(self.0.get_or_insert_default())
+    }
+}
+
+impl FromIterator<(String, Bytes)> for Metadata {
+    fn from_iter<I: IntoIterator<Item = (String, Bytes)>>(values: I) -> Self {
+        let values: BTreeMap<_, _> = values.into_iter().collect();
+        Self((!values.is_empty()).then(|| Arc::new(values)))
+    }
+}
+
+impl<const N: usize> From<[(String, Bytes); N]> for Metadata {
+    fn from(values: [(String, Bytes); N]) -> Self {
+        values.into_iter().collect()
+    }
+}
+
+impl<'a> IntoIterator for &'a Metadata {
+    type Item = (&'a String, &'a Bytes);
+    type IntoIter = btree_map::Iter<'a, String, Bytes>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
 
 /// One message between two peers.
 #[derive(Clone, Debug, PartialEq)]
@@ -280,7 +340,7 @@ pub struct Ready {
 }
 
 /// A service that a worker offers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ServiceOffer {
     /// The service's name.
     pub name: Arc<str>,
@@ -291,7 +351,7 @@ pub struct ServiceOffer {
 }
 
 /// A method that a worker offers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MethodOffer {
     /// The method's name, unique in its service.
     pub name: Arc<str>,
@@ -310,6 +370,8 @@ pub struct Request {
     pub attempt: u8,
     /// Whether the caller lets it run twice.
     pub idempotent: bool,
+    /// Whether that is what workers declare, and not what the caller knows: then only one that declares it may have it.
+    pub as_declared: bool,
     /// Whether it fails at once, instead of waiting until the deadline, while no worker can take it.
     pub fail_fast: bool,
     /// The service's name.

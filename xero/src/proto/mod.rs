@@ -16,6 +16,7 @@ pub mod dispatch;
 #[doc(hidden)]
 pub mod fault;
 pub mod frame;
+mod ids;
 mod link;
 mod links;
 pub mod liveness;
@@ -23,6 +24,7 @@ pub mod message;
 pub mod outbox;
 pub mod registry;
 pub mod retry;
+mod slab;
 pub mod timer;
 mod window;
 pub mod worker;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::{
     fault::{Fault, planted},
     frame::batched_bytes,
+    ids::IdMap,
     message::{Message, Peer},
 };
 
@@ -16,6 +17,9 @@ pub const BATCH_MESSAGES_MAX: usize = 256;
 
 /// The largest body of a BATCH that is made: past some dozens of kilobytes nothing is gained by a larger one.
 const BATCH_BYTES_MAX: usize = 64 * 1024;
+
+/// How many emptied queues are kept: a turn rarely sends to more peers.
+const SPARE_QUEUES_MAX: usize = 16;
 
 /// Messages for one peer. More than one is to be sent as a BATCH.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,13 +35,17 @@ pub struct Transmit {
 pub(crate) struct Outbox {
     queues: BTreeMap<Peer, VecDeque<Message>>,
     order: VecDeque<Peer>,
+    /// Queues that have been emptied, for whoever is sent something next: one for each of thousands of peers would be
+    /// out of the processor's cache whenever it is needed.
+    spare: Vec<VecDeque<Message>>,
     /// The peers that read BATCH, and the largest body that is made for each.
-    batching: BTreeMap<Peer, usize>,
+    batching: IdMap<Peer, usize>,
 }
 
 impl Outbox {
     pub(crate) fn push(&mut self, to: Peer, message: Message) {
-        let queue = self.queues.entry(to).or_default();
+        let spare = &mut self.spare;
+        let queue = self.queues.entry(to).or_insert_with(|| spare.pop().unwrap_or_default());
         if queue.is_empty() {
             self.order.push_back(to);
         }
@@ -77,8 +85,10 @@ impl Outbox {
         let messages = queue.drain(..count).collect();
         if !queue.is_empty() {
             self.order.push_front(to);
-        } else if !self.batching.contains_key(&to) {
-            self.queues.remove(&to);
+        } else if let Some(queue) = self.queues.remove(&to)
+            && self.spare.len() < SPARE_QUEUES_MAX
+        {
+            self.spare.push(queue);
         }
         Some(Transmit { to, messages })
     }

@@ -22,6 +22,8 @@ pub enum Timer {
     Retry(CallId),
     /// When a worker gives an execution up (`PROTOCOL.md` §8).
     Overrun(Execution),
+    /// When to pass on to clients what is offered by now (`PROTOCOL.md` §5).
+    Offers,
     /// When leaving ends although something is still open (`PROTOCOL.md` §10).
     Leave,
 }
@@ -30,53 +32,94 @@ pub enum Timer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Execution(pub u64);
 
+impl Timer {
+    /// Whether it is about a peer, or the machine as a whole: such timers come before those of calls, however many of
+    /// these are due, so that nobody is taken for dead meanwhile.
+    fn is_of_peer(self) -> bool {
+        !matches!(self, Self::Deadline(_) | Self::Retry(_) | Self::Overrun(_))
+    }
+}
+
+/// How many timers of calls a machine handles before it lets its owner send and receive: a millisecond or two of work,
+/// so that no number of calls that expire together holds up a heartbeat.
+pub(crate) const EXPIRY_BOUND: usize = 1_000;
+
 /// The armed timers of a machine, each at most once, ordered by their instants.
+///
+/// Whoever remembers the instant itself uses [`Self::arm`] and [`Self::disarm`], which cost one structure; for others the
+/// table remembers it.
 #[derive(Debug, Default)]
 pub(crate) struct TimerTable {
-    by_instant: BTreeSet<(Instant, Timer)>,
-    by_timer: BTreeMap<Timer, Instant>,
+    of_peers: BTreeSet<(Instant, Timer)>,
+    of_calls: BTreeSet<(Instant, Timer)>,
+    remembered: BTreeMap<Timer, Instant>,
 }
 
 impl TimerTable {
+    /// Arms a timer that is not armed; the caller remembers the instant.
+    pub(crate) fn arm(&mut self, timer: Timer, at: Instant) {
+        self.set_of(timer).insert((at, timer));
+    }
+
+    /// Stops a timer that was armed by [`Self::arm`] for this instant, unless it has fired.
+    pub(crate) fn disarm(&mut self, timer: Timer, at: Instant) {
+        self.set_of(timer).remove(&(at, timer));
+    }
+
     /// Arms a timer, or moves it when it is armed already.
     pub(crate) fn set(&mut self, timer: Timer, at: Instant) {
-        if let Some(before) = self.by_timer.insert(timer, at) {
-            self.by_instant.remove(&(before, timer));
+        if let Some(before) = self.remembered.insert(timer, at) {
+            self.disarm(timer, before);
         }
-        self.by_instant.insert((at, timer));
+        self.arm(timer, at);
     }
 
     /// Arms a timer unless it is armed for an earlier instant.
     pub(crate) fn hasten(&mut self, timer: Timer, at: Instant) {
-        if self.by_timer.get(&timer).is_none_or(|before| at < *before) {
+        if self.remembered.get(&timer).is_none_or(|before| at < *before) {
             self.set(timer, at);
         }
     }
 
     pub(crate) fn stop(&mut self, timer: Timer) {
-        if let Some(at) = self.by_timer.remove(&timer) {
-            self.by_instant.remove(&(at, timer));
+        if let Some(at) = self.remembered.remove(&timer) {
+            self.disarm(timer, at);
         }
     }
 
-    /// Takes one timer that is due, earliest first.
+    /// Takes one timer that is due: those of peers first, then the earliest.
     pub(crate) fn expire(&mut self, now: Instant) -> Option<Timer> {
-        let &(at, timer) = self.by_instant.first()?;
-        if at > now {
-            return None;
-        }
-        self.by_instant.pop_first();
-        self.by_timer.remove(&timer);
+        self.expire_of_peer(now).or_else(|| {
+            let timer = take_due(&mut self.of_calls, now)?;
+            self.remembered.remove(&timer);
+            Some(timer)
+        })
+    }
+
+    /// Takes one timer of a peer, or of the machine as a whole, that is due.
+    pub(crate) fn expire_of_peer(&mut self, now: Instant) -> Option<Timer> {
+        let timer = take_due(&mut self.of_peers, now)?;
+        self.remembered.remove(&timer);
         Some(timer)
     }
 
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.by_instant.first().map(|(at, _)| *at)
+        let next = [&self.of_peers, &self.of_calls].map(|timers| timers.first().map(|(at, _)| *at));
+        next.into_iter().flatten().min()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.by_timer.is_empty()
+        self.of_peers.is_empty() && self.of_calls.is_empty()
     }
+
+    fn set_of(&mut self, timer: Timer) -> &mut BTreeSet<(Instant, Timer)> {
+        if timer.is_of_peer() { &mut self.of_peers } else { &mut self.of_calls }
+    }
+}
+
+fn take_due(timers: &mut BTreeSet<(Instant, Timer)>, now: Instant) -> Option<Timer> {
+    timers.first().filter(|(at, _)| *at <= now)?;
+    timers.pop_first().map(|(_, timer)| timer)
 }
 
 #[cfg(test)]
@@ -109,15 +152,33 @@ mod tests {
     }
 
     #[test]
+    fn timers_of_peers_come_before_those_of_calls() {
+        let start = Instant::now();
+        let mut timers = TimerTable::default();
+        timers.arm(Timer::Deadline(CallId(1)), start);
+        timers.arm(Timer::Deadline(CallId(2)), start);
+        timers.set(Timer::Lease(Peer(1)), start + Duration::from_secs(1));
+        timers.disarm(Timer::Deadline(CallId(2)), start);
+        let late = start + Duration::from_secs(1);
+        assert_eq!((timers.next(), timers.expire(start)), (Some(start), Some(Timer::Deadline(CallId(1)))));
+        timers.arm(Timer::Deadline(CallId(3)), start);
+        assert_eq!(
+            [timers.expire(late), timers.expire(late)],
+            [Some(Timer::Lease(Peer(1))), Some(Timer::Deadline(CallId(3)))]
+        );
+        assert!(timers.is_empty());
+    }
+
+    #[test]
     fn timers_fire_in_the_order_of_their_instants() {
         let start = Instant::now();
         let mut timers = TimerTable::default();
         timers.set(Timer::Heartbeat(Peer(2)), start + Duration::from_secs(2));
-        timers.set(Timer::Deadline(CallId(9)), start + Duration::from_secs(1));
+        timers.set(Timer::Lease(Peer(9)), start + Duration::from_secs(1));
         timers.set(Timer::Dial(Peer(3)), start + Duration::from_secs(3));
         timers.stop(Timer::Dial(Peer(3)));
         let late = start + Duration::from_secs(10);
-        assert_eq!(timers.expire(late), Some(Timer::Deadline(CallId(9))));
+        assert_eq!(timers.expire(late), Some(Timer::Lease(Peer(9))));
         assert_eq!(timers.expire(late), Some(Timer::Heartbeat(Peer(2))));
         assert_eq!(timers.expire(late), None);
     }

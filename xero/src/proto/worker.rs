@@ -270,7 +270,8 @@ impl Worker {
             match timer {
                 Timer::Overrun(execution) => self.abort(now, execution, ErrorCode::DeadlineExceeded),
                 Timer::Leave => self.force_leave(now),
-                Timer::Deadline(_) | Timer::Retry(_) | Timer::Heartbeat(_) | Timer::Lease(_) | Timer::Dial(_) => {}
+                Timer::Deadline(_) | Timer::Retry(_) | Timer::Offers => {}
+                Timer::Heartbeat(_) | Timer::Lease(_) | Timer::Dial(_) => {}
             }
             self.settle(now);
         }

@@ -46,6 +46,7 @@ impl Broker {
             return self.front.turn_away(now, from, "closing".to_owned());
         }
         self.front.accept(now, from, ready);
+        self.hasten_offers(from);
         let incarnation = ready.incarnation;
         self.clients.entry(from).or_insert_with(|| ClientEntry { incarnation, requests: BTreeMap::new() });
         self.outputs.push_back(BrokerOutput::ClientJoined(from));
@@ -138,6 +139,9 @@ impl Broker {
 
     pub(super) fn pass_failure(&mut self, now: Instant, id: CallId, failure: CallFailure) {
         let Some(Origin { client, call, partials, .. }) = self.take_origin(now, id) else { return };
+        if matches!(failure, CallFailure::NotOffered { .. } | CallFailure::UnknownMethod { .. }) {
+            self.hasten_offers(client);
+        }
         let error = ErrorReply { call, partials, ..error_of(failure) };
         self.front.send(now, client, Message::Error(error));
     }
@@ -189,7 +193,7 @@ fn error_of(failure: CallFailure) -> ErrorReply {
         maybe_executed,
         ..ErrorReply::not_started(CallId(0), code, detail)
     };
-    let names = |offered: &[String]| listed(offered.iter().map(|name| &**name));
+    let names = |offered: &[Arc<str>]| listed(offered.iter().map(|name| &**name));
     match failure {
         // This broker has tried elsewhere as often as may be; its clients are not to begin anew.
         CallFailure::Remote(reply) if matches!(reply.code, ErrorCode::Refused | ErrorCode::Overloaded) => {
@@ -204,6 +208,9 @@ fn error_of(failure: CallFailure) -> ErrorReply {
         }
         CallFailure::NotOffered { maybe_executed, offered } => {
             error(ErrorCode::NoWorker, maybe_executed, format!("live workers offer {}", names(&offered)))
+        }
+        CallFailure::CodecNotRead { codec, read } => {
+            error(ErrorCode::InvalidArguments, false, codec_not_read(codec, &read))
         }
         CallFailure::UnknownMethod { offered } => {
             error(ErrorCode::UnknownMethod, false, format!("the service has {}", names(&offered)))
@@ -230,13 +237,38 @@ fn error_of(failure: CallFailure) -> ErrorReply {
 }
 
 fn spec_of(now: Instant, from: Peer, request: Request) -> CallSpec {
-    let Request { attempt, idempotent, fail_fast, service, method, fingerprint, remaining, metadata, payload, .. } =
-        request;
+    let Request {
+        attempt,
+        idempotent,
+        as_declared,
+        fail_fast,
+        service,
+        method,
+        fingerprint,
+        remaining,
+        metadata,
+        payload,
+        ..
+    } = request;
     let (owner, deadline) = (from.0, now + remaining.min(DEADLINE_MAX));
-    let (idempotent, attempts_before) = (Some(idempotent), attempt.saturating_sub(1));
+    // The word of all workers, as the client knew it, is to hold for the one that gets it.
+    let must_declare = idempotent && as_declared;
+    let (idempotent, attempts_before) = ((!must_declare).then_some(idempotent), attempt.saturating_sub(1));
     // Only the client knows of other brokers, and what waits with it is not lost with this one.
     let waits = if fail_fast { Waits::Never } else { Waits::WhileOffered };
-    CallSpec { service, method, fingerprint, idempotent, waits, owner, attempts_before, deadline, metadata, payload }
+    CallSpec {
+        service,
+        method,
+        fingerprint,
+        idempotent,
+        must_declare,
+        waits,
+        owner,
+        attempts_before,
+        deadline,
+        metadata,
+        payload,
+    }
 }
 
 /// Replies that are kept for a client that does not take them, in bytes; beyond, its calls with partial replies end.

@@ -7,52 +7,73 @@ impl Dispatcher {
         if self.closing != Closing::No {
             return Err(CallFailure::Closed { maybe_executed: false });
         }
-        let request = request_of(spec, CallId(0), 1, Duration::ZERO);
-        frame::check(&Message::Request(request), &self.config.limits).map_err(CallFailure::TooLarge)
+        let CallSpec { service, method, metadata, payload, .. } = spec;
+        frame::check_request(service, method, metadata, payload.bytes.len(), &self.config.limits)
+            .map_err(CallFailure::TooLarge)
     }
 
-    /// Sends a waiting call if somebody can take it; `false` when it goes on waiting.
+    /// Sends a call that no worker has if one can take it; `false` when it is to wait, or to wait on.
     pub(super) fn advance(&mut self, now: Instant, id: CallId) -> bool {
         let Some(call) = self.calls.get(id) else { return true };
-        let spec = &call.spec;
-        if spec.deadline <= now {
+        if call.spec.deadline <= now {
             self.handle_deadline(now, id);
             return true;
         }
-        let need = Need {
-            service: &spec.service,
-            method: &spec.method,
-            fingerprint: spec.fingerprint,
-            bytes: spec.payload.bytes.len(),
-            avoid: call.refused_by,
-        };
-        let (waits, maybe_executed) = (spec.waits, call.maybe_executed);
-        let window_has_room = |peer| self.links.outflow(peer).is_none_or(|outflow| !outflow.is_full());
-        match self.registry.route(&mut *self.config.choice, need, &window_has_room) {
+        let waits = call.spec.waits;
+        match self.registry.route(&mut *self.config.choice, &call.need()) {
             Route::Worker { peer, idempotent } => self.send_request(now, id, peer, idempotent),
-            Route::UnknownMethod => {
-                let offered = self.registry.methods_of(&spec.service).into_iter().map(str::to_owned).collect();
-                self.end_unsent(id, CallFailure::UnknownMethod { offered });
-            }
-            Route::NoWorker if waits == Waits::WhileOffered => {
-                let offered = self.offered_services();
-                self.end(id, Err(CallFailure::NotOffered { maybe_executed, offered }));
-            }
-            Route::NoWorker if waits == Waits::Never => {
-                let offered = self.offered_services();
-                self.end_unsent(id, CallFailure::NoWorker { offered });
-            }
             Route::AllBusy if waits == Waits::Never => {
-                let waiting = self.calls.waiting_count().saturating_sub(1);
+                let waiting = self.calls.waiting_count();
                 self.end_unsent(id, CallFailure::Overloaded { waiting, waiting_max: None });
             }
-            Route::NoWorker | Route::AllBusy => return false,
+            Route::Nobody(outlook) if is_hopeless(&outlook, waits) => self.end_hopeless(id, outlook),
+            Route::AllBusy | Route::Nobody(_) => return false,
         }
         true
     }
 
-    pub(super) fn send_request(&mut self, now: Instant, id: CallId, peer: Peer, idempotent: bool) {
+    /// Ends a call that no worker can take, now or later.
+    fn end_hopeless(&mut self, id: CallId, outlook: Outlook) {
+        let Some(call) = self.calls.get(id) else { return };
+        let CallSpec { service, payload, waits, .. } = &call.spec;
+        let (codec, maybe_executed) = (payload.codec, call.maybe_executed);
+        // One that was here when somebody could take it is not at fault, and may find a worker elsewhere.
+        let is_new = call.attempts == 0 && !call.has_waited;
+        let goes_back = *waits == Waits::WhileOffered;
+        let failure = match outlook {
+            Outlook::NoMethod if goes_back && !is_new => {
+                let offered = self.registry.method_names(&Arc::clone(service));
+                return self.end(id, Err(CallFailure::NotOffered { maybe_executed, offered }));
+            }
+            Outlook::NoMethod => {
+                CallFailure::UnknownMethod { offered: self.registry.method_names(&Arc::clone(service)) }
+            }
+            Outlook::NoCodec(read) => CallFailure::CodecNotRead { codec, read },
+            Outlook::NoService | Outlook::NotIdempotent if goes_back => {
+                let offered = self.registry.service_names();
+                return self.end(id, Err(CallFailure::NotOffered { maybe_executed, offered }));
+            }
+            Outlook::NoService | Outlook::NotIdempotent => {
+                CallFailure::NoWorker { offered: self.registry.service_names() }
+            }
+        };
+        self.end_unsent(id, failure);
+    }
+
+    /// Lets a call wait that nobody can take now. Where too many wait, one makes room.
+    pub(super) fn wait(&mut self, id: CallId) {
+        let Some(call) = self.calls.get(id) else { return };
+        let (service, method) = (Arc::clone(&call.spec.service), Arc::clone(&call.spec.method));
+        let method = self.registry.hold_line(&service, &method);
+        match self.calls.wait(id, method) {
+            Some(line) => self.target(line),
+            None => self.registry.release_line(method),
+        }
+    }
+
+    fn send_request(&mut self, now: Instant, id: CallId, peer: Peer, idempotent: bool) {
         let worker_max = self.registry.get(peer).map_or(u64::MAX, |worker| worker.payload_bytes_max);
+        self.stop_waiting(id);
         let Some(call) = self.calls.send(id, peer) else { return };
         call.declared_idempotent = idempotent;
         let size = call.spec.payload.bytes.len();
@@ -64,15 +85,12 @@ impl Dispatcher {
         if call.attempts > 1 {
             self.counters.retries += 1;
         }
-        let remaining = call.spec.deadline.saturating_duration_since(now);
-        let mut request =
-            request_of(&call.spec, id, call.spec.attempts_before.saturating_add(call.attempts), remaining);
-        request.idempotent = call.is_idempotent();
         if call.has_waited {
             self.outputs.push_back(Output::Forwarded(id));
         }
         self.registry.take_credit(peer, id);
-        self.links.send(now, peer, Message::Request(request));
+        self.links.send(now, peer, Message::Request(request_of(call, id, now)));
+        self.note_room(peer);
     }
 
     /// Ends a call whose request cannot be sent. That hides no earlier attempt, which may have run.
@@ -86,26 +104,67 @@ impl Dispatcher {
         self.end(id, Err(failure));
     }
 
-    /// Sends waiting calls to a worker that has got free credit: owners take turns, each one's oldest call first.
+    /// Sends waiting calls to a worker that has got free credit, and to those like it: owners take turns, each one's
+    /// oldest call first.
     pub(super) fn serve_waiting(&mut self, now: Instant, worker: Peer) {
+        if let Some(pool) = self.registry.pool_of(worker) {
+            self.serve_pool(now, pool);
+        }
+    }
+
+    fn serve_pool(&mut self, now: Instant, pool: PoolId) {
         if self.calls.waiting_count() == 0 || planted(Fault::WaitingNotServed) {
             return;
         }
-        let services = self.registry.services_of(worker);
-        let mut oldest: BTreeSet<_> = services.flat_map(|service| self.calls.oldest_waiting(service)).collect();
-        while self.registry.is_available(worker)
-            && let Some((turn, id)) = oldest.pop_first()
+        let mut behind = None;
+        while self.registry.is_free(pool)
+            && let Some(place) = self.calls.next_waiting(pool, behind)
         {
-            if let Some(later) = self.calls.precedence(id).filter(|later| later.0 > turn) {
-                oldest.insert(later);
-                continue;
+            let (_, id) = place.0;
+            let owner = self.calls.get(id).map(|call| call.spec.owner);
+            match self.advance(now, id) {
+                true => owner.into_iter().for_each(|owner| self.calls.note_served(owner)),
+                // Nobody has room for it, or the policy takes nobody: the lines behind it may fare better.
+                false => behind = Some(place),
             }
-            let place = self.calls.place(id);
-            if self.advance(now, id)
-                && let Some((service, line)) = place
-            {
-                oldest.extend(self.calls.next_waiting(&service, &line));
+        }
+    }
+
+    /// Other workers offer methods that calls wait for: calls go to whoever can take them by now, and those that nobody
+    /// can take any more end.
+    pub(super) fn follow_offers(&mut self, now: Instant) {
+        let lines: Vec<_> = self.registry.take_changed().flat_map(|method| self.calls.lines_of(method)).collect();
+        lines.iter().for_each(|line| self.target(*line));
+        let mut free = BTreeSet::new();
+        for line in lines {
+            let Some(need) = self.calls.need_of(line) else { continue };
+            match self.registry.targets(&need) {
+                Ok(pools) => free.extend(pools.into_iter().filter(|pool| self.registry.is_free(*pool))),
+                Err(outlook) => self.end_line(now, line, &outlook),
             }
+        }
+        free.into_iter().for_each(|pool| self.serve_pool(now, pool));
+    }
+
+    fn end_line(&mut self, now: Instant, line: LineId, outlook: &Outlook) {
+        let calls = self.calls.in_line(line);
+        let waits = calls.first().and_then(|id| self.calls.get(*id)).map(|call| call.spec.waits);
+        if waits.is_some_and(|waits| is_hopeless(outlook, waits)) {
+            for id in calls {
+                self.advance(now, id);
+            }
+        }
+    }
+
+    /// Puts a line into the queues of the workers that can take its calls.
+    fn target(&mut self, line: LineId) {
+        let targets = self.calls.need_of(line).map(|need| self.registry.targets(&need));
+        self.calls.retarget(line, targets.and_then(Result::ok).unwrap_or_default());
+    }
+
+    fn stop_waiting(&mut self, id: CallId) {
+        if let Some(method) = self.calls.stop_waiting(id) {
+            self.registry.release_line(method);
         }
     }
 
@@ -123,6 +182,12 @@ impl Dispatcher {
                 self.set_back(now, id, from, setback, reply);
             }
             ErrorCode::DeadlineExceeded => self.end(id, Err(CallFailure::DeadlineExceeded { maybe_executed })),
+            // The broker no longer has the method, and another one does.
+            ErrorCode::UnknownMethod
+                if self.is_client() && !reply.maybe_executed && self.is_elsewhere(id, from) =>
+            {
+                self.set_back(now, id, from, setback, reply);
+            }
             // What this worker says of its own attempt hides no earlier one, which may have run.
             _ if !reply.maybe_executed => self.end_unsent(id, CallFailure::Remote(reply)),
             _ => self.end(id, Err(CallFailure::Remote(reply))),
@@ -193,44 +258,39 @@ impl Dispatcher {
         self.calls.get(id).is_some_and(|call| call.spec.waits != Waits::Never)
     }
 
-    /// Gives calls back that wait for a service which nobody offers any more.
-    pub(super) fn return_unoffered(&mut self, now: Instant, services: impl IntoIterator<Item = Arc<str>>) {
-        for service in services {
-            if !self.registry.is_offered(&service) {
-                for id in self.calls.waiting_for(&service) {
-                    if self.calls.get(id).is_some_and(|call| call.spec.waits != Waits::UntilDeadline) {
-                        self.advance(now, id);
-                    }
-                }
-            }
-        }
+    fn is_elsewhere(&self, id: CallId, from: Peer) -> bool {
+        let spec = self.calls.get(id).map(|call| &call.spec);
+        spec.is_some_and(|spec| self.registry.is_offered_beside(from, &spec.service, &spec.method))
     }
 
     /// Sends the call to a worker, or lets it wait for one, once its back-off has passed.
     fn attempt_again(&mut self, now: Instant, id: CallId) {
         let Some(call) = self.calls.get_mut(id) else { return };
-        call.state = CallState::BackingOff;
-        match call.wait.is_zero() {
-            true => self.retry(now, id),
-            false => self.timers.set(Timer::Retry(id), now + call.wait),
+        if call.wait.is_zero() {
+            return self.retry(now, id);
         }
+        let until = now + call.wait;
+        call.state = CallState::BackingOff { until };
+        self.timers.arm(Timer::Retry(id), until);
     }
 
     pub(super) fn retry(&mut self, now: Instant, id: CallId) {
-        self.calls.wait(id);
-        self.advance(now, id);
+        let Some(call) = self.calls.get_mut(id) else { return };
+        call.state = CallState::Unplaced;
+        if !self.advance(now, id) {
+            self.wait(id);
+        }
     }
 
     pub(super) fn handle_deadline(&mut self, now: Instant, id: CallId) {
         let Some(call) = self.calls.get(id) else { return };
         let maybe_executed = call.maybe_executed();
-        let offered = self.offered_services();
-        let failure = match offered.iter().any(|service| **service == *call.spec.service) {
+        let failure = match self.registry.is_offered(&call.spec.service) {
             // The worker that had it is gone, and no other came: that says more than that time has passed.
             _ if call.maybe_executed && !call.is_in_flight() => {
                 CallFailure::WorkerLost { maybe_executed, attempts: call.attempts }
             }
-            false if !maybe_executed => CallFailure::NoWorker { offered },
+            false if !maybe_executed => CallFailure::NoWorker { offered: self.registry.service_names() },
             _ => CallFailure::DeadlineExceeded { maybe_executed },
         };
         self.give_up(now, id, failure);
@@ -264,11 +324,16 @@ impl Dispatcher {
     }
 
     pub(super) fn take(&mut self, id: CallId) -> Option<Call> {
-        if !planted(Fault::DeadlineKept) {
-            self.timers.stop(Timer::Deadline(id));
-        }
-        self.timers.stop(Timer::Retry(id));
+        self.stop_waiting(id);
         let call = self.calls.remove(id);
+        if let Some(call) = &call {
+            if !planted(Fault::DeadlineKept) {
+                self.timers.disarm(Timer::Deadline(id), call.deadline_at);
+            }
+            if let CallState::BackingOff { until } = call.state {
+                self.timers.disarm(Timer::Retry(id), until);
+            }
+        }
         if let Closing::Draining { since } = self.closing
             && self.calls.len() == 0
         {
@@ -277,8 +342,28 @@ impl Dispatcher {
         }
         call
     }
+}
 
-    pub(super) fn offered_services(&self) -> Vec<String> {
-        self.registry.services().into_iter().map(str::to_owned).collect()
+/// Whether a call is not to wait for a better outlook. A service may come, and that is worth waiting for; a worker that has
+/// the service without the method, or without the codec, says that something is wrong.
+fn is_hopeless(outlook: &Outlook, waits: Waits) -> bool {
+    *outlook != Outlook::NoService || waits != Waits::UntilDeadline
+}
+
+/// One attempt of a call. It carries the word on which its retry will be decided.
+fn request_of(call: &Call, id: CallId, now: Instant) -> Request {
+    let spec = &call.spec;
+    Request {
+        call: id,
+        attempt: spec.attempts_before.saturating_add(call.attempts),
+        idempotent: call.is_idempotent(),
+        as_declared: spec.idempotent.is_none(),
+        fail_fast: spec.waits == Waits::Never,
+        service: Arc::clone(&spec.service),
+        method: Arc::clone(&spec.method),
+        fingerprint: spec.fingerprint,
+        remaining: spec.deadline.saturating_duration_since(now),
+        metadata: spec.metadata.clone(),
+        payload: spec.payload.clone(),
     }
 }

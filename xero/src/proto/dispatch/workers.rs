@@ -10,7 +10,10 @@ impl Dispatcher {
                 LinkEvent::Introduced(peer, ready) => self.handle_ready(now, peer, ready),
                 LinkEvent::Received(peer, message) => self.handle_received(now, peer, message),
                 LinkEvent::Draining(peer) => self.handle_drain(now, peer),
-                LinkEvent::Room(peer) => self.serve_waiting(now, peer),
+                LinkEvent::Room(peer) => {
+                    self.note_room(peer);
+                    self.serve_waiting(now, peer);
+                }
                 LinkEvent::Ended(peer, end) => self.remove_worker(now, peer, &end),
                 LinkEvent::Dial(peer) => self.outputs.push_back(Output::Dial(peer)),
                 LinkEvent::Disconnect(peer) => self.outputs.push_back(Output::Disconnect(peer)),
@@ -31,10 +34,10 @@ impl Dispatcher {
             return self.links.turn_away(now, from, "closing".to_owned());
         }
         self.links.accept(now, from, &ready);
-        let before: Vec<_> = self.registry.services_of(from).cloned().collect();
         self.registry.register(now, from, ready);
+        self.note_room(from);
         self.outputs.push_back(Output::WorkerJoined(from));
-        self.return_unoffered(now, before);
+        self.follow_offers(now);
         self.serve_waiting(now, from);
     }
 
@@ -47,6 +50,7 @@ impl Dispatcher {
             Message::Credit(credits) => {
                 self.registry.set_credits(from, credits);
                 self.outputs.push_back(Output::WorkerChanged(from));
+                self.follow_offers(now);
                 self.serve_waiting(now, from);
             }
             _ => self.links.drop_unexpected(from, "a message that workers do not send"),
@@ -57,12 +61,10 @@ impl Dispatcher {
         info!(peer = from.0, "worker drains");
         self.registry.set_draining(from);
         self.outputs.push_back(Output::WorkerChanged(from));
-        let services: Vec<_> = self.registry.services_of(from).cloned().collect();
-        self.return_unoffered(now, services);
+        self.follow_offers(now);
     }
 
     fn remove_worker(&mut self, now: Instant, peer: Peer, end: &End) {
-        let services: Vec<_> = self.registry.services_of(peer).cloned().collect();
         let Some(worker) = self.registry.remove(peer) else { return };
         let unsent: BTreeSet<_> = end.unsent.iter().filter_map(Message::request).collect();
         self.outputs.push_back(Output::WorkerLeft(peer, end.departure));
@@ -77,7 +79,13 @@ impl Dispatcher {
                 self.lose_worker_of(now, id, setback);
             }
         }
-        self.return_unoffered(now, services);
+        self.follow_offers(now);
+    }
+
+    /// Lets the registry know whether the worker's window has room for a large payload.
+    pub(super) fn note_room(&mut self, peer: Peer) {
+        let has_room = self.links.outflow(peer).is_none_or(|outflow| !outflow.is_full());
+        self.registry.set_room(peer, has_room);
     }
 
     /// The time for leaving is up.

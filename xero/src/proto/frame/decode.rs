@@ -1,7 +1,7 @@
 //! Frames -> messages. What a message keeps of its header is copied out: a kept slice would pin the transport's whole
 //! receive buffer. Payloads are kept as they came.
 
-use std::{iter::FusedIterator, time::Duration};
+use std::{iter::FusedIterator, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -13,8 +13,9 @@ use crate::proto::message::{
 
 use super::{
     Frames, Limits,
-    fixed::{FAIL_FAST, Fixed, IDEMPOTENT, Kind, MAYBE_EXECUTED, WANTED},
+    fixed::{AS_DECLARED, FAIL_FAST, Fixed, IDEMPOTENT, Kind, MAYBE_EXECUTED, WANTED},
     malformed::{Malformed, Reason},
+    names::KnownNames,
     reader::Reader,
 };
 
@@ -22,8 +23,7 @@ use super::{
 ///
 /// A message that cannot be read costs only itself, also within a batch, as long as the lengths around it are sound.
 pub fn decode(frames: Frames, limits: &Limits) -> Decoded {
-    let rest = Rest::read(frames, limits).unwrap_or_else(|malformed| Rest::Lone(Err(malformed)));
-    Decoded { rest, limits: *limits }
+    Decoded { rest: Rest::Frames(frames), limits: *limits }
 }
 
 /// The messages of one pair of frames, in their order.
@@ -37,58 +37,80 @@ impl Iterator for Decoded {
     type Item = Result<Message, Malformed>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        match std::mem::replace(&mut self.rest, Rest::Nothing) {
-            Rest::Nothing => None,
-            Rest::Lone(item) => Some(item),
-            Rest::Batch { left: 0, .. } => None,
-            Rest::Batch { body, offset, left } => Some(self.next_of_batch(body, offset, left)),
-        }
+        self.read_next(&mut |name| name.into())
     }
 }
 
 impl FusedIterator for Decoded {}
 
 impl Decoded {
+    /// The next message, as [`Self::next`] reads it; a request shares its names with others that have named the same.
+    pub fn next_known(&mut self, names: &mut KnownNames) -> Option<Result<Message, Malformed>> {
+        self.read_next(&mut |name| names.share(name))
+    }
+
+    fn read_next(&mut self, share: &mut Share<'_>) -> Option<Result<Message, Malformed>> {
+        match std::mem::replace(&mut self.rest, Rest::Nothing) {
+            Rest::Nothing | Rest::Batch { left: 0, .. } => None,
+            Rest::Batch { body, offset, left } => Some(self.next_of_batch(body, offset, left, share)),
+            Rest::Frames(frames) => match self.read_frames(frames, share) {
+                Ok(Some(message)) => Some(Ok(message)),
+                Ok(None) => self.read_next(share),
+                Err(malformed) => Some(Err(malformed)),
+            },
+        }
+    }
+
+    /// Reads a message that came alone; `None` for a batch, whose messages come next.
+    fn read_frames(&mut self, frames: Frames, share: &mut Share<'_>) -> Result<Option<Message>, Malformed> {
+        let Frames { header, payload } = frames;
+        let (fixed, fields_at) = Fixed::read(&header)?;
+        if fixed.kind != Kind::Batch {
+            return read_message(&fixed, fields_at, &header, payload, &self.limits, share).map(Some);
+        }
+        let read_count = || {
+            self.limits.header(header.len())?;
+            self.limits.payload(payload.len())?;
+            let count = Reader::new(&header, fields_at).u32("batch count")?;
+            self.limits.batch(usize::try_from(count).unwrap_or(usize::MAX))?;
+            Ok(count)
+        };
+        let left = read_count().map_err(of_batch)?;
+        self.rest = Rest::Batch { body: payload, offset: 0, left };
+        Ok(None)
+    }
+
     /// Reads the batch's next message, and goes on behind it unless its lengths are unsound.
-    fn next_of_batch(&mut self, body: Bytes, offset: usize, left: u32) -> Result<Message, Malformed> {
+    fn next_of_batch(
+        &mut self,
+        body: Bytes,
+        offset: usize,
+        left: u32,
+        share: &mut Share<'_>,
+    ) -> Result<Message, Malformed> {
         let mut reader = Reader::new(&body, offset);
         let header = reader.blob("batched header").map_err(of_batch)?;
         let payload = reader.blob("batched payload").map_err(of_batch)?;
         let end = reader.offset();
-        let item = read_batched(header, body.slice(end - payload.len()..end), &self.limits);
+        let item = read_batched(header, body.slice(end - payload.len()..end), &self.limits, share);
         self.rest = Rest::Batch { body, offset: end, left: left - 1 };
         item
     }
 }
 
+/// Makes a name of what was read.
+type Share<'a> = dyn FnMut(&str) -> Arc<str> + 'a;
+
 #[derive(Debug)]
 enum Rest {
     Nothing,
-    Lone(Result<Message, Malformed>),
+    Frames(Frames),
     Batch { body: Bytes, offset: usize, left: u32 },
 }
 
-impl Rest {
-    fn read(Frames { header, payload }: Frames, limits: &Limits) -> Result<Self, Malformed> {
-        let (fixed, fields_at) = Fixed::read(&header)?;
-        if fixed.kind != Kind::Batch {
-            return Ok(Self::Lone(read_message(&fixed, fields_at, &header, payload, limits)));
-        }
-        let read_count = || {
-            limits.header(header.len())?;
-            limits.payload(payload.len())?;
-            let count = Reader::new(&header, fields_at).u32("batch count")?;
-            limits.batch(usize::try_from(count).unwrap_or(usize::MAX))?;
-            Ok(count)
-        };
-        let left = read_count().map_err(of_batch)?;
-        Ok(Self::Batch { body: payload, offset: 0, left })
-    }
-}
-
-fn read_batched(header: &[u8], payload: Bytes, limits: &Limits) -> Result<Message, Malformed> {
+fn read_batched(header: &[u8], payload: Bytes, limits: &Limits, share: &mut Share<'_>) -> Result<Message, Malformed> {
     let (fixed, fields_at) = Fixed::read(header)?;
-    read_message(&fixed, fields_at, header, payload, limits)
+    read_message(&fixed, fields_at, header, payload, limits, share)
 }
 
 fn read_message(
@@ -97,21 +119,28 @@ fn read_message(
     header: &[u8],
     payload: Bytes,
     limits: &Limits,
+    share: &mut Share<'_>,
 ) -> Result<Message, Malformed> {
     let window_bytes = fixed.kind.window_bytes(payload.len());
     let read = || {
         limits.header(header.len())?;
         limits.payload(payload.len())?;
-        read_kind(fixed, Reader::new(header, fields_at), payload, limits)
+        read_kind(fixed, Reader::new(header, fields_at), payload, limits, share)
     };
     read().map_err(|reason| Malformed { window_bytes, ..fixed.malformed(reason) })
 }
 
-fn read_kind(fixed: &Fixed, mut fields: Reader<'_>, payload: Bytes, limits: &Limits) -> Result<Message, Reason> {
+fn read_kind(
+    fixed: &Fixed,
+    mut fields: Reader<'_>,
+    payload: Bytes,
+    limits: &Limits,
+    share: &mut Share<'_>,
+) -> Result<Message, Reason> {
     let (call, sequence) = (fixed.call, fixed.sequence);
     Ok(match fixed.kind {
         Kind::Ready => Message::Ready(read_ready(fields, limits)?),
-        Kind::Request => Message::Request(read_request(fixed, fields, payload, limits)?),
+        Kind::Request => Message::Request(read_request(fixed, fields, payload, limits, share)?),
         Kind::Partial => Message::Partial(PartialReply { call, sequence, payload: read_payload(fixed, payload)? }),
         Kind::Final => Message::Final(FinalReply { call, partials: sequence, payload: read_payload(fixed, payload)? }),
         Kind::Error => Message::Error(read_error(fixed, fields, payload)?),
@@ -193,15 +222,22 @@ fn read_method(mut offer: Reader<'_>) -> Result<MethodOffer, Reason> {
     Ok(MethodOffer { name, idempotent, fingerprint: offer.u64("fingerprint")? })
 }
 
-fn read_request(fixed: &Fixed, mut fields: Reader<'_>, payload: Bytes, limits: &Limits) -> Result<Request, Reason> {
+fn read_request(
+    fixed: &Fixed,
+    mut fields: Reader<'_>,
+    payload: Bytes,
+    limits: &Limits,
+    share: &mut Share<'_>,
+) -> Result<Request, Reason> {
     let fingerprint = fields.u64("fingerprint")?;
     Ok(Request {
         call: fixed.call,
         attempt: fixed.attempt,
         idempotent: fixed.has(IDEMPOTENT),
+        as_declared: fixed.has(AS_DECLARED),
         fail_fast: fixed.has(FAIL_FAST),
-        service: fields.name("service name")?.into(),
-        method: fields.name("method name")?.into(),
+        service: share(fields.name("service name")?),
+        method: share(fields.name("method name")?),
         fingerprint,
         remaining: fixed.remaining,
         metadata: read_metadata(&mut fields, limits)?,

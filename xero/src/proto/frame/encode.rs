@@ -6,7 +6,7 @@ use crate::proto::message::{
 
 use super::{
     Frames, U8_MAX, U16_MAX,
-    fixed::{FAIL_FAST, FIXED_BYTES, Fixed, IDEMPOTENT, Kind, MAYBE_EXECUTED, WANTED, micros},
+    fixed::{AS_DECLARED, FAIL_FAST, FIXED_BYTES, Fixed, IDEMPOTENT, Kind, MAYBE_EXECUTED, WANTED, micros},
 };
 
 /// The frames of one message. The payload is shared, not copied.
@@ -48,7 +48,7 @@ pub(super) fn header_bytes(message: &Message) -> usize {
     FIXED_BYTES
         + match message {
             Message::Ready(m) => ready_bytes(m),
-            Message::Request(m) => 8 + name_bytes(&m.service) + name_bytes(&m.method) + 2 + metadata_bytes(&m.metadata),
+            Message::Request(m) => request_field_bytes(&m.service, &m.method, &m.metadata),
             Message::Error(m) => 1 + 2 + detail(m).len(),
             Message::Credit(_) => 4,
             Message::Ack(_) => 8,
@@ -59,6 +59,26 @@ pub(super) fn header_bytes(message: &Message) -> usize {
         }
 }
 
+/// The size of a request's header frame.
+pub(super) fn request_bytes(service: &str, method: &str, metadata: &Metadata) -> usize {
+    FIXED_BYTES + request_field_bytes(service, method, metadata)
+}
+
+/// The size of the header frame of a READY with every codec and no service.
+pub(super) fn bare_ready_bytes() -> usize {
+    FIXED_BYTES + READY_BYTES + Codec::ALL.len() + 2
+}
+
+/// What a service without methods adds to a READY, in bytes.
+pub(crate) fn service_offer_bytes(name: &str) -> usize {
+    2 + name_bytes(name) + 4 + 2
+}
+
+/// What a method adds to a READY, in bytes.
+pub(crate) fn method_offer_bytes(name: &str) -> usize {
+    2 + name_bytes(name) + 1 + 8
+}
+
 /// The size of the metadata on the wire, without the count before it.
 pub(super) fn metadata_bytes(metadata: &Metadata) -> usize {
     metadata.iter().take(U16_MAX).map(|(key, value)| name_bytes(key) + 4 + value.len()).sum()
@@ -67,6 +87,10 @@ pub(super) fn metadata_bytes(metadata: &Metadata) -> usize {
 /// The size that a service offer would have if nothing of it had to be cut, without the length before it.
 pub(super) fn offer_bytes_uncut(service: &ServiceOffer) -> usize {
     offer_bytes(service, &service.methods)
+}
+
+fn request_field_bytes(service: &str, method: &str, metadata: &Metadata) -> usize {
+    8 + name_bytes(service) + name_bytes(method) + 2 + metadata_bytes(metadata)
 }
 
 fn ready_bytes(ready: &Ready) -> usize {
@@ -119,7 +143,8 @@ fn fixed(message: &Message) -> Fixed {
     match message {
         Message::Ready(_) => Fixed::of(Kind::Ready),
         Message::Request(m) => {
-            let flags = if m.idempotent { IDEMPOTENT } else { 0 } | if m.fail_fast { FAIL_FAST } else { 0 };
+            let flags = [(m.idempotent, IDEMPOTENT), (m.as_declared, AS_DECLARED), (m.fail_fast, FAIL_FAST)];
+            let flags = flags.into_iter().filter(|(is_set, _)| *is_set).fold(0, |flags, (_, flag)| flags | flag);
             let (remaining, attempt) = (m.remaining, m.attempt);
             Fixed { flags, remaining, attempt, codec, ..Fixed::of_call(Kind::Request, m.call) }
         }

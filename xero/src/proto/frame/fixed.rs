@@ -19,6 +19,8 @@ pub(super) const IDEMPOTENT: u16 = 1;
 pub(super) const MAYBE_EXECUTED: u16 = 1 << 1;
 /// SUBSCRIBE: the topic's events are wanted.
 pub(super) const WANTED: u16 = 1 << 2;
+/// REQUEST: that it is idempotent is what workers declare, and not what its caller knows.
+pub(super) const AS_DECLARED: u16 = 1 << 4;
 /// REQUEST: it is not to wait for a worker.
 pub(super) const FAIL_FAST: u16 = 1 << 3;
 

@@ -117,6 +117,7 @@ fn request() -> Request {
         call: CallId(0x0102_0304_0506_0708),
         attempt: 1,
         idempotent: true,
+        as_declared: false,
         fail_fast: false,
         service: "Demo".into(),
         method: "compare".into(),

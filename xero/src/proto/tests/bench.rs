@@ -296,6 +296,7 @@ pub(super) fn request(call: u64, method: &str) -> Request {
         call: CallId(call),
         attempt: 1,
         idempotent: false,
+        as_declared: false,
         fail_fast: false,
         service: "Demo".into(),
         method: method.into(),

@@ -6,7 +6,7 @@ use super::{
     pair::{error_reply, final_reply, introduction, ms},
 };
 use crate::proto::{
-    broker::BrokerOutput,
+    broker::{BrokerOutput, OFFERS_PAUSE},
     dispatch::Departure,
     message::{CallId, ErrorCode, Message, MethodOffer, Ready, ServiceOffer},
 };
@@ -19,13 +19,16 @@ fn clients_are_told_when_something_else_is_offered_and_only_then() {
     let first = bench.worker();
     assert_eq!(offered(&mut bench, client), [["Demo"]]);
     let second = bench.worker();
+    bench.run(OFFERS_PAUSE);
     let third = bench.worker_with(|ready| ready.services = vec![offer("Other", &["ping"])]);
     assert_eq!(offered(&mut bench, client), [["Demo", "Other"]]);
     bench.say(first, Message::Credit(3));
     bench.drop_wire(second);
+    bench.run(OFFERS_PAUSE);
     assert_eq!(offered(&mut bench, client), Vec::<Vec<String>>::new());
     bench.say(third, Message::Drain);
     assert_eq!(offered(&mut bench, client), [["Demo"]]);
+    bench.run(OFFERS_PAUSE);
     bench.say(third, Message::Goodbye);
     bench.drop_wire(first);
     assert_eq!(offered(&mut bench, client), [Vec::<&str>::new()]);
@@ -135,7 +138,9 @@ fn worker_that_would_make_the_broker_offer_too_much_is_turned_away_and_disturbs_
     assert_eq!(bench.errors(second), [(0, ErrorCode::Malformed, false)]);
     assert!(bench.is_gone(second) && bench.take(client).is_empty());
     let third = bench.worker_with(|ready| ready.services = named(&["A"]));
+    bench.run(OFFERS_PAUSE);
     bench.say(first, Message::Drain);
+    bench.run(OFFERS_PAUSE);
     bench.worker_with(|ready| ready.services = named(&["A", "C"]));
     assert_eq!(
         offered(&mut bench, client),
@@ -153,6 +158,7 @@ fn registered_worker_that_comes_to_offer_too_much_is_gone_and_is_sent_nothing_mo
     bench.worker_with(|ready| ready.services = named(&["A"]));
     let second = bench.worker_with(|ready| ready.services = named(&["B"]));
     bench.request_with(client, 1, "ping", |request| request.service = "B".into());
+    bench.run(2 * OFFERS_PAUSE);
     bench.take(client);
     bench.take(second);
     bench.say(second, Message::Ready(Ready { services: named(&["B", "C"]), ..introduction() }));

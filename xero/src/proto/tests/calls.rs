@@ -1,5 +1,7 @@
 //! Calls (`PROTOCOL.md` §8): each ends once, by its deadline, with its own reply; whatever else comes is dropped.
 
+use std::sync::Arc;
+
 use std::time::Duration;
 
 use super::{
@@ -61,7 +63,10 @@ fn call_that_no_worker_can_take_ends_at_its_deadline_and_says_what_is_offered() 
     net.run_until(deadline - TICK);
     assert!(!net.has_ended(call));
     net.run_until(deadline);
-    assert_eq!(net.ending(call), Some(&(deadline, Err(CallFailure::NoWorker { offered: vec!["Other".to_owned()] }))));
+    assert_eq!(
+        net.ending(call),
+        Some(&(deadline, Err(CallFailure::NoWorker { offered: [Arc::from("Other")].into() })))
+    );
     net.run_until(deadline + TICK);
     assert!(net.w(w).runs.is_empty());
 }
@@ -318,6 +323,7 @@ fn request(call: CallId, method: &str) -> Message {
         call,
         attempt: 1,
         idempotent: false,
+        as_declared: false,
         fail_fast: false,
         service: "Demo".into(),
         method: method.into(),

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::proto::{
     calls::{CallFailure, Waits},
-    message::{CallId, Message},
+    message::{CallId, Message, Names},
 };
 
 #[test]
@@ -129,7 +129,7 @@ fn call_that_is_to_fail_fast_does_not_wait() {
     let mut net = Net::new();
     let d = net.dispatcher();
     let call = net.call_with(d, "ping", |spec| spec.waits = Waits::Never);
-    assert_eq!(net.failure(call), &CallFailure::NoWorker { offered: Vec::new() });
+    assert_eq!(net.failure(call), &CallFailure::NoWorker { offered: Names::default() });
     net.worker_with(&[d], |config| config.credits = 1);
     net.connect();
     net.call(d, "hold");

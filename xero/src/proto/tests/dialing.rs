@@ -374,6 +374,7 @@ impl Client {
             method: "hold".into(),
             fingerprint: 0,
             idempotent: None,
+            must_declare: false,
             waits: Waits::default(),
             owner: 0,
             attempts_before: 0,

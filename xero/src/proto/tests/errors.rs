@@ -1,6 +1,8 @@
 //! Errors (`PROTOCOL.md` §8, §13, §14): each costs one call, is typed, comes within one round trip, and says whether
 //! the procedure may have run.
 
+use std::sync::Arc;
+
 use super::{
     network::Net,
     node::{error, offer},
@@ -20,7 +22,7 @@ fn unknown_method_fails_at_once_with_what_is_offered() {
     net.worker_with(&[d], |config| config.services = vec![offer("Demo", &["ping", "echo"])]);
     net.connect();
     let call = net.call(d, "pong");
-    let offered = vec!["echo".to_owned(), "ping".to_owned()];
+    let offered = ["echo", "ping"].map(Arc::from).into();
     assert_eq!(net.failure(call), &CallFailure::UnknownMethod { offered });
 }
 
@@ -28,7 +30,7 @@ fn unknown_method_fails_at_once_with_what_is_offered() {
 fn unknown_service_fails_at_once_when_asked_to_and_says_what_is_offered() {
     let (mut net, d, _) = Net::pair();
     let call = net.call_with(d, "ping", |spec| (spec.service, spec.waits) = ("Dmeo".into(), Waits::Never));
-    assert_eq!(net.failure(call), &CallFailure::NoWorker { offered: vec!["Demo".to_owned()] });
+    assert_eq!(net.failure(call), &CallFailure::NoWorker { offered: [Arc::from("Demo")].into() });
 }
 
 #[test]
@@ -296,6 +298,7 @@ fn request(call: CallId) -> Request {
         call,
         attempt: 1,
         idempotent: false,
+        as_declared: false,
         fail_fast: false,
         service: "Demo".into(),
         method: "ping".into(),

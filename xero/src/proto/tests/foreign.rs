@@ -117,6 +117,7 @@ fn request(call: u64, method: &str) -> Message {
         call: CallId(call),
         attempt: 1,
         idempotent: false,
+        as_declared: false,
         fail_fast: false,
         service: "Demo".into(),
         method: method.into(),

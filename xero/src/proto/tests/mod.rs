@@ -4,6 +4,7 @@ mod bench;
 mod network;
 mod node;
 mod pair;
+pub(super) use pair::start;
 
 mod broker;
 mod broker_leaving;
@@ -16,6 +17,7 @@ mod drain;
 mod errors;
 mod foreign;
 mod heartbeats;
+mod index;
 mod leases;
 mod links;
 mod pace;

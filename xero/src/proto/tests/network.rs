@@ -369,7 +369,7 @@ impl Net {
     fn note_sent(&mut self, peer: Peer, to_dispatcher: bool, messages: Vec<Message>) {
         let Connection { d, w, .. } = self.connections[peer.0 as usize];
         let (at, together) = (self.now, messages.len());
-        self.sent.extend(messages.into_iter().map(|message| Sent { at, d, w, to_dispatcher, message, together }));
+        self.sent.extend(messages.into_iter().map(|message| Sent { at, d, w, peer, to_dispatcher, message, together }));
     }
 
     /// When what is sent over a connection now arrives: behind what was sent before.

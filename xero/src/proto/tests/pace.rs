@@ -10,7 +10,7 @@ use super::{
 use crate::proto::{
     calls::{CallFailure, CallSpec, Waits},
     dispatch::{Dispatcher, DispatcherConfig, Output},
-    message::{CallId, ErrorCode, Message, Metadata, Peer, Ready},
+    message::{CallId, ErrorCode, Message, Metadata, Names, Peer, Ready},
     outbox::Transmit,
     retry::{BackoffConfig, RetryConfig},
 };
@@ -268,7 +268,11 @@ fn request_that_never_left_is_no_attempt_however_often_that_happens() {
     }
     assert_eq!(rig.ends, []);
     rig.run(CALL_TIMEOUT);
-    assert_eq!(rig.ends, [(CallId(1), Err(CallFailure::NoWorker { offered: vec![] }))], "it has certainly not run");
+    assert_eq!(
+        rig.ends,
+        [(CallId(1), Err(CallFailure::NoWorker { offered: Names::default() }))],
+        "it has certainly not run"
+    );
 }
 
 #[test]
@@ -398,6 +402,7 @@ impl Rig {
             method: "hold".into(),
             fingerprint: 0,
             idempotent: Some(idempotent),
+            must_declare: false,
             waits: Waits::default(),
             owner: 0,
             attempts_before: 0,

@@ -35,6 +35,8 @@ pub(super) struct Sent {
     pub(super) d: D,
     /// `None` for a stranger: a connection that a test plays by hand.
     pub(super) w: Option<W>,
+    /// The connection, as the dispatcher numbers it.
+    pub(super) peer: Peer,
     pub(super) to_dispatcher: bool,
     pub(super) message: Message,
     /// How many messages travelled together.
@@ -108,18 +110,7 @@ impl Net {
     pub(super) fn call_with(&mut self, d: D, method: &str, shape: impl FnOnce(&mut CallSpec)) -> CallId {
         let node = &mut self.dispatchers[d.0];
         let id = node.next_call();
-        let mut spec = CallSpec {
-            service: "Demo".into(),
-            method: method.into(),
-            fingerprint: 0,
-            idempotent: None,
-            waits: Waits::UntilDeadline,
-            owner: 0,
-            attempts_before: 0,
-            deadline: self.now + CALL_TIMEOUT,
-            metadata: Metadata::new(),
-            payload: value(&id.to_string()),
-        };
+        let mut spec = CallSpec { payload: value(&id.to_string()), ..spec(self.now, method) };
         shape(&mut spec);
         node.deadlines.insert(id, spec.deadline);
         node.machine.call(self.now, id, spec);
@@ -367,6 +358,23 @@ pub(super) fn introduction() -> Ready {
     }
 }
 
+/// A call of `Demo`'s method, with five seconds to go.
+pub(super) fn spec(now: Instant, method: &str) -> CallSpec {
+    CallSpec {
+        service: "Demo".into(),
+        method: method.into(),
+        fingerprint: 0,
+        idempotent: None,
+        must_declare: false,
+        waits: Waits::UntilDeadline,
+        owner: 0,
+        attempts_before: 0,
+        deadline: now + CALL_TIMEOUT,
+        metadata: Metadata::new(),
+        payload: value("argument"),
+    }
+}
+
 pub(super) fn partial_reply(call: CallId, sequence: u32, text: &str) -> Message {
     Message::Partial(PartialReply { call, sequence, payload: value(text) })
 }
@@ -390,7 +398,7 @@ pub(super) fn text(payload: &Payload) -> String {
 
 /// Tests need an instant to count from; none of them waits for a later one.
 #[allow(clippy::disallowed_methods)]
-pub(super) fn start() -> Instant {
+pub(in crate::proto) fn start() -> Instant {
     Instant::now()
 }
 

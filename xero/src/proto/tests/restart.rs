@@ -194,6 +194,7 @@ fn request(call: CallId) -> Message {
         call,
         attempt: 1,
         idempotent: false,
+        as_declared: false,
         fail_fast: false,
         service: "Demo".into(),
         method: "stubborn".into(),

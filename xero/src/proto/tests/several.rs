@@ -1,5 +1,7 @@
 //! Several dispatchers of one worker, several services of one worker.
 
+use std::sync::Arc;
+
 use std::collections::BTreeSet;
 
 use super::{
@@ -169,7 +171,7 @@ fn worker_serves_several_services_and_tells_their_methods_apart() {
     let start = net.w(w).running.values().next().expect("it runs");
     assert_eq!((start.service, start.method), (1, 0));
     let unknown = net.call_with(d, "hold", |_| {});
-    assert_eq!(net.failure(unknown), &CallFailure::UnknownMethod { offered: vec!["ping".to_owned()] });
+    assert_eq!(net.failure(unknown), &CallFailure::UnknownMethod { offered: [Arc::from("ping")].into() });
 }
 
 #[test]
@@ -201,6 +203,7 @@ fn request(call: CallId, argument: &str) -> Message {
         call,
         attempt: 1,
         idempotent: false,
+        as_declared: false,
         fail_fast: false,
         service: "Demo".into(),
         method: "echo".into(),

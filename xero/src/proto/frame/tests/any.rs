@@ -67,19 +67,20 @@ fn service() -> impl Strategy<Value = ServiceOffer> {
 
 fn request() -> impl Strategy<Value = Request> {
     let metadata = prop::collection::btree_map(name(), vec(any::<u8>(), 0..40).prop_map(Bytes::from), 0..4);
-    let numbers = (any::<u64>(), any::<u8>(), any::<(bool, bool)>(), any::<u64>(), any::<u64>());
+    let numbers = (any::<u64>(), any::<u8>(), any::<(bool, bool, bool)>(), any::<u64>(), any::<u64>());
     (numbers, name(), name(), metadata, payload()).prop_map(|(numbers, service, method, metadata, payload)| {
-        let (call, attempt, (idempotent, fail_fast), fingerprint, micros) = numbers;
+        let (call, attempt, (idempotent, as_declared, fail_fast), fingerprint, micros) = numbers;
         Request {
             call: CallId(call),
             attempt,
             idempotent,
+            as_declared,
             fail_fast,
             service: service.as_str().into(),
             method: method.as_str().into(),
             fingerprint,
             remaining: Duration::from_micros(micros),
-            metadata,
+            metadata: metadata.into_iter().collect(),
             payload,
         }
     })

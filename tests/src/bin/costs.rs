@@ -1,0 +1,357 @@
+//! What the core alone costs, and how that grows: with workers, calls, methods and whoever waits.
+//!
+//! Nothing in here touches a socket, a clock of the core or a thread: a dispatcher or a broker is fed messages by hand,
+//! and its processor time is measured. Each row is a ratio of two figures of the same run, so that the machine it runs on
+//! hardly matters.
+
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use clap::Parser;
+use uuid::Uuid;
+use xero::proto::{
+    broker::{Broker, BrokerConfig, Door},
+    calls::{CallSpec, Waits},
+    dispatch::{Dispatcher, DispatcherConfig, Output},
+    message::{
+        CallId, Capabilities, Codec, FinalReply, Message, MethodOffer, Payload, Peer, Ready, Role, ServiceOffer,
+    },
+};
+
+/// Measures what a call, an introduction and an expiry cost in the core alone, and how that grows
+#[derive(Debug, Parser)]
+#[command(name = "costs", version, after_help = HELP)]
+struct Options {
+    /// Measure for seconds instead of a minute
+    #[arg(long)]
+    brief: bool,
+}
+
+/// What the options alone do not say.
+const HELP: &str = "\
+Each row measures the same thing in a small setting and in a large one, and compares them. The targets are for a build
+with --release.
+
+Exit codes:
+    0  every row is within its target, give or take a fifth
+    1  one is not
+    2  the command line was wrong
+
+Examples:
+    costs
+    costs --brief";
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let rounds = if options.brief { ROUNDS / 4 } else { ROUNDS };
+    println!("{:<58} {:>10} {:>10} {:>7} {:>7}", "", "small", "large", "ratio", "target");
+    let rows = [
+        compare("a call: 10,000 workers beside 1", 1.5, rounds, || Play::workers(1), || Play::workers(10_000)),
+        compare("a call: 100,000 in flight beside 1", 1.5, rounds, || Play::in_flight(1), || Play::in_flight(100_000)),
+        compare(
+            "a call: 1,000 services x 100 methods beside 1",
+            1.5,
+            rounds,
+            || Play::methods(1, 1),
+            || Play::methods(1_000, 100),
+        ),
+        compare(
+            "a call: 10,000 clients wait elsewhere, beside none",
+            1.5,
+            rounds,
+            || Play::waiting(0),
+            || Play::waiting(10_000),
+        ),
+        compare("a call: 1,000 kinds of workers beside 1", 3.0, rounds, || Play::kinds(1), || Play::kinds(1_000)),
+        compare("READY x 500 methods: 1,000 workers beside 10", 2.0, rounds, || Fleet::of(10), || Fleet::of(1_000)),
+        expiries(),
+    ];
+    if rows.into_iter().all(|is_within| is_within) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Something whose single step is measured.
+trait Measured {
+    /// Takes so many steps.
+    fn run(&mut self, steps: u32);
+
+    /// How many steps are measured at a time.
+    fn steps(&self) -> u32;
+}
+
+/// Measures both in turns, and takes the least of each: what else the machine does only adds.
+fn compare<S: Measured, L: Measured>(
+    what: &str,
+    target: f64,
+    rounds: u32,
+    small: impl Fn() -> S,
+    large: impl Fn() -> L,
+) -> bool {
+    let (mut small, mut large) = (small(), large());
+    let mut least = [f64::INFINITY; 2];
+    for round in 0..=rounds {
+        let taken = [measure(&mut small), measure(&mut large)];
+        // The first round warms up.
+        if round > 0 {
+            least = [least[0].min(taken[0]), least[1].min(taken[1])];
+        }
+    }
+    let ratio = least[1] / least[0];
+    println!("{what:<58} {:>7.0} ns {:>7.0} ns {ratio:>7.2} {target:>7.2}", least[0], least[1]);
+    ratio <= target * TOLERANCE
+}
+
+/// Nanoseconds a step.
+fn measure(measured: &mut impl Measured) -> f64 {
+    let steps = measured.steps();
+    let start = now();
+    measured.run(steps);
+    start.elapsed().as_nanos() as f64 / f64::from(steps)
+}
+
+/// A dispatcher, and calls that are answered in the order in which they were sent.
+struct Play {
+    dispatcher: Dispatcher,
+    now: Instant,
+    calls: u64,
+    specs: Vec<CallSpec>,
+    sent: std::collections::VecDeque<(Peer, CallId)>,
+    in_flight: usize,
+    /// What picks the next method: a step that has no factor in common with any of the counts used here.
+    at: usize,
+}
+
+impl Play {
+    fn new() -> Self {
+        let config = DispatcherConfig { waiting_max: usize::MAX, ..DispatcherConfig::default() };
+        Self {
+            dispatcher: Dispatcher::new(config),
+            now: now(),
+            calls: 0,
+            specs: Vec::new(),
+            sent: Default::default(),
+            in_flight: 1,
+            at: 0,
+        }
+    }
+
+    fn workers(count: u64) -> Self {
+        let mut play = Self::new();
+        (0..count).for_each(|peer| play.join(peer, 64, vec![service("Demo", 4)]));
+        play.specs = vec![spec(play.now, "Demo", "method-0")];
+        play
+    }
+
+    fn in_flight(count: usize) -> Self {
+        let mut play = Self::new();
+        (0..10).for_each(|peer| play.join(peer, 65_536, vec![service("Demo", 4)]));
+        play.specs = vec![spec(play.now, "Demo", "method-0")];
+        play.in_flight = count;
+        play
+    }
+
+    fn methods(services: usize, methods: usize) -> Self {
+        let mut play = Self::new();
+        let name = |number| format!("Service{number}");
+        play.join(0, 64, (0..services).map(|number| service(&name(number), methods)).collect());
+        // A method of each service is called in turn: what is not called at all is to cost nothing.
+        let called = (0..services).map(|number| (name(number), format!("method-{}", number % methods)));
+        play.specs = called.map(|(service, method)| spec(play.now, &service, &method)).collect();
+        play
+    }
+
+    fn waiting(clients: u64) -> Self {
+        let mut play = Self::new();
+        // Of one service, but not of one method.
+        let mut busy = service("Demo", 1);
+        busy.methods[0].name = "busy".into();
+        play.join(0, 1, vec![busy]);
+        play.join(1, 64, vec![service("Demo", 4)]);
+        for owner in 0..clients {
+            let spec = CallSpec { owner, ..spec(play.now, "Demo", "busy") };
+            play.call(spec);
+        }
+        play.sent.clear();
+        play.specs = vec![spec(play.now, "Demo", "method-0")];
+        play
+    }
+
+    /// Each worker offers a service of its own beside the common one.
+    fn kinds(count: u64) -> Self {
+        let mut play = Self::new();
+        for peer in 0..count {
+            play.join(peer, 64, vec![service("Demo", 4), service(&format!("Own{peer}"), 1)]);
+        }
+        play.specs = vec![spec(play.now, "Demo", "method-0")];
+        play
+    }
+
+    fn join(&mut self, peer: u64, credits: u32, services: Vec<ServiceOffer>) {
+        let ready = Message::Ready(ready(Role::Worker, credits, services));
+        self.dispatcher.handle_message(self.now, Peer(peer), ready);
+        self.settle();
+        self.sent.clear();
+    }
+
+    fn call(&mut self, spec: CallSpec) {
+        self.calls += 1;
+        self.dispatcher.call(self.now, CallId(self.calls), spec);
+        self.settle();
+    }
+
+    fn reply(&mut self) {
+        let (peer, call) = self.sent.pop_front().expect("a request was sent");
+        let reply = FinalReply { call, partials: 0, payload: Payload::default() };
+        self.dispatcher.handle_message(self.now, peer, Message::Final(reply));
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        while let Some(output) = self.dispatcher.poll_output() {
+            assert!(!matches!(output, Output::Ended(_, Err(_))), "a call has failed: {output:?}");
+        }
+        while let Some(transmit) = self.dispatcher.poll_transmit() {
+            let requests = transmit.messages.iter().filter_map(Message::request);
+            self.sent.extend(requests.map(|call| (transmit.to, call)));
+        }
+    }
+}
+
+impl Measured for Play {
+    fn run(&mut self, steps: u32) {
+        for _ in 0..steps {
+            self.at = (self.at + 7_919) % self.specs.len();
+            // Time goes on, as it does.
+            self.now += Duration::from_micros(1);
+            let spec = CallSpec { deadline: self.now + Duration::from_secs(5), ..self.specs[self.at].clone() };
+            self.call(spec);
+            while self.sent.len() >= self.in_flight {
+                self.reply();
+            }
+        }
+    }
+
+    fn steps(&self) -> u32 {
+        20_000_u32.max(self.in_flight as u32 + 20_000)
+    }
+}
+
+/// A broker with so many workers of 500 methods; one more comes and goes, and one repeats its introduction.
+struct Fleet {
+    broker: Broker,
+    now: Instant,
+    peers: u64,
+}
+
+impl Fleet {
+    fn of(count: u64) -> Self {
+        let mut fleet = Self { broker: Broker::new(BrokerConfig::default()), now: now(), peers: count };
+        (0..count).for_each(|peer| fleet.ready(Peer(peer)));
+        fleet
+    }
+
+    fn ready(&mut self, peer: Peer) {
+        let ready = ready(Role::Worker, 64, vec![service("Demo", 500)]);
+        self.broker.handle_message(self.now, Door::Back, peer, Message::Ready(ready));
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        while self.broker.poll_output().is_some() {}
+        while self.broker.poll_transmit().is_some() {}
+    }
+}
+
+impl Measured for Fleet {
+    fn run(&mut self, steps: u32) {
+        for _ in 0..steps {
+            self.ready(Peer(0));
+            self.peers += 1;
+            self.ready(Peer(self.peers));
+            self.broker.handle_disconnected(self.now, Door::Back, Peer(self.peers));
+            self.settle();
+        }
+    }
+
+    fn steps(&self) -> u32 {
+        4
+    }
+}
+
+/// 10,000 waiting calls that expire together, before 1,000 workers of 10 services each.
+fn expiries() -> bool {
+    const CALLS: u64 = 10_000;
+    const TARGET: Duration = Duration::from_millis(50);
+    let mut play = Play::new();
+    for peer in 0..1_000 {
+        let services = (0..10).map(|number| service(&format!("Service{peer}-{number}"), 1)).collect();
+        play.join(peer, 64, services);
+    }
+    for owner in 0..CALLS {
+        let spec = CallSpec { owner, ..spec(play.now, "Absent", "method-0") };
+        play.call(spec);
+    }
+    let (mut longest, mut ended, mut passes, deadline) = (Duration::ZERO, 0, 0_u32, play.now + Duration::from_secs(5));
+    let start = now();
+    while ended < CALLS {
+        let pass = now();
+        play.dispatcher.handle_timeout(deadline);
+        longest = longest.max(pass.elapsed());
+        passes += 1;
+        while let Some(output) = play.dispatcher.poll_output() {
+            ended += u64::from(matches!(output, Output::Ended(..)));
+        }
+        while play.dispatcher.poll_transmit().is_some() {}
+    }
+    let total = start.elapsed();
+    println!("10,000 calls expire together: {total:?} (target {TARGET:?}) in {passes} passes, the longest {longest:?}");
+    total <= TARGET.mul_f64(TOLERANCE)
+}
+
+fn spec(now: Instant, service: &str, method: &str) -> CallSpec {
+    CallSpec {
+        service: service.into(),
+        method: method.into(),
+        fingerprint: 7,
+        idempotent: None,
+        must_declare: false,
+        waits: Waits::UntilDeadline,
+        owner: 0,
+        attempts_before: 0,
+        deadline: now + Duration::from_secs(5),
+        metadata: Default::default(),
+        payload: Payload::default(),
+    }
+}
+
+fn service(name: &str, methods: usize) -> ServiceOffer {
+    let method = |number| MethodOffer { name: format!("method-{number}").into(), idempotent: true, fingerprint: 7 };
+    ServiceOffer { name: name.into(), version: 1, methods: (0..methods).map(method).collect() }
+}
+
+fn ready(role: Role, credits: u32, services: Vec<ServiceOffer>) -> Ready {
+    Ready {
+        role,
+        incarnation: Uuid::nil(),
+        capabilities: Capabilities::BATCH,
+        interval: Duration::from_secs(60),
+        payload_bytes_max: 1 << 20,
+        credits,
+        window_bytes: 0,
+        codecs: Codec::ALL.to_vec(),
+        services,
+    }
+}
+
+/// The processor time of the core is measured; the core itself is given instants.
+#[allow(clippy::disallowed_methods)]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// How often each pair is measured.
+const ROUNDS: u32 = 20;
+
+/// A busy machine disturbs the larger working set more.
+const TOLERANCE: f64 = 1.2;

@@ -1,0 +1,293 @@
+//! Calls that wait for a worker, by what they wait for.
+//!
+//! Calls that the same workers can take stand in one *line*. Within it, owners take turns, and among the calls of one the
+//! oldest comes first. Each pool of workers has its lines in the order in which it is to serve them.
+//!
+//! A place in a line and a line's place at a pool are kept under lower bounds: an owner's turn only grows while calls of
+//! it wait, so a bound that is too low is found when it comes up, and repaired then.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
+
+use super::Waits;
+use crate::proto::{
+    message::{CallId, Codec},
+    registry::{MethodId, PoolId},
+    slab::Slab,
+    window::SMALL_PAYLOAD_BYTES,
+};
+
+/// What the calls of a line have in common, which decides who can take them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct LineKey {
+    pub(super) method: MethodId,
+    pub(super) fingerprint: u64,
+    pub(super) codec: Codec,
+    /// The class of their sizes: a worker may have no room, or too low a limit, for larger ones alone.
+    pub(super) size: u8,
+    pub(super) must_declare: bool,
+    pub(super) waits: Waits,
+}
+
+impl LineKey {
+    /// Windows do not count for small payloads; larger ones are told apart by powers of two.
+    pub(super) fn size_of(bytes: usize) -> u8 {
+        if bytes <= SMALL_PAYLOAD_BYTES { 0 } else { bytes.ilog2() as u8 }
+    }
+
+    /// The smallest payload of its class.
+    fn bytes_min(&self) -> usize {
+        if self.size == 0 { 0 } else { (1 << self.size).max(SMALL_PAYLOAD_BYTES + 1) }
+    }
+}
+
+/// A line's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LineId(u32);
+
+/// When a waiting call is served: owners take turns, and among the calls of one the oldest comes first.
+pub(crate) type Precedence = (u64, CallId);
+
+#[derive(Debug)]
+struct Line {
+    key: LineKey,
+    /// The calls of each owner in it.
+    owners: BTreeMap<u64, Stand>,
+    /// Each owner's oldest call, by a lower bound of the owner's turn.
+    heads: BTreeSet<(u64, CallId, u64)>,
+    /// The pools that serve it, each with the line's place there.
+    pools: BTreeMap<PoolId, Precedence>,
+}
+
+/// An owner's calls in one line.
+#[derive(Debug)]
+struct Stand {
+    /// What its oldest call is among the heads under.
+    bound: u64,
+    calls: BTreeSet<CallId>,
+}
+
+/// An owner with waiting calls.
+#[derive(Debug)]
+struct Owner {
+    /// The turn in which a call of it was served last, or the latest turn when its first came: who comes back again and
+    /// again is not to pass those who have waited meanwhile.
+    turn: u64,
+    calls: BTreeSet<CallId>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    lines: Slab<Line>,
+    by_key: BTreeMap<LineKey, LineId>,
+    owners: BTreeMap<u64, Owner>,
+    /// Owners by the number of their calls.
+    by_share: BTreeSet<(usize, u64)>,
+    /// The lines that each pool serves, by lower bounds of their first call's precedence.
+    served: BTreeMap<PoolId, BTreeSet<(Precedence, LineId)>>,
+    turns: u64,
+    count: usize,
+}
+
+impl Waiting {
+    /// Adds a call to its line; returns that, and whether it is new.
+    pub(super) fn insert(&mut self, key: LineKey, owner: u64, call: CallId) -> (LineId, bool) {
+        let turn = self.count_in(owner, call);
+        let known = self.by_key.get(&key).copied();
+        let id = known.unwrap_or_else(|| {
+            let line = Line { key, owners: BTreeMap::new(), heads: BTreeSet::new(), pools: BTreeMap::new() };
+            let id = LineId(self.lines.insert(line));
+            self.by_key.insert(key, id);
+            id
+        });
+        let line = self.lines.get_mut(id.0).expect("a line is there while it has a key");
+        let before = line.heads.first().map(|(turn, call, _)| (*turn, *call));
+        line.add(owner, turn, call);
+        let first = line.heads.first().map(|(turn, call, _)| (*turn, *call));
+        if first < before {
+            self.advance(id, first);
+        }
+        (id, known.is_none())
+    }
+
+    /// Removes a call. `Some` is the method of its line, if that is empty now and gone.
+    pub(super) fn remove(&mut self, id: LineId, owner: u64, call: CallId) -> Option<MethodId> {
+        self.count_out(owner, call);
+        let line = self.lines.get_mut(id.0)?;
+        line.take(owner, call);
+        if !line.owners.is_empty() {
+            return None;
+        }
+        let line = self.lines.remove(id.0)?;
+        self.by_key.remove(&line.key);
+        for (pool, place) in line.pools {
+            self.stop_serving(pool, place, id);
+        }
+        Some(line.key.method)
+    }
+
+    /// The owner has had a turn: its other calls come after everybody's who waits now.
+    pub(super) fn note_served(&mut self, owner: u64) {
+        self.turns += 1;
+        if let Some(owner) = self.owners.get_mut(&owner) {
+            owner.turn = self.turns;
+        }
+    }
+
+    /// The first line at a pool of those behind a place, and the precedence of its first call.
+    pub(super) fn next(&mut self, pool: PoolId, behind: Option<(Precedence, LineId)>) -> Option<(Precedence, LineId)> {
+        loop {
+            let lower = behind.map_or(Bound::Unbounded, Bound::Excluded);
+            let (place, id) = *self.served.get(&pool)?.range((lower, Bound::Unbounded)).next()?;
+            let line = self.lines.get_mut(id.0)?;
+            let first = line.first(&self.owners)?;
+            if first <= place {
+                return Some((place, id));
+            }
+            line.pools.insert(pool, first);
+            let lines = self.served.get_mut(&pool)?;
+            lines.remove(&(place, id));
+            lines.insert((first, id));
+        }
+    }
+
+    /// From now on, these pools serve the line, and no others.
+    pub(super) fn retarget(&mut self, id: LineId, pools: Vec<PoolId>) {
+        let Some(line) = self.lines.get_mut(id.0) else { return };
+        let Some(first) = line.first(&self.owners) else { return };
+        let pools: BTreeMap<_, _> = pools.into_iter().map(|pool| (pool, first)).collect();
+        let before = std::mem::replace(&mut line.pools, pools.clone());
+        for (pool, place) in before {
+            self.stop_serving(pool, place, id);
+        }
+        for pool in pools.into_keys() {
+            self.served.entry(pool).or_default().insert((first, id));
+        }
+    }
+
+    pub(super) fn lines_of(&self, method: MethodId) -> Vec<LineId> {
+        let first = LineKey {
+            method,
+            fingerprint: 0,
+            codec: Codec::ALL[0],
+            size: 0,
+            must_declare: false,
+            waits: Waits::UntilDeadline,
+        };
+        self.by_key.range(first..).take_while(|(key, _)| key.method == method).map(|(_, id)| *id).collect()
+    }
+
+    pub(super) fn calls_in(&self, id: LineId) -> Vec<CallId> {
+        let stands = self.lines.get(id.0).into_iter().flat_map(|line| line.owners.values());
+        let mut calls: Vec<_> = stands.flat_map(|stand| &stand.calls).copied().collect();
+        calls.sort_unstable();
+        calls
+    }
+
+    pub(super) fn any_in(&self, id: LineId) -> Option<CallId> {
+        self.lines.get(id.0)?.heads.first().map(|(_, call, _)| *call)
+    }
+
+    pub(super) fn bytes_min(&self, id: LineId) -> Option<usize> {
+        Some(self.lines.get(id.0)?.key.bytes_min())
+    }
+
+    /// The youngest call of the owner that has the most, if one has more than this owner.
+    pub(super) fn crowding(&self, owner: u64) -> Option<CallId> {
+        let own = self.owners.get(&owner).map_or(0, |owner| owner.calls.len());
+        let (_, largest) = self.by_share.last().filter(|(share, _)| *share > own)?;
+        self.owners.get(largest)?.calls.last().copied()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Moves a line forward at its pools: a call has come that goes before the others in it.
+    fn advance(&mut self, id: LineId, first: Option<Precedence>) {
+        let (Some(line), Some(first)) = (self.lines.get_mut(id.0), first) else { return };
+        for (pool, place) in line.pools.iter_mut().filter(|(_, place)| first < **place) {
+            if let Some(lines) = self.served.get_mut(pool) {
+                lines.remove(&(*place, id));
+                lines.insert((first, id));
+            }
+            *place = first;
+        }
+    }
+
+    fn stop_serving(&mut self, pool: PoolId, place: Precedence, line: LineId) {
+        if let Some(lines) = self.served.get_mut(&pool) {
+            lines.remove(&(place, line));
+            if lines.is_empty() {
+                self.served.remove(&pool);
+            }
+        }
+    }
+
+    /// Counts a call among its owner's; returns the owner's turn.
+    fn count_in(&mut self, id: u64, call: CallId) -> u64 {
+        let turn = self.turns;
+        let owner = self.owners.entry(id).or_insert_with(|| Owner { turn, calls: BTreeSet::new() });
+        self.by_share.remove(&(owner.calls.len(), id));
+        owner.calls.insert(call);
+        self.by_share.insert((owner.calls.len(), id));
+        self.count += 1;
+        owner.turn
+    }
+
+    fn count_out(&mut self, id: u64, call: CallId) {
+        let Some(owner) = self.owners.get_mut(&id) else { return };
+        self.by_share.remove(&(owner.calls.len(), id));
+        self.count -= usize::from(owner.calls.remove(&call));
+        match owner.calls.len() {
+            0 => drop(self.owners.remove(&id)),
+            share => drop(self.by_share.insert((share, id))),
+        }
+    }
+}
+
+impl Line {
+    fn add(&mut self, owner: u64, turn: u64, call: CallId) {
+        let stand = self.owners.entry(owner).or_insert_with(|| Stand { bound: turn, calls: BTreeSet::new() });
+        let before = stand.calls.first().copied();
+        stand.calls.insert(call);
+        if before.is_none_or(|first| call < first) {
+            if let Some(first) = before {
+                self.heads.remove(&(stand.bound, first, owner));
+            }
+            self.heads.insert((stand.bound, call, owner));
+        }
+    }
+
+    fn take(&mut self, owner: u64, call: CallId) {
+        let Some(stand) = self.owners.get_mut(&owner) else { return };
+        stand.calls.remove(&call);
+        if self.heads.remove(&(stand.bound, call, owner))
+            && let Some(next) = stand.calls.first()
+        {
+            self.heads.insert((stand.bound, *next, owner));
+        }
+        if stand.calls.is_empty() {
+            self.owners.remove(&owner);
+        }
+    }
+
+    /// The precedence of its first call. Repairs the bounds on the way.
+    fn first(&mut self, owners: &BTreeMap<u64, Owner>) -> Option<Precedence> {
+        loop {
+            let (bound, call, owner) = *self.heads.first()?;
+            let turn = owners.get(&owner).map_or(bound, |owner| owner.turn);
+            if turn <= bound {
+                return Some((bound, call));
+            }
+            self.heads.pop_first();
+            self.heads.insert((turn, call, owner));
+            if let Some(stand) = self.owners.get_mut(&owner) {
+                stand.bound = turn;
+            }
+        }
+    }
+}

@@ -1,0 +1,415 @@
+//! The index of what is offered: (service, method) → pools of workers, free ones apart.
+//!
+//! Workers with equal offers are one *pool*. Of a method, pools that declare it alike are one *group*: a request suits
+//! all workers of a group or none, but for what is said of single ones (room in a window, a refusal). A pool is in the
+//! groups of its methods while one of its workers takes requests.
+//!
+//! A group keeps its pools by lower bounds of their first turn. Turns of free workers only grow, as whoever is used, or
+//! gets free, goes to the end of the line; so a bound that is too low is found when it comes up, and repaired then. A pool
+//! without a free worker is taken out when it comes up, and notes where it is to come back.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use super::{
+    choice::Free,
+    merged::Totals,
+    offer::{Codecs, Offer},
+};
+use crate::proto::{message::Names, slab::Slab};
+
+/// A pool of interchangeable workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct PoolId(pub(super) u32);
+
+/// A method that is offered, or that calls wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct MethodId(pub(super) u32);
+
+/// A service with such a method, or without any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct ServiceId(pub(super) u32);
+
+/// What decides whether a worker suits a request for a method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Kind {
+    pub(super) fingerprint: u64,
+    pub(super) idempotent: bool,
+    pub(super) codecs: Codecs,
+    pub(super) payload_bytes_max: u64,
+}
+
+/// The pools that offer a method in the same way.
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    /// Each with its bound in `ready`, if it is there.
+    pub(super) pools: BTreeMap<PoolId, Option<u64>>,
+    /// Those that may have a free worker, by a lower bound of its turn.
+    pub(super) ready: BTreeSet<(u64, PoolId)>,
+}
+
+#[derive(Debug)]
+struct Pool {
+    offer: Arc<Offer>,
+    /// Sorted.
+    methods: Box<[(MethodId, Kind)]>,
+    services: Box<[ServiceId]>,
+    members: usize,
+    /// Members that take requests: with credits, and not draining.
+    serving: usize,
+    free: BTreeSet<Free>,
+    /// Where the pool has been taken out because it had no free worker.
+    absent: Vec<(MethodId, Kind)>,
+}
+
+#[derive(Debug)]
+pub(super) struct Method {
+    pub(super) service: ServiceId,
+    pub(super) name: Arc<str>,
+    pub(super) groups: BTreeMap<Kind, Group>,
+    /// Its pool, where it has only one: what most methods have most of the time is found without a search.
+    pub(super) sole: Option<(Kind, PoolId)>,
+    /// What was last counted as offered: idempotent or not, and the fingerprint.
+    pub(super) told: Option<(bool, u64)>,
+    /// Pools that have it and lines that wait for it: it is kept while there are any.
+    users: usize,
+    /// Lines that wait for it.
+    lines: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Service {
+    pub(super) name: Arc<str>,
+    pub(super) methods: HashMap<Arc<str>, MethodId>,
+    /// How many pools in use offer each version.
+    pub(super) versions: BTreeMap<u32, usize>,
+    /// Methods that calls wait for.
+    lines: BTreeSet<MethodId>,
+    /// Pools that have it and methods that are kept.
+    users: usize,
+    /// The methods that are offered, once somebody has asked for them.
+    pub(super) listed: Option<Names>,
+    pub(super) totals: Totals,
+}
+
+/// See the module.
+///
+/// The hash maps are for look-ups; nothing depends on their order.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    pools: Slab<Pool>,
+    by_offer: HashMap<Arc<Offer>, PoolId>,
+    pub(super) services: Slab<Service>,
+    by_service: HashMap<Arc<str>, ServiceId>,
+    pub(super) methods: Slab<Method>,
+    /// Methods that calls wait for, and that other pools offer than before.
+    changed: BTreeSet<MethodId>,
+    /// Of what is offered together.
+    pub(super) totals: Totals,
+    /// Grows whenever something else is offered together.
+    pub(super) revision: u64,
+    /// The services that are offered, once somebody has asked for them.
+    pub(super) listed: Option<Names>,
+}
+
+impl Index {
+    /// Counts a worker in the pool of its offer.
+    pub(super) fn join(&mut self, offer: Offer) -> PoolId {
+        let id = match self.by_offer.get(&offer) {
+            Some(id) => *id,
+            None => self.add_pool(offer),
+        };
+        self.pool_mut(id).members += 1;
+        id
+    }
+
+    /// A worker of the pool is gone, which neither takes requests nor is free any more.
+    pub(super) fn part(&mut self, id: PoolId) {
+        let pool = self.pool_mut(id);
+        pool.members -= 1;
+        if pool.members == 0
+            && let Some(pool) = self.pools.remove(id.0)
+        {
+            self.by_offer.remove(&pool.offer);
+            pool.methods.iter().for_each(|(method, _)| self.release(*method));
+            pool.services.iter().for_each(|service| self.release_service(*service));
+        }
+    }
+
+    /// One more worker of the pool takes requests.
+    pub(super) fn enter(&mut self, id: PoolId) {
+        let pool = self.pool_mut(id);
+        pool.serving += 1;
+        if pool.serving == 1 {
+            pool.absent = pool.methods.to_vec();
+            let offer = Arc::clone(&pool.offer);
+            for place in 0..self.pool(id).methods.len() {
+                let (method, kind) = self.pool(id).methods[place];
+                self.method_mut(method).groups.entry(kind).or_default().pools.insert(id, None);
+                self.note_change(method);
+            }
+            self.serve_services(id, &offer, true);
+        }
+    }
+
+    /// One worker of the pool, which is not free, takes no more requests.
+    pub(super) fn leave(&mut self, id: PoolId) {
+        let pool = self.pool_mut(id);
+        pool.serving -= 1;
+        if pool.serving == 0 {
+            pool.absent = Vec::new();
+            let offer = Arc::clone(&pool.offer);
+            for place in 0..self.pool(id).methods.len() {
+                let (method, kind) = self.pool(id).methods[place];
+                let groups = &mut self.method_mut(method).groups;
+                if let Some(group) = groups.get_mut(&kind) {
+                    if let Some(Some(bound)) = group.pools.remove(&id) {
+                        group.ready.remove(&(bound, id));
+                    }
+                    if group.pools.is_empty() {
+                        groups.remove(&kind);
+                    }
+                }
+                self.note_change(method);
+            }
+            self.serve_services(id, &offer, false);
+        }
+    }
+
+    /// A worker of the pool has free credit. Its turn is later than any before.
+    pub(super) fn free(&mut self, id: PoolId, worker: Free) {
+        let pool = self.pool_mut(id);
+        pool.free.insert(worker);
+        for (method, kind) in std::mem::take(&mut pool.absent) {
+            if let Some(group) = self.method_mut(method).groups.get_mut(&kind) {
+                group.pools.insert(id, Some(worker.0));
+                group.ready.insert((worker.0, id));
+            }
+        }
+    }
+
+    /// A worker of the pool has no free credit any more, or is about to get another turn.
+    pub(super) fn fill(&mut self, id: PoolId, worker: Free) {
+        self.pool_mut(id).free.remove(&worker);
+    }
+
+    /// The free worker of a group that has gone longest without a request. Repairs the bounds on the way.
+    pub(super) fn first_free(&mut self, method: MethodId, kind: Kind) -> Option<(Free, PoolId)> {
+        let group = self.methods.get_mut(method.0)?.groups.get_mut(&kind)?;
+        loop {
+            let (bound, id) = group.ready.first().copied()?;
+            let pool = self.pools.get_mut(id.0)?;
+            let first = pool.free.first().copied();
+            // Alone, it is the first whatever its bound is.
+            if let Some(first) = first.filter(|(turn, _)| *turn == bound || group.ready.len() == 1) {
+                return Some((first, id));
+            }
+            group.ready.pop_first();
+            group.pools.insert(id, first.map(|(turn, _)| turn));
+            match first {
+                Some((turn, _)) => drop(group.ready.insert((turn, id))),
+                None => pool.absent.push((method, kind)),
+            }
+        }
+    }
+
+    /// The number of a method that calls come to wait for; kept until [`Self::release_line`].
+    pub(super) fn hold_line(&mut self, service: &Arc<str>, name: &Arc<str>) -> MethodId {
+        let id = self.intern(service, name);
+        let method = self.method_mut(id);
+        method.lines += 1;
+        let service = method.service;
+        self.service_mut(service).lines.insert(id);
+        id
+    }
+
+    pub(super) fn release_line(&mut self, id: MethodId) {
+        let method = self.method_mut(id);
+        method.lines -= 1;
+        if method.lines == 0 {
+            let service = method.service;
+            self.service_mut(service).lines.remove(&id);
+            self.changed.remove(&id);
+        }
+        self.release(id);
+    }
+
+    /// The methods that calls wait for and that other pools offer since the last time.
+    pub(super) fn take_changed(&mut self) -> BTreeSet<MethodId> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Every method of the service that calls wait for is to be looked at: the service has come, or is gone.
+    pub(super) fn note_service(&mut self, id: ServiceId) {
+        let Some(service) = self.services.get(id.0) else { return };
+        self.changed.extend(&service.lines);
+    }
+
+    pub(super) fn find_service(&self, name: &str) -> Option<(ServiceId, &Service)> {
+        let id = *self.by_service.get(name)?;
+        Some((id, self.services.get(id.0)?))
+    }
+
+    pub(super) fn find(&self, service: &str, name: &str) -> Option<MethodId> {
+        self.find_service(service)?.1.methods.get(name).copied()
+    }
+
+    pub(super) fn method(&self, id: MethodId) -> Option<&Method> {
+        self.methods.get(id.0)
+    }
+
+    pub(super) fn offer_of(&self, id: PoolId) -> &Arc<Offer> {
+        &self.pool(id).offer
+    }
+
+    pub(super) fn find_pool(&self, offer: &Offer) -> Option<PoolId> {
+        self.by_offer.get(offer).copied()
+    }
+
+    /// How many workers of the pool take requests.
+    pub(super) fn serving(&self, id: PoolId) -> usize {
+        self.pool(id).serving
+    }
+
+    pub(super) fn free_of(&self, id: PoolId) -> Option<&BTreeSet<Free>> {
+        self.pools.get(id.0).map(|pool| &pool.free)
+    }
+
+    /// How the pool offers a method.
+    pub(super) fn kind_in(&self, id: PoolId, method: MethodId) -> Option<Kind> {
+        let methods = &self.pools.get(id.0)?.methods;
+        let place = methods.binary_search_by_key(&method, |(method, _)| *method).ok()?;
+        Some(methods[place].1)
+    }
+
+    pub(super) fn service(&self, id: ServiceId) -> &Service {
+        self.services.get(id.0).expect("a service is kept while a pool or a method has it")
+    }
+
+    pub(super) fn service_mut(&mut self, id: ServiceId) -> &mut Service {
+        self.services.get_mut(id.0).expect("a service is kept while a pool or a method has it")
+    }
+
+    fn add_pool(&mut self, offer: Offer) -> PoolId {
+        let offer = Arc::new(offer);
+        let mut methods = Vec::with_capacity(offer.services.iter().map(|service| service.methods.len()).sum());
+        let mut services = Vec::with_capacity(offer.services.len());
+        for service in &offer.services {
+            let id = self.intern_service(&service.name);
+            self.service_mut(id).users += 1;
+            services.push(id);
+            for method in &service.methods {
+                let kind = Kind {
+                    fingerprint: method.fingerprint,
+                    idempotent: method.idempotent,
+                    codecs: offer.codecs,
+                    payload_bytes_max: offer.payload_bytes_max,
+                };
+                methods.push((self.intern(&service.name, &method.name), kind));
+            }
+        }
+        methods.sort_unstable();
+        let id = PoolId(self.pools.insert(Pool {
+            offer: Arc::clone(&offer),
+            methods: methods.into(),
+            services: services.into(),
+            members: 0,
+            serving: 0,
+            free: BTreeSet::new(),
+            absent: Vec::new(),
+        }));
+        self.by_offer.insert(offer, id);
+        id
+    }
+
+    fn serve_services(&mut self, id: PoolId, offer: &Offer, is_served: bool) {
+        for (place, service) in offer.services.iter().enumerate() {
+            let id = self.pool(id).services[place];
+            self.count_version(id, service.version, is_served);
+        }
+    }
+
+    fn note_change(&mut self, id: MethodId) {
+        let method = self.method_mut(id);
+        let mut pools = method.groups.iter().flat_map(|(kind, group)| group.pools.keys().map(|pool| (*kind, *pool)));
+        method.sole = pools.next().filter(|_| pools.next().is_none());
+        self.merge(id);
+        if self.methods.get(id.0).is_some_and(|method| method.lines > 0) {
+            self.changed.insert(id);
+        }
+    }
+
+    fn intern(&mut self, service: &Arc<str>, name: &Arc<str>) -> MethodId {
+        let service_id = self.intern_service(service);
+        let known = self.service(service_id).methods.get(name).copied();
+        let id = known.unwrap_or_else(|| {
+            let (name, groups) = (Arc::clone(name), BTreeMap::new());
+            let name_of = Arc::clone(&name);
+            let row = Method { service: service_id, name: name_of, groups, sole: None, told: None, users: 0, lines: 0 };
+            let id = MethodId(self.methods.insert(row));
+            let service = self.service_mut(service_id);
+            service.users += 1;
+            service.methods.insert(name, id);
+            id
+        });
+        self.method_mut(id).users += 1;
+        id
+    }
+
+    fn intern_service(&mut self, name: &Arc<str>) -> ServiceId {
+        if let Some(id) = self.by_service.get(name) {
+            return *id;
+        }
+        let id = ServiceId(self.services.insert(Service {
+            name: Arc::clone(name),
+            methods: HashMap::new(),
+            versions: BTreeMap::new(),
+            lines: BTreeSet::new(),
+            users: 0,
+            listed: None,
+            totals: Totals::default(),
+        }));
+        self.by_service.insert(Arc::clone(name), id);
+        id
+    }
+
+    fn release(&mut self, id: MethodId) {
+        let method = self.method_mut(id);
+        method.users -= 1;
+        if method.users == 0
+            && let Some(method) = self.methods.remove(id.0)
+        {
+            self.service_mut(method.service).methods.remove(&method.name);
+            self.release_service(method.service);
+        }
+    }
+
+    fn release_service(&mut self, id: ServiceId) {
+        let service = self.service_mut(id);
+        service.users -= 1;
+        if service.users == 0
+            && let Some(service) = self.services.remove(id.0)
+        {
+            self.by_service.remove(&service.name);
+        }
+    }
+
+    /// Whether nothing is kept.
+    pub(super) fn is_empty(&self) -> bool {
+        self.pools.is_empty() && self.methods.is_empty() && self.services.is_empty() && self.changed.is_empty()
+    }
+
+    fn pool(&self, id: PoolId) -> &Pool {
+        self.pools.get(id.0).expect("a pool is kept while it has members")
+    }
+
+    fn pool_mut(&mut self, id: PoolId) -> &mut Pool {
+        self.pools.get_mut(id.0).expect("a pool is kept while it has members")
+    }
+
+    pub(super) fn method_mut(&mut self, id: MethodId) -> &mut Method {
+        self.methods.get_mut(id.0).expect("a method is kept while a pool or a line has it")
+    }
+}

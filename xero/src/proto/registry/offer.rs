@@ -1,0 +1,57 @@
+//! What a worker offers and takes; workers with equal offers are interchangeable.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::proto::message::{Codec, Ready, ServiceOffer};
+
+/// What a worker has announced, in a fixed order.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Offer {
+    pub(super) services: Vec<ServiceOffer>,
+    pub(super) payload_bytes_max: u64,
+    pub(super) codecs: Codecs,
+}
+
+impl Offer {
+    /// Of a service or a method that is named twice, the last mention counts.
+    pub(super) fn of(ready: &mut Ready) -> Self {
+        let by_name: BTreeMap<_, _> =
+            ready.services.drain(..).map(|service| (Arc::clone(&service.name), service)).collect();
+        let sorted = |mut service: ServiceOffer| {
+            if !service.methods.is_sorted_by(|one, next| one.name < next.name) {
+                let by_name: BTreeMap<_, _> =
+                    service.methods.drain(..).map(|method| (Arc::clone(&method.name), method)).collect();
+                service.methods = by_name.into_values().collect();
+            }
+            service
+        };
+        Self {
+            services: by_name.into_values().map(sorted).collect(),
+            payload_bytes_max: ready.payload_bytes_max,
+            codecs: Codecs::of(&ready.codecs),
+        }
+    }
+}
+
+/// A set of codecs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Codecs(u8);
+
+impl Codecs {
+    fn of(codecs: &[Codec]) -> Self {
+        Self(codecs.iter().fold(0, |set, codec| set | 1 << (*codec as u8)))
+    }
+
+    pub(super) fn contains(self, codec: Codec) -> bool {
+        self.0 & 1 << (codec as u8) != 0
+    }
+
+    pub(super) fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// The codecs in the set, in the order of their numbers.
+    pub(super) fn iter(self) -> impl Iterator<Item = Codec> {
+        Codec::ALL.into_iter().filter(move |codec| self.contains(*codec))
+    }
+}

@@ -1,0 +1,217 @@
+//! Finding a worker for a request.
+
+use tracing::debug;
+
+use super::{
+    Registry, WorkerEntry,
+    choice::{Candidate, Free, Merge, WorkerChoice},
+    index::{Group, Index, Kind, MethodId, PoolId},
+    offer::Codecs,
+};
+use crate::proto::{
+    fault::{Fault, planted},
+    message::{Codec, Peer},
+    window::SMALL_PAYLOAD_BYTES,
+};
+
+/// What a request needs of a worker.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Need<'a> {
+    pub(crate) service: &'a str,
+    pub(crate) method: &'a str,
+    pub(crate) fingerprint: u64,
+    /// The codec of its payload.
+    pub(crate) codec: Codec,
+    /// The size of its payload.
+    pub(crate) bytes: usize,
+    /// Whether only a worker that declares the method idempotent may have it.
+    pub(crate) must_declare: bool,
+    /// A worker that has just refused this call; asked again only if there is no other.
+    pub(crate) avoid: Option<Peer>,
+}
+
+/// Who can take a request.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// This worker, now; and whether it declares the method idempotent.
+    Worker { peer: Peer, idempotent: bool },
+    /// Workers that can take it serve, and none has room.
+    AllBusy,
+    /// No worker that serves can take it, now or later.
+    Nobody(Outlook),
+}
+
+/// Why no worker that serves can take a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outlook {
+    /// None offers the service.
+    NoService,
+    /// None of those that offer the service has the method.
+    NoMethod,
+    /// None of those that have the method reads the codec; these they read.
+    NoCodec(Vec<Codec>),
+    /// None of those that have the method declares it idempotent.
+    NotIdempotent,
+}
+
+impl Need<'_> {
+    /// How well workers of this kind suit: `None` for not at all. Those with the fitting signature come first, then those
+    /// that take the payload. Others are asked only where there is none: they say in their error what they have.
+    fn grade(&self, kind: &Kind) -> Option<u8> {
+        let can = kind.codecs.contains(self.codec) && (kind.idempotent || !self.must_declare);
+        // 0 stands for a signature that is not checked (`PROTOCOL.md` §7).
+        let fits = self.fingerprint == 0 || kind.fingerprint == 0 || self.fingerprint == kind.fingerprint;
+        let takes = self.bytes as u64 <= kind.payload_bytes_max;
+        can.then_some(2 * u8::from(fits) + u8::from(takes))
+    }
+
+    /// Whether the worker's window has room; small payloads need none.
+    fn has_room(&self, worker: &WorkerEntry) -> bool {
+        let must_have = self.bytes > SMALL_PAYLOAD_BYTES && !planted(Fault::RequestWindowExceeded);
+        !must_have || worker.has_room
+    }
+}
+
+impl Index {
+    /// The method, and the grade of the workers that suit the request best.
+    fn suitable(&self, need: &Need<'_>) -> Result<(MethodId, u8), Outlook> {
+        let (_, service) = self.find_service(need.service).ok_or(Outlook::NoService)?;
+        if service.version().is_none() {
+            return Err(Outlook::NoService);
+        }
+        let id = *service.methods.get(need.method).ok_or(Outlook::NoMethod)?;
+        let method = self.method(id).ok_or(Outlook::NoMethod)?;
+        if let Some(grade) = method.sole.and_then(|(kind, _)| need.grade(&kind)) {
+            return Ok((id, grade));
+        }
+        let groups = &method.groups;
+        if let Some(grade) = groups.keys().filter_map(|kind| need.grade(kind)).max() {
+            return Ok((id, grade));
+        }
+        let read = groups.keys().fold(Codecs::default(), |read, kind| read.union(kind.codecs));
+        Err(match groups.is_empty() {
+            true => Outlook::NoMethod,
+            false if read.contains(need.codec) => Outlook::NotIdempotent,
+            false => Outlook::NoCodec(read.iter().collect()),
+        })
+    }
+
+    /// The groups of a method that suit a request best.
+    fn groups<'a>(
+        &'a self,
+        method: MethodId,
+        need: &'a Need<'_>,
+        grade: u8,
+    ) -> impl Iterator<Item = (&'a Kind, &'a Group)> {
+        let groups = self.method(method).into_iter().flat_map(|method| &method.groups);
+        groups.filter(move |(kind, _)| need.grade(kind) == Some(grade))
+    }
+
+    /// The free worker that has gone longest without a request, of those that suit best.
+    fn first(&mut self, method: MethodId, need: &Need<'_>, grade: u8) -> Option<(Free, Kind)> {
+        if let Some((kind, pool)) = self.method(method)?.sole {
+            return Some((*self.free_of(pool)?.first()?, kind));
+        }
+        let kinds: Vec<_> = self.groups(method, need, grade).map(|(kind, _)| *kind).collect();
+        kinds.into_iter().filter_map(|kind| Some((self.first_free(method, kind)?.0, kind))).min()
+    }
+}
+
+impl Registry {
+    /// Finds a worker for a request: one whose signature of the method fits before one whose does not (which will say
+    /// so), one that takes the payload before one that does not, and one that has not refused the call before one that
+    /// has. It must read the codec.
+    pub(crate) fn route(&mut self, choice: &mut dyn WorkerChoice, need: &Need<'_>) -> Route {
+        let (method, grade) = match self.index.suitable(need) {
+            Ok(suitable) => suitable,
+            Err(outlook) => return Route::Nobody(outlook),
+        };
+        let Some((first, kind)) = self.index.first(method, need, grade) else { return Route::AllBusy };
+        let search = Search { method, grade, first, kind };
+        let others = self.choose(choice, need, &search);
+        // Who refused is asked again only if there is no other.
+        let again = Need { avoid: None, ..*need };
+        let chosen = others.or_else(|| need.avoid.and_then(|_| self.choose(choice, &again, &search)));
+        chosen.map_or(Route::AllBusy, |(peer, kind)| Route::Worker { peer, idempotent: kind.idempotent })
+    }
+
+    /// The pools that can take a request now or later, or why there is none.
+    pub(crate) fn targets(&self, need: &Need<'_>) -> Result<Vec<PoolId>, Outlook> {
+        let (method, grade) = self.index.suitable(need)?;
+        Ok(self.index.groups(method, need, grade).flat_map(|(_, group)| group.pools.keys().copied()).collect())
+    }
+
+    /// Whether a serving worker other than this one offers the method.
+    pub(crate) fn is_offered_beside(&self, peer: Peer, service: &str, method: &str) -> bool {
+        let Some(method) = self.index.find(service, method).and_then(|id| self.index.method(id)) else { return false };
+        let own = self.pool_of(peer);
+        let mut pools = method.groups.values().flat_map(|group| group.pools.keys().copied());
+        pools.any(|pool| Some(pool) != own || self.index.serving(pool) > 1)
+    }
+
+    fn choose(&mut self, choice: &mut dyn WorkerChoice, need: &Need<'_>, search: &Search) -> Option<(Peer, Kind)> {
+        let first = Some(search.first).filter(|(_, peer)| self.can_have(*peer, need));
+        let chosen = choice.choose(&mut Candidates { registry: self, need, search, first, rest: None })?;
+        if first.is_some_and(|(_, peer)| peer == chosen) {
+            return Some((chosen, search.kind));
+        }
+        let kind = self.check_choice(chosen, need, search);
+        if kind.is_none() {
+            self.stray_choices += 1;
+            debug!(peer = chosen.0, "the policy has chosen a worker that is not among the candidates");
+        }
+        kind.map(|kind| (chosen, kind))
+    }
+
+    /// How a chosen worker offers the method, if it is a candidate.
+    fn check_choice(&self, peer: Peer, need: &Need<'_>, search: &Search) -> Option<Kind> {
+        let place = self.workers.get(&peer)?.place;
+        let kind = self.index.kind_in(place.pool, search.method)?;
+        let suits = place.is_free && need.grade(&kind) == Some(search.grade) && self.can_have(peer, need);
+        suits.then_some(kind)
+    }
+
+    /// What a free worker of a suitable pool may lack by itself.
+    fn can_have(&self, peer: Peer, need: &Need<'_>) -> bool {
+        need.avoid != Some(peer) && self.workers.get(&peer).is_some_and(|worker| need.has_room(worker))
+    }
+}
+
+/// Where the candidates are to be found.
+#[derive(Debug)]
+struct Search {
+    method: MethodId,
+    grade: u8,
+    /// The least recently used of them all, whether or not it can have the request.
+    first: Free,
+    kind: Kind,
+}
+
+/// The workers that could take a request now, least recently used first.
+#[derive(Debug)]
+struct Candidates<'a> {
+    registry: &'a Registry,
+    need: &'a Need<'a>,
+    search: &'a Search,
+    first: Option<Free>,
+    /// Those behind the first, once somebody asks for them.
+    rest: Option<Merge<'a>>,
+}
+
+impl Iterator for Candidates<'_> {
+    type Item = Candidate;
+
+    fn next(&mut self) -> Option<Candidate> {
+        let Self { registry, need, search, .. } = *self;
+        let found = self.first.take().or_else(|| {
+            let rest = self.rest.get_or_insert_with(|| {
+                let groups = registry.index.groups(search.method, need, search.grade);
+                Merge::new(&registry.index, groups.map(|(_, group)| &group.ready))
+            });
+            rest.find(|free| *free != search.first && registry.can_have(free.1, need))
+        });
+        let (_, peer) = found?;
+        let worker = registry.workers.get(&peer)?;
+        Some(Candidate { peer, in_flight: worker.in_flight.len(), credits: worker.credits })
+    }
+}

@@ -1,0 +1,174 @@
+//! Who is asked, by small examples; `model.rs` plays many.
+
+use std::time::Duration;
+
+use super::*;
+use crate::proto::{
+    message::{Capabilities, Codec, MethodOffer, Role},
+    window::SMALL_PAYLOAD_BYTES,
+};
+
+#[test]
+fn least_recently_used_worker_with_free_credit_is_chosen() {
+    let mut registry = registry_of(&[(1, 2, 7), (2, 1, 7)]);
+    assert_eq!(route(&mut registry, "Demo", "ping", 7), chosen(1));
+    registry.take_credit(Peer(1), CallId(1));
+    assert_eq!(route(&mut registry, "Demo", "ping", 7), chosen(2));
+    registry.take_credit(Peer(2), CallId(2));
+    assert_eq!(route(&mut registry, "Demo", "ping", 7), chosen(1));
+    registry.take_credit(Peer(1), CallId(3));
+    assert_eq!(route(&mut registry, "Demo", "ping", 7), Route::AllBusy);
+    assert_eq!(registry.return_credit(Peer(2), CallId(2)), Some(true));
+    assert_eq!(route(&mut registry, "Demo", "ping", 7), chosen(2));
+}
+
+#[test]
+fn abandoned_request_keeps_its_credit_until_the_worker_ends_it() {
+    let mut registry = registry_of(&[(1, 1, 7)]);
+    registry.take_credit(Peer(1), CallId(1));
+    registry.abandon(Peer(1), CallId(1));
+    assert_eq!(route(&mut registry, "Demo", "ping", 7), Route::AllBusy);
+    assert_eq!(registry.return_credit(Peer(1), CallId(1)), Some(false));
+    assert_eq!(registry.return_credit(Peer(1), CallId(1)), None);
+    assert_eq!(route(&mut registry, "Demo", "ping", 7), chosen(1));
+}
+
+#[test]
+fn worker_with_the_fitting_signature_comes_first_and_another_only_without_one() {
+    let mut registry = registry_of(&[(1, 1, 7), (2, 1, 8)]);
+    assert_eq!(route(&mut registry, "Demo", "ping", 8), chosen(2));
+    registry.take_credit(Peer(2), CallId(1));
+    assert_eq!(route(&mut registry, "Demo", "ping", 8), Route::AllBusy);
+    registry.remove(Peer(2));
+    assert_eq!(route(&mut registry, "Demo", "ping", 8), chosen(1));
+}
+
+#[test]
+fn worker_that_takes_the_payload_comes_first_and_another_only_without_one() {
+    let mut registry = registry_of(&[(1, 1, 7)]);
+    let ready = Ready { payload_bytes_max: 1 << 20, ..introduction(1, 7) };
+    registry.register(Instant::now(), Peer(2), ready);
+    let route = |registry: &mut Registry, bytes| {
+        let need = &Need { bytes, ..need(7) };
+        registry.route(&mut LeastRecentlyUsed, need)
+    };
+    assert_eq!((route(&mut registry, 1024), route(&mut registry, 1025)), (chosen(1), chosen(2)));
+    registry.take_credit(Peer(2), CallId(1));
+    assert_eq!(route(&mut registry, 1025), Route::AllBusy);
+    registry.remove(Peer(2));
+    assert_eq!(route(&mut registry, 1025), chosen(1), "the error names its limit");
+}
+
+#[test]
+fn only_what_changes_the_offers_is_another_revision() {
+    let mut registry = registry_of(&[(1, 1, 7), (2, 1, 7)]);
+    let mut is_another = |change: &dyn Fn(&mut Registry)| {
+        let before = registry.revision();
+        change(&mut registry);
+        registry.revision() != before
+    };
+    let ready = introduction(1, 8);
+    assert!(!is_another(&|registry| registry.set_credits(Peer(1), 5)));
+    assert!(!is_another(&|registry| registry.take_credit(Peer(1), CallId(1))));
+    assert!(!is_another(&|registry| registry.register(Instant::now(), Peer(1), introduction(1, 7))));
+    assert!(is_another(&|registry| registry.register(Instant::now(), Peer(1), ready.clone())), "they differ");
+    assert!(is_another(&|registry| registry.set_credits(Peer(1), 0)), "nobody can call it");
+    assert!(is_another(&|registry| registry.set_credits(Peer(1), 1)));
+    assert!(is_another(&|registry| registry.set_draining(Peer(1))), "the other's word counts alone");
+    assert!(!is_another(&|registry| drop(registry.remove(Peer(1)))), "it offered nothing any more");
+    assert!(is_another(&|registry| drop(registry.remove(Peer(2)))));
+}
+
+#[test]
+fn missing_method_and_missing_service_differ() {
+    let mut registry = registry_of(&[(1, 1, 7)]);
+    assert_eq!(route(&mut registry, "Demo", "pong", 0), Route::Nobody(Outlook::NoMethod));
+    assert_eq!(route(&mut registry, "Other", "ping", 0), Route::Nobody(Outlook::NoService));
+    registry.set_draining(Peer(1));
+    assert_eq!(route(&mut registry, "Demo", "ping", 0), Route::Nobody(Outlook::NoService));
+}
+
+#[test]
+fn credits_can_shrink_below_what_is_in_flight_and_grow_again() {
+    let mut registry = registry_of(&[(1, 2, 7)]);
+    registry.take_credit(Peer(1), CallId(1));
+    registry.set_credits(Peer(1), 1);
+    assert_eq!(route(&mut registry, "Demo", "ping", 0), Route::AllBusy);
+    registry.set_credits(Peer(1), 0);
+    assert_eq!(route(&mut registry, "Demo", "ping", 0), Route::Nobody(Outlook::NoService), "it cannot be called");
+    registry.set_credits(Peer(1), 2);
+    assert_eq!(route(&mut registry, "Demo", "ping", 0), chosen(1));
+}
+
+#[test]
+fn worker_whose_byte_window_is_full_gets_only_small_requests() {
+    let mut registry = registry_of(&[(1, 9, 7)]);
+    let route = |registry: &mut Registry, bytes| registry.route(&mut LeastRecentlyUsed, &Need { bytes, ..need(0) });
+    registry.set_room(Peer(1), false);
+    assert_eq!(route(&mut registry, SMALL_PAYLOAD_BYTES + 1), Route::AllBusy);
+    assert_eq!(route(&mut registry, SMALL_PAYLOAD_BYTES), chosen(1));
+    registry.set_room(Peer(1), true);
+    assert_eq!(route(&mut registry, SMALL_PAYLOAD_BYTES + 1), chosen(1));
+}
+
+#[test]
+fn worker_that_drains_takes_nothing_new_though_it_introduces_itself_again() {
+    let mut registry = registry_of(&[(1, 1, 7)]);
+    registry.set_draining(Peer(1));
+    registry.register(Instant::now(), Peer(1), introduction(1, 7));
+    assert_eq!(route(&mut registry, "Demo", "ping", 0), Route::Nobody(Outlook::NoService));
+}
+
+#[test]
+fn worker_that_refused_is_asked_again_only_if_it_is_the_only_one() {
+    let mut registry = registry_of(&[(1, 1, 7), (2, 1, 7)]);
+    let avoiding = |avoid| Need { avoid: Some(Peer(avoid)), ..need(0) };
+    assert_eq!(registry.route(&mut LeastRecentlyUsed, &avoiding(1)), chosen(2));
+    let mut registry = registry_of(&[(1, 1, 7)]);
+    assert_eq!(registry.route(&mut LeastRecentlyUsed, &avoiding(1)), chosen(1));
+}
+
+/// What a small call of the method needs.
+fn need(fingerprint: u64) -> Need<'static> {
+    Need {
+        service: "Demo",
+        method: "ping",
+        fingerprint,
+        codec: Codec::Bincode,
+        bytes: 0,
+        must_declare: false,
+        avoid: None,
+    }
+}
+
+fn chosen(peer: u64) -> Route {
+    Route::Worker { peer: Peer(peer), idempotent: true }
+}
+
+fn route(registry: &mut Registry, service: &str, method: &str, fingerprint: u64) -> Route {
+    registry.route(&mut LeastRecentlyUsed, &Need { service, method, ..need(fingerprint) })
+}
+
+fn registry_of(workers: &[(u64, u32, u64)]) -> Registry {
+    let now = Instant::now();
+    let mut registry = Registry::default();
+    for &(peer, credits, fingerprint) in workers {
+        registry.register(now, Peer(peer), introduction(credits, fingerprint));
+    }
+    registry
+}
+
+fn introduction(credits: u32, fingerprint: u64) -> Ready {
+    let methods = vec![MethodOffer { name: "ping".into(), idempotent: true, fingerprint }];
+    Ready {
+        role: Role::Worker,
+        incarnation: Uuid::nil(),
+        capabilities: Capabilities::default(),
+        interval: Duration::from_secs(1),
+        payload_bytes_max: 1024,
+        credits,
+        window_bytes: 0,
+        codecs: Codec::ALL.to_vec(),
+        services: vec![ServiceOffer { name: "Demo".into(), version: 1, methods }],
+    }
+}

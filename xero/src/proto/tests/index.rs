@@ -1,0 +1,400 @@
+//! What the index of workers and waiting calls must keep: who may have a call, who is told at once that nobody can, and
+//! that nobody pays for others (`PROTOCOL.md` §8).
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use super::{
+    bench::Bench,
+    network::Net,
+    node::offer,
+    pair::{D, INTERVAL, W, error_reply, final_reply, introduction, ms, spec, start},
+};
+use crate::proto::{
+    calls::{CallFailure, CallSpec, Waits},
+    dispatch::{Dispatcher, DispatcherConfig, Output},
+    message::{CallId, Codec, ErrorCode, Message, MethodOffer, Payload, Peer, Ready, Request, Role, ServiceOffer},
+    registry::{Candidate, WorkerChoice},
+};
+
+#[test]
+fn attempt_after_one_that_may_have_run_goes_only_to_a_worker_that_declares_the_method_idempotent() {
+    // The only other one does not declare it: the call is over.
+    let (mut net, d, first) = declaring_worker();
+    let other = net.puppet_with(d, |ready| ready.services = vec![declared("hold", false)]);
+    let call = net.call(d, "hold");
+    net.run(ms(5));
+    net.kill_worker(first);
+    net.run(ms(5));
+    assert_eq!(net.failure(call), &CallFailure::WorkerLost { maybe_executed: true, attempts: 1 });
+    assert!(requests_to(&net, other).is_empty(), "it runs twice though it is not idempotent there");
+
+    // One declares it and one does not, which would be asked first.
+    let (mut net, d, first) = declaring_worker();
+    let other = net.puppet_with(d, |ready| ready.services = vec![declared("hold", false)]);
+    let like = net.puppet_with(d, |ready| ready.services = vec![declared("hold", true)]);
+    let call = net.call(d, "hold");
+    net.run(ms(5));
+    net.kill_worker(first);
+    net.run(ms(5));
+    let again = requests_to(&net, like);
+    assert_eq!((requests_to(&net, other).len(), again.len(), again[0].attempt), (0, 1, 2));
+    assert!(again[0].idempotent, "it carries the word on which it was sent again");
+    net.say(like, final_reply(call, "done"));
+    net.run(ms(5));
+    assert_eq!(net.value(call), "done");
+}
+
+#[test]
+fn broker_holds_a_request_to_what_its_workers_declared_unless_the_caller_knows_better() {
+    for as_declared in [true, false] {
+        let mut bench = Bench::new();
+        let first = bench.worker_with(|ready| ready.services = vec![declared("hold", true)]);
+        let client = bench.client();
+        bench.request_with(client, 1, "hold", |it| (it.idempotent, it.as_declared) = (true, as_declared));
+        let other = bench.worker_with(|ready| ready.services = vec![declared("hold", false)]);
+        bench.take(client);
+        bench.drop_wire(first);
+        let again = bench.requests(other);
+        match as_declared {
+            // The client knows by now that not all declare it, and what the doubt is.
+            true => assert_eq!((again, bench.errors(client)), (vec![], vec![(1, ErrorCode::NoWorker, true)])),
+            false => assert_eq!((again.len(), bench.errors(client)), (1, vec![])),
+        }
+    }
+}
+
+#[test]
+fn request_says_whose_word_it_goes_by() {
+    let (mut net, d, w) = declaring_worker();
+    for said in [None, Some(true), Some(false)] {
+        net.call_with(d, "hold", |spec| spec.idempotent = said);
+    }
+    net.run(ms(5));
+    let flags = net.told(w).filter_map(|sent| match &sent.message {
+        Message::Request(request) => Some((request.idempotent, request.as_declared)),
+        _ => None,
+    });
+    assert_eq!(flags.collect::<Vec<_>>(), [(true, true), (true, false), (false, false)]);
+}
+
+#[test]
+fn request_that_was_refused_unstarted_carries_the_word_of_the_worker_that_gets_it() {
+    let (mut net, d, _) = declaring_worker();
+    let refusing = net.puppet_with(d, |ready| ready.services = vec![declared("once", true)]);
+    let other = net.puppet_with(d, |ready| ready.services = vec![declared("once", false)]);
+    let call = net.call(d, "once");
+    net.run(ms(5));
+    assert!(requests_to(&net, refusing)[0].idempotent);
+    net.say(refusing, error_reply(call, ErrorCode::Refused, false));
+    net.run(ms(5));
+    assert!(!requests_to(&net, other)[0].idempotent, "it is asked for the first time");
+}
+
+#[test]
+fn waiting_call_ends_at_once_when_the_last_worker_with_its_method_leaves() {
+    let mut net = Net::new();
+    let d = net.dispatcher();
+    let with = net.worker_with(&[d], |config| (config.credits, config.services) = (1, vec![offer("Demo", &["hold"])]));
+    net.worker_with(&[d], |config| config.services = vec![offer("Demo", &["ping"])]);
+    net.connect();
+    net.call(d, "hold");
+    let waiting = net.call(d, "hold");
+    net.run(ms(5));
+    net.kill_worker(with);
+    net.run(ms(5));
+    assert!(net.has_ended(waiting), "it waits for nobody");
+    assert!(matches!(net.failure(waiting), CallFailure::UnknownMethod { offered } if offered.len() == 1));
+}
+
+#[test]
+fn waiting_call_goes_to_who_has_another_signature_when_the_last_worker_that_fits_leaves() {
+    let mut net = Net::new();
+    let d = net.dispatcher();
+    let fitting = net.puppet(d, 1);
+    let other = net.puppet_with(d, |ready| {
+        ready.services[0].methods.iter_mut().for_each(|method| method.fingerprint += 100);
+    });
+    let calls = [(); 2].map(|()| net.call_with(d, "hold", |spec| spec.fingerprint = 5));
+    net.run(ms(5));
+    assert_eq!(requests_to(&net, other).len(), 0, "it waits for the one that fits");
+    net.say(fitting, Message::Goodbye);
+    net.run(ms(5));
+    assert_eq!(requests_to(&net, fitting).len(), 1);
+    let sent: Vec<_> = requests_to(&net, other).iter().map(|request| request.call).collect();
+    assert_eq!(sent, [calls[1]], "which says in its error what it has");
+}
+
+#[test]
+fn broker_gives_a_waiting_call_back_when_nobody_has_its_method_any_more() {
+    let mut bench = Bench::new();
+    let client = bench.client();
+    let with = bench.worker_with(|ready| (ready.credits, ready.services) = (1, vec![offer("Demo", &["hold"])]));
+    bench.worker_with(|ready| ready.services = vec![offer("Demo", &["ping"])]);
+    (1..=2).for_each(|call| bench.request(client, call, "hold"));
+    bench.take(client);
+    bench.say(with, Message::Drain);
+    let told = bench.take(client);
+    let [Message::Ready(ready), Message::Error(error)] = &told[..] else { panic!("{told:?}") };
+    assert_eq!(ready.services.iter().flat_map(|service| &service.methods).count(), 1, "the client knows first");
+    assert_eq!((error.call, error.code, error.maybe_executed), (CallId(2), ErrorCode::NoWorker, false));
+}
+
+#[test]
+fn client_tries_another_broker_when_the_method_is_gone_from_the_first() {
+    let now = start();
+    let mut client = Dispatcher::dialing(now, DispatcherConfig::default(), 2);
+    for peer in [0, 1].map(Peer) {
+        client.handle_dialed(now, peer);
+        client.handle_message(now, peer, broker_ready(vec![offer("Demo", &["hold"])]));
+    }
+    while client.poll_transmit().is_some() {}
+    client.call(now, CallId(1), spec(now, "hold"));
+    let first = client.poll_transmit().expect("a request").to;
+    // It crosses the news that the broker has lost the method.
+    client.handle_message(now, first, broker_ready(vec![offer("Demo", &["ping"])]));
+    client.handle_message(now, first, error_reply(CallId(1), ErrorCode::UnknownMethod, false));
+    client.handle_timeout(now + INTERVAL / 2);
+    let second = client.poll_transmit().expect("another attempt").to;
+    assert_ne!(first, second);
+}
+
+#[test]
+fn heartbeats_go_out_between_however_many_calls_that_expire_together() {
+    const CALLS: u64 = 10_000;
+    let now = start();
+    let mut dispatcher = Dispatcher::new(DispatcherConfig { waiting_max: usize::MAX, ..DispatcherConfig::default() });
+    dispatcher.handle_message(now, Peer(1), Message::Ready(introduction()));
+    for call in 0..CALLS {
+        let mut spec = spec(now, "hold");
+        (spec.service, spec.deadline) = ("Absent".into(), now + INTERVAL);
+        dispatcher.call(now, CallId(call), spec);
+    }
+    while dispatcher.poll_transmit().is_some() {}
+    let later = now + INTERVAL;
+    let mut passes = 0;
+    let mut ended = 0;
+    while dispatcher.poll_timeout().is_some_and(|at| at <= later) {
+        dispatcher.handle_timeout(later);
+        let heartbeats = std::iter::from_fn(|| dispatcher.poll_transmit()).flat_map(|transmit| transmit.messages);
+        let heartbeats = heartbeats.filter(|message| *message == Message::Heartbeat).count();
+        assert_eq!(heartbeats, usize::from(passes == 0), "peers come first");
+        let in_pass = std::iter::from_fn(|| dispatcher.poll_output())
+            .filter(|output| matches!(output, Output::Ended(..)))
+            .count() as u64;
+        assert!(in_pass < CALLS / 4, "one pass ends {in_pass} calls, and nothing is sent meanwhile");
+        (passes, ended) = (passes + 1, ended + in_pass);
+    }
+    assert_eq!(ended, CALLS);
+}
+
+#[test]
+fn calls_that_fail_together_share_the_list_of_what_is_offered() {
+    let mut net = Net::new();
+    let d = net.dispatcher();
+    net.worker(&[d]);
+    net.connect();
+    let calls =
+        [(); 2].map(|()| net.call_with(d, "ping", |spec| (spec.service, spec.waits) = ("Absent".into(), Waits::Never)));
+    let [CallFailure::NoWorker { offered: one }, CallFailure::NoWorker { offered: other }] =
+        calls.map(|call| net.failure(call).clone())
+    else {
+        panic!("there is no such service")
+    };
+    assert!(Arc::ptr_eq(&one, &other));
+}
+
+/// A scan of all workers' methods with each introduction would keep this test busy for minutes.
+#[test]
+fn introduction_at_a_broker_with_a_thousand_workers_costs_what_it_holds() {
+    let names: Vec<_> = (0..500).map(|number| format!("method-{number}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let mut bench = Bench::new();
+    let workers: Vec<_> =
+        (0..1_000).map(|_| bench.worker_with(|ready| ready.services = vec![offer("Demo", &names)])).collect();
+    let repeated = Ready { services: vec![offer("Demo", &names)], ..introduction() };
+    (0..100).for_each(|_| bench.say(workers[7], Message::Ready(repeated.clone())));
+    assert!(!bench.is_gone(workers[7]));
+}
+
+/// Takes the first candidate, and counts how often it is asked.
+#[derive(Clone, Debug, Default)]
+struct Counting(Arc<AtomicUsize>);
+
+impl WorkerChoice for Counting {
+    fn choose(&mut self, candidates: &mut dyn Iterator<Item = Candidate>) -> Option<Peer> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        candidates.next().map(|candidate| candidate.peer)
+    }
+}
+
+#[test]
+fn reply_touches_no_call_that_its_worker_cannot_take() {
+    let counting = Counting::default();
+    let asked = || counting.0.load(Ordering::Relaxed);
+    let mut net = Net::new();
+    let choice = counting.clone();
+    let d = net.dispatcher_with(move |config| (config.waiting_max, config.choice) = (5_000, Box::new(choice.clone())));
+    net.worker_with(&[d], |config| (config.credits, config.services) = (1, vec![offer("Demo", &["hold"])]));
+    net.worker_with(&[d], |config| config.services = vec![offer("Demo", &["ping"])]);
+    net.connect();
+    net.call(d, "hold");
+    for owner in 0..5_000 {
+        net.call_with(d, "hold", |spec| (spec.owner, spec.deadline) = (owner, spec.deadline + 60 * INTERVAL));
+    }
+    let before = asked();
+    let call = net.call(d, "ping");
+    net.run(ms(5));
+    assert_eq!((net.value(call).as_str(), asked() - before), ("pong", 1), "its reply is of no use to the others");
+}
+
+/// Chooses a worker whatever the candidates are.
+#[derive(Debug)]
+struct Stubborn(Peer);
+
+impl WorkerChoice for Stubborn {
+    fn choose(&mut self, candidates: &mut dyn Iterator<Item = Candidate>) -> Option<Peer> {
+        candidates.next().map(|_| self.0)
+    }
+}
+
+#[test]
+fn choice_of_a_worker_that_is_no_candidate_is_none_and_is_counted() {
+    let now = start();
+    let mut dispatcher =
+        Dispatcher::new(DispatcherConfig { choice: Box::new(Stubborn(Peer(2))), ..DispatcherConfig::default() });
+    for peer in [1, 2].map(Peer) {
+        dispatcher.handle_message(now, peer, Message::Ready(Ready { credits: 1, ..introduction() }));
+    }
+    dispatcher.handle_message(now, Peer(3), Message::Ready(Ready { credits: 1, ..introduction() }));
+    while dispatcher.poll_transmit().is_some() {}
+    let call = |dispatcher: &mut Dispatcher, call, bytes| {
+        let payload = Payload { bytes: vec![0; bytes].into(), ..Payload::default() };
+        dispatcher.call(now, CallId(call), CallSpec { payload, ..spec(now, "hold") });
+    };
+    call(&mut dispatcher, 1, 1);
+    call(&mut dispatcher, 2, 1);
+    let in_flight: Vec<_> = dispatcher.workers().map(|worker| worker.in_flight()).collect();
+    assert_eq!(in_flight, [0, 1, 0], "its one credit is not exceeded");
+    assert_eq!(dispatcher.counters().stray_choices, 1);
+    dispatcher.handle_message(now, Peer(2), final_reply(CallId(1), "done"));
+    assert!(dispatcher.workers().any(|worker| worker.peer == Peer(2) && worker.in_flight() == 1), "it is one by now");
+}
+
+#[test]
+fn arguments_go_to_a_worker_that_reads_their_codec_and_fail_at_once_where_nobody_does() {
+    let mut net = Net::new();
+    let d = net.dispatcher();
+    let reads = |codecs: Vec<Codec>| move |ready: &mut Ready| ready.codecs = codecs;
+    let named = net.puppet_with(d, reads(vec![Codec::MessagePack, Codec::Json]));
+    let in_codec = |net: &mut Net, codec| net.call_with(d, "hold", |spec| spec.payload.codec = codec);
+    let call = in_codec(&mut net, Codec::Bincode);
+    let expected = CallFailure::CodecNotRead { codec: Codec::Bincode, read: vec![Codec::MessagePack, Codec::Json] };
+    assert_eq!(net.failure(call), &expected);
+    let compact = net.puppet_with(d, reads(vec![Codec::Bincode]));
+    let calls = [Codec::Bincode, Codec::Json, Codec::Bincode].map(|codec| in_codec(&mut net, codec));
+    net.run(ms(5));
+    let calls_of = |net: &Net, puppet| requests_to(net, puppet).iter().map(|request| request.call).collect::<Vec<_>>();
+    assert_eq!((calls_of(&net, compact), calls_of(&net, named)), (vec![calls[0], calls[2]], vec![calls[1]]));
+}
+
+#[test]
+fn broker_tells_in_which_codecs_a_method_is_read() {
+    let mut bench = Bench::new();
+    bench.worker_with(|ready| ready.codecs = vec![Codec::MessagePack]);
+    let client = bench.client();
+    bench.take(client);
+    bench.request_with(client, 1, "hold", |request| request.payload.codec = Codec::Json);
+    let told = bench.take(client);
+    let [Message::Error(error)] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((error.code, error.maybe_executed), (ErrorCode::InvalidArguments, false));
+    assert!(error.detail.contains("JSON") && error.detail.contains("MessagePack"), "{}", error.detail);
+}
+
+#[test]
+fn renewed_introduction_takes_the_room_of_the_former_one() {
+    let named = |names: &[&str]| names.iter().map(|name| offer(name, &["ping"])).collect::<Vec<_>>();
+    let mut bench = Bench::with(|config| config.dispatcher.limits.services_max = 2);
+    let worker = bench.worker_with(|ready| ready.services = named(&["A", "B"]));
+    bench.say(worker, Message::Ready(Ready { services: named(&["C", "D"]), ..introduction() }));
+    assert!(!bench.is_gone(worker), "its former services are not counted beside the new ones");
+    let other = bench.worker_with(|ready| ready.services = named(&["C"]));
+    bench.say(worker, Message::Ready(Ready { services: named(&["E", "F"]), ..introduction() }));
+    assert!(bench.is_gone(worker) && !bench.is_gone(other), "those of the other worker are");
+}
+
+#[test]
+fn worker_that_cannot_be_called_has_no_say_in_what_is_offered() {
+    let mut bench = Bench::new();
+    let loose = bench.worker_with(|ready| ready.services = vec![declared("hold", true)]);
+    let strict = bench.worker_with(|ready| {
+        (ready.credits, ready.services) = (0, vec![declared("hold", false), offer("Other", &["ping"])]);
+    });
+    let client = bench.client();
+    let told = |bench: &mut Bench| match bench.take_news(client).pop() {
+        Some(Message::Ready(ready)) => ready.services,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(told(&mut bench), [declared("hold", true)]);
+    bench.say(strict, Message::Credit(1));
+    assert_eq!(told(&mut bench), [declared("hold", false), offer("Other", &["ping"])]);
+    bench.run(INTERVAL);
+    bench.say(strict, Message::Credit(0));
+    assert_eq!(told(&mut bench), [declared("hold", true)]);
+    bench.run(INTERVAL);
+    bench.say(loose, Message::Drain);
+    assert_eq!(told(&mut bench), []);
+}
+
+#[test]
+fn changes_of_what_is_offered_are_passed_on_at_once_and_then_bundled() {
+    let mut bench = Bench::new();
+    let clients = [bench.client(), bench.client()];
+    clients.iter().for_each(|client| drop(bench.take(*client)));
+    let introductions = |bench: &mut Bench| {
+        clients.map(|client| bench.take(client).iter().filter(|it| matches!(it, Message::Ready(_))).count())
+    };
+    bench.worker_with(|ready| ready.services = vec![offer("S0", &["ping"])]);
+    assert_eq!(introductions(&mut bench), [1, 1], "the first change at once");
+    for number in 1..50 {
+        bench.worker_with(|ready| ready.services = vec![offer(&format!("S{number}"), &["ping"])]);
+        bench.run(ms(1));
+    }
+    assert_eq!(introductions(&mut bench), [0, 0]);
+    bench.run(INTERVAL);
+    assert_eq!(introductions(&mut bench), [1, 1], "the others together");
+    let late = bench.worker();
+    assert_eq!(introductions(&mut bench), [1, 1], "long after the last");
+    bench.drop_wire(late);
+    bench.worker();
+    bench.run(INTERVAL);
+    assert_eq!(introductions(&mut bench), [0, 0], "nothing else is offered than before");
+}
+
+fn declared(method: &str, idempotent: bool) -> ServiceOffer {
+    let methods = vec![MethodOffer { name: method.into(), idempotent, fingerprint: 1 }];
+    ServiceOffer { name: "Demo".into(), version: 1, methods }
+}
+
+/// A worker that declares `hold` idempotent.
+fn declaring_worker() -> (Net, D, W) {
+    let mut net = Net::new();
+    let d = net.dispatcher();
+    let w = net.worker_with(&[d], |config| config.services = vec![declared("hold", true)]);
+    net.connect();
+    (net, d, w)
+}
+
+fn broker_ready(services: Vec<ServiceOffer>) -> Message {
+    Message::Ready(Ready { role: Role::Dispatcher, services, ..introduction() })
+}
+
+/// The requests that a puppet was sent.
+fn requests_to(net: &Net, puppet: Peer) -> Vec<Request> {
+    let requests = net.told_strangers().filter(|sent| sent.peer == puppet).map(|sent| &sent.message);
+    requests
+        .filter_map(|message| if let Message::Request(request) = message { Some(request.clone()) } else { None })
+        .collect()
+}
