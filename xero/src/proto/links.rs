@@ -10,6 +10,7 @@ use tracing::{debug, info, trace, warn};
 use super::{
     fault::{Fault, planted},
     frame::Malformed,
+    ids::IdMap,
     link::{Departure, Link, Partner},
     liveness::{Heartbeats, LARGE_PAYLOAD_BYTES, patience},
     message::{CallId, ErrorCode, ErrorReply, Message, Peer, Ready, Role, ServiceOffer},
@@ -77,7 +78,9 @@ pub(crate) struct Links {
     /// Where they are expected, for those that have come to the wrong place.
     place: &'static str,
     heartbeats: Heartbeats,
-    links: BTreeMap<Peer, Link>,
+    links: IdMap<Peer, Link>,
+    /// The keys of `links`, in order.
+    peers: BTreeSet<Peer>,
     /// The peers that this side dials.
     dials: BTreeMap<Peer, Dial>,
     /// Peers that READY is to be sent to, once a turn and before all else.
@@ -106,7 +109,8 @@ impl Links {
             partner,
             place,
             heartbeats,
-            links: BTreeMap::new(),
+            links: IdMap::default(),
+            peers: BTreeSet::new(),
             dials: BTreeMap::new(),
             unannounced: BTreeSet::new(),
             ended: BTreeSet::new(),
@@ -194,6 +198,7 @@ impl Links {
         let link = Link::introducing(now, self.heartbeats);
         self.timers.set(Timer::Lease(peer), link.expires_at());
         self.links.insert(peer, link);
+        self.peers.insert(peer);
         self.outbox.push(peer, Message::Ready(self.introduction.clone()));
     }
 
@@ -224,6 +229,7 @@ impl Links {
     pub(crate) fn accept(&mut self, now: Instant, peer: Peer, ready: &Ready) {
         let heartbeats = self.heartbeats;
         let is_new = self.links.get(&peer).is_none_or(Link::is_introducing);
+        self.peers.insert(peer);
         let link = self.links.entry(peer).or_insert_with(|| Link::introducing(now, heartbeats));
         link.introduce(now, heartbeats, ready);
         self.timers.set(Timer::Lease(peer), link.expires_at());
@@ -372,12 +378,12 @@ impl Links {
 
     /// Every peer with a connection, introduced or not, in order.
     pub(crate) fn peers(&self) -> Vec<Peer> {
-        self.links.keys().copied().collect()
+        self.peers.iter().copied().collect()
     }
 
     /// The peers that are introduced and have not been told goodbye, in order.
     pub(crate) fn up(&self) -> impl Iterator<Item = Peer> {
-        self.links.iter().filter(|(_, link)| link.is_up()).map(|(peer, _)| *peer)
+        self.peers.iter().copied().filter(|peer| self.links.get(peer).is_some_and(Link::is_up))
     }
 
     pub(crate) fn introduction(&self) -> &Ready {
@@ -482,6 +488,7 @@ impl Links {
         self.unannounced.remove(&peer);
         self.timers.stop(Timer::Lease(peer));
         self.timers.stop(Timer::Heartbeat(peer));
+        self.peers.remove(&peer);
         if let Some(link) = self.links.remove(&peer)
             && !link.is_introducing()
         {

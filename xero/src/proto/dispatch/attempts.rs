@@ -183,9 +183,7 @@ impl Dispatcher {
             }
             ErrorCode::DeadlineExceeded => self.end(id, Err(CallFailure::DeadlineExceeded { maybe_executed })),
             // The broker no longer has the method, and another one does.
-            ErrorCode::UnknownMethod
-                if self.is_client() && !reply.maybe_executed && self.is_elsewhere(id, from) =>
-            {
+            ErrorCode::UnknownMethod if self.is_client() && !reply.maybe_executed && self.is_elsewhere(id, from) => {
                 self.set_back(now, id, from, setback, reply);
             }
             // What this worker says of its own attempt hides no earlier one, which may have run.
