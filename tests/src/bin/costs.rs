@@ -1,8 +1,7 @@
 //! What the core alone costs, and how that grows: with workers, calls, methods and whoever waits.
 //!
-//! Nothing in here touches a socket, a clock of the core or a thread: a dispatcher or a broker is fed messages by hand,
-//! and its processor time is measured. Each row is a ratio of two figures of the same run, so that the machine it runs on
-//! hardly matters.
+//! A dispatcher or a broker is fed messages by hand: no socket, no thread. Each row is a ratio of two figures of the same
+//! run, so that the machine hardly matters.
 
 use std::{
     process::ExitCode,

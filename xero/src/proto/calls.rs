@@ -1,5 +1,7 @@
 //! Calls that have not ended: what they ask for, which wait, and which are in flight.
 
+#[cfg(test)]
+mod model;
 mod waiting;
 
 use std::{

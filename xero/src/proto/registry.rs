@@ -99,28 +99,15 @@ impl Registry {
     /// Registers a worker, or takes its new offer when it is registered already.
     pub(crate) fn register(&mut self, now: Instant, peer: Peer, mut ready: Ready) {
         let offer = Offer::of(&mut ready);
-        let credits = ready.credits.min(CREDITS_MAX);
-        if let Some(worker) = self.workers.get_mut(&peer) {
+        if !self.workers.contains_key(&peer) {
+            self.add(now, peer, &ready, offer);
+        } else if let Some(worker) = self.workers.get_mut(&peer) {
             worker.incarnation = ready.incarnation;
-            (worker.payload_bytes_max, worker.credits) = (ready.payload_bytes_max, credits);
+            worker.payload_bytes_max = ready.payload_bytes_max;
+            worker.credits = ready.credits.min(CREDITS_MAX);
             if *worker.offer != offer {
                 self.change_offer(peer, offer);
             }
-        } else {
-            let pool = self.index.join(offer);
-            let worker = Box::new(WorkerEntry {
-                incarnation: ready.incarnation,
-                payload_bytes_max: ready.payload_bytes_max,
-                registered_at: now,
-                draining: false,
-                in_flight: BTreeMap::new(),
-                has_room: true,
-                credits,
-                offer: Arc::clone(self.index.offer_of(pool)),
-                place: Place { pool, turn: 0, is_serving: false, is_free: false },
-            });
-            self.workers.insert(peer, worker);
-            self.peers.insert(peer);
         }
         self.refresh(peer);
     }
@@ -266,6 +253,23 @@ impl Registry {
     /// Whether the index keeps nothing: no worker, and no line of a call.
     pub(crate) fn keeps_nothing(&self) -> bool {
         self.workers.is_empty() && self.index.is_empty()
+    }
+
+    fn add(&mut self, now: Instant, peer: Peer, ready: &Ready, offer: Offer) {
+        let pool = self.index.join(offer);
+        let worker = Box::new(WorkerEntry {
+            incarnation: ready.incarnation,
+            payload_bytes_max: ready.payload_bytes_max,
+            registered_at: now,
+            draining: false,
+            in_flight: BTreeMap::new(),
+            has_room: true,
+            credits: ready.credits.min(CREDITS_MAX),
+            offer: Arc::clone(self.index.offer_of(pool)),
+            place: Place { pool, turn: 0, is_serving: false, is_free: false },
+        });
+        self.workers.insert(peer, worker);
+        self.peers.insert(peer);
     }
 
     fn change_offer(&mut self, peer: Peer, offer: Offer) {

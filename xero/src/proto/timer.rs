@@ -33,8 +33,8 @@ pub enum Timer {
 pub struct Execution(pub u64);
 
 impl Timer {
-    /// Whether it is about a peer, or the machine as a whole: such timers come before those of calls, however many of
-    /// these are due, so that nobody is taken for dead meanwhile.
+    /// Whether it is about a peer, or the machine as a whole: such timers come before those of calls, so that however
+    /// many calls expire, nobody is taken for dead meanwhile.
     fn is_of_peer(self) -> bool {
         !matches!(self, Self::Deadline(_) | Self::Retry(_) | Self::Overrun(_))
     }

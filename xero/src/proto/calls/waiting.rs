@@ -1,10 +1,10 @@
 //! Calls that wait for a worker, by what they wait for.
 //!
-//! Calls that the same workers can take stand in one *line*. Within it, owners take turns, and among the calls of one the
-//! oldest comes first. Each pool of workers has its lines in the order in which it is to serve them.
+//! Calls that the same workers can take stand in one *line*. Within it, owners take turns, and among the calls of one
+//! the oldest comes first. Each pool of workers has its lines in the order in which it is to serve them.
 //!
-//! A place in a line and a line's place at a pool are kept under lower bounds: an owner's turn only grows while calls of
-//! it wait, so a bound that is too low is found when it comes up, and repaired then.
+//! A place in a line, and a line's place at a pool, are lower bounds: an owner's turn only grows while calls of it wait,
+//! so a stale bound is found when it comes up, and repaired then.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -35,32 +35,23 @@ impl Dispatcher {
     /// Ends a call that no worker can take, now or later.
     fn end_hopeless(&mut self, id: CallId, outlook: Outlook) {
         let Some(call) = self.calls.get(id) else { return };
-        let CallSpec { service, payload, waits, .. } = &call.spec;
-        let (codec, maybe_executed) = (payload.codec, call.maybe_executed);
+        let (service, codec) = (&call.spec.service, call.spec.payload.codec);
+        let (maybe_executed, goes_back) = (call.maybe_executed, call.spec.waits == Waits::WhileOffered);
         // One that was here when somebody could take it is not at fault, and may find a worker elsewhere.
         let is_new = call.attempts == 0 && !call.has_waited;
-        let goes_back = *waits == Waits::WhileOffered;
-        let failure = match outlook {
-            Outlook::NoMethod if goes_back && !is_new => {
-                let offered = self.registry.method_names(&Arc::clone(service));
-                return self.end(id, Err(CallFailure::NotOffered { maybe_executed, offered }));
-            }
-            Outlook::NoMethod => {
-                CallFailure::UnknownMethod { offered: self.registry.method_names(&Arc::clone(service)) }
-            }
-            Outlook::NoCodec(read) => CallFailure::CodecNotRead { codec, read },
-            Outlook::NoService | Outlook::NotIdempotent if goes_back => {
-                let offered = self.registry.service_names();
-                return self.end(id, Err(CallFailure::NotOffered { maybe_executed, offered }));
-            }
-            Outlook::NoService | Outlook::NotIdempotent => {
-                CallFailure::NoWorker { offered: self.registry.service_names() }
-            }
+        let offered = match outlook {
+            Outlook::NoMethod => self.registry.method_names(service),
+            _ => self.registry.service_names(),
         };
-        self.end_unsent(id, failure);
+        match outlook {
+            Outlook::NoCodec(read) => self.end_unsent(id, CallFailure::CodecNotRead { codec, read }),
+            Outlook::NoMethod if !goes_back || is_new => self.end_unsent(id, CallFailure::UnknownMethod { offered }),
+            _ if goes_back => self.end(id, Err(CallFailure::NotOffered { maybe_executed, offered })),
+            _ => self.end_unsent(id, CallFailure::NoWorker { offered }),
+        }
     }
 
-    /// Lets a call wait that nobody can take now. Where too many wait, one makes room.
+    /// Lets a call wait that nobody can take now.
     pub(super) fn wait(&mut self, id: CallId) {
         let Some(call) = self.calls.get(id) else { return };
         let (service, method) = (Arc::clone(&call.spec.service), Arc::clone(&call.spec.method));
@@ -342,8 +333,8 @@ impl Dispatcher {
     }
 }
 
-/// Whether a call is not to wait for a better outlook. A service may come, and that is worth waiting for; a worker that has
-/// the service without the method, or without the codec, says that something is wrong.
+/// Whether a call is not to wait for a better outlook. A service may come, and that is worth waiting for; a worker that
+/// has the service without the method, or without the codec, shows that something is wrong.
 fn is_hopeless(outlook: &Outlook, waits: Waits) -> bool {
     *outlook != Outlook::NoService || waits != Waits::UntilDeadline
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-/// The services and methods that requests have named lately. Its size is fixed: of names that share a slot, the last one
-/// is kept.
+/// The services and methods that requests have named lately. Its size is fixed: of names that share a slot, the last
+/// one is kept.
 #[derive(Debug)]
 pub struct KnownNames {
     slots: Box<[Option<Arc<str>>]>,

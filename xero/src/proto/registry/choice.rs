@@ -32,7 +32,7 @@ pub trait WorkerChoice: fmt::Debug + Send {
     fn choose(&mut self, candidates: &mut dyn Iterator<Item = Candidate>) -> Option<Peer>;
 }
 
-/// The default choice: whoever has gone longest without a request.
+/// The default choice: whoever has gone longest without being sent a request, or without room for one.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LeastRecentlyUsed;
 

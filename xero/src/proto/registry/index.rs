@@ -1,12 +1,12 @@
 //! The index of what is offered: (service, method) → pools of workers, free ones apart.
 //!
 //! Workers with equal offers are one *pool*. Of a method, pools that declare it alike are one *group*: a request suits
-//! all workers of a group or none, but for what is said of single ones (room in a window, a refusal). A pool is in the
-//! groups of its methods while one of its workers takes requests.
+//! all workers of a group or none, but for the state of single ones (room in a window, a refusal). A pool is in the groups
+//! of its methods while one of its workers takes requests.
 //!
 //! A group keeps its pools by lower bounds of their first turn. Turns of free workers only grow, as whoever is used, or
-//! gets free, goes to the end of the line; so a bound that is too low is found when it comes up, and repaired then. A pool
-//! without a free worker is taken out when it comes up, and notes where it is to come back.
+//! gets free, goes to the end of the line; so a stale bound is found when it comes up, and repaired then. A pool without
+//! a free worker is taken out when it comes up, and notes where it is to come back.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -22,11 +22,11 @@ use crate::proto::{message::Names, slab::Slab};
 
 /// A pool of interchangeable workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct PoolId(pub(super) u32);
+pub(crate) struct PoolId(pub(in crate::proto) u32);
 
 /// A method that is offered, or that calls wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct MethodId(pub(super) u32);
+pub(crate) struct MethodId(pub(in crate::proto) u32);
 
 /// A service with such a method, or without any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -294,23 +294,7 @@ impl Index {
 
     fn add_pool(&mut self, offer: Offer) -> PoolId {
         let offer = Arc::new(offer);
-        let mut methods = Vec::with_capacity(offer.services.iter().map(|service| service.methods.len()).sum());
-        let mut services = Vec::with_capacity(offer.services.len());
-        for service in &offer.services {
-            let id = self.intern_service(&service.name);
-            self.service_mut(id).users += 1;
-            services.push(id);
-            for method in &service.methods {
-                let kind = Kind {
-                    fingerprint: method.fingerprint,
-                    idempotent: method.idempotent,
-                    codecs: offer.codecs,
-                    payload_bytes_max: offer.payload_bytes_max,
-                };
-                methods.push((self.intern(&service.name, &method.name), kind));
-            }
-        }
-        methods.sort_unstable();
+        let (services, methods) = self.intern_offer(&offer);
         let id = PoolId(self.pools.insert(Pool {
             offer: Arc::clone(&offer),
             methods: methods.into(),
@@ -322,6 +306,23 @@ impl Index {
         }));
         self.by_offer.insert(offer, id);
         id
+    }
+
+    fn intern_offer(&mut self, offer: &Offer) -> (Vec<ServiceId>, Vec<(MethodId, Kind)>) {
+        let Offer { services: offers, codecs, payload_bytes_max } = offer;
+        let (mut services, mut methods) = (Vec::with_capacity(offers.len()), Vec::new());
+        for service in offers {
+            let id = self.intern_service(&service.name);
+            self.service_mut(id).users += 1;
+            services.push(id);
+            for method in &service.methods {
+                let (fingerprint, idempotent) = (method.fingerprint, method.idempotent);
+                let kind = Kind { fingerprint, idempotent, codecs: *codecs, payload_bytes_max: *payload_bytes_max };
+                methods.push((self.intern(&service.name, &method.name), kind));
+            }
+        }
+        methods.sort_unstable();
+        (services, methods)
     }
 
     fn serve_services(&mut self, id: PoolId, offer: &Offer, is_served: bool) {

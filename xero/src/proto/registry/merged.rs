@@ -130,17 +130,7 @@ impl Index {
         if self.find_pool(offer).is_some_and(|pool| self.serving(pool) > 0) {
             return Ok(());
         }
-        let mut sizes = BTreeMap::new();
-        for service in &offer.services {
-            let known = self.find_service(&service.name).map(|(_, service)| service);
-            let size = sizes.entry(&*service.name).or_insert_with(|| Size::of(known));
-            size.services += isize::from(known.is_none_or(|service| service.version().is_none()));
-            for method in &service.methods {
-                let is_offered =
-                    known.and_then(|service| self.method(*service.methods.get(&method.name)?)?.told).is_some();
-                size.add(isize::from(!is_offered), &method.name);
-            }
-        }
+        let mut sizes = self.added(offer);
         if let Some(pool) = alone {
             self.subtract(pool, offer, &mut sizes);
         }
@@ -157,6 +147,22 @@ impl Index {
             },
             limits,
         )
+    }
+
+    /// By how much the services of an offer would grow.
+    fn added<'a>(&'a self, offer: &'a Offer) -> BTreeMap<&'a str, Size> {
+        let mut sizes = BTreeMap::new();
+        for service in &offer.services {
+            let known = self.find_service(&service.name).map(|(_, service)| service);
+            let size = sizes.entry(&*service.name).or_insert_with(|| Size::of(known));
+            size.services += isize::from(known.is_none_or(|service| service.version().is_none()));
+            for method in &service.methods {
+                let id = known.and_then(|service| service.methods.get(&method.name));
+                let is_offered = id.and_then(|id| self.method(*id)?.told).is_some();
+                size.add(isize::from(!is_offered), &method.name);
+            }
+        }
+        sizes
     }
 
     /// Takes away what only this pool offers and the new offer does not.

@@ -55,8 +55,8 @@ pub(crate) enum Outlook {
 }
 
 impl Need<'_> {
-    /// How well workers of this kind suit: `None` for not at all. Those with the fitting signature come first, then those
-    /// that take the payload. Others are asked only where there is none: they say in their error what they have.
+    /// How well workers of this kind suit: `None` for not at all. Those with the fitting signature come first, then
+    /// those that take the payload. Others are asked only where there is none: their error says what they have.
     fn grade(&self, kind: &Kind) -> Option<u8> {
         let can = kind.codecs.contains(self.codec) && (kind.idempotent || !self.must_declare);
         // 0 stands for a signature that is not checked (`PROTOCOL.md` §7).

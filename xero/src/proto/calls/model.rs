@@ -1,0 +1,167 @@
+//! Waiting calls against a model that scans everything, under random operations from a seed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    Waits,
+    waiting::{LineId, LineKey, Waiting},
+};
+use crate::proto::{
+    message::{CallId, Codec},
+    registry::{MethodId, PoolId},
+};
+
+#[test]
+fn lines_and_scan_agree_on_who_is_served_next() {
+    for seed in 0..SEEDS {
+        let mut play = Play::new(seed);
+        for step in 0..STEPS {
+            play.step();
+            play.check(&format!("seed {seed}, step {step}"));
+        }
+        for call in play.calls.keys().copied().collect::<Vec<_>>() {
+            play.remove(call);
+        }
+        assert_eq!(play.waiting.len(), 0, "seed {seed}");
+        assert!((0..POOLS).all(|pool| play.waiting.next(PoolId(pool), None).is_none()), "seed {seed}");
+    }
+}
+
+/// A waiting call, as the model knows it.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    owner: u64,
+    key: LineKey,
+    line: LineId,
+}
+
+struct Play {
+    random: fastrand::Rng,
+    waiting: Waiting,
+    calls: BTreeMap<CallId, Known>,
+    turns: BTreeMap<u64, u64>,
+    turn: u64,
+    /// The pools that serve each line.
+    pools: BTreeMap<LineKey, BTreeSet<PoolId>>,
+    last: u64,
+}
+
+impl Play {
+    fn new(seed: u64) -> Self {
+        Self {
+            random: fastrand::Rng::with_seed(seed),
+            waiting: Waiting::default(),
+            calls: BTreeMap::new(),
+            turns: BTreeMap::new(),
+            turn: 0,
+            pools: BTreeMap::new(),
+            last: 0,
+        }
+    }
+
+    fn step(&mut self) {
+        match self.random.u32(0..10) {
+            0..5 => self.insert(),
+            5..7 => {
+                if let Some(call) = self.any() {
+                    self.remove(call);
+                }
+            }
+            7..9 => self.serve(),
+            _ => {
+                if let Some(call) = self.any() {
+                    let Known { key, line, .. } = self.calls[&call];
+                    self.retarget(key, line);
+                }
+            }
+        }
+    }
+
+    fn insert(&mut self) {
+        // Calls that are tried again come back with old ids.
+        self.last += self.random.u64(1..4);
+        let id = CallId(self.last - self.random.u64(0..self.last.min(20)));
+        if self.calls.contains_key(&id) {
+            return;
+        }
+        let owner = self.random.u64(0..5);
+        let key = LineKey {
+            method: MethodId(self.random.u32(0..3)),
+            fingerprint: self.random.u64(0..2),
+            codec: Codec::Json,
+            size: 0,
+            must_declare: false,
+            waits: Waits::UntilDeadline,
+        };
+        self.turns.entry(owner).or_insert(self.turn);
+        let (line, is_new) = self.waiting.insert(key, owner, id);
+        self.calls.insert(id, Known { owner, key, line });
+        if is_new {
+            self.retarget(key, line);
+        }
+    }
+
+    fn remove(&mut self, call: CallId) {
+        let Known { owner, key, line } = self.calls.remove(&call).expect("it waits");
+        let is_last = !self.calls.values().any(|known| known.key == key);
+        assert_eq!(self.waiting.remove(line, owner, call), is_last.then_some(key.method));
+        if !self.calls.values().any(|known| known.owner == owner) {
+            self.turns.remove(&owner);
+        }
+    }
+
+    fn serve(&mut self) {
+        let pool = PoolId(self.random.u32(0..POOLS));
+        if let Some(((_, call), _)) = self.waiting.next(pool, None) {
+            let owner = self.calls[&call].owner;
+            self.remove(call);
+            self.waiting.note_served(owner);
+            self.turn += 1;
+            if let Some(turn) = self.turns.get_mut(&owner) {
+                *turn = self.turn;
+            }
+        }
+    }
+
+    fn retarget(&mut self, key: LineKey, line: LineId) {
+        let pools: BTreeSet<_> = (0..POOLS).filter(|_| self.random.bool()).map(PoolId).collect();
+        self.waiting.retarget(line, pools.iter().copied().collect());
+        self.pools.insert(key, pools);
+    }
+
+    fn any(&mut self) -> Option<CallId> {
+        let count = self.calls.len();
+        (count > 0).then(|| self.random.usize(0..count)).and_then(|place| self.calls.keys().nth(place).copied())
+    }
+
+    fn check(&mut self, at: &str) {
+        for pool in (0..POOLS).map(PoolId) {
+            // The first call of each line that the pool serves, in the order in which it is to serve them.
+            let mut firsts = BTreeMap::new();
+            for (call, known) in self.calls.iter().filter(|(_, known)| self.pools[&known.key].contains(&pool)) {
+                let first = (self.turns[&known.owner], *call);
+                let line = firsts.entry(known.line).or_insert(first);
+                *line = first.min(*line);
+            }
+            let mut expected: Vec<_> = firsts.into_iter().map(|(line, first)| (first, line)).collect();
+            expected.sort_unstable();
+            let mut served = Vec::new();
+            while let Some(next) = self.waiting.next(pool, served.last().copied()) {
+                served.push(next);
+            }
+            assert_eq!(served, expected, "{at}");
+        }
+        assert_eq!(self.waiting.len(), self.calls.len(), "{at}");
+        (0..5).for_each(|owner| assert_eq!(self.waiting.crowding(owner), self.crowding(owner), "{at}"));
+    }
+
+    fn crowding(&self, owner: u64) -> Option<CallId> {
+        let share = |owner| self.calls.values().filter(|known| known.owner == owner).count();
+        let largest = (0..5).max_by_key(|other| share(*other)).filter(|other| share(*other) > share(owner))?;
+        self.calls.iter().filter(|(_, known)| known.owner == largest).map(|(call, _)| *call).max()
+    }
+}
+
+const POOLS: u32 = 4;
+const SEEDS: u64 = 100;
+const STEPS: u32 = 300;
