@@ -45,6 +45,8 @@ pub(crate) struct WorkerEntry {
     /// Whether its window has room for a large payload.
     pub(crate) has_room: bool,
     credits: u32,
+    /// Whether it has had credits since it introduced itself: a pause is not the same as an offer that nobody can use.
+    was_callable: bool,
     offer: Arc<Offer>,
     place: Place,
 }
@@ -70,9 +72,9 @@ impl WorkerEntry {
         self.offer.services.iter().map(|service| &service.name)
     }
 
-    /// Whether it takes requests, now or when one has ended.
+    /// Whether it takes requests, now or later.
     fn is_serving(&self) -> bool {
-        !self.draining && self.credits > 0
+        !self.draining && self.was_callable
     }
 
     fn is_free(&self) -> bool {
@@ -83,7 +85,7 @@ impl WorkerEntry {
 
 /// The registered workers of a dispatcher.
 ///
-/// Workers with credits that do not drain *serve*. What the others offer is not offered: nobody can call it.
+/// Workers *serve* that have had credits and do not drain. What the others offer is not offered: nobody can call it.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     workers: IdMap<Peer, Box<WorkerEntry>>,
@@ -105,6 +107,7 @@ impl Registry {
             worker.incarnation = ready.incarnation;
             worker.payload_bytes_max = ready.payload_bytes_max;
             worker.credits = ready.credits.min(CREDITS_MAX);
+            worker.was_callable = ready.credits > 0;
             if *worker.offer != offer {
                 self.change_offer(peer, offer);
             }
@@ -152,6 +155,7 @@ impl Registry {
     pub(crate) fn set_credits(&mut self, peer: Peer, credits: u32) {
         if let Some(worker) = self.workers.get_mut(&peer) {
             worker.credits = credits.min(CREDITS_MAX);
+            worker.was_callable |= credits > 0;
             self.refresh(peer);
         }
     }
@@ -265,6 +269,7 @@ impl Registry {
             in_flight: BTreeMap::new(),
             has_room: true,
             credits: ready.credits.min(CREDITS_MAX),
+            was_callable: ready.credits > 0,
             offer: Arc::clone(self.index.offer_of(pool)),
             place: Place { pool, turn: 0, is_serving: false, is_free: false },
         });

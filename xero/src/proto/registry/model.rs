@@ -35,6 +35,8 @@ fn index_and_scan_agree_on_every_route_and_offer() {
 struct Known {
     ready: Ready,
     draining: bool,
+    /// Whether it has had credits since it introduced itself.
+    was_callable: bool,
     in_flight: BTreeSet<CallId>,
     turn: u64,
     was_free: bool,
@@ -42,7 +44,7 @@ struct Known {
 
 impl Known {
     fn is_serving(&self) -> bool {
-        !self.draining && self.ready.credits > 0
+        !self.draining && self.was_callable
     }
 
     fn is_free(&self) -> bool {
@@ -96,7 +98,10 @@ impl Play {
             6..8 => {
                 let credits = self.random.u32(0..4);
                 self.registry.set_credits(peer, credits);
-                self.change(peer, |known| known.ready.credits = credits);
+                self.change(peer, |known| {
+                    known.ready.credits = credits;
+                    known.was_callable |= credits > 0;
+                });
             }
             8..13 => self.end_one(peer),
             13 => {
@@ -116,14 +121,23 @@ impl Play {
     fn register(&mut self, peer: Peer) {
         let ready = self.introduction();
         self.registry.register(self.now, peer, ready.clone());
-        let fresh =
-            Known { ready: ready.clone(), draining: false, in_flight: BTreeSet::new(), turn: 0, was_free: false };
+        let fresh = Known {
+            ready: ready.clone(),
+            draining: false,
+            was_callable: false,
+            in_flight: BTreeSet::new(),
+            turn: 0,
+            was_free: false,
+        };
         let known = self.model.entry(peer).or_insert(fresh);
         // Another offer, another pool: it comes to the end of that line.
         let is_like = known.ready.services == ready.services
             && (known.ready.payload_bytes_max, &known.ready.codecs) == (ready.payload_bytes_max, &ready.codecs);
         known.was_free &= is_like;
-        self.change(peer, |known| known.ready = ready);
+        self.change(peer, |known| {
+            known.was_callable = ready.credits > 0;
+            known.ready = ready;
+        });
     }
 
     /// One of few offers, so that some are alike.

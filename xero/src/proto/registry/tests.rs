@@ -72,8 +72,7 @@ fn only_what_changes_the_offers_is_another_revision() {
     assert!(!is_another(&|registry| registry.take_credit(Peer(1), CallId(1))));
     assert!(!is_another(&|registry| registry.register(Instant::now(), Peer(1), introduction(1, 7))));
     assert!(is_another(&|registry| registry.register(Instant::now(), Peer(1), ready.clone())), "they differ");
-    assert!(is_another(&|registry| registry.set_credits(Peer(1), 0)), "nobody can call it");
-    assert!(is_another(&|registry| registry.set_credits(Peer(1), 1)));
+    assert!(!is_another(&|registry| registry.set_credits(Peer(1), 0)), "a pause");
     assert!(is_another(&|registry| registry.set_draining(Peer(1))), "the other's word counts alone");
     assert!(!is_another(&|registry| drop(registry.remove(Peer(1)))), "it offered nothing any more");
     assert!(is_another(&|registry| drop(registry.remove(Peer(2)))));
@@ -95,9 +94,19 @@ fn credits_can_shrink_below_what_is_in_flight_and_grow_again() {
     registry.set_credits(Peer(1), 1);
     assert_eq!(route(&mut registry, "Demo", "ping", 0), Route::AllBusy);
     registry.set_credits(Peer(1), 0);
-    assert_eq!(route(&mut registry, "Demo", "ping", 0), Route::Nobody(Outlook::NoService), "it cannot be called");
+    assert_eq!(route(&mut registry, "Demo", "ping", 0), Route::AllBusy, "a pause");
     registry.set_credits(Peer(1), 2);
     assert_eq!(route(&mut registry, "Demo", "ping", 0), chosen(1));
+}
+
+#[test]
+fn worker_that_announces_no_credits_offers_nothing_until_it_has_some() {
+    let mut registry = registry_of(&[(1, 0, 7)]);
+    assert_eq!(route(&mut registry, "Demo", "ping", 0), Route::Nobody(Outlook::NoService));
+    registry.set_credits(Peer(1), 1);
+    assert_eq!(route(&mut registry, "Demo", "ping", 0), chosen(1));
+    registry.register(Instant::now(), Peer(1), introduction(0, 7));
+    assert_eq!(route(&mut registry, "Demo", "ping", 0), Route::Nobody(Outlook::NoService));
 }
 
 #[test]

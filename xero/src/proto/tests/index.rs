@@ -341,7 +341,11 @@ fn worker_that_cannot_be_called_has_no_say_in_what_is_offered() {
     bench.say(strict, Message::Credit(1));
     assert_eq!(told(&mut bench), [declared("hold", false), offer("Other", &["ping"])]);
     bench.run(INTERVAL);
+    // A pause takes nothing back, and a renewed introduction without credits does.
     bench.say(strict, Message::Credit(0));
+    assert_eq!(bench.take_news(client), []);
+    let services = vec![declared("hold", false), offer("Other", &["ping"])];
+    bench.say(strict, Message::Ready(Ready { credits: 0, services, ..introduction() }));
     assert_eq!(told(&mut bench), [declared("hold", true)]);
     bench.run(INTERVAL);
     bench.say(loose, Message::Drain);
