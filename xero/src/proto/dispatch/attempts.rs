@@ -235,6 +235,7 @@ impl Dispatcher {
             return false;
         }
         call.wait = match cost {
+            _ if call.spec.waits == Waits::Never => Duration::ZERO,
             Cost::Nothing => Duration::ZERO,
             Cost::Time | Cost::Attempt => self.config.retry.backoff.draw(u32::from(call.attempts), &mut self.random),
         };

@@ -41,6 +41,21 @@ fn call_is_attempted_again_when_its_back_off_is_over_and_not_before() {
 }
 
 #[test]
+fn call_that_is_to_fail_fast_is_attempted_elsewhere_at_once_and_ends_at_once() {
+    let (mut net, d) = paced(0, |config| config.retry.attempts_max = 2);
+    let [first, second] = [net.puppet(d, 8), net.puppet(d, 8)];
+    let call = net.call_with(d, "hold", |spec| spec.waits = Waits::Never);
+    net.run(LATENCY);
+    net.say(first, error_reply(call, ErrorCode::Overloaded, false));
+    net.run(LATENCY);
+    assert_eq!(attempts_told(&net, call), 2);
+    net.run(LATENCY);
+    net.say(second, error_reply(call, ErrorCode::Overloaded, false));
+    net.run(LATENCY);
+    assert!(matches!(net.failure(call), CallFailure::Remote(error) if error.code == ErrorCode::Overloaded));
+}
+
+#[test]
 fn bound_of_the_back_off_doubles_with_each_failure_up_to_its_maximum() {
     let backoff = BackoffConfig { first: ms(10), max: ms(70) };
     for (failures, bound) in [(1, 10), (2, 20), (3, 40), (4, 70), (5, 70), (33, 70), (u32::MAX, 70)] {
