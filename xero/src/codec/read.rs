@@ -90,7 +90,10 @@ enum Shape {
         /// What the writer has noted of it.
         mark: Option<usize>,
     },
-    Enum(&'static str),
+    Enum {
+        name: &'static str,
+        variants: &'static [&'static str],
+    },
     Arguments {
         names: &'static [&'static str],
     },
@@ -102,7 +105,7 @@ impl Shape {
             Self::Struct { fields: names, .. } | Self::Arguments { names } => {
                 names.get(index).map_or(Step::Index(index), |name| Step::Field(name))
             }
-            Self::Parts | Self::List | Self::Map | Self::Enum(_) => Step::Index(index),
+            Self::Parts | Self::List | Self::Map | Self::Enum { .. } => Step::Index(index),
         }
     }
 }
@@ -292,7 +295,8 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        self.read(visitor, Shape::Enum(name), |inner, visitor| inner.deserialize_enum(name, variants, visitor))
+        let shape = Shape::Enum { name, variants };
+        self.read(visitor, shape, |inner, visitor| inner.deserialize_enum(name, variants, visitor))
     }
 
     fn is_human_readable(&self) -> bool {
@@ -387,8 +391,8 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watched<'_, V> {
 
     fn visit_enum<A: EnumAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
         let Self { inner: visitor, reading, shape } = self;
-        let name = if let Shape::Enum(name) = shape { name } else { "" };
-        visitor.visit_enum(Variants { inner, reading, name }).map_err(|fault| reading.stash(fault))
+        let (name, variants) = if let Shape::Enum { name, variants } = shape { (name, variants) } else { Default::default() };
+        visitor.visit_enum(Variants { inner, reading, name, variants }).map_err(|fault| reading.stash(fault))
     }
 }
 
@@ -539,6 +543,8 @@ struct Variants<'r, A> {
     reading: &'r Reading<'r>,
     /// The enum's.
     name: &'static str,
+    /// Their names.
+    variants: &'static [&'static str],
 }
 
 impl<'de, 'r, A: EnumAccess<'de>> EnumAccess<'de> for Variants<'r, A> {
@@ -546,9 +552,9 @@ impl<'de, 'r, A: EnumAccess<'de>> EnumAccess<'de> for Variants<'r, A> {
     type Variant = Content<'r, A::Variant>;
 
     fn variant_seed<S: DeserializeSeed<'de>>(self, inner: S) -> Result<(S::Value, Self::Variant), Fault> {
-        let Self { inner: access, reading, name } = self;
+        let Self { inner: access, reading, name, variants } = self;
         let at = reading.counts.pieces();
-        let noted = reading.steps.as_ref().map(|steps| steps.find_variant(at, name));
+        let noted = reading.steps.as_ref().map(|steps| steps.find_variant(at, name, variants));
         let (mark, name) = noted.unwrap_or_default();
         let seed = VariantSeed { inner, reading, name };
         let (value, content) = access.variant_seed(seed).map_err(|error| reading.recover(error))?;

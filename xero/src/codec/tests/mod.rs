@@ -4,8 +4,10 @@ mod arguments;
 mod basics;
 mod halves;
 mod hidden;
+mod moved;
 mod nesting;
 mod options;
+mod overlap;
 mod shapes;
 
 use bytes::Bytes;
