@@ -150,17 +150,7 @@ pub(super) struct Mark {
 
 impl Mark {
     pub(super) fn new(of: Type, at: u64, name: &'static str, argument: Option<&'static str>) -> Self {
-        Self {
-            of,
-            at,
-            nth: 0,
-            is_one_of_many: false,
-            name,
-            variant: None,
-            fields: Vec::new(),
-            count: None,
-            argument,
-        }
+        Self { of, at, nth: 0, is_one_of_many: false, name, variant: None, fields: Vec::new(), count: None, argument }
     }
 }
 

@@ -32,16 +32,12 @@ impl<'m> Steps<'m> {
 
     /// The mark of the variant that is read, whatever its enum is called there: at one place there is no other. And the
     /// variant's name, where it is to be read by name. Halves may be enums with nothing in common but their numbers.
-    pub(super) fn find_variant(
-        &self,
-        at: u64,
-        name: &str,
-        variants: &[&str],
-    ) -> (Option<usize>, Option<&'static str>) {
+    pub(super) fn find_variant(&self, at: u64, name: &str, variants: &[&str]) -> (Option<usize>, Option<&'static str>) {
         let Some(index) = self.find(at, |mark| mark.variant.is_some()) else { return (None, None) };
         let is_by_name = self.by_name.get(index).copied().unwrap_or_default();
         let mark = self.marks.get(index).filter(|_| is_by_name);
-        let known = mark.and_then(|mark| mark.variant.filter(|variant| mark.name == name || variants.contains(variant)));
+        let known =
+            mark.and_then(|mark| mark.variant.filter(|variant| mark.name == name || variants.contains(variant)));
         (Some(index), known)
     }
 

@@ -10,6 +10,7 @@ use std::{
     any::TypeId,
     collections::HashMap,
     marker::PhantomData,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{PoisonError, RwLock},
 };
 
@@ -39,10 +40,24 @@ where
     if is_known(key, &forms) {
         return Ok(());
     }
-    read_back::<F, O, T>(value, what)?;
+    // The reader's half is code that no sender expects to run.
+    let result = catch_unwind(AssertUnwindSafe(|| read_back::<F, O, T>(value, what)));
+    result.unwrap_or_else(|_| {
+        Err(Fault::rule("a `Serialize`, `Deserialize` or `Drop` panicked while it was read back"))
+    })?;
     let mut known = KNOWN.write().unwrap_or_else(PoisonError::into_inner);
-    known.get_or_insert_default().entry(key).or_default().extend(forms);
+    remember(known.get_or_insert_default().entry(key).or_default(), forms);
     Ok(())
+}
+
+/// Forms that are kept of each type and format: more than the types of a program have, unless their values choose which
+/// fields they leave out. Those beyond are read back each time.
+const FORMS_MAX: usize = 1 << 14;
+
+fn remember(known: &mut Forms, forms: Forms) {
+    let room = FORMS_MAX.saturating_sub(known.len());
+    let new: Vec<_> = forms.into_iter().filter(|form| !known.contains(form)).take(room).collect();
+    known.extend(new);
 }
 
 fn is_known(key: (TypeId, TypeId), forms: &Forms) -> bool {
@@ -164,3 +179,18 @@ fn numbered_differently(fault: Fault) -> Fault {
 
 const SKIPPED_VARIANT: &str = "its reader counts variants differently, as after one with `#[serde(skip)]`; use MessagePack \
                                or JSON for it, or put skipped variants last";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms_are_kept_up_to_a_number() {
+        let mut known = Forms::default();
+        for form in 0..2 * FORMS_MAX as u64 {
+            remember(&mut known, Forms::from_iter([form, 1]));
+        }
+        assert_eq!(known.len(), FORMS_MAX);
+        assert!(known.contains(&0) && known.contains(&(FORMS_MAX as u64 - 1)));
+    }
+}

@@ -170,6 +170,16 @@ macro_rules! pieces {
     };
 }
 
+macro_rules! bytes {
+    ($($method:ident: $type:ty),*) => {
+        $(fn $method(self, value: $type) -> Result<S::Ok, Fault> {
+            self.writing.is_inside_some.set(false);
+            self.writing.counts.count_bytes(value.len());
+            self.inner.$method(value).map_err(|error| self.writing.counts.recover(error))
+        })*
+    };
+}
+
 impl<'a, S: Serializer> Serializer for CheckedSerializer<'a, S> {
     type Ok = S::Ok;
     type Error = Fault;
@@ -183,8 +193,10 @@ impl<'a, S: Serializer> Serializer for CheckedSerializer<'a, S> {
 
     pieces! {
         serialize_bool: bool, serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64,
-        serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64, serialize_char: char, serialize_str: &str, serialize_bytes: &[u8],
+        serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64, serialize_char: char,
     }
+
+    bytes! { serialize_str: &str, serialize_bytes: &[u8] }
 
     /// MessagePack has no wider integers than those of 64 bits; wider ones are bytes there, which only a reader knows that
     /// asks for such an integer. So those that fit are written as what they are.

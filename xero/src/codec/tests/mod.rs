@@ -3,6 +3,7 @@
 mod arguments;
 mod basics;
 mod halves;
+mod hand;
 mod hidden;
 mod moved;
 mod nesting;

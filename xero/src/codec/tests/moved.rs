@@ -179,3 +179,27 @@ fn order_of_a_hash_map_is_no_contradiction() {
             .expect("is honest");
     }
 }
+
+/// Bytes may be read as a list of numbers, which does not move what is behind them.
+#[test]
+fn behind_bytes_that_are_read_as_a_list() {
+    #[derive(Clone, Debug, PartialEq)]
+    struct Bytes(Vec<u8>);
+    impl Serialize for Bytes {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.serialize_bytes(&self.0)
+        }
+    }
+    impl<'de> Deserialize<'de> for Bytes {
+        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            Vec::deserialize(deserializer).map(Self)
+        }
+    }
+    let bytes = || Bytes(vec![1, 2, 3]);
+    for codec in built(BARE) {
+        let error = refused(codec, &(bytes(), job::Status::Busy));
+        assert!(error.contains("`Busy` of `Status`"), "{error}");
+        let sound = (bytes(), vec![task::Status::Busy, task::Status::Done], bytes(), task::Status::Idle);
+        assert_eq!(roundtrip(codec, &sound).expect("is sound"), sound, "{codec}");
+    }
+}

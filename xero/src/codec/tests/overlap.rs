@@ -141,7 +141,7 @@ macro_rules! nested {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn types_whose_names_overlap_are_carried(seed in prop::collection::vec(any::<u8>(), 4..120)) {
