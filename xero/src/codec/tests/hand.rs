@@ -164,7 +164,7 @@ fn what_a_reader_makes_of_it_arrives_as_the_guide_says() {
     struct Signed(i64);
     impl From<Signed> for u32 {
         fn from(signed: Signed) -> Self {
-            u32::try_from(signed.0).unwrap_or_default()
+            Self::try_from(signed.0).unwrap_or_default()
         }
     }
     impl From<i32> for Signed {

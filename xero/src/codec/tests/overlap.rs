@@ -90,10 +90,11 @@ impl<T: Made> Made for Option<T> {
 
 /// Structs and enums in modules of their own, each of which is called `Alpha` or `Beta`, as are their variants.
 macro_rules! overlapping {
-    ($($module:ident: $(#[$attribute:meta])* $kind:ident $name:ident { $($body:tt)* } made by $seed:ident: $make:expr;)*) => {
+    ($($module:ident: $kind:ident $name:ident { $($body:tt)* } made by $seed:ident: $make:expr;)*) => {
         $(mod $module {
             use super::*;
             #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+            #[allow(clippy::enum_variant_names)]
             pub(super) $kind $name<T> { $($body)* }
             impl<T: Made> Made for $name<T> {
                 fn make($seed: &mut dyn Iterator<Item = u8>) -> Self {
