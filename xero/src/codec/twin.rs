@@ -77,17 +77,25 @@ where
         return read::<F, O>(&bytes, what, None).map(drop);
     }
     let read = |by_name: &[bool]| read::<F, O>(&bytes, what, Some(Steps::new(&marks, by_name)));
-    let by_number = read(&[]);
-    if marks.variants().next().is_none() {
-        return by_number.map(drop);
+    match marks.variants().next() {
+        None => read(&[]).map(drop),
+        Some(_) => read_both_ways(&marks, read, |value| tally_of::<F, O>(value, what)),
     }
-    match (by_number, read(&vec![true; marks.len()])) {
+}
+
+/// Reads the variants once by their numbers, once by their names, and then some by these and some by those.
+fn read_both_ways<O>(
+    marks: &Marks,
+    read: impl Fn(&[bool]) -> Result<O, Fault>,
+    tally: impl Fn(&O) -> Result<Tally, Fault>,
+) -> Result<(), Fault> {
+    match (read(&[]), read(&vec![true; marks.len()])) {
         (Ok(by_number), Ok(by_name)) => {
-            let by_number = tally_of::<F, O>(&by_number, what)?;
-            compare(&marks, &by_number, &tally_of::<F, O>(&by_name, what)?)?;
-            halves(&marks).try_for_each(|half| {
+            let by_number = tally(&by_number)?;
+            compare(marks, &by_number, &tally(&by_name)?)?;
+            halves(marks).try_for_each(|half| {
                 let partly = read(&half).map_err(numbered_differently)?;
-                compare(&marks, &by_number, &tally_of::<F, O>(&partly, what)?)
+                compare(marks, &by_number, &tally(&partly)?)
             })
         }
         (Err(fault), Ok(_)) => Err(numbered_differently(fault)),
