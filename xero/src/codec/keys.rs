@@ -2,9 +2,9 @@
 
 use std::{cell::RefCell, fmt};
 
-use serde::de::{Deserializer, Error, Visitor};
+use serde::de::{Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Visitor};
 
-/// Reads a field's name, whatever is asked for.
+/// Reads a field's name, in whatever way is asked for.
 pub(super) struct Noting<'n, D> {
     inner: D,
     note: &'n RefCell<String>,
@@ -18,16 +18,29 @@ impl<'n, D> Noting<'n, D> {
     }
 }
 
+macro_rules! forward {
+    ($($method:ident($($argument:ident: $type:ty),*))*) => {
+        $(fn $method<V: Visitor<'de>>(self, $($argument: $type,)* inner: V) -> Result<V::Value, D::Error> {
+            self.inner.$method($($argument,)* NotingVisitor { inner, note: self.note })
+        })*
+    };
+}
+
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for Noting<'_, D> {
     type Error = D::Error;
 
-    fn deserialize_any<V: Visitor<'de>>(self, inner: V) -> Result<V::Value, D::Error> {
-        self.inner.deserialize_identifier(NotingVisitor { inner, note: self.note })
-    }
-
-    serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
-        newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    forward! {
+        deserialize_any() deserialize_bool() deserialize_i8() deserialize_i16() deserialize_i32() deserialize_i64()
+        deserialize_i128() deserialize_u8() deserialize_u16() deserialize_u32() deserialize_u64() deserialize_u128()
+        deserialize_f32() deserialize_f64() deserialize_char() deserialize_str() deserialize_string()
+        deserialize_bytes() deserialize_byte_buf() deserialize_option() deserialize_unit() deserialize_seq()
+        deserialize_map() deserialize_identifier() deserialize_ignored_any()
+        deserialize_unit_struct(name: &'static str)
+        deserialize_newtype_struct(name: &'static str)
+        deserialize_tuple(length: usize)
+        deserialize_tuple_struct(name: &'static str, length: usize)
+        deserialize_struct(name: &'static str, fields: &'static [&'static str])
+        deserialize_enum(name: &'static str, variants: &'static [&'static str])
     }
 
     fn is_human_readable(&self) -> bool {
@@ -38,6 +51,14 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Noting<'_, D> {
 struct NotingVisitor<'n, V> {
     inner: V,
     note: &'n RefCell<String>,
+}
+
+macro_rules! visit {
+    ($($method:ident: $type:ty),* $(,)?) => {
+        $(fn $method<E: Error>(self, value: $type) -> Result<V::Value, E> {
+            self.inner.$method(value)
+        })*
+    };
 }
 
 impl<'de, V: Visitor<'de>> Visitor<'de> for NotingVisitor<'_, V> {
@@ -62,12 +83,38 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for NotingVisitor<'_, V> {
         self.inner.visit_string(name)
     }
 
-    // Fields may be numbered.
-    fn visit_u64<E: Error>(self, number: u64) -> Result<V::Value, E> {
-        self.inner.visit_u64(number)
+    visit! {
+        visit_bool: bool, visit_i8: i8, visit_i16: i16, visit_i32: i32, visit_i64: i64, visit_i128: i128,
+        visit_u8: u8, visit_u16: u16, visit_u32: u32, visit_u64: u64, visit_u128: u128, visit_f32: f32,
+        visit_f64: f64, visit_char: char, visit_bytes: &[u8], visit_borrowed_bytes: &'de [u8],
+        visit_byte_buf: Vec<u8>,
     }
 
-    fn visit_bytes<E: Error>(self, name: &[u8]) -> Result<V::Value, E> {
-        self.inner.visit_bytes(name)
+    fn visit_none<E: Error>(self) -> Result<V::Value, E> {
+        self.inner.visit_none()
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<V::Value, E> {
+        self.inner.visit_unit()
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
+        self.inner.visit_some(Noting { inner, note: self.note })
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
+        self.inner.visit_newtype_struct(Noting { inner, note: self.note })
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, access: A) -> Result<V::Value, A::Error> {
+        self.inner.visit_seq(access)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, access: A) -> Result<V::Value, A::Error> {
+        self.inner.visit_map(access)
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, access: A) -> Result<V::Value, A::Error> {
+        self.inner.visit_enum(access)
     }
 }

@@ -4,12 +4,12 @@
 use std::{
     any,
     cell::{Cell, RefCell},
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     hash::{BuildHasherDefault, Hasher},
 };
 
 /// A type, by the place and length of its name. A name that the compiler keeps twice makes two types of one.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Type(u64);
 
 impl Type {
@@ -97,13 +97,20 @@ pub(super) struct Marks {
     marks: Vec<Mark>,
     marked: Forms,
     beginnings: Beginnings,
+    tally: Tally,
 }
+
+/// A variant: its enum's type and name, and its own name.
+pub(super) type Variant = (Type, &'static str, &'static str);
+
+/// How often each variant is in a value.
+pub(super) type Tally = HashMap<Variant, usize>;
 
 /// The structs that begin at one place: a struct's first field may be a struct, even one of the same name.
 #[derive(Debug, Default)]
 pub(super) struct Beginnings {
     at: u64,
-    names: Vec<&'static str>,
+    counts: HashMap<&'static str, usize>,
 }
 
 impl Beginnings {
@@ -111,21 +118,25 @@ impl Beginnings {
     pub(super) fn count(&mut self, at: u64, name: &'static str) -> usize {
         if self.at != at {
             self.at = at;
-            self.names.clear();
+            self.counts.clear();
         }
-        let before = self.names.iter().filter(|other| **other == name).count();
-        self.names.push(name);
-        before
+        let count = self.counts.entry(name).or_default();
+        *count += 1;
+        *count - 1
     }
 }
 
 /// The names at one place.
 #[derive(Debug)]
 pub(super) struct Mark {
+    /// The type that was written.
+    pub(super) of: Type,
     /// How many pieces of the value come before it.
     pub(super) at: u64,
     /// How many structs of its name begin at the same place before it.
     pub(super) nth: usize,
+    /// Whether another struct of its name begins at the same place.
+    pub(super) is_one_of_many: bool,
     /// The enum's or struct's name.
     pub(super) name: &'static str,
     pub(super) variant: Option<&'static str>,
@@ -137,13 +148,32 @@ pub(super) struct Mark {
     pub(super) argument: Option<&'static str>,
 }
 
+impl Mark {
+    pub(super) fn new(of: Type, at: u64, name: &'static str, argument: Option<&'static str>) -> Self {
+        Self { of, at, nth: 0, is_one_of_many: false, name, variant: None, fields: Vec::new(), count: None, argument }
+    }
+}
+
 impl Marks {
-    /// Gives the number of the mark, unless the type has been marked in this form.
-    pub(super) fn push(&mut self, of: Type, form: Form, mut mark: Mark) -> Option<usize> {
-        if mark.variant.is_none() {
-            mark.nth = self.beginnings.count(mark.at, mark.name);
+    /// Notes a struct. Gives the number of the mark, unless the type has been marked with as many fields.
+    pub(super) fn push_struct(&mut self, fields: usize, mut mark: Mark) -> Option<usize> {
+        mark.nth = self.beginnings.count(mark.at, mark.name);
+        mark.is_one_of_many = mark.nth > 0;
+        if mark.is_one_of_many {
+            let here = self.marks.iter_mut().rev().take_while(|other| other.at == mark.at);
+            here.filter(|other| other.name == mark.name).for_each(|other| other.is_one_of_many = true);
         }
-        let is_new = self.marked.insert(mix(of.0, form.hash()));
+        self.push(Form::Fields(0, fields), mark)
+    }
+
+    /// Notes a variant in the same way.
+    pub(super) fn push_variant(&mut self, variant: &'static str, mark: Mark) -> Option<usize> {
+        *self.tally.entry((mark.of, mark.name, variant)).or_default() += 1;
+        self.push(Form::Variant(variant), Mark { variant: Some(variant), ..mark })
+    }
+
+    fn push(&mut self, form: Form, mark: Mark) -> Option<usize> {
+        let is_new = self.marked.insert(mix(mark.of.0, form.hash()));
         is_new.then(|| self.marks.push(mark))?;
         Some(self.marks.len() - 1)
     }
@@ -156,8 +186,16 @@ impl Marks {
         self.marks.get_mut(mark)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.marks.len()
+    }
+
     /// The variants among them.
     pub(super) fn variants(&self) -> impl Iterator<Item = &Mark> {
         self.marks.iter().filter(|mark| mark.variant.is_some())
+    }
+
+    pub(super) fn into_tally(self) -> Tally {
+        self.tally
     }
 }

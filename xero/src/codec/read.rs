@@ -12,10 +12,11 @@ use std::{
 };
 
 use serde::de::{
-    DeserializeSeed, Deserializer, EnumAccess, Error, IgnoredAny, IntoDeserializer, MapAccess, SeqAccess,
-    VariantAccess, Visitor, value::StrDeserializer,
+    DeserializeSeed, Deserializer, EnumAccess, Error, IgnoredAny, IntoDeserializer, MapAccess, SeqAccess, Visitor,
+    value::StrDeserializer,
 };
 
+use self::variants::Variants;
 use super::{
     arguments::{self, Absent},
     error::What,
@@ -25,6 +26,8 @@ use super::{
     state::{Before, Counts, Level},
     steps::Steps,
 };
+
+mod variants;
 
 /// What is kept while a value is read.
 #[derive(Debug)]
@@ -79,8 +82,10 @@ impl<'m> Reading<'m> {
 /// What a compound is, which says how its parts are named.
 #[derive(Clone, Copy)]
 enum Shape {
-    /// A fixed number of parts, or what the format says.
+    /// What the format says.
     Parts,
+    /// As many parts as its type has.
+    Tuple(usize),
     /// As many elements as there are.
     List,
     Map,
@@ -90,7 +95,10 @@ enum Shape {
         /// What the writer has noted of it.
         mark: Option<usize>,
     },
-    Enum(&'static str),
+    Enum {
+        name: &'static str,
+        variants: &'static [&'static str],
+    },
     Arguments {
         names: &'static [&'static str],
     },
@@ -102,7 +110,7 @@ impl Shape {
             Self::Struct { fields: names, .. } | Self::Arguments { names } => {
                 names.get(index).map_or(Step::Index(index), |name| Step::Field(name))
             }
-            Self::Parts | Self::List | Self::Map | Self::Enum(_) => Step::Index(index),
+            Self::Parts | Self::Tuple(_) | Self::List | Self::Map | Self::Enum { .. } => Step::Index(index),
         }
     }
 }
@@ -227,7 +235,6 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
         deserialize_option() as deserialize_option;
         deserialize_unit() as deserialize_unit;
         deserialize_unit_struct(name: &'static str) as deserialize_unit_struct;
-        deserialize_tuple(length: usize) as deserialize_tuple;
     }
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
@@ -245,6 +252,10 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
             self.needs_names()?;
         }
         self.read(visitor, Shape::Parts, |inner, visitor| inner.deserialize_identifier(visitor))
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, Fault> {
+        self.read(visitor, Shape::Tuple(length), |inner, visitor| inner.deserialize_tuple(length, visitor))
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
@@ -292,7 +303,8 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        self.read(visitor, Shape::Enum(name), |inner, visitor| inner.deserialize_enum(name, variants, visitor))
+        let shape = Shape::Enum { name, variants };
+        self.read(visitor, shape, |inner, visitor| inner.deserialize_enum(name, variants, visitor))
     }
 
     fn is_human_readable(&self) -> bool {
@@ -316,13 +328,26 @@ macro_rules! pieces {
     };
 }
 
+macro_rules! bytes {
+    ($($method:ident: $type:ty),* $(,)?) => {
+        $(fn $method<E: Error>(self, value: $type) -> Result<V::Value, E> {
+            self.reading.counts.count_bytes(value.len());
+            self.inner.$method(value).map_err(|fault| self.reading.stash(fault))
+        })*
+    };
+}
+
 impl<'de, V: Visitor<'de>> Visitor<'de> for Watched<'_, V> {
     type Value = V::Value;
 
     pieces! {
         visit_bool: bool, visit_i8: i8, visit_i16: i16, visit_i32: i32, visit_i64: i64, visit_i128: i128,
         visit_u8: u8, visit_u16: u16, visit_u32: u32, visit_u64: u64, visit_u128: u128, visit_f32: f32,
-        visit_f64: f64, visit_char: char, visit_str: &str, visit_borrowed_str: &'de str, visit_string: String,
+        visit_f64: f64, visit_char: char,
+    }
+
+    bytes! {
+        visit_str: &str, visit_borrowed_str: &'de str, visit_string: String,
         visit_bytes: &[u8], visit_borrowed_bytes: &'de [u8], visit_byte_buf: Vec<u8>,
     }
 
@@ -387,8 +412,9 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watched<'_, V> {
 
     fn visit_enum<A: EnumAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
         let Self { inner: visitor, reading, shape } = self;
-        let name = if let Shape::Enum(name) = shape { name } else { "" };
-        visitor.visit_enum(Variants { inner, reading, name }).map_err(|fault| reading.stash(fault))
+        let (name, variants) =
+            if let Shape::Enum { name, variants } = shape { (name, variants) } else { Default::default() };
+        visitor.visit_enum(Variants { inner, reading, name, variants }).map_err(|fault| reading.stash(fault))
     }
 }
 
@@ -439,7 +465,8 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Elements<'_, '_, A> {
     }
 
     fn size_hint(&self) -> Option<usize> {
-        believed(self.inner.size_hint())
+        let from_type = if let Shape::Tuple(length) = self.shape { length } else { 0 };
+        believed(self.inner.size_hint(), from_type)
     }
 }
 
@@ -522,76 +549,14 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<'_, A> {
     }
 
     fn size_hint(&self) -> Option<usize> {
-        believed(self.inner.size_hint())
+        believed(self.inner.size_hint(), 0)
     }
 }
 
-/// A declared number of elements, as far as whoever reads them may make room in advance.
-fn believed(declared: Option<usize>) -> Option<usize> {
-    declared.map(|declared| declared.min(ELEMENTS_BELIEVED))
+/// A declared number of elements, as far as whoever reads them may make room in advance: as many as the type has by itself.
+fn believed(declared: Option<usize>, from_type: usize) -> Option<usize> {
+    declared.map(|declared| declared.min(ELEMENTS_BELIEVED.max(from_type)))
 }
 
 /// Elements that room is made for before they are read: enough that growing costs little, and little to lose.
 const ELEMENTS_BELIEVED: usize = 1024;
-
-struct Variants<'r, A> {
-    inner: A,
-    reading: &'r Reading<'r>,
-    /// The enum's.
-    name: &'static str,
-}
-
-impl<'de, 'r, A: EnumAccess<'de>> EnumAccess<'de> for Variants<'r, A> {
-    type Error = Fault;
-    type Variant = Content<'r, A::Variant>;
-
-    fn variant_seed<S: DeserializeSeed<'de>>(self, inner: S) -> Result<(S::Value, Self::Variant), Fault> {
-        let Self { inner: access, reading, name } = self;
-        let at = reading.counts.pieces();
-        let noted = reading.steps.as_ref().map(|steps| steps.find_variant(at, name));
-        let (mark, name) = noted.unwrap_or_default();
-        let seed = VariantSeed { inner, reading, name };
-        let (value, content) = access.variant_seed(seed).map_err(|error| reading.recover(error))?;
-        // One piece, however it was read.
-        reading.counts.set_pieces(at + 1);
-        Ok((value, Content { inner: content, reading, mark }))
-    }
-}
-
-/// What a variant has in it.
-struct Content<'r, A> {
-    inner: A,
-    reading: &'r Reading<'r>,
-    /// What the writer has noted of the variant.
-    mark: Option<usize>,
-}
-
-impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Content<'_, A> {
-    type Error = Fault;
-
-    fn unit_variant(self) -> Result<(), Fault> {
-        self.inner.unit_variant().map_err(|error| self.reading.recover(error))
-    }
-
-    fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, inner: S) -> Result<S::Value, Fault> {
-        let Self { inner: access, reading, .. } = self;
-        reading.counts.descend(Level::Compound)?;
-        let value = access.newtype_variant_seed(Seed { inner, reading }).map_err(|error| reading.recover(error));
-        reading.counts.ascend(Level::Compound);
-        value
-    }
-
-    fn tuple_variant<V: Visitor<'de>>(self, length: usize, inner: V) -> Result<V::Value, Fault> {
-        let reading = self.reading;
-        let shape = Shape::Struct { fields: &[], mark: self.mark };
-        let visitor = Watched { inner, reading, shape };
-        self.inner.tuple_variant(length, visitor).map_err(|error| reading.recover(error))
-    }
-
-    fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], inner: V) -> Result<V::Value, Fault> {
-        let reading = self.reading;
-        let shape = Shape::Struct { fields, mark: self.mark };
-        let visitor = Watched { inner, reading, shape };
-        self.inner.struct_variant(fields, visitor).map_err(|error| reading.recover(error))
-    }
-}

@@ -32,6 +32,33 @@ const EMPTY_PART_BYTES: usize = 64;
 /// has large fields of its own; Tokio's threads have two mebibytes.
 const STACK_BYTES_MAX: usize = 1024 * 1024;
 
+/// More than a stack has on most systems: whoever is this far away is on another one, as the crate `stacker` makes them.
+const STACKS_APART: usize = 8 * 1024 * 1024;
+
+/// How far a value has gone on its stack.
+#[derive(Debug)]
+struct Stack {
+    /// Where the value began.
+    begin: Cell<usize>,
+    /// Where it was seen last.
+    last: Cell<usize>,
+}
+
+impl Stack {
+    fn new(here: usize) -> Self {
+        Self { begin: Cell::new(here), last: Cell::new(here) }
+    }
+
+    /// Whether the value has used more than it may. On another stack it goes on with what it has used on the last one.
+    fn is_used_up(&self, here: usize) -> bool {
+        let last = self.last.replace(here);
+        if last.abs_diff(here) > STACKS_APART {
+            self.begin.set(self.begin.get().wrapping_add(here.wrapping_sub(last)));
+        }
+        self.begin.get().abs_diff(here) > STACK_BYTES_MAX
+    }
+}
+
 /// About where the stack is.
 fn stack_pointer() -> usize {
     let here = 0_u8;
@@ -52,8 +79,7 @@ pub(super) struct Counts {
     /// Of compounds, and of wrappers.
     depths: [Cell<usize>; 2],
     depth_max: usize,
-    /// Where the stack was when the value began.
-    stack: usize,
+    stack: Stack,
     /// Grows with each piece of a value that takes a byte or more.
     pieces: Cell<u64>,
     /// Grows with each part of a value, whether it takes bytes or not.
@@ -74,7 +100,7 @@ impl Counts {
             traits,
             depth_max: DEPTH_MAX + around,
             depths: Default::default(),
-            stack: stack_pointer(),
+            stack: Stack::new(stack_pointer()),
             pieces: Cell::new(0),
             parts: Cell::new(0),
             empty_parts: Cell::new(0),
@@ -88,7 +114,7 @@ impl Counts {
         if depth.get() == self.depth_max {
             return Err(Fault::rule(format!("values are nested more than {DEPTH_MAX} deep")));
         }
-        if self.stack.abs_diff(stack_pointer()) > STACK_BYTES_MAX {
+        if self.stack.is_used_up(stack_pointer()) {
             return Err(Fault::rule(
                 "values of this size are nested too deeply for the stack: put the large ones in a `Box`",
             ));
@@ -110,6 +136,11 @@ impl Counts {
 
     pub(super) fn count_piece(&self) {
         self.pieces.set(self.pieces.get() + 1);
+    }
+
+    /// Counts a text or bytes as what they are to a reader that takes them for a list of numbers.
+    pub(super) fn count_bytes(&self, length: usize) {
+        self.pieces.set(self.pieces.get() + 1 + length as u64);
     }
 
     pub(super) fn pieces(&self) -> u64 {
@@ -160,5 +191,23 @@ impl Counts {
     /// The fault that an error of the format's library stands for.
     pub(super) fn recover(&self, error: impl Display) -> Fault {
         self.stash.take().unwrap_or_else(|| Fault::library((self.traits.explain)(error.to_string())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_stack_is_no_depth() {
+        const MIB: usize = 1024 * 1024;
+        let (here, there) = (64 * MIB, 640 * MIB);
+        let stack = Stack::new(here);
+        assert!(!stack.is_used_up(here - MIB / 2));
+        assert!(!stack.is_used_up(there), "another stack");
+        assert!(!stack.is_used_up(there - MIB / 4));
+        assert!(stack.is_used_up(there - MIB), "what was used on the first one counts");
+        assert!(stack.is_used_up(here - 2 * MIB), "back on it");
+        assert!(!stack.is_used_up(here - MIB / 2));
     }
 }

@@ -14,12 +14,13 @@ pub(super) struct Steps<'m> {
     /// Marks before this one are behind the reader.
     next: Cell<usize>,
     beginnings: RefCell<Beginnings>,
-    /// Whether variants are read by the name that the writer has given them instead of by their number.
-    by_name: bool,
+    /// Which variants are read by the name that the writer has given them instead of by their number.
+    by_name: &'m [bool],
 }
 
 impl<'m> Steps<'m> {
-    pub(super) fn new(marks: &'m Marks, by_name: bool) -> Self {
+    /// `by_name` says of each mark, if it is a variant's, whether that is read by its name.
+    pub(super) fn new(marks: &'m Marks, by_name: &'m [bool]) -> Self {
         Self { marks, next: Cell::new(0), beginnings: RefCell::default(), by_name }
     }
 
@@ -29,11 +30,15 @@ impl<'m> Steps<'m> {
         self.find(at, |mark| mark.variant.is_none() && mark.name == name && mark.nth == nth)
     }
 
-    /// The mark of the enum of that name, and the variant's name, where it is to be read by name.
-    pub(super) fn find_variant(&self, at: u64, name: &str) -> (Option<usize>, Option<&'static str>) {
-        let mark = self.find(at, |mark| mark.variant.is_some() && mark.name == name);
-        let variant = mark.and_then(|mark| self.marks.get(mark)).and_then(|mark| mark.variant);
-        (mark, variant.filter(|_| self.by_name))
+    /// The mark of the variant that is read, whatever its enum is called there: at one place there is no other. And the
+    /// variant's name, where it is to be read by name. Halves may be enums with nothing in common but their numbers.
+    pub(super) fn find_variant(&self, at: u64, name: &str, variants: &[&str]) -> (Option<usize>, Option<&'static str>) {
+        let Some(index) = self.find(at, |mark| mark.variant.is_some()) else { return (None, None) };
+        let is_by_name = self.by_name.get(index).copied().unwrap_or_default();
+        let mark = self.marks.get(index).filter(|_| is_by_name);
+        let known =
+            mark.and_then(|mark| mark.variant.filter(|variant| mark.name == name || variants.contains(variant)));
+        (Some(index), known)
     }
 
     /// Goes by place and name: a reader that takes a struct for a tuple passes its mark by.
@@ -50,7 +55,8 @@ impl<'m> Steps<'m> {
     pub(super) fn check_fields(&self, mark: usize, known: &[&str], read: usize) -> Result<(), Fault> {
         let Some(mark) = self.marks.get(mark) else { return Ok(()) };
         let are_as_many = mark.count.is_none_or(|written| written == read);
-        if are_as_many && are_in_the_same_places(&mark.fields, known) {
+        // Of two structs of one name, the reader may know but the inner one.
+        if mark.is_one_of_many || are_as_many && are_in_the_same_places(&mark.fields, known) {
             return Ok(());
         }
         Err(Fault::rule(format!(

@@ -8,8 +8,9 @@
 
 use std::{
     any::TypeId,
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     marker::PhantomData,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{PoisonError, RwLock},
 };
 
@@ -19,7 +20,7 @@ use super::{
     error::What,
     fault::{Fault, Reason},
     format::Format,
-    observed::{Forms, Mark, Marks},
+    observed::{Forms, Marks, Tally, Type, Variant},
     read::{Reading, Seed},
     steps::Steps,
     write,
@@ -39,10 +40,24 @@ where
     if is_known(key, &forms) {
         return Ok(());
     }
-    read_back::<F, O, T>(value, what)?;
+    // The reader's half is code that no sender expects to run.
+    let result = catch_unwind(AssertUnwindSafe(|| read_back::<F, O, T>(value, what)));
+    result.unwrap_or_else(|_| {
+        Err(Fault::rule("a `Serialize`, `Deserialize` or `Drop` panicked while it was read back"))
+    })?;
     let mut known = KNOWN.write().unwrap_or_else(PoisonError::into_inner);
-    known.get_or_insert_default().entry(key).or_default().extend(forms);
+    remember(known.get_or_insert_default().entry(key).or_default(), forms);
     Ok(())
+}
+
+/// Forms that are kept of each type and format: more than the types of a program have, unless their values choose which
+/// fields they leave out. Those beyond are read back each time.
+const FORMS_MAX: usize = 1 << 14;
+
+fn remember(known: &mut Forms, forms: Forms) {
+    let room = FORMS_MAX.saturating_sub(known.len());
+    let new: Vec<_> = forms.into_iter().filter(|form| !known.contains(form)).take(room).collect();
+    known.extend(new);
 }
 
 fn is_known(key: (TypeId, TypeId), forms: &Forms) -> bool {
@@ -50,7 +65,7 @@ fn is_known(key: (TypeId, TypeId), forms: &Forms) -> bool {
     known.as_ref().and_then(|known| known.get(&key)).is_some_and(|known| forms.is_subset(known))
 }
 
-fn read_back<F, O, T>(value: &T, what: What) -> Result<(), Fault>
+pub(super) fn read_back<F, O, T>(value: &T, what: What) -> Result<(), Fault>
 where
     F: Format,
     O: Serialize + DeserializeOwned,
@@ -61,13 +76,27 @@ where
     if F::TRAITS.is_self_describing {
         return read::<F, O>(&bytes, what, None).map(drop);
     }
-    let by_number = read::<F, O>(&bytes, what, Some(Steps::new(&marks, false)));
-    if marks.variants().next().is_none() {
-        return by_number.map(drop);
+    let read = |by_name: &[bool]| read::<F, O>(&bytes, what, Some(Steps::new(&marks, by_name)));
+    match marks.variants().next() {
+        None => read(&[]).map(drop),
+        Some(_) => read_both_ways(&marks, read, |value| tally_of::<F, O>(value, what)),
     }
-    match (by_number, read::<F, O>(&bytes, what, Some(Steps::new(&marks, true)))) {
+}
+
+/// Reads the variants once by their numbers, once by their names, and then some by these and some by those.
+fn read_both_ways<O>(
+    marks: &Marks,
+    read: impl Fn(&[bool]) -> Result<O, Fault>,
+    tally: impl Fn(&O) -> Result<Tally, Fault>,
+) -> Result<(), Fault> {
+    match (read(&[]), read(&vec![true; marks.len()])) {
         (Ok(by_number), Ok(by_name)) => {
-            compare(&marks, &marks_of::<F, O>(&by_number, what)?, &marks_of::<F, O>(&by_name, what)?)
+            let by_number = tally(&by_number)?;
+            compare(marks, &by_number, &tally(&by_name)?)?;
+            halves(marks).try_for_each(|half| {
+                let partly = read(&half).map_err(numbered_differently)?;
+                compare(marks, &by_number, &tally(&partly)?)
+            })
         }
         (Err(fault), Ok(_)) => Err(numbered_differently(fault)),
         (Err(fault), Err(_)) => Err(fault),
@@ -77,6 +106,22 @@ where
             _ => Ok(()),
         },
     }
+}
+
+/// Choices of marks, such that any two variants of one type are told apart by one of them. If two variants change places,
+/// both are in the value however all are read; where but one of them is read by its name, one is there twice.
+fn halves(marks: &Marks) -> impl Iterator<Item = Vec<bool>> {
+    let mut counts = HashMap::<Type, usize>::new();
+    let number = |mark: usize| {
+        let mark = marks.get(mark).filter(|mark| mark.variant.is_some())?;
+        let count = counts.entry(mark.of).or_default();
+        *count += 1;
+        Some(*count - 1)
+    };
+    let numbers: Vec<_> = (0..marks.len()).map(number).collect();
+    let last = numbers.iter().flatten().copied().max().unwrap_or_default();
+    let bits = usize::BITS - last.leading_zeros();
+    (0..bits).map(move |bit| numbers.iter().map(|number| number.is_some_and(|number| number >> bit & 1 == 1)).collect())
 }
 
 fn read<F: Format, O: DeserializeOwned>(bytes: &[u8], what: What, steps: Option<Steps<'_>>) -> Result<O, Fault> {
@@ -101,24 +146,26 @@ fn cannot_read_back<F: Format>(fault: Fault) -> Fault {
     })
 }
 
-fn marks_of<F: Format, O: Serialize>(value: &O, what: What) -> Result<Marks, Fault> {
+fn tally_of<F: Format, O: Serialize>(value: &O, what: What) -> Result<Tally, Fault> {
     let mut marks = Marks::default();
     write::<F, O>(value, what, Some(&mut marks))?;
-    Ok(marks)
+    Ok(marks.into_tally())
 }
 
-/// Compares the variants of the same bytes, read by number and by name.
-fn compare(written: &Marks, by_number: &Marks, by_name: &Marks) -> Result<(), Fault> {
-    let names = |mark: &Mark| (mark.name, mark.variant);
-    let by_number: BTreeSet<_> = by_number.variants().map(names).collect();
-    let Some(moved) = by_name.variants().find(|mark| !by_number.contains(&names(mark))) else { return Ok(()) };
-    let fault = Fault::rule(format!(
-        "the variant `{}` of `{}` would arrive as another one: {SKIPPED_VARIANT}",
-        moved.variant.unwrap_or_default(),
-        moved.name,
-    ));
-    let place = written.variants().find(|mark| names(mark) == names(moved));
-    Err(place.unwrap_or(moved).blame(fault))
+/// Compares the variants of the same bytes, read by number and by name. Their order says nothing: a `HashMap` has another
+/// one each time.
+fn compare(written: &Marks, by_number: &Tally, by_name: &Tally) -> Result<(), Fault> {
+    let is_moved = |(variant, count): &(&Variant, &usize)| by_number.get(*variant) != Some(*count);
+    let missing = || by_number.iter().find(|(variant, _)| !by_name.contains_key(*variant));
+    let moved = by_name.iter().filter(is_moved).max_by_key(|(variant, _)| !by_number.contains_key(*variant));
+    let Some((&(_, name, variant), _)) = moved.or_else(missing) else { return Ok(()) };
+    let fault =
+        Fault::rule(format!("the variant `{variant}` of `{name}` would arrive as another one: {SKIPPED_VARIANT}"));
+    let place = written.variants().find(|mark| (mark.name, mark.variant) == (name, Some(variant)));
+    Err(match place {
+        Some(place) => place.blame(fault),
+        None => fault,
+    })
 }
 
 /// What is written under a name that its reader does not know.
@@ -140,3 +187,18 @@ fn numbered_differently(fault: Fault) -> Fault {
 
 const SKIPPED_VARIANT: &str = "its reader counts variants differently, as after one with `#[serde(skip)]`; use MessagePack \
                                or JSON for it, or put skipped variants last";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms_are_kept_up_to_a_number() {
+        let mut known = Forms::default();
+        for form in 0..2 * FORMS_MAX as u64 {
+            remember(&mut known, Forms::from_iter([form, 1]));
+        }
+        assert_eq!(known.len(), FORMS_MAX);
+        assert!(known.contains(&0) && known.contains(&(FORMS_MAX as u64 - 1)));
+    }
+}

@@ -73,15 +73,15 @@ impl Writing {
 
     /// Notes a variant, whose number is about to be written.
     fn mark_variant(&self, of: Type, name: &'static str, variant: &'static str) -> Option<usize> {
-        let form = Form::Variant(variant);
-        self.seen.see(of, form);
-        self.mark(of, form, name, Some(variant))
+        self.seen.see(of, Form::Variant(variant));
+        let mark = Mark::new(of, self.counts.pieces(), name, self.argument.get());
+        self.marks.as_ref()?.borrow_mut().push_variant(variant, mark)
     }
 
-    fn mark(&self, of: Type, form: Form, name: &'static str, variant: Option<&'static str>) -> Option<usize> {
-        let (at, argument) = (self.counts.pieces(), self.argument.get());
-        let mark = Mark { at, nth: 0, name, variant, fields: Vec::new(), count: None, argument };
-        self.marks.as_ref()?.borrow_mut().push(of, form, mark)
+    /// Notes a struct that is about to be written.
+    fn mark_struct(&self, of: Type, name: &'static str, fields: usize) -> Option<usize> {
+        let mark = Mark::new(of, self.counts.pieces(), name, self.argument.get());
+        self.marks.as_ref()?.borrow_mut().push_struct(fields, mark)
     }
 }
 
@@ -125,21 +125,31 @@ impl<'a, S> CheckedSerializer<'a, S> {
         Ok(Compound { inner, writing, of, name, declared, count: 0, names: 0, before: Before::default(), mark: None })
     }
 
-    /// Begins a struct, a tuple struct, or what is in a variant. Its fields are marked: in a format that does not name
-    /// them, another number of fields moves all that follow.
+    /// Begins a struct or a tuple struct. Its fields are marked: in a format that does not name them, another number of
+    /// fields moves all that follow.
     fn fields<C, E: std::fmt::Display>(
         self,
         name: &'static str,
         declared: usize,
-        variant: Option<usize>,
         begin: impl FnOnce(S) -> Result<C, E>,
     ) -> Result<Compound<'a, C>, Fault> {
         let mut compound = self.compound(name, Some(declared), begin)?;
-        compound.mark = variant.or_else(|| {
-            let form = Form::Fields(0, declared);
-            compound.writing.mark(compound.of, form, name, None)
-        });
+        compound.mark = compound.writing.mark_struct(compound.of, name, declared);
         Ok(compound)
+    }
+
+    /// Begins what is in a variant, whose fields are noted in the mark of the variant if it is a new one.
+    fn content<C, E: std::fmt::Display>(
+        self,
+        name: &'static str,
+        variant: &'static str,
+        declared: usize,
+        begin: impl FnOnce(S) -> Result<C, E>,
+    ) -> Result<Compound<'a, C>, Fault> {
+        let mark = self.writing.mark_variant(self.of, name, variant);
+        self.writing.count_piece();
+        let compound = self.compound(variant, Some(declared), begin)?;
+        Ok(Compound { mark, ..compound })
     }
 
     /// A list's or map's length must be known where it is written first.
@@ -160,6 +170,16 @@ macro_rules! pieces {
     };
 }
 
+macro_rules! bytes {
+    ($($method:ident: $type:ty),*) => {
+        $(fn $method(self, value: $type) -> Result<S::Ok, Fault> {
+            self.writing.is_inside_some.set(false);
+            self.writing.counts.count_bytes(value.len());
+            self.inner.$method(value).map_err(|error| self.writing.counts.recover(error))
+        })*
+    };
+}
+
 impl<'a, S: Serializer> Serializer for CheckedSerializer<'a, S> {
     type Ok = S::Ok;
     type Error = Fault;
@@ -173,8 +193,10 @@ impl<'a, S: Serializer> Serializer for CheckedSerializer<'a, S> {
 
     pieces! {
         serialize_bool: bool, serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64,
-        serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64, serialize_char: char, serialize_str: &str, serialize_bytes: &[u8],
+        serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64, serialize_char: char,
     }
+
+    bytes! { serialize_str: &str, serialize_bytes: &[u8] }
 
     /// MessagePack has no wider integers than those of 64 bits; wider ones are bytes there, which only a reader knows that
     /// asks for such an integer. So those that fit are written as what they are.
@@ -285,7 +307,7 @@ impl<'a, S: Serializer> Serializer for CheckedSerializer<'a, S> {
     }
 
     fn serialize_tuple_struct(self, name: &'static str, length: usize) -> Result<Self::SerializeTupleStruct, Fault> {
-        self.fields(name, length, None, |inner| inner.serialize_tuple_struct(name, length))
+        self.fields(name, length, |inner| inner.serialize_tuple_struct(name, length))
     }
 
     fn serialize_tuple_variant(
@@ -295,9 +317,7 @@ impl<'a, S: Serializer> Serializer for CheckedSerializer<'a, S> {
         variant: &'static str,
         length: usize,
     ) -> Result<Self::SerializeTupleVariant, Fault> {
-        let mark = self.writing.mark_variant(self.of, name, variant);
-        self.writing.count_piece();
-        self.fields(variant, length, mark, |inner| inner.serialize_tuple_variant(name, index, variant, length))
+        self.content(name, variant, length, |inner| inner.serialize_tuple_variant(name, index, variant, length))
     }
 
     fn serialize_map(self, length: Option<usize>) -> Result<Self::SerializeMap, Fault> {
@@ -307,7 +327,7 @@ impl<'a, S: Serializer> Serializer for CheckedSerializer<'a, S> {
     }
 
     fn serialize_struct(self, name: &'static str, length: usize) -> Result<Self::SerializeStruct, Fault> {
-        self.fields(name, length, None, |inner| inner.serialize_struct(name, length))
+        self.fields(name, length, |inner| inner.serialize_struct(name, length))
     }
 
     fn serialize_struct_variant(
@@ -317,9 +337,7 @@ impl<'a, S: Serializer> Serializer for CheckedSerializer<'a, S> {
         variant: &'static str,
         length: usize,
     ) -> Result<Self::SerializeStructVariant, Fault> {
-        let mark = self.writing.mark_variant(self.of, name, variant);
-        self.writing.count_piece();
-        self.fields(variant, length, mark, |inner| inner.serialize_struct_variant(name, index, variant, length))
+        self.content(name, variant, length, |inner| inner.serialize_struct_variant(name, index, variant, length))
     }
 
     fn is_human_readable(&self) -> bool {

@@ -3,9 +3,12 @@
 mod arguments;
 mod basics;
 mod halves;
+mod hand;
 mod hidden;
+mod moved;
 mod nesting;
 mod options;
+mod overlap;
 mod shapes;
 
 use bytes::Bytes;
