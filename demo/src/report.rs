@@ -58,6 +58,20 @@ pub struct Style {
     pub count: Option<u64>,
 }
 
+impl Style {
+    /// The line for a reply; `None` if it is not JSON.
+    fn reply(self, call: u64, label: &str, value: &Value) -> Option<String> {
+        let text = value.to_string();
+        serde_json::from_str::<&RawValue>(&text).ok()?;
+        let value = one_line(&text);
+        Some(match (self.json, self.numbered) {
+            (false, _) => format!("{label}: {value}"),
+            (true, false) => format!(r#"{{"{label}":{value}}}"#),
+            (true, true) => format!(r#"{{"call":{call},"{label}":{value}}}"#),
+        })
+    }
+}
+
 /// Prints replies as they come, and counts them.
 #[derive(Debug)]
 pub struct Report {
@@ -89,7 +103,10 @@ impl Report {
     /// # Errors
     /// When nobody reads standard output any more, or it cannot be written to.
     pub fn partial(&mut self, call: u64, value: &Value) -> io::Result<()> {
-        self.reply_line(call, "partial", value)
+        match self.style.reply(call, "partial", value) {
+            Some(line) => self.line(&line),
+            None => self.no_json(call, "partial reply", value),
+        }
     }
 
     /// Prints and counts the outcome of a call.
@@ -99,11 +116,17 @@ impl Report {
     pub fn outcome(&mut self, call: u64, outcome: &Result<Value, CallError<Value>>, took: Duration) -> io::Result<()> {
         self.bar.inc(1);
         match outcome {
-            Ok(value) => {
-                self.succeeded += 1;
-                self.latencies.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
-                self.reply_line(call, "reply", value)
-            }
+            Ok(value) => match self.style.reply(call, "reply", value) {
+                Some(line) => {
+                    self.succeeded += 1;
+                    self.latencies.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+                    self.line(&line)
+                }
+                None => {
+                    self.failed += 1;
+                    self.no_json(call, "reply", value)
+                }
+            },
             Err(error) => {
                 self.failed += 1;
                 self.verdict = self.verdict.max(Verdict::of(error));
@@ -143,14 +166,11 @@ impl Report {
         Ok(())
     }
 
-    fn reply_line(&self, call: u64, label: &str, value: &Value) -> io::Result<()> {
-        let value = one_line(&value.to_string());
-        let line = match (self.style.json, self.style.numbered) {
-            (false, _) => format!("{label}: {value}"),
-            (true, false) => format!(r#"{{"{label}":{value}}}"#),
-            (true, true) => format!(r#"{{"call":{call},"{label}":{value}}}"#),
-        };
-        self.line(&line)
+    /// Prints that a worker has sent something else than JSON, which fails its call.
+    fn no_json(&mut self, call: u64, what: &str, value: &Value) -> io::Result<()> {
+        self.verdict = Verdict::CallFailed;
+        let message = with_execution(&format!("the worker's {what} is not JSON: {value}"), true);
+        self.error(Some(call), "invalid_reply", &message, true, None)
     }
 
     fn error(
@@ -162,7 +182,7 @@ impl Report {
         value: Option<&Value>,
     ) -> io::Result<()> {
         if !self.style.json {
-            self.bar.suspend(|| complain(message));
+            self.bar.suspend(|| complain(&printable(message)));
             return Ok(());
         }
         let mut error = json!({ "kind": kind, "message": message, "maybe_executed": maybe_executed });
@@ -174,7 +194,7 @@ impl Report {
     }
 
     fn line(&self, line: &str) -> io::Result<()> {
-        self.bar.suspend(|| writeln!(io::stdout(), "{line}"))
+        self.bar.suspend(|| writeln!(io::stdout(), "{}", printable(line)))
     }
 }
 
@@ -289,6 +309,20 @@ fn kind(error: &CallError<Value>) -> &'static str {
     }
 }
 
+/// A text from a peer without what a terminal acts on: control characters, and those that reorder the text around them, are
+/// written as `\u001b`. That is how JSON writes them within strings, and elsewhere JSON has none of them.
+fn printable(text: &str) -> String {
+    let is_acted_on = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let mut printable = String::with_capacity(text.len());
+    for c in text.chars() {
+        match is_acted_on(c) {
+            true => _ = write!(printable, "\\u{:04x}", u32::from(c)),
+            false => printable.push(c),
+        }
+    }
+    printable
+}
+
 /// A JSON text without the line breaks that another worker's encoder may put between its parts. Within a JSON string a
 /// line break is always written `\n`.
 fn one_line(json: &str) -> String {
@@ -301,6 +335,8 @@ fn one_line(json: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use xero::Codec;
+
     use super::*;
 
     #[test]
@@ -325,6 +361,34 @@ mod tests {
     #[test]
     fn json_of_several_lines_is_printed_as_one() {
         assert_eq!(one_line("{\r\n  \"a\": 1,\n  \"b\": \" c \"\n}"), "{\"a\": 1,\"b\": \" c \"}");
+    }
+
+    #[test]
+    fn replies_that_are_not_json_fail_their_call_and_forge_no_line() {
+        let style = Style { json: true, numbered: false, count: None };
+        let line = |text: &'static str| style.reply(1, "reply", &Value::from_bytes(Codec::Json, text.as_bytes()));
+        assert_eq!(line(r#"{"a":1}"#).as_deref(), Some(r#"{"reply":{"a":1}}"#));
+        for forged in [r#"1}{"reply":2"#, r#"1},"error":{"kind":"x"}"#, "", "1 2", "\u{1b}[2J", "{\"a\":"] {
+            assert_eq!(line(forged), None, "{forged}");
+        }
+        assert_eq!(style.reply(1, "reply", &Value::from_bytes(Codec::Json, vec![0xff])), None);
+        let mut report = Report::new(style);
+        let forged = Value::from_bytes(Codec::Json, r#"1}{"reply":2"#.as_bytes());
+        report.partial(1, &forged).expect("is written to standard output");
+        assert_eq!(report.verdict(), Some(Verdict::CallFailed));
+        let mut report = Report::new(style);
+        report.outcome(1, &Ok(forged), Duration::ZERO).expect("is written to standard output");
+        assert_eq!((report.verdict(), report.succeeded, report.failed), (Some(Verdict::CallFailed), 0, 1));
+    }
+
+    #[test]
+    fn nothing_of_a_peers_is_acted_on_by_a_terminal() {
+        assert_eq!(printable("\u{1b}[31mred\u{7f}\u{9b}2J\n\u{202e}"), r"\u001b[31mred\u007f\u009b2J\u000a\u202e");
+        assert_eq!(printable("\"größer\" → 🦀"), "\"größer\" → 🦀");
+        let style = Style { json: true, numbered: false, count: None };
+        let line = style.reply(1, "reply", &Value::from_bytes(Codec::Json, "\"\u{9b}2J\u{7f}\"".as_bytes()));
+        let parsed: serde_json::Value = serde_json::from_str(&printable(&line.expect("JSON"))).expect("still JSON");
+        assert_eq!(parsed["reply"], "\u{9b}2J\u{7f}");
     }
 
     #[test]
