@@ -62,6 +62,7 @@ fn commands_in_readme_do_what_it_says() {
             }
             // The long forms of tests, which `.ci/run` runs.
             ["cargo", "run", "--release", "-p", "xero-tests", "--bin", "chaos" | "soak", "--", ..]
+            | ["cargo", "run", "--release", "-p", "xero-tests", "--bin", "costs"]
             | ["cargo", "run", "--release", "-p", "xero-simulator", "--", ..] => {}
             _ => panic!("README has a command that no test runs: {command}"),
         }

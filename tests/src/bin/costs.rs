@@ -34,7 +34,8 @@ Each row measures the same thing in a small setting and in a large one, and comp
 with --release.
 
 Exit codes:
-    0  every row is within its target, give or take a fifth
+    0  no row is over twice its target: other programs cost the larger setting its caches, and a scan costs ten times
+       as much
     1  one is not
     2  the command line was wrong
 
@@ -352,5 +353,5 @@ fn now() -> Instant {
 /// How often each pair is measured.
 const ROUNDS: u32 = 20;
 
-/// A busy machine disturbs the larger working set more.
-const TOLERANCE: f64 = 1.2;
+/// A busy machine disturbs the larger working set more, and is no fault; what scans is over its target by far more.
+const TOLERANCE: f64 = 2.0;

@@ -436,9 +436,10 @@ impl Links {
     fn handle_refusal(&mut self, now: Instant, from: Peer, message: Message) {
         match (message, self.dials.get_mut(&from)) {
             (Message::Error(error), Some(dial)) => {
-                match dial.refusal.as_ref() == Some(&error.detail) {
-                    true => debug!(peer = from.0, detail = error.detail, "the peer does not take this side"),
-                    false => warn!(peer = from.0, detail = error.detail, "the peer does not take this side"),
+                let (own, detail) = (self.introduction.role, &error.detail);
+                match dial.refusal.as_ref() == Some(detail) {
+                    true => debug!(peer = from.0, detail, "the dispatcher does not take this {own}"),
+                    false => warn!(peer = from.0, detail, "the dispatcher does not take this {own}"),
                 }
                 dial.refusal = Some(error.detail);
             }
