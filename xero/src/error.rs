@@ -6,13 +6,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
     codec::CodecError,
-    config::ConfigError,
-    net::{
-        endpoint::{Endpoint, EndpointError},
-        io_thread::Gone,
-        transport::TransportError,
-    },
+    io::thread::Gone,
     proto::frame::TooLarge,
+    transport::{Endpoint, EndpointError, TransportError},
 };
 
 /// Why a call has no value. `E` is the method's own error, or [`Never`] where it has none.
@@ -343,6 +339,22 @@ pub enum PartialError {
     /// Nobody waits for the call's replies any more.
     #[error("nobody waits for the call's replies any more")]
     Unwanted,
+}
+
+/// A setting that is out of its range, or does not go with another.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{setting}` is {value}: {rule}")]
+pub struct ConfigError {
+    pub(crate) setting: &'static str,
+    pub(crate) value: String,
+    pub(crate) rule: &'static str,
+}
+
+impl ConfigError {
+    /// The setter's name.
+    pub fn setting(&self) -> &'static str {
+        self.setting
+    }
 }
 
 /// Why a client or broker could not be bound.
