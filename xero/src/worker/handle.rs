@@ -158,7 +158,7 @@ impl Worker {
         let ends = self.ends.here().ok_or(StartError::Forked)?;
         match *ends.left.borrow() {
             true => Ok(()),
-            false => Err(StartError::Thread(io_thread_died())),
+            false => Err(ConnectError::Thread(io_thread_died()).into()),
         }
     }
 }
@@ -281,7 +281,7 @@ impl WorkerBuilder {
         let id = config.incarnation;
         let (ends, channels) = open();
         let driver = driver::run(endpoints, config, self.services, user.clone(), channels);
-        IoThread::spawn("xero-worker", driver).map_err(StartError::Thread)?;
+        IoThread::spawn("xero-worker", driver).map_err(ConnectError::Thread)?;
         let worker = Worker { id, ends };
         if let Some(stop) = self.stop {
             user.spawn(drain_on(Contained::new("the future given to drain_on", stop), worker.clone()));
@@ -306,9 +306,7 @@ impl WorkerBuilder {
     }
 
     fn check(&self) -> Result<(), StartError> {
-        self.link.check()?;
-        check_backoff("backoff", self.backoff)?;
-        self.check_counts()?;
+        self.check_settings().map_err(ConnectError::Config)?;
         let mut names = BTreeSet::new();
         for service in &self.services {
             if !names.insert(service.descriptor.name) {
@@ -321,7 +319,9 @@ impl WorkerBuilder {
         }
     }
 
-    fn check_counts(&self) -> Result<(), ConfigError> {
+    fn check_settings(&self) -> Result<(), ConfigError> {
+        self.link.check()?;
+        check_backoff("backoff", self.backoff)?;
         let drain = self.drain_timeout;
         require(drain <= WAIT_MAX, "drain_timeout", format!("{drain:?}"), "at most a day")?;
         require(self.concurrency > 0, "concurrency", self.concurrency, "at least 1")
