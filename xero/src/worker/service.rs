@@ -69,6 +69,7 @@ pub(crate) fn signature_in(version: u32, signature: &str) -> String {
 
 /// Where a procedure runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Mode {
     /// In a task on the user's runtime.
     #[default]
@@ -81,6 +82,7 @@ pub enum Mode {
 
 /// How a procedure ends without a value.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Failure {
     /// The method's own error, encoded.
     Application(Payload),
