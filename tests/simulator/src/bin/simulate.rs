@@ -8,10 +8,8 @@ use std::{
 };
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
-use xero_tests::{
-    command_line::whole_number,
-    sim::{Trace, campaign, play},
-};
+use xero_simulator::{Trace, campaign, play};
+use xero_tests::command_line::whole_number;
 
 /// Plays clients, brokers and workers against each other on a simulated network where everything goes wrong
 #[derive(Debug, Parser)]

@@ -9,7 +9,7 @@ use xero::proto::{
 };
 
 use super::*;
-use crate::sim::{
+use crate::{
     process::Process,
     scenario::{CallPlan, Temper},
     work::Answer,
@@ -58,7 +58,7 @@ enum RunEnd {
 }
 
 impl Ledger {
-    pub(in crate::sim) fn call_made(
+    pub(crate) fn call_made(
         &mut self,
         pid: Pid,
         client: &Process,
@@ -83,16 +83,16 @@ impl Ledger {
         self.calls.insert(tag, record);
     }
 
-    pub(in crate::sim) fn call_cancelled(&mut self, tag: Tag) {
+    pub(crate) fn call_cancelled(&mut self, tag: Tag) {
         self.close(tag, CallState::Unwanted);
     }
 
-    pub(in crate::sim) fn plan_of(&mut self, tag: Tag) -> Option<CallPlan> {
+    pub(crate) fn plan_of(&mut self, tag: Tag) -> Option<CallPlan> {
         self.calls.get(&tag).map(|call| call.plan.clone())
     }
 
     /// Returns how many have come of this call.
-    pub(in crate::sim) fn partial_received(&mut self, tag: Tag, answer: Option<Answer>) -> u32 {
+    pub(crate) fn partial_received(&mut self, tag: Tag, answer: Option<Answer>) -> u32 {
         let Some(call) = self.calls.get_mut(&tag) else { return 0 };
         let Some(answer) = answer.filter(|answer| answer.tag == tag) else {
             self.blame(format!("a partial reply of another call reaches call {}: {answer:?}", tag.0));
@@ -115,7 +115,7 @@ impl Ledger {
         u32::try_from(received).unwrap_or(u32::MAX)
     }
 
-    pub(in crate::sim) fn run_begun(&mut self, tag: Tag, pid: Pid) -> Run {
+    pub(crate) fn run_begun(&mut self, tag: Tag, pid: Pid) -> Run {
         let run = Run(self.runs.len() as u64 + 1);
         self.runs.insert(run, RunRecord { tag, partials: 0, end: None });
         let Some(call) = self.calls.get_mut(&tag) else {
@@ -132,13 +132,13 @@ impl Ledger {
         run
     }
 
-    pub(in crate::sim) fn partial_sent(&mut self, run: Run) {
+    pub(crate) fn partial_sent(&mut self, run: Run) {
         if let Some(run) = self.runs.get_mut(&run) {
             run.partials += 1;
         }
     }
 
-    pub(in crate::sim) fn run_ended(&mut self, run: Option<Run>, finish: &Finish) {
+    pub(crate) fn run_ended(&mut self, run: Option<Run>, finish: &Finish) {
         if let Some(run) = run.and_then(|run| self.runs.get_mut(&run)) {
             run.end = Some(match finish {
                 Finish::Reply(_) => RunEnd::Replied,
@@ -149,7 +149,7 @@ impl Ledger {
         }
     }
 
-    pub(in crate::sim) fn call_ended(
+    pub(crate) fn call_ended(
         &mut self,
         pid: Pid,
         tag: Tag,
@@ -306,7 +306,7 @@ impl Ledger {
     }
 
     /// What fell due while the process did not run is due now.
-    pub(in crate::sim) fn thawed(&mut self, now: At, pid: Pid) {
+    pub(crate) fn thawed(&mut self, now: At, pid: Pid) {
         for (tag, call) in self.calls.iter_mut().filter(|(_, call)| call.client.0 == pid) {
             if call.state == CallState::Open && call.deadline_at < now {
                 self.deadlines.remove(&(call.deadline_at, *tag));
@@ -318,7 +318,7 @@ impl Ledger {
         self.leaving.remove(&pid);
     }
 
-    pub(in crate::sim) fn check_deadlines(&mut self, now: At, processes: &[Process]) {
+    pub(crate) fn check_deadlines(&mut self, now: At, processes: &[Process]) {
         let overdue = self.deadlines.iter().take_while(|(at, _)| at.after(TICK) < now);
         let is_meant = |tag: &Tag| self.calls.get(tag).is_some_and(|call| processes[call.client.0].is_running());
         let found = overdue.map(|(_, tag)| *tag).find(is_meant);
@@ -328,14 +328,14 @@ impl Ledger {
         }
     }
 
-    pub(in crate::sim) fn check_all_ended(&self) -> Result<(), String> {
+    pub(crate) fn check_all_ended(&self) -> Result<(), String> {
         match self.deadlines.first() {
             Some((_, tag)) => Err(format!("call {} has not ended: {:#?}", tag.0, self.calls.get(tag))),
             None => Ok(()),
         }
     }
 
-    pub(in crate::sim) fn check_probes(&self, from: u64) -> Result<(), String> {
+    pub(crate) fn check_probes(&self, from: u64) -> Result<(), String> {
         match self.calls.range(Tag(from)..).find(|(_, call)| call.state != CallState::Succeeded) {
             Some((tag, call)) => Err(format!("all is well, and call {} does not succeed: {call:#?}", tag.0)),
             None => Ok(()),

@@ -8,10 +8,10 @@ use super::{
     wires::{RequestRecord, SideRecord},
     *,
 };
-use crate::sim::{process::Process, scenario::Role};
+use crate::{process::Process, scenario::Role};
 
 impl Ledger {
-    pub(in crate::sim) fn check(&mut self, now: Instant, pid: Pid, processes: &[Process]) {
+    pub(crate) fn check(&mut self, now: Instant, pid: Pid, processes: &[Process]) {
         let process = &processes[pid];
         let found = self.check_suspects(pid).and_then(|()| self.check_queue(pid, process));
         let found = found.and_then(|()| self.check_leave(now, pid, process));
@@ -27,7 +27,7 @@ impl Ledger {
     }
 
     /// A worker starts a request that it has been sent, and no more of them at once than it has said.
-    pub(in crate::sim) fn started(&mut self, pid: Pid, process: &Process, start: &Start) {
+    pub(crate) fn started(&mut self, pid: Pid, process: &Process, start: &Start) {
         if process.jobs.len() > process.setup.credits as usize {
             self.blame(format!("{process} runs more than its {} credits at once", process.setup.credits));
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use xero::proto::message::{CallId, ErrorCode, Message, Ready, Request};
 
 use super::*;
-use crate::sim::{network::Connection, scenario::Role, work::Work};
+use crate::{network::Connection, scenario::Role, work::Work};
 
 /// One connection, from both sides.
 #[derive(Debug)]
@@ -107,13 +107,7 @@ impl WireRecord {
 }
 
 impl Ledger {
-    pub(in crate::sim) fn opened(
-        &mut self,
-        wire: Wire,
-        connection: &Connection,
-        now: [Instant; 2],
-        processes: &[Process],
-    ) {
+    pub(crate) fn opened(&mut self, wire: Wire, connection: &Connection, now: [Instant; 2], processes: &[Process]) {
         let side = |side: Side| {
             let end = &connection.ends[side as usize];
             let heartbeats = processes[end.process].setup.heartbeats;
@@ -150,14 +144,7 @@ impl Ledger {
         self.wires.push(record);
     }
 
-    pub(in crate::sim) fn sent(
-        &mut self,
-        wire: Wire,
-        from: Side,
-        now: Instant,
-        message: &Message,
-        processes: &[Process],
-    ) {
+    pub(crate) fn sent(&mut self, wire: Wire, from: Side, now: Instant, message: &Message, processes: &[Process]) {
         let found = self.judge_sent(wire, from, now, message);
         let who = &processes[self.wires[wire].sides[from as usize].life.0];
         if let Err(what) = found {
@@ -339,12 +326,12 @@ impl Ledger {
     }
 
     /// Whether a request has been sent on it whose end its sender has not read.
-    pub(in crate::sim) fn has_requests(&self, wire: Wire) -> bool {
+    pub(crate) fn has_requests(&self, wire: Wire) -> bool {
         !self.wires[wire].requests.is_empty()
     }
 
     /// The network has not taken these.
-    pub(in crate::sim) fn unsent(&mut self, wire: Wire, from: Side, messages: &[Message]) {
+    pub(crate) fn unsent(&mut self, wire: Wire, from: Side, messages: &[Message]) {
         let life = self.wires[wire].sides[from as usize].life;
         let side = &mut self.wires[wire].sides[from as usize];
         side.has_given_up = true;
@@ -355,14 +342,7 @@ impl Ledger {
         }
     }
 
-    pub(in crate::sim) fn delivered(
-        &mut self,
-        wire: Wire,
-        to: Side,
-        now: Instant,
-        message: &Message,
-        processes: &[Process],
-    ) {
+    pub(crate) fn delivered(&mut self, wire: Wire, to: Side, now: Instant, message: &Message, processes: &[Process]) {
         let interval = self.wires[wire].sides[to.other() as usize].interval;
         let record = &mut self.wires[wire];
         let side = &mut record.sides[to as usize];
@@ -416,7 +396,7 @@ impl Ledger {
     }
 
     /// This side's connection is gone.
-    pub(in crate::sim) fn ended(&mut self, wire: Wire, side: Side) {
+    pub(crate) fn ended(&mut self, wire: Wire, side: Side) {
         let record = &mut self.wires[wire];
         record.sides[side as usize].stands = false;
         let pid = record.sides[side as usize].life.0;
@@ -427,7 +407,7 @@ impl Ledger {
     }
 
     /// A machine ends a connection: there must be a reason.
-    pub(in crate::sim) fn given_up(&mut self, wire: Wire, side: Side, now: Instant, processes: &[Process]) {
+    pub(crate) fn given_up(&mut self, wire: Wire, side: Side, now: Instant, processes: &[Process]) {
         let record = &mut self.wires[wire];
         let own = &mut record.sides[side as usize];
         own.has_given_up = true;

@@ -1,7 +1,7 @@
 //! The promises hold in every seed, and a core that breaks one is found out.
 
 use xero::proto::fault::{Fault, plant};
-use xero_tests::sim::{Failure, Trace, campaign, play};
+use xero_simulator::{Failure, Trace, campaign, play};
 
 /// What the promises are tried with each time.
 const SEEDS: u64 = 2_000;
@@ -50,7 +50,7 @@ fn account_of(failure: &Failure) -> String {
     let _ = play(failure.seed, Some(&trace));
     let lines = trace.lines();
     let end = lines[lines.len().saturating_sub(SHOWN)..].join("\n");
-    let command = format!("cargo run -p xero-tests --bin simulate -- --seed {}", failure.seed);
+    let command = format!("cargo run -p xero-simulator -- --seed {}", failure.seed);
     format!("{failure}\nthe end of its trace:\n{end}\nthe whole of it: {command}")
 }
 
