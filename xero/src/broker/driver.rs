@@ -8,24 +8,25 @@ use std::{
 };
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::debug;
 
 use super::command::Command;
 use crate::{
     error::BindError,
     info::WorkerInfo,
     io::{
-        clock,
+        driver::{Driver, Role, Side},
         guest::Guest,
+        machine::{Connections, Input, Machine, SendError},
         thread::IoThread,
-        turns::{Driver, drive, frames_of},
+        turns::drive,
     },
     proto::{
         broker::{Broker, BrokerConfig, BrokerOutput, Door},
-        frame::{self, Frames, Limits, Malformed},
-        message::Peer,
+        frame::{Frames, Malformed},
+        message::{Message, Peer},
+        outbox::Transmit,
     },
-    transport::{Endpoint, RouterInput, RouterSocket, SendError, transport_for},
+    transport::{Endpoint, RouterSocket, transport_for},
 };
 
 /// The ends of a broker's channels that the I/O thread holds.
@@ -63,19 +64,12 @@ pub(crate) async fn run(
     if bound.send(Ok(doors.bound())).is_err() {
         return;
     }
-    let mut driver = BrokerDriver {
-        limits: config.dispatcher.limits,
-        machine: config.map(Broker::new),
-        doors,
-        channels,
-        disconnects: Vec::new(),
-        have_workers_changed: false,
-        have_clients_changed: false,
-        is_closed: false,
-    };
+    let role = BrokerRole { channels, have_workers_changed: false, have_clients_changed: false, is_closed: false };
+    let limits = config.dispatcher.limits;
+    let mut driver = Driver::new(config.map(Broker::new), limits, doors, role);
     let ended = drive(&mut driver).await;
-    let BrokerDriver { machine, doors, channels, .. } = driver;
-    let Channels { io, commands, left, .. } = channels;
+    let Driver { side: Side { machine, connections: doors, .. }, role } = driver;
+    let Channels { io, commands, left, .. } = role.channels;
     if let Err(panic) = ended {
         io.crash(panic);
     }
@@ -89,91 +83,100 @@ pub(crate) async fn run(
 struct Doors {
     front: Box<dyn RouterSocket>,
     back: Box<dyn RouterSocket>,
+    /// The door to look at first, so that no flood at one hides the other.
+    next: Door,
 }
 
 impl Doors {
     async fn bind(frontend: &Endpoint, backend: &Endpoint) -> Result<Self, BindError> {
         let front = transport_for(frontend).bind(frontend).await?;
         let back = transport_for(backend).bind(backend).await?;
-        Ok(Self { front, back })
+        Ok(Self { front, back, next: Door::Front })
     }
 
     fn bound(&self) -> Bound {
         Bound { frontend: self.front.endpoint().to_owned(), backend: self.back.endpoint().to_owned() }
     }
 
-    fn at(&mut self, door: Door) -> &mut dyn RouterSocket {
+    fn at(&mut self, door: Door) -> &mut Box<dyn RouterSocket> {
         match door {
-            Door::Front => &mut *self.front,
-            Door::Back => &mut *self.back,
+            Door::Front => &mut self.front,
+            Door::Back => &mut self.back,
         }
     }
 }
 
-struct BrokerDriver {
-    /// Holds the policy, which is the user's.
-    machine: Guest<Broker>,
-    limits: Limits,
-    doors: Doors,
+impl Connections<(Door, Peer)> for Doors {
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<((Door, Peer), Input)> {
+        let (first, second) = match self.next {
+            Door::Front => (Door::Front, Door::Back),
+            Door::Back => (Door::Back, Door::Front),
+        };
+        for (door, other) in [(first, second), (second, first)] {
+            if let Poll::Ready((peer, input)) = Connections::poll_receive(self.at(door), cx) {
+                self.next = other;
+                return Poll::Ready(((door, peer), input));
+            }
+        }
+        Poll::Pending
+    }
+
+    fn send(&mut self, (door, peer): (Door, Peer), frames: Frames) -> Result<(), SendError> {
+        self.at(door).send(peer, frames)
+    }
+
+    fn disconnect(&mut self, (door, peer): (Door, Peer)) {
+        self.at(door).disconnect(peer);
+    }
+}
+
+struct BrokerRole {
     channels: Channels,
-    /// Connections to end once what is to be sent to them is on its way.
-    disconnects: Vec<(Door, Peer)>,
     have_workers_changed: bool,
     have_clients_changed: bool,
     is_closed: bool,
 }
 
-impl Driver for BrokerDriver {
-    fn poll_inputs(&mut self, cx: &mut Context<'_>) -> usize {
-        let mut taken = 0;
-        match self.channels.commands.poll_recv(cx) {
-            Poll::Ready(Some(command)) => {
-                self.handle_command(clock::now(), command);
-                taken += 1;
-            }
-            // Every handle is gone. The channel stays ready, so it must not count as input.
-            Poll::Ready(None) => self.machine.close(clock::now()),
-            Poll::Pending => {}
-        }
-        self.drain_outputs();
-        for door in [Door::Front, Door::Back] {
-            if let Poll::Ready(input) = self.doors.at(door).poll_receive(cx) {
-                taken += self.handle_input(clock::now(), door, input);
-            }
-        }
-        taken
+type BrokerSide = Side<Broker, Doors>;
+
+impl Role for BrokerRole {
+    type Machine = Broker;
+    type Connections = Doors;
+    type Command = Command;
+
+    fn mailbox(&mut self) -> &mut mpsc::UnboundedReceiver<Command> {
+        &mut self.channels.commands
     }
 
-    fn handle_timeout(&mut self, now: Instant) {
-        self.machine.handle_timeout(now);
-        self.drain_outputs();
-    }
-
-    fn poll_timeout(&self) -> Option<Instant> {
-        self.machine.poll_timeout()
-    }
-
-    fn transmit(&mut self, now: Instant) {
-        while let Some((door, transmit)) = self.machine.poll_transmit() {
-            if let Err(error) = self.doors.at(door).send(transmit.to, frames_of(&transmit.messages)) {
-                debug!(?door, peer = transmit.to.0, ?error, "a message could not be sent");
-                match error {
-                    SendError::Gone => self.machine.handle_unsent(now, door, transmit),
-                    // Part of it may reach the peer all the same.
-                    SendError::Stuck => self.machine.handle_disconnected(now, door, transmit.to),
-                }
-                self.drain_outputs();
-            }
+    fn handle_command(&mut self, side: &mut BrokerSide, now: Instant, command: Command) {
+        match command {
+            Command::Counters(sender) => drop(sender.send(side.machine.counters())),
+            Command::Drain => side.machine.drain(now),
+            Command::Close => side.machine.close(now),
         }
-        // Once a turn, however many have come at the same time.
+    }
+
+    fn handle_abandoned(&mut self, side: &mut BrokerSide, now: Instant) {
+        side.machine.close(now);
+    }
+
+    fn handle_output(&mut self, side: &mut BrokerSide, _: Instant, output: BrokerOutput) {
+        match output {
+            BrokerOutput::WorkerJoined(_) | BrokerOutput::WorkerChanged(_) | BrokerOutput::WorkerLeft(..) => {
+                self.have_workers_changed = true;
+            }
+            BrokerOutput::ClientJoined(_) | BrokerOutput::ClientLeft(..) => self.have_clients_changed = true,
+            BrokerOutput::Disconnect(door, peer) => side.hang_up((door, peer)),
+            BrokerOutput::Closed => self.is_closed = true,
+        }
+    }
+
+    fn finish_turn(&mut self, side: &mut BrokerSide) {
         if mem::take(&mut self.have_workers_changed) {
-            self.channels.workers.send_replace(self.machine.workers().filter_map(WorkerInfo::of).collect());
+            self.channels.workers.send_replace(side.machine.workers().filter_map(WorkerInfo::of).collect());
         }
         if mem::take(&mut self.have_clients_changed) {
-            self.channels.clients.send_replace(self.machine.clients().count());
-        }
-        for (door, peer) in mem::take(&mut self.disconnects) {
-            self.doors.at(door).disconnect(peer);
+            self.channels.clients.send_replace(side.machine.clients().count());
         }
     }
 
@@ -182,55 +185,71 @@ impl Driver for BrokerDriver {
     }
 }
 
-impl BrokerDriver {
-    fn handle_command(&mut self, now: Instant, command: Command) {
-        match command {
-            Command::Counters(sender) => drop(sender.send(self.machine.counters())),
-            Command::Drain => self.machine.drain(now),
-            Command::Close => self.machine.close(now),
-        }
+impl Machine for Broker {
+    type Peer = (Door, Peer);
+    type Output = BrokerOutput;
+
+    fn handle_message(&mut self, now: Instant, (door, from): (Door, Peer), message: Message) {
+        self.handle_message(now, door, from, message);
     }
 
-    fn handle_input(&mut self, now: Instant, door: Door, input: RouterInput) -> usize {
-        let weight = input.weight();
-        let messages = match input {
-            RouterInput::Frames(from, frames) => self.handle_frames(now, door, from, frames),
-            RouterInput::WrongFrameCount(from, count) => {
-                self.machine.handle_malformed(now, door, from, &Malformed::frame_count(count));
-                1
-            }
-            RouterInput::Gone(peer) => {
-                self.machine.handle_disconnected(now, door, peer);
-                1
-            }
-        };
-        self.drain_outputs();
-        weight.max(messages)
+    fn handle_malformed(&mut self, now: Instant, (door, from): (Door, Peer), malformed: &Malformed) {
+        self.handle_malformed(now, door, from, malformed);
     }
 
-    fn handle_frames(&mut self, now: Instant, door: Door, from: Peer, frames: Frames) -> usize {
-        let (limits, mut messages) = (self.limits, 0);
-        for decoded in frame::decode(frames, &limits) {
-            match decoded {
-                Ok(message) => self.machine.handle_message(now, door, from, message),
-                Err(malformed) => self.machine.handle_malformed(now, door, from, &malformed),
-            }
-            messages += 1;
-            self.drain_outputs();
-        }
-        messages
+    fn handle_disconnected(&mut self, now: Instant, (door, peer): (Door, Peer)) {
+        self.handle_disconnected(now, door, peer);
     }
 
-    fn drain_outputs(&mut self) {
-        while let Some(output) = self.machine.poll_output() {
-            match output {
-                BrokerOutput::WorkerJoined(_) | BrokerOutput::WorkerChanged(_) | BrokerOutput::WorkerLeft(..) => {
-                    self.have_workers_changed = true;
-                }
-                BrokerOutput::ClientJoined(_) | BrokerOutput::ClientLeft(..) => self.have_clients_changed = true,
-                BrokerOutput::Disconnect(door, peer) => self.disconnects.push((door, peer)),
-                BrokerOutput::Closed => self.is_closed = true,
+    fn handle_unsent(&mut self, now: Instant, (door, _): (Door, Peer), transmit: Transmit) {
+        self.handle_unsent(now, door, transmit);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.handle_timeout(now);
+    }
+
+    fn poll_transmit(&mut self) -> Option<((Door, Peer), Transmit)> {
+        self.poll_transmit().map(|(door, transmit)| ((door, transmit.to), transmit))
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.poll_timeout()
+    }
+
+    fn poll_output(&mut self) -> Option<BrokerOutput> {
+        self.poll_output()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn doors_take_turns_so_that_a_flood_at_one_does_not_hide_the_other() {
+        let anywhere: Endpoint = "inproc://*".parse().expect("an endpoint");
+        let mut doors = Doors::bind(&anywhere, &anywhere).await.expect("two sockets");
+        let Bound { frontend, backend } = doors.bound();
+        let mut dealers = Vec::new();
+        for (text, messages) in [(frontend, 100), (backend, 1)] {
+            let endpoint: Endpoint = text.parse().expect("an endpoint");
+            let mut dealer = transport_for(&endpoint).dial(&endpoint).await.expect("a connection");
+            for _ in 0..messages {
+                let frames = Frames { header: Bytes::from_static(b"hello"), payload: Bytes::new() };
+                dealer.send(frames).expect("a send");
             }
+            dealers.push(dealer);
         }
+        let mut from = Vec::new();
+        for _ in 0..4 {
+            let ((door, _), _) = poll_fn(|cx| doors.poll_receive(cx)).await;
+            from.push(door);
+        }
+        assert_eq!(from, [Door::Front, Door::Back, Door::Front, Door::Front]);
     }
 }

@@ -161,7 +161,7 @@ impl<T, E> Call<T, E> {
     }
 
     /// Fails at once while no worker can take the call, instead of waiting for one until the deadline. Right after a
-    /// client is made there is none yet: see [`Client::wait_for_service`].
+    /// client is made there is none yet: see [`Client::wait_for_service`](crate::Client::wait_for_service).
     pub fn fail_fast(mut self) -> Self {
         self.fail_fast = true;
         self

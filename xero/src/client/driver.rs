@@ -9,7 +9,6 @@ use std::{
 };
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::debug;
 
 use super::command::{CallSink, Command};
 use crate::{
@@ -17,17 +16,20 @@ use crate::{
     info::WorkerInfo,
     io::{
         clock,
+        driver::{Driver, Role, Side},
         guest::Guest,
+        machine::{Connections, Input, Machine, SendError},
         thread::IoThread,
-        turns::{Driver, drive, frames_of, wake_after},
+        turns::{drive, wake_after},
     },
     proto::{
         calls::CallFailure,
         dispatch::{Dispatcher, DispatcherConfig, Output},
-        frame::{self, Frames, Limits, Malformed},
-        message::{CallId, Payload, Peer},
+        frame::{Frames, Limits, Malformed},
+        message::{CallId, Message, Payload, Peer},
+        outbox::Transmit,
     },
-    transport::{Dealers, DealersInput, Endpoint, RouterInput, RouterSocket, SendError, transport_for},
+    transport::{Dealers, Endpoint, RouterSocket, transport_for},
 };
 
 /// The ends of a client's channels that the I/O thread holds.
@@ -56,30 +58,28 @@ pub(crate) async fn bind(
         return;
     }
     let limits = config.limits;
-    run(config.map(Dispatcher::new), limits, Connections::DialedIn(socket), channels).await;
+    run(config.map(Dispatcher::new), limits, ClientConnections::DialedIn(socket), channels).await;
 }
 
 /// Connects to the brokers at these endpoints, and runs until the machine has closed.
 pub(crate) async fn connect(endpoints: Vec<Endpoint>, config: Guest<DispatcherConfig>, channels: Channels) {
     let limits = config.limits;
     let machine = config.map(|config| Dispatcher::dialing(clock::now(), config, endpoints.len() as u64));
-    run(machine, limits, Connections::Dialed(Dealers::new(endpoints)), channels).await;
+    run(machine, limits, ClientConnections::Dialed(Dealers::new(endpoints)), channels).await;
 }
 
-async fn run(machine: Guest<Dispatcher>, limits: Limits, connections: Connections, channels: Channels) {
-    let mut driver = ClientDriver {
-        machine,
-        limits,
-        connections,
+async fn run(machine: Guest<Dispatcher>, limits: Limits, connections: ClientConnections, channels: Channels) {
+    let role = ClientRole {
         channels,
         sinks: HashMap::new(),
-        disconnects: Vec::new(),
         closers: Vec::new(),
         have_workers_changed: false,
         is_closed: false,
     };
+    let mut driver = Driver::new(machine, limits, connections, role);
     let ended = drive(&mut driver).await;
-    let ClientDriver { machine, connections, sinks, closers, channels, .. } = driver;
+    let Driver { side: Side { machine, connections, .. }, role } = driver;
+    let ClientRole { sinks, closers, channels, .. } = role;
     if let Err(panic) = ended {
         channels.io.crash(panic);
     }
@@ -102,66 +102,73 @@ fn refuse_the_rest(mut commands: mpsc::UnboundedReceiver<Command>) {
     }
 }
 
-struct ClientDriver {
-    /// Holds the policy, which is the user's.
-    machine: Guest<Dispatcher>,
-    limits: Limits,
-    connections: Connections,
+struct ClientRole {
     channels: Channels,
     sinks: HashMap<CallId, CallSink>,
-    /// Connections to end once what is to be sent to them is on its way.
-    disconnects: Vec<Peer>,
     closers: Vec<oneshot::Sender<()>>,
     have_workers_changed: bool,
     is_closed: bool,
 }
 
-impl Driver for ClientDriver {
-    fn poll_inputs(&mut self, cx: &mut Context<'_>) -> usize {
-        let mut taken = 0;
-        match self.channels.commands.poll_recv(cx) {
-            Poll::Ready(Some(command)) => {
-                self.handle_command(clock::now(), command);
-                taken += 1;
+type ClientSide = Side<Dispatcher, ClientConnections>;
+
+impl Role for ClientRole {
+    type Machine = Dispatcher;
+    type Connections = ClientConnections;
+    type Command = Command;
+
+    fn mailbox(&mut self) -> &mut mpsc::UnboundedReceiver<Command> {
+        &mut self.channels.commands
+    }
+
+    fn handle_command(&mut self, side: &mut ClientSide, now: Instant, command: Command) {
+        match command {
+            Command::Call(id, spec, sink) => {
+                self.sinks.insert(id, sink);
+                side.machine.call(now, id, spec);
             }
-            // Every handle is gone. The channel stays ready, so it must not count as input.
-            Poll::Ready(None) => self.machine.close(clock::now()),
-            Poll::Pending => {}
+            Command::Cancel(id) => {
+                self.sinks.remove(&id);
+                side.machine.cancel(now, id);
+            }
+            Command::Counters(sender) => drop(sender.send(side.machine.counters())),
+            Command::Wake(time, sender) => wake_after(time, sender),
+            Command::Close(sender) => {
+                self.closers.push(sender);
+                side.machine.close(now);
+            }
+            Command::Drain(timeout, sender) => {
+                self.closers.push(sender);
+                side.machine.drain(now, timeout);
+            }
         }
-        self.drain_outputs(clock::now());
-        if let Poll::Ready(input) = self.connections.poll_receive(cx) {
-            taken += self.handle_input(clock::now(), input);
-        }
-        taken
     }
 
-    fn handle_timeout(&mut self, now: Instant) {
-        self.machine.handle_timeout(now);
-        self.drain_outputs(now);
+    fn handle_abandoned(&mut self, side: &mut ClientSide, now: Instant) {
+        side.machine.close(now);
     }
 
-    fn poll_timeout(&self) -> Option<Instant> {
-        self.machine.poll_timeout()
-    }
-
-    fn transmit(&mut self, now: Instant) {
-        while let Some(transmit) = self.machine.poll_transmit() {
-            if let Err(error) = self.connections.send(transmit.to, frames_of(&transmit.messages)) {
-                debug!(peer = transmit.to.0, ?error, "a message could not be sent");
-                match error {
-                    SendError::Gone => self.machine.handle_unsent(now, transmit),
-                    // Part of it may reach the peer all the same.
-                    SendError::Stuck => self.machine.handle_disconnected(now, transmit.to),
+    fn handle_output(&mut self, side: &mut ClientSide, now: Instant, output: Output) {
+        match output {
+            Output::Forwarded(_) => {}
+            Output::Partial(id, payload) => self.deliver_partial(side, now, id, payload),
+            Output::Ended(id, end) => {
+                if let Some(sink) = self.sinks.remove(&id) {
+                    let _ = sink.end.send(end);
                 }
-                self.drain_outputs(now);
             }
+            Output::WorkerJoined(_) | Output::WorkerChanged(_) | Output::WorkerLeft(..) => {
+                self.have_workers_changed = true;
+            }
+            Output::Disconnect(peer) => side.hang_up(peer),
+            Output::Dial(peer) => side.connections.dial(peer),
+            Output::Closed => self.is_closed = true,
         }
-        // Once a turn, however many have come at the same time.
+    }
+
+    fn finish_turn(&mut self, side: &mut ClientSide) {
         if mem::take(&mut self.have_workers_changed) {
-            self.publish_workers();
-        }
-        for peer in mem::take(&mut self.disconnects) {
-            self.connections.disconnect(peer);
+            self.channels.workers.send_replace(side.machine.workers().filter_map(WorkerInfo::of).collect());
         }
     }
 
@@ -170,130 +177,89 @@ impl Driver for ClientDriver {
     }
 }
 
-impl ClientDriver {
-    fn handle_command(&mut self, now: Instant, command: Command) {
-        match command {
-            Command::Call(id, spec, sink) => {
-                self.sinks.insert(id, sink);
-                self.machine.call(now, id, spec);
-            }
-            Command::Cancel(id) => {
-                self.sinks.remove(&id);
-                self.machine.cancel(now, id);
-            }
-            Command::Counters(sender) => drop(sender.send(self.machine.counters())),
-            Command::Wake(time, sender) => wake_after(time, sender),
-            Command::Close(sender) => {
-                self.closers.push(sender);
-                self.machine.close(now);
-            }
-            Command::Drain(timeout, sender) => {
-                self.closers.push(sender);
-                self.machine.drain(now, timeout);
-            }
-        }
-    }
-
-    fn handle_input(&mut self, now: Instant, input: DealersInput) -> usize {
-        let weight = input.weight();
-        let messages = match input {
-            DealersInput::Dialed(peer) => {
-                self.machine.handle_dialed(now, peer);
-                1
-            }
-            DealersInput::Received(RouterInput::Frames(from, frames)) => self.handle_frames(now, from, frames),
-            DealersInput::Received(RouterInput::WrongFrameCount(from, count)) => {
-                self.machine.handle_malformed(now, from, &Malformed::frame_count(count));
-                1
-            }
-            DealersInput::Received(RouterInput::Gone(peer)) => {
-                self.machine.handle_disconnected(now, peer);
-                1
-            }
-        };
-        self.drain_outputs(now);
-        weight.max(messages)
-    }
-
-    fn handle_frames(&mut self, now: Instant, from: Peer, frames: Frames) -> usize {
-        let (limits, mut messages) = (self.limits, 0);
-        for decoded in frame::decode(frames, &limits) {
-            match decoded {
-                Ok(message) => self.machine.handle_message(now, from, message),
-                Err(malformed) => self.machine.handle_malformed(now, from, &malformed),
-            }
-            messages += 1;
-            self.drain_outputs(now);
-        }
-        messages
-    }
-
-    fn drain_outputs(&mut self, now: Instant) {
-        while let Some(output) = self.machine.poll_output() {
-            match output {
-                Output::Forwarded(_) => {}
-                Output::Partial(id, payload) => self.deliver_partial(now, id, payload),
-                Output::Ended(id, end) => {
-                    if let Some(sink) = self.sinks.remove(&id) {
-                        let _ = sink.end.send(end);
-                    }
-                }
-                Output::WorkerJoined(_) | Output::WorkerChanged(_) | Output::WorkerLeft(..) => {
-                    self.have_workers_changed = true;
-                }
-                Output::Disconnect(peer) => self.disconnects.push(peer),
-                Output::Dial(peer) => self.connections.dial(peer),
-                Output::Closed => self.is_closed = true,
-            }
-        }
-    }
-
-    fn deliver_partial(&mut self, now: Instant, id: CallId, payload: Payload) {
+impl ClientRole {
+    fn deliver_partial(&mut self, side: &mut ClientSide, now: Instant, id: CallId, payload: Payload) {
         let Some(partials) = self.sinks.get(&id).and_then(|sink| sink.partials.as_ref()) else { return };
         if !partials.push(payload) {
-            self.machine.overflow(now, id);
+            side.machine.overflow(now, id);
         }
     }
+}
 
-    fn publish_workers(&self) {
-        let workers = self.machine.workers().filter_map(WorkerInfo::of);
-        self.channels.workers.send_replace(workers.collect());
+impl Machine for Dispatcher {
+    type Peer = Peer;
+    type Output = Output;
+
+    fn handle_dialed(&mut self, now: Instant, peer: Peer) {
+        self.handle_dialed(now, peer);
+    }
+
+    fn handle_message(&mut self, now: Instant, from: Peer, message: Message) {
+        self.handle_message(now, from, message);
+    }
+
+    fn handle_malformed(&mut self, now: Instant, from: Peer, malformed: &Malformed) {
+        self.handle_malformed(now, from, malformed);
+    }
+
+    fn handle_disconnected(&mut self, now: Instant, peer: Peer) {
+        self.handle_disconnected(now, peer);
+    }
+
+    fn handle_unsent(&mut self, now: Instant, _: Peer, transmit: Transmit) {
+        self.handle_unsent(now, transmit);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.handle_timeout(now);
+    }
+
+    fn poll_transmit(&mut self) -> Option<(Peer, Transmit)> {
+        self.poll_transmit().map(|transmit| (transmit.to, transmit))
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.poll_timeout()
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        self.poll_output()
     }
 }
 
 /// The connections of a client.
-enum Connections {
+enum ClientConnections {
     /// Workers have dialed in.
     DialedIn(Box<dyn RouterSocket>),
     /// Brokers are dialed.
     Dialed(Dealers),
 }
 
-impl Connections {
+impl ClientConnections {
     fn dial(&mut self, peer: Peer) {
         if let Self::Dialed(dealers) = self {
             dealers.dial(peer);
         }
     }
 
-    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<DealersInput> {
+    fn any(&mut self) -> &mut dyn Connections<Peer> {
         match self {
-            Self::DialedIn(socket) => socket.poll_receive(cx).map(DealersInput::Received),
-            Self::Dialed(dealers) => dealers.poll_receive(cx),
+            Self::DialedIn(socket) => socket,
+            Self::Dialed(dealers) => dealers,
         }
+    }
+}
+
+impl Connections<Peer> for ClientConnections {
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<(Peer, Input)> {
+        self.any().poll_receive(cx)
     }
 
     fn send(&mut self, peer: Peer, frames: Frames) -> Result<(), SendError> {
-        match self {
-            Self::DialedIn(socket) => socket.send(peer, frames),
-            Self::Dialed(dealers) => dealers.send(peer, frames),
-        }
+        self.any().send(peer, frames)
     }
 
     fn disconnect(&mut self, peer: Peer) {
-        match self {
-            Self::DialedIn(socket) => socket.disconnect(peer),
-            Self::Dialed(dealers) => dealers.disconnect(peer),
-        }
+        self.any().disconnect(peer);
     }
 }

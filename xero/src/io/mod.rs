@@ -2,7 +2,9 @@
 
 pub(crate) mod clock;
 pub(crate) mod contained;
+pub(crate) mod driver;
 pub(crate) mod guest;
+pub(crate) mod machine;
 pub(crate) mod panics;
 pub(crate) mod thread;
 pub(crate) mod turns;

@@ -1,4 +1,4 @@
-//! What the drivers have in common: one turn is commands and messages at hand, then timeouts, then transmits.
+//! The turns of a driver: commands and messages at hand, then timeouts, then transmits.
 
 use std::{
     any::Any,
@@ -14,41 +14,20 @@ use tokio::{
     time::{Sleep, sleep_until, timeout},
 };
 
-use super::clock;
-use crate::proto::{
-    frame::{self, Frames},
-    message::Message,
+use super::{
+    clock,
+    driver::{Driver, Role},
 };
 
 /// Commands and messages that are taken in one turn before what they led to is sent, a large one for several: enough to
 /// fill a BATCH, and little enough that a flood delays neither heartbeats nor the calls of others.
 const IO_LOOP_BOUND: usize = 512;
 
-/// A machine with its sockets and mailbox.
-pub(crate) trait Driver {
-    /// Takes at most one command and one message of each socket, and drains what they lead to; how much there was, a
-    /// command for one and a message for its weight. The clock is read for each once it is there: a thread that was held up
-    /// before would count the time that a request has left from before it came, and end its call early.
-    fn poll_inputs(&mut self, cx: &mut Context<'_>) -> usize;
-
-    /// Does what is due, and drains what it leads to.
-    fn handle_timeout(&mut self, now: Instant);
-
-    /// When something is due next.
-    fn poll_timeout(&self) -> Option<Instant>;
-
-    /// Sends what is to be sent, then ends the connections that are to be ended.
-    fn transmit(&mut self, now: Instant);
-
-    /// Whether the machine has ended.
-    fn has_ended(&self) -> bool;
-}
-
 /// Takes turns until the machine has ended.
 ///
 /// # Errors
 /// When a turn panics: user code runs there too, such as a policy. The machine is not to be used any more then.
-pub(crate) async fn drive(driver: &mut impl Driver) -> Result<(), Box<dyn Any + Send>> {
+pub(crate) async fn drive(driver: &mut Driver<impl Role>) -> Result<(), Box<dyn Any + Send>> {
     let mut turns = Turns::default();
     poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| turns.poll(driver, cx))) {
         Ok(poll) => poll.map(Ok),
@@ -75,7 +54,7 @@ struct Turns {
 }
 
 impl Turns {
-    fn poll(&mut self, driver: &mut impl Driver, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(&mut self, driver: &mut Driver<impl Role>, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let taken = take_inputs(driver, cx);
             let now = clock::now();
@@ -101,7 +80,7 @@ impl Turns {
 
     /// Whether this thread was held up for so long that what is due may have been answered in sockets that the reactor
     /// has not looked at yet: a process that was itself frozen must not take its peers for dead.
-    fn must_look_again(&mut self, driver: &impl Driver, taken: usize, now: Instant) -> bool {
+    fn must_look_again(&mut self, driver: &Driver<impl Role>, taken: usize, now: Instant) -> bool {
         let is_late = driver.poll_timeout().is_some_and(|at| at + LATE <= now);
         // Once the reactor has looked, it is enough to go on while there is something to read.
         let must = is_late && self.late < LATE_TURNS_MAX && (self.late == 0 || taken > 0);
@@ -116,7 +95,7 @@ const LATE: Duration = Duration::from_millis(100);
 /// Turns that timeouts are put off for at most, so that a flood cannot put them off for ever.
 const LATE_TURNS_MAX: u32 = 1024;
 
-fn take_inputs(driver: &mut impl Driver, cx: &mut Context<'_>) -> usize {
+fn take_inputs(driver: &mut Driver<impl Role>, cx: &mut Context<'_>) -> usize {
     let mut taken = 0;
     while taken < IO_LOOP_BOUND {
         match driver.poll_inputs(cx) {
@@ -125,14 +104,6 @@ fn take_inputs(driver: &mut impl Driver, cx: &mut Context<'_>) -> usize {
         }
     }
     taken
-}
-
-/// The frames of one message, or of a BATCH of several.
-pub(crate) fn frames_of(messages: &[Message]) -> Frames {
-    match messages {
-        [message] => frame::encode(message),
-        _ => frame::encode_batch(messages),
-    }
 }
 
 /// The machine's next timeout as a future.

@@ -9,8 +9,9 @@ use std::{
 use async_trait::async_trait;
 
 use super::{endpoint::Endpoint, error::TransportError};
-pub(crate) use crate::proto::frame::Frames;
+use crate::io::machine::{Connections, Input};
 use crate::proto::message::Peer;
+pub(crate) use crate::{io::machine::SendError, proto::frame::Frames};
 
 /// What a ROUTER-like socket has received.
 #[derive(Debug)]
@@ -24,11 +25,12 @@ pub(crate) enum RouterInput {
 }
 
 impl RouterInput {
-    /// How many small messages it is worth in a turn: each takes the time to copy so many bytes.
-    pub(crate) fn weight(&self) -> usize {
+    /// The peer, and what its connection reports.
+    pub(super) fn addressed(self) -> (Peer, Input) {
         match self {
-            Self::Frames(_, frames) => 1 + frames.payload.len() / BYTES_PER_WEIGHT,
-            Self::WrongFrameCount(..) | Self::Gone(_) => 1,
+            Self::Frames(peer, frames) => (peer, Input::Frames(frames)),
+            Self::WrongFrameCount(peer, count) => (peer, Input::WrongFrameCount(count)),
+            Self::Gone(peer) => (peer, Input::Gone),
         }
     }
 }
@@ -44,17 +46,6 @@ pub(crate) enum DealerInput {
     Gone,
 }
 
-/// Why a message was not taken. The peer's connection is dropped in either case, and `Gone` follows.
-/// It may be on its way all the same: what was queued for a stuck peer reaches it if it reads again before the system
-/// gives its connection up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SendError {
-    /// There is no such peer, or its connection has ended.
-    Gone,
-    /// The peer's queue is full: it has stopped reading.
-    Stuck,
-}
-
 /// A bound socket with many peers.
 pub(crate) trait RouterSocket: Send {
     /// Where peers can connect to, with the port that the system chose for port 0.
@@ -68,6 +59,20 @@ pub(crate) trait RouterSocket: Send {
 
     /// Ends the peer's connection once what was sent to it is on its way. No `Gone` need follow.
     fn disconnect(&mut self, peer: Peer);
+}
+
+impl Connections<Peer> for Box<dyn RouterSocket> {
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<(Peer, Input)> {
+        (**self).poll_receive(cx).map(RouterInput::addressed)
+    }
+
+    fn send(&mut self, peer: Peer, frames: Frames) -> Result<(), SendError> {
+        (**self).send(peer, frames)
+    }
+
+    fn disconnect(&mut self, peer: Peer) {
+        (**self).disconnect(peer);
+    }
 }
 
 /// One connection, for one life.
@@ -88,9 +93,6 @@ pub(crate) trait Transport: fmt::Debug + Send + Sync {
     /// Connects a DEALER-like socket with an identity of its own; gives up after a second or so.
     async fn dial(&self, endpoint: &Endpoint) -> Result<Box<dyn DealerSocket>, TransportError>;
 }
-
-/// The payload of a message that takes about as long as a small message does: a mebibyte counts for 65 of them.
-const BYTES_PER_WEIGHT: usize = 16 * 1024;
 
 /// How many peers a socket keeps apart. Beyond, new ones are turned away: far more than one process can serve, and few
 /// enough that a flood of connections costs megabytes.

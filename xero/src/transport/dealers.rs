@@ -11,30 +11,14 @@ use tracing::{debug, warn};
 
 use super::{
     choice::transport_for,
-    contract::{DealerInput, DealerSocket, Frames, RouterInput, SendError},
+    contract::{DealerInput, DealerSocket, Frames, SendError},
     endpoint::Endpoint,
     error::TransportError,
 };
-use crate::proto::message::Peer;
-
-/// What has come about on the connections.
-#[derive(Debug)]
-pub(crate) enum DealersInput {
-    /// The connection that was asked for stands.
-    Dialed(Peer),
-    /// What a ROUTER would have received. A dial that fails is the end of its connection.
-    Received(RouterInput),
-}
-
-impl DealersInput {
-    /// How many small messages it is worth in a turn.
-    pub(crate) fn weight(&self) -> usize {
-        match self {
-            Self::Dialed(_) => 1,
-            Self::Received(input) => input.weight(),
-        }
-    }
-}
+use crate::{
+    io::machine::{Connections, Input},
+    proto::message::Peer,
+};
 
 /// DEALER connections to several endpoints, which are the peers 0, 1, 2 …
 pub(crate) struct Dealers {
@@ -60,7 +44,7 @@ impl Dealers {
         Self { links: links.collect(), dials: FuturesUnordered::new(), next: 0 }
     }
 
-    /// Begins to connect; [`DealersInput::Dialed`] follows, or the end of the connection.
+    /// Begins to connect; [`Input::Dialed`] follows, or the end of the connection.
     pub(crate) fn dial(&mut self, peer: Peer) {
         let Some(endpoint) = self.link(peer).map(|link| link.endpoint.clone()) else { return };
         self.dials.push(Box::pin(async move {
@@ -69,8 +53,42 @@ impl Dealers {
         }));
     }
 
-    /// Gives the next input; after the end of a connection nothing of it follows.
-    pub(crate) fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<DealersInput> {
+    fn handle_input(&mut self, index: usize, input: DealerInput) -> Input {
+        match input {
+            DealerInput::Frames(frames) => Input::Frames(frames),
+            DealerInput::WrongFrameCount(count) => Input::WrongFrameCount(count),
+            DealerInput::Gone => {
+                self.links[index].socket = None;
+                Input::Gone
+            }
+        }
+    }
+
+    fn poll_dials(&mut self, cx: &mut Context<'_>) -> Poll<(Peer, Input)> {
+        let Poll::Ready(Some((peer, dialed))) = self.dials.poll_next_unpin(cx) else { return Poll::Pending };
+        Poll::Ready(match (self.link(peer), dialed) {
+            (Some(link), Ok(socket)) => {
+                debug!(peer = peer.0, endpoint = %link.endpoint, "connected");
+                link.complaint = None;
+                link.socket = Some(socket);
+                (peer, Input::Dialed)
+            }
+            (link, dialed) => {
+                if let (Some(link), Err(error)) = (link, &dialed) {
+                    link.report_failed_dial(peer, error);
+                }
+                (peer, Input::Gone)
+            }
+        })
+    }
+
+    fn link(&mut self, peer: Peer) -> Option<&mut Link> {
+        self.links.get_mut(usize::try_from(peer.0).ok()?)
+    }
+}
+
+impl Connections<Peer> for Dealers {
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<(Peer, Input)> {
         // New connections come no more often than the back-off lets them, so they cannot hide what is received.
         if let Poll::Ready(input) = self.poll_dials(cx) {
             return Poll::Ready(input);
@@ -80,13 +98,13 @@ impl Dealers {
             let Some(socket) = &mut self.links[index].socket else { continue };
             let Poll::Ready(input) = socket.poll_receive(cx) else { continue };
             self.next = (index + 1) % count;
-            return Poll::Ready(DealersInput::Received(self.handle_input(index, input)));
+            return Poll::Ready((Peer(index as u64), self.handle_input(index, input)));
         }
         Poll::Pending
     }
 
-    /// Hands a message to the peer's connection, at once or not at all. One that does not take it is over.
-    pub(crate) fn send(&mut self, peer: Peer, frames: Frames) -> Result<(), SendError> {
+    /// A connection that does not take it is over.
+    fn send(&mut self, peer: Peer, frames: Frames) -> Result<(), SendError> {
         let Some(link) = self.link(peer) else { return Err(SendError::Gone) };
         let sent = link.socket.as_mut().map_or(Err(SendError::Gone), |socket| socket.send(frames));
         if sent.is_err() {
@@ -95,45 +113,10 @@ impl Dealers {
         sent
     }
 
-    /// Ends the peer's connection once what was sent on it is on its way.
-    pub(crate) fn disconnect(&mut self, peer: Peer) {
+    fn disconnect(&mut self, peer: Peer) {
         if let Some(link) = self.link(peer) {
             link.socket = None;
         }
-    }
-
-    fn handle_input(&mut self, index: usize, input: DealerInput) -> RouterInput {
-        let peer = Peer(index as u64);
-        match input {
-            DealerInput::Frames(frames) => RouterInput::Frames(peer, frames),
-            DealerInput::WrongFrameCount(count) => RouterInput::WrongFrameCount(peer, count),
-            DealerInput::Gone => {
-                self.links[index].socket = None;
-                RouterInput::Gone(peer)
-            }
-        }
-    }
-
-    fn poll_dials(&mut self, cx: &mut Context<'_>) -> Poll<DealersInput> {
-        let Poll::Ready(Some((peer, dialed))) = self.dials.poll_next_unpin(cx) else { return Poll::Pending };
-        Poll::Ready(match (self.link(peer), dialed) {
-            (Some(link), Ok(socket)) => {
-                debug!(peer = peer.0, endpoint = %link.endpoint, "connected");
-                link.complaint = None;
-                link.socket = Some(socket);
-                DealersInput::Dialed(peer)
-            }
-            (link, dialed) => {
-                if let (Some(link), Err(error)) = (link, &dialed) {
-                    link.report_failed_dial(peer, error);
-                }
-                DealersInput::Received(RouterInput::Gone(peer))
-            }
-        })
-    }
-
-    fn link(&mut self, peer: Peer) -> Option<&mut Link> {
-        self.links.get_mut(usize::try_from(peer.0).ok()?)
     }
 }
 

@@ -13,11 +13,7 @@ mod zeromq;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::{
-    choice::transport_for,
-    contract::{RouterInput, RouterSocket, SendError},
-    dealers::{Dealers, DealersInput},
-};
+pub(crate) use self::{choice::transport_for, contract::RouterSocket, dealers::Dealers};
 pub use self::{
     endpoint::{Endpoint, EndpointError, IntoEndpoints},
     error::TransportError,

@@ -6,7 +6,6 @@ use std::{
     future::pending,
     mem,
     sync::Arc,
-    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
@@ -15,29 +14,31 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     time::timeout,
 };
-use tracing::debug;
 use uuid::Uuid;
 
 use super::{
     command::{Command, Sentinel},
-    context::{Context as CallContext, Place},
+    context::{Context, Place},
     procedure::{self, Job, Lease, Served},
     service::BoundService,
 };
 use crate::{
     io::{
         clock,
+        driver::{Driver, Role, Side},
         guest::Guest,
+        machine::Machine,
         thread::{IoThread, Owned},
-        turns::{Driver, drive, frames_of, wake_after},
+        turns::{drive, wake_after},
     },
     proto::{
-        frame::{self, Frames, Limits, Malformed},
-        message::{Payload, Peer},
+        frame::Malformed,
+        message::{Message, Payload, Peer},
+        outbox::Transmit,
         timer::Execution,
         worker::{Start, Worker, WorkerConfig, WorkerOutput},
     },
-    transport::{Dealers, DealersInput, Endpoint, RouterInput},
+    transport::{Dealers, Endpoint},
 };
 
 /// The ends of a worker's channels that the I/O thread holds.
@@ -63,83 +64,105 @@ pub(crate) async fn run(
     let (held, released) = mpsc::channel(1);
     let worker = config.incarnation;
     let services = Guest::of(&user, Served { worker, services });
-    let mut driver = WorkerDriver {
-        limits: config.limits,
+    let role = WorkerRole {
         id: worker,
-        machine: Worker::new(clock::now(), config, endpoints.len() as u64),
-        dealers: Dealers::new(endpoints),
         lease: Lease { services: Arc::new(services), user, _held: held },
         channels,
         running: HashMap::new(),
         leaving: Vec::new(),
-        hangups: Vec::new(),
         has_left: false,
     };
+    let (limits, count) = (config.limits, endpoints.len() as u64);
+    // It holds nothing of the user's.
+    let machine = Guest::only_if(false, Worker::new(clock::now(), config, count));
+    let mut driver = Driver::new(machine, limits, Dealers::new(endpoints), role);
     // A runtime that ends drops its tasks. Procedures cannot be run then, and a worker that stayed would only take calls
     // away from others.
-    let sentinel = Sentinel(Owned::new(driver.channels.io.clone(), driver.channels.commands.clone()));
-    let watch = driver.lease.user.spawn(async move {
+    let sentinel = Sentinel(Owned::new(driver.role.channels.io.clone(), driver.role.channels.commands.clone()));
+    let watch = driver.role.lease.user.spawn(async move {
         let _sentinel = sentinel;
         pending::<()>().await;
     });
     let ended = drive(&mut driver).await;
     watch.abort();
     if let Err(panic) = ended {
-        driver.channels.io.crash(panic);
+        driver.role.channels.io.crash(panic);
     }
-    driver.finish(released).await;
+    let Driver { side, role } = driver;
+    role.finish(side, released).await;
 }
 
-struct WorkerDriver {
-    machine: Worker,
-    limits: Limits,
+struct WorkerRole {
     id: Uuid,
-    dealers: Dealers,
     lease: Lease,
     channels: Channels,
     /// To tell the procedures that they are no longer wanted.
-    running: HashMap<Execution, CallContext>,
+    running: HashMap<Execution, Context>,
     /// Procedures that wait for the others to end.
     leaving: Vec<(Execution, oneshot::Sender<()>)>,
-    /// Connections to end once what is to be sent on them is on its way.
-    hangups: Vec<Peer>,
     has_left: bool,
 }
 
-impl Driver for WorkerDriver {
-    fn poll_inputs(&mut self, cx: &mut Context<'_>) -> usize {
-        let mut taken = 0;
-        if let Poll::Ready(Some(command)) = self.channels.mailbox.poll_recv(cx) {
-            self.handle_command(clock::now(), command);
-            taken += 1;
-        }
-        if let Poll::Ready(input) = self.dealers.poll_receive(cx) {
-            taken += self.handle_input(clock::now(), input);
-        }
-        taken
+type WorkerSide = Side<Worker, Dealers>;
+
+impl Role for WorkerRole {
+    type Machine = Worker;
+    type Connections = Dealers;
+    type Command = Command;
+
+    fn mailbox(&mut self) -> &mut mpsc::UnboundedReceiver<Command> {
+        &mut self.channels.mailbox
     }
 
-    fn handle_timeout(&mut self, now: Instant) {
-        self.machine.handle_timeout(now);
-        self.drain_outputs();
-    }
-
-    fn poll_timeout(&self) -> Option<Instant> {
-        self.machine.poll_timeout()
-    }
-
-    fn transmit(&mut self, now: Instant) {
-        while let Some(transmit) = self.machine.poll_transmit() {
-            if let Err(error) = self.dealers.send(transmit.to, frames_of(&transmit.messages)) {
-                debug!(peer = transmit.to.0, ?error, "a message could not be sent");
-                self.machine.handle_disconnected(now, transmit.to);
-                self.drain_outputs();
+    fn handle_command(&mut self, side: &mut WorkerSide, now: Instant, command: Command) {
+        match command {
+            Command::Finish(execution, finish) => {
+                // What the procedure has left running elsewhere is no longer wanted either.
+                if let Some(context) = self.running.remove(&execution) {
+                    context.cancel();
+                }
+                side.machine.finish(now, execution, finish);
             }
+            Command::Partial(execution, payload) => {
+                side.machine.partial(now, execution, payload);
+            }
+            Command::Counters(sender) => drop(sender.send(side.machine.counters())),
+            Command::Drain => side.machine.drain(now),
+            Command::AwaitOthers(execution, sender) => self.leaving.push((execution, sender)),
+            Command::Wake(time, sender) => wake_after(time, sender),
+            #[cfg(test)]
+            Command::Panic => panic!("as asked"),
         }
-        for peer in mem::take(&mut self.hangups) {
-            self.dealers.disconnect(peer);
+    }
+
+    fn handle_abandoned(&mut self, _: &mut WorkerSide, _: Instant) {
+        // A worker outlives its handles: it has a sender of its own for its procedures.
+    }
+
+    fn handle_output(&mut self, side: &mut WorkerSide, _: Instant, output: WorkerOutput) {
+        match output {
+            WorkerOutput::Dial(peer) => side.connections.dial(peer),
+            WorkerOutput::Hangup(peer) => side.hang_up(peer),
+            WorkerOutput::Registered(_) | WorkerOutput::Unregistered(_) => {
+                self.channels.registered.send_replace(side.machine.registered().count());
+            }
+            WorkerOutput::Start(start) => self.start(*start),
+            WorkerOutput::PartialSent(execution, bytes) => {
+                if let Some(context) = self.running.get(&execution) {
+                    context.make_room(bytes);
+                }
+            }
+            WorkerOutput::Abort(execution) => {
+                if let Some(context) = self.running.get(&execution) {
+                    context.cancel();
+                }
+            }
+            WorkerOutput::Left => self.has_left = true,
         }
-        self.release_leaving();
+    }
+
+    fn finish_turn(&mut self, side: &mut WorkerSide) {
+        self.release_leaving(&side.machine);
     }
 
     fn has_ended(&self) -> bool {
@@ -147,87 +170,7 @@ impl Driver for WorkerDriver {
     }
 }
 
-impl WorkerDriver {
-    fn handle_command(&mut self, now: Instant, command: Command) {
-        match command {
-            Command::Finish(execution, finish) => {
-                // What the procedure has left running elsewhere is no longer wanted either.
-                if let Some(context) = self.running.remove(&execution) {
-                    context.cancel();
-                }
-                self.machine.finish(now, execution, finish);
-            }
-            Command::Partial(execution, payload) => {
-                self.machine.partial(now, execution, payload);
-            }
-            Command::Counters(sender) => drop(sender.send(self.machine.counters())),
-            Command::Drain => self.machine.drain(now),
-            Command::AwaitOthers(execution, sender) => self.leaving.push((execution, sender)),
-            Command::Wake(time, sender) => wake_after(time, sender),
-            #[cfg(test)]
-            Command::Panic => panic!("as asked"),
-        }
-        self.drain_outputs();
-    }
-
-    fn handle_input(&mut self, now: Instant, input: DealersInput) -> usize {
-        let weight = input.weight();
-        let messages = match input {
-            DealersInput::Dialed(peer) => {
-                self.machine.handle_dialed(now, peer);
-                1
-            }
-            DealersInput::Received(RouterInput::Frames(from, frames)) => self.handle_frames(now, from, frames),
-            DealersInput::Received(RouterInput::WrongFrameCount(from, count)) => {
-                self.machine.handle_malformed(now, from, &Malformed::frame_count(count));
-                1
-            }
-            DealersInput::Received(RouterInput::Gone(peer)) => {
-                self.machine.handle_disconnected(now, peer);
-                1
-            }
-        };
-        self.drain_outputs();
-        weight.max(messages)
-    }
-
-    fn handle_frames(&mut self, now: Instant, from: Peer, frames: Frames) -> usize {
-        let (limits, mut messages) = (self.limits, 0);
-        for decoded in frame::decode(frames, &limits) {
-            match decoded {
-                Ok(message) => self.machine.handle_message(now, from, message),
-                Err(malformed) => self.machine.handle_malformed(now, from, &malformed),
-            }
-            messages += 1;
-            self.drain_outputs();
-        }
-        messages
-    }
-
-    fn drain_outputs(&mut self) {
-        while let Some(output) = self.machine.poll_output() {
-            match output {
-                WorkerOutput::Dial(peer) => self.dealers.dial(peer),
-                WorkerOutput::Hangup(peer) => self.hangups.push(peer),
-                WorkerOutput::Registered(_) | WorkerOutput::Unregistered(_) => {
-                    self.channels.registered.send_replace(self.machine.registered().count());
-                }
-                WorkerOutput::Start(start) => self.start(*start),
-                WorkerOutput::PartialSent(execution, bytes) => {
-                    if let Some(context) = self.running.get(&execution) {
-                        context.make_room(bytes);
-                    }
-                }
-                WorkerOutput::Abort(execution) => {
-                    if let Some(context) = self.running.get(&execution) {
-                        context.cancel();
-                    }
-                }
-                WorkerOutput::Left => self.has_left = true,
-            }
-        }
-    }
-
+impl WorkerRole {
     fn start(&mut self, start: Start) {
         let Start { execution, peer, service, method, deadline, reply_bytes_max, mut request } = start;
         let lease = self.lease.clone();
@@ -236,15 +179,15 @@ impl WorkerDriver {
         let bytes = mem::take(&mut request.payload.bytes);
         let arguments = Payload { codec: request.payload.codec, bytes };
         let place = Place { worker: self.id, execution, deadline, reply_bytes_max, io, commands };
-        let context = CallContext::new(request, place);
+        let context = Context::new(request, place);
         self.running.insert(execution, context.clone());
         procedure::spawn(Job { procedure, context, arguments, peer, lease });
     }
 
     /// Answers the procedures that wait for all others to end, once only they run. Queued requests do not count: they may
     /// wait for the place of one of these.
-    fn release_leaving(&mut self) {
-        if self.leaving.is_empty() || !self.machine.is_leaving() {
+    fn release_leaving(&mut self, machine: &Worker) {
+        if self.leaving.is_empty() || !machine.is_leaving() {
             return;
         }
         self.leaving.retain(|(_, sender)| !sender.is_closed());
@@ -257,13 +200,13 @@ impl WorkerDriver {
     }
 
     /// Ends the connections, drops what was served, and says that the worker has left.
-    async fn finish(self, mut released: mpsc::Receiver<Infallible>) {
-        let Self { machine, dealers, lease, channels, running, leaving, .. } = self;
+    async fn finish(self, side: WorkerSide, mut released: mpsc::Receiver<Infallible>) {
+        let Self { lease, channels, running, leaving, .. } = self;
         let Channels { io, commands, mailbox, registered, left } = channels;
         // Commands that are sent from now on fail.
-        drop((machine, dealers, commands, mailbox, leaving));
+        drop((side, commands, mailbox, leaving));
         registered.send_replace(0);
-        running.values().for_each(CallContext::cancel);
+        running.values().for_each(Context::cancel);
         let Lease { services, _held: held, .. } = lease;
         drop(held);
         // An error means that a procedure does not look at its cancellation; it drops what it has when it ends.
@@ -274,6 +217,48 @@ impl WorkerDriver {
         if !io.has_panicked() {
             left.send_replace(true);
         }
+    }
+}
+
+impl Machine for Worker {
+    type Peer = Peer;
+    type Output = WorkerOutput;
+
+    fn handle_dialed(&mut self, now: Instant, peer: Peer) {
+        self.handle_dialed(now, peer);
+    }
+
+    fn handle_message(&mut self, now: Instant, from: Peer, message: Message) {
+        self.handle_message(now, from, message);
+    }
+
+    fn handle_malformed(&mut self, now: Instant, from: Peer, malformed: &Malformed) {
+        self.handle_malformed(now, from, malformed);
+    }
+
+    fn handle_disconnected(&mut self, now: Instant, peer: Peer) {
+        self.handle_disconnected(now, peer);
+    }
+
+    fn handle_unsent(&mut self, now: Instant, peer: Peer, _: Transmit) {
+        // A reply has nowhere else to go.
+        self.handle_disconnected(now, peer);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.handle_timeout(now);
+    }
+
+    fn poll_transmit(&mut self) -> Option<(Peer, Transmit)> {
+        self.poll_transmit().map(|transmit| (transmit.to, transmit))
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.poll_timeout()
+    }
+
+    fn poll_output(&mut self) -> Option<WorkerOutput> {
+        self.poll_output()
     }
 }
 

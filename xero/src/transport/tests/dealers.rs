@@ -1,9 +1,9 @@
 //! Connections of a side that dials.
 
 use super::*;
-use crate::transport::{
-    contract::SendError,
-    dealers::{Dealers, DealersInput},
+use crate::{
+    io::machine::{Connections, Input, SendError},
+    transport::dealers::Dealers,
 };
 
 #[tokio::test]
@@ -75,7 +75,7 @@ async fn flood_from_one_peer_hides_neither_another_nor_a_new_connection() {
     let mut from = Vec::new();
     for _ in 0..2 {
         match input(&mut dealers).await {
-            DealersInput::Received(RouterInput::Frames(peer, _)) => from.push(peer),
+            (peer, Input::Frames(_)) => from.push(peer),
             other => panic!("{other:?}"),
         }
     }
@@ -87,20 +87,20 @@ fn dealers_of<'a>(endpoints: impl Iterator<Item = &'a str>) -> Dealers {
     Dealers::new(endpoints.map(|text| text.parse().expect("an endpoint")).collect())
 }
 
-async fn input(dealers: &mut Dealers) -> DealersInput {
+async fn input(dealers: &mut Dealers) -> (Peer, Input) {
     within(poll_fn(|cx| dealers.poll_receive(cx))).await
 }
 
 async fn assert_dialed(dealers: &mut Dealers, expected: Peer) {
     match input(dealers).await {
-        DealersInput::Dialed(peer) => assert_eq!(peer, expected),
+        (peer, Input::Dialed) => assert_eq!(peer, expected),
         other => panic!("{other:?} instead of a connection"),
     }
 }
 
 async fn assert_received(dealers: &mut Dealers, expected: Peer, text: &str) {
     match input(dealers).await {
-        DealersInput::Received(RouterInput::Frames(peer, received)) => {
+        (peer, Input::Frames(received)) => {
             assert_eq!((peer, received), (expected, frames(text, "")));
         }
         other => panic!("{other:?} instead of a message"),
@@ -109,7 +109,7 @@ async fn assert_received(dealers: &mut Dealers, expected: Peer, text: &str) {
 
 async fn assert_ended(dealers: &mut Dealers) -> Peer {
     match input(dealers).await {
-        DealersInput::Received(RouterInput::Gone(peer)) => peer,
+        (peer, Input::Gone) => peer,
         other => panic!("{other:?} instead of an end"),
     }
 }
