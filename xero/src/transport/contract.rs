@@ -9,9 +9,11 @@ use std::{
 use async_trait::async_trait;
 
 use super::{endpoint::Endpoint, error::TransportError};
-use crate::io::machine::{Connections, Input};
-use crate::proto::message::Peer;
 pub(crate) use crate::{io::machine::SendError, proto::frame::Frames};
+use crate::{
+    io::machine::{Connections, Input},
+    proto::message::Peer,
+};
 
 /// What a ROUTER-like socket has received.
 #[derive(Debug)]
