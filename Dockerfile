@@ -23,8 +23,10 @@ COPY xero/Cargo.toml xero/
 COPY xero-macros/Cargo.toml xero-macros/
 COPY demo/Cargo.toml demo/
 COPY tests/Cargo.toml tests/
+COPY tests/planted/Cargo.toml tests/planted/
+COPY tests/simulator/Cargo.toml tests/simulator/
 RUN set -eu; \
-    for package in xero xero-macros demo tests; do \
+    for package in xero xero-macros demo tests tests/simulator; do \
         mkdir -p "$package/src"; \
         touch "$package/src/lib.rs"; \
         for kind in bin:src/bin bench:benches test:tests; do \

@@ -6,10 +6,10 @@ pub mod containers;
 pub mod link;
 pub mod load;
 pub mod process;
+pub mod program;
 pub mod raw;
 pub mod scene;
 pub mod service;
-pub mod sim;
 pub mod soak;
 
 /// The Rust code in README, compiled and run as a documentation test.

@@ -1,10 +1,9 @@
 //! The command lines of the programs that run for long: help that names every option, and mistakes that are told.
 
-use std::process::{Command, Output};
+use xero_tests::program::{explains, names, refuses, run};
 
 const CHAOS: &str = env!("CARGO_BIN_EXE_chaos");
 const CREW: &str = env!("CARGO_BIN_EXE_crew");
-const SIMULATE: &str = env!("CARGO_BIN_EXE_simulate");
 const SOAK: &str = env!("CARGO_BIN_EXE_soak");
 
 #[test]
@@ -15,11 +14,6 @@ fn chaos_explains_its_options() {
 #[test]
 fn soak_explains_its_options() {
     explains(SOAK, &["--topology", "--calls", "--concurrency", "--workers", "--seed"]);
-}
-
-#[test]
-fn simulate_explains_its_options() {
-    explains(SIMULATE, &["--seeds", "--from", "--seed"]);
 }
 
 #[test]
@@ -94,44 +88,6 @@ fn crew_refuses_endpoints_and_settings_that_its_role_cannot_have() {
     refuses(CREW, &["link", "203.0.113.1:5560=broker-1:5560"], "203.0.113.1:5560");
 }
 
-#[test]
-fn simulate_refuses_what_is_no_option_and_what_is_out_of_range() {
-    refuses(SIMULATE, &["--calls", "5"], "--calls");
-    refuses(SIMULATE, &["--from", "x"], "from 0 to 2^64 - 1");
-    refuses(SIMULATE, &["--seed", "-1"], "from 0 to 2^64 - 1");
-    for seeds in ["0", "-1", "x"] {
-        refuses(SIMULATE, &["--seeds", seeds], "from 1 to 2^64 - 1");
-    }
-    refuses(SIMULATE, &["--from", "18446744073709551615", "--seeds", "2"], "not 2 seeds");
-}
-
-#[test]
-fn simulate_refuses_one_seed_together_with_many() {
-    refuses(SIMULATE, &["--seeds", "5", "--seed", "3"], "cannot be used with");
-    refuses(SIMULATE, &["--from", "5", "--seed", "3"], "cannot be used with");
-}
-
-#[test]
-fn simulate_plays_the_seeds_that_it_is_told() {
-    let output = run(SIMULATE, &["--seeds", "1_0", "--from", "7"]);
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(said.starts_with("10 seeds in ") && said.contains("from 7"), "{said}");
-}
-
-/// `--help` and `-h` succeed; they explain each of these options in a line of its own, and say exit codes and examples.
-fn explains(program: &str, options: &[&str]) {
-    for asked in ["--help", "-h"] {
-        let output = run(program, &[asked]);
-        assert_eq!(output.status.code(), Some(0), "{output:?}");
-        let help = String::from_utf8_lossy(&output.stdout);
-        names(&help, options);
-        for part in ["\nExit codes:\n    0  ", "\n    1  ", "\n    2  ", "\nExamples:\n"] {
-            assert!(help.contains(part), "{asked} does not say {part:?}: {help}");
-        }
-    }
-}
-
 /// `crew ROLE --help` explains each of these options in a line of its own, and has an example.
 fn explains_role(role: &str, options: &[&str]) {
     let output = run(CREW, &[role, "--help"]);
@@ -139,26 +95,4 @@ fn explains_role(role: &str, options: &[&str]) {
     let help = String::from_utf8_lossy(&output.stdout);
     names(&help, options);
     assert!(help.contains(&format!("\nExample:\n    crew {role} ")), "{help}");
-}
-
-/// The help has a line for each of these, and none that is too long.
-fn names(help: &str, options: &[&str]) {
-    for option in options {
-        let explains = |line: &str| line.split_whitespace().next() == Some(option);
-        assert!(help.lines().any(explains), "the help does not explain {option}: {help}");
-    }
-    assert!(help.lines().all(|line| line.chars().count() <= 120), "the help has lines that are too long: {help}");
-}
-
-/// The command line is wrong, and the message says this.
-fn refuses(program: &str, arguments: &[&str], reason: &str) {
-    let output = run(program, arguments);
-    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}");
-    assert!(output.stdout.is_empty(), "{arguments:?}: {output:?}");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.starts_with("error: ") && said.contains(reason), "{arguments:?}: {said}");
-}
-
-fn run(program: &str, arguments: &[&str]) -> Output {
-    Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"))
 }

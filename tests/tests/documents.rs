@@ -34,6 +34,16 @@ fn nothing_is_compiled_from_c() {
 }
 
 #[test]
+fn no_fault_can_be_planted_in_what_is_published_or_measured() {
+    let tree = |package| cargo(&["tree", "--locked", "-p", package, "--all-features", "-e", "all", "--prefix", "none"]);
+    assert!(tree("xero-simulator").contains("planted"), "the simulator has no core to plant faults in");
+    for package in ["xero", "xero-demo", "xero-tests"] {
+        let tree = tree(package);
+        assert!(tree.contains("tokio") && !tree.contains("planted"), "faults can be planted in {package}: {tree}");
+    }
+}
+
+#[test]
 fn links_between_documents_lead_somewhere() {
     for document in ["README.md", "ARCHITECTURE.md", "PROTOCOL.md", "CHANGELOG.md", "deploy/README.md"] {
         let document = Path::new(document);

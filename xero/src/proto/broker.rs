@@ -74,6 +74,7 @@ pub enum BrokerOutput {
 
 /// What a broker has counted since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BrokerCounters {
     /// Requests of clients that came in.
     pub requests: u64,

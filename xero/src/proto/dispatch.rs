@@ -98,6 +98,7 @@ pub enum Output {
 
 /// What a dispatcher has counted since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DispatcherCounters {
     /// Replies to requests that the worker did not have: dropped.
     pub unsolicited_replies: u64,

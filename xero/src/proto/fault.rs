@@ -1,7 +1,7 @@
-//! Faults that tests plant in the core, one at a time, to see that they are noticed. Without the feature `planted-faults`
-//! there are none, and asking costs nothing.
+//! Faults that tests plant in the core, one at a time, to see that they are noticed. Only the build of
+//! `tests/planted` has any; elsewhere there are none, and asking costs nothing.
 
-#[cfg(feature = "planted-faults")]
+#[cfg(xero_planted_faults)]
 use std::cell::Cell;
 
 /// Something that the core could do wrong.
@@ -102,25 +102,25 @@ impl Fault {
     ];
 }
 
-#[cfg(feature = "planted-faults")]
+#[cfg(xero_planted_faults)]
 thread_local! {
     static PLANTED: Cell<Option<Fault>> = const { Cell::new(None) };
 }
 
 /// Plants a fault in every machine of this thread, in place of the one before.
-#[cfg(feature = "planted-faults")]
+#[cfg(xero_planted_faults)]
 pub fn plant(fault: Option<Fault>) {
     PLANTED.set(fault);
 }
 
 /// Whether this fault is planted.
-#[cfg(feature = "planted-faults")]
+#[cfg(xero_planted_faults)]
 pub(crate) fn planted(fault: Fault) -> bool {
     PLANTED.get() == Some(fault)
 }
 
 /// Whether this fault is planted.
-#[cfg(not(feature = "planted-faults"))]
+#[cfg(not(xero_planted_faults))]
 pub(crate) const fn planted(_: Fault) -> bool {
     false
 }

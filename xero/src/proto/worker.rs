@@ -150,6 +150,7 @@ pub enum Finish {
 
 /// What a worker has counted since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct WorkerCounters {
     /// Requests that came in.
     pub requests: u64,

@@ -1,0 +1,202 @@
+//! What must hold whenever a process has taken its turn and everything it wants sent is sent.
+
+use std::time::Instant;
+
+use xero::proto::{broker::Door, worker::Start};
+
+use super::{
+    wires::{RequestRecord, SideRecord},
+    *,
+};
+use crate::{process::Process, scenario::Role};
+
+impl Ledger {
+    pub(crate) fn check(&mut self, now: Instant, pid: Pid, processes: &[Process]) {
+        let process = &processes[pid];
+        let found = self.check_suspects(pid).and_then(|()| self.check_queue(pid, process));
+        let found = found.and_then(|()| self.check_leave(now, pid, process));
+        let found = found.and_then(|()| self.check_wires(now, pid, process));
+        let found = found.and_then(|()| self.check_credits(process));
+        let found = found.and_then(|()| match process.setup.role {
+            Role::Worker => self.check_executions(pid, process),
+            _ => self.check_cancels(pid, process).and_then(|()| self.check_unrouted(pid, processes)),
+        });
+        if let Err(what) = found {
+            self.blame(format!("{process} {what}"));
+        }
+    }
+
+    /// A worker starts a request that it has been sent, and no more of them at once than it has said.
+    pub(crate) fn started(&mut self, pid: Pid, process: &Process, start: &Start) {
+        if process.jobs.len() > process.setup.credits as usize {
+            self.blame(format!("{process} runs more than its {} credits at once", process.setup.credits));
+        }
+        let is_meant = |request: &RequestRecord| request.is_delivered && !request.is_answered && !request.is_started;
+        for wire in process.sockets.values() {
+            let record = &mut self.wires[*wire];
+            let stands = record.side_of(pid).stands;
+            if let Some(request) = record.requests.get_mut(&start.request.call).filter(|r| stands && is_meant(r)) {
+                return request.is_started = true;
+            }
+        }
+        self.blame(format!("{process} starts {}, which nobody waits for", start.request.call));
+    }
+
+    fn check_leave(&self, now: Instant, pid: Pid, process: &Process) -> Result<(), String> {
+        match self.leaving.get(&pid) {
+            // A worker whose replies are large waits for them to be read; it knows how long they take.
+            Some(leave) if now > leave.gone_by && process.setup.role != Role::Worker => {
+                Err(format!("takes too long to leave, since {:?}", now - leave.cut_at))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_wires(&self, now: Instant, pid: Pid, process: &Process) -> Result<(), String> {
+        for wire in process.sockets.values() {
+            let side = self.wires[*wire].side_of(pid);
+            if side.has_given_up || side.has_said_goodbye || side.has_heard_goodbye {
+                continue;
+            }
+            if side.is_registered && now > side.sent_at + side.interval + TICK {
+                return Err(format!("has not been heard for more than an interval on connection {wire}"));
+            }
+            self.check_acknowledged(pid, process, *wire)?;
+            let dials = self.wires[*wire].side_index(pid) == Side::Dialer;
+            if (side.is_registered || dials) && now > side.expires_at() + TICK {
+                return Err(format!("still believes in connection {wire}, which is silent: {side:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whoever has a window says what it has dealt with. Requests that wait at a broker are not dealt with.
+    fn check_acknowledged(&self, pid: Pid, process: &Process, wire: Wire) -> Result<(), String> {
+        let record = &self.wires[wire];
+        let flow = record.flow_to(record.side_index(pid));
+        let waiting = self.unrouted.get(&pid).into_iter().flatten().filter_map(|entry| match entry {
+            Unrouted::Request(from, call) if *from == wire => record.requests.get(call),
+            _ => None,
+        });
+        let waiting = waiting.chain(record.requests.values().filter(|request| request.may_wait));
+        match flow.is_untold(process.setup.window_bytes, waiting.map(|request| request.bytes).sum()) {
+            true => Err(format!("has not acknowledged what it has taken on connection {wire}: {flow:?}")),
+            false => Ok(()),
+        }
+    }
+
+    /// What a machine believes to be in flight is what it has sent and not read the end of.
+    fn check_credits(&self, process: &Process) -> Result<(), String> {
+        for (socket, in_flight) in process.machine.in_flight(process.setup.role) {
+            let Some(wire) = process.sockets.get(&socket) else {
+                return Err(format!("still has {socket:?}, whose connection is gone"));
+            };
+            let sent = self.wires[*wire].requests.len();
+            if in_flight != sent {
+                return Err(format!("believes {in_flight} requests in flight on connection {wire}, and {sent} are"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing runs whose caller is gone or has cancelled it, unless it has been told to stop; the rest is started.
+    fn check_executions(&self, pid: Pid, process: &Process) -> Result<(), String> {
+        let wires = || process.sockets.values().map(|wire| &self.wires[*wire]).filter(|wire| is_up(wire.side_of(pid)));
+        for (execution, job) in process.jobs.iter().filter(|(_, job)| !job.is_aborted) {
+            let request = wires().find_map(|wire| wire.requests.get(&job.call));
+            let is_wanted = request.is_some_and(|request| !request.is_stopped && !request.is_answered);
+            if !is_wanted {
+                return Err(format!("lets execution {} run on, which nobody waits for", execution.0));
+            }
+        }
+        let has_room = process.jobs.len() < process.setup.credits as usize;
+        let is_waiting = |request: &RequestRecord| request.is_delivered && !request.is_answered && !request.is_started;
+        // What has ended may wait for its caller to take what it has been sent before, and keeps its credit.
+        let has_room = has_room && !wires().any(|wire| wire.flow_to(wire.caller).is_full());
+        match has_room && wires().any(|wire| wire.requests.values().any(is_waiting)) {
+            true => Err("lets a request wait while it has room for it".to_owned()),
+            false => Ok(()),
+        }
+    }
+
+    /// Whatever nobody waits for any more has been cancelled.
+    fn check_cancels(&self, pid: Pid, process: &Process) -> Result<(), String> {
+        let life = (pid, process.incarnation);
+        for (wire, record) in process.sockets.values().map(|wire| (wire, &self.wires[*wire])) {
+            let side = record.side_of(pid);
+            if record.caller != record.side_index(pid) || !is_up(side) {
+                continue;
+            }
+            for (id, request) in record.requests.iter().filter(|(_, request)| !request.is_cancelled) {
+                let is_wanted = match process.setup.role {
+                    Role::Broker => self.is_asked_for(pid, process, request.tag),
+                    _ => self.is_open_at(request.tag, life),
+                };
+                if !is_wanted {
+                    return Err(format!("has not cancelled {id} on connection {wire}, which nobody waits for"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a client still waits for this call at a broker.
+    fn is_asked_for(&self, pid: Pid, process: &Process, tag: Tag) -> bool {
+        let front = process.sockets.iter().filter(|((door, _), _)| *door == Door::Front);
+        let mut records = front.map(|(_, wire)| &self.wires[*wire]).filter(|wire| !wire.side_of(pid).has_given_up);
+        records.any(|wire| {
+            let is_wanted = |request: &RequestRecord| {
+                request.tag == tag && request.is_delivered && !request.is_answered && !request.is_stopped
+            };
+            wire.requests.values().any(is_wanted)
+        })
+    }
+
+    /// No more calls wait than may, unless some have come back from a connection that has taken nothing.
+    fn check_queue(&mut self, pid: Pid, process: &Process) -> Result<(), String> {
+        let (waiting, max) = (self.waiting_of(pid), process.setup.waiting_max);
+        if waiting <= max {
+            self.shaken.remove(&pid);
+        }
+        match waiting > max && process.setup.role.is_client() && !self.shaken.contains(&pid) {
+            true => Err(format!("lets {waiting} calls wait, which are more than {max}")),
+            false => Ok(()),
+        }
+    }
+
+    /// Nothing waits for which there is a credit.
+    fn check_unrouted(&self, pid: Pid, processes: &[Process]) -> Result<(), String> {
+        let Some(unrouted) = self.unrouted.get(&pid).filter(|unrouted| !unrouted.is_empty()) else { return Ok(()) };
+        let process = &processes[pid];
+        for entry in unrouted {
+            let tag = match entry {
+                Unrouted::Call(tag) => *tag,
+                Unrouted::Request(wire, _) if self.wires[*wire].flow_to(self.wires[*wire].caller).is_full() => continue,
+                Unrouted::Request(wire, call) => match self.wires[*wire].requests.get(call) {
+                    Some(request) => request.tag,
+                    None => continue,
+                },
+            };
+            let Some(call) = self.calls.get(&tag) else { continue };
+            let payload_bytes = call.plan.work.payload_bytes();
+            let has_room = |wire: &&Wire| {
+                let record = &self.wires[**wire];
+                let side = record.side_of(pid);
+                record.caller == record.side_index(pid)
+                    && is_up(side)
+                    && !side.has_heard_drain
+                    && record.requests.len() < record.credits as usize
+                    && record.has_room(payload_bytes)
+                    && record.services.iter().any(|service| service == call.plan.service)
+            };
+            if let Some(wire) = process.sockets.values().find(has_room) {
+                return Err(format!("lets call {} wait while connection {wire} has room for it", tag.0));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_up(side: &SideRecord) -> bool {
+    side.is_registered && side.stands && !side.has_given_up && !side.has_said_goodbye && !side.has_heard_goodbye
+}

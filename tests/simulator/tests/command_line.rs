@@ -1,0 +1,35 @@
+//! The command line of the simulator: help that names every option, and mistakes that are reported.
+
+use xero_tests::program::{explains, refuses, run};
+
+const SIMULATE: &str = env!("CARGO_BIN_EXE_simulate");
+
+#[test]
+fn simulate_explains_its_options() {
+    explains(SIMULATE, &["--seeds", "--from", "--seed"]);
+}
+
+#[test]
+fn simulate_refuses_what_is_no_option_and_what_is_out_of_range() {
+    refuses(SIMULATE, &["--calls", "5"], "--calls");
+    refuses(SIMULATE, &["--from", "x"], "from 0 to 2^64 - 1");
+    refuses(SIMULATE, &["--seed", "-1"], "from 0 to 2^64 - 1");
+    for seeds in ["0", "-1", "x"] {
+        refuses(SIMULATE, &["--seeds", seeds], "from 1 to 2^64 - 1");
+    }
+    refuses(SIMULATE, &["--from", "18446744073709551615", "--seeds", "2"], "not 2 seeds");
+}
+
+#[test]
+fn simulate_refuses_one_seed_together_with_many() {
+    refuses(SIMULATE, &["--seeds", "5", "--seed", "3"], "cannot be used with");
+    refuses(SIMULATE, &["--from", "5", "--seed", "3"], "cannot be used with");
+}
+
+#[test]
+fn simulate_plays_the_seeds_that_it_is_told() {
+    let output = run(SIMULATE, &["--seeds", "1_0", "--from", "7"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.starts_with("10 seeds in ") && said.contains("from 7"), "{said}");
+}
