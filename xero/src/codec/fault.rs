@@ -36,6 +36,8 @@ pub(super) enum Reason {
     Unknown { name: String, known: &'static [&'static str] },
     /// There is no such variant.
     UnknownVariant(String),
+    /// The reader expects something else at the place than has been written there.
+    OtherKind { written: Option<&'static str>, read: &'static str },
     /// A field comes twice.
     Twice(&'static str),
     /// The value has another number of parts than its type.
@@ -134,6 +136,9 @@ impl Display for Fault {
             Reason::Missing(field) => write!(f, "the field `{field}` is missing"),
             Reason::Unknown { name, known } => write!(f, "there is no field `{name}`; {}", names::known_are(known)),
             Reason::UnknownVariant(text) => f.write_str(text),
+            Reason::OtherKind { written, read } => {
+                write!(f, "it is written as {} and read as {read}", written.unwrap_or("nothing"))
+            }
             Reason::Twice(field) => write!(f, "the field `{field}` comes twice"),
             Reason::Length { text, .. } => f.write_str(text),
         }

@@ -1,5 +1,5 @@
 //! What shows of a value while it is written: which forms its types take, so that a new one can be told from those that
-//! were seen before, and the names that stand for what is written.
+//! were seen before.
 
 use std::{
     any,
@@ -8,14 +8,28 @@ use std::{
     hash::{BuildHasherDefault, Hasher},
 };
 
-/// A type, by the place and length of its name. A name that the compiler keeps twice makes two types of one.
+/// A type, by the place and length of its name and by the function that writes it: two types of one name have two.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Type(u64);
+pub(super) struct Type {
+    hash: u64,
+    name: &'static str,
+}
 
 impl Type {
-    pub(super) fn of<T: ?Sized>() -> Self {
+    /// `writer` is the address of a function of the type.
+    pub(super) fn of<T: ?Sized>(writer: usize) -> Self {
         let name = any::type_name::<T>();
-        Self(mix(name.as_ptr() as u64, name.len() as u64))
+        Self { hash: mix(mix(name.as_ptr() as u64, name.len() as u64), writer as u64), name }
+    }
+
+    /// Both in one number.
+    pub(super) fn in_form(self, form: Form) -> u64 {
+        mix(self.hash, form.hash())
+    }
+
+    /// Whether other types hide behind it, such as those of a `dyn` of `erased_serde`.
+    pub(super) fn hides_others(self) -> bool {
+        self.name.contains("dyn ")
     }
 }
 
@@ -26,10 +40,14 @@ pub(super) enum Form {
     Some,
     /// A list or map with something in it.
     Filled,
+    /// A number, text or the like: which, for types that write now one and now another.
+    Primitive(u64),
     /// A variant, by the address of its name.
     Variant(&'static str),
-    /// A struct with these fields: a hash of their names, and their number.
+    /// A struct with these fields, left out or not: a hash of their names, and their number.
     Fields(u64, usize),
+    /// A field that is left out.
+    LeftOut(&'static str),
 }
 
 impl Form {
@@ -37,8 +55,10 @@ impl Form {
         match self {
             Self::Some => 1,
             Self::Filled => 2,
-            Self::Variant(variant) => mix(variant.as_ptr() as u64, 3),
-            Self::Fields(names, count) => mix(names, 4 + count as u64),
+            Self::Primitive(kind) => mix(kind, 3),
+            Self::Variant(variant) => mix(variant.as_ptr() as u64, 4),
+            Self::LeftOut(field) => mix(field.as_ptr() as u64, 5),
+            Self::Fields(names, count) => mix(names, 6 + count as u64),
         }
     }
 }
@@ -49,15 +69,16 @@ pub(super) type Forms = HashSet<u64, BuildHasherDefault<AsItIs>>;
 /// What is known of a value's forms. Everything else about it follows from its types.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    /// The last one; in a list it is mostly the same again.
-    last: Cell<u64>,
+    /// Some of the last ones; in a list they are mostly the same again.
+    last: [Cell<u64>; 8],
     forms: RefCell<Forms>,
 }
 
 impl Seen {
     pub(super) fn see(&self, of: Type, form: Form) {
-        let form = mix(of.0, form.hash());
-        if self.last.replace(form) != form {
+        let form = of.in_form(form);
+        let last = &self.last[form as usize % self.last.len()];
+        if last.replace(form) != form {
             self.forms.borrow_mut().insert(form);
         }
     }
@@ -88,76 +109,5 @@ impl Hasher for AsItIs {
 
     fn finish(&self) -> u64 {
         self.0
-    }
-}
-
-/// The names of variants and fields, each where a type takes a form for the first time in the value.
-#[derive(Debug, Default)]
-pub(super) struct Marks {
-    marks: Vec<Mark>,
-    marked: Forms,
-    beginnings: Beginnings,
-}
-
-/// The structs that begin at one place: a struct's first field may be a struct, even one of the same name.
-#[derive(Debug, Default)]
-pub(super) struct Beginnings {
-    at: u64,
-    names: Vec<&'static str>,
-}
-
-impl Beginnings {
-    /// How many structs of that name have begun here before this one.
-    pub(super) fn count(&mut self, at: u64, name: &'static str) -> usize {
-        if self.at != at {
-            self.at = at;
-            self.names.clear();
-        }
-        let before = self.names.iter().filter(|other| **other == name).count();
-        self.names.push(name);
-        before
-    }
-}
-
-/// The names at one place.
-#[derive(Debug)]
-pub(super) struct Mark {
-    /// How many pieces of the value come before it.
-    pub(super) at: u64,
-    /// How many structs of its name begin at the same place before it.
-    pub(super) nth: usize,
-    /// The enum's or struct's name.
-    pub(super) name: &'static str,
-    pub(super) variant: Option<&'static str>,
-    /// The fields' names; none of a tuple.
-    pub(super) fields: Vec<&'static str>,
-    /// How many fields are written, where that is known.
-    pub(super) count: Option<usize>,
-    /// The argument that it is in.
-    pub(super) argument: Option<&'static str>,
-}
-
-impl Marks {
-    /// Gives the number of the mark, unless the type has been marked in this form.
-    pub(super) fn push(&mut self, of: Type, form: Form, mut mark: Mark) -> Option<usize> {
-        if mark.variant.is_none() {
-            mark.nth = self.beginnings.count(mark.at, mark.name);
-        }
-        let is_new = self.marked.insert(mix(of.0, form.hash()));
-        is_new.then(|| self.marks.push(mark))?;
-        Some(self.marks.len() - 1)
-    }
-
-    pub(super) fn get(&self, mark: usize) -> Option<&Mark> {
-        self.marks.get(mark)
-    }
-
-    pub(super) fn get_mut(&mut self, mark: usize) -> Option<&mut Mark> {
-        self.marks.get_mut(mark)
-    }
-
-    /// The variants among them.
-    pub(super) fn variants(&self) -> impl Iterator<Item = &Mark> {
-        self.marks.iter().filter(|mark| mark.variant.is_some())
     }
 }

@@ -21,24 +21,24 @@ use super::{
     error::What,
     fault::{Fault, Reason, Step},
     format::Traits,
-    keys::Noting,
+    notes::{Fields, Kind},
     state::{Before, Counts, Level},
-    steps::Steps,
+    steps::{Steps, is_derived},
 };
 
 /// What is kept while a value is read.
 #[derive(Debug)]
-pub(super) struct Reading<'m> {
+pub(super) struct Reading<'r> {
     counts: Counts,
     /// Until the struct of a method's arguments has been met.
     are_arguments_next: Cell<bool>,
-    /// What the writer of these bytes has noted, where that is known.
-    steps: Option<Steps<'m>>,
-    /// The key of a struct's field that was read last.
+    /// What the writer of these bytes has noted, where it is this program.
+    steps: Option<&'r Steps<'r>>,
+    /// The name of a struct's field, or of a variant, that was read last.
     key: RefCell<String>,
 }
 
-impl<'m> Reading<'m> {
+impl<'r> Reading<'r> {
     pub(super) fn new(traits: Traits, what: What) -> Self {
         Self {
             counts: Counts::new(traits, what),
@@ -48,22 +48,61 @@ impl<'m> Reading<'m> {
         }
     }
 
-    /// The value is read side by side with what its writer has noted, if anything.
-    pub(super) fn beside(self, steps: Option<Steps<'m>>) -> Self {
-        Self { steps, ..self }
+    /// The value is read side by side with what its writer has noted.
+    pub(super) fn beside(self, steps: &'r Steps<'r>) -> Self {
+        Self { steps: Some(steps), ..self }
+    }
+
+    /// What is compared piece by piece, which only formats without names are.
+    fn steps(&self) -> Option<&'r Steps<'r>> {
+        self.steps.filter(|_| !self.counts.traits.is_self_describing)
+    }
+
+    fn count_pieces(&self, kind: Kind, count: usize) -> Result<(), Fault> {
+        let at = self.counts.pieces();
+        self.counts.count_pieces(count);
+        self.steps().map_or(Ok(()), |steps| steps.check_kind(at, kind, count))
+    }
+
+    /// A text, or bytes.
+    fn count_bytes(&self, length: usize) -> Result<(), Fault> {
+        self.count_pieces(Kind::Unsigned, 1)?;
+        self.count_pieces(Kind::Byte, length)
     }
 
     /// What the writer has noted of the struct of that name that is read next.
     fn find_struct(&self, name: &'static str) -> Option<usize> {
-        self.steps.as_ref()?.find_struct(self.counts.pieces(), name)
+        self.steps()?.find_struct(self.counts.pieces(), name)
     }
 
-    /// Compares the fields that have been read with those that the writer has noted.
-    fn check_fields(&self, mark: Option<usize>, fields: &[&str], read: usize) -> Result<(), Fault> {
-        match (&self.steps, mark) {
-            (Some(steps), Some(mark)) => steps.check_fields(mark, fields, read),
-            _ => Ok(()),
+    /// Notes the fields that have been read, those that take bytes among `count`.
+    fn note_fields(&self, shape: Shape, count: usize, filled: &[usize]) {
+        let (Some(steps), Shape::Struct { fields, mark: Some(mark), is_derived }) = (self.steps(), shape) else {
+            return;
+        };
+        let names = match (is_derived, fields.len() == count) {
+            (false, _) => Vec::new(),
+            (true, true) => filled.iter().map(|index| fields[*index]).collect(),
+            // Aliases are among them.
+            (true, false) => fields.to_vec(),
+        };
+        steps.note_fields(mark, Fields { names, count: filled.len(), is_complete: true });
+    }
+
+    /// Checks that the variant that was read is one that its reader knows, and not one of those that it takes for another.
+    fn check_variant(&self, variants: Option<&'static [&'static str]>) -> Result<(), Fault> {
+        let Some(variants) = variants else { return Ok(()) };
+        let name = self.key.borrow();
+        match name.is_empty() || variants.contains(&&**name) {
+            true => Ok(()),
+            false => Err(Fault::unknown_variant(&name, variants)),
         }
+    }
+
+    fn note_key(&self, name: &str) {
+        let mut key = self.key.borrow_mut();
+        key.clear();
+        key.push_str(name);
     }
 
     /// The fault that an error of the format's library stands for.
@@ -79,8 +118,10 @@ impl<'m> Reading<'m> {
 /// What a compound is, which says how its parts are named.
 #[derive(Clone, Copy)]
 enum Shape {
-    /// A fixed number of parts, or what the format says.
-    Parts,
+    /// A number of parts that the type knows, or what the format says.
+    Parts(usize),
+    /// The name of a field or variant.
+    Key,
     /// As many elements as there are.
     List,
     Map,
@@ -89,8 +130,13 @@ enum Shape {
         fields: &'static [&'static str],
         /// What the writer has noted of it.
         mark: Option<usize>,
+        /// Whether these are the fields that it reads, and in this order.
+        is_derived: bool,
     },
-    Enum(&'static str),
+    Enum {
+        /// None where it is not known that these are the names that it reads.
+        variants: Option<&'static [&'static str]>,
+    },
     Arguments {
         names: &'static [&'static str],
     },
@@ -102,7 +148,7 @@ impl Shape {
             Self::Struct { fields: names, .. } | Self::Arguments { names } => {
                 names.get(index).map_or(Step::Index(index), |name| Step::Field(name))
             }
-            Self::Parts | Self::List | Self::Map | Self::Enum(_) => Step::Index(index),
+            Self::Parts(_) | Self::Key | Self::List | Self::Map | Self::Enum { .. } => Step::Index(index),
         }
     }
 }
@@ -118,7 +164,7 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Seed<'_, S> {
 
     fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<S::Value, D::Error> {
         let reading = self.reading;
-        let read = self.inner.deserialize(Reader { inner, reading, is_variant: false });
+        let read = self.inner.deserialize(Reader { inner, reading, role: Role::Value });
         read.map_err(|fault| reading.stash(fault.of_type::<S::Value>()))
     }
 }
@@ -141,7 +187,7 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for VariantSeed<'_, S> {
                 let name: StrDeserializer<'_, Fault> = name.into_deserializer();
                 seed.deserialize(name)
             }
-            None => seed.deserialize(Reader { inner, reading, is_variant: true }),
+            None => seed.deserialize(Reader { inner, reading, role: Role::Variant }),
         };
         read.map_err(|fault| reading.stash(fault))
     }
@@ -158,16 +204,25 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for FieldSeed<'_, S> {
 
     fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<S::Value, D::Error> {
         let Self { inner: seed, reading } = self;
-        let inner = Noting::new(inner, &reading.key);
-        seed.deserialize(Reader { inner, reading, is_variant: false }).map_err(|fault| reading.stash(fault))
+        reading.key.borrow_mut().clear();
+        seed.deserialize(Reader { inner, reading, role: Role::Field }).map_err(|fault| reading.stash(fault))
     }
 }
 
 struct Reader<'r, D> {
     inner: D,
     reading: &'r Reading<'r>,
-    /// Whether a variant's name or number is read.
-    is_variant: bool,
+    role: Role,
+}
+
+/// What is read.
+#[derive(Clone, Copy, PartialEq)]
+enum Role {
+    Value,
+    /// A variant's name or number.
+    Variant,
+    /// The name of a struct's field.
+    Field,
 }
 
 impl<'r, D> Reader<'r, D> {
@@ -184,6 +239,15 @@ impl<'r, D> Reader<'r, D> {
         read(inner, Watched { inner: visitor, reading, shape }).map_err(|error| reading.recover(error))
     }
 
+    /// Of a name that is noted, or of any value of no parts.
+    fn leaf(&self) -> Shape {
+        match self.role {
+            Role::Value => Shape::Parts(0),
+            Role::Variant if self.reading.steps.is_none() => Shape::Parts(0),
+            Role::Variant | Role::Field => Shape::Key,
+        }
+    }
+
     /// What a value is must show from its bytes.
     fn needs_names(&self) -> Result<(), Fault> {
         match self.reading.counts.traits.is_self_describing {
@@ -196,7 +260,8 @@ impl<'r, D> Reader<'r, D> {
 macro_rules! forward {
     ($($method:ident($($argument:ident: $type:ty),*) as $inner:ident;)*) => {
         $(fn $method<V: Visitor<'de>>(self, $($argument: $type,)* visitor: V) -> Result<V::Value, Fault> {
-            self.read(visitor, Shape::Parts, |inner, visitor| inner.$inner($($argument,)* visitor))
+            let shape = self.leaf();
+            self.read(visitor, shape, |inner, visitor| inner.$inner($($argument,)* visitor))
         })*
     };
 }
@@ -227,24 +292,30 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
         deserialize_option() as deserialize_option;
         deserialize_unit() as deserialize_unit;
         deserialize_unit_struct(name: &'static str) as deserialize_unit_struct;
-        deserialize_tuple(length: usize) as deserialize_tuple;
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, Fault> {
+        self.read(visitor, Shape::Parts(length), |inner, visitor| inner.deserialize_tuple(length, visitor))
     }
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         self.needs_names()?;
-        self.read(visitor, Shape::Parts, |inner, visitor| inner.deserialize_any(visitor))
+        let shape = self.leaf();
+        self.read(visitor, shape, |inner, visitor| inner.deserialize_any(visitor))
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         self.needs_names()?;
-        self.read(visitor, Shape::Parts, |inner, visitor| inner.deserialize_ignored_any(visitor))
+        let shape = self.leaf();
+        self.read(visitor, shape, |inner, visitor| inner.deserialize_ignored_any(visitor))
     }
 
     fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        if !self.is_variant {
+        if self.role != Role::Variant {
             self.needs_names()?;
         }
-        self.read(visitor, Shape::Parts, |inner, visitor| inner.deserialize_identifier(visitor))
+        let shape = self.leaf();
+        self.read(visitor, shape, |inner, visitor| inner.deserialize_identifier(visitor))
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
@@ -259,7 +330,8 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
         if name == arguments::DEFAULTED {
             return visitor.visit_newtype_struct(self);
         }
-        self.read(visitor, Shape::Parts, |inner, visitor| inner.deserialize_newtype_struct(name, visitor))
+        let shape = self.leaf();
+        self.read(visitor, shape, |inner, visitor| inner.deserialize_newtype_struct(name, visitor))
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -271,7 +343,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
         let mark = self.reading.find_struct(name);
         let shape = match self.reading.are_arguments_next.take() {
             true => Shape::Arguments { names: fields },
-            false => Shape::Struct { fields, mark },
+            false => Shape::Struct { fields, mark, is_derived: mark.is_some() && is_derived::<V>() },
         };
         self.read(visitor, shape, |inner, visitor| inner.deserialize_struct(name, fields, visitor))
     }
@@ -282,7 +354,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
         length: usize,
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        let shape = Shape::Struct { fields: &[], mark: self.reading.find_struct(name) };
+        let shape = Shape::Struct { fields: &[], mark: self.reading.find_struct(name), is_derived: false };
         self.read(visitor, shape, |inner, visitor| inner.deserialize_tuple_struct(name, length, visitor))
     }
 
@@ -292,7 +364,10 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        self.read(visitor, Shape::Enum(name), |inner, visitor| inner.deserialize_enum(name, variants, visitor))
+        let known = (self.reading.steps.is_some() && is_derived::<V>()).then_some(variants);
+        self.read(visitor, Shape::Enum { variants: known }, |inner, visitor| {
+            inner.deserialize_enum(name, variants, visitor)
+        })
     }
 
     fn is_human_readable(&self) -> bool {
@@ -307,11 +382,33 @@ struct Watched<'r, V> {
     shape: Shape,
 }
 
-macro_rules! pieces {
-    ($($method:ident: $type:ty),* $(,)?) => {
+macro_rules! primitives {
+    ($($method:ident: $type:ty, $kind:ident;)*) => {
         $(fn $method<E: Error>(self, value: $type) -> Result<V::Value, E> {
-            self.reading.counts.count_piece();
-            self.inner.$method(value).map_err(|fault| self.reading.stash(fault))
+            let Self { inner, reading, .. } = self;
+            let counted = reading.count_pieces(Kind::$kind, 1);
+            counted.and_then(|()| inner.$method(value)).map_err(|fault| reading.stash(fault))
+        })*
+    };
+}
+
+macro_rules! texts {
+    ($($method:ident: $type:ty;)*) => {
+        $(fn $method<E: Error>(self, value: $type) -> Result<V::Value, E> {
+            if let Shape::Key = self.shape {
+                self.reading.note_key(&value);
+            }
+            let Self { inner, reading, .. } = self;
+            reading.count_bytes(value.len()).and_then(|()| inner.$method(value)).map_err(|fault| reading.stash(fault))
+        })*
+    };
+}
+
+macro_rules! bytes {
+    ($($method:ident: $type:ty;)*) => {
+        $(fn $method<E: Error>(self, value: $type) -> Result<V::Value, E> {
+            let Self { inner, reading, .. } = self;
+            reading.count_bytes(value.len()).and_then(|()| inner.$method(value)).map_err(|fault| reading.stash(fault))
         })*
     };
 }
@@ -319,11 +416,33 @@ macro_rules! pieces {
 impl<'de, V: Visitor<'de>> Visitor<'de> for Watched<'_, V> {
     type Value = V::Value;
 
-    pieces! {
-        visit_bool: bool, visit_i8: i8, visit_i16: i16, visit_i32: i32, visit_i64: i64, visit_i128: i128,
-        visit_u8: u8, visit_u16: u16, visit_u32: u32, visit_u64: u64, visit_u128: u128, visit_f32: f32,
-        visit_f64: f64, visit_char: char, visit_str: &str, visit_borrowed_str: &'de str, visit_string: String,
-        visit_bytes: &[u8], visit_borrowed_bytes: &'de [u8], visit_byte_buf: Vec<u8>,
+    primitives! {
+        visit_bool: bool, Byte;
+        visit_i8: i8, SmallSigned;
+        visit_i16: i16, Signed;
+        visit_i32: i32, Signed;
+        visit_i64: i64, Signed;
+        visit_i128: i128, Signed;
+        visit_u8: u8, Byte;
+        visit_u16: u16, Unsigned;
+        visit_u32: u32, Unsigned;
+        visit_u64: u64, Unsigned;
+        visit_u128: u128, Unsigned;
+        visit_f32: f32, F32;
+        visit_f64: f64, F64;
+        visit_char: char, Char;
+    }
+
+    texts! {
+        visit_str: &str;
+        visit_borrowed_str: &'de str;
+        visit_string: String;
+    }
+
+    bytes! {
+        visit_bytes: &[u8];
+        visit_borrowed_bytes: &'de [u8];
+        visit_byte_buf: Vec<u8>;
     }
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -331,8 +450,8 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watched<'_, V> {
     }
 
     fn visit_none<E: Error>(self) -> Result<V::Value, E> {
-        self.reading.counts.count_piece();
-        self.inner.visit_none().map_err(|fault| self.reading.stash(fault))
+        let Self { inner, reading, .. } = self;
+        reading.count_pieces(Kind::Byte, 1).and_then(|()| inner.visit_none()).map_err(|fault| reading.stash(fault))
     }
 
     fn visit_unit<E: Error>(self) -> Result<V::Value, E> {
@@ -345,64 +464,66 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watched<'_, V> {
     }
 
     fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
-        self.reading.counts.count_piece();
-        self.below(Level::Wrapper, |visitor, reading| visitor.visit_some(Reader { inner, reading, is_variant: false }))
+        self.below(Level::Wrapper, Some(Kind::Byte), |visitor, reading| {
+            visitor.visit_some(Reader { inner, reading, role: Role::Value })
+        })
     }
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
-        self.below(Level::Wrapper, |visitor, reading| {
-            visitor.visit_newtype_struct(Reader { inner, reading, is_variant: false })
+        let role = if let Shape::Key = self.shape { Role::Field } else { Role::Value };
+        self.below(Level::Wrapper, None, |visitor, reading| {
+            visitor.visit_newtype_struct(Reader { inner, reading, role })
         })
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut inner: A) -> Result<V::Value, A::Error> {
         let shape = self.shape;
-        if let Shape::List = shape {
-            self.reading.counts.count_piece();
-        }
-        let count = Cell::new(0);
-        self.below(Level::Compound, |visitor, reading| {
-            let value = visitor.visit_seq(Elements { inner: &mut inner, reading, shape, count: &count });
+        let length = if let Shape::List = shape { Some(Kind::Unsigned) } else { None };
+        let (count, filled) = (Cell::new(0), RefCell::new(Vec::new()));
+        self.below(Level::Compound, length, |visitor, reading| {
+            let value =
+                visitor.visit_seq(Elements { inner: &mut inner, reading, shape, count: &count, filled: &filled });
             match shape {
                 Shape::Arguments { names } => arguments::all_taken(value, names, || {
                     let more = inner.next_element_seed(Seed { inner: PhantomData::<IgnoredAny>, reading });
                     more.map(|more| more.is_some()).map_err(|error| reading.recover(error))
                 }),
-                Shape::Struct { fields, mark } => {
+                _ => {
                     let value = value?;
-                    reading.check_fields(mark, fields, count.get()).map(|()| value)
+                    reading.note_fields(shape, count.get(), &filled.borrow());
+                    Ok(value)
                 }
-                _ => value,
             }
         })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
         let shape = self.shape;
-        self.reading.counts.count_piece();
-        self.below(Level::Compound, |visitor, reading| {
+        self.below(Level::Compound, Some(Kind::Unsigned), |visitor, reading| {
             visitor.visit_map(Entries { inner, reading, shape, index: 0, field: None, before: Before::default() })
         })
     }
 
     fn visit_enum<A: EnumAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
         let Self { inner: visitor, reading, shape } = self;
-        let name = if let Shape::Enum(name) = shape { name } else { "" };
-        visitor.visit_enum(Variants { inner, reading, name }).map_err(|fault| reading.stash(fault))
+        let variants = if let Shape::Enum { variants } = shape { variants } else { None };
+        visitor.visit_enum(Variants { inner, reading, variants }).map_err(|fault| reading.stash(fault))
     }
 }
 
 impl<'r, V> Watched<'r, V> {
-    /// Runs something one level deeper.
+    /// Runs something one level deeper, after a piece that says how many parts there are.
     fn below<R, E: Error>(
         self,
         level: Level,
+        piece: Option<Kind>,
         run: impl FnOnce(V, &'r Reading<'r>) -> Result<R, Fault>,
     ) -> Result<R, E> {
         let Self { inner, reading, .. } = self;
-        let result = reading.counts.descend(level).and_then(|()| {
+        let counted = piece.map_or(Ok(()), |kind| reading.count_pieces(kind, 1));
+        let result = counted.and_then(|()| reading.counts.descend(level)).and_then(|below| {
             let result = run(inner, reading);
-            reading.counts.ascend(level);
+            reading.counts.ascend(below);
             result
         });
         result.map_err(|fault| reading.stash(fault))
@@ -414,6 +535,8 @@ struct Elements<'r, 'a, A> {
     reading: &'r Reading<'r>,
     shape: Shape,
     count: &'a Cell<usize>,
+    /// Which elements of a marked struct take bytes.
+    filled: &'a RefCell<Vec<usize>>,
 }
 
 impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Elements<'_, '_, A> {
@@ -431,15 +554,22 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Elements<'_, '_, A> {
         let element = element.map_err(|error| reading.recover(error).at(self.shape.step(index)))?;
         if element.is_some() {
             self.count.set(index + 1);
-            if let Shape::List = self.shape {
-                reading.counts.count_element(before, size_of::<S::Value>(), || self.inner.size_hint())?;
+            match self.shape {
+                Shape::List => {
+                    reading.counts.count_element(before, size_of::<S::Value>(), || self.inner.size_hint())?
+                }
+                Shape::Struct { mark: Some(_), .. } if reading.counts.has_more_than(before) => {
+                    self.filled.borrow_mut().push(index);
+                }
+                _ => {}
             }
         }
         Ok(element)
     }
 
     fn size_hint(&self) -> Option<usize> {
-        believed(self.inner.size_hint())
+        let known = if let Shape::Parts(length) = self.shape { length } else { 0 };
+        believed(self.inner.size_hint(), known)
     }
 }
 
@@ -522,13 +652,14 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<'_, A> {
     }
 
     fn size_hint(&self) -> Option<usize> {
-        believed(self.inner.size_hint())
+        believed(self.inner.size_hint(), 0)
     }
 }
 
-/// A declared number of elements, as far as whoever reads them may make room in advance.
-fn believed(declared: Option<usize>) -> Option<usize> {
-    declared.map(|declared| declared.min(ELEMENTS_BELIEVED))
+/// A declared number of elements, as far as whoever reads them may make room in advance. `known` are in any value of the
+/// type.
+fn believed(declared: Option<usize>, known: usize) -> Option<usize> {
+    declared.map(|declared| declared.min(ELEMENTS_BELIEVED.max(known)))
 }
 
 /// Elements that room is made for before they are read: enough that growing costs little, and little to lose.
@@ -537,8 +668,8 @@ const ELEMENTS_BELIEVED: usize = 1024;
 struct Variants<'r, A> {
     inner: A,
     reading: &'r Reading<'r>,
-    /// The enum's.
-    name: &'static str,
+    /// Names that it is known to read.
+    variants: Option<&'static [&'static str]>,
 }
 
 impl<'de, 'r, A: EnumAccess<'de>> EnumAccess<'de> for Variants<'r, A> {
@@ -546,14 +677,21 @@ impl<'de, 'r, A: EnumAccess<'de>> EnumAccess<'de> for Variants<'r, A> {
     type Variant = Content<'r, A::Variant>;
 
     fn variant_seed<S: DeserializeSeed<'de>>(self, inner: S) -> Result<(S::Value, Self::Variant), Fault> {
-        let Self { inner: access, reading, name } = self;
-        let at = reading.counts.pieces();
-        let noted = reading.steps.as_ref().map(|steps| steps.find_variant(at, name));
-        let (mark, name) = noted.unwrap_or_default();
-        let seed = VariantSeed { inner, reading, name };
-        let (value, content) = access.variant_seed(seed).map_err(|error| reading.recover(error))?;
+        let Self { inner: access, reading, variants } = self;
+        let (at, steps) = (reading.counts.pieces(), reading.steps());
+        let mark = steps.and_then(|steps| steps.find_variant(at));
+        let name = steps.and_then(|steps| steps.variant(mark));
+        if variants.is_some() {
+            reading.note_key(name.unwrap_or_default());
+        }
+        let (value, content) =
+            access.variant_seed(VariantSeed { inner, reading, name }).map_err(|error| reading.recover(error))?;
         // One piece, however it was read.
         reading.counts.set_pieces(at + 1);
+        reading.check_variant(variants)?;
+        if let (Some(steps), Some(mark)) = (steps, mark) {
+            steps.note_variant(mark, &value);
+        }
         Ok((value, Content { inner: content, reading, mark }))
     }
 }
@@ -575,22 +713,22 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Content<'_, A> {
 
     fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, inner: S) -> Result<S::Value, Fault> {
         let Self { inner: access, reading, .. } = self;
-        reading.counts.descend(Level::Compound)?;
+        let below = reading.counts.descend(Level::Compound)?;
         let value = access.newtype_variant_seed(Seed { inner, reading }).map_err(|error| reading.recover(error));
-        reading.counts.ascend(Level::Compound);
+        reading.counts.ascend(below);
         value
     }
 
     fn tuple_variant<V: Visitor<'de>>(self, length: usize, inner: V) -> Result<V::Value, Fault> {
         let reading = self.reading;
-        let shape = Shape::Struct { fields: &[], mark: self.mark };
+        let shape = Shape::Struct { fields: &[], mark: self.mark, is_derived: false };
         let visitor = Watched { inner, reading, shape };
         self.inner.tuple_variant(length, visitor).map_err(|error| reading.recover(error))
     }
 
     fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], inner: V) -> Result<V::Value, Fault> {
         let reading = self.reading;
-        let shape = Shape::Struct { fields, mark: self.mark };
+        let shape = Shape::Struct { fields, mark: self.mark, is_derived: is_derived::<V>() };
         let visitor = Watched { inner, reading, shape };
         self.inner.struct_variant(fields, visitor).map_err(|error| reading.recover(error))
     }

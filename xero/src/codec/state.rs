@@ -38,6 +38,42 @@ fn stack_pointer() -> usize {
     std::ptr::from_ref(&here).addr()
 }
 
+/// Where on the stack a value is written or read.
+#[derive(Clone, Copy, Debug)]
+struct Stack {
+    /// Where it was when the value began.
+    first: usize,
+    /// Where it was on the level above.
+    last: usize,
+}
+
+impl Stack {
+    fn new() -> Self {
+        let here = stack_pointer();
+        Self { first: here, last: here }
+    }
+
+    /// One level further down. No frame is that large: a type whose code goes on elsewhere, as those do that let the stack
+    /// grow, begins anew there.
+    fn further(self) -> Self {
+        let here = stack_pointer();
+        let is_elsewhere = self.last.abs_diff(here) > STACK_BYTES_MAX;
+        Self { first: if is_elsewhere { here } else { self.first }, last: here }
+    }
+
+    fn used(self) -> usize {
+        self.first.abs_diff(self.last)
+    }
+}
+
+/// A level that has been entered.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "the level must be left"]
+pub(super) struct Below {
+    level: Level,
+    above: Stack,
+}
+
 /// Counts at the beginning of an element.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Before {
@@ -52,8 +88,7 @@ pub(super) struct Counts {
     /// Of compounds, and of wrappers.
     depths: [Cell<usize>; 2],
     depth_max: usize,
-    /// Where the stack was when the value began.
-    stack: usize,
+    stack: Cell<Stack>,
     /// Grows with each piece of a value that takes a byte or more.
     pieces: Cell<u64>,
     /// Grows with each part of a value, whether it takes bytes or not.
@@ -74,7 +109,7 @@ impl Counts {
             traits,
             depth_max: DEPTH_MAX + around,
             depths: Default::default(),
-            stack: stack_pointer(),
+            stack: Cell::new(Stack::new()),
             pieces: Cell::new(0),
             parts: Cell::new(0),
             empty_parts: Cell::new(0),
@@ -83,24 +118,26 @@ impl Counts {
     }
 
     /// Goes one level down.
-    pub(super) fn descend(&self, level: Level) -> Result<(), Fault> {
+    pub(super) fn descend(&self, level: Level) -> Result<Below, Fault> {
         let depth = &self.depths[level as usize];
         if depth.get() == self.depth_max {
             return Err(Fault::rule(format!("values are nested more than {DEPTH_MAX} deep")));
         }
-        if self.stack.abs_diff(stack_pointer()) > STACK_BYTES_MAX {
-            return Err(Fault::rule(
-                "values of this size are nested too deeply for the stack: put the large ones in a `Box`",
-            ));
+        let above = self.stack.get();
+        let stack = above.further();
+        if stack.used() > STACK_BYTES_MAX {
+            return Err(too_large());
         }
+        self.stack.set(stack);
         depth.set(depth.get() + 1);
-        Ok(())
+        Ok(Below { level, above })
     }
 
     /// Comes back up.
-    pub(super) fn ascend(&self, level: Level) {
-        let depth = &self.depths[level as usize];
+    pub(super) fn ascend(&self, below: Below) {
+        let depth = &self.depths[below.level as usize];
         depth.set(depth.get() - 1);
+        self.stack.set(below.above);
     }
 
     /// Whether what is written now is a part of the outermost struct, which is that of a method's arguments.
@@ -108,8 +145,8 @@ impl Counts {
         self.depth_max > DEPTH_MAX && self.depths[Level::Compound as usize].get() == 1
     }
 
-    pub(super) fn count_piece(&self) {
-        self.pieces.set(self.pieces.get() + 1);
+    pub(super) fn count_pieces(&self, count: usize) {
+        self.pieces.set(self.pieces.get() + count as u64);
     }
 
     pub(super) fn pieces(&self) -> u64 {
@@ -128,6 +165,11 @@ impl Counts {
     /// What has been counted when an element of a list begins.
     pub(super) fn before_element(&self) -> Before {
         Before { pieces: self.pieces.get(), parts: self.parts.get() }
+    }
+
+    /// Whether something that takes bytes has come since.
+    pub(super) fn has_more_than(&self, before: Before) -> bool {
+        self.pieces.get() > before.pieces
     }
 
     /// Counts an element of `size` bytes in memory. If it takes no bytes in the payload, neither does the rest of its
@@ -161,4 +203,8 @@ impl Counts {
     pub(super) fn recover(&self, error: impl Display) -> Fault {
         self.stash.take().unwrap_or_else(|| Fault::library((self.traits.explain)(error.to_string())))
     }
+}
+
+fn too_large() -> Fault {
+    Fault::rule("values of this size are nested too deeply for the stack: put the large ones in a `Box`")
 }

@@ -3,13 +3,14 @@
 //! serde's two halves of a type need not agree: `#[serde(skip)]` on a variant makes its reader count the variants after it
 //! differently, `#[serde(skip_serializing)]` leaves out a field that the reader expects. A format that names what it
 //! writes carries that, or fails. One that does not would deliver another value, without a word. So what is written is
-//! read as its reader would, side by side with the names of what was written; and variants once by their numbers and once by
-//! their names, which must give the same.
+//! read as its reader would, side by side with what was written: the kinds of pieces, and the names of fields. Variants are
+//! read once by their numbers and once by their names, which must choose the same.
 
 use std::{
     any::TypeId,
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     marker::PhantomData,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{PoisonError, RwLock},
 };
 
@@ -19,14 +20,20 @@ use super::{
     error::What,
     fault::{Fault, Reason},
     format::Format,
-    observed::{Forms, Mark, Marks},
+    names,
+    notes::{Mark, Notes},
+    observed::Forms,
     read::{Reading, Seed},
     steps::Steps,
     write,
 };
 
-/// The forms that have been read back, of each type and format: as many as a program's types have.
+/// The forms that have been read back, of each type and format: as many as a program's types have, up to a limit.
 static KNOWN: RwLock<Option<HashMap<(TypeId, TypeId), Forms>>> = RwLock::new(None);
+
+/// Forms of one type that are remembered. Derived code has a few for each type within it; one that is written by hand may
+/// have any number, such as one for each set of fields. What is not remembered is read back each time.
+const FORMS_MAX: usize = 16_384;
 
 /// Checks that a value of these forms arrives at whoever reads an `O`.
 pub(super) fn check<F, O, T>(value: &T, what: What, forms: Forms) -> Result<(), Fault>
@@ -39,9 +46,14 @@ where
     if is_known(key, &forms) {
         return Ok(());
     }
-    read_back::<F, O, T>(value, what)?;
+    let notes = catch_unwind(AssertUnwindSafe(|| read_back::<F, O, T>(value, what)));
+    let notes =
+        notes.unwrap_or_else(|_| Err(Fault::rule("its `Deserialize` panics when it reads back what is written")))?;
     let mut known = KNOWN.write().unwrap_or_else(PoisonError::into_inner);
-    known.get_or_insert_default().entry(key).or_default().extend(forms);
+    let known = known.get_or_insert_default().entry(key).or_default();
+    if known.len() + forms.len() <= FORMS_MAX {
+        known.extend(notes.without_changing(forms));
+    }
     Ok(())
 }
 
@@ -50,49 +62,63 @@ fn is_known(key: (TypeId, TypeId), forms: &Forms) -> bool {
     known.as_ref().and_then(|known| known.get(&key)).is_some_and(|known| forms.is_subset(known))
 }
 
-fn read_back<F, O, T>(value: &T, what: What) -> Result<(), Fault>
+/// Gives what was noted while the value was written.
+fn read_back<F, O, T>(value: &T, what: What) -> Result<Notes, Fault>
 where
     F: Format,
-    O: Serialize + DeserializeOwned,
+    O: DeserializeOwned,
     T: Serialize + ?Sized,
 {
-    let mut marks = Marks::default();
-    let (bytes, _) = write::<F, T>(value, what, Some(&mut marks))?;
-    if F::TRAITS.is_self_describing {
-        return read::<F, O>(&bytes, what, None).map(drop);
+    let mut notes = Notes::default();
+    let (bytes, _) = write::<F, T>(value, what, Some(&mut notes))?;
+    let by_number = Steps::new(&notes, false);
+    let read_by_number = read::<F, O>(&bytes, what, &by_number);
+    if !notes.has_variants() {
+        return read_by_number.map(|()| notes);
     }
-    let by_number = read::<F, O>(&bytes, what, Some(Steps::new(&marks, false)));
-    if marks.variants().next().is_none() {
-        return by_number.map(drop);
+    let by_name = Steps::new(&notes, true);
+    let read_by_name = read::<F, O>(&bytes, what, &by_name);
+    if let Some(mark) = by_number.first_difference(&by_name) {
+        return Err(another_variant(mark));
     }
-    match (by_number, read::<F, O>(&bytes, what, Some(Steps::new(&marks, true)))) {
-        (Ok(by_number), Ok(by_name)) => {
-            compare(&marks, &marks_of::<F, O>(&by_number, what)?, &marks_of::<F, O>(&by_name, what)?)
-        }
-        (Err(fault), Ok(_)) => Err(numbered_differently(fault)),
+    match (read_by_number, read_by_name) {
+        (Ok(()), Ok(())) => Ok(()),
+        (Err(fault), Ok(())) => Err(numbered_differently(fault)),
         (Err(fault), Err(_)) => Err(fault),
-        (Ok(_), Err(fault)) => match fault.reason() {
+        (Ok(()), Err(fault)) => match fault.reason() {
             Reason::UnknownVariant(_) => Err(fault.map_reason(|reason| Reason::Rule(renamed(&reason)))),
             // A hand-written reader may know its variants by number alone; then there is nothing to compare.
             _ => Ok(()),
         },
     }
+    .map(|()| notes)
 }
 
-fn read<F: Format, O: DeserializeOwned>(bytes: &[u8], what: What, steps: Option<Steps<'_>>) -> Result<O, Fault> {
+fn read<F: Format, O: DeserializeOwned>(bytes: &[u8], what: What, steps: &Steps<'_>) -> Result<(), Fault> {
     let reading = Reading::new(F::TRAITS, what).beside(steps);
-    let seed = Seed { inner: PhantomData, reading: &reading };
-    F::read(seed, bytes).map_err(|error| cannot_read_back::<F>(reading.recover(error)))
+    let seed = Seed { inner: PhantomData::<O>, reading: &reading };
+    let read = F::read(seed, bytes).map(drop).map_err(|error| reading.recover(error));
+    // Which fields are not the same says more than what came of it.
+    steps.check_fields().and(read.map_err(cannot_read_back::<F>))
 }
 
 fn cannot_read_back<F: Format>(fault: Fault) -> Fault {
     let type_name = fault.type_name().unwrap_or_else(|| "the value".to_owned());
+    let type_name = names::without_options(type_name);
     let instead = match F::TRAITS.is_self_describing {
         true => "use another codec for it",
         false => "use MessagePack or JSON for it",
     };
     fault.map_reason(|reason| match reason {
-        Reason::Rule(_) | Reason::NeedsNames | Reason::UnknownVariant(_) => reason,
+        Reason::Rule(_) | Reason::NeedsNames => reason,
+        Reason::OtherKind { .. } => Reason::Rule(format!(
+            "{}: the `Serialize` and `Deserialize` of a type around it disagree, as with `#[serde(skip_serializing)]` or \
+             with `into` and `from` of different types; {instead}",
+            Fault::new(reason)
+        )),
+        // Where names are written, the words of its library are these already.
+        Reason::UnknownVariant(_) if !F::TRAITS.is_self_describing => reason,
+        Reason::UnknownVariant(_) => Reason::Rule(renamed(&reason)),
         other => Reason::Rule(format!(
             "`{type_name}` cannot be read back from what it writes ({}): its `Serialize` and `Deserialize` disagree in this \
              codec, as with `#[serde(skip_serializing)]`; {instead}",
@@ -101,32 +127,20 @@ fn cannot_read_back<F: Format>(fault: Fault) -> Fault {
     })
 }
 
-fn marks_of<F: Format, O: Serialize>(value: &O, what: What) -> Result<Marks, Fault> {
-    let mut marks = Marks::default();
-    write::<F, O>(value, what, Some(&mut marks))?;
-    Ok(marks)
-}
-
-/// Compares the variants of the same bytes, read by number and by name.
-fn compare(written: &Marks, by_number: &Marks, by_name: &Marks) -> Result<(), Fault> {
-    let names = |mark: &Mark| (mark.name, mark.variant);
-    let by_number: BTreeSet<_> = by_number.variants().map(names).collect();
-    let Some(moved) = by_name.variants().find(|mark| !by_number.contains(&names(mark))) else { return Ok(()) };
-    let fault = Fault::rule(format!(
+fn another_variant(mark: &Mark) -> Fault {
+    mark.blame(Fault::rule(format!(
         "the variant `{}` of `{}` would arrive as another one: {SKIPPED_VARIANT}",
-        moved.variant.unwrap_or_default(),
-        moved.name,
-    ));
-    let place = written.variants().find(|mark| names(mark) == names(moved));
-    Err(place.unwrap_or(moved).blame(fault))
+        mark.variant.unwrap_or_default(),
+        mark.name,
+    )))
 }
 
 /// What is written under a name that its reader does not know.
 fn renamed(reason: &Reason) -> String {
     let unknown = if let Reason::UnknownVariant(text) = reason { text } else { "it is unknown" };
     format!(
-        "a variant has another name for its reader, so that its number cannot be trusted ({unknown}): give it one name for \
-         both sides"
+        "a variant has another name for its reader, or none, so that another one would arrive ({unknown}): give it one name \
+         for both sides, and skip it on both or on neither"
     )
 }
 

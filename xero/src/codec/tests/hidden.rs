@@ -151,7 +151,7 @@ fn in_tuple_structs_and_tuple_variants() {
     }
     for codec in built(BARE) {
         let error = refused(codec, &(Always(1, 2, 2), vec![1_u8, 7]));
-        assert!(error.contains("`Always`") && error.contains("MessagePack or JSON"), "{error}");
+        assert!(error.contains("Always") && error.contains("MessagePack or JSON"), "{error}");
         refused(codec, &(NowAndThen(1, None, 1), vec![2_u8, 0]));
         refused(codec, &(Variant::A(1, None, 1), vec![2_u8, 0]));
     }

@@ -2,8 +2,10 @@
 
 mod arguments;
 mod basics;
+mod disguised;
 mod halves;
 mod hidden;
+mod honest;
 mod nesting;
 mod options;
 mod shapes;
