@@ -32,6 +32,16 @@ const EMPTY_PART_BYTES: usize = 64;
 /// has large fields of its own; Tokio's threads have two mebibytes.
 const STACK_BYTES_MAX: usize = 1024 * 1024;
 
+/// A value of this size on each level can use up the stack before [`Counts::descend`] sees it.
+pub(super) const LARGE_BYTES: usize = 1024;
+
+/// How many times its size a large value takes on the stack while it is read, as measured: it passes through many
+/// functions, and without optimizations each has room for it.
+const COPIES: usize = if cfg!(debug_assertions) { 20 } else { 12 };
+
+/// Stack that a level of a buffered value takes beside the value itself, at most.
+const BUFFERED_LEVEL_BYTES: usize = 5 * 1024;
+
 /// About where the stack is.
 fn stack_pointer() -> usize {
     let here = 0_u8;
@@ -53,11 +63,11 @@ impl Stack {
         Self { first: here, last: here }
     }
 
-    /// One level further down. No frame is that large: a type whose code goes on elsewhere, as those do that let the stack
-    /// grow, begins anew there.
-    fn further(self) -> Self {
+    /// One level further down, with `large` bytes on the way for large values. Without these no step is that large: a type
+    /// whose code goes on elsewhere, as those do that let the stack grow, begins anew there.
+    fn further(self, large: usize) -> Self {
         let here = stack_pointer();
-        let is_elsewhere = self.last.abs_diff(here) > STACK_BYTES_MAX;
+        let is_elsewhere = self.last.abs_diff(here) > STACK_BYTES_MAX.saturating_add(large);
         Self { first: if is_elsewhere { here } else { self.first }, last: here }
     }
 
@@ -88,12 +98,18 @@ pub(super) struct Counts {
     /// Of compounds, and of wrappers.
     depths: [Cell<usize>; 2],
     depth_max: usize,
+    /// The same of compounds in a buffer.
+    buffered_depth_max: Cell<usize>,
     stack: Cell<Stack>,
     /// Grows with each piece of a value that takes a byte or more.
     pieces: Cell<u64>,
     /// Grows with each part of a value, whether it takes bytes or not.
     parts: Cell<usize>,
     empty_parts: Cell<usize>,
+    /// The large values that are being read: the names of whatever reads them, and the bytes of stack that they take.
+    large: RefCell<Vec<(&'static str, usize)>>,
+    /// Where the value began that is read now, and its size.
+    begun: Cell<(usize, usize)>,
     /// A fault on its way through the format's library, whose own error type has no room for it.
     stash: RefCell<Option<Fault>>,
 }
@@ -109,10 +125,13 @@ impl Counts {
             traits,
             depth_max: DEPTH_MAX + around,
             depths: Default::default(),
+            buffered_depth_max: Cell::new(usize::MAX),
             stack: Cell::new(Stack::new()),
             pieces: Cell::new(0),
             parts: Cell::new(0),
             empty_parts: Cell::new(0),
+            large: RefCell::default(),
+            begun: Cell::new((stack_pointer(), 0)),
             stash: RefCell::new(None),
         }
     }
@@ -123,8 +142,11 @@ impl Counts {
         if depth.get() == self.depth_max {
             return Err(Fault::rule(format!("values are nested more than {DEPTH_MAX} deep")));
         }
+        if matches!(level, Level::Compound) && depth.get() >= self.buffered_depth_max.get() {
+            return Err(too_large());
+        }
         let above = self.stack.get();
-        let stack = above.further();
+        let stack = above.further(self.large_bytes());
         if stack.used() > STACK_BYTES_MAX {
             return Err(too_large());
         }
@@ -138,6 +160,49 @@ impl Counts {
         let depth = &self.depths[below.level as usize];
         depth.set(depth.get() - 1);
         self.stack.set(below.above);
+    }
+
+    /// Takes stack for a large value, before it is read. How often large values follow each other is a matter of their
+    /// types, and shows at once; but where one is within itself, it is a matter of the bytes.
+    pub(super) fn begin_large(&self, reader: &'static str, size: usize) -> Result<(), Fault> {
+        let mut large = self.large.borrow_mut();
+        let is_within_itself = large.iter().any(|(other, _)| *other == reader);
+        large.push((reader, size.saturating_mul(COPIES)));
+        drop(large);
+        if is_within_itself && self.large_bytes() > STACK_BYTES_MAX { Err(too_large()) } else { Ok(()) }
+    }
+
+    fn large_bytes(&self) -> usize {
+        self.large.borrow().iter().fold(0, |sum, (_, bytes)| bytes.saturating_add(sum))
+    }
+
+    /// A value begins, of `size` bytes where that is known.
+    pub(super) fn begin_value(&self, size: usize) {
+        self.begun.set((stack_pointer(), size));
+    }
+
+    /// A value goes into a buffer, whole: serde reads it from there by itself, level after level, and nothing counts the
+    /// stack. So it goes in only as deep as there is stack for, by the size of the type that has asked for it: the stack
+    /// that this has taken so far. Gives the limit of before.
+    pub(super) fn begin_buffer(&self) -> usize {
+        let (begun, size) = self.begun.get();
+        let frame = begun.abs_diff(stack_pointer()).saturating_sub(LARGE_BYTES);
+        let value = if frame > STACK_BYTES_MAX { size } else { size.max(frame) };
+        let value = if value < LARGE_BYTES / 4 { 0 } else { value };
+        let level = BUFFERED_LEVEL_BYTES.saturating_add(value.saturating_mul(COPIES));
+        let levels = STACK_BYTES_MAX.saturating_sub(self.stack.get().used()) / level;
+        let depth = self.depths[Level::Compound as usize].get();
+        let before = self.buffered_depth_max.get();
+        self.buffered_depth_max.set(before.min(depth + levels.max(1)));
+        before
+    }
+
+    pub(super) fn end_buffer(&self, before: usize) {
+        self.buffered_depth_max.set(before);
+    }
+
+    pub(super) fn end_large(&self) {
+        self.large.borrow_mut().pop();
     }
 
     /// Whether what is written now is a part of the outermost struct, which is that of a method's arguments.
@@ -207,4 +272,20 @@ impl Counts {
 
 fn too_large() -> Fault {
     Fault::rule("values of this size are nested too deeply for the stack: put the large ones in a `Box`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_that_goes_on_elsewhere_begins_anew() {
+        let here = stack_pointer();
+        for elsewhere in [here - 64 * STACK_BYTES_MAX, here + 3 * STACK_BYTES_MAX, 1 << 12] {
+            let above = Stack { first: elsewhere + STACK_BYTES_MAX / 2, last: elsewhere };
+            assert_eq!(above.further(0).used(), 0);
+        }
+        let above = Stack { first: here + STACK_BYTES_MAX, last: here + STACK_BYTES_MAX / 2 };
+        assert!(above.further(0).used() > STACK_BYTES_MAX / 2, "only further down");
+    }
 }

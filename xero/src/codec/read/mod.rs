@@ -8,6 +8,7 @@
 mod parts;
 
 use std::{
+    any,
     cell::{Cell, RefCell},
     fmt,
     marker::PhantomData,
@@ -23,7 +24,7 @@ use super::{
     fault::{Fault, Reason, Step},
     format::Traits,
     notes::{Fields, Kind},
-    state::{Before, Counts, Level},
+    state::{Before, Counts, LARGE_BYTES, Level},
     steps::{Steps, is_derived},
 };
 
@@ -165,6 +166,7 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Seed<'_, S> {
 
     fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<S::Value, D::Error> {
         let reading = self.reading;
+        reading.counts.begin_value(size_of::<S::Value>());
         let read = self.inner.deserialize(Reader { inner, reading, role: Role::Value });
         read.map_err(|fault| reading.stash(fault.of_type::<S::Value>()))
     }
@@ -187,7 +189,7 @@ enum Role {
 }
 
 impl<'r, D> Reader<'r, D> {
-    fn read<'de, V, R, E: fmt::Display>(
+    fn read<'de, V: Visitor<'de>, R, E: fmt::Display>(
         self,
         visitor: V,
         shape: Shape,
@@ -197,7 +199,15 @@ impl<'r, D> Reader<'r, D> {
         D: Deserializer<'de>,
     {
         let Self { inner, reading, .. } = self;
-        read(inner, Watched { inner: visitor, reading, shape }).map_err(|error| reading.recover(error))
+        let is_large = size_of::<V::Value>() >= LARGE_BYTES;
+        if is_large {
+            reading.counts.begin_large(any::type_name::<V>(), size_of::<V::Value>())?;
+        }
+        let read = read(inner, Watched { inner: visitor, reading, shape }).map_err(|error| reading.recover(error));
+        if is_large {
+            reading.counts.end_large();
+        }
+        read
     }
 
     /// Of a name that is noted, or of any value of no parts.
@@ -261,8 +271,11 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         self.needs_names()?;
-        let shape = self.leaf();
-        self.read(visitor, shape, |inner, visitor| inner.deserialize_any(visitor))
+        let (shape, counts) = (self.leaf(), &self.reading.counts);
+        let before = counts.begin_buffer();
+        let value = self.read(visitor, shape, |inner, visitor| inner.deserialize_any(visitor));
+        counts.end_buffer(before);
+        value
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
@@ -426,6 +439,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watched<'_, V> {
 
     fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
         self.below(Level::Wrapper, Some(Kind::Byte), |visitor, reading| {
+            reading.counts.begin_value(0);
             visitor.visit_some(Reader { inner, reading, role: Role::Value })
         })
     }
@@ -433,6 +447,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watched<'_, V> {
     fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
         let role = if let Shape::Key = self.shape { Role::Field } else { Role::Value };
         self.below(Level::Wrapper, None, |visitor, reading| {
+            reading.counts.begin_value(0);
             visitor.visit_newtype_struct(Reader { inner, reading, role })
         })
     }

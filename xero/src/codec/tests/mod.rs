@@ -1,5 +1,6 @@
 //! What the codecs carry, refuse, and name when they refuse it.
 
+mod again;
 mod arguments;
 mod basics;
 mod disguised;
