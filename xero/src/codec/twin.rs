@@ -63,7 +63,7 @@ fn is_known(key: (TypeId, TypeId), forms: &Forms) -> bool {
 }
 
 /// Gives what was noted while the value was written.
-fn read_back<F, O, T>(value: &T, what: What) -> Result<Notes, Fault>
+pub(super) fn read_back<F, O, T>(value: &T, what: What) -> Result<Notes, Fault>
 where
     F: Format,
     O: DeserializeOwned,
