@@ -84,6 +84,13 @@ pub(super) struct Below {
     above: Stack,
 }
 
+/// A large value that is being read.
+#[derive(Debug)]
+#[must_use = "the value must end"]
+pub(super) struct Large {
+    bytes_before: usize,
+}
+
 /// Counts at the beginning of an element.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Before {
@@ -106,8 +113,10 @@ pub(super) struct Counts {
     /// Grows with each part of a value, whether it takes bytes or not.
     parts: Cell<usize>,
     empty_parts: Cell<usize>,
-    /// The large values that are being read: the names of whatever reads them, and the bytes of stack that they take.
-    large: RefCell<Vec<(&'static str, usize)>>,
+    /// The large values that are being read, by the names of whatever reads them.
+    large: RefCell<Vec<&'static str>>,
+    /// The stack that these take.
+    large_bytes: Cell<usize>,
     /// Where the value began that is read now, and its size.
     begun: Cell<(usize, usize)>,
     /// A fault on its way through the format's library, whose own error type has no room for it.
@@ -131,6 +140,7 @@ impl Counts {
             parts: Cell::new(0),
             empty_parts: Cell::new(0),
             large: RefCell::default(),
+            large_bytes: Cell::new(0),
             begun: Cell::new((stack_pointer(), 0)),
             stash: RefCell::new(None),
         }
@@ -146,7 +156,7 @@ impl Counts {
             return Err(too_large());
         }
         let above = self.stack.get();
-        let stack = above.further(self.large_bytes());
+        let stack = above.further(self.large_bytes.get());
         if stack.used() > STACK_BYTES_MAX {
             return Err(too_large());
         }
@@ -164,16 +174,21 @@ impl Counts {
 
     /// Takes stack for a large value, before it is read. How often large values follow each other is a matter of their
     /// types, and shows at once; but where one is within itself, it is a matter of the bytes.
-    pub(super) fn begin_large(&self, reader: &'static str, size: usize) -> Result<(), Fault> {
+    pub(super) fn begin_large(&self, reader: &'static str, size: usize) -> Result<Large, Fault> {
+        let before = self.large_bytes.get();
+        let bytes = before.saturating_add(size.saturating_mul(COPIES));
         let mut large = self.large.borrow_mut();
-        let is_within_itself = large.iter().any(|(other, _)| *other == reader);
-        large.push((reader, size.saturating_mul(COPIES)));
-        drop(large);
-        if is_within_itself && self.large_bytes() > STACK_BYTES_MAX { Err(too_large()) } else { Ok(()) }
+        if bytes > STACK_BYTES_MAX && large.contains(&reader) {
+            return Err(too_large());
+        }
+        large.push(reader);
+        self.large_bytes.set(bytes);
+        Ok(Large { bytes_before: before })
     }
 
-    fn large_bytes(&self) -> usize {
-        self.large.borrow().iter().fold(0, |sum, (_, bytes)| bytes.saturating_add(sum))
+    pub(super) fn end_large(&self, large: Large) {
+        self.large.borrow_mut().pop();
+        self.large_bytes.set(large.bytes_before);
     }
 
     /// A value begins, of `size` bytes where that is known.
@@ -199,10 +214,6 @@ impl Counts {
 
     pub(super) fn end_buffer(&self, before: usize) {
         self.buffered_depth_max.set(before);
-    }
-
-    pub(super) fn end_large(&self) {
-        self.large.borrow_mut().pop();
     }
 
     /// Whether what is written now is a part of the outermost struct, which is that of a method's arguments.

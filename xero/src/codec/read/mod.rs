@@ -199,13 +199,14 @@ impl<'r, D> Reader<'r, D> {
         D: Deserializer<'de>,
     {
         let Self { inner, reading, .. } = self;
-        let is_large = size_of::<V::Value>() >= LARGE_BYTES;
-        if is_large {
-            reading.counts.begin_large(any::type_name::<V>(), size_of::<V::Value>())?;
-        }
+        let size = size_of::<V::Value>();
+        let large = match size >= LARGE_BYTES {
+            true => Some(reading.counts.begin_large(any::type_name::<V>(), size)?),
+            false => None,
+        };
         let read = read(inner, Watched { inner: visitor, reading, shape }).map_err(|error| reading.recover(error));
-        if is_large {
-            reading.counts.end_large();
+        if let Some(large) = large {
+            reading.counts.end_large(large);
         }
         read
     }

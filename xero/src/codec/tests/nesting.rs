@@ -346,6 +346,7 @@ fn largest_values_within_themselves_are_refused_before_they_use_up_the_stack() {
 fn large_values_that_are_read_from_a_buffer_do_not_use_up_the_stack() {
     #[derive(Debug, Serialize, Deserialize)]
     #[serde(tag = "t")]
+    #[allow(clippy::large_enum_variant)]
     enum Fat {
         A { inner: Box<Self>, p: [[u64; 32]; 16], q: [[u64; 32]; 16], r: [[u64; 32]; 16], s: [[u64; 32]; 16] },
         B,
