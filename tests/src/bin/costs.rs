@@ -73,7 +73,7 @@ fn main() -> ExitCode {
 
 /// Something whose single step is measured.
 trait Measured {
-    /// Takes so many steps.
+    /// Takes this many steps.
     fn run(&mut self, steps: u32);
 
     /// How many steps are measured at a time.
@@ -237,7 +237,7 @@ impl Measured for Play {
     }
 }
 
-/// A broker with so many workers of 500 methods; one more comes and goes, and one repeats its introduction.
+/// A broker with a number of workers of 500 methods; one more joins and leaves, and one repeats its introduction.
 struct Fleet {
     broker: Broker,
     now: Instant,

@@ -20,7 +20,7 @@ use std::{
 use rustix::process::{Resource, Rlimit, Uid, getrlimit, getuid, setrlimit};
 use tokio::runtime::{Builder, Handle, Runtime};
 use xero::{BindError, Broker, Client, ConnectError, Context, StartError, Worker};
-use xero_tests::scene::{PATIENCE, Port, show_logs};
+use xero_tests::scene::{PATIENCE, Port, eventually, show_logs};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -198,6 +198,7 @@ async fn dial() -> Outcome<()> {
         workers.push(settings.start()?);
         // Its own thread is there, and that for its first lookup hardly ever.
         let shortage = Shortage::begin()?;
+        // A lookup may wait for a thread until the end of the shortage: no condition tells that one has begun.
         tokio::time::sleep(2 * backoff).await;
         drop(shortage);
     }
@@ -210,9 +211,7 @@ async fn dial() -> Outcome<()> {
     };
     say("bind", matches!(bound, Err(BindError::Transport(_))));
     let client = Client::bind(port.endpoint()).await?;
-    while client.workers().len() < workers.len() {
-        tokio::time::sleep(backoff).await;
-    }
+    eventually("all workers are there", async || client.workers().len() == workers.len()).await;
     Ok(())
 }
 

@@ -108,7 +108,7 @@ fn read_both_ways<O>(
     }
 }
 
-/// Choices of marks, such that any two variants of one type are told apart by one of them. If two variants change places,
+/// Choices of marks, such that one of them distinguishes any two variants of one type. If two variants change places,
 /// both are in the value however all are read; where but one of them is read by its name, one is there twice.
 fn halves(marks: &Marks) -> impl Iterator<Item = Vec<bool>> {
     let mut counts = HashMap::<Type, usize>::new();
@@ -138,6 +138,10 @@ fn cannot_read_back<F: Format>(fault: Fault) -> Fault {
     };
     fault.map_reason(|reason| match reason {
         Reason::Rule(_) | Reason::NeedsNames | Reason::UnknownVariant(_) => reason,
+        Reason::Missing(field) if F::TRAITS.is_self_describing => Reason::Rule(format!(
+            "`{type_name}` cannot be read back from what it writes (the field `{field}` is missing): give the field \
+             `#[serde(default)]` if it is left out on purpose, or else write it always, under the name that is read"
+        )),
         other => Reason::Rule(format!(
             "`{type_name}` cannot be read back from what it writes ({}): its `Serialize` and `Deserialize` disagree in this \
              codec, as with `#[serde(skip_serializing)]`; {instead}",

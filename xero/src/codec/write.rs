@@ -418,7 +418,7 @@ impl<'a, C> Compound<'a, C> {
         if !self.writing.counts.traits.is_self_describing {
             return Err(Fault::rule(format!(
                 "the field `{field}` of `{}` is left out, as by `#[serde(skip_serializing_if)]`, and its reader would take \
-                 the next one for it: {USE_NAMES}, or always write the field",
+                 the next one for it: {USE_NAMES} with `#[serde(default)]` on the field, or always write it",
                 self.name
             )));
         }

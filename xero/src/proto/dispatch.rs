@@ -161,7 +161,7 @@ impl Dispatcher {
         Self::with_links(config, Links::accepting(introduction, heartbeats, Role::Worker, place))
     }
 
-    /// A client's dispatcher, which dials so many brokers: the peers 0, 1, 2 …
+    /// A client's dispatcher, which dials `brokers` many brokers: the peers 0, 1, 2 …
     pub fn dialing(now: Instant, config: DispatcherConfig, brokers: u64) -> Self {
         let (introduction, heartbeats) = (workers::introduction(&config, Role::Client), config.heartbeats);
         let links = Links::dialing(now, introduction, heartbeats, (brokers, config.backoff, config.seed));

@@ -33,7 +33,7 @@ pub(crate) enum LinkEvent {
     Draining(Peer),
     /// The peer has acknowledged bytes: there may be room for more.
     Room(Peer),
-    /// A partial reply has left that had a payload of so many bytes.
+    /// A partial reply has left; the number is the size of its payload in bytes.
     PartialLeft(Peer, CallId, usize),
     /// The connection of a peer that was introduced is gone.
     Ended(Peer, End),
@@ -493,9 +493,13 @@ impl Links {
         if let Some(link) = self.links.remove(&peer)
             && !link.is_introducing()
         {
-            let (partner, was_draining) = (link.partner(), link.is_draining());
-            let (role, incarnation) = (partner.map(|it| it.role), partner.map(|it| it.incarnation));
-            info!(peer = peer.0, ?role, ?incarnation, ?departure, "left");
+            let was_draining = link.is_draining();
+            match link.partner() {
+                Some(Partner { role, incarnation, .. }) => {
+                    info!(peer = peer.0, %role, %incarnation, ?departure, "left")
+                }
+                None => info!(peer = peer.0, "has ended the connection after this side's goodbye"),
+            }
             self.events.push_back(LinkEvent::Ended(peer, End { departure, was_draining, unsent }));
         }
         self.redial(now, peer);

@@ -55,7 +55,7 @@ impl<T> Slab<T> {
     }
 }
 
-/// How much of its memory an empty table keeps, in rows: what comes and goes is not to cost an allocation each time.
+/// Rows that an empty table keeps memory for, so that a row that is added and removed in turn costs no allocation.
 const KEPT_ROWS: usize = 64;
 
 #[cfg(test)]

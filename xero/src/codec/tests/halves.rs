@@ -33,6 +33,21 @@ fn field_that_is_left_out_now_and_then_is_refused_where_fields_have_no_names() {
 }
 
 #[test]
+fn field_that_is_left_out_and_has_no_default_is_refused_with_the_cure() {
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Tagged {
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        tags: Vec<String>,
+        path: String,
+    }
+    for codec in built(Codec::ALL) {
+        let error = refused(codec, &Tagged { tags: vec![], path: "/".to_owned() });
+        assert!(error.contains("the field `tags`") && error.contains("`#[serde(default)]`"), "{error}");
+        assert!(!error.contains("another codec"), "{error}");
+    }
+}
+
+#[test]
 fn variant_after_a_skipped_one_is_refused_where_variants_have_no_names() {
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     enum Command {

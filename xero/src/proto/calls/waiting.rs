@@ -32,7 +32,7 @@ pub(super) struct LineKey {
 }
 
 impl LineKey {
-    /// Windows do not count for small payloads; larger ones are told apart by powers of two.
+    /// Windows do not count for small payloads; larger ones differ by powers of two.
     pub(super) fn size_of(bytes: usize) -> u8 {
         if bytes <= SMALL_PAYLOAD_BYTES { 0 } else { bytes.ilog2() as u8 }
     }

@@ -1,4 +1,4 @@
-//! What the index of workers and waiting calls must keep: who may have a call, who is told at once that nobody can, and
+//! The index of workers and waiting calls: who may have a call, whose call ends at once because nobody can take it, and
 //! that nobody pays for others (`PROTOCOL.md` §8).
 
 use std::sync::{
