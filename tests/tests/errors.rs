@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use xero::{
-    BindError, CallError, Client, Codec, StartError, Worker,
+    BindError, CallError, Client, Codec, ConnectError, StartError, Worker,
     proto::message::{ErrorCode, Message, Request},
 };
 use xero_tests::{
@@ -212,11 +212,11 @@ fn endpoints_and_settings_that_cannot_be_are_told_before_anything_starts() {
             let error = Client::bind(endpoint).await.unwrap_err();
             assert!(matches!(error, BindError::Endpoint(_)), "{endpoint}: {error}");
             let error = Worker::connect(endpoint).serve(prober()).start().unwrap_err();
-            assert!(matches!(error, StartError::Endpoint(_)), "{endpoint}: {error}");
+            assert!(matches!(error, StartError::Connect(ConnectError::Endpoint(_))), "{endpoint}: {error}");
         }
         for endpoint in ["tcp://*:5550", "tcp://127.0.0.1:0", "inproc://*"] {
             let error = Worker::connect(endpoint).serve(prober()).start().unwrap_err();
-            assert!(matches!(error, StartError::NotDialable { .. }), "{endpoint}: {error}");
+            assert!(matches!(error, StartError::Connect(ConnectError::NotDialable { .. })), "{endpoint}: {error}");
         }
         let taken = client().await;
         let error = Client::bind(taken.endpoint()).await.unwrap_err();
@@ -228,7 +228,10 @@ fn endpoints_and_settings_that_cannot_be_are_told_before_anything_starts() {
         assert!(matches!(twice, StartError::DuplicateService(name) if name == "Probe"));
         let zero = Duration::ZERO;
         for settings in [worker().concurrency(0), worker().heartbeat_interval(zero), worker().backoff(TIMEOUT, zero)] {
-            assert!(matches!(settings.serve(prober()).start().unwrap_err(), StartError::Config(_)));
+            assert!(matches!(
+                settings.serve(prober()).start().unwrap_err(),
+                StartError::Connect(ConnectError::Config(_))
+            ));
         }
         for settings in [Client::builder().liveness(1), Client::builder().timeout(zero)] {
             assert!(matches!(settings.bind("tcp://127.0.0.1:0").await.unwrap_err(), BindError::Config(_)));

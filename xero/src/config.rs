@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::proto::{
-    dispatch::DispatcherConfig,
-    frame::Limits,
-    liveness::Heartbeats,
-    liveness::{INTERVAL_MAX, INTERVAL_MIN},
-    registry::{LeastRecentlyUsed, WorkerChoice},
-    retry::{BackoffConfig, RetryConfig},
+use crate::{
+    error::ConfigError,
+    proto::{
+        dispatch::DispatcherConfig,
+        frame::Limits,
+        liveness::{Heartbeats, INTERVAL_MAX, INTERVAL_MIN},
+        registry::{LeastRecentlyUsed, WorkerChoice},
+        retry::{BackoffConfig, RetryConfig},
+    },
 };
 
 /// The time a call has unless it or its method says otherwise.
@@ -18,22 +20,6 @@ pub(crate) const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 
 /// The longest wait that may be set, so that no instant is out of the clock's range.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
-
-/// A setting that is out of its range, or does not go with another.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{setting}` is {value}: {rule}")]
-pub struct ConfigError {
-    setting: &'static str,
-    value: String,
-    rule: &'static str,
-}
-
-impl ConfigError {
-    /// The setter's name.
-    pub fn setting(&self) -> &'static str {
-        self.setting
-    }
-}
 
 /// Gives an error unless the rule holds.
 pub(crate) fn require(
@@ -235,7 +221,7 @@ macro_rules! routing_setters {
         }
 
         /// Who gets a call when several workers could. Default: the least recently used one.
-        pub fn worker_choice(mut self, choice: impl crate::WorkerChoice + 'static) -> Self {
+        pub fn worker_choice(mut self, choice: impl crate::proto::registry::WorkerChoice + 'static) -> Self {
             self.routing.choice = Some(Box::new(choice));
             self
         }

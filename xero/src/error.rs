@@ -6,13 +6,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
     codec::CodecError,
-    config::ConfigError,
-    net::{
-        endpoint::{Endpoint, EndpointError},
-        io_thread::Gone,
-        transport::TransportError,
-    },
+    io::thread::Gone,
     proto::frame::TooLarge,
+    transport::{Endpoint, EndpointError, TransportError},
 };
 
 /// Why a call has no value. `E` is the method's own error, or [`Never`] where it has none.
@@ -240,7 +236,7 @@ fn known(services: &[String]) -> String {
     }
 }
 
-/// The error of a method that has none: there is no such value.
+/// The error of a method that has none: there is no such value. It stays empty, so it can be matched by no arms at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Never {}
 
@@ -345,6 +341,22 @@ pub enum PartialError {
     Unwanted,
 }
 
+/// A setting that is out of its range, or does not go with another.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{setting}` is {value}: {rule}")]
+pub struct ConfigError {
+    pub(crate) setting: &'static str,
+    pub(crate) value: String,
+    pub(crate) rule: &'static str,
+}
+
+impl ConfigError {
+    /// The setter's name.
+    pub fn setting(&self) -> &'static str {
+        self.setting
+    }
+}
+
 /// Why a client or broker could not be bound.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -369,8 +381,8 @@ pub enum BindError {
     Thread(std::io::Error),
 }
 
-/// Why a client could not be connected. That nobody answers at an endpoint is no reason: it is dialed until somebody
-/// does.
+/// Why a client or worker cannot connect. An unreachable endpoint is not an error: it is dialed again until somebody
+/// answers.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
@@ -394,7 +406,7 @@ pub enum ConnectError {
     /// No endpoint is named.
     #[error("there is no endpoint to connect to: name at least one")]
     NoEndpoint,
-    /// The I/O thread could not be started.
+    /// The I/O thread could not be started, or has panicked.
     #[error("the I/O thread does not run: {0}")]
     Thread(std::io::Error),
 }
@@ -420,31 +432,13 @@ impl ConnectError {
     }
 }
 
-/// Why a worker could not be started. That nobody answers at an endpoint is no reason: it is dialed until somebody
-/// does.
+/// Why a worker could not be started. An unreachable endpoint is not an error: it is dialed again until somebody answers.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// An endpoint is not written as one.
+    /// The worker cannot connect: its endpoints or settings are wrong, or it has no I/O thread.
     #[error(transparent)]
-    Endpoint(#[from] EndpointError),
-    /// The settings contradict each other.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// An endpoint is one for binding only.
-    #[error("cannot connect to {endpoint}: {reason}")]
-    NotDialable {
-        /// The endpoint.
-        endpoint: Endpoint,
-        /// What to write instead.
-        reason: &'static str,
-    },
-    /// An endpoint is named twice.
-    #[error("{0} is named twice: each endpoint needs one connection")]
-    DuplicateEndpoint(String),
-    /// No endpoint is named.
-    #[error("there is no endpoint to connect to: name at least one")]
-    NoEndpoint,
+    Connect(#[from] ConnectError),
     /// The worker has nothing to serve.
     #[error("the worker has nothing to serve: call `serve` before starting it")]
     NoService,
@@ -457,23 +451,23 @@ pub enum StartError {
     /// There is no Tokio runtime to run procedures on.
     #[error("there is no Tokio runtime here to run procedures on: start the worker within one")]
     NoRuntime,
-    /// The I/O thread could not be started, or has panicked.
-    #[error("the I/O thread does not run: {0}")]
-    Thread(std::io::Error),
     /// The process was forked from the one that started the worker, which runs on there.
     #[error("the worker runs in the process that was forked into this one; start another one here")]
     Forked,
 }
 
-impl From<ConnectError> for StartError {
-    fn from(error: ConnectError) -> Self {
-        match error {
-            ConnectError::Endpoint(error) => Self::Endpoint(error),
-            ConnectError::Config(error) => Self::Config(error),
-            ConnectError::NotDialable { endpoint, reason } => Self::NotDialable { endpoint, reason },
-            ConnectError::DuplicateEndpoint(text) => Self::DuplicateEndpoint(text),
-            ConnectError::NoEndpoint => Self::NoEndpoint,
-            ConnectError::Thread(error) => Self::Thread(error),
-        }
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use super::*;
+
+    #[test]
+    fn worker_that_cannot_connect_says_what_a_client_says() {
+        let connect = || ConnectError::check(&["nowhere".to_owned()]).expect_err("no endpoint");
+        let start = StartError::from(connect());
+        assert_eq!(start.to_string(), connect().to_string());
+        // It is shown by its own text, and so is no source of itself.
+        assert_eq!(start.source().map(ToString::to_string), connect().source().map(ToString::to_string));
     }
 }

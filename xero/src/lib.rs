@@ -64,62 +64,43 @@
 
 pub mod proto;
 
-#[cfg(feature = "net")]
-#[doc(hidden)]
-#[path = "private.rs"]
-pub mod __private;
-#[cfg(feature = "net")]
-mod broker;
-#[cfg(feature = "net")]
-mod call;
-#[cfg(feature = "net")]
-mod client;
-#[cfg(feature = "net")]
-mod codec;
-#[cfg(feature = "net")]
-mod config;
-#[cfg(feature = "net")]
-mod context;
-#[cfg(feature = "net")]
-mod error;
-#[cfg(feature = "net")]
-pub mod guide;
-#[cfg(feature = "net")]
-mod net;
-#[cfg(feature = "net")]
-mod partials;
-#[cfg(feature = "net")]
-mod service;
-#[cfg(feature = "net")]
-mod stub;
-#[cfg(feature = "net")]
-mod wire;
-#[cfg(feature = "net")]
-mod worker;
+// Called like the well-known macro, by which name rustfmt finds the modules within.
+macro_rules! cfg_if {
+    (if #[cfg($condition:meta)] { $($item:item)* }) => { $(#[cfg($condition)] $item)* };
+}
 
-#[cfg(feature = "net")]
-pub use crate::{
-    broker::{Broker, BrokerBuilder},
-    call::{Call, PendingCall, Value},
-    client::{Client, ClientBuilder, WorkerInfo},
-    codec::{CodecError, assert_roundtrips, assert_roundtrips_in},
-    config::ConfigError,
-    context::Context,
-    error::{BindError, CallError, ConnectError, Never, NoWorkerError, PartialError, StartError},
-    net::{
-        endpoint::{Endpoint, EndpointError, IntoEndpoints},
-        transport::TransportError,
-    },
-    proto::{
-        broker::BrokerCounters,
-        dispatch::DispatcherCounters,
-        frame::TooLarge,
-        message::{CallId, Codec, Metadata},
-        registry::{Candidate, LeastRecentlyUsed, WorkerChoice},
-        worker::WorkerCounters,
-    },
-    service::{BoundService, IntoService},
-    worker::{Worker, WorkerBuilder},
-};
-#[cfg(feature = "net")]
-pub use xero_macros::{service, worker};
+cfg_if! { if #[cfg(feature = "net")] {
+    #[doc(hidden)]
+    #[path = "private.rs"]
+    pub mod __private;
+    mod broker;
+    mod client;
+    mod codec;
+    mod config;
+    mod error;
+    pub mod guide;
+    mod info;
+    mod io;
+    mod transport;
+    mod wire;
+    mod worker;
+
+    pub use crate::{
+        broker::{Broker, BrokerBuilder},
+        client::{Call, Client, ClientBuilder, PendingCall, Value},
+        codec::{CodecError, assert_roundtrips, assert_roundtrips_in},
+        error::{BindError, CallError, ConfigError, ConnectError, Never, NoWorkerError, PartialError, StartError},
+        info::WorkerInfo,
+        proto::{
+            broker::BrokerCounters,
+            dispatch::DispatcherCounters,
+            frame::TooLarge,
+            message::{CallId, Codec, Metadata},
+            registry::{Candidate, LeastRecentlyUsed, WorkerChoice},
+            worker::WorkerCounters,
+        },
+        transport::{Endpoint, EndpointError, IntoEndpoints, TransportError},
+        worker::{BoundService, Context, IntoService, Worker, WorkerBuilder},
+    };
+    pub use xero_macros::{service, worker};
+} }

@@ -4,12 +4,11 @@ pub use bytes::Bytes;
 pub use serde;
 
 pub use crate::{
-    call::Call,
-    client::Client,
-    context::Context,
+    client::{Call, Client, Stub},
     error::{Never, NoWorkerError},
     proto::message::Codec,
-    service::{BoundService, IntoService, MethodDescriptor, Mode, Outcome, ServiceDescriptor, reply, reply_result},
-    stub::Stub,
     wire::{Blob, Chosen, Defaulted, Form, Lend, Lending, List, Opt, Ordinary, Plain, Probe, Read, Res, Written},
+    worker::{
+        BoundService, Context, IntoService, MethodDescriptor, Mode, Outcome, ServiceDescriptor, reply, reply_result,
+    },
 };

@@ -138,7 +138,7 @@ async fn scene() -> Outcome<(Client, Worker, Arc<AtomicBool>)> {
 async fn start() -> Outcome<()> {
     let shortage = Shortage::begin()?;
     let worker = Worker::connect("tcp://127.0.0.1:1").serve(Eater(None)).start();
-    say("worker", matches!(worker, Err(StartError::Thread(_))));
+    say("worker", matches!(worker, Err(StartError::Connect(ConnectError::Thread(_)))));
     say("client", matches!(Client::bind("tcp://127.0.0.1:0").await, Err(BindError::Thread(_))));
     say("connecting client", matches!(Client::connect("tcp://127.0.0.1:1"), Err(ConnectError::Thread(_))));
     let broker = Broker::bind("tcp://127.0.0.1:0", "tcp://127.0.0.1:0").await;

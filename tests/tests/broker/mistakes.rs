@@ -78,8 +78,8 @@ fn endpoints_that_cannot_be_connected_to_are_told_at_once() {
     assert!(matches!(error, ConnectError::Config(_)) && error.to_string().contains("backoff"), "{error}");
 
     let start = |endpoints: &[&str]| Worker::connect(endpoints).serve(prober()).start().unwrap_err();
-    assert!(matches!(start(&["tcp://a:1", "tcp://a:1"]), StartError::DuplicateEndpoint(_)));
-    assert!(matches!(start(&[]), StartError::NoEndpoint));
+    assert!(matches!(start(&["tcp://a:1", "tcp://a:1"]), StartError::Connect(ConnectError::DuplicateEndpoint(_))));
+    assert!(matches!(start(&[]), StartError::Connect(ConnectError::NoEndpoint)));
 }
 
 #[test]

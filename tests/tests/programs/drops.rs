@@ -17,8 +17,8 @@ use tokio::{
     sync::Notify,
 };
 use xero::{
-    Broker, BrokerBuilder, CallError, Candidate, Client, ClientBuilder, StartError, Worker, WorkerBuilder,
-    WorkerChoice, proto::message::Peer,
+    Broker, BrokerBuilder, CallError, Candidate, Client, ClientBuilder, ConnectError, StartError, Worker,
+    WorkerBuilder, WorkerChoice, proto::message::Peer,
 };
 use xero_tests::scene::{PATIENCE, Port, bind, client, eventually, joined, probe, run, runtime, show_logs, within};
 
@@ -240,8 +240,10 @@ fn worker_that_never_starts_drops_what_it_serves_in_place() {
     };
     dropped(drop);
     dropped(|it| drop(it.into_future()));
-    dropped(|it| assert!(matches!(it.connect("nonsense").start(), Err(StartError::Endpoint(_)))));
-    dropped(|it| assert!(matches!(it.concurrency(0).start(), Err(StartError::Config(_)))));
+    dropped(|it| {
+        assert!(matches!(it.connect("nonsense").start(), Err(StartError::Connect(ConnectError::Endpoint(_)))))
+    });
+    dropped(|it| assert!(matches!(it.concurrency(0).start(), Err(StartError::Connect(ConnectError::Config(_))))));
     dropped(|it| {
         let twice = it.serve(Holder::new(&Ledger::default()));
         assert!(matches!(twice.start(), Err(StartError::DuplicateService(_))));

@@ -1,0 +1,449 @@
+//! One call in the caller's hands: settings, awaiting, partial replies, cancelling on drop.
+
+use std::{
+    fmt,
+    future::{Future, IntoFuture},
+    mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+use super::{
+    caller::Caller,
+    command::CallSink,
+    partials::{self, PartialReceiver, PartialSender},
+    value::Value,
+};
+use crate::{
+    codec::{self, CodecError},
+    error::CallError,
+    io::{clock, thread::Gone},
+    proto::{
+        calls::{CallEnd, CallFailure, CallSpec, Waits, codec_not_read, overloaded},
+        message::{CallId, Codec, ErrorCode, ErrorReply, Metadata, Payload},
+    },
+    wire::{self, Carries},
+    worker::signature_in,
+};
+
+/// How the outcome of a call is read.
+struct Reader<T, E> {
+    value: fn(Payload) -> Result<T, CodecError>,
+    error: fn(Payload) -> Result<E, CodecError>,
+}
+
+impl<T, E> Clone for Reader<T, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T, E> Copy for Reader<T, E> {}
+
+/// A call that is not sent yet: set it up, then await it.
+///
+/// Its arguments are encoded when it is made, on the calling thread; its time counts from when it is sent.
+///
+/// Awaiting it sends it and gives the reply. [`Call::start`] sends it at once and gives a [`PendingCall`], from which
+/// partial replies can be read before the final one. Dropping either cancels the call on the worker.
+#[must_use = "a call does nothing until it is awaited or started"]
+pub struct Call<T, E> {
+    caller: Caller,
+    method: Method,
+    /// `None` while a dynamic call has been given none.
+    arguments: Option<Result<Payload, CodecError>>,
+    codec: Codec,
+    timeout: Duration,
+    idempotent: Option<bool>,
+    fail_fast: bool,
+    metadata: Metadata,
+    reader: Reader<T, E>,
+}
+
+/// What is called.
+#[derive(Clone, Debug)]
+pub(crate) struct Method {
+    pub(crate) service: Arc<str>,
+    pub(crate) name: Arc<str>,
+    pub(crate) fingerprint: u64,
+    /// The caller's signature; empty for dynamic calls.
+    pub(crate) signature: &'static str,
+    /// The caller's version of the service.
+    pub(crate) version: u32,
+}
+
+impl<T, E> Call<T, E> {
+    /// A call whose value and error have the forms `MV` and `ME`.
+    pub(super) fn typed<MV: Carries<T>, ME: Carries<E>>(
+        caller: &Caller,
+        method: Method,
+        arguments: Result<Payload, CodecError>,
+        codec: Codec,
+    ) -> Self {
+        let reader = Reader {
+            value: |payload| wire::decode::<MV, T>(&payload),
+            error: |payload| wire::decode::<ME, E>(&payload),
+        };
+        Self::new(caller, method, Some(arguments), codec, reader)
+    }
+}
+
+impl Call<Value, Value> {
+    pub(super) fn dynamic(caller: &Caller, method: Method) -> Self {
+        let reader = Reader { value: |payload| Ok(Value { payload }), error: |payload| Ok(Value { payload }) };
+        Self::new(caller, method, None, dynamic_codec(Codec::is_available), reader)
+    }
+
+    /// The arguments: a tuple or sequence by position, or a map or struct by name.
+    ///
+    /// A single argument is a tuple of one, `&("apple",)`. `&()` is no arguments.
+    pub fn arguments<A: Serialize + ?Sized>(mut self, arguments: &A) -> Self {
+        self.arguments = Some(encode_arguments(self.codec, arguments));
+        self
+    }
+
+    /// The codec of arguments and reply. Default: MessagePack; JSON in a program without MessagePack; in a program
+    /// without either, the codec that it has. Call this before [`Self::arguments`]: a call whose arguments are written
+    /// in another codec already fails with [`CallError::InvalidArguments`].
+    pub fn codec(mut self, codec: Codec) -> Self {
+        if self.arguments.is_some() && codec != self.codec {
+            self.arguments = Some(Err(CodecError::too_late(codec)));
+        }
+        self.codec = codec;
+        self
+    }
+
+    /// Lets the call be retried on another worker when its worker is lost, whatever the method declares.
+    pub fn idempotent(mut self) -> Self {
+        self.idempotent = Some(true);
+        self
+    }
+}
+
+impl<T, E> Call<T, E> {
+    fn new(
+        caller: &Caller,
+        method: Method,
+        arguments: Option<Result<Payload, CodecError>>,
+        codec: Codec,
+        reader: Reader<T, E>,
+    ) -> Self {
+        Self {
+            caller: caller.clone(),
+            method,
+            arguments,
+            codec,
+            timeout: caller.timeout(),
+            idempotent: None,
+            fail_fast: false,
+            metadata: Metadata::new(),
+            reader,
+        }
+    }
+
+    pub(super) fn declared(mut self, idempotent: bool, timeout: Option<Duration>) -> Self {
+        self.idempotent = Some(idempotent);
+        self.timeout = timeout.unwrap_or(self.timeout);
+        self
+    }
+
+    /// The time until the call must have ended, counted from when it is sent. Default: the method's, else the
+    /// client's, else 5 s. (`PROTOCOL.md` §8)
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Fails at once while no worker can take the call, instead of waiting for one until the deadline. Right after a
+    /// client is made there is none yet: see [`Client::wait_for_service`](crate::Client::wait_for_service).
+    pub fn fail_fast(mut self) -> Self {
+        self.fail_fast = true;
+        self
+    }
+
+    /// Sends a value beside the arguments, such as `traceparent`; the procedure reads it from its `Context`. Keys and
+    /// values together are at most 16 KiB unless the client is set otherwise.
+    pub fn metadata(mut self, key: impl Into<String>, value: impl Into<Bytes>) -> Self {
+        // A copy: the bytes may have an owner whose `Drop` is the caller's code, which must not run on the I/O thread.
+        self.metadata.insert(key.into(), Bytes::copy_from_slice(&value.into()));
+        self
+    }
+
+    /// Sends the call now and keeps its partial replies for [`PendingCall::partial`]. At most 1,024 unread ones, or
+    /// 16 MiB of them, are kept; one more ends the call with [`CallError::PartialsUnread`]: a slow reader does not slow
+    /// the procedure down, so that it holds up none of the client's other calls.
+    pub fn start(self) -> PendingCall<T, E> {
+        let (sender, receiver) = partials::channel();
+        self.send(Some(sender), Some(receiver))
+    }
+
+    fn send(mut self, partials: Option<PartialSender>, unread: Option<PartialReceiver>) -> PendingCall<T, E> {
+        let arguments = self.arguments.take().unwrap_or_else(|| no_arguments(self.codec));
+        let id = self.caller.next_call();
+        let state = match arguments {
+            _ if self.method.service.is_empty() || self.method.name.is_empty() => State::Invalid(Invalid::Name),
+            Err(error) => State::Invalid(Invalid::Arguments(error)),
+            Ok(payload) => {
+                let (end, receiver) = oneshot::channel();
+                let spec = self.spec(payload);
+                self.caller.send(id, spec, CallSink { end, partials });
+                State::Sent(receiver)
+            }
+        };
+        let Self { caller, method, timeout, fail_fast, reader, .. } = self;
+        PendingCall { caller, id, method, timeout, fail_fast, state, unread, reader }
+    }
+
+    /// What is sent, from now on; takes the metadata along.
+    fn spec(&mut self, payload: Payload) -> CallSpec {
+        // A self-describing codec needs no fingerprint, and must not be kept from a worker by one.
+        let fingerprint = if payload.codec.is_self_describing() { 0 } else { self.method.fingerprint };
+        CallSpec {
+            service: Arc::clone(&self.method.service),
+            method: Arc::clone(&self.method.name),
+            fingerprint,
+            idempotent: self.idempotent,
+            must_declare: false,
+            waits: if self.fail_fast { Waits::Never } else { Waits::UntilDeadline },
+            owner: 0,
+            attempts_before: 0,
+            deadline: clock::now() + self.timeout.min(TIMEOUT_MAX),
+            metadata: mem::take(&mut self.metadata),
+            payload,
+        }
+    }
+}
+
+impl<T, E> IntoFuture for Call<T, E> {
+    type Output = Result<T, CallError<E>>;
+    type IntoFuture = PendingCall<T, E>;
+
+    fn into_future(self) -> PendingCall<T, E> {
+        self.send(None, None)
+    }
+}
+
+impl<T, E> fmt::Debug for Call<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").field("method", &self.method).field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
+
+/// A call that is under way: a future of its outcome. Dropping it cancels the call on the worker.
+#[must_use = "dropping a pending call cancels it"]
+pub struct PendingCall<T, E> {
+    caller: Caller,
+    id: CallId,
+    method: Method,
+    timeout: Duration,
+    fail_fast: bool,
+    state: State,
+    unread: Option<PartialReceiver>,
+    reader: Reader<T, E>,
+}
+
+enum State {
+    /// Nothing was sent.
+    Invalid(Invalid),
+    Sent(oneshot::Receiver<CallEnd>),
+    Ended,
+}
+
+/// Why a call cannot be sent.
+enum Invalid {
+    /// A dynamic call's name is not `Service.method`.
+    Name,
+    /// The arguments could not be encoded.
+    Arguments(CodecError),
+}
+
+impl<T, E> PendingCall<T, E> {
+    /// The next partial reply, in the order in which the procedure sent them; `None` when the call has ended, whose
+    /// outcome awaiting it then gives. Partial replies of a call that is retried on another worker start over.
+    pub async fn partial(&mut self) -> Option<Value> {
+        let payload = self.caller.answer(self.unread.as_mut()?.next()).await??;
+        Some(Value { payload })
+    }
+
+    /// The call's number, which is also in the worker's `Context`.
+    pub fn id(&self) -> CallId {
+        self.id
+    }
+
+    fn read(&self, end: CallEnd) -> Result<T, CallError<E>> {
+        match end {
+            Ok(payload) => (self.reader.value)(payload).map_err(invalid_reply),
+            Err(CallFailure::Remote(error)) if error.code == ErrorCode::Application => {
+                let error = (self.reader.error)(error.payload).map_err(invalid_reply)?;
+                Err(CallError::Application(error))
+            }
+            Err(failure) => Err(self.explain(failure)),
+        }
+    }
+
+    fn explain(&self, failure: CallFailure) -> CallError<E> {
+        match failure {
+            CallFailure::Remote(error) => self.explain_remote(error),
+            CallFailure::DeadlineExceeded { maybe_executed } => {
+                CallError::DeadlineExceeded { timeout: self.timeout, maybe_executed }
+            }
+            CallFailure::NotOffered { offered, .. } | CallFailure::NoWorker { offered } => self.no_worker(&offered),
+            CallFailure::UnknownMethod { offered } => {
+                let Method { service, name, .. } = &self.method;
+                let offered = offered.join("`, `");
+                let detail = format!("service `{service}` has no method `{name}`; it has `{offered}`");
+                CallError::UnknownMethod { detail }
+            }
+            CallFailure::CodecNotRead { codec, read } => {
+                CallError::InvalidArguments { reason: codec_not_read(codec, &read) }
+            }
+            CallFailure::WorkerLost { maybe_executed, attempts } => CallError::WorkerLost { attempts, maybe_executed },
+            CallFailure::Overloaded { waiting, waiting_max } => {
+                CallError::Overloaded { detail: overloaded(waiting, waiting_max, ""), maybe_executed: false }
+            }
+            CallFailure::TooLarge(too_large) => {
+                CallError::TooLarge { detail: too_large.to_string(), maybe_executed: false }
+            }
+            CallFailure::PartialsLost { sent, received } => CallError::PartialsLost { sent, received },
+            CallFailure::PartialsUnread { received } => CallError::PartialsUnread { received },
+            CallFailure::UnreadableReply { reason } => CallError::Malformed { reason, maybe_executed: true },
+            CallFailure::Closed { maybe_executed } => match self.caller.gone() {
+                Some(Gone::Forked) => CallError::Forked { maybe_executed },
+                Some(Gone::Crashed) => CallError::Crashed { maybe_executed },
+                Some(Gone::Closed) | None => CallError::Closed { maybe_executed },
+            },
+        }
+    }
+
+    fn no_worker(&self, offered: &[Arc<str>]) -> CallError<E> {
+        // A call of a client waits until its deadline, or not at all.
+        let timeout = if self.fail_fast { Duration::ZERO } else { self.timeout };
+        let offered = offered.iter().map(|name| name.to_string()).collect();
+        CallError::NoWorker { service: self.method.service.to_string(), timeout, offered }
+    }
+
+    fn explain_remote(&self, error: ErrorReply) -> CallError<E> {
+        let ErrorReply { code, partials, maybe_executed, detail, .. } = error;
+        match code {
+            ErrorCode::Application | ErrorCode::InvalidReply => CallError::InvalidReply { reason: detail },
+            ErrorCode::Panicked => CallError::Panicked { message: detail },
+            ErrorCode::UnknownService => CallError::UnknownService { detail },
+            ErrorCode::UnknownMethod => CallError::UnknownMethod { detail },
+            ErrorCode::SignatureMismatch => CallError::SignatureMismatch {
+                method: format!("{}.{}", self.method.service, self.method.name),
+                caller: signature_in(self.method.version, self.method.signature),
+                worker: detail,
+            },
+            ErrorCode::InvalidArguments => CallError::InvalidArguments { reason: detail },
+            ErrorCode::DeadlineExceeded => CallError::DeadlineExceeded { timeout: self.timeout, maybe_executed },
+            ErrorCode::Cancelled => CallError::Cancelled { maybe_executed },
+            ErrorCode::Refused => CallError::Refused { detail, maybe_executed },
+            ErrorCode::Overloaded => CallError::Overloaded { detail, maybe_executed },
+            ErrorCode::TooLarge => CallError::TooLarge { detail, maybe_executed },
+            ErrorCode::Malformed => CallError::Malformed { reason: detail, maybe_executed },
+            ErrorCode::NoWorker => self.no_worker(&[]),
+            ErrorCode::WorkerLost => CallError::WorkerLost { attempts: 1, maybe_executed },
+            ErrorCode::Unread => CallError::PartialsUnread { received: partials },
+        }
+    }
+}
+
+impl<T, E> Future for PendingCall<T, E> {
+    type Output = Result<T, CallError<E>>;
+
+    /// # Panics
+    /// When polled after it has given its outcome.
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let end = match &mut self.state {
+            State::Invalid(invalid) => {
+                let error = match invalid {
+                    Invalid::Arguments(error) => CallError::InvalidArguments { reason: error.to_string() },
+                    Invalid::Name => {
+                        let Method { service, name, .. } = &self.method;
+                        let separator = if service.is_empty() { "" } else { "." };
+                        let given = format!("{service}{separator}{name}");
+                        let detail = format!("`{given}` is not a method's name: write `Service.method`");
+                        CallError::UnknownMethod { detail }
+                    }
+                };
+                self.state = State::Ended;
+                return Poll::Ready(Err(error));
+            }
+            State::Sent(receiver) => {
+                let closed = Err(CallFailure::Closed { maybe_executed: true });
+                match Pin::new(receiver).poll(cx) {
+                    // Without the sender there is no I/O thread any more.
+                    Poll::Ready(end) => end.unwrap_or(closed),
+                    // After a fork nobody is there to send it.
+                    Poll::Pending if self.caller.is_elsewhere() => closed,
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            State::Ended => panic!("a call was polled after it had given its outcome"),
+        };
+        self.state = State::Ended;
+        Poll::Ready(self.read(end))
+    }
+}
+
+impl<T, E> Drop for PendingCall<T, E> {
+    fn drop(&mut self) {
+        if let State::Sent(receiver) = &mut self.state
+            && receiver.try_recv().is_err()
+        {
+            self.caller.cancel(self.id);
+        }
+    }
+}
+
+impl<T, E> fmt::Debug for PendingCall<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PendingCall").field("id", &self.id).field("method", &self.method).finish_non_exhaustive()
+    }
+}
+
+/// The codec of a dynamic call: one that names fields, so that either side may know others, where there is one.
+fn dynamic_codec(is_available: impl Fn(Codec) -> bool) -> Codec {
+    let by_name = [Codec::MessagePack, Codec::Json];
+    by_name.into_iter().find(|codec| is_available(*codec)).unwrap_or_default()
+}
+
+fn encode_arguments<A: Serialize + ?Sized>(codec: Codec, arguments: &A) -> Result<Payload, CodecError> {
+    let written = codec::encode_dynamic_arguments(codec, arguments)?;
+    // MessagePack and JSON have a value for `()`, the empty tuple, that is no sequence.
+    match written == codec::encode(codec, &())? {
+        true => no_arguments(codec),
+        false => Ok(written),
+    }
+}
+
+fn no_arguments(codec: Codec) -> Result<Payload, CodecError> {
+    codec::encode::<[(); 0]>(codec, &[])
+}
+
+fn invalid_reply<E>(error: CodecError) -> CallError<E> {
+    CallError::InvalidReply { reason: error.to_string() }
+}
+
+/// The longest deadline; a longer timeout is taken for this one.
+const TIMEOUT_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dynamic_calls_are_written_by_name_where_a_codec_can() {
+        let chosen = |available: &[Codec]| dynamic_codec(|codec| available.contains(&codec));
+        assert_eq!(chosen(&Codec::ALL), Codec::MessagePack);
+        assert_eq!(chosen(&[Codec::Bincode, Codec::Json, Codec::Postcard]), Codec::Json);
+        assert_eq!(chosen(&[Codec::Postcard]), Codec::default());
+        assert!(dynamic_codec(Codec::is_available).is_available());
+    }
+}

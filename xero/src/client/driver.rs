@@ -1,0 +1,269 @@
+//! Drives a dispatcher for a client: one that binds, or one that connects to brokers.
+
+use std::{
+    collections::HashMap,
+    mem,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::command::{CallSink, Command};
+use crate::{
+    error::BindError,
+    info::WorkerInfo,
+    io::{
+        clock,
+        driver::{Driver, Role, Side},
+        guest::{Guest, Rest},
+        machine::{Connections, Input, Machine, SendError},
+        panics,
+        thread::IoThread,
+        turns::{drive, wake_after},
+    },
+    proto::{
+        calls::CallFailure,
+        dispatch::{Dispatcher, DispatcherConfig, Output},
+        frame::{Frames, Limits, Malformed},
+        message::{CallId, Message, Payload, Peer},
+        outbox::Transmit,
+    },
+    transport::{Dealers, Endpoint, RouterSocket, transport_for},
+};
+
+/// The ends of a client's channels that the I/O thread holds.
+#[derive(Debug)]
+pub(crate) struct Channels {
+    pub(crate) io: IoThread,
+    pub(crate) commands: mpsc::UnboundedReceiver<Command>,
+    pub(crate) workers: watch::Sender<Arc<[WorkerInfo]>>,
+}
+
+/// Binds the endpoint, tells where, and runs until the machine has closed.
+pub(crate) async fn bind(
+    endpoint: Endpoint,
+    config: Guest<DispatcherConfig>,
+    channels: Channels,
+    bound: oneshot::Sender<Result<String, BindError>>,
+) -> Rest {
+    let socket = match transport_for(&endpoint).bind(&endpoint).await {
+        Ok(socket) => socket,
+        Err(error) => {
+            return config.dispose(|| drop(panics::wake(|| bound.send(Err(error.into()))))).await;
+        }
+    };
+    // An error means that nobody waits any more. A waker that panics is no reason to stop.
+    if panics::wake(|| bound.send(Ok(socket.endpoint().to_owned()))).is_some_and(|sent| sent.is_err()) {
+        return None;
+    }
+    let limits = config.limits;
+    run(config.map(Dispatcher::new), limits, ClientConnections::DialedIn(socket), channels).await
+}
+
+/// Connects to the brokers at these endpoints, and runs until the machine has closed.
+pub(crate) async fn connect(endpoints: Vec<Endpoint>, config: Guest<DispatcherConfig>, channels: Channels) -> Rest {
+    let limits = config.limits;
+    let machine = config.map(|config| Dispatcher::dialing(clock::now(), config, endpoints.len() as u64));
+    run(machine, limits, ClientConnections::Dialed(Dealers::new(endpoints)), channels).await
+}
+
+async fn run(machine: Guest<Dispatcher>, limits: Limits, connections: ClientConnections, channels: Channels) -> Rest {
+    let role = ClientRole {
+        channels,
+        sinks: HashMap::new(),
+        closers: Vec::new(),
+        have_workers_changed: false,
+        is_closed: false,
+    };
+    let mut driver = Driver::new(machine, limits, connections, role);
+    let ended = drive(&mut driver).await;
+    let Driver { side: Side { machine, connections, .. }, role } = driver;
+    let ClientRole { sinks, closers, channels, .. } = role;
+    if let Err(panic) = ended {
+        channels.io.crash(machine.beside(panic));
+    }
+    refuse_the_rest(channels.commands);
+    panics::drop_quietly(channels.workers);
+    drop(connections);
+    // After a panic there are open calls, whose callers learn of it by this.
+    sinks.into_values().for_each(panics::drop_quietly);
+    let answer = |closer: oneshot::Sender<()>| _ = panics::wake(|| closer.send(()));
+    machine.dispose(move || closers.into_iter().for_each(answer)).await
+}
+
+/// Tells callers whose calls came too late that nothing was sent.
+fn refuse_the_rest(mut commands: mpsc::UnboundedReceiver<Command>) {
+    commands.close();
+    while let Ok(command) = commands.try_recv() {
+        match command {
+            Command::Call(_, _, sink) => sink.end(Err(CallFailure::Closed { maybe_executed: false })),
+            command => panics::drop_quietly(command),
+        }
+    }
+}
+
+struct ClientRole {
+    channels: Channels,
+    sinks: HashMap<CallId, CallSink>,
+    closers: Vec<oneshot::Sender<()>>,
+    have_workers_changed: bool,
+    is_closed: bool,
+}
+
+type ClientSide = Side<Dispatcher, ClientConnections>;
+
+impl Role for ClientRole {
+    type Machine = Dispatcher;
+    type Connections = ClientConnections;
+    type Command = Command;
+
+    fn mailbox(&mut self) -> &mut mpsc::UnboundedReceiver<Command> {
+        &mut self.channels.commands
+    }
+
+    fn handle_command(&mut self, side: &mut ClientSide, now: Instant, command: Command) {
+        match command {
+            Command::Call(id, spec, sink) => {
+                self.sinks.insert(id, sink);
+                side.machine.call(now, id, spec);
+            }
+            Command::Cancel(id) => {
+                panics::drop_quietly(self.sinks.remove(&id));
+                side.machine.cancel(now, id);
+            }
+            Command::Counters(sender) => drop(panics::wake(|| sender.send(side.machine.counters()))),
+            Command::Wake(time, sender) => wake_after(time, sender),
+            Command::Close(sender) => {
+                self.closers.push(sender);
+                side.machine.close(now);
+            }
+            Command::Drain(timeout, sender) => {
+                self.closers.push(sender);
+                side.machine.drain(now, timeout);
+            }
+        }
+    }
+
+    fn handle_abandoned(&mut self, side: &mut ClientSide, now: Instant) {
+        side.machine.close(now);
+    }
+
+    fn handle_output(&mut self, side: &mut ClientSide, now: Instant, output: Output) {
+        match output {
+            Output::Forwarded(_) => {}
+            Output::Partial(id, payload) => self.deliver_partial(side, now, id, payload),
+            Output::Ended(id, end) => {
+                if let Some(sink) = self.sinks.remove(&id) {
+                    sink.end(end);
+                }
+            }
+            Output::WorkerJoined(_) | Output::WorkerChanged(_) | Output::WorkerLeft(..) => {
+                self.have_workers_changed = true;
+            }
+            Output::Disconnect(peer) => side.hang_up(peer),
+            Output::Dial(peer) => side.connections.dial(peer),
+            Output::Closed => self.is_closed = true,
+        }
+    }
+
+    fn finish_turn(&mut self, side: &mut ClientSide) {
+        if mem::take(&mut self.have_workers_changed) {
+            let workers = side.machine.workers().filter_map(WorkerInfo::of).collect();
+            panics::wake(|| self.channels.workers.send_replace(workers));
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.is_closed
+    }
+}
+
+impl ClientRole {
+    fn deliver_partial(&mut self, side: &mut ClientSide, now: Instant, id: CallId, payload: Payload) {
+        let Some(partials) = self.sinks.get(&id).and_then(|sink| sink.partials.as_ref()) else { return };
+        // A waker that panics has been called for a partial reply that is there.
+        if panics::wake(|| partials.push(payload)) == Some(false) {
+            side.machine.overflow(now, id);
+        }
+    }
+}
+
+impl Machine for Dispatcher {
+    type Peer = Peer;
+    type Output = Output;
+
+    fn handle_dialed(&mut self, now: Instant, peer: Peer) {
+        self.handle_dialed(now, peer);
+    }
+
+    fn handle_message(&mut self, now: Instant, from: Peer, message: Message) {
+        self.handle_message(now, from, message);
+    }
+
+    fn handle_malformed(&mut self, now: Instant, from: Peer, malformed: &Malformed) {
+        self.handle_malformed(now, from, malformed);
+    }
+
+    fn handle_disconnected(&mut self, now: Instant, peer: Peer) {
+        self.handle_disconnected(now, peer);
+    }
+
+    fn handle_unsent(&mut self, now: Instant, _: Peer, transmit: Transmit) {
+        self.handle_unsent(now, transmit);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.handle_timeout(now);
+    }
+
+    fn poll_transmit(&mut self) -> Option<(Peer, Transmit)> {
+        self.poll_transmit().map(|transmit| (transmit.to, transmit))
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.poll_timeout()
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        self.poll_output()
+    }
+}
+
+/// The connections of a client.
+enum ClientConnections {
+    /// Workers have dialed in.
+    DialedIn(Box<dyn RouterSocket>),
+    /// Brokers are dialed.
+    Dialed(Dealers),
+}
+
+impl ClientConnections {
+    fn dial(&mut self, peer: Peer) {
+        if let Self::Dialed(dealers) = self {
+            dealers.dial(peer);
+        }
+    }
+
+    fn any(&mut self) -> &mut dyn Connections<Peer> {
+        match self {
+            Self::DialedIn(socket) => socket,
+            Self::Dialed(dealers) => dealers,
+        }
+    }
+}
+
+impl Connections<Peer> for ClientConnections {
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<(Peer, Input)> {
+        self.any().poll_receive(cx)
+    }
+
+    fn send(&mut self, peer: Peer, frames: Frames) -> Result<(), SendError> {
+        self.any().send(peer, frames)
+    }
+
+    fn disconnect(&mut self, peer: Peer) {
+        self.any().disconnect(peer);
+    }
+}

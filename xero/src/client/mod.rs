@@ -1,0 +1,17 @@
+//! The client: its handle, its calls, and what drives its machine.
+
+mod call;
+mod caller;
+mod command;
+mod driver;
+mod handle;
+mod partials;
+mod stub;
+mod value;
+
+pub use self::{
+    call::{Call, PendingCall},
+    handle::{Client, ClientBuilder},
+    stub::Stub,
+    value::Value,
+};

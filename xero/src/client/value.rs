@@ -1,0 +1,98 @@
+//! A value in its encoded form.
+
+use std::fmt;
+
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    codec::{self, CodecError},
+    proto::message::{Codec, Payload},
+};
+
+/// An encoded value with its codec: a partial reply, or the outcome of a dynamic call, whose type only the caller knows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Value {
+    pub(super) payload: Payload,
+}
+
+impl Value {
+    /// Writes a value: for tests, and for what is sent later.
+    ///
+    /// ```
+    /// use xero::{Codec, Value};
+    ///
+    /// # fn main() -> Result<(), xero::CodecError> {
+    /// let value = Value::encode(Codec::Json, &("apple", 1))?;
+    /// assert_eq!(value.to_string(), r#"["apple",1]"#);
+    /// assert_eq!(value.decode::<(String, u8)>()?, ("apple".to_owned(), 1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// When the value's `Serialize` fails, or the codec cannot carry it.
+    pub fn encode<T: Serialize + ?Sized>(codec: Codec, value: &T) -> Result<Self, CodecError> {
+        Ok(Self { payload: codec::encode(codec, value)? })
+    }
+
+    /// Takes bytes that somebody else has written. Whether they are a value shows when they are read.
+    pub fn from_bytes(codec: Codec, bytes: impl Into<Bytes>) -> Self {
+        Self { payload: Payload { codec, bytes: bytes.into() } }
+    }
+
+    /// Reads the value.
+    ///
+    /// # Errors
+    /// When it is not a `T`; the error names the place.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, CodecError> {
+        codec::decode(&self.payload)
+    }
+
+    /// The codec that the value is written in.
+    pub fn codec(&self) -> Codec {
+        self.payload.codec
+    }
+
+    /// The value as it was written.
+    pub fn bytes(&self) -> &Bytes {
+        &self.payload.bytes
+    }
+}
+
+/// For people: as JSON, where the value has such a form.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Payload { codec, bytes } = &self.payload;
+        match (codec, std::str::from_utf8(bytes)) {
+            (Codec::Json, Ok(text)) => return f.write_str(text),
+            #[cfg(feature = "json")]
+            (Codec::MessagePack, _) => {
+                if let Ok(value) = self.decode::<serde_json::Value>() {
+                    return value.fmt(f);
+                }
+            }
+            _ => {}
+        }
+        write!(f, "{} bytes of {codec}", bytes.len())
+    }
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Value").field(&format_args!("{self}")).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn value_is_shown_as_json_where_it_has_such_a_form() {
+        let shown = |codec| Value { payload: codec::encode(codec, &("apple", 1)).expect("encodes") }.to_string();
+        assert_eq!(shown(Codec::Json), r#"["apple",1]"#);
+        assert_eq!(shown(Codec::MessagePack), r#"["apple",1]"#);
+        assert_eq!(shown(Codec::Bincode), "7 bytes of bincode");
+    }
+}

@@ -1,0 +1,189 @@
+//! What all drivers do alike: commands and frames go to the machine, its outputs to the role, its transmits to peers.
+
+use std::{
+    mem,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use tokio::sync::mpsc;
+use tracing::debug;
+
+use super::{
+    clock,
+    guest::Guest,
+    machine::{Connections, Input, Machine, SendError},
+};
+use crate::proto::{
+    frame::{self, Frames, KnownNames, Limits, Malformed},
+    message::Message,
+};
+
+/// What a role adds to its machine: the commands of its handles, and what the machine's outputs mean to them.
+pub(crate) trait Role: Sized {
+    /// The role's machine.
+    type Machine: Machine;
+
+    /// Its connections.
+    type Connections: Connections<PeerOf<Self>>;
+
+    /// What handles ask for.
+    type Command;
+
+    /// Where commands arrive.
+    fn mailbox(&mut self) -> &mut mpsc::UnboundedReceiver<Self::Command>;
+
+    /// Handles a command.
+    fn handle_command(&mut self, side: &mut SideOf<Self>, now: Instant, command: Self::Command);
+
+    /// Every handle is gone.
+    fn handle_abandoned(&mut self, side: &mut SideOf<Self>, now: Instant);
+
+    /// Handles an output of the machine.
+    fn handle_output(&mut self, side: &mut SideOf<Self>, now: Instant, output: <Self::Machine as Machine>::Output);
+
+    /// Shows the handles what has changed: once a turn, however much that was.
+    fn finish_turn(&mut self, side: &mut SideOf<Self>);
+
+    /// Whether the machine has ended.
+    fn has_ended(&self) -> bool;
+}
+
+/// How the machine of a role knows its connections.
+pub(crate) type PeerOf<R> = <<R as Role>::Machine as Machine>::Peer;
+
+/// The machine and the connections of a role.
+pub(crate) type SideOf<R> = Side<<R as Role>::Machine, <R as Role>::Connections>;
+
+/// A machine and its connections.
+pub(crate) struct Side<M: Machine, C> {
+    /// A guest, because it may hold a policy of the user's.
+    pub(crate) machine: Guest<M>,
+    pub(crate) connections: C,
+    limits: Limits,
+    /// What requests have named, so that no name is allocated for each.
+    names: KnownNames,
+    /// Connections to end once what is to be sent on them is on its way.
+    hangups: Vec<M::Peer>,
+}
+
+impl<M: Machine, C> Side<M, C> {
+    /// Ends a connection at the end of the turn, after what the machine still sends on it.
+    pub(crate) fn hang_up(&mut self, peer: M::Peer) {
+        self.hangups.push(peer);
+    }
+}
+
+/// A role with its machine and connections.
+pub(crate) struct Driver<R: Role> {
+    pub(crate) side: SideOf<R>,
+    pub(crate) role: R,
+}
+
+impl<R: Role> Driver<R> {
+    /// A driver whose first turn is still to come. Messages are read within these limits.
+    pub(crate) fn new(machine: Guest<R::Machine>, limits: Limits, connections: R::Connections, role: R) -> Self {
+        let side = Side { machine, connections, limits, names: KnownNames::default(), hangups: Vec::new() };
+        Self { side, role }
+    }
+
+    /// Handles at most one command and one message. Returns their weight. The clock is read for each once it is there: a
+    /// thread that was held up before would count the time that a request has left from before it came, and end its call
+    /// early.
+    pub(super) fn poll_inputs(&mut self, cx: &mut Context<'_>) -> usize {
+        let mut taken = 0;
+        let command = self.role.mailbox().poll_recv(cx);
+        let now = clock::now();
+        match command {
+            Poll::Ready(Some(command)) => {
+                self.role.handle_command(&mut self.side, now, command);
+                taken += 1;
+            }
+            // The channel stays ready, so it must not count as input.
+            Poll::Ready(None) => self.role.handle_abandoned(&mut self.side, now),
+            Poll::Pending => {}
+        }
+        // Also without a command: a machine begins with outputs.
+        self.drain_outputs(now);
+        if let Poll::Ready((peer, input)) = self.side.connections.poll_receive(cx) {
+            taken += self.handle_input(clock::now(), peer, input);
+        }
+        taken
+    }
+
+    /// Handles the timeouts that are due.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        self.side.machine.handle_timeout(now);
+        self.drain_outputs(now);
+    }
+
+    /// When something is due next.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.side.machine.poll_timeout()
+    }
+
+    /// Sends what is to be sent, then ends the connections that are to be ended.
+    pub(super) fn transmit(&mut self, now: Instant) {
+        while let Some((peer, transmit)) = self.side.machine.poll_transmit() {
+            if let Err(error) = self.side.connections.send(peer, frames_of(&transmit.messages)) {
+                debug!(?peer, ?error, "a message could not be sent");
+                match error {
+                    SendError::Gone => self.side.machine.handle_unsent(now, peer, transmit),
+                    // Part of it may reach the peer all the same.
+                    SendError::Stuck => self.side.machine.handle_disconnected(now, peer),
+                }
+                self.drain_outputs(now);
+            }
+        }
+        for peer in mem::take(&mut self.side.hangups) {
+            self.side.connections.disconnect(peer);
+        }
+        self.role.finish_turn(&mut self.side);
+    }
+
+    /// Whether the machine has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.role.has_ended()
+    }
+
+    fn handle_input(&mut self, now: Instant, peer: PeerOf<R>, input: Input) -> usize {
+        let (weight, machine) = (input.weight(), &mut *self.side.machine);
+        match input {
+            Input::Frames(frames) => return weight.max(self.handle_frames(now, peer, frames)),
+            Input::Dialed => machine.handle_dialed(now, peer),
+            Input::WrongFrameCount(count) => machine.handle_malformed(now, peer, &Malformed::frame_count(count)),
+            Input::Gone => machine.handle_disconnected(now, peer),
+        }
+        self.drain_outputs(now);
+        weight
+    }
+
+    /// Returns how many messages there were.
+    fn handle_frames(&mut self, now: Instant, from: PeerOf<R>, frames: Frames) -> usize {
+        let (limits, mut messages) = (self.side.limits, 0);
+        let mut decoded = frame::decode(frames, &limits);
+        while let Some(item) = decoded.next_known(&mut self.side.names) {
+            match item {
+                Ok(message) => self.side.machine.handle_message(now, from, message),
+                Err(malformed) => self.side.machine.handle_malformed(now, from, &malformed),
+            }
+            messages += 1;
+            self.drain_outputs(now);
+        }
+        messages
+    }
+
+    fn drain_outputs(&mut self, now: Instant) {
+        while let Some(output) = self.side.machine.poll_output() {
+            self.role.handle_output(&mut self.side, now, output);
+        }
+    }
+}
+
+/// The frames of one message, or of a BATCH of several.
+fn frames_of(messages: &[Message]) -> Frames {
+    match messages {
+        [message] => frame::encode(message),
+        _ => frame::encode_batch(messages),
+    }
+}

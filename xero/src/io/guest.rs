@@ -1,0 +1,359 @@
+//! Values of the user's that pass through the I/O thread, and where they are dropped: where their `Drop` may block.
+
+use std::{
+    any::Any,
+    fmt, io, mem,
+    ops::{Deref, DerefMut},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use tokio::{
+    runtime::Handle,
+    sync::oneshot,
+    time::{sleep, timeout},
+};
+
+use super::panics::{self, NO_TEXT, drop_quietly};
+
+/// A value whose `Drop` is the user's code. Whoever drops the guest, an I/O thread or a task, hands the value to the
+/// blocking pool of the user's runtime, or to a thread of its own where there is no such pool.
+pub(crate) struct Guest<T: Send + 'static> {
+    /// Taken when the value leaves.
+    value: Option<T>,
+    /// The user's runtime, which `Drop` finds as the current one.
+    user: Option<Handle>,
+    /// Whether the value holds nothing of the user's, so that it can be dropped anywhere.
+    is_ours: bool,
+}
+
+impl<T: Send + 'static> Guest<T> {
+    /// A value whose `Drop` runs within the current runtime, if there is one.
+    pub(crate) fn new(value: T) -> Self {
+        Self { value: Some(value), user: Handle::try_current().ok(), is_ours: false }
+    }
+
+    /// The same, unless the value holds nothing of the user's: then it is dropped in place.
+    pub(crate) fn only_if(is_foreign: bool, value: T) -> Self {
+        let mut guest = Self::new(value);
+        guest.is_ours = !is_foreign;
+        guest
+    }
+
+    /// A value whose `Drop` runs within that runtime.
+    pub(crate) fn of(user: &Handle, value: T) -> Self {
+        Self { value: Some(value), user: Some(user.clone()), is_ours: false }
+    }
+
+    /// The value, which is dropped wherever it goes.
+    pub(crate) fn leave(&mut self) -> Option<T> {
+        self.value.take()
+    }
+
+    /// What is made of the value belongs to the same user.
+    pub(crate) fn map<U: Send + 'static>(mut self, make: impl FnOnce(T) -> U) -> Guest<U> {
+        Guest { value: self.value.take().map(make), user: self.user.take(), is_ours: self.is_ours }
+    }
+
+    /// Another value of the same user's.
+    pub(crate) fn beside<U: Send + 'static>(&self, value: U) -> Guest<U> {
+        Guest { value: Some(value), user: self.user.clone(), is_ours: false }
+    }
+
+    /// Drops the value on the blocking pool of the user's runtime, then does the rest; returns when that is done. Where
+    /// the pool is full or shut down, a thread of its own drops the value.
+    ///
+    /// Where no thread can be had either, what is left to do comes back. The caller does it on its own thread, outside of
+    /// any runtime.
+    pub(crate) async fn dispose(mut self, rest: impl FnOnce() + Send + 'static) -> Rest {
+        match self.value.take() {
+            Some(value) if !self.is_ours => {
+                let (sender, mut gone) = oneshot::channel::<()>();
+                let cargo = Cargo::new(value, self.user.take(), move || drop(sender));
+                if !cargo.unload_elsewhere().await {
+                    return Some(Box::new(move || {
+                        cargo.unload_here();
+                        // Somebody may have come first, and is not done yet.
+                        let _ = gone.blocking_recv();
+                        rest();
+                    }));
+                }
+                let _ = (&mut gone).await;
+            }
+            value => drop(value),
+        }
+        rest();
+        None
+    }
+
+    /// Drops the value as [`Self::dispose`] does, then does the rest, and returns at once. Within a runtime, it tries again
+    /// for as long as no thread can be had.
+    pub(crate) fn dispose_meanwhile(mut self, rest: impl FnOnce() + Send + 'static) {
+        let Some(value) = self.value.take() else { return rest() };
+        let cargo = Cargo::new(value, self.user.take(), rest);
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(async move {
+                let mut is_taken = cargo.unload_elsewhere().await;
+                while !is_taken {
+                    sleep(SHORTAGE_PAUSE).await;
+                    is_taken = cargo.is_unloaded() || cargo.unload_on_a_thread().is_ok();
+                }
+            })),
+            Err(_) => cargo.unload_on_the_pool(),
+        }
+    }
+}
+
+/// What its thread has left to do once its runtime has ended.
+pub(crate) type Rest = Option<Box<dyn FnOnce() + Send>>;
+
+impl<T: Send + 'static> Drop for Guest<T> {
+    fn drop(&mut self) {
+        if let Some(value) = self.value.take_if(|_| !self.is_ours) {
+            Cargo::new(value, self.user.take(), || ()).unload_on_the_pool();
+        }
+    }
+}
+
+impl<T: Send + 'static> Deref for Guest<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.value.as_ref().expect("only what consumes a guest takes its value")
+    }
+}
+
+impl<T: Send + 'static> DerefMut for Guest<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.value.as_mut().expect("only what consumes a guest takes its value")
+    }
+}
+
+impl<T: Send + fmt::Debug + 'static> fmt::Debug for Guest<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.value.fmt(f)
+    }
+}
+
+/// The panic's text. A payload that is no text becomes a [`Guest`]: its `Drop` may block, or panic again.
+pub(crate) fn describe_panic(panic: Box<dyn Any + Send>) -> String {
+    describe_guest(Guest::new(panic))
+}
+
+/// The same for a payload whose user is known.
+pub(super) fn describe_guest(mut panic: Guest<Box<dyn Any + Send>>) -> String {
+    match panics::text(&**panic) {
+        Some(text) => {
+            let text = text.to_owned();
+            panic.leave();
+            text
+        }
+        None => NO_TEXT.to_owned(),
+    }
+}
+
+/// A value that is dropped by whoever comes first.
+struct Cargo<T: Send + 'static> {
+    load: Mutex<Option<Load<T>>>,
+    user: Option<Handle>,
+}
+
+/// The value, and what is to be done once it is gone.
+struct Load<T> {
+    value: T,
+    rest: Box<dyn FnOnce() + Send>,
+}
+
+impl<T: Send + 'static> Cargo<T> {
+    fn new(value: T, user: Option<Handle>, rest: impl FnOnce() + Send + 'static) -> Arc<Self> {
+        Arc::new(Self { load: Mutex::new(Some(Load { value, rest: Box::new(rest) })), user })
+    }
+
+    fn take(&self) -> Option<Load<T>> {
+        self.load.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn is_unloaded(&self) -> bool {
+        self.load.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
+    fn unload(&self) {
+        if let Some(Load { value, rest }) = self.take() {
+            drop_quietly(value);
+            rest();
+        }
+    }
+
+    /// Drops the value within the user's runtime on this thread, which is outside of any.
+    fn unload_here(&self) {
+        let _inside = self.user.as_ref().map(Handle::enter);
+        self.unload();
+    }
+
+    /// Returns when the value is gone, or on its way on a thread; `false` where no thread can be had.
+    async fn unload_elsewhere(self: &Arc<Self>) -> bool {
+        if let Some(user) = &self.user {
+            let cargo = Arc::clone(self);
+            // It panics where the pool has no thread and gets none. A pool that has shut down cancels the task, and leaves
+            // the value in the cargo.
+            if let Ok(task) = panics::catch(|| user.spawn_blocking(move || cargo.unload())) {
+                let _ = timeout(POOL_PATIENCE, task).await;
+            }
+        }
+        self.is_unloaded() || self.unload_on_a_thread().is_ok()
+    }
+
+    /// Returns at once. Where the pool is full, the value waits for its turn.
+    fn unload_on_the_pool(self: Arc<Self>) {
+        // A cargo that nobody has unloaded gets a thread when it is dropped.
+        let Some(user) = self.user.clone() else { return };
+        // Where it panics because the pool has no thread and gets none, the value waits for the pool's next one.
+        let _ = panics::catch(|| drop(user.spawn_blocking(move || self.unload())));
+    }
+
+    fn unload_on_a_thread(self: &Arc<Self>) -> io::Result<()> {
+        let cargo = Arc::clone(self);
+        thread::Builder::new().name("xero-drop".to_owned()).spawn(move || cargo.unload_here()).map(drop)
+    }
+}
+
+impl<T: Send + 'static> Drop for Cargo<T> {
+    /// Nobody has come, such as the threads of a pool that was shut down.
+    fn drop(&mut self) {
+        let Some(load) = self.take() else { return };
+        let cargo = Arc::new(Self { load: Mutex::new(Some(load)), user: self.user.take() });
+        if cargo.unload_on_a_thread().is_ok() {
+            return;
+        }
+        // Where no thread can be had, a value that is never dropped does the least harm.
+        if let Some(Load { value, rest }) = cargo.take() {
+            mem::forget(value);
+            rest();
+        }
+    }
+}
+
+/// How long the blocking pool may take to begin: far longer than an idle one does. One that is full of procedures that
+/// never end must not keep a worker from leaving.
+const POOL_PATIENCE: Duration = Duration::from_millis(100);
+
+/// How long to wait for a thread that could not be had: short beside what a drain takes, and no busy wait.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use tokio::runtime;
+
+    use super::*;
+
+    /// Says on which thread it is dropped, and whether a runtime could be dropped there.
+    struct Witness(mpsc::Sender<Option<String>>, Option<runtime::Runtime>);
+
+    impl Witness {
+        fn new() -> (Self, mpsc::Receiver<Option<String>>) {
+            let (sender, receiver) = mpsc::channel();
+            (Self(sender, Some(runtime(1))), receiver)
+        }
+    }
+
+    impl Drop for Witness {
+        fn drop(&mut self) {
+            // Panics where blocking is forbidden.
+            drop(self.1.take());
+            Handle::current();
+            let _ = self.0.send(thread::current().name().map(str::to_owned));
+        }
+    }
+
+    #[test]
+    fn texts_are_repeated_and_other_payloads_are_named() {
+        assert_eq!(describe_panic(Box::new("a text")), "a text");
+        assert_eq!(describe_panic(Box::new("a text".to_owned())), "a text");
+        assert_eq!(describe_panic(Box::new(7)), "a panic whose payload is no text");
+    }
+
+    #[test]
+    fn payload_whose_drop_panics_again_and_again_harms_nobody() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                std::panic::panic_any(Self);
+            }
+        }
+        assert_eq!(describe_panic(Box::new(Bomb)), "a panic whose payload is no text");
+        drop_quietly(Bomb);
+    }
+
+    #[test]
+    fn guest_is_dropped_on_the_pool_of_its_runtime() {
+        let (user, io) = (runtime(1), runtime(1));
+        let (witness, dropped) = Witness::new();
+        assert!(io.block_on(Guest::of(user.handle(), witness).dispose(|| ())).is_none());
+        assert_eq!(dropped.try_recv().expect("dropped by then").as_deref(), Some("user"));
+    }
+
+    #[test]
+    fn full_pool_or_one_that_has_shut_down_keeps_no_guest_waiting() {
+        let io = runtime(1);
+        let full = runtime(1);
+        let (release, blocked) = mpsc::channel::<()>();
+        full.spawn_blocking(move || blocked.recv());
+        let ended = runtime(1);
+        let of_ended = ended.handle().clone();
+        ended.shutdown_background();
+        for user in [full.handle(), &of_ended] {
+            let (witness, dropped) = Witness::new();
+            assert!(io.block_on(Guest::of(user, witness).dispose(|| ())).is_none());
+            assert_eq!(dropped.try_recv().expect("dropped by then").as_deref(), Some("xero-drop"));
+        }
+        drop(release);
+    }
+
+    #[test]
+    fn guest_that_nobody_disposes_of_is_dropped_on_the_pool_of_its_runtime() {
+        let user = runtime(1);
+        let (witness, dropped) = Witness::new();
+        user.block_on(async { drop(Guest::new(witness)) });
+        assert_eq!(dropped.recv().expect("dropped").as_deref(), Some("user"));
+    }
+
+    #[test]
+    fn guest_that_nobody_disposes_of_gets_a_thread_where_the_pool_is_gone() {
+        let (ended, full) = (runtime(1), runtime(1));
+        let of_ended = ended.handle().clone();
+        ended.shutdown_background();
+        let (witness, dropped) = Witness::new();
+        drop(Guest::of(&of_ended, witness));
+        assert_eq!(dropped.recv().expect("dropped").as_deref(), Some("xero-drop"));
+
+        let (release, blocked) = mpsc::channel::<()>();
+        full.spawn_blocking(move || blocked.recv());
+        let (witness, dropped) = Witness::new();
+        drop(Guest::of(full.handle(), witness));
+        assert!(dropped.recv_timeout(Duration::from_millis(50)).is_err(), "it waits for its turn");
+        full.shutdown_background();
+        drop(release);
+        dropped.recv().expect("dropped, here or there");
+    }
+
+    #[test]
+    fn guest_whose_drop_panics_is_disposed_of_all_the_same() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("a drop that panics");
+            }
+        }
+        let (user, io) = (runtime(1), runtime(1));
+        assert!(io.block_on(Guest::of(user.handle(), Bomb).dispose(|| ())).is_none());
+    }
+
+    fn runtime(blocking: usize) -> runtime::Runtime {
+        let builder = &mut runtime::Builder::new_multi_thread();
+        let builder = builder.worker_threads(1).max_blocking_threads(blocking).thread_name("user");
+        builder.enable_all().build().expect("a runtime")
+    }
+}

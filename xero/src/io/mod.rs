@@ -1,0 +1,11 @@
+//! Who drives a machine: the I/O thread, its turns, and its clock, which is the only one that is read.
+
+pub(crate) mod clock;
+pub(crate) mod contained;
+pub(crate) mod current;
+pub(crate) mod driver;
+pub(crate) mod guest;
+pub(crate) mod machine;
+pub(crate) mod panics;
+pub(crate) mod thread;
+pub(crate) mod turns;

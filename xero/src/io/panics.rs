@@ -1,0 +1,88 @@
+//! Panics of the user's code: caught, and quiet where a value is dropped or somebody is woken.
+
+use std::{
+    any::Any,
+    future::{Future, poll_fn},
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::Arc,
+    task::{Context, Wake, Waker},
+};
+
+use tracing::error;
+
+/// Runs a user's code, and gives the payload if it panics.
+pub(crate) fn catch<T>(code: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
+    catch_unwind(AssertUnwindSafe(code))
+}
+
+/// Drops a user's value and logs a panic of its `Drop`. The payload of that panic is leaked unless it is a text: its `Drop`
+/// may panic again.
+pub(crate) fn drop_quietly<T>(value: T) {
+    if let Err(panic) = catch(|| drop(value)) {
+        error!(panic = text(&*panic).unwrap_or(NO_TEXT), "a value has panicked when it was dropped");
+        leak_unless_text(panic);
+    }
+}
+
+/// Runs code of ours that wakes whoever waits, and thereby wakers of the user's: one that panics costs nobody else
+/// anything.
+pub(crate) fn wake<T>(code: impl FnOnce() -> T) -> Option<T> {
+    match catch(code) {
+        Ok(value) => Some(value),
+        Err(panic) => {
+            error!(panic = text(&*panic).unwrap_or(NO_TEXT), "a waker has panicked");
+            leak_unless_text(panic);
+            None
+        }
+    }
+}
+
+/// Polls a user's wait for what others wait for too, with a waker whose panic is caught: Tokio would wake none of the
+/// waiters that come after it.
+pub(crate) async fn shielded<T>(wait: impl Future<Output = T>) -> T {
+    let mut wait = pin!(wait);
+    poll_fn(|cx| {
+        let waker = Waker::from(Arc::new(Shield(cx.waker().clone())));
+        wait.as_mut().poll(&mut Context::from_waker(&waker))
+    })
+    .await
+}
+
+struct Shield(Waker);
+
+impl Wake for Shield {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        wake(|| self.0.wake_by_ref());
+    }
+}
+
+fn leak_unless_text(panic: Box<dyn Any + Send>) {
+    if text(&*panic).is_none() {
+        mem::forget(panic);
+    }
+}
+
+/// What a panic says, where its payload is text.
+pub(super) fn text(panic: &(dyn Any + Send)) -> Option<&str> {
+    panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied())
+}
+
+/// What stands for the text of a panic that has none.
+pub(super) const NO_TEXT: &str = "a panic whose payload is no text";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waker_that_panics_is_told_from_one_that_does_not() {
+        assert_eq!(wake(|| 7), Some(7));
+        assert_eq!(wake(|| panic!("a waker that panics")), None::<u32>);
+    }
+}

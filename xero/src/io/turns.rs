@@ -1,0 +1,160 @@
+//! The turns of a driver: commands and messages at hand, then timeouts, then transmits.
+
+use std::{
+    any::Any,
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::oneshot,
+    time::{Sleep, sleep_until, timeout},
+};
+
+use super::{
+    clock,
+    driver::{Driver, Role},
+    panics,
+};
+
+/// Commands and messages that are taken in one turn before what they led to is sent, a large one for several: enough to
+/// fill a BATCH, and little enough that a flood delays neither heartbeats nor the calls of others.
+const IO_LOOP_BOUND: usize = 512;
+
+/// Takes turns until the machine has ended.
+///
+/// # Errors
+/// When a turn panics: user code runs there too, such as a policy. The machine is not to be used any more then.
+pub(crate) async fn drive(driver: &mut Driver<impl Role>) -> Result<(), Box<dyn Any + Send>> {
+    let mut turns = Turns::default();
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| turns.poll(driver, cx))) {
+        Ok(poll) => poll.map(Ok),
+        Err(panic) => Poll::Ready(Err(panic)),
+    })
+    .await
+}
+
+/// Answers after that time, by the clock of the I/O thread: the caller's may be paused, or there is none.
+pub(crate) fn wake_after(time: Duration, mut sender: oneshot::Sender<()>) {
+    tokio::spawn(async move {
+        // Whoever has given up waiting needs no answer.
+        if timeout(time, sender.closed()).await.is_err() {
+            panics::wake(|| sender.send(()));
+        }
+    });
+}
+
+/// What is kept from one turn to the next.
+#[derive(Debug, Default)]
+struct Turns {
+    alarm: Alarm,
+    late: u32,
+}
+
+impl Turns {
+    fn poll(&mut self, driver: &mut Driver<impl Role>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let taken = take_inputs(driver, cx);
+            let now = clock::now();
+            let is_due = driver.poll_timeout().is_some_and(|at| at <= now) && !self.must_look_again(driver, taken, now);
+            if is_due {
+                driver.handle_timeout(now);
+            }
+            driver.transmit(now);
+            if driver.has_ended() {
+                return Poll::Ready(());
+            }
+            // More may be at hand: let the reactor and the transport's own tasks run first, then come back.
+            if taken >= IO_LOOP_BOUND || self.late > 0 {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            // What was due may have opened something that is to be polled before it can wake this task.
+            if !is_due && self.alarm.poll(cx, driver.poll_timeout()).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Whether this thread was held up for so long that what is due may have been answered in sockets that the reactor
+    /// has not looked at yet: a process that was itself frozen must not take its peers for dead.
+    fn must_look_again(&mut self, driver: &Driver<impl Role>, taken: usize, now: Instant) -> bool {
+        let is_late = driver.poll_timeout().is_some_and(|at| at + LATE <= now);
+        // Once the reactor has looked, it is enough to go on while there is something to read.
+        let must = is_late && self.late < LATE_TURNS_MAX && (self.late == 0 || taken > 0);
+        self.late = if must { self.late + 1 } else { 0 };
+        must
+    }
+}
+
+/// A timeout that is handled later than this was held up: by a frozen process, a suspended machine or a flood.
+const LATE: Duration = Duration::from_millis(100);
+
+/// Turns that timeouts are put off for at most, so that a flood cannot put them off for ever.
+const LATE_TURNS_MAX: u32 = 1024;
+
+fn take_inputs(driver: &mut Driver<impl Role>, cx: &mut Context<'_>) -> usize {
+    let mut taken = 0;
+    while taken < IO_LOOP_BOUND {
+        match driver.poll_inputs(cx) {
+            0 => break,
+            count => taken += count,
+        }
+    }
+    taken
+}
+
+/// The machine's next timeout as a future.
+#[derive(Debug, Default)]
+struct Alarm {
+    sleep: Option<(Instant, Pin<Box<Sleep>>)>,
+}
+
+impl Alarm {
+    /// Is ready when `at` has come; pending for ever without one.
+    fn poll(&mut self, cx: &mut Context<'_>, at: Option<Instant>) -> Poll<()> {
+        let Some(at) = at else { return Poll::Pending };
+        match &mut self.sleep {
+            Some((current, sleep)) if *current != at => {
+                *current = at;
+                sleep.as_mut().reset(at.into());
+            }
+            Some(_) => {}
+            None => self.sleep = Some((at, Box::pin(sleep_until(at.into())))),
+        }
+        match &mut self.sleep {
+            Some((_, sleep)) => sleep.as_mut().poll(cx),
+            None => Poll::Pending,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{runtime::Handle, task::yield_now};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn wait_that_is_given_up_ends_before_its_time() {
+        let (sender, receiver) = oneshot::channel();
+        wake_after(Duration::from_secs(3600), sender);
+        yield_now().await;
+        assert_eq!(Handle::current().metrics().num_alive_tasks(), 1);
+        drop(receiver);
+        for _ in 0..10 {
+            yield_now().await;
+        }
+        assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
+    }
+
+    #[tokio::test]
+    async fn wait_ends_after_its_time() {
+        let (sender, receiver) = oneshot::channel();
+        wake_after(Duration::from_millis(1), sender);
+        assert_eq!(receiver.await, Ok(()));
+    }
+}

@@ -1,0 +1,105 @@
+//! What the shell asks of a transport: ROUTER-like and DEALER-like sockets that never make a sender wait.
+
+use std::{
+    fmt,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+
+use super::{endpoint::Endpoint, error::TransportError};
+pub(crate) use crate::{io::machine::SendError, proto::frame::Frames};
+use crate::{
+    io::machine::{Connections, Input},
+    proto::message::Peer,
+};
+
+/// What a ROUTER-like socket has received.
+#[derive(Debug)]
+pub(crate) enum RouterInput {
+    /// A message of one or two frames.
+    Frames(Peer, Frames),
+    /// A message with another number of frames; its content is gone.
+    WrongFrameCount(Peer, usize),
+    /// The peer's connection has ended; its number will not come again.
+    Gone(Peer),
+}
+
+impl RouterInput {
+    /// The peer, and what its connection reports.
+    pub(super) fn addressed(self) -> (Peer, Input) {
+        match self {
+            Self::Frames(peer, frames) => (peer, Input::Frames(frames)),
+            Self::WrongFrameCount(peer, count) => (peer, Input::WrongFrameCount(count)),
+            Self::Gone(peer) => (peer, Input::Gone),
+        }
+    }
+}
+
+/// What a DEALER-like socket has received.
+#[derive(Debug)]
+pub(crate) enum DealerInput {
+    /// A message of one or two frames.
+    Frames(Frames),
+    /// A message with another number of frames; its content is gone.
+    WrongFrameCount(usize),
+    /// The connection has ended; the socket is of no more use.
+    Gone,
+}
+
+/// A bound socket with many peers.
+pub(crate) trait RouterSocket: Send {
+    /// Where peers can connect to, with the port that the system chose for port 0.
+    fn endpoint(&self) -> &str;
+
+    /// Gives the next input. Never ends; after `Gone(peer)` nothing of that peer follows.
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<RouterInput>;
+
+    /// Hands a message to the peer's connection, at once or not at all.
+    fn send(&mut self, peer: Peer, frames: Frames) -> Result<(), SendError>;
+
+    /// Ends the peer's connection once what was sent to it is on its way. No `Gone` need follow.
+    fn disconnect(&mut self, peer: Peer);
+}
+
+impl Connections<Peer> for Box<dyn RouterSocket> {
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<(Peer, Input)> {
+        (**self).poll_receive(cx).map(RouterInput::addressed)
+    }
+
+    fn send(&mut self, peer: Peer, frames: Frames) -> Result<(), SendError> {
+        (**self).send(peer, frames)
+    }
+
+    fn disconnect(&mut self, peer: Peer) {
+        (**self).disconnect(peer);
+    }
+}
+
+/// One connection, for one life.
+pub(crate) trait DealerSocket: Send {
+    /// Gives the next input; nothing follows `Gone`.
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<DealerInput>;
+
+    /// Hands a message to the connection, at once or not at all.
+    fn send(&mut self, frames: Frames) -> Result<(), SendError>;
+}
+
+/// A way to make sockets. Called on the runtime that will poll them.
+#[async_trait]
+pub(crate) trait Transport: fmt::Debug + Send + Sync {
+    /// Binds a ROUTER-like socket.
+    async fn bind(&self, endpoint: &Endpoint) -> Result<Box<dyn RouterSocket>, TransportError>;
+
+    /// Connects a DEALER-like socket with an identity of its own; gives up after a second or so.
+    async fn dial(&self, endpoint: &Endpoint) -> Result<Box<dyn DealerSocket>, TransportError>;
+}
+
+/// How many peers a socket keeps apart. Beyond, new ones are turned away: far more than one process can serve, and few
+/// enough that a flood of connections costs megabytes.
+pub(crate) const PEERS_MAX: usize = 65_536;
+
+/// How long a dial may take, look-up and handshake included. Longer than any healthy network needs; short, because the
+/// supervisor's back-off paces the attempts.
+pub(crate) const DIAL_TIMEOUT: Duration = Duration::from_secs(1);

@@ -1,0 +1,143 @@
+//! The connections of a side that dials: to several endpoints, to each at most one at a time.
+
+use std::{
+    future::Future,
+    io,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
+use tracing::{debug, warn};
+
+use super::{
+    choice::transport_for,
+    contract::{DealerInput, DealerSocket, Frames, SendError},
+    endpoint::Endpoint,
+    error::TransportError,
+};
+use crate::{
+    io::{
+        guest::describe_panic,
+        machine::{Connections, Input},
+    },
+    proto::message::Peer,
+};
+
+/// DEALER connections to several endpoints, which are the peers 0, 1, 2 …
+pub(crate) struct Dealers {
+    links: Vec<Link>,
+    dials: FuturesUnordered<Dial>,
+    /// The link to look at first, so that no flood from one hides the others.
+    next: usize,
+}
+
+struct Link {
+    endpoint: Endpoint,
+    socket: Option<Box<dyn DealerSocket>>,
+    /// What was last wrong with it, if it could not be connected to.
+    complaint: Option<String>,
+}
+
+type Dial = Pin<Box<dyn Future<Output = (Peer, Result<Box<dyn DealerSocket>, TransportError>)> + Send>>;
+
+impl Dealers {
+    /// Connects to nobody yet.
+    pub(crate) fn new(endpoints: Vec<Endpoint>) -> Self {
+        let links = endpoints.into_iter().map(|endpoint| Link { endpoint, socket: None, complaint: None });
+        Self { links: links.collect(), dials: FuturesUnordered::new(), next: 0 }
+    }
+
+    /// Begins to connect; [`Input::Dialed`] follows, or the end of the connection.
+    pub(crate) fn dial(&mut self, peer: Peer) {
+        let Some(endpoint) = self.link(peer).map(|link| link.endpoint.clone()) else { return };
+        self.dials.push(Box::pin(async move {
+            // Tokio panics where it gets no thread to look a name up on.
+            let dialed = AssertUnwindSafe(transport_for(&endpoint).dial(&endpoint)).catch_unwind().await;
+            let failed = |panic| {
+                let source = io::Error::other(describe_panic(panic));
+                Err(TransportError::Io { endpoint: endpoint.clone(), source })
+            };
+            (peer, dialed.unwrap_or_else(failed))
+        }));
+    }
+
+    fn handle_input(&mut self, index: usize, input: DealerInput) -> Input {
+        match input {
+            DealerInput::Frames(frames) => Input::Frames(frames),
+            DealerInput::WrongFrameCount(count) => Input::WrongFrameCount(count),
+            DealerInput::Gone => {
+                self.links[index].socket = None;
+                Input::Gone
+            }
+        }
+    }
+
+    fn poll_dials(&mut self, cx: &mut Context<'_>) -> Poll<(Peer, Input)> {
+        let Poll::Ready(Some((peer, dialed))) = self.dials.poll_next_unpin(cx) else { return Poll::Pending };
+        Poll::Ready(match (self.link(peer), dialed) {
+            (Some(link), Ok(socket)) => {
+                debug!(peer = peer.0, endpoint = %link.endpoint, "connected");
+                link.complaint = None;
+                link.socket = Some(socket);
+                (peer, Input::Dialed)
+            }
+            (link, dialed) => {
+                if let (Some(link), Err(error)) = (link, &dialed) {
+                    link.report_failed_dial(peer, error);
+                }
+                (peer, Input::Gone)
+            }
+        })
+    }
+
+    fn link(&mut self, peer: Peer) -> Option<&mut Link> {
+        self.links.get_mut(usize::try_from(peer.0).ok()?)
+    }
+}
+
+impl Connections<Peer> for Dealers {
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<(Peer, Input)> {
+        // New connections come no more often than the back-off lets them, so they cannot hide what is received.
+        if let Poll::Ready(input) = self.poll_dials(cx) {
+            return Poll::Ready(input);
+        }
+        let count = self.links.len();
+        for index in (self.next..count).chain(0..self.next) {
+            let Some(socket) = &mut self.links[index].socket else { continue };
+            let Poll::Ready(input) = socket.poll_receive(cx) else { continue };
+            self.next = (index + 1) % count;
+            return Poll::Ready((Peer(index as u64), self.handle_input(index, input)));
+        }
+        Poll::Pending
+    }
+
+    /// A connection that does not take it is over.
+    fn send(&mut self, peer: Peer, frames: Frames) -> Result<(), SendError> {
+        let Some(link) = self.link(peer) else { return Err(SendError::Gone) };
+        let sent = link.socket.as_mut().map_or(Err(SendError::Gone), |socket| socket.send(frames));
+        if sent.is_err() {
+            link.socket = None;
+        }
+        sent
+    }
+
+    fn disconnect(&mut self, peer: Peer) {
+        if let Some(link) = self.link(peer) {
+            link.socket = None;
+        }
+    }
+}
+
+impl Link {
+    /// Says once what is wrong, and again when something else is.
+    fn report_failed_dial(&mut self, peer: Peer, error: &TransportError) {
+        let text = error.to_string();
+        if self.complaint.as_ref() == Some(&text) {
+            return debug!(peer = peer.0, %error, "could not connect; dialing again");
+        }
+        warn!(peer = peer.0, %error, "could not connect; dialing again until it works");
+        self.complaint = Some(text);
+    }
+}

@@ -1,0 +1,479 @@
+//! ROUTER and DEALER over TCP and Unix sockets, by the `zeromq` crate; no other file names it.
+//!
+//! The facts of version 0.7.0 that this file rests on, each held by a test:
+//!
+//! - A send waits while the peer's queue is full, and holds a map entry meanwhile that the end of that peer needs
+//!   too; so sends are polled, never awaited, and their futures dropped before the peer is (`poll_briefly`).
+//! - Dropping a peer by `peer_disconnected` closes its reading half at once, and its writing half when what was queued
+//!   has been written.
+//! - A connection's acceptance and its end are told to the monitor and nowhere else. The accepting task registers a
+//!   connection and tells the monitor without yielding in between. So on a single-threaded runtime, which is where
+//!   sockets are to live, a second connection under a known identity is seen before anything can be read from it or
+//!   sent to it.
+//! - Dropping a socket closes its connections, but a handshake under way joins it afterwards.
+
+use std::{
+    collections::VecDeque,
+    fmt, io,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_channel::mpsc;
+use futures_util::{Stream, stream};
+use tokio::{
+    net::TcpStream,
+    runtime::Handle,
+    time::{sleep, timeout},
+};
+use tracing::{debug, trace};
+use zeromq::{
+    DealerSendHalf, MultiPeerBackend, RouterSendHalf, Socket, SocketEvent, SocketOptions, SocketRecv, SocketSend,
+    ZmqError, ZmqMessage, ZmqResult, util::PeerIdentity,
+};
+
+use super::{
+    contract::{
+        DIAL_TIMEOUT, DealerInput, DealerSocket, Frames, PEERS_MAX, RouterInput, RouterSocket, SendError, Transport,
+    },
+    endpoint::{Address, Endpoint, Host},
+    error::TransportError,
+    listen::{self, Bound, Closer, Listener},
+    peers::{Admission, Peers},
+};
+use crate::proto::message::Peer;
+
+/// ZeroMQ over TCP and Unix sockets.
+#[derive(Debug)]
+pub(crate) struct ZeroMq;
+
+#[async_trait]
+impl Transport for ZeroMq {
+    async fn bind(&self, endpoint: &Endpoint) -> Result<Box<dyn RouterSocket>, TransportError> {
+        let Bound { listener, endpoint: bound, closer } = listen::bind(endpoint).await?;
+        let listener = match listener {
+            Listener::Tcp(listener) => zeromq::Listener::from(listener),
+            #[cfg(unix)]
+            Listener::Unix(listener) => zeromq::Listener::from(listener),
+        };
+        let mut socket = zeromq::RouterSocket::new();
+        let backend = socket.backend();
+        let events = watch(&*backend);
+        socket.bind_listener(listener).await.map_err(|error| other(endpoint, error))?;
+        let (sender, receiver) = socket.split();
+        Ok(Box::new(ZmqRouter {
+            endpoint: bound.to_string(),
+            sender,
+            messages: messages(receiver),
+            backend,
+            events,
+            peers: Peers::default(),
+            gone: VecDeque::new(),
+            waker: None,
+            _closer: closer,
+        }))
+    }
+
+    async fn dial(&self, endpoint: &Endpoint) -> Result<Box<dyn DealerSocket>, TransportError> {
+        if let Some(reason) = endpoint.undialable() {
+            return Err(TransportError::NotDialable { endpoint: endpoint.clone(), reason });
+        }
+        #[cfg(not(windows))]
+        let _reserved = listen::reserve(endpoint).await;
+        let mut options = SocketOptions::default();
+        // The ROUTER of a taken identity would mistake this connection for its last life.
+        let identity = PeerIdentity::new();
+        options.peer_identity(identity.clone()).connect_timeout(DIAL_TIMEOUT);
+        let mut socket = zeromq::DealerSocket::with_options(options);
+        let mut events = watch(&*socket.backend());
+        if let Err(error) = socket.connect(&endpoint.to_string()).await {
+            return Err(explain(endpoint, error).await);
+        }
+        // Nobody else has this identity.
+        if matches!(events.try_recv(), Ok(SocketEvent::Connected(_, peer)) if peer == identity) {
+            return Err(TransportError::SelfConnected { endpoint: endpoint.clone() });
+        }
+        let (sender, receiver) = socket.split();
+        let connection = Connection { sender, messages: messages(receiver), events };
+        Ok(Box::new(ZmqDealer { life: Life::Open(connection), waker: None }))
+    }
+}
+
+/// A bound ROUTER.
+struct ZmqRouter {
+    endpoint: String,
+    sender: RouterSendHalf,
+    messages: Messages,
+    backend: Arc<dyn MultiPeerBackend>,
+    events: mpsc::Receiver<SocketEvent>,
+    peers: Peers,
+    /// Peers whose end has not been told yet.
+    gone: VecDeque<Peer>,
+    waker: Option<Waker>,
+    _closer: Closer,
+}
+
+impl RouterSocket for ZmqRouter {
+    fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<RouterInput> {
+        remember(&mut self.waker, cx);
+        loop {
+            // The ends come first, so that no flood of messages hides them. A connection that ends by itself has
+            // been read to its last message by then.
+            while let Poll::Ready(Some(event)) = Pin::new(&mut self.events).poll_next(cx) {
+                self.handle_event(event);
+            }
+            if let Some(peer) = self.gone.pop_front() {
+                return Poll::Ready(RouterInput::Gone(peer));
+            }
+            match self.messages.as_mut().poll_next(cx) {
+                Poll::Ready(Some(Ok(message))) => {
+                    if let Some(input) = self.receive(message) {
+                        return Poll::Ready(input);
+                    }
+                }
+                // A ROUTER's `recv` has no errors of its own; were there one, polling on could spin.
+                Poll::Ready(_) | Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn send(&mut self, peer: Peer, frames: Frames) -> Result<(), SendError> {
+        // A connection that has taken an identity over must not get what was meant for the one before.
+        while let Ok(event) = self.events.try_recv() {
+            self.handle_event(event);
+        }
+        let Some(identity) = self.peers.identity(peer) else { return Err(SendError::Gone) };
+        let error = match poll_briefly(self.sender.send(pack(Some(identity), frames))) {
+            Some(Ok(())) => return Ok(()),
+            Some(Err(_)) => SendError::Gone,
+            None => SendError::Stuck,
+        };
+        debug!(peer = peer.0, ?error, "dropping a peer that takes no messages");
+        self.disconnect(peer);
+        self.gone.push_back(peer);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+        Err(error)
+    }
+
+    fn disconnect(&mut self, peer: Peer) {
+        if let Some(identity) = self.peers.remove(peer) {
+            end(&*self.backend, identity);
+        }
+    }
+}
+
+impl ZmqRouter {
+    fn handle_event(&mut self, event: SocketEvent) {
+        match event {
+            SocketEvent::Accepted(_, identity) => match self.peers.accept(&identity) {
+                Admission::Fresh => {}
+                Admission::Full => self.backend.peer_disconnected(&identity),
+                Admission::Taken(before) => {
+                    debug!(?before, "dropping a peer under whose identity another one has connected");
+                    self.backend.peer_disconnected(&identity);
+                    self.gone.extend(before);
+                }
+            },
+            SocketEvent::Disconnected(identity) => self.gone.extend(self.peers.forget(&identity)),
+            SocketEvent::AcceptFailed(error) => debug!(%error, "a connection was not accepted"),
+            _ => {}
+        }
+    }
+
+    fn receive(&mut self, message: ZmqMessage) -> Option<RouterInput> {
+        let mut frames = message.into_vecdeque();
+        let identity = frames.pop_front()?;
+        let Some(peer) = self.peers.number(&identity) else {
+            debug!(PEERS_MAX, "turning a peer away: there are too many");
+            end(&*self.backend, identity);
+            return None;
+        };
+        Some(match unpack(frames) {
+            Ok(frames) => RouterInput::Frames(peer, frames),
+            Err(count) => RouterInput::WrongFrameCount(peer, count),
+        })
+    }
+}
+
+impl Drop for ZmqRouter {
+    fn drop(&mut self) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        let backend = Arc::clone(&self.backend);
+        runtime.spawn(async move {
+            // A handshake that was under way has joined by now; its peer is to learn that nobody is there.
+            sleep(DIAL_TIMEOUT).await;
+            backend.shutdown();
+        });
+    }
+}
+
+impl fmt::Debug for ZmqRouter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ZmqRouter").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+/// A DEALER with one connection.
+struct ZmqDealer {
+    life: Life,
+    waker: Option<Waker>,
+}
+
+enum Life {
+    Open(Connection),
+    /// Ended, and not yet told.
+    Ending,
+    Ended,
+}
+
+struct Connection {
+    sender: DealerSendHalf,
+    messages: Messages,
+    events: mpsc::Receiver<SocketEvent>,
+}
+
+impl DealerSocket for ZmqDealer {
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<DealerInput> {
+        remember(&mut self.waker, cx);
+        let Life::Open(connection) = &mut self.life else {
+            return match std::mem::replace(&mut self.life, Life::Ended) {
+                Life::Ending => Poll::Ready(DealerInput::Gone),
+                _ => Poll::Pending,
+            };
+        };
+        match connection.messages.as_mut().poll_next(cx) {
+            Poll::Ready(Some(Ok(message))) => {
+                return Poll::Ready(match unpack(message.into_vecdeque()) {
+                    Ok(frames) => DealerInput::Frames(frames),
+                    Err(count) => DealerInput::WrongFrameCount(count),
+                });
+            }
+            // An error can come again and again without end.
+            Poll::Ready(_) => {}
+            Poll::Pending => {
+                if connection.poll_end(cx).is_pending() {
+                    return Poll::Pending;
+                }
+            }
+        }
+        self.life = Life::Ended;
+        Poll::Ready(DealerInput::Gone)
+    }
+
+    fn send(&mut self, frames: Frames) -> Result<(), SendError> {
+        let Life::Open(connection) = &mut self.life else { return Err(SendError::Gone) };
+        let error = match poll_briefly(connection.sender.send(pack(None, frames))) {
+            Some(Ok(())) => return Ok(()),
+            Some(Err(_)) => SendError::Gone,
+            None => SendError::Stuck,
+        };
+        self.life = Life::Ending;
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+        Err(error)
+    }
+}
+
+impl Connection {
+    /// Ready when the connection has ended: an orderly end is told to the monitor alone.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match Pin::new(&mut self.events).poll_next(cx) {
+                Poll::Ready(Some(SocketEvent::Disconnected(_)) | None) => return Poll::Ready(()),
+                Poll::Ready(Some(_)) => {}
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
+
+impl fmt::Debug for ZmqDealer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ZmqDealer").field("open", &matches!(self.life, Life::Open(_))).finish_non_exhaustive()
+    }
+}
+
+/// Received messages; the `recv` future lives in it from one poll to the next.
+type Messages = Pin<Box<dyn Stream<Item = ZmqResult<ZmqMessage>> + Send>>;
+
+fn messages(receiver: impl SocketRecv + Send + 'static) -> Messages {
+    Box::pin(stream::unfold(receiver, |mut receiver| async move {
+        let result = receiver.recv().await;
+        Some((result, receiver))
+    }))
+}
+
+/// Replaces the socket's monitor by one with room for every peer: a single poll can find the ends of all of them.
+fn watch(backend: &dyn MultiPeerBackend) -> mpsc::Receiver<SocketEvent> {
+    let (sender, events) = mpsc::channel(EVENTS_MAX);
+    backend.monitor().lock().replace(sender);
+    events
+}
+
+/// Drops a connection: what was sent to it is written, nothing more is read.
+fn end(backend: &dyn MultiPeerBackend, identity: Bytes) {
+    match PeerIdentity::try_from(identity) {
+        Ok(identity) => backend.peer_disconnected(&identity),
+        Err(error) => debug!(%error, "an identity came that cannot be one"),
+    }
+}
+
+/// Polls a send to its end, if it ends at once, and drops it. It holds the peer's map entry while it waits; that is
+/// free again when this returns.
+fn poll_briefly<T>(send: impl Future<Output = T>) -> Option<T> {
+    let mut send = pin!(send);
+    for _ in 0..SEND_POLLS {
+        if let Poll::Ready(result) = send.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            return Some(result);
+        }
+        // On a runtime of many threads another one may hold the map for a moment.
+        std::thread::yield_now();
+    }
+    None
+}
+
+fn pack(identity: Option<Bytes>, frames: Frames) -> ZmqMessage {
+    let mut message = ZmqMessage::from(frames.header);
+    if !frames.payload.is_empty() {
+        message.push_back(frames.payload);
+    }
+    if let Some(identity) = identity {
+        message.push_front(identity);
+    }
+    message
+}
+
+/// A message's frames, or their number if that is wrong.
+fn unpack(mut frames: VecDeque<Bytes>) -> Result<Frames, usize> {
+    match (frames.len(), frames.pop_front(), frames.pop_front()) {
+        (1 | 2, Some(header), payload) => Ok(Frames { header, payload: payload.unwrap_or_default() }),
+        (count, ..) => Err(count),
+    }
+}
+
+fn remember(waker: &mut Option<Waker>, cx: &Context<'_>) {
+    match waker {
+        Some(waker) => waker.clone_from(cx.waker()),
+        None => *waker = Some(cx.waker().clone()),
+    }
+}
+
+/// What a failed dial means. The crate tries a refused connection again until its time is over, and then tells only
+/// of the time; so one more attempt of our own tells the difference.
+async fn explain(endpoint: &Endpoint, error: ZmqError) -> TransportError {
+    trace!(%endpoint, %error, "a dial failed");
+    match error {
+        ZmqError::ConnectTimeout(after) => {
+            let timed_out = TransportError::TimedOut { endpoint: endpoint.clone(), after };
+            match timeout(PROBE_TIMEOUT, probe(endpoint)).await {
+                Ok(Err(error)) => error,
+                Ok(Ok(())) | Err(_) => timed_out,
+            }
+        }
+        ZmqError::Network(source) => match timeout(PROBE_TIMEOUT, probe(endpoint)).await {
+            Ok(Err(error)) => error,
+            Ok(Ok(())) | Err(_) => TransportError::Unreachable { endpoint: endpoint.clone(), source },
+        },
+        error => TransportError::WrongProtocol { endpoint: endpoint.clone(), reason: error.to_string() },
+    }
+}
+
+async fn probe(endpoint: &Endpoint) -> Result<(), TransportError> {
+    let connected = match endpoint.address() {
+        Address::Tcp { host, port } => {
+            let host = match host {
+                Host::Ip(ip) => ip.to_string(),
+                Host::Name(name) => name.clone(),
+                Host::Any => return Ok(()),
+            };
+            let found = tokio::net::lookup_host((host, *port)).await;
+            let found = found.map_err(|source| TransportError::Resolve { endpoint: endpoint.clone(), source })?;
+            TcpStream::connect(&*found.collect::<Vec<_>>()).await.map(drop)
+        }
+        #[cfg(unix)]
+        Address::Ipc { path } => tokio::net::UnixStream::connect(path).await.map(drop),
+        #[cfg(not(unix))]
+        Address::Ipc { .. } => return Ok(()),
+        Address::Inproc { .. } => return Ok(()),
+    };
+    let endpoint = endpoint.clone();
+    connected.map_err(|source| match source.kind() {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => TransportError::Refused { endpoint },
+        io::ErrorKind::PermissionDenied => TransportError::PermissionDenied { endpoint },
+        _ => TransportError::Unreachable { endpoint, source },
+    })
+}
+
+fn other(endpoint: &Endpoint, error: ZmqError) -> TransportError {
+    let source = match error {
+        ZmqError::Network(source) => source,
+        error => io::Error::other(error),
+    };
+    TransportError::Io { endpoint: endpoint.clone(), source }
+}
+
+/// Room for the acceptance and the end of every peer between two polls. What does not fit is lost, and found out by
+/// heartbeats.
+const EVENTS_MAX: usize = 2 * PEERS_MAX;
+
+/// How often a send is polled. Once is enough on a single thread; a few more outlast another thread that holds the map.
+const SEND_POLLS: usize = 8;
+
+/// How long the attempt may take that explains a failed dial.
+const PROBE_TIMEOUT: std::time::Duration = std::time::Duration::from_millis(250);
+
+#[cfg(test)]
+pub(super) mod raw {
+    //! Sockets of the crate itself, for tests that must do what our own never would.
+
+    use super::*;
+
+    /// A DEALER that sends any number of frames, under any identity.
+    pub(in crate::transport) struct RawDealer(zeromq::DealerSocket);
+
+    impl RawDealer {
+        pub(in crate::transport) async fn dial(endpoint: &str, identity: &[u8]) -> Self {
+            let mut options = SocketOptions::default();
+            options.peer_identity(PeerIdentity::try_from(identity).expect("an identity"));
+            let mut socket = zeromq::DealerSocket::with_options(options);
+            socket.connect(endpoint).await.expect("a connection");
+            Self(socket)
+        }
+
+        pub(in crate::transport) async fn send(&mut self, frames: Vec<Bytes>) {
+            self.0.send(frames.try_into().expect("a frame")).await.expect("a send");
+        }
+
+        pub(in crate::transport) async fn receive(&mut self) -> Vec<Bytes> {
+            self.0.recv().await.expect("a message").into_vec()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_acceptance_and_the_end_of_every_peer_fit_between_two_polls() {
+        let mut socket = zeromq::RouterSocket::new();
+        let backend = socket.backend();
+        let mut events = watch(&*backend);
+        for _ in 0..EVENTS_MAX {
+            let event = SocketEvent::Disconnected(PeerIdentity::new());
+            backend.monitor().lock().as_mut().expect("a monitor").try_send(event).expect("room");
+        }
+        assert_eq!(std::iter::from_fn(|| events.try_recv().ok()).count(), EVENTS_MAX);
+        assert!(socket.binds().is_empty());
+    }
+}

@@ -1,0 +1,288 @@
+//! What a procedure knows of the call it serves.
+
+use std::{
+    fmt,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use serde::Serialize;
+use tokio::sync::{Notify, Semaphore, mpsc};
+use uuid::Uuid;
+
+use super::command::Command;
+use crate::{
+    codec,
+    error::PartialError,
+    io::{clock, panics, thread::Owned},
+    proto::{
+        frame::TooLarge,
+        message::{CallId, Codec, Metadata, Request},
+        timer::Execution,
+    },
+};
+
+/// How many units of partial replies of one procedure may wait to be sent: 64 small ones, or a mebibyte. Enough to keep
+/// the I/O thread busy, and a procedure that produces faster than its caller takes waits.
+const UNITS_MAX: u32 = 64;
+
+/// How many bytes of a partial reply make a unit.
+const UNIT_BYTES: usize = 16 * 1024;
+
+/// What a procedure knows of the call it serves: its deadline, whether it is still wanted, and what came beside the
+/// arguments; and the way to send partial replies.
+///
+/// A method of a service trait takes it as an optional first argument, `cx: &Context`. Cloning is cheap; clones may
+/// outlive the procedure.
+///
+/// ```
+/// use std::time::Duration;
+/// use xero::{Client, Context, Worker};
+///
+/// #[xero::service]
+/// trait Reports {
+///     async fn build(&self, cx: &Context, pages: u32) -> u32;
+/// }
+///
+/// struct Office;
+///
+/// #[xero::worker]
+/// impl Reports for Office {
+///     async fn build(&self, cx: &Context, pages: u32) -> u32 {
+///         for page in 0..pages {
+///             let _ = cx.partial(&page).await; // nobody listening is no reason to stop
+///         }
+///         pages
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = Client::bind("inproc://context-example").await?;
+/// let worker = Worker::connect("inproc://context-example").serve(Office).start()?;
+/// let mut call = ReportsClient::new(&client).build(2).start();
+/// while let Some(partial) = call.partial().await {
+///     println!("page {} is done", partial.decode::<u32>()?);
+/// }
+/// assert_eq!(call.await?, 2);
+/// # worker.drain().await;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Context {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    call: CallId,
+    attempt: u8,
+    codec: Codec,
+    fingerprint: u64,
+    service: Arc<str>,
+    method: Arc<str>,
+    worker: Uuid,
+    deadline: Instant,
+    metadata: Metadata,
+    execution: Execution,
+    reply_bytes_max: usize,
+    is_cancelled: AtomicBool,
+    cancelled: Notify,
+    pending: Semaphore,
+    commands: Owned<mpsc::UnboundedSender<Command>>,
+}
+
+/// Where a procedure is run, beside its request.
+pub(crate) struct Place {
+    pub(crate) worker: Uuid,
+    pub(crate) execution: Execution,
+    pub(crate) deadline: Instant,
+    pub(crate) reply_bytes_max: usize,
+    pub(crate) commands: Owned<mpsc::UnboundedSender<Command>>,
+}
+
+impl Context {
+    pub(crate) fn new(request: Request, place: Place) -> Self {
+        let Place { worker, execution, deadline, reply_bytes_max, commands } = place;
+        let Request { call, attempt, fingerprint, service, method, metadata, payload, .. } = request;
+        let inner = Inner {
+            call,
+            attempt,
+            codec: payload.codec,
+            fingerprint,
+            service,
+            method,
+            worker,
+            deadline,
+            metadata,
+            execution,
+            reply_bytes_max,
+            is_cancelled: AtomicBool::new(false),
+            cancelled: Notify::new(),
+            pending: Semaphore::new(UNITS_MAX as usize),
+            commands,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Nobody waits for the reply any more.
+    pub(crate) fn cancel(&self) {
+        self.inner.is_cancelled.store(true, Ordering::Release);
+        // Whoever waits for room learns that nobody listens.
+        self.inner.pending.close();
+        self.inner.cancelled.notify_waiters();
+    }
+
+    /// A partial reply has been sent.
+    pub(crate) fn make_room(&self, bytes: usize) {
+        self.inner.pending.add_permits(units(bytes) as usize);
+    }
+
+    pub(crate) fn execution(&self) -> Execution {
+        self.inner.execution
+    }
+
+    pub(crate) fn commands(&self) -> &Owned<mpsc::UnboundedSender<Command>> {
+        &self.inner.commands
+    }
+
+    /// The fingerprint of the caller's signature; 0 where it has none.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        self.inner.fingerprint
+    }
+
+    /// The service's name and the method's.
+    pub(crate) fn names(&self) -> (&str, &str) {
+        (&self.inner.service, &self.inner.method)
+    }
+
+    pub(crate) fn is_unwanted(&self) -> bool {
+        self.inner.is_cancelled.load(Ordering::Acquire)
+    }
+
+    /// Whether this is a process that was forked from the worker's.
+    fn is_elsewhere(&self) -> bool {
+        self.inner.commands.here().is_none()
+    }
+
+    pub(crate) async fn unwanted(&self) {
+        let mut notified = pin!(self.inner.cancelled.notified());
+        // Listening before looking: a notice in between is not missed.
+        notified.as_mut().enable();
+        if !self.is_unwanted() {
+            notified.await;
+        }
+    }
+
+    /// Sends a partial reply: any serde value, in the call's codec. The caller gets the partial replies in order and
+    /// before the final one; when the call is retried on another worker, those of the new attempt start over.
+    ///
+    /// Waits while 64 earlier ones of this procedure, or a mebibyte of them, are held back because the caller's process,
+    /// or the network, takes them more slowly than they come: its byte window is full (`PROTOCOL.md` §9). A caller that is
+    /// only slow to read what its process has taken is not waited for; its call ends when it keeps too much unread.
+    ///
+    /// Only the writer's half of the value's type is known here. In bincode and postcard, a type whose reader differs from it
+    /// (`#[serde(skip)]` on a variant that is not the last, `#[serde(skip_serializing)]`) arrives as another value, and so
+    /// does one that the caller decodes as another type: see [`assert_roundtrips`](crate::assert_roundtrips).
+    ///
+    /// # Errors
+    /// When the value cannot be encoded, is larger than the caller takes, or nobody waits for it any more.
+    pub async fn partial<T: Serialize + ?Sized + Sync>(&self, value: &T) -> Result<(), PartialError> {
+        let payload = codec::encode(self.inner.codec, value)?;
+        let (size, limit) = (payload.bytes.len(), self.inner.reply_bytes_max);
+        if size > limit {
+            return Err(TooLarge { what: "partial reply", size, limit, setter: "payload_bytes_max" }.into());
+        }
+        if self.is_elsewhere() {
+            return Err(PartialError::Unwanted);
+        }
+        let room = panics::shielded(self.inner.pending.acquire_many(units(size))).await;
+        room.map_err(|_| PartialError::Unwanted)?.forget();
+        if self.is_unwanted() {
+            return Err(PartialError::Unwanted);
+        }
+        let command = Command::Partial(self.inner.execution, payload);
+        let commands = self.inner.commands.here().ok_or(PartialError::Unwanted)?;
+        commands.send(command).map_err(|_| PartialError::Unwanted)
+    }
+
+    /// Waits until the caller has cancelled the call, its deadline has passed, or its connection is lost. A procedure
+    /// in a task is dropped at its next `await` then anyway; this is for what it has started elsewhere.
+    ///
+    /// In a process that the procedure has forked, where nobody waits for anything, it returns at once.
+    pub async fn cancelled(&self) {
+        if !self.is_elsewhere() {
+            panics::shielded(self.unwanted()).await;
+        }
+    }
+
+    /// Whether nobody waits for the reply any more. A procedure that blocks asks from time to time.
+    pub fn is_cancelled(&self) -> bool {
+        self.is_unwanted() || self.is_elsewhere()
+    }
+
+    /// When the call must have ended by, on this machine's clock.
+    pub fn deadline(&self) -> Instant {
+        self.inner.deadline
+    }
+
+    /// The time left until the deadline; zero when it has passed.
+    pub fn remaining(&self) -> Duration {
+        self.inner.deadline.saturating_duration_since(clock::now())
+    }
+
+    /// What the caller has sent beside the arguments, under a key such as `traceparent`.
+    pub fn metadata(&self, key: &str) -> Option<&Bytes> {
+        self.inner.metadata.get(key)
+    }
+
+    /// Everything that the caller has sent beside the arguments.
+    pub fn all_metadata(&self) -> &Metadata {
+        &self.inner.metadata
+    }
+
+    /// The call's number, the same for every attempt.
+    pub fn call(&self) -> CallId {
+        self.inner.call
+    }
+
+    /// 1, or more when the call is retried because an earlier worker was lost.
+    pub fn attempt(&self) -> u8 {
+        self.inner.attempt
+    }
+
+    /// The worker that runs the procedure: one life of its process.
+    pub fn worker(&self) -> Uuid {
+        self.inner.worker
+    }
+
+    /// The codec that the caller has chosen.
+    pub fn codec(&self) -> Codec {
+        self.inner.codec
+    }
+
+    /// The method, as `Service.method`.
+    pub fn method(&self) -> String {
+        format!("{}.{}", self.inner.service, self.inner.method)
+    }
+}
+
+/// The units of a partial reply; one that is larger than all of them goes alone.
+fn units(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(UNITS_MAX).clamp(1, UNITS_MAX)
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("call", &self.inner.call)
+            .field("attempt", &self.inner.attempt)
+            .field("method", &self.method())
+            .finish_non_exhaustive()
+    }
+}

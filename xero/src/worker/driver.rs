@@ -1,0 +1,348 @@
+//! Drives a worker: its connections, and its procedures on the user's runtime.
+
+use std::{
+    collections::{HashMap, HashSet},
+    convert::Infallible,
+    future::pending,
+    mem,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot, watch},
+    time::timeout,
+};
+use uuid::Uuid;
+
+use super::{
+    command::{Command, Sentinel},
+    context::{Context, Place},
+    procedure::{self, Job, Lease, Queued, Served},
+    service::BoundService,
+};
+use crate::{
+    io::{
+        clock,
+        driver::{Driver, Role, Side},
+        guest::{Guest, Rest},
+        machine::Machine,
+        panics,
+        thread::{IoThread, Owned, close},
+        turns::{drive, wake_after},
+    },
+    proto::{
+        frame::Malformed,
+        message::{Message, Payload, Peer},
+        outbox::Transmit,
+        timer::Execution,
+        worker::{Start, Worker, WorkerConfig, WorkerOutput},
+    },
+    transport::{Dealers, Endpoint},
+};
+
+/// The ends of a worker's channels that the I/O thread holds.
+#[derive(Debug)]
+pub(crate) struct Channels {
+    pub(crate) io: IoThread,
+    /// For procedures; it also keeps the mailbox open when the last handle is dropped.
+    pub(crate) commands: mpsc::UnboundedSender<Command>,
+    pub(crate) mailbox: mpsc::UnboundedReceiver<Command>,
+    pub(crate) registered: watch::Sender<usize>,
+    pub(crate) left: watch::Sender<bool>,
+}
+
+/// Runs until the machine has left and what was served is dropped. The services are guests from the first poll on: where
+/// there is none, they are dropped in place.
+pub(crate) async fn run(
+    endpoints: Vec<Endpoint>,
+    config: WorkerConfig,
+    services: Vec<BoundService>,
+    user: Handle,
+    channels: Channels,
+) -> Rest {
+    let (held, released) = mpsc::channel(1);
+    let worker = config.incarnation;
+    let services = Guest::of(&user, Served { worker, services });
+    let role = WorkerRole {
+        id: worker,
+        lease: Lease { services: Arc::new(services), user, _held: held },
+        channels,
+        running: HashMap::new(),
+        leaving: Leaving::default(),
+        has_left: false,
+    };
+    let (limits, count) = (config.limits, endpoints.len() as u64);
+    // It holds nothing of the user's.
+    let machine = Guest::only_if(false, Worker::new(clock::now(), config, count));
+    let mut driver = Driver::new(machine, limits, Dealers::new(endpoints), role);
+    // A runtime that ends drops its tasks. Procedures cannot be run then, and a worker that stayed would only take calls
+    // away from others.
+    let sentinel = Sentinel(Owned::new(driver.role.channels.io.clone(), driver.role.channels.commands.clone()));
+    let watch = driver.role.lease.user.spawn(async move {
+        let _sentinel = sentinel;
+        pending::<()>().await;
+    });
+    let ended = drive(&mut driver).await;
+    watch.abort();
+    if let Err(panic) = ended {
+        driver.role.channels.io.crash(Guest::of(&driver.role.lease.user, panic));
+    }
+    let Driver { side, role } = driver;
+    role.finish(side, released).await
+}
+
+struct WorkerRole {
+    id: Uuid,
+    lease: Lease,
+    channels: Channels,
+    running: HashMap<Execution, Running>,
+    leaving: Leaving,
+    has_left: bool,
+}
+
+/// A procedure whose end has not been reported.
+struct Running {
+    context: Context,
+    /// One that blocks waits for a thread first.
+    queued: Option<Queued>,
+}
+
+impl Running {
+    /// Tells the procedure that it is no longer wanted.
+    fn cancel(&self) {
+        panics::wake(|| self.context.cancel());
+        if let Some(queued) = &self.queued {
+            queued.withdraw();
+        }
+    }
+
+    fn has_begun(&self) -> bool {
+        !self.queued.as_ref().is_some_and(Queued::is_waiting)
+    }
+}
+
+/// Procedures that wait for the others to end.
+#[derive(Default)]
+struct Leaving(Vec<(Execution, oneshot::Sender<()>)>);
+
+impl Leaving {
+    /// Waits that were given up are removed before the list grows, so it is at most twice as long as ever needed.
+    fn push(&mut self, execution: Execution, sender: oneshot::Sender<()>) {
+        if self.0.len() == self.0.capacity() {
+            self.prune();
+            self.0.reserve(self.0.len().max(LEAVING_MIN));
+        }
+        self.0.push((execution, sender));
+    }
+
+    fn prune(&mut self) {
+        self.0.retain(|(_, sender)| !sender.is_closed());
+    }
+
+    fn executions(&self) -> HashSet<Execution> {
+        self.0.iter().map(|(execution, _)| *execution).collect()
+    }
+
+    /// Answers all of them.
+    fn release(&mut self) {
+        for (_, sender) in self.0.drain(..) {
+            panics::wake(|| sender.send(()));
+        }
+    }
+}
+
+/// Room for as many waits as a worker has in practice.
+const LEAVING_MIN: usize = 16;
+
+type WorkerSide = Side<Worker, Dealers>;
+
+impl Role for WorkerRole {
+    type Machine = Worker;
+    type Connections = Dealers;
+    type Command = Command;
+
+    fn mailbox(&mut self) -> &mut mpsc::UnboundedReceiver<Command> {
+        &mut self.channels.mailbox
+    }
+
+    fn handle_command(&mut self, side: &mut WorkerSide, now: Instant, command: Command) {
+        match command {
+            Command::Finish(execution, finish) => {
+                // What the procedure has left running elsewhere is no longer wanted either.
+                if let Some(running) = self.running.remove(&execution) {
+                    running.cancel();
+                }
+                side.machine.finish(now, execution, finish);
+            }
+            Command::Partial(execution, payload) => {
+                side.machine.partial(now, execution, payload);
+            }
+            Command::Counters(sender) => drop(panics::wake(|| sender.send(side.machine.counters()))),
+            Command::Drain => side.machine.drain(now),
+            Command::AwaitOthers(execution, sender) => self.leaving.push(execution, sender),
+            Command::Wake(time, sender) => wake_after(time, sender),
+            #[cfg(test)]
+            Command::Panic => panic!("as asked"),
+        }
+    }
+
+    fn handle_abandoned(&mut self, _: &mut WorkerSide, _: Instant) {
+        // A worker outlives its handles: it has a sender of its own for its procedures.
+    }
+
+    fn handle_output(&mut self, side: &mut WorkerSide, _: Instant, output: WorkerOutput) {
+        match output {
+            WorkerOutput::Dial(peer) => side.connections.dial(peer),
+            WorkerOutput::Hangup(peer) => side.hang_up(peer),
+            WorkerOutput::Registered(_) | WorkerOutput::Unregistered(_) => {
+                let count = side.machine.registered().count();
+                panics::wake(|| self.channels.registered.send_replace(count));
+            }
+            WorkerOutput::Start(start) => self.start(*start),
+            WorkerOutput::PartialSent(execution, bytes) => {
+                if let Some(running) = self.running.get(&execution) {
+                    panics::wake(|| running.context.make_room(bytes));
+                }
+            }
+            WorkerOutput::Abort(execution) => {
+                if let Some(running) = self.running.get(&execution) {
+                    running.cancel();
+                }
+            }
+            WorkerOutput::Left => self.has_left = true,
+        }
+    }
+
+    fn finish_turn(&mut self, side: &mut WorkerSide) {
+        self.release_leaving(&side.machine);
+    }
+
+    fn has_ended(&self) -> bool {
+        self.has_left
+    }
+}
+
+impl WorkerRole {
+    fn start(&mut self, start: Start) {
+        let Start { execution, peer, service, method, deadline, reply_bytes_max, mut request } = start;
+        let lease = self.lease.clone();
+        let procedure = lease.services.services[service].procedures[method].clone();
+        let commands = Owned::new(self.channels.io.clone(), self.channels.commands.clone());
+        let bytes = mem::take(&mut request.payload.bytes);
+        let arguments = Payload { codec: request.payload.codec, bytes };
+        let place = Place { worker: self.id, execution, deadline, reply_bytes_max, commands };
+        let context = Context::new(request, place);
+        let queued = procedure::spawn(Job { procedure, context: context.clone(), arguments, peer, lease });
+        self.running.insert(execution, Running { context, queued });
+    }
+
+    /// Answers the procedures that wait for all others to end, once only they run. Queued requests do not count, nor do
+    /// procedures that wait for a thread: they may wait for the place of one of these.
+    fn release_leaving(&mut self, machine: &Worker) {
+        if self.leaving.0.is_empty() || !machine.is_leaving() {
+            return;
+        }
+        self.leaving.prune();
+        let leaving = self.leaving.executions();
+        let mut begun = self.running.iter().filter(|(_, running)| running.has_begun());
+        if begun.all(|(execution, _)| leaving.contains(execution)) {
+            self.leaving.release();
+        }
+    }
+
+    /// Ends the connections, drops what was served, and says that the worker has left.
+    async fn finish(self, side: WorkerSide, mut released: mpsc::Receiver<Infallible>) -> Rest {
+        let Self { lease, channels, running, leaving, .. } = self;
+        let Channels { io, commands, mailbox, registered, left } = channels;
+        // Commands that are sent from now on fail.
+        drop((side, commands));
+        close(mailbox);
+        leaving.0.into_iter().for_each(panics::drop_quietly);
+        panics::wake(|| registered.send_replace(0));
+        running.values().for_each(Running::cancel);
+        let Lease { services, _held: held, .. } = lease;
+        drop(held);
+        // An error means that a procedure does not look at its cancellation; it drops what it has when it ends.
+        let _ = timeout(STRAGGLERS_MAX, released.recv()).await;
+        let leave = move || {
+            if !io.has_panicked() {
+                panics::wake(|| left.send_replace(true));
+            }
+            panics::drop_quietly((left, registered));
+        };
+        match Arc::into_inner(services) {
+            Some(services) => services.dispose(leave).await,
+            None => {
+                leave();
+                None
+            }
+        }
+    }
+}
+
+impl Machine for Worker {
+    type Peer = Peer;
+    type Output = WorkerOutput;
+
+    fn handle_dialed(&mut self, now: Instant, peer: Peer) {
+        self.handle_dialed(now, peer);
+    }
+
+    fn handle_message(&mut self, now: Instant, from: Peer, message: Message) {
+        self.handle_message(now, from, message);
+    }
+
+    fn handle_malformed(&mut self, now: Instant, from: Peer, malformed: &Malformed) {
+        self.handle_malformed(now, from, malformed);
+    }
+
+    fn handle_disconnected(&mut self, now: Instant, peer: Peer) {
+        self.handle_disconnected(now, peer);
+    }
+
+    fn handle_unsent(&mut self, now: Instant, peer: Peer, _: Transmit) {
+        // A reply has nowhere else to go.
+        self.handle_disconnected(now, peer);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.handle_timeout(now);
+    }
+
+    fn poll_transmit(&mut self) -> Option<(Peer, Transmit)> {
+        self.poll_transmit().map(|transmit| (transmit.to, transmit))
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.poll_timeout()
+    }
+
+    fn poll_output(&mut self) -> Option<WorkerOutput> {
+        self.poll_output()
+    }
+}
+
+/// How long a worker that leaves waits for procedures that were told to stop: far longer than one that awaits needs.
+const STRAGGLERS_MAX: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_for_the_others_that_are_given_up_are_forgotten() {
+        let mut leaving = Leaving::default();
+        let (kept, mut receiver) = oneshot::channel();
+        leaving.push(Execution(1), kept);
+        for _ in 0..10_000 {
+            leaving.push(Execution(2), oneshot::channel().0);
+        }
+        assert!(leaving.0.capacity() <= 8 * LEAVING_MIN, "{}", leaving.0.capacity());
+        leaving.prune();
+        assert_eq!(leaving.executions(), HashSet::from([Execution(1)]));
+        leaving.release();
+        assert_eq!(receiver.try_recv(), Ok(()));
+    }
+}

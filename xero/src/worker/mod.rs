@@ -1,0 +1,16 @@
+//! The worker: its handle, what it serves, its procedures, and what drives its machine.
+
+mod command;
+mod context;
+mod driver;
+mod handle;
+mod park;
+mod procedure;
+mod service;
+
+pub(crate) use self::service::signature_in;
+pub use self::{
+    context::Context,
+    handle::{Worker, WorkerBuilder},
+    service::{BoundService, IntoService, MethodDescriptor, Mode, Outcome, ServiceDescriptor, reply, reply_result},
+};

@@ -1,0 +1,315 @@
+//! Runs one procedure where its method says, and reports its end whatever becomes of it.
+
+use std::{
+    any::Any,
+    convert::Infallible,
+    future::{Future, poll_fn},
+    mem,
+    panic::AssertUnwindSafe,
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, PoisonError},
+    task::{self, Poll},
+};
+
+use futures_util::FutureExt;
+use tokio::{runtime::Handle, sync::mpsc};
+use tracing::{Instrument, Span, error, error_span, warn};
+use uuid::Uuid;
+
+use super::{
+    command::Command,
+    context::Context,
+    park,
+    service::{BoundService, Failure, Mode, Outcome, Procedure, Running},
+};
+use crate::{
+    io::{
+        current::{CURRENT, Current, within_drop},
+        guest::{Guest, describe_panic},
+        panics,
+        thread::Owned,
+    },
+    proto::{
+        message::{ErrorCode, Payload, Peer},
+        timer::Execution,
+        worker::Finish,
+    },
+};
+
+/// One execution of a procedure: its input, and its part in what is served.
+pub(super) struct Job {
+    pub(super) procedure: Procedure,
+    pub(super) context: Context,
+    pub(super) arguments: Payload,
+    /// Who asks for it.
+    pub(super) peer: Peer,
+    /// The last to be dropped.
+    pub(super) lease: Lease,
+}
+
+/// Keeps the services alive while a procedure runs. A procedure drops its lease last, so the services are dropped by
+/// their guest, which knows where, and never by a procedure that has outlived its worker.
+#[derive(Clone)]
+pub(super) struct Lease {
+    pub(super) services: Arc<Guest<Served>>,
+    /// Where procedures run.
+    pub(super) user: Handle,
+    /// The driver's receiver ends when no procedure holds one any more.
+    pub(super) _held: mpsc::Sender<Infallible>,
+}
+
+/// What a worker serves.
+pub(super) struct Served {
+    pub(super) worker: Uuid,
+    pub(super) services: Vec<BoundService>,
+}
+
+impl Drop for Served {
+    /// The worker leaves after this. A `Drop` that waits until it has left returns at once, as in a procedure. Each service
+    /// is dropped by itself: two panics at a time would abort the process.
+    fn drop(&mut self) {
+        for service in mem::take(&mut self.services) {
+            within_drop(self.worker, || panics::drop_quietly(service));
+        }
+    }
+}
+
+/// Starts a procedure; its end comes as a [`Command::Finish`]. One that blocks waits for a thread first.
+pub(super) fn spawn(job: Job) -> Option<Queued> {
+    let (mode, user) = (job.procedure.descriptor.mode, job.lease.user.clone());
+    match mode {
+        Mode::Task => drop(user.spawn(run(job))),
+        Mode::Inline => drop(tokio::spawn(run(job))),
+        Mode::Blocking => return Some(Queued::spawn(job, &user)),
+    }
+    None
+}
+
+/// A blocking procedure that waits for a thread of the pool, and belongs to whoever comes first: that thread, or the
+/// cancelling of its call.
+#[derive(Clone)]
+pub(super) struct Queued(Arc<Mutex<Option<Waiting>>>);
+
+type Waiting = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl Queued {
+    /// Where no thread can be had, the call ends as not started, which sends it to another worker.
+    fn spawn(job: Job, user: &Handle) -> Self {
+        let (call, method) = (job.context.call(), job.context.method());
+        let queued = Self(Arc::new(Mutex::new(Some(Box::pin(run(job))))));
+        let turn = Turn(queued.clone());
+        // Tokio keeps the task when it panics because of that, and may run it later.
+        if let Err(panic) = panics::catch(|| drop(user.spawn_blocking(move || turn.run()))) {
+            warn!(%call, method, reason = describe_panic(panic), "there is no thread for a blocking procedure");
+            queued.withdraw();
+        }
+        queued
+    }
+
+    /// Whether no thread has come yet.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Ends the procedure as not started, if no thread has come yet.
+    pub(super) fn withdraw(&self) {
+        drop(self.take());
+    }
+
+    fn take(&self) -> Option<Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// A task of the blocking pool. A pool that is shut down drops the task without running it.
+struct Turn(Queued);
+
+impl Turn {
+    fn run(&self) {
+        if let Some(procedure) = self.0.take() {
+            park::block_on(procedure);
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.withdraw();
+    }
+}
+
+/// Reports how the procedure ended, when the last clone is dropped: a runtime that shuts down drops its tasks.
+struct Report {
+    execution: Execution,
+    commands: Owned<mpsc::UnboundedSender<Command>>,
+    finish: Mutex<Finish>,
+}
+
+impl Report {
+    fn set(&self, finish: Finish) {
+        *self.finish.lock().unwrap_or_else(PoisonError::into_inner) = finish;
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        let finish = mem::replace(&mut *self.finish.lock().unwrap_or_else(PoisonError::into_inner), Finish::Aborted);
+        // In a forked process, the call is the parent's to end.
+        if let Some(commands) = self.commands.here() {
+            let _ = commands.send(Command::Finish(self.execution, finish));
+        }
+    }
+}
+
+fn run(job: Job) -> impl Future<Output = ()> + Send {
+    // Made before the task is: one that is dropped before its first poll reports too.
+    let (execution, commands) = (job.context.execution(), job.context.commands().clone());
+    let report = Arc::new(Report { execution, commands, finish: Mutex::new(Finish::NotStarted) });
+    async move {
+        // Bound first, so dropped last.
+        let Job { lease, procedure, context, arguments, peer } = job;
+        let report = report;
+        // A call that has ended while it waited for a thread is not worth starting.
+        if context.is_unwanted() {
+            return;
+        }
+        report.set(Finish::Aborted);
+        let span = span(&context, peer);
+        let held = (Arc::clone(&report), lease.clone());
+        let outcome = execute(procedure, context.clone(), arguments, span.clone(), held);
+        let outcome = CURRENT.scope(current(&context), outcome);
+        let outcome = unless_cancelled(AssertUnwindSafe(outcome).catch_unwind(), &context);
+        if let Some(outcome) = outcome.instrument(span.clone()).await {
+            // The payload of a panic is dropped within the user's runtime.
+            let _inside = lease.user.enter();
+            report.set(span.in_scope(|| finish_of(outcome, &context)));
+        }
+    }
+}
+
+/// The execution, in the task that calls this.
+fn current(context: &Context) -> Current {
+    Current::new(context.worker(), context.execution())
+}
+
+/// Names the call that the log lines of a procedure belong to. Every filter that shows such a line shows this span: a
+/// filter for levels treats a span like a line of its level.
+fn span(context: &Context, peer: Peer) -> Span {
+    let (service, method) = context.names();
+    error_span!("procedure", call = %context.call(), service, method, attempt = context.attempt(), peer = peer.0)
+}
+
+/// The start is user code too: cloning what the service holds may panic.
+async fn execute(procedure: Procedure, context: Context, arguments: Payload, span: Span, held: Held) -> Outcome {
+    let running = Some(procedure.start(context.clone(), arguments));
+    let running = Droppable { running, context, span };
+    match procedure.descriptor.mode {
+        Mode::Inline => Visit::new(running, held).await,
+        Mode::Task | Mode::Blocking => running.await,
+    }
+}
+
+/// A procedure that may be dropped halfway, wherever that is: within its span, and without a panic that others must
+/// catch. Tokio aborts the process where the payload of such a panic panics in turn.
+struct Droppable {
+    running: Option<Running>,
+    context: Context,
+    span: Span,
+}
+
+impl Future for Droppable {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Outcome> {
+        let running = self.running.as_mut().expect("only the drop takes it");
+        running.as_mut().poll(cx)
+    }
+}
+
+impl Drop for Droppable {
+    fn drop(&mut self) {
+        let (running, current) = (self.running.take(), current(&self.context));
+        let _inside = self.span.enter();
+        if let Err(panic) = panics::catch(|| CURRENT.sync_scope(current, || drop(running))) {
+            log_panic(&describe_panic(panic), &self.context);
+        }
+    }
+}
+
+/// What a procedure holds until everything of its own is gone, so that its call ends, and the services are dropped, after
+/// that.
+type Held = (Arc<Report>, Lease);
+
+/// A procedure on the I/O thread. Its tasks and timers are those of the user's runtime, and what it holds when it is
+/// stopped halfway is dropped there.
+struct Visit {
+    /// Taken when it ends.
+    running: Option<(Guest<Droppable>, Held)>,
+    user: Handle,
+}
+
+impl Visit {
+    fn new(running: Droppable, held: Held) -> Self {
+        let user = held.1.user.clone();
+        Self { running: Some((Guest::of(&user, running), held)), user }
+    }
+}
+
+impl Future for Visit {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Outcome> {
+        let Self { running, user } = &mut *self;
+        let (guest, _) = running.as_mut().expect("nobody polls a future that has ended");
+        let _inside = user.enter();
+        let outcome = Pin::new(&mut **guest).poll(cx);
+        if outcome.is_ready() {
+            // It has dropped everything by itself.
+            guest.leave();
+            *running = None;
+        }
+        outcome
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        if let Some((guest, held)) = self.running.take() {
+            guest.dispose_meanwhile(move || drop(held));
+        }
+    }
+}
+
+/// Gives the outcome, or `None` when the call is cancelled first; the procedure is dropped then.
+async fn unless_cancelled<T>(outcome: impl Future<Output = T>, context: &Context) -> Option<T> {
+    let (mut outcome, mut cancelled) = (pin!(outcome), pin!(context.unwanted()));
+    poll_fn(|cx| match outcome.as_mut().poll(cx) {
+        Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+        Poll::Pending => cancelled.as_mut().poll(cx).map(|()| None),
+    })
+    .await
+}
+
+fn finish_of(outcome: Result<Outcome, Box<dyn Any + Send>>, context: &Context) -> Finish {
+    let error = |code, detail, payload| Finish::Error { code, detail, payload };
+    match outcome {
+        Ok(Ok(payload)) => Finish::Reply(payload),
+        Ok(Err(Failure::Application(payload))) => error(ErrorCode::Application, String::new(), payload),
+        Ok(Err(Failure::InvalidArguments(reason))) => {
+            error(ErrorCode::InvalidArguments, reason.to_string(), Payload::default())
+        }
+        Ok(Err(Failure::InvalidReply(reason))) => {
+            error(ErrorCode::InvalidReply, reason.to_string(), Payload::default())
+        }
+        Err(panic) => {
+            let message = describe_panic(panic);
+            log_panic(&message, context);
+            error(ErrorCode::Panicked, message, Payload::default())
+        }
+    }
+}
+
+/// A filter by targets may drop the span and keep this.
+fn log_panic(message: &str, context: &Context) {
+    error!(call = %context.call(), method = context.method(), panic = message, "the procedure panicked");
+}
