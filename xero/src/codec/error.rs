@@ -100,6 +100,7 @@ fn reason(codec: Codec, action: Action, what: What, fault: &Fault) -> String {
         }
         Reason::Missing(name) => format!("the {noun} `{name}` is missing"),
         Reason::Unknown { name, known } => format!("there is no {noun} `{name}`; {}", names::known_are(known)),
+        Reason::OtherKind { .. } => fault.to_string(),
         Reason::Twice(name) => format!("the {noun} `{name}` comes twice"),
         // The bytes do not say what they are, so all that shows is that they do not fit.
         Reason::Library(text) if action == Action::Read && !codec.is_self_describing() => {

@@ -36,6 +36,13 @@ pub(super) enum Reason {
     Unknown { name: String, known: &'static [&'static str] },
     /// There is no such variant.
     UnknownVariant(String),
+    /// The reader expects something else at the place than has been written there.
+    OtherKind {
+        written: Option<&'static str>,
+        read: &'static str,
+        /// The innermost struct or enum that it is in.
+        within: Option<&'static str>,
+    },
     /// A field comes twice.
     Twice(&'static str),
     /// The value has another number of parts than its type.
@@ -74,6 +81,14 @@ impl Fault {
         let name = std::any::type_name::<T>();
         if self.0.type_name.is_none() && !name.contains("::__") {
             self.0.type_name = Some(name);
+        }
+        self
+    }
+
+    /// Names the struct or enum where the two halves differ; the first name, which is the innermost, stays.
+    pub(super) fn within(mut self, name: &'static str) -> Self {
+        if let Reason::OtherKind { within, .. } = &mut self.0.reason {
+            within.get_or_insert(name);
         }
         self
     }
@@ -134,6 +149,10 @@ impl Display for Fault {
             Reason::Missing(field) => write!(f, "the field `{field}` is missing"),
             Reason::Unknown { name, known } => write!(f, "there is no field `{name}`; {}", names::known_are(known)),
             Reason::UnknownVariant(text) => f.write_str(text),
+            Reason::OtherKind { written, read, within } => {
+                let of = within.map_or("it".to_owned(), |name| format!("a part of `{name}`"));
+                write!(f, "{of} is written as {} and read as {read}", written.unwrap_or("nothing"))
+            }
             Reason::Twice(field) => write!(f, "the field `{field}` comes twice"),
             Reason::Length { text, .. } => f.write_str(text),
         }

@@ -10,10 +10,10 @@ mod fault;
 mod format;
 #[cfg(feature = "json")]
 mod json;
-mod keys;
 #[cfg(feature = "messagepack")]
 mod messagepack;
 mod names;
+mod notes;
 mod observed;
 #[cfg(feature = "postcard")]
 mod postcard;
@@ -46,7 +46,8 @@ use self::{
     error::{Action, What},
     fault::Fault,
     format::Format,
-    observed::{Forms, Marks},
+    notes::Notes,
+    observed::Forms,
     read::{Reading, Seed},
     write::{Checked, Writing},
 };
@@ -205,13 +206,13 @@ fn read_arguments<F: Format, A: DeserializeOwned>(bytes: &[u8]) -> Result<A, Fau
 fn write<F: Format, T: Serialize + ?Sized>(
     value: &T,
     what: What,
-    marks: Option<&mut Marks>,
+    notes: Option<&mut Notes>,
 ) -> Result<(Vec<u8>, Forms), Fault> {
-    let writing = Writing::new(F::TRAITS, what, marks.is_some());
+    let writing = Writing::new(F::TRAITS, what, notes.is_some());
     let bytes = F::write(&Checked { value, writing: &writing }).map_err(|error| writing.recover(error))?;
     let (forms, noted) = writing.into_observed();
-    if let Some(marks) = marks {
-        *marks = noted;
+    if let Some(notes) = notes {
+        *notes = noted;
     }
     Ok((bytes, forms))
 }

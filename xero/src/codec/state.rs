@@ -32,37 +32,84 @@ const EMPTY_PART_BYTES: usize = 64;
 /// has large fields of its own; Tokio's threads have two mebibytes.
 const STACK_BYTES_MAX: usize = 1024 * 1024;
 
-/// More than a stack has on most systems: whoever is this far away is on another one, as the crate `stacker` makes them.
-const STACKS_APART: usize = 8 * 1024 * 1024;
+/// A value of this size on each level can use up the stack before [`Counts::descend`] sees it.
+pub(super) const LARGE_BYTES: usize = 1024;
 
-/// How far a value has gone on its stack.
-#[derive(Debug)]
-struct Stack {
-    /// Where the value began.
-    begin: Cell<usize>,
-    /// Where it was seen last.
-    last: Cell<usize>,
-}
+/// How many times its size a large value takes on the stack while it is read, as measured: it passes through many
+/// functions, and without optimizations each has room for it.
+const COPIES: usize = if cfg!(debug_assertions) { 20 } else { 12 };
 
-impl Stack {
-    fn new(here: usize) -> Self {
-        Self { begin: Cell::new(here), last: Cell::new(here) }
-    }
+/// Stack that a level of a buffered value takes beside the value itself, and how many times its size the value takes there:
+/// both as measured.
+const BUFFERED_LEVEL_BYTES: usize = if cfg!(debug_assertions) { 5 * 1024 } else { 2 * 1024 };
+const BUFFERED_COPIES: usize = if cfg!(debug_assertions) { 20 } else { 8 };
 
-    /// Whether the value has used more than it may. On another stack it goes on with what it has used on the last one.
-    fn is_used_up(&self, here: usize) -> bool {
-        let last = self.last.replace(here);
-        if last.abs_diff(here) > STACKS_APART {
-            self.begin.set(self.begin.get().wrapping_add(here.wrapping_sub(last)));
-        }
-        self.begin.get().abs_diff(here) > STACK_BYTES_MAX
-    }
+/// How much of the stack a value may take with what is read from a buffer, by estimate. Most types that are read so are not
+/// within themselves and need no such limit, so it is as high as Tokio's threads allow.
+const BUFFERED_STACK_BYTES_MAX: usize = STACK_BYTES_MAX / 2 * 3;
+
+/// The stack that each level of a buffered value takes, for a type of `size` whose reading took `frame` before it asked for
+/// the buffer. The size is a pointer's where the value is in a box; then the frame has to say what is in it: that of an
+/// enum with a tag is as large as a value, and one without has room for a value for each variant.
+fn buffered_level_bytes(size: usize, frame: usize, is_tagged: impl FnOnce() -> bool) -> usize {
+    const SMALL_BYTES: usize = LARGE_BYTES / 4;
+    let value = match (size < SMALL_BYTES, frame < SMALL_BYTES) {
+        (false, _) => size,
+        (true, true) => 0,
+        (true, false) if is_tagged() => frame,
+        (true, false) => frame.div_ceil(4).min(LARGE_BYTES),
+    };
+    let copies = if value < SMALL_BYTES { 0 } else { value.saturating_mul(BUFFERED_COPIES) };
+    BUFFERED_LEVEL_BYTES.saturating_add(frame).saturating_add(copies)
 }
 
 /// About where the stack is.
 fn stack_pointer() -> usize {
     let here = 0_u8;
     std::ptr::from_ref(&here).addr()
+}
+
+/// Where on the stack a value is written or read.
+#[derive(Clone, Copy, Debug)]
+struct Stack {
+    /// Where it was when the value began.
+    first: usize,
+    /// Where it was on the level above.
+    last: usize,
+}
+
+impl Stack {
+    fn new() -> Self {
+        let here = stack_pointer();
+        Self { first: here, last: here }
+    }
+
+    /// One level further down, with `large` bytes on the way for large values. Without these no step is that large: a type
+    /// whose code goes on elsewhere, as those do that let the stack grow, begins anew there.
+    fn further(self, large: usize) -> Self {
+        let here = stack_pointer();
+        let is_elsewhere = self.last.abs_diff(here) > STACK_BYTES_MAX.saturating_add(large);
+        Self { first: if is_elsewhere { here } else { self.first }, last: here }
+    }
+
+    fn used(self) -> usize {
+        self.first.abs_diff(self.last)
+    }
+}
+
+/// A level that has been entered.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "the level must be left"]
+pub(super) struct Below {
+    level: Level,
+    above: Stack,
+}
+
+/// A large value that is being read.
+#[derive(Debug)]
+#[must_use = "the value must end"]
+pub(super) struct Large {
+    bytes_before: usize,
 }
 
 /// Counts at the beginning of an element.
@@ -79,12 +126,20 @@ pub(super) struct Counts {
     /// Of compounds, and of wrappers.
     depths: [Cell<usize>; 2],
     depth_max: usize,
-    stack: Stack,
+    /// The same of compounds in a buffer.
+    buffered_depth_max: Cell<usize>,
+    stack: Cell<Stack>,
     /// Grows with each piece of a value that takes a byte or more.
     pieces: Cell<u64>,
     /// Grows with each part of a value, whether it takes bytes or not.
     parts: Cell<usize>,
     empty_parts: Cell<usize>,
+    /// The large values that are being read, by the names of whatever reads them.
+    large: RefCell<Vec<&'static str>>,
+    /// The stack that these take.
+    large_bytes: Cell<usize>,
+    /// Where the value began that is read now, and its size.
+    begun: Cell<(usize, usize)>,
     /// A fault on its way through the format's library, whose own error type has no room for it.
     stash: RefCell<Option<Fault>>,
 }
@@ -100,33 +155,86 @@ impl Counts {
             traits,
             depth_max: DEPTH_MAX + around,
             depths: Default::default(),
-            stack: Stack::new(stack_pointer()),
+            buffered_depth_max: Cell::new(usize::MAX),
+            stack: Cell::new(Stack::new()),
             pieces: Cell::new(0),
             parts: Cell::new(0),
             empty_parts: Cell::new(0),
+            large: RefCell::default(),
+            large_bytes: Cell::new(0),
+            begun: Cell::new((stack_pointer(), 0)),
             stash: RefCell::new(None),
         }
     }
 
     /// Goes one level down.
-    pub(super) fn descend(&self, level: Level) -> Result<(), Fault> {
+    pub(super) fn descend(&self, level: Level) -> Result<Below, Fault> {
         let depth = &self.depths[level as usize];
         if depth.get() == self.depth_max {
             return Err(Fault::rule(format!("values are nested more than {DEPTH_MAX} deep")));
         }
-        if self.stack.is_used_up(stack_pointer()) {
-            return Err(Fault::rule(
-                "values of this size are nested too deeply for the stack: put the large ones in a `Box`",
-            ));
+        if matches!(level, Level::Compound) && depth.get() >= self.buffered_depth_max.get() {
+            return Err(too_large());
         }
+        let above = self.stack.get();
+        let stack = above.further(self.large_bytes.get());
+        if stack.used() > STACK_BYTES_MAX {
+            return Err(too_large());
+        }
+        self.stack.set(stack);
         depth.set(depth.get() + 1);
-        Ok(())
+        Ok(Below { level, above })
     }
 
     /// Comes back up.
-    pub(super) fn ascend(&self, level: Level) {
-        let depth = &self.depths[level as usize];
+    pub(super) fn ascend(&self, below: Below) {
+        let depth = &self.depths[below.level as usize];
         depth.set(depth.get() - 1);
+        self.stack.set(below.above);
+    }
+
+    /// Takes stack for a large value, before it is read. How often large values follow each other is a matter of their
+    /// types, and shows at once; but where one is within itself, it is a matter of the bytes.
+    pub(super) fn begin_large(&self, reader: &'static str, size: usize) -> Result<Large, Fault> {
+        let before = self.large_bytes.get();
+        let bytes = before.saturating_add(size.saturating_mul(COPIES));
+        let mut large = self.large.borrow_mut();
+        if bytes > STACK_BYTES_MAX && large.contains(&reader) {
+            return Err(too_large());
+        }
+        large.push(reader);
+        self.large_bytes.set(bytes);
+        Ok(Large { bytes_before: before })
+    }
+
+    pub(super) fn end_large(&self, large: Large) {
+        self.large.borrow_mut().pop();
+        self.large_bytes.set(large.bytes_before);
+    }
+
+    /// A value begins, of `size` bytes where that is known.
+    pub(super) fn begin_value(&self, size: usize) {
+        self.begun.set((stack_pointer(), size));
+    }
+
+    /// A value goes into a buffer, whole: serde reads it from there by itself, level after level, and nothing counts the
+    /// stack. So it goes in only as deep as there is stack for, if its type is within itself: by the size of the type that
+    /// has asked for it, and the stack that this has taken so far. `is_tagged` says that it is an enum with a tag. Gives
+    /// the limit of before.
+    pub(super) fn begin_buffer(&self, is_tagged: impl FnOnce() -> bool) -> usize {
+        let (begun, size) = self.begun.get();
+        let frame = begun.abs_diff(stack_pointer()).saturating_sub(LARGE_BYTES);
+        let frame = if frame > STACK_BYTES_MAX { 0 } else { frame };
+        let level = buffered_level_bytes(size, frame, is_tagged);
+        let levels = BUFFERED_STACK_BYTES_MAX.saturating_sub(self.stack.get().used()) / level;
+        let depth = self.depths[Level::Compound as usize].get();
+        let before = self.buffered_depth_max.get();
+        self.buffered_depth_max.set(before.min(depth + levels.max(1)));
+        before
+    }
+
+    pub(super) fn end_buffer(&self, before: usize) {
+        self.buffered_depth_max.set(before);
     }
 
     /// Whether what is written now is a part of the outermost struct, which is that of a method's arguments.
@@ -134,13 +242,13 @@ impl Counts {
         self.depth_max > DEPTH_MAX && self.depths[Level::Compound as usize].get() == 1
     }
 
-    pub(super) fn count_piece(&self) {
-        self.pieces.set(self.pieces.get() + 1);
+    /// How many compounds the value is in.
+    pub(super) fn depth(&self) -> usize {
+        self.depths[Level::Compound as usize].get()
     }
 
-    /// Counts a text or bytes as what they are to a reader that takes them for a list of numbers.
-    pub(super) fn count_bytes(&self, length: usize) {
-        self.pieces.set(self.pieces.get() + 1 + length as u64);
+    pub(super) fn count_pieces(&self, count: usize) {
+        self.pieces.set(self.pieces.get() + count as u64);
     }
 
     pub(super) fn pieces(&self) -> u64 {
@@ -159,6 +267,11 @@ impl Counts {
     /// What has been counted when an element of a list begins.
     pub(super) fn before_element(&self) -> Before {
         Before { pieces: self.pieces.get(), parts: self.parts.get() }
+    }
+
+    /// Whether something that takes bytes has come since.
+    pub(super) fn has_more_than(&self, before: Before) -> bool {
+        self.pieces.get() > before.pieces
     }
 
     /// Counts an element of `size` bytes in memory. If it takes no bytes in the payload, neither does the rest of its
@@ -194,20 +307,22 @@ impl Counts {
     }
 }
 
+fn too_large() -> Fault {
+    Fault::rule("values of this size are nested too deeply for the stack: put the large ones in a `Box`")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn another_stack_is_no_depth() {
-        const MIB: usize = 1024 * 1024;
-        let (here, there) = (64 * MIB, 640 * MIB);
-        let stack = Stack::new(here);
-        assert!(!stack.is_used_up(here - MIB / 2));
-        assert!(!stack.is_used_up(there), "another stack");
-        assert!(!stack.is_used_up(there - MIB / 4));
-        assert!(stack.is_used_up(there - MIB), "what was used on the first one counts");
-        assert!(stack.is_used_up(here - 2 * MIB), "back on it");
-        assert!(!stack.is_used_up(here - MIB / 2));
+    fn code_that_goes_on_elsewhere_begins_anew() {
+        let here = stack_pointer();
+        for elsewhere in [here - 64 * STACK_BYTES_MAX, here + 3 * STACK_BYTES_MAX, 1 << 12] {
+            let above = Stack { first: elsewhere + STACK_BYTES_MAX / 2, last: elsewhere };
+            assert_eq!(above.further(0).used(), 0);
+        }
+        let above = Stack { first: here + STACK_BYTES_MAX, last: here + STACK_BYTES_MAX / 2 };
+        assert!(above.further(0).used() > STACK_BYTES_MAX / 2, "only further down");
     }
 }

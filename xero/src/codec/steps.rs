@@ -1,90 +1,152 @@
 //! Reading side by side with what the writer of the same bytes has noted.
 
-use std::cell::{Cell, RefCell};
-
-use super::{
-    fault::{Fault, Step},
-    observed::{Beginnings, Mark, Marks},
+use std::{
+    any,
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    mem,
 };
 
-/// Where a reader is in the notes of the writer.
+use super::{
+    fault::{Fault, Reason},
+    notes::{Beginnings, Fields, Kind, Mark, Notes, Piece},
+};
+
+/// Where a reader is in the notes of the writer, and what it has read.
 #[derive(Debug)]
-pub(super) struct Steps<'m> {
-    marks: &'m Marks,
+pub(super) struct Steps<'n> {
+    notes: &'n Notes,
     /// Marks before this one are behind the reader.
     next: Cell<usize>,
     beginnings: RefCell<Beginnings>,
-    /// Which variants are read by the name that the writer has given them instead of by their number.
-    by_name: &'m [bool],
+    by_name: ByName,
+    read: RefCell<Read>,
 }
 
-impl<'m> Steps<'m> {
-    /// `by_name` says of each mark, if it is a variant's, whether that is read by its name.
-    pub(super) fn new(marks: &'m Marks, by_name: &'m [bool]) -> Self {
-        Self { marks, next: Cell::new(0), beginnings: RefCell::default(), by_name }
+/// Which variants are read by the name that the writer has given them instead of by their number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum ByName {
+    None,
+    All,
+    /// The one of this mark.
+    One(usize),
+}
+
+/// What has been read.
+#[derive(Debug, Default)]
+pub(super) struct Read {
+    /// The structs that have a mark, by its number.
+    structs: Vec<(usize, Fields)>,
+    /// The variants that have a mark: by its number, which variant the reader has taken it for.
+    variants: BTreeMap<usize, u64>,
+}
+
+impl<'n> Steps<'n> {
+    pub(super) fn new(notes: &'n Notes, by_name: ByName) -> Self {
+        Self { notes, next: Cell::new(0), beginnings: RefCell::default(), by_name, read: RefCell::default() }
+    }
+
+    /// Checks that `count` pieces from the one at `at` on have been written as what they are read as.
+    pub(super) fn check_pieces(&self, at: u64, piece: Piece, count: usize) -> Result<(), Fault> {
+        match (at..at + count as u64).find_map(|at| self.notes.contradiction(at, piece)) {
+            None => Ok(()),
+            Some(written) => Err(Fault::new(Reason::OtherKind {
+                written: written.map(Kind::words),
+                read: piece.kind.words(),
+                within: None,
+            })),
+        }
     }
 
     /// The writer's mark of the struct `name` after `at` pieces, if there is one.
     pub(super) fn find_struct(&self, at: u64, name: &'static str) -> Option<usize> {
         let nth = self.beginnings.borrow_mut().count(at, name);
-        self.find(at, |mark| mark.variant.is_none() && mark.name == name && mark.nth == nth)
+        self.find(at, |mark| mark.is_struct(nth, name))
     }
 
-    /// The mark of the variant that is read, whatever its enum is called there: at one place there is no other. And the
-    /// variant's name, where it is to be read by name. Halves may be enums with nothing in common but their numbers.
-    pub(super) fn find_variant(&self, at: u64, name: &str, variants: &[&str]) -> (Option<usize>, Option<&'static str>) {
-        let Some(index) = self.find(at, |mark| mark.variant.is_some()) else { return (None, None) };
-        let is_by_name = self.by_name.get(index).copied().unwrap_or_default();
-        let mark = self.marks.get(index).filter(|_| is_by_name);
-        let known =
-            mark.and_then(|mark| mark.variant.filter(|variant| mark.name == name || variants.contains(variant)));
-        (Some(index), known)
+    /// The mark of a variant: whatever its enum is called, it is the only one there.
+    pub(super) fn find_variant(&self, at: u64) -> Option<usize> {
+        self.find(at, |mark| mark.variant.is_some())
+    }
+
+    /// The name of the marked variant, where it is to be read by that. Halves may be enums with nothing in common but the
+    /// numbers of their variants: then it is unknown to the reader's enum, which has another name.
+    pub(super) fn variant(&self, mark: Option<usize>, name: &str, variants: &[&str]) -> Option<&'static str> {
+        let mark = mark.filter(|mark| [ByName::All, ByName::One(*mark)].contains(&self.by_name))?;
+        let mark = self.notes.marks().get(mark)?;
+        mark.variant.filter(|variant| mark.name == name || variants.contains(variant))
     }
 
     /// Goes by place and name: a reader that takes a struct for a tuple passes its mark by.
     fn find(&self, at: u64, is_meant: impl Fn(&Mark) -> bool) -> Option<usize> {
-        while self.marks.get(self.next.get()).is_some_and(|mark| mark.at < at) {
+        let marks = self.notes.marks();
+        while marks.get(self.next.get()).is_some_and(|mark| mark.at < at) {
             self.next.set(self.next.get() + 1);
         }
-        let here = (self.next.get()..).map_while(|mark| Some((mark, self.marks.get(mark)?)));
-        let mut here = here.take_while(|(_, mark)| mark.at == at);
-        here.find(|(_, mark)| is_meant(mark)).map(|(mark, _)| mark)
+        let here = marks.iter().enumerate().skip(self.next.get()).take_while(|(_, mark)| mark.at == at);
+        here.into_iter().find(|(_, mark)| is_meant(mark)).map(|(mark, _)| mark)
+    }
+
+    pub(super) fn note_fields(&self, mark: usize, fields: Fields) {
+        self.read.borrow_mut().structs.push((mark, fields));
+    }
+
+    /// Notes which variant the reader has chosen. Of its value only this much shows: that it is one case of an enum, or not.
+    pub(super) fn note_variant<T>(&self, mark: usize, chosen: &T) {
+        let mut hasher = DefaultHasher::new();
+        mem::discriminant(chosen).hash(&mut hasher);
+        // A reader may take a variant's number for an enum of its own; what comes of that is what counts.
+        self.read.borrow_mut().variants.insert(mark, hasher.finish());
     }
 
     /// Compares the fields that were written with those that have been read.
-    pub(super) fn check_fields(&self, mark: usize, known: &[&str], read: usize) -> Result<(), Fault> {
-        let Some(mark) = self.marks.get(mark) else { return Ok(()) };
-        let are_as_many = mark.count.is_none_or(|written| written == read);
-        // Of two structs of one name, the reader may know but the inner one.
-        if mark.is_one_of_many || are_as_many && are_in_the_same_places(&mark.fields, known) {
-            return Ok(());
-        }
-        Err(Fault::rule(format!(
+    pub(super) fn check_fields(&self) -> Result<(), Fault> {
+        let read = self.read.borrow();
+        let differing = read.structs.iter().filter_map(|(mark, fields)| Some((self.notes.marks().get(*mark)?, fields)));
+        let mut differing = differing.filter(|(mark, fields)| self.can_be_paired(mark) && !agree(&mark.fields, fields));
+        let Some((mark, fields)) = differing.next() else { return Ok(()) };
+        Err(mark.blame(Fault::rule(format!(
             "`{}` is written with {} and read with {}, as with `#[serde(skip_serializing)]` or \
              `#[serde(skip_deserializing)]`: use MessagePack or JSON for it, or skip a field on both sides",
             mark.variant.unwrap_or(mark.name),
-            fields(&mark.fields, mark.count.unwrap_or(mark.fields.len())),
-            fields(known, read),
-        )))
+            words(&mark.fields),
+            words(fields),
+        ))))
+    }
+
+    /// Where the reader begins fewer structs of the name than the writer, it takes one of them for a tuple, and which is open.
+    fn can_be_paired(&self, mark: &Mark) -> bool {
+        let total = |beginnings: &Beginnings| beginnings.total(mark.at, mark.name);
+        mark.variant.is_some() || total(self.notes.beginnings()) == total(&self.beginnings.borrow())
+    }
+
+    /// The marks of variants that two readers of the same bytes have taken for different ones.
+    pub(super) fn differences(&self, other: &Self) -> Vec<(usize, &'n Mark)> {
+        let (ours, theirs) = (self.read.borrow(), other.read.borrow());
+        let pairs = ours.variants.iter().filter_map(|(mark, ours)| Some((*mark, ours, theirs.variants.get(mark)?)));
+        let differing = pairs.filter(|(_, ours, theirs)| ours != theirs);
+        differing.filter_map(|(mark, ..)| Some((mark, self.notes.marks().get(mark)?))).collect()
     }
 }
 
-impl Mark {
-    /// The fault, at the argument that the mark is in.
-    pub(super) fn blame(&self, fault: Fault) -> Fault {
-        match self.argument {
-            Some(argument) => fault.at(Step::Field(argument)),
-            None => fault,
-        }
-    }
+/// Whether a visitor is one of serde's derive: what it says of its fields and variants is what it goes by. Others may say
+/// anything where it does not matter.
+pub(super) fn is_derived<V>() -> bool {
+    any::type_name::<V>().contains("::__Visitor")
 }
 
-fn fields(names: &[&str], count: usize) -> String {
-    match (names, count) {
+fn words(fields: &Fields) -> String {
+    match (&*fields.names, fields.count) {
         ([], 1) => "one field".to_owned(),
-        ([], _) => format!("{count} fields"),
-        _ => format!("the fields `{}`", names.join("`, `")),
+        ([], count) => format!("{count} fields"),
+        (names, _) => format!("the fields `{}`", names.join("`, `")),
     }
+}
+
+fn agree(written: &Fields, read: &Fields) -> bool {
+    let are_as_many = !written.is_complete || written.count == read.count;
+    are_as_many && are_in_the_same_places(&written.names, &read.names)
 }
 
 /// Whether each name that both have is where the other has it. A name that only one has may be a rename, unless both have

@@ -3,8 +3,8 @@
 //! serde's two halves of a type need not agree: `#[serde(skip)]` on a variant makes its reader count the variants after it
 //! differently, `#[serde(skip_serializing)]` leaves out a field that the reader expects. A format that names what it
 //! writes carries that, or fails. One that does not would deliver another value, without a word. So what is written is
-//! read as its reader would, side by side with the names of what was written; and variants once by their numbers and once by
-//! their names, which must give the same.
+//! read as its reader would, side by side with what was written: the kinds of pieces, and the names of fields. Variants are
+//! read once by their numbers and once by their names, which must choose the same.
 
 use std::{
     any::TypeId,
@@ -20,14 +20,20 @@ use super::{
     error::What,
     fault::{Fault, Reason},
     format::Format,
-    observed::{Forms, Marks, Tally, Type, Variant},
+    names,
+    notes::{Mark, Notes},
+    observed::Forms,
     read::{Reading, Seed},
-    steps::Steps,
+    steps::{ByName, Steps},
     write,
 };
 
-/// The forms that have been read back, of each type and format: as many as a program's types have.
+/// The forms that have been read back, of each type and format: as many as a program's types have, up to a limit.
 static KNOWN: RwLock<Option<HashMap<(TypeId, TypeId), Forms>>> = RwLock::new(None);
+
+/// Forms of one type that are remembered. Derived code has a few for each type within it; one that is written by hand may
+/// have any number, such as one for each set of fields. What is not remembered is read back each time.
+const FORMS_MAX: usize = 16_384;
 
 /// Checks that a value of these forms arrives at whoever reads an `O`.
 pub(super) fn check<F, O, T>(value: &T, what: What, forms: Forms) -> Result<(), Fault>
@@ -41,22 +47,18 @@ where
         return Ok(());
     }
     // The reader's half is code that no sender expects to run.
-    let result = catch_unwind(AssertUnwindSafe(|| read_back::<F, O, T>(value, what)));
-    result.unwrap_or_else(|_| {
-        Err(Fault::rule("a `Serialize`, `Deserialize` or `Drop` panicked while it was read back"))
+    let notes = catch_unwind(AssertUnwindSafe(|| read_back::<F, O, T>(value, what)));
+    let notes = notes.unwrap_or_else(|_| {
+        Err(Fault::rule("a `Serialize`, `Deserialize` or `Drop` panicked while the value was read back"))
     })?;
     let mut known = KNOWN.write().unwrap_or_else(PoisonError::into_inner);
-    remember(known.get_or_insert_default().entry(key).or_default(), forms);
+    remember(known.get_or_insert_default().entry(key).or_default(), notes.without_changing(forms));
     Ok(())
 }
 
-/// Forms that are kept of each type and format: more than the types of a program have, unless their values choose which
-/// fields they leave out. Those beyond are read back each time.
-const FORMS_MAX: usize = 1 << 14;
-
-fn remember(known: &mut Forms, forms: Forms) {
+fn remember(known: &mut Forms, forms: impl Iterator<Item = u64>) {
     let room = FORMS_MAX.saturating_sub(known.len());
-    let new: Vec<_> = forms.into_iter().filter(|form| !known.contains(form)).take(room).collect();
+    let new: Vec<_> = forms.filter(|form| !known.contains(form)).take(room).collect();
     known.extend(new);
 }
 
@@ -65,39 +67,31 @@ fn is_known(key: (TypeId, TypeId), forms: &Forms) -> bool {
     known.as_ref().and_then(|known| known.get(&key)).is_some_and(|known| forms.is_subset(known))
 }
 
-pub(super) fn read_back<F, O, T>(value: &T, what: What) -> Result<(), Fault>
+/// Gives what was noted while the value was written.
+pub(super) fn read_back<F, O, T>(value: &T, what: What) -> Result<Notes, Fault>
 where
     F: Format,
     O: Serialize + DeserializeOwned,
     T: Serialize + ?Sized,
 {
-    let mut marks = Marks::default();
-    let (bytes, _) = write::<F, T>(value, what, Some(&mut marks))?;
-    if F::TRAITS.is_self_describing {
-        return read::<F, O>(&bytes, what, None).map(drop);
+    let mut notes = Notes::default();
+    let (bytes, _) = write::<F, T>(value, what, Some(&mut notes))?;
+    let by_number = Steps::new(&notes, ByName::None);
+    let read_by_number = read::<F, O>(&bytes, what, &by_number);
+    if !notes.has_variants() {
+        return read_by_number.map(|_| notes);
     }
-    let read = |by_name: &[bool]| read::<F, O>(&bytes, what, Some(Steps::new(&marks, by_name)));
-    match marks.variants().next() {
-        None => read(&[]).map(drop),
-        Some(_) => read_both_ways(&marks, read, |value| tally_of::<F, O>(value, what)),
-    }
-}
-
-/// Reads the variants once by their numbers, once by their names, and then some by these and some by those.
-fn read_both_ways<O>(
-    marks: &Marks,
-    read: impl Fn(&[bool]) -> Result<O, Fault>,
-    tally: impl Fn(&O) -> Result<Tally, Fault>,
-) -> Result<(), Fault> {
-    match (read(&[]), read(&vec![true; marks.len()])) {
-        (Ok(by_number), Ok(by_name)) => {
-            let by_number = tally(&by_number)?;
-            compare(marks, &by_number, &tally(&by_name)?)?;
-            halves(marks).try_for_each(|half| {
-                let partly = read(&half).map_err(numbered_differently)?;
-                compare(marks, &by_number, &tally(&partly)?)
-            })
+    let by_name = Steps::new(&notes, ByName::All);
+    let read_by_name = read::<F, O>(&bytes, what, &by_name);
+    for (index, mark) in by_number.differences(&by_name) {
+        let read_in_part = read::<F, O>(&bytes, what, &Steps::new(&notes, ByName::One(index)));
+        match (&read_by_number, read_in_part) {
+            (Ok(by_number), Ok(in_part)) if are_written_alike::<F, O>(by_number, &in_part, what) => {}
+            _ => return Err(another_variant(mark)),
         }
+    }
+    match (read_by_number, read_by_name) {
+        (Ok(_), Ok(_)) => Ok(()),
         (Err(fault), Ok(_)) => Err(numbered_differently(fault)),
         (Err(fault), Err(_)) => Err(fault),
         (Ok(_), Err(fault)) => match fault.reason() {
@@ -106,42 +100,49 @@ fn read_both_ways<O>(
             _ => Ok(()),
         },
     }
+    .map(|()| notes)
 }
 
-/// Choices of marks, such that one of them distinguishes any two variants of one type. If two variants change places,
-/// both are in the value however all are read; where but one of them is read by its name, one is there twice.
-fn halves(marks: &Marks) -> impl Iterator<Item = Vec<bool>> {
-    let mut counts = HashMap::<Type, usize>::new();
-    let number = |mark: usize| {
-        let mark = marks.get(mark).filter(|mark| mark.variant.is_some())?;
-        let count = counts.entry(mark.of).or_default();
-        *count += 1;
-        Some(*count - 1)
+/// Whether two values are the same but for the order of what has none, such as the entries of a `HashMap`. A reader that
+/// keeps apart whether it has found a number or a name gives the same value all the same.
+fn are_written_alike<F: Format, O: Serialize>(one: &O, other: &O, what: What) -> bool {
+    let sorted = |value| {
+        let mut bytes = write::<F, O>(value, what, None).ok()?.0;
+        bytes.sort_unstable();
+        Some(bytes)
     };
-    let numbers: Vec<_> = (0..marks.len()).map(number).collect();
-    let last = numbers.iter().flatten().copied().max().unwrap_or_default();
-    let bits = usize::BITS - last.leading_zeros();
-    (0..bits).map(move |bit| numbers.iter().map(|number| number.is_some_and(|number| number >> bit & 1 == 1)).collect())
+    sorted(one).is_some_and(|one| sorted(other) == Some(one))
 }
 
-fn read<F: Format, O: DeserializeOwned>(bytes: &[u8], what: What, steps: Option<Steps<'_>>) -> Result<O, Fault> {
+fn read<F: Format, O: DeserializeOwned>(bytes: &[u8], what: What, steps: &Steps<'_>) -> Result<O, Fault> {
     let reading = Reading::new(F::TRAITS, what).beside(steps);
-    let seed = Seed { inner: PhantomData, reading: &reading };
-    F::read(seed, bytes).map_err(|error| cannot_read_back::<F>(reading.recover(error)))
+    let seed = Seed { inner: PhantomData::<O>, reading: &reading };
+    let read = F::read(seed, bytes).map_err(|error| reading.recover(error));
+    // Which fields are not the same says more than what came of it.
+    steps.check_fields().and(read.map_err(cannot_read_back::<F>))
 }
 
 fn cannot_read_back<F: Format>(fault: Fault) -> Fault {
     let type_name = fault.type_name().unwrap_or_else(|| "the value".to_owned());
+    let type_name = names::without_options(type_name);
     let instead = match F::TRAITS.is_self_describing {
         true => "use another codec for it",
         false => "use MessagePack or JSON for it",
     };
     fault.map_reason(|reason| match reason {
-        Reason::Rule(_) | Reason::NeedsNames | Reason::UnknownVariant(_) => reason,
+        Reason::Rule(_) | Reason::NeedsNames => reason,
         Reason::Missing(field) if F::TRAITS.is_self_describing => Reason::Rule(format!(
             "`{type_name}` cannot be read back from what it writes (the field `{field}` is missing): give the field \
              `#[serde(default)]` if it is left out on purpose, or else write it always, under the name that is read"
         )),
+        Reason::OtherKind { .. } => Reason::Rule(format!(
+            "{}: the `Serialize` and `Deserialize` of a type around it disagree, as with `#[serde(skip_serializing)]` or \
+             with `into` and `from` of different types; {instead}",
+            Fault::new(reason)
+        )),
+        // Where names are written, the words of its library are these already.
+        Reason::UnknownVariant(_) if !F::TRAITS.is_self_describing => reason,
+        Reason::UnknownVariant(_) => Reason::Rule(renamed(&reason)),
         other => Reason::Rule(format!(
             "`{type_name}` cannot be read back from what it writes ({}): its `Serialize` and `Deserialize` disagree in this \
              codec, as with `#[serde(skip_serializing)]`; {instead}",
@@ -150,34 +151,20 @@ fn cannot_read_back<F: Format>(fault: Fault) -> Fault {
     })
 }
 
-fn tally_of<F: Format, O: Serialize>(value: &O, what: What) -> Result<Tally, Fault> {
-    let mut marks = Marks::default();
-    write::<F, O>(value, what, Some(&mut marks))?;
-    Ok(marks.into_tally())
-}
-
-/// Compares the variants of the same bytes, read by number and by name. Their order says nothing: a `HashMap` has another
-/// one each time.
-fn compare(written: &Marks, by_number: &Tally, by_name: &Tally) -> Result<(), Fault> {
-    let is_moved = |(variant, count): &(&Variant, &usize)| by_number.get(*variant) != Some(*count);
-    let missing = || by_number.iter().find(|(variant, _)| !by_name.contains_key(*variant));
-    let moved = by_name.iter().filter(is_moved).max_by_key(|(variant, _)| !by_number.contains_key(*variant));
-    let Some((&(_, name, variant), _)) = moved.or_else(missing) else { return Ok(()) };
-    let fault =
-        Fault::rule(format!("the variant `{variant}` of `{name}` would arrive as another one: {SKIPPED_VARIANT}"));
-    let place = written.variants().find(|mark| (mark.name, mark.variant) == (name, Some(variant)));
-    Err(match place {
-        Some(place) => place.blame(fault),
-        None => fault,
-    })
+fn another_variant(mark: &Mark) -> Fault {
+    mark.blame(Fault::rule(format!(
+        "the variant `{}` of `{}` would arrive as another one: {SKIPPED_VARIANT}",
+        mark.variant.unwrap_or_default(),
+        mark.name,
+    )))
 }
 
 /// What is written under a name that its reader does not know.
 fn renamed(reason: &Reason) -> String {
     let unknown = if let Reason::UnknownVariant(text) = reason { text } else { "it is unknown" };
     format!(
-        "a variant has another name for its reader, so that its number cannot be trusted ({unknown}): give it one name for \
-         both sides"
+        "a variant has another name for its reader, or none, so that another one would arrive ({unknown}): give it one name \
+         for both sides, and skip it on both or on neither"
     )
 }
 
@@ -200,7 +187,7 @@ mod tests {
     fn forms_are_kept_up_to_a_number() {
         let mut known = Forms::default();
         for form in 0..2 * FORMS_MAX as u64 {
-            remember(&mut known, Forms::from_iter([form, 1]));
+            remember(&mut known, [form, 1].into_iter());
         }
         assert_eq!(known.len(), FORMS_MAX);
         assert!(known.contains(&0) && known.contains(&(FORMS_MAX as u64 - 1)));

@@ -1,7 +1,7 @@
 //! A serializer around a format's own one. It refuses what the format would write without a word and nobody could read
 //! back: values nested too deeply, fields left out, lengths that are wrong, `Some(None)`.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 
 use serde::ser::{
     Error as _, Serialize, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
@@ -12,8 +12,9 @@ use super::{
     error::What,
     fault::{Fault, Reason, Step},
     format::Traits,
-    observed::{Form, Forms, Mark, Marks, Seen, Type},
-    state::{Before, Counts, Level},
+    notes::{Kind, Mark, Notes},
+    observed::{Form, Forms, Seen, Type},
+    state::{Before, Below, Counts, Level},
 };
 
 /// What is kept while a value is written.
@@ -25,24 +26,24 @@ pub(super) struct Writing {
     seen: Seen,
     /// The argument that is written now.
     argument: Cell<Option<&'static str>>,
-    /// The names of what is written, where they are asked for.
-    marks: Option<RefCell<Marks>>,
+    /// What a reader of the same bytes is compared with, where that is asked for.
+    notes: Option<RefCell<Notes>>,
 }
 
 impl Writing {
-    pub(super) fn new(traits: Traits, what: What, notes_names: bool) -> Self {
+    pub(super) fn new(traits: Traits, what: What, takes_notes: bool) -> Self {
         Self {
             counts: Counts::new(traits, what),
             is_inside_some: Cell::new(false),
             seen: Seen::default(),
             argument: Cell::new(None),
-            marks: notes_names.then(RefCell::default),
+            notes: takes_notes.then(RefCell::default),
         }
     }
 
-    /// The forms of the types that were written, and their names.
-    pub(super) fn into_observed(self) -> (Forms, Marks) {
-        (self.seen.into_forms(), self.marks.map(RefCell::into_inner).unwrap_or_default())
+    /// The forms of the types that were written, and the notes.
+    pub(super) fn into_observed(self) -> (Forms, Notes) {
+        (self.seen.into_forms(), self.notes.map(RefCell::into_inner).unwrap_or_default())
     }
 
     /// The fault that an error of the format's library stands for.
@@ -50,10 +51,32 @@ impl Writing {
         self.counts.recover(error)
     }
 
-    /// Something is written that is not `None` or `()`.
-    fn count_piece(&self) {
+    /// The notes, where they are of use: a format with names tells by itself what it reads.
+    fn notes(&self) -> Option<RefMut<'_, Notes>> {
+        self.notes.as_ref().filter(|_| !self.counts.traits.is_self_describing).map(RefCell::borrow_mut)
+    }
+
+    /// Something is written that is not `()`.
+    fn count_pieces(&self, kind: Kind, count: usize) {
         self.is_inside_some.set(false);
-        self.counts.count_piece();
+        self.counts.count_pieces(count);
+        if let Some(mut notes) = self.notes() {
+            notes.push_kind(kind, self.counts.depth(), count);
+        }
+    }
+
+    fn see(&self, of: Type, form: Form) {
+        self.seen.see(of, form);
+        if let Some(notes) = &self.notes {
+            notes.borrow_mut().note_form(of, form);
+        }
+    }
+
+    /// A type may write a number now and a text then, where a reader can tell them apart.
+    fn see_primitive(&self, of: Type, kind: u64) {
+        if self.counts.traits.is_self_describing {
+            self.see(of, Form::Primitive(kind));
+        }
     }
 
     /// `None`, or what the format writes in the same way.
@@ -73,17 +96,24 @@ impl Writing {
 
     /// Notes a variant, whose number is about to be written.
     fn mark_variant(&self, of: Type, name: &'static str, variant: &'static str) -> Option<usize> {
-        self.seen.see(of, Form::Variant(variant));
-        let mark = Mark::new(of, self.counts.pieces(), name, self.argument.get());
-        self.marks.as_ref()?.borrow_mut().push_variant(variant, mark)
+        let form = Form::Variant(variant);
+        self.see(of, form);
+        let mark = Mark::new(name, Some(variant), self.argument.get());
+        let mark = self.notes().and_then(|mut notes| notes.mark(of, form, mark));
+        self.count_pieces(Kind::Unsigned, 1);
+        mark
     }
 
-    /// Notes a struct that is about to be written.
-    fn mark_struct(&self, of: Type, name: &'static str, fields: usize) -> Option<usize> {
-        let mark = Mark::new(of, self.counts.pieces(), name, self.argument.get());
-        self.marks.as_ref()?.borrow_mut().push_struct(fields, mark)
+    fn mark_struct(&self, of: Type, name: &'static str, length: usize) -> Option<usize> {
+        self.notes()?.mark(of, Form::Fields(0, length), Mark::new(name, None, self.argument.get()))
     }
 }
+
+/// Primitives beside those of [`Kind`], where formats with names write them in another way.
+const TEXT: u64 = 100;
+const BYTES: u64 = 101;
+const WIDE: u64 = 102;
+const UNIT: u64 = 103;
 
 const NAME_THE_CASES: &str = "use an enum that names the cases, or a codec that carries it (bincode or postcard, unless its type \
                               reads what it finds)";
@@ -95,10 +125,12 @@ pub(super) struct Checked<'a, T: ?Sized> {
     pub(super) writing: &'a Writing,
 }
 
-impl<T: Serialize + ?Sized> Serialize for Checked<'_, T> {
+impl<'a, T: Serialize + ?Sized> Serialize for Checked<'a, T> {
     fn serialize<S: Serializer>(&self, inner: S) -> Result<S::Ok, S::Error> {
         let writing = self.writing;
-        let written = self.value.serialize(CheckedSerializer { inner, writing, of: Type::of::<T>() });
+        let writer: fn(&T, CheckedSerializer<'a, S>) -> Result<S::Ok, Fault> = T::serialize;
+        let of = Type::of::<T>(writer as *const () as usize);
+        let written = self.value.serialize(CheckedSerializer { inner, writing, of });
         written.map_err(|fault| writing.counts.stash(fault.of_type::<T>(), S::Error::custom))
     }
 }
@@ -111,21 +143,23 @@ struct CheckedSerializer<'a, S> {
 }
 
 impl<'a, S> CheckedSerializer<'a, S> {
-    /// Begins a compound of `declared` parts.
+    /// Begins a compound of `declared` parts. A struct and what is in a variant have a name, and may have a mark.
     fn compound<C, E: std::fmt::Display>(
         self,
         name: &'static str,
         declared: Option<usize>,
+        mark: Option<usize>,
         begin: impl FnOnce(S) -> Result<C, E>,
     ) -> Result<Compound<'a, C>, Fault> {
         let Self { inner, writing, of } = self;
         writing.is_inside_some.set(false);
-        writing.counts.descend(Level::Compound)?;
+        let below = writing.counts.descend(Level::Compound)?;
         let inner = begin(inner).map_err(|error| writing.counts.recover(error))?;
-        Ok(Compound { inner, writing, of, name, declared, count: 0, names: 0, before: Before::default(), mark: None })
+        let before = Before::default();
+        Ok(Compound { inner, writing, of, name, declared, count: 0, left_out: 0, names: 0, before, mark, below })
     }
 
-    /// Begins a struct or a tuple struct. Its fields are marked: in a format that does not name them, another number of
+    /// Begins a struct or tuple struct. Its fields are marked: in a format that does not name them, another number of
     /// fields moves all that follow.
     fn fields<C, E: std::fmt::Display>(
         self,
@@ -133,23 +167,20 @@ impl<'a, S> CheckedSerializer<'a, S> {
         declared: usize,
         begin: impl FnOnce(S) -> Result<C, E>,
     ) -> Result<Compound<'a, C>, Fault> {
-        let mut compound = self.compound(name, Some(declared), begin)?;
-        compound.mark = compound.writing.mark_struct(compound.of, name, declared);
-        Ok(compound)
+        let mark = self.writing.mark_struct(self.of, name, declared);
+        self.compound(name, Some(declared), mark, begin)
     }
 
-    /// Begins what is in a variant, whose fields are noted in the mark of the variant if it is a new one.
-    fn content<C, E: std::fmt::Display>(
-        self,
-        name: &'static str,
-        variant: &'static str,
-        declared: usize,
-        begin: impl FnOnce(S) -> Result<C, E>,
-    ) -> Result<Compound<'a, C>, Fault> {
-        let mark = self.writing.mark_variant(self.of, name, variant);
-        self.writing.count_piece();
-        let compound = self.compound(variant, Some(declared), begin)?;
-        Ok(Compound { mark, ..compound })
+    fn primitive(&self, kind: Kind) {
+        self.writing.count_pieces(kind, 1);
+        self.writing.see_primitive(self.of, kind as u64);
+    }
+
+    /// A text, or bytes: without names they are a length, and byte after byte.
+    fn bytes(&self, length: usize, kind: u64) {
+        self.writing.count_pieces(Kind::Length, 1);
+        self.writing.count_pieces(Kind::Byte, length);
+        self.writing.see_primitive(self.of, kind);
     }
 
     /// A list's or map's length must be known where it is written first.
@@ -161,20 +192,10 @@ impl<'a, S> CheckedSerializer<'a, S> {
     }
 }
 
-macro_rules! pieces {
-    ($($method:ident: $type:ty),* $(,)?) => {
+macro_rules! primitives {
+    ($($method:ident: $type:ty, $kind:ident;)*) => {
         $(fn $method(self, value: $type) -> Result<S::Ok, Fault> {
-            self.writing.count_piece();
-            self.inner.$method(value).map_err(|error| self.writing.counts.recover(error))
-        })*
-    };
-}
-
-macro_rules! bytes {
-    ($($method:ident: $type:ty),*) => {
-        $(fn $method(self, value: $type) -> Result<S::Ok, Fault> {
-            self.writing.is_inside_some.set(false);
-            self.writing.counts.count_bytes(value.len());
+            self.primitive(Kind::$kind);
             self.inner.$method(value).map_err(|error| self.writing.counts.recover(error))
         })*
     };
@@ -191,68 +212,85 @@ impl<'a, S: Serializer> Serializer for CheckedSerializer<'a, S> {
     type SerializeStruct = Compound<'a, S::SerializeStruct>;
     type SerializeStructVariant = Compound<'a, S::SerializeStructVariant>;
 
-    pieces! {
-        serialize_bool: bool, serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64,
-        serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64, serialize_char: char,
+    primitives! {
+        serialize_bool: bool, Byte;
+        serialize_i8: i8, SmallSigned;
+        serialize_i16: i16, Signed;
+        serialize_i32: i32, Signed;
+        serialize_i64: i64, Signed;
+        serialize_u8: u8, Byte;
+        serialize_u16: u16, Unsigned;
+        serialize_u32: u32, Unsigned;
+        serialize_u64: u64, Unsigned;
+        serialize_char: char, Char;
     }
-
-    bytes! { serialize_str: &str, serialize_bytes: &[u8] }
 
     /// MessagePack has no wider integers than those of 64 bits; wider ones are bytes there, which only a reader knows that
     /// asks for such an integer. So those that fit are written as what they are.
     fn serialize_i128(self, value: i128) -> Result<S::Ok, Fault> {
-        if self.writing.counts.traits.narrows_integers
-            && let Ok(value) = i64::try_from(value)
-        {
-            return self.serialize_i64(value);
+        let narrow = i64::try_from(value).ok();
+        if let Some(narrow) = narrow.filter(|_| self.writing.counts.traits.narrows_integers) {
+            return self.serialize_i64(narrow);
         }
-        self.writing.count_piece();
+        self.writing.count_pieces(Kind::Signed, 1);
+        self.writing.see_primitive(self.of, if narrow.is_some() { Kind::Signed as u64 } else { WIDE });
         self.inner.serialize_i128(value).map_err(|error| self.writing.counts.recover(error))
     }
 
     fn serialize_u128(self, value: u128) -> Result<S::Ok, Fault> {
-        if self.writing.counts.traits.narrows_integers
-            && let Ok(value) = u64::try_from(value)
-        {
-            return self.serialize_u64(value);
+        let narrow = u64::try_from(value).ok();
+        if let Some(narrow) = narrow.filter(|_| self.writing.counts.traits.narrows_integers) {
+            return self.serialize_u64(narrow);
         }
-        self.writing.count_piece();
+        self.writing.count_pieces(Kind::Unsigned, 1);
+        self.writing.see_primitive(self.of, if narrow.is_some() { Kind::Unsigned as u64 } else { WIDE });
         self.inner.serialize_u128(value).map_err(|error| self.writing.counts.recover(error))
     }
 
     fn serialize_f32(self, value: f32) -> Result<S::Ok, Fault> {
         self.writing.check_float(value.is_finite())?;
-        self.writing.count_piece();
+        self.primitive(Kind::F32);
         self.inner.serialize_f32(value).map_err(|error| self.writing.counts.recover(error))
     }
 
     fn serialize_f64(self, value: f64) -> Result<S::Ok, Fault> {
         self.writing.check_float(value.is_finite())?;
-        self.writing.count_piece();
+        self.primitive(Kind::F64);
         self.inner.serialize_f64(value).map_err(|error| self.writing.counts.recover(error))
+    }
+
+    fn serialize_str(self, value: &str) -> Result<S::Ok, Fault> {
+        self.bytes(value.len(), TEXT);
+        self.inner.serialize_str(value).map_err(|error| self.writing.counts.recover(error))
+    }
+
+    fn serialize_bytes(self, value: &[u8]) -> Result<S::Ok, Fault> {
+        self.bytes(value.len(), BYTES);
+        self.inner.serialize_bytes(value).map_err(|error| self.writing.counts.recover(error))
     }
 
     fn serialize_none(self) -> Result<S::Ok, Fault> {
         self.writing.count_unit("None")?;
-        self.writing.count_piece();
+        self.writing.count_pieces(Kind::Byte, 1);
         self.inner.serialize_none().map_err(|error| self.writing.counts.recover(error))
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<S::Ok, Fault> {
         let Self { inner, writing, of } = self;
-        writing.count_piece();
-        writing.counts.descend(Level::Wrapper)?;
-        writing.seen.see(of, Form::Some);
+        writing.count_pieces(Kind::Byte, 1);
+        let below = writing.counts.descend(Level::Wrapper)?;
+        writing.see(of, Form::Some);
         writing.is_inside_some.set(true);
         let written = inner.serialize_some(&Checked { value, writing });
         let written = written.map_err(|error| writing.counts.recover(error))?;
         writing.is_inside_some.set(false);
-        writing.counts.ascend(Level::Wrapper);
+        writing.counts.ascend(below);
         Ok(written)
     }
 
     fn serialize_unit(self) -> Result<S::Ok, Fault> {
         self.writing.count_unit("()")?;
+        self.writing.see_primitive(self.of, UNIT);
         self.inner.serialize_unit().map_err(|error| self.writing.counts.recover(error))
     }
 
@@ -260,22 +298,22 @@ impl<'a, S: Serializer> Serializer for CheckedSerializer<'a, S> {
         if self.writing.counts.traits.unit_structs_are_unit {
             self.writing.count_unit(name)?;
         }
+        self.writing.see_primitive(self.of, UNIT);
         self.inner.serialize_unit_struct(name).map_err(|error| self.writing.counts.recover(error))
     }
 
     fn serialize_unit_variant(self, name: &'static str, index: u32, variant: &'static str) -> Result<S::Ok, Fault> {
         self.writing.mark_variant(self.of, name, variant);
-        self.writing.count_piece();
         let written = self.inner.serialize_unit_variant(name, index, variant);
         written.map_err(|error| self.writing.counts.recover(error))
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, value: &T) -> Result<S::Ok, Fault> {
         let Self { inner, writing, .. } = self;
-        writing.counts.descend(Level::Wrapper)?;
+        let below = writing.counts.descend(Level::Wrapper)?;
         let written = inner.serialize_newtype_struct(name, &Checked { value, writing });
         let written = written.map_err(|error| writing.counts.recover(error))?;
-        writing.counts.ascend(Level::Wrapper);
+        writing.counts.ascend(below);
         Ok(written)
     }
 
@@ -288,22 +326,21 @@ impl<'a, S: Serializer> Serializer for CheckedSerializer<'a, S> {
     ) -> Result<S::Ok, Fault> {
         let Self { inner, writing, of } = self;
         writing.mark_variant(of, name, variant);
-        writing.count_piece();
-        writing.counts.descend(Level::Compound)?;
+        let below = writing.counts.descend(Level::Compound)?;
         let written = inner.serialize_newtype_variant(name, index, variant, &Checked { value, writing });
         let written = written.map_err(|error| writing.counts.recover(error))?;
-        writing.counts.ascend(Level::Compound);
+        writing.counts.ascend(below);
         Ok(written)
     }
 
     fn serialize_seq(self, length: Option<usize>) -> Result<Self::SerializeSeq, Fault> {
         self.check_length(length, "list")?;
-        self.writing.count_piece();
-        self.compound("", length, |inner| inner.serialize_seq(length))
+        self.writing.count_pieces(Kind::Length, 1);
+        self.compound("", length, None, |inner| inner.serialize_seq(length))
     }
 
     fn serialize_tuple(self, length: usize) -> Result<Self::SerializeTuple, Fault> {
-        self.compound("", Some(length), |inner| inner.serialize_tuple(length))
+        self.compound("", Some(length), None, |inner| inner.serialize_tuple(length))
     }
 
     fn serialize_tuple_struct(self, name: &'static str, length: usize) -> Result<Self::SerializeTupleStruct, Fault> {
@@ -317,13 +354,14 @@ impl<'a, S: Serializer> Serializer for CheckedSerializer<'a, S> {
         variant: &'static str,
         length: usize,
     ) -> Result<Self::SerializeTupleVariant, Fault> {
-        self.content(name, variant, length, |inner| inner.serialize_tuple_variant(name, index, variant, length))
+        let mark = self.writing.mark_variant(self.of, name, variant);
+        self.compound(variant, Some(length), mark, |inner| inner.serialize_tuple_variant(name, index, variant, length))
     }
 
     fn serialize_map(self, length: Option<usize>) -> Result<Self::SerializeMap, Fault> {
         self.check_length(length, "map")?;
-        self.writing.count_piece();
-        self.compound("", length, |inner| inner.serialize_map(length))
+        self.writing.count_pieces(Kind::Length, 1);
+        self.compound("", length, None, |inner| inner.serialize_map(length))
     }
 
     fn serialize_struct(self, name: &'static str, length: usize) -> Result<Self::SerializeStruct, Fault> {
@@ -337,7 +375,8 @@ impl<'a, S: Serializer> Serializer for CheckedSerializer<'a, S> {
         variant: &'static str,
         length: usize,
     ) -> Result<Self::SerializeStructVariant, Fault> {
-        self.content(name, variant, length, |inner| inner.serialize_struct_variant(name, index, variant, length))
+        let mark = self.writing.mark_variant(self.of, name, variant);
+        self.compound(variant, Some(length), mark, |inner| inner.serialize_struct_variant(name, index, variant, length))
     }
 
     fn is_human_readable(&self) -> bool {
@@ -356,11 +395,14 @@ pub(super) struct Compound<'a, C> {
     declared: Option<usize>,
     /// How many have been written.
     count: usize,
-    /// A hash of the fields' names.
+    /// How many fields have been left out.
+    left_out: usize,
+    /// A hash of the fields' names, left out or not.
     names: u64,
     /// What was counted before the map's entry.
     before: Before,
     mark: Option<usize>,
+    below: Below,
 }
 
 impl<'a, C> Compound<'a, C> {
@@ -376,9 +418,15 @@ impl<'a, C> Compound<'a, C> {
         writing.counts.count_part();
         self.count += 1;
         if let Step::Field(name) = step {
-            self.note_field(name);
+            self.begin_field(name);
         }
-        write(&mut self.inner, &Checked { value, writing }).map_err(|error| writing.counts.recover(error).at(step))
+        let pieces = writing.counts.pieces();
+        write(&mut self.inner, &Checked { value, writing })
+            .map_err(|error| writing.counts.recover(error).at(step.clone()))?;
+        if writing.counts.pieces() > pieces {
+            self.note_field(&step);
+        }
+        Ok(())
     }
 
     /// Writes an element of a list, or half of a map's entry.
@@ -390,22 +438,27 @@ impl<'a, C> Compound<'a, C> {
         let writing = self.writing;
         writing.is_inside_some.set(false);
         if self.count == 0 {
-            writing.seen.see(self.of, Form::Filled);
+            writing.see(self.of, Form::Filled);
         }
         let written = write(&mut self.inner, &Checked { value, writing });
         written.map_err(|error| writing.counts.recover(error).at(Step::Index(self.count)))
     }
 
-    fn note_field(&mut self, name: &'static str) {
+    fn begin_field(&mut self, name: &'static str) {
         let writing = self.writing;
         self.names = self.names.rotate_left(5) ^ name.as_ptr() as u64;
         if writing.counts.is_in_arguments() {
             writing.argument.set(Some(name));
         }
-        if let (Some(marks), Some(mark)) = (&writing.marks, self.mark)
-            && let Some(mark) = marks.borrow_mut().get_mut(mark)
+    }
+
+    /// Notes a field that takes bytes.
+    fn note_field(&self, step: &Step) {
+        if let (Some(mark), Some(mut notes)) = (self.mark, self.writing.notes())
+            && let Some(mark) = notes.mark_mut(mark)
         {
-            mark.fields.push(name);
+            mark.fields.count += 1;
+            mark.fields.names.extend(if let Step::Field(name) = step { Some(*name) } else { None });
         }
     }
 
@@ -422,25 +475,28 @@ impl<'a, C> Compound<'a, C> {
                 self.name
             )));
         }
+        self.names = self.names.rotate_left(5) ^ field.as_ptr() as u64;
+        self.left_out += 1;
+        self.writing.see(self.of, Form::LeftOut(field));
         skip(&mut self.inner).map_err(|error| self.writing.counts.recover(error))
     }
 
     fn end<R, E: std::fmt::Display>(self, end: impl FnOnce(C) -> Result<R, E>) -> Result<R, Fault> {
-        let Self { inner, writing, of, name, declared, count, names, mark, .. } = self;
+        let Self { inner, writing, of, name, declared, count, left_out, names, mark, below, .. } = self;
         if writing.counts.traits.writes_lengths && declared.is_some_and(|declared| declared != count) {
             let of = if name.is_empty() { String::new() } else { format!(" of `{name}`") };
             let declared = declared.unwrap_or_default();
             return Err(Fault::rule(format!("{declared} parts{of} were announced and {count} are written")));
         }
         if !name.is_empty() {
-            writing.seen.see(of, Form::Fields(names, count));
+            writing.see(of, Form::Fields(names, count + left_out));
         }
-        if let (Some(marks), Some(mark)) = (&writing.marks, mark)
-            && let Some(mark) = marks.borrow_mut().get_mut(mark)
+        if let (Some(mark), Some(mut notes)) = (mark, writing.notes())
+            && let Some(mark) = notes.mark_mut(mark)
         {
-            mark.count = Some(count);
+            mark.fields.is_complete = true;
         }
-        writing.counts.ascend(Level::Compound);
+        writing.counts.ascend(below);
         end(inner).map_err(|error| writing.counts.recover(error))
     }
 }

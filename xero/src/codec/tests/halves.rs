@@ -189,6 +189,68 @@ fn field_with_two_names_is_carried_where_names_are_not_written() {
     }
 }
 
+/// What the guide says of codecs with names, which take whatever their reader accepts.
+#[test]
+fn options_and_defaults_of_one_half_arrive_as_none_where_names_are_written() {
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Renamed {
+        #[serde(rename(serialize = "jobId", deserialize = "id"))]
+        id: Option<u8>,
+        #[serde(default, rename(serialize = "aCount", deserialize = "count"))]
+        count: u8,
+    }
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Skipped {
+        #[serde(skip_serializing)]
+        id: Option<u8>,
+        #[serde(skip_deserializing)]
+        count: u8,
+    }
+    for codec in built(NAMED) {
+        let read = roundtrip(codec, &Renamed { id: Some(7), count: 3 }).expect("is carried");
+        assert_eq!(read, Renamed { id: None, count: 0 }, "{codec}");
+        let read = roundtrip(codec, &Skipped { id: Some(7), count: 3 }).expect("is carried");
+        assert_eq!(read, Skipped { id: None, count: 0 }, "{codec}");
+    }
+    for codec in built(BARE) {
+        assert!(roundtrip(codec, &Renamed { id: Some(7), count: 3 }).is_ok_and(|read| read.id == Some(7)), "{codec}");
+        refused(codec, &Skipped { id: Some(7), count: 3 });
+    }
+}
+
+#[test]
+fn what_serde_cannot_buffer_is_refused_in_tagged_types_at_its_first_value() {
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Wide {
+        Text(String),
+        Number(u128),
+    }
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(tag = "t")]
+    enum Keyed {
+        Map { map: std::collections::BTreeMap<u64, u8> },
+    }
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Content {
+        wide: u128,
+    }
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Optional {
+        #[serde(flatten)]
+        content: Option<Content>,
+    }
+    let keyed = Keyed::Map { map: [(1, 2)].into() };
+    for codec in built(NAMED) {
+        assert!(roundtrip(codec, &Wide::Text("x".to_owned())).is_ok(), "{codec}");
+        refused(codec, &Wide::Number(7));
+        let read = roundtrip(codec, &Optional { content: Some(Content { wide: 5 }) }).expect("is carried");
+        assert_eq!(read, Optional { content: None }, "{codec}");
+    }
+    assert!(built([Codec::Json]).all(|codec| encode_as::<Keyed, _>(codec, &keyed).is_err()));
+    assert_roundtrips_in(built([Codec::MessagePack]), [keyed]);
+}
+
 #[test]
 fn struct_whose_halves_skip_the_same_fields_is_carried() {
     #[derive(Debug, PartialEq, Serialize, Deserialize)]

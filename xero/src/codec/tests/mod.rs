@@ -1,10 +1,13 @@
 //! What the codecs carry, refuse, and name when they refuse it.
 
+mod again;
 mod arguments;
 mod basics;
+mod disguised;
 mod halves;
 mod hand;
 mod hidden;
+mod honest;
 mod moved;
 mod nesting;
 mod options;

@@ -310,6 +310,74 @@ fn no_reader_is_told_a_number_of_elements_that_are_not_there() {
     }
 }
 
+#[test]
+fn largest_values_within_themselves_are_refused_before_they_use_up_the_stack() {
+    #[derive(Debug, Serialize, Deserialize)]
+    #[allow(dead_code)]
+    struct Huge {
+        next: Option<Box<Self>>,
+        #[serde(skip, default = "zeros")]
+        pad: [[u64; 32]; 96],
+    }
+    fn zeros() -> [[u64; 32]; 96] {
+        [[0; 32]; 96]
+    }
+    let thread = std::thread::Builder::new().stack_size(2 * 1024 * 1024).spawn(move || {
+        for (codec, before, last, after) in [
+            (Codec::Bincode, &b"\x01"[..], &b"\x00"[..], &b""[..]),
+            (Codec::Postcard, b"\x01", b"\x00", b""),
+            (Codec::MessagePack, b"\x81\xa4next", b"\x81\xa4next\xc0", b""),
+            (Codec::Json, b"{\"next\":", b"{\"next\":null}", b"}"),
+        ] {
+            for levels in [1, 2, 3, 60].into_iter().filter(|_| codec.is_available()) {
+                let bytes = [before.repeat(levels), last.to_vec(), after.repeat(levels)].concat();
+                // Carried or refused; the process goes on.
+                let _ = decode::<Huge>(&payload(codec, bytes));
+            }
+            if codec.is_available() {
+                assert!(decode::<Huge>(&payload(codec, last)).is_ok(), "{codec}");
+            }
+        }
+    });
+    thread.expect("a thread").join().expect("the stack is large enough");
+}
+
+#[test]
+fn large_values_that_are_read_from_a_buffer_do_not_use_up_the_stack() {
+    #[derive(Debug, Serialize, Deserialize)]
+    #[serde(tag = "t")]
+    #[allow(clippy::large_enum_variant)]
+    enum Fat {
+        A { inner: Box<Self>, p: [[u64; 32]; 16], q: [[u64; 32]; 16], r: [[u64; 32]; 16], s: [[u64; 32]; 16] },
+        B,
+    }
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(tag = "t")]
+    enum Thin {
+        A { inner: Box<Self>, name: String },
+        B,
+    }
+    const ZEROS: [[u64; 32]; 16] = [[0; 32]; 16];
+    let fat = |levels| {
+        (0..levels).fold(Fat::B, |fat, _| Fat::A { inner: Box::new(fat), p: ZEROS, q: ZEROS, r: ZEROS, s: ZEROS })
+    };
+    let thin = |levels| (0..levels).fold(Thin::B, |thin, _| Thin::A { inner: Box::new(thin), name: "n".to_owned() });
+    let thread = std::thread::Builder::new().stack_size(2 * 1024 * 1024).spawn(move || {
+        for codec in built(NAMED) {
+            for levels in [1, 8, 40, 60] {
+                // As a peer may send it that has another stack.
+                if let Ok(written) = encode(codec, &fat(levels)) {
+                    let _ = decode::<Fat>(&written);
+                }
+            }
+            let written = encode(codec, &fat(1)).expect("is written");
+            assert!(decode::<Fat>(&written).is_ok(), "{codec}");
+            assert_eq!(roundtrip(codec, &thin(50)).expect("is carried"), thin(50), "{codec}");
+        }
+    });
+    thread.expect("a thread").join().expect("the stack is large enough");
+}
+
 /// The first value of a form is read back beside what was noted of it.
 #[test]
 fn many_structs_at_one_place_take_no_time_to_read_back() {

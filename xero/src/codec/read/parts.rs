@@ -1,0 +1,259 @@
+//! The parts of a value, one after the other: elements, entries, and what is in a variant.
+
+use std::cell::{Cell, RefCell};
+
+use serde::de::{
+    DeserializeSeed, Deserializer, EnumAccess, Error, IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor,
+    value::StrDeserializer,
+};
+
+use super::{Enum, Reader, Reading, Role, Seed, Shape, Watched};
+use crate::codec::{
+    arguments::Absent,
+    fault::{Fault, Step},
+    state::{Before, Level},
+    steps::is_derived,
+};
+
+pub(super) struct Elements<'r, 'a, A> {
+    pub(super) inner: &'a mut A,
+    pub(super) reading: &'r Reading<'r>,
+    pub(super) shape: Shape,
+    pub(super) count: &'a Cell<usize>,
+    /// Which elements of a marked struct take bytes.
+    pub(super) filled: &'a RefCell<Vec<usize>>,
+}
+
+impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Elements<'_, '_, A> {
+    type Error = Fault;
+
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, inner: S) -> Result<Option<S::Value>, Fault> {
+        let (reading, index) = (self.reading, self.count.get());
+        if let Shape::Arguments { .. } = self.shape {
+            self.count.set(index + 1);
+            return self.next_argument(inner, index);
+        }
+        reading.counts.count_part();
+        let before = reading.counts.before_element();
+        let element = self.inner.next_element_seed(Seed { inner, reading });
+        let element = element.map_err(|error| reading.recover(error).at(self.shape.step(index)))?;
+        if element.is_some() {
+            self.count.set(index + 1);
+            match self.shape {
+                Shape::List => {
+                    reading.counts.count_element(before, size_of::<S::Value>(), || self.inner.size_hint())?
+                }
+                Shape::Struct { mark: Some(_), .. } if reading.counts.has_more_than(before) => {
+                    self.filled.borrow_mut().push(index);
+                }
+                _ => {}
+            }
+        }
+        Ok(element)
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        let known = if let Shape::Parts(length) = self.shape { length } else { 0 };
+        believed(self.inner.size_hint(), known)
+    }
+}
+
+impl<A> Elements<'_, '_, A> {
+    /// An argument, which may be missing at the end.
+    fn next_argument<'de, S>(&mut self, inner: S, index: usize) -> Result<Option<S::Value>, Fault>
+    where
+        A: SeqAccess<'de>,
+        S: DeserializeSeed<'de>,
+    {
+        let reading = self.reading;
+        let mut seed = Some(inner);
+        let argument = self.inner.next_element_seed(TakenSeed { seed: &mut seed, reading });
+        let argument = argument.map_err(|error| reading.recover(error).at(self.shape.step(index)))?;
+        Ok(argument.or_else(|| seed.and_then(|seed| seed.deserialize(Absent::ARGUMENT).ok())))
+    }
+}
+
+/// A seed that stays where it was if there is nothing to read.
+struct TakenSeed<'r, 'a, S> {
+    seed: &'a mut Option<S>,
+    reading: &'r Reading<'r>,
+}
+
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for TakenSeed<'_, '_, S> {
+    type Value = S::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<S::Value, D::Error> {
+        match self.seed.take() {
+            Some(inner) => Seed { inner, reading: self.reading }.deserialize(deserializer),
+            None => Err(D::Error::custom("an element was read twice")),
+        }
+    }
+}
+
+pub(super) struct Entries<'r, A> {
+    pub(super) inner: A,
+    pub(super) reading: &'r Reading<'r>,
+    pub(super) shape: Shape,
+    pub(super) index: usize,
+    /// The field whose value comes next.
+    pub(super) field: Option<&'static str>,
+    pub(super) before: Before,
+}
+
+impl<A> Entries<'_, A> {
+    fn step(&self) -> Step {
+        self.field.map_or(Step::Index(self.index), Step::Field)
+    }
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<'_, A> {
+    type Error = Fault;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, inner: K) -> Result<Option<K::Value>, Fault> {
+        let reading = self.reading;
+        self.before = reading.counts.before_element();
+        let (Shape::Struct { fields: names, .. } | Shape::Arguments { names }) = self.shape else {
+            let key = self.inner.next_key_seed(Seed { inner, reading });
+            return key.map_err(|error| reading.recover(error).at(Step::Index(self.index)));
+        };
+        let seed = FieldSeed { inner, reading };
+        let key = self.inner.next_key_seed(seed).map_err(|error| reading.recover(error))?;
+        let name = &*reading.key.borrow();
+        // Mostly the fields come in their order.
+        let expected = names.get(self.index).filter(|expected| *expected == name);
+        self.field = expected.or_else(|| names.iter().find(|known| *known == name)).copied();
+        Ok(key)
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, inner: S) -> Result<S::Value, Fault> {
+        let reading = self.reading;
+        let value = self.inner.next_value_seed(Seed { inner, reading });
+        let value = value.map_err(|error| reading.recover(error).at(self.step()))?;
+        self.index += 1;
+        if let Shape::Map = self.shape {
+            reading.counts.count_element(self.before, size_of::<S::Value>(), || self.inner.size_hint())?;
+        }
+        Ok(value)
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        believed(self.inner.size_hint(), 0)
+    }
+}
+
+/// A declared number of elements, as far as whoever reads them may make room in advance. `known` are in any value of the
+/// type.
+fn believed(declared: Option<usize>, known: usize) -> Option<usize> {
+    declared.map(|declared| declared.min(ELEMENTS_BELIEVED.max(known)))
+}
+
+/// Elements that room is made for before they are read: enough that growing costs little, and little to lose.
+const ELEMENTS_BELIEVED: usize = 1024;
+
+pub(super) struct Variants<'r, A> {
+    pub(super) inner: A,
+    pub(super) reading: &'r Reading<'r>,
+    pub(super) of: Enum,
+}
+
+impl<'de, 'r, A: EnumAccess<'de>> EnumAccess<'de> for Variants<'r, A> {
+    type Error = Fault;
+    type Variant = Content<'r, A::Variant>;
+
+    fn variant_seed<S: DeserializeSeed<'de>>(self, inner: S) -> Result<(S::Value, Self::Variant), Fault> {
+        let Self { inner: access, reading, of } = self;
+        let (at, steps) = (reading.counts.pieces(), reading.steps());
+        let mark = steps.and_then(|steps| steps.find_variant(at));
+        let name = steps.and_then(|steps| steps.variant(mark, of.name, of.variants));
+        if of.is_derived {
+            reading.note_key(name.unwrap_or_default());
+        }
+        let (value, content) =
+            access.variant_seed(VariantSeed { inner, reading, name }).map_err(|error| reading.recover(error))?;
+        // One piece, however it was read.
+        reading.counts.set_pieces(at + 1);
+        reading.check_variant(of)?;
+        if let (Some(steps), Some(mark)) = (steps, mark) {
+            steps.note_variant(mark, &value);
+        }
+        Ok((value, Content { inner: content, reading, mark }))
+    }
+}
+
+/// What a variant has in it.
+pub(super) struct Content<'r, A> {
+    inner: A,
+    reading: &'r Reading<'r>,
+    /// What the writer has noted of the variant.
+    mark: Option<usize>,
+}
+
+impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Content<'_, A> {
+    type Error = Fault;
+
+    fn unit_variant(self) -> Result<(), Fault> {
+        self.inner.unit_variant().map_err(|error| self.reading.recover(error))
+    }
+
+    fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, inner: S) -> Result<S::Value, Fault> {
+        let Self { inner: access, reading, .. } = self;
+        let below = reading.counts.descend(Level::Compound)?;
+        let value = access.newtype_variant_seed(Seed { inner, reading }).map_err(|error| reading.recover(error));
+        reading.counts.ascend(below);
+        value
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, length: usize, inner: V) -> Result<V::Value, Fault> {
+        let reading = self.reading;
+        let shape = Shape::Struct { fields: &[], mark: self.mark, is_derived: false };
+        let visitor = Watched { inner, reading, shape };
+        self.inner.tuple_variant(length, visitor).map_err(|error| reading.recover(error))
+    }
+
+    fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], inner: V) -> Result<V::Value, Fault> {
+        let reading = self.reading;
+        let shape = Shape::Struct { fields, mark: self.mark, is_derived: is_derived::<V>() };
+        let visitor = Watched { inner, reading, shape };
+        self.inner.struct_variant(fields, visitor).map_err(|error| reading.recover(error))
+    }
+}
+
+/// The name or number of a variant; its type is one that users have never seen.
+struct VariantSeed<'r, S> {
+    inner: S,
+    reading: &'r Reading<'r>,
+    /// To be read instead of what is there.
+    name: Option<&'static str>,
+}
+
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for VariantSeed<'_, S> {
+    type Value = S::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<S::Value, D::Error> {
+        let Self { inner: seed, reading, name } = self;
+        let read = match name {
+            Some(name) => {
+                let name: StrDeserializer<'_, Fault> = name.into_deserializer();
+                seed.deserialize(name)
+            }
+            None => seed.deserialize(Reader { inner, reading, role: Role::Variant }),
+        };
+        read.map_err(|fault| reading.stash(fault))
+    }
+}
+
+/// The name of a field, which is noted; its type is another one of those.
+struct FieldSeed<'r, S> {
+    inner: S,
+    reading: &'r Reading<'r>,
+}
+
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for FieldSeed<'_, S> {
+    type Value = S::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<S::Value, D::Error> {
+        let Self { inner: seed, reading } = self;
+        reading.key.borrow_mut().clear();
+        seed.deserialize(Reader { inner, reading, role: Role::Field }).map_err(|fault| reading.stash(fault))
+    }
+}
