@@ -29,9 +29,11 @@ use crate::{
 };
 
 /// An encoded value with its codec: a partial reply, or the outcome of a dynamic call, whose type only the caller knows.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Value {
     payload: Payload,
+    /// What it is a reply of, for errors.
+    method: Option<Method>,
 }
 
 impl Value {
@@ -51,20 +53,23 @@ impl Value {
     /// # Errors
     /// When the value's `Serialize` fails, or the codec cannot carry it.
     pub fn encode<T: Serialize + ?Sized>(codec: Codec, value: &T) -> Result<Self, CodecError> {
-        Ok(Self { payload: codec::encode(codec, value)? })
+        Ok(Self { payload: codec::encode(codec, value)?, method: None })
     }
 
     /// Takes bytes that somebody else has written. Whether they are a value shows when they are read.
     pub fn from_bytes(codec: Codec, bytes: impl Into<Bytes>) -> Self {
-        Self { payload: Payload { codec, bytes: bytes.into() } }
+        Self { payload: Payload { codec, bytes: bytes.into() }, method: None }
     }
 
     /// Reads the value.
     ///
     /// # Errors
-    /// When it is not a `T`; the error names the place.
+    /// When it is not a `T`; the error names the place, and the method whose reply it is.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, CodecError> {
-        codec::decode(&self.payload)
+        codec::decode(&self.payload).map_err(|error: CodecError| match &self.method {
+            Some(method) => error.within("a reply", method),
+            None => error,
+        })
     }
 
     /// The codec that the value is written in.
@@ -77,6 +82,15 @@ impl Value {
         &self.payload.bytes
     }
 }
+
+/// Values are equal when they are the same bytes in the same codec, wherever they come from.
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        self.payload == other.payload
+    }
+}
+
+impl Eq for Value {}
 
 /// For people: as JSON, where the value has such a form.
 impl fmt::Display for Value {
@@ -104,8 +118,8 @@ impl fmt::Debug for Value {
 
 /// How the outcome of a call is read.
 struct Reader<T, E> {
-    value: fn(Payload) -> Result<T, CodecError>,
-    error: fn(Payload) -> Result<E, CodecError>,
+    value: fn(Payload, &Method) -> Result<T, CodecError>,
+    error: fn(Payload, &Method) -> Result<E, CodecError>,
 }
 
 impl<T, E> Clone for Reader<T, E> {
@@ -148,6 +162,13 @@ pub(crate) struct Method {
     pub(crate) version: u32,
 }
 
+/// As `Service.method`.
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.service, self.name)
+    }
+}
+
 impl<T, E> Call<T, E> {
     /// A call whose value and error have the forms `MV` and `ME`.
     pub(crate) fn typed<MV: Carries<T>, ME: Carries<E>>(
@@ -157,8 +178,8 @@ impl<T, E> Call<T, E> {
         codec: Codec,
     ) -> Self {
         let reader = Reader {
-            value: |payload| wire::decode::<MV, T>(&payload),
-            error: |payload| wire::decode::<ME, E>(&payload),
+            value: |payload, _| wire::decode::<MV, T>(&payload),
+            error: |payload, _| wire::decode::<ME, E>(&payload),
         };
         Self::new(client, method, Some(arguments), codec, reader)
     }
@@ -166,7 +187,8 @@ impl<T, E> Call<T, E> {
 
 impl Call<Value, Value> {
     pub(crate) fn dynamic(client: &Client, method: Method) -> Self {
-        let reader = Reader { value: |payload| Ok(Value { payload }), error: |payload| Ok(Value { payload }) };
+        let read = |payload, method: &Method| Ok(Value { payload, method: Some(method.clone()) });
+        let reader = Reader { value: read, error: read };
         Self::new(client, method, None, dynamic_codec(Codec::is_available), reader)
     }
 
@@ -338,7 +360,7 @@ impl<T, E> PendingCall<T, E> {
     /// outcome awaiting it then gives. Partial replies of a call that is retried on another worker start over.
     pub async fn partial(&mut self) -> Option<Value> {
         let payload = self.client.answer(self.unread.as_mut()?.next()).await??;
-        Some(Value { payload })
+        Some(Value { payload, method: Some(self.method.clone()) })
     }
 
     /// The call's number, which is also in the worker's `Context`.
@@ -348,13 +370,17 @@ impl<T, E> PendingCall<T, E> {
 
     fn read(&self, end: CallEnd) -> Result<T, CallError<E>> {
         match end {
-            Ok(payload) => (self.reader.value)(payload).map_err(invalid_reply),
+            Ok(payload) => (self.reader.value)(payload, &self.method).map_err(|error| self.invalid_reply(&error)),
             Err(CallFailure::Remote(error)) if error.code == ErrorCode::Application => {
-                let error = (self.reader.error)(error.payload).map_err(invalid_reply)?;
-                Err(CallError::Application(error))
+                let error = (self.reader.error)(error.payload, &self.method);
+                Err(error.map_or_else(|error| self.invalid_reply(&error), CallError::Application))
             }
             Err(failure) => Err(self.explain(failure)),
         }
+    }
+
+    fn invalid_reply(&self, error: &CodecError) -> CallError<E> {
+        CallError::InvalidReply { method: self.method.to_string(), reason: error.to_string() }
     }
 
     fn explain(&self, failure: CallFailure) -> CallError<E> {
@@ -371,7 +397,7 @@ impl<T, E> PendingCall<T, E> {
                 CallError::UnknownMethod { detail }
             }
             CallFailure::CodecNotRead { codec, read } => {
-                CallError::InvalidArguments { reason: codec_not_read(codec, &read) }
+                CallError::InvalidArguments { method: self.method.to_string(), reason: codec_not_read(codec, &read) }
             }
             CallFailure::WorkerLost { maybe_executed, attempts } => CallError::WorkerLost { attempts, maybe_executed },
             CallFailure::Overloaded { waiting, waiting_max } => {
@@ -400,17 +426,18 @@ impl<T, E> PendingCall<T, E> {
 
     fn explain_remote(&self, error: ErrorReply) -> CallError<E> {
         let ErrorReply { code, partials, maybe_executed, detail, .. } = error;
+        let method = self.method.to_string();
         match code {
-            ErrorCode::Application | ErrorCode::InvalidReply => CallError::InvalidReply { reason: detail },
+            ErrorCode::Application | ErrorCode::InvalidReply => CallError::InvalidReply { method, reason: detail },
             ErrorCode::Panicked => CallError::Panicked { message: detail },
             ErrorCode::UnknownService => CallError::UnknownService { detail },
             ErrorCode::UnknownMethod => CallError::UnknownMethod { detail },
             ErrorCode::SignatureMismatch => CallError::SignatureMismatch {
-                method: format!("{}.{}", self.method.service, self.method.name),
+                method,
                 caller: signature_in(self.method.version, self.method.signature),
                 worker: detail,
             },
-            ErrorCode::InvalidArguments => CallError::InvalidArguments { reason: detail },
+            ErrorCode::InvalidArguments => CallError::InvalidArguments { method, reason: detail },
             ErrorCode::DeadlineExceeded => CallError::DeadlineExceeded { timeout: self.timeout, maybe_executed },
             ErrorCode::Cancelled => CallError::Cancelled { maybe_executed },
             ErrorCode::Refused => CallError::Refused { detail, maybe_executed },
@@ -433,7 +460,10 @@ impl<T, E> Future for PendingCall<T, E> {
         let end = match &mut self.state {
             State::Invalid(invalid) => {
                 let error = match invalid {
-                    Invalid::Arguments(error) => CallError::InvalidArguments { reason: error.to_string() },
+                    Invalid::Arguments(error) => {
+                        let reason = error.to_string();
+                        CallError::InvalidArguments { method: self.method.to_string(), reason }
+                    }
                     Invalid::Name => {
                         let Method { service, name, .. } = &self.method;
                         let separator = if service.is_empty() { "" } else { "." };
@@ -497,10 +527,6 @@ fn no_arguments(codec: Codec) -> Result<Payload, CodecError> {
     codec::encode::<[(); 0]>(codec, &[])
 }
 
-fn invalid_reply<E>(error: CodecError) -> CallError<E> {
-    CallError::InvalidReply { reason: error.to_string() }
-}
-
 /// The longest deadline; a longer timeout is taken for this one.
 const TIMEOUT_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
@@ -519,7 +545,7 @@ mod tests {
 
     #[test]
     fn value_is_shown_as_json_where_it_has_such_a_form() {
-        let shown = |codec| Value { payload: codec::encode(codec, &("apple", 1)).expect("encodes") }.to_string();
+        let shown = |codec| Value::encode(codec, &("apple", 1)).expect("encodes").to_string();
         assert_eq!(shown(Codec::Json), r#"["apple",1]"#);
         assert_eq!(shown(Codec::MessagePack), r#"["apple",1]"#);
         assert_eq!(shown(Codec::Bincode), "7 bytes of bincode");
