@@ -88,13 +88,15 @@ pub(crate) async fn run(
     channels: Channels,
 ) -> Rest {
     let (held, released) = mpsc::channel(1);
-    let worker = config.incarnation;
+    let (worker, limits) = (config.incarnation, config.limits);
     let services = Guest::of(&user, Served { worker, services });
+    let mut machine = Worker::new(clock::now(), config, endpoints.len() as u64);
+    machine.name_endpoints(endpoints.iter().map(Endpoint::to_string));
     let mut driver = WorkerDriver {
-        limits: config.limits,
+        limits,
         names: KnownNames::default(),
         id: worker,
-        machine: Worker::new(clock::now(), config, endpoints.len() as u64),
+        machine,
         dealers: Dealers::new(endpoints),
         lease: Lease { services: Arc::new(services), user, _held: held },
         channels,
