@@ -9,7 +9,12 @@ pub use crate::{
     context::Context,
     error::{Never, NoWorkerError},
     proto::message::Codec,
-    service::{BoundService, IntoService, MethodDescriptor, Mode, Outcome, ServiceDescriptor, reply, reply_result},
+    service::{
+        BoundService, IntoService, MethodDescriptor, Mode, Outcome, ServiceDescriptor, reply, reply_result,
+    },
     stub::Stub,
-    wire::{Blob, Chosen, Defaulted, Form, Lend, Lending, List, Opt, Ordinary, Plain, Probe, Read, Res, Written},
+    wire::{
+        Blob, Chosen, Defaulted, Form, Lend, Lending, List, Opt, Ordinary, Plain, Probe, Read, Res, Stranded, Written,
+        travels,
+    },
 };
