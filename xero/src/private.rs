@@ -10,7 +10,7 @@ pub use crate::{
     error::{Never, NoWorkerError},
     proto::message::Codec,
     service::{
-        BoundService, IntoService, MethodDescriptor, Mode, Outcome, ServiceDescriptor, reply, reply_result,
+        BoundService, IntoService, MethodDescriptor, Mode, Outcome, ServiceDescriptor, reply, reply_result, shared,
     },
     stub::Stub,
     wire::{
