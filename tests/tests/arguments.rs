@@ -202,7 +202,7 @@ async fn names_that_are_not_unicode_travel_as_os_strings_and_not_as_paths() {
         assert_eq!(lent.os(name).await.expect("os"), 3, "{codec}");
         let error = lent.path(Path::new(name)).await.expect_err("no text");
         assert!(
-            matches!(&error, CallError::InvalidArguments { reason } if reason.contains("UTF-8")),
+            matches!(&error, CallError::InvalidArguments { reason, .. } if reason.contains("UTF-8")),
             "{codec} {error:?}"
         );
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use xero::{
-    BindError, CallError, Client, Codec, ConnectError, StartError, Worker,
+    BindError, CallError, Client, Codec, ConnectError, Context, StartError, Worker,
     proto::message::{ErrorCode, Message, Request},
 };
 use xero_tests::{
@@ -165,11 +165,57 @@ fn values_that_do_not_encode_cost_one_call() {
         let _worker = worker(&client).await;
         for codec in Codec::ALL {
             let error = error_of(client.call("Probe.echo").codec(codec).arguments(&(Unencodable,))).await;
-            assert!(matches!(&error, CallError::InvalidArguments { reason } if reason.contains("made so")), "{error}");
+            assert!(
+                matches!(&error, CallError::InvalidArguments { reason, .. } if reason.contains("made so")),
+                "{error}"
+            );
             assert!(!error.maybe_executed());
             let error = error_of(probe(&client).with_codec(codec).unencodable()).await;
-            assert!(matches!(&error, CallError::InvalidReply { reason } if reason.contains("made so")), "{error}");
+            assert!(matches!(&error, CallError::InvalidReply { reason, .. } if reason.contains("made so")), "{error}");
             assert_eq!(probe(&client).with_codec(codec).ping().await.unwrap(), "pong");
+        }
+    });
+}
+
+#[xero::service]
+trait Notes {
+    /// The error of a partial reply that cannot be written.
+    async fn refusal(&self, cx: &Context) -> String;
+}
+
+struct Notebook;
+
+#[xero::worker]
+impl Notes for Notebook {
+    async fn refusal(&self, cx: &Context) -> String {
+        cx.partial(&Unencodable).await.expect_err("no value").to_string()
+    }
+}
+
+#[test]
+fn errors_about_values_name_the_method_in_every_codec() {
+    run(async {
+        let client = client().await;
+        let _worker = worker(&client).await;
+        let _notebook = Worker::connect(client.endpoint()).serve(Notebook).start().unwrap();
+        for codec in Codec::ALL {
+            let probe = probe(&client).with_codec(codec);
+            let mut progress = client.call("Probe.progress").codec(codec).arguments(&(1_u32,)).start();
+            let partial = progress.partial().await.unwrap();
+            let ping = client.call("Probe.ping").codec(codec).await.unwrap();
+            for (method, error) in [
+                (
+                    "Probe.echo",
+                    error_of(client.call("Probe.echo").codec(codec).arguments(&(Unencodable,))).await.to_string(),
+                ),
+                ("Probe.add", error_of(client.call("Probe.add").codec(codec).arguments(&(1,))).await.to_string()),
+                ("Probe.unencodable", error_of(probe.unencodable()).await.to_string()),
+                ("Probe.progress", partial.decode::<[String; 3]>().unwrap_err().to_string()),
+                ("Probe.ping", ping.decode::<[String; 3]>().unwrap_err().to_string()),
+                ("Notes.refusal", NotesClient::new(&client).with_codec(codec).refusal().await.unwrap()),
+            ] {
+                assert!(error.contains(&format!("of `{method}`: ")), "{codec}: {error}");
+            }
         }
     });
 }

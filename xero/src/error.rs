@@ -49,14 +49,18 @@ pub enum CallError<E> {
         worker: String,
     },
     /// The arguments could not be encoded, or the worker could not decode them. Nothing was run.
-    #[error("invalid arguments: {reason}")]
+    #[error("invalid arguments of `{method}`: {reason}")]
     InvalidArguments {
+        /// The method, as `Service.method`.
+        method: String,
         /// What is wrong with them.
         reason: String,
     },
     /// The reply could not be encoded by the worker, or decoded by the caller. The procedure has run.
-    #[error("invalid reply: {reason}")]
+    #[error("invalid reply of `{method}`: {reason}")]
     InvalidReply {
+        /// The method, as `Service.method`.
+        method: String,
         /// What is wrong with it.
         reason: String,
     },

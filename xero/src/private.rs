@@ -7,8 +7,12 @@ pub use crate::{
     client::{Call, Client, Stub},
     error::{Never, NoWorkerError},
     proto::message::Codec,
-    wire::{Blob, Chosen, Defaulted, Form, Lend, Lending, List, Opt, Ordinary, Plain, Probe, Read, Res, Written},
+    wire::{
+        Blob, Chosen, Defaulted, Form, Lend, Lending, List, Opt, Ordinary, Plain, Probe, Read, Res, Stranded, Written,
+        travels,
+    },
     worker::{
         BoundService, Context, IntoService, MethodDescriptor, Mode, Outcome, ServiceDescriptor, reply, reply_result,
+        shared,
     },
 };

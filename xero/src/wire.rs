@@ -13,6 +13,7 @@ use std::{fmt, marker::PhantomData};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 
+use self::shapes::wrapped;
 pub use self::{
     blob::Blob,
     choice::{Chosen, Lend, Lending, Ordinary, Probe},
@@ -120,6 +121,29 @@ pub trait Read: DeserializeOwned {}
 
 #[diagnostic::do_not_recommend]
 impl<T: DeserializeOwned> Read for T {}
+
+/// Demands that a `T` can travel in the form `M`. The client and the trait demand it in the same words and at the same
+/// place, the type as the user wrote it, so that the compiler reports it once.
+pub const fn travels<M: Carries<T>, T>() {}
+
+/// The form of an argument that cannot travel, which [`travels`] reports: it has whatever else is asked of a form, so
+/// that nothing else is reported. No program that compiles has a value of it.
+#[derive(Debug)]
+pub struct Stranded;
+
+wrapped!(impl[] Form for Stranded);
+
+impl<T: ?Sized> Wire<T> for Stranded {
+    fn write<S: Serializer>(_: &T, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom("a type without serde"))
+    }
+}
+
+impl<T> WireOwned<T> for Stranded {
+    fn read<'de, D: Deserializer<'de>>(_: D) -> Result<T, D::Error> {
+        Err(serde::de::Error::custom("a type without serde"))
+    }
+}
 
 /// Reads a value of the form `M`.
 ///

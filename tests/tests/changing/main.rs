@@ -88,7 +88,7 @@ fn outcome<E: Debug>(about: &str, expected: Expected, result: Result<impl Debug,
         (Wrong(shown), Ok(value)) if value == shown => "another value",
         (Unsound, Ok(_)) => "another value",
         (Fails(kind, text), Err(error)) if described(error).0 == kind && described(error).1.contains(text) => kind,
-        (Refused(text), Err(CallError::InvalidArguments { reason } | CallError::InvalidReply { reason }))
+        (Refused(text), Err(CallError::InvalidArguments { reason, .. } | CallError::InvalidReply { reason, .. }))
             if reason.contains(text) =>
         {
             "refused"

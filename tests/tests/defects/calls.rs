@@ -148,7 +148,7 @@ fn d16_value_that_cannot_be_read_is_an_error_at_once() {
 
         let (outcome, time) = timed(probe(&client).unencodable().timeout(timeout)).await;
         let error = outcome.unwrap_err();
-        assert!(matches!(&error, CallError::InvalidReply { reason } if reason.contains("made so")), "{error}");
+        assert!(matches!(&error, CallError::InvalidReply { reason, .. } if reason.contains("made so")), "{error}");
         assert!(error.maybe_executed());
         assert!(time < UNNOTICED, "told after {time:?}");
         assert_eq!(probe(&client).ping().await.unwrap(), "pong");

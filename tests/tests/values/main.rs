@@ -235,7 +235,7 @@ const BARE: [Codec; 2] = [Codec::Bincode, Codec::Postcard];
 #[track_caller]
 fn invalid_arguments<E: std::fmt::Debug>(error: CallError<E>) -> String {
     match error {
-        CallError::InvalidArguments { reason } => reason,
+        CallError::InvalidArguments { reason, .. } => reason,
         other => panic!("{other:?}"),
     }
 }
@@ -244,7 +244,7 @@ fn invalid_arguments<E: std::fmt::Debug>(error: CallError<E>) -> String {
 #[track_caller]
 fn invalid_reply<E: std::fmt::Debug>(error: CallError<E>) -> String {
     match error {
-        CallError::InvalidReply { reason } => reason,
+        CallError::InvalidReply { reason, .. } => reason,
         other => panic!("{other:?}"),
     }
 }

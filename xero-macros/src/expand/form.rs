@@ -22,6 +22,8 @@ pub(crate) struct Forms {
     pub(crate) error: Ident,
     /// Short names for the markers: `type __Form0 = …;`
     pub(crate) aliases: Vec<TokenStream>,
+    /// Statements that demand of each type that it can travel, shown where the type is written.
+    pub(crate) demands: Vec<TokenStream>,
 }
 
 /// How an argument travels.
@@ -36,7 +38,7 @@ pub(crate) struct ArgumentForm {
 
 impl Forms {
     pub(crate) fn new(method: &Method, private: &TokenStream) -> Self {
-        let mut aliases = Vec::new();
+        let (mut aliases, mut demands) = (Vec::new(), Vec::new());
         // A type that cannot travel is shown where it is written.
         let mut alias = |ty: &Type, marker: TokenStream| {
             let name = format_ident!("__Form{}", aliases.len(), span = shown_at(ty));
@@ -45,14 +47,22 @@ impl Forms {
         };
         let arguments = method.arguments.iter().map(|argument| {
             let lent = argument.kind.lent();
-            let marker = shape(&lent, private).map(|shape| alias(&lent, shape.marker));
+            let written = argument.kind.written().unwrap_or(&lent);
             let (owned, lending) = argument.owned(private);
+            let marker = shape(&lent, private).map(|Shape { marker, has_bytes }| {
+                let carrier = alias(written, marker);
+                demands.push(quote_spanned!(shown_at(written)=> #private::travels::<#carrier, #owned>();));
+                let travels = quote!(#has_bytes || <#private::Probe<#owned>>::TRAVELS);
+                alias(written, quote!(#private::Chosen<{ #travels }, #carrier, #private::Stranded>))
+            });
             ArgumentForm { marker, owned, lending }
         });
         let arguments = arguments.collect();
-        let mut returned = |ty: &Type| match shape(ty, private) {
-            Some(shape) => alias(ty, shape.marker),
-            None => alias(ty, quote!(#private::Plain)),
+        let mut returned = |ty: &Type| {
+            let marker = shape(ty, private).map_or_else(|| quote!(#private::Plain), |shape| shape.marker);
+            let carrier = alias(ty, marker);
+            demands.push(quote_spanned!(shown_at(ty)=> #private::travels::<#carrier, #ty>();));
+            carrier
         };
         let nothing = parse_quote!(());
         let (value, error) = match &method.output {
@@ -61,7 +71,7 @@ impl Forms {
             Output::Result { value, error } => (value, &**error),
         };
         let (value, error) = (returned(value), returned(error));
-        Self { arguments, value, error, aliases }
+        Self { arguments, value, error, aliases, demands }
     }
 
     /// The struct of the arguments as a worker reads it.
@@ -139,6 +149,14 @@ impl ArgumentForm {
 }
 
 impl ArgumentKind {
+    /// The type that the user wrote, without its `&`; nothing for text, with which nothing can be wrong.
+    fn written(&self) -> Option<&Type> {
+        match self {
+            Self::Owned(ty) | Self::Borrowed(ty) | Self::Slice(ty) => Some(ty),
+            Self::Text => None,
+        }
+    }
+
     /// The type that a client lends to the codec.
     fn lent(&self) -> Type {
         match self {

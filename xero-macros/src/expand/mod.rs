@@ -44,7 +44,7 @@ pub(crate) fn arguments_struct(service: &Service, method: &Method, forms: &Forms
     let (serde, written, read) = (format!("{text}::serde"), written.join(", "), read.join(", "));
     let parameters = (!types.is_empty()).then(|| quote!(<#(#types),*>));
     let fields = arguments().map(|(argument, ty)| field(argument, ty, private));
-    let (aliases, twin) = (&forms.aliases, forms.twin(method, private));
+    let (aliases, demands, twin) = (&forms.aliases, &forms.demands, forms.twin(method, private));
     quote! {
         #[derive(#private::serde::Serialize, #private::serde::Deserialize)]
         #[serde(crate = #serde, deny_unknown_fields, expecting = #expecting)]
@@ -53,6 +53,8 @@ pub(crate) fn arguments_struct(service: &Service, method: &Method, forms: &Forms
 
         #(#aliases)*
         type __Arguments = #twin;
+
+        #(#demands)*
     }
 }
 

@@ -2,7 +2,7 @@
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
-use syn::{Generics, Type, parse_quote};
+use syn::{Generics, ImplItem, Type, parse_quote};
 
 use crate::{
     ast::{Runtime, Worker},
@@ -13,16 +13,34 @@ use crate::{
 /// The impl as written, but for methods that call themselves, with `IntoService` for its type and for an `Arc` of it.
 pub(crate) fn worker(worker: &Worker) -> TokenStream {
     let item = &worker.item;
+    let span = shown_at(&item.self_ty);
     let into_service = worker.service.as_ref().map(|service| {
         // Where the type cannot be shared between threads, the error shows the type.
-        let span = shown_at(&item.self_ty);
-        into_service(worker, quote_spanned!(span=> <_ as #service>::into_service(self)))
+        let shared = shared(worker, &quote_spanned!(span=> <Self as ::core::ops::Deref>::Target));
+        into_service(worker, quote_spanned!(span=> #shared <_ as #service>::into_service(self)))
     });
-    let item = recursion::resolve(item.clone());
+    let mut item = recursion::resolve(item.clone());
+    for function in &mut item.items {
+        if let ImplItem::Fn(function) = function
+            && function.sig.asyncness.is_some()
+        {
+            let shared = shared(worker, &quote_spanned!(span=> Self));
+            function.block.stmts.insert(0, parse_quote!(#shared));
+        }
+    }
     quote! {
         #item
         #into_service
     }
+}
+
+/// A statement that demands of the type that calls can share it, shown on the type.
+///
+/// An error in the body of an `async fn` keeps the compiler from asking whether its future can move between threads,
+/// which it would answer for each method, without the type.
+fn shared(worker: &Worker, ty: &TokenStream) -> TokenStream {
+    let Runtime { private, .. } = &worker.runtime;
+    quote_spanned!(shown_at(&worker.item.self_ty)=> #private::shared::<#ty>();)
 }
 
 /// `bind` makes a bound service of `self`, an `Arc` of the type.

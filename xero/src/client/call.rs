@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use super::{
     caller::Caller,
     command::CallSink,
+    method::Method,
     partials::{self, PartialReceiver, PartialSender},
     value::Value,
 };
@@ -34,8 +35,8 @@ use crate::{
 
 /// How the outcome of a call is read.
 struct Reader<T, E> {
-    value: fn(Payload) -> Result<T, CodecError>,
-    error: fn(Payload) -> Result<E, CodecError>,
+    value: fn(Payload, &Method) -> Result<T, CodecError>,
+    error: fn(Payload, &Method) -> Result<E, CodecError>,
 }
 
 impl<T, E> Clone for Reader<T, E> {
@@ -66,18 +67,6 @@ pub struct Call<T, E> {
     reader: Reader<T, E>,
 }
 
-/// What is called.
-#[derive(Clone, Debug)]
-pub(crate) struct Method {
-    pub(crate) service: Arc<str>,
-    pub(crate) name: Arc<str>,
-    pub(crate) fingerprint: u64,
-    /// The caller's signature; empty for dynamic calls.
-    pub(crate) signature: &'static str,
-    /// The caller's version of the service.
-    pub(crate) version: u32,
-}
-
 impl<T, E> Call<T, E> {
     /// A call whose value and error have the forms `MV` and `ME`.
     pub(super) fn typed<MV: Carries<T>, ME: Carries<E>>(
@@ -87,8 +76,8 @@ impl<T, E> Call<T, E> {
         codec: Codec,
     ) -> Self {
         let reader = Reader {
-            value: |payload| wire::decode::<MV, T>(&payload),
-            error: |payload| wire::decode::<ME, E>(&payload),
+            value: |payload, _| wire::decode::<MV, T>(&payload),
+            error: |payload, _| wire::decode::<ME, E>(&payload),
         };
         Self::new(caller, method, Some(arguments), codec, reader)
     }
@@ -96,7 +85,8 @@ impl<T, E> Call<T, E> {
 
 impl Call<Value, Value> {
     pub(super) fn dynamic(caller: &Caller, method: Method) -> Self {
-        let reader = Reader { value: |payload| Ok(Value { payload }), error: |payload| Ok(Value { payload }) };
+        let read = |payload, method: &Method| Ok(Value { payload, method: Some(method.clone()) });
+        let reader = Reader { value: read, error: read };
         Self::new(caller, method, None, dynamic_codec(Codec::is_available), reader)
     }
 
@@ -268,7 +258,7 @@ impl<T, E> PendingCall<T, E> {
     /// outcome awaiting it then gives. Partial replies of a call that is retried on another worker start over.
     pub async fn partial(&mut self) -> Option<Value> {
         let payload = self.caller.answer(self.unread.as_mut()?.next()).await??;
-        Some(Value { payload })
+        Some(Value { payload, method: Some(self.method.clone()) })
     }
 
     /// The call's number, which is also in the worker's `Context`.
@@ -278,13 +268,17 @@ impl<T, E> PendingCall<T, E> {
 
     fn read(&self, end: CallEnd) -> Result<T, CallError<E>> {
         match end {
-            Ok(payload) => (self.reader.value)(payload).map_err(invalid_reply),
+            Ok(payload) => (self.reader.value)(payload, &self.method).map_err(|error| self.invalid_reply(&error)),
             Err(CallFailure::Remote(error)) if error.code == ErrorCode::Application => {
-                let error = (self.reader.error)(error.payload).map_err(invalid_reply)?;
-                Err(CallError::Application(error))
+                let error = (self.reader.error)(error.payload, &self.method);
+                Err(error.map_or_else(|error| self.invalid_reply(&error), CallError::Application))
             }
             Err(failure) => Err(self.explain(failure)),
         }
+    }
+
+    fn invalid_reply(&self, error: &CodecError) -> CallError<E> {
+        CallError::InvalidReply { method: self.method.to_string(), reason: error.to_string() }
     }
 
     fn explain(&self, failure: CallFailure) -> CallError<E> {
@@ -301,7 +295,7 @@ impl<T, E> PendingCall<T, E> {
                 CallError::UnknownMethod { detail }
             }
             CallFailure::CodecNotRead { codec, read } => {
-                CallError::InvalidArguments { reason: codec_not_read(codec, &read) }
+                CallError::InvalidArguments { method: self.method.to_string(), reason: codec_not_read(codec, &read) }
             }
             CallFailure::WorkerLost { maybe_executed, attempts } => CallError::WorkerLost { attempts, maybe_executed },
             CallFailure::Overloaded { waiting, waiting_max } => {
@@ -330,17 +324,18 @@ impl<T, E> PendingCall<T, E> {
 
     fn explain_remote(&self, error: ErrorReply) -> CallError<E> {
         let ErrorReply { code, partials, maybe_executed, detail, .. } = error;
+        let method = self.method.to_string();
         match code {
-            ErrorCode::Application | ErrorCode::InvalidReply => CallError::InvalidReply { reason: detail },
+            ErrorCode::Application | ErrorCode::InvalidReply => CallError::InvalidReply { method, reason: detail },
             ErrorCode::Panicked => CallError::Panicked { message: detail },
             ErrorCode::UnknownService => CallError::UnknownService { detail },
             ErrorCode::UnknownMethod => CallError::UnknownMethod { detail },
             ErrorCode::SignatureMismatch => CallError::SignatureMismatch {
-                method: format!("{}.{}", self.method.service, self.method.name),
+                method,
                 caller: signature_in(self.method.version, self.method.signature),
                 worker: detail,
             },
-            ErrorCode::InvalidArguments => CallError::InvalidArguments { reason: detail },
+            ErrorCode::InvalidArguments => CallError::InvalidArguments { method, reason: detail },
             ErrorCode::DeadlineExceeded => CallError::DeadlineExceeded { timeout: self.timeout, maybe_executed },
             ErrorCode::Cancelled => CallError::Cancelled { maybe_executed },
             ErrorCode::Refused => CallError::Refused { detail, maybe_executed },
@@ -363,7 +358,10 @@ impl<T, E> Future for PendingCall<T, E> {
         let end = match &mut self.state {
             State::Invalid(invalid) => {
                 let error = match invalid {
-                    Invalid::Arguments(error) => CallError::InvalidArguments { reason: error.to_string() },
+                    Invalid::Arguments(error) => {
+                        let reason = error.to_string();
+                        CallError::InvalidArguments { method: self.method.to_string(), reason }
+                    }
                     Invalid::Name => {
                         let Method { service, name, .. } = &self.method;
                         let separator = if service.is_empty() { "" } else { "." };
@@ -425,10 +423,6 @@ fn encode_arguments<A: Serialize + ?Sized>(codec: Codec, arguments: &A) -> Resul
 
 fn no_arguments(codec: Codec) -> Result<Payload, CodecError> {
     codec::encode::<[(); 0]>(codec, &[])
-}
-
-fn invalid_reply<E>(error: CodecError) -> CallError<E> {
-    CallError::InvalidReply { reason: error.to_string() }
 }
 
 /// The longest deadline; a longer timeout is taken for this one.

@@ -65,7 +65,11 @@ pub(crate) async fn bind(
 /// Connects to the brokers at these endpoints, and runs until the machine has closed.
 pub(crate) async fn connect(endpoints: Vec<Endpoint>, config: Guest<DispatcherConfig>, channels: Channels) -> Rest {
     let limits = config.limits;
-    let machine = config.map(|config| Dispatcher::dialing(clock::now(), config, endpoints.len() as u64));
+    let machine = config.map(|config| {
+        let mut machine = Dispatcher::dialing(clock::now(), config, endpoints.len() as u64);
+        machine.name_endpoints(endpoints.iter().map(Endpoint::to_string));
+        machine
+    });
     run(machine, limits, ClientConnections::Dialed(Dealers::new(endpoints)), channels).await
 }
 

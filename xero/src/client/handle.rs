@@ -6,10 +6,11 @@ use futures_util::future::{self, Either};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    call::{Call, Method},
+    call::Call,
     caller::{Caller, Ends},
     command::Command,
     driver::{self, Channels},
+    method::Method,
     value::Value,
 };
 use crate::{

@@ -5,6 +5,7 @@ mod caller;
 mod command;
 mod driver;
 mod handle;
+mod method;
 mod partials;
 mod stub;
 mod value;

@@ -4,10 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{
-    call::{Call, Method},
-    handle::Client,
-};
+use super::{call::Call, handle::Client, method::Method};
 use crate::{codec, error::NoWorkerError, proto::message::Codec, wire::Carries, worker::ServiceDescriptor};
 
 /// The part of a generated client that is the same for every service.

@@ -10,10 +10,14 @@ use crate::{
     proto::message::{Codec, Payload},
 };
 
+use super::method::Method;
+
 /// An encoded value with its codec: a partial reply, or the outcome of a dynamic call, whose type only the caller knows.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Value {
     pub(super) payload: Payload,
+    /// What it is a reply of, for errors.
+    pub(super) method: Option<Method>,
 }
 
 impl Value {
@@ -33,20 +37,23 @@ impl Value {
     /// # Errors
     /// When the value's `Serialize` fails, or the codec cannot carry it.
     pub fn encode<T: Serialize + ?Sized>(codec: Codec, value: &T) -> Result<Self, CodecError> {
-        Ok(Self { payload: codec::encode(codec, value)? })
+        Ok(Self { payload: codec::encode(codec, value)?, method: None })
     }
 
     /// Takes bytes that somebody else has written. Whether they are a value shows when they are read.
     pub fn from_bytes(codec: Codec, bytes: impl Into<Bytes>) -> Self {
-        Self { payload: Payload { codec, bytes: bytes.into() } }
+        Self { payload: Payload { codec, bytes: bytes.into() }, method: None }
     }
 
     /// Reads the value.
     ///
     /// # Errors
-    /// When it is not a `T`; the error names the place.
+    /// When it is not a `T`; the error names the place, and the method whose reply it is.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, CodecError> {
-        codec::decode(&self.payload)
+        codec::decode(&self.payload).map_err(|error: CodecError| match &self.method {
+            Some(method) => error.within("a reply", method),
+            None => error,
+        })
     }
 
     /// The codec that the value is written in.
@@ -59,6 +66,15 @@ impl Value {
         &self.payload.bytes
     }
 }
+
+/// Values are equal when they are the same bytes in the same codec, wherever they come from.
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        self.payload == other.payload
+    }
+}
+
+impl Eq for Value {}
 
 /// For people: as JSON, where the value has such a form.
 impl fmt::Display for Value {
@@ -90,7 +106,7 @@ mod tests {
 
     #[test]
     fn value_is_shown_as_json_where_it_has_such_a_form() {
-        let shown = |codec| Value { payload: codec::encode(codec, &("apple", 1)).expect("encodes") }.to_string();
+        let shown = |codec| Value::encode(codec, &("apple", 1)).expect("encodes").to_string();
         assert_eq!(shown(Codec::Json), r#"["apple",1]"#);
         assert_eq!(shown(Codec::MessagePack), r#"["apple",1]"#);
         assert_eq!(shown(Codec::Bincode), "7 bytes of bincode");

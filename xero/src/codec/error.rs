@@ -11,11 +11,13 @@ use crate::proto::message::Codec;
 /// A value that could not be written, or bytes that are not such a value. The message names the place: an argument, a
 /// field, an element.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{codec} cannot {action} {subject}: {reason}")]
+#[error("{codec} cannot {action} {subject}{place}: {reason}")]
 pub struct CodecError {
     codec: Codec,
     action: Action,
     subject: String,
+    /// Where in a call it stands, such as ` in a reply of `Library.shelf``; empty outside of calls.
+    place: String,
     reason: String,
 }
 
@@ -45,13 +47,18 @@ impl fmt::Display for Action {
 impl CodecError {
     pub(super) fn new<T: ?Sized>(codec: Codec, action: Action, what: What, fault: Fault) -> Self {
         let subject = subject(what, &fault, || names::readable(std::any::type_name::<T>()));
-        Self { codec, action, subject, reason: reason(codec, action, what, &fault) }
+        Self { codec, action, subject, place: String::new(), reason: reason(codec, action, what, &fault) }
     }
 
     /// Arguments are there already, in another codec.
     pub(crate) fn too_late(codec: Codec) -> Self {
         let reason = "the codec was chosen after the arguments: choose it first".to_owned();
-        Self { codec, action: Action::Write, subject: "the arguments".to_owned(), reason }
+        Self { codec, action: Action::Write, subject: "the arguments".to_owned(), place: String::new(), reason }
+    }
+
+    /// Says what of the method it stands in: the method is `Service.method`, and the message `a reply` or its like.
+    pub(crate) fn within(self, message: &str, method: impl fmt::Display) -> Self {
+        Self { place: format!(" in {message} of `{method}`"), ..self }
     }
 
     /// The codec that failed.

@@ -168,6 +168,11 @@ impl Dispatcher {
         Self::with_links(config, links)
     }
 
+    /// Names the brokers' endpoints, in their order, for the logs.
+    pub fn name_endpoints(&mut self, endpoints: impl IntoIterator<Item = String>) {
+        self.links.name_endpoints(endpoints);
+    }
+
     fn with_links(config: DispatcherConfig, links: Links) -> Self {
         Self {
             random: fastrand::Rng::with_seed(config.seed),

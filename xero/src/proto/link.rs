@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{
     liveness::{Heartbeats, Liveness},
-    message::{Capabilities, Message, Ready, Role},
+    message::{Capabilities, Message, Ready},
     window::{Intake, Outflow},
 };
 
@@ -51,7 +51,6 @@ struct Session {
 /// What a peer has said of itself in READY.
 #[derive(Clone, Debug)]
 pub(crate) struct Partner {
-    pub(crate) role: Role,
     pub(crate) incarnation: Uuid,
     pub(crate) capabilities: Capabilities,
     pub(crate) payload_bytes_max: u64,
@@ -60,7 +59,6 @@ pub(crate) struct Partner {
 impl Partner {
     fn of(ready: &Ready) -> Self {
         Self {
-            role: ready.role,
             incarnation: ready.incarnation,
             capabilities: ready.capabilities,
             payload_bytes_max: ready.payload_bytes_max,

@@ -99,6 +99,8 @@ struct Dial {
     backoff: Backoff,
     /// Why it refused this side the last time, so that the same is not logged again and again.
     refusal: Option<String>,
+    /// Its endpoint, for the logs.
+    endpoint: Option<String>,
 }
 
 impl Links {
@@ -131,10 +133,17 @@ impl Links {
         let mut links = Self::accepting(introduction, heartbeats, Role::Dispatcher, "");
         for peer in 0..peers {
             let backoff = Backoff::new(backoff, seed.wrapping_add(peer));
-            links.dials.insert(Peer(peer), Dial { backoff, refusal: None });
+            links.dials.insert(Peer(peer), Dial { backoff, refusal: None, endpoint: None });
             links.timers.set(Timer::Dial(Peer(peer)), now);
         }
         links
+    }
+
+    /// Names the endpoints of the peers that this side dials, in their order, for the logs.
+    pub(crate) fn name_endpoints(&mut self, endpoints: impl IntoIterator<Item = String>) {
+        for (dial, endpoint) in self.dials.values_mut().zip(endpoints) {
+            dial.endpoint = Some(endpoint);
+        }
     }
 
     /// Takes a message from a peer.
@@ -244,10 +253,15 @@ impl Links {
                 self.unannounced.insert(peer);
             }
         }
-        let (role, incarnation, credits) = (ready.role, ready.incarnation, ready.credits);
-        match is_new {
-            true => info!(peer = peer.0, %role, %incarnation, credits, "registered"),
-            false => debug!(peer = peer.0, %role, %incarnation, credits, "introduced itself anew"),
+        let (endpoint, id, who) = (self.endpoint(peer), ready.incarnation, self.partner_in_words());
+        match (is_new, self.introduction.role, self.partner) {
+            (false, ..) => {
+                debug!(peer = peer.0, endpoint, %id, credits = ready.credits, "{who} has introduced itself anew")
+            }
+            (true, Role::Worker, _) => info!(peer = peer.0, endpoint, %id, "this worker has registered with {who}"),
+            (true, Role::Client, _) => info!(peer = peer.0, endpoint, %id, "this client has connected to {who}"),
+            (true, _, Role::Worker) => info!(peer = peer.0, %id, concurrency = ready.credits, "{who} has registered"),
+            (true, ..) => info!(peer = peer.0, %id, "{who} has connected"),
         }
         self.send_kept(now, peer);
     }
@@ -258,7 +272,7 @@ impl Links {
             return;
         }
         self.end(now, peer, Departure::Disconnected);
-        info!(peer = peer.0, detail, "turned a peer away");
+        info!(peer = peer.0, reason = detail, "refused a connection");
         self.outbox.push(peer, Message::Error(ErrorReply::not_started(CallId(0), ErrorCode::Malformed, detail)));
         self.disconnect(peer);
     }
@@ -414,6 +428,21 @@ impl Links {
         self.partner != Role::Dispatcher && !self.ended.contains(&peer)
     }
 
+    /// Who is at the other end, in the words of the user's documentation.
+    const fn partner_in_words(&self) -> &'static str {
+        match (self.introduction.role, self.partner) {
+            (_, Role::Worker) => "a worker",
+            (_, Role::Client) => "a client",
+            (Role::Client, Role::Dispatcher) => "a broker",
+            (_, Role::Dispatcher) => "a client or broker",
+        }
+    }
+
+    /// The endpoint of a peer that this side dials.
+    fn endpoint(&self, peer: Peer) -> Option<&str> {
+        self.dials.get(&peer)?.endpoint.as_deref()
+    }
+
     fn handle_stranger(&mut self, now: Instant, from: Peer, message: Message) {
         match message {
             Message::Ready(ready) if self.accepts(from) && ready.role == self.partner => {
@@ -436,10 +465,10 @@ impl Links {
     fn handle_refusal(&mut self, now: Instant, from: Peer, message: Message) {
         match (message, self.dials.get_mut(&from)) {
             (Message::Error(error), Some(dial)) => {
-                let (own, detail) = (self.introduction.role, &error.detail);
-                match dial.refusal.as_ref() == Some(detail) {
-                    true => debug!(peer = from.0, detail, "the dispatcher does not take this {own}"),
-                    false => warn!(peer = from.0, detail, "the dispatcher does not take this {own}"),
+                let (own, endpoint, reason) = (self.introduction.role, &dial.endpoint, &error.detail);
+                match dial.refusal.as_ref() == Some(reason) {
+                    true => debug!(peer = from.0, endpoint, reason, "the connection of this {own} was refused again"),
+                    false => warn!(peer = from.0, endpoint, reason, "the connection of this {own} was refused"),
                 }
                 dial.refusal = Some(error.detail);
             }
@@ -494,11 +523,20 @@ impl Links {
             && !link.is_introducing()
         {
             let was_draining = link.is_draining();
-            match link.partner() {
-                Some(Partner { role, incarnation, .. }) => {
-                    info!(peer = peer.0, %role, %incarnation, ?departure, "left")
+            let (endpoint, who) = (self.endpoint(peer), self.partner_in_words());
+            match (link.partner(), departure) {
+                (None, _) => {
+                    info!(peer = peer.0, endpoint, "{who} has closed the connection after this side's goodbye")
                 }
-                None => info!(peer = peer.0, "has ended the connection after this side's goodbye"),
+                (Some(Partner { incarnation: id, .. }), Departure::Goodbye) => {
+                    info!(peer = peer.0, endpoint, %id, "{who} has said goodbye");
+                }
+                (Some(Partner { incarnation: id, .. }), Departure::Disconnected) => {
+                    info!(peer = peer.0, endpoint, %id, "{who} is disconnected");
+                }
+                (Some(Partner { incarnation: id, .. }), Departure::Expired) => {
+                    info!(peer = peer.0, endpoint, %id, "{who} has fallen silent and counts as lost");
+                }
             }
             self.events.push_back(LinkEvent::Ended(peer, End { departure, was_draining, unsent }));
         }

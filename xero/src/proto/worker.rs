@@ -233,6 +233,11 @@ impl Worker {
         }
     }
 
+    /// Names the dispatchers' endpoints, in their order, for the logs.
+    pub fn name_endpoints(&mut self, endpoints: impl IntoIterator<Item = String>) {
+        self.links.name_endpoints(endpoints);
+    }
+
     /// The connection asked for by [`WorkerOutput::Dial`] stands.
     pub fn handle_dialed(&mut self, now: Instant, peer: Peer) {
         self.links.handle_dialed(now, peer);

@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn each_type_reads_what_was_written() {
-        for codec in Codec::ALL {
+        for codec in Codec::available() {
             for bytes in [&b""[..], b"abc", &[255; 70_000]] {
                 let written = encode::<Blob>(codec, bytes).bytes;
                 assert_eq!(decode::<Vec<u8>>(codec, written.clone()).expect("a vector"), bytes);
@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn an_array_of_another_length_is_an_error_with_both_lengths() {
-        for codec in Codec::ALL {
+        for codec in Codec::available() {
             let error = decode::<[u8; 16]>(codec, encode::<Blob>(codec, b"abc").bytes).expect_err("too short");
             assert!(error.contains("invalid length 3, expected 16 bytes"), "{codec}: {error}");
         }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Form, Plain};
 
@@ -58,6 +59,11 @@ impl<T> Probe<T> {
     pub const SIZED: bool = true;
 }
 
+impl<T: Serialize + DeserializeOwned> Probe<T> {
+    /// It has serde.
+    pub const TRAVELS: bool = true;
+}
+
 /// Answers for the types that [`Probe`] does not know.
 pub trait Ordinary {
     /// It is not bytes.
@@ -66,6 +72,8 @@ pub trait Ordinary {
     const STANDARD: bool = false;
     /// It has no size: it is lent from its owned form.
     const SIZED: bool = false;
+    /// It has no serde, or not both halves.
+    const TRAVELS: bool = false;
 }
 
 impl<T: ?Sized> Ordinary for Probe<T> {}

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::command::Command;
 use crate::{
-    codec,
+    codec::{self, CodecError},
     error::PartialError,
     io::{clock, panics, thread::Owned},
     proto::{
@@ -193,7 +193,8 @@ impl Context {
     /// # Errors
     /// When the value cannot be encoded, is larger than the caller takes, or nobody waits for it any more.
     pub async fn partial<T: Serialize + ?Sized + Sync>(&self, value: &T) -> Result<(), PartialError> {
-        let payload = codec::encode(self.inner.codec, value)?;
+        let in_partial = |error: CodecError| error.within("a partial reply", self.method());
+        let payload = codec::encode(self.inner.codec, value).map_err(in_partial)?;
         let (size, limit) = (payload.bytes.len(), self.inner.reply_bytes_max);
         if size > limit {
             return Err(TooLarge { what: "partial reply", size, limit, setter: "payload_bytes_max" }.into());

@@ -63,7 +63,7 @@ pub(crate) async fn run(
     channels: Channels,
 ) -> Rest {
     let (held, released) = mpsc::channel(1);
-    let worker = config.incarnation;
+    let (worker, limits) = (config.incarnation, config.limits);
     let services = Guest::of(&user, Served { worker, services });
     let role = WorkerRole {
         id: worker,
@@ -73,9 +73,10 @@ pub(crate) async fn run(
         leaving: Leaving::default(),
         has_left: false,
     };
-    let (limits, count) = (config.limits, endpoints.len() as u64);
+    let mut machine = Worker::new(clock::now(), config, endpoints.len() as u64);
+    machine.name_endpoints(endpoints.iter().map(Endpoint::to_string));
     // It holds nothing of the user's.
-    let machine = Guest::only_if(false, Worker::new(clock::now(), config, count));
+    let machine = Guest::only_if(false, machine);
     let mut driver = Driver::new(machine, limits, Dealers::new(endpoints), role);
     // A runtime that ends drops its tasks. Procedures cannot be run then, and a worker that stayed would only take calls
     // away from others.

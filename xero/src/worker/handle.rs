@@ -213,9 +213,31 @@ impl WorkerBuilder {
 
     /// Serves a value with a `#[xero::worker]` impl. Call it again for further services.
     ///
-    /// A value that implements several services is served through each trait's `into_service`:
-    /// `.serve(Users::into_service(shop.clone())).serve(Orders::into_service(shop))`, where `shop` is an `Arc`.
-    pub fn serve<M>(mut self, service: impl IntoService<M>) -> Self {
+    /// For a value that implements several services, each call names the service by the trait's `into_service`, which
+    /// takes an `Arc` of the value:
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use xero::Worker;
+    /// # #[xero::service]
+    /// # trait Users { async fn count(&self) -> u32; }
+    /// # #[xero::service]
+    /// # trait Orders { async fn cancel(&self, number: u32) -> bool; }
+    /// # struct Shop;
+    /// # #[xero::worker]
+    /// # impl Users for Shop { async fn count(&self) -> u32 { 1 } }
+    /// # #[xero::worker]
+    /// # impl Orders for Shop { async fn cancel(&self, number: u32) -> bool { number == 7 } }
+    /// let shop = Arc::new(Shop);
+    /// let settings = Worker::connect("tcp://127.0.0.1:5550")
+    ///     .serve(Users::into_service(Arc::clone(&shop)))
+    ///     .serve(Orders::into_service(shop));
+    /// ```
+    // The compiler prints the name of the parameter, and its line, where it cannot choose between several services.
+    pub fn serve<OneOfItsServices>(
+        mut self,
+        service: impl IntoService<OneOfItsServices>, // name it: `.serve(YourService::into_service(Arc::new(value)))`
+    ) -> Self {
         self.services.push(service.into_bound_service());
         self
     }

@@ -203,6 +203,10 @@ impl IntoService<()> for BoundService {
     }
 }
 
+/// Demands of a worker's type that calls can share it. Each method of an impl demands it in the same words and at the
+/// same place, the type as the user wrote it, so that the compiler reports it once and not for every method.
+pub const fn shared<S: Sync + ?Sized>() {}
+
 /// Ends a procedure whose method returns a plain value, of the form `M`.
 pub fn reply<M: Carries<T>, T>(codec: Codec, value: &T) -> Outcome {
     M::encode(codec, value).map_err(Failure::InvalidReply)

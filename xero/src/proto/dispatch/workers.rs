@@ -58,7 +58,7 @@ impl Dispatcher {
     }
 
     fn handle_drain(&mut self, now: Instant, from: Peer) {
-        info!(peer = from.0, "worker drains");
+        info!(peer = from.0, "a worker drains: it finishes its calls and takes no others");
         self.registry.set_draining(from);
         self.outputs.push_back(Output::WorkerChanged(from));
         self.follow_offers(now);

@@ -1,0 +1,55 @@
+//! What a user reads in the log at the default level. A program of its own, because it takes over what the whole process
+//! logs.
+
+use std::{
+    io::{self, Write},
+    sync::{Mutex, PoisonError},
+};
+
+use tracing::level_filters::LevelFilter;
+use xero::{Broker, Client, Worker};
+use xero_tests::{
+    scene::{eventually, prober, run},
+    service::ProbeClient,
+};
+
+static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+struct Log;
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        LOG.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn logged() -> String {
+    String::from_utf8_lossy(&LOG.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+}
+
+#[test]
+fn lines_say_who_registered_with_whom_and_where_in_the_words_of_the_documentation() {
+    tracing_subscriber::fmt().with_max_level(LevelFilter::INFO).with_ansi(false).with_writer(|| Log).init();
+    run(async {
+        let broker = Broker::bind("tcp://127.0.0.1:0", "tcp://127.0.0.1:0").await.unwrap();
+        let (front, back) = (broker.frontend().to_string(), broker.backend().to_string());
+        let worker = Worker::connect(&*back).serve(prober()).start().unwrap();
+        let client = Client::connect(&*front).unwrap();
+        ProbeClient::new(&client).ping().await.unwrap();
+        worker.drain().await;
+        for line in [
+            format!("this worker has registered with a client or broker peer=0 endpoint=\"{back}\""),
+            format!("this client has connected to a broker peer=0 endpoint=\"{front}\""),
+            format!("a worker has registered peer=1 id={}", worker.id()),
+            "a client has connected peer=".to_owned(),
+            "a worker drains: ".to_owned(),
+        ] {
+            eventually(&line, async || logged().contains(&line)).await;
+        }
+        assert!(!logged().contains("dispatcher"), "{}", logged());
+    });
+}
