@@ -41,8 +41,8 @@ const OFFERS_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// of 1 Gbit/s carries. Larger announcements come at longer pauses, up to the longest.
 const OFFERS_BYTES_PER_SECOND: usize = 16 << 20;
 
-/// How many services without room are logged, each once: past a thousand names, no reader is left.
-const LEFT_OUT_LOGGED_MAX: usize = 1_024;
+/// How many services without room are logged, each once: as many as have room by default. Past that, no reader is left.
+const LEFT_OUT_LOGGED_MAX: usize = 256;
 
 /// What a broker is made with.
 #[derive(Debug)]
@@ -138,7 +138,7 @@ struct Offers {
     bytes: usize,
     /// The end of the pause after the last announcement.
     paused_until: Option<Instant>,
-    /// Whether something else is offered than all clients know; a timer is armed to announce it.
+    /// Whether something else is offered than all clients know. Where there are clients, a timer is armed to announce it.
     is_stale: bool,
     /// Whether the introduction is newer than what all clients know.
     is_ahead: bool,
@@ -391,16 +391,17 @@ impl Broker {
         }
     }
 
-    /// Tells the clients what is offered, if that is something else than they know of.
+    /// Tells the clients what is offered, if that is something else than they know of. Without clients, that waits until
+    /// one comes.
     fn announce_offers(&mut self, now: Instant) {
-        self.offers.is_stale = false;
+        self.offers.is_stale = self.clients.is_empty();
         self.timers.stop(Timer::Offers);
-        if self.leaving != Leaving::No {
+        if self.offers.is_stale || self.leaving != Leaving::No {
             return;
         }
         let revision = self.offers.revision;
         let is_news = self.refresh_offers();
-        if !self.clients.is_empty() && (is_news || revision != self.offers.revision) {
+        if is_news || revision != self.offers.revision {
             self.offers.paused_until = Some(now + self.offers_pause());
         }
         if is_news {

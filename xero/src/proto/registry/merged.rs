@@ -191,8 +191,8 @@ impl Service {
     }
 }
 
-/// How many services without room are listed: enough to log, and no more than a READY has by default many times over.
-const LEFT_OUT_MAX: usize = 1_024;
+/// How many services without room are reported: as many as a READY has by default.
+const LEFT_OUT_MAX: usize = 256;
 
 /// How many names an error lists: more than anyone reads.
 const NAMES_MAX: usize = 1_024;

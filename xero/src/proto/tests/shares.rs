@@ -101,6 +101,7 @@ fn service_without_room_is_logged_once_with_the_setter_that_makes_room() {
     let log = Log::default();
     let _guard = tracing::subscriber::set_default(log.clone());
     let mut bench = Bench::with(|config| config.dispatcher.limits.services_max = 2);
+    bench.client();
     bench.worker_with(|ready| ready.services = named(&["A", "B"]));
     assert_eq!(log.warnings(), Vec::<String>::new());
     for _ in 0..3 {
