@@ -160,15 +160,16 @@ macro_rules! link_setters {
             self
         }
 
-        /// How many services a worker may offer. Default 256; at least 1. Not announced: raise it on both sides.
-        /// (`PROTOCOL.md` §13)
+        /// How many services a worker may offer. Default 256; at least 1. Not announced: raise it on both sides. A
+        /// broker lists no more than that to its clients, for all of its workers together: where they offer more, what
+        /// is beyond a worker's fair share is left out, and logged. (`PROTOCOL.md` §5, §13)
         pub fn services_max(mut self, services: usize) -> Self {
             self.link.limits.services_max = services;
             self
         }
 
         /// How many methods a worker may offer, over all its services. Default 4,096; at least 1. Not announced: raise
-        /// it on both sides. (`PROTOCOL.md` §13)
+        /// it on both sides. It bounds a broker's list as [`Self::services_max`] does. (`PROTOCOL.md` §5, §13)
         pub fn methods_max(mut self, methods: usize) -> Self {
             self.link.limits.methods_max = methods;
             self

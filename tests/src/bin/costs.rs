@@ -66,6 +66,13 @@ fn main() -> ExitCode {
         ),
         compare("a call: 1,000 kinds of workers beside 1", 3.0, rounds, || Play::kinds(1), || Play::kinds(1_000)),
         compare("READY x 500 methods: 1,000 workers beside 10", 2.0, rounds, || Fleet::of(10), || Fleet::of(1_000)),
+        compare(
+            "READY x 500 of its own: 1,000 workers beside 10",
+            2.0,
+            rounds,
+            || Fleet::own(10),
+            || Fleet::own(1_000),
+        ),
         expiries(),
     ];
     if rows.into_iter().all(|is_within| is_within) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -188,7 +195,7 @@ impl Play {
     }
 
     fn join(&mut self, peer: u64, credits: u32, services: Vec<ServiceOffer>) {
-        let ready = Message::Ready(ready(Role::Worker, credits, services));
+        let ready = Message::Ready(ready(peer, credits, services));
         self.dispatcher.handle_message(self.now, Peer(peer), ready);
         self.settle();
         self.sent.clear();
@@ -242,17 +249,28 @@ struct Fleet {
     broker: Broker,
     now: Instant,
     peers: u64,
+    /// Whether each worker has a service of its own. Together they are far more than an introduction has room for.
+    is_diverse: bool,
 }
 
 impl Fleet {
     fn of(count: u64) -> Self {
-        let mut fleet = Self { broker: Broker::new(BrokerConfig::default()), now: now(), peers: count };
+        Self::new(count, false)
+    }
+
+    fn own(count: u64) -> Self {
+        Self::new(count, true)
+    }
+
+    fn new(count: u64, is_diverse: bool) -> Self {
+        let mut fleet = Self { broker: Broker::new(BrokerConfig::default()), now: now(), peers: count, is_diverse };
         (0..count).for_each(|peer| fleet.ready(Peer(peer)));
         fleet
     }
 
     fn ready(&mut self, peer: Peer) {
-        let ready = ready(Role::Worker, 64, vec![service("Demo", 500)]);
+        let name = if self.is_diverse { format!("Own{}", peer.0) } else { "Demo".to_owned() };
+        let ready = ready(peer.0, 64, vec![service(&name, 500)]);
         self.broker.handle_message(self.now, Door::Back, peer, Message::Ready(ready));
         self.settle();
     }
@@ -330,10 +348,11 @@ fn service(name: &str, methods: usize) -> ServiceOffer {
     ServiceOffer { name: name.into(), version: 1, methods: (0..methods).map(method).collect() }
 }
 
-fn ready(role: Role, credits: u32, services: Vec<ServiceOffer>) -> Ready {
+/// The introduction of a worker that is a process of its own.
+fn ready(peer: u64, credits: u32, services: Vec<ServiceOffer>) -> Ready {
     Ready {
-        role,
-        incarnation: Uuid::nil(),
+        role: Role::Worker,
+        incarnation: Uuid::from_u64_pair(1, peer),
         capabilities: Capabilities::BATCH,
         interval: Duration::from_secs(60),
         payload_bytes_max: 1 << 20,

@@ -3,19 +3,19 @@
 mod clients;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use super::{
     calls::{CallFailure, CallSpec, Waits, codec_not_read, overloaded},
     dispatch::{Departure, Dispatcher, DispatcherConfig, DispatcherCounters, Output, WorkerStatus},
     fault::{Fault, planted},
-    frame::{self, Limits, Malformed},
+    frame::{self, Malformed, TooLarge},
     link::{GOODBYE_GRACE, Link},
     links::{LinkEvent, Links},
     message::{
@@ -23,15 +23,26 @@ use super::{
         Payload, Peer, Ready, Request, Role, listed,
     },
     outbox::Transmit,
+    registry::Listing,
     timer::{Timer, TimerTable},
     window::Outflow,
     worker::{DEADLINE_MAX, DRAIN_TIMEOUT},
 };
 
-/// How soon after one change of what is offered the next one is passed on, with all that have come meanwhile. A fleet
-/// that comes up, or rolls, changes its offers hundreds of times a second, and each client is sent the whole of them each
-/// time; nobody misses a tenth of a second, as a call that comes back because of a change brings it along.
+/// The shortest pause between two announcements of what is offered. A fleet that comes up, or rolls, changes its offers
+/// hundreds of times a second, and each announcement has the whole of them. Nobody misses a tenth of a second, as a call
+/// that comes back because of a change brings it along.
 pub(crate) const OFFERS_PAUSE: Duration = Duration::from_millis(100);
+
+/// The longest pause: how late a client learns of a new service.
+const OFFERS_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// How much of a second's sending announcements may take up, in bytes to all clients together: a seventh of what a link
+/// of 1 Gbit/s carries. Larger announcements come at longer pauses, up to the longest.
+const OFFERS_BYTES_PER_SECOND: usize = 16 << 20;
+
+/// How many services without room are logged, each once: as many as have room by default. Past that, no reader is left.
+const LEFT_OUT_LOGGED_MAX: usize = 256;
 
 /// What a broker is made with.
 #[derive(Debug)]
@@ -101,7 +112,6 @@ pub struct BrokerCounters {
 /// The poll order is the one of [`Dispatcher`]; messages, transmits and disconnects say through which [`Door`] they go.
 #[derive(Debug)]
 pub struct Broker {
-    limits: Limits,
     credits: u32,
     drain_timeout: Duration,
     dispatcher: Dispatcher,
@@ -119,17 +129,23 @@ pub struct Broker {
     leaving: Leaving,
 }
 
-/// How far clients have been told what there is.
+/// How far clients know what is offered.
 #[derive(Debug, Default)]
 struct Offers {
     /// The revision of the workers' offers that this side introduces itself with.
     revision: u64,
-    /// When all clients were told last.
-    announced_at: Option<Instant>,
-    /// Whether something else is offered than all clients have been told; a timer is armed to tell them.
+    /// The size of that introduction, in bytes.
+    bytes: usize,
+    /// The end of the pause after the last announcement.
+    paused_until: Option<Instant>,
+    /// Whether something else is offered than all clients know. Where there are clients, a timer is armed to announce it.
     is_stale: bool,
-    /// Whether the introduction is newer than what all clients have been told: one was told in advance.
+    /// Whether the introduction is newer than what all clients know.
     is_ahead: bool,
+    /// The clients that have been sent that introduction before the others.
+    ahead: BTreeSet<Peer>,
+    /// Services that have been logged because an introduction has no room for them.
+    logged: BTreeSet<Arc<str>>,
 }
 
 /// A registered client.
@@ -165,10 +181,9 @@ impl Broker {
     /// A broker without clients or workers.
     pub fn new(config: BrokerConfig) -> Self {
         let BrokerConfig { dispatcher, credits, drain_timeout } = config;
-        let (limits, heartbeats) = (dispatcher.limits, dispatcher.heartbeats);
+        let heartbeats = dispatcher.heartbeats;
         let introduction = introduction(&dispatcher, credits);
         Self {
-            limits,
             credits,
             drain_timeout,
             // Half of the range: ids do not come again in this life, and hardly in the next.
@@ -188,15 +203,9 @@ impl Broker {
 
     /// Takes a message from a peer.
     pub fn handle_message(&mut self, now: Instant, door: Door, from: Peer, message: Message) {
-        match (door, message) {
-            (Door::Front, message) => self.front.handle_message(now, from, message),
-            (Door::Back, Message::Ready(ready)) if ready.role == Role::Worker => {
-                match self.check_offers(from, &ready) {
-                    Ok(()) => self.dispatcher.handle_message(now, from, Message::Ready(ready)),
-                    Err(detail) => self.dispatcher.turn_away(now, from, detail),
-                }
-            }
-            (Door::Back, message) => self.dispatcher.handle_message(now, from, message),
+        match door {
+            Door::Front => self.front.handle_message(now, from, message),
+            Door::Back => self.dispatcher.handle_message(now, from, message),
         }
         self.settle(now);
     }
@@ -373,48 +382,66 @@ impl Broker {
         if self.offers.revision == self.dispatcher.revision() || self.leaving != Leaving::No {
             return;
         }
-        let announce_at = self.offers.announced_at.map_or(now, |at| at + OFFERS_PAUSE);
-        match announce_at <= now {
-            true => self.announce_offers(now),
-            false => {
+        match self.offers.paused_until.filter(|until| *until > now) {
+            None => self.announce_offers(now),
+            Some(until) => {
                 self.offers.is_stale = true;
-                self.timers.hasten(Timer::Offers, announce_at);
+                self.timers.hasten(Timer::Offers, until);
             }
         }
     }
 
-    /// Tells the clients what is offered, if that is something else than they know of.
+    /// Tells the clients what is offered, if that is something else than they know of. Without clients, that waits until
+    /// one comes.
     fn announce_offers(&mut self, now: Instant) {
-        self.offers.is_stale = false;
+        self.offers.is_stale = self.clients.is_empty();
         self.timers.stop(Timer::Offers);
-        if self.leaving == Leaving::No && self.refresh_offers() && !self.clients.is_empty() {
-            self.offers.announced_at = Some(now);
+        if self.offers.is_stale || self.leaving != Leaving::No {
+            return;
+        }
+        let revision = self.offers.revision;
+        let is_news = self.refresh_offers();
+        if is_news || revision != self.offers.revision {
+            self.offers.paused_until = Some(now + self.offers_pause());
+        }
+        if is_news {
+            self.offers.ahead.clear();
             self.front.announce_to_all();
         }
     }
 
-    /// Brings the introduction up to date. `true` when not all clients have been told what it says.
+    /// The pause after an announcement: the longer, the more was sent.
+    fn offers_pause(&self) -> Duration {
+        let bytes = self.offers.bytes.saturating_mul(self.clients.len());
+        let pause = Duration::from_secs_f64(bytes as f64 / OFFERS_BYTES_PER_SECOND as f64);
+        pause.clamp(OFFERS_PAUSE, OFFERS_PAUSE_MAX)
+    }
+
+    /// Brings the introduction up to date. `true` when not all clients know what it says.
     fn refresh_offers(&mut self) -> bool {
         let revision = self.dispatcher.revision();
         let is_ahead = std::mem::take(&mut self.offers.is_ahead);
         if std::mem::replace(&mut self.offers.revision, revision) == revision {
             return is_ahead;
         }
-        self.front.set_services(self.dispatcher.offers()) || is_ahead
+        let Listing { services, left_out, bytes } = self.dispatcher.listing();
+        self.offers.bytes = bytes;
+        left_out.into_iter().for_each(|(service, limit)| self.offers.log_left_out(service, &limit));
+        let is_other = self.front.set_services(services);
+        if is_other {
+            self.offers.ahead.clear();
+        }
+        is_other || is_ahead
     }
 
     /// One client is to know what is offered, before all others do.
     fn hasten_offers(&mut self, client: Peer) {
         if self.offers.is_stale && self.leaving == Leaving::No {
             self.offers.is_ahead = self.refresh_offers();
-            self.front.announce_to(client);
+            if self.offers.ahead.insert(client) {
+                self.front.announce_to(client);
+            }
         }
-    }
-
-    /// Whether clients can be told of what this worker offers beside the others.
-    fn check_offers(&self, from: Peer, ready: &Ready) -> Result<(), String> {
-        let check = self.dispatcher.check_room(from, ready, &self.limits);
-        check.map_err(|error| format!("the broker would offer too much: {error}"))
     }
 
     /// Says goodbye to each client that has got everything, when this broker leaves; `false` when there is none.
@@ -436,6 +463,15 @@ impl Broker {
         self.dispatcher.close(now);
         for peer in self.front.peers() {
             self.front.hang_up(now, peer, Departure::Goodbye);
+        }
+    }
+}
+
+impl Offers {
+    fn log_left_out(&mut self, service: Arc<str>, limit: &TooLarge) {
+        if self.logged.len() < LEFT_OUT_LOGGED_MAX && !self.logged.contains(&service) {
+            warn!(?service, "clients cannot see all of a service that workers offer: with it, the {limit}");
+            self.logged.insert(service);
         }
     }
 }

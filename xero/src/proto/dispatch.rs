@@ -22,10 +22,10 @@ use super::{
     liveness::Heartbeats,
     message::{
         CallId, Capabilities, Codec, ErrorCode, ErrorReply, FinalReply, Message, PartialReply, Payload, Peer, Ready,
-        Request, Role, ServiceOffer,
+        Request, Role,
     },
     outbox::Transmit,
-    registry::{LeastRecentlyUsed, Outlook, PoolId, Registry, Route, WorkerChoice, WorkerEntry},
+    registry::{LeastRecentlyUsed, Listing, Outlook, PoolId, Registry, Route, WorkerChoice, WorkerEntry},
     retry::{BackoffConfig, Cost, RetryBudget, RetryConfig, Setback, may_retry},
     timer::{EXPIRY_BOUND, Timer, TimerTable},
     window::WINDOW_BYTES,
@@ -177,8 +177,8 @@ impl Dispatcher {
         Self {
             random: fastrand::Rng::with_seed(config.seed),
             budget: RetryBudget::new(config.retry),
+            registry: Registry::new(&config.limits),
             config,
-            registry: Registry::default(),
             calls: Calls::default(),
             timers: TimerTable::default(),
             links,
@@ -345,23 +345,18 @@ impl Dispatcher {
 
     /// The services that live workers offer, sorted.
     pub fn services(&self) -> impl Iterator<Item = &str> {
-        self.registry.services().into_iter().map(|name| &**name)
+        self.registry.services().map(|name| &**name)
     }
 
-    /// What workers offer together that can be called: with credits, and not draining. Of a method that is offered in
-    /// several ways, it has what they agree on.
-    pub(crate) fn offers(&self) -> Vec<ServiceOffer> {
-        self.registry.offers()
+    /// What workers offer together that can be called: with credits, and not draining. Where they disagree about a method,
+    /// it has what they share. What this dispatcher's introduction has no room for is left out.
+    pub(crate) fn listing(&self) -> Listing {
+        self.registry.listing()
     }
 
-    /// Another number than before when [`Self::offers`] may have changed.
+    /// Another number than before when [`Self::listing`] may have changed.
     pub(crate) fn revision(&self) -> u64 {
         self.registry.revision()
-    }
-
-    /// Whether an introduction under these limits has room for [`Self::offers`] once the peer is registered with this.
-    pub(crate) fn check_room(&self, peer: Peer, ready: &Ready, limits: &Limits) -> Result<(), TooLarge> {
-        self.registry.check_room(peer, ready, limits)
     }
 
     /// Whether a call may have run by now.

@@ -18,7 +18,6 @@ use thiserror::Error;
 
 use super::message::{Message, Metadata, Ready, ServiceOffer};
 
-pub(crate) use self::encode::{method_offer_bytes, service_offer_bytes};
 pub use self::{
     decode::{Decoded, decode},
     encode::{batched_bytes, encode, encode_batch},
@@ -151,25 +150,95 @@ pub(crate) fn check_request(
     limits.header(encode::request_bytes(service, method, metadata))
 }
 
-/// How large an offer of services is, and the largest of them, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How large an offer of services is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct OfferSize {
     pub(crate) services: usize,
     pub(crate) methods: usize,
     pub(crate) bytes: usize,
-    pub(crate) largest: usize,
 }
 
-/// Whether a dispatcher's READY with an offer of this size may be sent under these limits.
-///
-/// # Errors
-/// The first part found that is too large.
-pub(crate) fn check_offer_size(size: &OfferSize, limits: &Limits) -> Result<(), TooLarge> {
-    limits.services(size.services)?;
-    within("service count", size.services, U16_MAX, "")?;
-    limits.methods(size.methods)?;
-    within("service offer", size.largest, U16_MAX, "")?;
-    limits.header(encode::bare_ready_bytes() + size.bytes)
+impl OfferSize {
+    /// The size of one service and its methods.
+    pub(crate) fn of(offer: &ServiceOffer) -> Self {
+        let methods = offer.methods.iter().map(|method| Self::of_method(&method.name));
+        methods.fold(Self::of_service(&offer.name), |size, method| size.with(&method))
+    }
+
+    /// The size of a service without methods.
+    pub(crate) fn of_service(name: &str) -> Self {
+        Self { services: 1, methods: 0, bytes: encode::service_offer_bytes(name) }
+    }
+
+    /// The size of a method in its service.
+    pub(crate) fn of_method(name: &str) -> Self {
+        Self { services: 0, methods: 1, bytes: encode::method_offer_bytes(name) }
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        *self = self.with(other);
+    }
+
+    pub(crate) fn with(&self, other: &Self) -> Self {
+        Self {
+            services: self.services + other.services,
+            methods: self.methods + other.methods,
+            bytes: self.bytes + other.bytes,
+        }
+    }
+
+    pub(crate) fn subtract(&mut self, other: &Self) {
+        self.services -= other.services;
+        self.methods -= other.methods;
+        self.bytes -= other.bytes;
+    }
+}
+
+/// How large an offer a dispatcher's READY has room for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OfferRoom {
+    pub(crate) services: usize,
+    pub(crate) methods: usize,
+    pub(crate) bytes: usize,
+    limits: Limits,
+}
+
+impl OfferRoom {
+    /// The bytes of the largest service offer, with its length.
+    pub(crate) const SERVICE_BYTES: usize = 2 + U16_MAX;
+
+    pub(crate) fn of(limits: &Limits) -> Self {
+        Self {
+            services: limits.services_max.min(U16_MAX),
+            methods: limits.methods_max,
+            bytes: limits.header_bytes_max.saturating_sub(encode::bare_ready_bytes()),
+            limits: *limits,
+        }
+    }
+
+    /// Whether there is room for an offer of this size.
+    ///
+    /// # Errors
+    /// The first limit that it exceeds.
+    pub(crate) fn check(&self, size: &OfferSize) -> Result<(), TooLarge> {
+        self.limits.services(size.services)?;
+        within("service count", size.services, U16_MAX, "")?;
+        self.limits.methods(size.methods)?;
+        self.limits.header(Self::introduction_bytes(size))
+    }
+
+    /// The size of the header frame of a dispatcher's READY with an offer of this size.
+    pub(crate) fn introduction_bytes(size: &OfferSize) -> usize {
+        encode::bare_ready_bytes() + size.bytes
+    }
+
+    /// Whether a service offer of this size has room in its length.
+    ///
+    /// # Errors
+    /// The limit, which lies in the protocol.
+    pub(crate) fn check_service(size: &OfferSize) -> Result<(), TooLarge> {
+        within("service offer", size.bytes.saturating_sub(2), U16_MAX, "")
+    }
 }
 
 fn check_offers(ready: &Ready, limits: &Limits) -> Result<(), TooLarge> {

@@ -13,6 +13,7 @@ use super::{
     ids::IdMap,
     link::{Departure, Link, Partner},
     liveness::{Heartbeats, LARGE_PAYLOAD_BYTES, patience},
+    lives::Lives,
     message::{CallId, ErrorCode, ErrorReply, Message, Peer, Ready, Role, ServiceOffer},
     outbox::{Outbox, Transmit},
     retry::{Backoff, BackoffConfig},
@@ -31,6 +32,10 @@ pub(crate) enum LinkEvent {
     Received(Peer, Message),
     /// The peer takes no more requests.
     Draining(Peer),
+    /// The worker has introduced itself over another connection: this one may be dead, until it is heard from.
+    Doubted(Peer),
+    /// A doubted peer has been heard from.
+    Heard(Peer),
     /// The peer has acknowledged bytes: there may be room for more.
     Room(Peer),
     /// A partial reply has left; the number is the size of its payload in bytes.
@@ -87,6 +92,8 @@ pub(crate) struct Links {
     unannounced: BTreeSet<Peer>,
     /// Peers whose connections end with this turn: what they have still sent is not looked at.
     ended: BTreeSet<Peer>,
+    /// Of workers, so that a connection that is left behind gets no calls.
+    lives: Lives,
     timers: TimerTable,
     outbox: Outbox,
     events: VecDeque<LinkEvent>,
@@ -116,6 +123,7 @@ impl Links {
             dials: BTreeMap::new(),
             unannounced: BTreeSet::new(),
             ended: BTreeSet::new(),
+            lives: Lives::default(),
             timers: TimerTable::default(),
             outbox: Outbox::default(),
             events: VecDeque::new(),
@@ -150,6 +158,9 @@ impl Links {
     pub(crate) fn handle_message(&mut self, now: Instant, from: Peer, message: Message) {
         let Some(link) = self.links.get_mut(&from) else { return self.handle_stranger(now, from, message) };
         link.received(now);
+        if self.lives.hear(from) {
+            self.events.push_back(LinkEvent::Heard(from));
+        }
         if !link.receive(&message, self.introduction.window_bytes) {
             return self.handle_excess(now, from);
         }
@@ -186,6 +197,9 @@ impl Links {
             Some(link) => {
                 link.received(now);
                 link.note_received(malformed.window_bytes);
+                if self.lives.hear(from) {
+                    self.events.push_back(LinkEvent::Heard(from));
+                }
                 if link.is_introducing() {
                     self.hang_up(now, from, Departure::Disconnected);
                     return false;
@@ -262,6 +276,10 @@ impl Links {
             (true, Role::Client, _) => info!(peer = peer.0, endpoint, %id, "this client has connected to {who}"),
             (true, _, Role::Worker) => info!(peer = peer.0, %id, concurrency = ready.credits, "{who} has registered"),
             (true, ..) => info!(peer = peer.0, %id, "{who} has connected"),
+        }
+        if role == Role::Worker {
+            let doubted = self.lives.introduce(peer, incarnation);
+            self.events.extend(doubted.into_iter().map(LinkEvent::Doubted));
         }
         self.send_kept(now, peer);
     }
@@ -358,7 +376,8 @@ impl Links {
 
     /// The next message to send. When there is none, the turn is over.
     pub(crate) fn poll_transmit(&mut self) -> Option<Transmit> {
-        while let Some(peer) = self.unannounced.first().copied() {
+        // One peer after another: thousands of introductions at a time would be many megabytes.
+        if let Some(peer) = self.outbox.next().or_else(|| self.unannounced.first().copied()) {
             self.announce(peer);
         }
         let transmit = self.outbox.poll();
@@ -418,6 +437,7 @@ impl Links {
         self.links.is_empty()
             && self.dials.is_empty()
             && self.unannounced.is_empty()
+            && self.lives.is_empty()
             && self.timers.is_empty()
             && self.outbox.is_empty()
             && self.events.is_empty()
@@ -519,6 +539,7 @@ impl Links {
         self.timers.stop(Timer::Lease(peer));
         self.timers.stop(Timer::Heartbeat(peer));
         self.peers.remove(&peer);
+        self.lives.forget(peer);
         if let Some(link) = self.links.remove(&peer)
             && !link.is_introducing()
         {

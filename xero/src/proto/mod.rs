@@ -20,6 +20,7 @@ mod ids;
 mod link;
 mod links;
 pub mod liveness;
+mod lives;
 pub mod message;
 pub mod outbox;
 pub mod registry;

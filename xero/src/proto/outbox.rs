@@ -78,6 +78,11 @@ impl Outbox {
         unsent
     }
 
+    /// The peer that is sent something next.
+    pub(crate) fn next(&self) -> Option<Peer> {
+        self.order.front().copied()
+    }
+
     pub(crate) fn poll(&mut self) -> Option<Transmit> {
         let to = self.order.pop_front()?;
         let queue = self.queues.get_mut(&to)?;

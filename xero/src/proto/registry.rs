@@ -7,6 +7,7 @@ mod merged;
 mod model;
 mod offer;
 mod route;
+mod shares;
 #[cfg(test)]
 mod tests;
 
@@ -20,13 +21,14 @@ use uuid::Uuid;
 
 use super::{
     fault::{Fault, planted},
-    frame::{Limits, TooLarge},
+    frame::{Limits, OfferRoom},
     ids::IdMap,
-    message::{CallId, Names, Peer, Ready, ServiceOffer},
+    message::{CallId, Names, Peer, Ready},
 };
 pub use choice::{Candidate, LeastRecentlyUsed, WorkerChoice};
 use index::Index;
 pub(crate) use index::{MethodId, PoolId};
+pub(crate) use merged::Listing;
 use offer::Offer;
 pub(crate) use route::{Need, Outlook, Route};
 
@@ -44,6 +46,9 @@ pub(crate) struct WorkerEntry {
     pub(crate) in_flight: BTreeMap<CallId, bool>,
     /// Whether its window has room for a large payload.
     pub(crate) has_room: bool,
+    /// Whether its connection may be dead, as its process has made another one. It is sent no request, and what it
+    /// offers stays offered.
+    is_doubted: bool,
     credits: u32,
     /// Whether it has had credits since it introduced itself: a pause is not the same as an offer that nobody can use.
     was_callable: bool,
@@ -79,14 +84,14 @@ impl WorkerEntry {
 
     fn is_free(&self) -> bool {
         let credits = self.credits as usize + usize::from(planted(Fault::CreditExceeded));
-        self.is_serving() && self.in_flight.len() < credits
+        self.is_serving() && !self.is_doubted && self.in_flight.len() < credits
     }
 }
 
 /// The registered workers of a dispatcher.
 ///
 /// Workers *serve* that have had credits and do not drain. What the others offer is not offered: nobody can call it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Registry {
     workers: IdMap<Peer, Box<WorkerEntry>>,
     /// The keys of `workers`, in order.
@@ -98,6 +103,17 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
+    /// A registry whose workers' offers together are listed as far as an introduction under these limits has room.
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            workers: IdMap::default(),
+            peers: BTreeSet::new(),
+            index: Index::new(OfferRoom::of(limits)),
+            turns: 0,
+            stray_choices: 0,
+        }
+    }
+
     /// Registers a worker, or takes its new offer when it is registered already.
     pub(crate) fn register(&mut self, now: Instant, peer: Peer, mut ready: Ready) {
         let offer = Offer::of(&mut ready);
@@ -167,6 +183,14 @@ impl Registry {
         }
     }
 
+    /// The worker's connection may be dead, or is known to live.
+    pub(crate) fn set_doubted(&mut self, peer: Peer, is_doubted: bool) {
+        if let Some(worker) = self.workers.get_mut(&peer) {
+            worker.is_doubted = is_doubted;
+            self.refresh(peer);
+        }
+    }
+
     pub(crate) fn set_draining(&mut self, peer: Peer) {
         if let Some(worker) = self.workers.get_mut(&peer) {
             worker.draining = !planted(Fault::DrainIgnored);
@@ -189,18 +213,18 @@ impl Registry {
         self.index.take_changed().into_iter()
     }
 
-    /// The services that serving workers offer, sorted.
+    /// The services that serving workers offer, sorted, as far as an error lists them.
     pub(crate) fn service_names(&mut self) -> Names {
         self.index.service_names()
     }
 
-    /// The methods that serving workers offer under a service, sorted.
+    /// The methods that serving workers offer under a service, sorted, as far as an error lists them.
     pub(crate) fn method_names(&mut self, service: &str) -> Names {
         self.index.method_names(service)
     }
 
-    /// The same, made anew.
-    pub(crate) fn services(&self) -> Vec<&Arc<str>> {
+    /// The services that serving workers offer, sorted.
+    pub(crate) fn services(&self) -> impl Iterator<Item = &Arc<str>> {
         self.index.services_offered()
     }
 
@@ -227,26 +251,14 @@ impl Registry {
         self.index.find_service(service).is_some_and(|(_, service)| service.version().is_some())
     }
 
-    /// Another number than before when something else is offered together.
+    /// Another number than before when [`Self::listing`] may have changed.
     pub(crate) fn revision(&self) -> u64 {
         self.index.revision
     }
 
-    /// What serving workers offer together.
-    pub(crate) fn offers(&self) -> Vec<ServiceOffer> {
-        self.index.offers()
-    }
-
-    /// Whether an introduction under these limits has room for what is offered together, once the peer offers this and
-    /// no more what it has offered so far.
-    pub(crate) fn check_room(&self, peer: Peer, ready: &Ready, limits: &Limits) -> Result<(), TooLarge> {
-        let worker = self.workers.get(&peer);
-        if worker.is_some_and(|worker| worker.draining) {
-            return Ok(());
-        }
-        let serving = worker.filter(|worker| worker.place.is_serving).map(|worker| worker.place.pool);
-        let alone = serving.filter(|pool| self.index.serving(*pool) == 1);
-        self.index.check_room(&Offer::of(&mut ready.clone()), alone, limits)
+    /// What serving workers offer together, as far as an introduction has room for it.
+    pub(crate) fn listing(&self) -> Listing {
+        self.index.listing()
     }
 
     /// How often a policy has chosen somebody who was no candidate.
@@ -268,6 +280,7 @@ impl Registry {
             draining: false,
             in_flight: BTreeMap::new(),
             has_room: true,
+            is_doubted: false,
             credits: ready.credits.min(CREDITS_MAX),
             was_callable: ready.credits > 0,
             offer: Arc::clone(self.index.offer_of(pool)),

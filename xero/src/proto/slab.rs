@@ -45,11 +45,6 @@ impl<T> Slab<T> {
         self.rows.get_mut(number as usize)?.as_mut()
     }
 
-    /// The rows in the order of their numbers.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.rows.iter().flatten()
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.vacant.len() == self.rows.len()
     }

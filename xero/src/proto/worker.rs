@@ -402,7 +402,7 @@ impl Worker {
             LinkEvent::Dial(peer) => self.outputs.push_back(WorkerOutput::Dial(peer)),
             LinkEvent::Disconnect(peer) => self.outputs.push_back(WorkerOutput::Hangup(peer)),
             LinkEvent::Draining(peer) => self.links.drop_unexpected(peer, "DRAIN, which dispatchers do not send"),
-            LinkEvent::Room(_) => {}
+            LinkEvent::Room(_) | LinkEvent::Doubted(_) | LinkEvent::Heard(_) => {}
         }
     }
 

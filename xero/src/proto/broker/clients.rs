@@ -17,6 +17,8 @@ impl Broker {
             LinkEvent::Disconnect(peer) => self.outputs.push_back(BrokerOutput::Disconnect(Door::Front, peer)),
             // Clients dial; what is kept for them leaves by itself.
             LinkEvent::Dial(_) | LinkEvent::Room(_) | LinkEvent::PartialLeft(..) => {}
+            // Of workers.
+            LinkEvent::Doubted(_) | LinkEvent::Heard(_) => {}
         }
     }
 

@@ -10,6 +10,11 @@ impl Dispatcher {
                 LinkEvent::Introduced(peer, ready) => self.handle_ready(now, peer, ready),
                 LinkEvent::Received(peer, message) => self.handle_received(now, peer, message),
                 LinkEvent::Draining(peer) => self.handle_drain(now, peer),
+                LinkEvent::Doubted(peer) => self.registry.set_doubted(peer, true),
+                LinkEvent::Heard(peer) => {
+                    self.registry.set_doubted(peer, false);
+                    self.serve_waiting(now, peer);
+                }
                 LinkEvent::Room(peer) => {
                     self.note_room(peer);
                     self.serve_waiting(now, peer);
@@ -21,12 +26,6 @@ impl Dispatcher {
             }
         }
         self.finish_closing();
-    }
-
-    /// Does not accept what a worker introduces itself with, and lets it go; also one that is registered already.
-    pub(in crate::proto) fn turn_away(&mut self, now: Instant, from: Peer, detail: String) {
-        self.links.turn_away(now, from, detail);
-        self.settle(now);
     }
 
     fn handle_ready(&mut self, now: Instant, from: Peer, ready: Ready) {

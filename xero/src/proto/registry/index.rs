@@ -9,16 +9,17 @@
 //! a free worker is taken out when it comes up, and notes where it is to come back.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
     sync::Arc,
 };
 
 use super::{
     choice::Free,
-    merged::Totals,
+    merged::Offered,
     offer::{Codecs, Offer},
+    shares::{Share, Shares, shares_of},
 };
-use crate::proto::{message::Names, slab::Slab};
+use crate::proto::{frame::OfferRoom, slab::Slab};
 
 /// A pool of interchangeable workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,6 +57,8 @@ struct Pool {
     /// Sorted.
     methods: Box<[(MethodId, Kind)]>,
     services: Box<[ServiceId]>,
+    /// The share of each service in `services`, then that of each method in `methods`.
+    shares: Box<[Share]>,
     members: usize,
     /// Members that take requests: with credits, and not draining.
     serving: usize,
@@ -71,12 +74,23 @@ pub(super) struct Method {
     pub(super) groups: BTreeMap<Kind, Group>,
     /// Its pool, where it has only one: what most methods have most of the time is found without a search.
     pub(super) sole: Option<(Kind, PoolId)>,
-    /// What was last counted as offered: idempotent or not, and the fingerprint.
-    pub(super) told: Option<(bool, u64)>,
+    /// How many pools in use offer it with each share of the introduction.
+    pub(super) shares: BTreeMap<Share, usize>,
+    /// What was last counted as offered.
+    pub(super) told: Option<Told>,
     /// Pools that have it and lines that wait for it: it is kept while there are any.
     users: usize,
     /// Lines that wait for it.
     lines: usize,
+}
+
+/// What is offered of a method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Told {
+    pub(super) idempotent: bool,
+    pub(super) fingerprint: u64,
+    /// Its smallest share.
+    pub(super) share: Share,
 }
 
 #[derive(Debug)]
@@ -85,19 +99,20 @@ pub(super) struct Service {
     pub(super) methods: HashMap<Arc<str>, MethodId>,
     /// How many pools in use offer each version.
     pub(super) versions: BTreeMap<u32, usize>,
+    /// How many pools in use offer it with each share of the introduction.
+    pub(super) shares: BTreeMap<Share, usize>,
     /// Methods that calls wait for.
     lines: BTreeSet<MethodId>,
     /// Pools that have it and methods that are kept.
     users: usize,
-    /// The methods that are offered, once somebody has asked for them.
-    pub(super) listed: Option<Names>,
-    pub(super) totals: Totals,
+    /// The methods that are offered.
+    pub(super) offered: Offered,
 }
 
 /// See the module.
 ///
 /// The hash maps are for look-ups; nothing depends on their order.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Index {
     pools: Slab<Pool>,
     by_offer: HashMap<Arc<Offer>, PoolId>,
@@ -106,15 +121,30 @@ pub(super) struct Index {
     pub(super) methods: Slab<Method>,
     /// Methods that calls wait for, and that other pools offer than before.
     changed: BTreeSet<MethodId>,
-    /// Of what is offered together.
-    pub(super) totals: Totals,
-    /// Grows whenever something else is offered together.
+    /// What is offered together.
+    pub(super) shares: Shares,
+    /// Grows whenever something else is offered together, listed or not.
     pub(super) revision: u64,
-    /// The services that are offered, once somebody has asked for them.
-    pub(super) listed: Option<Names>,
+    /// The services that are offered.
+    pub(super) offered: Offered,
 }
 
 impl Index {
+    /// An index of workers whose offer together is listed as far as there is this much room.
+    pub(super) fn new(room: OfferRoom) -> Self {
+        Self {
+            pools: Slab::default(),
+            by_offer: HashMap::new(),
+            services: Slab::default(),
+            by_service: HashMap::new(),
+            methods: Slab::default(),
+            changed: BTreeSet::new(),
+            shares: Shares::new(room),
+            revision: 0,
+            offered: Offered::default(),
+        }
+    }
+
     /// Counts a worker in the pool of its offer.
     pub(super) fn join(&mut self, offer: Offer) -> PoolId {
         let id = match self.by_offer.get(&offer) {
@@ -148,7 +178,7 @@ impl Index {
             for place in 0..self.pool(id).methods.len() {
                 let (method, kind) = self.pool(id).methods[place];
                 self.method_mut(method).groups.entry(kind).or_default().pools.insert(id, None);
-                self.note_change(method);
+                self.note_change(method, self.pool(id).share_of_method(place), true);
             }
             self.serve_services(id, &offer, true);
         }
@@ -172,7 +202,7 @@ impl Index {
                         groups.remove(&kind);
                     }
                 }
-                self.note_change(method);
+                self.note_change(method, self.pool(id).share_of_method(place), false);
             }
             self.serve_services(id, &offer, false);
         }
@@ -264,10 +294,6 @@ impl Index {
         &self.pool(id).offer
     }
 
-    pub(super) fn find_pool(&self, offer: &Offer) -> Option<PoolId> {
-        self.by_offer.get(offer).copied()
-    }
-
     /// How many workers of the pool take requests.
     pub(super) fn serving(&self, id: PoolId) -> usize {
         self.pool(id).serving
@@ -294,11 +320,12 @@ impl Index {
 
     fn add_pool(&mut self, offer: Offer) -> PoolId {
         let offer = Arc::new(offer);
-        let (services, methods) = self.intern_offer(&offer);
+        let (services, methods, shares) = self.intern_offer(&offer);
         let id = PoolId(self.pools.insert(Pool {
             offer: Arc::clone(&offer),
             methods: methods.into(),
             services: services.into(),
+            shares: shares.into(),
             members: 0,
             serving: 0,
             free: BTreeSet::new(),
@@ -308,34 +335,38 @@ impl Index {
         id
     }
 
-    fn intern_offer(&mut self, offer: &Offer) -> (Vec<ServiceId>, Vec<(MethodId, Kind)>) {
+    fn intern_offer(&mut self, offer: &Offer) -> (Vec<ServiceId>, Vec<(MethodId, Kind)>, Vec<Share>) {
         let Offer { services: offers, codecs, payload_bytes_max } = offer;
+        let mut shares = shares_of(offers, self.shares.room());
         let (mut services, mut methods) = (Vec::with_capacity(offers.len()), Vec::new());
-        for service in offers {
+        for (service, share) in offers.iter().zip(&shares) {
             let id = self.intern_service(&service.name);
             self.service_mut(id).users += 1;
             services.push(id);
             for method in &service.methods {
                 let (fingerprint, idempotent) = (method.fingerprint, method.idempotent);
                 let kind = Kind { fingerprint, idempotent, codecs: *codecs, payload_bytes_max: *payload_bytes_max };
-                methods.push((self.intern(&service.name, &method.name), kind));
+                methods.push((self.intern(&service.name, &method.name), kind, *share));
             }
         }
         methods.sort_unstable();
-        (services, methods)
+        shares.extend(methods.iter().map(|(.., share)| *share));
+        (services, methods.into_iter().map(|(method, kind, _)| (method, kind)).collect(), shares)
     }
 
     fn serve_services(&mut self, id: PoolId, offer: &Offer, is_served: bool) {
         for (place, service) in offer.services.iter().enumerate() {
-            let id = self.pool(id).services[place];
-            self.count_version(id, service.version, is_served);
+            let (id, share) = (self.pool(id).services[place], self.pool(id).shares[place]);
+            self.count_service(id, service.version, share, is_served);
         }
+        self.revision += u64::from(self.shares.settle());
     }
 
-    fn note_change(&mut self, id: MethodId) {
+    fn note_change(&mut self, id: MethodId, share: Share, is_served: bool) {
         let method = self.method_mut(id);
         let mut pools = method.groups.iter().flat_map(|(kind, group)| group.pools.keys().map(|pool| (*kind, *pool)));
         method.sole = pools.next().filter(|_| pools.next().is_none());
+        count(&mut method.shares, share, is_served);
         self.merge(id);
         if self.methods.get(id.0).is_some_and(|method| method.lines > 0) {
             self.changed.insert(id);
@@ -348,8 +379,16 @@ impl Index {
         let id = known.unwrap_or_else(|| {
             let (name, groups) = (Arc::clone(name), BTreeMap::new());
             let name_of = Arc::clone(&name);
-            let row = Method { service: service_id, name: name_of, groups, sole: None, told: None, users: 0, lines: 0 };
-            let id = MethodId(self.methods.insert(row));
+            let id = MethodId(self.methods.insert(Method {
+                service: service_id,
+                name: name_of,
+                groups,
+                sole: None,
+                shares: BTreeMap::new(),
+                told: None,
+                users: 0,
+                lines: 0,
+            }));
             let service = self.service_mut(service_id);
             service.users += 1;
             service.methods.insert(name, id);
@@ -367,10 +406,10 @@ impl Index {
             name: Arc::clone(name),
             methods: HashMap::new(),
             versions: BTreeMap::new(),
+            shares: BTreeMap::new(),
             lines: BTreeSet::new(),
             users: 0,
-            listed: None,
-            totals: Totals::default(),
+            offered: Offered::default(),
         }));
         self.by_service.insert(Arc::clone(name), id);
         id
@@ -399,7 +438,8 @@ impl Index {
 
     /// Whether nothing is kept.
     pub(super) fn is_empty(&self) -> bool {
-        self.pools.is_empty() && self.methods.is_empty() && self.services.is_empty() && self.changed.is_empty()
+        let is_empty = self.pools.is_empty() && self.methods.is_empty() && self.services.is_empty();
+        is_empty && self.changed.is_empty() && self.shares.is_empty()
     }
 
     fn pool(&self, id: PoolId) -> &Pool {
@@ -412,5 +452,22 @@ impl Index {
 
     pub(super) fn method_mut(&mut self, id: MethodId) -> &mut Method {
         self.methods.get_mut(id.0).expect("a method is kept while a pool or a line has it")
+    }
+}
+
+impl Pool {
+    /// The share of what stands there in `methods`.
+    fn share_of_method(&self, place: usize) -> Share {
+        self.shares[self.services.len() + place]
+    }
+}
+
+/// Counts one more, or one less, of this key.
+pub(super) fn count<K: Ord>(counts: &mut BTreeMap<K, usize>, key: K, is_more: bool) {
+    match (counts.entry(key), is_more) {
+        (entry, true) => *entry.or_default() += 1,
+        (Entry::Occupied(mut entry), false) if *entry.get() > 1 => *entry.get_mut() -= 1,
+        (Entry::Occupied(entry), false) => drop(entry.remove()),
+        (Entry::Vacant(_), false) => {}
     }
 }

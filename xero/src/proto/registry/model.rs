@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -9,7 +10,8 @@ use uuid::Uuid;
 
 use super::{LeastRecentlyUsed, Need, Outlook, Registry, Route};
 use crate::proto::{
-    message::{CallId, Capabilities, Codec, MethodOffer, Peer, Ready, Role, ServiceOffer},
+    frame::{self, Limits},
+    message::{CallId, Capabilities, Codec, Message, MethodOffer, Peer, Ready, Role, ServiceOffer},
     window::SMALL_PAYLOAD_BYTES,
 };
 
@@ -26,7 +28,7 @@ fn index_and_scan_agree_on_every_route_and_offer() {
         }
         play.held.iter().for_each(|method| play.registry.release_line(*method));
         assert!(play.registry.keeps_nothing(), "seed {seed}: {:?}", play.registry);
-        assert_eq!(play.registry.offers(), [], "seed {seed}");
+        assert_eq!(play.registry.listing().services, [], "seed {seed}");
     }
 }
 
@@ -35,6 +37,7 @@ fn index_and_scan_agree_on_every_route_and_offer() {
 struct Known {
     ready: Ready,
     draining: bool,
+    doubted: bool,
     /// Whether it has had credits since it introduced itself.
     was_callable: bool,
     in_flight: BTreeSet<CallId>,
@@ -48,7 +51,7 @@ impl Known {
     }
 
     fn is_free(&self) -> bool {
-        self.is_serving() && self.in_flight.len() < self.ready.credits as usize
+        self.is_serving() && !self.doubted && self.in_flight.len() < self.ready.credits as usize
     }
 
     fn method(&self, service: &str, method: &str) -> Option<&MethodOffer> {
@@ -61,6 +64,7 @@ impl Known {
 struct Play {
     random: fastrand::Rng,
     now: Instant,
+    limits: Limits,
     registry: Registry,
     model: BTreeMap<Peer, Known>,
     held: Vec<super::MethodId>,
@@ -71,10 +75,19 @@ struct Play {
 
 impl Play {
     fn new(seed: u64) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        // Room for some of what they offer together, or for all of it.
+        let limits = match random.u32(0..4) {
+            0 => Limits::default(),
+            1 => Limits { services_max: random.usize(0..4), ..Limits::default() },
+            2 => Limits { methods_max: random.usize(0..12), ..Limits::default() },
+            _ => Limits { header_bytes_max: random.usize(80..300), ..Limits::default() },
+        };
         Self {
-            random: fastrand::Rng::with_seed(seed),
+            random,
             now: crate::proto::tests::start(),
-            registry: Registry::default(),
+            limits,
+            registry: Registry::new(&limits),
             model: BTreeMap::new(),
             held: Vec::new(),
             turns: 0,
@@ -85,7 +98,7 @@ impl Play {
 
     fn step(&mut self) {
         let peer = Peer(self.random.u64(0..PEERS));
-        match self.random.u32(0..20) {
+        match self.random.u32(0..21) {
             0..4 => self.register(peer),
             4 => {
                 self.registry.remove(peer);
@@ -114,6 +127,11 @@ impl Play {
                     self.registry.release_line(held);
                 }
             }
+            15 => {
+                let doubted = self.random.bool();
+                self.registry.set_doubted(peer, doubted);
+                self.change(peer, |known| known.doubted = doubted);
+            }
             _ => self.send_one(),
         }
     }
@@ -124,6 +142,7 @@ impl Play {
         let fresh = Known {
             ready: ready.clone(),
             draining: false,
+            doubted: false,
             was_callable: false,
             in_flight: BTreeSet::new(),
             turn: 0,
@@ -236,32 +255,23 @@ impl Play {
             }
             assert_eq!(self.registry.targets(&need).is_ok(), !matches!(expected, Route::Nobody(_)), "{at}: {need:?}");
         }
-        let offers = self.offers();
-        assert_eq!(self.registry.offers(), offers, "{at}");
-        assert_eq!(self.registry.revision() != self.told.0, offers != self.told.1, "{at}: of the revision");
-        self.told = (self.registry.revision(), offers);
-        self.check_sizes(at);
+        if self.random.u8(0..8) == 0 {
+            self.check_listing(at);
+        }
     }
 
-    /// The running totals, by what a worker with nothing of its own would be told.
-    fn check_sizes(&self, at: &str) {
-        use crate::proto::frame::Limits;
-        let (services, methods) = (self.told.1.len(), self.told.1.iter().map(|service| service.methods.len()).sum());
-        let empty = Ready { services: vec![], ..self.plain() };
-        let room = |limits: &Limits| self.registry.check_room(Peer(u64::MAX), &empty, limits).is_ok();
-        assert!(room(&Limits { services_max: services, methods_max: methods, ..Limits::default() }), "{at}");
-        if services > 0 && methods > 0 {
-            assert!(!room(&Limits { services_max: services - 1, ..Limits::default() }), "{at}");
-            assert!(!room(&Limits { methods_max: methods - 1, ..Limits::default() }), "{at}");
+    fn check_listing(&mut self, at: &str) {
+        let (offers, left_out) = self.listing();
+        let listing = self.registry.listing();
+        assert_eq!(listing.services, offers, "{at}");
+        assert_eq!(listing.left_out.iter().map(|(name, _)| name.clone()).collect::<BTreeSet<_>>(), left_out, "{at}");
+        assert!(self.registry.revision() != self.told.0 || offers == self.told.1, "{at}: of the revision");
+        let introduction = Message::Ready(Ready { services: offers.clone(), ..self.plain() });
+        assert_eq!(frame::encode(&introduction).header.len(), listing.bytes, "{at}");
+        if !offers.is_empty() {
+            assert_eq!(frame::check(&introduction, &self.limits), Ok(()), "{at}");
         }
-        let header = crate::proto::frame::encode(&crate::proto::message::Message::Ready(Ready {
-            services: self.told.1.clone(),
-            codecs: Codec::ALL.to_vec(),
-            ..self.plain()
-        }));
-        let exact = header.header.len();
-        assert!(room(&Limits { header_bytes_max: exact, ..Limits::default() }), "{at}");
-        assert!(!room(&Limits { header_bytes_max: exact - 1, ..Limits::default() }), "{at}");
+        self.told = (self.registry.revision(), offers);
     }
 
     fn plain(&self) -> Ready {
@@ -273,7 +283,7 @@ impl Play {
             payload_bytes_max: 77,
             credits: 0,
             window_bytes: 0,
-            codecs: vec![],
+            codecs: Codec::ALL.to_vec(),
             services: vec![],
         }
     }
@@ -327,6 +337,68 @@ impl Play {
         free
     }
 
+    /// What is listed of what they offer together, and the services that are not, or not with all of their methods.
+    fn listing(&self) -> (Vec<ServiceOffer>, BTreeSet<Arc<str>>) {
+        let offers = self.offers();
+        let mut rest: Vec<_> = offers.iter().flat_map(|offer| self.bundles(offer)).collect();
+        rest.sort_by(|(share, one), (other_share, other)| (share, &one.name).cmp(&(other_share, &other.name)));
+        let mut listed = BTreeMap::<Arc<str>, ServiceOffer>::new();
+        while let Some((_, bundle)) = rest.first() {
+            let mut with = listed.clone();
+            let offer =
+                with.entry(bundle.name.clone()).or_insert_with(|| ServiceOffer { methods: vec![], ..bundle.clone() });
+            offer.methods.extend(bundle.methods.iter().cloned());
+            offer.methods.sort_by(|one, other| one.name.cmp(&other.name));
+            let services = with.values().cloned().collect();
+            if frame::check(&Message::Ready(Ready { services, ..self.plain() }), &self.limits).is_err() {
+                break;
+            }
+            listed = with;
+            rest.remove(0);
+        }
+        (listed.into_values().collect(), rest.into_iter().map(|(_, bundle)| bundle.name).collect())
+    }
+
+    /// What a service has of each share; the service itself goes with the smallest.
+    fn bundles(&self, offer: &ServiceOffer) -> Vec<(u128, ServiceOffer)> {
+        let mut bundles = BTreeMap::<u128, ServiceOffer>::new();
+        let bare = || ServiceOffer { methods: vec![], ..offer.clone() };
+        let share = |method: Option<&str>| {
+            let serving = self.model.values().filter(|known| known.is_serving());
+            let shares = serving.filter_map(|known| self.share(&known.ready.services, &offer.name, method));
+            shares.min().expect("somebody offers it")
+        };
+        bundles.entry(share(None)).or_insert_with(bare);
+        for method in &offer.methods {
+            let share = share(Some(&method.name));
+            bundles.entry(share).or_insert_with(bare).methods.push(method.clone());
+        }
+        bundles.into_iter().collect()
+    }
+
+    /// How much of the room a worker's services take, up to and including this one, if it offers that with the method.
+    fn share(&self, services: &[ServiceOffer], name: &str, method: Option<&str>) -> Option<u128> {
+        let own = services.iter().find(|offer| &*offer.name == name)?;
+        if method.is_some_and(|name| own.methods.iter().all(|method| &*method.name != name)) {
+            return None;
+        }
+        let upto: Vec<_> = services.iter().filter(|offer| &*offer.name <= name).collect();
+        let bytes_of = |services: Vec<ServiceOffer>| {
+            frame::encode(&Message::Ready(Ready { services, ..self.plain() })).header.len() as u128
+        };
+        let bare = bytes_of(vec![]);
+        let part = |size: u128, limit: usize| (size << 32) / (limit.max(1) as u128);
+        let methods = upto.iter().map(|offer| offer.methods.len() as u128).sum();
+        let bytes = bytes_of(upto.iter().map(|offer| (*offer).clone()).collect()) - bare;
+        let parts = [
+            part(upto.len() as u128, self.limits.services_max),
+            part(methods, self.limits.methods_max),
+            part(bytes, self.limits.header_bytes_max.saturating_sub(bare as usize)),
+        ];
+        parts.into_iter().max()
+    }
+
+    /// What they offer together.
     fn offers(&self) -> Vec<ServiceOffer> {
         let mut merged = BTreeMap::<_, (u32, BTreeMap<_, MethodOffer>)>::new();
         for known in self.model.values().filter(|known| known.is_serving()) {

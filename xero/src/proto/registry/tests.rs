@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::proto::{
-    message::{Capabilities, Codec, MethodOffer, Role},
+    message::{Capabilities, Codec, MethodOffer, Role, ServiceOffer},
     window::SMALL_PAYLOAD_BYTES,
 };
 
@@ -160,7 +160,7 @@ fn route(registry: &mut Registry, service: &str, method: &str, fingerprint: u64)
 
 fn registry_of(workers: &[(u64, u32, u64)]) -> Registry {
     let now = Instant::now();
-    let mut registry = Registry::default();
+    let mut registry = Registry::new(&Limits::default());
     for &(peer, credits, fingerprint) in workers {
         registry.register(now, Peer(peer), introduction(credits, fingerprint));
     }

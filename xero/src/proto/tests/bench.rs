@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use uuid::Uuid;
+
 use super::pair::{INTERVAL, introduction, ms, start, value};
 use crate::proto::{
     broker::{Broker, BrokerConfig, BrokerOutput, Door},
@@ -96,7 +98,7 @@ impl Bench {
 
     pub(super) fn introduce(&mut self, door: Door, shape: impl FnOnce(&mut Ready)) -> Wire {
         let wire = self.open(door);
-        let mut ready = introduction();
+        let mut ready = Ready { incarnation: Uuid::from_u64_pair(3, wire.1.0), ..introduction() };
         shape(&mut ready);
         self.say(wire, Message::Ready(ready));
         wire

@@ -3,10 +3,10 @@
 use super::{
     bench::{Bench, Wire},
     node::offer,
-    pair::{error_reply, final_reply, introduction, ms},
+    pair::{error_reply, final_reply, ms},
 };
 use crate::proto::{
-    broker::{BrokerOutput, OFFERS_PAUSE},
+    broker::OFFERS_PAUSE,
     dispatch::Departure,
     message::{CallId, ErrorCode, Message, MethodOffer, Ready, ServiceOffer},
 };
@@ -127,53 +127,8 @@ fn call_that_backs_off_while_its_service_goes_comes_back_when_its_wait_is_over()
     assert_eq!(bench.errors(client), [(1, ErrorCode::NoWorker, false)]);
 }
 
-#[test]
-fn worker_that_would_make_the_broker_offer_too_much_is_turned_away_and_disturbs_nothing() {
-    let mut bench = Bench::with(|config| config.dispatcher.limits.services_max = 2);
-    let client = bench.client();
-    let named = |names: &[&str]| names.iter().map(|name| offer(name, &["ping"])).collect::<Vec<_>>();
-    let first = bench.worker_with(|ready| ready.services = named(&["A", "B"]));
-    bench.take(client);
-    let second = bench.worker_with(|ready| ready.services = named(&["B", "C"]));
-    assert_eq!(bench.errors(second), [(0, ErrorCode::Malformed, false)]);
-    assert!(bench.is_gone(second) && bench.take(client).is_empty());
-    let third = bench.worker_with(|ready| ready.services = named(&["A"]));
-    bench.run(OFFERS_PAUSE);
-    bench.say(first, Message::Drain);
-    bench.run(OFFERS_PAUSE);
-    bench.worker_with(|ready| ready.services = named(&["A", "C"]));
-    assert_eq!(
-        offered(&mut bench, client),
-        [vec!["A"], vec!["A", "C"]],
-        "what a draining worker offers does not count"
-    );
-    assert!(!bench.is_gone(third));
-}
-
-#[test]
-fn registered_worker_that_comes_to_offer_too_much_is_gone_and_is_sent_nothing_more() {
-    let mut bench = Bench::with(|config| config.dispatcher.limits.services_max = 2);
-    let client = bench.client();
-    let named = |names: &[&str]| names.iter().map(|name| offer(name, &["ping"])).collect::<Vec<_>>();
-    bench.worker_with(|ready| ready.services = named(&["A"]));
-    let second = bench.worker_with(|ready| ready.services = named(&["B"]));
-    bench.request_with(client, 1, "ping", |request| request.service = "B".into());
-    bench.run(2 * OFFERS_PAUSE);
-    bench.take(client);
-    bench.take(second);
-    bench.say(second, Message::Ready(Ready { services: named(&["B", "C"]), ..introduction() }));
-    assert_eq!(bench.errors(second), [(0, ErrorCode::Malformed, false)]);
-    assert!(bench.is_gone(second));
-    let told = bench.take(client);
-    assert!(matches!(&told[..], [Message::Ready(_), Message::Error(lost)] if lost.code == ErrorCode::WorkerLost));
-    assert!(bench.outputs.contains(&BrokerOutput::WorkerLeft(second.1, Departure::Disconnected)));
-    bench.request_with(client, 2, "ping", |request| request.service = "B".into());
-    assert_eq!(bench.errors(client), [(2, ErrorCode::NoWorker, false)]);
-    assert_eq!(bench.take(second), []);
-}
-
 /// The services of each introduction that the client was sent since the last time.
-fn offered(bench: &mut Bench, client: Wire) -> Vec<Vec<String>> {
+pub(super) fn offered(bench: &mut Bench, client: Wire) -> Vec<Vec<String>> {
     introductions(bench, client)
         .into_iter()
         .map(|ready| ready.services.iter().map(|service| service.name.to_string()).collect())

@@ -6,6 +6,8 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use uuid::Uuid;
+
 use super::{
     bench::Bench,
     network::Net,
@@ -265,10 +267,10 @@ fn choice_of_a_worker_that_is_no_candidate_is_none_and_is_counted() {
     let now = start();
     let mut dispatcher =
         Dispatcher::new(DispatcherConfig { choice: Box::new(Stubborn(Peer(2))), ..DispatcherConfig::default() });
-    for peer in [1, 2].map(Peer) {
-        dispatcher.handle_message(now, peer, Message::Ready(Ready { credits: 1, ..introduction() }));
+    for peer in [1, 2, 3] {
+        let incarnation = Uuid::from_u64_pair(3, peer);
+        dispatcher.handle_message(now, Peer(peer), Message::Ready(Ready { credits: 1, incarnation, ..introduction() }));
     }
-    dispatcher.handle_message(now, Peer(3), Message::Ready(Ready { credits: 1, ..introduction() }));
     while dispatcher.poll_transmit().is_some() {}
     let call = |dispatcher: &mut Dispatcher, call, bytes| {
         let payload = Payload { bytes: vec![0; bytes].into(), ..Payload::default() };
@@ -319,10 +321,10 @@ fn renewed_introduction_takes_the_room_of_the_former_one() {
     let mut bench = Bench::with(|config| config.dispatcher.limits.services_max = 2);
     let worker = bench.worker_with(|ready| ready.services = named(&["A", "B"]));
     bench.say(worker, Message::Ready(Ready { services: named(&["C", "D"]), ..introduction() }));
-    assert!(!bench.is_gone(worker), "its former services are not counted beside the new ones");
-    let other = bench.worker_with(|ready| ready.services = named(&["C"]));
-    bench.say(worker, Message::Ready(Ready { services: named(&["E", "F"]), ..introduction() }));
-    assert!(bench.is_gone(worker) && !bench.is_gone(other), "those of the other worker are");
+    let client = bench.client();
+    let told = bench.take_news(client);
+    let [Message::Ready(ready)] = &told[..] else { panic!("{told:?}") };
+    assert_eq!(ready.services, named(&["C", "D"]), "its former services are not counted beside the new ones");
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use super::{
     network::Net,
     node::offer,
@@ -401,7 +403,7 @@ impl Rig {
     fn worker_with(&mut self, shape: impl FnOnce(&mut Ready)) -> Peer {
         let peer = Peer(self.workers);
         self.workers += 1;
-        let mut ready = introduction();
+        let mut ready = Ready { incarnation: Uuid::from_u64_pair(3, peer.0), ..introduction() };
         // No batches, so that each message is taken or not by itself.
         ready.capabilities = Default::default();
         shape(&mut ready);

@@ -228,7 +228,7 @@ impl Net {
 
     pub(super) fn puppet_with(&mut self, d: D, shape: impl FnOnce(&mut Ready)) -> Peer {
         let peer = self.stranger(d);
-        let mut ready = introduction();
+        let mut ready = Ready { incarnation: Uuid::from_u64_pair(3, peer.0), ..introduction() };
         shape(&mut ready);
         self.say(peer, Message::Ready(ready));
         self.run(3 * self.latency);
