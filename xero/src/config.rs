@@ -7,6 +7,7 @@ use uuid::Uuid;
 use crate::proto::{
     dispatch::DispatcherConfig,
     frame::Limits,
+    hold::HoldLimits,
     liveness::Heartbeats,
     liveness::{INTERVAL_MAX, INTERVAL_MIN},
     registry::{LeastRecentlyUsed, WorkerChoice},
@@ -197,6 +198,34 @@ macro_rules! link_setters {
     };
 }
 pub(crate) use link_setters;
+
+/// The setters of those that hold requests of their peers: workers and brokers.
+macro_rules! hold_setters {
+    () => {
+        /// How many bytes are held of one peer: its requests that have not ended, and the replies that it has not taken.
+        /// Default 64 MiB; one message always fits. What comes beyond is not acknowledged before there is room, so it
+        /// stays with whoever sends it. Lower bounds the memory that one peer can take; higher lets it have more large
+        /// requests in flight. (`PROTOCOL.md` §9)
+        pub fn peer_bytes_max(mut self, bytes: u64) -> Self {
+            self.hold_limits.peer_bytes_max = bytes;
+            self
+        }
+
+        /// How many bytes are held of all peers together. Default 1 GiB; at least 1 MiB. Further requests are refused as
+        /// overloaded, and go elsewhere if they can. (`PROTOCOL.md` §9)
+        pub fn total_bytes_max(mut self, bytes: u64) -> Self {
+            self.hold_limits.total_bytes_max = bytes;
+            self
+        }
+    };
+}
+pub(crate) use hold_setters;
+
+/// Checks what [`hold_setters`] set.
+pub(crate) fn check_hold_limits(limits: &HoldLimits) -> Result<(), ConfigError> {
+    let total = limits.total_bytes_max;
+    require(total >= 1 << 20, "total_bytes_max", total, "at least 1 MiB, so that requests are taken at all")
+}
 
 /// The setters that clients and brokers have in common.
 macro_rules! routing_setters {

@@ -16,7 +16,9 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::{
-    config::{ConfigError, LinkConfig, WAIT_MAX, check_backoff, link_setters, require},
+    config::{
+        ConfigError, LinkConfig, WAIT_MAX, check_backoff, check_hold_limits, hold_setters, link_setters, require,
+    },
     error::{ConnectError, StartError},
     net::{
         endpoint::IntoEndpoints,
@@ -27,6 +29,7 @@ use crate::{
     },
     proto::{
         frame,
+        hold::HoldLimits,
         message::Message,
         retry::BackoffConfig,
         worker::{DRAIN_TIMEOUT, WorkerConfig, WorkerCounters},
@@ -182,12 +185,14 @@ pub struct WorkerBuilder {
     link: LinkConfig,
     backoff: BackoffConfig,
     concurrency: u32,
+    hold_limits: HoldLimits,
     drain_timeout: Duration,
     stop: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl WorkerBuilder {
     link_setters!();
+    hold_setters!();
 
     fn new() -> Self {
         let cpus = thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(1));
@@ -197,6 +202,7 @@ impl WorkerBuilder {
             link: LinkConfig::default(),
             backoff: BackoffConfig::default(),
             concurrency: cpus.saturating_mul(CREDITS_PER_CPU),
+            hold_limits: HoldLimits::default(),
             drain_timeout: DRAIN_TIMEOUT,
             stop: None,
         }
@@ -298,6 +304,7 @@ impl WorkerBuilder {
             limits: self.link.limits,
             credits: self.concurrency,
             window_bytes: self.link.window_bytes,
+            hold_limits: self.hold_limits,
             drain_timeout: self.drain_timeout,
             services: self.services.iter().map(BoundService::offer).collect(),
             signatures: self.services.iter().map(BoundService::signatures).collect(),
@@ -306,6 +313,7 @@ impl WorkerBuilder {
 
     fn check(&self) -> Result<(), StartError> {
         self.link.check()?;
+        check_hold_limits(&self.hold_limits)?;
         check_backoff("backoff", self.backoff)?;
         self.check_counts()?;
         let mut names = BTreeSet::new();

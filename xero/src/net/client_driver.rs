@@ -235,8 +235,12 @@ impl ClientDriver {
         while let Some(output) = self.machine.poll_output() {
             match output {
                 Output::Forwarded(_) => {}
-                Output::Partial(id, payload) => self.deliver_partial(now, id, payload),
-                Output::Ended(id, end) => {
+                Output::Partial(id, payload, receipt) => {
+                    self.machine.release(now, receipt);
+                    self.deliver_partial(now, id, payload);
+                }
+                Output::Ended(id, end, receipt) => {
+                    self.machine.release(now, receipt);
                     if let Some(sink) = self.sinks.remove(&id) {
                         sink.end(end);
                     }

@@ -20,8 +20,8 @@ use super::message::{Message, Metadata, Ready, ServiceOffer};
 
 pub(crate) use self::encode::{method_offer_bytes, service_offer_bytes};
 pub use self::{
-    decode::{Decoded, decode},
-    encode::{batched_bytes, encode, encode_batch},
+    decode::{Decoded, Inbound, decode},
+    encode::{batched_bytes, encode, encode_batch, window_bytes},
     malformed::{Malformed, Reason},
     names::KnownNames,
 };

@@ -16,6 +16,7 @@ pub mod dispatch;
 #[doc(hidden)]
 pub mod fault;
 pub mod frame;
+pub mod hold;
 mod ids;
 mod link;
 mod links;
