@@ -211,8 +211,9 @@ macro_rules! hold_setters {
             self
         }
 
-        /// How many bytes are held of all peers together. Default 1 GiB; at least 1 MiB. Further requests are refused as
-        /// overloaded, and go elsewhere if they can. (`PROTOCOL.md` §9)
+        /// How many bytes are held of all peers together. Default 256 MiB; at least 1 MiB. From half of it on, nothing more
+        /// is acknowledged before there is room, which slows its senders down; when all of it is held, further requests
+        /// are refused as overloaded, and go elsewhere if they can. Set it to what the process can spare. (`PROTOCOL.md` §9)
         pub fn total_bytes_max(mut self, bytes: u64) -> Self {
             self.hold_limits.total_bytes_max = bytes;
             self

@@ -8,13 +8,14 @@ use super::message::Peer;
 pub struct HoldLimits {
     /// For each peer: its open requests and the replies that it has not taken. Default 64 MiB, one largest payload.
     pub peer_bytes_max: u64,
-    /// For all peers together. Default 1 GiB.
+    /// For all peers together. Default 256 MiB. From half of it on, nothing more is acknowledged before there is room; when
+    /// all of it is held, further requests are refused.
     pub total_bytes_max: u64,
 }
 
 impl Default for HoldLimits {
     fn default() -> Self {
-        Self { peer_bytes_max: 64 << 20, total_bytes_max: 1 << 30 }
+        Self { peer_bytes_max: 64 << 20, total_bytes_max: 256 << 20 }
     }
 }
 

@@ -299,10 +299,9 @@ impl Links {
     /// acknowledged; else [`LinkEvent::Released`] does so later.
     pub(crate) fn pass_on(&mut self, now: Instant, to: Peer, message: Message, receipt: Receipt) -> Receipt {
         self.send(now, to, message);
-        let is_full = self.is_full();
+        let may_hold = self.may_hold(to);
         let Some(link) = self.links.get_mut(&to) else { return receipt };
-        let has_left = link.outflow().is_none_or(Outflow::is_empty);
-        if receipt.is_none() || has_left || !is_full && link.may_hold(&self.hold_limits) {
+        if receipt.is_none() || may_hold || link.outflow().is_none_or(Outflow::is_empty) {
             return receipt;
         }
         link.defer(receipt);
@@ -320,9 +319,10 @@ impl Links {
         self.release_receipts(from);
     }
 
-    /// Whether a request that is held may be acknowledged.
+    /// Whether what is held of a peer, or for it, may be acknowledged.
     pub(crate) fn may_hold(&self, peer: Peer) -> bool {
-        self.links.get(&peer).is_none_or(|link| link.may_hold(&self.hold_limits)) && !self.is_full()
+        let is_half_full = self.held_bytes >= self.hold_limits.total_bytes_max / 2;
+        !is_half_full && self.links.get(&peer).is_none_or(|link| link.may_hold(&self.hold_limits))
     }
 
     /// Whether as much is held of all peers together as may be.
@@ -604,9 +604,9 @@ impl Links {
 
     /// Acknowledges what the limits have got room for, and what has left.
     fn release_receipts(&mut self, peer: Peer) {
-        let is_full = self.is_full();
-        let Some(link) = self.links.get_mut(&peer) else { return };
-        while link.owes_receipts() || !is_full && link.may_hold(&self.hold_limits) {
+        loop {
+            let may_hold = self.may_hold(peer);
+            let Some(link) = self.links.get_mut(&peer).filter(|link| may_hold || link.owes_receipts()) else { return };
             let Some(receipt) = link.poll_receipt() else { return };
             self.events.push_back(LinkEvent::Released(receipt));
         }

@@ -54,6 +54,11 @@ impl Worker {
             let detail = format!("the worker takes {credits} requests at once; its `concurrency` raises that");
             return Err((ErrorCode::Overloaded, detail));
         }
+        if self.links.is_full() {
+            let max = self.config.hold_limits.total_bytes_max;
+            let detail = format!("the worker holds {max} bytes of its peers; its `total_bytes_max` raises that");
+            return Err((ErrorCode::Overloaded, detail));
+        }
         let (service, method) = self.find(request)?;
         Ok((service, method, self.links.reply_bytes_max(from)))
     }
