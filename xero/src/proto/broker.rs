@@ -237,6 +237,13 @@ impl Broker {
         self.settle(now);
     }
 
+    /// Sends the heartbeats that are due, and does nothing else: for a driver that puts off what is due, because it was held
+    /// up and has not read yet what may have answered it.
+    pub fn handle_heartbeats(&mut self, now: Instant) {
+        self.front.handle_heartbeats(now);
+        self.dispatcher.handle_heartbeats(now);
+    }
+
     /// Does what is due, as [`Dispatcher::handle_timeout`] does.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.front.handle_timeout(now);

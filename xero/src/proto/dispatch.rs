@@ -296,6 +296,12 @@ impl Dispatcher {
         self.settle(now);
     }
 
+    /// Sends the heartbeats that are due, and does nothing else: for a driver that puts off what is due, because it was held
+    /// up and has not read yet what may have answered it.
+    pub fn handle_heartbeats(&mut self, now: Instant) {
+        self.links.handle_heartbeats(now);
+    }
+
     /// Does what is due: all that concerns peers, then a bounded number of calls. [`Self::poll_timeout`] is due at once
     /// while there are more, so that what was produced is sent in between.
     pub fn handle_timeout(&mut self, now: Instant) {

@@ -94,6 +94,8 @@ pub(crate) struct Links {
     /// Peers whose connections end with this turn: what they have still sent is not looked at.
     ended: BTreeSet<Peer>,
     timers: TimerTable,
+    /// Heartbeats to send, apart: they are never put off.
+    beats: TimerTable,
     outbox: Outbox,
     events: VecDeque<LinkEvent>,
     counters: LinkCounters,
@@ -123,6 +125,7 @@ impl Links {
             unannounced: BTreeSet::new(),
             ended: BTreeSet::new(),
             timers: TimerTable::default(),
+            beats: TimerTable::default(),
             outbox: Outbox::default(),
             events: VecDeque::new(),
             counters: LinkCounters::default(),
@@ -228,14 +231,24 @@ impl Links {
         self.end(now, transmit.to, Departure::Disconnected);
     }
 
+    /// Sends the heartbeats that are due.
+    pub(crate) fn handle_heartbeats(&mut self, now: Instant) {
+        while let Some(timer) = self.beats.expire(now) {
+            if let Timer::Heartbeat(peer) = timer {
+                self.heartbeat(now, peer);
+            }
+        }
+    }
+
     /// Does what is due.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.handle_heartbeats(now);
         while let Some(timer) = self.timers.expire(now) {
             match timer {
-                Timer::Heartbeat(peer) => self.heartbeat(now, peer),
                 Timer::Lease(peer) => self.check_lease(now, peer),
                 Timer::Dial(peer) => self.events.push_back(LinkEvent::Dial(peer)),
-                Timer::Deadline(_) | Timer::Retry(_) | Timer::Overrun(_) | Timer::Leave | Timer::Offers => {}
+                Timer::Heartbeat(_) | Timer::Deadline(_) | Timer::Retry(_) => {}
+                Timer::Overrun(_) | Timer::Leave | Timer::Offers => {}
             }
         }
     }
@@ -251,7 +264,7 @@ impl Links {
             link.note_announced();
         }
         self.timers.set(Timer::Lease(peer), link.expires_at());
-        self.timers.set(Timer::Heartbeat(peer), link.heartbeat_at());
+        self.beats.set(Timer::Heartbeat(peer), link.heartbeat_at());
         self.outbox.allow_batches(peer, link.partner().and_then(Partner::batch_bytes_max));
         match self.dials.get_mut(&peer) {
             Some(dial) => {
@@ -371,7 +384,7 @@ impl Links {
     /// Says goodbye to a peer, which then ends the connection.
     pub(crate) fn say_goodbye(&mut self, now: Instant, to: Peer) {
         self.send(now, to, Message::Goodbye);
-        self.timers.stop(Timer::Heartbeat(to));
+        self.beats.stop(Timer::Heartbeat(to));
         if let Some(link) = self.links.get_mut(&to).filter(|link| link.is_up()) {
             link.leave();
         }
@@ -418,7 +431,7 @@ impl Links {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+        [self.timers.next(), self.beats.next()].into_iter().flatten().min()
     }
 
     pub(crate) fn counters(&self) -> LinkCounters {
@@ -468,6 +481,7 @@ impl Links {
             && self.dials.is_empty()
             && self.unannounced.is_empty()
             && self.timers.is_empty()
+            && self.beats.is_empty()
             && self.outbox.is_empty()
             && self.events.is_empty()
     }
@@ -529,7 +543,7 @@ impl Links {
             self.transmit(now, peer, Message::Heartbeat);
         }
         if let Some(link) = self.links.get(&peer) {
-            self.timers.set(Timer::Heartbeat(peer), link.heartbeat_at());
+            self.beats.set(Timer::Heartbeat(peer), link.heartbeat_at());
         }
     }
 
@@ -555,7 +569,7 @@ impl Links {
         let unsent = self.outbox.forget(peer);
         self.unannounced.remove(&peer);
         self.timers.stop(Timer::Lease(peer));
-        self.timers.stop(Timer::Heartbeat(peer));
+        self.beats.stop(Timer::Heartbeat(peer));
         self.peers.remove(&peer);
         if let Some(mut link) = self.links.remove(&peer)
             && !link.is_introducing()
