@@ -98,7 +98,7 @@ impl Link {
         let frames = within(PATIENCE, self.receive_frames()).await?;
         let mut messages: Vec<_> = frame::decode(frames, &Limits::default()).collect();
         assert_eq!(messages.len(), 1, "no batch is sent to a peer that has not announced that it reads them");
-        Some(messages.remove(0).expect("our own peers write what can be read"))
+        Some(messages.remove(0).expect("our own peers write what can be read").message)
     }
 
     /// The next message that is no heartbeat; `None` when the connection has ended.

@@ -9,6 +9,7 @@ use crate::{
     proto::{
         dispatch::DispatcherConfig,
         frame::Limits,
+        hold::HoldLimits,
         liveness::{Heartbeats, INTERVAL_MAX, INTERVAL_MIN},
         registry::{LeastRecentlyUsed, WorkerChoice},
         retry::{BackoffConfig, RetryConfig},
@@ -184,6 +185,35 @@ macro_rules! link_setters {
     };
 }
 pub(crate) use link_setters;
+
+/// The setters of those that hold requests of their peers: workers and brokers.
+macro_rules! hold_setters {
+    () => {
+        /// How many bytes are held of one peer: its requests that have not ended, and the replies that it has not taken.
+        /// Default 64 MiB; one message always fits. What comes beyond is not acknowledged before there is room, so it
+        /// stays with whoever sends it. Lower bounds the memory that one peer can take; higher lets it have more large
+        /// requests in flight. (`PROTOCOL.md` §9)
+        pub fn peer_bytes_max(mut self, bytes: u64) -> Self {
+            self.hold_limits.peer_bytes_max = bytes;
+            self
+        }
+
+        /// How many bytes are held of all peers together. Default 256 MiB; at least 1 MiB. From half of it on, nothing more
+        /// is acknowledged before there is room, which slows its senders down; when all of it is held, further requests
+        /// are refused as overloaded, and go elsewhere if they can. Set it to what the process can spare. (`PROTOCOL.md` §9)
+        pub fn total_bytes_max(mut self, bytes: u64) -> Self {
+            self.hold_limits.total_bytes_max = bytes;
+            self
+        }
+    };
+}
+pub(crate) use hold_setters;
+
+/// Checks what [`hold_setters`] set.
+pub(crate) fn check_hold_limits(limits: &HoldLimits) -> Result<(), ConfigError> {
+    let total = limits.total_bytes_max;
+    require(total >= 1 << 20, "total_bytes_max", total, "at least 1 MiB, so that requests are taken at all")
+}
 
 /// The setters that clients and brokers have in common.
 macro_rules! routing_setters {

@@ -278,10 +278,10 @@ impl World {
         let now = self.local(process);
         for decoded in frame::decode(frames, &Default::default()) {
             match decoded {
-                Ok(message) => {
-                    self.tell_on(wire, to, "←", &message);
-                    self.ledger.delivered(wire, to, now, &message, &self.processes);
-                    self.processes[process].machine.handle_message(now, door, peer, message);
+                Ok(inbound) => {
+                    self.tell_on(wire, to, "←", &inbound.message);
+                    self.ledger.delivered(wire, to, now, &inbound.message, &self.processes);
+                    self.processes[process].machine.handle_message(now, door, peer, inbound);
                 }
                 Err(malformed) => {
                     self.ledger.blame(format!("a message could not be read: {malformed}"));

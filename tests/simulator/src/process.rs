@@ -11,8 +11,8 @@ use xero::proto::{
     broker::{Broker, BrokerConfig, BrokerOutput, Door},
     calls::{CallEnd, CallSpec},
     dispatch::{Departure, Dispatcher, DispatcherConfig, Output},
-    frame::{Limits, Malformed},
-    message::{CallId, Message, MethodOffer, Payload, Peer, ServiceOffer},
+    frame::{Inbound, Limits, Malformed},
+    message::{CallId, MethodOffer, Payload, Peer, ServiceOffer},
     outbox::Transmit,
     timer::Execution,
     worker::{Finish, Start, Worker, WorkerConfig, WorkerOutput},
@@ -240,7 +240,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn handle_message(&mut self, now: Instant, door: Door, from: Peer, message: Message) {
+    pub(super) fn handle_message(&mut self, now: Instant, door: Door, from: Peer, message: Inbound) {
         match self {
             Self::Client(machine) => machine.handle_message(now, from, message),
             Self::Broker(machine) => machine.handle_message(now, door, from, message),
@@ -296,9 +296,11 @@ impl Machine {
         }
     }
 
-    pub(super) fn poll_told(&mut self, role: Role) -> Option<Told> {
+    pub(super) fn poll_told(&mut self, now: Instant, role: Role) -> Option<Told> {
         match self {
-            Self::Client(machine) => machine.poll_output().map(|output| told_by_client(output, door_of(role))),
+            Self::Client(machine) => {
+                machine.poll_output().map(|output| told_by_client(machine, now, output, door_of(role)))
+            }
             Self::Broker(machine) => machine.poll_output().map(told_by_broker),
             Self::Worker(machine) => machine.poll_output().map(told_by_worker),
         }
@@ -341,10 +343,16 @@ pub(super) fn door_of(role: Role) -> Door {
     }
 }
 
-fn told_by_client(output: Output, door: Door) -> Told {
+fn told_by_client(machine: &mut Dispatcher, now: Instant, output: Output, door: Door) -> Told {
     match output {
-        Output::Partial(call, payload) => Told::Partial(call, payload),
-        Output::Ended(call, end) => Told::Ended(call, end),
+        Output::Partial(call, payload, receipt) => {
+            machine.release(now, receipt);
+            Told::Partial(call, payload)
+        }
+        Output::Ended(call, end, receipt) => {
+            machine.release(now, receipt);
+            Told::Ended(call, end)
+        }
         Output::Disconnect(peer) => Told::Disconnect(door, peer),
         Output::Dial(peer) => Told::Dial(peer),
         Output::WorkerJoined(peer) => Told::Joined(door, peer),
@@ -396,6 +404,7 @@ fn broker_config(setup: &Setup, incarnation: Uuid) -> BrokerConfig {
     BrokerConfig {
         dispatcher: dispatcher_config(setup, incarnation),
         credits: setup.credits,
+        hold_limits: setup.hold_limits,
         drain_timeout: setup.drain_timeout,
     }
 }
@@ -409,6 +418,7 @@ fn worker_config(setup: &Setup, incarnation: Uuid) -> WorkerConfig {
         limits: Limits::default(),
         credits: setup.credits,
         window_bytes: setup.window_bytes,
+        hold_limits: setup.hold_limits,
         drain_timeout: setup.drain_timeout,
         services: setup.services.iter().map(|name| offer(name)).collect(),
         signatures: setup.services.iter().map(|_| METHODS.map(|method| method.to_owned().into()).to_vec()).collect(),

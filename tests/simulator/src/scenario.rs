@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use xero::proto::{broker::Door, liveness::Heartbeats, retry::BackoffConfig, retry::RetryConfig};
+use xero::proto::{broker::Door, hold::HoldLimits, liveness::Heartbeats, retry::BackoffConfig, retry::RetryConfig};
 
 use super::{
     clock::At,
@@ -60,6 +60,7 @@ pub(super) struct Setup {
     pub(super) credits: u32,
     /// How many bytes may be under way to it on each connection; 0 for no bound.
     pub(super) window_bytes: u64,
+    pub(super) hold_limits: HoldLimits,
     pub(super) waiting_max: usize,
     pub(super) drain_timeout: Duration,
     /// What a worker offers.
@@ -211,6 +212,7 @@ impl Cast<'_> {
             },
             credits: random.u32(1..6),
             window_bytes: if random.bool() { 0 } else { random.u64(1..10_000) },
+            hold_limits: HoldLimits::default(),
             waiting_max: if is_gentle || random.bool() { 1_000 } else { random.usize(WAITING_MAX_MIN..20) },
             drain_timeout: ms(if is_gentle { 20_000 } else { random.u64(0..2_000) }),
             services,

@@ -179,7 +179,8 @@ impl World {
     /// After every mutation, all that the machine has to tell.
     pub(super) fn drain_outputs(&mut self, pid: Pid) {
         let role = self.processes[pid].setup.role;
-        while let Some(told) = self.processes[pid].machine.poll_told(role) {
+        let now = self.local(pid);
+        while let Some(told) = self.processes[pid].machine.poll_told(now, role) {
             self.hear(pid, told);
         }
     }

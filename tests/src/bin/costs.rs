@@ -216,7 +216,10 @@ impl Play {
 
     fn settle(&mut self) {
         while let Some(output) = self.dispatcher.poll_output() {
-            assert!(!matches!(output, Output::Ended(_, Err(_))), "a call has failed: {output:?}");
+            if let Output::Ended(_, end, receipt) = output {
+                assert!(end.is_ok(), "a call has failed: {end:?}");
+                self.dispatcher.release(self.now, receipt);
+            }
         }
         while let Some(transmit) = self.dispatcher.poll_transmit() {
             let requests = transmit.messages.iter().filter_map(Message::request);

@@ -26,8 +26,8 @@ use crate::{
     },
     proto::{
         broker::{Broker, BrokerConfig, BrokerOutput, Door},
-        frame::{Frames, Malformed},
-        message::{Message, Peer},
+        frame::{Frames, Inbound, Malformed},
+        message::Peer,
         outbox::Transmit,
     },
     transport::{Endpoint, RouterSocket, transport_for},
@@ -233,7 +233,7 @@ impl Machine for BrokerMachine {
     type Peer = (Door, Peer);
     type Output = BrokerOutput;
 
-    fn handle_message(&mut self, now: Instant, (door, from): (Door, Peer), message: Message) {
+    fn handle_message(&mut self, now: Instant, (door, from): (Door, Peer), message: Inbound) {
         (**self).handle_message(now, door, from, message);
     }
 
@@ -247,6 +247,10 @@ impl Machine for BrokerMachine {
 
     fn handle_unsent(&mut self, now: Instant, (door, _): (Door, Peer), transmit: Transmit) {
         (**self).handle_unsent(now, door, transmit);
+    }
+
+    fn handle_heartbeats(&mut self, now: Instant) {
+        (**self).handle_heartbeats(now);
     }
 
     fn handle_timeout(&mut self, now: Instant) {

@@ -20,7 +20,9 @@ use super::{
     driver::{self, Bound, Channels},
 };
 use crate::{
-    config::{LinkConfig, RoutingConfig, WAIT_MAX, link_setters, require, routing_setters},
+    config::{
+        LinkConfig, RoutingConfig, WAIT_MAX, check_hold_limits, hold_setters, link_setters, require, routing_setters,
+    },
     error::{BindError, ConfigError},
     info::WorkerInfo,
     io::{
@@ -32,6 +34,7 @@ use crate::{
     },
     proto::{
         broker::{BrokerConfig, BrokerCounters},
+        hold::HoldLimits,
         retry::BackoffConfig,
     },
     transport::Endpoint,
@@ -207,17 +210,19 @@ pub struct BrokerBuilder {
     link: LinkConfig,
     routing: RoutingConfig,
     client_credits: u32,
+    hold_limits: HoldLimits,
     drain_timeout: Duration,
     stop: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl Default for BrokerBuilder {
     fn default() -> Self {
-        let BrokerConfig { credits, drain_timeout, .. } = BrokerConfig::default();
+        let BrokerConfig { credits, hold_limits, drain_timeout, .. } = BrokerConfig::default();
         Self {
             link: LinkConfig::default(),
             routing: RoutingConfig::default(),
             client_credits: credits,
+            hold_limits,
             drain_timeout,
             stop: None,
         }
@@ -227,6 +232,7 @@ impl Default for BrokerBuilder {
 impl BrokerBuilder {
     link_setters!();
     routing_setters!();
+    hold_setters!();
 
     /// How many calls each client may have here at once, waiting or under way; what exceeds that waits at the client.
     /// Default 1,024; at least 1. Lower keeps one client from filling the queue that all of them share; higher suits
@@ -316,12 +322,14 @@ impl BrokerBuilder {
 
     fn config(self) -> BrokerConfig {
         let dispatcher = self.routing.dispatcher(&self.link, BackoffConfig::default());
-        BrokerConfig { dispatcher, credits: self.client_credits, drain_timeout: self.drain_timeout }
+        let Self { client_credits: credits, hold_limits, drain_timeout, .. } = self;
+        BrokerConfig { dispatcher, credits, hold_limits, drain_timeout }
     }
 
     fn check(&self) -> Result<(), ConfigError> {
         self.link.check()?;
         self.routing.check()?;
+        check_hold_limits(&self.hold_limits)?;
         require(self.client_credits > 0, "client_credits", self.client_credits, "at least 1")?;
         let drain = self.drain_timeout;
         require(drain <= WAIT_MAX, "drain_timeout", format!("{drain:?}"), "at most a day")

@@ -26,8 +26,8 @@ use crate::{
     proto::{
         calls::CallFailure,
         dispatch::{Dispatcher, DispatcherConfig, Output},
-        frame::{Frames, Limits, Malformed},
-        message::{CallId, Message, Payload, Peer},
+        frame::{Frames, Inbound, Limits, Malformed},
+        message::{CallId, Payload, Peer},
         outbox::Transmit,
     },
     transport::{Dealers, Endpoint, RouterSocket, transport_for},
@@ -157,8 +157,12 @@ impl Role for ClientRole {
     fn handle_output(&mut self, side: &mut ClientSide, now: Instant, output: Output) {
         match output {
             Output::Forwarded(_) => {}
-            Output::Partial(id, payload) => self.deliver_partial(side, now, id, payload),
-            Output::Ended(id, end) => {
+            Output::Partial(id, payload, receipt) => {
+                side.machine.release(now, receipt);
+                self.deliver_partial(side, now, id, payload);
+            }
+            Output::Ended(id, end, receipt) => {
+                side.machine.release(now, receipt);
                 if let Some(sink) = self.sinks.remove(&id) {
                     sink.end(end);
                 }
@@ -202,7 +206,7 @@ impl Machine for Dispatcher {
         self.handle_dialed(now, peer);
     }
 
-    fn handle_message(&mut self, now: Instant, from: Peer, message: Message) {
+    fn handle_message(&mut self, now: Instant, from: Peer, message: Inbound) {
         self.handle_message(now, from, message);
     }
 
@@ -216,6 +220,10 @@ impl Machine for Dispatcher {
 
     fn handle_unsent(&mut self, now: Instant, _: Peer, transmit: Transmit) {
         self.handle_unsent(now, transmit);
+    }
+
+    fn handle_heartbeats(&mut self, now: Instant) {
+        self.handle_heartbeats(now);
     }
 
     fn handle_timeout(&mut self, now: Instant) {

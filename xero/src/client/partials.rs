@@ -31,8 +31,7 @@ pub(crate) struct PartialSender {
 
 impl PartialSender {
     /// Keeps a partial reply for the caller; `false` when too much is unread.
-    pub(crate) fn push(&self, mut payload: Payload) -> bool {
-        payload.detach();
+    pub(crate) fn push(&self, payload: Payload) -> bool {
         let size = payload.bytes.len();
         let before = self.bytes.fetch_add(size, Ordering::Relaxed);
         let fits = before == 0 || before + size <= UNREAD_BYTES_MAX;

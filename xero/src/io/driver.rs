@@ -111,6 +111,11 @@ impl<R: Role> Driver<R> {
         taken
     }
 
+    /// Sends the heartbeats that are due: peers are to hear of this side while other timeouts are put off.
+    pub(super) fn handle_heartbeats(&mut self, now: Instant) {
+        self.side.machine.handle_heartbeats(now);
+    }
+
     /// Handles the timeouts that are due.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         self.side.machine.handle_timeout(now);

@@ -7,8 +7,7 @@ use std::{
 };
 
 use crate::proto::{
-    frame::{Frames, Malformed},
-    message::Message,
+    frame::{Frames, Inbound, Malformed},
     outbox::Transmit,
 };
 
@@ -24,7 +23,7 @@ pub(crate) trait Machine: Send + 'static {
     fn handle_dialed(&mut self, _now: Instant, _peer: Self::Peer) {}
 
     /// Takes a message.
-    fn handle_message(&mut self, now: Instant, from: Self::Peer, message: Message);
+    fn handle_message(&mut self, now: Instant, from: Self::Peer, message: Inbound);
 
     /// Takes a message that cannot be read.
     fn handle_malformed(&mut self, now: Instant, from: Self::Peer, malformed: &Malformed);
@@ -34,6 +33,9 @@ pub(crate) trait Machine: Send + 'static {
 
     /// The connection has ended, and nothing of these messages has left.
     fn handle_unsent(&mut self, now: Instant, peer: Self::Peer, transmit: Transmit);
+
+    /// Sends the heartbeats that are due, and handles nothing else.
+    fn handle_heartbeats(&mut self, now: Instant);
 
     /// Handles the timeouts that are due.
     fn handle_timeout(&mut self, now: Instant);

@@ -62,6 +62,8 @@ impl Turns {
             let is_due = driver.poll_timeout().is_some_and(|at| at <= now) && !self.must_look_again(driver, taken, now);
             if is_due {
                 driver.handle_timeout(now);
+            } else if self.late > 0 {
+                driver.handle_heartbeats(now);
             }
             driver.transmit(now);
             if driver.has_ended() {

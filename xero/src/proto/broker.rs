@@ -15,12 +15,13 @@ use super::{
     calls::{CallFailure, CallSpec, Waits, codec_not_read, overloaded},
     dispatch::{Departure, Dispatcher, DispatcherConfig, DispatcherCounters, Output, WorkerStatus},
     fault::{Fault, planted},
-    frame::{self, Malformed, TooLarge},
+    frame::{self, Inbound, Malformed, TooLarge},
+    hold::{HoldLimits, Receipt},
     link::{GOODBYE_GRACE, Link},
     links::{LinkEvent, Links},
     message::{
-        CallId, Capabilities, Codec, ErrorCode, ErrorReply, FinalReply, MESSAGE_WINDOW_BYTES, Message, PartialReply,
-        Payload, Peer, Ready, Request, Role, listed,
+        CallId, Capabilities, Codec, ErrorCode, ErrorReply, FinalReply, Message, PartialReply, Payload, Peer, Ready,
+        Request, Role, listed,
     },
     outbox::Transmit,
     registry::Listing,
@@ -51,13 +52,20 @@ pub struct BrokerConfig {
     pub dispatcher: DispatcherConfig,
     /// How many requests each client may have here at once. Default 1,024.
     pub credits: u32,
+    /// How much is held of each client and of all: open requests, and replies that they have not taken.
+    pub hold_limits: HoldLimits,
     /// How long a drain may take. Default 30 s.
     pub drain_timeout: Duration,
 }
 
 impl Default for BrokerConfig {
     fn default() -> Self {
-        Self { dispatcher: DispatcherConfig::default(), credits: 1_024, drain_timeout: DRAIN_TIMEOUT }
+        Self {
+            dispatcher: DispatcherConfig::default(),
+            credits: 1_024,
+            hold_limits: HoldLimits::default(),
+            drain_timeout: DRAIN_TIMEOUT,
+        }
     }
 }
 
@@ -162,7 +170,8 @@ struct Origin {
     client: Peer,
     call: CallId,
     bytes: u64,
-    /// Whether its bytes count as dealt with: they do once it is with a worker, or has ended.
+    /// Whether its bytes are acknowledged: they are once it is with a worker, if the client's limit has room for it, or has
+    /// ended.
     is_taken: bool,
     partials: u32,
 }
@@ -180,7 +189,7 @@ enum Leaving {
 impl Broker {
     /// A broker without clients or workers.
     pub fn new(config: BrokerConfig) -> Self {
-        let BrokerConfig { dispatcher, credits, drain_timeout } = config;
+        let BrokerConfig { dispatcher, credits, hold_limits, drain_timeout } = config;
         let heartbeats = dispatcher.heartbeats;
         let introduction = introduction(&dispatcher, credits);
         Self {
@@ -190,7 +199,8 @@ impl Broker {
             calls: dispatcher.incarnation.as_u64_pair().0 >> 1,
             dispatcher: Dispatcher::new(dispatcher),
             is_dispatcher_closed: false,
-            front: Links::accepting(introduction, heartbeats, Role::Client, "the frontend of a broker"),
+            front: Links::accepting(introduction, heartbeats, Role::Client, "the frontend of a broker")
+                .holding(hold_limits),
             clients: BTreeMap::new(),
             origins: BTreeMap::new(),
             offers: Offers::default(),
@@ -202,9 +212,9 @@ impl Broker {
     }
 
     /// Takes a message from a peer.
-    pub fn handle_message(&mut self, now: Instant, door: Door, from: Peer, message: Message) {
+    pub fn handle_message(&mut self, now: Instant, door: Door, from: Peer, message: impl Into<Inbound>) {
         match door {
-            Door::Front => self.front.handle_message(now, from, message),
+            Door::Front => self.front.handle_message(now, from, message.into()),
             Door::Back => self.dispatcher.handle_message(now, from, message),
         }
         self.settle(now);
@@ -235,6 +245,13 @@ impl Broker {
             Door::Back => self.dispatcher.handle_unsent(now, transmit),
         }
         self.settle(now);
+    }
+
+    /// Sends the heartbeats that are due, and does nothing else: for a driver that puts off what is due, because it was held
+    /// up and has not read yet what may have answered it.
+    pub fn handle_heartbeats(&mut self, now: Instant) {
+        self.front.handle_heartbeats(now);
+        self.dispatcher.handle_heartbeats(now);
     }
 
     /// Does what is due, as [`Dispatcher::handle_timeout`] does.
@@ -323,6 +340,11 @@ impl Broker {
         self.clients.iter().map(|(peer, client)| (*peer, client.incarnation))
     }
 
+    /// What is held of clients and for them, in bytes: their open requests, and the replies that they have not taken.
+    pub fn held_bytes(&self) -> u64 {
+        self.front.held_bytes()
+    }
+
     /// Calls that have not ended.
     pub fn open_calls(&self) -> usize {
         self.origins.len()
@@ -362,10 +384,10 @@ impl Broker {
             self.note_offers(now);
         }
         match output {
-            Output::Forwarded(id) => self.take_request(now, id),
-            Output::Partial(id, payload) => self.pass_partial(now, id, payload),
-            Output::Ended(id, Ok(payload)) => self.pass_final(now, id, payload),
-            Output::Ended(id, Err(failure)) => self.pass_failure(now, id, failure),
+            Output::Forwarded(id) => self.note_forwarded(now, id),
+            Output::Partial(id, payload, receipt) => self.pass_partial(now, id, payload, receipt),
+            Output::Ended(id, Ok(payload), receipt) => self.pass_final(now, id, payload, receipt),
+            Output::Ended(id, Err(failure), receipt) => self.pass_failure(now, id, failure, receipt),
             Output::WorkerJoined(peer) => self.outputs.push_back(BrokerOutput::WorkerJoined(peer)),
             Output::WorkerChanged(peer) => self.outputs.push_back(BrokerOutput::WorkerChanged(peer)),
             Output::WorkerLeft(peer, why) => self.outputs.push_back(BrokerOutput::WorkerLeft(peer, why)),

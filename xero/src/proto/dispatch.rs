@@ -16,7 +16,8 @@ use uuid::Uuid;
 use super::{
     calls::{Call, CallEnd, CallFailure, CallSpec, CallState, Calls, LineId, Waits},
     fault::{Fault, planted},
-    frame::{self, Limits, Malformed, TooLarge},
+    frame::{self, Inbound, Limits, Malformed, TooLarge},
+    hold::Receipt,
     link::GOODBYE_GRACE,
     links::{End, LinkEvent, Links},
     liveness::Heartbeats,
@@ -78,10 +79,10 @@ impl Default for DispatcherConfig {
 pub enum Output {
     /// A call that had to wait has gone to a worker.
     Forwarded(CallId),
-    /// A partial reply of a call.
-    Partial(CallId, Payload),
-    /// A call has ended; nothing more comes of it.
-    Ended(CallId, CallEnd),
+    /// A partial reply of a call, to be released with [`Dispatcher::release`].
+    Partial(CallId, Payload, Receipt),
+    /// A call has ended; nothing more comes of it. Its reply is to be released with [`Dispatcher::release`].
+    Ended(CallId, CallEnd, Receipt),
     /// A worker has registered, or offers something new.
     WorkerJoined(Peer),
     /// A registered worker takes another number of requests at once, or none any more because it drains.
@@ -135,6 +136,8 @@ pub struct Dispatcher {
     timers: TimerTable,
     links: Links,
     outputs: VecDeque<Output>,
+    /// Of the message that is being handled, unless the owner has got it.
+    receipt: Receipt,
     counters: DispatcherCounters,
     closing: Closing,
     random: fastrand::Rng,
@@ -183,6 +186,7 @@ impl Dispatcher {
             timers: TimerTable::default(),
             links,
             outputs: VecDeque::new(),
+            receipt: Receipt::NONE,
             counters: DispatcherCounters::default(),
             closing: Closing::No,
         }
@@ -194,7 +198,7 @@ impl Dispatcher {
     /// one: count from a random number. Waiting calls are served in the order of their ids.
     pub fn call(&mut self, now: Instant, id: CallId, spec: CallSpec) {
         if let Err(failure) = self.admit(&spec) {
-            return self.outputs.push_back(Output::Ended(id, Err(failure)));
+            return self.outputs.push_back(Output::Ended(id, Err(failure), Receipt::NONE));
         }
         let lateness = if planted(Fault::DeadlineLate) { self.config.heartbeats.interval } else { Duration::ZERO };
         let deadline_at = spec.deadline + lateness;
@@ -206,7 +210,6 @@ impl Dispatcher {
         }
         if let Some(call) = self.calls.get_mut(id) {
             call.has_waited = true;
-            call.spec.payload.detach();
         }
         self.wait(id);
         let waiting = self.calls.waiting_count();
@@ -214,6 +217,12 @@ impl Dispatcher {
             let waiting_max = Some(self.config.waiting_max);
             self.end_unsent(self.calls.crowding(id), CallFailure::Overloaded { waiting: waiting - 1, waiting_max });
         }
+    }
+
+    /// The owner needs no more room for a reply: its worker may send as much again. An owner that passes replies on
+    /// releases them when they have left, so that what its callers do not take stays with their workers.
+    pub fn release(&mut self, now: Instant, receipt: Receipt) {
+        self.links.take(now, receipt.from, receipt.bytes);
     }
 
     /// The owner cannot keep the call's partial replies any longer: they are not read. Ends the call.
@@ -259,8 +268,8 @@ impl Dispatcher {
     }
 
     /// Takes a message from a peer.
-    pub fn handle_message(&mut self, now: Instant, from: Peer, message: Message) {
-        self.links.handle_message(now, from, message);
+    pub fn handle_message(&mut self, now: Instant, from: Peer, message: impl Into<Inbound>) {
+        self.links.handle_message(now, from, message.into());
         self.settle(now);
     }
 
@@ -290,6 +299,12 @@ impl Dispatcher {
     pub fn handle_unsent(&mut self, now: Instant, transmit: Transmit) {
         self.links.handle_unsent(now, transmit);
         self.settle(now);
+    }
+
+    /// Sends the heartbeats that are due, and does nothing else: for a driver that puts off what is due, because it was held
+    /// up and has not read yet what may have answered it.
+    pub fn handle_heartbeats(&mut self, now: Instant) {
+        self.links.handle_heartbeats(now);
     }
 
     /// Does what is due: all that concerns peers, then a bounded number of calls. [`Self::poll_timeout`] is due at once
@@ -410,7 +425,8 @@ impl Dispatcher {
             Ordering::Equal => {
                 *partials += 1;
                 if !planted(Fault::PartialLost) {
-                    self.outputs.push_back(Output::Partial(reply.call, reply.payload));
+                    let receipt = self.take_receipt();
+                    self.outputs.push_back(Output::Partial(reply.call, reply.payload, receipt));
                 }
             }
             Ordering::Less => self.counters.late_replies += 1,
@@ -428,7 +444,7 @@ impl Dispatcher {
                 self.end(reply.call, end);
             }
             Some(false) if planted(Fault::StaleReplyAccepted) => {
-                self.outputs.push_back(Output::Ended(reply.call, Ok(reply.payload)));
+                self.outputs.push_back(Output::Ended(reply.call, Ok(reply.payload), Receipt::NONE));
             }
             Some(false) => self.counters.late_replies += 1,
             None => self.counters.unsolicited_replies += 1,
@@ -464,6 +480,11 @@ impl Dispatcher {
             true => self.counters.late_replies += 1,
             false => self.counters.unsolicited_replies += 1,
         }
+    }
+
+    /// The receipt of the reply that is being handled goes to the owner with what it is told.
+    fn take_receipt(&mut self) -> Receipt {
+        std::mem::replace(&mut self.receipt, Receipt::NONE)
     }
 }
 

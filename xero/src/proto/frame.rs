@@ -19,8 +19,8 @@ use thiserror::Error;
 use super::message::{Message, Metadata, Ready, ServiceOffer};
 
 pub use self::{
-    decode::{Decoded, decode},
-    encode::{batched_bytes, encode, encode_batch},
+    decode::{Decoded, Inbound, decode},
+    encode::{batched_bytes, encode, encode_batch, window_bytes},
     malformed::{Malformed, Reason},
     names::KnownNames,
 };

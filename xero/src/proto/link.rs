@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::{
-    liveness::{Heartbeats, Liveness},
+    frame::Inbound,
+    hold::{HoldLimits, Receipt},
+    liveness::{Heartbeats, Liveness, patience},
     message::{Capabilities, Message, Ready},
     window::{Intake, Outflow},
 };
@@ -46,6 +48,20 @@ struct Session {
     partner: Partner,
     intake: Intake,
     outflow: Outflow,
+    /// The peer's open requests, in bytes.
+    requests_bytes: u64,
+    announcement: Announcement,
+}
+
+/// How far the peer knows this side's introduction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Announcement {
+    /// READY is still to be sent; the first one on a connection counts for nothing.
+    First,
+    /// READY is sent.
+    Made,
+    /// A newer one waits for room in the window.
+    Overdue,
 }
 
 /// What a peer has said of itself in READY.
@@ -90,8 +106,13 @@ impl Link {
         self.liveness = self.liveness.renewed(now, heartbeats.expiry_of(ready.interval));
         match &mut self.state {
             State::Introducing => {
-                let (intake, outflow) = (Intake::default(), Outflow::new(ready.window_bytes));
-                self.state = State::Up(Box::new(Session { partner: Partner::of(ready), intake, outflow }));
+                self.state = State::Up(Box::new(Session {
+                    partner: Partner::of(ready),
+                    intake: Intake::default(),
+                    outflow: Outflow::new(now, ready.window_bytes),
+                    requests_bytes: 0,
+                    announcement: Announcement::First,
+                }));
             }
             State::Up(session) | State::Draining(session) => {
                 session.partner = Partner::of(ready);
@@ -118,9 +139,9 @@ impl Link {
         self.liveness.received(now);
     }
 
-    /// A message has come that counts in the window. `false` if it exceeds the window that the peer was granted.
-    pub(crate) fn receive(&mut self, message: &Message, window: u64) -> bool {
-        self.session_mut().is_none_or(|session| session.intake.receive(message, window))
+    /// A message has come. `false` if it exceeds the window that the peer was granted.
+    pub(crate) fn receive(&mut self, inbound: &Inbound, window: u64) -> bool {
+        self.session_mut().is_none_or(|session| session.intake.receive(inbound, window))
     }
 
     /// Bytes have come in a message that cannot be read.
@@ -141,10 +162,10 @@ impl Link {
 
     /// Takes a request or reply that is to be sent. Gives it back when it may leave now, else keeps it until [`Self::poll`]
     /// gives it back. Other messages may always leave.
-    pub(crate) fn push(&mut self, message: Message) -> Option<Message> {
+    pub(crate) fn push(&mut self, now: Instant, message: Message) -> Option<Message> {
         let session = self.session_mut()?;
         match (&message, message.reply()) {
-            (_, Some(call)) => session.outflow.push(call, message),
+            (_, Some(call)) => session.outflow.push(now, call, message),
             (Message::Request(_), None) => {
                 session.outflow.note_sent(&message);
                 Some(message)
@@ -158,11 +179,86 @@ impl Link {
         self.session_mut()?.outflow.poll()
     }
 
-    /// The peer has acknowledged bytes, counted since its introduction.
-    pub(crate) fn acknowledge(&mut self, bytes: u64) {
-        if let Some(session) = self.session_mut() {
-            session.outflow.acknowledge(bytes);
+    /// Whether READY may be sent now; if not, [`Self::is_announcement_overdue`] from now on. One that repeats waits for room
+    /// like any large message.
+    pub(crate) fn announce(&mut self, ready: &Message) -> bool {
+        let Some(session) = self.session_mut() else { return false };
+        let is_first = session.announcement == Announcement::First;
+        let may_leave = is_first || !session.outflow.is_full();
+        session.announcement = if may_leave { Announcement::Made } else { Announcement::Overdue };
+        if may_leave && !is_first {
+            session.outflow.note_sent(ready);
         }
+        may_leave
+    }
+
+    /// READY has gone out before the peer's came.
+    pub(crate) fn note_announced(&mut self) {
+        if let Some(session) = self.session_mut() {
+            session.announcement = Announcement::Made;
+        }
+    }
+
+    /// Whether a READY waits for room.
+    pub(crate) fn is_announcement_overdue(&self) -> bool {
+        self.session().is_some_and(|session| session.announcement == Announcement::Overdue)
+    }
+
+    /// The peer has acknowledged bytes, counted since its introduction.
+    pub(crate) fn acknowledge(&mut self, now: Instant, bytes: u64) {
+        if let Some(session) = self.session_mut() {
+            session.outflow.acknowledge(now, bytes);
+        }
+    }
+
+    /// A request of the peer is held until [`Self::forget_request`].
+    pub(crate) fn hold_request(&mut self, bytes: u64) {
+        if let Some(session) = self.session_mut() {
+            session.requests_bytes += bytes;
+        }
+    }
+
+    pub(crate) fn forget_request(&mut self, bytes: u64) {
+        if let Some(session) = self.session_mut() {
+            session.requests_bytes = session.requests_bytes.saturating_sub(bytes);
+        }
+    }
+
+    /// Keeps the receipt of a reply that is held back for the peer.
+    pub(crate) fn defer(&mut self, receipt: Receipt) {
+        if let Some(session) = self.session_mut() {
+            session.outflow.defer(receipt);
+        }
+    }
+
+    pub(crate) fn poll_receipt(&mut self) -> Option<Receipt> {
+        self.session_mut()?.outflow.poll_receipt()
+    }
+
+    /// Whether replies have left whose receipts are kept.
+    pub(crate) fn owes_receipts(&self) -> bool {
+        self.outflow().is_some_and(Outflow::owes_receipts)
+    }
+
+    /// What is held of the peer and for it, in bytes.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        self.session().map_or(0, |session| session.requests_bytes + session.outflow.held_bytes())
+    }
+
+    /// Whether more may be held than is acknowledged already.
+    pub(crate) fn may_hold(&self, limits: &HoldLimits) -> bool {
+        self.session().is_none_or(|session| {
+            session.requests_bytes + session.outflow.acknowledged_bytes() <= limits.peer_bytes_max
+        })
+    }
+
+    /// Whether replies are held for the peer, and it has taken nothing for as long as a living peer would need.
+    pub(crate) fn is_stalled(&self, now: Instant) -> bool {
+        let stall = self.outflow().and_then(Outflow::stall);
+        stall.is_some_and(|(since, bytes)| {
+            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+            now.saturating_duration_since(since) >= self.liveness.expiry() + patience(bytes)
+        })
     }
 
     /// Bytes from the peer need no room here any more. `Some` is what to acknowledge now.

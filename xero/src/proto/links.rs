@@ -9,7 +9,8 @@ use tracing::{debug, info, trace, warn};
 
 use super::{
     fault::{Fault, planted},
-    frame::Malformed,
+    frame::{Inbound, Malformed},
+    hold::{HoldLimits, Receipt},
     ids::IdMap,
     link::{Departure, Link, Partner},
     liveness::{Heartbeats, LARGE_PAYLOAD_BYTES, patience},
@@ -27,9 +28,9 @@ pub(crate) enum LinkEvent {
     /// A peer has introduced itself, for the first time or anew. Answer with [`Links::accept`], [`Links::turn_away`] or
     /// [`Links::hang_up`].
     Introduced(Peer, Ready),
-    /// A request, a reply, or another message that is the machine's business. Answer with [`Links::take`] once its bytes
-    /// need no room any more.
-    Received(Peer, Message),
+    /// A request, a reply, or another message that is the machine's business, and what it counts for in the window. Answer
+    /// with [`Links::take`] once its bytes need no room any more.
+    Received(Peer, Message, u64),
     /// The peer takes no more requests.
     Draining(Peer),
     /// The worker has introduced itself over another connection: this one may be dead, until it is heard from.
@@ -40,6 +41,8 @@ pub(crate) enum LinkEvent {
     Room(Peer),
     /// A partial reply has left; the number is the size of its payload in bytes.
     PartialLeft(Peer, CallId, usize),
+    /// A receipt that [`Links::pass_on`] has kept: acknowledge it.
+    Released(Receipt),
     /// The connection of a peer that was introduced is gone.
     Ended(Peer, End),
     /// Connect to that peer.
@@ -83,6 +86,9 @@ pub(crate) struct Links {
     /// Where they are expected, for those that have come to the wrong place.
     place: &'static str,
     heartbeats: Heartbeats,
+    hold_limits: HoldLimits,
+    /// What all links hold, in bytes.
+    held_bytes: u64,
     links: IdMap<Peer, Link>,
     /// The keys of `links`, in order.
     peers: BTreeSet<Peer>,
@@ -95,6 +101,8 @@ pub(crate) struct Links {
     /// Of workers, so that a connection that is left behind gets no calls.
     lives: Lives,
     timers: TimerTable,
+    /// Heartbeats to send, apart: they are never put off.
+    beats: TimerTable,
     outbox: Outbox,
     events: VecDeque<LinkEvent>,
     counters: LinkCounters,
@@ -118,6 +126,8 @@ impl Links {
             partner,
             place,
             heartbeats,
+            hold_limits: HoldLimits::default(),
+            held_bytes: 0,
             links: IdMap::default(),
             peers: BTreeSet::new(),
             dials: BTreeMap::new(),
@@ -125,6 +135,7 @@ impl Links {
             ended: BTreeSet::new(),
             lives: Lives::default(),
             timers: TimerTable::default(),
+            beats: TimerTable::default(),
             outbox: Outbox::default(),
             events: VecDeque::new(),
             counters: LinkCounters::default(),
@@ -154,22 +165,29 @@ impl Links {
         }
     }
 
+    /// Holds no more of peers, and for them, than these limits allow.
+    pub(crate) fn holding(self, hold_limits: HoldLimits) -> Self {
+        Self { hold_limits, ..self }
+    }
+
     /// Takes a message from a peer.
-    pub(crate) fn handle_message(&mut self, now: Instant, from: Peer, message: Message) {
-        let Some(link) = self.links.get_mut(&from) else { return self.handle_stranger(now, from, message) };
+    pub(crate) fn handle_message(&mut self, now: Instant, from: Peer, inbound: Inbound) {
+        let Some(link) = self.links.get_mut(&from) else { return self.handle_stranger(now, from, inbound.message) };
         link.received(now);
         if self.lives.hear(from) {
             self.events.push_back(LinkEvent::Heard(from));
         }
-        if !link.receive(&message, self.introduction.window_bytes) {
+        if !link.receive(&inbound, self.introduction.window_bytes) {
             return self.handle_excess(now, from);
         }
+        let Inbound { message, window_bytes } = inbound;
         match message {
             Message::Goodbye => self.hang_up(now, from, Departure::Goodbye),
             // The peer has not read the goodbye yet.
             Message::Ready(_) if link.is_leaving() => {}
             Message::Ready(ready) if ready.role == self.partner => {
                 self.events.push_back(LinkEvent::Introduced(from, ready));
+                self.take(now, from, window_bytes);
             }
             message if link.is_introducing() => self.handle_refusal(now, from, message),
             Message::Heartbeat => trace!(peer = from.0, "heartbeat"),
@@ -177,7 +195,7 @@ impl Links {
                 link.excuse(now + time.min(patience(self.introduction.payload_bytes_max as usize)));
             }
             Message::Ack(bytes) => {
-                link.acknowledge(bytes);
+                link.acknowledge(now, bytes);
                 self.send_kept(now, from);
                 self.events.push_back(LinkEvent::Room(from));
             }
@@ -185,7 +203,7 @@ impl Links {
                 link.drain();
                 self.events.push_back(LinkEvent::Draining(from));
             }
-            message => self.events.push_back(LinkEvent::Received(from, message)),
+            message => self.events.push_back(LinkEvent::Received(from, message, window_bytes)),
         }
     }
 
@@ -236,14 +254,24 @@ impl Links {
         self.end(now, transmit.to, Departure::Disconnected);
     }
 
+    /// Sends the heartbeats that are due.
+    pub(crate) fn handle_heartbeats(&mut self, now: Instant) {
+        while let Some(timer) = self.beats.expire(now) {
+            if let Timer::Heartbeat(peer) = timer {
+                self.heartbeat(now, peer);
+            }
+        }
+    }
+
     /// Does what is due.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.handle_heartbeats(now);
         while let Some(timer) = self.timers.expire(now) {
             match timer {
-                Timer::Heartbeat(peer) => self.heartbeat(now, peer),
                 Timer::Lease(peer) => self.check_lease(now, peer),
                 Timer::Dial(peer) => self.events.push_back(LinkEvent::Dial(peer)),
-                Timer::Deadline(_) | Timer::Retry(_) | Timer::Overrun(_) | Timer::Leave | Timer::Offers => {}
+                Timer::Heartbeat(_) | Timer::Deadline(_) | Timer::Retry(_) => {}
+                Timer::Overrun(_) | Timer::Leave | Timer::Offers => {}
             }
         }
     }
@@ -255,8 +283,11 @@ impl Links {
         self.peers.insert(peer);
         let link = self.links.entry(peer).or_insert_with(|| Link::introducing(now, heartbeats));
         link.introduce(now, heartbeats, ready);
+        if is_new && self.dials.contains_key(&peer) {
+            link.note_announced();
+        }
         self.timers.set(Timer::Lease(peer), link.expires_at());
-        self.timers.set(Timer::Heartbeat(peer), link.heartbeat_at());
+        self.beats.set(Timer::Heartbeat(peer), link.heartbeat_at());
         self.outbox.allow_batches(peer, link.partner().and_then(Partner::batch_bytes_max));
         match self.dials.get_mut(&peer) {
             Some(dial) => {
@@ -277,8 +308,8 @@ impl Links {
             (true, _, Role::Worker) => info!(peer = peer.0, %id, concurrency = ready.credits, "{who} has registered"),
             (true, ..) => info!(peer = peer.0, %id, "{who} has connected"),
         }
-        if role == Role::Worker {
-            let doubted = self.lives.introduce(peer, incarnation);
+        if ready.role == Role::Worker {
+            let doubted = self.lives.introduce(peer, ready.incarnation);
             self.events.extend(doubted.into_iter().map(LinkEvent::Doubted));
         }
         self.send_kept(now, peer);
@@ -303,9 +334,54 @@ impl Links {
 
     /// Sends a message to a peer that is introduced, or keeps it until its window has room.
     pub(crate) fn send(&mut self, now: Instant, to: Peer, message: Message) {
-        if let Some(message) = self.links.get_mut(&to).and_then(|link| link.push(message)) {
+        let leaving = self.account(to, |link| link.push(now, message)).flatten();
+        if let Some(message) = leaving {
             self.transmit(now, to, message);
         }
+    }
+
+    /// Sends a reply that has come from another peer, as [`Self::send`] does. Gives its receipt back when it may be
+    /// acknowledged; else [`LinkEvent::Released`] does so later.
+    pub(crate) fn pass_on(&mut self, now: Instant, to: Peer, message: Message, receipt: Receipt) -> Receipt {
+        self.send(now, to, message);
+        let may_hold = self.may_hold(to);
+        let Some(link) = self.links.get_mut(&to) else { return receipt };
+        if receipt.is_none() || may_hold || link.outflow().is_none_or(Outflow::is_empty) {
+            return receipt;
+        }
+        link.defer(receipt);
+        Receipt::NONE
+    }
+
+    /// Holds a request of a peer until [`Self::forget_request`].
+    pub(crate) fn hold_request(&mut self, from: Peer, bytes: u64) {
+        self.account(from, |link| link.hold_request(bytes));
+    }
+
+    /// A request is no longer held.
+    pub(crate) fn forget_request(&mut self, from: Peer, bytes: u64) {
+        self.account(from, |link| link.forget_request(bytes));
+        self.release_receipts(from);
+    }
+
+    /// Whether what is held of a peer, or for it, may be acknowledged.
+    pub(crate) fn may_hold(&self, peer: Peer) -> bool {
+        let is_half_full = self.held_bytes >= self.hold_limits.total_bytes_max / 2;
+        !is_half_full && self.links.get(&peer).is_none_or(|link| link.may_hold(&self.hold_limits))
+    }
+
+    /// Whether as much is held of all peers together as may be.
+    pub(crate) fn is_full(&self) -> bool {
+        self.held_bytes >= self.hold_limits.total_bytes_max
+    }
+
+    /// What is held of all peers, and for them, in bytes.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        self.held_bytes
+    }
+
+    pub(crate) fn hold_limits(&self) -> HoldLimits {
+        self.hold_limits
     }
 
     /// Bytes from a peer need no room here any more: it may send as many again.
@@ -340,7 +416,7 @@ impl Links {
     /// Says goodbye to a peer, which then ends the connection.
     pub(crate) fn say_goodbye(&mut self, now: Instant, to: Peer) {
         self.send(now, to, Message::Goodbye);
-        self.timers.stop(Timer::Heartbeat(to));
+        self.beats.stop(Timer::Heartbeat(to));
         if let Some(link) = self.links.get_mut(&to).filter(|link| link.is_up()) {
             link.leave();
         }
@@ -388,7 +464,7 @@ impl Links {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+        [self.timers.next(), self.beats.next()].into_iter().flatten().min()
     }
 
     pub(crate) fn counters(&self) -> LinkCounters {
@@ -439,6 +515,7 @@ impl Links {
             && self.unannounced.is_empty()
             && self.lives.is_empty()
             && self.timers.is_empty()
+            && self.beats.is_empty()
             && self.outbox.is_empty()
             && self.events.is_empty()
     }
@@ -515,7 +592,7 @@ impl Links {
             self.transmit(now, peer, Message::Heartbeat);
         }
         if let Some(link) = self.links.get(&peer) {
-            self.timers.set(Timer::Heartbeat(peer), link.heartbeat_at());
+            self.beats.set(Timer::Heartbeat(peer), link.heartbeat_at());
         }
     }
 
@@ -523,6 +600,10 @@ impl Links {
         let Some(link) = self.links.get(&peer) else { return };
         if planted(Fault::LeaseNeverEnds) {
             return;
+        }
+        if link.is_stalled(now) {
+            warn!(peer = peer.0, "hung up on a peer that reads no replies");
+            return self.hang_up(now, peer, Departure::Disconnected);
         }
         if link.expires_at() > now {
             return self.timers.set(Timer::Lease(peer), link.check_at(now));
@@ -537,12 +618,14 @@ impl Links {
         let unsent = self.outbox.forget(peer);
         self.unannounced.remove(&peer);
         self.timers.stop(Timer::Lease(peer));
-        self.timers.stop(Timer::Heartbeat(peer));
+        self.beats.stop(Timer::Heartbeat(peer));
         self.peers.remove(&peer);
         self.lives.forget(peer);
-        if let Some(link) = self.links.remove(&peer)
+        if let Some(mut link) = self.links.remove(&peer)
             && !link.is_introducing()
         {
+            self.held_bytes -= link.held_bytes();
+            self.events.extend(std::iter::from_fn(|| link.poll_receipt()).map(LinkEvent::Released));
             let was_draining = link.is_draining();
             let (endpoint, who) = (self.endpoint(peer), self.partner_in_words());
             match (link.partner(), departure) {
@@ -583,9 +666,32 @@ impl Links {
 
     /// Sends what the peer's window has got room for.
     fn send_kept(&mut self, now: Instant, to: Peer) {
-        while let Some(message) = self.links.get_mut(&to).and_then(Link::poll) {
+        if self.links.get(&to).is_some_and(Link::is_announcement_overdue) {
+            self.announce_to(to);
+        }
+        while let Some(message) = self.account(to, Link::poll).flatten() {
             self.transmit(now, to, message);
         }
+        self.release_receipts(to);
+    }
+
+    /// Acknowledges what the limits have got room for, and what has left.
+    fn release_receipts(&mut self, peer: Peer) {
+        loop {
+            let may_hold = self.may_hold(peer);
+            let Some(link) = self.links.get_mut(&peer).filter(|link| may_hold || link.owes_receipts()) else { return };
+            let Some(receipt) = link.poll_receipt() else { return };
+            self.events.push_back(LinkEvent::Released(receipt));
+        }
+    }
+
+    /// Does something that changes what a link holds.
+    fn account<T>(&mut self, peer: Peer, change: impl FnOnce(&mut Link) -> T) -> Option<T> {
+        let link = self.links.get_mut(&peer)?;
+        let before = link.held_bytes();
+        let changed = change(link);
+        self.held_bytes = self.held_bytes - before + link.held_bytes();
+        Some(changed)
     }
 
     fn transmit(&mut self, now: Instant, to: Peer, message: Message) {
@@ -602,10 +708,14 @@ impl Links {
         self.outbox.push(to, message);
     }
 
-    /// Sends READY to a peer that is to get it.
+    /// Sends READY to a peer that is to get it and has room for it.
     fn announce(&mut self, peer: Peer) {
-        if self.unannounced.remove(&peer) {
-            self.outbox.push(peer, Message::Ready(self.introduction.clone()));
+        if !self.unannounced.remove(&peer) {
+            return;
+        }
+        let ready = Message::Ready(self.introduction.clone());
+        if self.links.get_mut(&peer).is_some_and(|link| link.announce(&ready)) {
+            self.outbox.push(peer, ready);
         }
     }
 }

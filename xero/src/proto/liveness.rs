@@ -76,6 +76,11 @@ impl Liveness {
         self.excused_until = Some(until);
     }
 
+    /// The silence after which the peer is dead.
+    pub(crate) fn expiry(&self) -> Duration {
+        self.expiry
+    }
+
     pub(crate) fn heartbeat_at(&self) -> Instant {
         self.sent_at + self.interval
     }

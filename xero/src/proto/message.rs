@@ -11,8 +11,6 @@ use std::{
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::outbox::BATCHED_PAYLOAD_BYTES_MAX;
-
 /// One connection of a peer, numbered by the transport and never used again after it is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Peer(pub u64);
@@ -119,15 +117,6 @@ pub struct Payload {
     pub codec: Codec,
     /// The encoded value.
     pub bytes: Bytes,
-}
-
-impl Payload {
-    /// Lets go of the BATCH that a small payload came in, of which it would keep the whole in memory.
-    pub(crate) fn detach(&mut self) {
-        if self.bytes.len() <= BATCHED_PAYLOAD_BYTES_MAX {
-            self.bytes = Bytes::copy_from_slice(&self.bytes);
-        }
-    }
 }
 
 /// Names, sorted; cloning shares them.
@@ -239,27 +228,6 @@ impl Message {
         }
     }
 
-    /// The message, to be kept: see [`Payload::detach`].
-    pub(crate) fn detached(mut self) -> Self {
-        match &mut self {
-            Self::Partial(reply) => reply.payload.detach(),
-            Self::Final(reply) => reply.payload.detach(),
-            Self::Error(reply) => reply.payload.detach(),
-            _ => {}
-        }
-        self
-    }
-
-    /// What it counts for in a byte window (`PROTOCOL.md` §9): a request or a reply its payload, and 64 bytes for itself.
-    pub fn window_bytes(&self) -> u64 {
-        match self {
-            Self::Request(_) | Self::Partial(_) | Self::Final(_) | Self::Error(_) => {
-                MESSAGE_WINDOW_BYTES + self.payload_bytes() as u64
-            }
-            _ => 0,
-        }
-    }
-
     /// The payload's size in bytes; 0 for kinds without one.
     pub fn payload_bytes(&self) -> usize {
         match self {
@@ -272,9 +240,6 @@ impl Message {
         }
     }
 }
-
-/// What a request or a reply counts for in a byte window beside its payload: small ones are not for nothing.
-pub(crate) const MESSAGE_WINDOW_BYTES: u64 = 64;
 
 /// What a peer is (`PROTOCOL.md` §5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -544,16 +509,6 @@ pub struct Subscribe {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn small_payload_that_is_kept_lets_go_of_its_batch_and_a_large_one_is_not_copied() {
-        let body = Bytes::from(vec![7; 2 * BATCHED_PAYLOAD_BYTES_MAX]);
-        for (size, is_copied) in [(BATCHED_PAYLOAD_BYTES_MAX, true), (BATCHED_PAYLOAD_BYTES_MAX + 1, false)] {
-            let mut payload = Payload { bytes: body.slice(..size), ..Payload::default() };
-            payload.detach();
-            assert_eq!((payload.bytes.as_ptr() != body.as_ptr(), payload.bytes.len()), (is_copied, size));
-        }
-    }
 
     #[test]
     fn names_are_listed_as_far_as_a_detail_has_room() {

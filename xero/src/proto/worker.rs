@@ -1,10 +1,11 @@
 //! The worker: introduces itself on every connection, takes requests, and answers each exactly once.
 
+mod backlog;
 mod executions;
 mod leaving;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     mem,
     time::{Duration, Instant},
 };
@@ -13,7 +14,8 @@ use uuid::Uuid;
 
 use super::{
     fault::{Fault, planted},
-    frame::{self, Limits, Malformed},
+    frame::{self, Inbound, Limits, Malformed},
+    hold::HoldLimits,
     link::{Departure, GOODBYE_GRACE, Link},
     links::{LinkEvent, Links, sending_time},
     liveness::Heartbeats,
@@ -26,6 +28,7 @@ use super::{
     timer::{Execution, Timer, TimerTable},
     window::Outflow,
 };
+use backlog::Backlog;
 
 /// How long a drain may take, of a worker and of a broker, unless they are told otherwise.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -45,9 +48,11 @@ pub struct WorkerConfig {
     pub limits: Limits,
     /// How many requests run at once, and how many each dispatcher may send at once.
     pub credits: u32,
-    /// How many bytes may be under way to here from each dispatcher, unacknowledged; 0, or more than 64 MiB, stands for
+    /// How many bytes each dispatcher may send to here before they are acknowledged; 0, or more than 64 MiB, stands for
     /// 64 MiB.
     pub window_bytes: u64,
+    /// How much is held of the requests of one dispatcher, and of all.
+    pub hold_limits: HoldLimits,
     /// How long a drain may take.
     pub drain_timeout: Duration,
     /// What the worker offers.
@@ -177,8 +182,9 @@ pub struct Worker {
     /// The requests of each dispatcher that has answered and not been told goodbye.
     requests: BTreeMap<Peer, BTreeMap<CallId, Execution>>,
     executions: BTreeMap<Execution, Task>,
-    /// Requests beyond the credits, when several dispatchers spend them at the same time.
-    backlog: VecDeque<Execution>,
+    /// Requests that are not started: beyond the credits, when several dispatchers spend them at the same time, or for a
+    /// dispatcher that has as many replies to take as its window has room for.
+    backlog: Backlog,
     running: usize,
     timers: TimerTable,
     outputs: VecDeque<WorkerOutput>,
@@ -206,6 +212,9 @@ struct Task {
     /// Who waits for the outcome; `None` once nobody does.
     caller: Option<(Peer, CallId)>,
     partials: u32,
+    /// What its request counts for, and whether that is acknowledged.
+    bytes: u64,
+    is_acknowledged: bool,
     /// Why it was aborted, if it was.
     aborted: Option<ErrorCode>,
     /// The request, until it is started.
@@ -217,11 +226,11 @@ impl Worker {
     pub fn new(now: Instant, config: WorkerConfig, dispatchers: u64) -> Self {
         let dials = (dispatchers, config.backoff, config.seed);
         Self {
-            links: Links::dialing(now, config.introduction(), config.heartbeats, dials),
+            links: Links::dialing(now, config.introduction(), config.heartbeats, dials).holding(config.hold_limits),
             config,
             requests: BTreeMap::new(),
             executions: BTreeMap::new(),
-            backlog: VecDeque::new(),
+            backlog: Backlog::default(),
             running: 0,
             timers: TimerTable::default(),
             outputs: VecDeque::new(),
@@ -251,8 +260,8 @@ impl Worker {
     }
 
     /// Takes a message from a dispatcher.
-    pub fn handle_message(&mut self, now: Instant, from: Peer, message: Message) {
-        self.links.handle_message(now, from, message);
+    pub fn handle_message(&mut self, now: Instant, from: Peer, message: impl Into<Inbound>) {
+        self.links.handle_message(now, from, message.into());
         self.settle(now);
     }
 
@@ -266,6 +275,12 @@ impl Worker {
             }
         }
         self.settle(now);
+    }
+
+    /// Sends the heartbeats that are due, and does nothing else: for a driver that puts off what is due, because it was held
+    /// up and has not read yet what may have answered it.
+    pub fn handle_heartbeats(&mut self, now: Instant) {
+        self.links.handle_heartbeats(now);
     }
 
     /// Does what is due.
@@ -289,7 +304,10 @@ impl Worker {
         self.timers.stop(Timer::Overrun(execution));
         self.running -= usize::from(task.waiting.is_none());
         match task.caller {
-            Some((peer, call)) => self.answer(now, peer, call, &task, finish),
+            Some((peer, call)) => {
+                self.answer(now, peer, call, &task, finish);
+                self.forget_request(now, peer, &task);
+            }
             None => self.counters.unwanted_replies += 1,
         }
         self.start_waiting();
@@ -362,6 +380,11 @@ impl Worker {
         self.leaving != Leaving::No
     }
 
+    /// What is held of dispatchers and for them, in bytes: their open requests, and the replies that they have not taken.
+    pub fn held_bytes(&self) -> u64 {
+        self.links.held_bytes()
+    }
+
     /// Procedures that run, and requests that wait to.
     pub fn executions(&self) -> usize {
         self.executions.len()
@@ -393,7 +416,7 @@ impl Worker {
     fn handle_event(&mut self, now: Instant, event: LinkEvent) {
         match event {
             LinkEvent::Introduced(peer, ready) => self.handle_ready(now, peer, &ready),
-            LinkEvent::Received(peer, message) => self.handle_received(now, peer, message),
+            LinkEvent::Received(peer, message, bytes) => self.handle_received(now, peer, message, bytes),
             LinkEvent::PartialLeft(peer, call, bytes) => {
                 let execution = self.requests.get(&peer).and_then(|requests| requests.get(&call));
                 self.outputs.extend(execution.map(|execution| WorkerOutput::PartialSent(*execution, bytes)));
@@ -402,7 +425,9 @@ impl Worker {
             LinkEvent::Dial(peer) => self.outputs.push_back(WorkerOutput::Dial(peer)),
             LinkEvent::Disconnect(peer) => self.outputs.push_back(WorkerOutput::Hangup(peer)),
             LinkEvent::Draining(peer) => self.links.drop_unexpected(peer, "DRAIN, which dispatchers do not send"),
-            LinkEvent::Room(_) | LinkEvent::Doubted(_) | LinkEvent::Heard(_) => {}
+            LinkEvent::Room(_) => self.start_waiting(),
+            // Nothing is passed on here, and no dispatcher is doubted.
+            LinkEvent::Released(_) | LinkEvent::Doubted(_) | LinkEvent::Heard(_) => {}
         }
     }
 
@@ -421,13 +446,13 @@ impl Worker {
         }
     }
 
-    fn handle_received(&mut self, now: Instant, from: Peer, message: Message) {
-        self.links.take(now, from, message.window_bytes());
+    fn handle_received(&mut self, now: Instant, from: Peer, message: Message, bytes: u64) {
         match message {
-            Message::Request(request) => self.handle_request(now, from, request),
+            Message::Request(request) => return self.handle_request(now, from, request, bytes),
             Message::Cancel(call) => self.handle_cancel(now, from, call),
             _ => self.links.drop_unexpected(from, "a message of a kind that dispatchers do not send"),
         }
+        self.links.take(now, from, bytes);
     }
 }
 

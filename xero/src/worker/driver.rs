@@ -33,8 +33,8 @@ use crate::{
         turns::{drive, wake_after},
     },
     proto::{
-        frame::Malformed,
-        message::{Message, Payload, Peer},
+        frame::{Inbound, Malformed},
+        message::{Payload, Peer},
         outbox::Transmit,
         timer::Execution,
         worker::{Start, Worker, WorkerConfig, WorkerOutput},
@@ -291,7 +291,7 @@ impl Machine for Worker {
         self.handle_dialed(now, peer);
     }
 
-    fn handle_message(&mut self, now: Instant, from: Peer, message: Message) {
+    fn handle_message(&mut self, now: Instant, from: Peer, message: Inbound) {
         self.handle_message(now, from, message);
     }
 
@@ -306,6 +306,10 @@ impl Machine for Worker {
     fn handle_unsent(&mut self, now: Instant, peer: Peer, _: Transmit) {
         // A reply has nowhere else to go.
         self.handle_disconnected(now, peer);
+    }
+
+    fn handle_heartbeats(&mut self, now: Instant) {
+        self.handle_heartbeats(now);
     }
 
     fn handle_timeout(&mut self, now: Instant) {

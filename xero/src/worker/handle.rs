@@ -21,7 +21,7 @@ use super::{
     service::{BoundService, IntoService},
 };
 use crate::{
-    config::{LinkConfig, WAIT_MAX, check_backoff, link_setters, require},
+    config::{LinkConfig, WAIT_MAX, check_backoff, check_hold_limits, hold_setters, link_setters, require},
     error::{ConfigError, ConnectError, StartError},
     io::{
         contained::Contained,
@@ -30,6 +30,7 @@ use crate::{
     },
     proto::{
         frame,
+        hold::HoldLimits,
         message::Message,
         retry::BackoffConfig,
         worker::{DRAIN_TIMEOUT, WorkerConfig, WorkerCounters},
@@ -185,12 +186,14 @@ pub struct WorkerBuilder {
     link: LinkConfig,
     backoff: BackoffConfig,
     concurrency: u32,
+    hold_limits: HoldLimits,
     drain_timeout: Duration,
     stop: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl WorkerBuilder {
     link_setters!();
+    hold_setters!();
 
     fn new() -> Self {
         let cpus = thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(1));
@@ -200,6 +203,7 @@ impl WorkerBuilder {
             link: LinkConfig::default(),
             backoff: BackoffConfig::default(),
             concurrency: cpus.saturating_mul(CREDITS_PER_CPU),
+            hold_limits: HoldLimits::default(),
             drain_timeout: DRAIN_TIMEOUT,
             stop: None,
         }
@@ -323,6 +327,7 @@ impl WorkerBuilder {
             limits: self.link.limits,
             credits: self.concurrency,
             window_bytes: self.link.window_bytes,
+            hold_limits: self.hold_limits,
             drain_timeout: self.drain_timeout,
             services: self.services.iter().map(BoundService::offer).collect(),
             signatures: self.services.iter().map(BoundService::signatures).collect(),
@@ -345,6 +350,7 @@ impl WorkerBuilder {
 
     fn check_settings(&self) -> Result<(), ConfigError> {
         self.link.check()?;
+        check_hold_limits(&self.hold_limits)?;
         check_backoff("backoff", self.backoff)?;
         let drain = self.drain_timeout;
         require(drain <= WAIT_MAX, "drain_timeout", format!("{drain:?}"), "at most a day")?;

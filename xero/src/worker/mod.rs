@@ -12,5 +12,7 @@ pub(crate) use self::service::signature_in;
 pub use self::{
     context::Context,
     handle::{Worker, WorkerBuilder},
-    service::{BoundService, IntoService, MethodDescriptor, Mode, Outcome, ServiceDescriptor, reply, reply_result, shared},
+    service::{
+        BoundService, IntoService, MethodDescriptor, Mode, Outcome, ServiceDescriptor, reply, reply_result, shared,
+    },
 };

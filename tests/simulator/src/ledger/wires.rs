@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use xero::proto::message::{CallId, ErrorCode, Message, Ready, Request};
+use xero::proto::{
+    frame,
+    message::{CallId, ErrorCode, Message, Ready, Request},
+};
 
 use super::*;
 use crate::{network::Connection, scenario::Role, work::Work};
@@ -153,7 +156,7 @@ impl Ledger {
         let record = &mut self.wires[wire];
         let side = &mut record.sides[from as usize];
         side.sent_at = now;
-        record.flows[from.other() as usize].sent += counted_bytes(message);
+        record.flows[from.other() as usize].sent += counted_bytes(message, !side.is_introduced);
         match message {
             Message::Ack(bytes) => record.flows[from as usize].told = *bytes,
             Message::Ready(_) => {
@@ -190,7 +193,7 @@ impl Ledger {
             return Err("the other side has not introduced itself");
         }
         match message {
-            _ if needs_room(message) && record.flow_to(from.other()).is_full() => {
+            _ if needs_room(message, !side.is_introduced) && record.flow_to(from.other()).is_full() => {
                 Err("there is no room for it in the window")
             }
             Message::Request(request) => self.judge_request(wire, from, now, request),
@@ -281,7 +284,7 @@ impl Ledger {
         }
         let record = RequestRecord {
             tag: work.tag,
-            bytes: counted_bytes(&Message::Request(request.clone())),
+            bytes: counted_bytes(&Message::Request(request.clone()), false),
             is_delivered: false,
             is_answered: false,
             is_cancelled: false,
@@ -348,7 +351,7 @@ impl Ledger {
         let side = &mut record.sides[to as usize];
         (side.heard_at, side.excused_until) = (now, None);
         let pid = side.life.0;
-        record.flows[to as usize].taken += counted_bytes(message);
+        record.flows[to as usize].taken += counted_bytes(message, !side.has_heard_ready);
         match message {
             Message::Ack(bytes) => record.flows[to.other() as usize].acknowledged = *bytes,
             Message::Ready(ready) => {
@@ -458,17 +461,21 @@ fn note_offer(record: &mut WireRecord, ready: &Ready) {
 }
 
 /// What a message counts for in a window.
-fn counted_bytes(message: &Message) -> u64 {
+fn counted_bytes(message: &Message, is_first_ready: bool) -> u64 {
     match message {
+        Message::Ready(_) if is_first_ready => 0,
         // Nobody counts what is said to a peer that is turned away.
         Message::Error(error) if error.call == CallId(0) => 0,
-        _ => message.window_bytes(),
+        _ => frame::window_bytes(message),
     }
 }
 
-fn needs_room(message: &Message) -> bool {
-    matches!(message, Message::Partial(_))
-        || counted_bytes(message) > 0 && message.payload_bytes() as u64 > SMALL_PAYLOAD_BYTES
+fn needs_room(message: &Message, is_first_ready: bool) -> bool {
+    match message {
+        Message::Partial(_) => true,
+        Message::Ready(_) => !is_first_ready,
+        _ => counted_bytes(message, false) > 0 && message.payload_bytes() as u64 > SMALL_PAYLOAD_BYTES,
+    }
 }
 
 /// Payloads up to this size do not wait for a window (`PROTOCOL.md` §9).

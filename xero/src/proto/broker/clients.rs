@@ -7,10 +7,17 @@ impl Broker {
         match event {
             LinkEvent::Introduced(peer, ready) => self.handle_ready(now, peer, &ready),
             // It has not read the goodbye yet, which answers for its request.
-            LinkEvent::Received(peer, _) if self.front.get(peer).is_some_and(Link::is_leaving) => {}
-            LinkEvent::Received(peer, Message::Request(request)) => self.handle_request(now, peer, request),
-            LinkEvent::Received(peer, Message::Cancel(call)) => self.handle_cancel(now, peer, call),
-            LinkEvent::Received(peer, _) | LinkEvent::Draining(peer) => {
+            LinkEvent::Received(peer, ..) if self.front.get(peer).is_some_and(Link::is_leaving) => {}
+            LinkEvent::Received(peer, Message::Request(request), bytes) => {
+                self.handle_request(now, peer, request, bytes)
+            }
+            LinkEvent::Received(peer, Message::Cancel(call), _) => self.handle_cancel(now, peer, call),
+            LinkEvent::Received(peer, _, bytes) => {
+                self.front.take(now, peer, bytes);
+                self.front.drop_unexpected(peer, "a message that clients do not send");
+            }
+            LinkEvent::Released(receipt) => self.dispatcher.release(now, receipt),
+            LinkEvent::Draining(peer) => {
                 self.front.drop_unexpected(peer, "a message that clients do not send");
             }
             LinkEvent::Ended(peer, end) => self.remove_client(now, peer, end.departure),
@@ -54,7 +61,7 @@ impl Broker {
         self.outputs.push_back(BrokerOutput::ClientJoined(from));
     }
 
-    fn handle_request(&mut self, now: Instant, from: Peer, request: Request) {
+    fn handle_request(&mut self, now: Instant, from: Peer, request: Request, bytes: u64) {
         if self.is_overrun(from) {
             return self.let_go(now, from);
         }
@@ -62,7 +69,6 @@ impl Broker {
         let Some(client) = self.clients.get_mut(&from) else { return };
         let call = request.call;
         // An answer would end the call that is open under this id.
-        let bytes = MESSAGE_WINDOW_BYTES + request.payload.bytes.len() as u64;
         if client.requests.contains_key(&call) {
             self.front.take(now, from, bytes);
             return self.front.drop_unexpected(from, "a request whose call is open already");
@@ -79,13 +85,20 @@ impl Broker {
                 format!("the broker takes {credits} requests of a client at once; its `client_credits` raises that");
             return self.refuse(now, from, call, ErrorCode::Overloaded, detail);
         }
+        if self.front.is_full() {
+            self.front.take(now, from, bytes);
+            let max = self.front.hold_limits().total_bytes_max;
+            let detail = format!("the broker holds {max} bytes of its clients; its `total_bytes_max` raises that");
+            return self.refuse(now, from, call, ErrorCode::Overloaded, detail);
+        }
+        self.front.hold_request(from, bytes);
         self.calls += 1;
         let id = CallId(self.calls);
         client.requests.insert(call, id);
         self.origins.insert(id, Origin { client: from, call, bytes, is_taken: false, partials: 0 });
         self.dispatcher.call(now, id, spec_of(now, from, request));
         if !self.dispatcher.is_waiting(id) {
-            self.take_request(now, id);
+            self.note_forwarded(now, id);
         }
     }
 
@@ -104,25 +117,23 @@ impl Broker {
         }
     }
 
-    pub(super) fn pass_partial(&mut self, now: Instant, id: CallId, payload: Payload) {
-        let Some(origin) = self.origins.get_mut(&id) else { return };
-        let Some(outflow) = self.front.outflow(origin.client) else { return };
-        // What a client does not take is not to pile up here.
-        if outflow.held_bytes() >= HELD_BYTES_MAX || outflow.held() >= HELD_MAX {
-            return self.dispatcher.overflow(now, id);
-        }
+    pub(super) fn pass_partial(&mut self, now: Instant, id: CallId, payload: Payload, receipt: Receipt) {
+        let Some(origin) = self.origins.get_mut(&id) else { return self.dispatcher.release(now, receipt) };
         let (to, call, sequence, size) = (origin.client, origin.call, origin.partials, payload.bytes.len());
         if size > self.front.reply_bytes_max(to) {
             // Its place stays empty, and the client sees by the sequence that it is missing.
             origin.partials += 1;
+            self.dispatcher.release(now, receipt);
             return debug!(%call, size, "dropped a partial reply that is larger than the client takes");
         }
         origin.partials += 1;
-        self.front.send(now, to, Message::Partial(PartialReply { call, sequence, payload }));
+        self.pass_on(now, to, Message::Partial(PartialReply { call, sequence, payload }), receipt);
     }
 
-    pub(super) fn pass_final(&mut self, now: Instant, id: CallId, payload: Payload) {
-        let Some(Origin { mut client, call, partials, .. }) = self.take_origin(now, id) else { return };
+    pub(super) fn pass_final(&mut self, now: Instant, id: CallId, payload: Payload, receipt: Receipt) {
+        let Some(Origin { mut client, call, partials, .. }) = self.take_origin(now, id) else {
+            return self.dispatcher.release(now, receipt);
+        };
         if planted(Fault::ReplyToWrongClient) {
             client = self.clients.keys().next().copied().unwrap_or(client);
         }
@@ -136,21 +147,30 @@ impl Broker {
             }),
             false => Message::Final(FinalReply { call, partials, payload }),
         };
-        self.front.send(now, client, message);
+        self.pass_on(now, client, message, receipt);
     }
 
-    pub(super) fn pass_failure(&mut self, now: Instant, id: CallId, failure: CallFailure) {
-        let Some(Origin { client, call, partials, .. }) = self.take_origin(now, id) else { return };
+    pub(super) fn pass_failure(&mut self, now: Instant, id: CallId, failure: CallFailure, receipt: Receipt) {
+        let Some(Origin { client, call, partials, .. }) = self.take_origin(now, id) else {
+            return self.dispatcher.release(now, receipt);
+        };
         if matches!(failure, CallFailure::NotOffered { .. } | CallFailure::UnknownMethod { .. }) {
             self.hasten_offers(client);
         }
         let error = ErrorReply { call, partials, ..error_of(failure) };
-        self.front.send(now, client, Message::Error(error));
+        self.pass_on(now, client, Message::Error(error), receipt);
+    }
+
+    /// Passes a reply on, and acknowledges it to its worker once there is room for another.
+    fn pass_on(&mut self, now: Instant, to: Peer, message: Message, receipt: Receipt) {
+        let receipt = self.front.pass_on(now, to, message, receipt);
+        self.dispatcher.release(now, receipt);
     }
 
     fn take_origin(&mut self, now: Instant, id: CallId) -> Option<Origin> {
         self.take_request(now, id);
         let origin = self.origins.remove(&id)?;
+        self.front.forget_request(origin.client, origin.bytes);
         if let Some(client) = self.clients.get_mut(&origin.client) {
             if planted(Fault::ClientCreditLost) {
                 return Some(origin);
@@ -168,8 +188,16 @@ impl Broker {
         self.front.send(now, to, Message::Error(ErrorReply::not_started(call, code, detail)));
     }
 
-    /// A request does not wait here any more: its client may send as much again.
-    pub(super) fn take_request(&mut self, now: Instant, id: CallId) {
+    /// A request is with a worker. It is kept until it has ended, as it may have to go to another one; so its client may send
+    /// as much again only within its limit.
+    pub(super) fn note_forwarded(&mut self, now: Instant, id: CallId) {
+        if self.origins.get(&id).is_some_and(|origin| self.front.may_hold(origin.client)) {
+            self.take_request(now, id);
+        }
+    }
+
+    /// A request needs no room in its client's window any more.
+    fn take_request(&mut self, now: Instant, id: CallId) {
         let Some(origin) = self.origins.get_mut(&id).filter(|origin| !origin.is_taken) else { return };
         origin.is_taken = true;
         let (client, bytes) = (origin.client, origin.bytes);
@@ -272,9 +300,3 @@ fn spec_of(now: Instant, from: Peer, request: Request) -> CallSpec {
         payload,
     }
 }
-
-/// Replies that are kept for a client that does not take them, in bytes; beyond, its calls with partial replies end.
-const HELD_BYTES_MAX: usize = 16 << 20;
-
-/// The same in replies, which may be empty: they cost no more than the bytes do.
-const HELD_MAX: usize = 64 << 10;

@@ -290,7 +290,8 @@ impl Dispatcher {
     pub(super) fn give_up(&mut self, now: Instant, id: CallId, failure: CallFailure) {
         if let Some(call) = self.take(id) {
             self.recall(now, id, &call);
-            self.outputs.push_back(Output::Ended(id, Err(failure)));
+            let receipt = self.take_receipt();
+            self.outputs.push_back(Output::Ended(id, Err(failure), receipt));
         }
     }
 
@@ -307,9 +308,10 @@ impl Dispatcher {
     pub(super) fn end(&mut self, id: CallId, end: CallEnd) {
         if self.take(id).is_some() {
             if planted(Fault::EndedTwice) {
-                self.outputs.push_back(Output::Ended(id, end.clone()));
+                self.outputs.push_back(Output::Ended(id, end.clone(), Receipt::NONE));
             }
-            self.outputs.push_back(Output::Ended(id, end));
+            let receipt = self.take_receipt();
+            self.outputs.push_back(Output::Ended(id, end, receipt));
         }
     }
 

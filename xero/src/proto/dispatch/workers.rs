@@ -8,7 +8,12 @@ impl Dispatcher {
         while let Some(event) = self.links.poll_event() {
             match event {
                 LinkEvent::Introduced(peer, ready) => self.handle_ready(now, peer, ready),
-                LinkEvent::Received(peer, message) => self.handle_received(now, peer, message),
+                LinkEvent::Received(peer, message, bytes) => {
+                    self.receipt = Receipt { from: peer, bytes };
+                    self.handle_received(now, peer, message);
+                    let receipt = self.take_receipt();
+                    self.release(now, receipt);
+                }
                 LinkEvent::Draining(peer) => self.handle_drain(now, peer),
                 LinkEvent::Doubted(peer) => self.registry.set_doubted(peer, true),
                 LinkEvent::Heard(peer) => {
@@ -22,7 +27,8 @@ impl Dispatcher {
                 LinkEvent::Ended(peer, end) => self.remove_worker(now, peer, &end),
                 LinkEvent::Dial(peer) => self.outputs.push_back(Output::Dial(peer)),
                 LinkEvent::Disconnect(peer) => self.outputs.push_back(Output::Disconnect(peer)),
-                LinkEvent::PartialLeft(..) => {}
+                // Nothing is passed on to workers.
+                LinkEvent::PartialLeft(..) | LinkEvent::Released(_) => {}
             }
         }
         self.finish_closing();
@@ -41,7 +47,6 @@ impl Dispatcher {
     }
 
     fn handle_received(&mut self, now: Instant, from: Peer, message: Message) {
-        self.links.take(now, from, message.window_bytes());
         match message {
             Message::Partial(reply) => self.handle_partial(now, from, reply),
             Message::Final(reply) => self.handle_final(now, from, reply),

@@ -1,7 +1,7 @@
 //! Frames -> messages. What a message keeps of its header is copied out: a kept slice would pin the transport's whole
-//! receive buffer. Payloads are kept as they came.
+//! receive buffer. Payloads are kept as they came, but for small ones in a BATCH, which would pin the whole of it.
 
-use std::{iter::FusedIterator, sync::Arc, time::Duration};
+use std::{iter::FusedIterator, ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -13,6 +13,7 @@ use crate::proto::message::{
 
 use super::{
     Frames, Limits,
+    encode::{cut_detail, window_bytes},
     fixed::{AS_DECLARED, FAIL_FAST, Fixed, IDEMPOTENT, Kind, MAYBE_EXECUTED, WANTED},
     malformed::{Malformed, Reason},
     names::KnownNames,
@@ -26,6 +27,23 @@ pub fn decode(frames: Frames, limits: &Limits) -> Decoded {
     Decoded { rest: Rest::Frames(frames), limits: *limits }
 }
 
+/// A message as it came.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Inbound {
+    /// What it says.
+    pub message: Message,
+    /// What its frames count for in a byte window (`PROTOCOL.md` §9): a later version may have written more into them than
+    /// this one reads.
+    pub window_bytes: u64,
+}
+
+/// As it comes from a peer that writes what this version writes.
+impl From<Message> for Inbound {
+    fn from(message: Message) -> Self {
+        Self { window_bytes: window_bytes(&message), message }
+    }
+}
+
 /// The messages of one pair of frames, in their order.
 #[derive(Debug)]
 pub struct Decoded {
@@ -34,7 +52,7 @@ pub struct Decoded {
 }
 
 impl Iterator for Decoded {
-    type Item = Result<Message, Malformed>;
+    type Item = Result<Inbound, Malformed>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.read_next(&mut |name| name.into())
@@ -45,11 +63,11 @@ impl FusedIterator for Decoded {}
 
 impl Decoded {
     /// The next message, as [`Self::next`] reads it; a request shares its names with others that have named the same.
-    pub fn next_known(&mut self, names: &mut KnownNames) -> Option<Result<Message, Malformed>> {
+    pub fn next_known(&mut self, names: &mut KnownNames) -> Option<Result<Inbound, Malformed>> {
         self.read_next(&mut |name| names.share(name))
     }
 
-    fn read_next(&mut self, share: &mut Share<'_>) -> Option<Result<Message, Malformed>> {
+    fn read_next(&mut self, share: &mut Share<'_>) -> Option<Result<Inbound, Malformed>> {
         match std::mem::replace(&mut self.rest, Rest::Nothing) {
             Rest::Nothing | Rest::Batch { left: 0, .. } => None,
             Rest::Batch { body, offset, left } => Some(self.next_of_batch(body, offset, left, share)),
@@ -62,7 +80,7 @@ impl Decoded {
     }
 
     /// Reads a message that came alone; `None` for a batch, whose messages come next.
-    fn read_frames(&mut self, frames: Frames, share: &mut Share<'_>) -> Result<Option<Message>, Malformed> {
+    fn read_frames(&mut self, frames: Frames, share: &mut Share<'_>) -> Result<Option<Inbound>, Malformed> {
         let Frames { header, payload } = frames;
         let (fixed, fields_at) = Fixed::read(&header)?;
         if fixed.kind != Kind::Batch {
@@ -87,12 +105,13 @@ impl Decoded {
         offset: usize,
         left: u32,
         share: &mut Share<'_>,
-    ) -> Result<Message, Malformed> {
+    ) -> Result<Inbound, Malformed> {
         let mut reader = Reader::new(&body, offset);
         let header = reader.blob("batched header").map_err(of_batch)?;
         let payload = reader.blob("batched payload").map_err(of_batch)?;
         let end = reader.offset();
-        let item = read_batched(header, body.slice(end - payload.len()..end), &self.limits, share);
+        let payload = kept_payload(&body, end - payload.len()..end);
+        let item = read_batched(header, payload, &self.limits, share);
         self.rest = Rest::Batch { body, offset: end, left: left - 1 };
         item
     }
@@ -108,7 +127,16 @@ enum Rest {
     Batch { body: Bytes, offset: usize, left: u32 },
 }
 
-fn read_batched(header: &[u8], payload: Bytes, limits: &Limits, share: &mut Share<'_>) -> Result<Message, Malformed> {
+/// A payload that lies in a body. Kept as a slice, it keeps the whole body in memory: one that makes up less than half of
+/// it is copied out.
+fn kept_payload(body: &Bytes, range: Range<usize>) -> Bytes {
+    match range.len() < body.len() / 2 {
+        true => Bytes::copy_from_slice(&body[range]),
+        false => body.slice(range),
+    }
+}
+
+fn read_batched(header: &[u8], payload: Bytes, limits: &Limits, share: &mut Share<'_>) -> Result<Inbound, Malformed> {
     let (fixed, fields_at) = Fixed::read(header)?;
     read_message(&fixed, fields_at, header, payload, limits, share)
 }
@@ -120,14 +148,17 @@ fn read_message(
     payload: Bytes,
     limits: &Limits,
     share: &mut Share<'_>,
-) -> Result<Message, Malformed> {
-    let window_bytes = fixed.kind.window_bytes(payload.len());
+) -> Result<Inbound, Malformed> {
+    let window_bytes = fixed.kind.window_bytes(header.len(), payload.len());
     let read = || {
         limits.header(header.len())?;
         limits.payload(payload.len())?;
         read_kind(fixed, Reader::new(header, fields_at), payload, limits, share)
     };
-    read().map_err(|reason| Malformed { window_bytes, ..fixed.malformed(reason) })
+    match read() {
+        Ok(message) => Ok(Inbound { message, window_bytes }),
+        Err(reason) => Err(Malformed { window_bytes, ..fixed.malformed(reason) }),
+    }
 }
 
 fn read_kind(
@@ -263,7 +294,7 @@ fn read_metadata(fields: &mut Reader<'_>, limits: &Limits) -> Result<Metadata, R
 
 fn read_error(fixed: &Fixed, mut fields: Reader<'_>, payload: Bytes) -> Result<ErrorReply, Reason> {
     let number = fields.u8("error code")?;
-    let detail = fields.long_text("detail")?;
+    let detail = cut_detail(fields.long_text("detail")?);
     // A later version's error must end its call here too, and its flag says what matters most.
     let (code, detail) = match ErrorCode::from_wire(number) {
         Some(code) => (code, detail.to_owned()),

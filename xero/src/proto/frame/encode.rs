@@ -38,6 +38,11 @@ pub fn encode_batch(messages: &[Message]) -> Frames {
     Frames { header: header.into(), payload: body.into() }
 }
 
+/// What a message counts for in a byte window (`PROTOCOL.md` §9): its frames, and 64 bytes for itself.
+pub fn window_bytes(message: &Message) -> u64 {
+    fixed(message).kind.window_bytes(header_bytes(message), payload(message).map_or(0, |payload| payload.bytes.len()))
+}
+
 /// How many bytes a message takes in the body of a BATCH.
 pub fn batched_bytes(message: &Message) -> usize {
     4 + header_bytes(message) + 4 + payload(message).map_or(0, |payload| payload.bytes.len())
@@ -257,7 +262,12 @@ fn methods(service: &ServiceOffer) -> &[MethodOffer] {
 }
 
 fn detail(error: &ErrorReply) -> &str {
-    cut(&error.detail, DETAIL_BYTES_MAX)
+    cut_detail(&error.detail)
+}
+
+/// An error's detail as far as it is sent, and as far as it is read.
+pub(super) fn cut_detail(detail: &str) -> &str {
+    cut(detail, DETAIL_BYTES_MAX)
 }
 
 fn cut(text: &str, bytes_max: usize) -> &str {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::proto::message::{CallId, MESSAGE_WINDOW_BYTES};
+use crate::proto::message::CallId;
 
 use super::malformed::{Malformed, Reason};
 
@@ -76,10 +76,12 @@ impl Kind {
         matches!(self, Self::Request | Self::Partial | Self::Final | Self::Error | Self::Cancel)
     }
 
-    /// What a message of this kind counts for in a byte window.
-    pub(super) fn window_bytes(self, payload_bytes: usize) -> u64 {
+    /// What a message of this kind, with frames of these sizes, counts for in a byte window (`PROTOCOL.md` §9).
+    pub(super) fn window_bytes(self, header_bytes: usize, payload_bytes: usize) -> u64 {
         match self {
-            Self::Request | Self::Partial | Self::Final | Self::Error => MESSAGE_WINDOW_BYTES + payload_bytes as u64,
+            Self::Request | Self::Partial | Self::Final | Self::Error | Self::Ready => {
+                MESSAGE_BYTES + header_bytes as u64 + payload_bytes as u64
+            }
             _ => 0,
         }
     }
@@ -88,6 +90,9 @@ impl Kind {
         Self::NAMED.get(usize::from(number).checked_sub(1)?).copied()
     }
 }
+
+/// What a message counts for in a byte window beside its frames: what either side spends to keep track of it.
+const MESSAGE_BYTES: u64 = 64;
 
 /// What the fixed header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -264,7 +264,7 @@ impl Bench {
                 (state, message) => panic!("sent to {wire:?}, which is {state:?}: {message:?}"),
             };
             for decoded in frame::decode(frame::encode(&message), &self.limits) {
-                self.sent.push((wire, decoded.expect("the broker's own messages can be read")));
+                self.sent.push((wire, decoded.expect("the broker's own messages can be read").message));
             }
         }
     }

@@ -263,38 +263,37 @@ fn request_beyond_the_clients_credits_is_refused_until_one_has_ended() {
 
 #[test]
 fn bytes_of_a_request_are_acknowledged_when_it_has_gone_to_a_worker_or_ended_and_not_while_it_waits() {
-    let mut bench = Bench::with(|config| (config.credits, config.dispatcher.window_bytes) = (3, 400));
+    let cost = frame::window_bytes(&Message::Request(Request { payload: value("padding"), ..request(1, "hold") }));
+    let mut bench = Bench::with(|config| (config.credits, config.dispatcher.window_bytes) = (3, 4 * cost));
     let (worker, client) = (bench.worker_with(|ready| ready.credits = 1), bench.client());
-    // With what each message counts for, a quarter of the window.
-    let large = |request: &mut Request| request.payload = value(&"x".repeat(36));
+    let large = |request: &mut Request| request.payload = value("padding");
     bench.request_with(client, 1, "hold", large);
-    assert_eq!(acks(&mut bench, client), [100], "it has gone");
+    assert_eq!(acks(&mut bench, client), [cost], "it has gone");
     (2..=3).for_each(|call| bench.request_with(client, call, "hold", large));
     assert_eq!(acks(&mut bench, client), [0_u64; 0], "they wait");
     bench.request_with(client, 4, "hold", large);
-    assert_eq!(acks(&mut bench, client), [200], "refused");
+    assert_eq!(acks(&mut bench, client), [2 * cost], "refused");
     bench.request_with(client, 3, "hold", large);
-    assert_eq!(acks(&mut bench, client), [300], "open already");
+    assert_eq!(acks(&mut bench, client), [3 * cost], "open already");
     bench.say(client, Message::Cancel(CallId(3)));
-    assert_eq!(acks(&mut bench, client), [400], "cancelled");
+    assert_eq!(acks(&mut bench, client), [4 * cost], "cancelled");
     let id = bench.request_id(worker);
     bench.reply(worker, id, "done");
-    assert_eq!(acks(&mut bench, client), [500], "one of those that waited has gone");
+    assert_eq!(acks(&mut bench, client), [5 * cost], "one of those that waited has gone");
     bench.request_with(client, 5, "hold", |request| {
         large(request);
         request.remaining = ms(10);
     });
     bench.run(ms(10));
-    assert_eq!(acks(&mut bench, client), [600], "its time is over");
+    assert_eq!(acks(&mut bench, client), [6 * cost], "its time is over");
     bench.request_with(client, 6, "hold", large);
     bench.drop_wire(worker);
-    assert_eq!(acks(&mut bench, client), [700], "nobody offers it any more");
-    let mut unreadable = Request { payload: value(&"x".repeat(36)), ..request(7, "hold") };
-    unreadable.service = "Demo".into();
-    let mut frames = frame::encode(&Message::Request(unreadable));
-    frames.header.truncate(40);
+    assert_eq!(acks(&mut bench, client), [7 * cost], "nobody offers it any more");
+    let mut frames = frame::encode(&Message::Request(Request { payload: value("padding"), ..request(7, "hold") }));
+    // Metadata that reaches past the end.
+    frames.header = [&frames.header[..frames.header.len() - 1], &[9]].concat().into();
     bench.say_frames(client, frames);
-    assert_eq!(acks(&mut bench, client), [800], "it cannot be read");
+    assert_eq!(acks(&mut bench, client), [8 * cost], "it cannot be read");
     bench.drain();
     bench.take(client);
 }

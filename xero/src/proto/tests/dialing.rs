@@ -407,7 +407,7 @@ impl Client {
         for decoded in frame::decode(frames, &self.limits) {
             match decoded {
                 Ok(message) => {
-                    let is_answer = matches!(message, Message::Ready(_));
+                    let is_answer = matches!(message.message, Message::Ready(_));
                     self.standing.iter_mut().filter(|(peer, _)| *peer == from).for_each(|it| it.1 |= is_answer);
                     self.machine.handle_message(self.now, from, message);
                 }
@@ -465,7 +465,8 @@ impl Client {
                     assert!(self.stands(peer), "a connection that does not stand is ended");
                     disconnects.push(peer);
                 }
-                Output::Ended(id, end) => {
+                Output::Ended(id, end, receipt) => {
+                    self.machine.release(self.now, receipt);
                     assert!(self.ends.iter().all(|(other, _)| *other != id), "a call that ends twice");
                     self.ends.push((id, end));
                 }

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::node::{WorkerNode, offer};
 use crate::proto::{
     broker::{Broker, BrokerConfig, Door},
+    frame,
     message::{CallId, Capabilities, Codec, Message, Metadata, Payload, Peer, Ready, Request, Role, ServiceOffer},
     worker::Worker,
 };
@@ -32,7 +33,7 @@ fn client_that_asks_on_and_takes_no_answer_is_let_go_and_one_that_takes_them_is_
     let mut taken = 0;
     for call in 0..CALLS {
         reader.tell(Door::Front, request(call, "none"));
-        taken += reader.sent().iter().map(|(_, message)| message.window_bytes()).sum::<u64>();
+        taken += reader.sent().iter().map(|(_, message)| frame::window_bytes(message)).sum::<u64>();
         // As late as `PROTOCOL.md` §9 allows.
         if call % (WINDOW / 4 / 64) == 0 {
             reader.tell(Door::Front, Message::Ack(taken));

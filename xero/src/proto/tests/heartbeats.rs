@@ -4,9 +4,13 @@ use std::time::Instant;
 
 use super::{
     network::Net,
-    pair::{EXPIRY, INTERVAL, LATENCY, Sent, TICK, ms},
+    pair::{EXPIRY, INTERVAL, LATENCY, Sent, TICK, introduction, ms, start},
 };
-use crate::proto::{liveness::Heartbeats, message::Message};
+use crate::proto::{
+    dispatch::{Departure, Dispatcher, DispatcherConfig, Output},
+    liveness::Heartbeats,
+    message::{Message, Peer},
+};
 
 #[test]
 fn heartbeats_alone_keep_both_sides_connected() {
@@ -34,6 +38,20 @@ fn heartbeat_goes_out_an_interval_after_the_last_message_and_not_before() {
     assert!(heartbeats(net.said(w)).is_empty());
     net.run_until(answered_at + INTERVAL + TICK);
     assert_eq!(heartbeats(net.said(w)), [answered_at + INTERVAL]);
+}
+
+#[test]
+fn heartbeats_go_out_while_all_else_that_is_due_is_put_off() {
+    let mut dispatcher = Dispatcher::new(DispatcherConfig::default());
+    dispatcher.handle_message(start(), Peer(1), Message::Ready(introduction()));
+    while dispatcher.poll_output().is_some() || dispatcher.poll_transmit().is_some() {}
+    let late = start() + 1_000 * INTERVAL;
+    dispatcher.handle_heartbeats(late);
+    let sent = dispatcher.poll_transmit().map(|transmit| transmit.messages);
+    assert_eq!((dispatcher.poll_output(), sent), (None, Some(vec![Message::Heartbeat])));
+    dispatcher.handle_timeout(late);
+    let outputs: Vec<_> = std::iter::from_fn(|| dispatcher.poll_output()).collect();
+    assert!(outputs.contains(&Output::WorkerLeft(Peer(1), Departure::Expired)), "{outputs:?}");
 }
 
 #[test]

@@ -98,11 +98,13 @@ impl DispatcherNode {
 
     pub(super) fn take_note(&mut self, now: Instant, output: Output) {
         match output {
-            Output::Partial(call, payload) => {
+            Output::Partial(call, payload, receipt) => {
+                self.machine.release(now, receipt);
                 assert!(!self.is_over(call), "a partial reply of a call that is over");
                 self.partials.entry(call).or_default().push(payload);
             }
-            Output::Ended(call, end) => {
+            Output::Ended(call, end, receipt) => {
+                self.machine.release(now, receipt);
                 assert!(!self.is_over(call), "a call that is over ends again");
                 assert!(now <= self.deadlines[&call], "a call ends after its deadline");
                 self.ends.insert(call, (now, end));
@@ -169,6 +171,7 @@ impl WorkerNode {
             limits: Limits::default(),
             credits: 8,
             window_bytes: 0,
+            hold_limits: Default::default(),
             drain_timeout: Duration::from_secs(30),
             services: vec![offer("Demo", &METHODS)],
             signatures: vec![METHODS.map(|method| format!("Demo.{method}(String)->String").into()).to_vec()],

@@ -447,7 +447,7 @@ impl Rig {
 
     fn settle(&mut self) {
         while let Some(output) = self.machine.poll_output() {
-            if let Output::Ended(id, end) = output {
+            if let Output::Ended(id, end, _) = output {
                 self.ends.push((id, end));
             }
         }

@@ -10,7 +10,7 @@ use crate::proto::{
     calls::CallFailure,
     dispatch::Departure,
     frame,
-    message::{CallId, ErrorCode, ErrorReply, FinalReply, Message, Peer, Request, Role},
+    message::{CallId, ErrorCode, ErrorReply, FinalReply, Message, Peer, Ready, Request, Role},
 };
 
 #[test]
@@ -130,9 +130,9 @@ fn reply_that_is_held_back_for_a_caller_who_is_gone_costs_nobody_anything() {
 }
 
 #[test]
-fn dispatcher_acknowledges_each_quarter_of_its_window_and_every_reply_counts() {
+fn dispatcher_acknowledges_each_quarter_of_its_window_and_every_message_counts() {
     let mut net = Net::new();
-    let d = net.dispatcher_with(|config| config.window_bytes = 400);
+    let d = net.dispatcher_with(|config| config.window_bytes = 800);
     let puppet = net.puppet(d, 8);
     let call = net.call(d, "hold");
     net.run(ms(5));
@@ -143,13 +143,14 @@ fn dispatcher_acknowledges_each_quarter_of_its_window_and_every_reply_counts() {
         acks(net)
     };
     assert!(taken(&mut net, sized(0, 35)).is_empty());
-    assert_eq!(taken(&mut net, sized(1, 0)), [163], "each counts for 64 bytes more");
-    assert_eq!(taken(&mut net, sized(1, 36)), [163, 263], "one that came again");
-    assert_eq!(taken(&mut net, final_reply(CallId(99), &"x".repeat(36))), [163, 263, 363], "an unsolicited one");
-    assert_eq!(taken(&mut net, Message::Ready(introduction())), [163, 263, 363]);
-    assert_eq!(taken(&mut net, sized(2, 36)), [163, 263, 363, 463], "an introduction does not start anew");
+    assert_eq!(taken(&mut net, sized(1, 0)), [227], "each counts for its header and 64 bytes more");
+    assert_eq!(taken(&mut net, sized(1, 104)), [227, 427], "one that came again");
+    assert_eq!(taken(&mut net, final_reply(CallId(99), &"x".repeat(104))), [227, 427, 627], "an unsolicited one");
+    let ready = Message::Ready(introduction());
+    let sum = 627 + frame::window_bytes(&ready);
+    assert_eq!(taken(&mut net, ready).last(), Some(&sum), "an introduction counts, and does not start anew");
     let unreadable = {
-        let mut frames = frame::encode(&sized(3, 36));
+        let mut frames = frame::encode(&sized(2, 104));
         // An unknown codec.
         let header = frames.header.iter().enumerate().map(|(at, byte)| if at == 24 { 99 } else { *byte });
         frames.header = header.collect::<Vec<_>>().into();
@@ -157,11 +158,11 @@ fn dispatcher_acknowledges_each_quarter_of_its_window_and_every_reply_counts() {
     };
     net.say_frames(puppet, unreadable);
     net.run(3 * LATENCY);
-    assert_eq!(acks(&net), [163, 263, 363, 463, 563], "one that cannot be read");
+    assert_eq!(acks(&net).last(), Some(&(sum + 200)), "one that cannot be read");
     assert!(matches!(net.failure(call), CallFailure::UnreadableReply { .. }));
     net.say(puppet, final_reply(call, &"x".repeat(200)));
     net.run(3 * LATENCY);
-    assert_eq!(acks(&net), [163, 263, 363, 463, 563, 827], "one that is too late");
+    assert_eq!(acks(&net).last(), Some(&(sum + 200 + 296)), "one that is too late");
 }
 
 #[test]
@@ -249,26 +250,24 @@ fn request_that_has_no_room_at_one_worker_goes_to_another() {
 fn worker_acknowledges_every_request_whatever_becomes_of_it() {
     let mut net = Net::new();
     let d = net.dispatcher();
-    let w = net.worker_with(&[d], |config| (config.window_bytes, config.credits) = (400, 1));
+    let sized = |id| Message::Request(request(id, "hold"));
+    let cost = frame::window_bytes(&sized(1));
+    let w = net.worker_with(&[d], |config| (config.window_bytes, config.credits) = (4 * cost, 1));
     net.connect();
-    // With what each message counts for, a quarter of the window.
-    let sized = |id| Message::Request(Request { payload: value(&"x".repeat(36)), ..request(id, "hold") });
     let acked = |net: &mut Net, frames| {
         net.tell_frames(d, w, frames);
         net.run(LATENCY);
-        let ack = |message: &Message| match message {
-            Message::Ack(bytes) => Some(*bytes),
-            _ => None,
-        };
         net.said(w).filter_map(|sent| ack(&sent.message)).last()
     };
     let mut unreadable = frame::encode(&sized(3));
-    unreadable.header.truncate(40);
-    assert_eq!(acked(&mut net, frame::encode(&sized(1))), Some(100), "it runs");
-    assert_eq!(acked(&mut net, frame::encode(&sized(1))), Some(200), "it came again");
-    assert_eq!(acked(&mut net, frame::encode(&sized(2))), Some(300), "it is refused");
-    assert_eq!(acked(&mut net, unreadable), Some(400), "it cannot be read");
-    assert_eq!(acked(&mut net, frame::encode(&Message::Cancel(CallId(1)))), Some(400));
+    // Metadata that reaches past the end.
+    let end = unreadable.header.len() - 1;
+    unreadable.header = [&unreadable.header[..end], &[9]].concat().into();
+    assert_eq!(acked(&mut net, frame::encode(&sized(1))), Some(cost), "it runs");
+    assert_eq!(acked(&mut net, frame::encode(&sized(1))), Some(2 * cost), "it came again");
+    assert_eq!(acked(&mut net, frame::encode(&sized(2))), Some(3 * cost), "it is refused");
+    assert_eq!(acked(&mut net, unreadable), Some(4 * cost), "it cannot be read");
+    assert_eq!(acked(&mut net, frame::encode(&Message::Cancel(CallId(1)))), Some(4 * cost));
 }
 
 #[test]
@@ -317,9 +316,9 @@ fn client_that_takes_no_reply_costs_its_own_window_and_nobody_else_waits() {
     bench.request(deaf, 5, "hold");
     answer_all(&mut bench, worker, 10);
     assert_eq!(finals(&mut bench, deaf), [5], "a small one passes");
-    bench.say(deaf, Message::Ack(74));
+    bench.say(deaf, Message::Ack(298));
     assert_eq!(finals(&mut bench, deaf), [0_u64; 0]);
-    bench.say(deaf, Message::Ack(203));
+    bench.say(deaf, Message::Ack(299));
     assert_eq!(finals(&mut bench, deaf), [3]);
     bench.say(deaf, Message::Ack(u64::MAX));
     assert_eq!(finals(&mut bench, deaf), [4]);
@@ -339,26 +338,162 @@ fn client_that_gives_its_window_up_is_sent_what_was_held_back() {
 }
 
 #[test]
-fn calls_whose_partial_replies_pile_up_end_and_the_replies_of_the_others_are_kept() {
-    for (size, most) in [(1 << 20, 20), (0, 100_000)] {
-        let mut bench = Bench::new();
-        let (worker, client) = (bench.worker(), bench.client_with(|ready| ready.window_bytes = 1));
-        (1..=3).for_each(|call| bench.request(client, call, "hold"));
-        let ids: Vec<_> = bench.requests(worker).iter().map(|request| request.call).collect();
-        bench.reply(worker, ids[0], "fills the window");
-        bench.reply(worker, ids[1], &large());
-        let text = "x".repeat(size);
-        let sent = (0..most).find(|sequence| {
-            bench.say(worker, partial_reply(ids[2], *sequence, &text));
-            bench.take(worker).contains(&Message::Cancel(ids[2]))
-        });
-        assert!(sent.is_some(), "partial replies of {size} bytes pile up without end");
-        bench.take(client);
-        bench.say(client, Message::Ack(u64::MAX));
-        let kept = bench.take(client);
-        assert!(matches!(&kept[0], Message::Final(reply) if reply.call == CallId(2)), "{:?}", kept[0]);
-        while !bench.take(client).is_empty() {}
+fn replies_that_a_client_does_not_take_stay_with_their_workers_and_no_call_is_ended_for_it() {
+    let mut bench = Bench::with(|config| {
+        config.dispatcher.window_bytes = 40_000;
+        config.hold_limits.peer_bytes_max = 20_000;
+    });
+    let worker = bench.worker_with(|ready| ready.credits = 20);
+    let client = bench.client_with(|ready| ready.window_bytes = 1);
+    (1..=12).for_each(|call| bench.request(client, call, "hold"));
+    let ids: Vec<_> = bench.requests(worker).iter().map(|request| request.call).collect();
+    // The first one leaves, three more are within the client's limit, and the rest are not acknowledged.
+    for id in &ids[..10] {
+        bench.reply(worker, *id, &large());
     }
+    bench.say(worker, partial_reply(ids[10], 0, "abc"));
+    let taken = worker_acks(&mut bench, worker);
+    assert!(taken < 5 * COST, "{taken} bytes are acknowledged that nobody takes");
+    assert_eq!((bench.take(worker), finals(&mut bench, client)), (vec![], vec![1]));
+    // Each one that the client takes makes room for another.
+    let mut read = 0;
+    for call in 2..=10 {
+        read += COST;
+        bench.say(client, Message::Ack(read));
+        assert_eq!(finals(&mut bench, client), [call]);
+    }
+    bench.say(client, Message::Ack(u64::MAX));
+    assert!(bench.take(client).contains(&partial_reply(CallId(11), 0, "abc")), "an innocent call goes on");
+    assert_eq!(bench.errors(client), []);
+    // All that has come is acknowledged but for less than a quarter of the window.
+    assert!(worker_acks(&mut bench, worker) + 10_000 > 10 * COST);
+}
+
+#[test]
+fn worker_that_sends_more_than_is_acknowledged_is_hung_up_on() {
+    let mut bench = Bench::with(|config| {
+        config.dispatcher.window_bytes = 40_000;
+        config.hold_limits.peer_bytes_max = 1;
+    });
+    let worker = bench.worker_with(|ready| ready.credits = 20);
+    let client = bench.client_with(|ready| ready.window_bytes = 1);
+    (1..=20).for_each(|call| bench.request(client, call, "hold"));
+    let ids: Vec<_> = bench.requests(worker).iter().map(|request| request.call).collect();
+    let sent = ids.iter().take_while(|id| {
+        bench.reply(worker, **id, &large());
+        !bench.is_gone(worker)
+    });
+    // One that leaves, one that is within the limit, the window, and one more.
+    assert!((8..=12).contains(&sent.count()));
+}
+
+#[test]
+fn request_that_may_have_to_go_elsewhere_is_not_acknowledged_beyond_the_clients_limit() {
+    let mut bench = Bench::with(|config| {
+        config.dispatcher.window_bytes = 10_000;
+        config.hold_limits.peer_bytes_max = 10_000;
+    });
+    let (worker, client) = (bench.worker_with(|ready| ready.credits = 4), bench.client());
+    let ask = |bench: &mut Bench, call| {
+        bench.request_with(client, call, "hold", |request| {
+            (request.idempotent, request.payload) = (true, value(&large()));
+        });
+    };
+    (1..=3).for_each(|call| ask(&mut bench, call));
+    let acknowledged = bench.take(client).iter().filter_map(ack).max().unwrap_or(0);
+    assert!((1..2 * COST + 200).contains(&acknowledged), "{acknowledged} bytes for three requests that are all kept");
+    // A worker that is lost gives them back to the queue, where they count as before.
+    bench.worker_with(|ready| ready.credits = 1);
+    bench.drop_wire(worker);
+    assert_eq!((bench.errors(client), bench.broker.open_calls()), (vec![], 3));
+    ask(&mut bench, 4);
+    assert!(bench.is_gone(client), "it has sent more than its window");
+}
+
+#[test]
+fn broker_that_holds_as_much_as_it_may_refuses_further_requests() {
+    let mut bench = Bench::with(|config| config.hold_limits.total_bytes_max = 12_000);
+    bench.worker();
+    let clients = [bench.client(), bench.client(), bench.client()];
+    for client in clients {
+        bench.request_with(client, 1, "hold", |request| request.payload = value(&large()));
+    }
+    let detail = "the broker holds 12000 bytes of its clients; its `total_bytes_max` raises that".to_owned();
+    let third = bench.take(clients[2]);
+    assert!(!third.iter().any(|message| matches!(message, Message::Error(_))), "{third:?}");
+    let late = bench.client();
+    bench.request(late, 1, "hold");
+    assert!(bench.take(late).contains(&Message::Error(ErrorReply::not_started(
+        CallId(1),
+        ErrorCode::Overloaded,
+        detail
+    ))));
+    // Once a request has ended there is room again.
+    bench.say(clients[0], Message::Cancel(CallId(1)));
+    bench.request(late, 2, "hold");
+    assert_eq!(bench.errors(late), []);
+}
+
+#[test]
+fn client_that_takes_no_reply_is_let_go_and_one_that_is_slow_is_not() {
+    let mut bench = Bench::new();
+    let worker = bench.worker();
+    let [deaf, slow] =
+        [(); 2].map(|()| bench.client_with(|ready| (ready.interval, ready.window_bytes) = (INTERVAL, 10_000)));
+    for client in [deaf, slow] {
+        (1..=9).for_each(|call| bench.request(client, call, "hold"));
+        answer_all(&mut bench, worker, LARGE);
+    }
+    for second in 1..=8 {
+        for client in [deaf, slow] {
+            if !bench.is_gone(client) {
+                bench.say(client, Message::Heartbeat);
+            }
+        }
+        bench.say(worker, Message::Heartbeat);
+        if second % 2 == 0 {
+            bench.say(slow, Message::Ack(second * COST / 2));
+        }
+        bench.run(INTERVAL);
+    }
+    assert!(bench.is_gone(deaf) && !bench.is_gone(slow));
+}
+
+#[test]
+fn repeated_introductions_are_answered_only_as_fast_as_they_are_taken() {
+    let mut bench = Bench::new();
+    let worker = bench.worker();
+    let client = bench.client_with(|ready| ready.window_bytes = 1_000);
+    let ready = Message::Ready(Ready { role: Role::Client, window_bytes: 1_000, ..introduction() });
+    (0..1_000).for_each(|_| bench.say(client, ready.clone()));
+    let is_ready = |message: &Message| matches!(message, Message::Ready(_));
+    let answers = bench.take(client).into_iter().filter(is_ready).count() as u64;
+    assert!((2..=20).contains(&answers), "{answers} answers to a peer that takes none");
+    // The newest one follows once there is room.
+    bench.drop_wire(worker);
+    bench.say(client, Message::Ack(u64::MAX));
+    let last = bench.take(client).into_iter().filter(is_ready).next_back();
+    assert!(matches!(last, Some(Message::Ready(ready)) if ready.services.is_empty()));
+}
+
+#[test]
+fn worker_starts_nothing_for_a_dispatcher_that_takes_no_replies() {
+    let mut net = Net::new();
+    let [deaf, other] = [(); 2].map(|()| net.dispatcher_with(|config| config.window_bytes = 1));
+    let w = net.worker_with(&[deaf, other], |config| config.hold_limits.peer_bytes_max = 8_000);
+    net.connect();
+    net.freeze_dispatcher(deaf);
+    for id in 1..=8 {
+        net.tell(deaf, w, echo(id));
+        net.run(ms(2));
+    }
+    assert_eq!(net.w(w).runs.len(), 3, "one reply has left, two are held");
+    let call = net.call(other, "ping");
+    net.run(ms(5));
+    assert_eq!(net.value(call), "pong");
+    net.thaw_dispatcher(deaf);
+    net.run(30 * LATENCY);
+    assert_eq!(net.w(w).runs.len(), 9, "all are run once the replies have left");
 }
 
 #[test]
@@ -401,7 +536,7 @@ fn client_that_reads_late_is_refused_nothing_within_its_credits() {
         answer_all(&mut bench, worker, LARGE);
         for _ in 0..2 {
             assert_eq!(finals(&mut bench, client).len(), 1);
-            taken += LARGE as u64 + 64;
+            taken += COST;
             bench.say(client, Message::Ack(taken));
         }
     }
@@ -473,10 +608,6 @@ fn large() -> String {
 
 /// What puppets were acknowledged.
 fn acks(net: &Net) -> Vec<u64> {
-    let ack = |message: &Message| match message {
-        Message::Ack(bytes) => Some(*bytes),
-        _ => None,
-    };
     net.told_strangers().filter_map(|sent| ack(&sent.message)).collect()
 }
 
@@ -497,4 +628,19 @@ fn finals(bench: &mut Bench, client: Wire) -> Vec<u64> {
     bench.take(client).into_iter().filter_map(call).collect()
 }
 
+/// What the broker has acknowledged to a worker, in bytes.
+fn worker_acks(bench: &mut Bench, worker: Wire) -> u64 {
+    bench.take(worker).iter().filter_map(ack).max().unwrap_or(0)
+}
+
+fn ack(message: &Message) -> Option<u64> {
+    match message {
+        Message::Ack(bytes) => Some(*bytes),
+        _ => None,
+    }
+}
+
 const LARGE: usize = 5_000;
+
+/// What a large reply counts for.
+const COST: u64 = LARGE as u64 + 32 + 64;

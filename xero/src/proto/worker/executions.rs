@@ -3,10 +3,11 @@
 use super::*;
 
 impl Worker {
-    pub(super) fn handle_request(&mut self, now: Instant, from: Peer, request: Request) {
+    pub(super) fn handle_request(&mut self, now: Instant, from: Peer, request: Request, bytes: u64) {
         let call = request.call;
         // An answer would end the call that runs under this id.
         if self.has_request(from, call) {
+            self.links.take(now, from, bytes);
             return self.links.drop_unexpected(from, "a request whose call is in flight already");
         }
         if self.is_overrun(from) {
@@ -15,19 +16,28 @@ impl Worker {
         self.counters.requests += 1;
         let (service, method, reply_bytes_max) = match self.admit(from, &request) {
             Ok(admitted) => admitted,
-            Err((code, detail)) => return self.refuse(now, from, call, code, detail),
+            Err((code, detail)) => {
+                self.links.take(now, from, bytes);
+                return self.refuse(now, from, call, code, detail);
+            }
         };
+        self.links.hold_request(from, bytes);
+        let is_acknowledged = self.links.may_hold(from);
+        if is_acknowledged {
+            self.links.take(now, from, bytes);
+        }
         self.sequence += 1;
         let execution = Execution(self.sequence);
         let deadline = now + request.remaining.min(DEADLINE_MAX);
         let start = Box::new(Start { execution, peer: from, service, method, deadline, reply_bytes_max, request });
-        let task = Task { caller: Some((from, call)), partials: 0, aborted: None, waiting: Some(start) };
+        let waiting = Some(start);
+        let task = Task { caller: Some((from, call)), partials: 0, bytes, is_acknowledged, aborted: None, waiting };
         self.executions.insert(execution, task);
         self.timers.set(Timer::Overrun(execution), deadline);
         if let Some(requests) = self.requests.get_mut(&from) {
             requests.insert(call, execution);
         }
-        self.backlog.push_back(execution);
+        self.backlog.push(from, execution);
         self.start_waiting();
     }
 
@@ -42,6 +52,11 @@ impl Worker {
         if requests.len() + self.links.outflow(from).map_or(0, Outflow::held_ends) >= self.config.credits as usize {
             let credits = self.config.credits;
             let detail = format!("the worker takes {credits} requests at once; its `concurrency` raises that");
+            return Err((ErrorCode::Overloaded, detail));
+        }
+        if self.links.is_full() {
+            let max = self.config.hold_limits.total_bytes_max;
+            let detail = format!("the worker holds {max} bytes of its peers; its `total_bytes_max` raises that");
             return Err((ErrorCode::Overloaded, detail));
         }
         let (service, method) = self.find(request)?;
@@ -86,18 +101,29 @@ impl Worker {
             return;
         }
         task.aborted = Some(code);
-        if task.waiting.is_some() {
-            self.backlog.retain(|other| *other != execution);
+        if let Some(start) = &task.waiting {
+            self.backlog.remove(start.peer, execution);
             self.finish(now, execution, Finish::Aborted);
         } else {
             self.outputs.push_back(WorkerOutput::Abort(execution));
         }
     }
 
-    /// Starts what waits while fewer than the credits run.
+    /// A request is held no longer: its dispatcher may send as much again.
+    pub(super) fn forget_request(&mut self, now: Instant, from: Peer, task: &Task) {
+        self.links.forget_request(from, task.bytes);
+        if !task.is_acknowledged {
+            self.links.take(now, from, task.bytes);
+        }
+    }
+
+    /// Starts what waits while fewer than the credits run: nothing for a dispatcher that does not take the replies that it
+    /// has, as another one would be held as well.
     pub(super) fn start_waiting(&mut self) {
         while self.running < self.config.credits as usize {
-            let Some(execution) = self.backlog.pop_front() else { return };
+            let (links, max) = (&self.links, self.config.hold_limits.peer_bytes_max);
+            let takes_replies = |peer| links.outflow(peer).is_none_or(|outflow| outflow.held_bytes() <= max);
+            let Some(execution) = self.backlog.pop(takes_replies) else { return };
             let Some(start) = self.executions.get_mut(&execution).and_then(|task| task.waiting.take()) else {
                 continue;
             };

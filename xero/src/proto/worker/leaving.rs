@@ -7,7 +7,7 @@ impl Worker {
     pub(super) fn disown(&mut self, peer: Peer) {
         let Some(requests) = self.requests.remove(&peer) else { return };
         self.outputs.push_back(WorkerOutput::Unregistered(peer));
-        let mut forgotten = BTreeSet::new();
+        self.backlog.forget(peer);
         for execution in requests.into_values() {
             if planted(Fault::ExecutionKept) {
                 break;
@@ -17,14 +17,12 @@ impl Worker {
                 task.caller = None;
             }
             if task.waiting.is_some() {
-                forgotten.insert(execution);
                 self.executions.remove(&execution);
                 self.timers.stop(Timer::Overrun(execution));
             } else if task.aborted.replace(ErrorCode::Cancelled).is_none() {
                 self.outputs.push_back(WorkerOutput::Abort(execution));
             }
         }
-        self.backlog.retain(|execution| !forgotten.contains(execution));
     }
 
     /// Says goodbye once nothing runs and no reply is kept, and has left once everyone has gone.
@@ -73,8 +71,9 @@ impl Worker {
             let detail = "the worker's drain timeout has passed".to_owned();
             let finish = Finish::Error { code: ErrorCode::Refused, detail, payload: Payload::default() };
             self.answer(now, peer, call, &task, finish);
+            self.forget_request(now, peer, &task);
         }
-        self.backlog.clear();
+        self.backlog = Backlog::default();
         self.running = 0;
         // A goodbye would overtake the replies that are kept, and say of their requests that they were not started.
         for peer in self.links.peers().into_iter().filter(|peer| self.is_holding(*peer)).collect::<Vec<_>>() {

@@ -53,7 +53,7 @@ fn declared_counts_of_an_introduction_are_not_believed() {
     let mut header = encode(&Message::Ready(Ready { services: Vec::new(), ..ready() })).header.to_vec();
     let count = header.len() - 2;
     header[count..].fill(0xff);
-    let items: Vec<_> = decode(frames(&header, b""), &limits).collect();
+    let items = read(frames(&header, b""), &limits);
     let [Err(malformed)] = &items[..] else { panic!("{items:?}") };
     assert_eq!(malformed.to_string(), format!("READY: service offer at byte {} needs 2 bytes, 0 are left", count + 2));
 }
@@ -70,7 +70,7 @@ fn room_is_made_only_for_what_the_bytes_can_hold() {
 fn declared_count_of_a_batch_is_not_believed() {
     let limits = Limits { batch_messages_max: usize::MAX, ..Limits::default() };
     let header = [&fixed(13)[..], &[0xff; 4]].concat();
-    let items: Vec<_> = decode(frames(&header, b""), &limits).collect();
+    let items = read(frames(&header, b""), &limits);
     let [Err(malformed)] = &items[..] else { panic!("{items:?}") };
     assert_eq!(malformed.to_string(), "BATCH: batched header at byte 0 needs 4 bytes, 0 are left");
 }

@@ -19,7 +19,7 @@ fn what_is_just_within_a_limit_passes() {
         let error = check(&message, &limits).expect_err(text);
         let raised = raise(limits, error.setter, error.size);
         assert_eq!(check(&message, &raised), Ok(()), "{text}");
-        assert_eq!(decode(encode(&message), &raised).collect::<Vec<_>>(), [Ok(message)], "{text}");
+        assert_eq!(read(encode(&message), &raised), [Ok(message)], "{text}");
     }
 }
 
@@ -40,7 +40,7 @@ fn too_large_request_names_its_call() {
 fn batch_of_too_many_is_refused_whole() {
     let limits = Limits { batch_messages_max: 2, ..Limits::default() };
     let batch = encode_batch(&[Message::Heartbeat, Message::Heartbeat, Message::Drain]);
-    let items: Vec<_> = decode(batch, &limits).collect();
+    let items = read(batch, &limits);
     let [Err(malformed)] = &items[..] else { panic!("{items:?}") };
     assert_eq!(malformed.code, ErrorCode::TooLarge);
     assert_eq!(
@@ -54,7 +54,7 @@ fn batched_message_over_a_limit_costs_only_itself() {
     let limits = Limits { metadata_bytes_max: 4, ..Limits::default() };
     let metadata = [("key".to_owned(), Bytes::from_static(b"value"))].into();
     let batch = encode_batch(&[Message::Request(Request { metadata, ..request() }), Message::Drain]);
-    let items: Vec<_> = decode(batch, &limits).collect();
+    let items = read(batch, &limits);
     assert!(matches!(&items[..], [Err(Malformed { code: ErrorCode::TooLarge, .. }), Ok(Message::Drain)]), "{items:?}");
 }
 
@@ -77,7 +77,7 @@ fn names_and_offers_that_do_not_fit_are_cut_to_sound_frames() {
     assert_eq!(one(&subscribe), Ok(cut));
     let offers = Ready { services: vec![service(4000, 20), service(1, 4)], ..ready() };
     let limits = Limits { header_bytes_max: usize::MAX, ..Limits::default() };
-    let items: Vec<_> = decode(encode(&Message::Ready(offers)), &limits).collect();
+    let items = read(encode(&Message::Ready(offers)), &limits);
     let [Ok(Message::Ready(read))] = &items[..] else { panic!("{items:?}") };
     assert_eq!(read.services[0].methods.len(), 65_521 / 32);
     assert_eq!(read.services[1], service(1, 4));
