@@ -472,7 +472,7 @@ fn repeated_introductions_are_answered_only_as_fast_as_they_are_taken() {
     // The newest one follows once there is room.
     bench.drop_wire(worker);
     bench.say(client, Message::Ack(u64::MAX));
-    let last = bench.take(client).into_iter().filter(is_ready).next_back();
+    let last = bench.take(client).into_iter().rfind(is_ready);
     assert!(matches!(last, Some(Message::Ready(ready)) if ready.services.is_empty()));
 }
 
