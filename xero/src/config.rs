@@ -189,7 +189,8 @@ pub(crate) use link_setters;
 /// The setters of those that hold requests of their peers: workers and brokers.
 macro_rules! hold_setters {
     () => {
-        /// How many bytes are held of one peer: its requests that have not ended, and the replies that it has not taken.
+        /// How many bytes are held of one peer: its requests that wait, at a broker also those that have not ended, and the
+        /// replies that it has not taken.
         /// Default 64 MiB; one message always fits. What comes beyond is not acknowledged before there is room, so it
         /// stays with whoever sends it. Lower bounds the memory that one peer can take; higher lets it have more large
         /// requests in flight. (`PROTOCOL.md` §9)

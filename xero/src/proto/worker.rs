@@ -212,13 +212,19 @@ struct Task {
     /// Who waits for the outcome; `None` once nobody does.
     caller: Option<(Peer, CallId)>,
     partials: u32,
-    /// What its request counts for, and whether that is acknowledged.
-    bytes: u64,
-    is_acknowledged: bool,
+    /// What its request counts for as long as it is held here: until it is started.
+    held: Option<Held>,
     /// Why it was aborted, if it was.
     aborted: Option<ErrorCode>,
     /// The request, until it is started.
     waiting: Option<Box<Start>>,
+}
+
+/// A request that is held.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    bytes: u64,
+    is_acknowledged: bool,
 }
 
 impl Worker {
@@ -306,11 +312,11 @@ impl Worker {
         match task.caller {
             Some((peer, call)) => {
                 self.answer(now, peer, call, &task, finish);
-                self.forget_request(now, peer, &task);
+                self.forget_request(now, peer, task.held);
             }
             None => self.counters.unwanted_replies += 1,
         }
-        self.start_waiting();
+        self.start_waiting(now);
         self.settle(now);
     }
 
@@ -380,7 +386,7 @@ impl Worker {
         self.leaving != Leaving::No
     }
 
-    /// What is held of dispatchers and for them, in bytes: their open requests, and the replies that they have not taken.
+    /// What is held of dispatchers and for them, in bytes: requests that wait, and replies that they have not taken.
     pub fn held_bytes(&self) -> u64 {
         self.links.held_bytes()
     }
@@ -425,7 +431,7 @@ impl Worker {
             LinkEvent::Dial(peer) => self.outputs.push_back(WorkerOutput::Dial(peer)),
             LinkEvent::Disconnect(peer) => self.outputs.push_back(WorkerOutput::Hangup(peer)),
             LinkEvent::Draining(peer) => self.links.drop_unexpected(peer, "DRAIN, which dispatchers do not send"),
-            LinkEvent::Room(_) => self.start_waiting(),
+            LinkEvent::Room(_) => self.start_waiting(now),
             // Nothing is passed on here, and no dispatcher is doubted.
             LinkEvent::Released(_) | LinkEvent::Doubted(_) | LinkEvent::Heard(_) => {}
         }

@@ -30,15 +30,15 @@ impl Worker {
         let execution = Execution(self.sequence);
         let deadline = now + request.remaining.min(DEADLINE_MAX);
         let start = Box::new(Start { execution, peer: from, service, method, deadline, reply_bytes_max, request });
-        let waiting = Some(start);
-        let task = Task { caller: Some((from, call)), partials: 0, bytes, is_acknowledged, aborted: None, waiting };
+        let (waiting, held) = (Some(start), Some(Held { bytes, is_acknowledged }));
+        let task = Task { caller: Some((from, call)), partials: 0, held, aborted: None, waiting };
         self.executions.insert(execution, task);
         self.timers.set(Timer::Overrun(execution), deadline);
         if let Some(requests) = self.requests.get_mut(&from) {
             requests.insert(call, execution);
         }
         self.backlog.push(from, execution);
-        self.start_waiting();
+        self.start_waiting(now);
     }
 
     /// Finds the procedure that a request asks for, or says why it cannot be run.
@@ -110,24 +110,25 @@ impl Worker {
     }
 
     /// A request is held no longer: its dispatcher may send as much again.
-    pub(super) fn forget_request(&mut self, now: Instant, from: Peer, task: &Task) {
-        self.links.forget_request(from, task.bytes);
-        if !task.is_acknowledged {
-            self.links.take(now, from, task.bytes);
+    pub(super) fn forget_request(&mut self, now: Instant, from: Peer, held: Option<Held>) {
+        let Some(Held { bytes, is_acknowledged }) = held else { return };
+        self.links.forget_request(from, bytes);
+        if !is_acknowledged {
+            self.links.take(now, from, bytes);
         }
     }
 
     /// Starts what waits while fewer than the credits run: nothing for a dispatcher that does not take the replies that it
     /// has, as another one would be held as well.
-    pub(super) fn start_waiting(&mut self) {
+    pub(super) fn start_waiting(&mut self, now: Instant) {
         while self.running < self.config.credits as usize {
             let (links, max) = (&self.links, self.config.hold_limits.peer_bytes_max);
             let takes_replies = |peer| links.outflow(peer).is_none_or(|outflow| outflow.held_bytes() <= max);
             let Some(execution) = self.backlog.pop(takes_replies) else { return };
-            let Some(start) = self.executions.get_mut(&execution).and_then(|task| task.waiting.take()) else {
-                continue;
-            };
+            let Some(task) = self.executions.get_mut(&execution) else { continue };
+            let (Some(start), held) = (task.waiting.take(), task.held.take()) else { continue };
             self.running += 1;
+            self.forget_request(now, start.peer, held);
             self.outputs.push_back(WorkerOutput::Start(start));
         }
     }

@@ -71,7 +71,7 @@ impl Worker {
             let detail = "the worker's drain timeout has passed".to_owned();
             let finish = Finish::Error { code: ErrorCode::Refused, detail, payload: Payload::default() };
             self.answer(now, peer, call, &task, finish);
-            self.forget_request(now, peer, &task);
+            self.forget_request(now, peer, task.held);
         }
         self.backlog = Backlog::default();
         self.running = 0;
