@@ -321,7 +321,7 @@ impl NoWorkerError {
         }
     }
 
-    /// The same, of the brokers at so many endpoints.
+    /// The same for the brokers at `count` endpoints.
     fn reason_at(&self, endpoints: &str, count: usize) -> String {
         let after = if self.waited.is_zero() { String::new() } else { format!(" after {:?}", self.waited) };
         let brokers = match (self.connected, count) {
