@@ -189,7 +189,7 @@ impl Client {
         self.caller.open().map(|ends| ends.workers.borrow().to_vec()).unwrap_or_default()
     }
 
-    /// Whether a worker that does not drain is connected, or a broker with such a worker.
+    /// Whether a worker is connected that does not drain, or a broker with one.
     pub fn is_connected(&self) -> bool {
         self.caller.open().is_ok_and(|ends| ends.workers.borrow().iter().any(|worker| worker.offers(None)))
     }

@@ -109,7 +109,7 @@ pub struct BrokerCounters {
     pub malformed_messages: u64,
     /// Messages of unregistered clients: dropped, with their connection.
     pub unregistered_messages: u64,
-    /// Messages of a kind that clients do not send, and requests for a call that is already open: dropped.
+    /// Messages that clients do not send, and repeated requests for an open call: dropped.
     pub unexpected_messages: u64,
     /// Clients that fell silent.
     pub expired_leases: u64,

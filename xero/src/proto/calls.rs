@@ -31,7 +31,7 @@ pub struct CallSpec {
     pub fingerprint: u64,
     /// Whether it may run twice; `None` leaves it to the worker's declaration.
     pub idempotent: Option<bool>,
-    /// Whether only a worker that declares the method idempotent may have it, from the first attempt on.
+    /// Whether even the first attempt may only go to a worker that declares the method idempotent.
     ///
     /// An intermediary has sent it elsewhere, or will send it again, on the strength of such a declaration.
     pub must_declare: bool,

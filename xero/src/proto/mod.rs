@@ -1,7 +1,7 @@
 //! The protocol core: pure state machines, one for each role (`PROTOCOL.md`).
 //!
 //! Time and messages go in; transmits, timeouts and outputs come out. The core has no socket, clock, task or thread, so
-//! a seed can play every failure, by the million, and a found failure replays exactly.
+//! seeds can play every failure, by the million, and a found failure replays exactly.
 //!
 //! Every machine has the same six methods: `handle_message`, `handle_heartbeats`, `handle_timeout`, `poll_transmit`,
 //! `poll_timeout` and `poll_output`. Other `handle_*` methods take further reports of the network, and verbs take the

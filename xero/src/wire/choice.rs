@@ -103,7 +103,7 @@ impl Choice for Choose<false> {
 #[derive(Debug)]
 pub struct Lend<const SIZED: bool>;
 
-/// What a worker decodes for an argument `&T`, and how it lends a `T` from that.
+/// The type that a worker decodes for an argument `&T`, and lends it from.
 pub trait Lending<T: ?Sized> {
     /// `T` where it has a size, else its owned form: `PathBuf` for `Path`.
     type Owned;

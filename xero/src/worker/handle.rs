@@ -71,7 +71,7 @@ struct Ends {
 }
 
 impl Worker {
-    /// Settings for a worker that connects to a client that binds, or to a broker's backend.
+    /// Settings for a worker that connects to a client or to a broker's backend.
     ///
     /// An endpoint is `tcp://host:port`, `ipc://path`, or `inproc://name` within one process. A worker serves all
     /// endpoints that are given here or to [`WorkerBuilder::connect`].

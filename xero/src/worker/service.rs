@@ -218,7 +218,7 @@ pub fn reply<M: Carries<T>, T>(codec: Codec, value: &T) -> Outcome {
     M::encode(codec, value).map_err(Failure::InvalidReply)
 }
 
-/// Ends a procedure whose method returns a `Result`, with a value of the form `M` and an error of the form `N`.
+/// Ends a procedure whose method returns a `Result`, of the forms `M` and `N`.
 pub fn reply_result<M: Carries<T>, N: Carries<E>, T, E>(codec: Codec, result: &Result<T, E>) -> Outcome {
     match result {
         Ok(value) => reply::<M, T>(codec, value),

@@ -20,7 +20,7 @@ pub fn encode(message: &Message) -> Frames {
     Frames { header: header.into(), payload: payload(message).map(|payload| payload.bytes.clone()).unwrap_or_default() }
 }
 
-/// The frames of a BATCH of these messages, or of the message itself if there is only one (`PROTOCOL.md` §11).
+/// The frames of a BATCH of these messages; a single message goes alone (`PROTOCOL.md` §11).
 ///
 /// The caller makes sure that they are few and small, and that the peer reads BATCH: the sum of their [`batched_bytes`]
 /// counts as a payload for the peer's limit.
