@@ -1,4 +1,4 @@
-//! Arguments of a call as they are written on the command line: JSON, never code.
+//! Arguments of a call on the command line: JSON, never code.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-/// The arguments of a call, each as it was written, so that numbers stay exact.
+/// The arguments of a call, each as written, so that numbers stay exact.
 #[derive(Clone, Debug)]
 pub enum Arguments {
     /// By position.
@@ -21,11 +21,13 @@ impl Arguments {
     /// No arguments.
     pub const NONE: Self = Self::Positional(Vec::new());
 
-    /// Reads JSON values with commas between them, such as `"apple", 5`. A text that is one JSON array is taken for
-    /// the list of the arguments, so one argument that is an array is written `[[1, 2]]`.
+    /// Reads JSON values with commas between them, such as `"apple", 5`.
+    ///
+    /// A text that is one JSON array is treated as the list of the arguments, so write a single array argument as `[[1,
+    /// 2]]`.
     ///
     /// # Errors
-    /// When the text is not that; the error shows where.
+    /// When the text has another form; the error shows where.
     pub fn positional(text: &str) -> Result<Self, ArgumentsError> {
         Reader::new(text, '[', ']', "a list of arguments").list().map(Self::Positional)
     }
@@ -33,7 +35,7 @@ impl Arguments {
     /// Reads names and JSON values, such as `"str1": "apple", "str2": "orange"`, with or without braces around them.
     ///
     /// # Errors
-    /// When the text is not that, or a name comes twice; the error shows where.
+    /// When the text has another form, or repeats a name; the error shows where.
     pub fn named(text: &str) -> Result<Self, ArgumentsError> {
         Reader::new(text, '{', '}', "named arguments").map().map(Self::Named)
     }
@@ -60,7 +62,7 @@ impl Serialize for Arguments {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArgumentsError {
     reason: String,
-    /// The line with the mistake, of a text that may have several.
+    /// The line with the mistake, because a text may have several lines.
     line: String,
     line_number: usize,
     /// Counted in characters, from 1.
@@ -80,7 +82,7 @@ impl ArgumentsError {
         }
     }
 
-    /// The character at which the text goes wrong, within its line, counted from 1.
+    /// The position of the mistake in its line, in characters, from 1.
     pub fn column(&self) -> usize {
         self.column
     }
@@ -108,7 +110,7 @@ impl std::error::Error for ArgumentsError {}
 /// Characters of a long line that are shown on each side of a mistake.
 const SHOWN_AROUND: usize = 60;
 
-/// Values and what stands between them; serde_json reads the values.
+/// Values and the characters between them; serde_json reads the values.
 struct Reader<'a> {
     text: &'a str,
     at: usize,
@@ -122,13 +124,13 @@ impl<'a> Reader<'a> {
         Self { text, at: 0, open, close, what }
     }
 
-    /// An array's list of arguments if the whole text is one: `[1], [2]` also begins with a bracket.
+    /// The list of arguments if the whole text is one array: `[1], [2]` also begins with a bracket.
     fn list(self) -> Result<Vec<Box<RawValue>>, ArgumentsError> {
         let read = |enclosed| Self { ..self }.items(enclosed, Self::value);
         if !self.text.trim_start().starts_with(self.open) {
             return read(false);
         }
-        // When neither reading works, the one that gets further is the one that was meant.
+        // If both readings fail, the one that gets further was meant.
         read(true).or_else(|enclosed| {
             read(false).map_err(|bare| if bare.place() > enclosed.place() { bare } else { enclosed })
         })
@@ -147,7 +149,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Reads items with commas between them, and what closes them if they are enclosed.
+    /// Reads items with commas between them, and the closing bracket if they are enclosed.
     fn items<T>(
         &mut self,
         enclosed: bool,
@@ -227,7 +229,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What serde_json says, without its position, which counts from the value's start.
+/// serde_json's message without its position, which counts from the value's start.
 fn reason(error: &serde_json::Error) -> String {
     let text = error.to_string();
     match text.rsplit_once(" at line ") {
@@ -236,7 +238,7 @@ fn reason(error: &serde_json::Error) -> String {
     }
 }
 
-/// Where serde_json's line and column are, in bytes from the start of the text.
+/// serde_json's line and column, in bytes from the start of the text.
 fn offset(text: &str, error: &serde_json::Error) -> usize {
     let line_start = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum::<usize>();
     let past = if error.is_eof() { error.column() } else { error.column().saturating_sub(1) };

@@ -1,4 +1,4 @@
-//! `demo-broker`: stands between clients and workers until it is told to stop.
+//! `demo-broker`: routes calls between clients and workers until it is stopped.
 
 use std::{
     io::{self, Write},
@@ -42,7 +42,7 @@ Example, with a worker and a client of its own:
     demo-worker tcp://127.0.0.1:5561
     demo-client --connect tcp://127.0.0.1:5560 ping";
 
-/// Routes calls until SIGINT, SIGTERM or the end of standard input, then lets what runs end.
+/// Routes calls until SIGINT, SIGTERM or the end of standard input, then lets running calls end.
 ///
 /// The exit code is 0 after that, 2 when it could not start, 130 when a second signal cut it short.
 pub async fn serve(options: BrokerOptions) -> ExitCode {
@@ -75,6 +75,6 @@ pub async fn serve(options: BrokerOptions) -> ExitCode {
 fn announce(broker: &Broker, options: &BrokerOptions) {
     let frontend = shown_endpoint(&options.frontend, broker.frontend());
     let backend = shown_endpoint(&options.backend, broker.backend());
-    // Nobody reading it is no reason not to serve.
+    // A missing reader is no reason not to serve.
     let _ = writeln!(io::stdout(), "broker {} between clients at {frontend} and workers at {backend}", broker.id());
 }

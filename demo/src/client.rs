@@ -75,12 +75,12 @@ Examples:
     demo-client 'tcp://*:5550' slow_succeed --args 5 --timeout 20
     demo-client --connect tcp://broker-1:5560,tcp://broker-2:5560 ping";
 
-/// How it is called.
+/// The usage line.
 pub const USAGE: &str = "\
 demo-client [OPTIONS] <ENDPOINT> <METHOD>
        demo-client [OPTIONS] --connect <ENDPOINT[,ENDPOINT…]> <METHOD>";
 
-/// Makes the calls, prints what comes of them, and gives the exit code.
+/// Makes the calls, prints their outcomes, and returns the exit code.
 pub async fn call(options: ClientOptions) -> ExitCode {
     log(LevelFilter::WARN);
     match prepared(options).await {
@@ -130,10 +130,10 @@ async fn make_calls(client: &Client, plan: Plan, report: &mut Report, signals: &
     }
 }
 
-/// The exit code, given what became of printing.
+/// The exit code, after the printing succeeded or failed.
 fn code(report: &Report, unprintable: Option<io::Error>) -> u8 {
     match unprintable {
-        // Whoever was reading has enough, as in `demo-client … | head`: that is no failure of the calls.
+        // The reader has enough, as in `demo-client … | head`: that is not a failure of the calls.
         Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             complain(&format!("standard output cannot be written to: {error}"));
             Verdict::CallFailed.exit_code()
@@ -186,7 +186,7 @@ impl ClientOptions {
     }
 }
 
-/// What to call, and where.
+/// The method to call, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Target {
     place: Place,
@@ -205,10 +205,10 @@ impl Target {
     }
 }
 
-/// Where workers are found.
+/// Where the client finds workers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
-    /// They connect to this endpoint.
+    /// They dial this endpoint.
     Bound(String),
     /// They are behind the brokers at these endpoints.
     Brokers(Vec<String>),
@@ -230,8 +230,9 @@ impl Place {
     }
 }
 
-/// The bound endpoint with its real port, and with `*` where every interface is bound: what it answers itself is the
-/// address for this machine, which is none for a peer elsewhere.
+/// The bound endpoint with its real port, and with `*` if every interface is bound.
+///
+/// The client itself reports the address for this machine, which is useless to a peer elsewhere.
 pub(crate) fn shown_endpoint(asked: &str, bound: &str) -> String {
     match bound.rsplit_once(':') {
         Some((_, port)) if asked.starts_with("tcp://*:") => format!("tcp://*:{port}"),
@@ -239,7 +240,7 @@ pub(crate) fn shown_endpoint(asked: &str, bound: &str) -> String {
     }
 }
 
-/// How many calls; `None` until interrupted.
+/// The number of calls; `None` until interrupted.
 #[derive(Clone, Copy, Debug)]
 struct Count(Option<u64>);
 

@@ -2,12 +2,12 @@
 //!
 //! | command | what it does |
 //! |---|---|
-//! | `cargo run -p xero-demo` | the tour: starts workers, calls them, kills some, and tells what happens |
+//! | `cargo run -p xero-demo` | the tour: starts workers, calls them, kills some, and reports what happens |
 //! | `demo-worker ENDPOINT…` | serves [`Demo`] to the clients and brokers at these endpoints |
 //! | `demo-client ENDPOINT METHOD` | binds the endpoint, waits for a worker, calls the method |
-//! | `demo-broker FRONTEND BACKEND` | binds both endpoints, and stands between clients and workers |
+//! | `demo-broker FRONTEND BACKEND` | binds both endpoints, and routes calls between clients and workers |
 //! | `demo-client --connect ENDPOINT METHOD` | connects to a broker, waits for a worker, calls the method |
-//! | `demo-lifecycle QUESTION` | answers what an orchestrator asks of a container that has no shell |
+//! | `demo-lifecycle QUESTION` | answers an orchestrator's questions about a container without a shell |
 //!
 //! The service is the whole contract. Its typed client, `DemoClient`, is made from the trait:
 //!
@@ -44,7 +44,7 @@ pub mod signals;
 pub mod tour;
 pub mod worker;
 
-/// What the demo's workers do. No method blocks another.
+/// The methods of the demo's workers. No method blocks another.
 #[xero::service]
 pub trait Demo {
     /// Answers "pong".
@@ -55,15 +55,15 @@ pub trait Demo {
     #[xero(idempotent)]
     async fn compare(&self, str1: String, str2: String) -> (bool, u8);
 
-    /// Answers, with nothing.
+    /// Replies with nothing.
     #[xero(idempotent)]
     async fn return_none(&self);
 
-    /// Sends the partial reply "started", and succeeds after so many seconds.
+    /// Sends the partial reply "started", and succeeds after this many seconds.
     #[xero(idempotent)]
     async fn slow_succeed(&self, cx: &Context, seconds: f64) -> Result<bool, DemoError>;
 
-    /// Sends the partial reply "started", and fails after so many seconds. Not idempotent: it is never run twice.
+    /// Sends the partial reply "started", and fails after this many seconds. Not idempotent: it never runs twice.
     async fn slow_fail(&self, cx: &Context, seconds: f64) -> Result<bool, DemoError>;
 
     /// Sends the text back.
@@ -75,10 +75,10 @@ pub trait Demo {
     async fn whoami(&self, cx: &Context) -> WhoAmI;
 }
 
-/// A worker, by the two names it has.
+/// A worker, by its two names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WhoAmI {
-    /// Its id, new with every start.
+    /// Its id, new at each start.
     pub worker: String,
     /// Its process.
     pub pid: u32,
@@ -87,21 +87,21 @@ pub struct WhoAmI {
 /// Why a slow method has no reply.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
 pub enum DemoError {
-    /// It failed, as it was asked to.
+    /// It failed, as requested.
     #[error("failed after {seconds} s, as it was asked to")]
     Failed {
-        /// How long it took to.
+        /// How long it took.
         seconds: f64,
     },
-    /// It cannot wait that long, and has not begun.
+    /// It cannot wait that long, and has not started.
     #[error("cannot wait for {given} s: give a number from 0 to {SECONDS_MAX}")]
     InvalidSeconds {
-        /// What was asked for. Text, because JSON has no way to write "not a number".
+        /// The requested seconds. Text, because JSON cannot express "not a number".
         given: String,
     },
 }
 
-/// The worker's side of [`Demo`]: everything is done in this process.
+/// The worker's side of [`Demo`]: this process does all the work.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Here;
 
@@ -142,7 +142,7 @@ pub const SECONDS_MAX: u32 = 24 * 60 * 60;
 async fn wait(cx: &Context, seconds: f64) -> Result<(), DemoError> {
     let time = duration(seconds)?;
     info!(method = cx.method(), attempt = cx.attempt(), ?time, "started");
-    // A caller that is gone has cancelled the call, which ends it at the next `await`.
+    // A departed caller has cancelled the call, which ends at its next `await`.
     let _ = cx.partial("started").await;
     tokio::time::sleep(time).await;
     Ok(())

@@ -1,7 +1,7 @@
-//! `demo-lifecycle`: what an orchestrator asks of a container that has no shell.
+//! `demo-lifecycle`: answers an orchestrator's questions about a container without a shell.
 //!
-//! The probes read the kernel's tables instead of connecting, because a connection that speaks no ZeroMQ is a peer that
-//! is refused and logged, once for every probe.
+//! The probes read the kernel's tables instead of connecting. A connection that speaks no ZeroMQ would be refused and
+//! logged, once for every probe.
 
 use std::{num::NonZeroU16, process::ExitCode, time::Duration};
 
@@ -53,7 +53,7 @@ Examples, as probes of a broker and a worker, and as what a container runs befor
     demo-lifecycle connected 5561
     demo-lifecycle drain --timeout 60";
 
-/// Answers by its exit code, and with one line on standard error where the answer is no.
+/// Answers by its exit code, and for a no also with one line on standard error.
 pub fn answer(options: &LifecycleOptions) -> ExitCode {
     match ask(options) {
         Ok(Answer::Yes) => ExitCode::SUCCESS,

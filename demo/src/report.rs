@@ -1,4 +1,4 @@
-//! What `demo-client` prints: a line for each reply, a summary of several, and the exit code.
+//! Prints the results of `demo-client`: a line for each reply, a summary of several, and the exit code.
 
 use std::{
     fmt::{self, Write as _},
@@ -13,18 +13,18 @@ use xero::{CallError, Value};
 
 /// Writes an error of the command itself to standard error.
 pub fn complain(message: &str) {
-    // There is nobody left to tell when standard error is closed.
+    // With standard error closed, nobody can read the message.
     let _ = writeln!(io::stderr(), "error: {message}");
 }
 
-/// How calls have ended, from good to bad; the worst one decides the exit code.
+/// How calls ended, from good to bad; the worst one decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
     /// Every call has succeeded.
     Succeeded,
     /// The procedure has returned an error, or panicked.
     Failed,
-    /// The call itself has failed: no worker, worker lost, deadline, unknown method and so on.
+    /// The call itself failed: no worker, worker lost, deadline, unknown method and so on.
     CallFailed,
 }
 
@@ -37,7 +37,7 @@ impl Verdict {
         }
     }
 
-    /// The exit code that says so.
+    /// The exit code for the verdict.
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Succeeded => 0,
@@ -52,9 +52,9 @@ impl Verdict {
 pub struct Style {
     /// One JSON object a line, errors and summary included, all on standard output.
     pub json: bool,
-    /// Whether a JSON line says which call it belongs to, because calls overlap.
+    /// Whether a JSON line names its call, because calls overlap.
     pub numbered: bool,
-    /// How many calls there will be; `None` where that is open.
+    /// The number of calls; `None` if it is open.
     pub count: Option<u64>,
 }
 
@@ -72,7 +72,7 @@ impl Style {
     }
 }
 
-/// Prints replies as they come, and counts them.
+/// Prints replies as they arrive, and counts them.
 #[derive(Debug)]
 pub struct Report {
     style: Style,
@@ -85,7 +85,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// A report of nothing yet. Several calls get a progress bar on standard error, if that is a terminal.
+    /// An empty report. Several calls get a progress bar on standard error, if that is a terminal.
     pub fn new(style: Style) -> Self {
         let latencies = Histogram::new_with_bounds(1, LATENCY_MICROSECONDS_MAX, 3);
         Self {
@@ -144,7 +144,7 @@ impl Report {
         self.error(None, "no_worker", &with_execution(message, false), false, None)
     }
 
-    /// How it has gone; `None` as long as no call has ended.
+    /// The verdict so far; `None` before the first call has ended.
     pub fn verdict(&self) -> Option<Verdict> {
         (self.succeeded + self.failed > 0 || self.verdict > Verdict::Succeeded).then_some(self.verdict)
     }
@@ -166,7 +166,7 @@ impl Report {
         Ok(())
     }
 
-    /// Prints that a worker has sent something else than JSON, which fails its call.
+    /// Prints that a worker sent a reply that is not JSON, which fails its call.
     fn no_json(&mut self, call: u64, what: &str, value: &Value) -> io::Result<()> {
         self.verdict = Verdict::CallFailed;
         let message = with_execution(&format!("the worker's {what} is not JSON: {value}"), true);
@@ -198,7 +198,7 @@ impl Report {
     }
 }
 
-/// What several calls came to.
+/// The summary of several calls.
 struct Summary<'a> {
     report: &'a Report,
     took: Duration,
@@ -258,14 +258,14 @@ fn bar(count: Option<u64>) -> ProgressBar {
         Some(count) => (ProgressBar::new(count), "{wide_bar} {pos}/{len} calls, {per_sec}, {eta} left"),
         None => (ProgressBar::new_spinner(), "{spinner} {pos} calls, {per_sec}"),
     };
-    // Without the template the bar only looks plainer.
+    // Without the template, the bar only looks plainer.
     match ProgressStyle::with_template(template) {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
     }
 }
 
-/// What a person is told of a failed call: what happened, and whether the work may have been done.
+/// The text about a failed call for people: what happened, and whether the procedure may have run.
 fn describe(error: &CallError<Value>) -> String {
     match error {
         CallError::Application(value) => format!("the procedure returned {}", one_line(&value.to_string())),
@@ -274,7 +274,7 @@ fn describe(error: &CallError<Value>) -> String {
     }
 }
 
-/// Most errors of a call say themselves whether it may have run; all of them should.
+/// Adds whether the call may have run, which most errors say themselves.
 fn with_execution(message: &str, maybe_executed: bool) -> String {
     let execution = if maybe_executed { "; the procedure may have run" } else { "; the procedure has not run" };
     let mut text = message.trim_end_matches(execution).to_owned();
@@ -309,8 +309,10 @@ fn kind(error: &CallError<Value>) -> &'static str {
     }
 }
 
-/// A text from a peer without what a terminal acts on: control characters, and those that reorder the text around them, are
-/// written as `\u001b`. That is how JSON writes them within strings, and elsewhere JSON has none of them.
+/// A peer's text without characters that a terminal acts on.
+///
+/// Control characters, and those that reorder the text around them, become `\u001b` and the like. JSON writes them so
+/// within strings, and has none of them elsewhere.
 fn printable(text: &str) -> String {
     let is_acted_on = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let mut printable = String::with_capacity(text.len());
@@ -323,8 +325,9 @@ fn printable(text: &str) -> String {
     printable
 }
 
-/// A JSON text without the line breaks that another worker's encoder may put between its parts. Within a JSON string a
-/// line break is always written `\n`.
+/// A JSON text without the line breaks that another worker's encoder may put between its parts.
+///
+/// Within a JSON string, a line break is always written as `\n`.
 fn one_line(json: &str) -> String {
     let mut line = String::with_capacity(json.len());
     for part in json.split(['\r', '\n']) {

@@ -1,4 +1,4 @@
-//! Makes the calls of a run, so many at a time, and hands their replies to a report.
+//! Makes the calls of a run, a bounded number at a time, and hands their replies to a report.
 
 use std::{
     io,
@@ -14,27 +14,27 @@ use xero::{CallError, Client, Codec, Value};
 
 use crate::{arguments::Arguments, report::Report, signals::Signals};
 
-/// What to call, and how often.
+/// The method to call, and how often.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// As `Service.method`.
     pub method: String,
-    /// What it is given.
+    /// Its arguments.
     pub arguments: Arguments,
-    /// Time that each call has.
+    /// The time limit of each call.
     pub timeout: Duration,
-    /// How many calls to make; `None` to go on until interrupted.
+    /// The number of calls; `None` until interrupted.
     pub count: Option<u64>,
-    /// How many calls are under way at once.
+    /// The number of calls in flight at once.
     pub concurrency: usize,
 }
 
-/// How a run has ended.
+/// How a run ended.
 #[derive(Debug)]
 pub enum End {
     /// All calls have ended.
     Complete,
-    /// A signal has cut it short; calls that were under way are cancelled.
+    /// A signal has cut it short; calls in flight are cancelled.
     Interrupted,
     /// Its replies could not be printed.
     Unprintable(io::Error),
@@ -72,7 +72,8 @@ pub async fn run(client: &Client, plan: Plan, report: &mut Report, signals: &Sig
     (end, began.elapsed())
 }
 
-/// Replies that wait to be printed. A terminal slower than the calls holds them up instead of filling the memory.
+/// Replies that wait to be printed. A terminal slower than the calls holds them up, so that they do not fill the
+/// memory.
 const HAPPENINGS_MAX: usize = 1024;
 
 enum Happening {
@@ -80,7 +81,7 @@ enum Happening {
     Ended(u64, Result<Value, CallError<Value>>, Duration),
 }
 
-/// Makes one call after another until there are none left to make.
+/// Makes one call after another until all are made.
 async fn lane(client: Client, plan: Arc<Plan>, next: Arc<AtomicU64>, happenings: mpsc::Sender<Happening>) {
     loop {
         let call = next.fetch_add(1, Ordering::Relaxed) + 1;

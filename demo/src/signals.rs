@@ -1,4 +1,4 @@
-//! Interrupt and terminate: the first asks to end in good order, the second ends at once.
+//! Interrupt and terminate: the first signal asks for an orderly end, the second ends at once.
 
 use std::{io, process, time::Duration};
 
@@ -8,25 +8,27 @@ use tokio::{
     time::Instant,
 };
 
-/// The exit code of a program that was interrupted before it had anything to report.
+/// The exit code of a program that was interrupted before it had a result.
 pub const INTERRUPTED: u8 = 130;
 
-/// How long after the first signal another one says that somebody will not wait. What comes sooner is the same request
-/// told twice: `timeout`, for one, signals a process and then its group.
+/// How long after the first signal another one means impatience.
+///
+/// An earlier one repeats the same request: `timeout`, for one, signals a process and then its group.
 pub const IMPATIENT_AFTER: Duration = Duration::from_millis(300);
 
-/// Hears SIGINT and SIGTERM, from when it is made.
+/// Catches SIGINT and SIGTERM, from its creation on.
 #[derive(Clone, Debug)]
 pub struct Signals {
     heard: watch::Receiver<bool>,
 }
 
 impl Signals {
-    /// Starts listening. A second signal, [`IMPATIENT_AFTER`] the first or later, then ends the process at once, with
-    /// the exit code 130.
+    /// Starts listening.
+    ///
+    /// A second signal, [`IMPATIENT_AFTER`] the first or later, ends the process at once, with the exit code 130.
     ///
     /// # Errors
-    /// When the system does not let signals be handled.
+    /// When the system does not allow handling signals.
     pub fn listen() -> io::Result<Self> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
@@ -34,7 +36,7 @@ impl Signals {
         tokio::spawn(async move {
             either(&mut interrupt, &mut terminate).await;
             let first_at = Instant::now();
-            // The program may have nobody waiting for it; the second signal still counts.
+            // The program may not wait for it; the second signal still counts.
             let _ = sender.send(true);
             loop {
                 either(&mut interrupt, &mut terminate).await;
@@ -50,7 +52,7 @@ impl Signals {
     pub async fn first(&self) {
         let mut heard = self.heard.clone();
         if heard.wait_for(|heard| *heard).await.is_err() {
-            // The listener is gone with its runtime, so no signal will be heard.
+            // The listener has ended with its runtime, so no signal can arrive.
             std::future::pending::<()>().await;
         }
     }

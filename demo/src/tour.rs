@@ -26,10 +26,10 @@ use crate::{
 /// Why a step did not do what it says.
 type Unexpected = Box<dyn Error + Send + Sync>;
 
-/// What a step comes to.
+/// The result of a step.
 type Outcome<T = ()> = Result<T, Unexpected>;
 
-/// Leads through everything the demo has. The exit code is 0 only when each step did what it says.
+/// Runs all of the tour. The exit code is 0 only if each step did what it says.
 pub async fn tour() -> ExitCode {
     log(LevelFilter::ERROR);
     let story = Story::begin();
@@ -40,7 +40,7 @@ pub async fn tour() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    // Whichever way this ends, the workers go with the future that holds them.
+    // However this ends, the workers end with the future that holds them.
     let outcome = tokio::select! {
         biased;
         () = signals.first() => {
@@ -87,5 +87,5 @@ async fn step(story: Story, title: &str, step: impl Future<Output = Outcome>) ->
     outcome.map_err(|error| format!("the tour failed at the step \"{title}\": {error}").into())
 }
 
-/// No step takes nearly as long on a machine that works; one that hangs must not hang the tour.
+/// No step takes nearly as long on a working machine; a step that hangs must not hang the tour.
 const STEP_MAX: Duration = Duration::from_secs(20);

@@ -1,4 +1,4 @@
-//! `demo-worker`: serves the demo's service until it is told to stop.
+//! `demo-worker`: serves the demo's service until it is stopped.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -39,10 +39,10 @@ Examples, for a client that binds, and for two brokers:
     demo-worker tcp://127.0.0.1:5550
     demo-worker tcp://broker-1:5561 tcp://broker-2:5561";
 
-/// Exit code of a command that was not understood, or names an endpoint that is none or cannot be bound.
+/// Exit code for a wrong command line, or an endpoint that is malformed or cannot be bound.
 pub(crate) const USAGE: u8 = 2;
 
-/// Serves until SIGINT, SIGTERM or the end of standard input, then finishes what runs.
+/// Serves until SIGINT, SIGTERM or the end of standard input, then finishes running calls.
 ///
 /// The exit code is 0 after that, 2 when it could not start, 130 when a second signal cut it short.
 pub async fn serve(options: WorkerOptions) -> ExitCode {
@@ -71,11 +71,11 @@ pub async fn serve(options: WorkerOptions) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Writes what happens to standard error: from this level on, unless `RUST_LOG` says otherwise.
+/// Logs to standard error, from this level on, unless `RUST_LOG` says otherwise.
 pub fn log(level: LevelFilter) {
     let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
-    // A second subscriber of one process is refused, which leaves the first; so nothing is lost.
+    // A second subscriber of one process is refused and the first stays, so nothing is lost.
     let _ = subscriber.with_ansi(io::stderr().is_terminal()).try_init();
 }
 
@@ -89,7 +89,7 @@ fn start(options: &WorkerOptions) -> Result<Worker, StartError> {
 
 /// The one line on standard output, for people and for scripts that want the id.
 fn announce(worker: &Worker, endpoints: &[String]) {
-    // Nobody reading it is no reason not to serve.
+    // A missing reader is no reason not to serve.
     let _ = writeln!(io::stdout(), "worker {} serves Demo, connecting to {}", worker.id(), endpoints.join(", "));
 }
 
@@ -99,7 +99,7 @@ pub(crate) async fn stdin_ends(matters: bool) {
         return std::future::pending().await;
     }
     let (sender, ended) = oneshot::channel::<()>();
-    // A thread of its own: a runtime does not shut down while one of its threads reads standard input.
+    // A thread of its own: a runtime cannot shut down while one of its threads reads standard input.
     let reader = thread::Builder::new().spawn(move || {
         let _ = io::copy(&mut io::stdin(), &mut io::sink());
         drop(sender);

@@ -1,4 +1,4 @@
-//! Compiles the core with room for faults.
+//! Compiles the core with faults to plant.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

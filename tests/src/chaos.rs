@@ -1,8 +1,8 @@
-//! Calls at a steady rate while the processes that serve them are killed, frozen, told to leave, and started again.
+//! Calls at a steady rate while the serving processes are killed, frozen, asked to leave, and restarted.
 //!
-//! At any time one worker at least is reachable (see [`Crew`](crate::load::crew::Crew)): nothing is done to a process
-//! unless a worker is reachable without it. A worker or broker that was given up while it was frozen is not among its
-//! client's workers until it has come back, so one that only looks well is not counted.
+//! At any time at least one worker is reachable (see [`Crew`](crate::load::crew::Crew)): a fault hits a process only if
+//! a worker is reachable without it. A worker or broker that was given up while it was frozen is not among its client's
+//! workers until it has returned, so one that only looks well does not count.
 
 mod director;
 mod schedule;
@@ -27,34 +27,34 @@ use crate::load::{
     steady::Steady,
 };
 
-/// What to do.
+/// The settings of a run.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The program that plays the roles; see [`crate::load::child`].
     pub program: PathBuf,
-    /// What everything that looks random comes from.
+    /// The seed of everything that looks random.
     pub seed: u64,
-    /// How long the faults go on.
+    /// How long the faults continue.
     pub time: Duration,
     /// How calls find workers.
     pub topology: Topology,
-    /// How many calls are begun in a second.
+    /// The number of calls that start per second.
     pub calls_per_second: u32,
     /// How many workers there are.
     pub workers: usize,
-    /// Whether a line is printed now and then.
+    /// Whether progress is printed.
     pub is_talkative: bool,
 }
 
 impl Settings {
-    /// The usual ones.
+    /// The usual settings.
     pub fn new(program: impl Into<PathBuf>, topology: Topology, time: Duration) -> Self {
         let (program, seed) = (program.into(), Uuid::new_v4().as_u64_pair().0);
         let (calls_per_second, workers) = (CALLS_PER_SECOND, WORKERS);
         Self { program, seed, time, topology, calls_per_second, workers, is_talkative: false }
     }
 
-    /// Why a sound run of these says little, if that is so.
+    /// Why a sound run with these settings proves little, if so.
     pub fn doubt(&self) -> Option<String> {
         let least = TIME_MIN.as_secs();
         let doubt = match (self.calls_per_second < CALLS_PER_SECOND_MIN, self.time < TIME_MIN) {
@@ -65,30 +65,30 @@ impl Settings {
         Some(format!("{doubt} prove little: the faults may hit no call"))
     }
 
-    /// The calls that must have been begun in a second.
+    /// The calls that must have started per second.
     fn load_min(&self) -> f64 {
         let nearly_all = f64::from(self.calls_per_second) * 0.9;
         nearly_all.min(f64::from(CALLS_PER_SECOND_MIN))
     }
 
-    /// What is wrong with a load of so many calls.
+    /// The mistake in a load of this many calls, if any.
     fn judge(&self, begun: u64) -> Option<String> {
         let (seconds, least) = (self.time.as_secs_f64(), self.load_min());
         let (rate, asked) = (begun as f64 / seconds, self.calls_per_second);
         let mistake = || format!("{rate:.0} calls a second of the {asked} asked for; at least {least:.0} were due");
-        // Whole calls: of a fraction of one that is due, none has begun.
+        // Whole calls only: a fraction of a due call has not started.
         (begun < (least * seconds) as u64).then(mistake)
     }
 }
 
-/// What has happened.
+/// The results of a run.
 #[derive(Debug)]
 pub struct Report {
     settings: Settings,
     log: Vec<(Duration, String)>,
     ledger: Ledger,
     memory: Memory,
-    /// How many calls were begun while there were faults, and in what time.
+    /// The calls that started during the faults, and the time of these.
     begun: u64,
     time: Duration,
     /// The longest time without a reachable worker.
@@ -96,18 +96,18 @@ pub struct Report {
 }
 
 impl Report {
-    /// What must not have happened, at most the first few.
+    /// Broken promises, at most the first few.
     pub fn violations(&self) -> &[String] {
         self.ledger.violations()
     }
 
-    /// Fails, and says all, when anything has happened that must not.
+    /// Fails, and prints everything, if a promise was broken.
     pub fn assert_sound(&self) {
         assert!(self.violations().is_empty(), "{self:#}");
     }
 }
 
-/// With `#`, the log, too.
+/// With `#`, including the log.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { settings, log, ledger, memory, begun, time, gap } = self;
@@ -154,7 +154,7 @@ pub async fn run(settings: Settings) -> Report {
     Report { settings, log: ending.log, ledger, memory: ending.memory, begun, time, gap: ending.gap }
 }
 
-/// How a line begins that says what has happened then.
+/// The start of a line about that moment.
 fn moment(at: Duration) -> String {
     format!("{:>8.3} s: ", at.as_secs_f64())
 }
@@ -166,7 +166,7 @@ fn summary(ledger: &Mutex<Ledger>) -> String {
     format!("{made} calls, {replies} replies, {retried} retried, {lost} lost, {violations} violations")
 }
 
-/// Makes calls that must all succeed, as nothing happens any more.
+/// Makes calls that must all succeed, because the faults are over.
 async fn make_last_ones(load: &Steady, ledger: &Mutex<Ledger>) {
     let plans = (LAST_FROM..).map(|number| load.plan(number));
     let plans = plans.filter(|plan| plan.kind != Kind::Hurried).take(LAST);
@@ -185,7 +185,7 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The file in which workers note what they run.
+/// The file in which workers record their runs.
 #[derive(Debug)]
 struct JournalFile(PathBuf);
 
@@ -216,19 +216,19 @@ impl Drop for JournalFile {
     }
 }
 
-/// The calls that are begun in a second unless a run is told otherwise: half as many again as there must be.
+/// The default calls per second: half as many again as required.
 pub const CALLS_PER_SECOND: u32 = 1_500;
 
-/// The least load that a run says anything under.
+/// The least load under which a run proves something.
 pub const CALLS_PER_SECOND_MIN: u32 = 1_000;
 
-/// The workers that there are unless a run is told otherwise: several can be away, and one is still reachable.
+/// The default number of workers: several can be away, and one is still reachable.
 pub const WORKERS: usize = 5;
 
-/// The least time in which every kind of fault comes several times.
+/// The least time in which every kind of fault happens several times.
 pub const TIME_MIN: Duration = Duration::from_secs(10);
 
-/// How many calls are made after the faults.
+/// The number of calls after the faults.
 const LAST: usize = 500;
 
 /// The number of the first call after the faults, out of reach for those before.

@@ -1,10 +1,10 @@
-//! What the command lines of this package's programs have in common.
+//! The common part of this package's command lines.
 
 use std::{io, ops::RangeInclusive};
 
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
-/// Reads a whole number within these bounds; `_` may stand between its digits.
+/// Reads a whole number within these bounds; `_` may separate its digits.
 pub fn whole_number<T: TryFrom<u64>>(
     bounds: RangeInclusive<u64>,
 ) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {
@@ -18,7 +18,7 @@ pub fn whole_number<T: TryFrom<u64>>(
 pub fn log_to_standard_error() {
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false);
-    // Where somebody else has seen to logs already, they go there.
+    // If the process has a subscriber already, logs go there.
     let _ = logs.try_init();
 }
 

@@ -1,4 +1,4 @@
-//! Containers of our own to kill, freeze and cut off, and what their logs say of the calls.
+//! Our own containers to kill, freeze and cut off, and their logs of the calls.
 //!
 //! `tests/containers/docker-compose.yml` describes them; each test has a project of its own, so that several can run at once.
 
@@ -8,7 +8,7 @@ pub mod stack;
 
 use std::path::{Path, PathBuf};
 
-/// Where the repository is.
+/// The repository's folder.
 pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this package is within it").to_owned()
 }

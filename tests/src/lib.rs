@@ -1,4 +1,4 @@
-//! Harness of the integration tests: a service to call, processes to kill, raw peers to misbehave, and patience.
+//! Harness of the integration tests: a service to call, processes to kill, raw peers that misbehave, and waiting.
 
 pub mod chaos;
 pub mod command_line;

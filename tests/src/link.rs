@@ -1,4 +1,4 @@
-//! A TCP link with faults: what crosses it comes late, at moments that vary, or slowly, and in order.
+//! A TCP link with faults: bytes arrive late, with jitter, or slowly, and in order.
 
 use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
@@ -13,26 +13,26 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-/// What a link does to what crosses it, to each connection and each way alike.
+/// The effect of a link on its bytes, for each connection and each direction alike.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Link {
-    /// How late everything arrives.
+    /// The delay of everything.
     pub latency: Duration,
-    /// How much earlier or later than that at random; nothing overtakes what came before it.
+    /// The random variation of the delay; nothing overtakes earlier bytes.
     pub jitter: Duration,
-    /// How much each connection carries each way, if that is bounded.
+    /// The rate of each connection in each direction, if it is bounded.
     pub bytes_per_second: Option<u32>,
-    /// What the jitter is drawn from.
+    /// The seed of the jitter.
     pub seed: u64,
 }
 
 impl Link {
-    /// One that carries so many bytes a second, and nothing late.
+    /// A link that carries this many bytes a second, without delay.
     pub fn narrow(bytes_per_second: u32) -> Self {
         Self { bytes_per_second: Some(bytes_per_second), ..Self::default() }
     }
 
-    /// Opens it to that endpoint; where to connect to.
+    /// Opens it to that endpoint; returns where to connect.
     ///
     /// # Panics
     /// When there is no free port.
@@ -41,9 +41,9 @@ impl Link {
         format!("tcp://{}", self.open("127.0.0.1:0", target).await.expect("a free port"))
     }
 
-    /// Carries what connects here to the target, both as `HOST:PORT`, for as long as the runtime lives; where it listens.
+    /// Carries connections here to the target, both as `HOST:PORT`, while the runtime lives; returns where it listens.
     ///
-    /// The target's name is resolved anew for each connection. A connection whose target cannot be reached is reset.
+    /// Each connection resolves the target's name anew. A connection whose target is unreachable is reset.
     ///
     /// # Errors
     /// When it cannot listen there.
@@ -56,7 +56,7 @@ impl Link {
             loop {
                 match listener.accept().await {
                     Ok((near, _)) => drop(tokio::spawn(self.carry(near, target.clone(), random.fork()))),
-                    // Too many open files, say: there is nothing to wait for but that some are closed.
+                    // For example, too many open files: only closing some of them helps.
                     Err(_) => sleep(ACCEPTING_AGAIN).await,
                 }
             }
@@ -64,7 +64,7 @@ impl Link {
         Ok(address)
     }
 
-    /// Carries one connection to its end. A reset of either end is a reset of both.
+    /// Carries one connection to its end. A reset of either end resets both.
     async fn carry(self, mut near: TcpStream, target: String, mut random: Rng) {
         let Ok(mut far) = TcpStream::connect(target).await else { return reset(&near) };
         let _ = near.set_nodelay(true).and(far.set_nodelay(true));
@@ -81,7 +81,7 @@ impl Link {
 
     async fn carry_one_way(self, from: ReadHalf<'_>, to: WriteHalf<'_>, random: Rng) -> io::Result<()> {
         let (sender, receiver) = mpsc::channel(CHUNKS_MAX);
-        // Read and delivered side by side: what is late does not keep what comes after it from being read.
+        // Reads and delivers in parallel: late bytes do not keep later ones from being read.
         let (mut reading, mut delivering) = (pin!(self.read(from, sender, random)), pin!(deliver(receiver, to)));
         tokio::select! {
             delivered = &mut delivering => delivered,
@@ -89,7 +89,7 @@ impl Link {
         }
     }
 
-    /// Reads until the end or a reset, and says when what was read is due.
+    /// Reads until the end or a reset, and computes when each chunk is due.
     async fn read(self, mut from: ReadHalf<'_>, chunks: mpsc::Sender<Chunk>, mut random: Rng) {
         let mut buffer = vec![0; self.chunk_bytes()];
         let room = Arc::new(Semaphore::new(self.held_bytes_max()));
@@ -97,7 +97,7 @@ impl Link {
         loop {
             let read = from.read(&mut buffer).await;
             let count = read.as_ref().map_or(0, |count| *count);
-            // It leaves when all before it has left and its own last byte, too.
+            // It leaves after all bytes before it, and its own last byte.
             left_at = left_at.max(Instant::now()) + self.time_of(count);
             due_at = due_at.max(left_at + self.lateness(&mut random));
             let is_last = count == 0;
@@ -118,14 +118,17 @@ impl Link {
         self.bytes_per_second.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(bytes as f64 / f64::from(rate)))
     }
 
-    /// A twentieth of a second's worth where the rate is bounded: so little that it is even, and so much that a busy
-    /// machine, which comes late to the next, does not make it much lower.
+    /// A twentieth of a second's bytes if the rate is bounded.
+    ///
+    /// That is little enough for an even rate, and enough that a busy machine, late for the next chunk, does not lower
+    /// the rate much.
     fn chunk_bytes(&self) -> usize {
         self.bytes_per_second.map_or(CHUNK_BYTES, |rate| (rate as usize / 20).clamp(1, CHUNK_BYTES_MAX))
     }
 
-    /// How much may be under way: what crosses the link in the time that it takes, and a chunk more to be read meanwhile.
-    /// The sender of more than that waits, as it does with any link.
+    /// The most bytes in flight: those that cross the link during its delay, and a chunk more for reading.
+    ///
+    /// A sender of more waits, as on any link.
     fn held_bytes_max(&self) -> usize {
         let time = self.latency + self.jitter;
         let crossing = |rate: u32| (f64::from(rate) * time.as_secs_f64()) as usize + 2 * self.chunk_bytes();
@@ -133,11 +136,11 @@ impl Link {
     }
 }
 
-/// What was read at once: some bytes, none at the end, or an error.
+/// One read: some bytes, none at the end, or an error.
 struct Chunk {
     due_at: Instant,
     content: io::Result<Vec<u8>>,
-    /// Given back when it has been delivered.
+    /// Released on delivery.
     _room: OwnedSemaphorePermit,
 }
 
@@ -154,24 +157,24 @@ async fn deliver(mut chunks: mpsc::Receiver<Chunk>, mut to: WriteHalf<'_>) -> io
     Ok(())
 }
 
-/// Sees to it that its closing is a reset.
+/// Makes the close of the connection a reset.
 fn reset(stream: &TcpStream) {
     let _ = stream.set_zero_linger();
 }
 
-/// The most that is read at once where the rate is not bounded.
+/// The most bytes of one read without a bounded rate.
 const CHUNK_BYTES: usize = 16 << 10;
 
-/// The most that is read at once.
+/// The most bytes of one read.
 const CHUNK_BYTES_MAX: usize = 256 << 10;
 
-/// The most bytes under way each way of a connection: 10 MB a second at 400 ms.
+/// The most bytes in flight in each direction of a connection: 10 MB a second at 400 ms.
 const HELD_BYTES_MAX: usize = 4 << 20;
 
-/// The most chunks under way each way of a connection, as each costs more than its bytes: 20,000 a second at 400 ms.
+/// The most chunks in flight in each direction, because each costs more than its bytes: 20,000 a second at 400 ms.
 const CHUNKS_MAX: usize = 8_192;
 
-/// The time until the next attempt to accept a connection after one that failed.
+/// The pause before accepting again after a failure.
 const ACCEPTING_AGAIN: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
@@ -191,7 +194,7 @@ mod tests {
                     for message in messages() {
                         sent_at.push(Instant::now());
                         from.write_all(&message).await.unwrap();
-                        // So that most are chunks of their own.
+                        // So that most are separate chunks.
                         sleep(Duration::from_millis(1)).await;
                     }
                     sent_at
@@ -266,7 +269,7 @@ mod tests {
                 }
             }
             assert_eq!(received, 2 * rate as usize);
-            // All but what the link and the system's buffers hold had to wait.
+            // Everything beyond the buffers of the link and the system had to wait.
             assert!(sent.await.unwrap() >= Duration::from_secs(1));
         });
     }
@@ -328,7 +331,7 @@ mod tests {
             let endpoint = nobody.endpoint();
             let target = endpoint.trim_start_matches("tcp://");
             let here = Link::default().open("127.0.0.1:0", target).await.unwrap();
-            // The reset may come as soon as there is a connection.
+            // The reset may arrive as soon as there is a connection.
             let lost = async { TcpStream::connect(here).await?.read_u8().await };
             let error = within(PATIENCE, lost).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{error}");
@@ -374,7 +377,7 @@ mod tests {
         bytes
     }
 
-    /// A hundred, of lengths that differ and of bytes that tell them apart.
+    /// A hundred messages of different lengths and different bytes.
     fn messages() -> Vec<Vec<u8>> {
         (0..100_u8).map(|number| vec![number; 1 + usize::from(number) * 50]).collect()
     }

@@ -1,5 +1,5 @@
-//! What chaos, soak and the container tests have in common: a service whose replies can be checked, the parts that
-//! processes play, what they write of it, and who judges that.
+//! The common part of chaos, soak and the container tests: a service whose replies can be checked, the roles of
+//! processes, their records, and the judge of these.
 
 pub mod account;
 pub mod child;
@@ -20,44 +20,44 @@ use xero::Context;
 
 use self::record::{Notes, Record};
 
-/// The largest text of a call or a reply: the digits of pi, and more than one segment, buffer or window of anything.
+/// The largest text of a call or a reply: the digits of pi, and more than any segment, buffer or window.
 pub const TEXT_BYTES_MAX: usize = 314_159;
 
-/// A service whose calls and replies show whom they belong to.
+/// A service whose calls and replies show their owner.
 #[xero::service]
 pub trait Load {
-    /// Checks the text, waits, and replies with a text of so many bytes.
+    /// Checks the text, waits, and replies with a text of the ordered length.
     #[xero(idempotent)]
     async fn again(&self, cx: &Context, order: Order, text: &str) -> Result<Receipt, String>;
     /// The same, at most once.
     async fn once(&self, cx: &Context, order: Order, text: &str) -> Result<Receipt, String>;
 }
 
-/// What a call asks for.
+/// The order of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
-    /// The call's number: its text and its reply's text are made of it.
+    /// The call's number, from which its text and its reply's text are made.
     pub number: u64,
-    /// How many bytes the call's text has.
+    /// The length of the call's text, in bytes.
     pub text_bytes: usize,
-    /// How many bytes the reply's text is to have.
+    /// The length of the reply's text, in bytes.
     pub reply_bytes: usize,
-    /// How long the procedure is to take.
+    /// The duration of the procedure, in milliseconds.
     pub millis: u64,
 }
 
-/// What a call gets.
+/// The reply of a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
-    /// The order that it answers.
+    /// The order of the call.
     pub order: Order,
-    /// Which attempt this was.
+    /// The attempt that replied.
     pub attempt: u8,
     /// The text.
     pub text: String,
 }
 
-/// The text of that call: no two calls have the same, and no two lengths.
+/// The text of that call, unique by call and by length.
 pub fn text(number: u64, bytes: usize) -> String {
     let block = format!("{number:016x}");
     let mut text = block.repeat(bytes / block.len() + 1);
@@ -66,15 +66,15 @@ pub fn text(number: u64, bytes: usize) -> String {
 }
 
 impl Order {
-    /// The text that goes with it.
+    /// The text of its call.
     pub fn text(&self) -> String {
         text(self.number, self.text_bytes)
     }
 
-    /// What is wrong with a reply to it.
+    /// Checks a reply to it.
     ///
     /// # Errors
-    /// When the reply belongs to another call, or is not whole.
+    /// When the reply belongs to another call, or is incomplete.
     pub fn check(&self, receipt: &Receipt) -> Result<(), String> {
         let Receipt { order, text: reply, .. } = receipt;
         if order != self {
@@ -94,7 +94,7 @@ pub struct Porter {
 }
 
 impl Porter {
-    /// One that notes each run there, before it does anything else.
+    /// One that notes each run there before anything else.
     pub fn noting(notes: Notes) -> Self {
         Self { notes }
     }

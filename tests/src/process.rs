@@ -22,7 +22,7 @@ macro_rules! probe {
     };
 }
 
-/// A process, killed when dropped. If a test fails, what it has said is shown.
+/// A process, killed when dropped. If a test fails, its output is shown.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
@@ -33,7 +33,7 @@ impl Process {
     /// Starts a program.
     pub fn start(program: &str, arguments: &[&str]) -> Self {
         let mut command = Command::new(OsStr::new(program));
-        // The program ends with its standard input, so it does not outlive a test that was killed.
+        // The program ends with its standard input, so it does not outlive a killed test.
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{program}: {error}"));
         let (sender, said) = watch::channel(String::new());
@@ -47,12 +47,12 @@ impl Process {
         self.child.stdin = None;
     }
 
-    /// Its number.
+    /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Waits until it has said that.
+    /// Waits until its output contains that.
     pub async fn says(&self, text: &str) {
         let mut said = self.said.clone();
         let found = said.wait_for(|said| said.contains(text));
@@ -60,7 +60,7 @@ impl Process {
         assert!(found, "the process has not said {text:?} but: {}", *self.said.borrow());
     }
 
-    /// The rest of the first line that begins like this, once it has been said.
+    /// The rest of the first line that begins like this, once it is printed.
     pub async fn line(&self, start: &str) -> String {
         self.says(start).await;
         self.said.borrow().lines().find_map(|line| line.strip_prefix(start)).map(str::to_owned).expect("it was said")
@@ -71,12 +71,12 @@ impl Process {
         self.said.borrow().lines().rev().find_map(|line| line.strip_prefix(start)).map(str::to_owned)
     }
 
-    /// How often it has said that so far.
+    /// How often its output contains that so far.
     pub fn count(&self, text: &str) -> usize {
         self.said.borrow().matches(text).count()
     }
 
-    /// Kills it; it cannot do anything about that.
+    /// Kills it with a signal that it cannot handle.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -87,7 +87,7 @@ impl Process {
         self.signal(Signal::STOP);
     }
 
-    /// Lets it go on.
+    /// Unfreezes it.
     pub fn thaw(&self) {
         self.signal(Signal::CONT);
     }
@@ -97,12 +97,12 @@ impl Process {
         self.signal(Signal::TERM);
     }
 
-    /// How it has ended, if it has.
+    /// Its exit status, if it has ended.
     pub fn status(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("it is our child")
     }
 
-    /// What it has said so far.
+    /// Its output so far.
     pub fn said(&self) -> String {
         self.said.borrow().clone()
     }
@@ -118,12 +118,12 @@ impl Process {
         status.expect("it has ended")
     }
 
-    /// How many threads it has.
+    /// The number of its threads.
     pub fn threads(&self) -> usize {
         threads(self.id())
     }
 
-    /// How many bytes of memory it has in use.
+    /// Its memory in use, in bytes.
     pub fn resident_bytes(&self) -> usize {
         resident_bytes(self.id()).expect("it runs")
     }
@@ -144,17 +144,17 @@ impl Drop for Process {
     }
 }
 
-/// How many threads a process has.
+/// The number of a process's threads.
 pub fn threads(process: u32) -> usize {
     fs::read_dir(format!("/proc/{process}/task")).expect("it runs").count()
 }
 
-/// How many files and sockets a process has open.
+/// The number of a process's open files and sockets.
 pub fn descriptors(process: u32) -> usize {
     fs::read_dir(format!("/proc/{process}/fd")).expect("it runs").count()
 }
 
-/// How many bytes of memory a process has in use; `None` when it has ended.
+/// A process's memory in use, in bytes; `None` if it has ended.
 pub fn resident_bytes(process: u32) -> Option<usize> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
@@ -162,7 +162,7 @@ pub fn resident_bytes(process: u32) -> Option<usize> {
     Some(kibibytes * 1024)
 }
 
-/// How long a probe that is to be killed may be looked for.
+/// How long a killed probe may stay unnoticed.
 pub const UNNOTICED: Duration = Duration::from_secs(5);
 
 fn keep(output: impl Read + Send + 'static, said: watch::Sender<String>) {

@@ -1,11 +1,12 @@
-//! What holds for the command line of each program: help that names every option, and mistakes that are reported.
+//! Rules for the command line of each program: help that names every option, and reported mistakes.
 
 use std::process::{Command, Output};
 
-/// `--help` and `-h` succeed; they explain each of these options in a line of its own, and say exit codes and examples.
+/// Checks `--help` and `-h`: they succeed, explain each of these options on its own line, and have exit codes and
+/// examples.
 ///
 /// # Panics
-/// When that is not so.
+/// When a check fails.
 pub fn explains(program: &str, options: &[&str]) {
     for asked in ["--help", "-h"] {
         let output = run(program, &[asked]);
@@ -18,10 +19,10 @@ pub fn explains(program: &str, options: &[&str]) {
     }
 }
 
-/// The help has a line for each of these, and none that is too long.
+/// Checks that the help has a line for each of these, and no line that is too long.
 ///
 /// # Panics
-/// When that is not so.
+/// When a check fails.
 pub fn names(help: &str, options: &[&str]) {
     for option in options {
         let explains = |line: &str| line.split_whitespace().next() == Some(option);
@@ -30,10 +31,10 @@ pub fn names(help: &str, options: &[&str]) {
     assert!(help.lines().all(|line| line.chars().count() <= 120), "the help has lines that are too long: {help}");
 }
 
-/// The command line is wrong, and the message says this.
+/// Checks that the command line is refused with this message.
 ///
 /// # Panics
-/// When that is not so.
+/// When a check fails.
 pub fn refuses(program: &str, arguments: &[&str], reason: &str) {
     let output = run(program, arguments);
     assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}");

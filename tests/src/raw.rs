@@ -1,7 +1,7 @@
-//! Peers made by hand: ZMTP 3.0 over a TCP stream, without any of what is to be tested but the message types.
+//! Peers made by hand: ZMTP 3.0 over a TCP stream, without the tested code, except the message types.
 //!
-//! They can do what our own peers never would: speak out of turn, repeat themselves, stop reading, send what is no
-//! message at all.
+//! They misbehave as our own peers never do: speak out of turn, repeat themselves, stop reading, send bytes that are
+//! not a message.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ use crate::scene::{LONG, PATIENCE, within};
 #[derive(Debug)]
 pub struct Link {
     stream: TcpStream,
-    /// The identity that the other side has given.
+    /// The other side's identity.
     pub identity: Vec<u8>,
 }
 
@@ -42,7 +42,7 @@ impl Link {
         within(PATIENCE, Self::shake_hands(stream, "DEALER", identity)).await.expect("a handshake")
     }
 
-    /// Accepts a DEALER as a ROUTER would; an error when it goes away meanwhile.
+    /// Accepts a DEALER as a ROUTER does; an error if it disconnects during that.
     pub async fn accept(listener: &TcpListener) -> io::Result<Self> {
         let (stream, _) = within(PATIENCE, listener.accept()).await?;
         within(PATIENCE, Self::shake_hands(stream, "ROUTER", &[])).await
@@ -101,7 +101,7 @@ impl Link {
         Some(messages.remove(0).expect("our own peers write what can be read").message)
     }
 
-    /// The next message that is no heartbeat; `None` when the connection has ended.
+    /// The next message except heartbeats; `None` when the connection has ended.
     pub async fn receive_news(&mut self) -> Option<Message> {
         loop {
             match self.receive().await {
@@ -184,22 +184,22 @@ pub async fn worker(endpoint: &str, ready: Ready) -> Link {
 #[derive(Debug)]
 pub struct Dispatcher {
     listener: TcpListener,
-    /// Where workers can connect to.
+    /// The endpoint for workers.
     pub endpoint: String,
 }
 
 impl Dispatcher {
-    /// One that listens on a free port.
+    /// A dispatcher that listens on a free port.
     pub async fn bind() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let endpoint = format!("tcp://{}", listener.local_addr().expect("it is bound"));
         Self { listener, endpoint }
     }
 
-    /// The next connection, before anything is said on it.
+    /// The next connection, before any message on it.
     pub async fn accept(&self) -> Link {
         loop {
-            // A worker that was refused meanwhile comes again.
+            // A worker that was refused in between returns.
             if let Ok(link) = Link::accept(&self.listener).await {
                 return link;
             }
@@ -219,8 +219,8 @@ impl Dispatcher {
     }
 }
 
-/// The introduction of a worker that offers `Probe` with the method `ping`, for up to 8 requests at once, and that need
-/// not be heard from for the time of a test.
+/// The introduction of a worker that offers `Probe` with the method `ping`, for up to 8 requests at once. Its interval
+/// is so long that it may stay silent during a test.
 pub fn ready() -> Ready {
     let methods = ["ping", "work", "echo", "bytes", "progress"];
     let methods = methods.map(|name| MethodOffer { name: name.into(), idempotent: false, fingerprint: 0 });
@@ -259,7 +259,7 @@ pub fn json(text: &str) -> Payload {
     Payload { codec: Codec::Json, bytes: Bytes::copy_from_slice(text.as_bytes()) }
 }
 
-/// A text as bincode writes it, which is what typed calls take.
+/// A text in bincode, as typed calls take it.
 pub fn text(text: &str) -> Payload {
     let length = u8::try_from(text.len()).ok().filter(|length| *length <= 250).expect("a short text");
     Payload { codec: Codec::Bincode, bytes: [&[length], text.as_bytes()].concat().into() }
@@ -270,7 +270,7 @@ pub fn final_reply(call: CallId, payload: Payload) -> Message {
     Message::Final(FinalReply { call, partials: 0, payload })
 }
 
-/// A reply that does not.
+/// A partial reply of a call.
 pub fn partial_reply(call: CallId, sequence: u32, payload: Payload) -> Message {
     Message::Partial(PartialReply { call, sequence, payload })
 }
@@ -287,7 +287,7 @@ pub async fn connect(endpoint: &str) -> TcpStream {
     within(PATIENCE, TcpStream::connect(address)).await.expect("somebody listens")
 }
 
-/// The first 64 bytes that a peer says.
+/// The first 64 bytes of a peer.
 pub fn greeting() -> [u8; 64] {
     let mut greeting = [0; 64];
     greeting[0] = 0xFF;

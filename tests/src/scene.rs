@@ -1,4 +1,4 @@
-//! What most tests begin with: a runtime with a time limit, a client, workers; and waiting for conditions.
+//! The start of most tests: a runtime with a time limit, a client, workers; and waiting for conditions.
 
 use std::{
     net::SocketAddr,
@@ -16,17 +16,17 @@ use xero::{Broker, BrokerBuilder, Client, ClientBuilder, Worker, WorkerBuilder};
 
 use crate::service::{ProbeClient, Prober};
 
-/// How long anything may take before a test gives up: long enough for a busy machine.
+/// How long a test waits before it gives up: long enough for a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// An interval so long that within a test no heartbeat is due and no lease runs out: whatever is noticed then was
-/// noticed by the connection.
+/// An interval so long that no heartbeat is due and no lease expires within a test: only the connection can reveal a
+/// loss.
 pub const LONG: Duration = Duration::from_secs(20);
 
-/// An interval for tests in which leases do run out.
+/// An interval for tests in which leases expire.
 pub const SHORT: Duration = Duration::from_millis(200);
 
-/// Runs a test on a runtime of its own and fails it when it does not end.
+/// Runs a test on its own runtime and fails it if it does not end.
 pub fn run(test: impl Future<Output = ()>) {
     show_logs();
     let runtime = runtime(2);
@@ -35,19 +35,20 @@ pub fn run(test: impl Future<Output = ()>) {
             panic!("the test has not ended within {:?}", 2 * PATIENCE);
         }
     });
-    // What a test leaves behind, such as a blocked thread, is not waited for.
+    // The runtime does not wait for remains of a test, such as a blocked thread.
     runtime.shutdown_background();
 }
 
-/// The same for a test that measures, or that takes all of the machine: no other such test of the program runs meanwhile.
+/// The same for a test that measures, or that needs the whole machine: no other such test of the program runs at the
+/// same time.
 pub fn run_alone(test: impl Future<Output = ()>) {
     static TURN: Mutex<()> = Mutex::new(());
-    // A test that has failed leaves nothing behind that the next one minds.
+    // A failed test leaves nothing behind that disturbs the next one.
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     run(test);
 }
 
-/// A runtime with so many threads.
+/// A runtime with this many threads.
 pub fn runtime(threads: usize) -> Runtime {
     Builder::new_multi_thread().worker_threads(threads).enable_all().build().expect("a runtime")
 }
@@ -61,7 +62,7 @@ pub fn show_logs() {
     });
 }
 
-/// The future's value, unless it takes longer.
+/// The future's value, which must be ready within the time.
 pub async fn within<T>(time: Duration, future: impl IntoFuture<Output = T>) -> T {
     let what = std::any::type_name_of_val(&future);
     match timeout(time, future.into_future()).await {
@@ -75,7 +76,7 @@ pub async fn eventually(what: &str, condition: impl AsyncFnMut() -> bool) {
     eventually_within(PATIENCE, what, condition).await;
 }
 
-/// Waits until the condition holds, for so long at most.
+/// Waits until the condition holds, at most for this time.
 pub async fn eventually_within(time: Duration, what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
     while !condition().await {
@@ -84,7 +85,7 @@ pub async fn eventually_within(time: Duration, what: &str, mut condition: impl A
     }
 }
 
-/// The future's value and the time that it took.
+/// The future's value and its duration.
 pub async fn timed<T>(future: impl IntoFuture<Output = T>) -> (T, Duration) {
     let start = Instant::now();
     let value = future.await;
@@ -168,12 +169,12 @@ pub fn has(client: &Client, worker: &Worker) -> bool {
     client.workers().iter().any(|info| info.id == worker.id())
 }
 
-/// Waits until the client has so many workers.
+/// Waits until the client has this many workers.
 pub async fn has_workers(client: &Client, count: usize) {
     eventually(&format!("the client has {count} workers"), async || client.workers().len() == count).await;
 }
 
-/// The service of most tests, where nothing is noted.
+/// The service of most tests, without notes.
 pub fn prober() -> xero::BoundService {
     use crate::service::Probe;
     std::sync::Arc::new(Prober::default()).into_service()
@@ -190,7 +191,7 @@ pub fn probe(client: &Client) -> ProbeClient {
     ProbeClient::new(client)
 }
 
-/// A TCP port that nobody else is given while this lives, and that a client can bind.
+/// A TCP port that no other process gets while this lives, and that a client can bind.
 #[derive(Debug)]
 pub struct Port {
     number: u16,
@@ -198,17 +199,17 @@ pub struct Port {
 }
 
 impl Port {
-    /// One that the system chooses.
+    /// A port that the system chooses.
     pub fn reserve() -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        // Bound and not listening: the system gives it to nobody, and who sets the same option can listen on it.
+        // Bound but not listening: the system gives it to nobody, and a process with the same option can listen on it.
         socket.set_reuse_address(true).expect("the option is known");
         socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
         let number = socket.local_addr().ok().and_then(|address| address.as_socket()).expect("a port").port();
         Self { number, _socket: socket }
     }
 
-    /// Where a client can bind it.
+    /// The endpoint for a client to bind.
     pub fn endpoint(&self) -> String {
         format!("tcp://127.0.0.1:{}", self.number)
     }

@@ -1,4 +1,4 @@
-//! The service that tests call, and what it leaves behind in a file for them to read.
+//! The service that tests call, and the file in which it notes its work for them.
 
 use std::{
     collections::BTreeMap,
@@ -15,13 +15,13 @@ use tokio::time::sleep;
 use uuid::Uuid;
 use xero::Context;
 
-/// What tests need a worker to do.
+/// The methods that tests need of a worker.
 #[xero::service]
 pub trait Probe {
     /// `pong`.
     #[xero(idempotent)]
     async fn ping(&self) -> String;
-    /// The same text again.
+    /// Returns the same text.
     #[xero(idempotent)]
     async fn echo(&self, text: &str) -> String;
     /// The sum of two numbers.
@@ -30,34 +30,34 @@ pub trait Probe {
     /// `pong`, from the I/O thread.
     #[xero(idempotent, inline)]
     async fn ping_inline(&self) -> String;
-    /// Who serves the call.
+    /// Names the worker that serves the call.
     #[xero(idempotent)]
     async fn whoami(&self, cx: &Context) -> Whoami;
-    /// Notes `KEY begin`, waits, and notes `KEY end`; `KEY dropped` instead if it is cancelled meanwhile. At most once.
+    /// Notes `KEY begin`, waits, and notes `KEY end`, or `KEY dropped` if it is cancelled before. At most once.
     async fn work(&self, cx: &Context, key: &str, millis: u64) -> Whoami;
-    /// The same, and may be run again.
+    /// The same, and may run again.
     #[xero(idempotent)]
     async fn work_again(&self, cx: &Context, key: &str, millis: u64) -> Whoami;
     /// Sends the partial replies 0, 1, 2 …, then their number.
     async fn progress(&self, cx: &Context, steps: u32) -> u32;
-    /// Sends a partial reply of so many bytes until nobody takes them any more; the number that went out.
+    /// Sends partial replies of this size until nobody takes them any more; returns how many went out.
     async fn flood(&self, cx: &Context, key: &str, size: usize) -> u32;
-    /// Gives the mistake as its error, or as its value.
+    /// Returns the mistake as its error, or as its value.
     async fn fail(&self, mistake: Mistake, as_error: bool) -> Result<Mistake, Mistake>;
     /// Panics with the message.
     async fn panic(&self, message: &str) -> u32;
-    /// Blocks its thread, which procedures should not; notes `KEY begin` before.
+    /// Notes `KEY begin`, then blocks its thread, which procedures should not do.
     async fn block(&self, key: &str, millis: u64) -> u64;
-    /// Blocks a thread that is there to be blocked, until its caller no longer waits.
+    /// Blocks a thread of the blocking pool until its caller no longer waits.
     #[xero(blocking)]
     async fn block_until_unwanted(&self, cx: &Context, key: &str) -> u32;
     /// A value that cannot be encoded.
     async fn unencodable(&self) -> Unencodable;
-    /// What the procedure sees of its call.
+    /// The procedure's view of its call.
     async fn context(&self, cx: &Context) -> Seen;
-    /// So many bytes.
+    /// This many bytes.
     async fn bytes(&self, size: usize) -> Vec<u8>;
-    /// How many bytes have come.
+    /// The number of received bytes.
     async fn length(&self, bytes: &[u8]) -> usize;
     /// A method whose own timeout is short.
     #[xero(timeout = "150ms")]
@@ -71,54 +71,54 @@ pub trait Second {
     async fn double(&self, number: i64) -> i64;
 }
 
-/// Older and newer than [`Probe`]: what a caller has that was built from another version of it.
+/// Another version of [`Probe`], as a caller from an older or newer build has it.
 pub mod elsewhere {
     /// A service by the same name, with other types and more methods.
     #[xero::service(name = "Probe")]
     pub trait Elsewhere {
-        /// Takes texts where the other takes numbers.
+        /// Takes texts instead of numbers.
         #[xero(idempotent)]
         async fn add(&self, left: String, right: String) -> String;
-        /// Gives a number where the other gives a text.
+        /// Returns a number instead of a text.
         async fn echo(&self, text: String) -> u64;
-        /// What the other does not have.
+        /// A method that the other version lacks.
         async fn subtract(&self, left: i64, right: i64) -> i64;
     }
 }
 
-/// Who has served a call.
+/// The worker that served a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Whoami {
     /// The worker's id.
     pub worker: Uuid,
     /// Its process.
     pub process: u32,
-    /// Which attempt at the call this was.
+    /// The attempt at the call.
     pub attempt: u8,
 }
 
-/// A method's own error, with what others are known to lose on the way.
+/// A method's own error, with values that some codecs are known to lose.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Mistake {
     /// With a moment and its time zone.
     Late(Moment),
     /// With the error that caused it.
     Caused {
-        /// What went wrong.
+        /// The cause.
         by: Box<Self>,
-        /// Where.
+        /// The place.
         at: String,
     },
     /// With nothing.
     Plain,
 }
 
-/// A moment as a calendar knows it.
+/// A moment in a calendar.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Moment {
-    /// Seconds since 1970, also before.
+    /// Seconds since 1970, possibly negative.
     pub seconds: i64,
-    /// And a part of one.
+    /// The fraction of a second.
     pub nanos: u32,
     /// Minutes east of Greenwich.
     pub offset: i16,
@@ -126,7 +126,7 @@ pub struct Moment {
     pub zone: Option<String>,
 }
 
-/// What a procedure sees of its call.
+/// A procedure's view of its call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
     /// `Service.method`.
@@ -135,9 +135,9 @@ pub struct Seen {
     pub codec: String,
     /// 1 for the first attempt.
     pub attempt: u8,
-    /// The time left.
+    /// The remaining time.
     pub remaining: Duration,
-    /// What came beside the arguments.
+    /// The metadata of the call.
     pub metadata: BTreeMap<String, Vec<u8>>,
 }
 
@@ -158,7 +158,7 @@ pub struct Prober {
 }
 
 impl Prober {
-    /// One that notes its work there.
+    /// A prober that notes its work there.
     pub fn noting(journal: &Arc<Journal>) -> Self {
         Self { journal: Some(Arc::clone(journal)) }
     }
@@ -303,7 +303,7 @@ impl Second for Prober {
 }
 
 /// Blocks the thread, as code that knows nothing of tasks does.
-// What is tested is that nothing depends on procedures not doing this.
+// The tests prove that nothing depends on procedures not doing this.
 #[allow(clippy::disallowed_methods)]
 pub fn block_thread(time: Duration) {
     thread::sleep(time);
@@ -324,12 +324,12 @@ impl Journal {
         Arc::new(Self { path, is_ours: true })
     }
 
-    /// One that another process has made.
+    /// A journal that another process has made.
     pub fn at(path: impl Into<PathBuf>) -> Arc<Self> {
         Arc::new(Self { path: path.into(), is_ours: false })
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -1,4 +1,4 @@
-//! Very many calls of mixed sizes to workers in processes of their own, and what they cost.
+//! Very many calls of mixed sizes to workers in their own processes, and their cost.
 
 use std::{
     fmt, iter,
@@ -28,27 +28,27 @@ use crate::{
     scene::{PATIENCE, eventually},
 };
 
-/// What to do.
+/// The settings of a run.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The program that plays the roles; see [`crate::load::child`].
     pub program: PathBuf,
-    /// How many calls.
+    /// The number of calls.
     pub calls: u64,
-    /// How many at once.
+    /// The number of calls at once.
     pub concurrency: usize,
     /// How calls find workers.
     pub topology: Topology,
-    /// How many workers there are.
+    /// The number of workers.
     pub workers: usize,
-    /// What the sizes come from.
+    /// The seed of the sizes.
     pub seed: u64,
-    /// How often a line is printed, if at all.
+    /// The pause between progress lines, if any.
     pub telling: Option<Duration>,
 }
 
 impl Settings {
-    /// The usual ones.
+    /// The usual settings.
     pub fn new(program: impl Into<PathBuf>, topology: Topology, calls: u64) -> Self {
         Self {
             program: program.into(),
@@ -62,7 +62,7 @@ impl Settings {
     }
 }
 
-/// What it came to.
+/// The results of a run.
 #[derive(Debug)]
 pub struct Report {
     settings: Settings,
@@ -73,12 +73,12 @@ pub struct Report {
 }
 
 impl Report {
-    /// What must not have happened, at most the first few.
+    /// Broken promises, at most the first few.
     pub fn violations(&self) -> &[String] {
         &self.violations
     }
 
-    /// Fails, and says all, when anything has happened that must not.
+    /// Fails, and prints everything, if a promise was broken.
     pub fn assert_sound(&self) {
         assert!(self.violations.is_empty(), "{self}");
     }
@@ -99,7 +99,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// What has been counted so far.
+/// The counts so far.
 #[derive(Clone, Debug, Default)]
 struct Tally {
     replies: u64,
@@ -137,7 +137,7 @@ pub async fn run(settings: Settings) -> Report {
     Report { settings, time, tally, memory: watch.memory, violations }
 }
 
-/// Asks all to leave; what is wrong with how they do it.
+/// Asks all to leave; returns the errors of that.
 async fn dismiss(members: &mut [Member]) -> Vec<String> {
     let mut mistakes = Vec::new();
     for member in members {
@@ -184,7 +184,7 @@ impl Load {
     async fn call_in_turn(self) {
         loop {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
-            // What went wrong is known after so many errors; a million more would only take longer.
+            // After this many errors the problem is known; a million more would only take longer.
             if number >= self.calls || locked(&self.tally).mistakes.len() >= MISTAKES_MAX {
                 return;
             }
@@ -217,7 +217,7 @@ impl Load {
     }
 }
 
-/// The call of that number: as many between 10 and 100 bytes as between 10,000 and 100,000, and now and then the most.
+/// The call of that number: as many between 10 and 100 bytes as between 10,000 and 100,000, and sometimes the largest.
 fn order(seed: u64, number: u64) -> Order {
     let mut random = Rng::with_seed(seed ^ number.wrapping_mul(0x9E37_79B9_7F4A_7C15));
     let mut bytes = || match random.u8(..100) {
@@ -228,7 +228,7 @@ fn order(seed: u64, number: u64) -> Order {
     Order { number, text_bytes: bytes(), reply_bytes: bytes(), millis: 0 }
 }
 
-/// Looks at the processes and says how it goes.
+/// Watches the processes and reports progress.
 struct Watch {
     start: Instant,
     memory: Memory,
@@ -272,29 +272,29 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// So long that only what hangs exceeds it: how fast it goes is measured, not tested.
+/// So long that only a hang exceeds it: speed is measured, not tested.
 const TIMEOUT: Duration = PATIENCE;
 
-/// Errors after which there is no point in going on.
+/// Errors after which the run stops.
 const MISTAKES_MAX: usize = 20;
 
-/// How often memory is looked at.
+/// The pause between memory samples.
 const SAMPLING: Duration = Duration::from_millis(250);
 
-/// Calls at once unless a run is told otherwise.
+/// The default number of calls at once.
 pub const CONCURRENCY: usize = 64;
 
-/// Workers unless a run is told otherwise.
+/// The default number of workers.
 pub const WORKERS: usize = 2;
 
-/// What the sizes come from unless a run is told otherwise.
+/// The default seed of the sizes.
 pub const SEED: u64 = 1;
 
-/// What no process may need: all calls at once of the largest size, both ways, in four copies, or a fixed amount where
-/// that is more.
+/// The memory limit of each process: all calls at once of the largest size, both ways, in four copies, or a fixed
+/// amount if that is more.
 fn memory_max(concurrency: usize) -> usize {
     MEMORY_MAX.max(concurrency * TEXT_BYTES_MAX * 2 * 4)
 }
 
-/// What [`memory_max`] is for up to a hundred calls at once.
+/// [`memory_max`] for up to a hundred calls at once.
 const MEMORY_MAX: usize = 256 << 20;

@@ -1,4 +1,4 @@
-//! What a service and a worker are once parsed; no tokens emitted.
+//! A service and a worker once parsed; emits no tokens.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ pub(crate) struct Service {
     /// The trait as written, without `#[xero(…)]`.
     pub(crate) item: ItemTrait,
     pub(crate) options: ServiceOptions,
-    /// The methods without mistakes, in order. All of them, when there was no error.
+    /// The methods without mistakes, in order; all methods if there was no error.
     pub(crate) methods: Vec<Method>,
-    /// Whether `#[async_trait]` sees the trait next, and wants its `async fn`s as they are.
+    /// Whether `#[async_trait]` sees the trait next, and needs its `async fn`s unchanged.
     pub(crate) is_async_trait: bool,
-    /// Which one of the crate's services it is. A module that imports everything around it may have a service of the
-    /// same name as one of those, and what is generated for the two must differ.
+    /// The service's number in the crate. A module that imports everything around it may have a service of the same
+    /// name as one outside, and the code generated for the two must differ.
     pub(crate) number: usize,
 }
 
@@ -48,13 +48,13 @@ pub(crate) struct Argument {
     pub(crate) presence: Presence,
 }
 
-/// What a worker does about an argument that a caller leaves out.
+/// How a worker handles an argument that a caller leaves out.
 pub(crate) enum Presence {
     /// Refuses the call.
     Required,
     /// Takes `None`: the type is an `Option`.
     Optional,
-    /// Takes the type's default, or what the function gives: `#[xero(default)]`, `#[xero(default = path)]`.
+    /// Takes the type's default, or the function's result: `#[xero(default)]`, `#[xero(default = path)]`.
     Defaulted { option: Ident, function: Option<Path> },
 }
 
@@ -79,10 +79,10 @@ pub(crate) enum Output {
 
 /// `#[xero::service(…)]`
 pub(crate) struct ServiceOptions {
-    /// The routing key: the trait's name, unless given.
+    /// The routing key; by default the trait's name.
     pub(crate) name: String,
     pub(crate) version: u32,
-    /// What the client is called, if not the trait's name with `Client`.
+    /// The client's name, if it is not the trait's name with `Client`.
     pub(crate) client: Option<Ident>,
     pub(crate) runtime: Runtime,
 }
@@ -108,7 +108,7 @@ pub(crate) enum Mode {
 pub(crate) struct Runtime {
     /// `::xero::__private`, or the same of another path.
     pub(crate) private: TokenStream,
-    /// The same path as the text that serde's own attributes want.
+    /// The same path as text, for serde's own attributes.
     pub(crate) text: String,
     /// The same path as generated modules see it.
     pub(crate) nested: TokenStream,

@@ -12,7 +12,7 @@ use crate::{
     signature::plain,
 };
 
-/// Names that generated code needs for itself, and where.
+/// Names that generated code needs, and where.
 const TAKEN: [(&str, &str); 6] = [
     ("new", "the client's constructor"),
     ("clone", "what copies the client"),
@@ -22,7 +22,7 @@ const TAKEN: [(&str, &str); 6] = [
     ("__descriptor", "a function of the client"),
 ];
 
-/// Checks the names of a service; those of methods with other mistakes too.
+/// Checks the names of a service, including those of methods with other mistakes.
 pub(crate) fn service(service: &Service, errors: &mut Errors) {
     trait_name(service, errors);
     client(service, errors);
@@ -35,7 +35,7 @@ pub(crate) fn service(service: &Service, errors: &mut Errors) {
         if name.len() > NAME_BYTES_MAX {
             errors.push(ident, too_long(name.len()));
         }
-        // Of two methods under `cfg` one may be absent: the compiler knows better.
+        // One of two methods under `cfg` may be absent: the compiler decides.
         if is_conditional {
             continue;
         }
@@ -46,7 +46,7 @@ pub(crate) fn service(service: &Service, errors: &mut Errors) {
     }
 }
 
-/// The trait's name is the service's, unless an option says otherwise.
+/// The trait's name is the service's by default.
 fn trait_name(service: &Service, errors: &mut Errors) {
     let name = plain(&service.item.ident);
     if name == service.options.name && name.len() > NAME_BYTES_MAX {

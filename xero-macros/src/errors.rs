@@ -18,7 +18,7 @@ impl Errors {
         self.0.push(error);
     }
 
-    /// How many there are; what is sound has added none.
+    /// The number of mistakes; it stays the same while sound code is read.
     pub(crate) fn count(&self) -> usize {
         self.0.len()
     }

@@ -1,4 +1,4 @@
-//! What an item becomes after an error: enough that the mistake is the only thing the compiler complains about.
+//! The item after an error, complete enough that the compiler reports only the mistake.
 
 use proc_macro2::{TokenStream, TokenTree};
 use quote::{ToTokens, quote};
@@ -12,7 +12,7 @@ use crate::{
     types,
 };
 
-/// The trait as written, without what the compiler would refuse as well, and a client that does nothing.
+/// The trait as written, without code that the compiler would also refuse, and a client that does nothing.
 pub(crate) fn service(service: &Service) -> TokenStream {
     let Runtime { private, .. } = &service.options.runtime;
     let item = acceptable(service.item.clone(), private);
@@ -49,11 +49,11 @@ pub(crate) fn service(service: &Service) -> TokenStream {
     }
 }
 
-/// The impl as written, without what the compiler would refuse as well; it can be served as far as types go.
+/// The impl as written, without code that the compiler would also refuse. Its type still can be served.
 pub(crate) fn worker(worker: &Worker) -> TokenStream {
     let item = &worker.item;
     match &item.trait_ {
-        // Nothing sound can be said of `impl !Trait`, and the compiler would refuse it too.
+        // Nothing sound can be generated for `impl !Trait`, and the compiler refuses it too.
         Some(_) if item.modifiers.polarity.is_some() => TokenStream::new(),
         None => quote!(#item),
         Some(_) => {
@@ -73,7 +73,7 @@ pub(crate) fn worker(worker: &Worker) -> TokenStream {
     }
 }
 
-/// Takes away what the compiler refuses whether or not we do, so that it is reported once.
+/// Removes code that the compiler refuses anyway, so that each mistake is reported once.
 fn acceptable(mut item: ItemTrait, private: &TokenStream) -> ItemTrait {
     item.unsafety = None;
     item.modifiers.auto_token = None;
@@ -110,7 +110,7 @@ fn acceptable_method(function: &mut TraitItemFn) {
     signature.constness = None;
     signature.variadic = None;
     if mentions(signature.output.to_token_stream(), &["_"]) {
-        // Whatever an impl returns is one of these.
+        // Every return type of an impl is one of these.
         signature.output = parse_quote!(-> impl ::core::marker::Sized);
     }
     for input in &mut signature.inputs {
@@ -125,7 +125,7 @@ fn acceptable_method(function: &mut TraitItemFn) {
     }
 }
 
-/// The methods that the client's stub has: none twice, and none that its own functions are called.
+/// The methods of the client's stub: each once, and none with a name of its own functions.
 fn unique_methods(service: &Service) -> impl Iterator<Item = &TraitItemFn> {
     let mut seen: Vec<String> = ["new", "with_codec", "wait_for_worker"].map(str::to_owned).into();
     service.item.items.iter().filter_map(move |item| match item {
@@ -151,7 +151,7 @@ fn stub_method(service: &Service, function: &TraitItemFn) -> TokenStream {
     }
 }
 
-/// The arguments and the reply as written where a client can have them, so that calls still compile.
+/// The arguments and the reply as written, as far as the client can have them, so that calls still compile.
 fn stub_signature(service: &Service, signature: &Signature) -> (TokenStream, TokenStream) {
     let Runtime { private, .. } = &service.options.runtime;
     let is_usable = |tokens: &dyn ToTokens| {
@@ -181,7 +181,7 @@ fn is_any_context(ty: &Type) -> bool {
     }
 }
 
-/// Whether one of the words is there, other than as a lifetime's name.
+/// Whether the tokens contain one of the words, other than as a lifetime's name.
 fn mentions(tokens: TokenStream, words: &[&str]) -> bool {
     let mut after_quote = false;
     tokens.into_iter().any(|token| {

@@ -1,6 +1,6 @@
 //! The attribute macros of `xero`, which re-exports them: [`macro@service`] on a trait, [`macro@worker`] on its impl.
 //!
-//! Depend on `xero`, not on this crate: what the macros write works with the one release of `xero` that they came with.
+//! Depend on `xero`, not on this crate: the generated code works only with its own release of `xero`.
 
 mod ast;
 mod check;
@@ -17,11 +17,11 @@ use quote::quote;
 
 use errors::Errors;
 
-/// Makes a trait a service: its methods can be called in another process.
+/// Turns a trait into a service: its methods can be called in another process.
 ///
-/// The trait stays an ordinary one, whose impls can be called and tested without any of xero. Beside it stands a client,
-/// `ThumbnailsClient` for a trait `Thumbnails`, with the same methods: each gives a `Call`, which is set up with its own
-/// methods and then awaited. [`macro@worker`] on an impl is the other half.
+/// The trait stays an ordinary one: its impls can be called and tested without xero. The macro adds a client,
+/// `ThumbnailsClient` for a trait `Thumbnails`, with the same methods. Each returns a `Call`, which is set up with its
+/// own methods and then awaited. [`macro@worker`] on an impl is the other half.
 ///
 /// ```
 /// use std::time::Duration;
@@ -80,43 +80,44 @@ use errors::Errors;
 ///
 /// # Options of the service
 ///
-/// | option | meaning | unless given |
+/// | option | meaning | default |
 /// |---|---|---|
-/// | `name = "…"` | what the service is called between processes, in at most 255 bytes | the trait's name |
+/// | `name = "…"` | the service's name between processes, in at most 255 bytes | the trait's name |
 /// | `version = 2` | its version, as you count | 1 |
-/// | `client = Name` | what the client is called | the trait's name with `Client` |
+/// | `client = Name` | the client's name | the trait's name with `Client` |
 /// | `crate = path` | where `xero` is, for a crate that re-exports it; for a trait in a function, a path from `crate` or `::` | `::xero` |
 ///
-/// The client stands beside the trait. Where its name is taken, the compiler reports the name as defined twice: choose
-/// another one with `client`. `Chat` and `ChatClient` can both be services with `#[xero::service(client = ChatSession)]`
-/// on the first.
+/// The client stands beside the trait. If its name is taken, the compiler reports the name as defined twice: choose
+/// another one with `client`. `Chat` and `ChatClient` can both be services with `#[xero::service(client =
+/// ChatSession)]` on the first.
 ///
 /// # Options of a method
 ///
-/// They stand on the trait's method, in `#[xero(…)]`:
+/// These stand on the trait's method, in `#[xero(…)]`:
 ///
-/// | option | meaning | unless given |
+/// | option | meaning | default |
 /// |---|---|---|
-/// | `idempotent` | running it twice does no harm, so a call is retried on another worker when its worker dies, drains or refuses | tried once |
+/// | `idempotent` | the method may run twice, so a call is retried on another worker when its worker dies, drains or refuses | tried once |
 /// | `timeout = "30s"` | the time a call may take, all attempts together: a number and `ms`, `s`, `min` or `h`, such as `"1.5s"` | the client's, 5 s by default |
-/// | `inline` | runs on the worker's I/O thread, at once: the fastest, and a promise never to block | in a task of its own |
-/// | `blocking` | runs on a thread where it may block | in a task of its own |
+/// | `inline` | runs on the worker's I/O thread, at once: the fastest, and a promise never to block | in its own task |
+/// | `blocking` | runs on a thread where it may block | in its own task |
 ///
 /// # Options of an argument
 ///
-/// They stand before an argument of the trait's method, in `#[xero(…)]`:
+/// These stand before an argument of the trait's method, in `#[xero(…)]`:
 ///
-/// | option | meaning | unless given |
+/// | option | meaning | default |
 /// |---|---|---|
 /// | `default` | a worker fills in the type's `Default` when the caller leaves the argument out | an `Option` is `None`, others are required |
-/// | `default = path` | the same with what the function `path` returns | |
+/// | `default = path` | the same, with the result of the function `path` | |
 ///
-/// So a new worker serves callers that were built before the argument was added. A caller leaves out any such argument
-/// by name (MessagePack, JSON), the last ones by position (all codecs). In bincode and postcard an argument therefore
-/// goes to the end; a required argument after it keeps older callers out. The typed client sends every argument.
+/// So a new worker serves callers that were built before the argument was added. A caller may leave out any such
+/// argument by name (MessagePack, JSON), and the last ones by position (all codecs). In bincode and postcard, such an
+/// argument therefore goes to the end; a required argument after it keeps older callers out. The typed client sends
+/// every argument.
 ///
-/// `&T` has the default of what a worker decodes: a `String` for `&str`, a `Vec<T>` for `&[T]`, a `T` for other types.
-/// Any other type that reads `None` from nothing may be left out as well, such as an alias of an `Option`.
+/// `&T` has the default of its decoded type: a `String` for `&str`, a `Vec<T>` for `&[T]`, a `T` for other types. Any
+/// other type that reads `None` from nothing may be left out as well, such as an alias of an `Option`.
 ///
 /// ```
 /// use xero::{Client, Worker};
@@ -152,48 +153,50 @@ use errors::Errors;
 ///
 /// # Methods
 ///
-/// `async fn` with `&self`. A service without any is fine: it is how one begins.
+/// Each is an `async fn` with `&self`. A service may have no methods at first.
 ///
-/// - **Arguments** are any type with serde. `&str`, `&[T]` and `&T` are borrowed on both sides: a client does not clone,
-///   and a worker lends what it has received. A `T` without a size is decoded as its owned form: a `PathBuf` for
-///   `&Path`, an `OsString` for `&OsStr`, a `CString` for `&CStr`, a `String` for an alias of `str`. They travel as serde
-///   writes them: a path as text, which fails for one that is not Unicode; an `OsStr` for workers on the same kind of
-///   system. Only a whole argument can be borrowed: `Option<String>`, not `Option<&str>`. Their names travel with
-///   MessagePack and JSON, so give each one.
-/// - **`&xero::Context`**, as the first argument, does not travel: it is the call as the worker sees it, with its
-///   deadline, its cancellation, its metadata and a way to send partial replies. It is known by its last word,
-///   `Context`, so import it by that name, and call no type of your own so.
-/// - **Replies** are any owned type with serde, or nothing. A `Result<T, E>` is known by its name and its two types: a
-///   client gets the very `E`, in `CallError::Application`. An alias with one type hides the error: write both.
-/// - **A default body** is kept; an impl may leave such a method out.
+/// - **Arguments** are any type with serde. `&str`, `&[T]` and `&T` are borrowed on both sides: a client does not
+///   clone, and a worker lends the received value. A `T` without a size is decoded as its owned form: a `PathBuf` for
+///   `&Path`, an `OsString` for `&OsStr`, a `CString` for `&CStr`, a `String` for an alias of `str`. They travel as
+///   serde writes them: a path as text, which fails if it is not Unicode; an `OsStr` only to workers on the same kind
+///   of system. Only a whole argument can be borrowed: `Option<String>`, not `Option<&str>`. Argument names travel with
+///   MessagePack and JSON, so name each one.
+/// - **`&xero::Context`**, as the first argument, does not travel: it is the worker's view of the call, with its
+///   deadline, its cancellation, its metadata and a way to send partial replies. The macro recognizes its last word,
+///   `Context`, so import it by that name, and give no type of your own that name.
+/// - **Replies** are any owned type with serde, or nothing. The macro recognizes a `Result<T, E>` by its name and its
+///   two types: a client gets the same `E`, in `CallError::Application`. An alias with one type hides the error: write
+///   both.
+/// - **A default body** stays; an impl may leave such a method out.
 /// - **A method that calls itself**, directly or through others of its impl, boxes the call:
-///   `Box::pin(self.depth(number - 1)).await`. Where the way back leads through a function outside the impl, such as one
-///   of the type's own, the compiler says that the future is not `Send`, or that it cannot check a hidden type. Write the
-///   method as `fn depth(&self, number: u32) -> impl Future<Output = u32> + Send { async move { … } }` then.
-/// - **Doc comments**, `deprecated` and lint levels are carried over to the client, `cfg` to everything that is made
-///   from a method. Other attributes stay on the trait.
+///   `Box::pin(self.depth(number - 1)).await`. If the recursion passes through a function outside the impl, such as one
+///   of the type's own, the compiler says that the future is not `Send`, or that it cannot check a hidden type. Then
+///   write the method as `fn depth(&self, number: u32) -> impl Future<Output = u32> + Send { async move { … } }`.
+/// - **Doc comments**, `deprecated` and lint levels also apply to the client, `cfg` to all code made from a method.
+///   Other attributes stay on the trait.
 ///
-/// What cannot travel is an error: generics, lifetimes, `impl` and `dyn` types, constants and types of the trait. So are
-/// methods named `new`, `clone`, `with_codec`, `wait_for_worker` and `into_service`, which the client and the trait have.
-/// Methods named `into` and `try_into` are called as `DemoClient::into(&demo)`: with a dot, Rust finds the trait's.
+/// Types that cannot travel are errors: generics, lifetimes, `impl` and `dyn` types, constants and types of the trait.
+/// So are methods named `new`, `clone`, `with_codec`, `wait_for_worker` and `into_service`, which the client and the
+/// trait have. Call methods named `into` and `try_into` as `DemoClient::into(&demo)`: with a dot, Rust finds the
+/// trait's.
 ///
 /// # Bytes
 ///
 /// serde writes a `Vec<u8>` number by number. Arguments and returns of a service travel as bytes instead: length and
 /// content in bincode and postcard, `bin` in MessagePack, base64 in JSON. That holds for `Vec<u8>`, `&[u8]`, `[u8; N]`,
 /// `Box<[u8]>`, `Arc<[u8]>`, `Cow<'static, [u8]>`, `bytes::Bytes` and `BytesMut`, for references to them and aliases of
-/// them, and for `Option`, `Result`, `Vec` and tuples of up to 12 that are written out around them. A worker also reads
-/// lists of numbers.
+/// them. It also holds for `Option`, `Result`, `Vec` and tuples of up to 12 that are spelled out around them. A worker
+/// also reads lists of numbers.
 ///
-/// A large `Bytes` is a slice of the received message, and a `&[u8]` is lent from it: neither is copied from a codec that
+/// A large `Bytes` is a slice of the received message, and a `&[u8]` is lent from it: neither is copied, if the codec
 /// lends its input. `Vec<u8>` is copied once.
 ///
-/// As long as such a `Bytes` lives, it keeps the whole message in memory, with all other arguments. One of at most 4 KiB,
-/// or of less than a quarter of the message, is a copy and keeps nothing. `Bytes::copy_from_slice` lets go of the
-/// message where a value is kept for long.
+/// While such a `Bytes` lives, it keeps the whole message in memory, with all other arguments. A `Bytes` of at most 4
+/// KiB, or of less than a quarter of the message, is a copy and keeps nothing. To keep a value for long, release the
+/// message with `Bytes::copy_from_slice`.
 ///
-/// Everything else travels as its own serde implementation says, number by number unless it does better: a field of your
-/// own struct, a value of a `HashMap`, an alias of an `Option<Vec<u8>>`, a partial reply. `serde_bytes` does better:
+/// All other bytes travel as their own serde implementation says, usually number by number: a field of your own struct,
+/// a value of a `HashMap`, an alias of an `Option<Vec<u8>>`, a partial reply. `serde_bytes` does better:
 ///
 /// ```
 /// use serde::{Deserialize, Serialize};
@@ -236,16 +239,17 @@ use errors::Errors;
 ///
 /// # Changes
 ///
-/// Clients and workers of different versions meet while a change is deployed. The guide, `xero::guide`, has a table of
-/// what happens for each change of an argument, a method, a field or a type, in each codec. In bincode and postcard,
-/// raise `version` when the inside of a type changes: the signature does not show it.
+/// Clients and workers of different versions meet during a deployment. The guide, `xero::guide`, has a table for each
+/// change of an argument, a method, a field or a type, in each codec. In bincode and postcard, raise `version` when the
+/// inside of a type changes: the signature does not show it.
 ///
 /// # What it writes
 ///
 /// - The trait, with each `async fn` as a function that returns `impl Future + Send`, which an `async fn` in an impl
-///   satisfies. A trait that must also be an object has `#[async_trait]` **below** `#[xero::service]`, and is left so.
-/// - `into_service(self: Arc<Self>)`, a function of the trait that makes a `BoundService` of a value. It is the way to
-///   serve a value that implements several services, an impl without [`macro@worker`], and a trait object:
+///   satisfies. For a trait that must also be an object, put `#[async_trait]` **below** `#[xero::service]`; the trait
+///   then stays as it is.
+/// - `into_service(self: Arc<Self>)`, a function of the trait that turns a value into a `BoundService`. It serves a
+///   value that implements several services, an impl without [`macro@worker`], and a trait object:
 ///   `Library::into_service(library)` with a `library` of type `Arc<dyn Library>`.
 /// - The client, which can be cloned, with `new(&client)`, `with_codec(codec)` and `wait_for_worker(timeout)`.
 #[proc_macro_attribute]
@@ -253,18 +257,17 @@ pub fn service(options: proc_macro::TokenStream, item: proc_macro::TokenStream) 
     expand_service(options.into(), item.into()).into()
 }
 
-/// Makes an impl of a service a worker's: a value of its type, or an `Arc` of one, can be served.
+/// Lets a worker serve an impl's values: a value of its type, or an `Arc` of one.
 ///
-/// The impl stays as it is, apart from methods that call themselves, and its type must be `Send + Sync + 'static`. A
-/// method is an `async fn`, or a function that returns a future. The only option is `crate = path`, as for
-/// [`macro@service`].
+/// The impl stays as it is, except for methods that call themselves. Its type must be `Send + Sync + 'static`. A method
+/// is an `async fn`, or a function that returns a future. The only option is `crate = path`, as for [`macro@service`].
 ///
 /// The impl may be generic, and its type a pointer such as `Arc<dyn Library>`, `Box<Studio>` or `&'static Studio`. An
 /// impl for every type, `impl<T: Store> Library for T`, or for `Box<T>` or `&'static T` with any `T`, is served in an
-/// `Arc`: `serve(Arc::new(value))`. So is one for a type without a size, such as `dyn Library`, and one for `Arc<T>` that
-/// hands on to any `T: Library`: an `Arc` of such a `T` is already served as the `T`.
+/// `Arc`: `serve(Arc::new(value))`. So is an impl for a type without a size, such as `dyn Library`. So is an impl for
+/// `Arc<T>` that delegates to any `T: Library`: an `Arc` of such a `T` is already served as the `T`.
 ///
-/// A value that implements several services says which one is meant:
+/// If a value implements several services, name the one to serve:
 ///
 /// ```
 /// use std::sync::Arc;

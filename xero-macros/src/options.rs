@@ -54,7 +54,7 @@ pub(crate) fn method(attributes: &[Attribute], errors: &mut Errors) -> MethodOpt
     options
 }
 
-/// The options of an argument: its `default`, if it has one.
+/// The `default` option of an argument, if it has one.
 pub(crate) fn argument<'a>(
     attributes: impl IntoIterator<Item = &'a Attribute>,
     errors: &mut Errors,
@@ -69,7 +69,7 @@ pub(crate) fn argument<'a>(
     default
 }
 
-/// What stands in the parentheses of all the attributes.
+/// The parentheses' content of all the attributes.
 fn in_parentheses<'a>(
     attributes: impl IntoIterator<Item = &'a Attribute>,
     example: &str,
@@ -97,18 +97,18 @@ fn default_function(option: &NamedOption, errors: &mut Errors) -> Option<Path> {
     path
 }
 
-/// Whether it is `#[xero(…)]`, which is ours and must not reach the compiler.
+/// Whether it is `#[xero(…)]`, our own attribute, which must not reach the compiler.
 pub(crate) fn is_xero(attribute: &Attribute) -> bool {
     attribute.path().is_ident("xero")
 }
 
-/// One option: a name, and what stands after its `=`.
+/// One option: a name, and the value after its `=`.
 struct NamedOption {
     name: Ident,
     value: Option<TokenStream>,
 }
 
-/// Reads the options one by one, so that a mistake in one does not hide those in the next.
+/// Reads the options one by one, so that a mistake in one hides none in the next.
 fn options_of(tokens: TokenStream, errors: &mut Errors) -> Vec<NamedOption> {
     let mut options: Vec<NamedOption> = Vec::new();
     let tokens: Vec<TokenTree> = tokens.into_iter().collect();
@@ -173,7 +173,7 @@ fn text(option: &NamedOption, example: &str, errors: &mut Errors) -> Option<LitS
     literal
 }
 
-/// The value if there is one, the name if there is none.
+/// The value if there is one, otherwise the name.
 fn guilty(option: &NamedOption) -> TokenStream {
     option.value.clone().unwrap_or_else(|| option.name.to_token_stream())
 }
@@ -189,7 +189,7 @@ fn service_name(option: &NamedOption, errors: &mut Errors) -> Option<String> {
     Some(name)
 }
 
-/// What is wrong with a name of `length` bytes.
+/// The error text for a name of `length` bytes.
 pub(crate) fn too_long(length: usize) -> String {
     format!("a name has at most {NAME_BYTES_MAX} bytes on the wire and this one has {length}: shorten it")
 }
@@ -228,12 +228,12 @@ fn runtime(path: Option<Path>) -> Runtime {
     Runtime { text: without_spaces(&private), nested: nested(private.clone()), private }
 }
 
-/// A path as text, as attributes want it.
+/// A path as text, for attributes.
 pub(crate) fn without_spaces(path: &TokenStream) -> String {
     path.to_string().split_whitespace().collect()
 }
 
-/// The same path as a module within sees it that imports everything around it.
+/// The same path, seen from an inner module that imports everything around it.
 fn nested(path: TokenStream) -> TokenStream {
     let mut tokens = path.clone().into_iter();
     match tokens.next() {
@@ -269,7 +269,7 @@ fn duration_of(text: &str) -> Result<Duration, &'static str> {
     };
     let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
     let scale = u32::try_from(fraction.len()).ok().and_then(|digits| 10_u128.checked_pow(digits)).ok_or(USAGE)?;
-    // A day is reached long before these overflow: too many digits to parse are too many for a time.
+    // A number with too many digits to parse is also too long for a timeout.
     let whole = whole.parse::<u64>().map_err(|_| USAGE)?;
     let fraction = fraction.parse::<u64>().map_err(|_| USAGE)?;
     let nanos = u128::from(whole) * unit_nanos + u128::from(fraction) * unit_nanos / scale;

@@ -1,4 +1,4 @@
-//! From syn's items to ours, with the mistakes that show in one item.
+//! From syn's items to ours, with the mistakes that one item shows.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -18,7 +18,7 @@ use crate::{
     types,
 };
 
-/// Reads a trait under `#[xero::service(…)]`; nothing when it is no trait.
+/// Reads a trait under `#[xero::service(…)]`; `None` if it is not a trait.
 pub(crate) fn service(options: TokenStream, item: TokenStream, errors: &mut Errors) -> Option<Service> {
     let mut item: ItemTrait = match syn::parse2(item.clone()) {
         Ok(item) => item,
@@ -43,10 +43,10 @@ pub(crate) fn service(options: TokenStream, item: TokenStream, errors: &mut Erro
     Some(Service { item, options, methods, is_async_trait, number })
 }
 
-/// How many services the compiler has shown us: it loads the macros anew for each crate.
+/// The number of services that the compiler has shown us: it loads the macros anew for each crate.
 static SERVICES: AtomicUsize = AtomicUsize::new(0);
 
-/// Reads an impl under `#[xero::worker(…)]`; nothing when it is no impl.
+/// Reads an impl under `#[xero::worker(…)]`; `None` if it is not an impl.
 pub(crate) fn worker(options: TokenStream, item: TokenStream, errors: &mut Errors) -> Option<Worker> {
     let mut item: ItemImpl = match syn::parse2(item.clone()) {
         Ok(item) => item,
@@ -68,7 +68,7 @@ pub(crate) fn worker(options: TokenStream, item: TokenStream, errors: &mut Error
                     errors.push(&attribute, "`#[xero(…)]` belongs on the argument in the trait: move it there");
                 }
             }
-            // The generics are what `#[async_trait]` leaves when it stands above.
+            // `#[async_trait]` leaves these generics when it stands above.
             let is_asynchronous = function.sig.asyncness.is_some() || types::is_future(&function.sig.output);
             if service.is_some() && !is_asynchronous {
                 errors.push(function.sig.fn_token, "the method of a service is asynchronous: write `async fn`");
@@ -121,7 +121,7 @@ fn generics(generics: &Generics, message: &str, where_message: &str, errors: &mu
     }
 }
 
-/// Whether `#[async_trait]` is there.
+/// Whether `#[async_trait]` is present.
 fn async_trait(attributes: &[Attribute], errors: &mut Errors) -> bool {
     let is_async_trait =
         |attribute: &&Attribute| attribute.path().segments.last().is_some_and(|segment| segment.ident == "async_trait");
@@ -134,7 +134,7 @@ fn async_trait(attributes: &[Attribute], errors: &mut Errors) -> bool {
     true
 }
 
-/// `pub async fn` in a trait is no Rust, and the method is sound apart from that.
+/// Removes the visibility of `pub async fn` in a trait: invalid Rust, but the method is otherwise sound.
 fn without_visibility(item: &mut TraitItem, errors: &mut Errors) {
     let TraitItem::Verbatim(tokens) = item else { return };
     let parser = |input: ParseStream<'_>| {
@@ -160,7 +160,7 @@ fn foreign_item(item: &TraitItem, errors: &mut Errors) {
     }
 }
 
-/// Reads a method, and gives it only if it is sound.
+/// Reads a method; `None` if it has a mistake.
 fn method(function: &mut TraitItemFn, trait_is_generic: bool, errors: &mut Errors) -> Option<Method> {
     let errors_before = errors.count();
     let options = options::method(&take_xero(&mut function.attrs), errors);
@@ -188,7 +188,7 @@ fn method(function: &mut TraitItemFn, trait_is_generic: bool, errors: &mut Error
     })
 }
 
-/// A method that is not may look so different that no other rule makes sense.
+/// A method that is not asynchronous may look so different that no other rule makes sense.
 fn is_asynchronous(signature: &Signature, errors: &mut Errors) -> bool {
     let is_expanded = signature.generics.lifetimes().any(|parameter| parameter.lifetime.ident == "async_trait");
     let message = match signature.asyncness {
@@ -224,7 +224,7 @@ fn method_head(signature: &Signature, errors: &mut Errors) {
     generics(&signature.generics, message, "leave the where clause away: a method of a service has no bounds", errors);
 }
 
-/// The context's type and the arguments that travel.
+/// The context's type and the travelling arguments.
 fn inputs(signature: &Signature, lifetimes_are_reported: bool, errors: &mut Errors) -> (Option<Type>, Vec<Argument>) {
     let mut inputs = signature.inputs.iter().peekable();
     match inputs.next_if(|input| matches!(input, FnArg::Receiver(_))) {
@@ -275,7 +275,7 @@ fn receiver(receiver: &Receiver, lifetimes_are_reported: bool, errors: &mut Erro
     }
 }
 
-/// The argument's type if it is the context, however it is passed.
+/// The argument's type if it is the context, borrowed or not.
 fn context<'a>(ty: &'a Type, errors: &mut Errors) -> Option<&'a Type> {
     match types::peel(ty) {
         Type::Reference(reference) if types::is_context(&reference.elem) => {

@@ -1,11 +1,11 @@
-//! A method's signature as people read it, and its fingerprint.
+//! A method's readable signature, and its fingerprint.
 
 use proc_macro2::{Delimiter, Group, Spacing, TokenStream, TokenTree};
 use quote::ToTokens;
 
 use crate::ast::{Argument, ArgumentKind, Method, Output, Presence};
 
-/// The signature as people read it: `compare(str1: String, str2: String) -> (bool, u8)`.
+/// The readable signature: `compare(str1: String, str2: String) -> (bool, u8)`.
 pub(crate) fn text(method: &Method) -> String {
     let arguments: Vec<String> = method.arguments.iter().map(|a| format!("{}: {}", a.wire_name(), a.text())).collect();
     let call = format!("{}({})", method.wire_name(), arguments.join(", "));
@@ -22,7 +22,7 @@ pub(crate) fn fingerprint(service: &str, version: u32, method: &Method) -> u64 {
     fingerprint_of_first(method.arguments.len(), service, version, method)
 }
 
-/// The hashes of the same signature before its last arguments were added, as far as a caller may leave those out.
+/// The hashes of the same signature before its last arguments, as far as a caller may leave those out.
 pub(crate) fn older_fingerprints(service: &str, version: u32, method: &Method) -> Vec<u64> {
     let optional = method.arguments.iter().rev().take_while(|argument| !argument.is_required()).count();
     let all = method.arguments.len();
@@ -92,7 +92,7 @@ fn type_text(ty: impl ToTokens) -> String {
     text
 }
 
-/// Writes tokens the way rustfmt does within a line, so that the layout of the source changes no fingerprint.
+/// Writes tokens as rustfmt does within a line, so that the layout of the source changes no fingerprint.
 fn write(tokens: TokenStream, text: &mut String) {
     let mut tokens = tokens.into_iter().peekable();
     while let Some(token) = tokens.next() {

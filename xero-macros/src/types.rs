@@ -1,4 +1,4 @@
-//! Which types can travel, and how an argument's type says that it is borrowed.
+//! Which types can travel, and how an argument's type shows that it is borrowed.
 
 use syn::{GenericArgument, Path, PathArguments, PathSegment, ReturnType, Type, TypeParamBound, TypeReference};
 
@@ -16,12 +16,12 @@ pub(crate) fn peel(ty: &Type) -> &Type {
     }
 }
 
-/// Whether it is xero's `Context`: by its last word, as a macro sees no further.
+/// Whether it is xero's `Context`, judged by its last word, because a macro sees no more.
 pub(crate) fn is_context(ty: &Type) -> bool {
     last_segment(peel(ty)).is_some_and(|segment| segment.ident == "Context" && segment.arguments.is_none())
 }
 
-/// Whether it is the standard library's `Option`, as far as its path says.
+/// Whether it is the standard library's `Option`, judged by its path.
 pub(crate) fn is_option(ty: &Type) -> bool {
     let Type::Path(path) = peel(ty) else { return false };
     let words: Vec<_> = path.path.segments.iter().map(|segment| segment.ident.to_string()).collect();
@@ -34,7 +34,7 @@ pub(crate) fn is_option(ty: &Type) -> bool {
 
 /// Reads an argument's type.
 ///
-/// `lifetimes_are_reported`: a named lifetime comes from generics that are an error already.
+/// With `lifetimes_are_reported`, a named lifetime comes from generics that are an error already.
 pub(crate) fn argument(ty: &Type, lifetimes_are_reported: bool, errors: &mut Errors) -> Option<ArgumentKind> {
     let errors_before = errors.count();
     let walk = Walk { place: Place::Argument, lifetimes_are_reported };
@@ -131,7 +131,7 @@ impl Place {
     }
 }
 
-/// Looks for what cannot travel, inside a type.
+/// Finds types that cannot travel, inside a type.
 #[derive(Clone, Copy)]
 struct Walk {
     place: Place,
@@ -213,7 +213,7 @@ fn generic_arguments(segment: &PathSegment) -> impl Iterator<Item = &GenericArgu
     arguments.into_iter().flatten()
 }
 
-/// Whether a function that is not `async` returns a future after all, as far as its type's name tells.
+/// Whether a function that is not `async` returns a future, judged by its type's name.
 pub(crate) fn is_future(output: &ReturnType) -> bool {
     let ReturnType::Type(_, ty) = output else { return false };
     match peel(ty) {

@@ -1,4 +1,4 @@
-//! Settings that clients and workers share: values, defaults, reasons; no I/O.
+//! Settings that clients, workers and brokers share: values, defaults, reasons; no I/O.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ use crate::{
     },
 };
 
-/// The time a call has unless it or its method says otherwise.
+/// The default time limit of a call.
 pub(crate) const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 
-/// The longest wait that may be set, so that no instant is out of the clock's range.
+/// The longest wait that a setting allows, so that no instant leaves the clock's range.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// Gives an error unless the rule holds.
+/// Returns an error unless the rule holds.
 pub(crate) fn require(
     holds: bool,
     setting: &'static str,
@@ -35,7 +35,7 @@ pub(crate) fn require(
     }
 }
 
-/// What both ends of a connection are set to.
+/// Settings of both ends of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LinkConfig {
     pub(crate) heartbeats: Heartbeats,
@@ -68,7 +68,7 @@ impl LinkConfig {
     }
 }
 
-/// How a client or a broker deals with those that serve its calls.
+/// How a client or a broker routes calls to workers.
 #[derive(Debug)]
 pub(crate) struct RoutingConfig {
     pub(crate) waiting_max: usize,
@@ -93,7 +93,7 @@ impl RoutingConfig {
         check_backoff("retry_backoff", backoff)
     }
 
-    /// What a dispatcher of a new incarnation is made with.
+    /// The configuration of a dispatcher of a new incarnation.
     pub(crate) fn dispatcher(self, link: &LinkConfig, backoff: BackoffConfig) -> DispatcherConfig {
         let Self { waiting_max, retry, choice } = self;
         let choice = choice.unwrap_or(Box::new(LeastRecentlyUsed));
@@ -112,72 +112,86 @@ pub(crate) fn check_backoff(setting: &'static str, backoff: BackoffConfig) -> Re
     require(max <= WAIT_MAX, setting, &value, "the last wait is at most a day")
 }
 
-/// The setters that clients, workers and brokers have in common.
+/// The setters that clients, workers and brokers share.
 macro_rules! link_setters {
     () => {
-        /// How long nothing may go out before a heartbeat does. Default 1 s; 1 ms to 60 s. Shorter notices a frozen
-        /// peer sooner and costs more idle traffic; longer the reverse. The other side learns it from the
-        /// introduction, so the two need not agree. (`PROTOCOL.md` §6)
+        /// Longest silence before a heartbeat. Default 1 s; 1 ms to 60 s.
+        ///
+        /// Shorter notices a frozen peer sooner and costs more idle traffic; longer the reverse. The introduction
+        /// carries the interval to the peer, so the two sides need not agree. (`PROTOCOL.md` §6)
         pub fn heartbeat_interval(mut self, interval: std::time::Duration) -> Self {
             self.link.heartbeats.interval = interval;
             self
         }
 
-        /// How many of a peer's intervals may pass in silence before it counts as dead. Default 3; 2 to 10. Lower
-        /// notices a frozen peer sooner; higher forgives longer stalls of the network. (`PROTOCOL.md` §6)
+        /// Intervals of silence before a peer counts as dead. Default 3; 2 to 10.
+        ///
+        /// Lower notices a frozen peer sooner; higher forgives longer stalls of the network. (`PROTOCOL.md` §6)
         pub fn liveness(mut self, intervals: u32) -> Self {
             self.link.heartbeats.liveness = intervals;
             self
         }
 
-        /// The largest encoded value that is sent or taken, in bytes. Default 64 MiB; 1,024 to 4 GiB - 1. Each call
-        /// in flight may take this much memory on both sides. The other side learns it from the introduction.
+        /// Largest encoded value to send or accept, in bytes. Default 64 MiB; 1,024 to 4 GiB - 1.
+        ///
+        /// Each call in flight may take this much memory on both sides. The introduction carries the limit to the peer.
         /// (`PROTOCOL.md` §13)
         pub fn payload_bytes_max(mut self, bytes: usize) -> Self {
             self.link.limits.payload_bytes_max = bytes;
             self
         }
 
-        /// How many bytes of large payloads may be under way to here from each peer before it waits for this side to take
-        /// some. Default 2 MiB; 0, or more than 64 MiB, stands for 64 MiB. Lower lets small messages wait shorter behind large ones, and keeps less
-        /// for a side that does not read; higher suits networks whose bandwidth times their delay is more. One payload
-        /// always fits, and those up to 4 KiB never wait. (`PROTOCOL.md` §9)
+        /// Receive window per peer, in bytes. Default 2 MiB; 0 means 64 MiB, the largest.
+        ///
+        /// A peer may send this many bytes of large payloads before it must wait for an acknowledgement. Lower shortens
+        /// the wait of small messages behind large ones, and keeps less for a peer that does not read; higher suits
+        /// networks with a larger product of bandwidth and delay. One payload always fits, and payloads up to 4 KiB
+        /// never wait. A value above 64 MiB means 64 MiB. (`PROTOCOL.md` §9)
         pub fn window_bytes(mut self, bytes: u64) -> Self {
             self.link.window_bytes = bytes;
             self
         }
 
-        /// The largest header of a message, in bytes: metadata and names, or a worker's whole offer. Default 64 KiB;
-        /// at least 1,024. Not announced: raise it on both sides. (`PROTOCOL.md` §13)
+        /// Largest header of a message, in bytes. Default 64 KiB; at least 1,024.
+        ///
+        /// A header holds metadata and names, or a worker's whole offer. The limit is not announced: raise it on both
+        /// sides. (`PROTOCOL.md` §13)
         pub fn header_bytes_max(mut self, bytes: usize) -> Self {
             self.link.limits.header_bytes_max = bytes;
             self
         }
 
-        /// How many messages a received BATCH may hold. Default 1,024, which is also the least: every peer may count on
-        /// that. (`PROTOCOL.md` §13)
+        /// Most messages in a received BATCH. Default 1,024, which is also the least.
+        ///
+        /// Every peer may rely on that minimum. (`PROTOCOL.md` §13)
         pub fn batch_messages_max(mut self, messages: usize) -> Self {
             self.link.limits.batch_messages_max = messages;
             self
         }
 
-        /// How many services a worker may offer. Default 256; at least 1. Not announced: raise it on both sides. A
-        /// broker lists no more than that to its clients, for all of its workers together: where they offer more, what
-        /// is beyond a worker's fair share is left out, and logged. (`PROTOCOL.md` §5, §13)
+        /// Most services that a worker may offer. Default 256; at least 1.
+        ///
+        /// The limit is not announced: raise it on both sides. A broker lists no more services than this to its
+        /// clients, for all its workers together. If they offer more, it leaves out and logs what exceeds a worker's
+        /// fair share. (`PROTOCOL.md` §5, §13)
         pub fn services_max(mut self, services: usize) -> Self {
             self.link.limits.services_max = services;
             self
         }
 
-        /// How many methods a worker may offer, over all its services. Default 4,096; at least 1. Not announced: raise
-        /// it on both sides. It bounds a broker's list as [`Self::services_max`] does. (`PROTOCOL.md` §5, §13)
+        /// Most methods that a worker may offer, over all services. Default 4,096; at least 1.
+        ///
+        /// The limit is not announced: raise it on both sides. It bounds a broker's list as [`Self::services_max`]
+        /// does. (`PROTOCOL.md` §5, §13)
         pub fn methods_max(mut self, methods: usize) -> Self {
             self.link.limits.methods_max = methods;
             self
         }
 
-        /// The largest metadata of a call as written on the wire, in bytes: keys, values, and up to 7 more for each.
-        /// Default 16 KiB. Not announced: raise it on both sides. (`PROTOCOL.md` §13)
+        /// Largest metadata of a call on the wire, in bytes. Default 16 KiB.
+        ///
+        /// It counts keys, values, and up to 7 more bytes for each. The limit is not announced: raise it on both sides.
+        /// (`PROTOCOL.md` §13)
         pub fn metadata_bytes_max(mut self, bytes: usize) -> Self {
             self.link.limits.metadata_bytes_max = bytes;
             self
@@ -186,22 +200,24 @@ macro_rules! link_setters {
 }
 pub(crate) use link_setters;
 
-/// The setters of those that hold requests of their peers: workers and brokers.
+/// The setters of workers and brokers, which hold requests of their peers.
 macro_rules! hold_setters {
     () => {
-        /// How many bytes are held of one peer: its requests that wait, at a broker also those that have not ended, and the
-        /// replies that it has not taken.
-        /// Default 64 MiB; one message always fits. What comes beyond is not acknowledged before there is room, so it
-        /// stays with whoever sends it. Lower bounds the memory that one peer can take; higher lets it have more large
-        /// requests in flight. (`PROTOCOL.md` §9)
+        /// Most bytes held of one peer. Default 64 MiB; one message always fits.
+        ///
+        /// This counts the peer's waiting requests, at a broker all its open requests, and the replies that it has not
+        /// taken. Further messages are acknowledged only once there is room, so they stay with their sender. Lower bounds the memory that one peer
+        /// can take; higher lets it have more large requests in flight. (`PROTOCOL.md` §9)
         pub fn peer_bytes_max(mut self, bytes: u64) -> Self {
             self.hold_limits.peer_bytes_max = bytes;
             self
         }
 
-        /// How many bytes are held of all peers together. Default 256 MiB; at least 1 MiB. From half of it on, nothing more
-        /// is acknowledged before there is room, which slows its senders down; when all of it is held, further requests
-        /// are refused as overloaded, and go elsewhere if they can. Set it to what the process can spare. (`PROTOCOL.md` §9)
+        /// Most bytes held of all peers together. Default 256 MiB; at least 1 MiB.
+        ///
+        /// From half of it on, messages are acknowledged only once there is room, which slows their senders down. When
+        /// all of it is held, further requests are refused as overloaded, and go elsewhere if they can. Set it to the
+        /// memory that the process can spare. (`PROTOCOL.md` §9)
         pub fn total_bytes_max(mut self, bytes: u64) -> Self {
             self.hold_limits.total_bytes_max = bytes;
             self
@@ -210,49 +226,54 @@ macro_rules! hold_setters {
 }
 pub(crate) use hold_setters;
 
-/// Checks what [`hold_setters`] set.
+/// Checks the limits that [`hold_setters`] set.
 pub(crate) fn check_hold_limits(limits: &HoldLimits) -> Result<(), ConfigError> {
     let total = limits.total_bytes_max;
     require(total >= 1 << 20, "total_bytes_max", total, "at least 1 MiB, so that requests are taken at all")
 }
 
-/// The setters that clients and brokers have in common.
+/// The setters that clients and brokers share.
 macro_rules! routing_setters {
     () => {
-        /// How many calls may wait for a worker before further ones fail with
-        /// [`CallError::Overloaded`](crate::CallError::Overloaded). Default 10,000; at least 1. Each keeps its
+        /// Most calls that wait for a worker. Default 10,000; at least 1.
+        ///
+        /// Further calls fail with [`CallError::Overloaded`](crate::CallError::Overloaded). Each waiting call keeps its
         /// arguments in memory until its deadline. (`PROTOCOL.md` §9)
         pub fn waiting_max(mut self, calls: usize) -> Self {
             self.routing.waiting_max = calls;
             self
         }
 
-        /// How often a call is tried in all: an idempotent one whose worker is lost, or any that a worker has refused
-        /// unstarted. Default 3; at least 1, which turns retries off. What a leaving worker has not started counts as no
-        /// attempt. (`PROTOCOL.md` §8)
+        /// Most attempts of a call, the first one included. Default 3; 1 turns retries off.
+        ///
+        /// A call is attempted again if it is idempotent and its worker is lost, or if a worker refused it unstarted. A
+        /// request that a leaving worker has not started counts as no attempt. (`PROTOCOL.md` §8)
         pub fn attempts_max(mut self, attempts: u8) -> Self {
             self.routing.retry.attempts_max = attempts;
             self
         }
 
-        /// The bounds of the wait before a call is tried again, which doubles from the first to the last and is drawn at
-        /// random below that. Default 10 ms to 1 s. Shorter answers sooner after a loss; longer spares workers in
-        /// trouble. At least 1 ms, at most a day. (`PROTOCOL.md` §8)
+        /// Bounds of the wait before a retry. Default 10 ms to 1 s.
+        ///
+        /// The upper bound of the wait doubles from the first to the last, and the wait is drawn at random below it.
+        /// Shorter answers sooner after a loss; longer spares workers in trouble. At least 1 ms, at most a day.
+        /// (`PROTOCOL.md` §8)
         pub fn retry_backoff(mut self, first: std::time::Duration, max: std::time::Duration) -> Self {
             self.routing.retry.backoff = crate::proto::retry::BackoffConfig { first, max };
             self
         }
 
-        /// How many retries all calls together may make: each call earns so many hundredths of one, and so many are saved
-        /// up at most. Default 20 % and 1,000; at most 1,000 %. Beyond, a call that would be retried ends with
-        /// [`CallError::WorkerLost`](crate::CallError::WorkerLost). Lower protects workers in trouble from a multiplied
-        /// load; higher survives more losses at the same time. (`PROTOCOL.md` §8)
+        /// Retries that all calls together may make. Default 20 % and 1,000; at most 1,000 %.
+        ///
+        /// Each call earns `percent` hundredths of a retry, and at most `reserve` retries are saved up. Without a saved
+        /// retry, the call ends with [`CallError::WorkerLost`](crate::CallError::WorkerLost). Lower protects workers in
+        /// trouble from a multiplied load; higher survives more losses at the same time. (`PROTOCOL.md` §8)
         pub fn retry_budget(mut self, percent: u32, reserve: u32) -> Self {
             (self.routing.retry.budget_percent, self.routing.retry.budget_reserve) = (percent, reserve);
             self
         }
 
-        /// Who gets a call when several workers could. Default: the least recently used one.
+        /// Which worker gets a call when several can take it. Default: the least recently used one.
         pub fn worker_choice(mut self, choice: impl crate::proto::registry::WorkerChoice + 'static) -> Self {
             self.routing.choice = Some(Box::new(choice));
             self

@@ -1,4 +1,4 @@
-//! Public errors: one enum for each operation; the variant says who failed and what can be done.
+//! Public errors: one enum per operation; the variant says who failed and what the caller can do.
 
 use std::{fmt, time::Duration};
 
@@ -11,44 +11,46 @@ use crate::{
     transport::{Endpoint, EndpointError, TransportError},
 };
 
-/// Why a call has no value. `E` is the method's own error, or [`Never`] where it has none.
+/// Why a call has no value.
 ///
-/// Two questions decide what to do next: [`CallError::maybe_executed`] and [`CallError::is_retryable`].
+/// `E` is the method's own error, or [`Never`] if it has none.
+///
+/// [`CallError::maybe_executed`] and [`CallError::is_retryable`] decide what to do next.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError<E> {
-    /// The method returned this error. It is shown by its `Debug`, so that any type will do; match it for the rest.
+    /// The method returned this error. Its message is its `Debug` form, so that any type will do.
     #[error("the method returned an error: {0:?}")]
     Application(E),
     /// The procedure panicked. The worker is well and serves other calls.
     #[error("the procedure panicked: {message}")]
     Panicked {
-        /// What the panic said.
+        /// The panic's text.
         message: String,
     },
-    /// The worker that was asked does not offer the service.
+    /// The asked worker does not offer the service.
     #[error("unknown service: {detail}")]
     UnknownService {
-        /// What was asked for, and what is offered.
+        /// The requested service, and the offered ones.
         detail: String,
     },
     /// The service has no such method.
     #[error("unknown method: {detail}")]
     UnknownMethod {
-        /// What was asked for, and what is offered.
+        /// The requested method, and the offered ones.
         detail: String,
     },
-    /// Caller and worker were built with different signatures of the method. Nothing was run.
+    /// Caller and worker have different signatures of the method. The procedure has not run.
     #[error("the signatures of `{method}` differ: the caller has `{caller}`, the worker has `{worker}`")]
     SignatureMismatch {
         /// The method, as `Service.method`.
         method: String,
-        /// The signature that the caller was built with.
+        /// The caller's signature.
         caller: String,
-        /// The signature that the worker was built with.
+        /// The worker's signature.
         worker: String,
     },
-    /// The arguments could not be encoded, or the worker could not decode them. Nothing was run.
+    /// The arguments could not be encoded, or not decoded by the worker. The procedure has not run.
     #[error("invalid arguments of `{method}`: {reason}")]
     InvalidArguments {
         /// The method, as `Service.method`.
@@ -56,7 +58,7 @@ pub enum CallError<E> {
         /// What is wrong with them.
         reason: String,
     },
-    /// The reply could not be encoded by the worker, or decoded by the caller. The procedure has run.
+    /// The worker could not encode the reply, or the caller could not decode it. The procedure has run.
     #[error("invalid reply of `{method}`: {reason}")]
     InvalidReply {
         /// The method, as `Service.method`.
@@ -64,10 +66,10 @@ pub enum CallError<E> {
         /// What is wrong with it.
         reason: String,
     },
-    /// The deadline passed before a reply came.
+    /// The deadline passed before a reply arrived.
     #[error("the deadline of {timeout:?} has passed{}", executed(*.maybe_executed))]
     DeadlineExceeded {
-        /// The time that the call had.
+        /// The call's time limit.
         timeout: Duration,
         /// Whether a worker had the request.
         maybe_executed: bool,
@@ -81,19 +83,19 @@ pub enum CallError<E> {
     /// No live worker offered the service while the call could wait for one.
     #[error("no worker offers the service `{service}`: {}{}", none_came(*.timeout), known(.offered))]
     NoWorker {
-        /// The service that was asked for.
+        /// The requested service.
         service: String,
-        /// The time that the call had; zero if it was not to wait.
+        /// The call's time limit; zero if the call was not allowed to wait.
         timeout: Duration,
         /// The services that live workers do offer.
         offered: Vec<String>,
     },
-    /// The worker died or was cut off before its reply, and the call could not be tried again.
+    /// The worker died or was cut off before its reply, and no retry was possible.
     #[error("the worker, or a broker on the way to it, was lost before it replied (attempt {attempts}){}", executed(*.maybe_executed))]
     WorkerLost {
-        /// How many workers were asked.
+        /// The number of workers that were asked.
         attempts: u8,
-        /// Whether one of them may have run it.
+        /// Whether one of them may have run the procedure.
         maybe_executed: bool,
     },
     /// Nobody has room for the call now.
@@ -104,7 +106,7 @@ pub enum CallError<E> {
         /// Whether an earlier attempt may have run.
         maybe_executed: bool,
     },
-    /// Every worker that could be asked is about to leave.
+    /// Every candidate worker is about to leave.
     #[error("refused: {detail}{}", executed(*.maybe_executed))]
     Refused {
         /// Why.
@@ -112,32 +114,32 @@ pub enum CallError<E> {
         /// Whether the procedure had begun.
         maybe_executed: bool,
     },
-    /// The arguments or the reply are larger than one of the two sides takes.
+    /// The arguments or the reply exceed the limit of one side.
     #[error("too large: {detail}{}", executed(*.maybe_executed))]
     TooLarge {
         /// What is too large, its size, the limit and the setter that raises it.
         detail: String,
-        /// Whether the procedure has run: if so, it is the reply that is too large.
+        /// Whether the procedure has run; if so, the reply is too large.
         maybe_executed: bool,
     },
-    /// A partial reply is missing, so those that follow cannot be trusted to be in order.
+    /// A partial reply is missing, so the order of later ones is unknown.
     #[error("partial replies were lost: {sent} were sent and {received} have arrived")]
     PartialsLost {
-        /// How many the worker has sent so far.
+        /// The number of partial replies that the worker has sent so far.
         sent: u32,
-        /// How many have arrived in order.
+        /// The number that arrived in order.
         received: u32,
     },
-    /// The caller asked for partial replies and reads them more slowly than they come: more wait than are kept.
+    /// The caller reads partial replies too slowly: more are unread than the client keeps.
     #[error(
         "partial replies come faster than they are read: of the {received} that have arrived, more wait than are kept; \
          read them faster, have fewer sent, or call without `start`"
     )]
     PartialsUnread {
-        /// How many have arrived.
+        /// The number of partial replies that arrived.
         received: u32,
     },
-    /// A message about this call could not be read, by the worker or by this side.
+    /// The worker or this side could not read a message about this call.
     #[error("a message was malformed: {reason}{}", executed(*.maybe_executed))]
     Malformed {
         /// What is wrong with it.
@@ -151,15 +153,18 @@ pub enum CallError<E> {
         /// Whether a worker had the request.
         maybe_executed: bool,
     },
-    /// The process was forked from the one that made the client, whose threads and connections stay there. Make a client
-    /// after the fork.
+    /// The process was forked from the client's, which keeps its threads and connections.
+    ///
+    /// Make a client after the fork.
     #[error("the client belongs to the process that was forked into this one; make another one here{}", executed(*.maybe_executed))]
     Forked {
         /// Whether a worker may have had the request: the call was started before the fork.
         maybe_executed: bool,
     },
-    /// The client's I/O thread has panicked, because of a [`WorkerChoice`](crate::WorkerChoice) or a `tracing` subscriber
-    /// that does, or a mistake in Xero. Make another client.
+    /// The client's I/O thread has panicked. Make another client.
+    ///
+    /// The cause is a [`WorkerChoice`](crate::WorkerChoice) or a `tracing` subscriber that panics, or a mistake in
+    /// Xero.
     #[error("the client's I/O thread has panicked{}", executed(*.maybe_executed))]
     Crashed {
         /// Whether a worker may have had the request.
@@ -168,7 +173,9 @@ pub enum CallError<E> {
 }
 
 impl<E> CallError<E> {
-    /// Whether the procedure may have run, in part or whole. When `false`, calling again cannot run it twice.
+    /// Whether the procedure may have run, in part or whole.
+    ///
+    /// If `false`, calling again cannot run it twice.
     pub fn maybe_executed(&self) -> bool {
         match self {
             Self::Application(_)
@@ -194,13 +201,14 @@ impl<E> CallError<E> {
         }
     }
 
-    /// Whether the same call may succeed later, and calling again cannot run it twice. For an idempotent method the
-    /// second half does not matter: then [`Self::is_transient`] is the question.
+    /// Whether the same call may succeed later without a risk of running twice.
+    ///
+    /// For an idempotent method, ask [`Self::is_transient`] instead.
     pub fn is_retryable(&self) -> bool {
         self.is_transient() && !self.maybe_executed()
     }
 
-    /// Whether the cause may pass by itself: a worker that is away, full or slow. A mistake in the call stays one.
+    /// Whether the cause may pass by itself: an absent, full or slow worker.
     pub fn is_transient(&self) -> bool {
         matches!(
             self,
@@ -240,7 +248,7 @@ fn known(services: &[String]) -> String {
     }
 }
 
-/// The error of a method that has none: there is no such value. It stays empty, so it can be matched by no arms at all.
+/// The error of a method that has none. It has no value, so a match on it needs no arms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Never {}
 
@@ -264,32 +272,35 @@ impl<'de> Deserialize<'de> for Never {
     }
 }
 
-/// No worker came while one was waited for. Of a client that connects, it says whether a broker is connected: if none
-/// is, brokers are what to look for, and otherwise their workers.
+/// No worker connected during the wait.
+///
+/// For a client that connects, it says whether a broker is connected: if none is, check the brokers, otherwise their
+/// workers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no worker{}: {}", for_service(.service), self.reason())]
 pub struct NoWorkerError {
     pub(crate) service: Option<String>,
     pub(crate) waited: Duration,
     pub(crate) place: Place,
-    /// How many workers, or brokers, are connected all the same.
+    /// The number of workers, or brokers, that are connected all the same.
     pub(crate) connected: usize,
     pub(crate) offered: Vec<String>,
     pub(crate) gone: Option<Gone>,
 }
 
-/// Where a worker was waited for.
+/// Where the client waited for a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// At this endpoint, which is bound.
+    /// At this bound endpoint.
     Bound(String),
     /// At the brokers at these endpoints.
     Brokers(Vec<String>),
 }
 
 impl NoWorkerError {
-    /// Whether waiting any longer is of no use: the client was closed, its I/O thread has panicked, or this process was
-    /// forked from the client's.
+    /// Whether a longer wait is useless.
+    ///
+    /// The client was closed, its I/O thread has panicked, or this process was forked from the client's.
     pub fn is_closed(&self) -> bool {
         self.gone.is_some()
     }
@@ -310,7 +321,7 @@ impl NoWorkerError {
         }
     }
 
-    /// The same, of the brokers at so many endpoints.
+    /// The same for the brokers at `count` endpoints.
     fn reason_at(&self, endpoints: &str, count: usize) -> String {
         let after = if self.waited.is_zero() { String::new() } else { format!(" after {:?}", self.waited) };
         let brokers = match (self.connected, count) {
@@ -337,7 +348,7 @@ pub enum PartialError {
     /// The value could not be encoded.
     #[error(transparent)]
     Codec(#[from] CodecError),
-    /// The value is larger than the caller takes.
+    /// The value exceeds the caller's limit.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
     /// Nobody waits for the call's replies any more.
@@ -345,7 +356,7 @@ pub enum PartialError {
     Unwanted,
 }
 
-/// A setting that is out of its range, or does not go with another.
+/// A setting that is out of range, or contradicts another.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{setting}` is {value}: {rule}")]
 pub struct ConfigError {
@@ -365,19 +376,19 @@ impl ConfigError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BindError {
-    /// The endpoint is not written as one.
+    /// The endpoint is malformed.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
     /// The endpoint cannot be bound.
     #[error(transparent)]
     Transport(#[from] TransportError),
-    /// A broker's two endpoints are one.
+    /// A broker's two endpoints are the same.
     #[error("{0} cannot be for clients and for workers: name two endpoints")]
     SameEndpoint(Endpoint),
     /// The settings contradict each other.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// There is no Tokio runtime to wait for a broker's signal to drain on.
+    /// There is no Tokio runtime for the broker's `drain_on` signal.
     #[error("there is no Tokio runtime here to wait for the signal on: bind the broker within one")]
     NoRuntime,
     /// The I/O thread could not be started, or has panicked.
@@ -385,18 +396,19 @@ pub enum BindError {
     Thread(std::io::Error),
 }
 
-/// Why a client or worker cannot connect. An unreachable endpoint is not an error: it is dialed again until somebody
-/// answers.
+/// Why a client or worker cannot connect.
+///
+/// An unreachable endpoint is not an error: it is dialed again until a peer answers.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// An endpoint is not written as one.
+    /// An endpoint is malformed.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
     /// The settings contradict each other.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// An endpoint is one for binding only.
+    /// An endpoint is for binding only.
     #[error("cannot connect to {endpoint}: {reason}")]
     NotDialable {
         /// The endpoint.
@@ -416,7 +428,7 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// Reads the endpoints that are to be dialed.
+    /// Reads the endpoints to dial.
     pub(crate) fn check(texts: &[String]) -> Result<Vec<Endpoint>, Self> {
         let mut endpoints = Vec::new();
         for text in texts {
@@ -436,26 +448,28 @@ impl ConnectError {
     }
 }
 
-/// Why a worker could not be started. An unreachable endpoint is not an error: it is dialed again until somebody answers.
+/// Why a worker could not start.
+///
+/// An unreachable endpoint is not an error: it is dialed again until a peer answers.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// The worker cannot connect: its endpoints or settings are wrong, or it has no I/O thread.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// The worker has nothing to serve.
+    /// The worker has no service.
     #[error("the worker has nothing to serve: call `serve` before starting it")]
     NoService,
     /// Two values serve the same service.
     #[error("the service `{0}` is served twice by one worker")]
     DuplicateService(String),
-    /// There is more to serve than an introduction may hold.
+    /// The services exceed the limits of an introduction.
     #[error("the worker serves too much: {0}")]
     TooLarge(#[from] TooLarge),
-    /// There is no Tokio runtime to run procedures on.
+    /// There is no Tokio runtime for the procedures.
     #[error("there is no Tokio runtime here to run procedures on: start the worker within one")]
     NoRuntime,
-    /// The process was forked from the one that started the worker, which runs on there.
+    /// The process was forked from the worker's, which still runs the worker.
     #[error("the worker runs in the process that was forked into this one; start another one here")]
     Forked,
 }
@@ -471,7 +485,7 @@ mod tests {
         let connect = || ConnectError::check(&["nowhere".to_owned()]).expect_err("no endpoint");
         let start = StartError::from(connect());
         assert_eq!(start.to_string(), connect().to_string());
-        // It is shown by its own text, and so is no source of itself.
+        // The variant shows its content's text, so the content is not a source as well.
         assert_eq!(start.source().map(ToString::to_string), connect().source().map(ToString::to_string));
     }
 }

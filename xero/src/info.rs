@@ -1,24 +1,25 @@
-//! What clients and brokers show of the workers that are connected to them.
+//! The connected workers, as clients and brokers list them.
 
 use uuid::Uuid;
 
 use crate::proto::dispatch::WorkerStatus;
 
-/// A worker that is connected to a client or broker; or a broker that a client is connected to, which stands for all of
-/// its workers.
+/// A connected worker; for a client that connects, a broker.
+///
+/// A broker stands for all of its workers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerInfo {
-    /// This life of its process.
+    /// The incarnation of its process.
     pub id: Uuid,
-    /// The services it offers, sorted; of a broker, what all of its workers offer.
+    /// The offered services, sorted; for a broker, those of all its workers.
     pub services: Vec<String>,
-    /// How many requests it takes at once.
+    /// The number of requests that it takes at once.
     pub credits: u32,
 }
 
 impl WorkerInfo {
-    /// What there is to tell of a worker. One that drains takes no call any more, so it is as good as gone.
+    /// The public view of a worker; `None` if it drains, because it takes no more calls.
     pub(crate) fn of(worker: WorkerStatus<'_>) -> Option<Self> {
         (!worker.is_draining()).then(|| Self {
             id: worker.incarnation(),

@@ -1,8 +1,8 @@
-//! Annotate a Rust trait and it is a remote service; annotate its impl and its methods are worker procedures.
+//! `#[xero::service]` turns a Rust trait into a remote service, `#[xero::worker]` its impl into worker procedures.
 //!
-//! Workers dial out over ZeroMQ, heartbeat both ways, and may come, go, crash, freeze or be cut off at any time: each
-//! call still ends, once, by its deadline, with its reply or with an error that says what happened and whether the work
-//! may have been done. Start with [`service`], [`worker`], [`Client`] and [`Worker`].
+//! Workers dial out over ZeroMQ, and both sides send heartbeats. A worker may start, leave, crash, freeze or lose its
+//! network at any time. Each call still ends exactly once, by its deadline: with its reply, or with an error that says
+//! what happened and whether the procedure may have run. Start with [`service`], [`worker`], [`Client`] and [`Worker`].
 //!
 #![cfg_attr(feature = "net", doc = "```")]
 #![cfg_attr(not(feature = "net"), doc = "```text")]

@@ -1,4 +1,4 @@
-//! What generated code names; not part of the public interface, and free to change in any release.
+//! Names for generated code; not part of the public interface, and free to change in any release.
 
 pub use bytes::Bytes;
 pub use serde;

@@ -1,7 +1,8 @@
-//! How the types of a method travel: markers that generated code chooses, so that bytes travel as bytes.
+//! How the types of a method travel: generated code chooses markers, so that bytes travel as bytes.
 //!
-//! serde writes a `Vec<u8>` as a sequence of numbers. A marker beside the type says that it is bytes (`PROTOCOL.md` §7):
-//! [`Blob`] for bytes, [`Opt`], [`Res`], [`List`] and tuples of markers for what holds some, [`Plain`] for the rest.
+//! serde writes a `Vec<u8>` as a sequence of numbers. A marker beside the type says that it is bytes (`PROTOCOL.md`
+//! §7): [`Blob`] for bytes, [`Opt`], [`Res`], [`List`] and tuples of markers for types that contain bytes, [`Plain`]
+//! for the rest.
 
 mod blob;
 mod choice;
@@ -39,13 +40,15 @@ pub trait WireOwned<T>: Wire<T> {
     /// Reads a value.
     ///
     /// # Errors
-    /// When the input is no such value.
+    /// When the input does not encode such a value.
     fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error>;
 }
 
-/// What stands for a value in a serializer or deserializer: the value itself for [`Plain`], a wrapper for the others.
+/// Stands for a value in a serializer or deserializer.
 ///
-/// The types are associated instead of wrapped throughout, so that a type without serde is reported by its own name.
+/// [`Plain`] uses the value itself, the other markers a wrapper.
+///
+/// The types are associated instead of wrapped throughout, so that errors name a type without serde by its own name.
 pub trait Form {
     /// Implements `Serialize`, where `Self` can write a `T`.
     type Lent<'a, T: ?Sized + 'a>;
@@ -54,15 +57,15 @@ pub trait Form {
 
     /// Lends a value to a serializer.
     fn lend<T: ?Sized>(value: &T) -> Self::Lent<'_, T>;
-    /// Lends what was read.
+    /// Lends the value that was read.
     fn borrow<T>(owned: &Self::Owned<T>) -> &T;
-    /// Takes what was read.
+    /// Takes the value that was read.
     fn value<T>(owned: Self::Owned<T>) -> T;
 }
 
 /// A form in which both sides can handle a `T`.
 ///
-/// It says in one sentence what is wrong with a type that cannot travel.
+/// Its diagnostic says in one sentence why a type cannot travel.
 #[diagnostic::on_unimplemented(
     message = "`{T}` cannot travel: it needs serde's `Serialize` and `Deserialize`",
     label = "a type without serde",
@@ -70,7 +73,7 @@ pub trait Form {
             crate see whether that has a feature `serde`"
 )]
 pub trait Carries<T> {
-    /// What is read.
+    /// The type that the codec reads.
     type Read: DeserializeOwned;
 
     /// Writes a value.
@@ -100,7 +103,7 @@ where
     }
 }
 
-/// What a client writes for an argument: `Serialize`, with a better word on types without it.
+/// An argument that a client writes: `Serialize`, with a better diagnostic for types without it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot travel: it needs serde's `Serialize` and `Deserialize`",
     note = "for a type of your own write `#[derive(serde::Serialize, serde::Deserialize)]` above it; for one of another \
@@ -111,7 +114,7 @@ pub trait Written: Serialize {}
 #[diagnostic::do_not_recommend]
 impl<T: Serialize> Written for T {}
 
-/// What a worker reads for an argument: `Deserialize`, with a better word on types without it.
+/// An argument that a worker reads: `Deserialize`, with a better diagnostic for types without it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot travel: it needs serde's `Serialize` and `Deserialize`",
     note = "for a type of your own write `#[derive(serde::Serialize, serde::Deserialize)]` above it; for one of another \
@@ -122,12 +125,16 @@ pub trait Read: DeserializeOwned {}
 #[diagnostic::do_not_recommend]
 impl<T: DeserializeOwned> Read for T {}
 
-/// Demands that a `T` can travel in the form `M`. The client and the trait demand it in the same words and at the same
-/// place, the type as the user wrote it, so that the compiler reports it once.
+/// Requires that a `T` can travel in the form `M`.
+///
+/// The client and the trait state the requirement in the same words and at the same place, the user's type. So the
+/// compiler reports it once.
 pub const fn travels<M: Carries<T>, T>() {}
 
-/// The form of an argument that cannot travel, which [`travels`] reports: it has whatever else is asked of a form, so
-/// that nothing else is reported. No program that compiles has a value of it.
+/// The form of an argument that cannot travel, which [`travels`] reports.
+///
+/// It meets every other requirement of a form, so that the compiler reports nothing else. No program that compiles has
+/// a value of it.
 #[derive(Debug)]
 pub struct Stranded;
 
@@ -186,7 +193,7 @@ impl Form for Plain {
     }
 }
 
-/// A value that is written as `M` says.
+/// A value to be written in the form `M`.
 pub struct Ref<'a, M, T: ?Sized>(&'a T, PhantomData<fn() -> M>);
 
 impl<'a, M, T: ?Sized> Ref<'a, M, T> {
@@ -208,7 +215,7 @@ impl<M, T: ?Sized + fmt::Debug> fmt::Debug for Ref<'_, M, T> {
     }
 }
 
-/// A value that is read as `M` says.
+/// A value that was read in the form `M`.
 pub struct Own<M, T>(pub(crate) T, PhantomData<fn() -> M>);
 
 impl<M, T> Own<M, T> {
@@ -242,7 +249,7 @@ impl<M, T: fmt::Debug> fmt::Debug for Own<M, T> {
     }
 }
 
-/// Reads the arguments of a method, `count` of which its caller knows.
+/// Reads the arguments of a method; its caller knows the first `count`.
 ///
 /// # Errors
 /// As [`codec::decode_arguments`].

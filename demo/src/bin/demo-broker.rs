@@ -1,4 +1,4 @@
-//! Stands between clients and workers.
+//! Routes calls between clients and workers.
 
 use std::process::ExitCode;
 

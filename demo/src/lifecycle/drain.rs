@@ -1,4 +1,4 @@
-//! Telling a process to finish what runs, and waiting for its end.
+//! Asks a process to finish its calls, and waits for its end.
 
 use std::time::{Duration, Instant};
 
@@ -11,22 +11,22 @@ use rustix::{
 
 use super::Answer;
 
-/// Sends SIGTERM, and waits so long for the end.
+/// Sends SIGTERM, and waits for the end, at most for the timeout.
 pub(super) fn drain(pid: i32, timeout: Duration) -> Result<Answer, String> {
     let began = Instant::now();
     let failed = |error: Errno| format!("process {pid} cannot be told to stop: {error}");
     let process = Pid::from_raw(pid).ok_or_else(|| format!("{pid} is no process"))?;
-    // A handle of the process: its number may be another's by the time that it has ended.
+    // A handle of the process: after its end, another process may have its number.
     let process = pidfd_open(process, PidfdFlags::empty()).map_err(failed)?;
     pidfd_send_signal(&process, Signal::TERM).map_err(failed)?;
     let has_ended = wait(&process, timeout, began).map_err(|error| format!("waiting for process {pid}: {error}"))?;
     Ok(if has_ended { Answer::Yes } else { Answer::No(format!("process {pid} has not ended after {timeout:?}")) })
 }
 
-/// Whether it has ended by the time.
+/// Whether it has ended in time.
 fn wait(process: &OwnedFd, timeout: Duration, began: Instant) -> Result<bool, Errno> {
     loop {
-        // What does not fit into the kernel's type is for ever.
+        // A time that does not fit the kernel's type means for ever.
         let left = Timespec::try_from(timeout.saturating_sub(began.elapsed())).ok();
         match poll(&mut [PollFd::new(process, PollFlags::IN)], left.as_ref()) {
             Ok(count) => return Ok(count > 0),

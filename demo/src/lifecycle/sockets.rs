@@ -1,7 +1,7 @@
 //! The TCP sockets of this network namespace, from the kernel's tables.
 //!
-//! Two numbers and a state of each line are all that is wanted, so a crate that reads everything in `/proc` earns no
-//! place here; and a line that is not understood is passed over instead of spoiling the table.
+//! Each line needs only two numbers and a state, so a crate that reads all of `/proc` is not worth it. A line in an
+//! unknown form is skipped instead of spoiling the table.
 
 use std::{
     fs::File,
@@ -16,7 +16,7 @@ pub(super) struct Socket {
     state: u8,
 }
 
-/// Shows each socket there is now.
+/// Shows each current socket.
 pub(super) fn visit(mut each: impl FnMut(Socket)) -> Result<(), String> {
     let mut tables = 0;
     for path in TABLES {
@@ -31,7 +31,7 @@ pub(super) fn visit(mut each: impl FnMut(Socket)) -> Result<(), String> {
 }
 
 impl Socket {
-    /// Reads a line of a table: its number, the local and the remote address, the state, and what does not matter here.
+    /// Reads a line of a table: its number, the local and the remote address, the state, and fields that are ignored.
     fn parse(line: &str) -> Option<Self> {
         let mut words = line.split_ascii_whitespace().skip(1);
         let local_port = port(words.next()?)?;

@@ -1,4 +1,4 @@
-//! The step of the tour with brokers in between: one of two is lost, and no call is.
+//! The tour's step with two brokers: one is lost, and no call is.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ pub(super) async fn lose_one(story: Story) -> Outcome {
         }
         Ok::<_, xero::CallError<xero::Never>>(longest)
     });
-    // Half of the calls go through each.
+    // Each broker gets half of the calls.
     while first.counters().await.requests < CALLS / 8 && !calls.is_finished() {
         tokio::time::sleep(POLL_INTERVAL).await;
     }

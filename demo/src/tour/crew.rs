@@ -6,10 +6,10 @@ use tokio::process::{Child, Command};
 
 use super::Outcome;
 
-/// The workers that are running.
+/// The running workers.
 ///
-/// They end with it in every case: dropping it kills them, and when this process dies without dropping anything, their
-/// standard input ends, on which they stop by themselves.
+/// They always end with it: dropping it kills them. If this process dies without a drop, their standard input ends, and
+/// they stop by themselves.
 #[derive(Debug)]
 pub(super) struct Crew {
     executable: PathBuf,
@@ -30,9 +30,9 @@ impl Crew {
         Ok(Self { executable: env::current_exe()?, endpoint: endpoint.to_owned(), started: 0, members: Vec::new() })
     }
 
-    /// Starts one more worker; gives its name.
+    /// Starts one more worker; returns its name.
     pub(super) fn start(&mut self) -> Outcome<String> {
-        // This very program is the worker too: it is all that `cargo run` has built.
+        // This program is the worker too, because `cargo run` has built nothing else.
         let mut command = Command::new(&self.executable);
         command.args(["worker", "--until-stdin-ends", &self.endpoint]).kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(self.diagnostics());
@@ -44,20 +44,20 @@ impl Crew {
         Ok(name)
     }
 
-    /// Kills a worker, with the signal that cannot be handled.
+    /// Kills a worker with a signal that it cannot handle.
     pub(super) async fn kill(&mut self, pid: u32) -> Outcome {
         let mut member = self.remove(pid)?;
         Ok(member.process.kill().await?)
     }
 
-    /// Tells a worker to finish what it has and stop, and waits until it has.
+    /// Asks a worker to finish its calls and stop, and waits until it has.
     pub(super) async fn stop(&mut self, pid: u32) -> Outcome {
         self.remove(pid)?.stop().await
     }
 
-    /// Tells all workers to stop, and waits until they have.
+    /// Asks all workers to stop, and waits until they have.
     pub(super) async fn stop_all(&mut self) -> Outcome {
-        // They all hear it before the first is waited for.
+        // All get the signal before the first wait.
         self.members.iter_mut().for_each(Member::tell_to_stop);
         for member in self.members.drain(..) {
             member.stop().await?;
@@ -79,7 +79,7 @@ impl Crew {
         Ok(self.members.remove(index.ok_or_else(|| format!("process {pid} is not one of the tour's workers"))?))
     }
 
-    /// What workers log is for those who ask for it.
+    /// Shows the workers' logs to users who ask for them.
     fn diagnostics(&self) -> Stdio {
         if env::var_os("RUST_LOG").is_some() { Stdio::inherit() } else { Stdio::null() }
     }

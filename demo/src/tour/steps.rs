@@ -1,4 +1,4 @@
-//! The steps of the tour: each does one thing, says so, and checks that it was so.
+//! The steps of the tour: each does one thing, reports it, and checks it.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{DemoClient, DemoError, WhoAmI};
 
-/// Who takes part.
+/// The participants.
 #[derive(Debug)]
 pub(super) struct Stage {
     pub(super) demo: DemoClient,
@@ -98,7 +98,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Tells an error that must be of a kind, and must say that nothing was run.
+    /// Reports an error, which must be of a kind, and must say that nothing has run.
     fn told(
         &self,
         mistake: &str,
@@ -216,7 +216,7 @@ impl Stage {
         started(&mut call).await?;
         story.say(format_args!("slow_fail(0.5) has started at {name}, which is told to stop"));
         let told = Instant::now();
-        // What the procedure says is its reply, even if that is an error: it was not cut short.
+        // The procedure's own result is its reply, even if that is an error: it was not cut short.
         let (ended, stopped) = tokio::join!(call, async { self.crew.stop(pid).await.map(|()| told.elapsed()) });
         let took = stopped?;
         check(took > INTO_THE_CALL, || format!("the worker stopped after {took:?}, before its call had ended"))?;
@@ -238,13 +238,13 @@ impl Stage {
         Ok(())
     }
 
-    /// The worker that will get the next call: the one that has gone longest without.
+    /// The worker of the next call: the one that has gone longest without.
     async fn next_in_line(&self) -> Outcome<u32> {
         self.pids_in_turn().await?.first().copied().ok_or_else(|| "there is no worker".into())
     }
 
-    /// Asks as many times as there are workers who answers. The least recently used one is asked each time, so each
-    /// answers once, and will in the same order from then on.
+    /// Asks each worker for its process, in one round of calls. The least recently used one gets each call, so each
+    /// answers once, and keeps this order from then on.
     async fn pids_in_turn(&self) -> Outcome<Vec<u32>> {
         let mut pids = Vec::new();
         for _ in 0..self.crew.len() {
@@ -255,7 +255,7 @@ impl Stage {
         Ok(pids)
     }
 
-    /// Waits until the client knows exactly the workers that are running.
+    /// Waits until the client knows exactly the running workers.
     async fn all_connected(&self) -> Outcome {
         let wanted = self.crew.len();
         let connected = async {
@@ -272,10 +272,10 @@ const WORKERS: usize = 3;
 
 const SIDE_BY_SIDE: usize = 12;
 
-/// The middle of a call that takes a second; less than one that takes half of it.
+/// The middle of a call that takes a second; less than half of it.
 const INTO_THE_CALL: Duration = Duration::from_millis(400);
 
-/// Often enough for the timings told, and rarely enough to cost nothing.
+/// Often enough for the reported timings, and rarely enough to cost nothing.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// A worker registers within milliseconds of its start; this is for a machine that is busy with something else.

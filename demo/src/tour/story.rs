@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::Instant;
 
-/// Tells what happens, with the time since the tour began.
+/// Reports what happens, with the time since the tour began.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Story {
     began: Instant,
@@ -33,7 +33,7 @@ impl Story {
     }
 }
 
-/// A duration as people say it.
+/// A duration in readable form.
 pub(super) fn time(duration: Duration) -> String {
     match duration.as_secs_f64() {
         seconds if seconds < 0.001 => format!("{:.0} µs", seconds * 1e6),
@@ -44,6 +44,6 @@ pub(super) fn time(duration: Duration) -> String {
 }
 
 fn line(text: fmt::Arguments<'_>) {
-    // A tour that nobody reads any more is still checked by its exit code.
+    // A tour without readers is still checked by its exit code.
     let _ = writeln!(io::stdout(), "{text}");
 }

@@ -1,4 +1,4 @@
-//! What the processes' applications do: clients that call, take replies and change their minds, and procedures.
+//! The processes' applications: clients that call, take replies and cancel, and procedures.
 
 use std::time::Instant;
 
@@ -19,7 +19,7 @@ use super::{
 
 impl World {
     pub(super) fn call(&mut self, pid: Pid, plan: CallPlan) {
-        // Nobody calls in a process that does not run; one that leaves refuses at once, which is worth seeing.
+        // A stopped process makes no call; a leaving one refuses at once, which is worth testing.
         if !self.processes[pid].is_running() || self.processes[pid].has_left {
             return;
         }
@@ -111,7 +111,7 @@ impl World {
         self.touch(pid);
     }
 
-    /// The worker has asked for the procedure to be stopped. Most stop where they wait; those that block run on.
+    /// Handles a worker's request to stop the procedure. Most stop where they wait; blocking ones run on.
     pub(super) fn abort(&mut self, pid: Pid, execution: Execution) {
         let Some(job) = self.processes[pid].jobs.get_mut(&execution) else { return };
         job.is_aborted = true;
@@ -154,7 +154,7 @@ impl World {
         }
     }
 
-    /// A procedure ends: as it was meant to, or as its worker has asked.
+    /// Ends a procedure: as planned, or as its worker has asked.
     fn end(&mut self, pid: Pid, execution: Execution, stopped: Option<Finish>) {
         let now = self.local(pid);
         let Some(job) = self.processes[pid].jobs.remove(&execution) else { return };

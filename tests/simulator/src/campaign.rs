@@ -11,9 +11,9 @@ use std::{
 
 use super::{Failure, play};
 
-/// Plays these seeds, each on one thread, until one fails; the lowest that does is told, whatever the threads.
+/// Plays these seeds, each on one thread, until one fails; reports the lowest failure, whatever the threads.
 ///
-/// `prepare` runs on each thread before its first seed; `watch` is told how many seeds have been played.
+/// `prepare` runs on each thread before its first seed; `watch` gets the number of seeds played.
 pub fn play_all(seeds: Range<u64>, threads: usize, prepare: impl Fn() + Sync, watch: impl Fn(u64) + Sync) -> Outcome {
     let next = AtomicU64::new(seeds.start);
     let found = Mutex::new(None::<Failure>);
@@ -23,7 +23,7 @@ pub fn play_all(seeds: Range<u64>, threads: usize, prepare: impl Fn() + Sync, wa
                 prepare();
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    // A seed that another thread has begun before the failure is still played to its end.
+                    // A seed that another thread has started before the failure is still played to its end.
                     if seed >= seeds.end || is_beyond(&found, seed) {
                         return;
                     }
@@ -39,7 +39,7 @@ pub fn play_all(seeds: Range<u64>, threads: usize, prepare: impl Fn() + Sync, wa
     Outcome { played: next.into_inner().min(seeds.end) - seeds.start, failure }
 }
 
-/// What came of a campaign.
+/// The result of a campaign.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// How many seeds were begun.

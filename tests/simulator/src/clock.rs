@@ -27,7 +27,7 @@ impl fmt::Display for At {
     }
 }
 
-/// The clock of one process. It started at some time of its own and runs a little fast or slow, as real clocks do.
+/// The clock of one process. It started at a time of its own and runs slightly fast or slow, like real clocks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     origin: Instant,

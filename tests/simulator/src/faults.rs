@@ -1,4 +1,4 @@
-//! What goes wrong, and how it is set right again.
+//! The faults, and how each is undone.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ impl World {
         self.release_held(from, to);
     }
 
-    /// What was held goes on in its order, before anything that was sent later.
+    /// Held messages travel in order, before any message that was sent later.
     fn release_held(&mut self, from: Pid, to: Pid) {
         for event in self.held.remove(&(from, to)).unwrap_or_default() {
             if let Event::Arrive(parcel) = event {
@@ -124,7 +124,7 @@ impl World {
         self.touch(pid);
     }
 
-    /// The process has said goodbye to everyone, and ends.
+    /// Removes a process that has said goodbye to all peers.
     pub(super) fn leave(&mut self, pid: Pid) {
         let process = &self.processes[pid];
         if !process.machine.is_empty() {
@@ -186,7 +186,7 @@ impl World {
         }
     }
 
-    /// Nothing is wrong any more, and nothing goes wrong again.
+    /// Ends all faults, and allows no new ones.
     pub(super) fn heal(&mut self) {
         self.remark(&"everything is well again");
         self.is_healed = true;

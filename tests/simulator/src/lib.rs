@@ -1,9 +1,9 @@
-//! The simulator: clients, brokers and workers as the machines of the core themselves, on a simulated network with
-//! simulated clocks, driven by one seed. The seed decides who there is, what is called, and what goes wrong; a ledger
-//! outside the machines holds every call, every run and every message to the promises.
+//! The simulator: clients, brokers and workers on a simulated network with simulated clocks, driven by one seed. Each
+//! is a machine of the core itself. The seed decides the processes, the calls and the faults. A ledger outside the
+//! machines checks every call, every run and every message against the promises.
 //!
-//! Nothing here sleeps, reads the time or starts a thread (but [`campaign`], which plays seeds side by side), so equal
-//! seeds play alike, and a seed that fails fails again, with a trace.
+//! Nothing here sleeps, reads the time or starts a thread (except [`campaign`], which plays seeds in parallel). So
+//! equal seeds play alike, and a failed seed fails again, with a trace.
 
 mod application;
 pub mod campaign;
@@ -29,9 +29,9 @@ use self::world::World;
 /// A seed in which a promise was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// What to replay.
+    /// The seed to replay.
     pub seed: u64,
-    /// When and what.
+    /// When it failed, and how.
     pub what: String,
 }
 
@@ -44,7 +44,7 @@ impl fmt::Display for Failure {
 /// Plays one seed.
 ///
 /// # Errors
-/// The first promise that was found broken. A panic of a machine counts as one.
+/// The first broken promise. A panic of a machine counts as one.
 pub fn play(seed: u64, trace: Option<&Trace>) -> Result<(), Failure> {
     let played = catch_unwind(AssertUnwindSafe(|| World::new(seed, trace.cloned()).play()));
     let what = match played {

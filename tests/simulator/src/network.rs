@@ -1,5 +1,5 @@
-//! Connections and what travels on them. A connection keeps the order of what it carries and repeats nothing; it may
-//! lose its end, be slow, stand still, or end without a word to either side.
+//! Connections and their messages. A connection keeps its messages in order and repeats none. It may lose its tail, be
+//! slow, stall, or end without notice to either side.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use super::{
     world::World,
 };
 
-/// A connection, for one life; its place in the list.
+/// A connection, for one life; its index in the list.
 pub(super) type Wire = usize;
 
 /// The two ends of a connection.
@@ -38,7 +38,7 @@ impl Side {
     }
 }
 
-/// What happens at an instant.
+/// An event at an instant.
 #[derive(Debug)]
 pub(super) enum Event {
     Dial {
@@ -76,7 +76,7 @@ pub(super) enum Event {
     Restart(Pid),
 }
 
-/// What a procedure does next.
+/// The next step of a procedure.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Step {
     Begin,
@@ -84,7 +84,7 @@ pub(super) enum Step {
     End,
 }
 
-/// What travels on a connection.
+/// A parcel on a connection.
 #[derive(Debug)]
 pub(super) struct Parcel {
     pub(super) wire: Wire,
@@ -96,7 +96,7 @@ pub(super) struct Parcel {
 #[derive(Debug)]
 enum Contents {
     Frames(Frames),
-    /// The other side has ended the connection, behind everything that it sent.
+    /// The other side has ended the connection; follows all its messages.
     End,
     /// This side's own machine has noticed that the connection is broken.
     News,
@@ -106,7 +106,7 @@ enum Contents {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) ends: [End; 2],
-    /// By the side that receives.
+    /// By the receiving side.
     ways: [Way; 2],
 }
 
@@ -145,7 +145,7 @@ impl World {
         self.post(self.now.after(time), event);
     }
 
-    /// Asks for a connection, which stands or is refused after a moment.
+    /// Requests a connection, which stands or is refused after a moment.
     pub(super) fn dial(&mut self, process: Pid, slot: Peer) {
         let address = self.processes[process].setup.dials[slot.0 as usize];
         let incarnation = self.processes[process].incarnation;
@@ -200,7 +200,7 @@ impl World {
         self.touch(process);
     }
 
-    /// Hands messages to the network; `false` when it does not take them.
+    /// Hands messages to the network; `false` if it does not take them.
     pub(super) fn send(&mut self, wire: Wire, from: Side, transmit: &Transmit) -> bool {
         let way = &self.connections[wire].ways[from.other() as usize];
         if way.under_way >= self.high_water_mark && !self.is_healed {
@@ -217,7 +217,7 @@ impl World {
             messages => frame::encode_batch(messages),
         };
         let other = self.connections[wire].ends[from.other() as usize].process;
-        // A reply that comes twice is counted twice, which a window does not allow for.
+        // A repeated reply counts twice, which a window does not allow for.
         let has_window = self.processes[other].setup.window_bytes > 0;
         let is_repeatable = !has_window && transmit.messages.iter().all(is_repeatable);
         if is_repeatable && self.random.u8(0..100) < self.repeats_percent {
@@ -229,7 +229,7 @@ impl World {
 
     fn dispatch(&mut self, wire: Wire, to: Side, what: Contents, delay: Duration) {
         let time = self.latency + self.jitter.mul_f64(self.random.f64());
-        // Whole milliseconds, so that messages meet and are handled in one turn, as they are in a busy process.
+        // Whole milliseconds, so that messages meet and are handled in one turn, as in a busy process.
         let at = At::ZERO.after(ms(self.now.after(time + delay).since(At::ZERO).as_millis() as u64 + 1));
         let way = &mut self.connections[wire].ways[to as usize];
         way.last_arrival_at = at.max(way.last_arrival_at);
@@ -239,13 +239,13 @@ impl World {
         self.post(at, Event::Arrive(Parcel { wire, to, number, what }));
     }
 
-    /// A parcel has crossed the network, unless something is in its way.
+    /// Delivers a parcel that has crossed the network, unless a fault stops it.
     pub(super) fn arrive(&mut self, parcel: Parcel) {
         let Connection { ends, ways } = &self.connections[parcel.wire];
         let (process, sender) = (ends[parcel.to as usize].process, ends[parcel.to.other() as usize].process);
         let is_news = matches!(parcel.what, Contents::News);
         let is_lost = ways[parcel.to as usize].lost_from.is_some_and(|number| parcel.number >= number);
-        // What nobody takes off the connection stays in its way.
+        // A parcel that nobody takes off the connection blocks those behind it.
         if is_lost && !is_news {
             return;
         }
@@ -255,7 +255,7 @@ impl World {
         self.take_in(parcel);
     }
 
-    /// A parcel has reached its process, which reads it if it runs and has time.
+    /// Hands a parcel to its process, which reads it if it runs and has time.
     pub(super) fn take_in(&mut self, parcel: Parcel) {
         let (wire, to) = (parcel.wire, parcel.to);
         let End { process, incarnation, stands, .. } = self.connections[wire].ends[to as usize];
@@ -293,7 +293,7 @@ impl World {
         self.touch(process);
     }
 
-    /// A message for an end that is gone: its sender is told, as TCP does.
+    /// Handles a message for a connection end that is gone: its sender learns of that, as with TCP.
     fn reset(&mut self, wire: Wire, to: Side) {
         let connection = &self.connections[wire];
         let process = connection.ends[to as usize].process;
@@ -303,7 +303,7 @@ impl World {
         }
     }
 
-    /// This side learns that its connection is gone.
+    /// Reports to this side that its connection is gone.
     pub(super) fn lose(&mut self, wire: Wire, side: Side) {
         let end = &mut self.connections[wire].ends[side as usize];
         if !std::mem::take(&mut end.stands) {
@@ -319,7 +319,7 @@ impl World {
         self.touch(process);
     }
 
-    /// This side ends its connection; the other hears of it behind what was sent.
+    /// Ends this side's connection; the other side hears of it after all messages.
     pub(super) fn disconnect(&mut self, process: Pid, door: Door, peer: Peer) {
         let Some(wire) = self.processes[process].sockets.remove(&(door, peer)) else { return };
         let side = self.side_of(wire, process);
@@ -328,7 +328,7 @@ impl World {
         self.dispatch(wire, side.other(), Contents::End, Duration::ZERO);
     }
 
-    /// The connection is no more. What is on its way arrives in part; each side is told in its time, or not at all.
+    /// Breaks the connection. Some messages in transit still arrive; each side learns of it in its time, or not at all.
     pub(super) fn break_connection(&mut self, wire: Wire, plan: BreakPlan) {
         for to in [Side::Dialer, Side::Listener] {
             let way = &mut self.connections[wire].ways[to as usize];
@@ -341,7 +341,7 @@ impl World {
         }
     }
 
-    /// Ends every connection of a process that is no more.
+    /// Ends every connection of a dead process.
     pub(super) fn cut_off(&mut self, process: Pid, is_silent: bool) {
         for wire in 0..self.connections.len() {
             for side in [Side::Dialer, Side::Listener] {
@@ -386,11 +386,11 @@ impl World {
     }
 }
 
-/// A repeated error could be taken for the answer to the next attempt, which travels under the same call id; these
-/// cannot.
+/// Whether a message may arrive twice. A repeated error could pass for the answer to the next attempt, which has the
+/// same call id.
 fn is_repeatable(message: &Message) -> bool {
     matches!(message, Message::Final(_) | Message::Partial(_) | Message::Heartbeat)
 }
 
-/// How long a dial takes that nobody answers, as in the shell.
+/// How long an unanswered dial takes, as in the shell.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! The processes of the simulated network: a machine of the core each, and the application around it.
+//! The processes of the simulated network: a machine of the core each, with its application.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -37,22 +37,22 @@ pub(super) struct Process {
     pub(super) setup: Setup,
     pub(super) clock: Clock,
     pub(super) life: Life,
-    /// Counts its restarts.
+    /// The number of restarts.
     pub(super) incarnation: u32,
     pub(super) machine: Machine,
-    /// Where the machine's peers are connected to.
+    /// The connections of the machine's peers.
     pub(super) sockets: BTreeMap<(Door, Peer), Wire>,
-    /// Connections to end once what was sent is on its way.
+    /// Connections to end once everything sent is on its way.
     pub(super) disconnects: Vec<(Door, Peer)>,
-    /// What has arrived while it was frozen, or is read slowly.
+    /// Events that arrived while it was frozen, or that it reads slowly.
     pub(super) inbox: VecDeque<Event>,
-    /// How long it takes to read a message, while it is slow.
+    /// The time to read a message, while it is slow.
     pub(super) pause: Option<Duration>,
-    /// It has been told to end: it takes no new call, and its connections may go.
+    /// Whether it was asked to leave: it takes no new call, and its connections may end.
     pub(super) is_leaving: bool,
-    /// The machine has said goodbye to everyone.
+    /// Whether the machine has said goodbye to all peers.
     pub(super) has_left: bool,
-    /// How long it stays away after it has left.
+    /// How long it stays away after leaving.
     pub(super) absence: Duration,
     pub(super) calls: BTreeMap<CallId, Tag>,
     pub(super) jobs: BTreeMap<Execution, Job>,
@@ -61,7 +61,7 @@ pub(super) struct Process {
     peers_met: [u64; 2],
 }
 
-/// A procedure that has been started and not ended.
+/// A procedure that has started and not ended.
 #[derive(Clone, Debug)]
 pub(super) struct Job {
     pub(super) work: Work,
@@ -97,7 +97,7 @@ impl Process {
         }
     }
 
-    /// The process is gone, and everything in it.
+    /// Kills the process, with everything in it.
     pub(super) fn die(&mut self) {
         self.life = Life::Dead;
         self.sockets.clear();
@@ -120,7 +120,7 @@ impl Process {
         self.life == Life::Running
     }
 
-    /// The number of the next connection that comes in through a door.
+    /// The number of the next connection through a door.
     pub(super) fn next_peer(&mut self, door: Door) -> Peer {
         let met = &mut self.peers_met[usize::from(door == Door::Back)];
         *met += 1;
@@ -132,7 +132,7 @@ impl Process {
         CallId(((pid as u64 + 1) << 48) | (u64::from(self.incarnation) << 32) | self.calls_made)
     }
 
-    /// Takes note of when its machine wants to be woken, which changes in its turns only.
+    /// Records when its machine wants to be woken, which changes only in its turns.
     pub(super) fn set_alarm(&mut self) {
         self.alarm_at = self.machine.poll_timeout().map(|timeout| self.clock.at(timeout));
     }
@@ -156,7 +156,7 @@ pub(super) enum Machine {
     Worker(Box<Worker>),
 }
 
-/// What a machine tells its process, whatever its role.
+/// An output of a machine, whatever its role.
 #[derive(Debug)]
 pub(super) enum Told {
     Dial(Peer),
@@ -223,7 +223,7 @@ impl Machine {
         }
     }
 
-    /// Workers know only one way to go.
+    /// Workers know only one way to leave.
     pub(super) fn close(&mut self, now: Instant) {
         match self {
             Self::Client(machine) => machine.close(now),
@@ -314,7 +314,7 @@ impl Machine {
         }
     }
 
-    /// How many requests it believes to have in flight to each peer that serves it.
+    /// The requests that it believes in flight to each peer that serves it.
     pub(super) fn in_flight(&self, role: Role) -> Vec<((Door, Peer), usize)> {
         match self {
             Self::Client(machine) => machine.workers().map(|w| ((door_of(role), w.peer), w.in_flight())).collect(),
@@ -334,11 +334,11 @@ impl fmt::Debug for Machine {
     }
 }
 
-/// Through which door a process that has only one reaches its peers.
+/// The door of a process that has only one.
 pub(super) fn door_of(role: Role) -> Door {
     match role {
         Role::Binding => Door::Back,
-        // What they dial is theirs alone: any name will do.
+        // A dialed connection's name is the process's own: any will do.
         Role::Dialing | Role::Worker | Role::Broker => Door::Front,
     }
 }
@@ -430,7 +430,7 @@ fn offer(name: &str) -> ServiceOffer {
     ServiceOffer { name: name.into(), version: 1, methods: METHODS.map(method).to_vec() }
 }
 
-/// Numbers that look random, as those of real processes do, and are the same in every replay.
+/// Numbers that look random, like those of real processes, and repeat in every replay.
 fn id_of(pid: usize, incarnation: u32) -> Uuid {
     let mut random = fastrand::Rng::with_seed(((pid as u64) << 32) | u64::from(incarnation));
     Uuid::from_u64_pair(random.u64(..), random.u64(..))

@@ -1,4 +1,4 @@
-//! What a seed decides before anything happens: who there is, how they are set up, what is called, and what goes wrong.
+//! A seed's decisions before anything happens: the processes, their settings, the calls, and the faults.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use super::{
     work::{Fate, Tag, Work},
 };
 
-/// A process of the simulation, by its place in the list. A restarted one keeps its place.
+/// A process of the simulation, by its index in the list. A restarted one keeps its index.
 pub(super) type Pid = usize;
 
-/// What a process is.
+/// The role of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     /// A client that workers dial.
@@ -33,9 +33,9 @@ impl Role {
 /// How much goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Temper {
-    /// Workers drain, restart, and are held up for less than their expiry: no call may fail for it.
+    /// Workers drain, restart, and are held up for less than their expiry: no call may fail because of it.
     Gentle,
-    /// Everything that is known to go wrong does.
+    /// All known faults happen.
     Harsh,
 }
 
@@ -58,27 +58,27 @@ pub(super) struct Setup {
     pub(super) backoff: BackoffConfig,
     pub(super) retry: RetryConfig,
     pub(super) credits: u32,
-    /// How many bytes may be under way to it on each connection; 0 for no bound.
+    /// Its receive window on each connection, in bytes; 0 for no bound.
     pub(super) window_bytes: u64,
     pub(super) hold_limits: HoldLimits,
     pub(super) waiting_max: usize,
     pub(super) drain_timeout: Duration,
-    /// What a worker offers.
+    /// The services of a worker.
     pub(super) services: Vec<&'static str>,
 }
 
-/// What a call is made with.
+/// The parameters of a call.
 #[derive(Clone, Debug)]
 pub(super) struct CallPlan {
     pub(super) work: Work,
     pub(super) service: &'static str,
     pub(super) method: &'static str,
-    /// What the caller says of running it twice; by default it is left to the method.
+    /// Whether the caller says that it may run twice; `None` leaves it to the method.
     pub(super) idempotent: Option<bool>,
     pub(super) fail_fast: bool,
     pub(super) timeout: Duration,
     pub(super) cancel_after: Option<Duration>,
-    /// How many partial replies are kept for the caller, who does not read them.
+    /// The partial replies that are kept for the caller, who does not read them.
     pub(super) partials_max: Option<u32>,
 }
 
@@ -88,27 +88,27 @@ impl CallPlan {
     }
 }
 
-/// Something that is done to the processes or by them.
+/// An action on a process or by it.
 #[derive(Clone, Debug)]
 pub(super) enum Action {
     Call(Pid, CallPlan),
     /// Breaks a connection between these two.
     Break(Pid, Pid, BreakPlan),
-    /// Nothing gets from the first to the second.
+    /// Blocks everything from the first to the second.
     Block(Pid, Pid, Duration),
     /// The process does not run.
     Freeze(Pid, Duration),
-    /// The process is gone; `is_silent`: with its machine, so that nobody is told.
+    /// The process dies; if `is_silent`, with its machine, so that no peer is notified.
     Crash {
         process: Pid,
         is_silent: bool,
         restart_after: Duration,
     },
-    /// The process finishes what it has and ends; then it is started again.
+    /// The process drains and ends; then it is restarted.
     Drain(Pid, Duration),
-    /// The process says goodbye at once; then it is started again.
+    /// The process says goodbye at once; then it is restarted.
     Close(Pid, Duration),
-    /// The process takes so long to read each message.
+    /// The process takes this long to read each message.
     Slow {
         process: Pid,
         pause: Duration,
@@ -119,25 +119,25 @@ pub(super) enum Action {
 /// How a connection breaks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BreakPlan {
-    /// When each side is told, the dialing one first; `None` leaves it to find out.
+    /// When each side learns of it, the dialing one first; `None` leaves it to find out.
     pub(super) told_after: [Option<Duration>; 2],
-    /// How much of what is on its way arrives all the same, in hundredths.
+    /// The part of the messages in transit that still arrives, in percent.
     pub(super) arrives_percent: u8,
 }
 
-/// What a seed decides.
+/// A seed's decisions.
 #[derive(Clone, Debug)]
 pub(super) struct Scenario {
     pub(super) temper: Temper,
     pub(super) setups: Vec<Setup>,
     pub(super) latency: Duration,
     pub(super) jitter: Duration,
-    /// How many messages a connection takes in before it takes no more.
+    /// The messages that a connection takes in before it takes no more.
     pub(super) high_water_mark: usize,
-    /// How many messages with replies arrive twice, in hundredths.
+    /// The messages with replies that arrive twice, in percent.
     pub(super) repeats_percent: u8,
     pub(super) actions: Vec<(At, Action)>,
-    /// When everything is to be well again.
+    /// When all faults end.
     pub(super) heals_at: At,
 }
 
@@ -164,7 +164,7 @@ impl Scenario {
     }
 }
 
-/// Draws who there is.
+/// Draws the processes.
 struct Cast<'a> {
     random: &'a mut Rng,
     temper: Temper,
@@ -228,7 +228,7 @@ impl Cast<'_> {
         };
         let all = self.setups.iter().enumerate().filter(|(_, setup)| listens(setup.role));
         let mut all: Vec<_> = all.map(|(process, _)| Address { process, door }).collect();
-        // The first of each kind dials everyone, so that whoever is there can be served.
+        // The first of each kind dials everyone, so that every present process can be served.
         if number > 0 && self.random.u8(0..3) == 0 {
             self.random.shuffle(&mut all);
             all.truncate(self.random.usize(1..=all.len()));
@@ -245,7 +245,7 @@ impl Cast<'_> {
     }
 }
 
-/// Draws what happens.
+/// Draws the events.
 struct Script<'a> {
     random: &'a mut Rng,
     temper: Temper,
@@ -312,7 +312,7 @@ impl Script<'_> {
             },
             is_stubborn: random.u8(0..5) == 0,
             ballast: match random.u16(0..400) {
-                // Large enough to be announced before it is sent.
+                // Large enough to be announced first.
                 0 => 300_000,
                 1..40 => random.u32(3_000..9_000),
                 _ => random.u32(0..50),
@@ -320,13 +320,13 @@ impl Script<'_> {
         }
     }
 
-    /// Nothing that costs a call anything: workers that drain, and processes that are held up for a moment.
+    /// An action that costs no call anything: a draining worker, or a process that is held up for a moment.
     fn gentle(&mut self) -> Action {
         if self.random.bool() {
             return Action::Drain(self.any(|role| role == Role::Worker), ms(self.random.u64(0..300)));
         }
         let process = self.any(|_| true);
-        // Whoever waits for it bears twice its interval or more (a liveness of 3), and hears of it after up to 50 ms.
+        // Its peers tolerate at least twice its interval (a liveness of 3), and hear of it after up to 50 ms.
         let slack = self.setups[process].heartbeats.interval - ms(60).min(self.setups[process].heartbeats.interval);
         Action::Freeze(process, slack.mul_f64(self.random.f64()))
     }
@@ -371,7 +371,7 @@ impl Script<'_> {
         BreakPlan { told_after, arrives_percent: random.u8(0..=100) }
     }
 
-    /// Two processes of which the first dials the second.
+    /// Two processes; the first dials the second.
     fn neighbours(&mut self) -> (Pid, Pid) {
         let one = self.any(|role| matches!(role, Role::Worker | Role::Dialing));
         let dials = &self.setups[one].dials;
@@ -393,7 +393,7 @@ pub(super) fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// What workers may offer.
+/// The services that workers may offer.
 pub(super) const SERVICES: [&str; 2] = ["Alpha", "Beta"];
 
 /// The method that every service declares idempotent.
@@ -405,7 +405,7 @@ pub(super) const ONCE: &str = "once";
 /// Calls of a gentle seed have time for every queue and every restart.
 pub(super) const GENTLE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Room for what every client of a broker asks for at once when all is well.
+/// Room for the calls of all of a broker's clients when all is well.
 const WAITING_MAX_MIN: usize = 6;
 
 /// The longest pause before another attempt.

@@ -1,4 +1,4 @@
-//! What has happened, for people: one line for each happening, with its time, who, and what.
+//! The history of a seed, for people: one line per event, with its time, its process and its content.
 
 use std::{
     fmt,
@@ -13,7 +13,7 @@ use super::{clock::At, work::Work};
 #[derive(Clone, Debug, Default)]
 pub struct Trace {
     lines: Arc<Mutex<Vec<String>>>,
-    /// Whether lines are printed as they come.
+    /// Whether lines are printed at once.
     is_live: bool,
 }
 
@@ -23,12 +23,12 @@ impl Trace {
         Self::default()
     }
 
-    /// Prints the lines as they come, so that they are there even when the simulation hangs.
+    /// Prints the lines at once, so that they are there even when the simulation hangs.
     pub fn live() -> Self {
         Self { is_live: true, ..Self::default() }
     }
 
-    /// What has happened so far.
+    /// The events so far.
     pub fn lines(&self) -> Vec<String> {
         self.lines.lock().map(|lines| lines.clone()).unwrap_or_default()
     }

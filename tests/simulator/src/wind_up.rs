@@ -1,5 +1,5 @@
-//! How every simulation ends: nothing goes wrong any more, everyone finds everyone, every call succeeds, everybody
-//! leaves, and nothing is left.
+//! The end of every simulation: all faults end, all peers connect, every call succeeds, all processes leave, and
+//! nothing is left.
 
 use std::time::Duration;
 
@@ -19,9 +19,9 @@ impl World {
         while self.now < healed_by && !self.has_healed() {
             self.run_for(STEP)?;
         }
-        // Calls that have been given much time may still be in a queue.
+        // Calls with long timeouts may still be in a queue.
         self.run_until_all_ended(GENTLE_TIMEOUT)?;
-        // A procedure that does not stop goes on when its caller has given up, and holds its credit meanwhile.
+        // A procedure that does not stop continues after its caller gave up, and holds its credit until its end.
         let idle_by = self.now.after(HEALING);
         while self.now < idle_by && self.has_requests() {
             self.run_for(STEP)?;
@@ -31,7 +31,7 @@ impl World {
         self.say_farewell()
     }
 
-    /// Whether nothing is left of what went wrong: then there is nothing to wait for.
+    /// Whether all effects of the faults are over, so that there is nothing to wait for.
     fn has_healed(&self) -> bool {
         let is_well = |process: &Process| process.is_running() && !process.is_leaving && process.jobs.is_empty();
         let wires = self.processes.iter().flat_map(|process| process.sockets.values());
@@ -41,19 +41,20 @@ impl World {
             && wires.into_iter().all(|wire| self.connections[*wire].is_whole())
     }
 
-    /// Whether a request is still to be answered on a connection that somebody holds.
+    /// Whether a request is still open on a connection that a process holds.
     fn has_requests(&self) -> bool {
         let mut wires = self.processes.iter().flat_map(|process| process.sockets.values());
         wires.any(|wire| self.ledger.has_requests(*wire))
     }
 
-    /// Whoever dials is registered where it dials, once, and nobody else is.
+    /// Checks that every dialing process is registered once at each peer that it dials, and no other is.
     fn check_registrations(&self) -> Result<(), String> {
         for (pid, process) in self.processes.iter().enumerate() {
             let dialed = process.setup.dials.len();
             let dialed_by = self.processes.iter().flat_map(|other| &other.setup.dials).filter(|a| a.process == pid);
             let expected = dialed + dialed_by.count();
-            // A connection that broke before its introduction arrived is nothing to a machine, which never hears of it.
+            // A connection that broke before its introduction arrived does not exist for a machine, which never hears
+            // of it.
             let registered = self.ledger.registrations(pid, process);
             if registered != expected {
                 return Err(format!("{process} is registered with {registered} others, and should be with {expected}"));
@@ -62,7 +63,7 @@ impl World {
         Ok(())
     }
 
-    /// Every client's calls succeed, again and again: a credit that was lost is missed.
+    /// Checks that every client's calls succeed, again and again: this reveals a lost credit.
     fn probe(&mut self) -> Result<(), String> {
         self.remark(&"every client calls every service");
         let clients: Vec<Pid> =
@@ -86,7 +87,7 @@ impl World {
         self.ledger.check_all_ended()
     }
 
-    /// Everybody leaves, in an order that the seed decides, and leaves nothing behind.
+    /// Lets all processes leave, in the seed's order, and checks that they leave nothing behind.
     fn say_farewell(&mut self) -> Result<(), String> {
         self.remark(&"everybody leaves");
         let mut pids: Vec<Pid> = (0..self.processes.len()).collect();
@@ -126,14 +127,14 @@ fn probe_plan(tag: Tag, service: &'static str) -> CallPlan {
     }
 }
 
-/// A broker's longest drain with its graces and its absence, a dial that nobody answers meanwhile, the longest back-off, and
-/// the longest expiry (four intervals of 250 ms). Deadlines and procedures end long before.
+/// A broker's longest drain with its graces and its absence, an unanswered dial at the same time, the longest back-off,
+/// and the longest expiry (four intervals of 250 ms). Deadlines and procedures end long before.
 const HEALING: Duration = Duration::from_secs(6);
 
-/// What is on its way arrives meanwhile: whoever has fallen silent is heard again, or is found to have expired.
+/// Messages in transit arrive within this time: a silent peer is heard again, or is found expired.
 const SETTLING: Duration = Duration::from_millis(200);
 
-/// How often it is looked whether there is nothing left to wait for.
+/// How often to check whether there is nothing left to wait for.
 const STEP: Duration = Duration::from_millis(50);
 
 const PROBE_ROUNDS: usize = 3;
@@ -143,7 +144,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Tags of probes; a script has far fewer calls.
 const PROBES_FROM: u64 = 1_000_000;
 
-/// The longest drain, twice, since a worker waits for its clients and those for it.
+/// Twice the longest drain, since a worker waits for its clients and they wait for it.
 const FAREWELL: Duration = Duration::from_secs(8);
 
 const NEVER: Duration = Duration::from_secs(1_000_000);

@@ -1,5 +1,5 @@
-//! What calls ask for and what they are answered with. An argument says how its procedure is to go; an answer says
-//! which run of which call it comes from, so that one that reaches another call is noticed.
+//! The content of calls and answers. An argument says how its procedure must behave. An answer names its run and its
+//! call, so that an answer that reaches another call is noticed.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ pub(super) struct Tag(pub(super) u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Run(pub(super) u64);
 
-/// How a procedure ends when it is left alone.
+/// How an undisturbed procedure ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     Replies,
@@ -25,14 +25,14 @@ pub(super) enum Fate {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Work {
     pub(super) tag: Tag,
-    /// How long the worker's runtime takes to begin it.
+    /// How long the worker's runtime takes to start it.
     pub(super) delay: Duration,
     /// How long it runs.
     pub(super) time: Duration,
-    /// How many partial replies it sends on the way.
+    /// The number of partial replies before its end.
     pub(super) partials: u32,
     pub(super) fate: Fate,
-    /// Whether it runs on when it is aborted.
+    /// Whether it continues after an abort.
     pub(super) is_stubborn: bool,
     /// Bytes of ballast, in the argument and in the reply.
     pub(super) ballast: u32,
@@ -59,7 +59,7 @@ impl Work {
         WORK_BYTES as u64 + u64::from(self.ballast)
     }
 
-    /// `None` when this is nobody's argument.
+    /// `None` if the payload is not an argument.
     pub(super) fn read(payload: &Payload) -> Option<Self> {
         let (tag, rest) = payload.bytes.split_first_chunk()?;
         let numbers: Vec<u32> = rest.get(..24)?.as_chunks().0.iter().map(|chunk| u32::from_be_bytes(*chunk)).collect();
@@ -81,7 +81,7 @@ impl Work {
 pub(super) struct Answer {
     pub(super) tag: Tag,
     pub(super) run: Run,
-    /// A partial reply's number; how many there were, in a final reply or an error.
+    /// A partial reply's number; in a final reply or an error, the number of partial replies.
     pub(super) number: u64,
 }
 
@@ -92,7 +92,7 @@ impl Answer {
         payload(bytes)
     }
 
-    /// `None` when no procedure has written this.
+    /// `None` if no procedure wrote the payload.
     pub(super) fn read(payload: &Payload) -> Option<Self> {
         let numbers: Vec<u64> = payload.bytes.as_chunks().0.iter().take(3).map(|b| u64::from_be_bytes(*b)).collect();
         let &[tag, run, number] = numbers.as_slice() else { return None };

@@ -1,4 +1,4 @@
-//! The simulation: what is due happens, processes take their turns, and the ledger looks on.
+//! The simulation: due events happen, processes take their turns, and the ledger watches.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,14 +26,14 @@ pub(super) struct World {
     pub(super) ledger: Ledger,
     pub(super) events: BTreeMap<(At, u64), Event>,
     pub(super) posted: u64,
-    /// Between whom nothing gets through, and how many reasons there are for that.
+    /// The pairs between which messages are blocked, with the number of reasons.
     pub(super) blocked: BTreeMap<(Pid, Pid), u32>,
     pub(super) held: BTreeMap<(Pid, Pid), Vec<Event>>,
     pub(super) latency: Duration,
     pub(super) jitter: Duration,
     pub(super) high_water_mark: usize,
     pub(super) repeats_percent: u8,
-    /// Nothing goes wrong from now on.
+    /// Whether all faults have ended.
     pub(super) is_healed: bool,
     pub(super) trace: Option<Trace>,
     heals_at: At,
@@ -69,7 +69,7 @@ impl World {
         world
     }
 
-    /// Plays everything; what the ledger has found, if anything.
+    /// Plays everything; returns the ledger's finding, if any.
     pub(super) fn play(&mut self) -> Result<(), (At, String)> {
         self.describe();
         let played = self.run_until(self.heals_at).and_then(|()| self.wind_up());
@@ -80,7 +80,7 @@ impl World {
         self.run_until(self.now.after(time))
     }
 
-    /// Does what happens up to this instant, and at it.
+    /// Runs all events up to and at this instant.
     pub(super) fn run_until(&mut self, end: At) -> Result<(), String> {
         while let Some(at) = self.next_instant().filter(|at| *at <= end) {
             self.now = at.max(self.now);
@@ -90,7 +90,7 @@ impl World {
         Ok(())
     }
 
-    /// Everything that is due now, until nothing more is.
+    /// Runs everything that is due now, until nothing more is.
     fn happen(&mut self) -> Result<(), String> {
         for _ in 0..TURNS_MAX {
             while let Some(entry) = self.events.first_entry().filter(|entry| entry.key().0 <= self.now) {
@@ -176,7 +176,7 @@ impl World {
         }
     }
 
-    /// After every mutation, all that the machine has to tell.
+    /// Takes all outputs of the machine, after every mutation.
     pub(super) fn drain_outputs(&mut self, pid: Pid) {
         let role = self.processes[pid].setup.role;
         let now = self.local(pid);
@@ -227,12 +227,12 @@ impl World {
         self.processes.iter().filter_map(Process::wakes_at).chain(event).chain(turn).min()
     }
 
-    /// The process takes a turn before time goes on.
+    /// Makes the process take a turn before time moves on.
     pub(super) fn touch(&mut self, pid: Pid) {
         self.touched.insert(pid);
     }
 
-    /// What a process's own clock shows.
+    /// The reading of a process's own clock.
     pub(super) fn local(&self, pid: Pid) -> Instant {
         self.processes[pid].clock.read(self.now)
     }
@@ -263,5 +263,5 @@ impl World {
     }
 }
 
-/// Turns at one instant: far more than anything needs, so that machines that feed each other for ever are noticed.
+/// Turns at one instant: far more than needed, so that machines that feed each other for ever are noticed.
 const TURNS_MAX: usize = 2_000;

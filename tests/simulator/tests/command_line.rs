@@ -1,4 +1,4 @@
-//! The command line of the simulator: help that names every option, and mistakes that are reported.
+//! The command line of the simulator: its help names every option, and mistakes are reported.
 
 use xero_tests::program::{explains, refuses, run};
 

@@ -1,9 +1,9 @@
-//! The promises hold in every seed, and a core that breaks one is found out.
+//! The promises hold in every seed, and the simulator finds every planted fault.
 
 use xero::proto::fault::{Fault, plant};
 use xero_simulator::{Failure, Trace, campaign, play};
 
-/// What the promises are tried with each time.
+/// The seeds of each test of the promises.
 const SEEDS: u64 = 2_000;
 
 #[test]
@@ -44,7 +44,7 @@ fn hunt(fault: Fault) -> Option<Failure> {
     campaign::play_all(0..SEEDS, campaign::threads(), || plant(Some(fault)), |_| {}).failure
 }
 
-/// The end of what has happened, and how to see all of it.
+/// The end of the history, and how to see all of it.
 fn account_of(failure: &Failure) -> String {
     let trace = Trace::kept();
     let _ = play(failure.seed, Some(&trace));
@@ -59,5 +59,5 @@ fn first_line(failure: &Failure) -> String {
     text.lines().next().unwrap_or_default().chars().take(160).collect()
 }
 
-/// Lines of a trace that are shown with a failure.
+/// Lines of a trace that a failure shows.
 const SHOWN: usize = 80;

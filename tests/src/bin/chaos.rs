@@ -1,4 +1,4 @@
-//! Chaos in its long form; the tests run the short one. See `xero_tests::chaos`.
+//! The long form of chaos; the tests run the short one. See `xero_tests::chaos`.
 
 use std::{process::ExitCode, time::Duration};
 

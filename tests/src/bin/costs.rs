@@ -1,7 +1,7 @@
-//! What the core alone costs, and how that grows: with workers, calls, methods and whoever waits.
+//! The costs of the core alone, and how they grow with workers, calls, methods and waiting callers.
 //!
-//! A dispatcher or a broker is fed messages by hand: no socket, no thread. Each row is a ratio of two figures of the same
-//! run, so that the machine hardly matters.
+//! The program feeds messages to a dispatcher or a broker by hand: no socket, no thread. Each row is a ratio of two
+//! figures of the same run, so that the machine hardly matters.
 
 use std::{
     process::ExitCode,
@@ -78,16 +78,16 @@ fn main() -> ExitCode {
     if rows.into_iter().all(|is_within| is_within) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Something whose single step is measured.
+/// Something whose single step can be measured.
 trait Measured {
     /// Takes this many steps.
     fn run(&mut self, steps: u32);
 
-    /// How many steps are measured at a time.
+    /// The number of steps in one measurement.
     fn steps(&self) -> u32;
 }
 
-/// Measures both in turns, and takes the least of each: what else the machine does only adds.
+/// Measures both in turns, and takes the least of each: other work of the machine only adds.
 fn compare<S: Measured, L: Measured>(
     what: &str,
     target: f64,
@@ -117,7 +117,7 @@ fn measure(measured: &mut impl Measured) -> f64 {
     start.elapsed().as_nanos() as f64 / f64::from(steps)
 }
 
-/// A dispatcher, and calls that are answered in the order in which they were sent.
+/// A dispatcher, and calls that are answered in the order of sending.
 struct Play {
     dispatcher: Dispatcher,
     now: Instant,
@@ -125,7 +125,7 @@ struct Play {
     specs: Vec<CallSpec>,
     sent: std::collections::VecDeque<(Peer, CallId)>,
     in_flight: usize,
-    /// What picks the next method: a step that has no factor in common with any of the counts used here.
+    /// The next method: a step that has no factor in common with any of the counts used here.
     at: usize,
 }
 
@@ -162,7 +162,7 @@ impl Play {
         let mut play = Self::new();
         let name = |number| format!("Service{number}");
         play.join(0, 64, (0..services).map(|number| service(&name(number), methods)).collect());
-        // A method of each service is called in turn: what is not called at all is to cost nothing.
+        // One method of each service is called in turn: uncalled methods must cost nothing.
         let called = (0..services).map(|number| (name(number), format!("method-{}", number % methods)));
         play.specs = called.map(|(service, method)| spec(play.now, &service, &method)).collect();
         play
@@ -232,7 +232,7 @@ impl Measured for Play {
     fn run(&mut self, steps: u32) {
         for _ in 0..steps {
             self.at = (self.at + 7_919) % self.specs.len();
-            // Time goes on, as it does.
+            // Time moves on, as in reality.
             self.now += Duration::from_micros(1);
             let spec = CallSpec { deadline: self.now + Duration::from_secs(5), ..self.specs[self.at].clone() };
             self.call(spec);
@@ -247,12 +247,12 @@ impl Measured for Play {
     }
 }
 
-/// A broker with a number of workers of 500 methods; one more joins and leaves, and one repeats its introduction.
+/// A broker with many workers of 500 methods; one more joins and leaves, and one repeats its introduction.
 struct Fleet {
     broker: Broker,
     now: Instant,
     peers: u64,
-    /// Whether each worker has a service of its own. Together they are far more than an introduction has room for.
+    /// Whether each worker has a service of its own. Together they far exceed an introduction.
     is_diverse: bool,
 }
 
@@ -351,7 +351,7 @@ fn service(name: &str, methods: usize) -> ServiceOffer {
     ServiceOffer { name: name.into(), version: 1, methods: (0..methods).map(method).collect() }
 }
 
-/// The introduction of a worker that is a process of its own.
+/// The introduction of a worker in its own process.
 fn ready(peer: u64, credits: u32, services: Vec<ServiceOffer>) -> Ready {
     Ready {
         role: Role::Worker,
@@ -366,7 +366,7 @@ fn ready(peer: u64, credits: u32, services: Vec<ServiceOffer>) -> Ready {
     }
 }
 
-/// The processor time of the core is measured; the core itself is given instants.
+/// This measures the core's processor time; the core itself receives instants.
 #[allow(clippy::disallowed_methods)]
 fn now() -> Instant {
     Instant::now()
@@ -375,5 +375,6 @@ fn now() -> Instant {
 /// How often each pair is measured.
 const ROUNDS: u32 = 20;
 
-/// A busy machine disturbs the larger working set more, and is no fault; what scans is over its target by far more.
+/// A busy machine disturbs the larger working set more, which is no fault; code that scans exceeds its target by far
+/// more.
 const TOLERANCE: f64 = 2.0;

@@ -1,7 +1,7 @@
-//! Forks with handles open and a call in flight; says what each does in the child, and that the parent goes on.
+//! Forks with handles open and a call in flight; reports what each does in the child, and that the parent continues.
 //!
-//! Its argument is a directory for socket files. With `inside` after it, the fork is within a runtime of one thread, in
-//! which the child goes on.
+//! Its argument is a directory for socket files. With `inside` after it, the fork is within a runtime of one thread,
+//! which the child keeps using.
 
 use std::{error::Error, future::IntoFuture, pin::Pin, process, sync::Arc, task, thread};
 
@@ -18,7 +18,7 @@ use xero_tests::{
     service::{Journal, ProbeClient, Whoami},
 };
 
-/// Takes what a procedure knows of its call out of it.
+/// Runs code with the context of a procedure.
 #[xero::service]
 trait Lends {
     async fn lend(&self, cx: &Context);
@@ -68,7 +68,7 @@ fn fork_inside() -> Outcome<()> {
         let worker = Worker::connect(client.endpoint()).serve(prober()).start()?;
         let probe = ProbeClient::new(&client);
         client.wait_for_worker(PATIENCE).await?;
-        // Both are begun before the fork, and go on after it.
+        // Both start before the fork, and continue after it.
         let mut leaving = Box::pin(worker.left());
         let mut cx = task::Context::from_waker(task::Waker::noop());
         if leaving.as_mut().poll(&mut cx).is_ready() {
@@ -100,7 +100,7 @@ fn fork_inside() -> Outcome<()> {
     })
 }
 
-/// What the parent has when it forks.
+/// The parent's state when it forks.
 struct Scene {
     client: Client,
     worker: Worker,
@@ -144,13 +144,13 @@ impl Scene {
 /// Bound in the parent, and free in the child.
 const NAME: &str = "inproc://forker";
 
-/// How long the call that is in flight takes: long enough for the child to end meanwhile.
+/// The duration of the call in flight: long enough for the child to end before it.
 const HELD_MILLIS: u64 = 3_000;
 
-/// Everything that can be asked of handles whose threads stay in the parent.
+/// Every method of handles whose threads stay in the parent.
 fn child(scene: Scene, runtime: Runtime) {
     let Scene { client, worker, broker, of_broker, serving, held, context, lent, .. } = scene;
-    // The runtime's threads are not here either.
+    // The runtime's threads stay in the parent too.
     std::mem::forget(runtime);
     let mut held = held;
     let probe = ProbeClient::new(&client);
@@ -197,7 +197,7 @@ async fn call_of_its_own(endpoint: &str) -> Outcome<String> {
     Ok(pong)
 }
 
-/// Nothing that the child has done is noticed here.
+/// Checks that the parent notices nothing of the child's actions.
 async fn parent(scene: Scene, directory: &str) -> Outcome<()> {
     let Scene { client, worker, broker, of_broker, serving, held, journal, context, lent, .. } = scene;
     say("parent context", (context.is_cancelled(), context.partial(&1).await.is_ok()));
@@ -209,7 +209,7 @@ async fn parent(scene: Scene, directory: &str) -> Outcome<()> {
         say("parent call", ProbeClient::new(client).ping().timeout(PATIENCE).await?);
     }
     say("parent connected", (client.is_connected(), worker.is_connected(), broker.clients()));
-    // Both listening sockets of files still take connections.
+    // Both listening socket files still accept connections.
     let late = Worker::connect([client.endpoint(), broker.backend()]).serve(prober()).start()?;
     while client.workers().len() + broker.workers().len() < 6 {
         tokio::task::yield_now().await;

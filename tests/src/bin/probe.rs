@@ -13,7 +13,7 @@ use xero_tests::{
 fn main() -> Result<(), Box<dyn Error>> {
     show_logs();
     thread::spawn(|| {
-        // Nothing is ever said to it: this ends when the test that has started the process does.
+        // Nobody writes to it: this ends when the test that started the process does.
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         process::exit(3);
     });
@@ -83,7 +83,7 @@ async fn work(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Calls `ping` so often, tells of each reply, and stays until it is killed.
+/// Calls `ping` this many times, reports each reply, and stays until it is killed.
 async fn call(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let settings = Client::builder().heartbeat_interval(arguments.interval);
     let client = match arguments.connects {
@@ -116,15 +116,15 @@ async fn stand_between(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Does something again and again; tells how many threads and descriptors there were after the first time, and then again
-/// and again after the last.
+/// Repeats something; reports the numbers of threads and descriptors after the first time, and again and again after
+/// the last.
 async fn cycle(
     arguments: Arguments,
     work: impl AsyncFn(bool) -> Result<(), Box<dyn Error>>,
 ) -> Result<(), Box<dyn Error>> {
     for cycle in 0..=arguments.count {
         work(arguments.hold.is_some()).await?;
-        // The first cycle starts what the process keeps for good.
+        // The first cycle starts everything that the process keeps.
         if cycle == 0 {
             tell("before").await;
         }
@@ -141,7 +141,7 @@ async fn bind_and_close(is_dropped: bool) -> Result<(), Box<dyn Error>> {
     let worker = Worker::connect(client.endpoint()).serve(prober()).start()?;
     ProbeClient::new(&client).ping().timeout(PATIENCE).await?;
     match is_dropped {
-        // A worker goes on without its handle, so it is always told.
+        // A worker runs on without its handle, so it always gets a drain.
         true => drop(client),
         false => client.close().await,
     }
@@ -166,7 +166,7 @@ async fn bind_and_close_a_broker(is_dropped: bool) -> Result<(), Box<dyn Error>>
     Ok(())
 }
 
-/// Tells the lowest numbers of threads and descriptors of a second in which nothing happens.
+/// Reports the lowest numbers of threads and descriptors within an idle second.
 async fn tell(when: &str) {
     let mut lowest = (usize::MAX, usize::MAX);
     for _ in 0..50 {

@@ -1,4 +1,4 @@
-//! The soak in its long form; the tests run a short one. See `xero_tests::soak`.
+//! The long form of the soak; the tests run a short one. See `xero_tests::soak`.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -65,5 +65,5 @@ impl Options {
     }
 }
 
-/// How often it says how it goes.
+/// The pause between progress reports.
 const TELLING: Duration = Duration::from_secs(5);

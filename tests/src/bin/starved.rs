@@ -1,6 +1,7 @@
-//! Gets no new threads for a while, as in a container at its limit of processes; says what becomes of it.
+//! Gets no new threads for a while, as in a container at its limit of processes; reports the result.
 //!
-//! Its arguments are what to try, and on which runtime: `one` thread, `many`, or `full`, whose blocking pool is in use.
+//! Its arguments are the operation to try, and the runtime: `one` thread, `many`, or `full`, whose blocking pool is in
+//! use.
 
 use std::{
     error::Error,
@@ -100,7 +101,7 @@ trait Eats {
     async fn blocking(&self) -> u32;
 }
 
-/// Blocks on its runtime when it is dropped, if somebody is to know of that.
+/// Blocks on its runtime when it is dropped, if a flag is to record that.
 struct Eater(Option<Arc<AtomicBool>>);
 
 impl Drop for Eater {
@@ -126,7 +127,7 @@ impl Eats for Eater {
     }
 }
 
-/// A client, a worker and what says that its service is dropped.
+/// A client, a worker, and a flag that its service is dropped.
 async fn scene() -> Outcome<(Client, Worker, Arc<AtomicBool>)> {
     let (client, is_dropped) = (Client::bind("tcp://127.0.0.1:0").await?, Arc::<AtomicBool>::default());
     let worker = Worker::connect(client.endpoint()).serve(Eater(Some(Arc::clone(&is_dropped)))).start()?;
@@ -173,7 +174,7 @@ async fn drain() -> Outcome<()> {
     Ok(())
 }
 
-/// Cancels a call during the shortage whose remains need a thread.
+/// Cancels a call during the shortage whose values need a thread for their drop.
 async fn cancel() -> Outcome<()> {
     let (client, worker, is_dropped) = scene().await?;
     let mut call = EatsClient::new(&client).inline().timeout(PATIENCE).start();
@@ -187,7 +188,7 @@ async fn cancel() -> Outcome<()> {
     Ok(())
 }
 
-/// Dials a name during the shortage: the lookup needs a thread.
+/// Dials a name during the shortage: the look-up needs a thread.
 async fn dial() -> Outcome<()> {
     let port = Port::reserve();
     let endpoint = port.endpoint().replace("127.0.0.1", "localhost");
@@ -196,9 +197,9 @@ async fn dial() -> Outcome<()> {
     for _ in 0..20 {
         let settings = Worker::connect(&endpoint).backoff(backoff, backoff).serve(Eater(None));
         workers.push(settings.start()?);
-        // Its own thread is there, and that for its first lookup hardly ever.
+        // Its own thread exists, and that for its first look-up hardly ever.
         let shortage = Shortage::begin()?;
-        // A lookup may wait for a thread until the end of the shortage: no condition tells that one has begun.
+        // A look-up may wait for a thread until the end of the shortage: no condition shows that one has begun.
         tokio::time::sleep(2 * backoff).await;
         drop(shortage);
     }
@@ -215,7 +216,7 @@ async fn dial() -> Outcome<()> {
     Ok(())
 }
 
-/// The I/O thread is there when the shortage begins.
+/// The shortage begins when the I/O thread exists.
 async fn starved_bind() -> Outcome<Result<Client, BindError>> {
     let mut client = Box::pin(Client::bind("tcp://localhost:0"));
     let early = client.as_mut().poll(&mut task::Context::from_waker(task::Waker::noop()));

@@ -1,4 +1,4 @@
-//! Does to processes what is planned, and sees to it that one worker stays reachable.
+//! Carries out the planned faults, and keeps one worker reachable.
 
 use std::{collections::VecDeque, path::Path, time::Duration};
 
@@ -19,7 +19,7 @@ use crate::{
     process::resident_bytes,
 };
 
-/// What the director has done and seen.
+/// The director's actions and observations.
 #[derive(Debug, Default)]
 pub(super) struct Ending {
     pub(super) log: Vec<(Duration, String)>,
@@ -29,34 +29,34 @@ pub(super) struct Ending {
     pub(super) gap: Duration,
 }
 
-/// Whoever does it.
+/// Carries out the faults.
 pub(super) struct Director {
     start: Instant,
     crew: Crew,
     plan: VecDeque<Planned>,
-    /// What is to be undone, to whom and when.
+    /// The faults to undo, with their time and process.
     undoing: Vec<(Duration, usize, Undo)>,
     sampled_at: Option<Duration>,
     told_at: Duration,
-    /// When a worker was reachable last.
+    /// When a worker was last reachable.
     reachable_at: Duration,
-    /// When it was last found that none was.
+    /// When none was last found reachable.
     unreachable_at: Duration,
     is_talkative: bool,
     ending: Ending,
 }
 
-/// What ends a fault.
+/// The end of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Undo {
     Thaw,
     Restart,
-    /// Once it has left, by that time, a restart after so long.
+    /// A restart after the second duration, once it has left within the first.
     Await(Duration, Duration),
 }
 
 impl Director {
-    /// Starts everything and waits until all have found each other.
+    /// Starts everything and waits until all peers are connected.
     pub(super) async fn begin(settings: &Settings, journal: &Path) -> Self {
         let Settings { program, topology, workers, seed, time, is_talkative, .. } = settings.clone();
         let (interval, attempts_max) = (Some(INTERVAL), Some(ATTEMPTS_MAX));
@@ -79,7 +79,7 @@ impl Director {
         &self.crew.client
     }
 
-    /// Does what is planned, for so long.
+    /// Carries out the planned faults for this long.
     pub(super) async fn disturb(&mut self, time: Duration, summary: impl Fn() -> String) {
         while self.now() < time {
             self.turn();
@@ -98,7 +98,7 @@ impl Director {
         }
     }
 
-    /// Undoes all, and waits until everybody has found everybody again.
+    /// Undoes all faults, and waits until all peers are connected again.
     pub(super) async fn heal(&mut self) {
         let start = self.now();
         while !(self.undoing.is_empty() && self.crew.is_whole()) {
@@ -113,7 +113,7 @@ impl Director {
         self.note("everybody is there again".to_owned());
     }
 
-    /// Asks all to leave, and says what was seen.
+    /// Asks all to leave, and returns the observations.
     pub(super) async fn end(mut self) -> Ending {
         let end = self.now();
         self.crew
@@ -134,13 +134,13 @@ impl Director {
         self.ending
     }
 
-    /// Everything but new faults.
+    /// Does everything except new faults.
     fn turn(&mut self) {
         self.undo();
         for index in 0..self.crew.members.len() {
             if let Some(death) = self.crew.members[index].death() {
                 self.violated(death);
-                // Whatever was to be undone died with it.
+                // Its pending undo died with it.
                 self.undoing.retain(|(_, other, _)| *other != index);
                 self.undoing.push((self.now(), index, Undo::Restart));
             }
@@ -187,10 +187,10 @@ impl Director {
         self.note(line);
     }
 
-    /// Whether this can be done to that member, and a worker is reachable without it.
+    /// Whether this fault may hit that member, while a worker is reachable without it.
     fn may_strike(&self, index: usize, fault: Fault) -> bool {
         let member = &self.crew.members[index];
-        // Whoever has not begun yet does not listen to signals.
+        // A process that has not started yet ignores signals.
         let can_leave = member.id().is_some() || !matches!(fault, Fault::Leave(_));
         member.condition() == Condition::Running && can_leave && self.crew.reachable_without(Some(index)) > 0
     }
@@ -269,24 +269,24 @@ impl Director {
     }
 }
 
-/// Heartbeats so frequent that in a run of seconds many leases expire.
+/// Heartbeats so frequent that many leases expire in a run of seconds.
 const INTERVAL: Duration = Duration::from_millis(250);
 
-/// Attempts at a call: as many as faults can hit it within its time, so that it is not the bound that ends it.
+/// Attempts at a call: as many as faults can hit it within its time, so that this bound does not end it.
 const ATTEMPTS_MAX: u8 = 20;
 
-/// The time that everybody has to find everybody after the last fault: the longest lease and the longest pause between
-/// dials, and a wide margin for a busy machine.
+/// The time for all peers to connect after the last fault: the longest lease and the longest pause between dials, and a
+/// wide margin for a busy machine.
 const HEALING: Duration = Duration::from_secs(15);
 
-/// How often there is something to look after.
+/// The pause between the director's turns.
 const TURN: Duration = Duration::from_millis(10);
 
-/// How often memory is looked at.
+/// The pause between memory samples.
 const SAMPLING: Duration = Duration::from_millis(250);
 
-/// How often a talkative run says how it goes.
+/// The pause between progress reports.
 const TELLING: Duration = Duration::from_secs(5);
 
-/// What no process may need here: a hundred times what it has in flight.
+/// The memory limit of each process: a hundred times what it has in flight.
 const MEMORY_MAX: usize = 256 << 20;

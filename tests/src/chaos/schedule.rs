@@ -1,19 +1,19 @@
-//! What is done to whom and when, from a seed.
+//! The planned faults, their times and victims, from a seed.
 
 use std::{fmt, time::Duration};
 
 use fastrand::Rng;
 
-/// Something bad that happens to a process.
+/// A fault of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// It is killed and started again after so long.
+    /// It is killed, and restarted after this time.
     Kill(Duration),
-    /// It is frozen for less than its lease lasts.
+    /// It is frozen for less than its lease.
     Stall(Duration),
-    /// It is frozen for longer than that: it is given up and has to come back.
+    /// It is frozen for longer than its lease: it is given up and must return.
     Freeze(Duration),
-    /// It is asked to leave, and started again after so long.
+    /// It is asked to leave, and restarted after this time.
     Leave(Duration),
 }
 
@@ -31,21 +31,21 @@ impl fmt::Display for Fault {
 /// A fault at its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Planned {
-    /// When, counted from the start.
+    /// The time, counted from the start.
     pub(super) at: Duration,
-    /// What.
+    /// The fault.
     pub(super) fault: Fault,
-    /// To whom: counted from this member on, the first that it may be done to.
+    /// The victim: the first possible one from this member on.
     pub(super) from: usize,
 }
 
-/// Everything that is to happen in that time; a process that is not heard from for `expiry` is given up by its peers.
+/// All events in that time; peers give up a process that is silent for `expiry`.
 pub(super) fn plan(seed: u64, time: Duration, expiry: Duration) -> Vec<Planned> {
     let mut random = Rng::with_seed(seed);
     let mut at = PAUSE_MAX;
     let mut plan = Vec::new();
     while at < time {
-        // Each kind once before any comes again, in an order that changes: a short run has all of them, too.
+        // Each kind once before any repeats, in a changing order: a short run also has all of them.
         let mut kinds = [0, 1, 2, 3];
         random.shuffle(&mut kinds);
         for kind in kinds {
@@ -72,12 +72,12 @@ fn between(low: Duration, high: Duration, random: &mut Rng) -> Duration {
     low + (high - low).mul_f64(random.f64())
 }
 
-/// The bounds of the time between two faults: so little that several processes are away at once, and so much that they
-/// come back in between.
+/// The bounds of the time between two faults: so short that several processes are away at once, and so long that they
+/// return in between.
 const PAUSE_MIN: Duration = Duration::from_millis(150);
 const PAUSE_MAX: Duration = Duration::from_millis(600);
 
-/// How long a process that has ended stays away at most.
+/// The longest absence of a process that has ended.
 const AWAY_MAX: Duration = Duration::from_millis(800);
 
 #[cfg(test)]

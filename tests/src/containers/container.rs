@@ -1,4 +1,4 @@
-//! One container: what can be done to it, and what it has said.
+//! One container: the actions on it, and its output.
 
 use std::{fs, ops::Range, path::Path, process::Stdio};
 
@@ -18,16 +18,16 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Container {
     id: String,
-    /// What Compose calls it: its service and a number.
+    /// Compose's name for it: its service and a number.
     pub name: String,
 }
 
-/// Which packets a filter is for, seen from the container.
+/// The direction of a filter's packets, seen from the container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// Those that come.
+    /// Incoming packets.
     In,
-    /// Those that go.
+    /// Outgoing packets.
     Out,
 }
 
@@ -43,8 +43,8 @@ impl Container {
         Ok(Self { id: id.to_owned(), name: name.trim().to_owned() })
     }
 
-    /// Ends it at once; it cannot do anything about that. From when to when that was, in microseconds since 1970, as of all
-    /// that is done to it.
+    /// Kills it at once, with a signal that it cannot handle. Returns the start and end of the action, in microseconds
+    /// since 1970, like all actions here.
     pub async fn kill(&self) -> Range<u64> {
         self.act(&["kill"]).await
     }
@@ -66,23 +66,24 @@ impl Container {
         self.act(&["pause"]).await
     }
 
-    /// Lets it go on.
+    /// Unfreezes it.
     pub async fn unpause(&self) -> Range<u64> {
         self.act(&["unpause"]).await
     }
 
-    /// Takes it off that network: its address is gone, and no packet says so to anybody.
+    /// Removes it from that network: its address is gone, and no packet announces that.
     pub async fn disconnect(&self, network: &str) -> Range<u64> {
         timed(docker(&["network", "disconnect", network, &self.id])).await
     }
 
-    /// Puts it on that network, under the name of its service.
+    /// Adds it to that network, under the name of its service.
     pub async fn connect(&self, network: &str) -> Range<u64> {
         timed(docker(&["network", "connect", "--alias", self.service(), network, &self.id])).await
     }
 
-    /// Drops so many of a hundred packets that go one way, those within the container excepted. By a packet filter in its
-    /// network, so that nothing else is touched.
+    /// Drops this percentage of packets in one direction, except those within the container.
+    ///
+    /// A packet filter in its network does it, so that nothing else is affected.
     pub async fn lose(&self, percent: u8, way: Way) -> Range<u64> {
         let (hook, interface) = match way {
             Way::In => ("input", "iifname"),
@@ -97,15 +98,15 @@ impl Container {
         timed(self.filter(&[&rule])).await
     }
 
-    /// Lets all packets pass again; how many were dropped.
+    /// Lets all packets pass again; returns how many were dropped.
     pub async fn lose_no_more(&self) -> u64 {
         let rules = must(self.filter(&["-j", &format!("list table {TABLE}")]).await);
-        // The engine has rules of its own there, by which names are looked up.
+        // The engine has its own rules there, which look up names.
         must(self.filter(&[&format!("delete table {TABLE}")]).await);
         dropped(&rules).unwrap_or_else(|| panic!("no rule has counted: {rules}"))
     }
 
-    /// The service that it is one of.
+    /// The service that it belongs to.
     pub fn service(&self) -> &str {
         self.name.split('.').next().unwrap_or(&self.name)
     }
@@ -117,19 +118,19 @@ impl Container {
         self.inspect(&format.join(" ")).await.split(' ').map(str::to_owned).collect()
     }
 
-    /// Waits until its health check has said that: `healthy` or `unhealthy`.
+    /// Waits until its health check reports that: `healthy` or `unhealthy`.
     pub async fn is_found(&self, health: &str) {
         let is_found = async || self.inspect("{{.State.Health.Status}}").await == health;
         eventually(&format!("{} is {health}", self.name), is_found).await;
     }
 
-    /// How it has ended.
+    /// Its exit code, once it has ended.
     pub async fn exit_code(&self) -> i32 {
         self.inspect("{{.State.ExitCode}}").await.parse().expect("an exit code is a number")
     }
 
-    /// Waits until it says that it has that many workers, or brokers if it is a client. What it has said before counts for
-    /// nothing: it may have been said in the life before this one.
+    /// Waits until it reports that many workers, or brokers if it is a client. Earlier reports do not count: they may
+    /// be from the life before.
     pub async fn has_workers(&self, count: usize) {
         let since = micros_now();
         let is_it = |record| matches!(record, Record::Workers { at, ids } if at > since && ids.len() == count);
@@ -137,7 +138,7 @@ impl Container {
         eventually(&format!("{} has {count} workers", self.name), has).await;
     }
 
-    /// Waits until a call of its that is begun from now on has a reply.
+    /// Waits until a call that it starts from now on has a reply.
     pub async fn has_replies(&self) {
         let since = micros_now();
         let is_reply =
@@ -146,19 +147,19 @@ impl Container {
         eventually(&format!("{} gets replies", self.name), has).await;
     }
 
-    /// What it has printed on its standard output.
+    /// Its standard output so far.
     pub async fn output(&self) -> String {
         self.said(&[]).await
     }
 
-    /// What it has printed on its standard error.
+    /// Its standard error so far.
     pub async fn errors(&self) -> String {
         let mut command = Command::new("docker");
         let output = command.args(["logs", &self.id]).stdin(Stdio::null()).output().await;
         String::from_utf8_lossy(&output.expect("docker can be run").stderr).into_owned()
     }
 
-    /// Writes all that it has said into a file.
+    /// Writes all its output to a file.
     pub async fn save(&self, path: &Path) {
         let file = fs::File::create(path).expect("the log's file can be written");
         let errors = file.try_clone().expect("the file stays open");
@@ -167,7 +168,7 @@ impl Container {
         let _ = command.status().await;
     }
 
-    /// Keeps its log in a file from now on, also when it is removed.
+    /// Keeps its log in a file from now on, even after its removal.
     pub fn follow(&self, path: &Path) -> Child {
         let file = fs::File::create(path).expect("the log's file can be written");
         let errors = fs::File::create(path.with_extension("errors.log")).expect("the log's file can be written");
@@ -195,7 +196,7 @@ impl Container {
     }
 }
 
-/// The packets that a rule has counted, in what `nft -j list table` prints.
+/// The packets that a rule has counted, in the output of `nft -j list table`.
 fn dropped(rules: &str) -> Option<u64> {
     let rules: Value = serde_json::from_str(rules).ok()?;
     let expressions =
@@ -205,18 +206,17 @@ fn dropped(rules: &str) -> Option<u64> {
     (!counts.is_empty()).then(|| counts.iter().sum())
 }
 
-/// From when to when something was done, which must work.
+/// The start and end of an action, which must succeed.
 async fn timed(deed: impl Future<Output = Result<String, String>>) -> Range<u64> {
     let from = micros_now();
     must(deed.await);
     from..micros_now()
 }
 
-/// So many lines are sure to have been printed within more than a second, by the end of which all that is asked for has
-/// been said once.
+/// Lines enough for more than a second of output, in which everything asked for is reported once.
 const NEWEST: &str = "4000";
 
-/// The table of rules that is ours.
+/// Our own table of rules.
 const TABLE: &str = "inet faults";
 
 /// The image with the packet filter.

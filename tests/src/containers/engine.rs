@@ -1,4 +1,4 @@
-//! The programs that talk to the Docker engine.
+//! The programs that control the Docker engine.
 
 use std::{
     ffi::OsStr,
@@ -14,12 +14,12 @@ pub struct Engine {
     compose: &'static [&'static str],
 }
 
-/// Why there is no engine to use.
+/// Why no engine is usable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Absence {
     /// None is installed, or none runs.
     Nowhere(String),
-    /// One is there, and cannot be used as it is.
+    /// One runs, but is not usable as it is.
     Unusable(String),
 }
 
@@ -39,19 +39,19 @@ impl Engine {
         Err(Absence::Unusable("it has neither `docker compose` nor `docker-compose`".to_owned()))
     }
 
-    /// What a command of Compose prints.
+    /// The output of a Compose command.
     ///
     /// # Errors
-    /// The command and what it has complained of.
+    /// The command and its error output.
     pub async fn compose(&self, arguments: &[&str], environment: &[(&str, String)]) -> Result<String, String> {
         let (program, arguments) = self.command(arguments);
         output(program, &arguments, environment).await
     }
 
-    /// A command of Compose whose output goes where ours goes: for what takes long.
+    /// Runs a Compose command with our own output, for long ones.
     ///
     /// # Errors
-    /// The command and how it has ended.
+    /// The command and how it ended.
     pub async fn compose_aloud(&self, arguments: &[&str]) -> Result<(), String> {
         let (program, arguments) = self.command(arguments);
         let status = Command::new(program).args(&arguments).stdin(Stdio::null()).status().await;
@@ -68,7 +68,7 @@ impl Engine {
     }
 }
 
-/// What it means that nobody has told the engine's version.
+/// The meaning of an unknown engine version.
 fn absence(error: &str) -> Absence {
     let reason = error.lines().last().unwrap_or_default().to_owned();
     let is_refused = error.contains("permission denied");
@@ -78,28 +78,28 @@ fn absence(error: &str) -> Absence {
     }
 }
 
-/// What a command of `docker` prints.
+/// The output of a `docker` command.
 ///
 /// # Errors
-/// The command and what it has complained of.
+/// The command and its error output.
 pub async fn docker(arguments: &[&str]) -> Result<String, String> {
     output("docker", arguments, &[]).await
 }
 
-/// The same, also when everything is coming to its end: for what removes something.
+/// The same, even after [`come_to_an_end`]: for removals.
 ///
 /// # Errors
-/// The command and what it has complained of.
+/// The command and its error output.
 pub async fn docker_always(arguments: &[&str]) -> Result<String, String> {
     run("docker", arguments, &[]).await
 }
 
-/// From now on nothing new is done to the engine, but what removes something.
+/// From now on only removals run.
 pub fn come_to_an_end() {
     IS_ENDING.store(true, Ordering::Relaxed);
 }
 
-/// What must work, or the test says why it did not.
+/// The value of an outcome that must succeed; otherwise the test fails with its error.
 pub(super) fn must<T>(outcome: Result<T, String>) -> T {
     outcome.unwrap_or_else(|mistake| panic!("{mistake}"))
 }
@@ -132,11 +132,12 @@ fn shown(program: &str, arguments: &[&str]) -> String {
 
 static IS_ENDING: AtomicBool = AtomicBool::new(false);
 
-/// What the system says of a program that is not there, and `docker`, in two versions, of an engine that does not run.
+/// The system's message about a missing program, and those of two versions of `docker` about an engine that does not
+/// run.
 const NOBODY: [&str; 3] =
     ["No such file or directory", "Cannot connect to the Docker daemon", "failed to connect to the docker API"];
 
-/// How Compose may be called: as it is called now, and as it was called before.
+/// The commands of Compose: the present one, and the older one.
 const COMPOSES: [&[&str]; 2] = [&["docker", "compose"], &["docker-compose"]];
 
 #[cfg(test)]

@@ -17,33 +17,33 @@ pub struct Stack {
     engine: Engine,
     file: PathBuf,
     project: String,
-    /// What the Compose file asks of the environment.
+    /// The settings in the environment of the Compose file.
     settings: Vec<(&'static str, String)>,
-    /// The logs of containers that are not to be there any more at the end.
+    /// The logs of containers that may be gone at the end.
     followed: Vec<(PathBuf, Child)>,
     logs: PathBuf,
 }
 
 impl Stack {
-    /// None of its containers is there yet. The Compose file is named from the repository's root; the logs of a test that
-    /// fails are left in that directory.
+    /// A stack without containers so far. The Compose file's path starts at the repository's root; a failed test leaves
+    /// its logs in that directory.
     pub fn new(engine: &Engine, name: &str, file: &str, settings: Vec<(&'static str, String)>, logs: PathBuf) -> Self {
         let _ = fs::remove_dir_all(&logs);
         let (file, project) = (repository().join(file), format!("{PREFIX}{name}"));
         Self { engine: engine.clone(), file, project, settings, followed: Vec::new(), logs }
     }
 
-    /// Starts these services, and those they depend on; all of them if none is named.
+    /// Starts these services with those they depend on; all services if none is named.
     pub async fn up(&self, services: &[&str]) {
         self.compose(&[&["up", "--detach", "--no-build", "--no-recreate"], services].concat()).await;
     }
 
-    /// Starts that service and none that it depends on.
+    /// Starts that service without those it depends on.
     pub async fn up_alone(&self, service: &str) {
         self.compose(&["up", "--detach", "--no-build", "--no-recreate", "--no-deps", service]).await;
     }
 
-    /// Runs a command in a container of that service under that service's name; its exit code and what it has printed.
+    /// Runs a command in a container of that service under that service's name; returns its exit code and its output.
     pub async fn run(&self, service: &str, command: &[&str]) -> (i32, String) {
         let name = format!("{}_{service}_run", self.project);
         let run = ["run", "--name", &name, "--no-deps", "--use-aliases", "-T", service];
@@ -59,13 +59,13 @@ impl Stack {
         (code, printed)
     }
 
-    /// Sees to it that there are so many containers of that service: more are started, the newest are asked to leave.
+    /// Scales that service to this many containers: starts more, or asks the newest to leave.
     pub async fn scale(&self, service: &str, count: usize) {
         let scale = format!("{service}={count}");
         self.compose(&["up", "--detach", "--no-build", "--no-recreate", "--no-deps", "--scale", &scale, service]).await;
     }
 
-    /// What a command of Compose prints, given this project.
+    /// The output of a Compose command for this project.
     pub async fn compose(&self, arguments: &[&str]) -> String {
         must(self.try_compose(arguments).await)
     }
@@ -73,7 +73,7 @@ impl Stack {
     /// The same.
     ///
     /// # Errors
-    /// The command and what it has complained of.
+    /// The command and its error output.
     pub async fn try_compose(&self, arguments: &[&str]) -> Result<String, String> {
         let file = self.file.to_str().expect("a path in Unicode");
         let project = ["--project-name", &self.project, "--file", file];
@@ -94,7 +94,7 @@ impl Stack {
         containers
     }
 
-    /// Starts a container on these networks that does nothing but have addresses.
+    /// Starts a container on these networks that only takes addresses.
     pub async fn squat(&self, networks: &[String]) {
         let project = format!("com.docker.compose.project={}", self.project);
         let labels = ["--label", &project, "--label", "com.docker.compose.service=squatter"];
@@ -121,12 +121,12 @@ impl Stack {
         self.project.trim_start_matches(PREFIX)
     }
 
-    /// A network of the Compose file by the engine's name for it.
+    /// The engine's name for a network of the Compose file.
     pub fn network(&self, name: &str) -> String {
         format!("{}_{name}", self.project)
     }
 
-    /// Keeps that container's log from now on, as it is to be removed.
+    /// Keeps that container's log from now on, because it will be removed.
     pub async fn keep_log(&mut self, container: &Container) {
         fs::create_dir_all(&self.logs).expect("the directory for logs can be made");
         let path = self.logs.join(format!("{}.removed.log", container.name));
@@ -135,7 +135,7 @@ impl Stack {
         eventually(&format!("the log of {} is followed", container.name), is_followed).await;
     }
 
-    /// What each container has printed, those that are gone included: by service and number.
+    /// The output of each container, including removed ones, by service and number.
     pub async fn outputs(&mut self) -> Vec<(String, String)> {
         let mut outputs = Vec::new();
         for (path, mut follower) in self.followed.drain(..) {
@@ -149,10 +149,10 @@ impl Stack {
         outputs
     }
 
-    /// Removes the containers and networks. If the test has failed, leaves what all containers have said.
+    /// Removes the containers and networks. If the test has failed, saves the output of all containers.
     ///
     /// # Errors
-    /// When something could not be removed or saved; all that could be, was.
+    /// When something could not be removed or saved; everything else was.
     pub async fn down(self, has_failed: bool) -> Result<(), String> {
         let saved = if has_failed { self.save().await } else { Ok(()) };
         if !has_failed {
@@ -181,7 +181,7 @@ impl Stack {
     }
 }
 
-/// Removes whatever a run has left that was killed; how much that was.
+/// Removes everything that a killed run has left; returns how much.
 ///
 /// # Errors
 /// When the engine refuses.
@@ -189,7 +189,7 @@ pub async fn sweep() -> Result<usize, String> {
     remove_all(&format!("name=^/?{PREFIX}")).await
 }
 
-/// Removes whatever is there and whatever is still on its way, until nothing more comes.
+/// Removes everything that exists or still appears, until nothing more does.
 pub async fn sweep_until_quiet() {
     let mut quiet = 0;
     for _ in 0..SWEEPS_MAX {
@@ -201,11 +201,11 @@ pub async fn sweep_until_quiet() {
     }
 }
 
-/// Removes all containers and networks that the engine finds by that. Not by Compose: it leaves what it has not made.
+/// Removes all containers and networks that match the engine's filter, because Compose leaves those it has not made.
 async fn remove_all(filter: &str) -> Result<usize, String> {
     let containers = remove(&["ps", "--all", "--quiet"], &["rm", "--force", "--volumes"], filter).await;
-    // Also when a container was gone before it could be removed. An engine may go on believing that somebody is on a
-    // network, and then keeps it until it is started anew: it is in nobody's way.
+    // Also if a container was gone before its removal. An engine may go on believing that a container is on a network,
+    // and then keeps the network until the engine restarts: it harms nobody.
     let networks = remove(&["network", "ls", "--quiet"], &["network", "rm"], filter).await;
     let networks = networks.unwrap_or_else(|mistake| {
         eprintln!("the engine keeps a network: {mistake}");
@@ -223,11 +223,11 @@ async fn remove(list: &[&str], remove: &[&str], filter: &str) -> Result<usize, S
     Ok(found.len())
 }
 
-/// How the names of all projects begin.
+/// The prefix of all project names.
 const PREFIX: &str = "xero-tests-";
 
-/// How long a test may take, with its containers' start and end.
+/// The time limit of a test, with the start and end of its containers.
 pub const TEST_MAX: Duration = Duration::from_secs(300);
 
-/// How often it is looked, a second apart, whether there is anything left: a start that goes on takes less time.
+/// Checks, a second apart, for anything left: a start in progress takes less time.
 const SWEEPS_MAX: u32 = 30;

@@ -1,4 +1,4 @@
-//! What the logs of clients, brokers and workers say together, and whether the promises were kept.
+//! Combines the logs of clients, brokers and workers, and checks the promises.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,23 +15,23 @@ use super::{
     terms::{Disturbance, Fault, Terms},
 };
 
-/// All calls of a test, and who had which workers when.
+/// All calls of a test, and the workers that each process had over time.
 #[derive(Debug, Default)]
 pub struct Account {
     seed: u64,
     ledger: Ledger,
     calls: BTreeMap<u64, Call>,
-    /// Those who make them.
+    /// The clients.
     clients: BTreeSet<String>,
-    /// The attempts at each call that workers have begun to run.
+    /// The attempts at each call that workers have started.
     runs: BTreeMap<u64, Vec<u8>>,
     /// The workers that have run anything.
     ran: BTreeSet<Uuid>,
-    /// When each life of a service began, and its id.
+    /// The start of each life of a service, and its id.
     lives: BTreeMap<String, Vec<(u64, Option<Uuid>)>>,
-    /// What each broker and client had, in the order of time.
+    /// The workers of each broker and client, in the order of time.
     workers: BTreeMap<String, Vec<(u64, Vec<Uuid>)>>,
-    /// How many calls were lost or tried again as somebody had them who was struck.
+    /// The calls that were lost or retried because a fault hit a process that had them.
     struck: u64,
 }
 
@@ -43,8 +43,8 @@ struct Call {
 }
 
 impl Account {
-    /// What those records say, each with the name of whose it is, and each of theirs in its order. All loads have that
-    /// seed, and numbers of their own; no worker that there ever was is left out.
+    /// The account of those records, each with its process's name, in each process's order. All loads have that seed,
+    /// and separate numbers; the records cover every worker that ever ran.
     pub fn of<'a>(seed: u64, terms: &Terms, records: impl IntoIterator<Item = (&'a str, Record)>) -> Self {
         let mut account = Self { seed, ..Self::default() };
         records.into_iter().for_each(|(name, record)| account.add(service(name), record));
@@ -63,29 +63,29 @@ impl Account {
         &self.ledger
     }
 
-    /// How many calls were lost or tried again as somebody had them who was killed, cut off or frozen.
+    /// The calls that were lost or retried because a process that had them was killed, cut off or frozen.
     pub fn struck(&self) -> u64 {
         self.struck
     }
 
-    /// How many workers have been given calls.
+    /// The number of workers that received calls.
     pub fn workers_that_ran(&self) -> usize {
         self.ran.len()
     }
 
-    /// Calls that were begun in a second by all clients together, from the first to the last.
+    /// The calls per second that all clients together started, from the first to the last.
     pub fn rate(&self) -> f64 {
         let at = || self.calls.values().map(|call| call.begun_at);
         let micros = at().max().unwrap_or_default() - at().min().unwrap_or_default();
         self.calls.len() as f64 / Duration::from_micros(micros.max(1)).as_secs_f64()
     }
 
-    /// How many calls that client has begun in that time: none while it was not there.
+    /// The calls that the client started in that time: none in its absence.
     pub fn begun_by(&self, client: &str, time: &Range<u64>) -> usize {
         self.calls.values().filter(|call| call.client == client && time.contains(&call.begun_at)).count()
     }
 
-    /// How long after that moment somebody first had so many workers; what it had at that moment counts, too.
+    /// How long after that moment the observer first had this many workers; its workers at that moment count too.
     pub fn had(&self, observer: &str, count: usize, from: u64) -> Option<Duration> {
         let before = self.sets(observer).take_while(|(at, _)| *at <= from).last();
         let after = self.sets(observer).skip_while(|(at, _)| *at <= from);
@@ -93,7 +93,7 @@ impl Account {
         found.map(|(at, _)| Duration::from_micros(at.saturating_sub(from)))
     }
 
-    /// Fails, and says all, when anything has happened that must not.
+    /// Fails, and prints everything, if a promise was broken.
     pub fn assert_kept(&self) {
         assert!(self.ledger.violations().is_empty(), "{self}");
     }
@@ -102,7 +102,7 @@ impl Account {
         match record {
             Record::Started { at, id } => {
                 self.lives.entry(name.to_owned()).or_default().push((at, id));
-                // Whatever it had in the life before, it no longer has.
+                // It no longer has the workers of its previous life.
                 self.workers.entry(name.to_owned()).or_default().push((at, Vec::new()));
             }
             Record::Begun { number, at } => {
@@ -113,7 +113,7 @@ impl Account {
             Record::Ended { number, at, took, end } => match self.calls.get_mut(&number) {
                 Some(call) if call.ended.is_none() => {
                     call.ended = Some((at, end));
-                    // Its own measure of the time: the wall clock may have been set meanwhile.
+                    // Its own measure of the time, because the wall clock may have been set in between.
                     call.begun_at = at.saturating_sub(took);
                 }
                 _ => self.ledger.violated(format!("call {number} has ended twice, or was never begun")),
@@ -153,7 +153,7 @@ impl Account {
         self.struck += u64::from((is_lost || is_repeated) && around.iter().any(|disturbance| disturbance.is_deadly()));
     }
 
-    /// A call that has not ended: its client must have been killed over it, and started again.
+    /// Judges a call that has not ended: its client must have been killed during it, and restarted.
     fn judge_open(&mut self, number: u64, call: &Call, terms: &Terms) {
         let next_life = self.lives.get(&call.client).into_iter().flatten().find(|(at, _)| *at > call.begun_at);
         let died = next_life.is_some_and(|(at, _)| {
@@ -166,7 +166,7 @@ impl Account {
         }
     }
 
-    /// Nobody misses a worker or broker to whom nothing was done, unless something was done to itself.
+    /// Checks that no process lost an undisturbed worker or broker, unless it was disturbed itself.
     fn judge_losses(&mut self, terms: &Terms) {
         let mut losses = Vec::new();
         for (observer, sets) in &self.workers {
@@ -187,13 +187,13 @@ impl Account {
         disturbance.victim == observer || lives.any(|(_, id)| *id == Some(lost))
     }
 
-    /// What was done at that time to those whom this call may have gone to, or to its own client.
+    /// The disturbances during the call that hit processes it may have gone to, or its own client.
     fn around<'a>(&self, client: &str, life: &Range<u64>, terms: &'a Terms) -> Vec<&'a Disturbance> {
         let is_other_client = |victim: &String| victim != client && self.clients.contains(victim);
         terms.during(life).filter(|disturbance| !is_other_client(&disturbance.victim)).collect()
     }
 
-    /// But for the lengths of its texts, which the load may have bounded: to those, its caller has held the reply.
+    /// The call's plan, except the lengths of its texts, which the load may have bounded: its caller has checked those.
     fn plan(&self, number: u64) -> Plan {
         Plan::of(self.seed, number, TEXT_BYTES_MAX)
     }
@@ -203,7 +203,7 @@ impl Account {
     }
 }
 
-/// For how long that client was frozen.
+/// How long that client was frozen.
 fn frozen(around: &[&Disturbance], client: &str) -> Duration {
     let own = around.iter().filter(|disturbance| disturbance.fault == Fault::Frozen && disturbance.victim == client);
     own.map(|disturbance| Duration::from_micros(disturbance.time.end - disturbance.time.start)).sum()
@@ -220,7 +220,7 @@ fn service(name: &str) -> &str {
     name.split('.').next().unwrap_or(name)
 }
 
-/// By how much a call may outlast its deadline: containers share a busy machine.
+/// How much a call may outlast its deadline: containers share a busy machine.
 const TICK: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -342,13 +342,13 @@ mod tests {
 
     const REPLIED: End = End::Replied { attempt: 1 };
 
-    /// A call of that kind; an idempotent one whose procedure takes no time.
+    /// A call of that kind; for an idempotent one, with a procedure that takes no time.
     fn number(kind: Kind) -> u64 {
         let is_it = |plan: &Plan| plan.kind == kind && (kind == Kind::Hurried || plan.order.millis == 0);
         (0..).find(|number| is_it(&Plan::of(1, *number, 0))).expect("each kind comes")
     }
 
-    /// A call that is begun at 100 s, has been run in these attempts, and ends after so many seconds.
+    /// A call that starts at 100 s, has run in these attempts, and ends after this many seconds.
     fn records(number: u64, attempts: &[u8], ended: Option<(u64, End)>) -> Vec<(&'static str, Record)> {
         let at = 100 * SECOND;
         let mut records = vec![("client-1.1", Record::Begun { number, at })];

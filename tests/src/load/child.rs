@@ -1,4 +1,4 @@
-//! The processes that serve: a program that is started with a role as its first argument plays it.
+//! The serving processes: a program whose first argument is a role plays that role.
 
 use std::{io::Read, process, thread};
 
@@ -7,8 +7,8 @@ use clap::Parser;
 use super::role::{BROKER, CALLER, Role, WORKER};
 use crate::scene::show_logs;
 
-/// Plays the role that the arguments name, and ends the process with it or with its standard input. Returns when they
-/// name none.
+/// Plays the role in the arguments, and ends the process with it or with its standard input. Returns if there is no
+/// role.
 pub fn play() {
     let role = std::env::args().nth(1).unwrap_or_default();
     if ![WORKER, BROKER, CALLER].contains(&&*role) {
@@ -17,7 +17,7 @@ pub fn play() {
     let Child { role } = Child::parse();
     show_logs();
     thread::spawn(|| {
-        // Nothing is ever said to it: this ends when the process that has started this one does.
+        // Nobody writes to it: this ends when the process that started this one does.
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         process::exit(3);
     });

@@ -1,4 +1,4 @@
-//! A client in this process, workers in processes of their own, and brokers in between or none.
+//! A client in this process, workers in their own processes, and brokers in between or none.
 
 use std::{
     fmt,
@@ -33,35 +33,35 @@ impl fmt::Display for Topology {
     }
 }
 
-/// Who is to be there.
+/// The processes to start.
 #[derive(Clone, Debug)]
 pub struct CrewConfig {
     /// The program that plays the roles; see [`super::child`].
     pub program: PathBuf,
     /// How calls find workers.
     pub topology: Topology,
-    /// How many workers there are.
+    /// The number of workers.
     pub workers: usize,
-    /// The heartbeats' interval, with [`LIVENESS`] of them to an expiry; otherwise all is as by default.
+    /// The heartbeat interval, with [`LIVENESS`]; otherwise the defaults apply.
     pub interval: Option<Duration>,
-    /// How often a call is tried.
+    /// The attempts of a call.
     pub attempts_max: Option<u8>,
 }
 
-/// All that take part in the calls.
+/// All processes that take part in the calls.
 #[derive(Debug)]
 pub struct Crew {
-    /// Whoever calls.
+    /// The caller.
     pub client: Client,
-    /// The brokers, and then the workers.
+    /// The brokers, then the workers.
     pub members: Vec<Member>,
     brokers: usize,
-    /// So that a broker that is started again finds its ports free.
+    /// Keeps the ports free for restarted brokers.
     _ports: Vec<Port>,
 }
 
 impl Crew {
-    /// Starts all and waits until each worker is reachable in every way that there is. Workers note in that file what
+    /// Starts all and waits until each worker is reachable over every path. Workers note in that file the calls that
     /// must not run twice.
     pub async fn start(config: &CrewConfig, journal: Option<&Path>) -> Self {
         let brokers = if config.topology == Topology::Brokered { BROKERS } else { 0 };
@@ -85,13 +85,13 @@ impl Crew {
         crew
     }
 
-    /// Whether each worker is reachable in every way that there is.
+    /// Whether each worker is reachable over every path.
     pub fn is_whole(&self) -> bool {
         let workers = self.members.len() - self.brokers;
         self.paths().len() == workers * self.brokers.max(1)
     }
 
-    /// How many workers are reachable when this member is not.
+    /// The number of workers that are reachable without this member.
     pub fn reachable_without(&self, index: Option<usize>) -> usize {
         let leads_there = |path: &(Option<usize>, usize)| index.is_some() && (path.0 == index || Some(path.1) == index);
         let paths = self.paths().into_iter().filter(|path| !leads_there(path));
@@ -101,11 +101,11 @@ impl Crew {
         workers.len()
     }
 
-    /// Every way to a reachable worker: by which broker, if there are any, and to which worker.
+    /// Every path to a reachable worker: its broker, if there are brokers, and the worker.
     ///
-    /// A worker is reachable when its process runs, is not frozen and was not told to leave, and its client has this
-    /// very life of it among its workers. Behind a broker, the same holds of the broker, and the broker has said since
-    /// it was started or thawed that it has this very life of the worker.
+    /// A worker is reachable if its process runs, is not frozen and was not asked to leave, and its client lists the
+    /// worker's current life. With brokers, the same must hold for the broker. The broker must also have reported the
+    /// worker's current life since it was started or thawed.
     fn paths(&self) -> Vec<(Option<usize>, usize)> {
         let known: Vec<_> = self.client.workers().iter().map(|worker| worker.id.to_string()).collect();
         let is_known = |member: &Member| running_id(member).is_some_and(|id| known.contains(&id));
@@ -171,10 +171,10 @@ fn drain_option() -> Vec<String> {
     vec!["--drain".to_owned(), DRAIN.as_millis().to_string()]
 }
 
-/// The bounds of the wait between two dials: short, as in a run of seconds much is to come back.
+/// The bounds of the wait between two dials: short, because much must return in a run of seconds.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 
-/// How long a drain may take here.
+/// The time limit of a drain here.
 pub const DRAIN: Duration = Duration::from_secs(5);
 
 /// Two, so that one is left when the other is away.

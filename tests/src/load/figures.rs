@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use hdrhistogram::Histogram;
 
-/// How long calls took, from a microsecond to ten minutes, with two digits.
+/// The durations of calls, from a microsecond to ten minutes, with two digits.
 #[derive(Clone, Debug)]
 pub struct Latencies(Histogram<u64>);
 
@@ -15,17 +15,17 @@ impl Default for Latencies {
 }
 
 impl Latencies {
-    /// Adds one.
+    /// Adds a duration.
     pub fn add(&mut self, time: Duration) {
         self.0.saturating_record(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
     }
 
-    /// How many there are.
+    /// The number of durations.
     pub fn count(&self) -> u64 {
         self.0.len()
     }
 
-    /// The latency that so many percent do not exceed.
+    /// The latency that this percentage does not exceed.
     pub fn percentile(&self, percent: f64) -> Duration {
         Duration::from_micros(self.0.value_at_quantile(percent / 100.0))
     }
@@ -62,9 +62,9 @@ pub struct Memory {
 /// Resident memory at a moment, counted from the start of the run.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
-    /// When.
+    /// The moment.
     pub at: Duration,
-    /// How much.
+    /// The amount.
     pub bytes: usize,
 }
 
@@ -74,22 +74,24 @@ impl Memory {
         self.lives.entry((name.to_owned(), process)).or_default().push(sample);
     }
 
-    /// What was sampled in each life, by name and process.
+    /// The samples of each life, by name and process.
     pub fn lives(&self) -> impl Iterator<Item = (&str, u32, &[Sample])> {
         self.lives.iter().map(|((name, process), samples)| (&**name, *process, &**samples))
     }
 
-    /// The last sample of each process that was sampled then or later, as text.
+    /// The last sample of each process since then, as text.
     pub fn now(&self, since: Duration) -> String {
         let last = self.lives().filter_map(|(name, _, samples)| Some((name, *samples.last()?)));
         let present = last.filter(|(_, sample)| sample.at >= since);
         present.map(|(name, sample)| format!("{name} {}", mebibytes(sample.bytes))).collect::<Vec<_>>().join(", ")
     }
 
-    /// What is wrong: each life whose peak in the last quarter of the time up to `end` is well above its peak in the
-    /// second quarter, which is after the warm-up, and each that ever had more than `bytes_max`.
+    /// The lives that use too much memory.
     ///
-    /// Lives that did not see both quarters whole are held to `bytes_max` alone.
+    /// These are lives whose peak in the last quarter of the time up to `end` is well above their peak in the second
+    /// quarter, which is after the warm-up, and lives that ever exceeded `bytes_max`.
+    ///
+    /// Lives that did not see both quarters whole are only compared with `bytes_max`.
     pub fn growth(&self, end: Duration, bytes_max: usize) -> Vec<String> {
         self.lives()
             .filter_map(|(name, process, samples)| {
@@ -115,7 +117,7 @@ fn grown(samples: &[Sample], end: Duration, bytes_max: usize) -> Option<String> 
     is_grown.then(|| format!("from {} to {}", mebibytes(early), mebibytes(late)))
 }
 
-/// For each name: how many lives, how much memory at most, and how much the longest life had at its start and its end.
+/// For each name: the number of lives, the largest memory, and that of the longest life at its start and its end.
 impl fmt::Display for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut names: BTreeMap<&str, Vec<&[Sample]>> = BTreeMap::new();
@@ -137,12 +139,12 @@ fn length(life: &[Sample]) -> Duration {
     life.first().zip(life.last()).map_or(Duration::ZERO, |(first, last)| last.at - first.at)
 }
 
-/// So many bytes for people.
+/// The bytes as text for people.
 pub fn mebibytes(bytes: usize) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
-/// What a process's memory may grow by without having grown: an allocator's mood.
+/// The growth of a process's memory that does not count: an allocator's noise.
 const SLACK_BYTES: usize = 16 << 20;
 
 #[cfg(test)]

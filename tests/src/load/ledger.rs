@@ -1,4 +1,4 @@
-//! What was called and what became of it, and what must not have.
+//! The calls of a run, their outcomes, and broken promises.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -11,28 +11,30 @@ use super::{Order, Receipt, figures::Latencies};
 /// A call to make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// What it asks for.
+    /// Its order.
     pub order: Order,
-    /// What it may come to.
+    /// Its allowed outcomes.
     pub kind: Kind,
-    /// The time that it has.
+    /// Its time limit.
     pub timeout: Duration,
 }
 
-/// What a call may come to.
+/// The allowed outcomes of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Idempotent: a reply, whatever happens to workers.
     Again,
     /// Not idempotent: a reply, or the loss of its worker.
     Once,
-    /// Its procedure takes longer than it has: its deadline, or the loss of its worker before.
+    /// Its procedure takes longer than its timeout: it ends at its deadline, or with the loss of its worker before.
     Hurried,
 }
 
 impl Plan {
-    /// The call of that number in a load of that seed, whose texts have so many bytes at most. Equal arguments give equal
-    /// plans, so whoever judges a call needs no more of it than its number; kind and time do not depend on the bytes.
+    /// The call of that number in a load of that seed, with texts of at most that many bytes.
+    ///
+    /// Equal arguments give equal plans, so a judge needs only a call's number. Kind and time do not depend on the
+    /// bytes.
     pub fn of(seed: u64, number: u64, text_bytes_max: usize) -> Self {
         let mut random = Rng::with_seed(seed ^ number.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let kind = match random.u8(..100) {
@@ -42,7 +44,7 @@ impl Plan {
         };
         let (millis, timeout) = match kind {
             Kind::Hurried => (10_000, Duration::from_millis(random.u64(20..300))),
-            // Most take no time; the rest are in flight when something happens to their worker.
+            // Most take no time; the rest are in flight when a fault hits their worker.
             _ if random.u8(..4) > 0 => (0, TIMEOUT),
             _ => (random.u64(1..80), TIMEOUT),
         };
@@ -58,18 +60,18 @@ impl Plan {
 /// The outcome of a call.
 pub type Outcome = Result<Receipt, CallError<String>>;
 
-/// How a call has ended, in a form that can be written down.
+/// How a call ended, in a form for records.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum End {
     /// With its reply.
     Replied {
-        /// Which attempt that was.
+        /// The attempt that replied.
         attempt: u8,
     },
-    /// With a reply that belongs to another call, or is not whole.
+    /// With a reply that belongs to another call, or is incomplete.
     Wrong {
-        /// What is wrong with it.
+        /// The mistake in it.
         mistake: String,
     },
     /// With the loss of its worker.
@@ -77,7 +79,7 @@ pub enum End {
         /// Whether it may have run.
         maybe_executed: bool,
     },
-    /// At its deadline, or because there was no worker until then.
+    /// At its deadline, or for want of a worker until then.
     Expired {
         /// Whether it may have run.
         maybe_executed: bool,
@@ -89,12 +91,12 @@ pub enum End {
         /// Whether it may have run.
         maybe_executed: bool,
     },
-    /// Not at all, a second after its deadline.
+    /// Not at all, until a second after its deadline.
     Hung,
 }
 
 impl End {
-    /// What that outcome is to whoever made that call.
+    /// The meaning of that outcome for the caller.
     pub fn of(order: &Order, outcome: &Outcome) -> Self {
         let error = match outcome.as_ref().map(|receipt| (receipt, order.check(receipt))) {
             Ok((receipt, Ok(()))) => return Self::Replied { attempt: receipt.attempt },
@@ -120,7 +122,7 @@ impl End {
     }
 }
 
-/// What is known of whether a call has run.
+/// What is known about whether a call has run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Open,
@@ -130,7 +132,7 @@ enum Fate {
 }
 
 impl Fate {
-    /// Whether a call that came to this may have been begun so often by workers.
+    /// Whether workers may have started a call of this fate this many times.
     fn allows(self, kind: Kind, runs: u32) -> bool {
         match self {
             Self::NotExecuted => runs == 0,
@@ -143,19 +145,19 @@ impl Fate {
 /// All calls of a run.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    /// How many were begun.
+    /// The calls that started.
     pub made: u64,
-    /// How many ended with their reply.
+    /// The calls that ended with their reply.
     pub replies: u64,
-    /// How many of those after more than one attempt.
+    /// Those of them with more than one attempt.
     pub retried: u64,
-    /// How many ended with the loss of their worker.
+    /// The calls that ended with the loss of their worker.
     pub lost: u64,
-    /// How many ended at their deadline.
+    /// The calls that ended at their deadline.
     pub expired: u64,
-    /// By how much a call has outlasted its deadline, at most.
+    /// The most that a call has outlasted its deadline.
     pub overrun: Duration,
-    /// How long those took that ended with their reply.
+    /// The durations of the calls that ended with their reply.
     pub latencies: Latencies,
     calls: BTreeMap<u64, (Kind, Fate)>,
     violations: Vec<String>,
@@ -163,7 +165,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// A call is about to go out.
+    /// Notes that a call is about to start.
     pub fn begun(&mut self, plan: &Plan) {
         self.made += 1;
         let number = plan.order.number;
@@ -172,7 +174,7 @@ impl Ledger {
         }
     }
 
-    /// A call has ended, so long after it was begun, having had workers to go to.
+    /// Notes that a call has ended, this long after its start; workers were reachable.
     pub fn ended(&mut self, plan: &Plan, end: &End, took: Duration) {
         self.close(plan, end, took);
         if let Err(mistake) = judge(plan, end, took) {
@@ -180,8 +182,8 @@ impl Ledger {
         }
     }
 
-    /// A call has ended, so long after it was begun, for which nobody could be reached at times: its deadline may have
-    /// ended it, too, whatever its kind. One that had lost its worker before says that at its deadline.
+    /// Notes that a call has ended, this long after its start, with no process reachable at times. Its deadline may
+    /// have ended it, whatever its kind. A call that had lost its worker before says that at its deadline.
     pub fn ended_unreachable(&mut self, plan: &Plan, end: &End, took: Duration) {
         match end {
             End::Expired { .. } | End::Lost { .. } if took >= plan.timeout => self.close(plan, end, took),
@@ -189,7 +191,7 @@ impl Ledger {
         }
     }
 
-    /// Something has happened that must not.
+    /// Notes a broken promise.
     pub fn violated(&mut self, what: String) {
         self.violation_count += 1;
         if self.violations.len() < VIOLATIONS_SHOWN {
@@ -197,8 +199,8 @@ impl Ledger {
         }
     }
 
-    /// Compares what calls came to with what the workers have noted: the numbers of the calls that they have begun, each
-    /// as often as they have. To be called once, at the end.
+    /// Compares the calls' outcomes with the workers' notes: the numbers of the calls that they have started, each as
+    /// often as they have. Call it once, at the end.
     pub fn compare(&mut self, noted: impl IntoIterator<Item = u64>) {
         let mut counts = BTreeMap::<u64, u32>::new();
         noted.into_iter().for_each(|number| *counts.entry(number).or_default() += 1);
@@ -215,12 +217,12 @@ impl Ledger {
         mistakes.into_iter().for_each(|mistake| self.violated(mistake));
     }
 
-    /// The numbers of the calls that were begun and have not ended: none, unless their caller was killed.
+    /// The numbers of the calls that have not ended: none, unless their caller was killed.
     pub fn open(&self) -> impl Iterator<Item = u64> {
         self.calls.iter().filter(|(_, (_, fate))| *fate == Fate::Open).map(|(number, _)| *number)
     }
 
-    /// What must not have happened, at most the first few.
+    /// Broken promises, at most the first few.
     pub fn violations(&self) -> &[String] {
         &self.violations
     }
@@ -290,14 +292,14 @@ impl fmt::Display for Ledger {
     }
 }
 
-/// The time of a call that is to end before: a call whose worker is frozen waits for the lease, several times over if
-/// the next worker is frozen, too.
+/// The time limit of a call that should end earlier: a call whose worker is frozen waits for the lease, several times
+/// if the next worker is frozen too.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The largest text of a call or reply unless a load is told otherwise: it is to be many calls, not many bytes.
+/// The default for the largest text of a call or reply: the load is many calls, not many bytes.
 pub const TEXT_BYTES_MAX: usize = 65_535;
 
-/// Violations that are shown: the first ones tell the most.
+/// Violations that are shown: the first ones say the most.
 const VIOLATIONS_SHOWN: usize = 20;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Processes that are killed, frozen, told to leave, and started again.
+//! Processes that are killed, frozen, asked to leave, and restarted.
 
 use std::{process::ExitStatus, time::Duration};
 
@@ -11,37 +11,37 @@ use crate::process::{Process, resident_bytes};
 /// One place in the crew and the process that fills it, one after another.
 #[derive(Debug)]
 pub struct Member {
-    /// What it is called in logs.
+    /// Its name in logs.
     pub name: String,
     program: String,
     arguments: Vec<String>,
     process: Process,
     condition: Condition,
-    /// The last number under which it had told its workers when it was thawed.
+    /// The number of its last report of workers when it was thawed.
     told_frozen: u64,
 }
 
-/// What was last done to a process.
+/// The last action on a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// Nothing but that it was started or thawed.
+    /// It was started or thawed, and nothing else.
     Running,
     /// It is frozen.
     Frozen,
     /// It was asked to leave.
     Leaving,
-    /// It has ended, as it was to.
+    /// It has ended, as it should.
     Ended,
 }
 
 impl Member {
-    /// Starts a program in a role, and with the arguments of that.
+    /// Starts a program in a role, with the role's arguments.
     pub fn start(name: String, program: &str, arguments: Vec<String>) -> Self {
         let process = launch(program, &arguments);
         Self { name, program: program.to_owned(), arguments, process, condition: Condition::Running, told_frozen: 0 }
     }
 
-    /// Starts it again after its end.
+    /// Restarts it after its end.
     pub fn restart(&mut self) {
         assert_eq!(self.condition, Condition::Ended, "{} is still there", self.name);
         self.process = launch(&self.program, &self.arguments);
@@ -61,7 +61,7 @@ impl Member {
         self.condition = Condition::Frozen;
     }
 
-    /// Lets it go on.
+    /// Unfreezes it.
     pub fn thaw(&mut self) {
         self.told_frozen = self.told().map_or(0, |(sequence, _)| sequence);
         self.process.thaw();
@@ -74,7 +74,7 @@ impl Member {
         self.condition = Condition::Leaving;
     }
 
-    /// Whether it has left, having been asked to.
+    /// Whether it has left, after it was asked to.
     ///
     /// # Errors
     /// When it has ended in another way than it should.
@@ -87,7 +87,7 @@ impl Member {
         }
     }
 
-    /// What is wrong when it has ended without anybody having killed it or asked it to leave.
+    /// The error if it has ended without being killed or asked to leave.
     pub fn death(&mut self) -> Option<String> {
         if !matches!(self.condition, Condition::Running | Condition::Frozen) {
             return None;
@@ -97,7 +97,7 @@ impl Member {
         Some(self.obituary(status))
     }
 
-    /// What was last done to it.
+    /// The last action on it.
     pub fn condition(&self) -> Condition {
         self.condition
     }
@@ -107,12 +107,12 @@ impl Member {
         &self.process
     }
 
-    /// The id of this life, once it has said it.
+    /// The id of this life, once reported.
     pub fn id(&self) -> Option<String> {
         self.process.last_line(STARTED)
     }
 
-    /// Whether a broker has that worker, as far as it has said since it was started or thawed.
+    /// Whether a broker has that worker, according to its reports since it was started or thawed.
     pub fn has(&self, worker: &str) -> bool {
         // One line may have been on its way when it was thawed.
         let fresh = self.told().filter(|(sequence, _)| *sequence > self.told_frozen + 1);

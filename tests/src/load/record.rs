@@ -1,4 +1,4 @@
-//! What processes say of calls, so that they can be judged afterwards: a line of JSON for each thing that happens.
+//! The records that processes write of calls, for later judgement: a line of JSON per event.
 
 use std::{
     fmt,
@@ -14,90 +14,90 @@ use uuid::Uuid;
 
 use super::ledger::End;
 
-/// Something that has happened. `at` is when, in microseconds since 1970: containers of one host share its clock.
+/// An event. `at` is its time in microseconds since 1970: containers of one host share its clock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Record {
-    /// A process begins its work.
+    /// A process starts its work.
     Started {
-        /// When.
+        /// The time.
         at: u64,
-        /// By which id its peers know it, if they do.
+        /// The id by which its peers know it, if they do.
         id: Option<Uuid>,
     },
-    /// A call is about to go out.
+    /// A call is about to start.
     Begun {
         /// The call's number.
         number: u64,
-        /// When.
+        /// The time.
         at: u64,
     },
     /// A call has ended.
     Ended {
         /// The call's number.
         number: u64,
-        /// When.
+        /// The time.
         at: u64,
-        /// How long it took, in microseconds.
+        /// Its duration in microseconds.
         took: u64,
-        /// How.
+        /// The outcome.
         end: End,
     },
-    /// A worker begins to run a call.
+    /// A worker starts to run a call.
     Ran {
         /// The call's number.
         number: u64,
-        /// Which attempt at it this is.
+        /// The attempt at it.
         attempt: u8,
         /// The worker's id.
         worker: Uuid,
-        /// When.
+        /// The time.
         at: u64,
     },
-    /// The workers that a broker or a client has are now these.
+    /// The present workers of a broker or a client, after a change.
     Workers {
-        /// When.
+        /// The time.
         at: u64,
-        /// Their ids, sorted; those of brokers where a client is connected to brokers.
+        /// Their ids, sorted; for a client that is connected to brokers, those of the brokers.
         ids: Vec<Uuid>,
     },
 }
 
 impl Record {
-    /// A process begins its work, now.
+    /// A process starts its work, now.
     pub fn started(id: Option<Uuid>) -> Self {
         Self::Started { at: micros_now(), id }
     }
 
-    /// A call is about to go out, now.
+    /// A call is about to start, now.
     pub fn begun(number: u64) -> Self {
         Self::Begun { number, at: micros_now() }
     }
 
-    /// A call ends now, that long after it was begun.
+    /// A call ends now, this long after its start.
     pub fn ended(number: u64, end: End, took: Duration) -> Self {
         Self::Ended { number, at: micros_now(), took: micros(took), end }
     }
 
-    /// A worker begins to run a call, now.
+    /// A worker starts to run a call, now.
     pub fn ran(number: u64, attempt: u8, worker: Uuid) -> Self {
         Self::Ran { number, attempt, worker, at: micros_now() }
     }
 
-    /// The record on that line, if it is one.
+    /// The record on that line, if there is one.
     pub fn parse(line: &str) -> Option<Self> {
         serde_json::from_str(line).ok()
     }
 
-    /// The records in that text; lines that are none are skipped, as is one that a kill has cut short.
+    /// The records in that text; skips other lines, and one that a kill has cut short.
     pub fn all_in(text: &str) -> impl Iterator<Item = Self> {
         text.lines().filter_map(Self::parse)
     }
 
-    /// Writes it on a line of its own to standard output, in one piece.
+    /// Writes it as one line to standard output, in one piece.
     ///
     /// # Panics
-    /// When standard output cannot be written to: what nobody can judge must not go on.
+    /// When standard output cannot be written to: a run without records must not continue.
     pub fn print(&self) {
         println!("{self}");
     }
@@ -110,7 +110,7 @@ impl fmt::Display for Record {
     }
 }
 
-/// Where a worker notes what it runs.
+/// Where a worker notes its runs.
 #[derive(Debug)]
 pub enum Notes {
     /// Nowhere.
@@ -125,19 +125,19 @@ impl Notes {
     /// In that file.
     ///
     /// # Errors
-    /// When it is not there or cannot be written to.
+    /// When it does not exist or cannot be written to.
     pub fn journal(path: &Path) -> io::Result<Self> {
         OpenOptions::new().append(true).open(path).map(Self::Journal)
     }
 
-    /// Notes that.
+    /// Notes the record.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn note(&self, record: &Record) -> io::Result<()> {
         match self {
             Self::Nowhere => {}
-            // One write in append mode: several processes share the file, and a kill leaves no half of a line.
+            // One write in append mode: several processes share the file, and a kill leaves no partial line.
             Self::Journal(file) => (&*file).write_all(format!("{record}\n").as_bytes())?,
             Self::Output => record.print(),
         }
@@ -145,8 +145,8 @@ impl Notes {
     }
 }
 
-/// Prints the workers that somebody has: now, whenever they have changed, and every quarter of a second, so that they
-/// are found among the newest lines. Never ends.
+/// Prints a process's workers: now, after each change, and every quarter of a second, so that they are among the newest
+/// lines. Never ends.
 pub async fn print_workers(workers: impl Fn() -> Vec<xero::WorkerInfo>) {
     let mut moments = interval(LOOKING);
     let mut printed = None;
@@ -171,10 +171,10 @@ fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// How often workers are looked at: much oftener than a lease is renewed.
+/// The pause between looks at the workers: much shorter than between renewals of a lease.
 const LOOKING: Duration = Duration::from_millis(20);
 
-/// How often they are printed at least.
+/// The longest pause between prints.
 const SAYING: Duration = Duration::from_millis(250);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The parts that processes play: a worker, a broker, a caller that never rests, a steady load, a faulty link.
+//! The roles of processes: a worker, a broker, a caller that never rests, a steady load, a faulty link.
 
 mod options;
 
@@ -44,11 +44,11 @@ pub enum Role {
 }
 
 impl Role {
-    /// Plays it to its end. Whoever `records` writes on standard output what others can judge; see
-    /// [`Record`]. A load always does.
+    /// Plays it to its end. With `records`, it writes on standard output what a judge needs; see [`Record`]. A load
+    /// always does.
     ///
     /// # Errors
-    /// When it cannot begin, or cannot go on.
+    /// When it cannot start, or cannot continue.
     pub fn play(self, records: bool) -> Result<(), Failure> {
         runtime(2).block_on(async {
             let terminated = Terminated::listen()?;
@@ -66,14 +66,14 @@ impl Role {
 /// Why a role was not played to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// What it was told is wrong.
+    /// Its arguments are wrong.
     Usage(String),
-    /// It could not go on.
+    /// It could not continue.
     Broken(String),
 }
 
 impl Failure {
-    /// What its process exits with.
+    /// The exit code of its process.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Broken(_) => 1,
@@ -142,7 +142,7 @@ async fn tell_workers(broker: &Broker) {
     }
 }
 
-/// Calls until SIGTERM, so many at once, and says so at each reply.
+/// Calls until SIGTERM, a bounded number at once, and prints a line at each reply.
 async fn call(options: CallerOptions, mut terminated: Terminated) -> Result<(), Failure> {
     let settings = Client::builder().heartbeat_interval(options.interval);
     let client = open(settings, &options.endpoints, options.bind).await?;
@@ -194,12 +194,12 @@ async fn load(options: LoadOptions, mut terminated: Terminated) -> Result<(), Fa
     Ok(())
 }
 
-/// A first number far from those of other processes that have drawn theirs.
+/// A first number far from those that other processes have drawn.
 fn drawn_number() -> u64 {
     fastrand::u64(..options::FIRST_MAX) >> NUMBERS_BITS << NUMBERS_BITS
 }
 
-/// A client that binds the first endpoint, or connects to all as to brokers.
+/// A client that binds the first endpoint, or connects to all of them as brokers.
 async fn open(settings: ClientBuilder, endpoints: &[String], binds: bool) -> Result<Client, Failure> {
     let client = match (binds, endpoints) {
         (true, [endpoint]) => settings.bind(endpoint).await.map_err(Failure::usage)?,
@@ -222,7 +222,7 @@ async fn link(options: LinkOptions, mut terminated: Terminated) -> Result<(), Fa
     Ok(())
 }
 
-/// SIGTERM, from when it is listened for.
+/// SIGTERM, from the start of listening.
 struct Terminated(Signal);
 
 impl Terminated {
@@ -250,27 +250,26 @@ pub const LOAD: &str = "load";
 /// The role of a faulty link.
 pub const LINK: &str = "link";
 
-/// What a caller says at each reply.
+/// A caller's line at each reply.
 pub const REPLIED: &str = "replied";
 
-/// The option by which a broker says which workers it has.
+/// The option that makes a broker print its workers.
 pub const TELLS: &str = "tells";
 
-/// How a broker begins to say which workers it has; a number that rises each time follows, and their ids.
+/// The start of a broker's line about its workers; a rising number and their ids follow.
 pub const WORKERS: &str = "workers ";
 
-/// How a process begins to say that it serves; its id follows, or where a client or link is reached.
+/// The start of a process's line when it serves; its id follows, or the endpoint of a client or link.
 pub const STARTED: &str = "started ";
 
-/// How many intervals may pass in silence where an interval is given: so many that a busy machine is not taken for a
-/// frozen one.
+/// The liveness where an interval is given: so high that a busy machine is not mistaken for a frozen one.
 pub const LIVENESS: u32 = 4;
 
-/// How many bits the number of calls has that one process may make.
+/// The bits of the number of calls that one process may make.
 const NUMBERS_BITS: u32 = 28;
 
-/// How often a broker says which workers it has.
+/// The pause between a broker's lines about its workers.
 const TELLING: Duration = Duration::from_millis(50);
 
-/// How long a load waits for its first worker: everybody else may still be starting.
+/// How long a load waits for its first worker: the other processes may still be starting.
 const WAITING: Duration = Duration::from_secs(60);

@@ -1,4 +1,4 @@
-//! Calls at a steady rate, whatever becomes of them.
+//! Calls at a steady rate, whatever their outcomes.
 
 use std::{
     fmt::Debug,
@@ -18,15 +18,15 @@ use super::{
     record::Record,
 };
 
-/// Where it is kept what was called and what became of it.
+/// A record of calls and their outcomes.
 pub trait Book: Debug + Send + Sync {
-    /// A call is about to go out.
+    /// Notes that a call is about to start.
     fn begun(&self, plan: &Plan);
-    /// A call has ended, so long after it was begun.
+    /// Notes that a call has ended, this long after its start.
     fn ended(&self, plan: &Plan, end: End, took: Duration);
 }
 
-/// Judged at once, in this process.
+/// Judges at once, in this process.
 impl Book for Mutex<Ledger> {
     fn begun(&self, plan: &Plan) {
         self.lock().unwrap_or_else(PoisonError::into_inner).begun(plan);
@@ -37,7 +37,7 @@ impl Book for Mutex<Ledger> {
     }
 }
 
-/// Records on standard output, for somebody else to judge.
+/// Records on standard output, for another process to judge.
 #[derive(Clone, Copy, Debug)]
 pub struct Records;
 
@@ -51,22 +51,22 @@ impl Book for Records {
     }
 }
 
-/// Makes calls and keeps book.
+/// Makes calls and records them.
 #[derive(Clone, Debug)]
 pub struct Steady {
-    /// Whom it calls.
+    /// The client that it calls through.
     pub client: LoadClient,
-    /// What the calls are drawn from.
+    /// The seed of the calls.
     pub seed: u64,
-    /// The most bytes that a text has.
+    /// The largest text, in bytes.
     pub text_bytes_max: usize,
-    /// Where it keeps book.
+    /// Its record.
     pub book: Arc<dyn Book>,
 }
 
 impl Steady {
-    /// Begins calls at that rate, with numbers from the first on, until the future is ready, and waits until all have
-    /// ended; how many were begun, and for how long.
+    /// Starts calls at that rate, numbered from `first`, until the future is ready, and waits until all have ended.
+    /// Returns how many started, and for how long.
     pub async fn make(self, first: u64, calls_per_second: u32, until: impl Future<Output = ()>) -> (u64, Duration) {
         pin!(until);
         let start = Instant::now();
@@ -103,7 +103,7 @@ impl Steady {
         pin!(call);
         let end = match timeout(plan.timeout, &mut call).await {
             Ok(outcome) => End::of(&plan.order, &outcome),
-            // Counted from when the deadline is noticed: a process that was frozen over it has its time afterwards.
+            // Counted from when the deadline is noticed: a process that was frozen during it has its time afterwards.
             Err(_) => match timeout(TICK, call).await {
                 Ok(outcome) => End::of(&plan.order, &outcome),
                 Err(_) => End::Hung,
@@ -118,12 +118,12 @@ impl Steady {
     }
 }
 
-/// By how much a call may outlast its deadline: far more than the timer's tick, as the machine is busy, and far less
-/// than what a call that nobody ends would take.
+/// How much a call may outlast its deadline: far more than the timer's tick, as the machine is busy, and far less than
+/// a call that never ends would take.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Calls that may be open at once, so that a fault that stops everything is no flood.
+/// Open calls at once, so that a fault that stops everything does not cause a flood.
 const OPEN_MAX: usize = 5_000;
 
-/// How often calls are begun.
+/// The pause between starts of calls.
 const TURN: Duration = Duration::from_millis(2);

@@ -1,26 +1,26 @@
-//! What was done to whom and when, and so what their calls are excused.
+//! The disturbances of a test, their victims and times, and thus the excuses of its calls.
 
 use std::ops::Range;
 
-/// What was done in a test. Whatever it does not explain must not have happened.
+/// The disturbances of a test. They must explain everything unusual.
 #[derive(Clone, Debug, Default)]
 pub struct Terms {
     disturbances: Vec<Disturbance>,
     over_at: Option<u64>,
 }
 
-/// Something that was done to somebody.
+/// A disturbance of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disturbance {
-    /// Who it was done to: a service's name.
+    /// The victim: a service's name.
     pub victim: String,
-    /// What it was.
+    /// The fault.
     pub fault: Fault,
-    /// From when it was done until everybody had everybody back, in microseconds since 1970.
+    /// From its start until all peers were connected again, in microseconds since 1970.
     pub time: Range<u64>,
 }
 
-/// What can be done to a process.
+/// A fault of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// It was asked to leave: nothing is lost, but a call may have to go elsewhere.
@@ -29,19 +29,19 @@ pub enum Fault {
     Killed,
     /// It was cut off: the same, but its own calls end, by their deadline at the latest.
     CutOff,
-    /// It was frozen: the same, but its own calls may end late by as much.
+    /// It was frozen: the same, but its own calls may end late by that time.
     Frozen,
 }
 
 impl Terms {
-    /// The test was over then: everybody is asked to leave, and nobody counts any more who misses whom.
+    /// Notes the end of the test: all processes leave, and lost peers no longer count.
     #[must_use]
     pub fn over_at(mut self, at: u64) -> Self {
         self.over_at = Some(at);
         self
     }
 
-    /// That was done, too.
+    /// Adds a disturbance.
     #[must_use]
     pub fn disturbed(mut self, disturbance: Disturbance) -> Self {
         self.disturbances.push(disturbance);
@@ -53,7 +53,7 @@ impl Terms {
         self.over_at.is_some_and(|over_at| at >= over_at)
     }
 
-    /// All that was done at that time.
+    /// All disturbances at that time.
     pub fn during(&self, time: &Range<u64>) -> impl Iterator<Item = &Disturbance> {
         self.disturbances.iter().filter(|disturbance| {
             let Range { start, end } = disturbance.time;
@@ -68,7 +68,7 @@ impl Disturbance {
         self.fault != Fault::Left
     }
 
-    /// Whether this client could reach nobody for it.
+    /// Whether it left this client without reachable peers.
     pub fn isolates(&self, client: &str) -> bool {
         self.victim == client && matches!(self.fault, Fault::CutOff | Fault::Frozen)
     }

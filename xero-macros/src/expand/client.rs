@@ -1,4 +1,4 @@
-//! The client of a service, and what both sides know of it.
+//! The client of a service, and the description that both sides share.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::{
     signature,
 };
 
-/// The client's struct, and the rest of it out of sight of the user's names.
+/// The client's struct, and the rest of it where the user's names cannot reach.
 pub(crate) fn client(service: &Service) -> TokenStream {
     let Runtime { private, nested, .. } = &service.options.runtime;
     let structure = structure(service, quote!(pub(super) stub: #nested::Stub));
@@ -51,7 +51,7 @@ pub(crate) fn client(service: &Service) -> TokenStream {
 
 /// The client's struct, in a module named after the trait, and an import under the trait's visibility.
 ///
-/// Whatever is generated names the struct by its module, so that a name that is taken is one error: the import's.
+/// All generated code names the struct by its module, so that a taken name is one error: the import's.
 pub(crate) fn structure(service: &Service, fields: TokenStream) -> TokenStream {
     let ItemTrait { attrs, vis, ident, .. } = &service.item;
     let (name, module) = (client_name(service), client_module(service));
@@ -61,7 +61,7 @@ pub(crate) fn structure(service: &Service, fields: TokenStream) -> TokenStream {
         "Calls the methods of [`{ident}`] on a worker.\n\nEach method returns a [`Call`]({private}::Call), which is \
          set up with its own methods and then awaited. Cloning is cheap; clones share the connection."
     );
-    // The compiler shows the import from its first word to its last, and proposes to write `as` after the second.
+    // The compiler shows the import from its first word to its last, and proposes to write `as` after the second word.
     let [mut first, mut second] = [module.clone(), name.clone()];
     first.set_span(name.span());
     second.set_span(Span::call_site());
@@ -89,7 +89,7 @@ fn client_module(service: &Service) -> Ident {
     format_ident!("__xero_{}_{}", signature::plain(&service.item.ident), service.number, span = Span::call_site())
 }
 
-/// Where generated code finds the client, whatever else has its name.
+/// The client's path in generated code, whatever else has its name.
 pub(crate) fn client_path(service: &Service) -> TokenStream {
     let (module, name) = (client_module(service), client_name(service));
     quote!(#module::#name)
@@ -145,7 +145,7 @@ fn duration(duration: Duration) -> TokenStream {
     quote!(::core::time::Duration::new(#seconds, #nanos))
 }
 
-/// An enum counts the methods that are there, whichever `cfg` leaves out.
+/// An enum counts the methods that exist, whichever `cfg` leaves out.
 fn indices(service: &Service) -> TokenStream {
     let methods = service.methods.iter().map(|method| {
         let (conditions, name) = (conditions(&method.attributes), &method.signature.ident);
@@ -205,7 +205,7 @@ fn method(service: &Service, method: &Method, names: &Names) -> TokenStream {
     // A type without serde is shown on the method that has it.
     let span = shown_at(name);
     let call = quote_spanned!(span=> call::<__Arguments, #value_form, #error_form, _, _, _>);
-    // Without locals, of which none can be mistaken for an argument.
+    // No locals, because one could be mistaken for an argument.
     quote! {
         #(#attributes)*
         pub fn #name(&self, #(#inputs),*) -> #reply {
@@ -219,7 +219,7 @@ fn method(service: &Service, method: &Method, names: &Names) -> TokenStream {
     }
 }
 
-/// The arguments as the trait has them, without the context.
+/// The arguments as in the trait, without the context.
 fn client_inputs(method: &Method, names: &Names) -> impl Iterator<Item = TokenStream> {
     let inputs = method.signature.inputs.iter().filter_map(|input| match input {
         FnArg::Typed(input) => Some(&input.ty),
@@ -231,10 +231,10 @@ fn client_inputs(method: &Method, names: &Names) -> impl Iterator<Item = TokenSt
     })
 }
 
-/// The names of the client's parameters, and what keeps them from meaning something else.
+/// The names of the client's parameters, protected from other meanings.
 ///
-/// A parameter is a pattern, and a constant, a static, a unit or tuple struct or variant of its name would be that
-/// instead. A function of the name, nearer than those, is none of these.
+/// A parameter is a pattern. If a constant, a static, a unit or tuple struct or a variant had its name, the pattern
+/// would mean that item instead. A function of the same name, in a nearer scope, hides those items.
 struct Names {
     /// The arguments of the methods and the parameters of the client's own functions.
     parameters: Vec<Ident>,
@@ -262,7 +262,7 @@ impl Names {
         quote!(#(#[allow(dead_code, non_snake_case)] fn #names() {})*)
     }
 
-    /// The parameter of that name; another name, which nothing else has, where the word means something in a type.
+    /// The parameter of that name; another unused name if the word means something in a type.
     fn local(&self, name: &Ident) -> Ident {
         if !self.words.contains(&name.to_string()) {
             return name.clone();
@@ -286,7 +286,7 @@ fn words_of_types(method: &Method) -> BTreeSet<String> {
 /// The parameters of the functions that every client has.
 const OWN: [&str; 3] = ["client", "codec", "timeout"];
 
-/// `Call<T, E>`: a method without errors of its own has one that cannot exist.
+/// `Call<T, E>`; the error of a method without one cannot exist.
 pub(crate) fn call_type(output: &Output, private: &TokenStream) -> TokenStream {
     match output {
         Output::Unit => quote!(#private::Call<(), #private::Never>),
@@ -295,7 +295,7 @@ pub(crate) fn call_type(output: &Output, private: &TokenStream) -> TokenStream {
     }
 }
 
-/// Those of the trait's method that mean something to whoever calls. Others, such as `#[instrument]`, stay there.
+/// The attributes of the trait's method that concern callers. Others, such as `#[instrument]`, stay there.
 fn client_attributes(service: &Service, method: &Method) -> Vec<Attribute> {
     let mut attributes: Vec<_> = method.attributes.iter().filter_map(client_attribute).collect();
     if !attributes.iter().any(|attribute| attribute.path().is_ident("doc")) {
@@ -310,7 +310,7 @@ fn client_attribute(attribute: &Attribute) -> Option<Attribute> {
     if kept.iter().any(|kept| attribute.path().is_ident(kept)) {
         return Some(attribute.clone());
     }
-    // What is expected of the trait's method may well not happen here.
+    // An expectation about the trait's method may well fail here.
     let mut attribute = attribute.clone();
     match &mut attribute.meta {
         Meta::List(list) if list.path.is_ident("expect") => list.path = format_ident!("allow").into(),

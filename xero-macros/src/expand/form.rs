@@ -1,7 +1,7 @@
-//! The forms in which a method's types travel: the library's markers, chosen by what each type is.
+//! The forms in which a method's types travel: the library's markers, chosen by type.
 //!
-//! A macro sees names and no types. It takes apart what is written out, options, results, lists and tuples, and leaves
-//! the rest to the library's `Probe`, which knows the type itself: an alias of `Vec<u8>` is bytes as well.
+//! A macro sees names, not types. It takes apart the options, results, lists and tuples that it sees, and leaves the
+//! rest to the library's `Probe`. The `Probe` knows the type itself: an alias of `Vec<u8>` is bytes as well.
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
@@ -16,30 +16,30 @@ use crate::{
 /// The forms of one method.
 pub(crate) struct Forms {
     pub(crate) arguments: Vec<ArgumentForm>,
-    /// The short name of the marker of the value that the method returns.
+    /// The short name of the marker of the returned value.
     pub(crate) value: Ident,
-    /// That of its error, or of an error that cannot exist.
+    /// The marker of the method's error, or of an error that cannot exist.
     pub(crate) error: Ident,
     /// Short names for the markers: `type __Form0 = …;`
     pub(crate) aliases: Vec<TokenStream>,
-    /// Statements that demand of each type that it can travel, shown where the type is written.
+    /// Statements that require each type to travel; the compiler shows them at the type.
     pub(crate) demands: Vec<TokenStream>,
 }
 
 /// How an argument travels.
 pub(crate) struct ArgumentForm {
-    /// The short name of its marker; nothing for what is certainly no bytes.
+    /// The short name of its marker; `None` for a type without bytes.
     marker: Option<Ident>,
     /// The type that a worker decodes.
     owned: TokenStream,
-    /// What an argument `&T` is lent by, where its `T` may have no size.
+    /// Lends an argument `&T` whose `T` may have no size.
     lending: Option<TokenStream>,
 }
 
 impl Forms {
     pub(crate) fn new(method: &Method, private: &TokenStream) -> Self {
         let (mut aliases, mut demands) = (Vec::new(), Vec::new());
-        // A type that cannot travel is shown where it is written.
+        // The compiler shows a type that cannot travel where the user wrote it.
         let mut alias = |ty: &Type, marker: TokenStream| {
             let name = format_ident!("__Form{}", aliases.len(), span = shown_at(ty));
             aliases.push(quote!(#[allow(dead_code)] type #name = #marker;));
@@ -89,7 +89,7 @@ impl Forms {
 }
 
 impl ArgumentForm {
-    /// What the client writes for the argument, which it has in the parameter `name`: a value of the declared type.
+    /// The expression that the client writes for the argument in the parameter `name`: a value of the declared type.
     pub(crate) fn lend(&self, argument: &Argument, name: &Ident, private: &TokenStream) -> TokenStream {
         let ty = argument.kind.lent();
         let value = match argument.kind {
@@ -106,7 +106,7 @@ impl ArgumentForm {
         }
     }
 
-    /// What the worker gives to the method for the argument.
+    /// The expression that the worker passes to the method.
     pub(crate) fn pass(&self, argument: &Argument, private: &TokenStream) -> TokenStream {
         let (name, owned, arguments) = (&argument.name, &self.owned, local("__arguments"));
         let is_owned = matches!(argument.kind, ArgumentKind::Owned(_));
@@ -126,7 +126,7 @@ impl ArgumentForm {
         }
     }
 
-    /// The argument that was sent or its default.
+    /// The argument as sent, or its default.
     fn resolve(
         &self,
         argument: &Argument,
@@ -139,7 +139,7 @@ impl ArgumentForm {
             Some(marker) => quote!(<#marker as #private::Form>::value::<#owned>),
             None => quote!(::core::convert::identity::<#owned>),
         };
-        // What is wrong with a type's own default is shown on the option.
+        // The compiler shows a mistake in a type's own default at the option.
         let resolve = match function {
             Some(function) => quote!(resolve(#read, #function)),
             None => quote_spanned!(shown_at(option)=> resolve_or_default(#read)),
@@ -149,7 +149,7 @@ impl ArgumentForm {
 }
 
 impl ArgumentKind {
-    /// The type that the user wrote, without its `&`; nothing for text, with which nothing can be wrong.
+    /// The type that the user wrote, without its `&`; `None` for text, which is always sound.
     fn written(&self) -> Option<&Type> {
         match self {
             Self::Owned(ty) | Self::Borrowed(ty) | Self::Slice(ty) => Some(ty),
@@ -168,7 +168,7 @@ impl ArgumentKind {
 }
 
 impl Argument {
-    /// The type that a worker decodes, and what lends the argument from it if that is not plain to see.
+    /// The type that a worker decodes, and a lender if the argument needs one.
     fn owned(&self, private: &TokenStream) -> (TokenStream, Option<TokenStream>) {
         match (&self.kind, &self.presence) {
             (ArgumentKind::Owned(ty), _) => (quote!(#ty), None),
@@ -187,7 +187,7 @@ impl Argument {
     }
 }
 
-/// What is known of a type.
+/// What the macro knows of a type.
 struct Shape {
     /// Its marker.
     marker: TokenStream,
@@ -195,7 +195,7 @@ struct Shape {
     has_bytes: TokenStream,
 }
 
-/// Takes a type apart; nothing when there are certainly no bytes in it.
+/// Takes a type apart; `None` if it surely has no bytes in it.
 fn shape(ty: &Type, private: &TokenStream) -> Option<Shape> {
     let ty = peel(ty);
     match (ty, last_segment(ty)) {
@@ -218,13 +218,13 @@ fn shape(ty: &Type, private: &TokenStream) -> Option<Shape> {
     }
 }
 
-/// A type of which only the library knows what it is.
+/// A type that only the library can tell.
 fn leaf(ty: &Type, private: &TokenStream) -> Shape {
     let has_bytes = quote!(<#private::Probe<#ty>>::BYTES);
     Shape { marker: quote!(#private::Chosen<{ #has_bytes }, #private::Blob>), has_bytes }
 }
 
-/// A list is bytes itself, or its elements may have some.
+/// A list that is bytes itself, or whose elements may hold bytes.
 fn list(ty: &Type, element: &Type, private: &TokenStream) -> Shape {
     let Shape { marker: otherwise, has_bytes: is_bytes } = leaf(ty, private);
     let Some(element) = shape(element, private) else { return Shape { marker: otherwise, has_bytes: is_bytes } };
@@ -235,7 +235,7 @@ fn list(ty: &Type, element: &Type, private: &TokenStream) -> Shape {
     }
 }
 
-/// A type of the standard library, if it is that, around others.
+/// A type of the standard library around others, if it is one.
 fn container(ty: &Type, marker: TokenStream, inner: &[Option<Shape>], private: &TokenStream) -> Shape {
     let Shape { marker: inner, has_bytes } = all(inner, private);
     let has_bytes = quote!(<#private::Probe<#ty>>::STANDARD && (#has_bytes));

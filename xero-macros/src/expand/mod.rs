@@ -18,22 +18,23 @@ use crate::{
     signature::{self, plain},
 };
 
-/// The client of the trait `Demo` is `DemoClient`, unless an option says otherwise.
+/// The client of the trait `Demo` is `DemoClient` by default.
 pub(crate) fn client_name(service: &Service) -> Ident {
     let ident = &service.item.ident;
     let default = || format_ident!("{}Client", plain(ident), span = ident.span());
-    // The trait's own name is an error already, and would be many.
+    // The trait's own name as the client's is one error already, and would cause many more.
     let chosen = service.options.client.clone().filter(|name| name != ident);
     let mut name = chosen.unwrap_or_else(default);
     name.set_span(shown_at(&name));
     name
 }
 
-/// The struct that carries a method's arguments, which the client writes and the worker reads; names for their forms;
-/// and `__Arguments`, the struct as the worker reads it.
+/// The struct that carries a method's arguments from client to worker.
 ///
-/// Its fields' types are parameters, so that a type without serde is reported once on each side, where it is used,
-/// instead of wherever the derived code names it.
+/// Also the names for their forms, and `__Arguments`, the struct as the worker reads it.
+///
+/// Its fields' types are parameters. So the compiler reports a type without serde once on each side, where it is used,
+/// not wherever the derived code names it.
 pub(crate) fn arguments_struct(service: &Service, method: &Method, forms: &Forms) -> TokenStream {
     let Runtime { private, text, .. } = &service.options.runtime;
     let (name, expecting) = (method.arguments_name(), format!("the arguments of `{}`", signature::text(method)));
@@ -73,19 +74,19 @@ fn read_bound(argument: &Argument, ty: &Ident, text: &str) -> String {
     }
 }
 
-/// The place of generated code that the compiler shows on what the user wrote, and that lints know as generated.
+/// A span that the compiler shows at the user's code, and that lints know as generated.
 fn shown_at(written: impl ToTokens) -> Span {
     // `ReturnType` starts with its arrow, which says less than its type.
     let mut tokens = written.into_token_stream().into_iter().skip_while(|token| matches!(token, TokenTree::Punct(_)));
     tokens.next().map_or_else(Span::call_site, |token| Span::call_site().located_at(token.span()))
 }
 
-/// A local variable of generated code: nothing that the user wrote can name it, whatever it is called.
+/// A local variable of generated code, which the user's code cannot name.
 fn local(name: &str) -> Ident {
     Ident::new(name, Span::mixed_site())
 }
 
-/// The same, shown by the compiler on what the user wrote.
+/// The same, shown by the compiler at the user's code.
 fn local_shown_at(name: &str, written: impl ToTokens) -> Ident {
     Ident::new(name, Span::mixed_site().located_at(shown_at(written)))
 }

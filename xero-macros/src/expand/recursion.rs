@@ -1,8 +1,8 @@
 //! Methods that call themselves, directly or through others of their impl.
 //!
-//! The future of an `async fn` is known to move between threads only once its body is compiled, and that body holds the
-//! very future: the compiler reports a cycle, E0391. A function that returns `impl Future + Send` says so beforehand;
-//! what is left to the user is `Box::pin`, which the compiler asks for by name.
+//! The compiler knows whether the future of an `async fn` can move between threads only once it has compiled the body.
+//! If the body holds that future, the compiler reports a cycle, E0391. A function that returns `impl Future + Send`
+//! declares it in advance. The user still has to add `Box::pin`, which the compiler asks for by name.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,7 +32,7 @@ pub(crate) fn resolve(mut item: ItemImpl) -> ItemImpl {
     item
 }
 
-/// The names of the functions that can reach themselves: whoever mentions a name is taken to call it.
+/// The names of the functions that can reach themselves; a mention of a name counts as a call.
 fn recursive(item: &ItemImpl) -> BTreeSet<String> {
     let functions = item.items.iter().filter_map(|item| match item {
         ImplItem::Fn(function) => Some((function.sig.ident.to_string(), words_of(function.block.to_token_stream()))),
@@ -51,7 +51,7 @@ fn recursive(item: &ItemImpl) -> BTreeSet<String> {
     names.iter().filter(reaches_itself).cloned().collect()
 }
 
-/// Writes an `async fn` as a function that returns a future. The future owns all arguments, as that of an `async fn`.
+/// Rewrites an `async fn` as a function that returns a future, which owns all arguments.
 fn return_a_future(function: &mut ImplItemFn) {
     let mut bindings = Vec::new();
     for (index, input) in function.sig.inputs.iter_mut().enumerate() {
@@ -82,8 +82,10 @@ fn future_of(output: &ReturnType) -> TokenStream {
     quote!(impl ::core::future::Future<Output = #output> + ::core::marker::Send)
 }
 
-/// The body of a trait's method whose default body mentions the method, where even that is E0792: a trait of its own
-/// holds the `future` of the body, and sees no more of the method than its signature.
+/// The body of a trait's method whose default body mentions the method.
+///
+/// There, even a returned future is E0792. So a trait of its own holds the `future` of the body, and sees only the
+/// method's signature.
 pub(crate) fn default_body(
     trait_name: &Ident,
     signature: &Signature,

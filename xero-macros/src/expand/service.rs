@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// The trait with futures that can move between threads, and with `into_service`.
+/// The trait with futures that can move between threads, and `into_service`.
 pub(crate) fn service(service: &Service) -> TokenStream {
     let ItemTrait { attrs, vis, trait_token, ident, colon_token, supertraits, .. } = &service.item;
     let methods = service.methods.iter().map(|method| trait_method(service, method));
@@ -39,7 +39,7 @@ fn trait_method(service: &Service, method: &Method) -> TraitItem {
     TraitItem::Fn(function)
 }
 
-/// `async fn` in a trait promises nothing about its future; a procedure needs one that moves between threads.
+/// Adds the promise that a procedure needs: an `async fn`'s future that moves between threads.
 fn return_a_future(function: &mut TraitItemFn, trait_name: &Ident) {
     let span = shown_at(function.sig.asyncness);
     let output = match &function.sig.output {
@@ -51,7 +51,7 @@ fn return_a_future(function: &mut TraitItemFn, trait_name: &Ident) {
     function.sig.output = parse_quote!(-> #future);
     if let Some(body) = &function.default {
         function.attrs.push(parse_quote!(#[allow(clippy::manual_async_fn)]));
-        // The future holds `&self`, and may move to another thread only if `Self` can be shared.
+        // The future holds `&self`, and can move to another thread only if `Self` can be shared.
         function.sig.generics.make_where_clause().predicates.push(parse_quote!(Self: ::core::marker::Sync));
         let future = quote_spanned!(span=> async move #body);
         let recursive = recursion::default_body(trait_name, &function.sig, body, &future);
@@ -85,7 +85,7 @@ fn into_service(service: &Service) -> TokenStream {
     }
 }
 
-/// Deprecation is for those who call; serving a deprecated method is no call.
+/// Deprecation concerns callers; serving a deprecated method is not a call.
 pub(crate) fn allow_deprecated(service: &Service) -> Option<TokenStream> {
     let mut attributes = service.methods.iter().flat_map(|method| &method.attributes);
     attributes.any(|attribute| attribute.path().is_ident("deprecated")).then(|| quote!(#[allow(deprecated)]))
@@ -99,7 +99,7 @@ fn procedure(service: &Service, method: &Method) -> TokenStream {
     let reply = reply(service, method, &forms);
     let [service, value, context, arguments] = ["__service", "__value", "__context", "__arguments"].map(local);
     let pattern = if method.arguments.is_empty() { quote!(_) } else { quote!(#arguments) };
-    // A type without serde is shown on the method that has it.
+    // The compiler shows a type without serde at its method.
     let procedure = Ident::new("procedure", shown_at(&method.signature.ident));
     quote! {
         #(#conditions)*
@@ -137,7 +137,7 @@ fn reply(service: &Service, method: &Method, forms: &Forms) -> TokenStream {
     }
 }
 
-/// Shown on the argument's type, in case that is another `Context`.
+/// Shown at the argument's type, in case it is another `Context`.
 fn lend_context(ty: &Type) -> TokenStream {
     let context = local_shown_at("__context", ty);
     quote_spanned!(shown_at(ty)=> &#context)

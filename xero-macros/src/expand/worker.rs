@@ -10,12 +10,14 @@ use crate::{
     types::{last_segment, peel, type_arguments},
 };
 
-/// The impl as written, but for methods that call themselves, with `IntoService` for its type and for an `Arc` of it.
+/// The impl as written, except for methods that call themselves.
+///
+/// Also `IntoService` for its type and for an `Arc` of it.
 pub(crate) fn worker(worker: &Worker) -> TokenStream {
     let item = &worker.item;
     let span = shown_at(&item.self_ty);
     let into_service = worker.service.as_ref().map(|service| {
-        // Where the type cannot be shared between threads, the error shows the type.
+        // If the type cannot be shared between threads, the error shows the type.
         let shared = shared(worker, &quote_spanned!(span=> <Self as ::core::ops::Deref>::Target));
         into_service(worker, quote_spanned!(span=> #shared <_ as #service>::into_service(self)))
     });
@@ -34,19 +36,19 @@ pub(crate) fn worker(worker: &Worker) -> TokenStream {
     }
 }
 
-/// A statement that demands of the type that calls can share it, shown on the type.
+/// A statement that requires that calls can share the type, shown at the type.
 ///
-/// An error in the body of an `async fn` keeps the compiler from asking whether its future can move between threads,
-/// which it would answer for each method, without the type.
+/// With an error in the body of an `async fn`, the compiler does not ask whether its future can move between threads.
+/// Otherwise it would report that for each method, without the type.
 fn shared(worker: &Worker, ty: &TokenStream) -> TokenStream {
     let Runtime { private, .. } = &worker.runtime;
     quote_spanned!(shown_at(&worker.item.self_ty)=> #private::shared::<#ty>();)
 }
 
-/// `bind` makes a bound service of `self`, an `Arc` of the type.
+/// The `IntoService` impl, where `bind` makes a bound service of `self`, an `Arc` of the type.
 ///
-/// The marker tells this service of the type from its others: Rust has no other way to say "some service". A value has
-/// another marker than an `Arc` of one: for an impl for `Arc<T>`, a value may be an `Arc` of another.
+/// The marker distinguishes this service of the type from its others: Rust has no other way to say "some service". A
+/// value's marker differs from that of an `Arc` of it: for an impl for `Arc<T>`, a value may be an `Arc` of another.
 pub(crate) fn into_service(worker: &Worker, bind: TokenStream) -> TokenStream {
     let Runtime { private, .. } = &worker.runtime;
     let (item, ty) = (&worker.item, &worker.item.self_ty);
@@ -90,8 +92,9 @@ fn by_value(worker: &Worker) -> TokenStream {
     }
 }
 
-/// The generics where the type can be served: of an impl with parameters that is so for some of them only. Of a type
-/// without any, the call of `into_service` demands it with a better message.
+/// The generics under which the type can be served, which for an impl with parameters may be only some.
+///
+/// For a type without parameters, the call of `into_service` requires it with a better message.
 fn where_shared(generics: &Generics, ty: &Type, sized: Option<TokenStream>) -> Generics {
     let mut generics = generics.clone();
     if !generics.params.is_empty() {
@@ -101,9 +104,11 @@ fn where_shared(generics: &Generics, ty: &Type, sized: Option<TokenStream>) -> G
     generics
 }
 
-/// Whether a value is served in an `Arc` alone. Rust allows no `IntoService` for a type without a size, nor for any type
-/// at all, alone or behind a pointer that counts as what it points to. An `Arc<T>` that hands on to a `T` with the
-/// service would compete with the `Arc` that each such `T` is served in.
+/// Whether a value is served only in an `Arc`.
+///
+/// Rust allows no `IntoService` for a type without a size, nor for any type at all, alone or behind a pointer that
+/// counts as its target. An `Arc<T>` that delegates to a `T` with the service would compete with the `Arc` that serves
+/// each such `T`.
 fn is_served_in_an_arc_alone(worker: &Worker) -> bool {
     let generics = &worker.item.generics;
     match peel(&worker.item.self_ty) {

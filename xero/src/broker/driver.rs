@@ -1,4 +1,4 @@
-//! Drives a broker: clients at one ROUTER, workers at the other.
+//! Drives a broker, with clients at one ROUTER and workers at the other.
 
 use std::{
     mem,
@@ -43,14 +43,14 @@ pub(crate) struct Channels {
     pub(crate) left: watch::Sender<bool>,
 }
 
-/// Where a broker is, with the ports that the system chose for port 0.
+/// A broker's endpoints, with the ports that the system chose for port 0.
 #[derive(Debug)]
 pub(crate) struct Bound {
     pub(crate) frontend: String,
     pub(crate) backend: String,
 }
 
-/// Binds both endpoints, tells where, and runs until the machine has closed.
+/// Binds both endpoints, reports them, and runs until the machine has closed.
 pub(crate) async fn run(
     frontend: Endpoint,
     backend: Endpoint,
@@ -64,7 +64,7 @@ pub(crate) async fn run(
             return config.dispose(|| drop(panics::wake(|| bound.send(Err(error))))).await;
         }
     };
-    // An error means that nobody waits any more. A waker that panics is no reason to stop.
+    // An error means that nobody waits any more. A panicking waker does not stop the broker.
     if panics::wake(|| bound.send(Ok(doors.bound()))).is_some_and(|sent| sent.is_err()) {
         return None;
     }
@@ -77,7 +77,7 @@ pub(crate) async fn run(
     if let Err(panic) = ended {
         io.crash(machine.beside(panic));
     }
-    // Commands that are sent from now on fail.
+    // Later commands fail.
     close(commands);
     drop(doors);
     panics::drop_quietly(workers);
@@ -197,8 +197,8 @@ impl Role for BrokerRole {
     }
 }
 
-/// The machine, which holds the policy. The broker leaves after it is dropped: a `Drop` of the policy that waits for that
-/// returns at once.
+/// The machine, which holds the policy. The broker leaves after the drop of both, so a policy's `Drop` that waits for
+/// the broker returns at once.
 struct BrokerMachine(Option<Broker>, Uuid);
 
 impl BrokerMachine {

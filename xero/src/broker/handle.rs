@@ -40,18 +40,20 @@ use crate::{
     transport::Endpoint,
 };
 
-/// Stands between many clients and many workers, both of which connect to it: clients to its frontend, workers to its
-/// backend. So neither side needs an address of its own, and each may come and go without the other.
+/// Routes calls between many clients and many workers, all of which connect to it.
 ///
-/// A broker routes calls as a client that binds does: to the least recently used worker with room that offers the
-/// method, retried on another worker where that is allowed, and waiting until its deadline while there is none. Clients
-/// and workers may connect to several brokers; then the loss of any of them is survived.
+/// Clients connect to its frontend, workers to its backend. So neither side needs an address, and each may come and go
+/// without the other.
 ///
-/// Clones share one broker and one I/O thread; nothing else of the program runs there, and no call runs in it. When the
-/// last clone is gone, everyone is told goodbye.
+/// A broker routes calls like a client that binds: to the least recently used worker with room that offers the method.
+/// It retries a call on another worker where that is allowed. A call without a worker waits until its deadline. Clients
+/// and workers may connect to several brokers, and then survive the loss of any of them.
 ///
-/// In a process that was forked from the broker's, a handle is of no use: the broker runs in the parent alone. Each of its
-/// methods returns at once there, as those of a broker that has left do.
+/// Clones share one broker and one I/O thread, which runs nothing else of the program and no call. When the last clone
+/// is dropped, the broker says goodbye to all peers.
+///
+/// In a forked process, a handle is useless: the broker runs in the parent alone. Its methods return at once there,
+/// like those of a broker that has left.
 ///
 /// ```
 /// use xero::{Broker, Client, Worker};
@@ -106,12 +108,13 @@ struct Ends {
 }
 
 impl Broker {
-    /// Binds two endpoints with the default settings: clients connect to the first, workers to the second. Each is
-    /// `tcp://host:port` (`*` for all interfaces, port 0 for a free one), `ipc://path`, or `inproc://name` within one
-    /// process; they need not be of the same kind.
+    /// Binds two endpoints with the default settings, for clients and for workers.
+    ///
+    /// Each endpoint is `tcp://host:port` (`*` for all interfaces, port 0 for a free one), `ipc://path`, or
+    /// `inproc://name` within one process. The two may be of different kinds.
     ///
     /// # Errors
-    /// When an endpoint is not written as one, is in use, or cannot be bound, or both are the same.
+    /// When an endpoint is malformed, is in use, or cannot be bound, or both are the same.
     pub async fn bind(frontend: impl AsRef<str>, backend: impl AsRef<str>) -> Result<Self, BindError> {
         Self::builder().bind(frontend, backend).await
     }
@@ -121,32 +124,32 @@ impl Broker {
         BrokerBuilder::default()
     }
 
-    /// This life of the broker, by which its clients know it.
+    /// The broker's incarnation, by which its clients know it.
     pub fn id(&self) -> Uuid {
         self.shared.id
     }
 
-    /// Where clients can connect to, with the real port when port 0 was bound.
+    /// The endpoint for clients, with the real port when port 0 was bound.
     pub fn frontend(&self) -> &str {
         &self.shared.bound.frontend
     }
 
-    /// Where workers can connect to, with the real port when port 0 was bound.
+    /// The endpoint for workers, with the real port when port 0 was bound.
     pub fn backend(&self) -> &str {
         &self.shared.bound.backend
     }
 
-    /// The workers that are connected now and do not drain, oldest connection first.
+    /// The connected workers that do not drain, oldest connection first.
     pub fn workers(&self) -> Vec<WorkerInfo> {
         self.open().map(|ends| ends.workers.borrow().to_vec()).unwrap_or_default()
     }
 
-    /// How many clients are connected now.
+    /// The number of connected clients.
     pub fn clients(&self) -> usize {
         self.open().map_or(0, |ends| *ends.clients.borrow())
     }
 
-    /// What the broker has counted since it was bound. All zero once it has left.
+    /// The broker's counters since it was bound; all zero once it has left.
     pub async fn counters(&self) -> BrokerCounters {
         let Some(ends) = self.shared.ends.here() else { return BrokerCounters::default() };
         let (sender, receiver) = oneshot::channel();
@@ -154,35 +157,38 @@ impl Broker {
         self.shared.ends.answer(receiver).await.and_then(Result::ok).unwrap_or_default()
     }
 
-    /// Takes nothing new, refuses what waits, lets what runs end, says goodbye and stops, at the latest after the drain
-    /// timeout. What is refused has not run, and goes to another broker where its client has one. Returns when the
-    /// broker has left.
+    /// Drains the broker, at most for the drain timeout; returns when it has left.
     ///
-    /// A procedure whose own call came through the broker must not wait for it: the drain waits for that call. Start it
-    /// with `tokio::spawn` there.
+    /// The broker accepts nothing new, refuses waiting calls, lets running calls end, says goodbye and stops. A refused
+    /// call has not run, and goes to another broker if its client has one.
+    ///
+    /// A procedure whose own call came through this broker must not wait for the drain, which waits for that call.
+    /// Start the drain with `tokio::spawn` there.
     pub async fn drain(&self) {
         self.ask(Command::Drain);
         self.left().await;
     }
 
-    /// Says goodbye to everyone and stops, without waiting for what runs. Returns once both endpoints are free again,
-    /// within a second, and the policy is dropped: the `Drop` of a [`WorkerChoice`](crate::WorkerChoice) is waited for.
+    /// Says goodbye to all peers and stops, without waiting for running calls.
+    ///
+    /// Returns within a second, once both endpoints are free again, and the policy is dropped. It waits for the `Drop`
+    /// of a [`WorkerChoice`](crate::WorkerChoice), however long that takes.
     pub async fn close(&self) {
         self.ask(Command::Close);
         self.left().await;
     }
 
-    /// Waits until the broker has left, because some clone was told to drain or to close, or because of
-    /// [`BrokerBuilder::drain_on`]. This is how a program that is only a broker stays alive: it binds with `drain_on`,
-    /// and waits here.
+    /// Waits until the broker has left, after a drain, a close or [`BrokerBuilder::drain_on`].
+    ///
+    /// A program that is only a broker binds with `drain_on`, then waits here.
     pub async fn left(&self) {
         let Some(ends) = self.shared.ends.here() else { return };
-        // The `Drop` of the broker's own policy: the broker leaves after it.
+        // Called in the `Drop` of the broker's own policy: the broker leaves only after it.
         if current::execution(self.shared.id).is_some() {
             return;
         }
         let mut left = ends.left.clone();
-        // An error means that the I/O thread has ended, which is the same.
+        // An error means that the I/O thread has ended: the broker has left.
         let _ = self.shared.ends.answer(panics::shielded(left.wait_for(|left| *left))).await;
     }
 
@@ -234,22 +240,25 @@ impl BrokerBuilder {
     routing_setters!();
     hold_setters!();
 
-    /// How many calls each client may have here at once, waiting or under way; what exceeds that waits at the client.
-    /// Default 1,024; at least 1. Lower keeps one client from filling the queue that all of them share; higher suits
-    /// few clients with many calls. (`PROTOCOL.md` §9)
+    /// Calls that each client may have here at once, waiting or in flight. Default 1,024; at least 1.
+    ///
+    /// Further calls wait at the client. Lower keeps one client from filling the shared queue; higher suits few clients
+    /// with many calls. (`PROTOCOL.md` §9)
     pub fn client_credits(mut self, calls: u32) -> Self {
         self.client_credits = calls;
         self
     }
 
-    /// How long a drain may take before what still runs is given up. Default 30 s; at most a day. (`PROTOCOL.md` §10)
+    /// How long a drain waits for running calls. Default 30 s; at most a day. (`PROTOCOL.md` §10)
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.drain_timeout = timeout;
         self
     }
 
-    /// Drains the broker when the future is ready, whatever it gives, or panics, which is logged: with Tokio's feature `signal`,
-    /// `.drain_on(tokio::signal::ctrl_c())`. A program that is only a broker then waits for [`Broker::left`].
+    /// Drains the broker when the future is ready, whatever its result, or panics.
+    ///
+    /// With Tokio's feature `signal`: `.drain_on(tokio::signal::ctrl_c())`. A program that is only a broker then waits
+    /// for [`Broker::left`].
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -271,8 +280,8 @@ impl BrokerBuilder {
     /// Binds both endpoints; see [`Broker::bind`].
     ///
     /// # Errors
-    /// When the settings contradict each other; an endpoint is not written as one, is in use, or cannot be bound; both
-    /// are the same; or [`Self::drain_on`] was called and there is no Tokio runtime here.
+    /// When the settings contradict each other; when an endpoint is malformed, is in use, or cannot be bound; when both
+    /// are the same; or when [`Self::drain_on`] was called without a Tokio runtime.
     pub async fn bind(mut self, frontend: impl AsRef<str>, backend: impl AsRef<str>) -> Result<Broker, BindError> {
         self.check()?;
         let frontend: Endpoint = frontend.as_ref().parse()?;
@@ -285,7 +294,7 @@ impl BrokerBuilder {
         let stop = runtime.map_err(|_| BindError::NoRuntime)?;
         let broker = self.open(frontend, backend).await?;
         if let Some((runtime, stop)) = stop {
-            // What waits for the signal keeps no broker alive that nobody has a handle of.
+            // The task that waits for the signal keeps no broker alive that has lost its handles.
             if let Some(ends) = broker.shared.ends.here() {
                 runtime.spawn(drain_on(
                     Contained::new("the future given to drain_on", stop),
@@ -336,7 +345,7 @@ impl BrokerBuilder {
     }
 }
 
-/// Drains the broker when the signal comes. Drops the signal when the broker has left without it.
+/// Drains the broker when the signal is ready. Drops the signal if the broker leaves first.
 async fn drain_on(stop: Contained, commands: mpsc::WeakUnboundedSender<Command>, mut left: watch::Receiver<bool>) {
     let left = pin!(left.wait_for(|left| *left));
     if let Either::Left(_) = future::select(stop, left).await

@@ -1,4 +1,4 @@
-//! The broker: its handle, and what drives its machine.
+//! The broker: its handle, and the driver of its machine.
 
 mod command;
 mod driver;

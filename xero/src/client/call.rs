@@ -33,7 +33,7 @@ use crate::{
     worker::signature_in,
 };
 
-/// How the outcome of a call is read.
+/// How to read the outcome of a call.
 struct Reader<T, E> {
     value: fn(Payload, &Method) -> Result<T, CodecError>,
     error: fn(Payload, &Method) -> Result<E, CodecError>,
@@ -47,17 +47,17 @@ impl<T, E> Clone for Reader<T, E> {
 
 impl<T, E> Copy for Reader<T, E> {}
 
-/// A call that is not sent yet: set it up, then await it.
+/// A call that is not sent yet; set it up, then await it.
 ///
-/// Its arguments are encoded when it is made, on the calling thread; its time counts from when it is sent.
+/// The arguments are encoded when the call is made, on the calling thread. The timeout counts from the sending.
 ///
-/// Awaiting it sends it and gives the reply. [`Call::start`] sends it at once and gives a [`PendingCall`], from which
-/// partial replies can be read before the final one. Dropping either cancels the call on the worker.
+/// Awaiting the call sends it and returns the reply. [`Call::start`] sends it at once and returns a [`PendingCall`],
+/// which gives partial replies before the final one. Dropping either cancels the call on the worker.
 #[must_use = "a call does nothing until it is awaited or started"]
 pub struct Call<T, E> {
     caller: Caller,
     method: Method,
-    /// `None` while a dynamic call has been given none.
+    /// `None` until a dynamic call has arguments.
     arguments: Option<Result<Payload, CodecError>>,
     codec: Codec,
     timeout: Duration,
@@ -68,7 +68,7 @@ pub struct Call<T, E> {
 }
 
 impl<T, E> Call<T, E> {
-    /// A call whose value and error have the forms `MV` and `ME`.
+    /// A call with the forms `MV` and `ME` of its value and its error.
     pub(super) fn typed<MV: Carries<T>, ME: Carries<E>>(
         caller: &Caller,
         method: Method,
@@ -90,17 +90,19 @@ impl Call<Value, Value> {
         Self::new(caller, method, None, dynamic_codec(Codec::is_available), reader)
     }
 
-    /// The arguments: a tuple or sequence by position, or a map or struct by name.
+    /// Sets the arguments: a tuple or sequence by position, or a map or struct by name.
     ///
-    /// A single argument is a tuple of one, `&("apple",)`. `&()` is no arguments.
+    /// A single argument is a tuple of one, `&("apple",)`. `&()` means no arguments.
     pub fn arguments<A: Serialize + ?Sized>(mut self, arguments: &A) -> Self {
         self.arguments = Some(encode_arguments(self.codec, arguments));
         self
     }
 
-    /// The codec of arguments and reply. Default: MessagePack; JSON in a program without MessagePack; in a program
-    /// without either, the codec that it has. Call this before [`Self::arguments`]: a call whose arguments are written
-    /// in another codec already fails with [`CallError::InvalidArguments`].
+    /// Sets the codec of arguments and reply.
+    ///
+    /// Default: MessagePack; JSON in a program without MessagePack; without either, the program's codec. Call this
+    /// before [`Self::arguments`]: a call whose arguments are already written in another codec fails with
+    /// [`CallError::InvalidArguments`].
     pub fn codec(mut self, codec: Codec) -> Self {
         if self.arguments.is_some() && codec != self.codec {
             self.arguments = Some(Err(CodecError::too_late(codec)));
@@ -109,7 +111,7 @@ impl Call<Value, Value> {
         self
     }
 
-    /// Lets the call be retried on another worker when its worker is lost, whatever the method declares.
+    /// Lets the call be retried when its worker is lost, whatever the method declares.
     pub fn idempotent(mut self) -> Self {
         self.idempotent = Some(true);
         self
@@ -143,31 +145,36 @@ impl<T, E> Call<T, E> {
         self
     }
 
-    /// The time until the call must have ended, counted from when it is sent. Default: the method's, else the
-    /// client's, else 5 s. (`PROTOCOL.md` §8)
+    /// Sets how long the call may take, counted from the sending.
+    ///
+    /// Default: the method's timeout, else the client's, else 5 s. (`PROTOCOL.md` §8)
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Fails at once while no worker can take the call, instead of waiting for one until the deadline. Right after a
-    /// client is made there is none yet: see [`Client::wait_for_service`](crate::Client::wait_for_service).
+    /// Fails at once if no worker can take the call, instead of waiting.
+    ///
+    /// A new client has no worker yet: see [`Client::wait_for_service`](crate::Client::wait_for_service).
     pub fn fail_fast(mut self) -> Self {
         self.fail_fast = true;
         self
     }
 
-    /// Sends a value beside the arguments, such as `traceparent`; the procedure reads it from its `Context`. Keys and
-    /// values together are at most 16 KiB unless the client is set otherwise.
+    /// Sends a value beside the arguments, such as `traceparent`.
+    ///
+    /// The procedure reads it from its `Context`. Keys and values together are at most 16 KiB by default.
     pub fn metadata(mut self, key: impl Into<String>, value: impl Into<Bytes>) -> Self {
-        // A copy: the bytes may have an owner whose `Drop` is the caller's code, which must not run on the I/O thread.
+        // A copy: the bytes may have an owner whose `Drop` is user code, which must not run on the I/O thread.
         self.metadata.insert(key.into(), Bytes::copy_from_slice(&value.into()));
         self
     }
 
-    /// Sends the call now and keeps its partial replies for [`PendingCall::partial`]. At most 1,024 unread ones, or
-    /// 16 MiB of them, are kept; one more ends the call with [`CallError::PartialsUnread`]: a slow reader does not slow
-    /// the procedure down, so that it holds up none of the client's other calls.
+    /// Sends the call now and keeps its partial replies for [`PendingCall::partial`].
+    ///
+    /// A call keeps at most 1,024 unread partial replies, or 16 MiB of them. One more ends the call with
+    /// [`CallError::PartialsUnread`]: a slow reader does not slow the procedure down, so it holds up no other call of
+    /// the client.
     pub fn start(self) -> PendingCall<T, E> {
         let (sender, receiver) = partials::channel();
         self.send(Some(sender), Some(receiver))
@@ -190,9 +197,9 @@ impl<T, E> Call<T, E> {
         PendingCall { caller, id, method, timeout, fail_fast, state, unread, reader }
     }
 
-    /// What is sent, from now on; takes the metadata along.
+    /// The specification to send; takes the metadata along.
     fn spec(&mut self, payload: Payload) -> CallSpec {
-        // A self-describing codec needs no fingerprint, and must not be kept from a worker by one.
+        // A self-describing codec needs no fingerprint, and a fingerprint must not rule out a worker.
         let fingerprint = if payload.codec.is_self_describing() { 0 } else { self.method.fingerprint };
         CallSpec {
             service: Arc::clone(&self.method.service),
@@ -225,7 +232,7 @@ impl<T, E> fmt::Debug for Call<T, E> {
     }
 }
 
-/// A call that is under way: a future of its outcome. Dropping it cancels the call on the worker.
+/// A call in flight: a future of its outcome. Dropping it cancels the call on the worker.
 #[must_use = "dropping a pending call cancels it"]
 pub struct PendingCall<T, E> {
     caller: Caller,
@@ -254,14 +261,15 @@ enum Invalid {
 }
 
 impl<T, E> PendingCall<T, E> {
-    /// The next partial reply, in the order in which the procedure sent them; `None` when the call has ended, whose
-    /// outcome awaiting it then gives. Partial replies of a call that is retried on another worker start over.
+    /// The next partial reply, in the order of sending; `None` when the call has ended.
+    ///
+    /// Awaiting the call then gives its outcome. A retry on another worker starts its partial replies over.
     pub async fn partial(&mut self) -> Option<Value> {
         let payload = self.caller.answer(self.unread.as_mut()?.next()).await??;
         Some(Value { payload, method: Some(self.method.clone()) })
     }
 
-    /// The call's number, which is also in the worker's `Context`.
+    /// The call's number, equal to the one in the worker's `Context`.
     pub fn id(&self) -> CallId {
         self.id
     }
@@ -316,7 +324,7 @@ impl<T, E> PendingCall<T, E> {
     }
 
     fn no_worker(&self, offered: &[Arc<str>]) -> CallError<E> {
-        // A call of a client waits until its deadline, or not at all.
+        // A client's call waits until its deadline, or not at all.
         let timeout = if self.fail_fast { Duration::ZERO } else { self.timeout };
         let offered = offered.iter().map(|name| name.to_string()).collect();
         CallError::NoWorker { service: self.method.service.to_string(), timeout, offered }
@@ -353,7 +361,7 @@ impl<T, E> Future for PendingCall<T, E> {
     type Output = Result<T, CallError<E>>;
 
     /// # Panics
-    /// When polled after it has given its outcome.
+    /// When polled again after it has returned the outcome.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let end = match &mut self.state {
             State::Invalid(invalid) => {
@@ -376,9 +384,9 @@ impl<T, E> Future for PendingCall<T, E> {
             State::Sent(receiver) => {
                 let closed = Err(CallFailure::Closed { maybe_executed: true });
                 match Pin::new(receiver).poll(cx) {
-                    // Without the sender there is no I/O thread any more.
+                    // No sender means that the I/O thread has ended.
                     Poll::Ready(end) => end.unwrap_or(closed),
-                    // After a fork nobody is there to send it.
+                    // After a fork, no thread here can answer.
                     Poll::Pending if self.caller.is_elsewhere() => closed,
                     Poll::Pending => return Poll::Pending,
                 }
@@ -406,7 +414,7 @@ impl<T, E> fmt::Debug for PendingCall<T, E> {
     }
 }
 
-/// The codec of a dynamic call: one that names fields, so that either side may know others, where there is one.
+/// The codec of a dynamic call: one that names fields, if there is one, so that the other side may know other fields.
 fn dynamic_codec(is_available: impl Fn(Codec) -> bool) -> Codec {
     let by_name = [Codec::MessagePack, Codec::Json];
     by_name.into_iter().find(|codec| is_available(*codec)).unwrap_or_default()
@@ -414,7 +422,7 @@ fn dynamic_codec(is_available: impl Fn(Codec) -> bool) -> Codec {
 
 fn encode_arguments<A: Serialize + ?Sized>(codec: Codec, arguments: &A) -> Result<Payload, CodecError> {
     let written = codec::encode_dynamic_arguments(codec, arguments)?;
-    // MessagePack and JSON have a value for `()`, the empty tuple, that is no sequence.
+    // MessagePack and JSON write `()`, the empty tuple, as a value that is no sequence.
     match written == codec::encode(codec, &())? {
         true => no_arguments(codec),
         false => Ok(written),
@@ -425,7 +433,7 @@ fn no_arguments(codec: Codec) -> Result<Payload, CodecError> {
     codec::encode::<[(); 0]>(codec, &[])
 }
 
-/// The longest deadline; a longer timeout is taken for this one.
+/// The longest timeout; a longer one is capped to it.
 const TIMEOUT_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a client and its calls have in common: the way to the I/O thread, defaults, and numbers for calls.
+//! The state that a client and its calls share: channels to the I/O thread, defaults, call numbers.
 
 use std::{
     sync::{
@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// A client without its methods for users. A call holds one, and so keeps its client open.
+/// A client without its user methods. A call holds one, and so keeps its client open.
 #[derive(Clone)]
 pub(super) struct Caller {
     shared: Arc<Shared>,
@@ -38,7 +38,7 @@ pub(super) struct Ends {
 struct Shared {
     ends: Owned<Ends>,
     place: Place,
-    /// The place as text.
+    /// The endpoint or the brokers, as text.
     endpoint: String,
     timeout: Duration,
     codec: Codec,
@@ -51,7 +51,7 @@ impl Caller {
             Place::Bound(endpoint) => endpoint.clone(),
             Place::Brokers(endpoints) => endpoints.join(", "),
         };
-        // Half of the range, from a random start: ids do not come again in this life, and hardly in the next.
+        // Half of the range, from a random start: ids never repeat in this life, and hardly in the next.
         let call_sequence = AtomicU64::new(Uuid::new_v4().as_u64_pair().0 >> 1);
         Self { shared: Arc::new(Shared { ends, place, endpoint, timeout, codec, call_sequence }) }
     }
@@ -91,29 +91,29 @@ impl Caller {
         }
     }
 
-    /// The future's value; `None` in a forked process, where whoever would give it is not there.
+    /// The future's value; `None` in a forked process, which has no I/O thread to give it.
     pub(super) async fn answer<A>(&self, future: impl Future<Output = A>) -> Option<A> {
         self.shared.ends.answer(future).await
     }
 
-    /// Why the client is of no use any more, if so.
+    /// Why the client is of no use any more, if it is not.
     pub(super) fn gone(&self) -> Option<Gone> {
         self.open().err()
     }
 
-    /// Whether the client belongs to the process that was forked into this one.
+    /// Whether this process was forked from the client's.
     pub(super) fn is_elsewhere(&self) -> bool {
         self.shared.ends.here().is_none()
     }
 
-    /// The I/O thread's answer; `None` when it has ended, or is that of another process.
+    /// The I/O thread's answer; `None` if the thread has ended, or belongs to another process.
     pub(super) async fn ask<A>(&self, command: impl FnOnce(oneshot::Sender<A>) -> Command) -> Option<A> {
         let (sender, receiver) = oneshot::channel();
         let _ = self.shared.ends.here()?.commands.send(command(sender));
         self.shared.ends.answer(receiver).await?.ok()
     }
 
-    /// The ends, or why nobody is at the other ones.
+    /// The channel ends, or why nobody holds the other ends.
     pub(super) fn open(&self) -> Result<&Ends, Gone> {
         self.shared.ends.open(|ends| ends.commands.is_closed())
     }

@@ -1,4 +1,4 @@
-//! What callers ask of a client's I/O thread.
+//! Commands from callers to a client's I/O thread.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// What handles and calls ask of the I/O thread.
+/// A command from a handle or call to the I/O thread.
 #[derive(Debug)]
 pub(crate) enum Command {
     Call(CallId, CallSpec, CallSink),
@@ -22,11 +22,11 @@ pub(crate) enum Command {
     Counters(oneshot::Sender<DispatcherCounters>),
     Drain(Duration, oneshot::Sender<()>),
     Close(oneshot::Sender<()>),
-    /// Answer after that time.
+    /// Answer after this duration.
     Wake(Duration, oneshot::Sender<()>),
 }
 
-/// Where the replies of a call go.
+/// Where the I/O thread sends the replies of a call.
 #[derive(Debug)]
 pub(crate) struct CallSink {
     pub(crate) end: oneshot::Sender<CallEnd>,
@@ -37,7 +37,7 @@ impl CallSink {
     /// Ends the call, if somebody waits for it.
     pub(crate) fn end(self, end: CallEnd) {
         let Self { end: sender, partials } = self;
-        // Each wakes the caller, whose waker may panic.
+        // Each send wakes the caller, whose waker may panic.
         panics::wake(|| sender.send(end));
         panics::drop_quietly(partials);
     }

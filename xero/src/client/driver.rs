@@ -1,4 +1,4 @@
-//! Drives a dispatcher for a client: one that binds, or one that connects to brokers.
+//! Drives a client's dispatcher, which binds or connects to brokers.
 
 use std::{
     collections::HashMap,
@@ -41,7 +41,7 @@ pub(crate) struct Channels {
     pub(crate) workers: watch::Sender<Arc<[WorkerInfo]>>,
 }
 
-/// Binds the endpoint, tells where, and runs until the machine has closed.
+/// Binds the endpoint, reports it, and runs until the machine has closed.
 pub(crate) async fn bind(
     endpoint: Endpoint,
     config: Guest<DispatcherConfig>,
@@ -54,7 +54,7 @@ pub(crate) async fn bind(
             return config.dispose(|| drop(panics::wake(|| bound.send(Err(error.into()))))).await;
         }
     };
-    // An error means that nobody waits any more. A waker that panics is no reason to stop.
+    // An error means that nobody waits any more. A panicking waker does not stop the client.
     if panics::wake(|| bound.send(Ok(socket.endpoint().to_owned()))).is_some_and(|sent| sent.is_err()) {
         return None;
     }
@@ -91,13 +91,13 @@ async fn run(machine: Guest<Dispatcher>, limits: Limits, connections: ClientConn
     refuse_the_rest(channels.commands);
     panics::drop_quietly(channels.workers);
     drop(connections);
-    // After a panic there are open calls, whose callers learn of it by this.
+    // After a panic there are open calls, whose callers learn of it by this drop.
     sinks.into_values().for_each(panics::drop_quietly);
     let answer = |closer: oneshot::Sender<()>| _ = panics::wake(|| closer.send(()));
     machine.dispose(move || closers.into_iter().for_each(answer)).await
 }
 
-/// Tells callers whose calls came too late that nothing was sent.
+/// Ends late calls with the report that nothing was sent.
 fn refuse_the_rest(mut commands: mpsc::UnboundedReceiver<Command>) {
     commands.close();
     while let Ok(command) = commands.try_recv() {
@@ -191,7 +191,7 @@ impl Role for ClientRole {
 impl ClientRole {
     fn deliver_partial(&mut self, side: &mut ClientSide, now: Instant, id: CallId, payload: Payload) {
         let Some(partials) = self.sinks.get(&id).and_then(|sink| sink.partials.as_ref()) else { return };
-        // A waker that panics has been called for a partial reply that is there.
+        // If a waker panics, the partial reply is already in the channel.
         if panics::wake(|| partials.push(payload)) == Some(false) {
             side.machine.overflow(now, id);
         }

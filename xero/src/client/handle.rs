@@ -32,19 +32,21 @@ use crate::{
     transport::{Endpoint, IntoEndpoints},
 };
 
-/// Calls services. Either workers connect to it: it binds an endpoint and routes its calls to the workers that have
-/// dialed in. Or it connects to one or several brokers, each of which routes its calls to workers of their own: see
-/// [`Client::connect`] and [`Broker`](crate::Broker). Its methods are the same, and so are calls.
+/// Calls services on the workers that dial it, or through brokers that it connects to.
 ///
-/// Clones share one endpoint and one I/O thread, on which heartbeats go on whatever the rest of the program does. When
-/// the last clone is gone, its workers and brokers are told goodbye.
+/// A client that binds an endpoint routes its calls to the workers that have dialed in. A client that connects sends
+/// its calls to one or several brokers, each of which routes them to its own workers: see [`Client::connect`] and
+/// [`Broker`](crate::Broker). Both kinds have the same methods and the same calls.
 ///
-/// A client works under any executor, and belongs to the process that made it. In a process forked from that one, calls
-/// fail at once with [`CallError::Forked`](crate::CallError::Forked), and the other methods return as those of a closed
-/// client do. A call that was begun before the fork says so when it is polled, but nobody wakes it: an executor that holds
-/// it, such as a `FuturesUnordered` or a `JoinHandle`, waits for ever. Make another client there, before other threads dial
-/// `inproc` endpoints. Until such a process ends, or runs another program, it keeps the connections of
-/// its parent open: when the parent dies meanwhile, its peers notice by the missing heartbeats.
+/// Clones share one endpoint and one I/O thread, which sends heartbeats whatever the rest of the program does. When the
+/// last clone is dropped, the client says goodbye to its workers and brokers.
+///
+/// A client works under any executor, and belongs to the process that made it. In a forked process, calls fail at once
+/// with [`CallError::Forked`](crate::CallError::Forked), and the other methods return like those of a closed client. A
+/// call from before the fork returns that error when it is polled, but nobody wakes it: an executor that holds it, such
+/// as a `FuturesUnordered` or a `JoinHandle`, waits for ever. Make another client there, before other threads dial
+/// `inproc` endpoints. Until such a process ends, or runs another program, it keeps its parent's connections open: if
+/// the parent dies, its peers notice only by the missing heartbeats.
 ///
 /// ```
 /// use std::time::Duration;
@@ -93,20 +95,23 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// Binds an endpoint with the default settings: `tcp://host:port` (`*` for all interfaces, port 0 for a free one),
-    /// `ipc://path`, or `inproc://name` for workers of the same process.
+    /// Binds an endpoint with the default settings.
+    ///
+    /// The endpoint is `tcp://host:port` (`*` for all interfaces, port 0 for a free one), `ipc://path`, or
+    /// `inproc://name` for workers of the same process.
     ///
     /// # Errors
-    /// When the endpoint is not written as one, is in use, or cannot be bound.
+    /// When the endpoint is malformed, is in use, or cannot be bound.
     pub async fn bind(endpoint: impl AsRef<str>) -> Result<Self, BindError> {
         Self::builder().bind(endpoint).await
     }
 
-    /// Connects to the brokers at one or several endpoints, with the default settings. Calls go to whichever brokers
-    /// are there, and those of a broker that is lost are treated like those of a lost worker.
+    /// Connects to the brokers at one or several endpoints, with the default settings.
     ///
-    /// Returns at once: connections are made meanwhile, and again whenever they are lost. Calls wait for a broker whose
-    /// workers offer their service, until their deadline.
+    /// Calls go to any broker that is up. The calls of a lost broker end or are retried like those of a lost worker.
+    ///
+    /// Returns at once: the client connects in the background, and reconnects after each loss. A call waits until its
+    /// deadline for a broker whose workers offer its service.
     ///
     /// ```
     /// # use xero::{Broker, Client, Worker};
@@ -129,7 +134,7 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// When an endpoint is not written as one, is one for binding only, or is named twice.
+    /// When an endpoint is malformed, is one for binding only, or is named twice.
     pub fn connect(endpoints: impl IntoEndpoints) -> Result<Self, ConnectError> {
         Self::builder().connect(endpoints)
     }
@@ -139,14 +144,16 @@ impl Client {
         ClientBuilder::default()
     }
 
-    /// Where workers can connect to, with the real port when port 0 was bound. Of a client that connects, the
-    /// endpoints of its brokers as they were given, with `, ` between them.
+    /// The endpoint for workers, with the real port when port 0 was bound.
+    ///
+    /// For a client that connects, the endpoints of its brokers as given, joined with `, `.
     pub fn endpoint(&self) -> &str {
         self.caller.endpoint()
     }
 
-    /// Prepares a call of a method by its name, `Service.method`, whose types are not known here. Its arguments are any
-    /// serde value, by position or by name; its outcome is a [`Value`].
+    /// Prepares a call by the method's name, `Service.method`, without its types.
+    ///
+    /// The arguments are any serde value, by position or by name. The outcome is a [`Value`].
     ///
     /// ```
     /// # use xero::{Client, Worker};
@@ -169,48 +176,53 @@ impl Client {
     /// # }
     /// ```
     pub fn call(&self, method: &str) -> Call<Value, Value> {
-        // A name that is none is found out when the call is sent.
+        // Sending the call reports an invalid name.
         let (service, name) = method.rsplit_once('.').unwrap_or(("", method));
         let method = Method { service: service.into(), name: name.into(), fingerprint: 0, signature: "", version: 1 };
         Call::dynamic(&self.caller, method)
     }
 
-    /// The workers that are connected now and do not drain, oldest connection first. Of a client that connects, its
-    /// brokers, also those that have no workers yet.
+    /// The connected workers that do not drain, oldest connection first.
+    ///
+    /// For a client that connects, its brokers, including those without workers so far.
     pub fn workers(&self) -> Vec<WorkerInfo> {
         self.caller.open().map(|ends| ends.workers.borrow().to_vec()).unwrap_or_default()
     }
 
-    /// Whether a worker is connected now that does not drain, or a broker with such a worker.
+    /// Whether a worker is connected that does not drain, or a broker with one.
     pub fn is_connected(&self) -> bool {
         self.caller.open().is_ok_and(|ends| ends.workers.borrow().iter().any(|worker| worker.offers(None)))
     }
 
-    /// Waits until a worker is connected, or a broker that has one. Returns at once when one is.
+    /// Waits until a worker is connected, or a broker that has one; at once if one is.
     ///
     /// # Errors
-    /// When none has come in time, or the client is closed.
+    /// When none has connected in time, or the client is closed.
     pub async fn wait_for_worker(&self, timeout: Duration) -> Result<(), NoWorkerError> {
         self.wait_for(None, timeout).await
     }
 
-    /// Waits until a worker that offers the service is connected, or a broker that has one. Returns at once when one is.
+    /// Waits until a worker that offers the service is connected, or a broker with one.
+    ///
+    /// Returns at once if one is connected.
     ///
     /// # Errors
-    /// When none has come in time, or the client is closed.
+    /// When none has connected in time, or the client is closed.
     pub async fn wait_for_service(&self, service: &str, timeout: Duration) -> Result<(), NoWorkerError> {
         self.wait_for(Some(service), timeout).await
     }
 
-    /// What the client has counted since it was made: late and unsolicited replies, malformed messages, retries.
-    /// All zero once it is closed.
+    /// The client's counters: late and unsolicited replies, malformed messages, retries.
+    ///
+    /// All zero once the client is closed.
     pub async fn counters(&self) -> DispatcherCounters {
         self.caller.ask(Command::Counters).await.unwrap_or_default()
     }
 
-    /// Takes no new call, for any clone, lets those under way end, then says goodbye to the workers and stops. What has
-    /// not ended when the timeout has passed ends with [`CallError::Closed`](crate::CallError::Closed), as new calls do
-    /// at once. Returns when the client is closed.
+    /// Drains every clone: accepts no new call, lets open calls end, then closes.
+    ///
+    /// Calls that have not ended after the timeout end with [`CallError::Closed`](crate::CallError::Closed); new calls
+    /// do at once. Then the client says goodbye to its workers. Returns when the client is closed.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -232,17 +244,19 @@ impl Client {
     /// # }
     /// ```
     ///
-    /// A method that serves one of the client's own calls must not wait for it: the drain waits for that call, until the
-    /// timeout. Start it there with `tokio::spawn`, and do not wait for it.
+    /// A method that serves one of this client's own calls must not wait for the drain, which waits for that call until
+    /// the timeout. Start the drain with `tokio::spawn` there, and do not wait for it.
     pub async fn drain(&self, timeout: Duration) {
         self.caller.ask(|sender| Command::Drain(timeout.min(WAIT_MAX), sender)).await;
     }
 
-    /// Says goodbye to the workers and stops, for every clone. Calls under way end with
-    /// [`CallError::Closed`](crate::CallError::Closed). Returns once the endpoint is free again, within a
-    /// second, and the policy is dropped: the `Drop` of a [`WorkerChoice`](crate::WorkerChoice) is waited for.
+    /// Says goodbye to the workers and closes every clone.
+    ///
+    /// Open calls end with [`CallError::Closed`](crate::CallError::Closed). Returns within a second, once the endpoint
+    /// is free again, and the policy is dropped. It waits for the `Drop` of a [`WorkerChoice`](crate::WorkerChoice),
+    /// however long that takes.
     pub async fn close(&self) {
-        // Without an answer the I/O thread has ended already, which is what was wanted.
+        // Without an answer the I/O thread has ended already: the client is closed.
         self.caller.ask(Command::Close).await;
     }
 
@@ -264,7 +278,7 @@ impl Client {
         Err(NoWorkerError { service, waited: timeout, place, connected, offered, gone })
     }
 
-    /// Whether such a worker is there, or comes in time.
+    /// Whether such a worker is connected, or connects in time.
     async fn has_arrived(&self, service: Option<&str>, timeout: Duration) -> bool {
         let Ok(ends) = self.caller.open() else { return false };
         let mut workers = ends.workers.clone();
@@ -298,25 +312,29 @@ impl ClientBuilder {
     link_setters!();
     routing_setters!();
 
-    /// The time that a call has unless it or its method says otherwise. Default 5 s; more than zero. There is always a
-    /// deadline: one that is far away keeps a lost call's memory that long. (`PROTOCOL.md` §8)
+    /// The default time limit of a call. Default 5 s; more than zero.
+    ///
+    /// A call's or method's own timeout takes precedence. Every call has a deadline: a distant one keeps a lost call in
+    /// memory that long. (`PROTOCOL.md` §8)
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// The codec of typed clients made from this one. Default bincode, or postcard in a build without it. Self-describing
-    /// codecs let caller and worker be built from different versions of a service, for larger and slower payloads: see
-    /// [choosing a codec](crate::guide::codecs). (`PROTOCOL.md` §7)
+    /// The codec of typed clients. Default bincode, or postcard in a build without it.
+    ///
+    /// Self-describing codecs let caller and worker use different versions of a service, for larger and slower
+    /// payloads: see [choosing a codec](crate::guide::codecs). (`PROTOCOL.md` §7)
     pub fn codec(mut self, codec: Codec) -> Self {
         self.codec = codec;
         self
     }
 
-    /// The bounds of the wait between attempts to connect to a broker, which doubles from the first to the last and is
-    /// drawn at random below that. Default 100 ms to 2 s; the ZeroMQ guide's Paranoid Pirate goes up to 32 s. Lower
-    /// finds a restarted broker sooner; higher spares a network with many clients. At least 1 ms, at most a day.
-    /// (`PROTOCOL.md` §6)
+    /// Bounds of the wait before the client dials a broker again. Default 100 ms to 2 s.
+    ///
+    /// The upper bound of the wait doubles from the first to the last, and the wait is drawn at random below it. The
+    /// ZeroMQ guide's Paranoid Pirate goes up to 32 s. Lower finds a restarted broker sooner; higher spares a network
+    /// with many clients. At least 1 ms, at most a day. (`PROTOCOL.md` §6)
     pub fn backoff(mut self, first: Duration, max: Duration) -> Self {
         self.backoff = BackoffConfig { first, max };
         self
@@ -325,7 +343,7 @@ impl ClientBuilder {
     /// Binds an endpoint; see [`Client::bind`].
     ///
     /// # Errors
-    /// When the settings contradict each other, or the endpoint is not written as one, is in use, or cannot be bound.
+    /// When the settings contradict each other, or the endpoint is malformed, is in use, or cannot be bound.
     pub async fn bind(self, endpoint: impl AsRef<str>) -> Result<Client, BindError> {
         self.check()?;
         let endpoint: Endpoint = endpoint.as_ref().parse()?;
@@ -340,8 +358,7 @@ impl ClientBuilder {
     /// Connects to brokers; see [`Client::connect`].
     ///
     /// # Errors
-    /// When the settings contradict each other, or an endpoint is not written as one, is one for binding only, or is
-    /// named twice.
+    /// When the settings contradict each other, or an endpoint is malformed, is for binding only, or is named twice.
     pub fn connect(self, endpoints: impl IntoEndpoints) -> Result<Client, ConnectError> {
         self.check()?;
         let texts = endpoints.into_endpoints();
@@ -351,7 +368,7 @@ impl ClientBuilder {
         Ok(handle.at(Place::Brokers(texts)))
     }
 
-    /// What the client and its I/O thread begin with.
+    /// The initial state of the client and its I/O thread.
     fn open(self) -> (Handle, Guest<DispatcherConfig>, Channels) {
         let Self { link, timeout, codec, routing, backoff } = self;
         let has_policy = routing.choice.is_some();
@@ -371,7 +388,7 @@ impl ClientBuilder {
     }
 }
 
-/// A client that is not told yet where it is.
+/// A client that does not know its endpoint yet.
 #[derive(Debug)]
 struct Handle {
     ends: Owned<Ends>,

@@ -1,8 +1,8 @@
-//! The method that a call is of.
+//! The method of a call.
 
 use std::{fmt, sync::Arc};
 
-/// What is called.
+/// The called method.
 #[derive(Clone, Debug)]
 pub(crate) struct Method {
     pub(crate) service: Arc<str>,

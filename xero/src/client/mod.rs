@@ -1,4 +1,4 @@
-//! The client: its handle, its calls, and what drives its machine.
+//! The client: its handle, its calls, and the driver of its machine.
 
 mod call;
 mod caller;

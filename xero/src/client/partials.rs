@@ -9,13 +9,13 @@ use tokio::sync::mpsc;
 
 use crate::proto::message::Payload;
 
-/// Unread partial replies that are kept for a caller: enough for a burst, and little enough to be no leak.
+/// The most unread partial replies of a call: enough for a burst, too few for a leak.
 const UNREAD_MAX: usize = 1024;
 
-/// Their bytes; one that is larger is kept while there is no other.
+/// The most bytes of unread partial replies; a larger one is kept if it is the only one.
 const UNREAD_BYTES_MAX: usize = 16 << 20;
 
-/// Where the partial replies of a call are put, and where they are read.
+/// The two ends of the queue of a call's partial replies.
 pub(crate) fn channel() -> (PartialSender, PartialReceiver) {
     let (sender, receiver) = mpsc::channel(UNREAD_MAX);
     let bytes = Arc::new(AtomicUsize::new(0));
@@ -35,7 +35,7 @@ impl PartialSender {
         let size = payload.bytes.len();
         let before = self.bytes.fetch_add(size, Ordering::Relaxed);
         let fits = before == 0 || before + size <= UNREAD_BYTES_MAX;
-        // A caller that has gone is told of nothing; its call is cancelled.
+        // The call of a dropped receiver is cancelled anyway.
         fits && !matches!(self.sender.try_send(payload), Err(mpsc::error::TrySendError::Full(_)))
     }
 }

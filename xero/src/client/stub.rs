@@ -1,4 +1,4 @@
-//! What a generated client holds: a client and the service it calls.
+//! The state of a generated client: a client and the service it calls.
 
 use std::{sync::Arc, time::Duration};
 
@@ -39,14 +39,14 @@ impl Stub {
     /// Waits for a worker that offers the service.
     ///
     /// # Errors
-    /// When none has come in time.
+    /// When none has connected in time.
     pub async fn wait_for_worker(&self, timeout: Duration) -> Result<(), NoWorkerError> {
         self.client.wait_for_service(self.descriptor.name, timeout).await
     }
 
     /// Prepares a call of the method with that index.
     ///
-    /// `O` is the owned twin of the arguments, as a worker reads them; `MV` and `ME` are the forms of value and error.
+    /// `O` is the owned twin of the arguments, which a worker reads; `MV` and `ME` are the forms of value and error.
     pub fn call<O, MV, ME, A, T, E>(&self, method: usize, arguments: &A) -> Call<T, E>
     where
         O: Serialize + DeserializeOwned + 'static,

@@ -12,16 +12,18 @@ use crate::{
 
 use super::method::Method;
 
-/// An encoded value with its codec: a partial reply, or the outcome of a dynamic call, whose type only the caller knows.
+/// An encoded value with its codec: a partial reply, or the outcome of a dynamic call.
+///
+/// Only the caller knows its type.
 #[derive(Clone)]
 pub struct Value {
     pub(super) payload: Payload,
-    /// What it is a reply of, for errors.
+    /// The method that it is a reply of, for errors.
     pub(super) method: Option<Method>,
 }
 
 impl Value {
-    /// Writes a value: for tests, and for what is sent later.
+    /// Encodes a value, for tests or for sending later.
     ///
     /// ```
     /// use xero::{Codec, Value};
@@ -40,7 +42,7 @@ impl Value {
         Ok(Self { payload: codec::encode(codec, value)?, method: None })
     }
 
-    /// Takes bytes that somebody else has written. Whether they are a value shows when they are read.
+    /// Wraps encoded bytes without checking them; [`Self::decode`] does.
     pub fn from_bytes(codec: Codec, bytes: impl Into<Bytes>) -> Self {
         Self { payload: Payload { codec, bytes: bytes.into() }, method: None }
     }
@@ -61,13 +63,13 @@ impl Value {
         self.payload.codec
     }
 
-    /// The value as it was written.
+    /// The encoded value.
     pub fn bytes(&self) -> &Bytes {
         &self.payload.bytes
     }
 }
 
-/// Values are equal when they are the same bytes in the same codec, wherever they come from.
+/// Values are equal if they have the same bytes and the same codec, whatever their origin.
 impl PartialEq for Value {
     fn eq(&self, other: &Self) -> bool {
         self.payload == other.payload
@@ -76,7 +78,7 @@ impl PartialEq for Value {
 
 impl Eq for Value {}
 
-/// For people: as JSON, where the value has such a form.
+/// The value as JSON if it has such a form.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Payload { codec, bytes } = &self.payload;

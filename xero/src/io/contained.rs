@@ -13,8 +13,10 @@ use super::{
     panics::{catch, drop_quietly},
 };
 
-/// A user's future in a task. A panic of its `poll` ends it, one of its `Drop` is ignored, and both are logged. Tokio
-/// would abort the process where the payload of such a panic panics in turn.
+/// A user's future in a task.
+///
+/// A panic of its `poll` ends it, a panic of its `Drop` is ignored, and both are logged. Otherwise Tokio would abort
+/// the process if the payload of such a panic panicked in turn.
 pub(crate) struct Contained {
     what: &'static str,
     future: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,

@@ -1,4 +1,4 @@
-//! What all drivers do alike: commands and frames go to the machine, its outputs to the role, its transmits to peers.
+//! The common part of all drivers: commands and frames go to the machine, outputs to the role, transmits to peers.
 
 use std::{
     mem,
@@ -19,7 +19,7 @@ use crate::proto::{
     message::Message,
 };
 
-/// What a role adds to its machine: the commands of its handles, and what the machine's outputs mean to them.
+/// The part of a driver that differs by role: commands of its handles, and outputs of its machine.
 pub(crate) trait Role: Sized {
     /// The role's machine.
     type Machine: Machine;
@@ -27,7 +27,7 @@ pub(crate) trait Role: Sized {
     /// Its connections.
     type Connections: Connections<PeerOf<Self>>;
 
-    /// What handles ask for.
+    /// A command from a handle.
     type Command;
 
     /// Where commands arrive.
@@ -36,13 +36,13 @@ pub(crate) trait Role: Sized {
     /// Handles a command.
     fn handle_command(&mut self, side: &mut SideOf<Self>, now: Instant, command: Self::Command);
 
-    /// Every handle is gone.
+    /// Handles the end of the last handle.
     fn handle_abandoned(&mut self, side: &mut SideOf<Self>, now: Instant);
 
     /// Handles an output of the machine.
     fn handle_output(&mut self, side: &mut SideOf<Self>, now: Instant, output: <Self::Machine as Machine>::Output);
 
-    /// Shows the handles what has changed: once a turn, however much that was.
+    /// Shows the handles what has changed; called once a turn.
     fn finish_turn(&mut self, side: &mut SideOf<Self>);
 
     /// Whether the machine has ended.
@@ -57,13 +57,13 @@ pub(crate) type SideOf<R> = Side<<R as Role>::Machine, <R as Role>::Connections>
 
 /// A machine and its connections.
 pub(crate) struct Side<M: Machine, C> {
-    /// A guest, because it may hold a policy of the user's.
+    /// A guest, because it may hold a user's policy.
     pub(crate) machine: Guest<M>,
     pub(crate) connections: C,
     limits: Limits,
-    /// What requests have named, so that no name is allocated for each.
+    /// Names in earlier requests, so that no name is allocated for each request.
     names: KnownNames,
-    /// Connections to end once what is to be sent on them is on its way.
+    /// Connections to end after this turn's transmits.
     hangups: Vec<M::Peer>,
 }
 
@@ -81,15 +81,16 @@ pub(crate) struct Driver<R: Role> {
 }
 
 impl<R: Role> Driver<R> {
-    /// A driver whose first turn is still to come. Messages are read within these limits.
+    /// A driver before its first turn. It reads messages within these limits.
     pub(crate) fn new(machine: Guest<R::Machine>, limits: Limits, connections: R::Connections, role: R) -> Self {
         let side = Side { machine, connections, limits, names: KnownNames::default(), hangups: Vec::new() };
         Self { side, role }
     }
 
-    /// Handles at most one command and one message. Returns their weight. The clock is read for each once it is there: a
-    /// thread that was held up before would count the time that a request has left from before it came, and end its call
-    /// early.
+    /// Handles at most one command and one message. Returns their total weight.
+    ///
+    /// It reads the clock for each input once the input has arrived. Otherwise a thread that was held up would count a
+    /// request's remaining time from before its arrival, and end its call early.
     pub(super) fn poll_inputs(&mut self, cx: &mut Context<'_>) -> usize {
         let mut taken = 0;
         let command = self.role.mailbox().poll_recv(cx);
@@ -99,11 +100,11 @@ impl<R: Role> Driver<R> {
                 self.role.handle_command(&mut self.side, now, command);
                 taken += 1;
             }
-            // The channel stays ready, so it must not count as input.
+            // The channel stays ready, so it does not count as input.
             Poll::Ready(None) => self.role.handle_abandoned(&mut self.side, now),
             Poll::Pending => {}
         }
-        // Also without a command: a machine begins with outputs.
+        // Also without a command: a new machine has outputs.
         self.drain_outputs(now);
         if let Poll::Ready((peer, input)) = self.side.connections.poll_receive(cx) {
             taken += self.handle_input(clock::now(), peer, input);
@@ -111,7 +112,7 @@ impl<R: Role> Driver<R> {
         taken
     }
 
-    /// Sends the heartbeats that are due: peers are to hear of this side while other timeouts are put off.
+    /// Sends the heartbeats that are due, so that peers hear from this side while other timeouts are put off.
     pub(super) fn handle_heartbeats(&mut self, now: Instant) {
         self.side.machine.handle_heartbeats(now);
     }
@@ -122,19 +123,19 @@ impl<R: Role> Driver<R> {
         self.drain_outputs(now);
     }
 
-    /// When something is due next.
+    /// The time of the next timeout.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.side.machine.poll_timeout()
     }
 
-    /// Sends what is to be sent, then ends the connections that are to be ended.
+    /// Sends the machine's transmits, then ends the connections that it has given up.
     pub(super) fn transmit(&mut self, now: Instant) {
         while let Some((peer, transmit)) = self.side.machine.poll_transmit() {
             if let Err(error) = self.side.connections.send(peer, frames_of(&transmit.messages)) {
                 debug!(?peer, ?error, "a message could not be sent");
                 match error {
                     SendError::Gone => self.side.machine.handle_unsent(now, peer, transmit),
-                    // Part of it may reach the peer all the same.
+                    // The peer may still receive part of it.
                     SendError::Stuck => self.side.machine.handle_disconnected(now, peer),
                 }
                 self.drain_outputs(now);
@@ -163,7 +164,7 @@ impl<R: Role> Driver<R> {
         weight
     }
 
-    /// Returns how many messages there were.
+    /// Returns the number of messages.
     fn handle_frames(&mut self, now: Instant, from: PeerOf<R>, frames: Frames) -> usize {
         let (limits, mut messages) = (self.side.limits, 0);
         let mut decoded = frame::decode(frames, &limits);

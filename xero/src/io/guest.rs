@@ -1,4 +1,4 @@
-//! Values of the user's that pass through the I/O thread, and where they are dropped: where their `Drop` may block.
+//! User values that pass through the I/O thread, and a place to drop them where their `Drop` may block.
 
 use std::{
     any::Any,
@@ -17,14 +17,16 @@ use tokio::{
 
 use super::panics::{self, NO_TEXT, drop_quietly};
 
-/// A value whose `Drop` is the user's code. Whoever drops the guest, an I/O thread or a task, hands the value to the
-/// blocking pool of the user's runtime, or to a thread of its own where there is no such pool.
+/// A value whose `Drop` is user code.
+///
+/// Dropping the guest, on an I/O thread or in a task, hands the value to the blocking pool of the user's runtime, or to
+/// a new thread if there is no such pool.
 pub(crate) struct Guest<T: Send + 'static> {
     /// Taken when the value leaves.
     value: Option<T>,
     /// The user's runtime, which `Drop` finds as the current one.
     user: Option<Handle>,
-    /// Whether the value holds nothing of the user's, so that it can be dropped anywhere.
+    /// Whether the value holds no user value, so that it can be dropped anywhere.
     is_ours: bool,
 }
 
@@ -34,7 +36,7 @@ impl<T: Send + 'static> Guest<T> {
         Self { value: Some(value), user: Handle::try_current().ok(), is_ours: false }
     }
 
-    /// The same, unless the value holds nothing of the user's: then it is dropped in place.
+    /// The same, unless the value holds no user value: then it is dropped in place.
     pub(crate) fn only_if(is_foreign: bool, value: T) -> Self {
         let mut guest = Self::new(value);
         guest.is_ours = !is_foreign;
@@ -46,26 +48,27 @@ impl<T: Send + 'static> Guest<T> {
         Self { value: Some(value), user: Some(user.clone()), is_ours: false }
     }
 
-    /// The value, which is dropped wherever it goes.
+    /// Takes the value out; it is dropped wherever it goes.
     pub(crate) fn leave(&mut self) -> Option<T> {
         self.value.take()
     }
 
-    /// What is made of the value belongs to the same user.
+    /// Maps the value; the result belongs to the same user.
     pub(crate) fn map<U: Send + 'static>(mut self, make: impl FnOnce(T) -> U) -> Guest<U> {
         Guest { value: self.value.take().map(make), user: self.user.take(), is_ours: self.is_ours }
     }
 
-    /// Another value of the same user's.
+    /// Another value of the same user.
     pub(crate) fn beside<U: Send + 'static>(&self, value: U) -> Guest<U> {
         Guest { value: Some(value), user: self.user.clone(), is_ours: false }
     }
 
-    /// Drops the value on the blocking pool of the user's runtime, then does the rest; returns when that is done. Where
-    /// the pool is full or shut down, a thread of its own drops the value.
+    /// Drops the value on the blocking pool of the user's runtime, then runs `rest`; returns when both are done.
     ///
-    /// Where no thread can be had either, what is left to do comes back. The caller does it on its own thread, outside of
-    /// any runtime.
+    /// If the pool is full or shut down, a new thread drops the value.
+    ///
+    /// If no thread is free either, it returns the remaining work. The caller does that work on its own thread, outside
+    /// of any runtime.
     pub(crate) async fn dispose(mut self, rest: impl FnOnce() + Send + 'static) -> Rest {
         match self.value.take() {
             Some(value) if !self.is_ours => {
@@ -74,7 +77,7 @@ impl<T: Send + 'static> Guest<T> {
                 if !cargo.unload_elsewhere().await {
                     return Some(Box::new(move || {
                         cargo.unload_here();
-                        // Somebody may have come first, and is not done yet.
+                        // Another thread may have taken the value, and not be done yet.
                         let _ = gone.blocking_recv();
                         rest();
                     }));
@@ -87,8 +90,9 @@ impl<T: Send + 'static> Guest<T> {
         None
     }
 
-    /// Drops the value as [`Self::dispose`] does, then does the rest, and returns at once. Within a runtime, it tries again
-    /// for as long as no thread can be had.
+    /// Drops the value as [`Self::dispose`] does, then runs `rest`, without waiting.
+    ///
+    /// Within a runtime, it retries until a thread is free.
     pub(crate) fn dispose_meanwhile(mut self, rest: impl FnOnce() + Send + 'static) {
         let Some(value) = self.value.take() else { return rest() };
         let cargo = Cargo::new(value, self.user.take(), rest);
@@ -105,7 +109,7 @@ impl<T: Send + 'static> Guest<T> {
     }
 }
 
-/// What its thread has left to do once its runtime has ended.
+/// The work that remains for a thread once its runtime has ended.
 pub(crate) type Rest = Option<Box<dyn FnOnce() + Send>>;
 
 impl<T: Send + 'static> Drop for Guest<T> {
@@ -136,7 +140,7 @@ impl<T: Send + fmt::Debug + 'static> fmt::Debug for Guest<T> {
     }
 }
 
-/// The panic's text. A payload that is no text becomes a [`Guest`]: its `Drop` may block, or panic again.
+/// The panic's text. A payload without text becomes a [`Guest`]: its `Drop` may block, or panic again.
 pub(crate) fn describe_panic(panic: Box<dyn Any + Send>) -> String {
     describe_guest(Guest::new(panic))
 }
@@ -153,13 +157,13 @@ pub(super) fn describe_guest(mut panic: Guest<Box<dyn Any + Send>>) -> String {
     }
 }
 
-/// A value that is dropped by whoever comes first.
+/// A value that its first taker drops.
 struct Cargo<T: Send + 'static> {
     load: Mutex<Option<Load<T>>>,
     user: Option<Handle>,
 }
 
-/// The value, and what is to be done once it is gone.
+/// The value, and the work that follows its drop.
 struct Load<T> {
     value: T,
     rest: Box<dyn FnOnce() + Send>,
@@ -185,17 +189,17 @@ impl<T: Send + 'static> Cargo<T> {
         }
     }
 
-    /// Drops the value within the user's runtime on this thread, which is outside of any.
+    /// Drops the value within the user's runtime, on this thread, which is outside of any.
     fn unload_here(&self) {
         let _inside = self.user.as_ref().map(Handle::enter);
         self.unload();
     }
 
-    /// Returns when the value is gone, or on its way on a thread; `false` where no thread can be had.
+    /// Returns when the value is dropped, or on its way on a thread; `false` if no thread is free.
     async fn unload_elsewhere(self: &Arc<Self>) -> bool {
         if let Some(user) = &self.user {
             let cargo = Arc::clone(self);
-            // It panics where the pool has no thread and gets none. A pool that has shut down cancels the task, and leaves
+            // It panics if the pool has no thread and gets none. A pool that has shut down cancels the task, and leaves
             // the value in the cargo.
             if let Ok(task) = panics::catch(|| user.spawn_blocking(move || cargo.unload())) {
                 let _ = timeout(POOL_PATIENCE, task).await;
@@ -204,11 +208,11 @@ impl<T: Send + 'static> Cargo<T> {
         self.is_unloaded() || self.unload_on_a_thread().is_ok()
     }
 
-    /// Returns at once. Where the pool is full, the value waits for its turn.
+    /// Returns at once. If the pool is full, the value waits for its turn.
     fn unload_on_the_pool(self: Arc<Self>) {
-        // A cargo that nobody has unloaded gets a thread when it is dropped.
+        // A cargo that is dropped still loaded gets a thread.
         let Some(user) = self.user.clone() else { return };
-        // Where it panics because the pool has no thread and gets none, the value waits for the pool's next one.
+        // If it panics because the pool has no thread and gets none, the value waits for the pool's next thread.
         let _ = panics::catch(|| drop(user.spawn_blocking(move || self.unload())));
     }
 
@@ -219,14 +223,14 @@ impl<T: Send + 'static> Cargo<T> {
 }
 
 impl<T: Send + 'static> Drop for Cargo<T> {
-    /// Nobody has come, such as the threads of a pool that was shut down.
+    /// Covers a value that no thread took, such as those of a pool that was shut down.
     fn drop(&mut self) {
         let Some(load) = self.take() else { return };
         let cargo = Arc::new(Self { load: Mutex::new(Some(load)), user: self.user.take() });
         if cargo.unload_on_a_thread().is_ok() {
             return;
         }
-        // Where no thread can be had, a value that is never dropped does the least harm.
+        // If no thread is free, leaking the value does the least harm.
         if let Some(Load { value, rest }) = cargo.take() {
             mem::forget(value);
             rest();
@@ -234,11 +238,12 @@ impl<T: Send + 'static> Drop for Cargo<T> {
     }
 }
 
-/// How long the blocking pool may take to begin: far longer than an idle one does. One that is full of procedures that
-/// never end must not keep a worker from leaving.
+/// How long the blocking pool may take to begin: far longer than an idle one does.
+///
+/// A pool full of endless procedures must not keep a worker from leaving.
 const POOL_PATIENCE: Duration = Duration::from_millis(100);
 
-/// How long to wait for a thread that could not be had: short beside what a drain takes, and no busy wait.
+/// The pause before asking for a thread again: short beside a drain, and no busy wait.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
@@ -249,7 +254,7 @@ mod tests {
 
     use super::*;
 
-    /// Says on which thread it is dropped, and whether a runtime could be dropped there.
+    /// Reports on which thread it is dropped, and whether a runtime could be dropped there.
     struct Witness(mpsc::Sender<Option<String>>, Option<runtime::Runtime>);
 
     impl Witness {

@@ -1,4 +1,4 @@
-//! What a driver asks of its parts: a machine of the core, and its connections.
+//! What a driver needs: a machine of the core, and its connections.
 
 use std::{
     fmt,
@@ -16,22 +16,22 @@ pub(crate) trait Machine: Send + 'static {
     /// How the machine knows a connection.
     type Peer: Copy + fmt::Debug;
 
-    /// What the role is to do.
+    /// An instruction to the role.
     type Output;
 
-    /// A connection that an output has asked for stands. A machine that dials nobody has nothing to do.
+    /// A dialed connection stands. A machine that dials nobody ignores it.
     fn handle_dialed(&mut self, _now: Instant, _peer: Self::Peer) {}
 
     /// Takes a message.
     fn handle_message(&mut self, now: Instant, from: Self::Peer, message: Inbound);
 
-    /// Takes a message that cannot be read.
+    /// Handles a message that cannot be read.
     fn handle_malformed(&mut self, now: Instant, from: Self::Peer, malformed: &Malformed);
 
-    /// The connection has ended.
+    /// Handles the end of a connection.
     fn handle_disconnected(&mut self, now: Instant, peer: Self::Peer);
 
-    /// The connection has ended, and nothing of these messages has left.
+    /// Handles the end of a connection before any of these messages left.
     fn handle_unsent(&mut self, now: Instant, peer: Self::Peer, transmit: Transmit);
 
     /// Sends the heartbeats that are due, and handles nothing else.
@@ -43,29 +43,29 @@ pub(crate) trait Machine: Send + 'static {
     /// Gives the next messages to send to one peer.
     fn poll_transmit(&mut self) -> Option<(Self::Peer, Transmit)>;
 
-    /// When something is due next.
+    /// The time of the next timeout.
     fn poll_timeout(&self) -> Option<Instant>;
 
     /// Gives the next output.
     fn poll_output(&mut self) -> Option<Self::Output>;
 }
 
-/// The connections of a machine, by the names that the machine has for them.
+/// The connections of a machine, by the machine's names for them.
 pub(crate) trait Connections<P> {
-    /// Gives the next input of any connection. After the end of one, nothing of it follows.
+    /// Gives the next input of any connection. Nothing of a connection follows its end.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<(P, Input)>;
 
     /// Hands a message to a connection, at once or not at all.
     fn send(&mut self, peer: P, frames: Frames) -> Result<(), SendError>;
 
-    /// Ends a connection once what was sent on it is on its way.
+    /// Ends a connection once everything sent on it is on its way.
     fn disconnect(&mut self, peer: P);
 }
 
 /// What a connection reports.
 #[derive(Debug)]
 pub(crate) enum Input {
-    /// The connection that was asked for stands.
+    /// The dialed connection stands.
     Dialed,
     /// A message of one or two frames.
     Frames(Frames),
@@ -76,7 +76,7 @@ pub(crate) enum Input {
 }
 
 impl Input {
-    /// How many small messages it is worth in a turn: each takes the time to copy [`BYTES_PER_WEIGHT`].
+    /// The weight in a turn, in small messages: each takes the time to copy [`BYTES_PER_WEIGHT`].
     pub(crate) fn weight(&self) -> usize {
         match self {
             Self::Frames(frames) => 1 + frames.payload.len() / BYTES_PER_WEIGHT,
@@ -85,9 +85,10 @@ impl Input {
     }
 }
 
-/// Why a message was not taken. The peer's connection is dropped in either case, and its end is reported.
-/// It may be on its way all the same: what was queued for a stuck peer reaches it if it reads again before the system
-/// gives its connection up.
+/// Why a connection did not take a message. The connection is dropped, and its end reported.
+///
+/// The message may still be on its way: a stuck peer receives its queue if it reads again before the system gives the
+/// connection up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SendError {
     /// There is no such peer, or its connection has ended.
@@ -96,5 +97,5 @@ pub(crate) enum SendError {
     Stuck,
 }
 
-/// The payload of a message that takes about as long as a small message does: a mebibyte counts for 65 of them.
+/// The payload bytes that take about as long as a small message: a mebibyte weighs 65.
 const BYTES_PER_WEIGHT: usize = 16 * 1024;

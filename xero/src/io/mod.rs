@@ -1,4 +1,4 @@
-//! Who drives a machine: the I/O thread, its turns, and its clock, which is the only one that is read.
+//! Drives a machine: the I/O thread, its turns, and the only clock read.
 
 pub(crate) mod clock;
 pub(crate) mod contained;

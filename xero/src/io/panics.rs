@@ -1,4 +1,4 @@
-//! Panics of the user's code: caught, and quiet where a value is dropped or somebody is woken.
+//! Panics of user code: caught, and only logged when a value is dropped or a task is woken.
 
 use std::{
     any::Any,
@@ -12,13 +12,14 @@ use std::{
 
 use tracing::error;
 
-/// Runs a user's code, and gives the payload if it panics.
+/// Runs user code, and returns the payload if it panics.
 pub(crate) fn catch<T>(code: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
     catch_unwind(AssertUnwindSafe(code))
 }
 
-/// Drops a user's value and logs a panic of its `Drop`. The payload of that panic is leaked unless it is a text: its `Drop`
-/// may panic again.
+/// Drops a user's value and logs a panic of its `Drop`.
+///
+/// The payload of that panic is leaked unless it is text, because its `Drop` may panic again.
 pub(crate) fn drop_quietly<T>(value: T) {
     if let Err(panic) = catch(|| drop(value)) {
         error!(panic = text(&*panic).unwrap_or(NO_TEXT), "a value has panicked when it was dropped");
@@ -26,8 +27,7 @@ pub(crate) fn drop_quietly<T>(value: T) {
     }
 }
 
-/// Runs code of ours that wakes whoever waits, and thereby wakers of the user's: one that panics costs nobody else
-/// anything.
+/// Runs our code that calls user wakers; a panicking waker costs nobody else anything.
 pub(crate) fn wake<T>(code: impl FnOnce() -> T) -> Option<T> {
     match catch(code) {
         Ok(value) => Some(value),
@@ -39,8 +39,9 @@ pub(crate) fn wake<T>(code: impl FnOnce() -> T) -> Option<T> {
     }
 }
 
-/// Polls a user's wait for what others wait for too, with a waker whose panic is caught: Tokio would wake none of the
-/// waiters that come after it.
+/// Polls a user's shared wait with a waker whose panic is caught.
+///
+/// Otherwise Tokio would not wake the waiters behind it.
 pub(crate) async fn shielded<T>(wait: impl Future<Output = T>) -> T {
     let mut wait = pin!(wait);
     poll_fn(|cx| {
@@ -68,12 +69,12 @@ fn leak_unless_text(panic: Box<dyn Any + Send>) {
     }
 }
 
-/// What a panic says, where its payload is text.
+/// The panic's text, if its payload is text.
 pub(super) fn text(panic: &(dyn Any + Send)) -> Option<&str> {
     panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied())
 }
 
-/// What stands for the text of a panic that has none.
+/// The text for a panic without text.
 pub(super) const NO_TEXT: &str = "a panic whose payload is no text";
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use super::{
     panics,
 };
 
-/// The I/O thread of a client, worker or broker. Handles ask it whether there is somebody to wait for.
+/// The I/O thread of a client, worker or broker. Handles ask it whether an answer can still arrive.
 #[derive(Clone, Debug)]
 pub(crate) struct IoThread {
     process: u32,
@@ -34,7 +34,7 @@ pub(crate) struct IoThread {
 pub(crate) enum Gone {
     #[error("the client is closed")]
     Closed,
-    /// Threads stay behind.
+    /// The thread stayed in the parent process.
     #[error("the client belongs to the process that was forked into this one; make another one here")]
     Forked,
     #[error("the client's I/O thread has panicked")]
@@ -42,13 +42,14 @@ pub(crate) enum Gone {
 }
 
 impl IoThread {
-    /// A thread of this process that is still to be started.
+    /// A thread of this process that has not started yet.
     pub(crate) fn new() -> Self {
         Self { process: process::id(), has_panicked: Arc::default() }
     }
 
-    /// Runs a driver on a thread and a runtime of its own, so that heartbeats never wait for the user's code. What the
-    /// driver leaves is done there once that runtime has ended.
+    /// Runs a driver on its own thread and runtime, so that heartbeats never wait for user code.
+    ///
+    /// The thread does the driver's remaining work once that runtime has ended.
     pub(crate) fn spawn(name: &str, driver: impl Future<Output = Rest> + Send + 'static) -> io::Result<()> {
         let runtime = Unstarted(Some(runtime::Builder::new_current_thread().enable_io().enable_time().build()?));
         thread::Builder::new().name(name.to_owned()).spawn(move || {
@@ -59,7 +60,7 @@ impl IoThread {
         Ok(())
     }
 
-    /// Records a panic. Comes before the channels close, so that a handle that finds them closed finds the reason too.
+    /// Records a panic, before the channels close, so that a handle that finds them closed finds the reason too.
     pub(crate) fn crash(&self, panic: Guest<Box<dyn Any + Send>>) {
         self.has_panicked.store(true, Ordering::Release);
         error!(panic = describe_guest(panic), "the I/O thread has panicked");
@@ -69,14 +70,14 @@ impl IoThread {
         self.has_panicked.load(Ordering::Acquire)
     }
 
-    /// Whether the thread runs in the process that was forked into this one.
+    /// Whether this process was forked from the thread's.
     pub(crate) fn is_elsewhere(&self) -> bool {
         self.process != process::id()
     }
 }
 
-/// The runtime of a thread that is still to be started. Where no thread can be had, the caller drops it, within its own
-/// runtime perhaps.
+/// The runtime of a thread that has not started. If no thread is free, the caller drops it, possibly within its own
+/// runtime.
 struct Unstarted(Option<runtime::Runtime>);
 
 impl Unstarted {
@@ -90,14 +91,16 @@ impl Unstarted {
 impl Drop for Unstarted {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
-            // Unlike a drop, this may be done within another runtime.
+            // Unlike a drop, this is allowed within another runtime.
             runtime.shutdown_background();
         }
     }
 }
 
-/// A handle's ends of the channels to its I/O thread. In a forked process they are neither used nor dropped: the other
-/// ends, and locks that were held at the time, belong to a thread that is not there.
+/// A handle's ends of the channels to its I/O thread.
+///
+/// A forked process neither uses nor drops them: the other ends, and locks held during the fork, belong to a missing
+/// thread.
 #[derive(Clone, Debug)]
 pub(crate) struct Owned<T> {
     io: IoThread,
@@ -114,7 +117,7 @@ impl<T> Owned<T> {
         self.ends.as_ref().filter(|_| !self.io.is_elsewhere())
     }
 
-    /// The future's value; `None` in a forked process, whenever the fork was: whoever would give it is not there.
+    /// The future's value; `None` in a forked process, whenever the fork was, because no thread there gives it.
     pub(crate) async fn answer<A>(&self, future: impl Future<Output = A>) -> Option<A> {
         let mut future = pin!(future);
         poll_fn(|cx| match self.io.is_elsewhere() {
@@ -129,7 +132,7 @@ impl<T> Owned<T> {
         Owned { io: self.io.clone(), ends: self.here().map(part) }
     }
 
-    /// The ends, or why nobody is at the other ones.
+    /// The ends, or why nobody holds the other ends.
     pub(crate) fn open(&self, is_closed: impl FnOnce(&T) -> bool) -> Result<&T, Gone> {
         let ends = self.here().ok_or(Gone::Forked)?;
         match is_closed(ends) {
@@ -148,7 +151,7 @@ impl<T> Drop for Owned<T> {
     }
 }
 
-/// Closes a mailbox. What was sent too late wakes whoever waits for an answer to it, each by itself.
+/// Closes a mailbox. Late commands wake their waiting senders, each by itself.
 pub(crate) fn close<T>(mut mailbox: mpsc::UnboundedReceiver<T>) {
     mailbox.close();
     while let Ok(command) = mailbox.try_recv() {
@@ -156,7 +159,7 @@ pub(crate) fn close<T>(mut mailbox: mpsc::UnboundedReceiver<T>) {
     }
 }
 
-/// What a builder says whose I/O thread has ended without an answer.
+/// The error of a builder whose I/O thread has ended without an answer.
 pub(crate) fn io_thread_died() -> io::Error {
     io::Error::other("it has panicked")
 }

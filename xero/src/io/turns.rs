@@ -20,14 +20,15 @@ use super::{
     panics,
 };
 
-/// Commands and messages that are taken in one turn before what they led to is sent, a large one for several: enough to
-/// fill a BATCH, and little enough that a flood delays neither heartbeats nor the calls of others.
+/// The most commands and messages in one turn before its results are sent; a large message counts as several.
+///
+/// That is enough to fill a BATCH, and so little that a flood delays neither heartbeats nor the calls of others.
 const IO_LOOP_BOUND: usize = 512;
 
 /// Takes turns until the machine has ended.
 ///
 /// # Errors
-/// When a turn panics: user code runs there too, such as a policy. The machine is not to be used any more then.
+/// When a turn panics: user code, such as a policy, runs there too. The machine is unusable then.
 pub(crate) async fn drive(driver: &mut Driver<impl Role>) -> Result<(), Box<dyn Any + Send>> {
     let mut turns = Turns::default();
     poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| turns.poll(driver, cx))) {
@@ -37,17 +38,17 @@ pub(crate) async fn drive(driver: &mut Driver<impl Role>) -> Result<(), Box<dyn 
     .await
 }
 
-/// Answers after that time, by the clock of the I/O thread: the caller's may be paused, or there is none.
+/// Answers after this duration on the I/O thread's clock: the caller's clock may be paused, or missing.
 pub(crate) fn wake_after(time: Duration, mut sender: oneshot::Sender<()>) {
     tokio::spawn(async move {
-        // Whoever has given up waiting needs no answer.
+        // A sender that has given up needs no answer.
         if timeout(time, sender.closed()).await.is_err() {
             panics::wake(|| sender.send(()));
         }
     });
 }
 
-/// What is kept from one turn to the next.
+/// State from one turn to the next.
 #[derive(Debug, Default)]
 struct Turns {
     alarm: Alarm,
@@ -69,33 +70,34 @@ impl Turns {
             if driver.has_ended() {
                 return Poll::Ready(());
             }
-            // More may be at hand: let the reactor and the transport's own tasks run first, then come back.
+            // More input may be ready: let the reactor and the transport's own tasks run first, then return.
             if taken >= IO_LOOP_BOUND || self.late > 0 {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            // What was due may have opened something that is to be polled before it can wake this task.
+            // Due timeouts may have opened something that must be polled before it can wake this task.
             if !is_due && self.alarm.poll(cx, driver.poll_timeout()).is_pending() {
                 return Poll::Pending;
             }
         }
     }
 
-    /// Whether this thread was held up for so long that what is due may have been answered in sockets that the reactor
-    /// has not looked at yet: a process that was itself frozen must not take its peers for dead.
+    /// Whether this thread was held up so long that the reactor must look at the sockets first.
+    ///
+    /// They may hold messages that answer the due timeouts: a process that was frozen must not treat its peers as dead.
     fn must_look_again(&mut self, driver: &Driver<impl Role>, taken: usize, now: Instant) -> bool {
         let is_late = driver.poll_timeout().is_some_and(|at| at + LATE <= now);
-        // Once the reactor has looked, it is enough to go on while there is something to read.
+        // Once the reactor has looked, continue only while there is something to read.
         let must = is_late && self.late < LATE_TURNS_MAX && (self.late == 0 || taken > 0);
         self.late = if must { self.late + 1 } else { 0 };
         must
     }
 }
 
-/// A timeout that is handled later than this was held up: by a frozen process, a suspended machine or a flood.
+/// A timeout handled later than this was held up: by a frozen process, a suspended machine or a flood.
 const LATE: Duration = Duration::from_millis(100);
 
-/// Turns that timeouts are put off for at most, so that a flood cannot put them off for ever.
+/// The most turns that put off timeouts, so that a flood cannot put them off for ever.
 const LATE_TURNS_MAX: u32 = 1024;
 
 fn take_inputs(driver: &mut Driver<impl Role>, cx: &mut Context<'_>) -> usize {
@@ -116,7 +118,7 @@ struct Alarm {
 }
 
 impl Alarm {
-    /// Is ready when `at` has come; pending for ever without one.
+    /// Ready at the instant `at`; pending for ever without one.
     fn poll(&mut self, cx: &mut Context<'_>, at: Option<Instant>) -> Poll<()> {
         let Some(at) = at else { return Poll::Pending };
         match &mut self.sleep {

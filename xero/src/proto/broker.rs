@@ -1,4 +1,4 @@
-//! The broker: to its workers a dispatcher, to its clients a worker that offers what all of its workers offer.
+//! The broker: a dispatcher to its workers; to its clients a worker that offers everything its workers offer.
 
 mod clients;
 
@@ -30,31 +30,33 @@ use super::{
     worker::{DEADLINE_MAX, DRAIN_TIMEOUT},
 };
 
-/// The shortest pause between two announcements of what is offered. A fleet that comes up, or rolls, changes its offers
-/// hundreds of times a second, and each announcement has the whole of them. Nobody misses a tenth of a second, as a call
-/// that comes back because of a change brings it along.
+/// The shortest pause between two announcements of the offer.
+///
+/// A fleet that starts, or rolls, changes its offers hundreds of times a second, and each announcement holds all of
+/// them. A tenth of a second harms nobody, because a call that a change returns brings the new offer along.
 pub(crate) const OFFERS_PAUSE: Duration = Duration::from_millis(100);
 
-/// The longest pause: how late a client learns of a new service.
+/// The longest pause: how late a client may learn of a new service.
 const OFFERS_PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// How much of a second's sending announcements may take up, in bytes to all clients together: a seventh of what a link
-/// of 1 Gbit/s carries. Larger announcements come at longer pauses, up to the longest.
+/// Bytes per second of announcements to all clients together: a seventh of a 1 Gbit/s link.
+///
+/// Larger announcements have longer pauses between them, up to the longest.
 const OFFERS_BYTES_PER_SECOND: usize = 16 << 20;
 
-/// How many services without room are logged, each once: as many as have room by default. Past that, no reader is left.
+/// The most left-out services to log, each once: as many as the default limit lists. Nobody reads more.
 const LEFT_OUT_LOGGED_MAX: usize = 256;
 
-/// What a broker is made with.
+/// The configuration of a broker.
 #[derive(Debug)]
 pub struct BrokerConfig {
-    /// How the broker deals with its workers; its incarnation, heartbeats, limits and window are for clients too.
+    /// The configuration for its workers; its incarnation, heartbeats, limits and window also apply to clients.
     pub dispatcher: DispatcherConfig,
-    /// How many requests each client may have here at once. Default 1,024.
+    /// Requests that each client may have here at once. Default 1,024.
     pub credits: u32,
-    /// How much is held of each client and of all: open requests, and replies that they have not taken.
+    /// Bytes held of each client and of all: open requests, and replies that they have not taken.
     pub hold_limits: HoldLimits,
-    /// How long a drain may take. Default 30 s.
+    /// The time limit of a drain. Default 30 s.
     pub drain_timeout: Duration,
 }
 
@@ -69,65 +71,65 @@ impl Default for BrokerConfig {
     }
 }
 
-/// One of a broker's two sockets. Each numbers its peers by itself.
+/// One of a broker's two sockets. Each numbers its own peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Door {
-    /// Where clients connect.
+    /// The clients' socket.
     Front,
-    /// Where workers connect.
+    /// The workers' socket.
     Back,
 }
 
-/// What a broker tells its owner.
+/// An output of a broker.
 #[derive(Debug, PartialEq)]
 pub enum BrokerOutput {
-    /// Nothing is to be received from that connection any more: end it once what was sent is on its way.
+    /// Receive nothing more from that connection: end it once everything sent on it is on its way.
     Disconnect(Door, Peer),
     /// A client has introduced itself.
     ClientJoined(Peer),
-    /// A client is gone; what it had asked for is cancelled.
+    /// A client is gone; its calls are cancelled.
     ClientLeft(Peer, Departure),
     /// A worker has registered, or offers something new.
     WorkerJoined(Peer),
-    /// A registered worker takes another number of requests at once, or none any more because it drains.
+    /// A registered worker has changed its credits; a draining one has none.
     WorkerChanged(Peer),
     /// A registered worker is gone.
     WorkerLeft(Peer, Departure),
-    /// The broker has said goodbye to everyone.
+    /// The broker has said goodbye to all peers.
     Closed,
 }
 
-/// What a broker has counted since it was made.
+/// The counters of a broker since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BrokerCounters {
-    /// Requests of clients that came in.
+    /// Requests received from clients.
     pub requests: u64,
-    /// Messages of clients that could not be read: answered where they named a call, else dropped.
+    /// Unreadable messages of clients: answered if they named a call, otherwise dropped.
     pub malformed_messages: u64,
-    /// Messages of clients that are not registered: dropped, with their connection.
+    /// Messages of unregistered clients: dropped, with their connection.
     pub unregistered_messages: u64,
-    /// Messages of a kind that clients do not send, and requests of a call that is open already: dropped.
+    /// Messages that clients do not send, and repeated requests for an open call: dropped.
     pub unexpected_messages: u64,
     /// Clients that fell silent.
     pub expired_leases: u64,
-    /// What was counted on the workers' side.
+    /// The counters of the workers' side.
     pub workers: DispatcherCounters,
 }
 
 /// Routes the calls of many clients to many workers.
 ///
-/// The poll order is the one of [`Dispatcher`]; messages, transmits and disconnects say through which [`Door`] they go.
+/// The poll order is that of [`Dispatcher`]; messages, transmits and disconnects name their [`Door`].
 #[derive(Debug)]
 pub struct Broker {
     credits: u32,
     drain_timeout: Duration,
     dispatcher: Dispatcher,
     is_dispatcher_closed: bool,
-    /// The connections of the clients, whose introduction says what they have been told that there is.
+    /// The clients' connections. Their introduction holds the offer that the clients know.
     front: Links,
     clients: BTreeMap<Peer, ClientEntry>,
-    /// Open calls by the ids that they have on the workers' side.
+    /// Open calls by their ids on the workers' side.
     origins: BTreeMap<CallId, Origin>,
     calls: u64,
     offers: Offers,
@@ -137,22 +139,22 @@ pub struct Broker {
     leaving: Leaving,
 }
 
-/// How far clients know what is offered.
+/// How far clients know the current offer.
 #[derive(Debug, Default)]
 struct Offers {
-    /// The revision of the workers' offers that this side introduces itself with.
+    /// The revision of the workers' offers in this side's introduction.
     revision: u64,
     /// The size of that introduction, in bytes.
     bytes: usize,
     /// The end of the pause after the last announcement.
     paused_until: Option<Instant>,
-    /// Whether something else is offered than all clients know. Where there are clients, a timer is armed to announce it.
+    /// Whether the offer differs from the one that all clients know. With clients, a timer is armed to announce it.
     is_stale: bool,
-    /// Whether the introduction is newer than what all clients know.
+    /// Whether the introduction is newer than the one that all clients know.
     is_ahead: bool,
-    /// The clients that have been sent that introduction before the others.
+    /// The clients that got that introduction before the others.
     ahead: BTreeSet<Peer>,
-    /// Services that have been logged because an introduction has no room for them.
+    /// Left-out services that were already logged.
     logged: BTreeSet<Arc<str>>,
 }
 
@@ -164,14 +166,14 @@ struct ClientEntry {
     requests: BTreeMap<CallId, CallId>,
 }
 
-/// Where a call has come from.
+/// The origin of a call.
 #[derive(Clone, Copy, Debug)]
 struct Origin {
     client: Peer,
     call: CallId,
     bytes: u64,
-    /// Whether its bytes are acknowledged: they are once it is with a worker, if the client's limit has room for it, or has
-    /// ended.
+    /// Whether its bytes are acknowledged. They are once the call has ended, or a worker has it and the client's limit
+    /// has room for it.
     is_taken: bool,
     partials: u32,
 }
@@ -179,9 +181,9 @@ struct Origin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Leaving {
     No,
-    /// Refusing what is new; calls in flight are still to end.
+    /// Refuses new calls; calls in flight may still end.
     Draining,
-    /// Goodbye is said to everyone.
+    /// Has said goodbye to all peers.
     Goodbye,
     Left,
 }
@@ -195,7 +197,7 @@ impl Broker {
         Self {
             credits,
             drain_timeout,
-            // Half of the range: ids do not come again in this life, and hardly in the next.
+            // Half of the range: ids never repeat in this life, and hardly in the next.
             calls: dispatcher.incarnation.as_u64_pair().0 >> 1,
             dispatcher: Dispatcher::new(dispatcher),
             is_dispatcher_closed: false,
@@ -211,7 +213,7 @@ impl Broker {
         }
     }
 
-    /// Takes a message from a peer.
+    /// Handles a message from a peer.
     pub fn handle_message(&mut self, now: Instant, door: Door, from: Peer, message: impl Into<Inbound>) {
         match door {
             Door::Front => self.front.handle_message(now, from, message.into()),
@@ -220,7 +222,7 @@ impl Broker {
         self.settle(now);
     }
 
-    /// Takes note of a message that could not be read, and answers it where it names a client's call.
+    /// Counts an unreadable message, and answers it if it names a client's call.
     pub fn handle_malformed(&mut self, now: Instant, door: Door, from: Peer, malformed: &Malformed) {
         match door {
             Door::Front => self.handle_malformed_of_client(now, from, malformed),
@@ -229,7 +231,7 @@ impl Broker {
         self.settle(now);
     }
 
-    /// A peer's connection has ended.
+    /// Handles the end of a peer's connection.
     pub fn handle_disconnected(&mut self, now: Instant, door: Door, peer: Peer) {
         match door {
             Door::Front => self.front.handle_disconnected(now, peer),
@@ -238,7 +240,7 @@ impl Broker {
         self.settle(now);
     }
 
-    /// The transport has not taken these messages, and the peer's connection is gone.
+    /// Handles messages that the transport did not take; the peer's connection is gone.
     pub fn handle_unsent(&mut self, now: Instant, door: Door, transmit: Transmit) {
         match door {
             Door::Front => self.front.handle_unsent(now, transmit),
@@ -247,14 +249,15 @@ impl Broker {
         self.settle(now);
     }
 
-    /// Sends the heartbeats that are due, and does nothing else: for a driver that puts off what is due, because it was held
-    /// up and has not read yet what may have answered it.
+    /// Sends due heartbeats, and nothing else.
+    ///
+    /// For a driver that was held up: it puts off other timeouts until it has read the messages that may answer them.
     pub fn handle_heartbeats(&mut self, now: Instant) {
         self.front.handle_heartbeats(now);
         self.dispatcher.handle_heartbeats(now);
     }
 
-    /// Does what is due, as [`Dispatcher::handle_timeout`] does.
+    /// Handles due timeouts, as [`Dispatcher::handle_timeout`] does.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.front.handle_timeout(now);
         self.dispatcher.handle_timeout(now);
@@ -267,8 +270,10 @@ impl Broker {
         self.settle(now);
     }
 
-    /// Takes no new request, gives back those that wait, finishes those in flight, says goodbye;
-    /// [`BrokerOutput::Closed`] follows, at the latest half a second after the drain timeout.
+    /// Drains the broker: accepts no new request, finishes those in flight, says goodbye.
+    ///
+    /// Waiting requests return to their clients. [`BrokerOutput::Closed`] follows, at the latest half a second after
+    /// the drain timeout.
     pub fn drain(&mut self, now: Instant) {
         if self.leaving != Leaving::No {
             return;
@@ -283,17 +288,18 @@ impl Broker {
         self.settle(now);
     }
 
-    /// Ends every call and says goodbye to everyone. [`BrokerOutput::Closed`] follows when they have gone, or after half
-    /// a second.
+    /// Ends every call and says goodbye to all peers.
+    ///
+    /// [`BrokerOutput::Closed`] follows when they have gone, or after half a second.
     pub fn close(&mut self, now: Instant) {
         if self.leaving == Leaving::Left {
             return;
         }
-        // A drain may have said goodbye already, and wait for it to be taken for as long as it has.
+        // After a drain, a goodbye may be sent already; its own time limit still holds.
         if self.leaving == Leaving::No {
             self.leaving = Leaving::Draining;
             self.timers.stop(Timer::Offers);
-            // What crosses the goodbye has not been started, and may be told so.
+            // A request that crosses the goodbye was not started, and DRAIN lets its client know.
             self.front.peers().into_iter().for_each(|peer| self.front.send(now, peer, Message::Drain));
         }
         self.timers.hasten(Timer::Leave, now + GOODBYE_GRACE);
@@ -301,23 +307,23 @@ impl Broker {
         self.settle(now);
     }
 
-    /// The next message to send.
+    /// Gives the next message to send.
     pub fn poll_transmit(&mut self) -> Option<(Door, Transmit)> {
         let front = self.front.poll_transmit().map(|transmit| (Door::Front, transmit));
         front.or_else(|| self.dispatcher.poll_transmit().map(|transmit| (Door::Back, transmit)))
     }
 
-    /// When [`Self::handle_timeout`] is to be called.
+    /// When to call [`Self::handle_timeout`] next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         [self.timers.next(), self.front.poll_timeout(), self.dispatcher.poll_timeout()].into_iter().flatten().min()
     }
 
-    /// The next thing to tell the owner.
+    /// Gives the next output.
     pub fn poll_output(&mut self) -> Option<BrokerOutput> {
         self.outputs.pop_front()
     }
 
-    /// What has been counted so far.
+    /// The counters so far.
     pub fn counters(&self) -> BrokerCounters {
         let links = self.front.counters();
         BrokerCounters {
@@ -335,12 +341,12 @@ impl Broker {
         self.dispatcher.workers()
     }
 
-    /// The registered clients, and this life of each one's process.
+    /// The registered clients, with each one's incarnation.
     pub fn clients(&self) -> impl Iterator<Item = (Peer, Uuid)> {
         self.clients.iter().map(|(peer, client)| (*peer, client.incarnation))
     }
 
-    /// What is held of clients and for them, in bytes: their open requests, and the replies that they have not taken.
+    /// Bytes held of clients and for them: their open requests, and the replies that they have not taken.
     pub fn held_bytes(&self) -> u64 {
         self.front.held_bytes()
     }
@@ -350,7 +356,7 @@ impl Broker {
         self.origins.len()
     }
 
-    /// Whether nothing is kept: no call, no peer, no timer, nothing to send.
+    /// Whether the broker keeps nothing: no call, peer, timer or message to send.
     pub fn is_empty(&self) -> bool {
         self.dispatcher.is_empty()
             && self.clients.is_empty()
@@ -360,7 +366,7 @@ impl Broker {
             && self.outputs.is_empty()
     }
 
-    /// Acts on what both sides report, and takes the next step of leaving.
+    /// Acts on the outputs of both sides, and takes the next step of leaving.
     fn settle(&mut self, now: Instant) {
         loop {
             if let Some(event) = self.front.poll_event() {
@@ -379,7 +385,7 @@ impl Broker {
     }
 
     fn handle_dispatcher_output(&mut self, now: Instant, output: Output) {
-        // Before the calls that come back for it: their clients are not to send them here again.
+        // Announced before the calls return for that reason: their clients must not send them here again.
         if matches!(output, Output::WorkerJoined(_) | Output::WorkerChanged(_) | Output::WorkerLeft(..)) {
             self.note_offers(now);
         }
@@ -398,8 +404,7 @@ impl Broker {
         }
     }
 
-    /// Takes note when something else is offered. The first change is passed on at once, what follows soon after it
-    /// together.
+    /// Notes a changed offer. Announces the first change at once, and bundles those soon after it.
     fn note_offers(&mut self, now: Instant) {
         if self.offers.revision == self.dispatcher.revision() || self.leaving != Leaving::No {
             return;
@@ -413,8 +418,7 @@ impl Broker {
         }
     }
 
-    /// Tells the clients what is offered, if that is something else than they know of. Without clients, that waits until
-    /// one comes.
+    /// Announces the offer to the clients, if they know another one. Without clients, that waits for one.
     fn announce_offers(&mut self, now: Instant) {
         self.offers.is_stale = self.clients.is_empty();
         self.timers.stop(Timer::Offers);
@@ -432,14 +436,14 @@ impl Broker {
         }
     }
 
-    /// The pause after an announcement: the longer, the more was sent.
+    /// The pause after an announcement, which grows with its size.
     fn offers_pause(&self) -> Duration {
         let bytes = self.offers.bytes.saturating_mul(self.clients.len());
         let pause = Duration::from_secs_f64(bytes as f64 / OFFERS_BYTES_PER_SECOND as f64);
         pause.clamp(OFFERS_PAUSE, OFFERS_PAUSE_MAX)
     }
 
-    /// Brings the introduction up to date. `true` when not all clients know what it says.
+    /// Brings the introduction up to date. `true` if some clients do not know it yet.
     fn refresh_offers(&mut self) -> bool {
         let revision = self.dispatcher.revision();
         let is_ahead = std::mem::take(&mut self.offers.is_ahead);
@@ -456,7 +460,7 @@ impl Broker {
         is_other || is_ahead
     }
 
-    /// One client is to know what is offered, before all others do.
+    /// Announces the offer to one client before all others.
     fn hasten_offers(&mut self, client: Peer) {
         if self.offers.is_stale && self.leaving == Leaving::No {
             self.offers.is_ahead = self.refresh_offers();
@@ -466,7 +470,7 @@ impl Broker {
         }
     }
 
-    /// Says goodbye to each client that has got everything, when this broker leaves; `false` when there is none.
+    /// Says goodbye to each client that has received everything, if this broker leaves; `false` if there is none.
     fn say_goodbye(&mut self, now: Instant) -> bool {
         if self.leaving != Leaving::Draining || !self.origins.is_empty() {
             return false;
@@ -480,7 +484,7 @@ impl Broker {
         !done.is_empty()
     }
 
-    /// The time for leaving is up.
+    /// Handles the end of the time for leaving.
     fn force_leave(&mut self, now: Instant) {
         self.dispatcher.close(now);
         for peer in self.front.peers() {
@@ -498,7 +502,7 @@ impl Offers {
     }
 }
 
-/// How a broker introduces itself to clients, before any worker offers something.
+/// The broker's introduction to clients, before any worker has an offer.
 fn introduction(config: &DispatcherConfig, credits: u32) -> Ready {
     Ready {
         role: Role::Dispatcher,

@@ -1,4 +1,4 @@
-//! Calls that have not ended: what they ask for, which wait, and which are in flight.
+//! Calls that have not ended: their needs, and whether they wait or are in flight.
 
 #[cfg(test)]
 mod model;
@@ -20,27 +20,28 @@ use super::{
 pub(crate) use waiting::{LineId, Precedence};
 use waiting::{LineKey, Waiting};
 
-/// What a caller asks for.
+/// A call as its caller specifies it.
 #[derive(Clone, Debug)]
 pub struct CallSpec {
     /// The service's name.
     pub service: Arc<str>,
     /// The method's name.
     pub method: Arc<str>,
-    /// The caller's hash of the signature; 0 leaves it unchecked.
+    /// The caller's hash of the signature; 0 for no check.
     pub fingerprint: u64,
-    /// Whether it may run twice; `None` leaves it to what the worker declares.
+    /// Whether it may run twice; `None` leaves it to the worker's declaration.
     pub idempotent: Option<bool>,
-    /// Whether only a worker that declares the method idempotent may have it, from the first attempt on: whoever passes
-    /// it on has sent it elsewhere, or is to send it again, on such a word.
+    /// Whether even the first attempt may only go to a worker that declares the method idempotent.
+    ///
+    /// An intermediary has sent it elsewhere, or will send it again, on the strength of such a declaration.
     pub must_declare: bool,
     /// How long it waits while no worker can take it.
     pub waits: Waits,
-    /// Whom it is made for, where a dispatcher serves several: waiting calls of different owners take turns.
+    /// The client it is made for, where a dispatcher serves several: waiting calls of different owners take turns.
     pub owner: u64,
-    /// How often it has been attempted elsewhere, by whoever passes it on.
+    /// Attempts made elsewhere, by an intermediary.
     pub attempts_before: u8,
-    /// The instant it must have ended by.
+    /// The instant by which it must have ended.
     pub deadline: Instant,
     /// Values that travel beside the arguments.
     pub metadata: Metadata,
@@ -51,10 +52,10 @@ pub struct CallSpec {
 /// How long a call waits while no worker can take it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Waits {
-    /// Until its deadline, for a worker to come or to have room.
+    /// Until its deadline, for a worker to register or to have room.
     #[default]
     UntilDeadline,
-    /// For room at a worker that can take it; without one, whoever has passed the call on takes it back.
+    /// For room at a worker that can take it; without such a worker, the intermediary takes it back.
     WhileOffered,
     /// Not at all: it fails at once.
     Never,
@@ -75,54 +76,54 @@ pub enum CallFailure {
         /// The services that live workers do offer.
         offered: Names,
     },
-    /// No live worker can take the call any more, and it is not to wait here for one.
+    /// No live worker can take the call any more, and it may not wait here for one.
     NotOffered {
         /// Whether an earlier attempt may have run.
         maybe_executed: bool,
-        /// What they offer in its place: services, or the methods of this one.
+        /// The alternatives on offer: services, or the methods of this service.
         offered: Names,
     },
-    /// Live workers have the method, and none reads the codec of the arguments.
+    /// Live workers have the method, but none reads the codec of the arguments.
     CodecNotRead {
         /// The codec of the arguments.
         codec: Codec,
         /// The codecs that they do read.
         read: Vec<Codec>,
     },
-    /// Live workers offer the service, and none has the method.
+    /// Live workers offer the service, but none has the method.
     UnknownMethod {
         /// The methods they do offer.
         offered: Names,
     },
-    /// The worker went away before its reply, and the call could not be retried.
+    /// The worker was lost before its reply, and the call could not be retried.
     WorkerLost {
         /// Whether the worker may have run it.
         maybe_executed: bool,
-        /// How many workers were asked.
+        /// The number of workers that were asked.
         attempts: u8,
     },
-    /// Too many calls wait already, or the call was not to wait and every worker is busy.
+    /// Too many calls wait already, or the call may not wait and every worker is busy.
     Overloaded {
-        /// How many calls wait.
+        /// The number of waiting calls.
         waiting: usize,
-        /// How many may; `None` if the call was not to wait.
+        /// The most waiting calls; `None` if the call may not wait.
         waiting_max: Option<usize>,
     },
-    /// The arguments are larger than the dispatcher or the worker takes.
+    /// The arguments exceed the dispatcher's or the worker's limit.
     TooLarge(TooLarge),
-    /// A partial reply is missing: the replies that follow cannot be trusted to be in order.
+    /// A partial reply is missing, so the order of later ones is unknown.
     PartialsLost {
-        /// How many partial replies the worker has sent.
+        /// The partial replies that the worker has sent.
         sent: u32,
-        /// How many have arrived in order.
+        /// Those that arrived in order.
         received: u32,
     },
-    /// More partial replies came than are kept for a caller that does not read them.
+    /// More partial replies arrived than the client keeps unread.
     PartialsUnread {
-        /// How many have arrived.
+        /// Those that arrived.
         received: u32,
     },
-    /// A reply could not be read.
+    /// A reply was unreadable.
     UnreadableReply {
         /// What is wrong with it.
         reason: String,
@@ -134,7 +135,8 @@ pub enum CallFailure {
     },
 }
 
-/// What is full, and the setters that bound it. The place says where calls wait, such as ` at the broker`.
+/// The message of an overloaded call: the full bound and its setters. `place` says where calls wait, such as ` at the
+/// broker`.
 pub(crate) fn overloaded(waiting: usize, waiting_max: Option<usize>, place: &str) -> String {
     let whose = if place.is_empty() { "" } else { "its " };
     match waiting_max {
@@ -150,7 +152,7 @@ pub(crate) fn overloaded(waiting: usize, waiting_max: Option<usize>, place: &str
     }
 }
 
-/// A codec that nobody reads, and those that are read.
+/// The message for a codec that no worker reads, with the codecs that they read.
 pub(crate) fn codec_not_read(codec: Codec, read: &[Codec]) -> String {
     let read: Vec<_> = read.iter().map(Codec::to_string).collect();
     let read = if read.is_empty() { "no codec that is known here".to_owned() } else { read.join(", ") };
@@ -164,14 +166,14 @@ pub type CallEnd = Result<Payload, CallFailure>;
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) spec: CallSpec,
-    /// What its timer is armed for.
+    /// The instant of its armed timer.
     pub(crate) deadline_at: Instant,
     pub(crate) attempts: u8,
     /// The attempts that count against the bound.
     pub(crate) charged: u8,
     /// Whether the worker that has it declares the method idempotent.
     pub(crate) declared_idempotent: bool,
-    /// Whether an attempt that came to nothing may have run.
+    /// Whether a failed attempt may have run.
     pub(crate) maybe_executed: bool,
     /// Whether no worker could take it when it was made.
     pub(crate) has_waited: bool,
@@ -182,16 +184,16 @@ pub(crate) struct Call {
     pub(crate) state: CallState,
 }
 
-/// Where a call is.
+/// The state of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CallState {
-    /// Made, or about to be tried again: nobody has it yet.
+    /// New, or about to be tried again: no worker has it yet.
     Unplaced,
-    /// No worker could take it yet; it stands in this line.
+    /// No worker could take it yet; it waits in this line.
     Waiting(LineId),
-    /// An attempt has failed, and the next one comes at this instant.
+    /// An attempt has failed, and the next one starts at this instant.
     BackingOff { until: Instant },
-    /// A worker has its request; `partials` replies have come so far.
+    /// A worker has its request; `partials` replies have arrived so far.
     InFlight { worker: Peer, partials: u32 },
 }
 
@@ -209,7 +211,7 @@ impl Call {
         matches!(self.state, CallState::InFlight { .. })
     }
 
-    /// What the next attempt needs of a worker.
+    /// What the next attempt requires of a worker.
     pub(crate) fn need(&self) -> Need<'_> {
         Need {
             service: &self.spec.service,
@@ -222,8 +224,8 @@ impl Call {
         }
     }
 
-    /// Whether only a worker that declares the method idempotent may have the next attempt: one before it may have run,
-    /// and nobody but its worker has said that it may run twice.
+    /// Whether only a worker that declares the method idempotent may have the next attempt: an earlier one may have
+    /// run, and only its worker has declared that it may run twice.
     fn must_declare(&self) -> bool {
         self.spec.must_declare || self.spec.idempotent.is_none() && self.maybe_executed
     }
@@ -267,7 +269,7 @@ impl Calls {
         self.places.insert(id, row);
     }
 
-    /// The call comes to wait for a method. `Some` is a new line, which nobody serves yet.
+    /// Puts the call in the line for a method. `Some` is a new line, which no pool serves yet.
     pub(crate) fn wait(&mut self, id: CallId, method: MethodId) -> Option<LineId> {
         let call = self.rows.get_mut(*self.places.get(&id)?)?;
         let (line, is_new) = self.waiting.insert(call.line(method), call.spec.owner, id);
@@ -275,7 +277,7 @@ impl Calls {
         is_new.then_some(line)
     }
 
-    /// The call waits no more. `Some` is the method of a line that is gone with it.
+    /// Takes the call out of its line. `Some` is the method of the line, if that is now gone.
     pub(crate) fn stop_waiting(&mut self, id: CallId) -> Option<MethodId> {
         let call = self.rows.get_mut(*self.places.get(&id)?)?;
         let CallState::Waiting(line) = call.state else { return None };
@@ -283,7 +285,7 @@ impl Calls {
         self.waiting.remove(line, call.spec.owner, id)
     }
 
-    /// The request of a call that does not wait goes to a worker.
+    /// Notes that the request of a call that does not wait goes to a worker.
     pub(crate) fn send(&mut self, id: CallId, worker: Peer) -> Option<&mut Call> {
         let call = self.rows.get_mut(*self.places.get(&id)?)?;
         call.attempts = call.attempts.saturating_add(1);
@@ -301,12 +303,12 @@ impl Calls {
         self.rows.get_mut(*self.places.get(&id)?)
     }
 
-    /// The owner of a call has had a turn.
+    /// Notes that the owner of a call has had a turn.
     pub(crate) fn note_served(&mut self, owner: u64) {
         self.waiting.note_served(owner);
     }
 
-    /// The call that a pool is to serve next, of those behind a precedence.
+    /// The next call for a pool, after a given precedence.
     pub(crate) fn next_waiting(
         &mut self,
         pool: PoolId,
@@ -315,7 +317,7 @@ impl Calls {
         self.waiting.next(pool, behind)
     }
 
-    /// From now on, these pools serve the line.
+    /// Makes these pools, and no others, serve the line.
     pub(crate) fn retarget(&mut self, line: LineId, pools: Vec<PoolId>) {
         self.waiting.retarget(line, pools);
     }
@@ -334,14 +336,14 @@ impl Calls {
         self.waiting.calls_in(line)
     }
 
-    /// What all calls in a line need of a worker; of a class of sizes, the smallest one.
+    /// What all calls in a line require of a worker, for the smallest size of their class.
     pub(crate) fn need_of(&self, line: LineId) -> Option<Need<'_>> {
         let any = self.get(self.waiting.any_in(line)?)?;
         Some(Need { bytes: self.waiting.bytes_min(line)?, avoid: None, ..any.need() })
     }
 
-    /// The waiting call that makes room when there are too many: the youngest of the owner that has the most of them. That
-    /// is this one, which has just come, unless another owner has more.
+    /// The waiting call to end when there are too many: the youngest of the owner with the most calls. That is this new
+    /// call, unless another owner has more.
     pub(crate) fn crowding(&self, id: CallId) -> CallId {
         let owner = self.get(id).map(|call| call.spec.owner);
         owner.and_then(|owner| self.waiting.crowding(owner)).unwrap_or(id)

@@ -34,27 +34,26 @@ use super::{
 
 pub use super::link::Departure;
 
-/// What a dispatcher is made with.
+/// The configuration of a dispatcher.
 #[derive(Debug)]
 pub struct DispatcherConfig {
     /// This life of the process.
     pub incarnation: Uuid,
-    /// What the jitter of every back-off is drawn from.
+    /// The seed of every back-off's jitter.
     pub seed: u64,
     /// The dispatcher's own interval and liveness.
     pub heartbeats: Heartbeats,
-    /// Sizes that are refused.
+    /// The sizes to refuse.
     pub limits: Limits,
-    /// How many calls may wait for a worker before further ones fail as overloaded.
+    /// Calls that may wait for a worker before further ones fail as overloaded.
     pub waiting_max: usize,
     /// How often, and how soon, a call is tried again.
     pub retry: RetryConfig,
-    /// How long to wait between dials, where brokers are dialed.
+    /// The wait between dials to brokers.
     pub backoff: BackoffConfig,
-    /// How many bytes may be under way to here from each peer, unacknowledged; 0, or more than 64 MiB, stands for 64 MiB.
-    /// Default 2 MiB.
+    /// Receive window per peer, in bytes. Default 2 MiB; 0, or more than 64 MiB, means 64 MiB.
     pub window_bytes: u64,
-    /// Who is asked next.
+    /// The policy that chooses a worker.
     pub choice: Box<dyn WorkerChoice>,
 }
 
@@ -74,60 +73,61 @@ impl Default for DispatcherConfig {
     }
 }
 
-/// What a dispatcher tells its owner.
+/// An output of a dispatcher.
 #[derive(Debug, PartialEq)]
 pub enum Output {
-    /// A call that had to wait has gone to a worker.
+    /// A waiting call has gone to a worker.
     Forwarded(CallId),
-    /// A partial reply of a call, to be released with [`Dispatcher::release`].
+    /// A partial reply of a call; release it with [`Dispatcher::release`].
     Partial(CallId, Payload, Receipt),
-    /// A call has ended; nothing more comes of it. Its reply is to be released with [`Dispatcher::release`].
+    /// A call has ended, and no further output mentions it. Release its reply with [`Dispatcher::release`].
     Ended(CallId, CallEnd, Receipt),
     /// A worker has registered, or offers something new.
     WorkerJoined(Peer),
-    /// A registered worker takes another number of requests at once, or none any more because it drains.
+    /// A registered worker has changed its credits; a draining one has none.
     WorkerChanged(Peer),
     /// A registered worker is gone.
     WorkerLeft(Peer, Departure),
-    /// Nothing is to be received from that connection any more: end it once what was sent is on its way.
+    /// Receive nothing more from that connection: end it once everything sent on it is on its way.
     Disconnect(Peer),
     /// Connect to that broker; answer with `handle_dialed` or `handle_disconnected`.
     Dial(Peer),
-    /// The dispatcher has said goodbye to everyone.
+    /// The dispatcher has said goodbye to all peers.
     Closed,
 }
 
-/// What a dispatcher has counted since it was made.
+/// The counters of a dispatcher since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DispatcherCounters {
     /// Replies to requests that the worker did not have: dropped.
     pub unsolicited_replies: u64,
-    /// Replies that came after their call had ended, and partial replies that came again: dropped.
+    /// Replies after the end of their call, and repeated partial replies: dropped.
     pub late_replies: u64,
-    /// Messages that could not be read: dropped.
+    /// Unreadable messages: dropped.
     pub malformed_messages: u64,
-    /// Messages of peers that are not registered: dropped, with their connection.
+    /// Messages of unregistered peers: dropped, with their connection.
     pub unregistered_messages: u64,
-    /// Messages of a kind that this role does not take: dropped.
+    /// Messages of a kind that this role does not accept: dropped.
     pub unexpected_messages: u64,
     /// Leases that expired.
     pub expired_leases: u64,
     /// Attempts after the first one.
     pub retries: u64,
-    /// Attempts that were not made because the retry budget was spent.
+    /// Attempts that the spent retry budget prevented.
     pub retries_over_budget: u64,
-    /// Workers that the [`WorkerChoice`] has chosen although they were no candidates: the calls wait.
+    /// Choices of a [`WorkerChoice`] that were not candidates: the calls wait.
     pub stray_choices: u64,
 }
 
-/// Routes calls to registered workers, which dial in; or to brokers, which it dials. To a client a broker is a worker
-/// that offers what all of the broker's workers offer.
+/// Routes calls to registered workers, which dial in; or to brokers, which it dials.
 ///
-/// After each `handle_*` or verb, poll [`Self::poll_output`] until it is empty; when nothing more is at hand, poll
-/// [`Self::poll_transmit`] until it is empty, then do the disconnects that came as outputs, then wait for a message or
-/// for [`Self::poll_timeout`]. Messages at hand are handled before timeouts, so that a process that was itself frozen
-/// does not take its peers for dead.
+/// To a client, a broker is a worker that offers everything its workers offer.
+///
+/// After each `handle_*` or verb, poll [`Self::poll_output`] until it is empty. When no more input is at hand, poll
+/// [`Self::poll_transmit`] until it is empty, then do the disconnects among the outputs. Then wait for a message or for
+/// [`Self::poll_timeout`]. Handle messages at hand before timeouts, so that a process that was frozen does not treat
+/// its peers as dead.
 #[derive(Debug)]
 pub struct Dispatcher {
     config: DispatcherConfig,
@@ -136,7 +136,7 @@ pub struct Dispatcher {
     timers: TimerTable,
     links: Links,
     outputs: VecDeque<Output>,
-    /// Of the message that is being handled, unless the owner has got it.
+    /// The receipt of the current message, unless the owner has it.
     receipt: Receipt,
     counters: DispatcherCounters,
     closing: Closing,
@@ -147,11 +147,11 @@ pub struct Dispatcher {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Closing {
     No,
-    /// Nothing new is taken; open calls are still to end.
+    /// Accepts no new call; open calls may still end.
     Draining {
         since: Instant,
     },
-    /// Goodbye is said; the workers' connections are not all gone yet.
+    /// Has said goodbye; some workers' connections remain.
     Leaving,
     Closed,
 }
@@ -164,14 +164,14 @@ impl Dispatcher {
         Self::with_links(config, Links::accepting(introduction, heartbeats, Role::Worker, place))
     }
 
-    /// A client's dispatcher, which dials `brokers` many brokers: the peers 0, 1, 2 …
+    /// A client's dispatcher, which dials `brokers` brokers: the peers 0, 1, 2 …
     pub fn dialing(now: Instant, config: DispatcherConfig, brokers: u64) -> Self {
         let (introduction, heartbeats) = (workers::introduction(&config, Role::Client), config.heartbeats);
         let links = Links::dialing(now, introduction, heartbeats, (brokers, config.backoff, config.seed));
         Self::with_links(config, links)
     }
 
-    /// Names the brokers' endpoints, in their order, for the logs.
+    /// Names the brokers' endpoints for the logs, in the brokers' order.
     pub fn name_endpoints(&mut self, endpoints: impl IntoIterator<Item = String>) {
         self.links.name_endpoints(endpoints);
     }
@@ -192,10 +192,10 @@ impl Dispatcher {
         }
     }
 
-    /// Starts a call. It ends with exactly one [`Output::Ended`] unless it is cancelled.
+    /// Starts a call, which ends with exactly one [`Output::Ended`] unless it is cancelled.
     ///
-    /// The id must not have been used before, in this life of the process or, as far as chance allows, in an earlier
-    /// one: count from a random number. Waiting calls are served in the order of their ids.
+    /// The id must be new in this life of the process and, as far as chance allows, in earlier ones: count from a
+    /// random number. Waiting calls are served in the order of their ids.
     pub fn call(&mut self, now: Instant, id: CallId, spec: CallSpec) {
         if let Err(failure) = self.admit(&spec) {
             return self.outputs.push_back(Output::Ended(id, Err(failure), Receipt::NONE));
@@ -219,13 +219,15 @@ impl Dispatcher {
         }
     }
 
-    /// The owner needs no more room for a reply: its worker may send as much again. An owner that passes replies on
-    /// releases them when they have left, so that what its callers do not take stays with their workers.
+    /// Acknowledges a reply to its worker, which may send as many bytes again.
+    ///
+    /// An owner that passes replies on releases them when they have left. So replies that its callers do not take stay
+    /// with their workers.
     pub fn release(&mut self, now: Instant, receipt: Receipt) {
         self.links.take(now, receipt.from, receipt.bytes);
     }
 
-    /// The owner cannot keep the call's partial replies any longer: they are not read. Ends the call.
+    /// Ends a call whose unread partial replies exceed what its owner keeps.
     pub fn overflow(&mut self, now: Instant, id: CallId) {
         let received = match self.calls.get(id).map(|call| call.state) {
             Some(CallState::InFlight { partials, .. }) => partials,
@@ -234,14 +236,14 @@ impl Dispatcher {
         self.give_up(now, id, CallFailure::PartialsUnread { received });
     }
 
-    /// The caller no longer wants the call. Nothing more is told of it.
+    /// Cancels a call. No further output mentions it.
     pub fn cancel(&mut self, now: Instant, id: CallId) {
         if let Some(call) = self.take(id) {
             self.recall(now, id, &call);
         }
     }
 
-    /// Takes no new call, lets the open ones end, and closes; at the latest when the timeout has passed.
+    /// Accepts no new call, lets open calls end, and closes; at the latest after the timeout.
     pub fn drain(&mut self, now: Instant, timeout: Duration) {
         if self.closing == Closing::No {
             self.closing = Closing::Draining { since: now };
@@ -250,8 +252,9 @@ impl Dispatcher {
         }
     }
 
-    /// Says goodbye to every worker and ends every call. [`Output::Closed`] follows when the workers have gone, or
-    /// after half a second.
+    /// Says goodbye to every worker and ends every call.
+    ///
+    /// [`Output::Closed`] follows when the workers have gone, or after half a second.
     pub fn close(&mut self, now: Instant) {
         if self.has_said_goodbye() {
             return;
@@ -267,13 +270,13 @@ impl Dispatcher {
         self.settle(now);
     }
 
-    /// Takes a message from a peer.
+    /// Handles a message from a peer.
     pub fn handle_message(&mut self, now: Instant, from: Peer, message: impl Into<Inbound>) {
         self.links.handle_message(now, from, message.into());
         self.settle(now);
     }
 
-    /// Takes note of a message that could not be read.
+    /// Counts an unreadable message.
     pub fn handle_malformed(&mut self, now: Instant, from: Peer, malformed: &Malformed) {
         if self.links.handle_malformed(now, from, malformed) {
             self.links.take(now, from, malformed.window_bytes);
@@ -282,33 +285,36 @@ impl Dispatcher {
         self.settle(now);
     }
 
-    /// The connection asked for by [`Output::Dial`] stands.
+    /// Handles the connection that [`Output::Dial`] asked for.
     pub fn handle_dialed(&mut self, now: Instant, peer: Peer) {
         self.links.handle_dialed(now, peer);
         self.settle(now);
     }
 
-    /// A peer's connection has ended.
+    /// Handles the end of a peer's connection.
     pub fn handle_disconnected(&mut self, now: Instant, peer: Peer) {
         self.links.handle_disconnected(now, peer);
         self.settle(now);
     }
 
-    /// The transport has not taken these messages, and the peer's connection is gone. Requests among them have not left:
-    /// they go elsewhere, whether idempotent or not.
+    /// Handles messages that the transport did not take; the peer's connection is gone.
+    ///
+    /// Requests among them have not left: they go elsewhere, idempotent or not.
     pub fn handle_unsent(&mut self, now: Instant, transmit: Transmit) {
         self.links.handle_unsent(now, transmit);
         self.settle(now);
     }
 
-    /// Sends the heartbeats that are due, and does nothing else: for a driver that puts off what is due, because it was held
-    /// up and has not read yet what may have answered it.
+    /// Sends due heartbeats, and nothing else.
+    ///
+    /// For a driver that was held up: it puts off other timeouts until it has read the messages that may answer them.
     pub fn handle_heartbeats(&mut self, now: Instant) {
         self.links.handle_heartbeats(now);
     }
 
-    /// Does what is due: all that concerns peers, then a bounded number of calls. [`Self::poll_timeout`] is due at once
-    /// while there are more, so that what was produced is sent in between.
+    /// Handles due timeouts: all those of peers, then a bounded number of calls.
+    ///
+    /// While more are due, [`Self::poll_timeout`] is due at once, so that transmits leave in between.
     pub fn handle_timeout(&mut self, now: Instant) {
         if planted(Fault::RetriedForTime) {
             let in_flight = self.registry.iter().flat_map(|(_, worker)| worker.in_flight.keys().copied());
@@ -325,22 +331,22 @@ impl Dispatcher {
         }
     }
 
-    /// The next message to send.
+    /// Gives the next message to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         self.links.poll_transmit()
     }
 
-    /// When [`Self::handle_timeout`] is to be called.
+    /// When to call [`Self::handle_timeout`] next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         [self.timers.next(), self.links.poll_timeout()].into_iter().flatten().min()
     }
 
-    /// The next thing to tell the owner.
+    /// Gives the next output.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
 
-    /// What has been counted so far.
+    /// The counters so far.
     pub fn counters(&self) -> DispatcherCounters {
         let links = self.links.counters();
         DispatcherCounters {
@@ -363,18 +369,20 @@ impl Dispatcher {
         self.registry.services().map(|name| &**name)
     }
 
-    /// What workers offer together that can be called: with credits, and not draining. Where they disagree about a method,
-    /// it has what they share. What this dispatcher's introduction has no room for is left out.
+    /// The merged offer of all callable workers: with credits, and not draining.
+    ///
+    /// Where workers disagree about a method, the offer lists only what they share. It leaves out what exceeds this
+    /// dispatcher's introduction.
     pub(crate) fn listing(&self) -> Listing {
         self.registry.listing()
     }
 
-    /// Another number than before when [`Self::listing`] may have changed.
+    /// Changes whenever [`Self::listing`] may have changed.
     pub(crate) fn revision(&self) -> u64 {
         self.registry.revision()
     }
 
-    /// Whether a call may have run by now.
+    /// Whether a call may have run so far.
     pub(crate) fn maybe_executed(&self, id: CallId) -> bool {
         self.calls.get(id).is_some_and(Call::maybe_executed)
     }
@@ -384,7 +392,7 @@ impl Dispatcher {
         self.calls.get(id).is_some_and(|call| matches!(call.state, CallState::Waiting(_)))
     }
 
-    /// Ends the calls that no worker has.
+    /// Ends the calls that are with no worker.
     pub(crate) fn release_waiting(&mut self) {
         for id in self.calls.ids() {
             if let Some(call) = self.calls.get(id).filter(|call| !call.is_in_flight()) {
@@ -394,7 +402,7 @@ impl Dispatcher {
         }
     }
 
-    /// Whether nothing is kept: no call, no worker, no timer, nothing to send.
+    /// Whether the dispatcher keeps nothing: no call, worker, timer or message to send.
     pub fn is_empty(&self) -> bool {
         self.calls.len() == 0
             && self.registry.keeps_nothing()
@@ -465,7 +473,7 @@ impl Dispatcher {
         let is_in_flight = |id: &CallId| self.registry.get(from).is_some_and(|it| it.in_flight.contains_key(id));
         let Some(id) = malformed.call.filter(is_in_flight) else { return };
         let reason = malformed.to_string();
-        // A final reply is the worker's last word on the request; after a partial one, it is still at work.
+        // A final reply ends the request at the worker; after a partial one, the worker still runs it.
         if malformed.ends_request() {
             self.registry.return_credit(from, id);
             self.end(id, Err(CallFailure::UnreadableReply { reason }));
@@ -482,13 +490,13 @@ impl Dispatcher {
         }
     }
 
-    /// The receipt of the reply that is being handled goes to the owner with what it is told.
+    /// Takes the receipt of the current reply, for the owner.
     fn take_receipt(&mut self) -> Receipt {
         std::mem::replace(&mut self.receipt, Receipt::NONE)
     }
 }
 
-/// A registered worker, as its dispatcher sees it.
+/// A registered worker, as its dispatcher knows it.
 #[derive(Debug)]
 pub struct WorkerStatus<'a> {
     /// Its connection.
@@ -497,27 +505,27 @@ pub struct WorkerStatus<'a> {
 }
 
 impl WorkerStatus<'_> {
-    /// This life of the worker's process.
+    /// The incarnation of the worker's process.
     pub fn incarnation(&self) -> Uuid {
         self.entry.incarnation
     }
 
-    /// When it registered.
+    /// The instant of its registration.
     pub fn registered_at(&self) -> Instant {
         self.entry.registered_at
     }
 
-    /// Whether it takes nothing new.
+    /// Whether it accepts no new request.
     pub fn is_draining(&self) -> bool {
         self.entry.draining
     }
 
-    /// The requests it has.
+    /// The number of its requests.
     pub fn in_flight(&self) -> usize {
         self.entry.in_flight.len()
     }
 
-    /// The requests it takes at once.
+    /// The requests that it takes at once.
     pub fn credits(&self) -> u32 {
         self.entry.credits()
     }

@@ -1,41 +1,42 @@
-//! Faults that tests plant in the core, one at a time, to see that they are noticed. Only the build of
-//! `tests/planted` has any; elsewhere there are none, and asking costs nothing.
+//! Faults that tests plant in the core, one at a time, to prove that they are noticed.
+//!
+//! Only the build of `tests/planted` has any; elsewhere there are none, and asking costs nothing.
 
 #[cfg(xero_planted_faults)]
 use std::cell::Cell;
 
-/// Something that the core could do wrong.
+/// A mistake that the core could make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// A message does not renew its sender's lease.
     LeaseNotRenewed,
-    /// A lease that has run out is taken for good.
+    /// An expired lease stays valid.
     LeaseNeverEnds,
     /// A dispatcher lets an interval pass in silence.
     HeartbeatNotSent,
     /// A worker lets an interval pass in silence.
     WorkerHeartbeatNotSent,
-    /// The end of a request whose caller has gone gives its credit to nobody.
+    /// The end of a request whose caller has gone returns its credit to nobody.
     CreditLost,
     /// One request more is sent than there are credits.
     CreditExceeded,
-    /// Requests are sent as though there were no window for their bytes.
+    /// Requests ignore the byte window.
     RequestWindowExceeded,
-    /// Replies are sent as though there were no window for their bytes.
+    /// Replies ignore the byte window.
     ReplyWindowExceeded,
-    /// What has been taken of a peer's replies is never acknowledged.
+    /// Received replies are never acknowledged.
     AckNotSent,
-    /// A reply is told although its call has ended.
+    /// A reply is reported although its call has ended.
     StaleReplyAccepted,
-    /// A worker replies over another connection than the one that has asked.
+    /// A worker replies over another connection than the request's.
     StaleReplySent,
-    /// A request is sent again because it takes its time.
+    /// A slow request is sent again.
     RetriedForTime,
-    /// A partial reply is dropped, and counted as though it had been told.
+    /// A partial reply is dropped, but counted as delivered.
     PartialLost,
     /// A lost worker's request is sent again although it is not idempotent.
     NonIdempotentRetried,
-    /// An error says that a request in flight cannot have run.
+    /// An error denies that a request in flight may have run.
     ExecutionDenied,
     /// A call ends an interval after its deadline.
     DeadlineLate,
@@ -43,27 +44,27 @@ pub enum Fault {
     DeadlineKept,
     /// A call ends twice.
     EndedTwice,
-    /// A worker is not told that nobody waits any more.
+    /// A worker does not learn that nobody waits any more.
     CancelDropped,
     /// The requests of a lost worker stay in flight for ever.
     LostRequestsForgotten,
-    /// Calls that wait are not sent when a worker has room again.
+    /// Waiting calls are not sent when a worker has room again.
     WaitingNotServed,
-    /// A worker that drains is sent requests.
+    /// A draining worker receives requests.
     DrainIgnored,
-    /// A worker says goodbye before it has finished what it has.
+    /// A worker says goodbye before it has finished its requests.
     DrainCutShort,
-    /// A worker runs on for a connection that is gone.
+    /// A worker keeps running requests of a lost connection.
     ExecutionKept,
     /// A worker does not dial again after it has lost a connection.
     RedialForgotten,
     /// Messages for a peer that is gone are kept.
     OutboxKept,
-    /// A broker runs on with the calls of a client that is gone.
+    /// A broker keeps running the calls of a lost client.
     VanishedClientServed,
-    /// A broker sends a reply to another client.
+    /// A broker sends a reply to the wrong client.
     ReplyToWrongClient,
-    /// A broker does not give a client's credit back.
+    /// A broker does not return a client's credit.
     ClientCreditLost,
 }
 

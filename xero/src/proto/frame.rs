@@ -1,8 +1,7 @@
-//! Frames <-> messages: the fixed header, each kind's fields, BATCH, and the limits of all of them (`PROTOCOL.md` §3,
-//! §4, §11, §13).
+//! Frames <-> messages: the fixed header, each kind's fields, BATCH, and their limits (`PROTOCOL.md` §3, §4, §11, §13).
 //!
-//! Nothing here panics on what a peer sent, and no number that a peer declares sizes an allocation: a count is
-//! believed only as far as the bytes that came with it could hold.
+//! Received bytes never cause a panic, and no declared number sizes an allocation: a count is believed only as far as
+//! the received bytes could hold it.
 
 mod decode;
 mod encode;
@@ -25,7 +24,7 @@ pub use self::{
     names::KnownNames,
 };
 
-/// One message as a transport carries it: a header frame, and a payload frame unless that is empty.
+/// One message on a transport: a header frame, and a payload frame unless that is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Frames {
     /// The fixed header and the kind's fields.
@@ -34,25 +33,30 @@ pub struct Frames {
     pub payload: Bytes,
 }
 
-/// The largest messages that a peer sends and takes (`PROTOCOL.md` §13).
+/// The largest messages that a peer sends and accepts (`PROTOCOL.md` §13).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Header frame. 64 KiB by default: room for an introduction with 2,000 methods of usual names; any other header
-    /// is under 1 KiB but for its metadata and an error's detail.
+    /// Header frame. Default 64 KiB: room for an introduction with 2,000 methods of usual names.
+    ///
+    /// Any other header is under 1 KiB, apart from its metadata and an error's detail.
     pub header_bytes_max: usize,
-    /// Metadata of a request as written on the wire. 16 KiB by default: twice what HTTP servers usually take as
-    /// headers, so that whatever a gateway forwards fits.
+    /// Metadata of a request on the wire. Default 16 KiB: twice the usual header limit of HTTP servers.
+    ///
+    /// So everything that a gateway forwards fits.
     pub metadata_bytes_max: usize,
-    /// Payload of one message, and body of a BATCH. 64 MiB by default: an uncompressed photo fits, and a few dozen of
-    /// them on their way at once still fit in memory.
+    /// Payload of one message, and body of a BATCH. Default 64 MiB: an uncompressed photo fits.
+    ///
+    /// A few dozen of them in flight at once still fit in memory.
     pub payload_bytes_max: usize,
-    /// Messages in one BATCH. 1,024 by default: beyond a few hundred a batch gains no speed, and one batch is handled
-    /// without a pause.
+    /// Messages in one BATCH. Default 1,024: beyond a few hundred a batch gains no speed.
+    ///
+    /// One batch is handled without a pause.
     pub batch_messages_max: usize,
-    /// Services in one introduction. 256 by default: far more than one process is known to serve, and the dispatcher
-    /// keeps a queue for each.
+    /// Services in one introduction. Default 256: far more than any known process serves.
+    ///
+    /// The dispatcher keeps a queue for each.
     pub services_max: usize,
-    /// Methods in one introduction, over all its services. 4,096 by default: 16 for each of the services.
+    /// Methods in one introduction, over all its services. Default 4,096: 16 per service.
     pub methods_max: usize,
 }
 
@@ -95,31 +99,31 @@ impl Limits {
     }
 }
 
-/// A part of a message is larger than the limit for it.
+/// A part of a message exceeds its limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("{what} of {size}{unit} is over the limit of {limit}{unit} ({})", remedy(.setter), unit = unit(.what))]
 pub struct TooLarge {
-    /// The part. One whose name ends in `count` is counted in pieces, any other in bytes.
+    /// The part. If its name ends in `count`, its unit is pieces, otherwise bytes.
     pub what: &'static str,
-    /// How large it is.
+    /// The size of the part.
     pub size: usize,
-    /// How large it may be.
+    /// The limit.
     pub limit: usize,
-    /// The setter that raises the limit; empty for a limit that lies in the protocol itself.
+    /// The setter that raises the limit; empty for a limit of the protocol itself.
     pub setter: &'static str,
 }
 
-/// What to say of a reply that is larger than its caller, or the way there, takes.
+/// The message for a reply that exceeds the limit of its caller, or of the way there.
 pub(crate) fn reply_too_large(size: usize, limit: usize) -> String {
     format!(
         "the reply has {size} bytes, over the limit of {limit} bytes (raise it with `payload_bytes_max` on both sides)"
     )
 }
 
-/// Whether a message may be sent under these limits.
+/// Checks whether a message may be sent under these limits.
 ///
 /// # Errors
-/// The first part found that is too large.
+/// The first part that exceeds its limit.
 pub fn check(message: &Message, limits: &Limits) -> Result<(), TooLarge> {
     limits.payload(message.payload_bytes())?;
     match message {
@@ -132,10 +136,10 @@ pub fn check(message: &Message, limits: &Limits) -> Result<(), TooLarge> {
     limits.header(encode::header_bytes(message))
 }
 
-/// Whether a request for this may be sent under these limits.
+/// Checks whether a request with these parts may be sent under these limits.
 ///
 /// # Errors
-/// The first part found that is too large.
+/// The first part that exceeds its limit.
 pub(crate) fn check_request(
     service: &str,
     method: &str,
@@ -150,7 +154,7 @@ pub(crate) fn check_request(
     limits.header(encode::request_bytes(service, method, metadata))
 }
 
-/// How large an offer of services is.
+/// The size of an offer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct OfferSize {
     pub(crate) services: usize,
@@ -194,7 +198,7 @@ impl OfferSize {
     }
 }
 
-/// How large an offer a dispatcher's READY has room for.
+/// The room for an offer in a dispatcher's READY.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OfferRoom {
     pub(crate) services: usize,
@@ -216,7 +220,7 @@ impl OfferRoom {
         }
     }
 
-    /// Whether there is room for an offer of this size.
+    /// Checks whether an offer of this size fits.
     ///
     /// # Errors
     /// The first limit that it exceeds.
@@ -232,10 +236,10 @@ impl OfferRoom {
         encode::bare_ready_bytes() + size.bytes
     }
 
-    /// Whether a service offer of this size has room in its length.
+    /// Checks whether a service offer of this size fits in its length field.
     ///
     /// # Errors
-    /// The limit, which lies in the protocol.
+    /// The limit, which is the protocol's own.
     pub(crate) fn check_service(size: &OfferSize) -> Result<(), TooLarge> {
         within("service offer", size.bytes.saturating_sub(2), U16_MAX, "")
     }
@@ -277,7 +281,7 @@ fn remedy(setter: &str) -> String {
     if setter.is_empty() { "fixed by the protocol".into() } else { format!("raise it with `{setter}`") }
 }
 
-/// What a length of one byte can say.
+/// The largest length in one byte.
 const U8_MAX: usize = u8::MAX as usize;
-/// What a length of two bytes can say.
+/// The largest length in two bytes.
 const U16_MAX: usize = u16::MAX as usize;

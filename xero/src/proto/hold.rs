@@ -1,15 +1,18 @@
-//! What one side holds of its peers: how much may be, and what is still to be acknowledged (`PROTOCOL.md` §9).
+//! How much one side may hold of its peers, and what it still has to acknowledge (`PROTOCOL.md` §9).
 
 use super::message::Peer;
 
-/// How many bytes one side holds of its peers' requests and replies. What comes beyond is not acknowledged before there is
-/// room, so it stays with whoever sends it.
+/// Bytes that one side may hold of its peers' requests and replies.
+///
+/// Further messages are acknowledged only once there is room, so they stay with their sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HoldLimits {
     /// For each peer: its open requests and the replies that it has not taken. Default 64 MiB, one largest payload.
     pub peer_bytes_max: u64,
-    /// For all peers together. Default 256 MiB. From half of it on, nothing more is acknowledged before there is room; when
-    /// all of it is held, further requests are refused.
+    /// For all peers together. Default 256 MiB.
+    ///
+    /// From half of it on, messages are acknowledged only once there is room; when all of it is held, further requests
+    /// are refused.
     pub total_bytes_max: u64,
 }
 
@@ -19,7 +22,7 @@ impl Default for HoldLimits {
     }
 }
 
-/// Bytes that have come from a peer and are still to be acknowledged: by whoever passes them on, once they have left.
+/// Received bytes to acknowledge; an intermediary does so once they have left.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "the peer's window stays full until the bytes are released"]
 pub struct Receipt {
@@ -28,7 +31,7 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    /// Nothing is to be acknowledged.
+    /// Nothing to acknowledge.
     pub(crate) const NONE: Self = Self { from: Peer(0), bytes: 0 };
 
     pub(crate) fn is_none(&self) -> bool {

@@ -1,14 +1,14 @@
-//! Maps by numbers that this process has chosen itself: calls and connections.
+//! Maps by numbers that this process chooses itself: calls and connections.
 
 use std::{
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
 };
 
-/// For look-ups, which cost the same however much is in it. Its order means nothing: whoever goes through it sorts first.
+/// A map for look-ups at constant cost. Its order has no meaning: sort before iterating.
 pub(crate) type IdMap<K, V> = HashMap<K, V, BuildHasherDefault<IdHasher>>;
 
-/// Spreads numbers that are counted up. No peer chooses them, so nobody can make them collide.
+/// Spreads counted numbers. No peer chooses them, so nobody can make them collide.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct IdHasher(u64);
 
@@ -26,5 +26,5 @@ impl Hasher for IdHasher {
     }
 }
 
-/// 2⁶⁴ divided by the golden ratio: numbers that follow each other end up far apart.
+/// 2⁶⁴ divided by the golden ratio: consecutive numbers end up far apart.
 const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;

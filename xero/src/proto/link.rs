@@ -23,7 +23,7 @@ pub enum Departure {
     Expired,
 }
 
-/// One connection, from its first message to its end. When it has ended, the machine drops it.
+/// One connection, from its first message to its end; the machine then drops it.
 #[derive(Debug)]
 pub(crate) struct Link {
     state: State,
@@ -36,13 +36,13 @@ enum State {
     Introducing,
     /// Both sides are introduced.
     Up(Box<Session>),
-    /// The peer has said DRAIN: it takes no more requests.
+    /// The peer has said DRAIN: it accepts no more requests.
     Draining(Box<Session>),
     /// GOODBYE is sent; expects the connection to end, and sends nothing more.
     Leaving,
 }
 
-/// What the two sides know of each other once they are introduced.
+/// What the two introduced sides know of each other.
 #[derive(Debug)]
 struct Session {
     partner: Partner,
@@ -56,15 +56,15 @@ struct Session {
 /// How far the peer knows this side's introduction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Announcement {
-    /// READY is still to be sent; the first one on a connection counts for nothing.
+    /// READY is still to be sent; the first one on a connection counts nothing in the window.
     First,
     /// READY is sent.
     Made,
-    /// A newer one waits for room in the window.
+    /// A newer READY waits for room in the window.
     Overdue,
 }
 
-/// What a peer has said of itself in READY.
+/// The peer's own description in READY.
 #[derive(Clone, Debug)]
 pub(crate) struct Partner {
     pub(crate) incarnation: Uuid,
@@ -86,22 +86,21 @@ impl Partner {
         self.capabilities.contains(Capabilities::BATCH).then_some(self.payload_bytes_max)
     }
 
-    /// The largest payload that may be sent to the peer by a side that itself sends no more than `own_max`.
+    /// The largest payload for the peer, from a side that sends no more than `own_max`.
     pub(crate) fn reply_bytes_max(&self, own_max: usize) -> usize {
         usize::try_from(self.payload_bytes_max).unwrap_or(usize::MAX).min(own_max)
     }
 }
 
 impl Link {
-    /// A connection on which this side's READY has been sent. Until the peer has announced its own interval, ours is the
-    /// best guess.
+    /// A connection on which this side has sent READY. Until the peer announces its own interval, ours is the best
+    /// guess.
     pub(crate) fn introducing(now: Instant, heartbeats: Heartbeats) -> Self {
         let liveness = Liveness::new(now, heartbeats.interval, heartbeats.expiry(heartbeats.interval));
         Self { state: State::Introducing, liveness }
     }
 
-    /// The peer has introduced itself, for the first time or anew. What is in flight goes on counting, and a drain is for
-    /// good.
+    /// Handles the peer's introduction, first or repeated. Bytes in flight still count, and a drain is permanent.
     pub(crate) fn introduce(&mut self, now: Instant, heartbeats: Heartbeats, ready: &Ready) {
         self.liveness = self.liveness.renewed(now, heartbeats.expiry_of(ready.interval));
         match &mut self.state {
@@ -122,7 +121,7 @@ impl Link {
         }
     }
 
-    /// The peer finishes what it has and takes nothing new.
+    /// Handles the peer's DRAIN: it finishes its requests and accepts no new one.
     pub(crate) fn drain(&mut self) {
         self.state = match std::mem::replace(&mut self.state, State::Leaving) {
             State::Up(session) => State::Draining(session),
@@ -130,7 +129,7 @@ impl Link {
         };
     }
 
-    /// GOODBYE has been sent.
+    /// Notes that GOODBYE was sent.
     pub(crate) fn leave(&mut self) {
         self.state = State::Leaving;
     }
@@ -139,19 +138,19 @@ impl Link {
         self.liveness.received(now);
     }
 
-    /// A message has come. `false` if it exceeds the window that the peer was granted.
+    /// Handles a received message. `false` if it exceeds the window that the peer was granted.
     pub(crate) fn receive(&mut self, inbound: &Inbound, window: u64) -> bool {
         self.session_mut().is_none_or(|session| session.intake.receive(inbound, window))
     }
 
-    /// Bytes have come in a message that cannot be read.
+    /// Counts the bytes of an unreadable message.
     pub(crate) fn note_received(&mut self, bytes: u64) {
         if let Some(session) = self.session_mut() {
             session.intake.note_received(bytes);
         }
     }
 
-    /// Excuses silence until then: a large message is on its way.
+    /// Excuses silence until then, because a large message is on its way.
     pub(crate) fn excuse(&mut self, until: Instant) {
         self.liveness.excuse(until);
     }
@@ -160,8 +159,8 @@ impl Link {
         self.liveness.sent(now);
     }
 
-    /// Takes a request or reply that is to be sent. Gives it back when it may leave now, else keeps it until [`Self::poll`]
-    /// gives it back. Other messages may always leave.
+    /// Sends a request or reply: returns it if it may leave now, else keeps it for [`Self::poll`]. Other messages may
+    /// always leave.
     pub(crate) fn push(&mut self, now: Instant, message: Message) -> Option<Message> {
         let session = self.session_mut()?;
         match (&message, message.reply()) {
@@ -174,13 +173,13 @@ impl Link {
         }
     }
 
-    /// The next message that was kept and may leave.
+    /// Gives the next kept message that may leave.
     pub(crate) fn poll(&mut self) -> Option<Message> {
         self.session_mut()?.outflow.poll()
     }
 
-    /// Whether READY may be sent now; if not, [`Self::is_announcement_overdue`] from now on. One that repeats waits for room
-    /// like any large message.
+    /// Whether READY may be sent now; if not, [`Self::is_announcement_overdue`] from now on. A repeated READY waits for
+    /// room like any large message.
     pub(crate) fn announce(&mut self, ready: &Message) -> bool {
         let Some(session) = self.session_mut() else { return false };
         let is_first = session.announcement == Announcement::First;
@@ -192,7 +191,7 @@ impl Link {
         may_leave
     }
 
-    /// READY has gone out before the peer's came.
+    /// Notes that READY left before the peer's arrived.
     pub(crate) fn note_announced(&mut self) {
         if let Some(session) = self.session_mut() {
             session.announcement = Announcement::Made;
@@ -204,14 +203,14 @@ impl Link {
         self.session().is_some_and(|session| session.announcement == Announcement::Overdue)
     }
 
-    /// The peer has acknowledged bytes, counted since its introduction.
+    /// Handles the peer's acknowledgement of bytes, counted since its introduction.
     pub(crate) fn acknowledge(&mut self, now: Instant, bytes: u64) {
         if let Some(session) = self.session_mut() {
             session.outflow.acknowledge(now, bytes);
         }
     }
 
-    /// A request of the peer is held until [`Self::forget_request`].
+    /// Holds a request of the peer until [`Self::forget_request`].
     pub(crate) fn hold_request(&mut self, bytes: u64) {
         if let Some(session) = self.session_mut() {
             session.requests_bytes += bytes;
@@ -235,24 +234,24 @@ impl Link {
         self.session_mut()?.outflow.poll_receipt()
     }
 
-    /// Whether replies have left whose receipts are kept.
+    /// Whether receipts are kept of replies that have left.
     pub(crate) fn owes_receipts(&self) -> bool {
         self.outflow().is_some_and(Outflow::owes_receipts)
     }
 
-    /// What is held of the peer and for it, in bytes.
+    /// Bytes held of the peer and for it.
     pub(crate) fn held_bytes(&self) -> u64 {
         self.session().map_or(0, |session| session.requests_bytes + session.outflow.held_bytes())
     }
 
-    /// Whether more may be held than is acknowledged already.
+    /// Whether the limits allow to hold more than is acknowledged already.
     pub(crate) fn may_hold(&self, limits: &HoldLimits) -> bool {
         self.session().is_none_or(|session| {
             session.requests_bytes + session.outflow.acknowledged_bytes() <= limits.peer_bytes_max
         })
     }
 
-    /// Whether replies are held for the peer, and it has taken nothing for as long as a living peer would need.
+    /// Whether replies are held for the peer, and it took nothing for longer than a living peer needs.
     pub(crate) fn is_stalled(&self, now: Instant) -> bool {
         let stall = self.outflow().and_then(Outflow::stall);
         stall.is_some_and(|(since, bytes)| {
@@ -261,7 +260,7 @@ impl Link {
         })
     }
 
-    /// Bytes from the peer need no room here any more. `Some` is what to acknowledge now.
+    /// Notes that bytes from the peer need no room here any more. `Some` is the acknowledgement to send now.
     pub(crate) fn take(&mut self, bytes: u64, window: u64) -> Option<u64> {
         self.session_mut()?.intake.take(bytes, window)
     }
@@ -287,7 +286,7 @@ impl Link {
         self.session().map(|session| &session.partner)
     }
 
-    /// The messages to the peer that are kept or not acknowledged.
+    /// The messages to the peer that are kept or unacknowledged.
     pub(crate) fn outflow(&self) -> Option<&Outflow> {
         self.session().map(|session| &session.outflow)
     }
@@ -300,7 +299,7 @@ impl Link {
         self.liveness.expires_at()
     }
 
-    /// When to look again whether the peer has expired.
+    /// When to check again whether the peer has expired.
     pub(crate) fn check_at(&self, now: Instant) -> Instant {
         self.liveness.check_at(now)
     }
@@ -320,6 +319,5 @@ impl Link {
     }
 }
 
-/// How long a side that has said goodbye waits for its peers to end their connections, where no reply can still be on
-/// its way.
+/// How long a side waits, after its goodbye, for its peers to disconnect when no reply can still be on its way.
 pub(crate) const GOODBYE_GRACE: Duration = Duration::from_millis(500);

@@ -1,4 +1,4 @@
-//! The connections of one side of a machine: who is dialed, introduced, kept alive and let go.
+//! The connections of one side of a machine: dialed, introduced, kept alive and ended.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -22,20 +22,22 @@ use super::{
     window::Outflow,
 };
 
-/// Something that a machine must act on.
+/// An event that a machine must handle.
 #[derive(Debug)]
 pub(crate) enum LinkEvent {
-    /// A peer has introduced itself, for the first time or anew. Answer with [`Links::accept`], [`Links::turn_away`] or
-    /// [`Links::hang_up`].
+    /// A peer has introduced itself, first or repeated.
+    ///
+    /// Answer with [`Links::accept`], [`Links::turn_away`] or [`Links::hang_up`].
     Introduced(Peer, Ready),
-    /// A request, a reply, or another message that is the machine's business, and what it counts for in the window. Answer
-    /// with [`Links::take`] once its bytes need no room any more.
+    /// A request, a reply, or another message for the machine, and its bytes in the window.
+    ///
+    /// Answer with [`Links::take`] once its bytes need no room any more.
     Received(Peer, Message, u64),
-    /// The peer takes no more requests.
+    /// The peer accepts no more requests.
     Draining(Peer),
-    /// The worker has introduced itself over another connection: this one may be dead, until it is heard from.
+    /// The worker has introduced itself over another connection: this one may be dead, until a message arrives on it.
     Doubted(Peer),
-    /// A doubted peer has been heard from.
+    /// A message has arrived from a doubted peer.
     Heard(Peer),
     /// The peer has acknowledged bytes: there may be room for more.
     Room(Peer),
@@ -43,32 +45,32 @@ pub(crate) enum LinkEvent {
     PartialLeft(Peer, CallId, usize),
     /// A receipt that [`Links::pass_on`] has kept: acknowledge it.
     Released(Receipt),
-    /// The connection of a peer that was introduced is gone.
+    /// The connection of an introduced peer has ended.
     Ended(Peer, End),
     /// Connect to that peer.
     Dial(Peer),
-    /// End that connection once what was sent is on its way.
+    /// End that connection once everything sent on it is on its way.
     Disconnect(Peer),
 }
 
-/// How a connection has ended.
+/// How a connection ended.
 #[derive(Debug)]
 pub(crate) struct End {
     pub(crate) departure: Departure,
-    /// Whether the peer had said that it takes no more requests.
+    /// Whether the peer had announced its drain.
     pub(crate) was_draining: bool,
-    /// The messages that have not left.
+    /// The messages that did not leave.
     pub(crate) unsent: VecDeque<Message>,
 }
 
-/// What has been counted of a side's connections.
+/// The counters of a side's connections.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LinkCounters {
-    /// Messages that could not be read.
+    /// Unreadable messages.
     pub(crate) malformed: u64,
-    /// Messages of peers that had not introduced themselves.
+    /// Messages of peers before their introduction.
     pub(crate) unregistered: u64,
-    /// Messages of a kind that the role or state does not take.
+    /// Messages of a kind that the role or state does not accept.
     pub(crate) unexpected: u64,
     /// Peers that fell silent.
     pub(crate) expired_leases: u64,
@@ -76,50 +78,50 @@ pub(crate) struct LinkCounters {
     pub(crate) redials: u64,
 }
 
-/// All connections of one side. After each call, take the events until there are none.
+/// All connections of one side. After each method call, take the events until there are none.
 #[derive(Debug)]
 pub(crate) struct Links {
-    /// How this side introduces itself.
+    /// This side's introduction.
     introduction: Ready,
-    /// The role of those who connect, or are connected to.
+    /// The role of the connecting or connected peers.
     partner: Role,
-    /// Where they are expected, for those that have come to the wrong place.
+    /// The place for such peers, for the error to those at the wrong place.
     place: &'static str,
     heartbeats: Heartbeats,
     hold_limits: HoldLimits,
-    /// What all links hold, in bytes.
+    /// Bytes held by all links.
     held_bytes: u64,
     links: IdMap<Peer, Link>,
     /// The keys of `links`, in order.
     peers: BTreeSet<Peer>,
     /// The peers that this side dials.
     dials: BTreeMap<Peer, Dial>,
-    /// Peers that READY is to be sent to, once a turn and before all else.
+    /// Peers that still need READY, once a turn and before all else.
     unannounced: BTreeSet<Peer>,
-    /// Peers whose connections end with this turn: what they have still sent is not looked at.
+    /// Peers whose connections end with this turn: their remaining messages are ignored.
     ended: BTreeSet<Peer>,
-    /// Of workers, so that a connection that is left behind gets no calls.
+    /// The workers' processes, so that an abandoned connection gets no calls.
     lives: Lives,
     timers: TimerTable,
-    /// Heartbeats to send, apart: they are never put off.
+    /// Heartbeats to send; separate, because they are never put off.
     beats: TimerTable,
     outbox: Outbox,
     events: VecDeque<LinkEvent>,
     counters: LinkCounters,
 }
 
-/// A peer that is dialed, and dialed again after each loss.
+/// A peer that this side dials, and dials again after each loss.
 #[derive(Debug)]
 struct Dial {
     backoff: Backoff,
-    /// Why it refused this side the last time, so that the same is not logged again and again.
+    /// Its last refusal, which is not logged again.
     refusal: Option<String>,
     /// Its endpoint, for the logs.
     endpoint: Option<String>,
 }
 
 impl Links {
-    /// Connections that peers of that role make.
+    /// Connections from peers of that role.
     pub(crate) fn accepting(introduction: Ready, heartbeats: Heartbeats, partner: Role, place: &'static str) -> Self {
         Self {
             introduction,
@@ -158,19 +160,19 @@ impl Links {
         links
     }
 
-    /// Names the endpoints of the peers that this side dials, in their order, for the logs.
+    /// Names the endpoints of the dialed peers for the logs, in the peers' order.
     pub(crate) fn name_endpoints(&mut self, endpoints: impl IntoIterator<Item = String>) {
         for (dial, endpoint) in self.dials.values_mut().zip(endpoints) {
             dial.endpoint = Some(endpoint);
         }
     }
 
-    /// Holds no more of peers, and for them, than these limits allow.
+    /// Sets the limits of what is held of peers, and for them.
     pub(crate) fn holding(self, hold_limits: HoldLimits) -> Self {
         Self { hold_limits, ..self }
     }
 
-    /// Takes a message from a peer.
+    /// Handles a message from a peer.
     pub(crate) fn handle_message(&mut self, now: Instant, from: Peer, inbound: Inbound) {
         let Some(link) = self.links.get_mut(&from) else { return self.handle_stranger(now, from, inbound.message) };
         link.received(now);
@@ -207,7 +209,7 @@ impl Links {
         }
     }
 
-    /// Takes note of a message that could not be read; whether its peer is introduced.
+    /// Counts an unreadable message; returns whether its peer is introduced.
     pub(crate) fn handle_malformed(&mut self, now: Instant, from: Peer, malformed: &Malformed) -> bool {
         self.counters.malformed += 1;
         debug!(peer = from.0, %malformed, "a message cannot be read");
@@ -231,7 +233,7 @@ impl Links {
         }
     }
 
-    /// The connection asked for by [`LinkEvent::Dial`] stands.
+    /// Handles the connection that [`LinkEvent::Dial`] asked for.
     pub(crate) fn handle_dialed(&mut self, now: Instant, peer: Peer) {
         if !self.dials.contains_key(&peer) {
             return self.events.push_back(LinkEvent::Disconnect(peer));
@@ -243,18 +245,18 @@ impl Links {
         self.outbox.push(peer, Message::Ready(self.introduction.clone()));
     }
 
-    /// The connection has ended, or could not be made.
+    /// Handles a connection that has ended, or could not be made.
     pub(crate) fn handle_disconnected(&mut self, now: Instant, peer: Peer) {
         self.end(now, peer, Departure::Disconnected);
     }
 
-    /// The transport has not taken these messages, and the connection is gone.
+    /// Handles messages that the transport did not take; the connection is gone.
     pub(crate) fn handle_unsent(&mut self, now: Instant, transmit: Transmit) {
         self.outbox.put_back(transmit.to, transmit.messages);
         self.end(now, transmit.to, Departure::Disconnected);
     }
 
-    /// Sends the heartbeats that are due.
+    /// Sends due heartbeats.
     pub(crate) fn handle_heartbeats(&mut self, now: Instant) {
         while let Some(timer) = self.beats.expire(now) {
             if let Timer::Heartbeat(peer) = timer {
@@ -263,7 +265,7 @@ impl Links {
         }
     }
 
-    /// Does what is due.
+    /// Handles due timeouts.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.handle_heartbeats(now);
         while let Some(timer) = self.timers.expire(now) {
@@ -276,7 +278,7 @@ impl Links {
         }
     }
 
-    /// Takes a peer's introduction, and answers it where the peer has connected.
+    /// Accepts a peer's introduction, and answers it if the peer has connected.
     pub(crate) fn accept(&mut self, now: Instant, peer: Peer, ready: &Ready) {
         let heartbeats = self.heartbeats;
         let is_new = self.links.get(&peer).is_none_or(Link::is_introducing);
@@ -315,7 +317,7 @@ impl Links {
         self.send_kept(now, peer);
     }
 
-    /// Says why a peer's introduction is not accepted, and lets the peer go.
+    /// Answers why a peer's introduction is not accepted, and disconnects the peer.
     pub(crate) fn turn_away(&mut self, now: Instant, peer: Peer, detail: String) {
         if !self.accepts(peer) {
             return;
@@ -332,7 +334,7 @@ impl Links {
         self.end(now, peer, departure);
     }
 
-    /// Sends a message to a peer that is introduced, or keeps it until its window has room.
+    /// Sends a message to an introduced peer, or keeps it until its window has room.
     pub(crate) fn send(&mut self, now: Instant, to: Peer, message: Message) {
         let leaving = self.account(to, |link| link.push(now, message)).flatten();
         if let Some(message) = leaving {
@@ -340,8 +342,9 @@ impl Links {
         }
     }
 
-    /// Sends a reply that has come from another peer, as [`Self::send`] does. Gives its receipt back when it may be
-    /// acknowledged; else [`LinkEvent::Released`] does so later.
+    /// Sends a reply from another peer, as [`Self::send`] does.
+    ///
+    /// Returns its receipt if it may be acknowledged now; otherwise [`LinkEvent::Released`] returns it later.
     pub(crate) fn pass_on(&mut self, now: Instant, to: Peer, message: Message, receipt: Receipt) -> Receipt {
         self.send(now, to, message);
         let may_hold = self.may_hold(to);
@@ -358,24 +361,24 @@ impl Links {
         self.account(from, |link| link.hold_request(bytes));
     }
 
-    /// A request is no longer held.
+    /// Ends the holding of a request.
     pub(crate) fn forget_request(&mut self, from: Peer, bytes: u64) {
         self.account(from, |link| link.forget_request(bytes));
         self.release_receipts(from);
     }
 
-    /// Whether what is held of a peer, or for it, may be acknowledged.
+    /// Whether messages held of a peer, or for it, may be acknowledged.
     pub(crate) fn may_hold(&self, peer: Peer) -> bool {
         let is_half_full = self.held_bytes >= self.hold_limits.total_bytes_max / 2;
         !is_half_full && self.links.get(&peer).is_none_or(|link| link.may_hold(&self.hold_limits))
     }
 
-    /// Whether as much is held of all peers together as may be.
+    /// Whether the limit of all peers together is reached.
     pub(crate) fn is_full(&self) -> bool {
         self.held_bytes >= self.hold_limits.total_bytes_max
     }
 
-    /// What is held of all peers, and for them, in bytes.
+    /// Bytes held of all peers, and for them.
     pub(crate) fn held_bytes(&self) -> u64 {
         self.held_bytes
     }
@@ -384,7 +387,7 @@ impl Links {
         self.hold_limits
     }
 
-    /// Bytes from a peer need no room here any more: it may send as many again.
+    /// Notes that bytes from a peer need no room here any more, so that it may send as many again.
     pub(crate) fn take(&mut self, now: Instant, from: Peer, bytes: u64) {
         let window = self.introduction.window_bytes;
         let due = self.links.get_mut(&from).and_then(|link| link.take(bytes, window));
@@ -394,21 +397,21 @@ impl Links {
         }
     }
 
-    /// Offers these services in introductions from now on; `false` if they are the same as before.
+    /// Sets the services in future introductions; `false` if they have not changed.
     pub(crate) fn set_services(&mut self, services: Vec<ServiceOffer>) -> bool {
         let is_other = services != self.introduction.services;
         self.introduction.services = services;
         is_other
     }
 
-    /// Introduces this side anew to a peer, once this turn and before all else.
+    /// Repeats the introduction to a peer, once this turn and before all else.
     pub(crate) fn announce_to(&mut self, peer: Peer) {
         if self.links.get(&peer).is_some_and(Link::is_up) {
             self.unannounced.insert(peer);
         }
     }
 
-    /// Introduces this side anew to all peers.
+    /// Repeats the introduction to all peers.
     pub(crate) fn announce_to_all(&mut self) {
         self.unannounced = self.up().collect();
     }
@@ -422,7 +425,7 @@ impl Links {
         }
     }
 
-    /// Says goodbye to every peer, and hangs up on those that have not answered.
+    /// Says goodbye to every peer, and disconnects those that have not answered.
     pub(crate) fn leave(&mut self, now: Instant) {
         for peer in self.peers() {
             match self.links.get(&peer).is_some_and(Link::is_introducing) {
@@ -432,27 +435,27 @@ impl Links {
         }
     }
 
-    /// Dials nobody any more.
+    /// Stops dialing.
     pub(crate) fn stop_dialing(&mut self) {
         for peer in std::mem::take(&mut self.dials).into_keys() {
             self.timers.stop(Timer::Dial(peer));
         }
     }
 
-    /// Counts a message of a kind that the machine does not take.
+    /// Counts a message of a kind that the machine does not accept.
     pub(crate) fn drop_unexpected(&mut self, from: Peer, message: &str) {
         self.counters.unexpected += 1;
         debug!(peer = from.0, "dropped {message}");
     }
 
-    /// The next thing to act on.
+    /// Gives the next event.
     pub(crate) fn poll_event(&mut self) -> Option<LinkEvent> {
         self.events.pop_front()
     }
 
-    /// The next message to send. When there is none, the turn is over.
+    /// Gives the next message to send. When there is none, the turn is over.
     pub(crate) fn poll_transmit(&mut self) -> Option<Transmit> {
-        // One peer after another: thousands of introductions at a time would be many megabytes.
+        // One peer at a time: thousands of introductions at once would take many megabytes.
         if let Some(peer) = self.outbox.next().or_else(|| self.unannounced.first().copied()) {
             self.announce(peer);
         }
@@ -479,7 +482,7 @@ impl Links {
         self.links.get(&peer)?.outflow()
     }
 
-    /// The largest payload that may be sent to a peer; 0 where it is not introduced.
+    /// The largest payload for a peer; 0 before its introduction.
     pub(crate) fn reply_bytes_max(&self, peer: Peer) -> usize {
         let own = self.introduction.payload_bytes_max as usize;
         self.links.get(&peer).and_then(Link::partner).map_or(0, |partner| partner.reply_bytes_max(own))
@@ -490,7 +493,7 @@ impl Links {
         self.peers.iter().copied().collect()
     }
 
-    /// The peers that are introduced and have not been told goodbye, in order.
+    /// The introduced peers without a goodbye, in order.
     pub(crate) fn up(&self) -> impl Iterator<Item = Peer> {
         self.peers.iter().copied().filter(|peer| self.links.get(peer).is_some_and(Link::is_up))
     }
@@ -508,7 +511,7 @@ impl Links {
         self.links.is_empty()
     }
 
-    /// Whether nothing is kept: no connection, no dial, no timer, nothing to send.
+    /// Whether this side keeps nothing: no connection, dial, timer or message to send.
     pub(crate) fn is_empty(&self) -> bool {
         self.links.is_empty()
             && self.dials.is_empty()
@@ -520,12 +523,12 @@ impl Links {
             && self.events.is_empty()
     }
 
-    /// Whether an introduction is expected of a peer that is not introduced.
+    /// Whether a peer's introduction is expected.
     fn accepts(&self, peer: Peer) -> bool {
         self.partner != Role::Dispatcher && !self.ended.contains(&peer)
     }
 
-    /// Who is at the other end, in the words of the user's documentation.
+    /// The other end's name in the user's documentation.
     const fn partner_in_words(&self) -> &'static str {
         match (self.introduction.role, self.partner) {
             (_, Role::Worker) => "a worker",
@@ -535,7 +538,7 @@ impl Links {
         }
     }
 
-    /// The endpoint of a peer that this side dials.
+    /// The endpoint of a dialed peer.
     fn endpoint(&self, peer: Peer) -> Option<&str> {
         self.dials.get(&peer)?.endpoint.as_deref()
     }
@@ -558,7 +561,7 @@ impl Links {
         }
     }
 
-    /// A dialed peer has answered the introduction with something else than its own.
+    /// Handles a dialed peer's answer to the introduction that is not its own.
     fn handle_refusal(&mut self, now: Instant, from: Peer, message: Message) {
         match (message, self.dials.get_mut(&from)) {
             (Message::Error(error), Some(dial)) => {
@@ -574,7 +577,7 @@ impl Links {
         self.hang_up(now, from, Departure::Disconnected);
     }
 
-    /// The peer has sent more than its window allows: what it sends would pile up without bound.
+    /// Handles a peer that exceeds its window: its messages would pile up without bound.
     fn handle_excess(&mut self, now: Instant, from: Peer) {
         self.counters.malformed += 1;
         let window_bytes = self.introduction.window_bytes;
@@ -664,7 +667,7 @@ impl Links {
         self.events.push_back(LinkEvent::Disconnect(peer));
     }
 
-    /// Sends what the peer's window has got room for.
+    /// Sends kept messages that the peer's window has room for.
     fn send_kept(&mut self, now: Instant, to: Peer) {
         if self.links.get(&to).is_some_and(Link::is_announcement_overdue) {
             self.announce_to(to);
@@ -675,7 +678,7 @@ impl Links {
         self.release_receipts(to);
     }
 
-    /// Acknowledges what the limits have got room for, and what has left.
+    /// Acknowledges messages that the limits have room for, or that have left.
     fn release_receipts(&mut self, peer: Peer) {
         loop {
             let may_hold = self.may_hold(peer);
@@ -685,7 +688,7 @@ impl Links {
         }
     }
 
-    /// Does something that changes what a link holds.
+    /// Changes a link, and keeps the account of held bytes.
     fn account<T>(&mut self, peer: Peer, change: impl FnOnce(&mut Link) -> T) -> Option<T> {
         let link = self.links.get_mut(&peer)?;
         let before = link.held_bytes();
@@ -708,7 +711,7 @@ impl Links {
         self.outbox.push(to, message);
     }
 
-    /// Sends READY to a peer that is to get it and has room for it.
+    /// Sends READY to a peer that needs it, if its window has room.
     fn announce(&mut self, peer: Peer) {
         if !self.unannounced.remove(&peer) {
             return;

@@ -4,18 +4,18 @@ use std::time::{Duration, Instant};
 
 use super::fault::{Fault, planted};
 
-/// The longest interval that is believed of a peer; with a longer one, the dead would be kept for too long.
+/// The longest interval that is believed of a peer; a longer one would keep dead peers too long.
 pub const INTERVAL_MAX: Duration = Duration::from_secs(60);
 
 /// The shortest interval that is believed of a peer.
 pub const INTERVAL_MIN: Duration = Duration::from_millis(1);
 
-/// How often a peer must be heard from, on both sides of a connection.
+/// How often each side of a connection must hear from its peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heartbeats {
-    /// The time after which a heartbeat is sent when nothing else was. Default 1 s, at least 1 ms.
+    /// Longest silence before a heartbeat. Default 1 s, at least 1 ms.
     pub interval: Duration,
-    /// How many of the peer's intervals may pass in silence. Default 3, 2 to 10.
+    /// The peer's intervals that may pass in silence. Default 3, 2 to 10.
     pub liveness: u32,
 }
 
@@ -26,7 +26,7 @@ impl Default for Heartbeats {
 }
 
 impl Heartbeats {
-    /// The silence after which a peer that announces this interval is dead.
+    /// The silence after which a peer with this announced interval is dead.
     pub(crate) fn expiry_of(&self, announced: Duration) -> Duration {
         self.expiry(announced.clamp(INTERVAL_MIN, INTERVAL_MAX))
     }
@@ -37,15 +37,17 @@ impl Heartbeats {
     }
 }
 
-/// The two clocks of one connection. The machine's timers may lag behind them: a due timer asks here whether it is
-/// still meant, so that traffic costs no timer.
+/// The two clocks of one connection.
+///
+/// The machine's timers may lag behind them: a due timer checks here whether it still applies, so that traffic costs no
+/// timer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Liveness {
     interval: Duration,
     expiry: Duration,
     sent_at: Instant,
     received_at: Instant,
-    /// Until when silence is excused by a large message that is on its way.
+    /// The end of the excuse for silence, while a large message is on its way.
     excused_until: Option<Instant>,
 }
 
@@ -54,7 +56,7 @@ impl Liveness {
         Self { interval, expiry, sent_at: now, received_at: now, excused_until: None }
     }
 
-    /// The peer has introduced itself anew, which says nothing of when it was last sent anything.
+    /// Handles a repeated introduction, which does not change when the peer was last sent anything.
     pub(crate) fn renewed(self, now: Instant, expiry: Duration) -> Self {
         Self { expiry, received_at: now, excused_until: None, ..self }
     }
@@ -71,7 +73,7 @@ impl Liveness {
         self.excused_until = None;
     }
 
-    /// The peer has said that a large message follows. To be called after `received`; the next message ends it.
+    /// Excuses silence before an announced large message. Call it after `received`; the next message ends the excuse.
     pub(crate) fn excuse(&mut self, until: Instant) {
         self.excused_until = Some(until);
     }
@@ -85,7 +87,7 @@ impl Liveness {
         self.sent_at + self.interval
     }
 
-    /// When to look again whether the peer has expired: the next message may end an excuse.
+    /// When to check again whether the peer has expired: the next message may end an excuse.
     pub(crate) fn check_at(&self, now: Instant) -> Instant {
         self.expires_at().min(now + self.expiry)
     }
@@ -96,7 +98,7 @@ impl Liveness {
     }
 }
 
-/// The smallest payload that is announced: smaller ones cross any link well within an interval.
+/// The smallest payload to announce: smaller ones cross any link well within an interval.
 pub const LARGE_PAYLOAD_BYTES: usize = 256 * 1024;
 
 /// The slowest link on which large payloads disturb no lease, in bytes a second.

@@ -1,7 +1,7 @@
-//! The connections of each process, by its incarnation: which of them may be dead (`PROTOCOL.md` §5).
+//! The connections of each process, by its incarnation, and which may be dead (`PROTOCOL.md` §5).
 //!
-//! A process that comes back over a new connection may leave an old one behind, whose end nobody has noticed. It may as
-//! well hold several on purpose. So a new connection casts doubt on those that it had before, until they are heard from.
+//! A process that reconnects may leave an old connection behind, whose end nobody has noticed. It may also hold several
+//! on purpose. So a new connection casts doubt on the earlier ones, until a message arrives on them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,8 +18,7 @@ pub(crate) struct Lives {
 }
 
 impl Lives {
-    /// A peer has introduced itself. Returns the connections that come into doubt: those that the process had before
-    /// a new one.
+    /// Handles an introduction. Returns the connections now in doubt: the process's earlier ones, if this one is new.
     pub(crate) fn introduce(&mut self, peer: Peer, incarnation: Uuid) -> Vec<Peer> {
         let before = self.incarnations.insert(peer, incarnation);
         if before == Some(incarnation) {
@@ -35,12 +34,12 @@ impl Lives {
         fresh
     }
 
-    /// A message has come from the peer. Whether that ends a doubt.
+    /// Handles a message from the peer; returns whether it ends a doubt.
     pub(crate) fn hear(&mut self, peer: Peer) -> bool {
         !self.doubted.is_empty() && self.doubted.remove(&peer)
     }
 
-    /// The peer's connection is gone.
+    /// Handles the end of the peer's connection.
     pub(crate) fn forget(&mut self, peer: Peer) {
         if let Some(incarnation) = self.incarnations.remove(&peer) {
             self.part(peer, incarnation);
@@ -62,5 +61,5 @@ impl Lives {
     }
 }
 
-/// How many connections one new one casts doubt on, the latest first: more than a process has to one dispatcher.
+/// The connections that one new one casts doubt on, the latest first: more than a process has to one dispatcher.
 const DOUBTED_MAX: usize = 16;

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use uuid::Uuid;
 
-/// One connection of a peer, numbered by the transport and never used again after it is gone.
+/// One connection of a peer; the transport numbers it and never uses the number again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Peer(pub u64);
 
@@ -25,11 +25,12 @@ impl fmt::Display for CallId {
     }
 }
 
-/// How a payload's value is written as bytes (`PROTOCOL.md` §7).
+/// How a payload encodes its value (`PROTOCOL.md` §7).
 ///
-/// Each codec has a feature of this crate: `bincode`, `messagepack` and `json`, which are on by default, and `postcard`.
+/// Each codec has a feature of this crate: `bincode`, `messagepack` and `json`, which are on by default, and
+/// `postcard`.
 ///
-/// Every codec carries what serde derives. They differ where names, or the absence of a value, decide:
+/// Every codec carries what serde derives. They differ where names, or the absence of a value, matter:
 ///
 /// | | bincode, postcard | MessagePack | JSON |
 /// |---|---|---|---|
@@ -62,8 +63,9 @@ impl Codec {
     /// Every codec, in the order of their numbers on the wire. Later versions may have more.
     pub const ALL: [Self; 4] = [Self::Bincode, Self::MessagePack, Self::Json, Self::Postcard];
 
-    /// The codecs that this program was built with, in the order of their numbers. The core alone writes and reads no
-    /// values, and so has all of them.
+    /// The codecs of this build, in the order of their numbers.
+    ///
+    /// The core alone encodes no values, and so has all of them.
     pub fn available() -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().filter(|codec| codec.is_available())
     }
@@ -79,13 +81,14 @@ impl Codec {
         has_feature || cfg!(not(feature = "net"))
     }
 
-    /// The codec with this number on the wire, if there is one.
+    /// The codec with this number on the wire, if it exists.
     pub fn from_wire(number: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|codec| *codec as u8 == number)
     }
 
-    /// Whether a value can be read without knowing its type: fields and variants travel with their names. Where it is
-    /// not, a method's fingerprint guards its signature.
+    /// Whether a reader needs no type: fields and variants travel with their names.
+    ///
+    /// For the other codecs, a method's fingerprint guards its signature.
     pub fn is_self_describing(self) -> bool {
         matches!(self, Self::MessagePack | Self::Json)
     }
@@ -122,7 +125,9 @@ pub struct Payload {
 /// Names, sorted; cloning shares them.
 pub type Names = Arc<[Arc<str>]>;
 
-/// Values that travel beside a call's arguments, such as `traceparent`. Cloning shares them; none cost nothing.
+/// Values that travel beside a call's arguments, such as `traceparent`.
+///
+/// Cloning shares them; an empty one costs nothing.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Metadata(Option<Arc<BTreeMap<String, Bytes>>>);
 
@@ -183,7 +188,7 @@ pub enum Message {
     Ready(Ready),
     /// Asks a worker to run a procedure.
     Request(Request),
-    /// A reply that is not the last one.
+    /// A reply before the last one.
     Partial(PartialReply),
     /// The reply that ends a request.
     Final(FinalReply),
@@ -191,26 +196,26 @@ pub enum Message {
     Error(ErrorReply),
     /// The caller no longer wants the reply.
     Cancel(CallId),
-    /// A worker's new number of credits in all (in flight included).
+    /// A worker's new number of credits in total, in flight included.
     Credit(u32),
-    /// How many payload bytes the sender has dealt with since it was introduced.
+    /// The payload bytes that the sender acknowledges, counted since it was introduced.
     Ack(u64),
     /// A value published under a topic, outside any call.
     Event(Event),
-    /// Asks for, or no longer for, the events of a topic.
+    /// Starts or ends a subscription to the events of a topic.
     Subscribe(Subscribe),
     /// Nothing else went out for an interval.
     Heartbeat,
-    /// A heartbeat before a large message, which may take so long to cross the link; nothing comes meanwhile.
+    /// A heartbeat before a large message, which may take this long to cross the link; nothing arrives in between.
     Patience(Duration),
-    /// The sender finishes what it has and takes nothing new.
+    /// The sender finishes its requests and accepts no new one.
     Drain,
     /// The sender is leaving; nothing follows.
     Goodbye,
 }
 
 impl Message {
-    /// The call that this is a reply to, if it is one.
+    /// The call that this replies to, if it is a reply.
     pub fn reply(&self) -> Option<CallId> {
         match self {
             Self::Partial(reply) => Some(reply.call),
@@ -220,7 +225,7 @@ impl Message {
         }
     }
 
-    /// The call that this is a request for, if it is one.
+    /// The call that this requests, if it is a request.
     pub fn request(&self) -> Option<CallId> {
         match self {
             Self::Request(request) => Some(request.call),
@@ -241,7 +246,7 @@ impl Message {
     }
 }
 
-/// What a peer is (`PROTOCOL.md` §5).
+/// The role of a peer (`PROTOCOL.md` §5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Role {
@@ -263,7 +268,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// What a peer can do beyond the base protocol; unknown bits are ignored.
+/// A peer's abilities beyond the base protocol; unknown bits are ignored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities(pub u32);
 
@@ -284,23 +289,23 @@ impl Capabilities {
 /// A peer's introduction (`PROTOCOL.md` §5).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ready {
-    /// What the sender is.
+    /// The sender's role.
     pub role: Role,
-    /// This life of the sender's process; a restart is another.
+    /// The incarnation of the sender's process.
     pub incarnation: Uuid,
-    /// What the sender can do beyond the base protocol.
+    /// The sender's abilities beyond the base protocol.
     pub capabilities: Capabilities,
-    /// How often the sender is heard from at least.
+    /// The sender's longest silence.
     pub interval: Duration,
-    /// The largest payload the sender takes.
+    /// The largest payload that the sender accepts.
     pub payload_bytes_max: u64,
-    /// How many requests the sender takes at once; 0 from those that take none.
+    /// Requests that the sender takes at once; 0 if it takes none.
     pub credits: u32,
-    /// How many bytes may be under way to the sender, unacknowledged; 0, or more than 64 MiB, stands for 64 MiB.
+    /// The sender's receive window, in bytes; 0, or more than 64 MiB, means 64 MiB.
     pub window_bytes: u64,
     /// The codecs the sender reads.
     pub codecs: Vec<Codec>,
-    /// What a worker, or a broker for its workers, offers; empty for the others.
+    /// The services of a worker, or of a broker's workers; empty for the others.
     pub services: Vec<ServiceOffer>,
 }
 
@@ -309,7 +314,7 @@ pub struct Ready {
 pub struct ServiceOffer {
     /// The service's name.
     pub name: Arc<str>,
-    /// Its version, as its author counts.
+    /// Its version, in its author's count.
     pub version: u32,
     /// Its methods.
     pub methods: Vec<MethodOffer>,
@@ -320,40 +325,40 @@ pub struct ServiceOffer {
 pub struct MethodOffer {
     /// The method's name, unique in its service.
     pub name: Arc<str>,
-    /// Whether running it twice does no harm.
+    /// Whether it may run twice.
     pub idempotent: bool,
-    /// The hash of its signature (`PROTOCOL.md` §7); 0 where there is none.
+    /// The hash of its signature (`PROTOCOL.md` §7); 0 if it has none.
     pub fingerprint: u64,
 }
 
 /// One attempt of a call.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
-    /// The call that this is an attempt of.
+    /// The call of this attempt.
     pub call: CallId,
     /// 1 for the first attempt.
     pub attempt: u8,
-    /// Whether the caller lets it run twice.
+    /// Whether the caller allows it to run twice.
     pub idempotent: bool,
-    /// Whether that is what workers declare, and not what the caller knows: then only one that declares it may have it.
+    /// Whether `idempotent` stands for the workers' declaration: then only a worker that declares it may have it.
     pub as_declared: bool,
-    /// Whether it fails at once, instead of waiting until the deadline, while no worker can take it.
+    /// Whether it fails at once, instead of waiting, if no worker can take it.
     pub fail_fast: bool,
     /// The service's name.
     pub service: Arc<str>,
     /// The method's name.
     pub method: Arc<str>,
-    /// The caller's hash of the signature; 0 where the codec needs none.
+    /// The caller's hash of the signature; 0 if the codec needs none.
     pub fingerprint: u64,
-    /// The time left until the call's deadline.
+    /// The remaining time until the call's deadline.
     pub remaining: Duration,
-    /// What the caller sends beside the arguments.
+    /// The caller's values beside the arguments.
     pub metadata: Metadata,
     /// The arguments.
     pub payload: Payload,
 }
 
-/// A reply that is not the last one.
+/// A reply before the last one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartialReply {
     /// The call it belongs to.
@@ -369,7 +374,7 @@ pub struct PartialReply {
 pub struct FinalReply {
     /// The call it belongs to.
     pub call: CallId,
-    /// How many partial replies came before it.
+    /// The number of partial replies before it.
     pub partials: u32,
     /// The value.
     pub payload: Payload,
@@ -380,7 +385,7 @@ pub struct FinalReply {
 pub struct ErrorReply {
     /// The call it belongs to.
     pub call: CallId,
-    /// How many partial replies came before it.
+    /// The number of partial replies before it.
     pub partials: u32,
     /// What went wrong.
     pub code: ErrorCode,
@@ -393,13 +398,13 @@ pub struct ErrorReply {
 }
 
 impl ErrorReply {
-    /// Ends a request that was not started.
+    /// The error that ends a request before its start.
     pub fn not_started(call: CallId, code: ErrorCode, detail: String) -> Self {
         Self { call, partials: 0, code, maybe_executed: false, detail, payload: Payload::default() }
     }
 }
 
-/// What ended a request that has no reply (`PROTOCOL.md` §8).
+/// The error that ended a request (`PROTOCOL.md` §8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 #[non_exhaustive]
@@ -426,7 +431,7 @@ pub enum ErrorCode {
     Refused = 10,
     /// The worker has no room for the request and did not start it.
     Overloaded = 11,
-    /// A payload is larger than the sender of this error takes or may send.
+    /// A payload exceeds what the sender of this error accepts or may send.
     TooLarge = 12,
     /// The message could not be read.
     Malformed = 13,
@@ -439,7 +444,7 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
-    /// The code with this number on the wire, if there is one.
+    /// The error code with this number on the wire, if it exists.
     pub fn from_wire(number: u8) -> Option<Self> {
         use ErrorCode::*;
         [
@@ -465,7 +470,7 @@ impl ErrorCode {
     }
 }
 
-/// Names as a detail tells them to people: as many as fit a few lines, for each error has its own copy.
+/// Names for an error's detail: only as many as fit a few lines, because each error has its own copy.
 pub(crate) fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let mut names = names.into_iter();
     let mut text = String::new();
@@ -489,15 +494,15 @@ const LISTED_BYTES: usize = 1_024;
 /// A value published under a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// The topic it is published under.
+    /// Its topic.
     pub topic: Arc<str>,
-    /// Counts the publisher's events of this topic from 0, so that a gap shows.
+    /// The publisher's count of this topic's events, from 0, so that a gap shows.
     pub sequence: u64,
     /// The value.
     pub payload: Payload,
 }
 
-/// Asks for, or no longer for, the events of a topic.
+/// Starts or ends a subscription to the events of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscribe {
     /// The topic.

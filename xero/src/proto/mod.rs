@@ -1,14 +1,15 @@
 //! The protocol core: pure state machines, one for each role (`PROTOCOL.md`).
 //!
-//! Time and messages go in; transmits, timeouts and outputs come out. There is no socket, clock, task or thread in
-//! here, so every failure can be played by the million from a seed, and a found failure replays exactly.
+//! Time and messages go in; transmits, timeouts and outputs come out. The core has no socket, clock, task or thread, so
+//! seeds can play every failure, by the million, and a found failure replays exactly.
 //!
 //! Every machine has the same six methods: `handle_message`, `handle_heartbeats`, `handle_timeout`, `poll_transmit`,
-//! `poll_timeout` and `poll_output`, beside `handle_*` for what else the network reports and verbs for what the application wants.
+//! `poll_timeout` and `poll_output`. Other `handle_*` methods take further reports of the network, and verbs take the
+//! application's commands.
 //!
-//! **The drain rule.** After every mutation, poll the outputs until there are none. Transmits are polled once nothing
-//! more is at hand, so that what a turn has produced towards one peer travels in one BATCH; whatever is still to be
-//! sent goes before a disconnect that came as an output.
+//! **The drain rule.** After every mutation, poll the outputs until there are none. Poll the transmits once no more
+//! input is at hand, so that the messages of a turn to one peer travel in one BATCH. Send all of them before a
+//! disconnect that was an output.
 
 pub mod broker;
 pub mod calls;

@@ -1,4 +1,4 @@
-//! What a machine wants sent, gathered for each peer so that a turn's messages travel together (`PROTOCOL.md` §11).
+//! A machine's outgoing messages, gathered per peer so that a turn's messages travel together (`PROTOCOL.md` §11).
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,36 +9,36 @@ use super::{
     message::{Message, Peer},
 };
 
-/// The largest payload that is worth copying into a BATCH; larger ones travel alone, uncopied.
+/// The largest payload worth copying into a BATCH; larger ones travel alone, uncopied.
 pub const BATCHED_PAYLOAD_BYTES_MAX: usize = 4 * 1024;
 
-/// How many messages go into one BATCH: a peer's limit is 1,024 or more, and past some hundreds nothing is gained.
+/// Messages in one BATCH: a peer's limit is at least 1,024, and more than some hundreds gain nothing.
 pub const BATCH_MESSAGES_MAX: usize = 256;
 
-/// The largest body of a BATCH that is made: past some dozens of kilobytes nothing is gained by a larger one.
+/// The largest BATCH body that is made: more than some dozens of kilobytes gain nothing.
 const BATCH_BYTES_MAX: usize = 64 * 1024;
 
-/// How many emptied queues are kept: a turn rarely sends to more peers.
+/// Emptied queues to keep: a turn rarely sends to more peers.
 const SPARE_QUEUES_MAX: usize = 16;
 
-/// Messages for one peer. More than one is to be sent as a BATCH.
+/// Messages for one peer; several are sent as a BATCH.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Transmit {
-    /// Whom to send to.
+    /// The receiver.
     pub to: Peer,
     /// One message, or several for a peer that reads BATCH.
     pub messages: Vec<Message>,
 }
 
-/// The messages of a machine that are not yet handed to the shell, first come first served.
+/// The messages of a machine that the shell has not taken, first come, first served.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     queues: BTreeMap<Peer, VecDeque<Message>>,
     order: VecDeque<Peer>,
-    /// Queues that have been emptied, for whoever is sent something next: one for each of thousands of peers would be
-    /// out of the processor's cache whenever it is needed.
+    /// Emptied queues for the next receivers: one queue for each of thousands of peers would have left the processor's
+    /// cache whenever it is needed.
     spare: Vec<VecDeque<Message>>,
-    /// The peers that read BATCH, and the largest body that is made for each.
+    /// The peers that read BATCH, with the largest body for each.
     batching: IdMap<Peer, usize>,
 }
 
@@ -52,7 +52,7 @@ impl Outbox {
         queue.push_back(message);
     }
 
-    /// The largest payload of a peer that reads BATCH, which a body counts against; `None` for one that does not.
+    /// Sets the peer's largest payload, which bounds a body, if it reads BATCH; `None` if it does not.
     pub(crate) fn allow_batches(&mut self, peer: Peer, payload_bytes_max: Option<u64>) {
         match payload_bytes_max {
             Some(max) => self.batching.insert(peer, usize::try_from(max).unwrap_or(usize::MAX).min(BATCH_BYTES_MAX)),
@@ -60,12 +60,12 @@ impl Outbox {
         };
     }
 
-    /// What was polled has not been sent.
+    /// Returns polled messages that were not sent.
     pub(crate) fn put_back(&mut self, peer: Peer, messages: Vec<Message>) {
         messages.into_iter().for_each(|message| self.push(peer, message));
     }
 
-    /// Drops what is still to be sent to a peer that is gone, and gives it back: it has not left.
+    /// Removes and returns the messages to a peer that is gone; they have not left.
     pub(crate) fn forget(&mut self, peer: Peer) -> VecDeque<Message> {
         self.batching.remove(&peer);
         if planted(Fault::OutboxKept) {
@@ -78,7 +78,7 @@ impl Outbox {
         unsent
     }
 
-    /// The peer that is sent something next.
+    /// The peer with the next message.
     pub(crate) fn next(&self) -> Option<Peer> {
         self.order.front().copied()
     }
@@ -103,7 +103,7 @@ impl Outbox {
     }
 }
 
-/// How many messages at the front of the queue go into one BATCH; 1 for a message that goes alone.
+/// The messages at the front of the queue that go into one BATCH; 1 for a message that goes alone.
 fn batch_length(queue: &VecDeque<Message>, mut room: usize) -> usize {
     let fits = |message: &&Message| {
         let bytes = batched_bytes(message);

@@ -1,4 +1,4 @@
-//! Registered workers: what they offer, their leases and credits, and who is asked next.
+//! Registered workers: their offers, leases and credits, and the next one in turn.
 
 mod choice;
 mod index;
@@ -42,29 +42,29 @@ pub(crate) struct WorkerEntry {
     pub(crate) payload_bytes_max: u64,
     pub(crate) registered_at: Instant,
     pub(crate) draining: bool,
-    /// Requests sent and not yet ended by the worker; `false` where the caller has already been answered.
+    /// Requests that the worker has not ended; `false` if the caller has already been answered.
     pub(crate) in_flight: BTreeMap<CallId, bool>,
     /// Whether its window has room for a large payload.
     pub(crate) has_room: bool,
-    /// Whether its connection may be dead, as its process has made another one. It is sent no request, and what it
-    /// offers stays offered.
+    /// Whether its connection may be dead, because its process has made another one. It gets no request, but its
+    /// services stay offered.
     is_doubted: bool,
     credits: u32,
-    /// Whether it has had credits since it introduced itself: a pause is not the same as an offer that nobody can use.
+    /// Whether it has had credits since its introduction: a pause differs from an offer that nobody can use.
     was_callable: bool,
     offer: Arc<Offer>,
     place: Place,
 }
 
-/// Where the index has a worker.
+/// A worker's place in the index.
 #[derive(Clone, Copy, Debug)]
 struct Place {
     pool: PoolId,
-    /// The turn in which it was used last, or got free.
+    /// The turn in which it was last used, or became free.
     turn: u64,
-    /// Whether it is counted among those that take requests.
+    /// Whether it counts as serving.
     is_serving: bool,
-    /// Whether it is among the free ones.
+    /// Whether it counts as free.
     is_free: bool,
 }
 
@@ -90,7 +90,8 @@ impl WorkerEntry {
 
 /// The registered workers of a dispatcher.
 ///
-/// Workers *serve* that have had credits and do not drain. What the others offer is not offered: nobody can call it.
+/// Workers *serve* if they have had credits and do not drain. The others' services are not offered: nobody can call
+/// them.
 #[derive(Debug)]
 pub(crate) struct Registry {
     workers: IdMap<Peer, Box<WorkerEntry>>,
@@ -98,12 +99,12 @@ pub(crate) struct Registry {
     peers: BTreeSet<Peer>,
     index: Index,
     turns: u64,
-    /// Choices that were none of the candidates.
+    /// Choices that were not candidates.
     stray_choices: u64,
 }
 
 impl Registry {
-    /// A registry whose workers' offers together are listed as far as an introduction under these limits has room.
+    /// A registry that lists the merged offer as far as an introduction under these limits has room.
     pub(crate) fn new(limits: &Limits) -> Self {
         Self {
             workers: IdMap::default(),
@@ -114,7 +115,7 @@ impl Registry {
         }
     }
 
-    /// Registers a worker, or takes its new offer when it is registered already.
+    /// Registers a worker, or replaces the offer of a registered one.
     pub(crate) fn register(&mut self, now: Instant, peer: Peer, mut ready: Ready) {
         let offer = Offer::of(&mut ready);
         if !self.workers.contains_key(&peer) {
@@ -139,7 +140,7 @@ impl Registry {
         Some(worker)
     }
 
-    /// A request goes to the worker: its credit is taken and it moves to the end of the line.
+    /// Notes a request to the worker: it takes a credit, and the worker moves to the end of the line.
     pub(crate) fn take_credit(&mut self, peer: Peer, call: CallId) {
         let Some(worker) = self.workers.get_mut(&peer) else { return };
         worker.in_flight.insert(call, true);
@@ -149,7 +150,7 @@ impl Registry {
         self.refresh(peer);
     }
 
-    /// The worker has ended a request. `Some(true)` when its caller still waits; `None` when it was not in flight.
+    /// Notes the end of a request. `Some(true)` if its caller still waits; `None` if it was not in flight.
     pub(crate) fn return_credit(&mut self, peer: Peer, call: CallId) -> Option<bool> {
         let worker = self.workers.get_mut(&peer)?;
         let wanted = worker.in_flight.remove(&call)?;
@@ -161,7 +162,7 @@ impl Registry {
         Some(wanted)
     }
 
-    /// The caller has been answered while the worker still has the request, whose credit stays taken.
+    /// Notes that the caller has an answer while the worker keeps the request, whose credit stays taken.
     pub(crate) fn abandon(&mut self, peer: Peer, call: CallId) {
         if let Some(wanted) = self.workers.get_mut(&peer).and_then(|worker| worker.in_flight.get_mut(&call)) {
             *wanted = false;
@@ -176,14 +177,14 @@ impl Registry {
         }
     }
 
-    /// Whether the worker's window has room for a large payload by now.
+    /// Sets whether the worker's window has room for a large payload.
     pub(crate) fn set_room(&mut self, peer: Peer, has_room: bool) {
         if let Some(worker) = self.workers.get_mut(&peer) {
             worker.has_room = has_room;
         }
     }
 
-    /// The worker's connection may be dead, or is known to live.
+    /// Sets whether the worker's connection may be dead.
     pub(crate) fn set_doubted(&mut self, peer: Peer, is_doubted: bool) {
         if let Some(worker) = self.workers.get_mut(&peer) {
             worker.is_doubted = is_doubted;
@@ -198,32 +199,32 @@ impl Registry {
         }
     }
 
-    /// A call comes to wait for a method, whose number is kept until it is released.
+    /// Keeps a method's number for a line of waiting calls, until it is released.
     pub(crate) fn hold_line(&mut self, service: &Arc<str>, method: &Arc<str>) -> MethodId {
         self.index.hold_line(service, method)
     }
 
-    /// No call waits in a line of the method any more.
+    /// Releases a method's number: no call waits in a line of it any more.
     pub(crate) fn release_line(&mut self, method: MethodId) {
         self.index.release_line(method);
     }
 
-    /// The next method that calls wait for and that other workers offer than when it was last asked.
+    /// The methods that calls wait for and whose workers have changed since the last call.
     pub(crate) fn take_changed(&mut self) -> impl Iterator<Item = MethodId> + use<> {
         self.index.take_changed().into_iter()
     }
 
-    /// The services that serving workers offer, sorted, as far as an error lists them.
+    /// The services of serving workers, sorted, as far as an error lists them.
     pub(crate) fn service_names(&mut self) -> Names {
         self.index.service_names()
     }
 
-    /// The methods that serving workers offer under a service, sorted, as far as an error lists them.
+    /// The methods of serving workers under a service, sorted, as far as an error lists them.
     pub(crate) fn method_names(&mut self, service: &str) -> Names {
         self.index.method_names(service)
     }
 
-    /// The services that serving workers offer, sorted.
+    /// The services of serving workers, sorted.
     pub(crate) fn services(&self) -> impl Iterator<Item = &Arc<str>> {
         self.index.services_offered()
     }
@@ -236,12 +237,12 @@ impl Registry {
         self.peers.iter().filter_map(|peer| Some((*peer, self.get(*peer)?)))
     }
 
-    /// The workers that are interchangeable with this one, and itself.
+    /// The pool of this worker and all workers interchangeable with it.
     pub(crate) fn pool_of(&self, peer: Peer) -> Option<PoolId> {
         self.workers.get(&peer).map(|worker| worker.place.pool)
     }
 
-    /// Whether a worker of the pool has free credit and takes requests.
+    /// Whether a serving worker of the pool has free credit.
     pub(crate) fn is_free(&self, pool: PoolId) -> bool {
         self.index.free_of(pool).is_some_and(|free| !free.is_empty())
     }
@@ -251,17 +252,17 @@ impl Registry {
         self.index.find_service(service).is_some_and(|(_, service)| service.version().is_some())
     }
 
-    /// Another number than before when [`Self::listing`] may have changed.
+    /// Changes whenever [`Self::listing`] may have changed.
     pub(crate) fn revision(&self) -> u64 {
         self.index.revision
     }
 
-    /// What serving workers offer together, as far as an introduction has room for it.
+    /// The merged offer of serving workers, as far as an introduction has room for it.
     pub(crate) fn listing(&self) -> Listing {
         self.index.listing()
     }
 
-    /// How often a policy has chosen somebody who was no candidate.
+    /// The policy's choices that were not candidates.
     pub(crate) fn stray_choices(&self) -> u64 {
         self.stray_choices
     }
@@ -292,7 +293,7 @@ impl Registry {
 
     fn change_offer(&mut self, peer: Peer, offer: Offer) {
         let pool = self.index.join(offer);
-        // Before the former offer goes, so that what is in both is offered all the while.
+        // Before the former offer is removed, so that a service in both stays offered throughout.
         let is_serving = self.workers.get(&peer).is_some_and(|worker| worker.is_serving());
         if is_serving {
             self.index.enter(pool);
@@ -304,7 +305,7 @@ impl Registry {
         self.index.part(before.pool);
     }
 
-    /// Takes a worker out of the free and the serving ones of its pool.
+    /// Removes a worker from the free and the serving ones of its pool.
     fn withdraw(&mut self, peer: Peer) {
         let Some(worker) = self.workers.get_mut(&peer) else { return };
         let Place { pool, turn, is_serving, is_free } = worker.place;
@@ -317,7 +318,8 @@ impl Registry {
         }
     }
 
-    /// Lets the index know whether the worker serves and is free by now. Who gets free goes to the end of the line.
+    /// Updates the index: whether the worker serves and is free. A worker that becomes free goes to the end of the
+    /// line.
     fn refresh(&mut self, peer: Peer) {
         let Some(worker) = self.workers.get_mut(&peer) else { return };
         let (is_serving, is_free) = (worker.is_serving(), worker.is_free());

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use super::fault::{Fault, planted};
 
-/// How long to wait between attempts to reach a peer (`PROTOCOL.md` §6).
+/// The wait between attempts to reach a peer (`PROTOCOL.md` §6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackoffConfig {
-    /// The bound of the first wait. Default 100 ms.
+    /// The first upper bound of the wait. Default 100 ms.
     pub first: Duration,
-    /// The bound that doubling stops at. Default 2 s: a worker that has waited for an hour still serves a new client
-    /// within seconds. The ZeroMQ guide's Paranoid Pirate goes up to 32 s.
+    /// The last upper bound, where doubling stops. Default 2 s.
+    ///
+    /// So a worker that has waited for an hour still serves a new client within seconds. The ZeroMQ guide's Paranoid
+    /// Pirate goes up to 32 s.
     pub max: Duration,
 }
 
@@ -21,7 +23,7 @@ impl Default for BackoffConfig {
 }
 
 impl BackoffConfig {
-    /// A wait after so many failures: from zero to a bound that doubles with each.
+    /// A wait after this many failures: from zero to a bound that doubles with each.
     pub(crate) fn draw(&self, failures: u32, random: &mut fastrand::Rng) -> Duration {
         let doubled = 2_u32.saturating_pow(failures.saturating_sub(1));
         self.first.saturating_mul(doubled).min(self.max).mul_f64(random.f64())
@@ -31,14 +33,15 @@ impl BackoffConfig {
 /// How often, and how soon, calls are attempted again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryConfig {
-    /// How often a call is tried in all. Default 3.
+    /// Attempts of a call, the first one included. Default 3.
     pub attempts_max: u8,
-    /// How long to wait before the next attempt. Default 10 ms doubling to 1 s.
+    /// The wait before the next attempt. Default 10 ms doubling to 1 s.
     pub backoff: BackoffConfig,
-    /// How many retries each call earns for all calls together, in hundredths. Default 20: in the long run one call in
-    /// five may be retried, so that retries cannot multiply the load of workers that are in trouble.
+    /// Retries that each call earns for all calls together, in hundredths. Default 20.
+    ///
+    /// In the long run one call in five may be retried, so that retries cannot multiply the load of workers in trouble.
     pub budget_percent: u32,
-    /// How many retries may be saved up. Default 1,000: what is in flight to a worker that dies is retried at once.
+    /// Retries that may be saved up. Default 1,000: calls in flight to a worker that dies are retried at once.
     pub budget_reserve: u32,
 }
 
@@ -49,8 +52,9 @@ impl Default for RetryConfig {
     }
 }
 
-/// The retries that a dispatcher may still make, in hundredths. Retries that cost nobody anything are not counted: of
-/// requests that a leaving worker has not started.
+/// The retries that a dispatcher may still make, in hundredths.
+///
+/// Free retries do not count: those of requests that a leaving worker has not started.
 #[derive(Debug)]
 pub(crate) struct RetryBudget {
     percent: u64,
@@ -64,12 +68,12 @@ impl RetryBudget {
         Self { percent: config.budget_percent.into(), reserve, balance: reserve }
     }
 
-    /// A call has been made.
+    /// Earns the share of a new call.
     pub(crate) fn deposit(&mut self) {
         self.balance = (self.balance + self.percent).min(self.reserve);
     }
 
-    /// Pays for one retry; `false` when there is not enough.
+    /// Pays for one retry; `false` if the budget is too small.
     pub(crate) fn withdraw(&mut self) -> bool {
         let is_enough = self.balance >= 100;
         self.balance -= if is_enough { 100 } else { 0 };
@@ -77,8 +81,10 @@ impl RetryBudget {
     }
 }
 
-/// Exponential back-off with full jitter: each wait is drawn from zero to a bound that doubles, so that the workers of
-/// a broker that comes back do not all dial in the same instant.
+/// Exponential back-off with full jitter.
+///
+/// Each wait is drawn from zero to a bound that doubles, so that the workers of a restarted broker do not all dial in
+/// the same instant.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     config: BackoffConfig,
@@ -98,37 +104,38 @@ impl Backoff {
         wait
     }
 
-    /// The peer has answered: the next wait is short again.
+    /// Resets the wait after the peer has answered.
     pub(crate) fn reset(&mut self) {
         self.bound = self.config.first;
     }
 }
 
-/// What became of an attempt that ended without the procedure's own outcome.
+/// How an attempt ended without the procedure's own outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Setback {
-    /// The worker says that it did not start the request.
+    /// The worker reports that it did not start the request.
     NotStarted,
     /// The worker is gone, or gave up after it had started.
     MaybeExecuted,
 }
 
-/// What an attempt that came to nothing costs the call.
+/// The cost of a failed attempt to its call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cost {
     /// A leaving worker has not started it: it goes elsewhere at once.
     Nothing,
-    /// Nobody was there to start it: it goes elsewhere after the back-off.
+    /// No worker was there to start it: it goes elsewhere after the back-off.
     Time,
     /// One attempt, and the back-off.
     Attempt,
 }
 
-/// Whether a call gets another attempt. Time that has passed is never a reason; only a worker that died, drained or
-/// refused is (`PROTOCOL.md` §8).
+/// Whether a call gets another attempt.
 ///
-/// What a leaving worker has not started costs no attempt: it gives up each request once, and a rolling restart fails no
-/// call however many workers leave in a row.
+/// Passed time is never a reason; only a worker that died, drained or refused is (`PROTOCOL.md` §8).
+///
+/// A request that a leaving worker has not started costs no attempt: the worker gives up each request once, and a
+/// rolling restart fails no call, however many workers leave in a row.
 pub(crate) fn may_retry(setback: Setback, idempotent: bool, charged: u8, attempts_max: u8) -> bool {
     let idempotent = idempotent || planted(Fault::NonIdempotentRetried);
     charged < attempts_max && (idempotent || setback == Setback::NotStarted)

@@ -1,6 +1,6 @@
-//! A table whose rows are known by small numbers, which are used again.
+//! A table whose rows have small, reusable numbers.
 
-/// Rows by number. The numbers are dense, so that a look-up costs an index and no search.
+/// Rows by number. The numbers are dense, so a look-up costs an index and no search.
 #[derive(Debug)]
 pub(crate) struct Slab<T> {
     rows: Vec<Option<T>>,
@@ -50,7 +50,7 @@ impl<T> Slab<T> {
     }
 }
 
-/// Rows that an empty table keeps memory for, so that a row that is added and removed in turn costs no allocation.
+/// Rows that an empty table keeps memory for, so that adding and removing one in turn allocates nothing.
 const KEPT_ROWS: usize = 64;
 
 #[cfg(test)]

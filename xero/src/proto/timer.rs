@@ -22,7 +22,7 @@ pub enum Timer {
     Retry(CallId),
     /// When a worker gives an execution up (`PROTOCOL.md` §8).
     Overrun(Execution),
-    /// When to pass on to clients what is offered by now (`PROTOCOL.md` §5).
+    /// When to announce the current offer to clients (`PROTOCOL.md` §5).
     Offers,
     /// When leaving ends although something is still open (`PROTOCOL.md` §10).
     Leave,
@@ -33,21 +33,23 @@ pub enum Timer {
 pub struct Execution(pub u64);
 
 impl Timer {
-    /// Whether it is about a peer, or the machine as a whole: such timers come before those of calls, so that however
-    /// many calls expire, nobody is taken for dead meanwhile.
+    /// Whether it concerns a peer, or the machine as a whole.
+    ///
+    /// Such timers fire before those of calls, so that no peer is treated as dead, however many calls expire.
     fn is_of_peer(self) -> bool {
         !matches!(self, Self::Deadline(_) | Self::Retry(_) | Self::Overrun(_))
     }
 }
 
-/// How many timers of calls a machine handles before it lets its owner send and receive: a millisecond or two of work,
-/// so that no number of calls that expire together holds up a heartbeat.
+/// Call timers that a machine handles before its owner sends and receives again: a millisecond or two of work.
+///
+/// So no number of calls that expire together holds up a heartbeat.
 pub(crate) const EXPIRY_BOUND: usize = 1_000;
 
 /// The armed timers of a machine, each at most once, ordered by their instants.
 ///
-/// Whoever remembers the instant itself uses [`Self::arm`] and [`Self::disarm`], which cost one structure; for others the
-/// table remembers it.
+/// An owner that remembers the instant itself uses [`Self::arm`] and [`Self::disarm`], which cost one structure; for
+/// others the table remembers it.
 #[derive(Debug, Default)]
 pub(crate) struct TimerTable {
     of_peers: BTreeSet<(Instant, Timer)>,
@@ -66,7 +68,7 @@ impl TimerTable {
         self.set_of(timer).remove(&(at, timer));
     }
 
-    /// Arms a timer, or moves it when it is armed already.
+    /// Arms a timer, or moves an armed one.
     pub(crate) fn set(&mut self, timer: Timer, at: Instant) {
         if let Some(before) = self.remembered.insert(timer, at) {
             self.disarm(timer, before);
@@ -87,7 +89,7 @@ impl TimerTable {
         }
     }
 
-    /// Takes one timer that is due: those of peers first, then the earliest.
+    /// Takes one due timer: those of peers first, then the earliest.
     pub(crate) fn expire(&mut self, now: Instant) -> Option<Timer> {
         self.expire_of_peer(now).or_else(|| {
             let timer = take_due(&mut self.of_calls, now)?;
@@ -96,7 +98,7 @@ impl TimerTable {
         })
     }
 
-    /// Takes one timer of a peer, or of the machine as a whole, that is due.
+    /// Takes one due timer of a peer, or of the machine as a whole.
     pub(crate) fn expire_of_peer(&mut self, now: Instant) -> Option<Timer> {
         let timer = take_due(&mut self.of_peers, now)?;
         self.remembered.remove(&timer);

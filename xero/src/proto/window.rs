@@ -1,4 +1,4 @@
-//! Byte windows: no more is in transit to a peer than it has said it takes at once (`PROTOCOL.md` §9).
+//! Byte windows: the bytes in transit to a peer never exceed what it grants (`PROTOCOL.md` §9).
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -13,14 +13,16 @@ use super::{
     outbox::BATCHED_PAYLOAD_BYTES_MAX,
 };
 
-/// The default of what may be under way to a peer. More is faster where the network's bandwidth times its delay is more;
-/// less lets small messages wait shorter behind large ones.
+/// The default window, in bytes.
+///
+/// More is faster where the product of bandwidth and delay is larger; less shortens the wait of small messages behind
+/// large ones.
 pub(crate) const WINDOW_BYTES: u64 = 2 << 20;
 
-/// The largest window that is believed of a peer, and what one that announces none gets.
+/// The largest window that is believed of a peer; also the window of a peer that announces none.
 pub(crate) const WINDOW_BYTES_MAX: u64 = 64 << 20;
 
-/// A window as it was announced, within what is believed.
+/// An announced window, within the largest one.
 fn bounded(size: u64) -> u64 {
     match size {
         0 => WINDOW_BYTES_MAX,
@@ -28,15 +30,17 @@ fn bounded(size: u64) -> u64 {
     }
 }
 
-/// Payloads up to this size leave whatever the window says: they are what others wait for behind large ones, and as
-/// many of them as there are credits are little.
+/// Payloads up to this size leave whatever the window says.
+///
+/// They are the messages that would wait behind large ones, and one for each credit is little.
 pub(crate) const SMALL_PAYLOAD_BYTES: usize = BATCHED_PAYLOAD_BYTES_MAX;
 
-/// What a small end of a request counts for at most: its payload, and room for its header.
+/// The most that a small end of a request counts: its payload, and room for its header.
 const SMALL_BYTES_MAX: u64 = SMALL_PAYLOAD_BYTES as u64 + 128;
 
-/// The bytes that have been sent to a peer and are not acknowledged yet. Nothing large follows once they reach
-/// its window; so what waits in the transport is the window and one payload at most.
+/// The unacknowledged bytes sent to a peer.
+///
+/// Nothing large follows once they reach its window; so at most the window and one payload wait in the transport.
 #[derive(Clone, Copy, Debug)]
 struct Window {
     size: u64,
@@ -55,7 +59,7 @@ impl Window {
         Self { size: bounded(size), sent: 0, acknowledged: 0 }
     }
 
-    /// The peer has announced another size; what is in transit still counts.
+    /// Handles another announced size; bytes in transit still count.
     pub(crate) fn resize(&mut self, size: u64) {
         self.size = bounded(size);
     }
@@ -73,7 +77,7 @@ impl Window {
         self.sent += bytes;
     }
 
-    /// The peer has taken this many bytes since its introduction; `true` if that is more than before.
+    /// Handles the total that the peer has taken since its introduction; `true` if it has grown.
     pub(crate) fn acknowledge(&mut self, bytes: u64) -> bool {
         let before = self.acknowledged;
         self.acknowledged = bytes.clamp(self.acknowledged, self.sent);
@@ -81,23 +85,24 @@ impl Window {
     }
 }
 
-/// Replies to one caller: those that its window has no room for are held back. Replies to the same call keep their
-/// order; small ones to others pass.
+/// Replies to one caller; those beyond its window are held back.
+///
+/// Replies to the same call keep their order; small ones to others pass.
 #[derive(Debug)]
 pub(crate) struct Outflow {
     window: Window,
     held: VecDeque<Message>,
     held_bytes: u64,
-    /// Those among the held that end a request.
+    /// The held replies that end a request.
     held_ends: usize,
-    /// How many replies are held for a call.
+    /// The number of held replies for each call.
     calls: BTreeMap<CallId, usize>,
-    /// What the largest message that has left counts for.
+    /// The largest count of a message that has left.
     largest: u64,
-    /// Held replies that are not acknowledged to whoever sent them, the oldest first.
+    /// Receipts of held replies, which their senders still wait for, the oldest first.
     receipts: VecDeque<Receipt>,
     receipt_bytes: u64,
-    /// Since when the peer takes nothing although replies are held for it.
+    /// When the peer last took something, while replies are held for it.
     stalled_since: Instant,
 }
 
@@ -116,12 +121,12 @@ impl Outflow {
         }
     }
 
-    /// The peer has announced another window; what is in transit still counts.
+    /// Handles another announced window; bytes in transit still count.
     pub(crate) fn resize(&mut self, window: u64) {
         self.window.resize(window);
     }
 
-    /// The peer has taken this many bytes since its introduction.
+    /// Handles the total that the peer has taken since its introduction.
     pub(crate) fn acknowledge(&mut self, now: Instant, bytes: u64) {
         if self.window.acknowledge(bytes) {
             self.stalled_since = now;
@@ -133,7 +138,7 @@ impl Outflow {
         self.window.is_full()
     }
 
-    /// Takes a reply to a call. Gives it back when it may leave now; otherwise [`Self::poll`] gives it later.
+    /// Sends a reply to a call: returns it if it may leave now, else keeps it for [`Self::poll`].
     pub(crate) fn push(&mut self, now: Instant, call: CallId, message: Message) -> Option<Message> {
         let is_next = !self.calls.contains_key(&call) && (!waits_for_room(&message) || self.held.is_empty());
         if is_next && self.may_leave(&message) {
@@ -150,7 +155,7 @@ impl Outflow {
         None
     }
 
-    /// The next reply of those held back that may leave.
+    /// Gives the next held reply that may leave.
     pub(crate) fn poll(&mut self) -> Option<Message> {
         if !self.may_leave(self.held.front()?) {
             return None;
@@ -176,36 +181,38 @@ impl Outflow {
         self.receipts.push_back(receipt);
     }
 
-    /// The oldest of the receipts that were kept.
+    /// Gives the oldest kept receipt.
     pub(crate) fn poll_receipt(&mut self) -> Option<Receipt> {
         let receipt = self.receipts.pop_front()?;
         self.receipt_bytes -= receipt.bytes;
         Some(receipt)
     }
 
-    /// Whether replies have left whose receipts are kept.
+    /// Whether receipts are kept of replies that have left.
     pub(crate) fn owes_receipts(&self) -> bool {
         self.receipt_bytes > self.held_bytes
     }
 
-    /// Whether the peer asks on and takes no answer: more is held back or in transit than a peer with these credits can
-    /// owe that reads its replies. Small ends pass the window, and only who waits for them keeps to the credits.
+    /// Whether the peer keeps sending requests without reading replies.
+    ///
+    /// More is held back or in transit than a peer with these credits can owe if it reads its replies. Small ends pass
+    /// the window, and only a peer that waits for them keeps to the credits.
     pub(crate) fn is_overrun(&self, credits: u32) -> bool {
         let Window { size, .. } = self.window;
         let small = u64::from(credits).saturating_mul(SMALL_BYTES_MAX);
-        // Once the window for what is in transit, and once for what has been taken and is not acknowledged yet.
+        // Once the window for bytes in transit, and once for bytes taken but not acknowledged yet.
         let owed = size.saturating_mul(2).saturating_add(self.largest).saturating_add(small);
         self.held_ends > credits as usize || self.window.in_transit() > owed
     }
 
-    /// Since when the peer takes nothing, and what the next acknowledgement waits for, in bytes: a quarter of the window
-    /// and the message that fills it. `None` while nothing is held back.
+    /// Since when the peer takes nothing, and the bytes that its next acknowledgement waits for: a quarter of the
+    /// window and the message that fills it. `None` while nothing is held back.
     pub(crate) fn stall(&self) -> Option<(Instant, u64)> {
         let expected = (self.window.size.div_ceil(4) + self.largest).min(self.window.in_transit());
         (!self.held.is_empty()).then_some((self.stalled_since, expected))
     }
 
-    /// A message leaves that is never held back here.
+    /// Counts a message that is never held back here.
     pub(crate) fn note_sent(&mut self, message: &Message) {
         let bytes = window_bytes(message);
         self.window.send(bytes);
@@ -216,12 +223,12 @@ impl Outflow {
         !waits_for_room(message) || !self.window.is_full() || planted(Fault::ReplyWindowExceeded)
     }
 
-    /// What is held back takes of this process's memory, in bytes.
+    /// The memory that held messages take in this process, in bytes.
     pub(crate) fn held_bytes(&self) -> u64 {
         self.held_bytes
     }
 
-    /// The same without what counts in the windows of others, whose receipts are kept.
+    /// The same without messages that count in the windows of others, whose receipts are kept.
     pub(crate) fn acknowledged_bytes(&self) -> u64 {
         self.held_bytes.saturating_sub(self.receipt_bytes)
     }
@@ -236,13 +243,15 @@ impl Outflow {
     }
 }
 
-/// What a message that is held takes of memory: itself, and what it owns.
+/// The memory of a held message: itself, and everything it owns.
 fn held_bytes(message: &Message) -> u64 {
     size_of::<Message>() as u64 + window_bytes(message)
 }
 
-/// Whether a message must wait for room in the window: a partial reply and an introduction always, another one if what it
-/// carries is large. There is one small request or end of a request for each credit.
+/// Whether a message must wait for room in the window.
+///
+/// A partial reply and an introduction always must, another message if its payload is large. There is one small request
+/// or end of a request for each credit.
 pub(crate) fn waits_for_room(message: &Message) -> bool {
     match message {
         Message::Partial(_) | Message::Ready(_) => true,
@@ -256,7 +265,7 @@ fn ends_request(message: &Message) -> bool {
     !matches!(message, Message::Partial(_))
 }
 
-/// What has come from a peer, in bytes, and what of it has been acknowledged.
+/// The bytes received from a peer, and those of them that are acknowledged.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Intake {
     received: u64,
@@ -265,20 +274,20 @@ pub(crate) struct Intake {
 }
 
 impl Intake {
-    /// A message has come. `false` if the peer had no room for it: it exceeds the window that it was granted.
+    /// Handles a received message. `false` if it exceeds the window that the peer was granted.
     pub(crate) fn receive(&mut self, inbound: &Inbound, window: u64) -> bool {
         let had_room = self.received - self.acknowledged < bounded(window);
         self.note_received(inbound.window_bytes);
         had_room || !waits_for_room(&inbound.message)
     }
 
-    /// Bytes have come in a message that cannot be read.
+    /// Counts the bytes of an unreadable message.
     pub(crate) fn note_received(&mut self, bytes: u64) {
         self.received = self.received.saturating_add(bytes);
     }
 
-    /// Bytes need no room any more. `Some` is what to acknowledge: a quarter of the window has been taken since the last
-    /// time, or less of a window that is full.
+    /// Notes that bytes need no room any more. `Some` is the acknowledgement to send: after a quarter of the window
+    /// since the last one, or less in a full window.
     pub(crate) fn take(&mut self, bytes: u64, window: u64) -> Option<u64> {
         self.taken = self.taken.saturating_add(bytes).min(self.received);
         let (window, taken) = (bounded(window), self.taken - self.acknowledged);
@@ -301,10 +310,10 @@ mod tests {
 
     const LARGE: usize = SMALL_PAYLOAD_BYTES + 1;
 
-    /// What a reply counts for beside its payload.
+    /// What a reply counts beside its payload.
     const EMPTY: u64 = 64 + 32;
 
-    /// What a large reply counts for.
+    /// What a large reply counts.
     const COST: u64 = LARGE as u64 + EMPTY;
 
     #[test]

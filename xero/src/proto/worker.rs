@@ -30,43 +30,42 @@ use super::{
 };
 use backlog::Backlog;
 
-/// How long a drain may take, of a worker and of a broker, unless they are told otherwise.
+/// The default time limit of a drain, of a worker and of a broker.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What a worker is made with.
+/// The configuration of a worker.
 #[derive(Clone, Debug)]
 pub struct WorkerConfig {
     /// This life of the process.
     pub incarnation: Uuid,
-    /// What the back-off's jitter is drawn from.
+    /// The seed of the back-off's jitter.
     pub seed: u64,
     /// The worker's own interval and liveness.
     pub heartbeats: Heartbeats,
-    /// How long to wait between dials.
+    /// The wait between dials.
     pub backoff: BackoffConfig,
-    /// Sizes that are refused.
+    /// The sizes to refuse.
     pub limits: Limits,
-    /// How many requests run at once, and how many each dispatcher may send at once.
+    /// Requests that run at once, and that each dispatcher may send at once.
     pub credits: u32,
-    /// How many bytes each dispatcher may send to here before they are acknowledged; 0, or more than 64 MiB, stands for
-    /// 64 MiB.
+    /// Receive window per dispatcher, in bytes; 0, or more than 64 MiB, means 64 MiB.
     pub window_bytes: u64,
-    /// How much is held of the requests of one dispatcher, and of all.
+    /// Bytes held of the requests of one dispatcher, and of all.
     pub hold_limits: HoldLimits,
-    /// How long a drain may take.
+    /// The time limit of a drain.
     pub drain_timeout: Duration,
-    /// What the worker offers.
+    /// The offered services.
     pub services: Vec<ServiceOffer>,
     /// The signatures of the offered methods, by service and method.
     pub signatures: Vec<Vec<Signature>>,
 }
 
-/// What a worker knows of a method's signature beyond its offer.
+/// A method's signature, beyond its offer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Signature {
-    /// The signature as people read it.
+    /// The readable signature.
     pub text: String,
-    /// Fingerprints of callers whose last arguments are missing and have defaults. (`PROTOCOL.md` §7)
+    /// Fingerprints of callers that lack the last arguments, which have defaults. (`PROTOCOL.md` §7)
     pub older: Vec<u64>,
 }
 
@@ -77,7 +76,7 @@ impl From<String> for Signature {
 }
 
 impl WorkerConfig {
-    /// How the worker introduces itself.
+    /// The worker's introduction.
     pub fn introduction(&self) -> Ready {
         Ready {
             role: Role::Worker,
@@ -93,43 +92,43 @@ impl WorkerConfig {
     }
 }
 
-/// What a worker tells its owner.
+/// An output of a worker.
 #[derive(Debug, PartialEq)]
 pub enum WorkerOutput {
     /// Connect to that dispatcher; answer with `handle_dialed` or `handle_disconnected`.
     Dial(Peer),
-    /// End the connection to that dispatcher once what was sent is on its way.
+    /// End the connection to that dispatcher once everything sent on it is on its way.
     Hangup(Peer),
     /// The dispatcher has answered the introduction.
     Registered(Peer),
     /// The dispatcher is lost; it will be dialed again unless the worker leaves.
     Unregistered(Peer),
-    /// Run a procedure; answer with `finish`, also when it is aborted.
+    /// Run a procedure; answer with `finish`, even when it is aborted.
     Start(Box<Start>),
-    /// A partial reply of the procedure, with a payload of so many bytes, is on its way: there is room for another.
+    /// A partial reply of the procedure is on its way, with a payload of this many bytes: there is room for another.
     PartialSent(Execution, usize),
-    /// The procedure's outcome is no longer wanted: stop it if that is possible.
+    /// Nobody wants the procedure's outcome any more: stop it if possible.
     Abort(Execution),
-    /// The worker has left: nothing runs and nobody is connected.
+    /// The worker has left: nothing runs, and no peer is connected.
     Left,
 }
 
-/// A request that is to be run.
+/// A request to run.
 #[derive(Debug, PartialEq)]
 pub struct Start {
-    /// What to call it in `finish` and `partial`.
+    /// Its name in `finish` and `partial`.
     pub execution: Execution,
-    /// The dispatcher that asks for it.
+    /// The requesting dispatcher.
     pub peer: Peer,
-    /// Where the service is in [`WorkerConfig::services`].
+    /// The index of the service in [`WorkerConfig::services`].
     pub service: usize,
-    /// Where the method is in its service.
+    /// The index of the method in its service.
     pub method: usize,
-    /// When it must have ended by.
+    /// The instant by which it must have ended.
     pub deadline: Instant,
-    /// The largest payload that it may answer with, in bytes.
+    /// The largest payload of its reply, in bytes.
     pub reply_bytes_max: usize,
-    /// The request as it came.
+    /// The request as received.
     pub request: Request,
 }
 
@@ -147,43 +146,43 @@ pub enum Finish {
         /// The method's own error, if it is one.
         payload: Payload,
     },
-    /// Not at all: it was stopped on the way, because it had been aborted or its runtime has ended.
+    /// Without an outcome: it was stopped halfway, because it was aborted or its runtime has ended.
     Aborted,
-    /// Not at all: it was never started, for the same reasons.
+    /// Without a start, for the same reasons.
     NotStarted,
 }
 
-/// What a worker has counted since it was made.
+/// The counters of a worker since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerCounters {
-    /// Requests that came in.
+    /// Requests received.
     pub requests: u64,
-    /// Messages that could not be read: answered where they named a call, else dropped.
+    /// Unreadable messages: answered if they named a call, otherwise dropped.
     pub malformed_messages: u64,
-    /// Messages of a kind that this role or state does not take: dropped.
+    /// Messages of a kind that this role or state does not accept: dropped.
     pub unexpected_messages: u64,
     /// Dispatchers that fell silent.
     pub expired_leases: u64,
     /// Dials after the first one of each dispatcher.
     pub redials: u64,
-    /// Outcomes whose caller had gone: dropped.
+    /// Outcomes without a caller any more: dropped.
     pub unwanted_replies: u64,
 }
 
 /// Serves the requests of one or several dispatchers, each over one connection at a time.
 ///
-/// A [`Peer`] here is one of the dispatchers that the worker was told to connect to. The poll order is the one of
+/// A [`Peer`] here is one of the dispatchers that the worker connects to. The poll order is that of
 /// [`Dispatcher`](super::dispatch::Dispatcher).
 #[derive(Debug)]
 pub struct Worker {
     config: WorkerConfig,
     links: Links,
-    /// The requests of each dispatcher that has answered and not been told goodbye.
+    /// The requests of each dispatcher that has answered and has not received a goodbye.
     requests: BTreeMap<Peer, BTreeMap<CallId, Execution>>,
     executions: BTreeMap<Execution, Task>,
-    /// Requests that are not started: beyond the credits, when several dispatchers spend them at the same time, or for a
-    /// dispatcher that has as many replies to take as its window has room for.
+    /// Requests that have not started: beyond the credits, when several dispatchers spend them at the same time, or
+    /// from a dispatcher whose window is full of replies.
     backlog: Backlog,
     running: usize,
     timers: TimerTable,
@@ -191,36 +190,36 @@ pub struct Worker {
     counters: WorkerCounters,
     sequence: u64,
     leaving: Leaving,
-    /// When a drain must have ended.
+    /// The end of the time for a drain.
     leave_by: Instant,
-    /// Until when large answers may be on their way, or when the last small one was sent; `None` before any.
+    /// Until when large replies may be on their way, or when the last small one was sent; `None` before any reply.
     sending_until: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Leaving {
     No,
-    /// Finishing what runs.
+    /// Finishes running requests.
     Draining,
-    /// Goodbye is said to everyone.
+    /// Has said goodbye to all dispatchers.
     Goodbye,
     Left,
 }
 
 #[derive(Debug)]
 struct Task {
-    /// Who waits for the outcome; `None` once nobody does.
+    /// The waiting caller; `None` if nobody waits any more.
     caller: Option<(Peer, CallId)>,
     partials: u32,
-    /// What its request counts for as long as it is held here: until it is started.
+    /// What its request counts while it is held: until it starts.
     held: Option<Held>,
     /// Why it was aborted, if it was.
     aborted: Option<ErrorCode>,
-    /// The request, until it is started.
+    /// The request, until it starts.
     waiting: Option<Box<Start>>,
 }
 
-/// A request that is held.
+/// A held request.
 #[derive(Clone, Copy, Debug)]
 struct Held {
     bytes: u64,
@@ -228,7 +227,7 @@ struct Held {
 }
 
 impl Worker {
-    /// A worker that will connect to `dispatchers` many dispatchers, the peers 0, 1, 2 …
+    /// A worker that connects to `dispatchers` dispatchers, the peers 0, 1, 2 …
     pub fn new(now: Instant, config: WorkerConfig, dispatchers: u64) -> Self {
         let dials = (dispatchers, config.backoff, config.seed);
         Self {
@@ -248,30 +247,30 @@ impl Worker {
         }
     }
 
-    /// Names the dispatchers' endpoints, in their order, for the logs.
+    /// Names the dispatchers' endpoints for the logs, in the dispatchers' order.
     pub fn name_endpoints(&mut self, endpoints: impl IntoIterator<Item = String>) {
         self.links.name_endpoints(endpoints);
     }
 
-    /// The connection asked for by [`WorkerOutput::Dial`] stands.
+    /// Handles the connection that [`WorkerOutput::Dial`] asked for.
     pub fn handle_dialed(&mut self, now: Instant, peer: Peer) {
         self.links.handle_dialed(now, peer);
         self.settle(now);
     }
 
-    /// The connection has ended, or could not be made.
+    /// Handles a connection that has ended, or could not be made.
     pub fn handle_disconnected(&mut self, now: Instant, peer: Peer) {
         self.links.handle_disconnected(now, peer);
         self.settle(now);
     }
 
-    /// Takes a message from a dispatcher.
+    /// Handles a message from a dispatcher.
     pub fn handle_message(&mut self, now: Instant, from: Peer, message: impl Into<Inbound>) {
         self.links.handle_message(now, from, message.into());
         self.settle(now);
     }
 
-    /// Takes note of a message that could not be read, and answers it where it names a call.
+    /// Counts an unreadable message, and answers it if it names a call.
     pub fn handle_malformed(&mut self, now: Instant, from: Peer, malformed: &Malformed) {
         if self.links.handle_malformed(now, from, malformed) {
             self.links.take(now, from, malformed.window_bytes);
@@ -283,13 +282,14 @@ impl Worker {
         self.settle(now);
     }
 
-    /// Sends the heartbeats that are due, and does nothing else: for a driver that puts off what is due, because it was held
-    /// up and has not read yet what may have answered it.
+    /// Sends due heartbeats, and nothing else.
+    ///
+    /// For a driver that was held up: it puts off other timeouts until it has read the messages that may answer them.
     pub fn handle_heartbeats(&mut self, now: Instant) {
         self.links.handle_heartbeats(now);
     }
 
-    /// Does what is due.
+    /// Handles due timeouts.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.links.handle_timeout(now);
         self.settle(now);
@@ -304,7 +304,7 @@ impl Worker {
         }
     }
 
-    /// A procedure has ended.
+    /// Handles the end of a procedure.
     pub fn finish(&mut self, now: Instant, execution: Execution, finish: Finish) {
         let Some(task) = self.executions.remove(&execution) else { return };
         self.timers.stop(Timer::Overrun(execution));
@@ -320,8 +320,9 @@ impl Worker {
         self.settle(now);
     }
 
-    /// A procedure has a partial reply; [`WorkerOutput::PartialSent`] follows when the dispatcher has room for it.
-    /// `false` when nobody waits for it any more.
+    /// Sends a procedure's partial reply; `false` if nobody waits for it any more.
+    ///
+    /// [`WorkerOutput::PartialSent`] follows when the dispatcher has room for it.
     pub fn partial(&mut self, now: Instant, execution: Execution, payload: Payload) -> bool {
         let Some(task) = self.executions.get_mut(&execution).filter(|task| task.aborted.is_none()) else {
             return false;
@@ -334,8 +335,9 @@ impl Worker {
         true
     }
 
-    /// Takes nothing new, finishes what runs, says goodbye; [`WorkerOutput::Left`] follows, at the latest when the
-    /// drain timeout has passed.
+    /// Drains the worker: accepts no new request, finishes running ones, says goodbye.
+    ///
+    /// [`WorkerOutput::Left`] follows, at the latest after the drain timeout.
     pub fn drain(&mut self, now: Instant) {
         if self.leaving != Leaving::No {
             return;
@@ -349,22 +351,22 @@ impl Worker {
         self.settle(now);
     }
 
-    /// The next message to send.
+    /// Gives the next message to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         self.links.poll_transmit()
     }
 
-    /// When [`Self::handle_timeout`] is to be called.
+    /// When to call [`Self::handle_timeout`] next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         [self.timers.next(), self.links.poll_timeout()].into_iter().flatten().min()
     }
 
-    /// The next thing to tell the owner.
+    /// Gives the next output.
     pub fn poll_output(&mut self) -> Option<WorkerOutput> {
         self.outputs.pop_front()
     }
 
-    /// What has been counted so far.
+    /// The counters so far.
     pub fn counters(&self) -> WorkerCounters {
         let links = self.links.counters();
         WorkerCounters {
@@ -386,17 +388,17 @@ impl Worker {
         self.leaving != Leaving::No
     }
 
-    /// What is held of dispatchers and for them, in bytes: requests that wait, and replies that they have not taken.
+    /// Bytes held of dispatchers and for them: waiting requests, and the replies that they have not taken.
     pub fn held_bytes(&self) -> u64 {
         self.links.held_bytes()
     }
 
-    /// Procedures that run, and requests that wait to.
+    /// Running procedures, and requests that wait to run.
     pub fn executions(&self) -> usize {
         self.executions.len()
     }
 
-    /// Whether nothing is kept: no connection, no execution, no timer, nothing to send.
+    /// Whether the worker keeps nothing: no connection, execution, timer or message to send.
     pub fn is_empty(&self) -> bool {
         self.links.is_empty()
             && self.executions.is_empty()
@@ -406,7 +408,7 @@ impl Worker {
             && self.outputs.is_empty()
     }
 
-    /// Acts on what the links report, and takes the next step of leaving.
+    /// Acts on the events of the links, and takes the next step of leaving.
     fn settle(&mut self, now: Instant) {
         loop {
             while let Some(event) = self.links.poll_event() {
@@ -432,7 +434,7 @@ impl Worker {
             LinkEvent::Disconnect(peer) => self.outputs.push_back(WorkerOutput::Hangup(peer)),
             LinkEvent::Draining(peer) => self.links.drop_unexpected(peer, "DRAIN, which dispatchers do not send"),
             LinkEvent::Room(_) => self.start_waiting(now),
-            // Nothing is passed on here, and no dispatcher is doubted.
+            // A worker passes nothing on, and no dispatcher is doubted.
             LinkEvent::Released(_) | LinkEvent::Doubted(_) | LinkEvent::Heard(_) => {}
         }
     }
@@ -462,5 +464,5 @@ impl Worker {
     }
 }
 
-/// The longest deadline that is kept track of; a request that asks for more has this long.
+/// The longest remaining time that is tracked; a request that asks for more gets this much.
 pub(crate) const DEADLINE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);

@@ -1,4 +1,4 @@
-//! What the shell asks of a transport: ROUTER-like and DEALER-like sockets that never make a sender wait.
+//! The shell's view of a transport: ROUTER-like and DEALER-like sockets that never make a sender wait.
 
 use std::{
     fmt,
@@ -15,14 +15,14 @@ use crate::{
     proto::message::Peer,
 };
 
-/// What a ROUTER-like socket has received.
+/// An input of a ROUTER-like socket.
 #[derive(Debug)]
 pub(crate) enum RouterInput {
     /// A message of one or two frames.
     Frames(Peer, Frames),
     /// A message with another number of frames; its content is gone.
     WrongFrameCount(Peer, usize),
-    /// The peer's connection has ended; its number will not come again.
+    /// The peer's connection has ended; its number is never used again.
     Gone(Peer),
 }
 
@@ -37,29 +37,29 @@ impl RouterInput {
     }
 }
 
-/// What a DEALER-like socket has received.
+/// An input of a DEALER-like socket.
 #[derive(Debug)]
 pub(crate) enum DealerInput {
     /// A message of one or two frames.
     Frames(Frames),
     /// A message with another number of frames; its content is gone.
     WrongFrameCount(usize),
-    /// The connection has ended; the socket is of no more use.
+    /// The connection has ended, and the socket with it.
     Gone,
 }
 
 /// A bound socket with many peers.
 pub(crate) trait RouterSocket: Send {
-    /// Where peers can connect to, with the port that the system chose for port 0.
+    /// The endpoint for peers, with the port that the system chose for port 0.
     fn endpoint(&self) -> &str;
 
-    /// Gives the next input. Never ends; after `Gone(peer)` nothing of that peer follows.
+    /// Gives the next input. Never ends; nothing of a peer follows its `Gone`.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<RouterInput>;
 
     /// Hands a message to the peer's connection, at once or not at all.
     fn send(&mut self, peer: Peer, frames: Frames) -> Result<(), SendError>;
 
-    /// Ends the peer's connection once what was sent to it is on its way. No `Gone` need follow.
+    /// Ends the peer's connection once everything sent to it is on its way. A `Gone` may or may not follow.
     fn disconnect(&mut self, peer: Peer);
 }
 
@@ -96,10 +96,12 @@ pub(crate) trait Transport: fmt::Debug + Send + Sync {
     async fn dial(&self, endpoint: &Endpoint) -> Result<Box<dyn DealerSocket>, TransportError>;
 }
 
-/// How many peers a socket keeps apart. Beyond, new ones are turned away: far more than one process can serve, and few
-/// enough that a flood of connections costs megabytes.
+/// The most peers of a socket; it turns further ones away.
+///
+/// That is far more than one process can serve, and few enough that a flood of connections costs megabytes.
 pub(crate) const PEERS_MAX: usize = 65_536;
 
-/// How long a dial may take, look-up and handshake included. Longer than any healthy network needs; short, because the
-/// supervisor's back-off paces the attempts.
+/// The time limit of a dial, with look-up and handshake.
+///
+/// It is longer than any healthy network needs; short, because the supervisor's back-off paces the attempts.
 pub(crate) const DIAL_TIMEOUT: Duration = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! The connections of a side that dials: to several endpoints, to each at most one at a time.
+//! The connections of the dialing side: to several endpoints, at most one to each.
 
 use std::{
     future::Future,
@@ -29,31 +29,31 @@ use crate::{
 pub(crate) struct Dealers {
     links: Vec<Link>,
     dials: FuturesUnordered<Dial>,
-    /// The link to look at first, so that no flood from one hides the others.
+    /// The link to look at first, so that a flood from one hides no other.
     next: usize,
 }
 
 struct Link {
     endpoint: Endpoint,
     socket: Option<Box<dyn DealerSocket>>,
-    /// What was last wrong with it, if it could not be connected to.
+    /// The reason of the last failed dial.
     complaint: Option<String>,
 }
 
 type Dial = Pin<Box<dyn Future<Output = (Peer, Result<Box<dyn DealerSocket>, TransportError>)> + Send>>;
 
 impl Dealers {
-    /// Connects to nobody yet.
+    /// Starts without connections.
     pub(crate) fn new(endpoints: Vec<Endpoint>) -> Self {
         let links = endpoints.into_iter().map(|endpoint| Link { endpoint, socket: None, complaint: None });
         Self { links: links.collect(), dials: FuturesUnordered::new(), next: 0 }
     }
 
-    /// Begins to connect; [`Input::Dialed`] follows, or the end of the connection.
+    /// Starts to connect; [`Input::Dialed`] or the end of the connection follows.
     pub(crate) fn dial(&mut self, peer: Peer) {
         let Some(endpoint) = self.link(peer).map(|link| link.endpoint.clone()) else { return };
         self.dials.push(Box::pin(async move {
-            // Tokio panics where it gets no thread to look a name up on.
+            // Tokio panics if it gets no thread for the look-up.
             let dialed = AssertUnwindSafe(transport_for(&endpoint).dial(&endpoint)).catch_unwind().await;
             let failed = |panic| {
                 let source = io::Error::other(describe_panic(panic));
@@ -99,7 +99,7 @@ impl Dealers {
 
 impl Connections<Peer> for Dealers {
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<(Peer, Input)> {
-        // New connections come no more often than the back-off lets them, so they cannot hide what is received.
+        // The back-off limits new connections, so they cannot hide received messages.
         if let Poll::Ready(input) = self.poll_dials(cx) {
             return Poll::Ready(input);
         }
@@ -113,7 +113,7 @@ impl Connections<Peer> for Dealers {
         Poll::Pending
     }
 
-    /// A connection that does not take it is over.
+    /// A connection that does not take the message has ended.
     fn send(&mut self, peer: Peer, frames: Frames) -> Result<(), SendError> {
         let Some(link) = self.link(peer) else { return Err(SendError::Gone) };
         let sent = link.socket.as_mut().map_or(Err(SendError::Gone), |socket| socket.send(frames));
@@ -131,7 +131,7 @@ impl Connections<Peer> for Dealers {
 }
 
 impl Link {
-    /// Says once what is wrong, and again when something else is.
+    /// Logs each reason once in a row.
     fn report_failed_dial(&mut self, peer: Peer, error: &TransportError) {
         let text = error.to_string();
         if self.complaint.as_ref() == Some(&text) {

@@ -1,4 +1,4 @@
-//! Transport addresses: their text form, and what is wrong with a text that is not one.
+//! Transport addresses: their text form, and the mistakes in a malformed text.
 
 use std::{
     convert::Infallible,
@@ -7,7 +7,7 @@ use std::{
     str::FromStr,
 };
 
-/// Where a client or broker listens, and where others find it.
+/// The address where a client or broker listens, and which others dial.
 ///
 /// | text | meaning |
 /// |---|---|
@@ -46,7 +46,7 @@ pub(crate) enum Host {
     Name(String),
 }
 
-/// A text that is not an endpoint: where it goes wrong, and what to write instead.
+/// A malformed endpoint: where the text goes wrong, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not an endpoint: {reason} (character {position})")]
 pub struct EndpointError {
@@ -61,7 +61,7 @@ impl EndpointError {
         &self.text
     }
 
-    /// The character at which the text goes wrong, counted from 1; one past the end where something is missing.
+    /// The position of the mistake in characters, from 1; one past the end if something is missing.
     pub fn position(&self) -> usize {
         self.position
     }
@@ -72,7 +72,7 @@ impl EndpointError {
     }
 }
 
-/// So that what accepts a text also accepts an endpoint that is one already.
+/// Lets parameters accept a text or a ready endpoint.
 impl From<Infallible> for EndpointError {
     fn from(never: Infallible) -> Self {
         match never {}
@@ -92,7 +92,7 @@ impl Endpoint {
         &self.address
     }
 
-    /// Why nobody can connect to this endpoint, if so: it is one for binding only, or this system does not know its kind.
+    /// Why nobody can connect to this endpoint, if so: it is for binding only, or this system does not know its kind.
     pub(crate) fn undialable(&self) -> Option<&'static str> {
         match &self.address {
             Address::Tcp { host: Host::Any, .. } => Some("`*` is for binding; name the host to connect to"),
@@ -103,7 +103,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether binding it twice gives two endpoints: what exactly is bound is chosen for it.
+    /// Whether two binds of it give two endpoints, because the system chooses the exact one.
     pub(crate) fn is_chosen_by_the_system(&self) -> bool {
         match &self.address {
             Address::Tcp { port, .. } => *port == 0,
@@ -236,7 +236,7 @@ impl<T: AsRef<str>> IntoEndpoints for &[T] {
     }
 }
 
-/// What is wrong, at a byte of the text.
+/// A mistake, at a byte of the text.
 struct Fault {
     at: usize,
     reason: String,
@@ -389,21 +389,23 @@ fn space_at_an_end(text: &str) -> Option<usize> {
     (kept < text.len()).then_some(kept)
 }
 
-/// Why `ipc://` is of no use where there are no Unix domain sockets.
+/// Why `ipc://` does not work without Unix domain sockets.
 pub(crate) const NO_IPC: &str = "only Unix systems have ipc:// sockets; use tcp://127.0.0.1:PORT or inproc://NAME";
 
-/// Every interface, or any name that is free.
+/// Every interface, or any free name.
 pub(crate) const ANY: &str = "*";
 
 const SCHEMES: [&str; 3] = ["tcp", "ipc", "inproc"];
 
 const FORMS: &str = "write tcp://HOST:PORT, ipc://PATH or inproc://NAME";
 
-/// The longest name that DNS knows (RFC 1035 §2.3.4).
+/// The longest name in DNS (RFC 1035 §2.3.4).
 const HOST_NAME_BYTES_MAX: usize = 253;
 
-/// The shortest limit of the systems we know (104 with its final zero, on macOS), less the seven bytes by which the
-/// name of a socket under construction can be longer than its final one (`listen.rs`).
+/// The longest path of a socket file, in bytes.
+///
+/// It is the shortest limit of the systems we know (104 with its final zero, on macOS), less the seven bytes by which
+/// the name of an unfinished socket can exceed its final one (`listen.rs`).
 const IPC_PATH_BYTES_MAX: usize = 96;
 
 #[cfg(test)]

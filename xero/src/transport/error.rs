@@ -26,7 +26,7 @@ pub enum TransportError {
         /// The endpoint that was asked for.
         endpoint: Endpoint,
     },
-    /// The path of a socket file belongs to something that is not a socket, and is left alone.
+    /// The path of a socket file belongs to something else, which is left alone.
     #[error("cannot bind {endpoint}: the path exists and is not a socket; choose another one, or remove it")]
     NotASocket {
         /// The endpoint that was asked for.
@@ -43,7 +43,7 @@ pub enum TransportError {
     Resolve {
         /// The endpoint that was asked for.
         endpoint: Endpoint,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// An `ipc://` endpoint, on a system without Unix domain sockets.
@@ -52,7 +52,7 @@ pub enum TransportError {
         /// The endpoint that was asked for.
         endpoint: Endpoint,
     },
-    /// An endpoint for binding only, or one that this system does not know.
+    /// An endpoint for binding only, or of a kind that this system does not know.
     #[error("cannot connect to {endpoint}: {reason}")]
     NotDialable {
         /// The endpoint that was asked for.
@@ -66,12 +66,12 @@ pub enum TransportError {
         /// The endpoint that was asked for.
         endpoint: Endpoint,
     },
-    /// The network has no way there.
+    /// The network has no route to it.
     #[error("cannot reach {endpoint}: {source}; check the address and the network")]
     Unreachable {
         /// The endpoint that was asked for.
         endpoint: Endpoint,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// Nothing answered in time: a frozen process, or a network that drops packets.
@@ -79,10 +79,10 @@ pub enum TransportError {
     TimedOut {
         /// The endpoint that was asked for.
         endpoint: Endpoint,
-        /// How long we waited.
+        /// How long the dial waited.
         after: Duration,
     },
-    /// The connection is one with itself: nothing listens there, and the system has chosen the same port for this end.
+    /// The connection met itself: nothing listens there, and the system chose the same port for this end.
     #[error("nothing listens at {endpoint}: the connection met itself; start the client or broker that binds it")]
     SelfConnected {
         /// The endpoint that was asked for.
@@ -93,7 +93,7 @@ pub enum TransportError {
     WrongProtocol {
         /// The endpoint that was asked for.
         endpoint: Endpoint,
-        /// What was wrong with its greeting.
+        /// The mistake in its greeting.
         reason: String,
     },
     /// The system cannot do it, for another reason.
@@ -101,13 +101,13 @@ pub enum TransportError {
     Io {
         /// The endpoint that was asked for.
         endpoint: Endpoint,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
 impl TransportError {
-    /// What the system's answer to a bind means.
+    /// The meaning of a bind's system error.
     pub(super) fn of_bind(endpoint: &Endpoint, source: io::Error) -> Self {
         let endpoint = endpoint.clone();
         match source.kind() {

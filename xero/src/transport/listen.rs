@@ -1,4 +1,4 @@
-//! Listening sockets of the operating system: which address to bind, stale socket files, and prompt closing.
+//! Listening sockets of the operating system: the address to bind, stale socket files, and prompt closing.
 
 #[cfg(unix)]
 mod unix;
@@ -22,10 +22,10 @@ use super::{
 };
 use crate::io::guest::describe_panic;
 
-/// A socket that listens, where it does, and what ends it.
+/// A listening socket, its endpoint, and its closer.
 pub(super) struct Bound {
     pub(super) listener: Listener,
-    /// A form that a peer on this machine can connect to.
+    /// The endpoint in a form that a peer on this machine can dial.
     pub(super) endpoint: Endpoint,
     pub(super) closer: Closer,
 }
@@ -36,7 +36,7 @@ pub(super) enum Listener {
     Unix(std::os::unix::net::UnixListener),
 }
 
-/// Stops listening when dropped, whoever else still holds the listener; its address can be bound again at once.
+/// Stops listening when dropped, whoever else holds the listener; its address is free at once.
 #[derive(Debug)]
 pub(super) struct Closer {
     socket: Socket,
@@ -47,7 +47,7 @@ pub(super) struct Closer {
 
 impl Drop for Closer {
     fn drop(&mut self) {
-        // Some systems refuse this for a listening socket; there the address is free once the accepting task has run.
+        // Some systems refuse this for a listening socket. There, the address is free once the accepting task has run.
         let _ = self.socket.shutdown(Shutdown::Both);
     }
 }
@@ -80,10 +80,11 @@ pub(super) async fn bind(endpoint: &Endpoint) -> Result<Bound, TransportError> {
     }
 }
 
-/// Keeps the system from choosing the dialed port for the dialing end while nobody listens there, as it may where both
-/// are on this machine. Such a connection meets itself, and once it is closed its port cannot be bound for a minute.
-/// Whoever listens there meanwhile must set the option for reusing addresses, as we and most others do. So a port that the
-/// system never chooses is not reserved.
+/// Keeps the system from choosing the dialed port for the dialing end.
+///
+/// If nobody listens there and both ends are on this machine, the system may choose it. Such a connection meets itself,
+/// and after its close nobody can bind that port for a minute. A listener that starts during the dial must set the
+/// option for reusing addresses, as we and most others do. So a port that the system never chooses is not reserved.
 #[cfg(not(windows))]
 pub(super) async fn reserve(endpoint: &Endpoint) -> Vec<Socket> {
     let Address::Tcp { host, port } = endpoint.address() else { return Vec::new() };
@@ -92,7 +93,7 @@ pub(super) async fn reserve(endpoint: &Endpoint) -> Vec<Socket> {
     }
     let found = timeout(LOOKUP_MAX, candidates(endpoint, host, *port)).await;
     let addresses = found.ok().and_then(Result::ok).unwrap_or_default();
-    // An address of another machine, or one that somebody listens at, cannot be bound, and need not be.
+    // An address of another machine, or one with a listener, cannot be bound, and need not be.
     addresses.into_iter().filter_map(|address| hold(address).ok()).collect()
 }
 
@@ -104,7 +105,7 @@ fn hold(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// The ports that the system chooses from for a dialing end, which are the ephemeral ones.
+/// The ephemeral ports, from which the system chooses one for a dialing end.
 #[cfg(not(windows))]
 fn chosen_by_the_system() -> &'static RangeInclusive<u16> {
     static RANGE: LazyLock<RangeInclusive<u16>> = LazyLock::new(|| {
@@ -127,12 +128,12 @@ async fn candidates(endpoint: &Endpoint, host: &Host, port: u16) -> Result<Vec<S
         Host::Any => Ok(vec![(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()]),
         Host::Ip(ip) => Ok(vec![(*ip, port).into()]),
         Host::Name(name) => {
-            // Tokio panics where it gets no thread to look the name up on.
+            // Tokio panics if it gets no thread for the look-up.
             let found = AssertUnwindSafe(tokio::net::lookup_host((name.as_str(), port))).catch_unwind().await;
             let found = found.unwrap_or_else(|panic| Err(io::Error::other(describe_panic(panic))));
             let mut found: Vec<_> =
                 found.map_err(|source| TransportError::Resolve { endpoint: endpoint.clone(), source })?.collect();
-            // `localhost` is to mean 127.0.0.1, which is what others will write for it.
+            // `localhost` means 127.0.0.1, as others will write it.
             found.sort_by_key(SocketAddr::is_ipv6);
             Ok(found)
         }
@@ -160,7 +161,7 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
         socket.set_only_v6(false)?;
     }
     // A restarted process can bind at once, though connections of its last life linger in TIME_WAIT. On Windows the
-    // option means that others may take the port, and it is not needed.
+    // option lets others take the port, and it is not needed.
     #[cfg(not(windows))]
     socket.set_reuse_address(true)?;
     // Accepted sockets inherit it.
@@ -182,19 +183,20 @@ fn dialable(host: &Host, local: SocketAddr) -> Endpoint {
     Endpoint::tcp(ip, local.port())
 }
 
-/// How long a name may be looked up before its port is dialed without being reserved.
+/// The time limit of a look-up; after it, the port is dialed without being reserved.
 #[cfg(not(windows))]
 const LOOKUP_MAX: Duration = Duration::from_millis(250);
 
-/// Where the system does not say. Linux begins here, and most other systems at 49,152.
+/// The range if the system does not name one. Linux begins here, and most other systems at 49,152.
 #[cfg(not(windows))]
 const CHOSEN_BY_MOST: RangeInclusive<u16> = 32_768..=u16::MAX;
 
-/// Connections that wait to be accepted: a thousand workers that redial at once after a restart find room.
+/// Connections that wait to be accepted: room for a thousand workers that redial at once after a restart.
 const BACKLOG: i32 = 1024;
 
-/// How long a peer may leave sent bytes unacknowledged or keep its window closed before the system ends its connection.
-/// Without it, what was queued for a peer that never reads would stay until that peer's process ends. Far longer than
+/// How long a peer may leave sent bytes unacknowledged, or its window closed, before the system ends its connection.
+///
+/// Without it, the queue of a peer that never reads would stay until that peer's process ends. It is far longer than
 /// any pause of a healthy peer, whose I/O thread always reads.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const UNREAD_MAX: Duration = Duration::from_secs(30);
@@ -213,7 +215,7 @@ mod tests {
         assert_eq!(limit, Some(UNREAD_MAX));
     }
 
-    /// A server without the option for reusing addresses can bind its port while it is dialed.
+    /// A server without the option for reusing addresses can bind its port during a dial.
     #[cfg(not(windows))]
     #[tokio::test]
     async fn port_that_the_system_never_chooses_for_a_dialing_end_is_not_reserved() {
@@ -238,7 +240,7 @@ mod tests {
         }
     }
 
-    /// The system tries every second one of its ports in turn, so it comes to the dialed one sooner or later.
+    /// The system tries every second one of its ports in turn, so it reaches the dialed one sooner or later.
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn reserved_port_meets_itself_never_and_can_be_listened_at() {
@@ -268,7 +270,7 @@ mod tests {
         }
     }
 
-    /// A connection with itself that is found is reset, so that its port is free again.
+    /// A connection that met itself is reset, so that its port is free again.
     #[cfg(target_os = "linux")]
     fn dials_until_self_connected(address: SocketAddr, attempts_max: usize) -> Option<usize> {
         (0..attempts_max).find(|_| {

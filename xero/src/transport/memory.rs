@@ -1,4 +1,4 @@
-//! ROUTER and DEALER within one process, for tests, doctests and embedding; they behave as those of `zeromq.rs` do.
+//! ROUTER and DEALER within one process, for tests, doctests and embedding; they behave like those of `zeromq.rs`.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::proto::message::Peer;
 
-/// Queues between threads and runtimes of one process, under names of its own.
+/// Queues between threads and runtimes of one process, under its own names.
 #[derive(Debug)]
 pub(crate) struct Memory;
 
@@ -56,7 +56,7 @@ fn names() -> MutexGuard<'static, Names> {
     let process = process::id();
     if names.process != process {
         names.process = process;
-        // What was bound before a fork is bound by threads that are not here.
+        // The threads behind names that were bound before a fork are missing here.
         mem::forget(mem::take(&mut names.bound));
     }
     names
@@ -133,7 +133,7 @@ impl fmt::Debug for MemoryRouter {
 struct MemoryDealer {
     hub: Arc<Mutex<Hub>>,
     peer: Peer,
-    /// Whether the end has been told.
+    /// Whether the end was reported.
     gone: bool,
 }
 
@@ -167,7 +167,7 @@ impl fmt::Debug for MemoryDealer {
     }
 }
 
-/// A waker to call after the hub's lock has been let go: a woken task may come right back for it.
+/// A waker to call after releasing the hub's lock: the woken task may need it at once.
 #[must_use]
 struct Wake(Option<Waker>);
 
@@ -183,21 +183,21 @@ impl Wake {
 #[derive(Default)]
 struct Hub {
     links: BTreeMap<Peer, Link>,
-    /// Links with something for the ROUTER, each once; they take turns.
+    /// Links with a message for the ROUTER, each once; they take turns.
     ready: VecDeque<Peer>,
-    /// Ends to tell before anything else.
+    /// Ends to report before anything else.
     gone: VecDeque<Peer>,
     waker: Option<Waker>,
     closed: bool,
     last: u64,
 }
 
-/// One connection. It goes when neither side needs it any more.
+/// One connection. It is removed when neither side needs it any more.
 #[derive(Default)]
 struct Link {
     to_router: VecDeque<Frames>,
     to_dealer: VecDeque<Frames>,
-    /// Whether the ROUTER has heard of the peer, and so is to hear of its end.
+    /// Whether the ROUTER knows the peer, and so must hear of its end.
     known: bool,
     router_left: bool,
     dealer_left: bool,
@@ -253,7 +253,7 @@ impl Hub {
     }
 
     fn send_to_dealer(&mut self, peer: Peer, frames: Frames) -> (Result<(), SendError>, Vec<Wake>) {
-        // What a peer that has left had sent before is still read; its end follows.
+        // The ROUTER still reads what a departed peer had sent; the end follows.
         let Some(link) = self.links.get_mut(&peer).filter(|link| !link.router_left && !link.dealer_left) else {
             return (Err(SendError::Gone), Vec::new());
         };
@@ -278,7 +278,7 @@ impl Hub {
         (Ok(()), vec![self.make_ready(peer)])
     }
 
-    /// The ROUTER ends a connection: it reads no more, and the DEALER reads what was sent.
+    /// Ends a connection at the ROUTER: it reads no more, and the DEALER reads what was sent.
     fn close_router_side(&mut self, peer: Peer) -> Wake {
         let Some(link) = self.links.get_mut(&peer) else { return Wake(None) };
         link.router_left = true;
@@ -290,7 +290,7 @@ impl Hub {
         wake
     }
 
-    /// The DEALER ends its connection: it reads no more, and the ROUTER reads what was sent.
+    /// Ends a connection at the DEALER: it reads no more, and the ROUTER reads what was sent.
     fn close_dealer_side(&mut self, peer: Peer) -> Wake {
         let Some(link) = self.links.get_mut(&peer) else { return Wake(None) };
         link.dealer_left = true;
@@ -319,10 +319,10 @@ impl Hub {
     }
 }
 
-/// Locks whether or not a thread has panicked under the lock: no method leaves a hub half changed.
+/// Locks even after a panic under the lock: no method leaves a hub half changed.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Messages that wait for one side, as many as the ZeroMQ crate lets wait.
+/// The most messages in the queue to one side, as in the ZeroMQ crate.
 const QUEUE_MAX: usize = 100_000;

@@ -1,4 +1,4 @@
-//! Transports: how messages travel, and nothing of what they say. Outside this room nobody knows which one runs.
+//! Transports: they carry messages and know nothing of their content. No code outside knows which one runs.
 
 mod choice;
 mod contract;

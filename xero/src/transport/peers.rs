@@ -19,7 +19,7 @@ pub(super) struct Peers {
 struct Entry {
     /// Given at the first message.
     peer: Option<Peer>,
-    /// Whether the monitor has told of the connection; messages may precede that.
+    /// Whether the monitor has reported the connection; messages may precede that.
     accepted: bool,
 }
 
@@ -33,7 +33,7 @@ pub(super) enum Admission {
 }
 
 impl Peers {
-    /// Takes note of a connection that the transport has accepted.
+    /// Records a connection that the transport has accepted.
     pub(super) fn accept(&mut self, identity: &[u8]) -> Admission {
         if let Some(entry) = self.by_identity.get_mut(identity) {
             if mem::replace(&mut entry.accepted, true) {
@@ -47,7 +47,7 @@ impl Peers {
         Admission::Fresh
     }
 
-    /// The number of a peer from which a message has come, unless there are too many peers.
+    /// The number of a peer that has sent a message, unless there are too many peers.
     pub(super) fn number(&mut self, identity: &[u8]) -> Option<Peer> {
         if let Some(Entry { peer: Some(peer), .. }) = self.by_identity.get(identity) {
             return Some(*peer);
@@ -57,29 +57,31 @@ impl Peers {
         }
         self.last += 1;
         let peer = Peer(self.last);
-        // A copy, because the frame shares its memory with the whole buffer it was read into.
+        // A copy, because the frame shares its memory with the whole receive buffer.
         let identity = Bytes::copy_from_slice(identity);
         self.by_number.insert(peer, identity.clone());
         self.by_identity.entry(identity).or_default().peer = Some(peer);
         Some(peer)
     }
 
-    /// Removes the peer with this identity; its number, if it had one.
+    /// Removes the peer with this identity; returns its number, if it had one.
     pub(super) fn forget(&mut self, identity: &[u8]) -> Option<Peer> {
         let peer = self.by_identity.remove(identity)?.peer?;
         self.by_number.remove(&peer);
         Some(peer)
     }
 
-    /// Removes the peer with this number; its identity, if there was one.
+    /// Removes the peer with this number; returns its identity, if there was one.
     pub(super) fn remove(&mut self, peer: Peer) -> Option<Bytes> {
         let identity = self.by_number.remove(&peer)?;
         self.by_identity.remove(&identity);
         Some(identity)
     }
 
-    /// Whether there is room for one more. Connections that have said nothing make way: their entries only serve to
-    /// notice that another one takes their identity over.
+    /// Whether there is room for one more.
+    ///
+    /// Silent connections make way: their entries only serve to notice that another connection takes their identity
+    /// over.
     fn make_room(&mut self) -> bool {
         if self.by_identity.len() >= PEERS_MAX {
             self.by_identity.retain(|_, entry| entry.peer.is_some());

@@ -1,16 +1,15 @@
-//! ROUTER and DEALER over TCP and Unix sockets, by the `zeromq` crate; no other file names it.
+//! ROUTER and DEALER over TCP and Unix sockets, by the `zeromq` crate; no other file names that crate.
 //!
-//! The facts of version 0.7.0 that this file rests on, each held by a test:
+//! This file relies on these facts of version 0.7.0, each held by a test:
 //!
-//! - A send waits while the peer's queue is full, and holds a map entry meanwhile that the end of that peer needs
-//!   too; so sends are polled, never awaited, and their futures dropped before the peer is (`poll_briefly`).
-//! - Dropping a peer by `peer_disconnected` closes its reading half at once, and its writing half when what was queued
-//!   has been written.
-//! - A connection's acceptance and its end are told to the monitor and nowhere else. The accepting task registers a
-//!   connection and tells the monitor without yielding in between. So on a single-threaded runtime, which is where
-//!   sockets are to live, a second connection under a known identity is seen before anything can be read from it or
-//!   sent to it.
-//! - Dropping a socket closes its connections, but a handshake under way joins it afterwards.
+//! - A send waits while the peer's queue is full. It then holds a map entry that the end of that peer needs too. So
+//!   sends are polled, never awaited, and their futures dropped before the peer is (`poll_briefly`).
+//! - Dropping a peer by `peer_disconnected` closes its reading half at once, and its writing half once its queue is
+//!   written.
+//! - Only the monitor reports a connection's acceptance and its end. The accepting task registers a connection and
+//!   reports it to the monitor without yielding in between. So on a single-threaded runtime, where sockets live, a
+//!   second connection under a known identity is seen before anything can be read from it or sent to it.
+//! - Dropping a socket closes its connections, but an unfinished handshake joins it afterwards.
 
 use std::{
     collections::VecDeque,
@@ -84,7 +83,7 @@ impl Transport for ZeroMq {
         #[cfg(not(windows))]
         let _reserved = listen::reserve(endpoint).await;
         let mut options = SocketOptions::default();
-        // The ROUTER of a taken identity would mistake this connection for its last life.
+        // The ROUTER of a taken identity would mistake this connection for that identity's earlier life.
         let identity = PeerIdentity::new();
         options.peer_identity(identity.clone()).connect_timeout(DIAL_TIMEOUT);
         let mut socket = zeromq::DealerSocket::with_options(options);
@@ -110,7 +109,7 @@ struct ZmqRouter {
     backend: Arc<dyn MultiPeerBackend>,
     events: mpsc::Receiver<SocketEvent>,
     peers: Peers,
-    /// Peers whose end has not been told yet.
+    /// Peers whose end is still to be reported.
     gone: VecDeque<Peer>,
     waker: Option<Waker>,
     _closer: Closer,
@@ -124,8 +123,8 @@ impl RouterSocket for ZmqRouter {
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<RouterInput> {
         remember(&mut self.waker, cx);
         loop {
-            // The ends come first, so that no flood of messages hides them. A connection that ends by itself has
-            // been read to its last message by then.
+            // The ends come first, so that no flood of messages hides them. By then, a connection that ended by itself
+            // has been read to its last message.
             while let Poll::Ready(Some(event)) = Pin::new(&mut self.events).poll_next(cx) {
                 self.handle_event(event);
             }
@@ -138,14 +137,14 @@ impl RouterSocket for ZmqRouter {
                         return Poll::Ready(input);
                     }
                 }
-                // A ROUTER's `recv` has no errors of its own; were there one, polling on could spin.
+                // A ROUTER's `recv` has no errors of its own; if it had, polling on could spin.
                 Poll::Ready(_) | Poll::Pending => return Poll::Pending,
             }
         }
     }
 
     fn send(&mut self, peer: Peer, frames: Frames) -> Result<(), SendError> {
-        // A connection that has taken an identity over must not get what was meant for the one before.
+        // A connection that has taken an identity over must not get messages for its predecessor.
         while let Ok(event) = self.events.try_recv() {
             self.handle_event(event);
         }
@@ -209,7 +208,7 @@ impl Drop for ZmqRouter {
         let Ok(runtime) = Handle::try_current() else { return };
         let backend = Arc::clone(&self.backend);
         runtime.spawn(async move {
-            // A handshake that was under way has joined by now; its peer is to learn that nobody is there.
+            // An unfinished handshake has joined by now; its peer must learn that nobody is there.
             sleep(DIAL_TIMEOUT).await;
             backend.shutdown();
         });
@@ -230,7 +229,7 @@ struct ZmqDealer {
 
 enum Life {
     Open(Connection),
-    /// Ended, and not yet told.
+    /// Ended, but not reported yet.
     Ending,
     Ended,
 }
@@ -257,7 +256,7 @@ impl DealerSocket for ZmqDealer {
                     Err(count) => DealerInput::WrongFrameCount(count),
                 });
             }
-            // An error can come again and again without end.
+            // An error can repeat without end.
             Poll::Ready(_) => {}
             Poll::Pending => {
                 if connection.poll_end(cx).is_pending() {
@@ -285,7 +284,7 @@ impl DealerSocket for ZmqDealer {
 }
 
 impl Connection {
-    /// Ready when the connection has ended: an orderly end is told to the monitor alone.
+    /// Ready when the connection has ended: only the monitor reports an orderly end.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             match Pin::new(&mut self.events).poll_next(cx) {
@@ -303,7 +302,7 @@ impl fmt::Debug for ZmqDealer {
     }
 }
 
-/// Received messages; the `recv` future lives in it from one poll to the next.
+/// Received messages; holds the `recv` future from one poll to the next.
 type Messages = Pin<Box<dyn Stream<Item = ZmqResult<ZmqMessage>> + Send>>;
 
 fn messages(receiver: impl SocketRecv + Send + 'static) -> Messages {
@@ -313,14 +312,14 @@ fn messages(receiver: impl SocketRecv + Send + 'static) -> Messages {
     }))
 }
 
-/// Replaces the socket's monitor by one with room for every peer: a single poll can find the ends of all of them.
+/// Replaces the socket's monitor by one with room for the end of every peer, which a single poll can find.
 fn watch(backend: &dyn MultiPeerBackend) -> mpsc::Receiver<SocketEvent> {
     let (sender, events) = mpsc::channel(EVENTS_MAX);
     backend.monitor().lock().replace(sender);
     events
 }
 
-/// Drops a connection: what was sent to it is written, nothing more is read.
+/// Drops a connection: writes its queue, reads nothing more.
 fn end(backend: &dyn MultiPeerBackend, identity: Bytes) {
     match PeerIdentity::try_from(identity) {
         Ok(identity) => backend.peer_disconnected(&identity),
@@ -328,15 +327,16 @@ fn end(backend: &dyn MultiPeerBackend, identity: Bytes) {
     }
 }
 
-/// Polls a send to its end, if it ends at once, and drops it. It holds the peer's map entry while it waits; that is
-/// free again when this returns.
+/// Polls a send to its end, if it ends at once, and drops it.
+///
+/// A waiting send holds the peer's map entry, which is free again when this returns.
 fn poll_briefly<T>(send: impl Future<Output = T>) -> Option<T> {
     let mut send = pin!(send);
     for _ in 0..SEND_POLLS {
         if let Poll::Ready(result) = send.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             return Some(result);
         }
-        // On a runtime of many threads another one may hold the map for a moment.
+        // On a runtime of many threads another thread may hold the map for a moment.
         std::thread::yield_now();
     }
     None
@@ -353,7 +353,7 @@ fn pack(identity: Option<Bytes>, frames: Frames) -> ZmqMessage {
     message
 }
 
-/// A message's frames, or their number if that is wrong.
+/// A message's frames, or their number if it is wrong.
 fn unpack(mut frames: VecDeque<Bytes>) -> Result<Frames, usize> {
     match (frames.len(), frames.pop_front(), frames.pop_front()) {
         (1 | 2, Some(header), payload) => Ok(Frames { header, payload: payload.unwrap_or_default() }),
@@ -368,8 +368,10 @@ fn remember(waker: &mut Option<Waker>, cx: &Context<'_>) {
     }
 }
 
-/// What a failed dial means. The crate tries a refused connection again until its time is over, and then tells only
-/// of the time; so one more attempt of our own tells the difference.
+/// The meaning of a failed dial.
+///
+/// The crate retries a refused connection until its time is over, and then reports only a time-out. One more attempt of
+/// our own finds the difference.
 async fn explain(endpoint: &Endpoint, error: ZmqError) -> TransportError {
     trace!(%endpoint, %error, "a dial failed");
     match error {
@@ -422,19 +424,20 @@ fn other(endpoint: &Endpoint, error: ZmqError) -> TransportError {
     TransportError::Io { endpoint: endpoint.clone(), source }
 }
 
-/// Room for the acceptance and the end of every peer between two polls. What does not fit is lost, and found out by
-/// heartbeats.
+/// Room for the acceptance and the end of every peer between two polls.
+///
+/// Heartbeats find out what does not fit and is lost.
 const EVENTS_MAX: usize = 2 * PEERS_MAX;
 
-/// How often a send is polled. Once is enough on a single thread; a few more outlast another thread that holds the map.
+/// How often a send is polled. A single thread needs one poll; a few more outlast another thread that holds the map.
 const SEND_POLLS: usize = 8;
 
-/// How long the attempt may take that explains a failed dial.
+/// The time limit of the attempt that explains a failed dial.
 const PROBE_TIMEOUT: std::time::Duration = std::time::Duration::from_millis(250);
 
 #[cfg(test)]
 pub(super) mod raw {
-    //! Sockets of the crate itself, for tests that must do what our own never would.
+    //! Raw sockets of the crate, for tests that do what our own sockets never do.
 
     use super::*;
 

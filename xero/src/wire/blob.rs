@@ -43,7 +43,7 @@ impl<T: BlobValue> WireOwned<T> for Blob {
 
 /// A type that owns bytes.
 pub trait BlobValue: AsRef<[u8]> + Sized {
-    /// Whether it holds a copy of what was received, so that a deserializer may as well make that copy.
+    /// Whether it copies the received bytes, so that a deserializer may make that copy.
     const IS_COPIED: bool;
 
     /// The bytes as this type.
@@ -52,7 +52,7 @@ pub trait BlobValue: AsRef<[u8]> + Sized {
     /// When they are too few or too many.
     fn from_vec<E: Error>(bytes: Vec<u8>) -> Result<Self, E>;
 
-    /// The bytes, which may lie in a received frame, as this type.
+    /// The bytes, possibly in a received frame, as this type.
     ///
     /// # Errors
     /// When they are too few or too many.
@@ -123,8 +123,7 @@ impl serde::de::Expected for ByteCount {
     }
 }
 
-/// Takes bytes in each form that a peer may write: those of [`Blob`], and the sequence of numbers that serde makes of
-/// a `Vec<u8>`.
+/// Accepts bytes in each form that a peer may write: [`Blob`]'s, and serde's sequence of numbers for a `Vec<u8>`.
 struct BlobVisitor<T> {
     is_human_readable: bool,
     value: PhantomData<T>,
@@ -164,7 +163,7 @@ impl<'de, T: BlobValue> Visitor<'de> for BlobVisitor<T> {
     }
 }
 
-/// What is reserved for a sequence whose length is only declared.
+/// The most bytes to reserve for a sequence whose length is only declared.
 const RESERVED_BYTES_MAX: usize = 4096;
 
 /// RFC 4648 §4: the standard alphabet, written with padding and read with or without it.

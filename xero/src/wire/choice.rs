@@ -1,6 +1,6 @@
-//! What a type is, asked where generated code knows it, so that an alias of `Vec<u8>` is bytes as well.
+//! Asks what a type is where generated code knows it, so that an alias of `Vec<u8>` is bytes as well.
 //!
-//! An associated constant of a type comes before one of a trait: [`Probe`] answers for the types that it knows, and
+//! An associated constant of a type precedes one of a trait: [`Probe`] answers for the types that it knows, and
 //! [`Ordinary`] for all others. [`Choose`] and [`Lend`] turn the answer into a type.
 
 use std::{
@@ -14,7 +14,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Form, Plain};
 
-/// Knows some types by their associated constants; a name for a place, never a value.
+/// Knows some types by their associated constants; never a value.
 #[derive(Debug)]
 pub struct Probe<T: ?Sized>(PhantomData<T>);
 
@@ -41,7 +41,7 @@ bytes! {
 macro_rules! standard {
     ($([$($parameter:tt)*] $type:ty;)*) => {
         $(impl<$($parameter)*> Probe<$type> {
-            /// It is the type of that name which everyone knows, and has a marker of its own.
+            /// It is the standard type of that name, and has its own marker.
             pub const STANDARD: bool = true;
         })*
     };
@@ -68,7 +68,7 @@ impl<T: Serialize + DeserializeOwned> Probe<T> {
 pub trait Ordinary {
     /// It is not bytes.
     const BYTES: bool = false;
-    /// It is not one of those that have a marker of their own.
+    /// It has no marker of its own.
     const STANDARD: bool = false;
     /// It has no size: it is lent from its owned form.
     const SIZED: bool = false;
@@ -103,7 +103,7 @@ impl Choice for Choose<false> {
 #[derive(Debug)]
 pub struct Lend<const SIZED: bool>;
 
-/// What a worker decodes for an argument `&T`, and how it lends a `T` from that.
+/// The type that a worker decodes for an argument `&T`, and lends it from.
 pub trait Lending<T: ?Sized> {
     /// `T` where it has a size, else its owned form: `PathBuf` for `Path`.
     type Owned;

@@ -17,7 +17,7 @@ pub enum Defaulted<T> {
 }
 
 impl<T> Defaulted<T> {
-    /// What was sent, as `read` takes it out of its form, else the default.
+    /// The sent value, which `read` takes out of its form, or else the default.
     pub fn resolve<V>(self, read: impl FnOnce(T) -> V, default: impl FnOnce() -> V) -> V {
         match self {
             Self::Missing => default(),
@@ -33,7 +33,7 @@ impl<T> Defaulted<T> {
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Defaulted<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // The name tells the codec that what is missing here is no `None`.
+        // The name tells the codec that a missing value here is not a `None`.
         deserializer.deserialize_newtype_struct(codec::DEFAULTED, Inner(PhantomData)).map(Self::Given)
     }
 }

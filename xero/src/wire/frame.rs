@@ -10,7 +10,7 @@ thread_local! {
 
 /// Runs a decoder on bytes that belong to `frame`. Nested calls each see their own frame.
 pub(crate) fn with_frame<R>(frame: &Bytes, run: impl FnOnce() -> R) -> R {
-    // Every piece of a small frame is copied.
+    // A small frame needs no restoring: every piece of it is copied.
     let _restore = (frame.len() > COPIED_BYTES_MAX).then(|| Restore(FRAME.replace(frame.clone())));
     run()
 }
@@ -24,7 +24,7 @@ impl Drop for Restore {
     }
 }
 
-/// The bytes as a value of their own: a slice of the current frame where they lie in it, else a copy.
+/// The bytes as their own value: a slice of the current frame if they lie in it, else a copy.
 pub(super) fn piece(bytes: &[u8]) -> Bytes {
     if bytes.len() <= COPIED_BYTES_MAX {
         return Bytes::copy_from_slice(bytes);
@@ -40,12 +40,15 @@ fn lies_within(bytes: &[u8], frame: &[u8]) -> bool {
     outer.start <= inner.start && inner.end <= outer.end
 }
 
-/// A small value is copied: a slice of a frame keeps all of the frame in memory, and a frame with a batch holds payloads
-/// of other calls, each of at most this size (`PROTOCOL.md` §11).
+/// A value up to this size is copied.
+///
+/// A slice keeps the whole frame in memory, and a frame with a batch holds payloads of other calls, each of at most
+/// this size (`PROTOCOL.md` §11).
 const COPIED_BYTES_MAX: usize = crate::proto::outbox::BATCHED_PAYLOAD_BYTES_MAX;
 
-/// A value of less than this part of its frame is copied as well, so that it keeps at most this many times its own size
-/// in memory. The copy costs little: it is a small part of what was received.
+/// A value below this part of its frame is copied too, so it keeps at most this multiple of its size in memory.
+///
+/// The copy is cheap: it is a small part of the received frame.
 const SHARES_MAX: usize = 4;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What may hold bytes: options, results, lists and tuples, each written as serde writes it.
+//! Types that may hold bytes: options, results, lists and tuples, each written as serde writes it.
 
 use std::marker::PhantomData;
 

@@ -1,4 +1,4 @@
-//! What handles and procedures ask of a worker's I/O thread.
+//! Commands from handles and procedures to a worker's I/O thread.
 
 use std::time::Duration;
 
@@ -13,22 +13,22 @@ use crate::{
     },
 };
 
-/// What handles and procedures ask of the I/O thread.
+/// A command from a handle or a procedure to the I/O thread.
 #[derive(Debug)]
 pub(crate) enum Command {
     Finish(Execution, Finish),
     Partial(Execution, Payload),
     Counters(oneshot::Sender<WorkerCounters>),
     Drain,
-    /// Answer once the worker drains and every execution that still runs has asked this.
+    /// Answer once the worker drains and every running execution has sent this command.
     AwaitOthers(Execution, oneshot::Sender<()>),
-    /// Answer after that time.
+    /// Answer after this duration.
     Wake(Duration, oneshot::Sender<()>),
     #[cfg(test)]
     Panic,
 }
 
-/// Drains the worker when it is dropped.
+/// Drains the worker when dropped.
 #[derive(Debug)]
 pub(crate) struct Sentinel(pub(crate) Owned<mpsc::UnboundedSender<Command>>);
 

@@ -1,4 +1,4 @@
-//! What a procedure knows of the call it serves.
+//! A procedure's view of its call.
 
 use std::{
     fmt,
@@ -27,15 +27,15 @@ use crate::{
     },
 };
 
-/// How many units of partial replies of one procedure may wait to be sent: 64 small ones, or a mebibyte. Enough to keep
-/// the I/O thread busy, and a procedure that produces faster than its caller takes waits.
+/// Units of partial replies that one procedure may queue: 64 small ones, or a mebibyte.
+///
+/// That is enough to keep the I/O thread busy. A procedure that produces faster than its caller takes must wait.
 const UNITS_MAX: u32 = 64;
 
-/// How many bytes of a partial reply make a unit.
+/// The bytes of a partial reply that count as one unit.
 const UNIT_BYTES: usize = 16 * 1024;
 
-/// What a procedure knows of the call it serves: its deadline, whether it is still wanted, and what came beside the
-/// arguments; and the way to send partial replies.
+/// A procedure's view of its call: deadline, cancellation, metadata, partial replies.
 ///
 /// A method of a service trait takes it as an optional first argument, `cx: &Context`. Cloning is cheap; clones may
 /// outlive the procedure.
@@ -97,7 +97,7 @@ struct Inner {
     commands: Owned<mpsc::UnboundedSender<Command>>,
 }
 
-/// Where a procedure is run, beside its request.
+/// Where a procedure runs, beside its request.
 pub(crate) struct Place {
     pub(crate) worker: Uuid,
     pub(crate) execution: Execution,
@@ -133,7 +133,7 @@ impl Context {
     /// Nobody waits for the reply any more.
     pub(crate) fn cancel(&self) {
         self.inner.is_cancelled.store(true, Ordering::Release);
-        // Whoever waits for room learns that nobody listens.
+        // Senders that wait for room learn that nobody listens.
         self.inner.pending.close();
         self.inner.cancelled.notify_waiters();
     }
@@ -151,7 +151,7 @@ impl Context {
         &self.inner.commands
     }
 
-    /// The fingerprint of the caller's signature; 0 where it has none.
+    /// The fingerprint of the caller's signature; 0 if it has none.
     pub(crate) fn fingerprint(&self) -> u64 {
         self.inner.fingerprint
     }
@@ -165,33 +165,37 @@ impl Context {
         self.inner.is_cancelled.load(Ordering::Acquire)
     }
 
-    /// Whether this is a process that was forked from the worker's.
+    /// Whether this process was forked from the worker's.
     fn is_elsewhere(&self) -> bool {
         self.inner.commands.here().is_none()
     }
 
     pub(crate) async fn unwanted(&self) {
         let mut notified = pin!(self.inner.cancelled.notified());
-        // Listening before looking: a notice in between is not missed.
+        // Listening before looking misses no notice in between.
         notified.as_mut().enable();
         if !self.is_unwanted() {
             notified.await;
         }
     }
 
-    /// Sends a partial reply: any serde value, in the call's codec. The caller gets the partial replies in order and
-    /// before the final one; when the call is retried on another worker, those of the new attempt start over.
+    /// Sends a partial reply: any serde value, in the call's codec.
     ///
-    /// Waits while 64 earlier ones of this procedure, or a mebibyte of them, are held back because the caller's process,
-    /// or the network, takes them more slowly than they come: its byte window is full (`PROTOCOL.md` §9). A caller that is
-    /// only slow to read what its process has taken is not waited for; its call ends when it keeps too much unread.
+    /// The caller gets the partial replies in order, before the final reply. When the call is retried on another
+    /// worker, the new attempt starts over.
     ///
-    /// Only the writer's half of the value's type is known here. In bincode and postcard, a type whose reader differs from it
-    /// (`#[serde(skip)]` on a variant that is not the last, `#[serde(skip_serializing)]`) arrives as another value, and so
-    /// does one that the caller decodes as another type: see [`assert_roundtrips`](crate::assert_roundtrips).
+    /// Waits while 64 earlier partial replies of this procedure, or a mebibyte of them, are queued. They queue when the
+    /// caller's process or the network takes them more slowly than the procedure sends, because the byte window is full
+    /// (`PROTOCOL.md` §9). It does not wait for a caller that is slow to read what its process has taken; that call
+    /// ends when it keeps too many unread.
+    ///
+    /// Only the writer's half of the value's type is known here. In bincode and postcard, a type whose reader differs
+    /// from it (`#[serde(skip)]` on a variant that is not the last, `#[serde(skip_serializing)]`) arrives as another
+    /// value. So does a value that the caller decodes as another type: see
+    /// [`assert_roundtrips`](crate::assert_roundtrips).
     ///
     /// # Errors
-    /// When the value cannot be encoded, is larger than the caller takes, or nobody waits for it any more.
+    /// When the value cannot be encoded, exceeds the caller's limit, or nobody waits for it any more.
     pub async fn partial<T: Serialize + ?Sized + Sync>(&self, value: &T) -> Result<(), PartialError> {
         let in_partial = |error: CodecError| error.within("a partial reply", self.method());
         let payload = codec::encode(self.inner.codec, value).map_err(in_partial)?;
@@ -212,22 +216,24 @@ impl Context {
         commands.send(command).map_err(|_| PartialError::Unwanted)
     }
 
-    /// Waits until the caller has cancelled the call, its deadline has passed, or its connection is lost. A procedure
-    /// in a task is dropped at its next `await` then anyway; this is for what it has started elsewhere.
+    /// Waits until the call is cancelled, its deadline passes, or its connection is lost.
     ///
-    /// In a process that the procedure has forked, where nobody waits for anything, it returns at once.
+    /// A procedure in a task is dropped at its next `await` in that case; use this for work that it has started
+    /// elsewhere.
+    ///
+    /// In a process that the procedure has forked, it returns at once.
     pub async fn cancelled(&self) {
         if !self.is_elsewhere() {
             panics::shielded(self.unwanted()).await;
         }
     }
 
-    /// Whether nobody waits for the reply any more. A procedure that blocks asks from time to time.
+    /// Whether nobody waits for the reply any more. A blocking procedure should ask from time to time.
     pub fn is_cancelled(&self) -> bool {
         self.is_unwanted() || self.is_elsewhere()
     }
 
-    /// When the call must have ended by, on this machine's clock.
+    /// When the call must have ended, on this machine's clock.
     pub fn deadline(&self) -> Instant {
         self.inner.deadline
     }
@@ -237,12 +243,12 @@ impl Context {
         self.inner.deadline.saturating_duration_since(clock::now())
     }
 
-    /// What the caller has sent beside the arguments, under a key such as `traceparent`.
+    /// The caller's metadata under a key, such as `traceparent`.
     pub fn metadata(&self, key: &str) -> Option<&Bytes> {
         self.inner.metadata.get(key)
     }
 
-    /// Everything that the caller has sent beside the arguments.
+    /// All metadata from the caller.
     pub fn all_metadata(&self) -> &Metadata {
         &self.inner.metadata
     }
@@ -252,17 +258,17 @@ impl Context {
         self.inner.call
     }
 
-    /// 1, or more when the call is retried because an earlier worker was lost.
+    /// The attempt: 1, or more after a retry.
     pub fn attempt(&self) -> u8 {
         self.inner.attempt
     }
 
-    /// The worker that runs the procedure: one life of its process.
+    /// The incarnation of the worker that runs the procedure.
     pub fn worker(&self) -> Uuid {
         self.inner.worker
     }
 
-    /// The codec that the caller has chosen.
+    /// The caller's codec.
     pub fn codec(&self) -> Codec {
         self.inner.codec
     }
@@ -273,7 +279,7 @@ impl Context {
     }
 }
 
-/// The units of a partial reply; one that is larger than all of them goes alone.
+/// The units of a partial reply; one larger than all units goes alone.
 fn units(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(UNITS_MAX).clamp(1, UNITS_MAX)
 }

@@ -46,15 +46,16 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Channels {
     pub(crate) io: IoThread,
-    /// For procedures; it also keeps the mailbox open when the last handle is dropped.
+    /// Commands from procedures; this also keeps the mailbox open when the last handle is dropped.
     pub(crate) commands: mpsc::UnboundedSender<Command>,
     pub(crate) mailbox: mpsc::UnboundedReceiver<Command>,
     pub(crate) registered: watch::Sender<usize>,
     pub(crate) left: watch::Sender<bool>,
 }
 
-/// Runs until the machine has left and what was served is dropped. The services are guests from the first poll on: where
-/// there is none, they are dropped in place.
+/// Runs until the machine has left and the services are dropped.
+///
+/// The services are guests from the first poll on; before it, they are dropped in place.
 pub(crate) async fn run(
     endpoints: Vec<Endpoint>,
     config: WorkerConfig,
@@ -75,10 +76,10 @@ pub(crate) async fn run(
     };
     let mut machine = Worker::new(clock::now(), config, endpoints.len() as u64);
     machine.name_endpoints(endpoints.iter().map(Endpoint::to_string));
-    // It holds nothing of the user's.
+    // It holds no user value.
     let machine = Guest::only_if(false, machine);
     let mut driver = Driver::new(machine, limits, Dealers::new(endpoints), role);
-    // A runtime that ends drops its tasks. Procedures cannot be run then, and a worker that stayed would only take calls
+    // A runtime that ends drops its tasks. The worker cannot run procedures then, and by staying would only take calls
     // away from others.
     let sentinel = Sentinel(Owned::new(driver.role.channels.io.clone(), driver.role.channels.commands.clone()));
     let watch = driver.role.lease.user.spawn(async move {
@@ -106,12 +107,12 @@ struct WorkerRole {
 /// A procedure whose end has not been reported.
 struct Running {
     context: Context,
-    /// One that blocks waits for a thread first.
+    /// Set while a blocking procedure waits for a thread.
     queued: Option<Queued>,
 }
 
 impl Running {
-    /// Tells the procedure that it is no longer wanted.
+    /// Reports to the procedure that nobody wants its reply.
     fn cancel(&self) {
         panics::wake(|| self.context.cancel());
         if let Some(queued) = &self.queued {
@@ -129,7 +130,7 @@ impl Running {
 struct Leaving(Vec<(Execution, oneshot::Sender<()>)>);
 
 impl Leaving {
-    /// Waits that were given up are removed before the list grows, so it is at most twice as long as ever needed.
+    /// Cancelled waits are removed before the list grows, so it is at most twice as long as needed.
     fn push(&mut self, execution: Execution, sender: oneshot::Sender<()>) {
         if self.0.len() == self.0.capacity() {
             self.prune();
@@ -171,7 +172,7 @@ impl Role for WorkerRole {
     fn handle_command(&mut self, side: &mut WorkerSide, now: Instant, command: Command) {
         match command {
             Command::Finish(execution, finish) => {
-                // What the procedure has left running elsewhere is no longer wanted either.
+                // Nobody wants the work that the procedure left running elsewhere.
                 if let Some(running) = self.running.remove(&execution) {
                     running.cancel();
                 }
@@ -190,7 +191,7 @@ impl Role for WorkerRole {
     }
 
     fn handle_abandoned(&mut self, _: &mut WorkerSide, _: Instant) {
-        // A worker outlives its handles: it has a sender of its own for its procedures.
+        // A worker outlives its handles: it keeps a sender for its procedures.
     }
 
     fn handle_output(&mut self, side: &mut WorkerSide, _: Instant, output: WorkerOutput) {
@@ -239,8 +240,10 @@ impl WorkerRole {
         self.running.insert(execution, Running { context, queued });
     }
 
-    /// Answers the procedures that wait for all others to end, once only they run. Queued requests do not count, nor do
-    /// procedures that wait for a thread: they may wait for the place of one of these.
+    /// Answers the procedures that wait for all others to end, once only they run.
+    ///
+    /// Queued requests do not count, nor do procedures that wait for a thread: they may wait for the place of one of
+    /// these.
     fn release_leaving(&mut self, machine: &Worker) {
         if self.leaving.0.is_empty() || !machine.is_leaving() {
             return;
@@ -253,11 +256,11 @@ impl WorkerRole {
         }
     }
 
-    /// Ends the connections, drops what was served, and says that the worker has left.
+    /// Ends the connections, drops the services, and reports that the worker has left.
     async fn finish(self, side: WorkerSide, mut released: mpsc::Receiver<Infallible>) -> Rest {
         let Self { lease, channels, running, leaving, .. } = self;
         let Channels { io, commands, mailbox, registered, left } = channels;
-        // Commands that are sent from now on fail.
+        // Later commands fail.
         drop((side, commands));
         close(mailbox);
         leaving.0.into_iter().for_each(panics::drop_quietly);
@@ -265,7 +268,7 @@ impl WorkerRole {
         running.values().for_each(Running::cancel);
         let Lease { services, _held: held, .. } = lease;
         drop(held);
-        // An error means that a procedure does not look at its cancellation; it drops what it has when it ends.
+        // An error means that a procedure ignores its cancellation; it drops its values when it ends.
         let _ = timeout(STRAGGLERS_MAX, released.recv()).await;
         let leave = move || {
             if !io.has_panicked() {
@@ -304,7 +307,7 @@ impl Machine for Worker {
     }
 
     fn handle_unsent(&mut self, now: Instant, peer: Peer, _: Transmit) {
-        // A reply has nowhere else to go.
+        // The reply has no other way to its caller.
         self.handle_disconnected(now, peer);
     }
 
@@ -329,7 +332,7 @@ impl Machine for Worker {
     }
 }
 
-/// How long a worker that leaves waits for procedures that were told to stop: far longer than one that awaits needs.
+/// How long a leaving worker waits for cancelled procedures: far longer than one that awaits needs.
 const STRAGGLERS_MAX: Duration = Duration::from_millis(500);
 
 #[cfg(test)]

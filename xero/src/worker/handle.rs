@@ -38,23 +38,24 @@ use crate::{
     transport::IntoEndpoints,
 };
 
-/// Requests that a worker takes at once for each of its machine's CPUs, unless it is set otherwise.
+/// The default concurrency for each of the machine's CPUs.
 const CREDITS_PER_CPU: u32 = 32;
 
-/// Serves the calls of one or several clients or brokers, to which it connects and connects again for as long as it
-/// lives.
+/// Serves the calls of one or several clients or brokers, to which it connects.
 ///
-/// Heartbeats and connections live on a thread of the worker's own: a procedure that blocks, even every thread of the
-/// runtime, loses nobody. Procedures run on the Tokio runtime that the worker is started in.
+/// It reconnects for as long as it lives.
 ///
-/// A `Worker` is a handle; dropping it leaves the worker running. It stops by [`Worker::drain`], or when the runtime that
-/// it was started in ends. What it serves is dropped on the blocking pool of that runtime, before it has left; where the
-/// worker is never started, it is dropped in place, like any value.
+/// Heartbeats and connections have a thread of their own: a procedure that blocks, even one that blocks every thread of
+/// the runtime, loses no peer. Procedures run on the Tokio runtime that started the worker.
 ///
-/// In a process that was forked from the worker's, a handle is of no use: the worker runs in the parent alone. Each of
-/// its methods returns at once there, as those of a worker that has left do. A future that was begun before the fork says
-/// so when it is polled, but nobody wakes it: an executor that holds it, such as a `FuturesUnordered` or a
-/// `JoinHandle`, waits for ever. Make new handles in the child, before other threads dial `inproc` endpoints there.
+/// A `Worker` is a handle; dropping it leaves the worker running. [`Worker::drain`] stops the worker, and so does the
+/// end of the runtime that started it. Its services are dropped on the blocking pool of that runtime, before the worker
+/// has left. The services of a worker that never starts are dropped in place, like any value.
+///
+/// In a forked process, a handle is useless: the worker runs in the parent alone. Its methods return at once there,
+/// like those of a worker that has left. A future from before the fork returns when it is polled, but nobody wakes it:
+/// an executor that holds it, such as a `FuturesUnordered` or a `JoinHandle`, waits for ever. Make new handles in the
+/// child, before other threads dial `inproc` endpoints there.
 #[derive(Clone, Debug)]
 pub struct Worker {
     id: Uuid,
@@ -70,28 +71,31 @@ struct Ends {
 }
 
 impl Worker {
-    /// Settings for a worker that connects to the endpoint of a client that binds, or to the back of a broker:
-    /// `tcp://host:port`, `ipc://path`, or `inproc://name` within one process. It can be given several, here or by
-    /// [`WorkerBuilder::connect`], and serves all of them.
+    /// Settings for a worker that connects to a client or to a broker's backend.
     ///
-    /// Choose a fixed TCP port outside the system's ephemeral range, on Linux 32768 to 60999. The system may give a port
-    /// of that range to any connection, and while nobody listens at it, a worker on the same machine reserves it for each
-    /// attempt to connect: a server that does not set `SO_REUSEADDR` cannot bind it then.
+    /// An endpoint is `tcp://host:port`, `ipc://path`, or `inproc://name` within one process. A worker serves all
+    /// endpoints that are given here or to [`WorkerBuilder::connect`].
+    ///
+    /// Choose a fixed TCP port outside the system's ephemeral range, on Linux 32768 to 60999. The system may give a
+    /// port of that range to any connection. While nobody listens at the port, a worker on the same machine also
+    /// reserves it during each attempt to connect: a server that does not set `SO_REUSEADDR` cannot bind it then.
     pub fn connect(endpoints: impl IntoEndpoints) -> WorkerBuilder {
         WorkerBuilder::new().connect(endpoints)
     }
 
-    /// This life of the worker, by which clients know it.
+    /// The worker's incarnation, by which clients know it.
     pub fn id(&self) -> Uuid {
         self.id
     }
 
-    /// Whether a client or broker has answered and is alive.
+    /// Whether the worker has a live connection to a client or broker that has answered.
     pub fn is_connected(&self) -> bool {
         self.ends.here().is_some_and(|ends| *ends.registered.borrow() > 0)
     }
 
-    /// Waits until a client or broker has answered; `false` when none has in time, or the worker has left.
+    /// Waits until a client or broker has answered.
+    ///
+    /// `false` if none has in time, or the worker has left.
     pub async fn wait_for_client(&self, timeout: Duration) -> bool {
         let Some(ends) = self.ends.here() else { return false };
         let mut registered = ends.registered.clone();
@@ -102,28 +106,31 @@ impl Worker {
         matches!(answer, Some(Either::Left((Ok(_), _))))
     }
 
-    /// Takes nothing new, finishes what runs, says goodbye and leaves. No call fails because of it: what crosses the
-    /// announcement goes to another worker. Returns when the worker has left.
+    /// Drains the worker: accepts nothing new, finishes running calls, says goodbye and leaves.
     ///
-    /// What still runs after the drain timeout is given up. Then what is served is dropped, and the drain waits for its
-    /// `Drop` however long that takes. A procedure that does not stop when it is given up keeps its service alive: the
-    /// drain does not wait for it, and the service is dropped when the procedure ends.
+    /// No call fails because of a drain: a request that crosses the announcement goes to another worker. Returns when
+    /// the worker has left.
+    ///
+    /// Calls that still run after the drain timeout are given up. Then the services are dropped, and the drain waits
+    /// for their `Drop`, however long that takes. A procedure that does not stop when it is given up keeps its service
+    /// alive. The drain does not wait for it, and the service is dropped when the procedure ends.
     ///
     /// # In a method of the same worker
-    /// A method of the worker may await the drain, through any clone of the handle. The drain counts its call as the last
-    /// one: it returns to the method when everything else has ended, the reply is sent, and then the worker leaves. Calls
-    /// that do so at the same time do not wait for each other. Calls that wait for their place, or for a thread of the
-    /// blocking pool, run after that. This covers what the method itself awaits or blocks on.
+    /// A method of the worker may await the drain, through any clone of the handle. The drain counts its call as the
+    /// last one: it returns to the method when everything else has ended. Then the reply is sent, and the worker
+    /// leaves. Several such calls do not wait for each other. Calls that wait for their place, or for a thread of the
+    /// blocking pool, run after that. This covers only the waits of the method itself.
     ///
-    /// It does not cover waits that go through somebody else, which end with the drain timeout, or the deadline of a call:
+    /// It does not cover waits through other tasks or calls, which end with the drain timeout, or the deadline of a
+    /// call:
     ///
-    /// - A drain in a task or thread that the method starts, and waits for, also a task of a runtime or `LocalSet` that the
-    ///   method blocks on. Start it with
-    ///   `tokio::spawn(async move { worker.drain().await })`, and do not wait for it.
+    /// - A drain in a task or thread that the method starts and waits for, or in a task of a runtime or `LocalSet` that
+    ///   the method blocks on. Start it with `tokio::spawn(async move { worker.drain().await })`, and do not wait for
+    ///   it.
     /// - A method that calls another method of the same worker, which drains: the outer call still runs. Let the outer
     ///   method drain.
-    /// - Methods of two workers that each drain the other worker, or both: each waits for the other's call. Let one method
-    ///   drain, or a task that no call waits for.
+    /// - Methods of two workers that each drain the other worker, or both: each waits for the other's call. Let one
+    ///   method drain, or a task that no call waits for.
     pub async fn drain(&self) {
         if let Some(ends) = self.ends.here() {
             let _ = ends.commands.send(Command::Drain);
@@ -131,10 +138,10 @@ impl Worker {
         self.left().await;
     }
 
-    /// Waits until the worker has left, because some clone was told to drain.
+    /// Waits until the worker has left after a drain.
     ///
-    /// In a method of the worker, without which it cannot leave, it returns when a drain has begun and everything else
-    /// has ended; see [`Self::drain`].
+    /// A call of a worker's own method keeps the worker from leaving. There, `left` returns when a drain has begun and
+    /// everything else has ended; see [`Self::drain`].
     pub async fn left(&self) {
         let Some(ends) = self.ends.here() else { return };
         if let Some(execution) = current::execution(self.id) {
@@ -144,11 +151,11 @@ impl Worker {
             return;
         }
         let mut left = ends.left.clone();
-        // An error means that the I/O thread has ended, which is the same.
+        // An error means that the I/O thread has ended: the worker has left.
         let _ = self.ends.answer(panics::shielded(left.wait_for(|left| *left))).await;
     }
 
-    /// What the worker has counted since it was started. All zero once it has left.
+    /// The worker's counters since its start; all zero once it has left.
     pub async fn counters(&self) -> WorkerCounters {
         let Some(ends) = self.ends.here() else { return WorkerCounters::default() };
         let (sender, receiver) = oneshot::channel();
@@ -156,7 +163,7 @@ impl Worker {
         self.ends.answer(receiver).await.and_then(Result::ok).unwrap_or_default()
     }
 
-    /// How a worker that has left has ended.
+    /// How the worker ended.
     fn ended(&self) -> Result<(), StartError> {
         let ends = self.ends.here().ok_or(StartError::Forked)?;
         match *ends.left.borrow() {
@@ -166,8 +173,9 @@ impl Worker {
     }
 }
 
-/// Settings for a [`Worker`]. [`WorkerBuilder::start`] checks them; awaiting the builder starts the worker and waits
-/// until it has left. Dropping that future drains the worker.
+/// Settings for a [`Worker`], which [`WorkerBuilder::start`] checks.
+///
+/// Awaiting the builder starts the worker and waits until it has left. Dropping that future drains the worker.
 ///
 /// ```no_run
 /// # #[xero::service]
@@ -209,16 +217,16 @@ impl WorkerBuilder {
         }
     }
 
-    /// Connects to a further client or broker, or to several.
+    /// Adds one or several endpoints of clients or brokers.
     pub fn connect(mut self, endpoints: impl IntoEndpoints) -> Self {
         self.endpoints.extend(endpoints.into_endpoints());
         self
     }
 
-    /// Serves a value with a `#[xero::worker]` impl. Call it again for further services.
+    /// Serves a value with a `#[xero::worker]` impl; call it again for further services.
     ///
-    /// For a value that implements several services, each call names the service by the trait's `into_service`, which
-    /// takes an `Arc` of the value:
+    /// If a value implements several services, name each one with its trait's `into_service`, which takes an `Arc` of
+    /// the value:
     ///
     /// ```
     /// # use std::sync::Arc;
@@ -237,7 +245,7 @@ impl WorkerBuilder {
     ///     .serve(Users::into_service(Arc::clone(&shop)))
     ///     .serve(Orders::into_service(shop));
     /// ```
-    // The compiler prints the name of the parameter, and its line, where it cannot choose between several services.
+    // If the compiler cannot choose between several services, it prints the parameter's name and its line.
     pub fn serve<OneOfItsServices>(
         mut self,
         service: impl IntoService<OneOfItsServices>, // name it: `.serve(YourService::into_service(Arc::new(value)))`
@@ -246,31 +254,34 @@ impl WorkerBuilder {
         self
     }
 
-    /// How many requests run at once, and how many each client may send ahead. Default 32 for each CPU; at least 1.
-    /// Lower keeps slow work from piling up here while other workers are idle; higher suits procedures that mostly
-    /// wait. (`PROTOCOL.md` §9)
+    /// Requests that run at once, and that each client may send ahead. Default 32 per CPU.
+    ///
+    /// At least 1. Lower keeps slow work from piling up here while other workers are idle; higher suits procedures that
+    /// mostly wait. (`PROTOCOL.md` §9)
     pub fn concurrency(mut self, requests: u32) -> Self {
         self.concurrency = requests;
         self
     }
 
-    /// The bounds of the wait between attempts to connect, which doubles from the first to the last and is drawn at
-    /// random below that. Default 100 ms to 2 s; the ZeroMQ guide's Paranoid Pirate goes up to 32 s. Lower finds a
-    /// restarted client sooner; higher spares a network with many workers. At least 1 ms, at most a day.
-    /// (`PROTOCOL.md` §6)
+    /// Bounds of the wait before the worker dials again. Default 100 ms to 2 s.
+    ///
+    /// The upper bound of the wait doubles from the first to the last, and the wait is drawn at random below it. The
+    /// ZeroMQ guide's Paranoid Pirate goes up to 32 s. Lower finds a restarted client sooner; higher spares a network
+    /// with many workers. At least 1 ms, at most a day. (`PROTOCOL.md` §6)
     pub fn backoff(mut self, first: Duration, max: Duration) -> Self {
         self.backoff = BackoffConfig { first, max };
         self
     }
 
-    /// How long a drain may take before what still runs is given up. Default 30 s; at most a day. (`PROTOCOL.md` §10)
+    /// How long a drain waits for running calls. Default 30 s; at most a day. (`PROTOCOL.md` §10)
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.drain_timeout = timeout;
         self
     }
 
-    /// Drains the worker when the future is ready, whatever it gives, or panics, which is logged: with Tokio's feature `signal`,
-    /// `.drain_on(tokio::signal::ctrl_c())`.
+    /// Drains the worker when the future is ready, whatever its result, or panics.
+    ///
+    /// With Tokio's feature `signal`: `.drain_on(tokio::signal::ctrl_c())`.
     ///
     /// ```
     /// # #[xero::service]
@@ -294,12 +305,13 @@ impl WorkerBuilder {
         self
     }
 
-    /// Starts the worker on the current Tokio runtime. Returns at once: the connections are made meanwhile, and again
-    /// whenever they are lost.
+    /// Starts the worker on the current Tokio runtime.
+    ///
+    /// Returns at once: the worker connects in the background, and reconnects after each loss.
     ///
     /// # Errors
-    /// When an endpoint is not written as one, the settings contradict each other, nothing or the same service twice
-    /// is to be served, or there is no Tokio runtime.
+    /// When an endpoint is malformed, the settings contradict each other, there is no service or the same service
+    /// twice, or there is no Tokio runtime.
     pub fn start(self) -> Result<Worker, StartError> {
         self.check()?;
         let endpoints = ConnectError::check(&self.endpoints)?;
@@ -368,7 +380,7 @@ impl std::fmt::Debug for WorkerBuilder {
     }
 }
 
-/// What a handle and its I/O thread begin with.
+/// The initial state of a handle and its I/O thread.
 fn open() -> (Owned<Ends>, Channels) {
     let (io, (commands, mailbox)) = (IoThread::new(), mpsc::unbounded_channel());
     let (registered_sender, registered) = watch::channel(0);
@@ -383,7 +395,7 @@ fn open() -> (Owned<Ends>, Channels) {
     (Owned::new(io, Ends { commands, registered, left }), channels)
 }
 
-/// Drains the worker when the signal comes. Drops the signal when the worker has left without it.
+/// Drains the worker when the signal is ready. Drops the signal if the worker leaves first.
 async fn drain_on(stop: Contained, worker: Worker) {
     let left = pin!(worker.left());
     if let Either::Left(_) = future::select(stop, left).await {
@@ -398,7 +410,7 @@ impl IntoFuture for WorkerBuilder {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let worker = self.start()?;
-            // Whoever drops this future has no other handle to stop the worker with.
+            // A dropped future leaves no other handle to stop the worker with.
             let _drain = Sentinel(worker.ends.map(|ends| ends.commands.clone()));
             worker.left().await;
             worker.ended()

@@ -1,4 +1,4 @@
-//! The worker: its handle, what it serves, its procedures, and what drives its machine.
+//! The worker: its handle, its services, its procedures, and the driver of its machine.
 
 mod command;
 mod context;

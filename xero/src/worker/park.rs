@@ -7,8 +7,10 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-/// Runs the future on this thread, which sleeps while it waits. Unlike `Handle::block_on`, it leaves the thread free
-/// to enter a runtime: the future may block on another future, and drop a runtime of its own.
+/// Runs the future on this thread, which sleeps while it waits.
+///
+/// Unlike `Handle::block_on`, it leaves the thread free to enter a runtime: the future may block on another future, and
+/// drop a runtime of its own.
 pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
     let signal = Arc::new(Signal::default());
     let waker = Waker::from(Arc::clone(&signal));
@@ -21,7 +23,7 @@ pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-/// Whether the future is to be polled again. Not `thread::park`: the future may run an executor that uses it too.
+/// Whether to poll the future again. Not `thread::park`, which an executor inside the future may use too.
 #[derive(Default)]
 struct Signal {
     is_set: Mutex<bool>,

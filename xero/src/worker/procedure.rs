@@ -1,4 +1,4 @@
-//! Runs one procedure where its method says, and reports its end whatever becomes of it.
+//! Runs one procedure in its method's mode, and reports its end in every case.
 
 use std::{
     any::Any,
@@ -36,37 +36,39 @@ use crate::{
     },
 };
 
-/// One execution of a procedure: its input, and its part in what is served.
+/// One execution of a procedure: its input, and its lease on the services.
 pub(super) struct Job {
     pub(super) procedure: Procedure,
     pub(super) context: Context,
     pub(super) arguments: Payload,
-    /// Who asks for it.
+    /// The peer that sent the request.
     pub(super) peer: Peer,
-    /// The last to be dropped.
+    /// Dropped last.
     pub(super) lease: Lease,
 }
 
-/// Keeps the services alive while a procedure runs. A procedure drops its lease last, so the services are dropped by
-/// their guest, which knows where, and never by a procedure that has outlived its worker.
+/// Keeps the services alive while a procedure runs.
+///
+/// A procedure drops its lease last. So the guest of the services drops them in the right place, never a procedure that
+/// has outlived its worker.
 #[derive(Clone)]
 pub(super) struct Lease {
     pub(super) services: Arc<Guest<Served>>,
-    /// Where procedures run.
+    /// The runtime of the procedures.
     pub(super) user: Handle,
-    /// The driver's receiver ends when no procedure holds one any more.
+    /// The driver's receiver ends when the last procedure drops this.
     pub(super) _held: mpsc::Sender<Infallible>,
 }
 
-/// What a worker serves.
+/// The services of a worker.
 pub(super) struct Served {
     pub(super) worker: Uuid,
     pub(super) services: Vec<BoundService>,
 }
 
 impl Drop for Served {
-    /// The worker leaves after this. A `Drop` that waits until it has left returns at once, as in a procedure. Each service
-    /// is dropped by itself: two panics at a time would abort the process.
+    /// The worker leaves after this. A `Drop` that waits until the worker has left returns at once, as in a procedure.
+    /// Each service is dropped by itself: two panics at a time would abort the process.
     fn drop(&mut self) {
         for service in mem::take(&mut self.services) {
             within_drop(self.worker, || panics::drop_quietly(service));
@@ -74,7 +76,7 @@ impl Drop for Served {
     }
 }
 
-/// Starts a procedure; its end comes as a [`Command::Finish`]. One that blocks waits for a thread first.
+/// Starts a procedure, which ends with a [`Command::Finish`]. A blocking one first waits for a thread.
 pub(super) fn spawn(job: Job) -> Option<Queued> {
     let (mode, user) = (job.procedure.descriptor.mode, job.lease.user.clone());
     match mode {
@@ -85,20 +87,21 @@ pub(super) fn spawn(job: Job) -> Option<Queued> {
     None
 }
 
-/// A blocking procedure that waits for a thread of the pool, and belongs to whoever comes first: that thread, or the
-/// cancelling of its call.
+/// A blocking procedure that waits for a thread of the pool.
+///
+/// It belongs to the first taker: that thread, or the cancelling of its call.
 #[derive(Clone)]
 pub(super) struct Queued(Arc<Mutex<Option<Waiting>>>);
 
 type Waiting = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Queued {
-    /// Where no thread can be had, the call ends as not started, which sends it to another worker.
+    /// If no thread is free, the call ends as not started, which sends it to another worker.
     fn spawn(job: Job, user: &Handle) -> Self {
         let (call, method) = (job.context.call(), job.context.method());
         let queued = Self(Arc::new(Mutex::new(Some(Box::pin(run(job))))));
         let turn = Turn(queued.clone());
-        // Tokio keeps the task when it panics because of that, and may run it later.
+        // Tokio keeps the task when it panics for want of a thread, and may run it later.
         if let Err(panic) = panics::catch(|| drop(user.spawn_blocking(move || turn.run()))) {
             warn!(%call, method, reason = describe_panic(panic), "there is no thread for a blocking procedure");
             queued.withdraw();
@@ -106,12 +109,12 @@ impl Queued {
         queued
     }
 
-    /// Whether no thread has come yet.
+    /// Whether the procedure still waits for a thread.
     pub(super) fn is_waiting(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
-    /// Ends the procedure as not started, if no thread has come yet.
+    /// Ends the procedure as not started, if it still waits for a thread.
     pub(super) fn withdraw(&self) {
         drop(self.take());
     }
@@ -138,7 +141,7 @@ impl Drop for Turn {
     }
 }
 
-/// Reports how the procedure ended, when the last clone is dropped: a runtime that shuts down drops its tasks.
+/// Reports the procedure's end when its last clone is dropped: a runtime that shuts down drops its tasks.
 struct Report {
     execution: Execution,
     commands: Owned<mpsc::UnboundedSender<Command>>,
@@ -154,7 +157,7 @@ impl Report {
 impl Drop for Report {
     fn drop(&mut self) {
         let finish = mem::replace(&mut *self.finish.lock().unwrap_or_else(PoisonError::into_inner), Finish::Aborted);
-        // In a forked process, the call is the parent's to end.
+        // In a forked process, the parent ends the call.
         if let Some(commands) = self.commands.here() {
             let _ = commands.send(Command::Finish(self.execution, finish));
         }
@@ -162,14 +165,14 @@ impl Drop for Report {
 }
 
 fn run(job: Job) -> impl Future<Output = ()> + Send {
-    // Made before the task is: one that is dropped before its first poll reports too.
+    // Made before the task: one that is dropped before its first poll reports too.
     let (execution, commands) = (job.context.execution(), job.context.commands().clone());
     let report = Arc::new(Report { execution, commands, finish: Mutex::new(Finish::NotStarted) });
     async move {
         // Bound first, so dropped last.
         let Job { lease, procedure, context, arguments, peer } = job;
         let report = report;
-        // A call that has ended while it waited for a thread is not worth starting.
+        // The call has ended while it waited for a thread.
         if context.is_unwanted() {
             return;
         }
@@ -192,14 +195,15 @@ fn current(context: &Context) -> Current {
     Current::new(context.worker(), context.execution())
 }
 
-/// Names the call that the log lines of a procedure belong to. Every filter that shows such a line shows this span: a
-/// filter for levels treats a span like a line of its level.
+/// The span of a procedure's log lines, which names its call.
+///
+/// Level filters treat a span like a line of its level, so every filter that shows such a line shows this span.
 fn span(context: &Context, peer: Peer) -> Span {
     let (service, method) = context.names();
     error_span!("procedure", call = %context.call(), service, method, attempt = context.attempt(), peer = peer.0)
 }
 
-/// The start is user code too: cloning what the service holds may panic.
+/// The start is user code too: it clones what the service holds, and a clone may panic.
 async fn execute(procedure: Procedure, context: Context, arguments: Payload, span: Span, held: Held) -> Outcome {
     let running = Some(procedure.start(context.clone(), arguments));
     let running = Droppable { running, context, span };
@@ -209,8 +213,9 @@ async fn execute(procedure: Procedure, context: Context, arguments: Payload, spa
     }
 }
 
-/// A procedure that may be dropped halfway, wherever that is: within its span, and without a panic that others must
-/// catch. Tokio aborts the process where the payload of such a panic panics in turn.
+/// A procedure that may be dropped halfway: within its span, and without a panic that others must catch.
+///
+/// Tokio aborts the process if the payload of such a panic panics in turn.
 struct Droppable {
     running: Option<Running>,
     context: Context,
@@ -236,12 +241,12 @@ impl Drop for Droppable {
     }
 }
 
-/// What a procedure holds until everything of its own is gone, so that its call ends, and the services are dropped, after
-/// that.
+/// Held until the procedure's own values are gone: then its call ends, and the services may drop.
 type Held = (Arc<Report>, Lease);
 
-/// A procedure on the I/O thread. Its tasks and timers are those of the user's runtime, and what it holds when it is
-/// stopped halfway is dropped there.
+/// A procedure on the I/O thread.
+///
+/// Its tasks and timers belong to the user's runtime. If it is stopped halfway, its values are dropped there.
 struct Visit {
     /// Taken when it ends.
     running: Option<(Guest<Droppable>, Held)>,
@@ -264,7 +269,7 @@ impl Future for Visit {
         let _inside = user.enter();
         let outcome = Pin::new(&mut **guest).poll(cx);
         if outcome.is_ready() {
-            // It has dropped everything by itself.
+            // It has dropped all its values by itself.
             guest.leave();
             *running = None;
         }
@@ -280,7 +285,7 @@ impl Drop for Visit {
     }
 }
 
-/// Gives the outcome, or `None` when the call is cancelled first; the procedure is dropped then.
+/// The outcome, or `None` if the call is cancelled first; the procedure is dropped then.
 async fn unless_cancelled<T>(outcome: impl Future<Output = T>, context: &Context) -> Option<T> {
     let (mut outcome, mut cancelled) = (pin!(outcome), pin!(context.unwanted()));
     poll_fn(|cx| match outcome.as_mut().poll(cx) {
@@ -309,7 +314,7 @@ fn finish_of(outcome: Result<Outcome, Box<dyn Any + Send>>, context: &Context) -
     }
 }
 
-/// A filter by targets may drop the span and keep this.
+/// A filter by targets may drop the span and keep this line.
 fn log_panic(message: &str, context: &Context) {
     error!(call = %context.call(), method = context.method(), panic = message, "the procedure panicked");
 }

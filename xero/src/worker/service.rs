@@ -14,7 +14,7 @@ use crate::{
     wire::{self, Carries},
 };
 
-/// What a service trait says of itself; one constant for each `#[xero::service]`.
+/// The description of a service trait; one constant for each `#[xero::service]`.
 #[derive(Debug)]
 pub struct ServiceDescriptor {
     /// The routing key: the trait's name unless `#[xero::service(name = "…")]` says otherwise.
@@ -25,12 +25,12 @@ pub struct ServiceDescriptor {
     pub methods: &'static [MethodDescriptor],
 }
 
-/// What a service trait says of one method.
+/// The description of one method of a service trait.
 #[derive(Debug)]
 pub struct MethodDescriptor {
     /// The method's name.
     pub name: &'static str,
-    /// The signature as people read it, such as `compare(str1: String, str2: String) -> (bool, u8)`.
+    /// The signature in readable form, such as `compare(str1: String, str2: String) -> (bool, u8)`.
     pub signature: &'static str,
     /// The names of the arguments on the wire, in order.
     pub arguments: &'static [&'static str],
@@ -38,17 +38,19 @@ pub struct MethodDescriptor {
     pub fingerprint: u64,
     /// The fingerprints of the signature before its last optional arguments were added, newest first.
     pub older: &'static [u64],
-    /// Whether running it twice does no harm: `#[xero(idempotent)]`.
+    /// Whether the method may run twice: `#[xero(idempotent)]`.
     pub idempotent: bool,
-    /// The time a call may take unless the caller says otherwise: `#[xero(timeout = "…")]`.
+    /// The call's default time limit: `#[xero(timeout = "…")]`.
     pub timeout: Option<Duration>,
     /// Where the procedure runs.
     pub mode: Mode,
 }
 
 impl MethodDescriptor {
-    /// The number of arguments in the signature with this fingerprint: this one, or an older one, whose last optional
-    /// arguments did not exist. `None` for a caller without a signature.
+    /// The number of arguments in the signature with this fingerprint.
+    ///
+    /// It may be the current signature or an older one, before its last optional arguments. `None` for a caller without
+    /// a signature.
     fn argument_count(&self, fingerprint: u64) -> Option<usize> {
         let count = self.arguments.len();
         if fingerprint == self.fingerprint {
@@ -59,7 +61,7 @@ impl MethodDescriptor {
     }
 }
 
-/// A signature as errors show it. Two that are equal but for the service's version must not look alike.
+/// A signature for error messages, with the version: signatures that differ only in it must look different.
 pub(crate) fn signature_in(version: u32, signature: &str) -> String {
     match version {
         1 => signature.to_owned(),
@@ -74,7 +76,7 @@ pub enum Mode {
     /// In a task on the user's runtime.
     #[default]
     Task,
-    /// On the I/O thread, in the turn after the request came: a promise never to block, `#[xero(inline)]`.
+    /// On the I/O thread, in the turn after the request: a promise never to block, `#[xero(inline)]`.
     Inline,
     /// On a thread of the runtime's blocking pool: `#[xero(blocking)]`.
     Blocking,
@@ -92,7 +94,7 @@ pub enum Failure {
     InvalidReply(CodecError),
 }
 
-/// What a procedure ends with: an encoded value or a failure.
+/// The end of a procedure: an encoded value or a failure.
 pub type Outcome = Result<Payload, Failure>;
 
 /// A running procedure.
@@ -100,7 +102,7 @@ pub(crate) type Running = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 type Start = Arc<dyn Fn(Context, Payload) -> Running + Send + Sync>;
 
-/// A worker-side callable made from one method of an annotated impl.
+/// The callable that an annotated impl makes from one of its methods.
 #[derive(Clone)]
 pub(crate) struct Procedure {
     pub(crate) descriptor: &'static MethodDescriptor,
@@ -120,10 +122,10 @@ impl fmt::Debug for Procedure {
     }
 }
 
-/// A value together with the procedures that its `#[xero::worker]` impl of one service has.
+/// A value with the procedures of its `#[xero::worker]` impl of one service.
 ///
-/// It comes from [`IntoService`], or, for a value that implements several services, from the
-/// `into_service` function that `#[xero::service]` adds to each trait.
+/// [`IntoService`] makes it. For a value that implements several services, use the `into_service` function that
+/// `#[xero::service]` adds to each trait.
 #[derive(Clone, Debug)]
 pub struct BoundService {
     pub(crate) descriptor: &'static ServiceDescriptor,
@@ -131,7 +133,7 @@ pub struct BoundService {
 }
 
 impl BoundService {
-    /// A service without procedures yet; generated code then calls [`Self::procedure`] for each method, in order.
+    /// A service without procedures; generated code then calls [`Self::procedure`] for each method, in order.
     pub fn new(descriptor: &'static ServiceDescriptor) -> Self {
         Self { descriptor, procedures: Vec::with_capacity(descriptor.methods.len()) }
     }
@@ -171,7 +173,7 @@ impl BoundService {
         self.descriptor.methods.iter().map(signature).collect()
     }
 
-    /// What the worker announces of this service.
+    /// The service in a worker's announcement.
     pub(crate) fn offer(&self) -> ServiceOffer {
         let methods = self.descriptor.methods.iter().map(|method| MethodOffer {
             name: method.name.into(),
@@ -182,9 +184,11 @@ impl BoundService {
     }
 }
 
-/// What a worker can serve: a value with a `#[xero::worker]` impl, an `Arc` of one, or a [`BoundService`].
+/// A value that a worker can serve.
 ///
-/// `M` only tells impls apart and is inferred.
+/// It has a `#[xero::worker]` impl, or is an `Arc` of such a value, or a [`BoundService`].
+///
+/// `M` only distinguishes impls and is inferred.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be served: it has no `#[xero::worker]` impl of a service trait",
     label = "not a worker",
@@ -203,8 +207,10 @@ impl IntoService<()> for BoundService {
     }
 }
 
-/// Demands of a worker's type that calls can share it. Each method of an impl demands it in the same words and at the
-/// same place, the type as the user wrote it, so that the compiler reports it once and not for every method.
+/// Requires that calls can share a worker's type.
+///
+/// Each method of an impl states the requirement in the same words and at the same place, the user's type. So the
+/// compiler reports it once, not for every method.
 pub const fn shared<S: Sync + ?Sized>() {}
 
 /// Ends a procedure whose method returns a plain value, of the form `M`.
@@ -212,7 +218,7 @@ pub fn reply<M: Carries<T>, T>(codec: Codec, value: &T) -> Outcome {
     M::encode(codec, value).map_err(Failure::InvalidReply)
 }
 
-/// Ends a procedure whose method returns a `Result`, with a value of the form `M` and an error of the form `N`.
+/// Ends a procedure whose method returns a `Result`, of the forms `M` and `N`.
 pub fn reply_result<M: Carries<T>, N: Carries<E>, T, E>(codec: Codec, result: &Result<T, E>) -> Outcome {
     match result {
         Ok(value) => reply::<M, T>(codec, value),

@@ -29,7 +29,7 @@ struct Options {
     seed: Option<u64>,
 }
 
-/// How it is called.
+/// The usage line.
 const USAGE: &str = "\
 simulate [--seeds <N>] [--from <SEED>]
        simulate --seed <SEED>";
@@ -72,7 +72,7 @@ fn replay(seed: u64) -> ExitCode {
 
 fn hunt(options: &Options) -> ExitCode {
     let seeds = options.seeds();
-    // A machine's panic is a finding like any other; what it has to say is printed with the seed.
+    // A machine's panic is a finding like any other; its message is printed with the seed.
     std::panic::set_hook(Box::new(|_| {}));
     let started_at = Instant::now();
     let played = AtomicU64::new(0);
@@ -99,7 +99,7 @@ fn hunt(options: &Options) -> ExitCode {
 }
 
 impl Options {
-    /// The seeds to play; ends the process when there are not so many.
+    /// The seeds to play; ends the process if there are not that many.
     fn seeds(&self) -> Range<u64> {
         let Some(end) = self.from.checked_add(self.seeds) else {
             let mistake = format!("there are not {} seeds from {} on: the last is 2^64 - 2", self.seeds, self.from);

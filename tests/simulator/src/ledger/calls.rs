@@ -1,4 +1,4 @@
-//! Calls, the runs of procedures that they lead to, and how they end.
+//! Calls, the procedure runs that they cause, and how they end.
 
 use std::time::Instant;
 
@@ -25,7 +25,7 @@ pub(super) struct CallRecord {
     deadline_at: At,
     pub(super) state: CallState,
     runs: Vec<Run>,
-    /// The partial replies that the caller has been told, by the run that they come from.
+    /// The partial replies that the caller received, by their run.
     partials: Vec<(Run, u64)>,
     has_overflowed: bool,
 }
@@ -33,7 +33,7 @@ pub(super) struct CallRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CallState {
     Open,
-    /// The caller has gone, or wants it no more.
+    /// The caller is gone, or has cancelled it.
     Unwanted,
     Succeeded,
     Failed {
@@ -91,7 +91,7 @@ impl Ledger {
         self.calls.get(&tag).map(|call| call.plan.clone())
     }
 
-    /// Returns how many have come of this call.
+    /// Returns how many partial replies of this call have arrived.
     pub(crate) fn partial_received(&mut self, tag: Tag, answer: Option<Answer>) -> u32 {
         let Some(call) = self.calls.get_mut(&tag) else { return 0 };
         let Some(answer) = answer.filter(|answer| answer.tag == tag) else {
@@ -239,15 +239,15 @@ impl Ledger {
                     call.runs.iter().any(|run| self.runs.get(run).is_some_and(|r| r.end == Some(RunEnd::Panicked)));
                 if has { Ok(()) } else { Err("is told of a panic that has not been".to_owned()) }
             }
-            // Workers and brokers that leave, brokers whose workers are lost, and queues that are full.
+            // Leaving workers and brokers, brokers that lost their workers, and full queues.
             ErrorCode::Refused | ErrorCode::WorkerLost | ErrorCode::NoWorker | ErrorCode::Overloaded => Ok(()),
-            // Between the caller's end of the call and its own, a run is stopped.
+            // A run is stopped between the caller's end of the call and its own.
             ErrorCode::Cancelled => Err("is cancelled, and its caller has not asked for it".to_owned()),
             _ => Err("fails for no reason that is in this network".to_owned()),
         }
     }
 
-    /// A loss needs somebody who is lost.
+    /// A lost call needs a lost peer.
     fn judge_loss(&self, call: &CallRecord) -> Result<(), String> {
         let attempts = self.attempts.get(&(call.client, call.id)).map(Vec::as_slice).unwrap_or_default();
         let is_over = |attempt: &Attempt| self.is_over(attempt);
@@ -257,8 +257,8 @@ impl Ledger {
         }
     }
 
-    /// What may have run has been sent: by the end of the turn in which its caller was told so, unless the connection was
-    /// lost in that very turn.
+    /// Checks that a call that may have run was sent: by the end of the turn in which its caller learned that, unless
+    /// the connection was lost in the same turn.
     pub(super) fn check_suspects(&mut self, pid: Pid) -> Result<(), String> {
         let suspects = self.suspects.extract_if((pid, Tag(0)).., |(of, _)| *of == pid);
         let tags: Vec<_> = suspects.map(|(_, tag)| tag).collect();
@@ -279,12 +279,12 @@ impl Ledger {
         self.calls.get(&tag).is_some_and(|call| call.state == CallState::Open && call.client == life)
     }
 
-    /// Calls that nothing has been sent for yet.
+    /// Calls that have not been forwarded yet.
     pub(super) fn waiting_of(&self, pid: Pid) -> usize {
         self.unrouted.get(&pid).map_or(0, BTreeSet::len)
     }
 
-    /// Open calls that have been sent once at least; they wait for another attempt, if they wait.
+    /// Open calls with at least one attempt; if they wait, they wait for another.
     fn attempted_of(&self, pid: Pid) -> usize {
         let open = self.deadlines.iter().filter_map(|(_, tag)| self.calls.get(tag));
         open.filter(|call| call.client.0 == pid && self.attempts.contains_key(&(call.client, call.id))).count()
@@ -305,7 +305,7 @@ impl Ledger {
         tags.into_iter().for_each(|tag| self.close(tag, CallState::Unwanted));
     }
 
-    /// What fell due while the process did not run is due now.
+    /// Timers that expired while the process did not run are due now.
     pub(crate) fn thawed(&mut self, now: At, pid: Pid) {
         for (tag, call) in self.calls.iter_mut().filter(|(_, call)| call.client.0 == pid) {
             if call.state == CallState::Open && call.deadline_at < now {
@@ -314,7 +314,7 @@ impl Ledger {
                 self.deadlines.insert((now, *tag));
             }
         }
-        // A drain that fell due is due now, too; how much of its time was lost nobody has counted.
+        // Its drain's end is due now too; how much of its time was lost is unknown.
         self.leaving.remove(&pid);
     }
 
@@ -343,7 +343,7 @@ impl Ledger {
     }
 }
 
-/// Time is up, on a clock that may be a little fast on the way.
+/// Whether time is up, on a clock that may run slightly fast.
 fn is_due(call: &CallRecord, at: At) -> Result<(), String> {
     let timeout = call.deadline_at.since(call.made_at);
     match at.since(call.made_at) + timeout / 20 >= timeout {
@@ -352,7 +352,7 @@ fn is_due(call: &CallRecord, at: At) -> Result<(), String> {
     }
 }
 
-/// Whether the failure says that the procedure may have run, where it says so at all.
+/// Whether the failure says that the procedure may have run, if it says anything of it.
 fn maybe_executed(failure: &CallFailure) -> Option<bool> {
     match failure {
         CallFailure::Remote(error) => Some(error.maybe_executed),

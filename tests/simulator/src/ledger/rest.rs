@@ -1,4 +1,4 @@
-//! What must hold whenever a process has taken its turn and everything it wants sent is sent.
+//! The invariants after each turn of a process, once it has sent everything it wants.
 
 use std::time::Instant;
 
@@ -26,7 +26,7 @@ impl Ledger {
         }
     }
 
-    /// A worker starts a request that it has been sent, and no more of them at once than it has said.
+    /// Checks a worker's start: it has received the request, and does not exceed its announced credits.
     pub(crate) fn started(&mut self, pid: Pid, process: &Process, start: &Start) {
         if process.jobs.len() > process.setup.credits as usize {
             self.blame(format!("{process} runs more than its {} credits at once", process.setup.credits));
@@ -44,7 +44,7 @@ impl Ledger {
 
     fn check_leave(&self, now: Instant, pid: Pid, process: &Process) -> Result<(), String> {
         match self.leaving.get(&pid) {
-            // A worker whose replies are large waits for them to be read; it knows how long they take.
+            // A worker with large replies waits until they are read; it knows how long they take.
             Some(leave) if now > leave.gone_by && process.setup.role != Role::Worker => {
                 Err(format!("takes too long to leave, since {:?}", now - leave.cut_at))
             }
@@ -70,7 +70,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Whoever has a window says what it has dealt with. Requests that wait at a broker are not dealt with.
+    /// Checks that the receiver of a window acknowledges. Requests that wait at a broker are not acknowledged.
     fn check_acknowledged(&self, pid: Pid, process: &Process, wire: Wire) -> Result<(), String> {
         let record = &self.wires[wire];
         let flow = record.flow_to(record.side_index(pid));
@@ -85,7 +85,7 @@ impl Ledger {
         }
     }
 
-    /// What a machine believes to be in flight is what it has sent and not read the end of.
+    /// Checks that the requests a machine believes in flight are those sent and not ended.
     fn check_credits(&self, process: &Process) -> Result<(), String> {
         for (socket, in_flight) in process.machine.in_flight(process.setup.role) {
             let Some(wire) = process.sockets.get(&socket) else {
@@ -99,7 +99,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Nothing runs whose caller is gone or has cancelled it, unless it has been told to stop; the rest is started.
+    /// Checks that every running execution has a caller, or was asked to stop, and that all others are started.
     fn check_executions(&self, pid: Pid, process: &Process) -> Result<(), String> {
         let wires = || process.sockets.values().map(|wire| &self.wires[*wire]).filter(|wire| is_up(wire.side_of(pid)));
         for (execution, job) in process.jobs.iter().filter(|(_, job)| !job.is_aborted) {
@@ -111,7 +111,7 @@ impl Ledger {
         }
         let has_room = process.jobs.len() < process.setup.credits as usize;
         let is_waiting = |request: &RequestRecord| request.is_delivered && !request.is_answered && !request.is_started;
-        // What has ended may wait for its caller to take what it has been sent before, and keeps its credit.
+        // An ended execution may wait for its caller to take earlier replies, and keeps its credit.
         let has_room = has_room && !wires().any(|wire| wire.flow_to(wire.caller).is_full());
         match has_room && wires().any(|wire| wire.requests.values().any(is_waiting)) {
             true => Err("lets a request wait while it has room for it".to_owned()),
@@ -119,7 +119,7 @@ impl Ledger {
         }
     }
 
-    /// Whatever nobody waits for any more has been cancelled.
+    /// Checks that every call without a caller was cancelled.
     fn check_cancels(&self, pid: Pid, process: &Process) -> Result<(), String> {
         let life = (pid, process.incarnation);
         for (wire, record) in process.sockets.values().map(|wire| (wire, &self.wires[*wire])) {
@@ -152,7 +152,7 @@ impl Ledger {
         })
     }
 
-    /// No more calls wait than may, unless some have come back from a connection that has taken nothing.
+    /// Checks that no more calls wait than allowed, unless a connection that took nothing has returned some.
     fn check_queue(&mut self, pid: Pid, process: &Process) -> Result<(), String> {
         let (waiting, max) = (self.waiting_of(pid), process.setup.waiting_max);
         if waiting <= max {
@@ -164,7 +164,7 @@ impl Ledger {
         }
     }
 
-    /// Nothing waits for which there is a credit.
+    /// Checks that no call waits while there is a credit for it.
     fn check_unrouted(&self, pid: Pid, processes: &[Process]) -> Result<(), String> {
         let Some(unrouted) = self.unrouted.get(&pid).filter(|unrouted| !unrouted.is_empty()) else { return Ok(()) };
         let process = &processes[pid];

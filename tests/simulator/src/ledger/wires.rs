@@ -1,4 +1,4 @@
-//! What is on the wire: introductions, requests and their answers, credits, and what must not follow what.
+//! The messages on the wire: introductions, requests and answers, credits, and forbidden sequences.
 
 use std::time::{Duration, Instant};
 
@@ -14,24 +14,24 @@ use crate::{network::Connection, scenario::Role, work::Work};
 #[derive(Debug)]
 pub(super) struct WireRecord {
     pub(super) sides: [SideRecord; 2],
-    /// The side that requests come from.
+    /// The side that sends requests.
     pub(super) caller: Side,
-    /// Requests that the caller has not read the end of.
+    /// Requests whose end the caller has not read.
     pub(super) requests: BTreeMap<CallId, RequestRecord>,
-    /// What the caller has read of the other side's credits and services.
+    /// The other side's credits and services, as the caller has read them.
     pub(super) credits: u32,
     pub(super) services: Vec<String>,
-    /// The bytes that count in a window, by the side that they go to.
+    /// The bytes that count in a window, by the receiving side.
     pub(super) flows: [FlowRecord; 2],
 }
 
-/// The bytes of requests or replies that go one way.
+/// The bytes of requests or replies in one direction.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct FlowRecord {
-    /// What the receiver has announced, and the sender has read; 0 for no bound.
+    /// The receiver's announced window, as the sender has read it; 0 for no bound.
     window: u64,
     sent: u64,
-    /// What the receiver has read, what it has said of it, and what the sender has read of that.
+    /// The bytes that the receiver has read, has acknowledged, and whose acknowledgement the sender has read.
     taken: u64,
     told: u64,
     acknowledged: u64,
@@ -44,7 +44,7 @@ pub(super) struct SideRecord {
     pub(super) stands: bool,
     pub(super) has_given_up: bool,
     pub(super) is_introduced: bool,
-    /// It has introduced itself and read the other's introduction.
+    /// Whether it has introduced itself and read the other's introduction.
     pub(super) is_registered: bool,
     pub(super) has_heard_ready: bool,
     pub(super) has_said_drain: bool,
@@ -55,7 +55,7 @@ pub(super) struct SideRecord {
     pub(super) sent_at: Instant,
     pub(super) heard_at: Instant,
     pub(super) excused_until: Option<Instant>,
-    /// How long this side stays silent, and how much silence it bears.
+    /// How long this side stays silent, and how much silence it tolerates.
     pub(super) interval: Duration,
     liveness: u32,
     pub(super) expiry: Duration,
@@ -69,11 +69,11 @@ pub(super) struct RequestRecord {
     pub(super) is_delivered: bool,
     pub(super) is_answered: bool,
     pub(super) is_cancelled: bool,
-    /// The other side has read the cancel.
+    /// Whether the other side has read the cancel.
     pub(super) is_stopped: bool,
-    /// Its client has asked twice, over different connections, and one of the two has been sent on.
+    /// Whether its client has asked twice, over different connections, and one request was forwarded.
     pub(super) may_wait: bool,
-    /// A worker has started it.
+    /// Whether a worker has started it.
     pub(super) is_started: bool,
     partials: u32,
 }
@@ -83,9 +83,9 @@ pub(super) struct RequestRecord {
 pub(super) struct Attempt {
     wire: Wire,
     side: Side,
-    /// The network has not taken it.
+    /// Whether the network did not take it.
     pub(super) is_unsent: bool,
-    /// How the other side has ended it, as far as the sender has read.
+    /// How the other side ended it, as far as the sender has read.
     answer: Option<(ErrorCode, bool)>,
 }
 
@@ -94,7 +94,7 @@ impl WireRecord {
         &self.sides[usize::from(self.sides[0].life.0 != pid)]
     }
 
-    /// Whether a request with so large a payload may be sent.
+    /// Whether a request with a payload of this size may be sent.
     pub(super) fn has_room(&self, payload_bytes: u64) -> bool {
         payload_bytes <= SMALL_PAYLOAD_BYTES || !self.flow_to(self.caller.other()).is_full()
     }
@@ -199,7 +199,7 @@ impl Ledger {
             Message::Request(request) => self.judge_request(wire, from, now, request),
             Message::Cancel(call) => match record.requests.get(call) {
                 Some(request) if request.is_cancelled => Err("it has been cancelled already"),
-                // Its end may have been read in the same turn.
+                // The sender may have read its end in the same turn.
                 None if !self.attempts.contains_key(&(side.life, *call)) => Err("there is no such request"),
                 _ => Ok(()),
             },
@@ -212,7 +212,7 @@ impl Ledger {
             Message::Final(reply) => judge_answer(record.requests.get(&reply.call), reply.partials),
             Message::Error(reply) if !is_turning_away => judge_answer(record.requests.get(&reply.call), reply.partials),
             Message::Goodbye if side.has_said_drain => {
-                // What it has not started goes elsewhere unharmed.
+                // Requests that it has not started go elsewhere unharmed.
                 let open = |request: &RequestRecord| request.is_started && !request.is_answered;
                 match record.requests.values().any(open) {
                     true => Err("it drains, and has not finished what it has"),
@@ -229,7 +229,7 @@ impl Ledger {
         if from != record.caller || record.requests.contains_key(&request.call) {
             return Err("nobody takes it");
         }
-        // What was meant for it in the turn in which its drain was read may still go.
+        // Messages from the turn in which its drain was read may still leave.
         if side.has_heard_drain && side.drain_heard_at.is_some_and(|at| at < now) {
             return Err("the other side drains");
         }
@@ -239,7 +239,7 @@ impl Ledger {
         self.judge_attempt(side.life, request)
     }
 
-    /// Whether there is a reason to send a request again; that time has passed is none.
+    /// Checks that a repeated request has a reason; passed time is none.
     fn judge_attempt(&self, life: Life, request: &Request) -> Result<(), &'static str> {
         let attempts = self.attempts.get(&(life, request.call)).map(Vec::as_slice).unwrap_or_default();
         let work = Work::read(&request.payload).ok_or("nobody has made this call")?;
@@ -256,7 +256,7 @@ impl Ledger {
         }
     }
 
-    /// Whether its sender has reason to believe that nothing comes of the attempt any more.
+    /// Whether its sender has reason to believe that the attempt is over.
     pub(super) fn is_over(&self, attempt: &Attempt) -> bool {
         let side = &self.wires[attempt.wire].sides[attempt.side as usize];
         let is_refused = matches!(
@@ -296,7 +296,7 @@ impl Ledger {
         self.wires[wire].requests.insert(request.call, record);
     }
 
-    /// Something has been sent on for the call.
+    /// Notes that a request was forwarded for the call.
     fn route(&mut self, pid: Pid, tag: Tag) {
         let Some(unrouted) = self.unrouted.get_mut(&pid) else { return };
         let wires = &self.wires;
@@ -328,12 +328,12 @@ impl Ledger {
         }
     }
 
-    /// Whether a request has been sent on it whose end its sender has not read.
+    /// Whether a request is open on it, whose end its sender has not read.
     pub(crate) fn has_requests(&self, wire: Wire) -> bool {
         !self.wires[wire].requests.is_empty()
     }
 
-    /// The network has not taken these.
+    /// Notes that the network did not take these messages.
     pub(crate) fn unsent(&mut self, wire: Wire, from: Side, messages: &[Message]) {
         let life = self.wires[wire].sides[from as usize].life;
         let side = &mut self.wires[wire].sides[from as usize];
@@ -387,7 +387,7 @@ impl Ledger {
         }
     }
 
-    /// The caller has read the end of a request.
+    /// Notes that the caller has read the end of a request.
     fn note_end(&mut self, wire: Wire, to: Side, call: CallId, answer: Option<(ErrorCode, bool)>) {
         let record = &mut self.wires[wire];
         record.requests.remove(&call);
@@ -398,7 +398,7 @@ impl Ledger {
         }
     }
 
-    /// This side's connection is gone.
+    /// Notes that this side's connection is gone.
     pub(crate) fn ended(&mut self, wire: Wire, side: Side) {
         let record = &mut self.wires[wire];
         record.sides[side as usize].stands = false;
@@ -409,7 +409,7 @@ impl Ledger {
         }
     }
 
-    /// A machine ends a connection: there must be a reason.
+    /// Checks that a machine has a reason to end a connection.
     pub(crate) fn given_up(&mut self, wire: Wire, side: Side, now: Instant, processes: &[Process]) {
         let record = &mut self.wires[wire];
         let own = &mut record.sides[side as usize];
@@ -432,14 +432,14 @@ impl FlowRecord {
         self.window > 0 && self.sent.saturating_sub(self.acknowledged) >= self.window
     }
 
-    /// Whether the receiver has not said what it has dealt with, although a quarter of its window has come since.
+    /// Whether the receiver owes an acknowledgement, because a quarter of its window has arrived since the last one.
     pub(super) fn is_untold(&self, window: u64, waiting: u64) -> bool {
         window > 0 && self.taken.saturating_sub(self.told + waiting) >= window.div_ceil(4)
     }
 }
 
 impl SideRecord {
-    /// When the other side is dead unless it is heard from.
+    /// When the other side is dead unless a message arrives.
     pub(super) fn expires_at(&self) -> Instant {
         let expires_at = self.heard_at + self.expiry;
         self.excused_until.map_or(expires_at, |until| expires_at.max(until))
@@ -460,11 +460,11 @@ fn note_offer(record: &mut WireRecord, ready: &Ready) {
     record.services = ready.services.iter().map(|service| service.name.to_string()).collect();
 }
 
-/// What a message counts for in a window.
+/// What a message counts in a window.
 fn counted_bytes(message: &Message, is_first_ready: bool) -> u64 {
     match message {
         Message::Ready(_) if is_first_ready => 0,
-        // Nobody counts what is said to a peer that is turned away.
+        // Nobody counts messages to a peer that is turned away.
         Message::Error(error) if error.call == CallId(0) => 0,
         _ => frame::window_bytes(message),
     }

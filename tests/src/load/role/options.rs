@@ -1,4 +1,4 @@
-//! What those who play a role are told.
+//! The options of the roles.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -213,7 +213,7 @@ fn way(text: &str) -> Result<(String, String), String> {
     Ok((listen.to_owned(), target.to_owned()))
 }
 
-/// The largest first number: no load makes enough calls to get from there to where numbers end.
+/// The largest first number: from there, no load makes enough calls to exhaust the numbers.
 pub(super) const FIRST_MAX: u64 = 1 << 60;
 
 /// What the options of a worker do not say.

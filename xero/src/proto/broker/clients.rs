@@ -6,7 +6,7 @@ impl Broker {
     pub(super) fn handle_client_event(&mut self, now: Instant, event: LinkEvent) {
         match event {
             LinkEvent::Introduced(peer, ready) => self.handle_ready(now, peer, &ready),
-            // It has not read the goodbye yet, which answers for its request.
+            // The client has not read the goodbye yet, which answers its request.
             LinkEvent::Received(peer, ..) if self.front.get(peer).is_some_and(Link::is_leaving) => {}
             LinkEvent::Received(peer, Message::Request(request), bytes) => {
                 self.handle_request(now, peer, request, bytes)
@@ -22,9 +22,9 @@ impl Broker {
             }
             LinkEvent::Ended(peer, end) => self.remove_client(now, peer, end.departure),
             LinkEvent::Disconnect(peer) => self.outputs.push_back(BrokerOutput::Disconnect(Door::Front, peer)),
-            // Clients dial; what is kept for them leaves by itself.
+            // Clients dial us; partial replies kept for them leave by themselves.
             LinkEvent::Dial(_) | LinkEvent::Room(_) | LinkEvent::PartialLeft(..) => {}
-            // Of workers.
+            // These concern workers.
             LinkEvent::Doubted(_) | LinkEvent::Heard(_) => {}
         }
     }
@@ -40,7 +40,7 @@ impl Broker {
         }
     }
 
-    /// Lets a client go that keeps sending requests without reading replies: what is kept for it would grow for ever.
+    /// Disconnects a client that keeps sending requests without reading replies: its queue would grow for ever.
     fn let_go(&mut self, now: Instant, from: Peer) {
         self.front.drop_unexpected(from, "a client that sends requests and reads no replies");
         self.front.hang_up(now, from, Departure::Disconnected);
@@ -68,7 +68,7 @@ impl Broker {
         let held_ends = self.front.outflow(from).map_or(0, Outflow::held_ends);
         let Some(client) = self.clients.get_mut(&from) else { return };
         let call = request.call;
-        // An answer would end the call that is open under this id.
+        // An answer would end the open call with this id.
         if client.requests.contains_key(&call) {
             self.front.take(now, from, bytes);
             return self.front.drop_unexpected(from, "a request whose call is open already");
@@ -103,7 +103,7 @@ impl Broker {
     }
 
     fn handle_cancel(&mut self, now: Instant, from: Peer, call: CallId) {
-        // A cancel that crosses the final reply on its way finds nothing, and that is fine.
+        // A cancel that crosses the final reply finds nothing, which is fine.
         let Some(id) = self.clients.get(&from).and_then(|client| client.requests.get(&call)).copied() else { return };
         let maybe_executed = self.dispatcher.maybe_executed(id);
         self.dispatcher.cancel(now, id);
@@ -121,7 +121,7 @@ impl Broker {
         let Some(origin) = self.origins.get_mut(&id) else { return self.dispatcher.release(now, receipt) };
         let (to, call, sequence, size) = (origin.client, origin.call, origin.partials, payload.bytes.len());
         if size > self.front.reply_bytes_max(to) {
-            // Its place stays empty, and the client sees by the sequence that it is missing.
+            // Its place stays empty, so the client sees a gap in the sequence.
             origin.partials += 1;
             self.dispatcher.release(now, receipt);
             return debug!(%call, size, "dropped a partial reply that is larger than the client takes");
@@ -188,15 +188,17 @@ impl Broker {
         self.front.send(now, to, Message::Error(ErrorReply::not_started(call, code, detail)));
     }
 
-    /// A request is with a worker. It is kept until it has ended, as it may have to go to another one; so its client may send
-    /// as much again only within its limit.
+    /// Notes that a worker has the request.
+    ///
+    /// The broker keeps the request until its end, because it may have to go to another worker. So its client may send
+    /// as many bytes again only within its limit.
     pub(super) fn note_forwarded(&mut self, now: Instant, id: CallId) {
         if self.origins.get(&id).is_some_and(|origin| self.front.may_hold(origin.client)) {
             self.take_request(now, id);
         }
     }
 
-    /// A request needs no room in its client's window any more.
+    /// Acknowledges a request to its client.
     fn take_request(&mut self, now: Instant, id: CallId) {
         let Some(origin) = self.origins.get_mut(&id).filter(|origin| !origin.is_taken) else { return };
         origin.is_taken = true;
@@ -217,7 +219,7 @@ impl Broker {
     }
 }
 
-/// How a call failed, as a client reads it; its call and partial replies are still to be filled in.
+/// A failed call's error for its client, without its call id and count of partial replies.
 fn error_of(failure: CallFailure) -> ErrorReply {
     let error = |code, maybe_executed, detail| ErrorReply {
         maybe_executed,
@@ -225,7 +227,7 @@ fn error_of(failure: CallFailure) -> ErrorReply {
     };
     let names = |offered: &[Arc<str>]| listed(offered.iter().map(|name| &**name));
     match failure {
-        // This broker has tried elsewhere as often as may be; its clients are not to begin anew.
+        // This broker has used up the attempts; its clients must not start anew.
         CallFailure::Remote(reply) if matches!(reply.code, ErrorCode::Refused | ErrorCode::Overloaded) => {
             error(ErrorCode::WorkerLost, reply.maybe_executed, reply.detail)
         }
@@ -259,7 +261,8 @@ fn error_of(failure: CallFailure) -> ErrorReply {
         CallFailure::PartialsUnread { .. } => error(ErrorCode::Unread, true, String::new()),
         CallFailure::UnreadableReply { reason } => error(ErrorCode::Malformed, true, reason),
         CallFailure::Closed { maybe_executed } => {
-            // What a broker that drains has not passed on is refused; what is left at the end of its time may have run.
+            // A draining broker refuses calls that it has not passed on; calls left at the end of its time may have
+            // run.
             let why = if maybe_executed { "the broker's drain timeout has passed" } else { "the broker drains" };
             error(ErrorCode::Refused, maybe_executed, why.to_owned())
         }
@@ -281,10 +284,10 @@ fn spec_of(now: Instant, from: Peer, request: Request) -> CallSpec {
         ..
     } = request;
     let (owner, deadline) = (from.0, now + remaining.min(DEADLINE_MAX));
-    // The word of all workers, as the client knew it, is to hold for the one that gets it.
+    // The client knew the declaration of all workers; it must hold for the chosen worker too.
     let must_declare = idempotent && as_declared;
     let (idempotent, attempts_before) = ((!must_declare).then_some(idempotent), attempt.saturating_sub(1));
-    // Only the client knows of other brokers, and what waits with it is not lost with this one.
+    // Only the client knows other brokers, and a call that waits with it outlives this broker.
     let waits = if fail_fast { Waits::Never } else { Waits::WhileOffered };
     CallSpec {
         service,

@@ -78,7 +78,7 @@ impl Play {
     }
 
     fn insert(&mut self) {
-        // Calls that are tried again come back with old ids.
+        // Retried calls return with old ids.
         self.last += self.random.u64(1..4);
         let id = CallId(self.last - self.random.u64(0..self.last.min(20)));
         if self.calls.contains_key(&id) {
@@ -136,7 +136,7 @@ impl Play {
 
     fn check(&mut self, at: &str) {
         for pool in (0..POOLS).map(PoolId) {
-            // The first call of each line that the pool serves, in the order in which it is to serve them.
+            // The first call of each line that the pool serves, in the pool's order.
             let mut firsts = BTreeMap::new();
             for (call, known) in self.calls.iter().filter(|(_, known)| self.pools[&known.key].contains(&pool)) {
                 let first = (self.turns[&known.owner], *call);

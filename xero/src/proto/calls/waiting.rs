@@ -1,10 +1,10 @@
-//! Calls that wait for a worker, by what they wait for.
+//! Calls that wait for a worker, indexed by what they wait for.
 //!
-//! Calls that the same workers can take stand in one *line*. Within it, owners take turns, and among the calls of one
-//! the oldest comes first. Each pool of workers has its lines in the order in which it is to serve them.
+//! Calls that the same workers can take stand in one *line*. Owners take turns in it, and each owner's oldest call is
+//! first. Each pool of workers orders its lines by their next call.
 //!
-//! A place in a line, and a line's place at a pool, are lower bounds: an owner's turn only grows while calls of it wait,
-//! so a stale bound is found when it comes up, and repaired then.
+//! A place in a line, and a line's place at a pool, are lower bounds. An owner's turn only grows while its calls wait,
+//! so a stale bound is found and repaired when it is first in order.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,20 +19,20 @@ use crate::proto::{
     window::SMALL_PAYLOAD_BYTES,
 };
 
-/// What the calls of a line have in common, which decides who can take them.
+/// The common properties of a line's calls, which decide who can take them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct LineKey {
     pub(super) method: MethodId,
     pub(super) fingerprint: u64,
     pub(super) codec: Codec,
-    /// The class of their sizes: a worker may have no room, or too low a limit, for larger ones alone.
+    /// The size class: a worker may lack room, or have too low a limit, for larger classes alone.
     pub(super) size: u8,
     pub(super) must_declare: bool,
     pub(super) waits: Waits,
 }
 
 impl LineKey {
-    /// Windows do not count for small payloads; larger ones differ by powers of two.
+    /// Windows ignore small payloads; larger classes differ by powers of two.
     pub(super) fn size_of(bytes: usize) -> u8 {
         if bytes <= SMALL_PAYLOAD_BYTES { 0 } else { bytes.ilog2() as u8 }
     }
@@ -47,7 +47,7 @@ impl LineKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct LineId(u32);
 
-/// When a waiting call is served: owners take turns, and among the calls of one the oldest comes first.
+/// The order of waiting calls: owners take turns, and each owner's oldest call is first.
 pub(crate) type Precedence = (u64, CallId);
 
 #[derive(Debug)]
@@ -64,7 +64,7 @@ struct Line {
 /// An owner's calls in one line.
 #[derive(Debug)]
 struct Stand {
-    /// What its oldest call is among the heads under.
+    /// The bound of its oldest call in `heads`.
     bound: u64,
     calls: BTreeSet<CallId>,
 }
@@ -72,8 +72,8 @@ struct Stand {
 /// An owner with waiting calls.
 #[derive(Debug)]
 struct Owner {
-    /// The turn in which a call of it was served last, or the latest turn when its first came: who comes back again and
-    /// again is not to pass those who have waited meanwhile.
+    /// The turn in which its last call was served; for a new owner, the latest turn. So an owner that returns again and
+    /// again does not pass those who have waited.
     turn: u64,
     calls: BTreeSet<CallId>,
 }
@@ -84,7 +84,7 @@ pub(super) struct Waiting {
     lines: Slab<Line>,
     by_key: BTreeMap<LineKey, LineId>,
     owners: BTreeMap<u64, Owner>,
-    /// Owners by the number of their calls.
+    /// Owners by their number of calls.
     by_share: BTreeSet<(usize, u64)>,
     /// The lines that each pool serves, by lower bounds of their first call's precedence.
     served: BTreeMap<PoolId, BTreeSet<(Precedence, LineId)>>,
@@ -93,7 +93,7 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// Adds a call to its line; returns that, and whether it is new.
+    /// Adds a call to its line; returns the line, and whether it is new.
     pub(super) fn insert(&mut self, key: LineKey, owner: u64, call: CallId) -> (LineId, bool) {
         let turn = self.count_in(owner, call);
         let known = self.by_key.get(&key).copied();
@@ -113,7 +113,7 @@ impl Waiting {
         (id, known.is_none())
     }
 
-    /// Removes a call. `Some` is the method of its line, if that is empty now and gone.
+    /// Removes a call. `Some` is the method of its line, if the line is now empty and gone.
     pub(super) fn remove(&mut self, id: LineId, owner: u64, call: CallId) -> Option<MethodId> {
         self.count_out(owner, call);
         let line = self.lines.get_mut(id.0)?;
@@ -129,7 +129,7 @@ impl Waiting {
         Some(line.key.method)
     }
 
-    /// The owner has had a turn: its other calls come after everybody's who waits now.
+    /// Notes the owner's turn: its other calls move behind those of every waiting owner.
     pub(super) fn note_served(&mut self, owner: u64) {
         self.turns += 1;
         if let Some(owner) = self.owners.get_mut(&owner) {
@@ -137,7 +137,7 @@ impl Waiting {
         }
     }
 
-    /// The first line at a pool of those behind a place, and the precedence of its first call.
+    /// A pool's first line after a given place, and the precedence of its first call.
     pub(super) fn next(&mut self, pool: PoolId, behind: Option<(Precedence, LineId)>) -> Option<(Precedence, LineId)> {
         loop {
             let lower = behind.map_or(Bound::Unbounded, Bound::Excluded);
@@ -154,7 +154,7 @@ impl Waiting {
         }
     }
 
-    /// From now on, these pools serve the line, and no others.
+    /// Makes these pools, and no others, serve the line.
     pub(super) fn retarget(&mut self, id: LineId, pools: Vec<PoolId>) {
         let Some(line) = self.lines.get_mut(id.0) else { return };
         let Some(first) = line.first(&self.owners) else { return };
@@ -195,7 +195,7 @@ impl Waiting {
         Some(self.lines.get(id.0)?.key.bytes_min())
     }
 
-    /// The youngest call of the owner that has the most, if one has more than this owner.
+    /// The youngest call of the owner with the most calls, if that owner has more than this one.
     pub(super) fn crowding(&self, owner: u64) -> Option<CallId> {
         let own = self.owners.get(&owner).map_or(0, |owner| owner.calls.len());
         let (_, largest) = self.by_share.last().filter(|(share, _)| *share > own)?;
@@ -206,7 +206,7 @@ impl Waiting {
         self.count
     }
 
-    /// Moves a line forward at its pools: a call has come that goes before the others in it.
+    /// Moves a line forward at its pools: a new call precedes the others in it.
     fn advance(&mut self, id: LineId, first: Option<Precedence>) {
         let (Some(line), Some(first)) = (self.lines.get_mut(id.0), first) else { return };
         for (pool, place) in line.pools.iter_mut().filter(|(_, place)| first < **place) {

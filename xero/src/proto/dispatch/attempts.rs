@@ -12,7 +12,7 @@ impl Dispatcher {
             .map_err(CallFailure::TooLarge)
     }
 
-    /// Sends a call that no worker has if one can take it; `false` when it is to wait, or to wait on.
+    /// Sends an unplaced call if a worker can take it; `false` if it must wait, or wait on.
     pub(super) fn advance(&mut self, now: Instant, id: CallId) -> bool {
         let Some(call) = self.calls.get(id) else { return true };
         if call.spec.deadline <= now {
@@ -37,7 +37,7 @@ impl Dispatcher {
         let Some(call) = self.calls.get(id) else { return };
         let (service, codec) = (&call.spec.service, call.spec.payload.codec);
         let (maybe_executed, goes_back) = (call.maybe_executed, call.spec.waits == Waits::WhileOffered);
-        // One that was here when somebody could take it is not at fault, and may find a worker elsewhere.
+        // A call that a worker could once take is not at fault, and may find a worker elsewhere.
         let is_new = call.attempts == 0 && !call.has_waited;
         let offered = match outlook {
             Outlook::NoMethod => self.registry.method_names(service),
@@ -51,7 +51,7 @@ impl Dispatcher {
         }
     }
 
-    /// Lets a call wait that nobody can take now.
+    /// Puts a call in line that no worker can take now.
     pub(super) fn wait(&mut self, id: CallId) {
         let Some(call) = self.calls.get(id) else { return };
         let (service, method) = (Arc::clone(&call.spec.service), Arc::clone(&call.spec.method));
@@ -84,7 +84,7 @@ impl Dispatcher {
         self.note_room(peer);
     }
 
-    /// Ends a call whose request cannot be sent. That hides no earlier attempt, which may have run.
+    /// Ends a call whose request cannot be sent. The failure keeps the mark of an earlier attempt that may have run.
     pub(super) fn end_unsent(&mut self, id: CallId, failure: CallFailure) {
         let failure = match self.calls.get(id) {
             Some(Call { maybe_executed: true, attempts, .. }) => {
@@ -95,8 +95,8 @@ impl Dispatcher {
         self.end(id, Err(failure));
     }
 
-    /// Sends waiting calls to a worker that has got free credit, and to those like it: owners take turns, each one's
-    /// oldest call first.
+    /// Sends waiting calls to a worker with new free credit, and to those like it: owners take turns, each one's oldest
+    /// call first.
     pub(super) fn serve_waiting(&mut self, now: Instant, worker: Peer) {
         if let Some(pool) = self.registry.pool_of(worker) {
             self.serve_pool(now, pool);
@@ -115,14 +115,14 @@ impl Dispatcher {
             let owner = self.calls.get(id).map(|call| call.spec.owner);
             match self.advance(now, id) {
                 true => owner.into_iter().for_each(|owner| self.calls.note_served(owner)),
-                // Nobody has room for it, or the policy takes nobody: the lines behind it may fare better.
+                // No worker has room for it, or the policy chooses none: a line behind it may still be served.
                 false => behind = Some(place),
             }
         }
     }
 
-    /// Other workers offer methods that calls wait for: calls go to whoever can take them by now, and those that nobody
-    /// can take any more end.
+    /// Follows changed offers of methods that calls wait for: sends the calls that a worker can take now, and ends
+    /// those that no worker can take any more.
     pub(super) fn follow_offers(&mut self, now: Instant) {
         let lines: Vec<_> = self.registry.take_changed().flat_map(|method| self.calls.lines_of(method)).collect();
         lines.iter().for_each(|line| self.target(*line));
@@ -168,22 +168,23 @@ impl Dispatcher {
         };
         match reply.code {
             ErrorCode::Refused | ErrorCode::Overloaded => self.set_back(now, id, from, setback, reply),
-            // The broker has lost its last worker for the service, and has said so before: another one, or waiting, helps.
+            // The broker has lost its last worker for the service, and announced that before: another broker, or
+            // waiting, helps.
             ErrorCode::NoWorker if self.is_client() && self.waits(id) => {
                 self.set_back(now, id, from, setback, reply);
             }
             ErrorCode::DeadlineExceeded => self.end(id, Err(CallFailure::DeadlineExceeded { maybe_executed })),
-            // The broker no longer has the method, and another one does.
+            // The broker no longer has the method, but another one has.
             ErrorCode::UnknownMethod if self.is_client() && !reply.maybe_executed && self.is_elsewhere(id, from) => {
                 self.set_back(now, id, from, setback, reply);
             }
-            // What this worker says of its own attempt hides no earlier one, which may have run.
+            // The worker's word on its own attempt hides no earlier attempt, which may have run.
             _ if !reply.maybe_executed => self.end_unsent(id, CallFailure::Remote(reply)),
             _ => self.end(id, Err(CallFailure::Remote(reply))),
         }
     }
 
-    /// An attempt came to nothing with the worker still there: try elsewhere, or end the call with what was said.
+    /// Handles a failed attempt whose worker still lives: tries elsewhere, or ends the call with the worker's error.
     pub(super) fn set_back(&mut self, now: Instant, id: CallId, from: Peer, setback: Setback, reply: ErrorReply) {
         let is_leaving = self.registry.get(from).is_none_or(|worker| worker.draining);
         let cost = match (setback, reply.code) {
@@ -221,7 +222,7 @@ impl Dispatcher {
         }
     }
 
-    /// Takes note of an attempt that came to nothing, and says whether there may be another.
+    /// Records a failed attempt, and says whether another may follow.
     fn may_attempt_again(&mut self, id: CallId, setback: Setback, cost: Cost) -> bool {
         let is_over = self.has_said_goodbye();
         let Some(call) = self.calls.get_mut(id) else { return false };
@@ -253,7 +254,7 @@ impl Dispatcher {
         spec.is_some_and(|spec| self.registry.is_offered_beside(from, &spec.service, &spec.method))
     }
 
-    /// Sends the call to a worker, or lets it wait for one, once its back-off has passed.
+    /// After the back-off, sends the call to a worker or puts it in line.
     fn attempt_again(&mut self, now: Instant, id: CallId) {
         let Some(call) = self.calls.get_mut(id) else { return };
         if call.wait.is_zero() {
@@ -276,7 +277,7 @@ impl Dispatcher {
         let Some(call) = self.calls.get(id) else { return };
         let maybe_executed = call.maybe_executed();
         let failure = match self.registry.is_offered(&call.spec.service) {
-            // The worker that had it is gone, and no other came: that says more than that time has passed.
+            // Its worker is gone, and no other came: that says more than a passed deadline.
             _ if call.maybe_executed && !call.is_in_flight() => {
                 CallFailure::WorkerLost { maybe_executed, attempts: call.attempts }
             }
@@ -286,7 +287,7 @@ impl Dispatcher {
         self.give_up(now, id, failure);
     }
 
-    /// Ends a call that a worker may still be at work on.
+    /// Ends a call that a worker may still run.
     pub(super) fn give_up(&mut self, now: Instant, id: CallId, failure: CallFailure) {
         if let Some(call) = self.take(id) {
             self.recall(now, id, &call);
@@ -295,7 +296,7 @@ impl Dispatcher {
         }
     }
 
-    /// Asks the worker to stop working on a call that has ended.
+    /// Asks the worker to stop a call that has ended.
     pub(super) fn recall(&mut self, now: Instant, id: CallId, call: &Call) {
         if let CallState::InFlight { worker, .. } = call.state {
             self.registry.abandon(worker, id);
@@ -336,13 +337,13 @@ impl Dispatcher {
     }
 }
 
-/// Whether a call is not to wait for a better outlook. A service may come, and that is worth waiting for; a worker that
-/// has the service without the method, or without the codec, shows that something is wrong.
+/// Whether a call should not wait for a better outlook. A service may still appear, which is worth a wait; a worker
+/// with the service but without the method, or the codec, shows a mistake.
 fn is_hopeless(outlook: &Outlook, waits: Waits) -> bool {
     *outlook != Outlook::NoService || waits != Waits::UntilDeadline
 }
 
-/// One attempt of a call. It carries the word on which its retry will be decided.
+/// The request of one attempt. It carries the declaration that will decide its retry.
 fn request_of(call: &Call, id: CallId, now: Instant) -> Request {
     let spec = &call.spec;
     Request {

@@ -27,7 +27,7 @@ impl Dispatcher {
                 LinkEvent::Ended(peer, end) => self.remove_worker(now, peer, &end),
                 LinkEvent::Dial(peer) => self.outputs.push_back(Output::Dial(peer)),
                 LinkEvent::Disconnect(peer) => self.outputs.push_back(Output::Disconnect(peer)),
-                // Nothing is passed on to workers.
+                // Dispatchers pass nothing on to workers.
                 LinkEvent::PartialLeft(..) | LinkEvent::Released(_) => {}
             }
         }
@@ -72,7 +72,7 @@ impl Dispatcher {
         let Some(worker) = self.registry.remove(peer) else { return };
         let unsent: BTreeSet<_> = end.unsent.iter().filter_map(Message::request).collect();
         self.outputs.push_back(Output::WorkerLeft(peer, end.departure));
-        // A worker that drains ends what it has read before it says goodbye; the rest it has not read (§10).
+        // Before its goodbye, a draining worker ends all requests that it has read; the others it has not read (§10).
         let is_drained = end.departure == Departure::Goodbye && end.was_draining;
         for (id, wanted) in worker.in_flight {
             let setback = match is_drained || unsent.contains(&id) {
@@ -86,13 +86,13 @@ impl Dispatcher {
         self.follow_offers(now);
     }
 
-    /// Lets the registry know whether the worker's window has room for a large payload.
+    /// Notes in the registry whether the worker's window has room for a large payload.
     pub(super) fn note_room(&mut self, peer: Peer) {
         let has_room = self.links.outflow(peer).is_none_or(|outflow| !outflow.is_full());
         self.registry.set_room(peer, has_room);
     }
 
-    /// The time for leaving is up.
+    /// Handles the end of the time for leaving.
     pub(super) fn finish_leaving(&mut self, now: Instant) {
         for peer in self.links.peers() {
             self.links.hang_up(now, peer, Departure::Goodbye);
@@ -116,7 +116,7 @@ impl Dispatcher {
     }
 }
 
-/// How a dispatcher introduces itself.
+/// A dispatcher's introduction.
 pub(super) fn introduction(config: &DispatcherConfig, role: Role) -> Ready {
     Ready {
         role,

@@ -1,5 +1,5 @@
-//! Frames -> messages. What a message keeps of its header is copied out: a kept slice would pin the transport's whole
-//! receive buffer. Payloads are kept as they came, but for small ones in a BATCH, which would pin the whole of it.
+//! Frames -> messages. A message copies what it keeps of its header, because a slice would pin the transport's whole
+//! receive buffer. Payloads are kept as slices, except small ones in a BATCH, which would pin the whole batch.
 
 use std::{iter::FusedIterator, ops::Range, sync::Arc, time::Duration};
 
@@ -20,24 +20,25 @@ use super::{
     reader::Reader,
 };
 
-/// Reads what one pair of frames holds: one message, or all those of a BATCH.
+/// Reads one pair of frames: one message, or all messages of a BATCH.
 ///
-/// A message that cannot be read costs only itself, also within a batch, as long as the lengths around it are sound.
+/// An unreadable message costs only itself, even within a batch, as long as the lengths around it are sound.
 pub fn decode(frames: Frames, limits: &Limits) -> Decoded {
     Decoded { rest: Rest::Frames(frames), limits: *limits }
 }
 
-/// A message as it came.
+/// A received message.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Inbound {
-    /// What it says.
+    /// Its content.
     pub message: Message,
-    /// What its frames count for in a byte window (`PROTOCOL.md` §9): a later version may have written more into them than
-    /// this one reads.
+    /// What its frames count in a byte window (`PROTOCOL.md` §9).
+    ///
+    /// A later version may have written more into them than this one reads.
     pub window_bytes: u64,
 }
 
-/// As it comes from a peer that writes what this version writes.
+/// Counts the message as from a peer of this version.
 impl From<Message> for Inbound {
     fn from(message: Message) -> Self {
         Self { window_bytes: window_bytes(&message), message }
@@ -62,7 +63,7 @@ impl Iterator for Decoded {
 impl FusedIterator for Decoded {}
 
 impl Decoded {
-    /// The next message, as [`Self::next`] reads it; a request shares its names with others that have named the same.
+    /// The next message, as [`Self::next`] reads it; its names are shared with earlier requests.
     pub fn next_known(&mut self, names: &mut KnownNames) -> Option<Result<Inbound, Malformed>> {
         self.read_next(&mut |name| names.share(name))
     }
@@ -79,7 +80,7 @@ impl Decoded {
         }
     }
 
-    /// Reads a message that came alone; `None` for a batch, whose messages come next.
+    /// Reads a message that arrived alone; `None` for a batch, whose messages follow.
     fn read_frames(&mut self, frames: Frames, share: &mut Share<'_>) -> Result<Option<Inbound>, Malformed> {
         let Frames { header, payload } = frames;
         let (fixed, fields_at) = Fixed::read(&header)?;
@@ -98,7 +99,7 @@ impl Decoded {
         Ok(None)
     }
 
-    /// Reads the batch's next message, and goes on behind it unless its lengths are unsound.
+    /// Reads the batch's next message, and moves behind it unless its lengths are unsound.
     fn next_of_batch(
         &mut self,
         body: Bytes,
@@ -117,7 +118,7 @@ impl Decoded {
     }
 }
 
-/// Makes a name of what was read.
+/// Turns the text that was read into a name.
 type Share<'a> = dyn FnMut(&str) -> Arc<str> + 'a;
 
 #[derive(Debug)]
@@ -127,8 +128,7 @@ enum Rest {
     Batch { body: Bytes, offset: usize, left: u32 },
 }
 
-/// A payload that lies in a body. Kept as a slice, it keeps the whole body in memory: one that makes up less than half of
-/// it is copied out.
+/// A payload within a body. A slice keeps the whole body in memory, so a payload of less than half the body is copied.
 fn kept_payload(body: &Bytes, range: Range<usize>) -> Bytes {
     match range.len() < body.len() / 2 {
         true => Bytes::copy_from_slice(&body[range]),
@@ -215,7 +215,7 @@ fn read_role(fields: &mut Reader<'_>) -> Result<Role, Reason> {
     known.ok_or(Reason::Unknown { field, offset, value })
 }
 
-/// Codecs that this version does not know are skipped: the peer reads others too.
+/// Skips codecs that this version does not know.
 fn read_codecs(fields: &mut Reader<'_>) -> Result<Vec<Codec>, Reason> {
     let count = fields.u8("codec count")?;
     let numbers = fields.take("codecs", count.into())?;
@@ -295,7 +295,7 @@ fn read_metadata(fields: &mut Reader<'_>, limits: &Limits) -> Result<Metadata, R
 fn read_error(fixed: &Fixed, mut fields: Reader<'_>, payload: Bytes) -> Result<ErrorReply, Reason> {
     let number = fields.u8("error code")?;
     let detail = cut_detail(fields.long_text("detail")?);
-    // A later version's error must end its call here too, and its flag says what matters most.
+    // A later version's error must end its call here too, and its flag carries the most important part.
     let (code, detail) = match ErrorCode::from_wire(number) {
         Some(code) => (code, detail.to_owned()),
         None => (ErrorCode::Malformed, format!("error code {number}, unknown in this version: {detail}")),
@@ -316,7 +316,7 @@ fn of_batch(reason: Reason) -> Malformed {
     Fixed::of(Kind::Batch).malformed(reason)
 }
 
-/// The least that a service offer takes: its length, an empty name, version and method count.
+/// The smallest size of a service offer: its length, an empty name, version and method count.
 const SERVICE_BYTES_MIN: usize = 2 + 1 + 4 + 2;
-/// The least that a method offer takes: its length, an empty name, flags and fingerprint.
+/// The smallest size of a method offer: its length, an empty name, flags and fingerprint.
 const METHOD_BYTES_MIN: usize = 2 + 1 + 1 + 8;

@@ -11,19 +11,19 @@ use super::{
 
 /// The frames of one message. The payload is shared, not copied.
 ///
-/// Always well-formed: of a message that [`check`](super::check) refuses, names and lists are cut to what their
-/// lengths on the wire can say. The detail of an error is cut at 4 KiB, and `check` lets it pass: a long
-/// explanation is no reason to lose the error.
+/// The frames are always well-formed: names and lists of a message that [`check`](super::check) refuses are cut to the
+/// lengths that the wire can express. The detail of an error is cut at 4 KiB, and `check` accepts it: a long
+/// explanation must not lose the error.
 pub fn encode(message: &Message) -> Frames {
     let mut header = Vec::with_capacity(header_bytes(message));
     write_header(message, &mut header);
     Frames { header: header.into(), payload: payload(message).map(|payload| payload.bytes.clone()).unwrap_or_default() }
 }
 
-/// The frames of a BATCH of these messages, or of the message itself where there is only one (`PROTOCOL.md` §11).
+/// The frames of a BATCH of these messages; a single message goes alone (`PROTOCOL.md` §11).
 ///
-/// The caller has seen to it that they are few and small, and that the peer reads BATCH: the sum of their
-/// [`batched_bytes`] counts as a payload for the peer's limit.
+/// The caller makes sure that they are few and small, and that the peer reads BATCH: the sum of their [`batched_bytes`]
+/// counts as a payload for the peer's limit.
 pub fn encode_batch(messages: &[Message]) -> Frames {
     if let [message] = messages {
         return encode(message);
@@ -38,12 +38,12 @@ pub fn encode_batch(messages: &[Message]) -> Frames {
     Frames { header: header.into(), payload: body.into() }
 }
 
-/// What a message counts for in a byte window (`PROTOCOL.md` §9): its frames, and 64 bytes for itself.
+/// What a message counts in a byte window (`PROTOCOL.md` §9): its frames, and 64 bytes for itself.
 pub fn window_bytes(message: &Message) -> u64 {
     fixed(message).kind.window_bytes(header_bytes(message), payload(message).map_or(0, |payload| payload.bytes.len()))
 }
 
-/// How many bytes a message takes in the body of a BATCH.
+/// The bytes of a message in the body of a BATCH.
 pub fn batched_bytes(message: &Message) -> usize {
     4 + header_bytes(message) + 4 + payload(message).map_or(0, |payload| payload.bytes.len())
 }
@@ -74,12 +74,12 @@ pub(super) fn bare_ready_bytes() -> usize {
     FIXED_BYTES + READY_BYTES + Codec::ALL.len() + 2
 }
 
-/// What a service without methods adds to a READY, in bytes.
+/// The bytes that a service without methods adds to a READY.
 pub(crate) fn service_offer_bytes(name: &str) -> usize {
     2 + name_bytes(name) + 4 + 2
 }
 
-/// What a method adds to a READY, in bytes.
+/// The bytes that a method adds to a READY.
 pub(crate) fn method_offer_bytes(name: &str) -> usize {
     2 + name_bytes(name) + 1 + 8
 }
@@ -89,7 +89,7 @@ pub(super) fn metadata_bytes(metadata: &Metadata) -> usize {
     metadata.iter().take(U16_MAX).map(|(key, value)| name_bytes(key) + 4 + value.len()).sum()
 }
 
-/// The size that a service offer would have if nothing of it had to be cut, without the length before it.
+/// The size of a service offer before any cut, without the length before it.
 pub(super) fn offer_bytes_uncut(service: &ServiceOffer) -> usize {
     offer_bytes(service, &service.methods)
 }
@@ -251,7 +251,7 @@ fn services(ready: &Ready) -> &[ServiceOffer] {
     &ready.services[..ready.services.len().min(U16_MAX)]
 }
 
-/// As many of the service's methods as an offer's length can cover.
+/// The service's methods, as many as an offer's length can cover.
 fn methods(service: &ServiceOffer) -> &[MethodOffer] {
     let mut size = offer_bytes(service, &[]);
     let fits = service.methods.iter().take_while(|method| {
@@ -265,7 +265,7 @@ fn detail(error: &ErrorReply) -> &str {
     cut_detail(&error.detail)
 }
 
-/// An error's detail as far as it is sent, and as far as it is read.
+/// An error's detail, cut to what is sent and read.
 pub(super) fn cut_detail(detail: &str) -> &str {
     cut(detail, DETAIL_BYTES_MAX)
 }
@@ -274,12 +274,12 @@ fn cut(text: &str, bytes_max: usize) -> &str {
     &text[..text.floor_char_boundary(bytes_max)]
 }
 
-/// A length of four bytes. Longer values than it can say do not pass `check`.
+/// A length in four bytes. `check` refuses longer values.
 fn prefix(length: usize) -> [u8; 4] {
     u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes()
 }
 
 /// READY's fields before its lists, with the count of codecs.
 const READY_BYTES: usize = 1 + 16 + 4 + 8 + 8 + 4 + 8 + 1;
-/// 4 KiB: a paragraph for people, and a tenth of the room that a header has.
+/// 4 KiB: a paragraph for people, and a small part of a header's room.
 const DETAIL_BYTES_MAX: usize = 4096;

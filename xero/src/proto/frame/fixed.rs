@@ -10,7 +10,7 @@ use super::malformed::{Malformed, Reason};
 pub(super) const MAGIC: [u8; 4] = *b"XERO";
 /// The protocol's version that this code speaks.
 pub(super) const VERSION: u8 = 1;
-/// Where the kind's fields start in this version; a reader asks the header itself.
+/// The start of the kind's fields in this version; a reader takes it from the header.
 pub(super) const FIXED_BYTES: usize = 32;
 
 /// REQUEST: the caller lets it run twice.
@@ -19,9 +19,9 @@ pub(super) const IDEMPOTENT: u16 = 1;
 pub(super) const MAYBE_EXECUTED: u16 = 1 << 1;
 /// SUBSCRIBE: the topic's events are wanted.
 pub(super) const WANTED: u16 = 1 << 2;
-/// REQUEST: that it is idempotent is what workers declare, and not what its caller knows.
+/// REQUEST: workers declare that it is idempotent, and its caller does not know.
 pub(super) const AS_DECLARED: u16 = 1 << 4;
-/// REQUEST: it is not to wait for a worker.
+/// REQUEST: it must not wait for a worker.
 pub(super) const FAIL_FAST: u16 = 1 << 3;
 
 /// A message's kind by its number on the wire.
@@ -71,12 +71,12 @@ impl Kind {
         Self::named(number).map_or("message", |(_, name)| name)
     }
 
-    /// Whether the call id means something for this kind.
+    /// Whether the call id has a meaning for this kind.
     fn has_call(self) -> bool {
         matches!(self, Self::Request | Self::Partial | Self::Final | Self::Error | Self::Cancel)
     }
 
-    /// What a message of this kind, with frames of these sizes, counts for in a byte window (`PROTOCOL.md` §9).
+    /// What a message of this kind, with frames of these sizes, counts in a byte window (`PROTOCOL.md` §9).
     pub(super) fn window_bytes(self, header_bytes: usize, payload_bytes: usize) -> u64 {
         match self {
             Self::Request | Self::Partial | Self::Final | Self::Error | Self::Ready => {
@@ -91,10 +91,10 @@ impl Kind {
     }
 }
 
-/// What a message counts for in a byte window beside its frames: what either side spends to keep track of it.
+/// What a message counts in a byte window beside its frames: the cost of tracking it.
 const MESSAGE_BYTES: u64 = 64;
 
-/// What the fixed header says.
+/// The content of the fixed header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Fixed {
     pub(super) kind: Kind,
@@ -117,12 +117,12 @@ impl Fixed {
         Self { call, ..Self::of(kind) }
     }
 
-    /// Reads the fixed header; also gives where the kind's fields start.
+    /// Reads the fixed header; also returns where the kind's fields start.
     pub(super) fn read(header: &[u8]) -> Result<(Self, usize), Malformed> {
         if !header.starts_with(&MAGIC) {
             return Err(Reason::Magic.into());
         }
-        // Nothing after the version is read in a version other than ours: it may lie elsewhere there.
+        // Nothing after the version is read in another version: it may lie elsewhere there.
         if let Some(&version) = header.get(4).filter(|version| **version != VERSION) {
             return Err(Reason::Version(version).into());
         }
@@ -156,7 +156,7 @@ impl Fixed {
         self.flags & flag != 0
     }
 
-    /// What is wrong with the message that this header begins.
+    /// Marks the message of this header as malformed.
     pub(super) fn malformed(&self, reason: Reason) -> Malformed {
         let call = self.kind.has_call().then_some(self.call);
         Malformed { kind: Some(self.kind as u8), call, ..reason.into() }
@@ -177,7 +177,7 @@ impl Fixed {
     }
 }
 
-/// A duration in microseconds, as the wire has it; what does not fit is the longest that does.
+/// A duration in microseconds on the wire; a longer one becomes the longest that fits.
 pub(super) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -1,4 +1,4 @@
-//! What is wrong with a message that cannot be read (`PROTOCOL.md` §14).
+//! Errors of unreadable messages (`PROTOCOL.md` §14).
 
 use std::fmt;
 
@@ -11,23 +11,23 @@ use super::{
     fixed::{Kind, VERSION},
 };
 
-/// A message that cannot be read.
+/// An unreadable message.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub struct Malformed {
-    /// The kind that its header names, as far as that was readable; it need not be a known one.
+    /// The kind in its header, as far as readable; it may be unknown.
     pub kind: Option<u8>,
     /// The call that it belongs to, for the kinds that have one.
     pub call: Option<CallId>,
-    /// `Malformed` or `TooLarge`: what to answer where there is a call to answer for.
+    /// The code of the answer, `Malformed` or `TooLarge`, if it names a call.
     pub code: ErrorCode,
-    /// Which field is at fault, where it lies, and why.
+    /// The field, its place, and the mistake.
     pub reason: Reason,
-    /// What it counts for in a byte window all the same.
+    /// What it counts in a byte window all the same.
     pub window_bytes: u64,
 }
 
 impl Malformed {
-    /// A message whose number of frames is not one or two, whose content the transport has dropped.
+    /// A message of neither one nor two frames, whose content the transport has dropped.
     pub fn frame_count(frames: usize) -> Self {
         Reason::FrameCount(frames).into()
     }
@@ -37,7 +37,7 @@ impl Malformed {
         self.kind.is_some_and(|kind| [Kind::Final as u8, Kind::Error as u8].contains(&kind))
     }
 
-    /// Whether the message asked for a procedure to be run.
+    /// Whether the message was a request.
     pub fn is_request(&self) -> bool {
         self.kind == Some(Kind::Request as u8)
     }
@@ -63,18 +63,19 @@ impl From<Reason> for Malformed {
     }
 }
 
-/// Which field of a message is at fault and why. Offsets count from the start of the header frame or, for the parts
-/// of a batch, of its body.
+/// The faulty field of a message, and the mistake.
+///
+/// Offsets count from the start of the header frame or, for the parts of a batch, of its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Reason {
     /// The message has another number of frames.
     #[error("{0} frames, where a message has one or two")]
     FrameCount(usize),
-    /// The message is not of this protocol.
+    /// The message belongs to another protocol.
     #[error("the frame does not start with \"XERO\"")]
     Magic,
-    /// The message is of another version of the protocol.
+    /// The message belongs to another version of the protocol.
     #[error("version {0} at byte 4: only version {VERSION} is spoken here")]
     Version(u8),
     /// The kind is not one of version 1.
@@ -83,7 +84,7 @@ pub enum Reason {
     /// The kind's fields cannot start where the header says.
     #[error("header length {length} at byte 26 is not within 32 and the frame's {frame} bytes")]
     HeaderLength {
-        /// Where the kind's fields are said to start.
+        /// The declared start of the kind's fields.
         length: usize,
         /// The header frame's size.
         frame: usize,
@@ -97,10 +98,10 @@ pub enum Reason {
         offset: usize,
         /// Its size.
         needed: usize,
-        /// What is left of the part that it lies in.
+        /// The rest of the part that it lies in.
         left: usize,
     },
-    /// A number means nothing in this version.
+    /// A number has no meaning in this version.
     #[error("{field} {value} at byte {offset} is unknown")]
     Unknown {
         /// The field.
@@ -118,16 +119,16 @@ pub enum Reason {
         /// Where its text starts.
         offset: usize,
     },
-    /// A metadata key comes twice.
+    /// A metadata key is repeated.
     #[error("metadata key at byte {offset} is there already")]
     RepeatedKey {
         /// Where its text starts.
         offset: usize,
     },
-    /// A batch lies in a batch.
+    /// A batch lies within a batch.
     #[error("a batch may not hold a batch")]
     NestedBatch,
-    /// A part is over its limit.
+    /// A part exceeds its limit.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
 }

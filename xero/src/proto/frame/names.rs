@@ -1,9 +1,10 @@
-//! Names that have been read before, so that reading them again allocates nothing.
+//! Names of earlier messages, so that reading them again allocates nothing.
 
 use std::sync::Arc;
 
-/// The services and methods that requests have named lately. Its size is fixed: of names that share a slot, the last
-/// one is kept.
+/// The services and methods in recent requests.
+///
+/// Its size is fixed: of names that share a slot, it keeps the last one.
 #[derive(Debug)]
 pub struct KnownNames {
     slots: Box<[Option<Arc<str>>]>,
@@ -16,7 +17,7 @@ impl Default for KnownNames {
 }
 
 impl KnownNames {
-    /// The name, shared with whoever has read it before.
+    /// The name, shared with its earlier readers.
     pub(super) fn share(&mut self, name: &str) -> Arc<str> {
         let slot = &mut self.slots[slot_of(name)];
         match slot {
@@ -26,7 +27,7 @@ impl KnownNames {
     }
 }
 
-/// FNV-1a. Who chooses names that collide pays with an allocation for each of its own requests.
+/// FNV-1a. A peer that chooses colliding names pays with an allocation for each of its own requests.
 fn slot_of(name: &str) -> usize {
     let hash = name
         .bytes()

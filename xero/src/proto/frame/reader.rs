@@ -1,8 +1,8 @@
-//! A cursor over the bytes that a peer sent: every step is checked, and every refusal names its field and offset.
+//! A cursor over received bytes: it checks every step, and every refusal names its field and offset.
 
 use super::malformed::Reason;
 
-/// Reads fields one after the other, up to `end`, and skips what follows the last one.
+/// Reads fields one after the other, up to `end`, and skips the rest.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reader<'a> {
     bytes: &'a [u8],
@@ -45,13 +45,13 @@ impl<'a> Reader<'a> {
         self.array(field).map(u64::from_be_bytes)
     }
 
-    /// A length of one byte, then that much UTF-8.
+    /// A length of one byte, then a text of that many bytes.
     pub(super) fn name(&mut self, field: &'static str) -> Result<&'a str, Reason> {
         let length = self.u8(field)?;
         self.text(field, length.into())
     }
 
-    /// A length of two bytes, then that much UTF-8.
+    /// A length of two bytes, then a text of that many bytes.
     pub(super) fn long_text(&mut self, field: &'static str) -> Result<&'a str, Reason> {
         let length = self.u16(field)?;
         self.text(field, length.into())
@@ -79,7 +79,7 @@ impl<'a> Reader<'a> {
         self.bytes.len().saturating_sub(self.offset)
     }
 
-    /// How many pieces of at least `least` bytes to make room for when the peer declares `count` of them.
+    /// How many pieces of at least `least` bytes to reserve when the peer declares `count` of them.
     pub(super) fn room(&self, count: usize, least: usize) -> usize {
         count.min(self.left() / least)
     }

@@ -1,4 +1,4 @@
-//! Which of the workers that could take a request gets it: a replaceable policy.
+//! A replaceable policy that chooses among the workers that can take a request.
 
 use std::{
     cmp::Reverse,
@@ -11,28 +11,29 @@ use std::{
 use super::index::{Index, PoolId};
 use crate::proto::message::Peer;
 
-/// A worker that could take a request now.
+/// A worker that can take a request now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {
     /// The worker's connection.
     pub peer: Peer,
-    /// Requests it has in flight.
+    /// The requests that it has in flight.
     pub in_flight: usize,
-    /// Requests it takes at once.
+    /// The requests that it takes at once.
     pub credits: u32,
 }
 
-/// Which of the workers that could take a request gets it.
+/// Chooses which of the candidate workers gets a request.
 ///
-/// It is asked on the I/O thread and must not block: heartbeats, deadlines and waits of the whole client or broker wait
+/// It runs on the I/O thread and must not block: heartbeats, deadlines and waits of the whole client or broker wait
 /// until it returns. A panic ends the client or broker.
 pub trait WorkerChoice: fmt::Debug + Send {
-    /// Picks one; the candidates come least recently used first. `None` lets the call wait, and so does a worker that
-    /// is not among the candidates.
+    /// Chooses one; the least recently used candidate is first.
+    ///
+    /// `None` lets the call wait, and so does a worker that is not a candidate.
     fn choose(&mut self, candidates: &mut dyn Iterator<Item = Candidate>) -> Option<Peer>;
 }
 
-/// The default choice: whoever has gone longest without being sent a request, or without room for one.
+/// The default choice: the worker that has gone longest without a request, or without room for one.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LeastRecentlyUsed;
 
@@ -42,11 +43,12 @@ impl WorkerChoice for LeastRecentlyUsed {
     }
 }
 
-/// A free worker, by the turn in which it was used last.
+/// A free worker, with the turn in which it was last used.
 pub(super) type Free = (u64, Peer);
 
-/// The free workers of several pools, least recently used first. Pools are opened as their bounds come up, so that who
-/// takes the first candidate pays for no other.
+/// The free workers of several pools, least recently used first.
+///
+/// It opens a pool only when its bound is first in order, so that taking the first candidate costs no other.
 #[derive(Debug)]
 pub(super) struct Merge<'a> {
     index: &'a Index,
@@ -55,7 +57,7 @@ pub(super) struct Merge<'a> {
 }
 
 impl<'a> Merge<'a> {
-    /// The free workers of the pools in these sets, whose numbers are lower bounds of each pool's first turn.
+    /// The free workers of the pools in these sets; each number is a lower bound of its pool's first turn.
     pub(super) fn new(index: &'a Index, sets: impl Iterator<Item = &'a BTreeSet<(u64, PoolId)>>) -> Self {
         Self { index, unopened: sets.map(|set| set.iter().peekable()).collect(), open: BinaryHeap::new() }
     }

@@ -1,12 +1,12 @@
-//! The index of what is offered: (service, method) → pools of workers, free ones apart.
+//! The index of the offer: (service, method) → pools of workers, free ones apart.
 //!
-//! Workers with equal offers are one *pool*. Of a method, pools that declare it alike are one *group*: a request suits
-//! all workers of a group or none, but for the state of single ones (room in a window, a refusal). A pool is in the groups
-//! of its methods while one of its workers takes requests.
+//! Workers with equal offers form one *pool*. Pools that declare a method alike form one *group* of that method. A
+//! request suits all workers of a group or none, apart from the state of single workers (room in a window, a refusal).
+//! A pool is in the groups of its methods while one of its workers serves.
 //!
-//! A group keeps its pools by lower bounds of their first turn. Turns of free workers only grow, as whoever is used, or
-//! gets free, goes to the end of the line; so a stale bound is found when it comes up, and repaired then. A pool without
-//! a free worker is taken out when it comes up, and notes where it is to come back.
+//! A group orders its pools by lower bounds of their first turn. A worker that is used, or becomes free, goes to the
+//! end of the line, so turns of free workers only grow. A stale bound is found and repaired when it is first in order.
+//! A pool without a free worker is then taken out, and notes where it must return.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
@@ -25,15 +25,15 @@ use crate::proto::{frame::OfferRoom, slab::Slab};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct PoolId(pub(in crate::proto) u32);
 
-/// A method that is offered, or that calls wait for.
+/// A method that workers offer, or that calls wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct MethodId(pub(in crate::proto) u32);
 
-/// A service with such a method, or without any.
+/// A service, with or without such a method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct ServiceId(pub(super) u32);
 
-/// What decides whether a worker suits a request for a method.
+/// The properties that decide whether a worker suits a request for a method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Kind {
     pub(super) fingerprint: u64,
@@ -45,9 +45,9 @@ pub(super) struct Kind {
 /// The pools that offer a method in the same way.
 #[derive(Debug, Default)]
 pub(super) struct Group {
-    /// Each with its bound in `ready`, if it is there.
+    /// Each with its bound in `ready`, if it is in there.
     pub(super) pools: BTreeMap<PoolId, Option<u64>>,
-    /// Those that may have a free worker, by a lower bound of its turn.
+    /// The pools that may have a free worker, by a lower bound of its turn.
     pub(super) ready: BTreeSet<(u64, PoolId)>,
 }
 
@@ -60,10 +60,10 @@ struct Pool {
     /// The share of each service in `services`, then that of each method in `methods`.
     shares: Box<[Share]>,
     members: usize,
-    /// Members that take requests: with credits, and not draining.
+    /// Members that serve: with credits, and not draining.
     serving: usize,
     free: BTreeSet<Free>,
-    /// Where the pool has been taken out because it had no free worker.
+    /// The groups that the pool was taken out of for want of a free worker.
     absent: Vec<(MethodId, Kind)>,
 }
 
@@ -72,19 +72,19 @@ pub(super) struct Method {
     pub(super) service: ServiceId,
     pub(super) name: Arc<str>,
     pub(super) groups: BTreeMap<Kind, Group>,
-    /// Its pool, where it has only one: what most methods have most of the time is found without a search.
+    /// Its pool, if it has only one: this finds most methods without a search.
     pub(super) sole: Option<(Kind, PoolId)>,
-    /// How many pools in use offer it with each share of the introduction.
+    /// The number of pools in use for each share of the introduction.
     pub(super) shares: BTreeMap<Share, usize>,
-    /// What was last counted as offered.
+    /// Its part in the merged offer when last counted.
     pub(super) told: Option<Told>,
-    /// Pools that have it and lines that wait for it: it is kept while there are any.
+    /// Pools and lines that use it: it is kept while there are any.
     users: usize,
-    /// Lines that wait for it.
+    /// Lines of calls that wait for it.
     lines: usize,
 }
 
-/// What is offered of a method.
+/// A method in the merged offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Told {
     pub(super) idempotent: bool,
@@ -97,21 +97,21 @@ pub(super) struct Told {
 pub(super) struct Service {
     pub(super) name: Arc<str>,
     pub(super) methods: HashMap<Arc<str>, MethodId>,
-    /// How many pools in use offer each version.
+    /// The number of pools in use for each version.
     pub(super) versions: BTreeMap<u32, usize>,
-    /// How many pools in use offer it with each share of the introduction.
+    /// The number of pools in use for each share of the introduction.
     pub(super) shares: BTreeMap<Share, usize>,
     /// Methods that calls wait for.
     lines: BTreeSet<MethodId>,
-    /// Pools that have it and methods that are kept.
+    /// Pools and kept methods that use it.
     users: usize,
-    /// The methods that are offered.
+    /// Its methods in the merged offer.
     pub(super) offered: Offered,
 }
 
 /// See the module.
 ///
-/// The hash maps are for look-ups; nothing depends on their order.
+/// The hash maps serve look-ups; nothing depends on their order.
 #[derive(Debug)]
 pub(super) struct Index {
     pools: Slab<Pool>,
@@ -119,18 +119,18 @@ pub(super) struct Index {
     pub(super) services: Slab<Service>,
     by_service: HashMap<Arc<str>, ServiceId>,
     pub(super) methods: Slab<Method>,
-    /// Methods that calls wait for, and that other pools offer than before.
+    /// Methods that calls wait for, and whose pools have changed.
     changed: BTreeSet<MethodId>,
-    /// What is offered together.
+    /// The merged offer.
     pub(super) shares: Shares,
-    /// Grows whenever something else is offered together, listed or not.
+    /// Grows with each change of the merged offer, listed or not.
     pub(super) revision: u64,
-    /// The services that are offered.
+    /// The services in the merged offer.
     pub(super) offered: Offered,
 }
 
 impl Index {
-    /// An index of workers whose offer together is listed as far as there is this much room.
+    /// An index that lists the merged offer as far as there is this much room.
     pub(super) fn new(room: OfferRoom) -> Self {
         Self {
             pools: Slab::default(),
@@ -155,7 +155,7 @@ impl Index {
         id
     }
 
-    /// A worker of the pool is gone, which neither takes requests nor is free any more.
+    /// Removes a worker from the pool; it no longer serves and is not free.
     pub(super) fn part(&mut self, id: PoolId) {
         let pool = self.pool_mut(id);
         pool.members -= 1;
@@ -168,7 +168,7 @@ impl Index {
         }
     }
 
-    /// One more worker of the pool takes requests.
+    /// Counts one more serving worker of the pool.
     pub(super) fn enter(&mut self, id: PoolId) {
         let pool = self.pool_mut(id);
         pool.serving += 1;
@@ -184,7 +184,7 @@ impl Index {
         }
     }
 
-    /// One worker of the pool, which is not free, takes no more requests.
+    /// Counts one serving worker of the pool less; it is not free.
     pub(super) fn leave(&mut self, id: PoolId) {
         let pool = self.pool_mut(id);
         pool.serving -= 1;
@@ -208,7 +208,7 @@ impl Index {
         }
     }
 
-    /// A worker of the pool has free credit. Its turn is later than any before.
+    /// Adds a free worker of the pool, whose turn is later than any before.
     pub(super) fn free(&mut self, id: PoolId, worker: Free) {
         let pool = self.pool_mut(id);
         pool.free.insert(worker);
@@ -220,7 +220,7 @@ impl Index {
         }
     }
 
-    /// A worker of the pool has no free credit any more, or is about to get another turn.
+    /// Removes a free worker of the pool, which is full or about to get another turn.
     pub(super) fn fill(&mut self, id: PoolId, worker: Free) {
         self.pool_mut(id).free.remove(&worker);
     }
@@ -232,7 +232,7 @@ impl Index {
             let (bound, id) = group.ready.first().copied()?;
             let pool = self.pools.get_mut(id.0)?;
             let first = pool.free.first().copied();
-            // Alone, it is the first whatever its bound is.
+            // Alone, it is the first, whatever its bound.
             if let Some(first) = first.filter(|(turn, _)| *turn == bound || group.ready.len() == 1) {
                 return Some((first, id));
             }
@@ -245,7 +245,7 @@ impl Index {
         }
     }
 
-    /// The number of a method that calls come to wait for; kept until [`Self::release_line`].
+    /// The number of a method for waiting calls; kept until [`Self::release_line`].
     pub(super) fn hold_line(&mut self, service: &Arc<str>, name: &Arc<str>) -> MethodId {
         let id = self.intern(service, name);
         let method = self.method_mut(id);
@@ -266,12 +266,12 @@ impl Index {
         self.release(id);
     }
 
-    /// The methods that calls wait for and that other pools offer since the last time.
+    /// The methods that calls wait for and whose pools have changed since the last call.
     pub(super) fn take_changed(&mut self) -> BTreeSet<MethodId> {
         std::mem::take(&mut self.changed)
     }
 
-    /// Every method of the service that calls wait for is to be looked at: the service has come, or is gone.
+    /// Marks the service's methods that calls wait for as changed: the service is new, or gone.
     pub(super) fn note_service(&mut self, id: ServiceId) {
         let Some(service) = self.services.get(id.0) else { return };
         self.changed.extend(&service.lines);
@@ -294,7 +294,7 @@ impl Index {
         &self.pool(id).offer
     }
 
-    /// How many workers of the pool take requests.
+    /// The number of the pool's serving workers.
     pub(super) fn serving(&self, id: PoolId) -> usize {
         self.pool(id).serving
     }
@@ -436,7 +436,7 @@ impl Index {
         }
     }
 
-    /// Whether nothing is kept.
+    /// Whether the index keeps nothing.
     pub(super) fn is_empty(&self) -> bool {
         let is_empty = self.pools.is_empty() && self.methods.is_empty() && self.services.is_empty();
         is_empty && self.changed.is_empty() && self.shares.is_empty()
@@ -456,7 +456,7 @@ impl Index {
 }
 
 impl Pool {
-    /// The share of what stands there in `methods`.
+    /// The share of the method at that place in `methods`.
     fn share_of_method(&self, place: usize) -> Share {
         self.shares[self.services.len() + place]
     }

@@ -1,4 +1,4 @@
-//! What workers offer together, kept up to date by difference.
+//! The merged offer of all workers, kept up to date by difference.
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
@@ -14,19 +14,19 @@ use crate::proto::{
     message::{MethodOffer, Names, ServiceOffer},
 };
 
-/// What an introduction says that workers offer together.
+/// The merged offer in an introduction.
 #[derive(Debug)]
 pub(crate) struct Listing {
     /// Sorted.
     pub(crate) services: Vec<ServiceOffer>,
-    /// The first services that are missing, or have methods that are, and the limit that is in the way.
+    /// The first services that are missing or incomplete, and the limit that they would exceed.
     pub(crate) left_out: Vec<(Arc<str>, TooLarge)>,
     /// The size of the introduction, in bytes.
     pub(crate) bytes: usize,
 }
 
 impl Method {
-    /// What the workers that take requests agree on, if there are any.
+    /// The properties that the serving workers agree on, if there are any.
     pub(super) fn merged(&self) -> Option<Told> {
         let mut kinds = self.groups.keys();
         let first = kinds.next()?;
@@ -34,7 +34,7 @@ impl Method {
         let first = Told { idempotent: first.idempotent, fingerprint: first.fingerprint, share: *share };
         let agreed = kinds.fold(first, |told, kind| Told {
             idempotent: told.idempotent && kind.idempotent,
-            // 0 stands for a signature that is not checked: the worker itself will.
+            // 0 stands for an unchecked signature: the worker itself checks it.
             fingerprint: if told.fingerprint == kind.fingerprint { told.fingerprint } else { 0 },
             share: told.share,
         });
@@ -43,7 +43,7 @@ impl Method {
 }
 
 impl Index {
-    /// Takes note of what is offered of a method by now.
+    /// Updates a method in the merged offer.
     pub(super) fn merge(&mut self, id: MethodId) {
         let method = self.method_mut(id);
         let merged = method.merged();
@@ -60,7 +60,7 @@ impl Index {
         self.change_share(service, Some(id), (before, after), &size);
     }
 
-    /// One pool more, or one less, offers this version of the service, with this share of the introduction.
+    /// Counts one pool more, or one less, with this version of the service and this share of the introduction.
     pub(super) fn count_service(&mut self, id: ServiceId, version: u32, share: Share, is_served: bool) {
         let service = self.service_mut(id);
         let before = (service.version(), service.share());
@@ -79,7 +79,7 @@ impl Index {
         }
     }
 
-    /// The services that are offered, sorted, as far as an error lists them. Shared until they change.
+    /// The offered services, sorted, as far as an error lists them; shared until they change.
     pub(super) fn service_names(&mut self) -> Names {
         self.offered.first()
     }
@@ -88,13 +88,13 @@ impl Index {
         self.offered.names.iter()
     }
 
-    /// The methods of a service that are offered, sorted, as far as an error lists them. Shared until they change.
+    /// The offered methods of a service, sorted, as far as an error lists them; shared until they change.
     pub(super) fn method_names(&mut self, service: &str) -> Names {
         let id = self.find_service(service).map(|(id, _)| id);
         id.map(|id| self.service_mut(id).offered.first()).unwrap_or_default()
     }
 
-    /// What is offered together, as far as an introduction has room for it.
+    /// The merged offer, as far as an introduction has room for it.
     pub(super) fn listing(&self) -> Listing {
         let mut listed = BTreeMap::<_, (ServiceOffer, OfferSize)>::new();
         let mut left_out = Vec::new();
@@ -149,11 +149,11 @@ impl Index {
     }
 }
 
-/// Names of what is offered, sorted.
+/// The names in the merged offer, sorted.
 #[derive(Debug, Default)]
 pub(super) struct Offered {
     names: BTreeSet<Arc<str>>,
-    /// The first of them, once somebody has asked.
+    /// The first of them, once asked for.
     first: Option<Names>,
 }
 
@@ -180,7 +180,7 @@ impl Method {
 }
 
 impl Service {
-    /// The latest version that is offered.
+    /// The latest offered version.
     pub(super) fn version(&self) -> Option<u32> {
         self.versions.keys().next_back().copied()
     }
@@ -191,8 +191,8 @@ impl Service {
     }
 }
 
-/// How many services without room are reported: as many as a READY has by default.
+/// The most left-out services to report: as many as a READY has by default.
 const LEFT_OUT_MAX: usize = 256;
 
-/// How many names an error lists: more than anyone reads.
+/// The most names in an error: more than anyone reads.
 const NAMES_MAX: usize = 1_024;

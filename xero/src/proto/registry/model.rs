@@ -1,4 +1,4 @@
-//! The index against a model that scans everything, under random operations from a seed.
+//! Compares the index with a model that scans everything, under random operations from a seed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,13 +32,13 @@ fn index_and_scan_agree_on_every_route_and_offer() {
     }
 }
 
-/// What the model knows of a worker.
+/// A worker, as the model knows it.
 #[derive(Clone, Debug)]
 struct Known {
     ready: Ready,
     draining: bool,
     doubted: bool,
-    /// Whether it has had credits since it introduced itself.
+    /// Whether it has had credits since its introduction.
     was_callable: bool,
     in_flight: BTreeSet<CallId>,
     turn: u64,
@@ -60,7 +60,7 @@ impl Known {
     }
 }
 
-/// A registry, and a model of it that keeps no index.
+/// A registry, and a model of it without an index.
 struct Play {
     random: fastrand::Rng,
     now: Instant,
@@ -76,7 +76,7 @@ struct Play {
 impl Play {
     fn new(seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
-        // Room for some of what they offer together, or for all of it.
+        // Room for a part of the merged offer, or for all of it.
         let limits = match random.u32(0..4) {
             0 => Limits::default(),
             1 => Limits { services_max: random.usize(0..4), ..Limits::default() },
@@ -149,7 +149,7 @@ impl Play {
             was_free: false,
         };
         let known = self.model.entry(peer).or_insert(fresh);
-        // Another offer, another pool: it comes to the end of that line.
+        // A new offer means a new pool: the worker goes to the end of that line.
         let is_like = known.ready.services == ready.services
             && (known.ready.payload_bytes_max, &known.ready.codecs) == (ready.payload_bytes_max, &ready.codecs);
         known.was_free &= is_like;
@@ -213,7 +213,7 @@ impl Play {
         }
     }
 
-    /// Changes what the model knows of a worker; who gets free goes to the end of the line.
+    /// Changes a worker in the model; a worker that becomes free goes to the end of the line.
     fn change(&mut self, peer: Peer, change: impl FnOnce(&mut Known)) {
         let Some(known) = self.model.get_mut(&peer) else { return };
         change(known);
@@ -246,7 +246,7 @@ impl Play {
             let need = self.need(&names);
             let expected = self.route(&need);
             assert_eq!(self.registry.route(&mut LeastRecentlyUsed, &need), expected, "{at}: {need:?}");
-            // The same, by a policy that goes through all candidates.
+            // The same, by a policy that iterates over all candidates.
             let mut last = Last(Vec::new());
             self.registry.route(&mut last, &Need { avoid: None, ..need });
             let candidates = self.candidates(&Need { avoid: None, ..need });
@@ -314,7 +314,7 @@ impl Play {
         })
     }
 
-    /// Those that suit best, free or not.
+    /// The workers that suit best, free or not.
     fn suitable(&self, need: &Need<'_>) -> Vec<Peer> {
         let can = |known: &Known| {
             let offer = known.method(need.service, need.method)?;
@@ -330,14 +330,14 @@ impl Play {
             .collect()
     }
 
-    /// Those of them that are free, least recently used first.
+    /// The free ones among them, least recently used first.
     fn candidates(&self, need: &Need<'_>) -> Vec<Peer> {
         let mut free: Vec<_> = self.suitable(need).into_iter().filter(|peer| self.model[peer].is_free()).collect();
         free.sort_by_key(|peer| self.model[peer].turn);
         free
     }
 
-    /// What is listed of what they offer together, and the services that are not, or not with all of their methods.
+    /// The listed part of the merged offer, and the services that are missing or incomplete.
     fn listing(&self) -> (Vec<ServiceOffer>, BTreeSet<Arc<str>>) {
         let offers = self.offers();
         let mut rest: Vec<_> = offers.iter().flat_map(|offer| self.bundles(offer)).collect();
@@ -359,7 +359,7 @@ impl Play {
         (listed.into_values().collect(), rest.into_iter().map(|(_, bundle)| bundle.name).collect())
     }
 
-    /// What a service has of each share; the service itself goes with the smallest.
+    /// The parts of a service by share; the service itself goes with the smallest.
     fn bundles(&self, offer: &ServiceOffer) -> Vec<(u128, ServiceOffer)> {
         let mut bundles = BTreeMap::<u128, ServiceOffer>::new();
         let bare = || ServiceOffer { methods: vec![], ..offer.clone() };
@@ -376,7 +376,7 @@ impl Play {
         bundles.into_iter().collect()
     }
 
-    /// How much of the room a worker's services take, up to and including this one, if it offers that with the method.
+    /// The part of the room that a worker's services take, up to this one, if it offers that with the method.
     fn share(&self, services: &[ServiceOffer], name: &str, method: Option<&str>) -> Option<u128> {
         let own = services.iter().find(|offer| &*offer.name == name)?;
         if method.is_some_and(|name| own.methods.iter().all(|method| &*method.name != name)) {
@@ -398,7 +398,7 @@ impl Play {
         parts.into_iter().max()
     }
 
-    /// What they offer together.
+    /// The merged offer.
     fn offers(&self) -> Vec<ServiceOffer> {
         let mut merged = BTreeMap::<_, (u32, BTreeMap<_, MethodOffer>)>::new();
         for known in self.model.values().filter(|known| known.is_serving()) {
@@ -421,7 +421,7 @@ impl Play {
     }
 }
 
-/// Goes through all candidates and takes the last.
+/// Iterates over all candidates and takes the last.
 #[derive(Debug)]
 struct Last(Vec<Peer>);
 
@@ -432,7 +432,7 @@ impl super::WorkerChoice for Last {
     }
 }
 
-/// Few, so that most steps meet somebody.
+/// Few, so that most steps meet a registered worker.
 const PEERS: u64 = 8;
 const SEEDS: u64 = 100;
 const STEPS: u32 = 300;

@@ -1,10 +1,10 @@
-//! What a worker offers and takes; workers with equal offers are interchangeable.
+//! A worker's offer and limits; workers with equal offers are interchangeable.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::proto::message::{Codec, Ready, ServiceOffer};
 
-/// What a worker has announced, in a fixed order.
+/// A worker's announcement, in a fixed order.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Offer {
     pub(super) services: Vec<ServiceOffer>,
@@ -13,7 +13,7 @@ pub(crate) struct Offer {
 }
 
 impl Offer {
-    /// Of a service or a method that is named twice, the last mention counts.
+    /// If a service or a method is named twice, the last mention counts.
     pub(super) fn of(ready: &mut Ready) -> Self {
         let by_name: BTreeMap<_, _> =
             ready.services.drain(..).map(|service| (Arc::clone(&service.name), service)).collect();

@@ -14,7 +14,7 @@ use crate::proto::{
     window::SMALL_PAYLOAD_BYTES,
 };
 
-/// What a request needs of a worker.
+/// What a request requires of a worker.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Need<'a> {
     pub(crate) service: &'a str,
@@ -26,40 +26,42 @@ pub(crate) struct Need<'a> {
     pub(crate) bytes: usize,
     /// Whether only a worker that declares the method idempotent may have it.
     pub(crate) must_declare: bool,
-    /// A worker that has just refused this call; asked again only if there is no other.
+    /// A worker that has just refused this call; it is asked again only if there is no other.
     pub(crate) avoid: Option<Peer>,
 }
 
 /// Who can take a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Route {
-    /// This worker, now; and whether it declares the method idempotent.
+    /// This worker, now; `idempotent` is its declaration of the method.
     Worker { peer: Peer, idempotent: bool },
-    /// Workers that can take it serve, and none has room.
+    /// Serving workers can take it, but none has room.
     AllBusy,
-    /// No worker that serves can take it, now or later.
+    /// No serving worker can take it, now or later.
     Nobody(Outlook),
 }
 
-/// Why no worker that serves can take a request.
+/// Why no serving worker can take a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outlook {
     /// None offers the service.
     NoService,
     /// None of those that offer the service has the method.
     NoMethod,
-    /// None of those that have the method reads the codec; these they read.
+    /// None of the workers with the method reads the codec; they read these.
     NoCodec(Vec<Codec>),
-    /// None of those that have the method declares it idempotent.
+    /// None of the workers with the method declares it idempotent.
     NotIdempotent,
 }
 
 impl Need<'_> {
-    /// How well workers of this kind suit: `None` for not at all. Those with the fitting signature come first, then
-    /// those that take the payload. Others are asked only where there is none: their error says what they have.
+    /// How well workers of this kind suit: `None` for not at all.
+    ///
+    /// Workers with the fitting signature come first, then those that accept the payload. Others are asked only if
+    /// there is none: their error reports their own signature or limit.
     fn grade(&self, kind: &Kind) -> Option<u8> {
         let can = kind.codecs.contains(self.codec) && (kind.idempotent || !self.must_declare);
-        // 0 stands for a signature that is not checked (`PROTOCOL.md` §7).
+        // 0 stands for an unchecked signature (`PROTOCOL.md` §7).
         let fits = self.fingerprint == 0 || kind.fingerprint == 0 || self.fingerprint == kind.fingerprint;
         let takes = self.bytes as u64 <= kind.payload_bytes_max;
         can.then_some(2 * u8::from(fits) + u8::from(takes))
@@ -107,7 +109,7 @@ impl Index {
         groups.filter(move |(kind, _)| need.grade(kind) == Some(grade))
     }
 
-    /// The free worker that has gone longest without a request, of those that suit best.
+    /// Of the workers that suit best, the free one that has gone longest without a request.
     fn first(&mut self, method: MethodId, need: &Need<'_>, grade: u8) -> Option<(Free, Kind)> {
         if let Some((kind, pool)) = self.method(method)?.sole {
             return Some((*self.free_of(pool)?.first()?, kind));
@@ -118,9 +120,10 @@ impl Index {
 }
 
 impl Registry {
-    /// Finds a worker for a request: one whose signature of the method fits before one whose does not (which will say
-    /// so), one that takes the payload before one that does not, and one that has not refused the call before one that
-    /// has. It must read the codec.
+    /// Finds a worker for a request, which must read its codec.
+    ///
+    /// The order of preference: a fitting signature (a worker with another one will report it), a sufficient payload
+    /// limit, and no refusal of this call so far.
     pub(crate) fn route(&mut self, choice: &mut dyn WorkerChoice, need: &Need<'_>) -> Route {
         let (method, grade) = match self.index.suitable(need) {
             Ok(suitable) => suitable,
@@ -129,7 +132,7 @@ impl Registry {
         let Some((first, kind)) = self.index.first(method, need, grade) else { return Route::AllBusy };
         let search = Search { method, grade, first, kind };
         let others = self.choose(choice, need, &search);
-        // Who refused is asked again only if there is no other.
+        // The worker that refused is asked again only if there is no other.
         let again = Need { avoid: None, ..*need };
         let chosen = others.or_else(|| need.avoid.and_then(|_| self.choose(choice, &again, &search)));
         chosen.map_or(Route::AllBusy, |(peer, kind)| Route::Worker { peer, idempotent: kind.idempotent })
@@ -163,7 +166,7 @@ impl Registry {
         kind.map(|kind| (chosen, kind))
     }
 
-    /// How a chosen worker offers the method, if it is a candidate.
+    /// The chosen worker's declaration of the method, if it is a candidate.
     fn check_choice(&self, peer: Peer, need: &Need<'_>, search: &Search) -> Option<Kind> {
         let place = self.workers.get(&peer)?.place;
         let kind = self.index.kind_in(place.pool, search.method)?;
@@ -171,30 +174,30 @@ impl Registry {
         suits.then_some(kind)
     }
 
-    /// What a free worker of a suitable pool may lack by itself.
+    /// Whether a free worker of a suitable pool can itself take the request.
     fn can_have(&self, peer: Peer, need: &Need<'_>) -> bool {
         need.avoid != Some(peer) && self.workers.get(&peer).is_some_and(|worker| need.has_room(worker))
     }
 }
 
-/// Where the candidates are to be found.
+/// Where to find the candidates.
 #[derive(Debug)]
 struct Search {
     method: MethodId,
     grade: u8,
-    /// The least recently used of them all, whether or not it can have the request.
+    /// The least recently used worker of all, whether or not it can have the request.
     first: Free,
     kind: Kind,
 }
 
-/// The workers that could take a request now, least recently used first.
+/// The workers that can take a request now, least recently used first.
 #[derive(Debug)]
 struct Candidates<'a> {
     registry: &'a Registry,
     need: &'a Need<'a>,
     search: &'a Search,
     first: Option<Free>,
-    /// Those behind the first, once somebody asks for them.
+    /// The candidates after the first, once asked for.
     rest: Option<Merge<'a>>,
 }
 

@@ -1,10 +1,10 @@
 //! Fair shares of a dispatcher's introduction, which has room for a bounded offer (`PROTOCOL.md` §5).
 //!
-//! A worker's offer takes its services in the order of their names. The *share* of one of them is how much of the room
-//! it and those before it take together, of what they take most of: services, methods or bytes. Whatever several
-//! workers offer has the smallest of its shares. The introduction lists what has the smallest shares, as far as there is
-//! room. So of n different offers, each that keeps within an n-th of the room is listed whole, whatever the others are
-//! and whenever they came.
+//! A worker's offer takes its services in the order of their names. The *share* of a service is the part of the room
+//! that it and those before it take together, measured in the resource they take most of: services, methods or bytes. A
+//! service of several workers has the smallest of its shares. The introduction lists the smallest shares, as far as
+//! there is room. So of n different offers, each that keeps within an n-th of the room is listed whole, whatever the
+//! others are and whenever they came.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -41,20 +41,19 @@ pub(super) fn shares_of(services: &[ServiceOffer], room: &OfferRoom) -> Vec<Shar
     services.iter().map(share).collect()
 }
 
-/// What is offered together, as far as an introduction has room for it, in order of shares. Kept up to date by
-/// difference.
+/// The merged offer in order of shares, as far as an introduction has room for it; kept up to date by difference.
 #[derive(Debug)]
 pub(super) struct Shares {
     room: OfferRoom,
-    /// What is offered, listed or not.
+    /// The merged offer, listed or not.
     bundles: BTreeMap<Rank, Bundle>,
-    /// Where the room ends: what comes before is listed, the rest is left out. `None` where there is room for all.
+    /// The end of the room: bundles before it are listed, the rest is left out. `None` if there is room for all.
     end: Option<Rank>,
-    /// The size of what is listed.
+    /// The size of the listed part.
     listed: OfferSize,
 }
 
-/// A place in the order of admission. Names decide between equal shares, so that no order of arrival does.
+/// A place in the order of admission. Names decide between equal shares, so that arrival does not.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
     pub(super) share: Share,
@@ -62,7 +61,7 @@ pub(super) struct Rank {
     pub(super) id: ServiceId,
 }
 
-/// What a service has of one share: itself, methods, or both. It is listed or left out as a whole.
+/// A service's part of one share: itself, methods, or both. It is listed or left out as a whole.
 #[derive(Debug, Default)]
 pub(super) struct Bundle {
     pub(super) methods: BTreeSet<MethodId>,
@@ -88,7 +87,7 @@ impl Shares {
         bundle.size.add(size);
     }
 
-    /// Takes away what was added under this rank.
+    /// Removes what was added under this rank.
     pub(super) fn remove(&mut self, rank: &Rank, method: Option<MethodId>, size: &OfferSize) {
         if self.is_listed(rank) {
             self.listed.subtract(size);
@@ -103,8 +102,8 @@ impl Shares {
         }
     }
 
-    /// Leaves out what there is no room for any more, and lists what there is room for by now. Whoever has added or
-    /// removed something calls this before the offer is read. Returns whether the two parts have changed.
+    /// Leaves out bundles that no longer fit, and lists those that fit by now. Call it after each change, before the
+    /// offer is read. Returns whether the two parts have changed.
     pub(super) fn settle(&mut self) -> bool {
         let mut is_changed = false;
         while self.room.check(&self.listed).is_err() {
@@ -130,13 +129,13 @@ impl Shares {
         is_changed
     }
 
-    /// What is listed, in order of shares.
+    /// The listed bundles, in order of shares.
     pub(super) fn listed_bundles(&self) -> impl DoubleEndedIterator<Item = (&Rank, &Bundle)> {
         let end = self.end.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         self.bundles.range((Bound::Unbounded, end))
     }
 
-    /// What is left out, in order of shares, and the limit that is in the way.
+    /// The left-out bundles, in order of shares, and the limit that they would exceed.
     pub(super) fn left_out(&self) -> Option<(TooLarge, impl Iterator<Item = &Rank>)> {
         let mut rest = self.bundles.range((Bound::Included(self.end.as_ref()?), Bound::Unbounded)).peekable();
         let (_, first) = rest.peek()?;
@@ -144,7 +143,7 @@ impl Shares {
         Some((limit, rest.map(|(rank, _)| rank)))
     }
 
-    /// The size of an introduction with what is listed, in bytes.
+    /// The size of an introduction with the listed part, in bytes.
     pub(super) fn bytes(&self) -> usize {
         OfferRoom::introduction_bytes(&self.listed)
     }

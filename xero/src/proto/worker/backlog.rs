@@ -1,4 +1,4 @@
-//! Requests that are not started: each dispatcher's in the order in which they came, the dispatchers in turns.
+//! Requests that have not started: each dispatcher's in order of arrival, the dispatchers in turns.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,7 +11,7 @@ use crate::proto::{message::Peer, timer::Execution};
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
     waiting: BTreeMap<Peer, BTreeSet<Execution>>,
-    /// Whose turn it was last.
+    /// The dispatcher of the last turn.
     last: Option<Peer>,
 }
 
@@ -29,7 +29,7 @@ impl Backlog {
         }
     }
 
-    /// Takes the oldest request of the next dispatcher that may have one started.
+    /// Takes the oldest request of the next dispatcher that may start one.
     pub(super) fn pop(&mut self, may_start: impl Fn(Peer) -> bool) -> Option<Execution> {
         let behind = self.last.map_or(Unbounded, Excluded);
         let mut turns = self.waiting.range((behind, Unbounded)).chain(&self.waiting);
@@ -41,7 +41,7 @@ impl Backlog {
         Some(execution)
     }
 
-    /// Drops the requests of a dispatcher that is gone.
+    /// Drops the requests of a lost dispatcher.
     pub(super) fn forget(&mut self, peer: Peer) {
         self.waiting.remove(&peer);
     }

@@ -41,7 +41,7 @@ impl Worker {
         self.start_waiting(now);
     }
 
-    /// Finds the procedure that a request asks for, or says why it cannot be run.
+    /// Finds the requested procedure, or says why it cannot run.
     pub(super) fn admit(&self, from: Peer, request: &Request) -> Result<(usize, usize, usize), (ErrorCode, String)> {
         let Some(requests) = self.requests.get(&from) else {
             return Err((ErrorCode::Refused, "not registered".to_owned()));
@@ -88,13 +88,13 @@ impl Worker {
     }
 
     pub(super) fn handle_cancel(&mut self, now: Instant, from: Peer, call: CallId) {
-        // A cancel that crosses the final reply on its way finds nothing, and that is fine.
+        // A cancel that crosses the final reply finds nothing, which is fine.
         if let Some(execution) = self.requests.get(&from).and_then(|requests| requests.get(&call)).copied() {
             self.abort(now, execution, ErrorCode::Cancelled);
         }
     }
 
-    /// Stops an execution. One that runs is answered for when it has stopped; one that waits is answered now.
+    /// Stops an execution. A running one is answered when it has stopped; a waiting one now.
     pub(super) fn abort(&mut self, now: Instant, execution: Execution, code: ErrorCode) {
         let Some(task) = self.executions.get_mut(&execution) else { return };
         if task.aborted.is_some() {
@@ -109,7 +109,7 @@ impl Worker {
         }
     }
 
-    /// A request is held no longer: its dispatcher may send as much again.
+    /// Ends the holding of a request: its dispatcher may send as many bytes again.
     pub(super) fn forget_request(&mut self, now: Instant, from: Peer, held: Option<Held>) {
         let Some(Held { bytes, is_acknowledged }) = held else { return };
         self.links.forget_request(from, bytes);
@@ -118,8 +118,9 @@ impl Worker {
         }
     }
 
-    /// Starts what waits while fewer than the credits run: nothing for a dispatcher that does not take the replies that it
-    /// has, as another one would be held as well.
+    /// Starts waiting requests while fewer than the credits run.
+    ///
+    /// A dispatcher with untaken replies beyond its limit gets none started, because another reply would be held as well.
     pub(super) fn start_waiting(&mut self, now: Instant) {
         while self.running < self.config.credits as usize {
             let (links, max) = (&self.links, self.config.hold_limits.peer_bytes_max);
@@ -141,7 +142,7 @@ impl Worker {
             Finish::Reply(payload) | Finish::Error { payload, .. } => payload.bytes.len(),
             Finish::Aborted | Finish::NotStarted => 0,
         };
-        // Large replies queue up behind each other on a slow link; small ones cross any link within the expiry.
+        // Large replies queue behind each other on a slow link; small ones cross any link within the expiry.
         self.sending_until = Some(self.sending_until.map_or(now, |until| until.max(now)) + sending_time(bytes));
         let partials = task.partials;
         let too_large = |size| (ErrorCode::TooLarge, frame::reply_too_large(size, reply_bytes_max), Payload::default());
@@ -171,7 +172,7 @@ impl Worker {
         );
     }
 
-    /// Answers a request that is not started, unless its dispatcher takes no answer.
+    /// Answers a request that does not start, unless its dispatcher takes no answer.
     pub(super) fn refuse(&mut self, now: Instant, to: Peer, call: CallId, code: ErrorCode, detail: String) {
         if self.is_overrun(to) {
             return self.let_go(now, to);
@@ -179,7 +180,7 @@ impl Worker {
         self.links.send(now, to, Message::Error(ErrorReply::not_started(call, code, detail)));
     }
 
-    /// Lets a dispatcher go that keeps sending requests without reading replies: what is kept for it would grow for ever.
+    /// Disconnects a dispatcher that keeps sending requests without reading replies: its queue would grow for ever.
     fn let_go(&mut self, now: Instant, from: Peer) {
         self.links.drop_unexpected(from, "a dispatcher that sends requests and reads no replies");
         self.links.hang_up(now, from, Departure::Disconnected);

@@ -1,9 +1,9 @@
-//! Connections that are lost, and the worker's own leaving.
+//! Lost connections, and the worker's own leaving.
 
 use super::*;
 
 impl Worker {
-    /// Takes a connection's requests from it: what runs is aborted, what waits is forgotten.
+    /// Takes a connection's requests from it: aborts running ones, forgets waiting ones.
     pub(super) fn disown(&mut self, peer: Peer) {
         let Some(requests) = self.requests.remove(&peer) else { return };
         self.outputs.push_back(WorkerOutput::Unregistered(peer));
@@ -25,7 +25,7 @@ impl Worker {
         }
     }
 
-    /// Says goodbye once nothing runs and no reply is kept, and has left once everyone has gone.
+    /// Says goodbye once nothing runs and no reply is kept; the worker has left once all peers have gone.
     pub(super) fn finish_drain(&mut self, now: Instant) {
         let is_done = self.executions.is_empty() && !self.requests.keys().any(|peer| self.is_holding(*peer));
         if self.leaving == Leaving::Draining && (is_done || planted(Fault::DrainCutShort)) {
@@ -54,7 +54,7 @@ impl Worker {
         self.requests.remove(&peer);
     }
 
-    /// The time for leaving is up.
+    /// Handles the end of the time for leaving.
     pub(super) fn force_leave(&mut self, now: Instant) {
         match self.leaving {
             Leaving::Draining => self.give_up_executions(now),
@@ -62,7 +62,7 @@ impl Worker {
         }
     }
 
-    /// Answers for what still runs, and goes.
+    /// Answers requests that still run, and leaves.
     fn give_up_executions(&mut self, now: Instant) {
         for (execution, task) in mem::take(&mut self.executions) {
             self.timers.stop(Timer::Overrun(execution));
@@ -75,19 +75,19 @@ impl Worker {
         }
         self.backlog = Backlog::default();
         self.running = 0;
-        // A goodbye would overtake the replies that are kept, and say of their requests that they were not started.
+        // A goodbye would overtake the kept replies, and report their requests as not started.
         for peer in self.links.peers().into_iter().filter(|peer| self.is_holding(*peer)).collect::<Vec<_>>() {
             self.links.hang_up(now, peer, Departure::Disconnected);
         }
         self.say_goodbye(now);
     }
 
-    /// Waits no longer for the goodbye to be read, except where a large reply may still be on its way.
+    /// Stops waiting for the goodbye to be read, except where a large reply may still be on its way.
     fn give_up_goodbyes(&mut self, now: Instant) {
         let expiry = self.config.heartbeats.expiry(self.config.heartbeats.interval);
         let may_be_sending = now < self.leave_by && self.sending_until.is_some_and(|until| now < until + expiry);
         for peer in self.links.peers() {
-            // A dispatcher that still reads a large reply goes on sending heartbeats; one that falls silent expires.
+            // A dispatcher that still reads a large reply keeps sending heartbeats; a silent one expires.
             let is_said = self.links.get(peer).is_some_and(Link::is_leaving);
             if !(may_be_sending && is_said) {
                 self.links.hang_up(now, peer, Departure::Goodbye);

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::transport::{endpoint::Endpoint, error::TransportError};
 
-/// A socket file of ours, removed when dropped unless another process has put its own in its place.
+/// Our socket file, removed when dropped unless another process has replaced it.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
@@ -31,8 +31,10 @@ impl Drop for SocketFile {
     }
 }
 
-/// Binds under a name of its own, then links the socket to its path: nobody meets a file that does not listen yet,
-/// and whoever removes the name it was bound under (the ZeroMQ crate does, some time after the end) harms nobody.
+/// Binds under a temporary name, then links the socket to its path.
+///
+/// So nobody meets a file that does not listen yet. Removing the temporary name, as the ZeroMQ crate does some time
+/// after the end, harms nobody.
 pub(super) fn bind_path(endpoint: &Endpoint, path: &Path) -> Result<(UnixListener, SocketFile), TransportError> {
     let failed = |error| TransportError::of_bind(endpoint, error);
     let draft = path.with_file_name(format!(".{:06x}", Uuid::new_v4().as_u128() & 0xff_ffff));
@@ -45,7 +47,7 @@ pub(super) fn bind_path(endpoint: &Endpoint, path: &Path) -> Result<(UnixListene
     Ok((listener, SocketFile { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() }))
 }
 
-/// Gives the socket at `draft` the name `path`, if that is free or was left behind by a dead process.
+/// Gives the socket at `draft` the name `path`, if that is free or left by a dead process.
 fn link(endpoint: &Endpoint, draft: &Path, path: &Path) -> Result<(), TransportError> {
     for _ in 0..LINK_ATTEMPTS {
         match fs::hard_link(draft, path) {
@@ -56,14 +58,14 @@ fn link(endpoint: &Endpoint, draft: &Path, path: &Path) -> Result<(), TransportE
     Err(TransportError::AddressInUse { endpoint: endpoint.clone() })
 }
 
-/// Removes a socket file that nobody listens at.
+/// Removes a socket file without a listener.
 fn remove_stale(endpoint: &Endpoint, path: &Path) -> Result<(), TransportError> {
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => {
             return Err(TransportError::NotASocket { endpoint: endpoint.clone() });
         }
         Ok(_) => {}
-        // It went away by itself.
+        // It disappeared by itself.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(TransportError::of_bind(endpoint, error)),
     }
@@ -74,7 +76,7 @@ fn remove_stale(endpoint: &Endpoint, path: &Path) -> Result<(), TransportError> 
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(TransportError::of_bind(endpoint, error)),
-        // A full backlog also means that somebody is there.
+        // A full backlog also means that a process listens.
         Ok(()) | Err(_) => Err(TransportError::AddressInUse { endpoint: endpoint.clone() }),
     }
 }
@@ -86,5 +88,5 @@ fn knock(path: &Path) -> io::Result<()> {
     socket.connect(&SockAddr::unix(path)?)
 }
 
-/// A stale file is removed once; another process that takes the path meanwhile wins.
+/// A stale file is removed once; another process that takes the path in between wins.
 const LINK_ATTEMPTS: usize = 2;
