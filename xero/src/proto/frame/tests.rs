@@ -138,7 +138,7 @@ fn ready() -> Ready {
         interval: Duration::from_secs(1),
         payload_bytes_max: 64 << 20,
         credits: 64,
-        window_bytes: 0,
+        window_bytes: 2 << 20,
         codecs: vec![Codec::Bincode, Codec::MessagePack, Codec::Json],
         services: vec![ServiceOffer { name: "Demo".into(), version: 1, methods }],
     }
