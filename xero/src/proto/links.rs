@@ -177,7 +177,8 @@ impl Links {
             Some(link) => {
                 link.received(now);
                 link.note_received(malformed.window_bytes);
-                if link.is_introducing() {
+                // What a broken BATCH held beyond the break would never be acknowledged nor answered.
+                if link.is_introducing() || malformed.breaks_batch() {
                     self.hang_up(now, from, Departure::Disconnected);
                     return false;
                 }

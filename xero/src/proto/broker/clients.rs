@@ -77,6 +77,10 @@ impl Broker {
                 format!("the broker takes {credits} requests of a client at once; its `client_credits` raises that");
             return self.refuse(now, from, call, ErrorCode::Overloaded, detail);
         }
+        if request.remaining.is_zero() {
+            self.front.take(now, from, bytes);
+            return self.refuse(now, from, call, ErrorCode::DeadlineExceeded, String::new());
+        }
         self.calls += 1;
         let id = CallId(self.calls);
         client.requests.insert(call, id);
@@ -112,10 +116,10 @@ impl Broker {
         let (to, call, sequence, size) = (origin.client, origin.call, origin.partials, payload.bytes.len());
         if size > self.front.reply_bytes_max(to) {
             // Its place stays empty, and the client sees by the sequence that it is missing.
-            origin.partials += 1;
+            origin.partials = origin.partials.saturating_add(1);
             return debug!(%call, size, "dropped a partial reply that is larger than the client takes");
         }
-        origin.partials += 1;
+        origin.partials = origin.partials.saturating_add(1);
         self.front.send(now, to, Message::Partial(PartialReply { call, sequence, payload }));
     }
 

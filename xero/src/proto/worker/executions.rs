@@ -44,6 +44,9 @@ impl Worker {
             let detail = format!("the worker takes {credits} requests at once; its `concurrency` raises that");
             return Err((ErrorCode::Overloaded, detail));
         }
+        if request.remaining.is_zero() {
+            return Err((ErrorCode::DeadlineExceeded, String::new()));
+        }
         let (service, method) = self.find(request)?;
         Ok((service, method, self.links.reply_bytes_max(from)))
     }
