@@ -1,6 +1,6 @@
 //! Edges of the protocol, which every role must take alike: zeros, ends of ranges, empty names, broken batches.
 
-use std::time::Duration;
+use std::{slice::from_ref, time::Duration};
 
 use super::{
     bench::{Bench, request},
@@ -352,10 +352,10 @@ fn broken_batches(first: Message) -> Vec<Frames> {
     let sound = encode(&first);
     let nested = encode_batch(&[Message::Heartbeat, Message::Heartbeat]);
     vec![
-        batch(2, &[sound.clone()], b""),
-        batch(2, &[sound.clone()], &[0, 0, 0]),
-        batch(2, &[sound.clone()], &[0, 0, 0, 32, 1, 2, 3]),
-        batch(1, &[sound.clone()], b"x"),
+        batch(2, from_ref(&sound), b""),
+        batch(2, from_ref(&sound), &[0, 0, 0]),
+        batch(2, from_ref(&sound), &[0, 0, 0, 32, 1, 2, 3]),
+        batch(1, from_ref(&sound), b"x"),
         batch(1, &[sound.clone(), encode(&Message::Heartbeat)], b""),
         batch(3, &[sound, nested, encode(&Message::Heartbeat)], b""),
     ]
