@@ -283,7 +283,7 @@ fn arguments_that_the_method_does_not_take_have_not_run() {
     for arguments in [["--args", "1, 2"], ["--args", "\"only one\""], ["--kwargs", r#""str1":"a", "str3":"b""#]] {
         let run = worker.call(&[&["compare"], &arguments[..]].concat());
         assert_eq!(run.code, 3, "{run:?}");
-        assert!(run.stderr.contains("error: invalid arguments: "), "{run:?}");
+        assert!(run.stderr.contains("error: invalid arguments of `Demo.compare`: "), "{run:?}");
         assert!(run.stderr.contains("the procedure has not run"), "{run:?}");
     }
 }

@@ -43,6 +43,21 @@ async fn undisturbed(disturb: impl AsyncFnOnce(&Client)) {
 }
 
 #[test]
+fn peers_without_an_identity_are_told_apart() {
+    run(async {
+        let client = client().await;
+        let mut workers = Vec::new();
+        for _ in 0..2 {
+            let mut link = Link::dial_as(client.endpoint(), b"").await;
+            link.send(&Message::Ready(raw::ready())).await;
+            assert!(matches!(link.receive().await, Some(Message::Ready(_))));
+            workers.push(link);
+        }
+        eventually("both are registered", async || client.workers().len() == 2).await;
+    });
+}
+
+#[test]
 fn bytes_that_are_no_zeromq_disturb_nobody() {
     run(undisturbed(async |client| {
         let mut random = Random(7);
@@ -187,7 +202,7 @@ fn worker_that_sends_what_workers_do_not_is_only_counted() {
 fn flood_of_replies_that_nobody_asked_for_disturbs_nobody() {
     run(undisturbed(async |client| {
         let mut link = raw::worker(client.endpoint(), raw::Ready { services: Vec::new(), ..raw::ready() }).await;
-        for id in 0..5000 {
+        for id in 1..=5000 {
             link.send(&raw::final_reply(CallId(id), raw::text("stray"))).await;
         }
         eventually("all are counted", async || client.counters().await.unsolicited_replies == 5000).await;

@@ -226,6 +226,11 @@ mod tests {
                 "async fn compare(&self, str1: &str, str2: String) -> (bool, u8);",
             ),
             ("Demo@1.ping()->String", "async fn ping(&self) -> String;"),
+            (
+                "Demo@1.load(key:String,type:Vec<u8>)->Result<(),Refusal>",
+                "async fn load(&self, cx: &'_ Context, key: &'_ str, r#type: &'_ [u8]) -> io::Result<(), Refusal>;",
+            ),
+            ("Demo@1.tag(name:Label<'static>)->()", "async fn tag(&self, name: &Label<'static>);"),
         ];
         for (text, method) in cases {
             let row = format!("| `{text}` | `{:016x}` |", described("", method).1);

@@ -181,7 +181,7 @@ fn whoever_comes_to_the_wrong_door_is_told_once_and_clearly() {
     let run = connect(&broker.backend, &["ping", "--wait", "1"]).wait();
     let said = "a client has connected where workers are expected: a client that binds, or the backend of a broker";
     assert_eq!((run.code, run.stderr.matches(said).count()), (3, 1), "{run:?}");
-    for said in ["turned a peer away", "a worker has connected", "a client has connected"] {
+    for said in ["refused a connection", "a worker has connected", "a client has connected"] {
         broker.process.wait_for_stderr(said);
     }
     // A client that binds is no broker.

@@ -431,7 +431,7 @@ impl Dispatcher {
         }
         match reply.sequence.cmp(partials) {
             Ordering::Equal => {
-                *partials += 1;
+                *partials = partials.saturating_add(1);
                 if !planted(Fault::PartialLost) {
                     let receipt = self.take_receipt();
                     self.outputs.push_back(Output::Partial(reply.call, reply.payload, receipt));

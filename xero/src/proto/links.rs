@@ -220,7 +220,8 @@ impl Links {
                 if self.lives.hear(from) {
                     self.events.push_back(LinkEvent::Heard(from));
                 }
-                if link.is_introducing() {
+                // The bytes behind the break of a BATCH would never be acknowledged, nor its requests answered.
+                if link.is_introducing() || malformed.breaks_batch() {
                     self.hang_up(now, from, Departure::Disconnected);
                     return false;
                 }

@@ -164,6 +164,16 @@ impl Ledger {
         }
     }
 
+    /// Whether the worker of this connection has introduced itself over a newer one: the older one may be dead.
+    fn is_left_behind(&self, pid: Pid, process: &Process, wire: Wire) -> bool {
+        let life_of = |wire: Wire| {
+            let record = &self.wires[wire];
+            record.sides[record.side_index(pid).other() as usize].life
+        };
+        let is_newer = |other: &&Wire| **other > wire && life_of(**other) == life_of(wire);
+        process.sockets.values().filter(is_newer).any(|other| is_up(self.wires[*other].side_of(pid)))
+    }
+
     /// Checks that no call waits while there is a credit for it.
     fn check_unrouted(&self, pid: Pid, processes: &[Process]) -> Result<(), String> {
         let Some(unrouted) = self.unrouted.get(&pid).filter(|unrouted| !unrouted.is_empty()) else { return Ok(()) };
@@ -185,6 +195,7 @@ impl Ledger {
                 record.caller == record.side_index(pid)
                     && is_up(side)
                     && !side.has_heard_drain
+                    && !self.is_left_behind(pid, process, **wire)
                     && record.requests.len() < record.credits as usize
                     && record.has_room(payload_bytes)
                     && record.services.iter().any(|service| service == call.plan.service)

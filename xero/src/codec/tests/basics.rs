@@ -79,3 +79,34 @@ fn large_payloads_are_within_the_limit_of_every_step() {
         assert_eq!(decode::<Vec<u64>>(&payload).expect("decodes"), value);
     }
 }
+
+#[test]
+fn bare_codecs_write_arrays_characters_and_wide_integers_as_the_protocol_says() {
+    fn written<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug + 'static>(
+        value: &T,
+        bincode: &[u8],
+        postcard: &[u8],
+    ) {
+        for (codec, expected) in [(Codec::Bincode, bincode), (Codec::Postcard, postcard)] {
+            if codec.is_available() {
+                let payload = encode(codec, value).expect("encodes");
+                assert_eq!(payload.bytes, expected, "{codec} of {value:?}");
+                assert_eq!(&decode::<T>(&payload).expect("decodes"), value, "{codec}");
+            }
+        }
+    }
+    let wide = |first: u8| [&[first][..], &[0xff; 16]].concat();
+    let groups = [&[0xff; 18][..], &[3]].concat();
+    written(&[1_u16, 2, 300], &[1, 2, 251, 44, 1], &[1, 2, 0xac, 2]);
+    written(&[7_u8; 2], &[7, 7], &[7, 7]);
+    written(&[(); 2], &[], &[]);
+    written(&'a', b"a", b"\x01a");
+    written(&'é', "é".as_bytes(), "\x02é".as_bytes());
+    written(&'😀', "😀".as_bytes(), "\x04😀".as_bytes());
+    written(&250_u128, &[250], &[0xfa, 1]);
+    written(&251_u128, &[251, 251, 0], &[0xfb, 1]);
+    written(&u128::MAX, &wide(254), &groups);
+    written(&-1_i128, &[1], &[1]);
+    written(&i128::MIN, &wide(254), &groups);
+    written(&-1_i8, &[0xff], &[0xff]);
+}

@@ -85,6 +85,10 @@ impl Broker {
                 format!("the broker takes {credits} requests of a client at once; its `client_credits` raises that");
             return self.refuse(now, from, call, ErrorCode::Overloaded, detail);
         }
+        if request.remaining.is_zero() {
+            self.front.take(now, from, bytes);
+            return self.refuse(now, from, call, ErrorCode::DeadlineExceeded, String::new());
+        }
         if self.front.is_full() {
             self.front.take(now, from, bytes);
             let max = self.front.hold_limits().total_bytes_max;
@@ -122,11 +126,11 @@ impl Broker {
         let (to, call, sequence, size) = (origin.client, origin.call, origin.partials, payload.bytes.len());
         if size > self.front.reply_bytes_max(to) {
             // Its place stays empty, so the client sees a gap in the sequence.
-            origin.partials += 1;
+            origin.partials = origin.partials.saturating_add(1);
             self.dispatcher.release(now, receipt);
             return debug!(%call, size, "dropped a partial reply that is larger than the client takes");
         }
-        origin.partials += 1;
+        origin.partials = origin.partials.saturating_add(1);
         self.pass_on(now, to, Message::Partial(PartialReply { call, sequence, payload }), receipt);
     }
 

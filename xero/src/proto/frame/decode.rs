@@ -22,7 +22,8 @@ use super::{
 
 /// Reads one pair of frames: one message, or all messages of a BATCH.
 ///
-/// An unreadable message costs only itself, even within a batch, as long as the lengths around it are sound.
+/// An unreadable message costs only itself, even within a batch, as long as the structure around it is sound. Nothing is
+/// read after a broken structure, which [`Malformed::breaks_batch`] reports.
 pub fn decode(frames: Frames, limits: &Limits) -> Decoded {
     Decoded { rest: Rest::Frames(frames), limits: *limits }
 }
@@ -70,7 +71,8 @@ impl Decoded {
 
     fn read_next(&mut self, share: &mut Share<'_>) -> Option<Result<Inbound, Malformed>> {
         match std::mem::replace(&mut self.rest, Rest::Nothing) {
-            Rest::Nothing | Rest::Batch { left: 0, .. } => None,
+            Rest::Nothing => None,
+            Rest::Batch { body, offset, left: 0 } => end_of_batch(body.len() - offset).err().map(Err),
             Rest::Batch { body, offset, left } => Some(self.next_of_batch(body, offset, left, share)),
             Rest::Frames(frames) => match self.read_frames(frames, share) {
                 Ok(Some(message)) => Some(Ok(message)),
@@ -83,7 +85,7 @@ impl Decoded {
     /// Reads a message that arrived alone; `None` for a batch, whose messages follow.
     fn read_frames(&mut self, frames: Frames, share: &mut Share<'_>) -> Result<Option<Inbound>, Malformed> {
         let Frames { header, payload } = frames;
-        let (fixed, fields_at) = Fixed::read(&header)?;
+        let (fixed, fields_at) = read_fixed(&header, payload.len())?;
         if fixed.kind != Kind::Batch {
             return read_message(&fixed, fields_at, &header, payload, &self.limits, share).map(Some);
         }
@@ -92,14 +94,14 @@ impl Decoded {
             self.limits.payload(payload.len())?;
             let count = Reader::new(&header, fields_at).u32("batch count")?;
             self.limits.batch(usize::try_from(count).unwrap_or(usize::MAX))?;
-            Ok(count)
+            if count == 0 { Err(Reason::EmptyBatch) } else { Ok(count) }
         };
         let left = read_count().map_err(of_batch)?;
         self.rest = Rest::Batch { body: payload, offset: 0, left };
         Ok(None)
     }
 
-    /// Reads the batch's next message, and moves behind it unless its lengths are unsound.
+    /// Reads the batch's next message, and moves behind it unless the batch's structure is broken.
     fn next_of_batch(
         &mut self,
         body: Bytes,
@@ -113,7 +115,9 @@ impl Decoded {
         let end = reader.offset();
         let payload = kept_payload(&body, end - payload.len()..end);
         let item = read_batched(header, payload, &self.limits, share);
-        self.rest = Rest::Batch { body, offset: end, left: left - 1 };
+        if !matches!(&item, Err(malformed) if malformed.breaks_batch()) {
+            self.rest = Rest::Batch { body, offset: end, left: left - 1 };
+        }
         item
     }
 }
@@ -137,8 +141,16 @@ fn kept_payload(body: &Bytes, range: Range<usize>) -> Bytes {
 }
 
 fn read_batched(header: &[u8], payload: Bytes, limits: &Limits, share: &mut Share<'_>) -> Result<Inbound, Malformed> {
-    let (fixed, fields_at) = Fixed::read(header)?;
+    let (fixed, fields_at) = read_fixed(header, payload.len())?;
     read_message(&fixed, fields_at, header, payload, limits, share)
+}
+
+/// Reads the fixed header. A message whose kind it names counts in a window although its fields cannot be found.
+fn read_fixed(header: &[u8], payload_bytes: usize) -> Result<(Fixed, usize), Malformed> {
+    Fixed::read(header).map_err(|malformed| match malformed.kind.and_then(Kind::from_wire) {
+        Some(kind) => Malformed { window_bytes: kind.window_bytes(header.len(), payload_bytes), ..malformed },
+        None => malformed,
+    })
 }
 
 fn read_message(
@@ -169,6 +181,12 @@ fn read_kind(
     share: &mut Share<'_>,
 ) -> Result<Message, Reason> {
     let (call, sequence) = (fixed.call, fixed.sequence);
+    if call.0 == 0 && fixed.kind.needs_call() {
+        return Err(Reason::NoCall);
+    }
+    if fixed.kind == Kind::Partial && sequence == u32::MAX {
+        return Err(Reason::PartialsBeyondCount);
+    }
     Ok(match fixed.kind {
         Kind::Ready => Message::Ready(read_ready(fields, limits)?),
         Kind::Request => Message::Request(read_request(fixed, fields, payload, limits, share)?),
@@ -310,6 +328,11 @@ fn read_payload(fixed: &Fixed, bytes: Bytes) -> Result<Payload, Reason> {
     let unknown = Reason::Unknown { field: "codec", offset: 24, value: fixed.codec };
     let codec = Codec::from_wire(fixed.codec).ok_or(unknown)?;
     Ok(Payload { codec, bytes })
+}
+
+/// The count covers all of a batch: bytes behind its last message would be messages that are lost.
+fn end_of_batch(left: usize) -> Result<(), Malformed> {
+    if left == 0 { Ok(()) } else { Err(of_batch(Reason::BatchNotEmptied { left })) }
 }
 
 fn of_batch(reason: Reason) -> Malformed {

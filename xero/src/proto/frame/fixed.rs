@@ -76,6 +76,11 @@ impl Kind {
         matches!(self, Self::Request | Self::Partial | Self::Final | Self::Error | Self::Cancel)
     }
 
+    /// Whether a message of this kind must name a call; an error without one is about a connection.
+    pub(super) fn needs_call(self) -> bool {
+        self.has_call() && self != Self::Error
+    }
+
     /// What a message of this kind, with frames of these sizes, counts in a byte window (`PROTOCOL.md` §9).
     pub(super) fn window_bytes(self, header_bytes: usize, payload_bytes: usize) -> u64 {
         match self {
@@ -158,7 +163,7 @@ impl Fixed {
 
     /// Marks the message of this header as malformed.
     pub(super) fn malformed(&self, reason: Reason) -> Malformed {
-        let call = self.kind.has_call().then_some(self.call);
+        let call = Some(self.call).filter(|call| self.kind.has_call() && call.0 != 0);
         Malformed { kind: Some(self.kind as u8), call, ..reason.into() }
     }
 

@@ -37,6 +37,11 @@ impl Malformed {
         self.kind.is_some_and(|kind| [Kind::Final as u8, Kind::Error as u8].contains(&kind))
     }
 
+    /// Whether the structure of a BATCH is broken: nobody knows what else it held, nor what that counts for in a window.
+    pub fn breaks_batch(&self) -> bool {
+        self.kind == Some(Kind::Batch as u8)
+    }
+
     /// Whether the message was a request.
     pub fn is_request(&self) -> bool {
         self.kind == Some(Kind::Request as u8)
@@ -124,6 +129,21 @@ pub enum Reason {
     RepeatedKey {
         /// Where its text starts.
         offset: usize,
+    },
+    /// A message that is about a call names none.
+    #[error("call id 0 at byte 8 belongs to no call")]
+    NoCall,
+    /// A partial reply has a number that leaves none for the count of all of them.
+    #[error("sequence 4294967295 at byte 28 is more than a request's partial replies can count to")]
+    PartialsBeyondCount,
+    /// A batch holds no message.
+    #[error("a batch must hold a message")]
+    EmptyBatch,
+    /// A batch holds more than its messages.
+    #[error("{left} bytes follow the last message")]
+    BatchNotEmptied {
+        /// How many.
+        left: usize,
     },
     /// A batch lies within a batch.
     #[error("a batch may not hold a batch")]

@@ -533,6 +533,22 @@ impl Drop for Client {
     }
 }
 
+#[test]
+fn credits_from_a_broker_count_like_those_of_a_worker() {
+    let mut client = Client::connected(1);
+    client.say(A, Message::Credit(1));
+    (1..=3).for_each(|id| client.call(id));
+    assert_eq!(client.requests(), [(A, 1)]);
+    client.say(A, Message::Credit(2));
+    assert_eq!(client.requests(), [(A, 2)]);
+    client.say(A, Message::Credit(0));
+    client.say(A, final_reply(CallId(1), "done"));
+    assert_eq!(client.requests(), [], "it pauses");
+    client.say(A, Message::Credit(u32::MAX));
+    assert_eq!(client.requests(), [(A, 3)]);
+    [2, 3].into_iter().for_each(|id| client.say(A, final_reply(CallId(id), "done")));
+}
+
 /// What a broker says of itself that offers `Demo`.
 fn broker() -> Ready {
     Ready { role: Role::Dispatcher, ..introduction() }

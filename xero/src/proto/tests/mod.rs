@@ -14,6 +14,7 @@ mod cancel;
 mod credits;
 mod dialing;
 mod drain;
+mod edges;
 mod errors;
 mod foreign;
 mod ghosts;

@@ -162,6 +162,12 @@ impl Net {
         is_wanted
     }
 
+    /// Lets the procedure that runs for a call have sent as many partial replies as can be counted.
+    pub(super) fn skip_partials(&mut self, w: W, call: CallId) {
+        let execution = self.workers[w.0].execution_of(call).expect("the call runs on this worker");
+        self.workers[w.0].machine.skip_partials(execution);
+    }
+
     /// The worker's process dies; its connections end with it.
     pub(super) fn kill_worker(&mut self, w: W) {
         self.workers[w.0].die();

@@ -54,6 +54,9 @@ impl Worker {
             let detail = format!("the worker takes {credits} requests at once; its `concurrency` raises that");
             return Err((ErrorCode::Overloaded, detail));
         }
+        if request.remaining.is_zero() {
+            return Err((ErrorCode::DeadlineExceeded, String::new()));
+        }
         if self.links.is_full() {
             let max = self.config.hold_limits.total_bytes_max;
             let detail = format!("the worker holds {max} bytes of its peers; its `total_bytes_max` raises that");

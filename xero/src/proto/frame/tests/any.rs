@@ -5,11 +5,11 @@ use proptest::{collection::vec, option, sample::select, strategy::Union};
 use super::*;
 
 pub(super) fn message() -> Union<BoxedStrategy<Message>> {
-    let call = any::<u64>().prop_map(CallId);
+    let call = (1..=u64::MAX).prop_map(CallId);
     Union::new([
         ready().prop_map(Message::Ready).boxed(),
         request().prop_map(Message::Request).boxed(),
-        (call.clone(), any::<u32>(), payload())
+        (call.clone(), 0..u32::MAX, payload())
             .prop_map(|(call, sequence, payload)| Message::Partial(PartialReply { call, sequence, payload }))
             .boxed(),
         (call.clone(), any::<u32>(), payload())
@@ -67,7 +67,7 @@ fn service() -> impl Strategy<Value = ServiceOffer> {
 
 fn request() -> impl Strategy<Value = Request> {
     let metadata = prop::collection::btree_map(name(), vec(any::<u8>(), 0..40).prop_map(Bytes::from), 0..4);
-    let numbers = (any::<u64>(), any::<u8>(), any::<(bool, bool, bool)>(), any::<u64>(), any::<u64>());
+    let numbers = (1..=u64::MAX, any::<u8>(), any::<(bool, bool, bool)>(), any::<u64>(), any::<u64>());
     (numbers, name(), name(), metadata, payload()).prop_map(|(numbers, service, method, metadata, payload)| {
         let (call, attempt, (idempotent, as_declared, fail_fast), fingerprint, micros) = numbers;
         Request {

@@ -2,6 +2,12 @@
 
 use super::super::fixed::Kind;
 use super::*;
+use crate::proto::{
+    dispatch::{Dispatcher, DispatcherConfig},
+    outbox::Transmit,
+    tests::start,
+    worker::{Worker, WorkerConfig},
+};
 
 #[test]
 fn bytes_in_the_document_are_what_the_code_writes() {
@@ -15,6 +21,48 @@ fn bytes_in_the_document_are_read_as_it_says() {
     for (name, messages) in messages() {
         assert_eq!(all(document(name)), messages.into_iter().map(Ok).collect::<Vec<_>>(), "{name}");
     }
+}
+
+#[test]
+fn introductions_and_refusal_in_the_document_are_those_of_a_dispatcher_and_a_worker_of_today() {
+    let now = start();
+    let defaults = DispatcherConfig::default();
+    let config = WorkerConfig {
+        incarnation: ready().incarnation,
+        seed: 0,
+        heartbeats: defaults.heartbeats,
+        backoff: defaults.backoff,
+        limits: defaults.limits,
+        credits: 64,
+        window_bytes: defaults.window_bytes,
+        hold_limits: Default::default(),
+        drain_timeout: Duration::from_secs(30),
+        services: ready().services,
+        signatures: Vec::new(),
+    };
+    let mut worker = Worker::new(now, config, 1);
+    let mut dispatcher = Dispatcher::new(DispatcherConfig { incarnation: answer().incarnation, ..defaults });
+    // A build with the default features; other builds have other codecs.
+    let usual = |message| match message {
+        Message::Ready(ready) => Message::Ready(Ready { codecs: answer().codecs, ..ready }),
+        other => other,
+    };
+    let sent = |transmit: Option<Transmit>| usual(transmit.expect("something is sent").messages.remove(0));
+    worker.handle_timeout(now);
+    worker.handle_dialed(now, Peer(0));
+    let introduction = sent(worker.poll_transmit());
+    assert_eq!(encode(&introduction), document("READY of a worker"));
+    dispatcher.handle_message(now, Peer(1), introduction);
+    let answer = sent(dispatcher.poll_transmit());
+    assert_eq!(encode(&answer), document("READY of a dispatcher"));
+    worker.handle_message(now, Peer(0), answer);
+    // What it has keeps it from saying goodbye.
+    worker.handle_message(now, Peer(0), Message::Request(Request { call: CallId(1), ..request() }));
+    worker.drain(now);
+    worker.handle_message(now, Peer(0), Message::Request(request()));
+    let goodbyes = std::iter::from_fn(|| worker.poll_transmit()).flat_map(|transmit| transmit.messages);
+    let refusal = goodbyes.into_iter().find(|message| matches!(message, Message::Error(_)));
+    assert_eq!(refusal.map(|refusal| encode(&refusal)), Some(document("ERROR of a worker")));
 }
 
 #[test]
@@ -123,7 +171,7 @@ pub(super) fn messages() -> Vec<(&'static str, Vec<Message>)> {
         partials: 0,
         code: ErrorCode::Refused,
         maybe_executed: false,
-        detail: "the worker is draining".into(),
+        detail: "the worker drains".into(),
         payload: Payload::default(),
         ..error.clone()
     };

@@ -81,7 +81,7 @@ fn declared_length_of_four_gigabytes_is_cut_short() {
     let malformed = refused(&header, b"");
     let needed = 0xffff_ffff;
     assert_eq!(malformed.reason, Reason::CutShort { field: "metadata value", offset: 52, needed, left: 0 });
-    assert_eq!(malformed.call, Some(CallId(0)));
+    assert_eq!(malformed.call, Some(CallId(7)));
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn repeated_metadata_key_is_refused() {
     let header = [&fixed(2)[..], &[0; 8], b"\x01S\x01m\x00\x02", b"\x01k\0\0\0\0", b"\x01k\0\0\0\0"].concat();
     assert_eq!(
         refused(&header, b"").to_string(),
-        "REQUEST of call 0000000000000000: metadata key at byte 53 is there already"
+        "REQUEST of call 0000000000000007: metadata key at byte 53 is there already"
     );
 }
 
@@ -148,6 +148,20 @@ fn header_length_out_of_bounds_is_refused() {
 }
 
 #[test]
+fn request_with_a_header_length_out_of_bounds_names_its_call_and_counts_in_the_window() {
+    let mut header = encode(&Message::Request(request())).header.to_vec();
+    let window_bytes = crate::proto::frame::window_bytes(&Message::Request(request()));
+    header[27] = 31;
+    let payload = request().payload.bytes;
+    let alone = refused(&header, &payload);
+    let batched = all(frames(&batch_of(1), &batched(&header, &payload))).remove(0).expect_err("it is malformed");
+    for malformed in [alone, batched] {
+        assert!(malformed.is_request());
+        assert_eq!((malformed.call, malformed.window_bytes), (Some(request().call), window_bytes));
+    }
+}
+
+#[test]
 fn foreign_frame_is_refused() {
     assert_eq!(refused(b"GET / HTTP/1.1", b"").to_string(), "message: the frame does not start with \"XERO\"");
     assert_eq!(refused(b"", b"").reason, Reason::Magic);
@@ -155,12 +169,14 @@ fn foreign_frame_is_refused() {
 }
 
 #[test]
-fn batch_in_a_batch_costs_only_itself() {
+fn batch_in_a_batch_breaks_the_one_around_it() {
     let inner = encode_batch(&[Message::Drain, Message::Drain]);
-    let body = [&batched(&inner.header, &inner.payload)[..], &batched(&fixed(10), b"")].concat();
-    let items = all(frames(&batch_of(2), &body));
-    let [Err(malformed), Ok(Message::Heartbeat)] = &items[..] else { panic!("{items:?}") };
+    let heartbeat = batched(&fixed(10), b"");
+    let body = [&heartbeat, &batched(&inner.header, &inner.payload)[..], &heartbeat].concat();
+    let items = all(frames(&batch_of(3), &body));
+    let [Ok(Message::Heartbeat), Err(malformed)] = &items[..] else { panic!("{items:?}") };
     assert_eq!(malformed.to_string(), "BATCH: a batch may not hold a batch");
+    assert!(malformed.breaks_batch());
 }
 
 #[test]
@@ -173,6 +189,7 @@ fn bad_message_in_a_batch_costs_only_itself() {
     let [Ok(Message::Drain), Err(short), Err(empty), Ok(Message::Goodbye)] = &items[..] else { panic!("{items:?}") };
     assert_eq!((short.kind, short.call, short.code), (Some(2), Some(request().call), ErrorCode::Malformed));
     assert_eq!(empty.reason, Reason::Magic);
+    assert!(!short.breaks_batch() && !empty.breaks_batch());
 }
 
 #[test]
@@ -180,23 +197,59 @@ fn batch_that_ends_early_keeps_its_messages_and_says_so() {
     let items = all(frames(&batch_of(1000), &batched(&fixed(10), b"")));
     let [Ok(Message::Heartbeat), Err(malformed)] = &items[..] else { panic!("{items:?}") };
     assert_eq!(malformed.to_string(), "BATCH: batched header at byte 40 needs 4 bytes, 0 are left");
+    assert!(malformed.breaks_batch());
 }
 
 #[test]
-fn bytes_behind_the_last_message_of_a_batch_are_skipped() {
+fn bytes_behind_the_last_message_of_a_batch_break_it() {
     let body = [&batched(&fixed(10), b"")[..], &batched(&fixed(11), b"")].concat();
-    assert_eq!(all(frames(&batch_of(1), &body)), [Ok(Message::Heartbeat)]);
-    assert_eq!(all(frames(&batch_of(0), &body)), []);
+    let items = all(frames(&batch_of(1), &body));
+    let [Ok(Message::Heartbeat), Err(malformed)] = &items[..] else { panic!("{items:?}") };
+    assert_eq!(malformed.to_string(), "BATCH: 40 bytes follow the last message");
+    assert!(malformed.breaks_batch());
+}
+
+#[test]
+fn batch_without_a_message_is_refused() {
+    for body in [&b""[..], &batched(&fixed(10), b"")] {
+        let malformed = refused(&batch_of(0), body);
+        assert_eq!(malformed.reason, Reason::EmptyBatch);
+        assert!(malformed.breaks_batch());
+    }
+}
+
+#[test]
+fn message_about_a_call_needs_its_id_and_an_error_may_be_about_the_connection() {
+    for kind in [2, 3, 4, 6] {
+        let mut header = encode(&Message::Request(request())).header.to_vec();
+        header[5] = kind;
+        header[8..16].fill(0);
+        let malformed = refused(&header, b"");
+        assert_eq!((malformed.reason, malformed.call), (Reason::NoCall, None), "nobody is to be answered");
+    }
+    let error = ErrorReply::not_started(CallId(0), ErrorCode::Malformed, "not taken".into());
+    assert_eq!(one(&Message::Error(error.clone())), Ok(Message::Error(error)));
+}
+
+#[test]
+fn partial_reply_with_the_last_number_is_refused() {
+    let partial = |sequence| {
+        let FinalReply { call, payload, .. } = reply(b"value");
+        Message::Partial(PartialReply { call, sequence, payload })
+    };
+    assert_eq!(one(&partial(u32::MAX - 1)), Ok(partial(u32::MAX - 1)));
+    let malformed = one(&partial(u32::MAX)).expect_err("its count has no number");
+    assert_eq!((malformed.reason, malformed.call), (Reason::PartialsBeyondCount, Some(CallId(9))));
 }
 
 fn bytes(size_max: usize) -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(prop_oneof![any::<u8>(), Just(0), Just(1), Just(0xff)], 0..size_max)
 }
 
-/// A fixed header with nothing set but its kind and, so that a payload can be read, its codec.
+/// A fixed header with nothing set but its kind and call 7.
 fn fixed(kind: u8) -> Vec<u8> {
     let mut header = encode(&Message::Heartbeat).header.to_vec();
-    header[5] = kind;
+    (header[5], header[15]) = (kind, 7);
     header
 }
 
