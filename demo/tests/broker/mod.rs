@@ -198,5 +198,5 @@ fn whoever_comes_to_the_wrong_door_is_told_once_and_clearly() {
     assert_eq!(binds.wait().code, 0);
     worker.process.signal("TERM");
     let run = worker.process.wait();
-    assert_eq!((run.code, run.stderr.matches("does not take this worker").count()), (0, 1), "{run:?}");
+    assert_eq!((run.code, run.stderr.matches("the connection of this worker was refused").count()), (0, 1), "{run:?}");
 }
