@@ -222,11 +222,11 @@ fn memory_does_not_grow_with_a_caller_that_never_reads() {
         let grown = || process.resident_bytes().saturating_sub(before);
         // The replies to four requests of 8 MiB each are as much as it holds for one that does not read them: credits
         // come back only with what is read.
-        for call in 0..4 {
+        for call in 1..=4 {
             deaf.send(&Message::Request(raw::request(call, "bytes", "[6291456]"))).await;
         }
         eventually("the replies are there", async || grown() > 24 << 20).await;
-        for call in 0..4 {
+        for call in 1..=4 {
             let reply = deaf.receive_news().await;
             assert!(matches!(&reply, Some(Message::Final(reply)) if reply.payload.bytes.len() > 8 << 20), "{call}");
         }

@@ -256,7 +256,7 @@ impl Link {
         let stall = self.outflow().and_then(Outflow::stall);
         stall.is_some_and(|(since, bytes)| {
             let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-            now.saturating_duration_since(since) >= self.liveness.expiry() + patience(bytes)
+            now.saturating_duration_since(since) >= STALL_EXPIRIES * (self.liveness.expiry() + patience(bytes))
         })
     }
 
@@ -321,3 +321,7 @@ impl Link {
 
 /// How long a side waits, after its goodbye, for its peers to disconnect when no reply can still be on its way.
 pub(crate) const GOODBYE_GRACE: Duration = Duration::from_millis(500);
+
+/// How many expiries a peer may take nothing although replies are held for it. It sends heartbeats, so it lives; a slow
+/// link needs several of them for a quarter of a window.
+const STALL_EXPIRIES: u32 = 10;

@@ -165,13 +165,10 @@ impl Ledger {
     }
 
     /// Whether the worker of this connection has introduced itself over a newer one: the older one may be dead.
-    fn is_left_behind(&self, pid: Pid, process: &Process, wire: Wire) -> bool {
-        let life_of = |wire: Wire| {
-            let record = &self.wires[wire];
-            record.sides[record.side_index(pid).other() as usize].life
-        };
-        let is_newer = |other: &&Wire| **other > wire && life_of(**other) == life_of(wire);
-        process.sockets.values().filter(is_newer).any(|other| is_up(self.wires[*other].side_of(pid)))
+    fn is_left_behind(&self, pid: Pid, wire: Wire) -> bool {
+        let lives_of = |wire: Wire| self.wires[wire].sides.each_ref().map(|side| side.life);
+        let mut newer = (wire + 1..self.wires.len()).filter(|other| lives_of(*other) == lives_of(wire));
+        newer.any(|other| self.wires[other].side_of(pid).has_heard_ready)
     }
 
     /// Checks that no call waits while there is a credit for it.
@@ -195,7 +192,7 @@ impl Ledger {
                 record.caller == record.side_index(pid)
                     && is_up(side)
                     && !side.has_heard_drain
-                    && !self.is_left_behind(pid, process, **wire)
+                    && !self.is_left_behind(pid, **wire)
                     && record.requests.len() < record.credits as usize
                     && record.has_room(payload_bytes)
                     && record.services.iter().any(|service| service == call.plan.service)

@@ -3,6 +3,7 @@
 use super::{
     bench::{Bench, Wire, request},
     network::Net,
+    node::offer,
     pair::{D, INTERVAL, LATENCY, TICK, W, error_reply, final_reply, introduction, ms, partial_reply, value},
 };
 use crate::proto::{
@@ -444,7 +445,7 @@ fn client_that_takes_no_reply_is_let_go_and_one_that_is_slow_is_not() {
         (1..=9).for_each(|call| bench.request(client, call, "hold"));
         answer_all(&mut bench, worker, LARGE);
     }
-    for second in 1..=8 {
+    for second in 1..=45 {
         for client in [deaf, slow] {
             if !bench.is_gone(client) {
                 bench.say(client, Message::Heartbeat);
@@ -474,6 +475,31 @@ fn repeated_introductions_are_answered_only_as_fast_as_they_are_taken() {
     bench.say(client, Message::Ack(u64::MAX));
     let last = bench.take(client).into_iter().rfind(is_ready);
     assert!(matches!(last, Some(Message::Ready(ready)) if ready.services.is_empty()));
+}
+
+#[test]
+fn introduction_that_was_put_off_takes_its_place_in_the_window_before_what_is_held() {
+    let mut bench = Bench::new();
+    let (worker, client) = (bench.worker(), bench.client_with(|ready| ready.window_bytes = 200));
+    (1..=2).for_each(|call| bench.request(client, call, "hold"));
+    let ids: Vec<_> = bench.requests(worker).iter().map(|request| request.call).collect();
+    bench.reply(
+        worker,
+        ids[0],
+        "small, and more than the window with its header: it passes, and fills it. ...........",
+    );
+    bench.say(worker, partial_reply(ids[1], 0, &"x".repeat(200)));
+    bench.say(worker, partial_reply(ids[1], 1, "held"));
+    bench.worker_with(|ready| ready.services = vec![offer("Other", &["ping"])]);
+    bench.run(ms(1_000));
+    bench.take(client);
+    let is_ready = |message: &Message| matches!(message, Message::Ready(_));
+    let is_partial = |message: &Message| matches!(message, Message::Partial(_));
+    bench.say(client, Message::Ack(u64::MAX));
+    let sent = bench.take(client);
+    assert!(sent.iter().any(is_ready) && !sent.iter().any(is_partial), "{sent:?}");
+    bench.say(client, Message::Ack(u64::MAX));
+    assert!(bench.take(client).iter().any(is_partial));
 }
 
 #[test]
