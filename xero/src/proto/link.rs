@@ -265,6 +265,11 @@ impl Link {
         self.session_mut()?.intake.take(bytes, window)
     }
 
+    /// Whether a held reply may leave now.
+    pub(crate) fn has_leaving(&self) -> bool {
+        self.outflow().is_some_and(Outflow::has_leaving)
+    }
+
     pub(crate) fn is_introducing(&self) -> bool {
         matches!(self.state, State::Introducing)
     }

@@ -338,7 +338,9 @@ impl Links {
     /// Sends a message to an introduced peer, or keeps it until its window has room.
     pub(crate) fn send(&mut self, now: Instant, to: Peer, message: Message) {
         // READY takes its place in the window before the message does, as it leaves before it.
-        self.announce(to);
+        if message.reply().is_some() {
+            self.announce(to);
+        }
         let leaving = self.account(to, |link| link.push(now, message)).flatten();
         if let Some(message) = leaving {
             self.transmit(now, to, message);
@@ -675,8 +677,9 @@ impl Links {
         if self.links.get(&to).is_some_and(Link::is_announcement_overdue) {
             self.announce_to(to);
         }
-        self.announce(to);
-        while let Some(message) = self.account(to, Link::poll).flatten() {
+        while self.links.get(&to).is_some_and(Link::has_leaving) {
+            self.announce(to);
+            let Some(message) = self.account(to, Link::poll).flatten() else { break };
             self.transmit(now, to, message);
         }
         self.release_receipts(to);

@@ -175,6 +175,11 @@ impl Outflow {
         Some(message)
     }
 
+    /// Whether [`Self::poll`] has a reply to give.
+    pub(crate) fn has_leaving(&self) -> bool {
+        self.held.front().is_some_and(|message| self.may_leave(message))
+    }
+
     /// Keeps the receipt of a reply that is held back.
     pub(crate) fn defer(&mut self, receipt: Receipt) {
         self.receipt_bytes += receipt.bytes;
