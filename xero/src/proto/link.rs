@@ -96,7 +96,7 @@ impl Link {
     /// A connection on which this side has sent READY. Until the peer announces its own interval, ours is the best
     /// guess.
     pub(crate) fn introducing(now: Instant, heartbeats: Heartbeats) -> Self {
-        let liveness = Liveness::new(now, heartbeats.interval, heartbeats.expiry(heartbeats.interval));
+        let liveness = Liveness::new(now, heartbeats.interval, heartbeats.own_expiry());
         Self { state: State::Introducing, liveness }
     }
 
@@ -191,6 +191,11 @@ impl Link {
         may_leave
     }
 
+    /// Whether the first READY is still to be sent.
+    pub(crate) fn is_unannounced(&self) -> bool {
+        self.session().is_some_and(|session| session.announcement == Announcement::First)
+    }
+
     /// Notes that READY left before the peer's arrived.
     pub(crate) fn note_announced(&mut self) {
         if let Some(session) = self.session_mut() {
@@ -251,13 +256,12 @@ impl Link {
         })
     }
 
-    /// Whether replies are held for the peer, and it took nothing for longer than a living peer needs.
-    pub(crate) fn is_stalled(&self, now: Instant) -> bool {
-        let stall = self.outflow().and_then(Outflow::stall);
-        stall.is_some_and(|(since, bytes)| {
-            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-            now.saturating_duration_since(since) >= STALL_EXPIRIES * (self.liveness.expiry() + patience(bytes))
-        })
+    /// When the peer has taken nothing for longer than a living one needs, although others wait until it does: receipts
+    /// of its replies are kept. `expiry` is this side's own: a peer must not put the others off with a long interval.
+    pub(crate) fn stalls_at(&self, expiry: Duration) -> Option<Instant> {
+        let (since, bytes) = self.outflow().and_then(Outflow::stall)?;
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        Some(since + STALL_EXPIRIES * expiry + patience(bytes))
     }
 
     /// Notes that bytes from the peer need no room here any more. `Some` is the acknowledgement to send now.
@@ -327,6 +331,6 @@ impl Link {
 /// How long a side waits, after its goodbye, for its peers to disconnect when no reply can still be on its way.
 pub(crate) const GOODBYE_GRACE: Duration = Duration::from_millis(500);
 
-/// How many expiries a peer may take nothing although replies are held for it. It sends heartbeats, so it lives; a slow
-/// link needs several of them for a quarter of a window.
+/// How many expiries a peer may take nothing while others wait for it. It sends heartbeats, so it lives; a slow link
+/// needs several expiries for a quarter of a window.
 const STALL_EXPIRIES: u32 = 10;

@@ -358,6 +358,10 @@ impl Links {
             return receipt;
         }
         link.defer(receipt);
+        // Others wait for this peer from now on, whatever its own interval is.
+        if let Some(at) = link.stalls_at(self.heartbeats.own_expiry()) {
+            self.timers.hasten(Timer::Lease(to), at);
+        }
         Receipt::NONE
     }
 
@@ -425,8 +429,8 @@ impl Links {
     pub(crate) fn say_goodbye(&mut self, now: Instant, to: Peer) {
         self.send(now, to, Message::Goodbye);
         self.beats.stop(Timer::Heartbeat(to));
-        if let Some(link) = self.links.get_mut(&to).filter(|link| link.is_up()) {
-            link.leave();
+        if self.links.get(&to).is_some_and(Link::is_up) {
+            self.account(to, Link::leave);
         }
     }
 
@@ -516,7 +520,7 @@ impl Links {
         self.links.is_empty()
     }
 
-    /// Whether this side keeps nothing: no connection, dial, timer or message to send.
+    /// Whether this side keeps nothing: no connection, dial, timer, held byte or message to send.
     pub(crate) fn is_empty(&self) -> bool {
         self.links.is_empty()
             && self.dials.is_empty()
@@ -524,6 +528,7 @@ impl Links {
             && self.lives.is_empty()
             && self.timers.is_empty()
             && self.beats.is_empty()
+            && self.held_bytes == 0
             && self.outbox.is_empty()
             && self.events.is_empty()
     }
@@ -609,12 +614,14 @@ impl Links {
         if planted(Fault::LeaseNeverEnds) {
             return;
         }
-        if link.is_stalled(now) {
+        let stalls_at = link.stalls_at(self.heartbeats.own_expiry());
+        if stalls_at.is_some_and(|at| at <= now) {
             warn!(peer = peer.0, "hung up on a peer that reads no replies");
             return self.hang_up(now, peer, Departure::Disconnected);
         }
         if link.expires_at() > now {
-            return self.timers.set(Timer::Lease(peer), link.check_at(now));
+            let check_at = link.check_at(now);
+            return self.timers.set(Timer::Lease(peer), stalls_at.map_or(check_at, |at| at.min(check_at)));
         }
         self.counters.expired_leases += u64::from(!link.is_introducing());
         debug!(peer = peer.0, "the peer has fallen silent");
@@ -707,7 +714,10 @@ impl Links {
     fn transmit(&mut self, now: Instant, to: Peer, message: Message) {
         let Some(link) = self.links.get_mut(&to) else { return };
         link.sent(now);
-        self.announce(to);
+        // Nothing leaves before the first READY. A later one may follow, and takes its place in the window then.
+        if link.is_unannounced() {
+            self.announce(to);
+        }
         let bytes = message.payload_bytes();
         if let Message::Partial(reply) = &message {
             self.events.push_back(LinkEvent::PartialLeft(to, reply.call, bytes));

@@ -31,6 +31,11 @@ impl Heartbeats {
         self.expiry(announced.clamp(INTERVAL_MIN, INTERVAL_MAX))
     }
 
+    /// The silence after which this side is dead to a peer of its own liveness.
+    pub(crate) fn own_expiry(&self) -> Duration {
+        self.expiry(self.interval)
+    }
+
     /// The silence after which a peer with that interval is dead.
     pub fn expiry(&self, peer_interval: Duration) -> Duration {
         peer_interval.saturating_mul(self.liveness)
@@ -76,11 +81,6 @@ impl Liveness {
     /// Excuses silence before an announced large message. Call it after `received`; the next message ends the excuse.
     pub(crate) fn excuse(&mut self, until: Instant) {
         self.excused_until = Some(until);
-    }
-
-    /// The silence after which the peer is dead.
-    pub(crate) fn expiry(&self) -> Duration {
-        self.expiry
     }
 
     pub(crate) fn heartbeat_at(&self) -> Instant {

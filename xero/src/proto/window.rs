@@ -211,10 +211,10 @@ impl Outflow {
     }
 
     /// Since when the peer takes nothing, and the bytes that its next acknowledgement waits for: a quarter of the
-    /// window and the message that fills it. `None` while nothing is held back.
+    /// window and the message that fills it. `None` while no receipt is kept, so nobody waits for the peer.
     pub(crate) fn stall(&self) -> Option<(Instant, u64)> {
         let expected = (self.window.size.div_ceil(4) + self.largest).min(self.window.in_transit());
-        (!self.held.is_empty()).then_some((self.stalled_since, expected))
+        (!self.receipts.is_empty()).then_some((self.stalled_since, expected))
     }
 
     /// Counts a message that is never held back here.
@@ -390,6 +390,15 @@ mod tests {
             (Some(10), None, Some(260))
         );
         assert_eq!(intake.take(u64::MAX, 1_000), Some(1_000), "more than has come is all that has come");
+    }
+
+    #[test]
+    fn peer_that_takes_nothing_stalls_only_those_whose_receipts_are_kept() {
+        let mut outflow = Outflow::new(start(), 1);
+        assert!(push(&mut outflow, 0, LARGE) && !push(&mut outflow, 1, LARGE));
+        assert_eq!(outflow.stall(), None, "it costs what is held for it, and nobody waits");
+        outflow.defer(Receipt { from: Peer(1), bytes: COST });
+        assert_eq!(outflow.stall().map(|(_, bytes)| bytes), Some(COST));
     }
 
     #[test]

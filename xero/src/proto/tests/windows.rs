@@ -12,6 +12,7 @@ use crate::proto::{
     dispatch::Departure,
     frame,
     message::{CallId, ErrorCode, ErrorReply, FinalReply, Message, Peer, Ready, Request, Role},
+    window::waits_for_room,
 };
 
 #[test]
@@ -436,28 +437,51 @@ fn broker_that_holds_as_much_as_it_may_refuses_further_requests() {
 }
 
 #[test]
-fn client_that_takes_no_reply_is_let_go_and_one_that_is_slow_is_not() {
-    let mut bench = Bench::new();
-    let worker = bench.worker();
-    let [deaf, slow] =
-        [(); 2].map(|()| bench.client_with(|ready| (ready.interval, ready.window_bytes) = (INTERVAL, 10_000)));
-    for client in [deaf, slow] {
-        (1..=9).for_each(|call| bench.request(client, call, "hold"));
+fn client_that_takes_no_reply_is_let_go_once_others_wait_for_it_whatever_its_own_interval_is() {
+    let mut bench = Bench::with(|config| {
+        config.dispatcher.window_bytes = 200_000;
+        config.hold_limits.peer_bytes_max = 20_000;
+    });
+    let worker = bench.worker_with(|ready| ready.credits = 100);
+    // Their intervals are of minutes. The last one is deaf as well, and stays within its limit.
+    let [deaf, slow, modest] = [(); 3].map(|()| bench.client_with(|ready| ready.window_bytes = 10_000));
+    for (client, calls) in [(deaf, 20), (slow, 20), (modest, 4)] {
+        (1..=calls).for_each(|call| bench.request(client, call, "hold"));
         answer_all(&mut bench, worker, LARGE);
     }
-    for second in 1..=45 {
-        for client in [deaf, slow] {
-            if !bench.is_gone(client) {
-                bench.say(client, Message::Heartbeat);
-            }
-        }
-        bench.say(worker, Message::Heartbeat);
-        if second % 2 == 0 {
-            bench.say(slow, Message::Ack(second * COST / 2));
-        }
+    for second in 0..29 {
+        assert!(!bench.is_gone(deaf), "after {second} s");
+        bench.say(slow, Message::Ack(second / 4 * COST));
         bench.run(INTERVAL);
     }
-    assert!(bench.is_gone(deaf) && !bench.is_gone(slow));
+    bench.run(2 * INTERVAL);
+    assert!(bench.is_gone(deaf) && !bench.is_gone(slow) && !bench.is_gone(modest) && !bench.is_gone(worker));
+    // What it had kept from its worker is acknowledged.
+    (0..20).for_each(|_| bench.say(slow, Message::Ack(u64::MAX)));
+    assert!(worker_acks(&mut bench, worker) + 200_000 / 4 > 44 * COST);
+}
+
+#[test]
+fn repeated_answer_to_a_worker_leaves_after_the_request_that_fills_its_window() {
+    let mut bench = Bench::new();
+    let window = 300;
+    let introduced = |credits| Message::Ready(Ready { credits, window_bytes: window, ..introduction() });
+    let worker = bench.open(Door::Back);
+    bench.say(worker, introduced(1));
+    let client = bench.client();
+    bench.request(client, 1, "hold");
+    bench.request_with(client, 2, "hold", |request| request.payload = value(&large()));
+    bench.take(worker);
+    let mut in_transit = 150;
+    bench.say(worker, introduced(2));
+    let sent = bench.take(worker);
+    for message in &sent {
+        assert!(!waits_for_room(message) || in_transit < window, "{sent:?}");
+        in_transit += frame::window_bytes(message);
+    }
+    assert!(sent.iter().any(|message| message.request().is_some()), "{sent:?}");
+    bench.say(worker, Message::Ack(u64::MAX));
+    assert!(bench.take(worker).iter().any(|message| matches!(message, Message::Ready(_))));
 }
 
 #[test]

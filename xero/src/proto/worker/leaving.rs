@@ -84,7 +84,7 @@ impl Worker {
 
     /// Stops waiting for the goodbye to be read, except where a large reply may still be on its way.
     fn give_up_goodbyes(&mut self, now: Instant) {
-        let expiry = self.config.heartbeats.expiry(self.config.heartbeats.interval);
+        let expiry = self.config.heartbeats.own_expiry();
         let may_be_sending = now < self.leave_by && self.sending_until.is_some_and(|until| now < until + expiry);
         for peer in self.links.peers() {
             // A dispatcher that still reads a large reply keeps sending heartbeats; a silent one expires.
