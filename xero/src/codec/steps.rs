@@ -96,7 +96,7 @@ impl<'n> Steps<'n> {
     pub(super) fn note_variant<T>(&self, mark: usize, chosen: &T) {
         let mut hasher = DefaultHasher::new();
         mem::discriminant(chosen).hash(&mut hasher);
-        // A reader may take a variant's number for an enum of its own; what comes of that is what counts.
+        // A reader may take a variant's number for an enum of its own; the resulting value counts.
         self.read.borrow_mut().variants.insert(mark, hasher.finish());
     }
 
@@ -121,7 +121,7 @@ impl<'n> Steps<'n> {
         mark.variant.is_some() || total(self.notes.beginnings()) == total(&self.beginnings.borrow())
     }
 
-    /// The marks of variants that two readers of the same bytes have taken for different ones.
+    /// The marks of variants that two readers of the same bytes treat as different ones.
     pub(super) fn differences(&self, other: &Self) -> Vec<(usize, &'n Mark)> {
         let (ours, theirs) = (self.read.borrow(), other.read.borrow());
         let pairs = ours.variants.iter().filter_map(|(mark, ours)| Some((*mark, ours, theirs.variants.get(mark)?)));

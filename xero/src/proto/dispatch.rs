@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::{
     calls::{Call, CallEnd, CallFailure, CallSpec, CallState, Calls, LineId, Waits},
+    dials::Dials,
     fault::{Fault, planted},
     frame::{self, Inbound, Limits, Malformed, TooLarge},
     hold::Receipt,
@@ -167,7 +168,7 @@ impl Dispatcher {
     /// A client's dispatcher, which dials `brokers` brokers: the peers 0, 1, 2 …
     pub fn dialing(now: Instant, config: DispatcherConfig, brokers: u64) -> Self {
         let (introduction, heartbeats) = (workers::introduction(&config, Role::Client), config.heartbeats);
-        let links = Links::dialing(now, introduction, heartbeats, (brokers, config.backoff, config.seed));
+        let links = Links::dialing(now, introduction, heartbeats, Dials::new(brokers, config.backoff, config.seed));
         Self::with_links(config, links)
     }
 

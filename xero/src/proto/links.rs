@@ -1,13 +1,14 @@
 //! The connections of one side of a machine: dialed, introduced, kept alive and ended.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
 use tracing::{debug, info, trace, warn};
 
 use super::{
+    dials::Dials,
     fault::{Fault, planted},
     frame::{Inbound, Malformed},
     hold::{HoldLimits, Receipt},
@@ -17,7 +18,6 @@ use super::{
     lives::Lives,
     message::{CallId, ErrorCode, ErrorReply, Message, Peer, Ready, Role, ServiceOffer},
     outbox::{Outbox, Transmit},
-    retry::{Backoff, BackoffConfig},
     timer::{Timer, TimerTable},
     window::Outflow,
 };
@@ -95,7 +95,7 @@ pub(crate) struct Links {
     /// The keys of `links`, in order.
     peers: BTreeSet<Peer>,
     /// The peers that this side dials.
-    dials: BTreeMap<Peer, Dial>,
+    dials: Dials,
     /// Peers that still need READY, once a turn and before all else.
     unannounced: BTreeSet<Peer>,
     /// Peers whose connections end with this turn: their remaining messages are ignored.
@@ -110,16 +110,6 @@ pub(crate) struct Links {
     counters: LinkCounters,
 }
 
-/// A peer that this side dials, and dials again after each loss.
-#[derive(Debug)]
-struct Dial {
-    backoff: Backoff,
-    /// Its last refusal, which is not logged again.
-    refusal: Option<String>,
-    /// Its endpoint, for the logs.
-    endpoint: Option<String>,
-}
-
 impl Links {
     /// Connections from peers of that role.
     pub(crate) fn accepting(introduction: Ready, heartbeats: Heartbeats, partner: Role, place: &'static str) -> Self {
@@ -132,7 +122,7 @@ impl Links {
             held_bytes: 0,
             links: IdMap::default(),
             peers: BTreeSet::new(),
-            dials: BTreeMap::new(),
+            dials: Dials::default(),
             unannounced: BTreeSet::new(),
             ended: BTreeSet::new(),
             lives: Lives::default(),
@@ -145,26 +135,15 @@ impl Links {
     }
 
     /// Connections to dispatchers, the peers 0, 1, 2 …, which are dialed at once.
-    pub(crate) fn dialing(
-        now: Instant,
-        introduction: Ready,
-        heartbeats: Heartbeats,
-        (peers, backoff, seed): (u64, BackoffConfig, u64),
-    ) -> Self {
-        let mut links = Self::accepting(introduction, heartbeats, Role::Dispatcher, "");
-        for peer in 0..peers {
-            let backoff = Backoff::new(backoff, seed.wrapping_add(peer));
-            links.dials.insert(Peer(peer), Dial { backoff, refusal: None, endpoint: None });
-            links.timers.set(Timer::Dial(Peer(peer)), now);
-        }
+    pub(crate) fn dialing(now: Instant, introduction: Ready, heartbeats: Heartbeats, dials: Dials) -> Self {
+        let mut links = Self { dials, ..Self::accepting(introduction, heartbeats, Role::Dispatcher, "") };
+        links.dials.peers().for_each(|peer| links.timers.set(Timer::Dial(peer), now));
         links
     }
 
     /// Names the endpoints of the dialed peers for the logs, in the peers' order.
     pub(crate) fn name_endpoints(&mut self, endpoints: impl IntoIterator<Item = String>) {
-        for (dial, endpoint) in self.dials.values_mut().zip(endpoints) {
-            dial.endpoint = Some(endpoint);
-        }
+        self.dials.name_endpoints(endpoints);
     }
 
     /// Sets the limits of what is held of peers, and for them.
@@ -236,7 +215,7 @@ impl Links {
 
     /// Handles the connection that [`LinkEvent::Dial`] asked for.
     pub(crate) fn handle_dialed(&mut self, now: Instant, peer: Peer) {
-        if !self.dials.contains_key(&peer) {
+        if !self.dials.has(peer) {
             return self.events.push_back(LinkEvent::Disconnect(peer));
         }
         let link = Link::introducing(now, self.heartbeats);
@@ -286,22 +265,16 @@ impl Links {
         self.peers.insert(peer);
         let link = self.links.entry(peer).or_insert_with(|| Link::introducing(now, heartbeats));
         link.introduce(now, heartbeats, ready);
-        if is_new && self.dials.contains_key(&peer) {
+        if is_new && self.dials.has(peer) {
             link.note_announced();
         }
         self.timers.set(Timer::Lease(peer), link.expires_at());
         self.beats.set(Timer::Heartbeat(peer), link.heartbeat_at());
         self.outbox.allow_batches(peer, link.partner().and_then(Partner::batch_bytes_max));
-        match self.dials.get_mut(&peer) {
-            Some(dial) => {
-                dial.backoff.reset();
-                dial.refusal = None;
-            }
-            None => {
-                self.unannounced.insert(peer);
-            }
+        if !self.dials.succeed(peer) {
+            self.unannounced.insert(peer);
         }
-        let (endpoint, id, who) = (self.endpoint(peer), ready.incarnation, self.partner_in_words());
+        let (endpoint, id, who) = (self.dials.endpoint(peer), ready.incarnation, self.partner_in_words());
         match (is_new, self.introduction.role, self.partner) {
             (false, ..) => {
                 debug!(peer = peer.0, endpoint, %id, credits = ready.credits, "{who} has introduced itself anew")
@@ -446,9 +419,7 @@ impl Links {
 
     /// Stops dialing.
     pub(crate) fn stop_dialing(&mut self) {
-        for peer in std::mem::take(&mut self.dials).into_keys() {
-            self.timers.stop(Timer::Dial(peer));
-        }
+        std::mem::take(&mut self.dials).peers().for_each(|peer| self.timers.stop(Timer::Dial(peer)));
     }
 
     /// Counts a message of a kind that the machine does not accept.
@@ -548,11 +519,6 @@ impl Links {
         }
     }
 
-    /// The endpoint of a dialed peer.
-    fn endpoint(&self, peer: Peer) -> Option<&str> {
-        self.dials.get(&peer)?.endpoint.as_deref()
-    }
-
     fn handle_stranger(&mut self, now: Instant, from: Peer, message: Message) {
         match message {
             Message::Ready(ready) if self.accepts(from) && ready.role == self.partner => {
@@ -573,14 +539,14 @@ impl Links {
 
     /// Handles a dialed peer's answer to the introduction that is not its own.
     fn handle_refusal(&mut self, now: Instant, from: Peer, message: Message) {
-        match (message, self.dials.get_mut(&from)) {
-            (Message::Error(error), Some(dial)) => {
-                let (own, endpoint, reason) = (self.introduction.role, &dial.endpoint, &error.detail);
-                match dial.refusal.as_ref() == Some(reason) {
+        match message {
+            Message::Error(error) => {
+                let is_repeated = self.dials.is_refused_again(from, &error.detail);
+                let (own, endpoint, reason) = (self.introduction.role, self.dials.endpoint(from), error.detail);
+                match is_repeated {
                     true => debug!(peer = from.0, endpoint, reason, "the connection of this {own} was refused again"),
                     false => warn!(peer = from.0, endpoint, reason, "the connection of this {own} was refused"),
                 }
-                dial.refusal = Some(error.detail);
             }
             _ => self.counters.unexpected += 1,
         }
@@ -642,7 +608,7 @@ impl Links {
             self.held_bytes -= link.held_bytes();
             self.events.extend(std::iter::from_fn(|| link.poll_receipt()).map(LinkEvent::Released));
             let was_draining = link.is_draining();
-            let (endpoint, who) = (self.endpoint(peer), self.partner_in_words());
+            let (endpoint, who) = (self.dials.endpoint(peer), self.partner_in_words());
             match (link.partner(), departure) {
                 (None, _) => {
                     info!(peer = peer.0, endpoint, "{who} has closed the connection after this side's goodbye")
@@ -663,8 +629,7 @@ impl Links {
     }
 
     fn redial(&mut self, now: Instant, peer: Peer) {
-        let Some(dial) = self.dials.get_mut(&peer) else { return };
-        let wait = dial.backoff.next();
+        let Some(wait) = self.dials.next_wait(peer) else { return };
         self.counters.redials += 1;
         trace!(peer = peer.0, ?wait, "dialing again after the back-off");
         if !planted(Fault::RedialForgotten) {

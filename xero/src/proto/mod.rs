@@ -13,6 +13,7 @@
 
 pub mod broker;
 pub mod calls;
+mod dials;
 pub mod dispatch;
 #[doc(hidden)]
 pub mod fault;

@@ -13,6 +13,7 @@ use std::{
 use uuid::Uuid;
 
 use super::{
+    dials::Dials,
     fault::{Fault, planted},
     frame::{self, Inbound, Limits, Malformed},
     hold::HoldLimits,
@@ -229,7 +230,7 @@ struct Held {
 impl Worker {
     /// A worker that connects to `dispatchers` dispatchers, the peers 0, 1, 2 …
     pub fn new(now: Instant, config: WorkerConfig, dispatchers: u64) -> Self {
-        let dials = (dispatchers, config.backoff, config.seed);
+        let dials = Dials::new(dispatchers, config.backoff, config.seed);
         Self {
             links: Links::dialing(now, config.introduction(), config.heartbeats, dials).holding(config.hold_limits),
             config,

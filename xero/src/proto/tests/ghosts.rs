@@ -17,7 +17,7 @@ fn worker_that_is_back_is_called_over_its_new_connection_and_not_over_the_silent
     let calls: Vec<_> = (0..8).map(|_| net.call(d, "hold")).collect();
     net.run(3 * LATENCY);
     assert_eq!((requests_to(&net, old), requests_to(&net, new).len()), (vec![], 8));
-    // The new one is full: what comes now waits, and the old one has it as soon as it shows that it lives.
+    // The new one is full: the next call waits, and goes to the old one as soon as a message arrives on that.
     let waiting = net.call(d, "hold");
     net.run(ms(100));
     assert_eq!(requests_to(&net, old), []);

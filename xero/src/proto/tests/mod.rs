@@ -19,6 +19,7 @@ mod errors;
 mod foreign;
 mod ghosts;
 mod heartbeats;
+mod held;
 mod index;
 mod leases;
 mod links;

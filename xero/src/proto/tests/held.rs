@@ -1,0 +1,199 @@
+//! What one side holds of its peers: bounded in bytes, acknowledged within the bound, and nobody else's loss.
+
+use super::{
+    bench::{Bench, Wire},
+    network::Net,
+    node::offer,
+    pair::{INTERVAL, LATENCY, introduction, ms, partial_reply, value},
+    windows::{COST, LARGE, ack, answer_all, echo, finals, large},
+};
+use crate::proto::message::{CallId, ErrorCode, ErrorReply, Message, Ready, Role};
+
+#[test]
+fn replies_that_a_client_does_not_take_stay_with_their_workers_and_no_call_is_ended_for_it() {
+    let mut bench = Bench::with(|config| {
+        config.dispatcher.window_bytes = 40_000;
+        config.hold_limits.peer_bytes_max = 20_000;
+    });
+    let worker = bench.worker_with(|ready| ready.credits = 20);
+    let client = bench.client_with(|ready| ready.window_bytes = 1);
+    (1..=12).for_each(|call| bench.request(client, call, "hold"));
+    let ids: Vec<_> = bench.requests(worker).iter().map(|request| request.call).collect();
+    // The first one leaves, three more are within the client's limit, and the rest are not acknowledged.
+    for id in &ids[..10] {
+        bench.reply(worker, *id, &large());
+    }
+    bench.say(worker, partial_reply(ids[10], 0, "abc"));
+    let taken = worker_acks(&mut bench, worker);
+    assert!(taken < 5 * COST, "{taken} bytes are acknowledged that nobody takes");
+    assert_eq!((bench.take(worker), finals(&mut bench, client)), (vec![], vec![1]));
+    // Each one that the client takes makes room for another.
+    let mut read = 0;
+    for call in 2..=10 {
+        read += COST;
+        bench.say(client, Message::Ack(read));
+        assert_eq!(finals(&mut bench, client), [call]);
+    }
+    bench.say(client, Message::Ack(u64::MAX));
+    assert!(bench.take(client).contains(&partial_reply(CallId(11), 0, "abc")), "an innocent call goes on");
+    assert_eq!(bench.errors(client), []);
+    // All that has come is acknowledged but for less than a quarter of the window.
+    assert!(worker_acks(&mut bench, worker) + 10_000 > 10 * COST);
+}
+
+#[test]
+fn worker_that_sends_more_than_is_acknowledged_is_hung_up_on() {
+    let mut bench = Bench::with(|config| {
+        config.dispatcher.window_bytes = 40_000;
+        config.hold_limits.peer_bytes_max = 1;
+    });
+    let worker = bench.worker_with(|ready| ready.credits = 20);
+    let client = bench.client_with(|ready| ready.window_bytes = 1);
+    (1..=20).for_each(|call| bench.request(client, call, "hold"));
+    let ids: Vec<_> = bench.requests(worker).iter().map(|request| request.call).collect();
+    let sent = ids.iter().take_while(|id| {
+        bench.reply(worker, **id, &large());
+        !bench.is_gone(worker)
+    });
+    // One that leaves, one that is within the limit, the window, and one more.
+    assert!((8..=12).contains(&sent.count()));
+}
+
+#[test]
+fn request_that_may_have_to_go_elsewhere_is_not_acknowledged_beyond_the_clients_limit() {
+    let mut bench = Bench::with(|config| {
+        config.dispatcher.window_bytes = 10_000;
+        config.hold_limits.peer_bytes_max = 10_000;
+    });
+    let (worker, client) = (bench.worker_with(|ready| ready.credits = 4), bench.client());
+    let ask = |bench: &mut Bench, call| {
+        bench.request_with(client, call, "hold", |request| {
+            (request.idempotent, request.payload) = (true, value(&large()));
+        });
+    };
+    (1..=3).for_each(|call| ask(&mut bench, call));
+    let acknowledged = bench.take(client).iter().filter_map(ack).max().unwrap_or(0);
+    assert!((1..2 * COST + 200).contains(&acknowledged), "{acknowledged} bytes for three requests that are all kept");
+    // A worker that is lost gives them back to the queue, where they count as before.
+    bench.worker_with(|ready| ready.credits = 1);
+    bench.drop_wire(worker);
+    assert_eq!((bench.errors(client), bench.broker.open_calls()), (vec![], 3));
+    ask(&mut bench, 4);
+    assert!(bench.is_gone(client), "it has sent more than its window");
+}
+
+#[test]
+fn broker_that_holds_as_much_as_it_may_refuses_further_requests() {
+    let mut bench = Bench::with(|config| config.hold_limits.total_bytes_max = 12_000);
+    bench.worker();
+    let clients = [bench.client(), bench.client(), bench.client()];
+    for client in clients {
+        bench.request_with(client, 1, "hold", |request| request.payload = value(&large()));
+    }
+    let detail = "the broker holds 12000 bytes of its clients; its `total_bytes_max` raises that".to_owned();
+    let third = bench.take(clients[2]);
+    assert!(!third.iter().any(|message| matches!(message, Message::Error(_))), "{third:?}");
+    let late = bench.client();
+    bench.request(late, 1, "hold");
+    assert!(bench.take(late).contains(&Message::Error(ErrorReply::not_started(
+        CallId(1),
+        ErrorCode::Overloaded,
+        detail
+    ))));
+    // Once a request has ended there is room again.
+    bench.say(clients[0], Message::Cancel(CallId(1)));
+    bench.request(late, 2, "hold");
+    assert_eq!(bench.errors(late), []);
+}
+
+#[test]
+fn client_that_takes_no_reply_is_let_go_once_others_wait_for_it_whatever_its_own_interval_is() {
+    let mut bench = Bench::with(|config| {
+        config.dispatcher.window_bytes = 200_000;
+        config.hold_limits.peer_bytes_max = 20_000;
+    });
+    let worker = bench.worker_with(|ready| ready.credits = 100);
+    // Their intervals are of minutes. The last one is deaf as well, and stays within its limit.
+    let [deaf, slow, modest] = [(); 3].map(|()| bench.client_with(|ready| ready.window_bytes = 10_000));
+    for (client, calls) in [(deaf, 20), (slow, 20), (modest, 4)] {
+        (1..=calls).for_each(|call| bench.request(client, call, "hold"));
+        answer_all(&mut bench, worker, LARGE);
+    }
+    for second in 0..29 {
+        assert!(!bench.is_gone(deaf), "after {second} s");
+        bench.say(slow, Message::Ack(second / 4 * COST));
+        bench.run(INTERVAL);
+    }
+    bench.run(2 * INTERVAL);
+    assert!(bench.is_gone(deaf) && !bench.is_gone(slow) && !bench.is_gone(modest) && !bench.is_gone(worker));
+    // What it had kept from its worker is acknowledged.
+    (0..20).for_each(|_| bench.say(slow, Message::Ack(u64::MAX)));
+    assert!(worker_acks(&mut bench, worker) + 200_000 / 4 > 44 * COST);
+}
+
+#[test]
+fn repeated_introductions_are_answered_only_as_fast_as_they_are_taken() {
+    let mut bench = Bench::new();
+    let worker = bench.worker();
+    let client = bench.client_with(|ready| ready.window_bytes = 1_000);
+    let ready = Message::Ready(Ready { role: Role::Client, window_bytes: 1_000, ..introduction() });
+    (0..1_000).for_each(|_| bench.say(client, ready.clone()));
+    let is_ready = |message: &Message| matches!(message, Message::Ready(_));
+    let answers = bench.take(client).into_iter().filter(is_ready).count() as u64;
+    assert!((2..=20).contains(&answers), "{answers} answers to a peer that takes none");
+    // The newest one follows once there is room.
+    bench.drop_wire(worker);
+    bench.say(client, Message::Ack(u64::MAX));
+    let last = bench.take(client).into_iter().rfind(is_ready);
+    assert!(matches!(last, Some(Message::Ready(ready)) if ready.services.is_empty()));
+}
+
+#[test]
+fn introduction_that_was_put_off_takes_its_place_in_the_window_before_what_is_held() {
+    let mut bench = Bench::new();
+    let (worker, client) = (bench.worker(), bench.client_with(|ready| ready.window_bytes = 200));
+    (1..=2).for_each(|call| bench.request(client, call, "hold"));
+    let ids: Vec<_> = bench.requests(worker).iter().map(|request| request.call).collect();
+    bench.reply(
+        worker,
+        ids[0],
+        "small, and more than the window with its header: it passes, and fills it. ...........",
+    );
+    bench.say(worker, partial_reply(ids[1], 0, &"x".repeat(200)));
+    bench.say(worker, partial_reply(ids[1], 1, "held"));
+    bench.worker_with(|ready| ready.services = vec![offer("Other", &["ping"])]);
+    bench.run(ms(1_000));
+    bench.take(client);
+    let is_ready = |message: &Message| matches!(message, Message::Ready(_));
+    let is_partial = |message: &Message| matches!(message, Message::Partial(_));
+    bench.say(client, Message::Ack(u64::MAX));
+    let sent = bench.take(client);
+    assert!(sent.iter().any(is_ready) && !sent.iter().any(is_partial), "{sent:?}");
+    bench.say(client, Message::Ack(u64::MAX));
+    assert!(bench.take(client).iter().any(is_partial));
+}
+
+#[test]
+fn worker_starts_nothing_for_a_dispatcher_that_takes_no_replies() {
+    let mut net = Net::new();
+    let [deaf, other] = [(); 2].map(|()| net.dispatcher_with(|config| config.window_bytes = 1));
+    let w = net.worker_with(&[deaf, other], |config| config.hold_limits.peer_bytes_max = 8_000);
+    net.connect();
+    net.freeze_dispatcher(deaf);
+    for id in 1..=8 {
+        net.tell(deaf, w, echo(id));
+        net.run(ms(2));
+    }
+    assert_eq!(net.w(w).runs.len(), 3, "one reply has left, two are held");
+    let call = net.call(other, "ping");
+    net.run(ms(5));
+    assert_eq!(net.value(call), "pong");
+    net.thaw_dispatcher(deaf);
+    net.run(30 * LATENCY);
+    assert_eq!(net.w(w).runs.len(), 9, "all are run once the replies have left");
+}
+
+/// What the broker has acknowledged to a worker, in bytes.
+fn worker_acks(bench: &mut Bench, worker: Wire) -> u64 {
+    bench.take(worker).iter().filter_map(ack).max().unwrap_or(0)
+}
