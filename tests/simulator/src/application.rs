@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use xero::proto::{
-    calls::{CallEnd, CallSpec, Waits},
+    calls::{CallEnd, CallSpec, WaitPolicy},
     message::{CallId, ErrorCode, Metadata, Payload},
     timer::Execution,
     worker::{Finish, Start},
@@ -203,7 +203,7 @@ fn spec_of(now: Instant, plan: &CallPlan) -> CallSpec {
         fingerprint: 0,
         idempotent: plan.idempotent,
         must_declare: false,
-        waits: if plan.fail_fast { Waits::Never } else { Waits::UntilDeadline },
+        wait_policy: if plan.fail_fast { WaitPolicy::Never } else { WaitPolicy::UntilDeadline },
         owner: 0,
         attempts_before: 0,
         deadline: now + plan.timeout,

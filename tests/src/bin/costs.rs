@@ -12,7 +12,7 @@ use clap::Parser;
 use uuid::Uuid;
 use xero::proto::{
     broker::{Broker, BrokerConfig, Door},
-    calls::{CallSpec, Waits},
+    calls::{CallSpec, WaitPolicy},
     dispatch::{Dispatcher, DispatcherConfig, Output},
     message::{
         CallId, Capabilities, Codec, FinalReply, Message, MethodOffer, Payload, Peer, Ready, Role, ServiceOffer,
@@ -337,7 +337,7 @@ fn spec(now: Instant, service: &str, method: &str) -> CallSpec {
         fingerprint: 7,
         idempotent: None,
         must_declare: false,
-        waits: Waits::UntilDeadline,
+        wait_policy: WaitPolicy::UntilDeadline,
         owner: 0,
         attempts_before: 0,
         deadline: now + Duration::from_secs(5),

@@ -26,7 +26,7 @@ use crate::{
     error::CallError,
     io::{clock, thread::Gone},
     proto::{
-        calls::{CallEnd, CallFailure, CallSpec, Waits, codec_not_read, overloaded},
+        calls::{CallEnd, CallFailure, CallSpec, WaitPolicy, codec_not_read, overloaded},
         message::{CallId, Codec, ErrorCode, ErrorReply, Metadata, Payload},
     },
     wire::{self, Carries},
@@ -207,7 +207,7 @@ impl<T, E> Call<T, E> {
             fingerprint,
             idempotent: self.idempotent,
             must_declare: false,
-            waits: if self.fail_fast { Waits::Never } else { Waits::UntilDeadline },
+            wait_policy: if self.fail_fast { WaitPolicy::Never } else { WaitPolicy::UntilDeadline },
             owner: 0,
             attempts_before: 0,
             deadline: clock::now() + self.timeout.min(TIMEOUT_MAX),

@@ -1,22 +1,21 @@
 //! Calls that have not ended: their needs, and whether they wait or are in flight.
 
+mod failure;
 #[cfg(test)]
 mod model;
 mod waiting;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use super::{
     fault::{Fault, planted},
-    frame::TooLarge,
     ids::IdMap,
-    message::{CallId, Codec, ErrorReply, Metadata, Names, Payload, Peer},
+    message::{CallId, Metadata, Payload, Peer, Request},
     registry::{MethodId, Need, PoolId},
     slab::Slab,
 };
+pub use failure::CallFailure;
+pub(crate) use failure::{codec_not_read, overloaded};
 pub(crate) use waiting::{LineId, Precedence};
 use waiting::{LineKey, Waiting};
 
@@ -36,7 +35,7 @@ pub struct CallSpec {
     /// An intermediary has sent it elsewhere, or will send it again, on the strength of such a declaration.
     pub must_declare: bool,
     /// How long it waits while no worker can take it.
-    pub waits: Waits,
+    pub wait_policy: WaitPolicy,
     /// The client it is made for, where a dispatcher serves several: waiting calls of different owners take turns.
     pub owner: u64,
     /// Attempts made elsewhere, by an intermediary.
@@ -51,7 +50,7 @@ pub struct CallSpec {
 
 /// How long a call waits while no worker can take it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Waits {
+pub enum WaitPolicy {
     /// Until its deadline, for a worker to register or to have room.
     #[default]
     UntilDeadline,
@@ -59,104 +58,6 @@ pub enum Waits {
     WhileOffered,
     /// Not at all: it fails at once.
     Never,
-}
-
-/// How a call ended without a final reply. `maybe_executed` says whether the procedure may have run.
-#[derive(Clone, Debug, PartialEq)]
-pub enum CallFailure {
-    /// The worker answered with an error.
-    Remote(ErrorReply),
-    /// The deadline passed.
-    DeadlineExceeded {
-        /// Whether a worker had the request.
-        maybe_executed: bool,
-    },
-    /// No live worker offered the service until the deadline.
-    NoWorker {
-        /// The services that live workers do offer.
-        offered: Names,
-    },
-    /// No live worker can take the call any more, and it may not wait here for one.
-    NotOffered {
-        /// Whether an earlier attempt may have run.
-        maybe_executed: bool,
-        /// The alternatives on offer: services, or the methods of this service.
-        offered: Names,
-    },
-    /// Live workers have the method, but none reads the codec of the arguments.
-    CodecNotRead {
-        /// The codec of the arguments.
-        codec: Codec,
-        /// The codecs that they do read.
-        read: Vec<Codec>,
-    },
-    /// Live workers offer the service, but none has the method.
-    UnknownMethod {
-        /// The methods they do offer.
-        offered: Names,
-    },
-    /// The worker was lost before its reply, and the call could not be retried.
-    WorkerLost {
-        /// Whether the worker may have run it.
-        maybe_executed: bool,
-        /// The number of workers that were asked.
-        attempts: u8,
-    },
-    /// Too many calls wait already, or the call may not wait and every worker is busy.
-    Overloaded {
-        /// The number of waiting calls.
-        waiting: usize,
-        /// The most waiting calls; `None` if the call may not wait.
-        waiting_max: Option<usize>,
-    },
-    /// The arguments exceed the dispatcher's or the worker's limit.
-    TooLarge(TooLarge),
-    /// A partial reply is missing, so the order of later ones is unknown.
-    PartialsLost {
-        /// The partial replies that the worker has sent.
-        sent: u32,
-        /// Those that arrived in order.
-        received: u32,
-    },
-    /// More partial replies arrived than the client keeps unread.
-    PartialsUnread {
-        /// Those that arrived.
-        received: u32,
-    },
-    /// A reply was unreadable.
-    UnreadableReply {
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The dispatcher was closed.
-    Closed {
-        /// Whether a worker had the request.
-        maybe_executed: bool,
-    },
-}
-
-/// The message of an overloaded call: the full bound and its setters. `place` says where calls wait, such as ` at the
-/// broker`.
-pub(crate) fn overloaded(waiting: usize, waiting_max: Option<usize>, place: &str) -> String {
-    let whose = if place.is_empty() { "" } else { "its " };
-    match waiting_max {
-        Some(1) => format!("1 call waits for a worker{place} already; {whose}`waiting_max` raises that"),
-        Some(max) => format!("{max} calls wait for a worker{place} already; {whose}`waiting_max` raises that"),
-        None => {
-            let others = if waiting == 1 { "1 other waits".to_owned() } else { format!("{waiting} others wait") };
-            format!(
-                "every worker has as many requests as its `concurrency` or its `window_bytes` allows, and the call does \
-                 not wait; {others}{place}"
-            )
-        }
-    }
-}
-
-/// The message for a codec that no worker reads, with the codecs that they read.
-pub(crate) fn codec_not_read(codec: Codec, read: &[Codec]) -> String {
-    let read: Vec<_> = read.iter().map(Codec::to_string).collect();
-    let read = if read.is_empty() { "no codec that is known here".to_owned() } else { read.join(", ") };
-    format!("the arguments are in {codec}, and the workers that offer the method read {read}")
 }
 
 /// How a call ended.
@@ -177,8 +78,6 @@ pub(crate) struct Call {
     pub(crate) maybe_executed: bool,
     /// Whether no worker could take it when it was made.
     pub(crate) has_waited: bool,
-    /// The back-off before the next attempt.
-    pub(crate) wait: Duration,
     /// The worker that refused the last attempt.
     pub(crate) refused_by: Option<Peer>,
     pub(crate) state: CallState,
@@ -211,6 +110,40 @@ impl Call {
         matches!(self.state, CallState::InFlight { .. })
     }
 
+    /// The partial replies of the attempt in flight so far.
+    pub(crate) fn partials(&self) -> u32 {
+        match self.state {
+            CallState::InFlight { partials, .. } => partials,
+            _ => 0,
+        }
+    }
+
+    /// Their count, if the attempt is in flight with this worker.
+    pub(crate) fn partials_from(&mut self, from: Peer) -> Option<&mut u32> {
+        match &mut self.state {
+            CallState::InFlight { worker, partials } if *worker == from => Some(partials),
+            _ => None,
+        }
+    }
+
+    /// The request of the current attempt. It carries the declaration that will decide its retry.
+    pub(crate) fn request(&self, id: CallId, now: Instant) -> Request {
+        let spec = &self.spec;
+        Request {
+            call: id,
+            attempt: spec.attempts_before.saturating_add(self.attempts),
+            idempotent: self.is_idempotent(),
+            as_declared: spec.idempotent.is_none(),
+            fail_fast: spec.wait_policy == WaitPolicy::Never,
+            service: Arc::clone(&spec.service),
+            method: Arc::clone(&spec.method),
+            fingerprint: spec.fingerprint,
+            remaining: spec.deadline.saturating_duration_since(now),
+            metadata: spec.metadata.clone(),
+            payload: spec.payload.clone(),
+        }
+    }
+
     /// What the next attempt requires of a worker.
     pub(crate) fn need(&self) -> Need<'_> {
         Need {
@@ -237,7 +170,7 @@ impl Call {
             codec: self.spec.payload.codec,
             size: LineKey::size_of(self.spec.payload.bytes.len()),
             must_declare: self.must_declare(),
-            waits: self.spec.waits,
+            wait_policy: self.spec.wait_policy,
         }
     }
 }
@@ -261,7 +194,6 @@ impl Calls {
             declared_idempotent: false,
             maybe_executed: false,
             has_waited: false,
-            wait: Duration::ZERO,
             refused_by: None,
             state: CallState::Unplaced,
         };
@@ -270,7 +202,7 @@ impl Calls {
     }
 
     /// Puts the call in the line for a method. `Some` is a new line, which no pool serves yet.
-    pub(crate) fn wait(&mut self, id: CallId, method: MethodId) -> Option<LineId> {
+    pub(crate) fn enqueue(&mut self, id: CallId, method: MethodId) -> Option<LineId> {
         let call = self.rows.get_mut(*self.places.get(&id)?)?;
         let (line, is_new) = self.waiting.insert(call.line(method), call.spec.owner, id);
         call.state = CallState::Waiting(line);
@@ -278,16 +210,17 @@ impl Calls {
     }
 
     /// Takes the call out of its line. `Some` is the method of the line, if that is now gone.
-    pub(crate) fn stop_waiting(&mut self, id: CallId) -> Option<MethodId> {
+    pub(crate) fn dequeue(&mut self, id: CallId) -> Option<MethodId> {
         let call = self.rows.get_mut(*self.places.get(&id)?)?;
         let CallState::Waiting(line) = call.state else { return None };
         call.state = CallState::Unplaced;
         self.waiting.remove(line, call.spec.owner, id)
     }
 
-    /// Notes that the request of a call that does not wait goes to a worker.
-    pub(crate) fn send(&mut self, id: CallId, worker: Peer) -> Option<&mut Call> {
+    /// Notes that the request of a call that does not wait goes to a worker, which declares its method so.
+    pub(crate) fn send(&mut self, id: CallId, worker: Peer, idempotent: bool) -> Option<&mut Call> {
         let call = self.rows.get_mut(*self.places.get(&id)?)?;
+        call.declared_idempotent = idempotent;
         call.attempts = call.attempts.saturating_add(1);
         call.charged = call.charged.saturating_add(1);
         call.state = CallState::InFlight { worker, partials: 0 };
@@ -362,20 +295,5 @@ impl Calls {
         let mut ids: Vec<_> = self.places.keys().copied().collect();
         ids.sort_unstable();
         ids
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_call_waits_and_several_wait() {
-        let full = |max| overloaded(max, Some(max), " at the broker");
-        assert_eq!(full(1), "1 call waits for a worker at the broker already; its `waiting_max` raises that");
-        assert_eq!(full(2), "2 calls wait for a worker at the broker already; its `waiting_max` raises that");
-        assert!(overloaded(0, None, "").ends_with("; 0 others wait"));
-        assert!(overloaded(1, None, "").ends_with("; 1 other waits"));
-        assert!(overloaded(2, None, "").ends_with("; 2 others wait"));
     }
 }

@@ -1,11 +1,10 @@
 //! The dispatcher: routes calls to registered workers. A client that binds hosts one; so does a broker.
 
 mod attempts;
-mod workers;
+mod placement;
+mod router;
 
 use std::{
-    cmp::Ordering,
-    collections::{BTreeSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -14,24 +13,23 @@ use tracing::info;
 use uuid::Uuid;
 
 use super::{
-    calls::{Call, CallEnd, CallFailure, CallSpec, CallState, Calls, LineId, Waits},
+    calls::{Call, CallEnd, CallFailure, CallSpec, CallState},
     dials::Dials,
+    exits::Exits,
     fault::{Fault, planted},
-    frame::{self, Inbound, Limits, Malformed, TooLarge},
+    frame::{Inbound, Limits, Malformed},
     hold::Receipt,
     link::GOODBYE_GRACE,
-    links::{End, LinkEvent, Links},
+    links::{LinkEvent, Links},
     liveness::Heartbeats,
-    message::{
-        CallId, Capabilities, Codec, ErrorCode, ErrorReply, FinalReply, Message, PartialReply, Payload, Peer, Ready,
-        Request, Role,
-    },
+    message::{CallId, Capabilities, Codec, Message, Payload, Peer, Ready, Role},
     outbox::Transmit,
-    registry::{LeastRecentlyUsed, Listing, Outlook, PoolId, Registry, Route, WorkerChoice, WorkerEntry},
-    retry::{BackoffConfig, Cost, RetryBudget, RetryConfig, Setback, may_retry},
-    timer::{EXPIRY_BOUND, Timer, TimerTable},
+    registry::{LeastRecentlyUsed, Listing, WorkerChoice, WorkerEntry},
+    retry::{BackoffConfig, RetryConfig},
+    timer::EXPIRY_BOUND,
     window::WINDOW_BYTES,
 };
+use router::{Router, Which};
 
 pub use super::link::Departure;
 
@@ -131,66 +129,49 @@ pub struct DispatcherCounters {
 /// its peers as dead.
 #[derive(Debug)]
 pub struct Dispatcher {
-    config: DispatcherConfig,
-    registry: Registry,
-    calls: Calls,
-    timers: TimerTable,
-    links: Links,
-    outputs: VecDeque<Output>,
-    /// The receipt of the current message, unless the owner has it.
-    receipt: Receipt,
-    counters: DispatcherCounters,
+    router: Router,
+    exits: Exits<Output>,
     closing: Closing,
-    random: fastrand::Rng,
-    budget: RetryBudget,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Closing {
     No,
-    /// Accepts no new call; open calls may still end.
+    /// Accepts no new call. Open calls may still end, until the second instant.
     Draining {
         since: Instant,
+        until: Instant,
     },
-    /// Has said goodbye; some workers' connections remain.
-    Leaving,
+    /// Has said goodbye. Some workers' connections remain, until this instant.
+    Leaving {
+        until: Instant,
+    },
     Closed,
 }
 
 impl Dispatcher {
     /// A dispatcher that workers dial.
     pub fn new(config: DispatcherConfig) -> Self {
-        let (introduction, heartbeats) = (workers::introduction(&config, Role::Dispatcher), config.heartbeats);
+        let introduction = introduction(&config, Role::Dispatcher);
         let place = "a client that binds, or the backend of a broker";
-        Self::with_links(config, Links::accepting(introduction, heartbeats, Role::Worker, place))
+        let links = Links::accepting(introduction, config.heartbeats, Role::Worker, place);
+        Self::with_router(Router::new(config, false), links)
     }
 
     /// A client's dispatcher, which dials `brokers` brokers: the peers 0, 1, 2 …
     pub fn dialing(now: Instant, config: DispatcherConfig, brokers: u64) -> Self {
-        let (introduction, heartbeats) = (workers::introduction(&config, Role::Client), config.heartbeats);
-        let links = Links::dialing(now, introduction, heartbeats, Dials::new(brokers, config.backoff, config.seed));
-        Self::with_links(config, links)
+        let dials = Dials::new(brokers, config.backoff, config.seed);
+        let links = Links::dialing(now, introduction(&config, Role::Client), config.heartbeats, dials);
+        Self::with_router(Router::new(config, true), links)
     }
 
     /// Names the brokers' endpoints for the logs, in the brokers' order.
     pub fn name_endpoints(&mut self, endpoints: impl IntoIterator<Item = String>) {
-        self.links.name_endpoints(endpoints);
+        self.exits.links.name_endpoints(endpoints);
     }
 
-    fn with_links(config: DispatcherConfig, links: Links) -> Self {
-        Self {
-            random: fastrand::Rng::with_seed(config.seed),
-            budget: RetryBudget::new(config.retry),
-            registry: Registry::new(&config.limits),
-            config,
-            calls: Calls::default(),
-            timers: TimerTable::default(),
-            links,
-            outputs: VecDeque::new(),
-            receipt: Receipt::NONE,
-            counters: DispatcherCounters::default(),
-            closing: Closing::No,
-        }
+    fn with_router(router: Router, links: Links) -> Self {
+        Self { router, exits: Exits::new(links), closing: Closing::No }
     }
 
     /// Starts a call, which ends with exactly one [`Output::Ended`] unless it is cancelled.
@@ -198,25 +179,12 @@ impl Dispatcher {
     /// The id must be new in this life of the process and, as far as chance allows, in earlier ones: count from a
     /// random number. Waiting calls are served in the order of their ids.
     pub fn call(&mut self, now: Instant, id: CallId, spec: CallSpec) {
-        if let Err(failure) = self.admit(&spec) {
-            return self.outputs.push_back(Output::Ended(id, Err(failure), Receipt::NONE));
-        }
-        let lateness = if planted(Fault::DeadlineLate) { self.config.heartbeats.interval } else { Duration::ZERO };
-        let deadline_at = spec.deadline + lateness;
-        self.timers.arm(Timer::Deadline(id), deadline_at);
-        self.calls.insert(id, spec, deadline_at);
-        self.budget.deposit();
-        if self.advance(now, id) {
-            return;
-        }
-        if let Some(call) = self.calls.get_mut(id) {
-            call.has_waited = true;
-        }
-        self.wait(id);
-        let waiting = self.calls.waiting_count();
-        if waiting > self.config.waiting_max {
-            let waiting_max = Some(self.config.waiting_max);
-            self.end_unsent(self.calls.crowding(id), CallFailure::Overloaded { waiting: waiting - 1, waiting_max });
+        match self.closing {
+            Closing::No => self.router.call(now, &mut self.exits, id, spec),
+            _ => {
+                let failure = CallFailure::Closed { maybe_executed: false };
+                self.exits.report(Output::Ended(id, Err(failure), Receipt::NONE));
+            }
         }
     }
 
@@ -225,31 +193,24 @@ impl Dispatcher {
     /// An owner that passes replies on releases them when they have left. So replies that its callers do not take stay
     /// with their workers.
     pub fn release(&mut self, now: Instant, receipt: Receipt) {
-        self.links.take(now, receipt.from, receipt.bytes);
+        self.exits.links.release(now, receipt);
     }
 
     /// Ends a call whose unread partial replies exceed what its owner keeps.
     pub fn overflow(&mut self, now: Instant, id: CallId) {
-        let received = match self.calls.get(id).map(|call| call.state) {
-            Some(CallState::InFlight { partials, .. }) => partials,
-            _ => 0,
-        };
-        self.give_up(now, id, CallFailure::PartialsUnread { received });
+        let received = self.router.get(id).map_or(0, Call::partials);
+        self.router.abandon(now, &mut self.exits, id, CallFailure::PartialsUnread { received });
     }
 
     /// Cancels a call. No further output mentions it.
     pub fn cancel(&mut self, now: Instant, id: CallId) {
-        if let Some(call) = self.take(id) {
-            self.recall(now, id, &call);
-        }
+        self.router.cancel(now, &mut self.exits, id);
     }
 
     /// Accepts no new call, lets open calls end, and closes; at the latest after the timeout.
     pub fn drain(&mut self, now: Instant, timeout: Duration) {
         if self.closing == Closing::No {
-            self.closing = Closing::Draining { since: now };
-            let leave_at = if self.calls.len() == 0 { now } else { now + timeout };
-            self.timers.set(Timer::Leave, leave_at);
+            self.closing = Closing::Draining { since: now, until: now + timeout };
         }
     }
 
@@ -260,41 +221,37 @@ impl Dispatcher {
         if self.has_said_goodbye() {
             return;
         }
-        self.closing = Closing::Leaving;
-        self.links.stop_dialing();
-        for id in self.calls.ids() {
-            let maybe_executed = self.calls.get(id).is_some_and(Call::maybe_executed);
-            self.end(id, Err(CallFailure::Closed { maybe_executed }));
-        }
-        self.links.leave(now);
-        self.timers.set(Timer::Leave, now + GOODBYE_GRACE);
+        self.closing = Closing::Leaving { until: now + GOODBYE_GRACE };
+        self.exits.links.stop_dialing();
+        self.router.close(&mut self.exits, Which::All);
+        self.exits.links.leave(now);
         self.settle(now);
     }
 
     /// Handles a message from a peer.
     pub fn handle_message(&mut self, now: Instant, from: Peer, message: impl Into<Inbound>) {
-        self.links.handle_message(now, from, message.into());
+        self.exits.links.handle_message(now, from, message.into());
         self.settle(now);
     }
 
     /// Counts an unreadable message.
     pub fn handle_malformed(&mut self, now: Instant, from: Peer, malformed: &Malformed) {
-        if self.links.handle_malformed(now, from, malformed) {
-            self.links.take(now, from, malformed.window_bytes);
-            self.handle_unreadable_reply(now, from, malformed);
+        if self.exits.links.handle_malformed(now, from, malformed) {
+            self.release(now, Receipt { from, bytes: malformed.window_bytes });
+            self.router.handle_unreadable(now, &mut self.exits, from, malformed);
         }
         self.settle(now);
     }
 
     /// Handles the connection that [`Output::Dial`] asked for.
     pub fn handle_dialed(&mut self, now: Instant, peer: Peer) {
-        self.links.handle_dialed(now, peer);
+        self.exits.links.handle_dialed(now, peer);
         self.settle(now);
     }
 
     /// Handles the end of a peer's connection.
     pub fn handle_disconnected(&mut self, now: Instant, peer: Peer) {
-        self.links.handle_disconnected(now, peer);
+        self.exits.links.handle_disconnected(now, peer);
         self.settle(now);
     }
 
@@ -302,7 +259,7 @@ impl Dispatcher {
     ///
     /// Requests among them have not left: they go elsewhere, idempotent or not.
     pub fn handle_unsent(&mut self, now: Instant, transmit: Transmit) {
-        self.links.handle_unsent(now, transmit);
+        self.exits.links.handle_unsent(now, transmit);
         self.settle(now);
     }
 
@@ -310,7 +267,7 @@ impl Dispatcher {
     ///
     /// For a driver that was held up: it puts off other timeouts until it has read the messages that may answer them.
     pub fn handle_heartbeats(&mut self, now: Instant) {
-        self.links.handle_heartbeats(now);
+        self.exits.links.handle_heartbeats(now);
     }
 
     /// Handles due timeouts: all those of peers, then a bounded number of calls.
@@ -318,56 +275,62 @@ impl Dispatcher {
     /// While more are due, [`Self::poll_timeout`] is due at once, so that transmits leave in between.
     pub fn handle_timeout(&mut self, now: Instant) {
         if planted(Fault::RetriedForTime) {
-            let in_flight = self.registry.iter().flat_map(|(_, worker)| worker.in_flight.keys().copied());
-            for id in in_flight.collect::<Vec<_>>() {
-                self.lose_worker_of(now, id, Setback::MaybeExecuted);
-            }
+            self.router.retry_all(now, &mut self.exits);
         }
-        self.links.handle_timeout(now);
+        self.exits.links.handle_timeout(now);
         self.settle(now);
         for _ in 0..EXPIRY_BOUND {
-            let Some(timer) = self.timers.expire(now) else { break };
-            self.handle_timer(now, timer);
-            self.settle(now);
+            if !self.router.handle_timeout(now, &mut self.exits) {
+                break;
+            }
         }
+        match self.closing {
+            Closing::Draining { until, .. } if until <= now || self.router.is_idle() => self.close(now),
+            Closing::Leaving { until } if until <= now => self.exits.links.hang_up_all(now),
+            _ => {}
+        }
+        self.settle(now);
     }
 
     /// Gives the next message to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.links.poll_transmit()
+        self.exits.links.poll_transmit()
     }
 
     /// When to call [`Self::handle_timeout`] next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.timers.next(), self.links.poll_timeout()].into_iter().flatten().min()
+        [self.router.poll_timeout(), self.exits.links.poll_timeout(), self.closes_at()].into_iter().flatten().min()
     }
 
     /// Gives the next output.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        self.exits.poll()
     }
 
     /// The counters so far.
     pub fn counters(&self) -> DispatcherCounters {
-        let links = self.links.counters();
+        let (links, calls) = (self.exits.links.counters(), self.router.counters());
         DispatcherCounters {
+            unsolicited_replies: calls.unsolicited_replies,
+            late_replies: calls.late_replies,
             malformed_messages: links.malformed,
             unregistered_messages: links.unregistered,
             unexpected_messages: links.unexpected,
             expired_leases: links.expired_leases,
-            stray_choices: self.registry.stray_choices(),
-            ..self.counters
+            retries: calls.retries,
+            retries_over_budget: calls.retries_over_budget,
+            stray_choices: calls.stray_choices,
         }
     }
 
     /// The registered workers.
     pub fn workers(&self) -> impl Iterator<Item = WorkerStatus<'_>> {
-        self.registry.iter().map(|(peer, entry)| WorkerStatus { peer, entry })
+        self.router.workers().iter().map(|(peer, entry)| WorkerStatus { peer, entry })
     }
 
     /// The services that live workers offer, sorted.
     pub fn services(&self) -> impl Iterator<Item = &str> {
-        self.registry.services().map(|name| &**name)
+        self.router.workers().services().map(|name| &**name)
     }
 
     /// The merged offer of all callable workers: with credits, and not draining.
@@ -375,125 +338,101 @@ impl Dispatcher {
     /// Where workers disagree about a method, the offer lists only what they share. It leaves out what exceeds this
     /// dispatcher's introduction.
     pub(crate) fn listing(&self) -> Listing {
-        self.registry.listing()
+        self.router.workers().listing()
     }
 
     /// Changes whenever [`Self::listing`] may have changed.
     pub(crate) fn revision(&self) -> u64 {
-        self.registry.revision()
+        self.router.workers().revision()
     }
 
     /// Whether a call may have run so far.
     pub(crate) fn maybe_executed(&self, id: CallId) -> bool {
-        self.calls.get(id).is_some_and(Call::maybe_executed)
+        self.router.get(id).is_some_and(Call::maybe_executed)
     }
 
     /// Whether a call waits for a worker.
     pub(crate) fn is_waiting(&self, id: CallId) -> bool {
-        self.calls.get(id).is_some_and(|call| matches!(call.state, CallState::Waiting(_)))
+        self.router.get(id).is_some_and(|call| matches!(call.state, CallState::Waiting(_)))
     }
 
     /// Ends the calls that are with no worker.
     pub(crate) fn release_waiting(&mut self) {
-        for id in self.calls.ids() {
-            if let Some(call) = self.calls.get(id).filter(|call| !call.is_in_flight()) {
-                let maybe_executed = call.maybe_executed;
-                self.end(id, Err(CallFailure::Closed { maybe_executed }));
-            }
-        }
+        self.router.close(&mut self.exits, Which::NotInFlight);
+    }
+
+    /// Whether [`Output::Closed`] was given, or is about to be.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closing == Closing::Closed
     }
 
     /// Whether the dispatcher keeps nothing: no call, worker, timer or message to send.
     pub fn is_empty(&self) -> bool {
-        self.calls.len() == 0
-            && self.registry.keeps_nothing()
-            && self.timers.is_empty()
-            && self.links.is_empty()
-            && self.outputs.is_empty()
+        self.router.is_empty() && self.exits.is_empty() && self.closes_at().is_none()
     }
 
-    fn handle_timer(&mut self, now: Instant, timer: Timer) {
-        match timer {
-            Timer::Deadline(id) => self.handle_deadline(now, id),
-            Timer::Retry(id) => self.retry(now, id),
-            Timer::Leave if !self.has_said_goodbye() => self.close(now),
-            Timer::Leave => self.finish_leaving(now),
-            Timer::Heartbeat(_) | Timer::Lease(_) | Timer::Dial(_) | Timer::Overrun(_) | Timer::Offers => {}
+    /// Acts on what the links report.
+    fn settle(&mut self, now: Instant) {
+        while let Some(event) = self.exits.links.poll_event() {
+            self.handle_event(now, event);
+        }
+        if matches!(self.closing, Closing::Leaving { .. }) && self.exits.links.are_gone() {
+            self.closing = Closing::Closed;
+            self.exits.report(Output::Closed);
         }
     }
 
-    fn handle_partial(&mut self, now: Instant, from: Peer, reply: PartialReply) {
-        let call = self.calls.get_mut(reply.call);
-        let Some(CallState::InFlight { worker, partials }) = call.map(|call| &mut call.state) else {
-            return self.count_stray(from, reply.call);
-        };
-        if *worker != from {
-            return self.count_stray(from, reply.call);
-        }
-        match reply.sequence.cmp(partials) {
-            Ordering::Equal => {
-                *partials = partials.saturating_add(1);
-                if !planted(Fault::PartialLost) {
-                    let receipt = self.take_receipt();
-                    self.outputs.push_back(Output::Partial(reply.call, reply.payload, receipt));
+    fn handle_event(&mut self, now: Instant, event: LinkEvent) {
+        let Self { router, exits, .. } = self;
+        match event {
+            LinkEvent::Introduced(peer, ready) => self.handle_ready(now, peer, ready),
+            LinkEvent::Received(from, message, bytes) => {
+                router.begin(Receipt { from, bytes });
+                match message {
+                    Message::Partial(reply) => router.handle_partial(now, exits, from, reply),
+                    Message::Final(reply) => router.handle_final(now, exits, from, reply),
+                    Message::Error(reply) => router.handle_error(now, exits, from, reply),
+                    Message::Credit(credits) => router.set_credits(now, exits, from, credits),
+                    _ => exits.links.drop_unexpected(from, "a message that workers do not send"),
                 }
+                let receipt = router.take_receipt();
+                exits.links.release(now, receipt);
             }
-            Ordering::Less => self.counters.late_replies += 1,
-            Ordering::Greater => {
-                let (sent, received) = (reply.sequence.saturating_add(1), *partials);
-                self.give_up(now, reply.call, CallFailure::PartialsLost { sent, received });
+            LinkEvent::Draining(peer) => {
+                info!(peer = peer.0, "a worker drains: it finishes its calls and takes no others");
+                router.set_draining(now, exits, peer);
             }
+            LinkEvent::Doubted(peer) => router.set_doubted(now, exits, peer, true),
+            LinkEvent::Heard(peer) => router.set_doubted(now, exits, peer, false),
+            LinkEvent::Room(peer) => router.update_room(now, exits, peer),
+            LinkEvent::Ended(peer, end) => router.remove_worker(now, exits, peer, &end),
+            LinkEvent::Dial(peer) => exits.report(Output::Dial(peer)),
+            LinkEvent::Disconnect(peer) => exits.report(Output::Disconnect(peer)),
+            // Dispatchers pass nothing on to workers.
+            LinkEvent::PartialLeft(..) | LinkEvent::Released(_) => {}
         }
     }
 
-    fn handle_final(&mut self, now: Instant, from: Peer, reply: FinalReply) {
-        match self.registry.return_credit(from, reply.call) {
-            Some(true) => {
-                let end = self.check_partials(reply.call, reply.partials).map(|()| reply.payload);
-                self.end(reply.call, end);
-            }
-            Some(false) if planted(Fault::StaleReplyAccepted) => {
-                self.outputs.push_back(Output::Ended(reply.call, Ok(reply.payload), Receipt::NONE));
-            }
-            Some(false) => self.counters.late_replies += 1,
-            None => self.counters.unsolicited_replies += 1,
+    fn handle_ready(&mut self, now: Instant, from: Peer, ready: Ready) {
+        if self.has_said_goodbye() {
+            return self.exits.links.reject(now, from, "closing".to_owned());
         }
-        self.serve_waiting(now, from);
+        self.exits.links.accept(now, from, &ready);
+        self.router.register(now, &mut self.exits, from, ready);
     }
 
-    fn handle_error(&mut self, now: Instant, from: Peer, reply: ErrorReply) {
-        match self.registry.return_credit(from, reply.call) {
-            Some(true) => self.end_with_error(now, from, reply),
-            Some(false) => self.counters.late_replies += 1,
-            None => self.counters.unsolicited_replies += 1,
-        }
-        self.serve_waiting(now, from);
+    fn has_said_goodbye(&self) -> bool {
+        matches!(self.closing, Closing::Leaving { .. } | Closing::Closed)
     }
 
-    fn handle_unreadable_reply(&mut self, now: Instant, from: Peer, malformed: &Malformed) {
-        let is_in_flight = |id: &CallId| self.registry.get(from).is_some_and(|it| it.in_flight.contains_key(id));
-        let Some(id) = malformed.call.filter(is_in_flight) else { return };
-        let reason = malformed.to_string();
-        // A final reply ends the request at the worker; after a partial one, the worker still runs it.
-        if malformed.ends_request() {
-            self.registry.return_credit(from, id);
-            self.end(id, Err(CallFailure::UnreadableReply { reason }));
-            self.serve_waiting(now, from);
-        } else {
-            self.give_up(now, id, CallFailure::UnreadableReply { reason });
+    /// When closing goes on by itself.
+    fn closes_at(&self) -> Option<Instant> {
+        match self.closing {
+            // Due at once: the end of the last call leaves before the goodbye.
+            Closing::Draining { since, .. } if self.router.is_idle() => Some(since),
+            Closing::Draining { until, .. } | Closing::Leaving { until } => Some(until),
+            Closing::No | Closing::Closed => None,
         }
-    }
-
-    fn count_stray(&mut self, from: Peer, id: CallId) {
-        match self.registry.get(from).is_some_and(|worker| worker.in_flight.contains_key(&id)) {
-            true => self.counters.late_replies += 1,
-            false => self.counters.unsolicited_replies += 1,
-        }
-    }
-
-    /// Takes the receipt of the current reply, for the owner.
-    fn take_receipt(&mut self) -> Receipt {
-        std::mem::replace(&mut self.receipt, Receipt::NONE)
     }
 }
 
@@ -534,5 +473,20 @@ impl WorkerStatus<'_> {
     /// The services it offers, sorted.
     pub fn services(&self) -> impl Iterator<Item = &Arc<str>> {
         self.entry.services()
+    }
+}
+
+/// A dispatcher's introduction.
+fn introduction(config: &DispatcherConfig, role: Role) -> Ready {
+    Ready {
+        role,
+        incarnation: config.incarnation,
+        capabilities: Capabilities::BATCH,
+        interval: config.heartbeats.interval,
+        payload_bytes_max: config.limits.payload_bytes_max as u64,
+        credits: 0,
+        window_bytes: config.window_bytes,
+        codecs: Codec::available().collect(),
+        services: Vec::new(),
     }
 }

@@ -265,8 +265,8 @@ impl Link {
     }
 
     /// Notes that bytes from the peer need no room here any more. `Some` is the acknowledgement to send now.
-    pub(crate) fn take(&mut self, bytes: u64, window: u64) -> Option<u64> {
-        self.session_mut()?.intake.take(bytes, window)
+    pub(crate) fn release(&mut self, bytes: u64, window: u64) -> Option<u64> {
+        self.session_mut()?.intake.release(bytes, window)
     }
 
     /// Whether a held reply may leave now.

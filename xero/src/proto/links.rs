@@ -27,11 +27,11 @@ use super::{
 pub(crate) enum LinkEvent {
     /// A peer has introduced itself, first or repeated.
     ///
-    /// Answer with [`Links::accept`], [`Links::turn_away`] or [`Links::hang_up`].
+    /// Answer with [`Links::accept`], [`Links::reject`] or [`Links::hang_up`].
     Introduced(Peer, Ready),
     /// A request, a reply, or another message for the machine, and its bytes in the window.
     ///
-    /// Answer with [`Links::take`] once its bytes need no room any more.
+    /// Answer with [`Links::release`] once its bytes need no room any more.
     Received(Peer, Message, u64),
     /// The peer accepts no more requests.
     Draining(Peer),
@@ -168,7 +168,7 @@ impl Links {
             Message::Ready(_) if link.is_leaving() => {}
             Message::Ready(ready) if ready.role == self.partner => {
                 self.events.push_back(LinkEvent::Introduced(from, ready));
-                self.take(now, from, window_bytes);
+                self.release(now, Receipt { from, bytes: window_bytes });
             }
             message if link.is_introducing() => self.handle_refusal(now, from, message),
             Message::Heartbeat => trace!(peer = from.0, "heartbeat"),
@@ -207,7 +207,7 @@ impl Links {
                 link.is_up()
             }
             None => {
-                self.turn_away(now, from, malformed.to_string());
+                self.reject(now, from, malformed.to_string());
                 false
             }
         }
@@ -252,8 +252,7 @@ impl Links {
             match timer {
                 Timer::Lease(peer) => self.check_lease(now, peer),
                 Timer::Dial(peer) => self.events.push_back(LinkEvent::Dial(peer)),
-                Timer::Heartbeat(_) | Timer::Deadline(_) | Timer::Retry(_) => {}
-                Timer::Overrun(_) | Timer::Leave | Timer::Offers => {}
+                Timer::Heartbeat(_) | Timer::Deadline(_) | Timer::Retry(_) | Timer::Overrun(_) => {}
             }
         }
     }
@@ -292,7 +291,7 @@ impl Links {
     }
 
     /// Answers why a peer's introduction is not accepted, and disconnects the peer.
-    pub(crate) fn turn_away(&mut self, now: Instant, peer: Peer, detail: String) {
+    pub(crate) fn reject(&mut self, now: Instant, peer: Peer, detail: String) {
         if !self.accepts(peer) {
             return;
         }
@@ -306,6 +305,11 @@ impl Links {
     pub(crate) fn hang_up(&mut self, now: Instant, peer: Peer, departure: Departure) {
         self.disconnect(peer);
         self.end(now, peer, departure);
+    }
+
+    /// Ends all connections.
+    pub(crate) fn hang_up_all(&mut self, now: Instant) {
+        self.peers().into_iter().for_each(|peer| self.hang_up(now, peer, Departure::Goodbye));
     }
 
     /// Sends a message to an introduced peer, or keeps it until its window has room.
@@ -370,9 +374,9 @@ impl Links {
     }
 
     /// Notes that bytes from a peer need no room here any more, so that it may send as many again.
-    pub(crate) fn take(&mut self, now: Instant, from: Peer, bytes: u64) {
+    pub(crate) fn release(&mut self, now: Instant, Receipt { from, bytes }: Receipt) {
         let window = self.introduction.window_bytes;
-        let due = self.links.get_mut(&from).and_then(|link| link.take(bytes, window));
+        let due = self.links.get_mut(&from).and_then(|link| link.release(bytes, window));
         let is_dropped = planted(Fault::AckNotSent) && self.introduction.role == Role::Dispatcher;
         if let Some(bytes) = due.filter(|_| !is_dropped) {
             self.transmit(now, from, Message::Ack(bytes));
@@ -478,10 +482,6 @@ impl Links {
         self.peers.iter().copied().filter(|peer| self.links.get(peer).is_some_and(Link::is_up))
     }
 
-    pub(crate) fn introduction(&self) -> &Ready {
-        &self.introduction
-    }
-
     pub(crate) fn has_events(&self) -> bool {
         !self.events.is_empty()
     }
@@ -526,7 +526,7 @@ impl Links {
             }
             Message::Ready(ready) if self.accepts(from) => {
                 let (own, partner, place) = (ready.role, self.partner, self.place);
-                self.turn_away(now, from, format!("a {own} has connected where {partner}s are expected: {place}"));
+                self.reject(now, from, format!("a {own} has connected where {partner}s are expected: {place}"));
             }
             _ => {
                 self.counters.unregistered += 1;

@@ -15,6 +15,7 @@ pub mod broker;
 pub mod calls;
 mod dials;
 pub mod dispatch;
+mod exits;
 #[doc(hidden)]
 pub mod fault;
 pub mod frame;

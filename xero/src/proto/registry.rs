@@ -62,10 +62,18 @@ struct Place {
     pool: PoolId,
     /// The turn in which it was last used, or became free.
     turn: u64,
-    /// Whether it counts as serving.
-    is_serving: bool,
-    /// Whether it counts as free.
-    is_free: bool,
+    standing: Standing,
+}
+
+/// What a worker counts as in the index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Standing {
+    /// It takes no requests.
+    Idle,
+    /// It takes requests, now or later.
+    Serving,
+    /// It takes requests now.
+    Free,
 }
 
 impl WorkerEntry {
@@ -77,14 +85,13 @@ impl WorkerEntry {
         self.offer.services.iter().map(|service| &service.name)
     }
 
-    /// Whether it takes requests, now or later.
-    fn is_serving(&self) -> bool {
-        !self.draining && self.was_callable
-    }
-
-    fn is_free(&self) -> bool {
+    fn standing(&self) -> Standing {
         let credits = self.credits as usize + usize::from(planted(Fault::CreditExceeded));
-        self.is_serving() && !self.is_doubted && self.in_flight.len() < credits
+        match () {
+            () if self.draining || !self.was_callable => Standing::Idle,
+            () if self.is_doubted || self.in_flight.len() >= credits => Standing::Serving,
+            () => Standing::Free,
+        }
     }
 }
 
@@ -144,8 +151,10 @@ impl Registry {
     pub(crate) fn take_credit(&mut self, peer: Peer, call: CallId) {
         let Some(worker) = self.workers.get_mut(&peer) else { return };
         worker.in_flight.insert(call, true);
-        if std::mem::take(&mut worker.place.is_free) {
-            self.index.fill(worker.place.pool, (worker.place.turn, peer));
+        let place = &mut worker.place;
+        if place.standing == Standing::Free {
+            place.standing = Standing::Serving;
+            self.index.fill(place.pool, (place.turn, peer));
         }
         self.refresh(peer);
     }
@@ -285,7 +294,7 @@ impl Registry {
             credits: ready.credits.min(CREDITS_MAX),
             was_callable: ready.credits > 0,
             offer: Arc::clone(self.index.offer_of(pool)),
-            place: Place { pool, turn: 0, is_serving: false, is_free: false },
+            place: Place { pool, turn: 0, standing: Standing::Idle },
         });
         self.workers.insert(peer, worker);
         self.peers.insert(peer);
@@ -294,13 +303,14 @@ impl Registry {
     fn change_offer(&mut self, peer: Peer, offer: Offer) {
         let pool = self.index.join(offer);
         // Before the former offer is removed, so that a service in both stays offered throughout.
-        let is_serving = self.workers.get(&peer).is_some_and(|worker| worker.is_serving());
+        let is_serving = self.workers.get(&peer).is_some_and(|worker| worker.standing() != Standing::Idle);
         if is_serving {
             self.index.enter(pool);
         }
         self.withdraw(peer);
         let Some(worker) = self.workers.get_mut(&peer) else { return };
-        let before = std::mem::replace(&mut worker.place, Place { pool, turn: 0, is_serving, is_free: false });
+        let standing = if is_serving { Standing::Serving } else { Standing::Idle };
+        let before = std::mem::replace(&mut worker.place, Place { pool, turn: 0, standing });
         worker.offer = Arc::clone(self.index.offer_of(pool));
         self.index.part(before.pool);
     }
@@ -308,12 +318,12 @@ impl Registry {
     /// Removes a worker from the free and the serving ones of its pool.
     fn withdraw(&mut self, peer: Peer) {
         let Some(worker) = self.workers.get_mut(&peer) else { return };
-        let Place { pool, turn, is_serving, is_free } = worker.place;
-        (worker.place.is_serving, worker.place.is_free) = (false, false);
-        if is_free {
+        let Place { pool, turn, standing } = worker.place;
+        worker.place.standing = Standing::Idle;
+        if standing == Standing::Free {
             self.index.fill(pool, (turn, peer));
         }
-        if is_serving {
+        if standing >= Standing::Serving {
             self.index.leave(pool);
         }
     }
@@ -322,22 +332,21 @@ impl Registry {
     /// line.
     fn refresh(&mut self, peer: Peer) {
         let Some(worker) = self.workers.get_mut(&peer) else { return };
-        let (is_serving, is_free) = (worker.is_serving(), worker.is_free());
+        let (before, standing) = (worker.place, worker.standing());
         let place = &mut worker.place;
-        let before = *place;
-        (place.is_serving, place.is_free) = (is_serving, is_free);
-        if is_serving && !before.is_serving {
+        place.standing = standing;
+        if standing >= Standing::Serving && before.standing == Standing::Idle {
             self.index.enter(place.pool);
         }
-        if is_free && !before.is_free {
+        if standing == Standing::Free && before.standing != Standing::Free {
             self.turns += 1;
             place.turn = self.turns;
             self.index.free(place.pool, (place.turn, peer));
         }
-        if before.is_free && !is_free {
+        if standing != Standing::Free && before.standing == Standing::Free {
             self.index.fill(before.pool, (before.turn, peer));
         }
-        if before.is_serving && !is_serving {
+        if standing == Standing::Idle && before.standing != Standing::Idle {
             self.index.leave(before.pool);
         }
     }

@@ -22,10 +22,6 @@ pub enum Timer {
     Retry(CallId),
     /// When a worker gives an execution up (`PROTOCOL.md` §8).
     Overrun(Execution),
-    /// When to announce the current offer to clients (`PROTOCOL.md` §5).
-    Offers,
-    /// When leaving ends although something is still open (`PROTOCOL.md` §10).
-    Leave,
 }
 
 /// One run of a procedure, numbered by its worker.
@@ -33,7 +29,7 @@ pub enum Timer {
 pub struct Execution(pub u64);
 
 impl Timer {
-    /// Whether it concerns a peer, or the machine as a whole.
+    /// Whether it concerns a peer.
     ///
     /// Such timers fire before those of calls, so that no peer is treated as dead, however many calls expire.
     fn is_of_peer(self) -> bool {
@@ -98,7 +94,7 @@ impl TimerTable {
         })
     }
 
-    /// Takes one due timer of a peer, or of the machine as a whole.
+    /// Takes one due timer of a peer.
     pub(crate) fn expire_of_peer(&mut self, now: Instant) -> Option<Timer> {
         let timer = take_due(&mut self.of_peers, now)?;
         self.remembered.remove(&timer);
@@ -134,9 +130,9 @@ mod tests {
     fn timer_fires_at_its_instant_and_not_before() {
         let start = Instant::now();
         let mut timers = TimerTable::default();
-        timers.set(Timer::Leave, start + Duration::from_secs(1));
+        timers.set(Timer::Dial(Peer(0)), start + Duration::from_secs(1));
         assert_eq!(timers.expire(start + Duration::from_nanos(999_999_999)), None);
-        assert_eq!(timers.expire(start + Duration::from_secs(1)), Some(Timer::Leave));
+        assert_eq!(timers.expire(start + Duration::from_secs(1)), Some(Timer::Dial(Peer(0))));
         assert_eq!(timers.expire(start + Duration::from_secs(2)), None);
         assert!(timers.is_empty());
     }

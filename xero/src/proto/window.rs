@@ -274,7 +274,7 @@ fn ends_request(message: &Message) -> bool {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Intake {
     received: u64,
-    taken: u64,
+    released: u64,
     acknowledged: u64,
 }
 
@@ -293,14 +293,14 @@ impl Intake {
 
     /// Notes that bytes need no room any more. `Some` is the acknowledgement to send: after a quarter of the window
     /// since the last one, or less in a full window.
-    pub(crate) fn take(&mut self, bytes: u64, window: u64) -> Option<u64> {
-        self.taken = self.taken.saturating_add(bytes).min(self.received);
-        let (window, taken) = (bounded(window), self.taken - self.acknowledged);
+    pub(crate) fn release(&mut self, bytes: u64, window: u64) -> Option<u64> {
+        self.released = self.released.saturating_add(bytes).min(self.received);
+        let (window, released) = (bounded(window), self.released - self.acknowledged);
         let is_full = self.received - self.acknowledged >= window;
-        let is_due = bytes != 0 && taken != 0 && (is_full || taken >= window.div_ceil(4));
+        let is_due = bytes != 0 && released != 0 && (is_full || released >= window.div_ceil(4));
         is_due.then(|| {
-            self.acknowledged = self.taken;
-            self.taken
+            self.acknowledged = self.released;
+            self.released
         })
     }
 }
@@ -386,10 +386,10 @@ mod tests {
         let mut intake = Intake::default();
         intake.note_received(1_000);
         assert_eq!(
-            (intake.take(10, 1_000), intake.take(249, 1_000), intake.take(1, 1_000)),
+            (intake.release(10, 1_000), intake.release(249, 1_000), intake.release(1, 1_000)),
             (Some(10), None, Some(260))
         );
-        assert_eq!(intake.take(u64::MAX, 1_000), Some(1_000), "more than has come is all that has come");
+        assert_eq!(intake.release(u64::MAX, 1_000), Some(1_000), "more than has come is all that has come");
     }
 
     #[test]
@@ -420,7 +420,7 @@ mod tests {
             for _ in 0..window.min(1000) {
                 unacknowledged += 1;
                 intake.note_received(1);
-                if intake.take(1, window).is_some() {
+                if intake.release(1, window).is_some() {
                     unacknowledged = 0;
                 }
                 assert!(unacknowledged < window, "a window of {window} is full, and nobody says that it was taken");
@@ -430,7 +430,7 @@ mod tests {
         for window in [0, u64::MAX] {
             let mut intake = Intake::default();
             intake.note_received(largest);
-            assert_eq!((intake.take(largest - 1, window), intake.take(1, window)), (None, Some(largest)));
+            assert_eq!((intake.release(largest - 1, window), intake.release(1, window)), (None, Some(largest)));
         }
     }
 

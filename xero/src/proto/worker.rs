@@ -2,34 +2,27 @@
 
 mod backlog;
 mod executions;
-mod leaving;
+mod services;
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    mem,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
 use super::{
     dials::Dials,
+    exits::Exits,
     fault::{Fault, planted},
-    frame::{self, Inbound, Limits, Malformed},
-    hold::HoldLimits,
+    frame::{Inbound, Limits, Malformed},
+    hold::{HoldLimits, Receipt},
     link::{Departure, GOODBYE_GRACE, Link},
-    links::{LinkEvent, Links, sending_time},
+    links::{LinkEvent, Links},
     liveness::Heartbeats,
-    message::{
-        CallId, Capabilities, Codec, ErrorCode, ErrorReply, FinalReply, Message, PartialReply, Payload, Peer, Ready,
-        Request, Role, ServiceOffer, listed,
-    },
+    message::{Capabilities, Codec, ErrorCode, Message, Payload, Peer, Ready, Request, Role, ServiceOffer},
     outbox::Transmit,
     retry::BackoffConfig,
-    timer::{Execution, Timer, TimerTable},
-    window::Outflow,
+    timer::{EXPIRY_BOUND, Execution},
 };
-use backlog::Backlog;
+use executions::Executions;
 
 /// The default time limit of a drain, of a worker and of a broker.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -177,108 +170,75 @@ pub struct WorkerCounters {
 /// [`Dispatcher`](super::dispatch::Dispatcher).
 #[derive(Debug)]
 pub struct Worker {
-    config: WorkerConfig,
-    links: Links,
-    /// The requests of each dispatcher that has answered and has not received a goodbye.
-    requests: BTreeMap<Peer, BTreeMap<CallId, Execution>>,
-    executions: BTreeMap<Execution, Task>,
-    /// Requests that have not started: beyond the credits, when several dispatchers spend them at the same time, or
-    /// from a dispatcher whose window is full of replies.
-    backlog: Backlog,
-    running: usize,
-    timers: TimerTable,
-    outputs: VecDeque<WorkerOutput>,
-    counters: WorkerCounters,
-    sequence: u64,
+    executions: Executions,
+    exits: Exits<WorkerOutput>,
+    heartbeats: Heartbeats,
+    drain_timeout: Duration,
     leaving: Leaving,
-    /// The end of the time for a drain.
-    leave_by: Instant,
-    /// Until when large replies may be on their way, or when the last small one was sent; `None` before any reply.
-    sending_until: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Leaving {
     No,
-    /// Finishes running requests.
-    Draining,
-    /// Has said goodbye to all dispatchers.
-    Goodbye,
+    /// Finishes running requests, until this instant.
+    Draining {
+        until: Instant,
+    },
+    /// Has said goodbye to all dispatchers. Hangs up at this instant, except on large replies, which have until the
+    /// end of the drain.
+    Goodbye {
+        until: Instant,
+        drain_until: Instant,
+    },
     Left,
 }
 
-#[derive(Debug)]
-struct Task {
-    /// The waiting caller; `None` if nobody waits any more.
-    caller: Option<(Peer, CallId)>,
-    partials: u32,
-    /// What its request counts while it is held: until it starts.
-    held: Option<Held>,
-    /// Why it was aborted, if it was.
-    aborted: Option<ErrorCode>,
-    /// The request, until it starts.
-    waiting: Option<Box<Start>>,
-}
-
-/// A held request.
-#[derive(Clone, Copy, Debug)]
-struct Held {
-    bytes: u64,
-    is_acknowledged: bool,
-}
+/// A request that does not run: the error to answer it with.
+type Refusal = (ErrorCode, String);
 
 impl Worker {
     /// A worker that connects to `dispatchers` dispatchers, the peers 0, 1, 2 …
     pub fn new(now: Instant, config: WorkerConfig, dispatchers: u64) -> Self {
+        let (heartbeats, drain_timeout, hold_limits) = (config.heartbeats, config.drain_timeout, config.hold_limits);
         let dials = Dials::new(dispatchers, config.backoff, config.seed);
+        let links = Links::dialing(now, config.introduction(), heartbeats, dials).holding(hold_limits);
         Self {
-            links: Links::dialing(now, config.introduction(), config.heartbeats, dials).holding(config.hold_limits),
-            config,
-            requests: BTreeMap::new(),
-            executions: BTreeMap::new(),
-            backlog: Backlog::default(),
-            running: 0,
-            timers: TimerTable::default(),
-            outputs: VecDeque::new(),
-            counters: WorkerCounters::default(),
-            sequence: 0,
+            executions: Executions::new(config),
+            exits: Exits::new(links),
+            heartbeats,
+            drain_timeout,
             leaving: Leaving::No,
-            leave_by: now,
-            sending_until: None,
         }
     }
 
     /// Names the dispatchers' endpoints for the logs, in the dispatchers' order.
     pub fn name_endpoints(&mut self, endpoints: impl IntoIterator<Item = String>) {
-        self.links.name_endpoints(endpoints);
+        self.exits.links.name_endpoints(endpoints);
     }
 
     /// Handles the connection that [`WorkerOutput::Dial`] asked for.
     pub fn handle_dialed(&mut self, now: Instant, peer: Peer) {
-        self.links.handle_dialed(now, peer);
+        self.exits.links.handle_dialed(now, peer);
         self.settle(now);
     }
 
     /// Handles a connection that has ended, or could not be made.
     pub fn handle_disconnected(&mut self, now: Instant, peer: Peer) {
-        self.links.handle_disconnected(now, peer);
+        self.exits.links.handle_disconnected(now, peer);
         self.settle(now);
     }
 
     /// Handles a message from a dispatcher.
     pub fn handle_message(&mut self, now: Instant, from: Peer, message: impl Into<Inbound>) {
-        self.links.handle_message(now, from, message.into());
+        self.exits.links.handle_message(now, from, message.into());
         self.settle(now);
     }
 
     /// Counts an unreadable message, and answers it if it names a call.
     pub fn handle_malformed(&mut self, now: Instant, from: Peer, malformed: &Malformed) {
-        if self.links.handle_malformed(now, from, malformed) {
-            self.links.take(now, from, malformed.window_bytes);
-            let call = malformed.call.filter(|call| malformed.is_request() && !self.has_request(from, *call));
-            if let Some(call) = call {
-                self.refuse(now, from, call, malformed.code, malformed.to_string());
-            }
+        if self.exits.links.handle_malformed(now, from, malformed) {
+            self.exits.links.release(now, Receipt { from, bytes: malformed.window_bytes });
+            self.executions.handle_malformed(now, &mut self.exits, from, malformed);
         }
         self.settle(now);
     }
@@ -287,37 +247,32 @@ impl Worker {
     ///
     /// For a driver that was held up: it puts off other timeouts until it has read the messages that may answer them.
     pub fn handle_heartbeats(&mut self, now: Instant) {
-        self.links.handle_heartbeats(now);
+        self.exits.links.handle_heartbeats(now);
     }
 
-    /// Handles due timeouts.
+    /// Handles due timeouts: all those of peers, then a bounded number of requests.
+    ///
+    /// While more are due, [`Self::poll_timeout`] is due at once, so that transmits leave in between.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.links.handle_timeout(now);
+        self.exits.links.handle_timeout(now);
         self.settle(now);
-        while let Some(timer) = self.timers.expire(now) {
-            match timer {
-                Timer::Overrun(execution) => self.abort(now, execution, ErrorCode::DeadlineExceeded),
-                Timer::Leave => self.force_leave(now),
-                Timer::Deadline(_) | Timer::Retry(_) | Timer::Offers => {}
-                Timer::Heartbeat(_) | Timer::Lease(_) | Timer::Dial(_) => {}
+        for _ in 0..EXPIRY_BOUND {
+            if !self.executions.handle_timeout(now, &mut self.exits) {
+                break;
             }
             self.settle(now);
         }
+        match self.leaving {
+            Leaving::Draining { until } if until <= now => self.give_up_executions(now),
+            Leaving::Goodbye { until, drain_until } if until <= now => self.give_up_goodbyes(now, drain_until),
+            _ => {}
+        }
+        self.settle(now);
     }
 
     /// Handles the end of a procedure.
     pub fn finish(&mut self, now: Instant, execution: Execution, finish: Finish) {
-        let Some(task) = self.executions.remove(&execution) else { return };
-        self.timers.stop(Timer::Overrun(execution));
-        self.running -= usize::from(task.waiting.is_none());
-        match task.caller {
-            Some((peer, call)) => {
-                self.answer(now, peer, call, &task, finish);
-                self.forget_request(now, peer, task.held);
-            }
-            None => self.counters.unwanted_replies += 1,
-        }
-        self.start_waiting(now);
+        self.executions.finish(now, &mut self.exits, execution, finish);
         self.settle(now);
     }
 
@@ -325,21 +280,9 @@ impl Worker {
     ///
     /// [`WorkerOutput::PartialSent`] follows when the dispatcher has room for it.
     pub fn partial(&mut self, now: Instant, execution: Execution, payload: Payload) -> bool {
-        let Some(task) = self.executions.get_mut(&execution).filter(|task| task.aborted.is_none()) else {
-            return false;
-        };
-        let Some((peer, call)) = task.caller else { return false };
-        let sequence = task.partials;
-        let Some(partials) = sequence.checked_add(1) else {
-            // The final reply could not count them.
-            self.abort(now, execution, ErrorCode::InvalidReply);
-            self.settle(now);
-            return false;
-        };
-        task.partials = partials;
-        self.links.send(now, peer, Message::Partial(PartialReply { call, sequence, payload }));
+        let is_wanted = self.executions.partial(now, &mut self.exits, execution, payload);
         self.settle(now);
-        true
+        is_wanted
     }
 
     /// Drains the worker: accepts no new request, finishes running ones, says goodbye.
@@ -349,45 +292,47 @@ impl Worker {
         if self.leaving != Leaving::No {
             return;
         }
-        self.leaving = Leaving::Draining;
-        self.leave_by = now + self.config.drain_timeout;
-        self.timers.set(Timer::Leave, self.leave_by);
-        self.links.stop_dialing();
+        self.leaving = Leaving::Draining { until: now + self.drain_timeout };
+        self.executions.drain();
+        let links = &mut self.exits.links;
+        links.stop_dialing();
         // A dispatcher that has not answered may have read READY, and sent requests: it gets DRAIN when it answers.
-        self.links.peers().into_iter().for_each(|peer| self.links.send(now, peer, Message::Drain));
+        links.peers().into_iter().for_each(|peer| links.send(now, peer, Message::Drain));
         self.settle(now);
     }
 
     /// Gives the next message to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.links.poll_transmit()
+        self.exits.links.poll_transmit()
     }
 
     /// When to call [`Self::handle_timeout`] next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.timers.next(), self.links.poll_timeout()].into_iter().flatten().min()
+        let timeouts = [self.executions.poll_timeout(), self.exits.links.poll_timeout(), self.leaves_at()];
+        timeouts.into_iter().flatten().min()
     }
 
     /// Gives the next output.
     pub fn poll_output(&mut self) -> Option<WorkerOutput> {
-        self.outputs.pop_front()
+        self.exits.poll()
     }
 
     /// The counters so far.
     pub fn counters(&self) -> WorkerCounters {
-        let links = self.links.counters();
+        let links = self.exits.links.counters();
         WorkerCounters {
+            requests: self.executions.received(),
             malformed_messages: links.malformed,
             unexpected_messages: links.unexpected + links.unregistered,
             expired_leases: links.expired_leases,
             redials: links.redials,
-            ..self.counters
+            unwanted_replies: self.executions.unwanted_replies(),
         }
     }
 
     /// The dispatchers that have answered.
     pub fn registered(&self) -> impl Iterator<Item = Peer> {
-        self.requests.keys().copied()
+        self.executions.peers()
     }
 
     /// Whether a drain has begun.
@@ -397,7 +342,7 @@ impl Worker {
 
     /// Bytes held of dispatchers and for them: waiting requests, and the replies that they have not taken.
     pub fn held_bytes(&self) -> u64 {
-        self.links.held_bytes()
+        self.exits.links.held_bytes()
     }
 
     /// Running procedures, and requests that wait to run.
@@ -407,73 +352,130 @@ impl Worker {
 
     /// Whether the worker keeps nothing: no connection, execution, timer or message to send.
     pub fn is_empty(&self) -> bool {
-        self.links.is_empty()
-            && self.executions.is_empty()
-            && self.backlog.is_empty()
-            && self.running == 0
-            && self.timers.is_empty()
-            && self.outputs.is_empty()
+        self.exits.is_empty() && self.executions.is_empty() && self.leaves_at().is_none()
     }
 
     /// Counts as many partial replies of an execution as can be counted.
     #[cfg(test)]
     pub(super) fn skip_partials(&mut self, execution: Execution) {
-        self.executions.entry(execution).and_modify(|task| task.partials = u32::MAX);
+        self.executions.skip_partials(execution);
     }
 
     /// Acts on the events of the links, and takes the next step of leaving.
     fn settle(&mut self, now: Instant) {
         loop {
-            while let Some(event) = self.links.poll_event() {
+            while let Some(event) = self.exits.links.poll_event() {
                 self.handle_event(now, event);
             }
-            self.finish_drain(now);
-            if !self.links.has_events() {
+            self.go_on_leaving(now);
+            if !self.exits.links.has_events() {
                 return;
             }
         }
     }
 
     fn handle_event(&mut self, now: Instant, event: LinkEvent) {
+        let Self { executions, exits, .. } = self;
         match event {
             LinkEvent::Introduced(peer, ready) => self.handle_ready(now, peer, &ready),
-            LinkEvent::Received(peer, message, bytes) => self.handle_received(now, peer, message, bytes),
-            LinkEvent::PartialLeft(peer, call, bytes) => {
-                let execution = self.requests.get(&peer).and_then(|requests| requests.get(&call));
-                self.outputs.extend(execution.map(|execution| WorkerOutput::PartialSent(*execution, bytes)));
+            LinkEvent::Received(from, message, bytes) => {
+                let receipt = Receipt { from, bytes };
+                match message {
+                    Message::Request(request) => return executions.handle_request(now, exits, request, receipt),
+                    Message::Cancel(call) => executions.handle_cancel(now, exits, from, call),
+                    _ => exits.links.drop_unexpected(from, "a message of a kind that dispatchers do not send"),
+                }
+                exits.links.release(now, receipt);
             }
-            LinkEvent::Ended(peer, ..) => self.disown(peer),
-            LinkEvent::Dial(peer) => self.outputs.push_back(WorkerOutput::Dial(peer)),
-            LinkEvent::Disconnect(peer) => self.outputs.push_back(WorkerOutput::Hangup(peer)),
-            LinkEvent::Draining(peer) => self.links.drop_unexpected(peer, "DRAIN, which dispatchers do not send"),
-            LinkEvent::Room(_) => self.start_waiting(now),
+            LinkEvent::PartialLeft(peer, call, bytes) => {
+                if let Some(execution) = executions.execution_of(peer, call) {
+                    exits.report(WorkerOutput::PartialSent(execution, bytes));
+                }
+            }
+            LinkEvent::Ended(peer, ..) => executions.lose_peer(exits, peer),
+            LinkEvent::Dial(peer) => exits.report(WorkerOutput::Dial(peer)),
+            LinkEvent::Disconnect(peer) => exits.report(WorkerOutput::Hangup(peer)),
+            LinkEvent::Draining(peer) => exits.links.drop_unexpected(peer, "DRAIN, which dispatchers do not send"),
+            LinkEvent::Room(_) => executions.start_waiting(now, exits),
             // A worker passes nothing on, and no dispatcher is doubted.
             LinkEvent::Released(_) | LinkEvent::Doubted(_) | LinkEvent::Heard(_) => {}
         }
     }
 
     fn handle_ready(&mut self, now: Instant, from: Peer, ready: &Ready) {
-        self.links.accept(now, from, ready);
-        if self.requests.contains_key(&from) {
+        self.exits.links.accept(now, from, ready);
+        if !self.executions.add_peer(from) {
             return;
         }
-        self.requests.insert(from, BTreeMap::new());
-        self.outputs.push_back(WorkerOutput::Registered(from));
-        if self.leaving != Leaving::No {
-            self.links.send(now, from, Message::Drain);
+        self.exits.report(WorkerOutput::Registered(from));
+        if self.is_leaving() {
+            self.exits.links.send(now, from, Message::Drain);
         }
-        if self.leaving == Leaving::Goodbye {
+        if matches!(self.leaving, Leaving::Goodbye { .. }) {
             self.say_goodbye_to(now, from);
         }
     }
 
-    fn handle_received(&mut self, now: Instant, from: Peer, message: Message, bytes: u64) {
-        match message {
-            Message::Request(request) => return self.handle_request(now, from, request, bytes),
-            Message::Cancel(call) => self.handle_cancel(now, from, call),
-            _ => self.links.drop_unexpected(from, "a message of a kind that dispatchers do not send"),
+    /// Says goodbye once nothing runs and no reply is kept; the worker has left once all peers have gone.
+    fn go_on_leaving(&mut self, now: Instant) {
+        if let Leaving::Draining { until } = self.leaving {
+            let is_done = self.executions.is_empty() && !self.executions.peers().any(|peer| self.is_holding(peer));
+            if is_done || planted(Fault::DrainCutShort) {
+                self.say_goodbye(now, until);
+            }
         }
-        self.links.take(now, from, bytes);
+        if matches!(self.leaving, Leaving::Goodbye { .. }) && self.exits.links.are_gone() {
+            self.leaving = Leaving::Left;
+            self.exits.report(WorkerOutput::Left);
+        }
+    }
+
+    /// Whether replies to that dispatcher are kept until its window has room.
+    fn is_holding(&self, peer: Peer) -> bool {
+        self.exits.links.outflow(peer).is_some_and(|outflow| !outflow.is_empty())
+    }
+
+    fn say_goodbye(&mut self, now: Instant, drain_until: Instant) {
+        self.leaving = Leaving::Goodbye { until: now + GOODBYE_GRACE, drain_until };
+        self.registered().collect::<Vec<_>>().into_iter().for_each(|peer| self.say_goodbye_to(now, peer));
+    }
+
+    fn say_goodbye_to(&mut self, now: Instant, peer: Peer) {
+        self.exits.links.say_goodbye(now, peer);
+        self.executions.remove_peer(peer);
+    }
+
+    /// Answers requests that still run, and leaves.
+    fn give_up_executions(&mut self, now: Instant) {
+        self.executions.give_up(now, &mut self.exits);
+        // A goodbye would overtake the kept replies, and report their requests as not started.
+        let peers = self.exits.links.peers();
+        let holding: Vec<_> = peers.into_iter().filter(|peer| self.is_holding(*peer)).collect();
+        holding.into_iter().for_each(|peer| self.exits.links.hang_up(now, peer, Departure::Disconnected));
+        self.say_goodbye(now, now);
+    }
+
+    /// Stops waiting for the goodbye to be read, except where a large reply may still be on its way.
+    fn give_up_goodbyes(&mut self, now: Instant, drain_until: Instant) {
+        let expiry = self.heartbeats.own_expiry();
+        let is_recent = |until| now < until + expiry;
+        let may_be_sending = now < drain_until && self.executions.sending_until().is_some_and(is_recent);
+        for peer in self.exits.links.peers() {
+            // A dispatcher that still reads a large reply keeps sending heartbeats; a silent one expires.
+            let is_said = self.exits.links.get(peer).is_some_and(Link::is_leaving);
+            if !(may_be_sending && is_said) {
+                self.exits.links.hang_up(now, peer, Departure::Goodbye);
+            }
+        }
+        self.leaving = Leaving::Goodbye { until: drain_until, drain_until };
+    }
+
+    /// When leaving goes on by itself.
+    fn leaves_at(&self) -> Option<Instant> {
+        match self.leaving {
+            Leaving::Draining { until } | Leaving::Goodbye { until, .. } => Some(until),
+            Leaving::No | Leaving::Left => None,
+        }
     }
 }
 

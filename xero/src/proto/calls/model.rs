@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Waits,
+    WaitPolicy,
     waiting::{LineId, LineKey, Waiting},
 };
 use crate::proto::{
@@ -91,7 +91,7 @@ impl Play {
             codec: Codec::Json,
             size: 0,
             must_declare: false,
-            waits: Waits::UntilDeadline,
+            wait_policy: WaitPolicy::UntilDeadline,
         };
         self.turns.entry(owner).or_insert(self.turn);
         let (line, is_new) = self.waiting.insert(key, owner, id);

@@ -11,7 +11,7 @@ use std::{
     ops::Bound,
 };
 
-use super::Waits;
+use super::WaitPolicy;
 use crate::proto::{
     message::{CallId, Codec},
     registry::{MethodId, PoolId},
@@ -28,7 +28,7 @@ pub(super) struct LineKey {
     /// The size class: a worker may lack room, or have too low a limit, for larger classes alone.
     pub(super) size: u8,
     pub(super) must_declare: bool,
-    pub(super) waits: Waits,
+    pub(super) wait_policy: WaitPolicy,
 }
 
 impl LineKey {
@@ -175,7 +175,7 @@ impl Waiting {
             codec: Codec::ALL[0],
             size: 0,
             must_declare: false,
-            waits: Waits::UntilDeadline,
+            wait_policy: WaitPolicy::UntilDeadline,
         };
         self.by_key.range(first..).take_while(|(key, _)| key.method == method).map(|(_, id)| *id).collect()
     }

@@ -77,7 +77,7 @@ pub(super) struct Method {
     /// The number of pools in use for each share of the introduction.
     pub(super) shares: BTreeMap<Share, usize>,
     /// Its part in the merged offer when last counted.
-    pub(super) told: Option<Told>,
+    pub(super) agreed: Option<Agreed>,
     /// Pools and lines that use it: it is kept while there are any.
     users: usize,
     /// Lines of calls that wait for it.
@@ -86,7 +86,7 @@ pub(super) struct Method {
 
 /// A method in the merged offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Told {
+pub(super) struct Agreed {
     pub(super) idempotent: bool,
     pub(super) fingerprint: u64,
     /// Its smallest share.
@@ -385,7 +385,7 @@ impl Index {
                 groups,
                 sole: None,
                 shares: BTreeMap::new(),
-                told: None,
+                agreed: None,
                 users: 0,
                 lines: 0,
             }));

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    index::{Index, Method, MethodId, Service, ServiceId, Told, count},
+    index::{Agreed, Index, Method, MethodId, Service, ServiceId, count},
     shares::{Rank, Share},
 };
 use crate::proto::{
@@ -27,16 +27,16 @@ pub(crate) struct Listing {
 
 impl Method {
     /// The properties that the serving workers agree on, if there are any.
-    pub(super) fn merged(&self) -> Option<Told> {
+    pub(super) fn merged(&self) -> Option<Agreed> {
         let mut kinds = self.groups.keys();
         let first = kinds.next()?;
         let (share, _) = self.shares.first_key_value()?;
-        let first = Told { idempotent: first.idempotent, fingerprint: first.fingerprint, share: *share };
-        let agreed = kinds.fold(first, |told, kind| Told {
-            idempotent: told.idempotent && kind.idempotent,
+        let first = Agreed { idempotent: first.idempotent, fingerprint: first.fingerprint, share: *share };
+        let agreed = kinds.fold(first, |agreed, kind| Agreed {
+            idempotent: agreed.idempotent && kind.idempotent,
             // 0 stands for an unchecked signature: the worker itself checks it.
-            fingerprint: if told.fingerprint == kind.fingerprint { told.fingerprint } else { 0 },
-            share: told.share,
+            fingerprint: if agreed.fingerprint == kind.fingerprint { agreed.fingerprint } else { 0 },
+            share: agreed.share,
         });
         Some(agreed)
     }
@@ -47,7 +47,7 @@ impl Index {
     pub(super) fn merge(&mut self, id: MethodId) {
         let method = self.method_mut(id);
         let merged = method.merged();
-        let before = std::mem::replace(&mut method.told, merged);
+        let before = std::mem::replace(&mut method.agreed, merged);
         if before == merged {
             return;
         }
@@ -56,7 +56,7 @@ impl Index {
         if before.is_some() != merged.is_some() {
             self.service_mut(service).offered.change(name, merged.is_some());
         }
-        let (before, after) = (before.map(|told| told.share), merged.map(|told| told.share));
+        let (before, after) = (before.map(|agreed| agreed.share), merged.map(|agreed| agreed.share));
         self.change_share(service, Some(id), (before, after), &size);
     }
 
@@ -174,7 +174,7 @@ impl Offered {
 
 impl Method {
     fn offer(&self) -> Option<MethodOffer> {
-        let Told { idempotent, fingerprint, .. } = self.told?;
+        let Agreed { idempotent, fingerprint, .. } = self.agreed?;
         Some(MethodOffer { name: Arc::clone(&self.name), idempotent, fingerprint })
     }
 }

@@ -3,7 +3,7 @@
 use tracing::debug;
 
 use super::{
-    Registry, WorkerEntry,
+    Registry, Standing, WorkerEntry,
     choice::{Candidate, Free, Merge, WorkerChoice},
     index::{Group, Index, Kind, MethodId, PoolId},
     offer::Codecs,
@@ -170,7 +170,8 @@ impl Registry {
     fn check_choice(&self, peer: Peer, need: &Need<'_>, search: &Search) -> Option<Kind> {
         let place = self.workers.get(&peer)?.place;
         let kind = self.index.kind_in(place.pool, search.method)?;
-        let suits = place.is_free && need.grade(&kind) == Some(search.grade) && self.can_have(peer, need);
+        let suits =
+            place.standing == Standing::Free && need.grade(&kind) == Some(search.grade) && self.can_have(peer, need);
         suits.then_some(kind)
     }
 

@@ -6,7 +6,7 @@ use super::{
     pair::{D, INTERVAL, W, final_reply, ms, value},
 };
 use crate::proto::{
-    calls::{CallFailure, Waits},
+    calls::{CallFailure, WaitPolicy},
     message::{CallId, Message, Names},
 };
 
@@ -128,12 +128,12 @@ fn full_queue_does_not_stop_a_call_that_a_worker_can_take_now() {
 fn call_that_is_to_fail_fast_does_not_wait() {
     let mut net = Net::new();
     let d = net.dispatcher();
-    let call = net.call_with(d, "ping", |spec| spec.waits = Waits::Never);
+    let call = net.call_with(d, "ping", |spec| spec.wait_policy = WaitPolicy::Never);
     assert_eq!(net.failure(call), &CallFailure::NoWorker { offered: Names::default() });
     net.worker_with(&[d], |config| config.credits = 1);
     net.connect();
     net.call(d, "hold");
-    let call = net.call_with(d, "ping", |spec| spec.waits = Waits::Never);
+    let call = net.call_with(d, "ping", |spec| spec.wait_policy = WaitPolicy::Never);
     assert_eq!(net.failure(call), &CallFailure::Overloaded { waiting: 0, waiting_max: None });
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::pair::{CALL_TIMEOUT, EXPIRY, INTERVAL, TICK, error_reply, final_reply, introduction, start, value};
 use crate::proto::{
-    calls::{CallEnd, CallFailure, CallSpec, Waits},
+    calls::{CallEnd, CallFailure, CallSpec, WaitPolicy},
     dispatch::{Departure, Dispatcher, DispatcherConfig, Output},
     frame::{self, Frames, Limits},
     message::{CallId, ErrorCode, Message, Metadata, Peer, Ready, Role},
@@ -148,7 +148,7 @@ fn another_introduction_of_a_broker_changes_what_is_offered_and_is_not_answered(
     assert_eq!(client.requests(), [(A, 1)], "and nothing else");
     // What is in flight stays so, with its credit, when it is no longer offered.
     client.say(A, Message::Ready(Ready { services: Vec::new(), credits: 1, ..broker() }));
-    client.call_with(2, |spec| spec.waits = Waits::Never);
+    client.call_with(2, |spec| spec.wait_policy = WaitPolicy::Never);
     assert!(matches!(client.end(2), Err(CallFailure::NoWorker { .. })));
     client.say(A, Message::Ready(Ready { credits: 1, ..broker() }));
     client.call(3);
@@ -194,7 +194,7 @@ fn call_that_is_given_back_any_number_of_times_costs_no_attempt_unless_it_may_ha
     client.requests();
     client.say(A, error_reply(CallId(2), ErrorCode::NoWorker, true));
     assert!(matches!(client.end(2), Err(CallFailure::Remote(error)) if error.maybe_executed), "not idempotent");
-    client.call_with(3, |spec| spec.waits = Waits::Never);
+    client.call_with(3, |spec| spec.wait_policy = WaitPolicy::Never);
     client.say(A, error_reply(CallId(3), ErrorCode::NoWorker, false));
     assert!(matches!(client.end(3), Err(CallFailure::Remote(error)) if !error.maybe_executed), "it does not wait");
 }
@@ -375,7 +375,7 @@ impl Client {
             fingerprint: 0,
             idempotent: None,
             must_declare: false,
-            waits: Waits::default(),
+            wait_policy: WaitPolicy::default(),
             owner: 0,
             attempts_before: 0,
             deadline: self.now + CALL_TIMEOUT,

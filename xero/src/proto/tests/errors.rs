@@ -9,7 +9,7 @@ use super::{
     pair::{D, INTERVAL, LATENCY, W, final_reply, ms, partial_reply, value},
 };
 use crate::proto::{
-    calls::{CallFailure, Waits},
+    calls::{CallFailure, WaitPolicy},
     frame::{Frames, TooLarge, encode},
     message::{CallId, Codec, ErrorCode, ErrorReply, Message, Payload, Peer, Request},
     worker::Finish,
@@ -29,7 +29,7 @@ fn unknown_method_fails_at_once_with_what_is_offered() {
 #[test]
 fn unknown_service_fails_at_once_when_asked_to_and_says_what_is_offered() {
     let (mut net, d, _) = Net::pair();
-    let call = net.call_with(d, "ping", |spec| (spec.service, spec.waits) = ("Dmeo".into(), Waits::Never));
+    let call = net.call_with(d, "ping", |spec| (spec.service, spec.wait_policy) = ("Dmeo".into(), WaitPolicy::Never));
     assert_eq!(net.failure(call), &CallFailure::NoWorker { offered: [Arc::from("Demo")].into() });
 }
 

@@ -15,7 +15,7 @@ use super::{
     pair::{D, INTERVAL, W, error_reply, final_reply, introduction, ms, spec, start},
 };
 use crate::proto::{
-    calls::{CallFailure, CallSpec, Waits},
+    calls::{CallFailure, CallSpec, WaitPolicy},
     dispatch::{Dispatcher, DispatcherConfig, Output},
     message::{CallId, Codec, ErrorCode, Message, MethodOffer, Payload, Peer, Ready, Request, Role, ServiceOffer},
     registry::{Candidate, WorkerChoice},
@@ -198,8 +198,9 @@ fn calls_that_fail_together_share_the_list_of_what_is_offered() {
     let d = net.dispatcher();
     net.worker(&[d]);
     net.connect();
-    let calls =
-        [(); 2].map(|()| net.call_with(d, "ping", |spec| (spec.service, spec.waits) = ("Absent".into(), Waits::Never)));
+    let calls = [(); 2].map(|()| {
+        net.call_with(d, "ping", |spec| (spec.service, spec.wait_policy) = ("Absent".into(), WaitPolicy::Never))
+    });
     let [CallFailure::NoWorker { offered: one }, CallFailure::NoWorker { offered: other }] =
         calls.map(|call| net.failure(call).clone())
     else {

@@ -10,7 +10,7 @@ use super::{
     pair::{CALL_TIMEOUT, D, INTERVAL, LATENCY, TICK, W, error_reply, final_reply, introduction, ms, start, value},
 };
 use crate::proto::{
-    calls::{CallFailure, CallSpec, Waits},
+    calls::{CallFailure, CallSpec, WaitPolicy},
     dispatch::{Dispatcher, DispatcherConfig, Output},
     message::{CallId, ErrorCode, Message, Metadata, Names, Peer, Ready},
     outbox::Transmit,
@@ -46,7 +46,7 @@ fn call_is_attempted_again_when_its_back_off_is_over_and_not_before() {
 fn call_that_is_to_fail_fast_is_attempted_elsewhere_at_once_and_ends_at_once() {
     let (mut net, d) = paced(0, |config| config.retry.attempts_max = 2);
     let [first, second] = [net.puppet(d, 8), net.puppet(d, 8)];
-    let call = net.call_with(d, "hold", |spec| spec.waits = Waits::Never);
+    let call = net.call_with(d, "hold", |spec| spec.wait_policy = WaitPolicy::Never);
     net.run(LATENCY);
     net.say(first, error_reply(call, ErrorCode::Overloaded, false));
     net.run(LATENCY);
@@ -420,7 +420,7 @@ impl Rig {
             fingerprint: 0,
             idempotent: Some(idempotent),
             must_declare: false,
-            waits: Waits::default(),
+            wait_policy: WaitPolicy::default(),
             owner: 0,
             attempts_before: 0,
             deadline: self.now + CALL_TIMEOUT,
@@ -486,7 +486,7 @@ fn paced(seed: u64, shape: impl Fn(&mut DispatcherConfig) + 'static) -> (Net, D)
     (net, d)
 }
 
-/// Waits of seconds, none of them near zero with the seeds of these tests.
+/// WaitPolicy of seconds, none of them near zero with the seeds of these tests.
 fn slow(config: &mut DispatcherConfig) {
     config.retry.backoff = BackoffConfig { first: 3 * INTERVAL, max: 3 * INTERVAL };
 }

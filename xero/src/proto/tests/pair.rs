@@ -10,7 +10,7 @@ use super::{
     node::{DispatcherNode, METHODS, WorkerNode, offer},
 };
 use crate::proto::{
-    calls::{CallEnd, CallFailure, CallSpec, Waits},
+    calls::{CallEnd, CallFailure, CallSpec, WaitPolicy},
     dispatch::DispatcherConfig,
     frame::{self, Frames},
     message::{
@@ -372,7 +372,7 @@ pub(super) fn spec(now: Instant, method: &str) -> CallSpec {
         fingerprint: 0,
         idempotent: None,
         must_declare: false,
-        waits: Waits::UntilDeadline,
+        wait_policy: WaitPolicy::UntilDeadline,
         owner: 0,
         attempts_before: 0,
         deadline: now + CALL_TIMEOUT,

@@ -6,7 +6,7 @@ use super::{
     pair::{D, EXPIRY, INTERVAL, W, error_reply, ms},
 };
 use crate::proto::{
-    calls::{CallFailure, Waits},
+    calls::{CallFailure, WaitPolicy},
     message::{CallId, ErrorCode, Message, Peer},
 };
 
@@ -103,7 +103,7 @@ fn retry_that_is_not_possible_does_not_hide_that_the_call_may_have_run() {
 
     // There is no other worker, and the caller does not wait.
     let (mut net, d, w) = Net::pair();
-    let call = net.call_with(d, "safe", |spec| spec.waits = Waits::Never);
+    let call = net.call_with(d, "safe", |spec| spec.wait_policy = WaitPolicy::Never);
     net.run(ms(5));
     net.kill_worker(w);
     net.run(ms(5));
@@ -111,7 +111,7 @@ fn retry_that_is_not_possible_does_not_hide_that_the_call_may_have_run() {
 
     // The other worker is busy, and the caller does not wait.
     let (mut net, d, w) = Net::pair();
-    let call = net.call_with(d, "safe", |spec| spec.waits = Waits::Never);
+    let call = net.call_with(d, "safe", |spec| spec.wait_policy = WaitPolicy::Never);
     net.worker_with(&[d], |config| config.credits = 0);
     net.connect();
     net.kill_worker(w);

@@ -11,7 +11,7 @@ use super::{
     pair::{D, Sent, W, ms, text},
 };
 use crate::proto::{
-    calls::Waits,
+    calls::WaitPolicy,
     liveness::Heartbeats,
     message::{CallId, ErrorCode, Message},
 };
@@ -108,11 +108,11 @@ impl Walk {
         let (fails, blocks) = (random.u8(0..10) == 0, random.u8(0..5) == 0);
         let payload = Work { tag: random.u64(..), time, fails, blocks }.payload();
         let is_idempotent = random.bool();
-        let waits = if random.u8(0..20) == 0 { Waits::Never } else { Waits::UntilDeadline };
+        let waits = if random.u8(0..20) == 0 { WaitPolicy::Never } else { WaitPolicy::UntilDeadline };
         let (argument, deadline) = (text(&payload), self.net.now + ms(random.u64(0..3000)));
         let call = self.net.call_with(d, "work", |spec| {
             (spec.payload, spec.deadline) = (payload, deadline);
-            (spec.idempotent, spec.waits) = (Some(is_idempotent), waits);
+            (spec.idempotent, spec.wait_policy) = (Some(is_idempotent), waits);
         });
         self.calls.insert(call, Made { argument, is_idempotent });
     }

@@ -1,146 +1,387 @@
-//! The life of a request: admitted, started, aborted, answered.
+//! The requests of a worker: admitted, started, aborted, answered.
 
-use super::*;
+use std::{collections::BTreeMap, mem, time::Instant};
 
-impl Worker {
-    pub(super) fn handle_request(&mut self, now: Instant, from: Peer, request: Request, bytes: u64) {
-        let call = request.call;
+use super::{DEADLINE_MAX, Finish, Refusal, Start, WorkerConfig, WorkerOutput, backlog::Backlog, services::Services};
+use crate::proto::{
+    exits::Exits,
+    fault::{Fault, planted},
+    frame::{self, Malformed},
+    hold::Receipt,
+    link::Departure,
+    links::sending_time,
+    message::{CallId, ErrorCode, ErrorReply, FinalReply, Message, PartialReply, Payload, Peer, Request},
+    timer::{Execution, Timer, TimerTable},
+    window::Outflow,
+};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Executions {
+    services: Services,
+    credits: u32,
+    /// The most bytes of replies held for a dispatcher whose requests are started.
+    peer_bytes_max: u64,
+    /// The requests of each dispatcher that has answered and has not received a goodbye.
+    requests: BTreeMap<Peer, BTreeMap<CallId, Execution>>,
+    tasks: BTreeMap<Execution, Task>,
+    /// Requests that have not started: beyond the credits, when several dispatchers spend them at the same time, or
+    /// from a dispatcher whose window is full of replies.
+    backlog: Backlog,
+    running: usize,
+    /// The deadlines of the requests.
+    timers: TimerTable,
+    last: Execution,
+    is_draining: bool,
+    /// Until when large replies may be on their way, or when the last small one was sent; `None` before any reply.
+    sending_until: Option<Instant>,
+    received: u64,
+    unwanted_replies: u64,
+}
+
+#[derive(Debug)]
+struct Task {
+    /// The waiting caller; `None` if nobody waits any more.
+    caller: Option<(Peer, CallId)>,
+    partials: u32,
+    /// Why it was aborted, if it was.
+    aborted: Option<ErrorCode>,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// The request is held until it starts.
+    Waiting(Box<Start>, Held),
+    Running,
+}
+
+/// What a held request counts.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    bytes: u64,
+    is_acknowledged: bool,
+}
+
+impl Executions {
+    /// The executions of a worker with such services, credits and limits.
+    pub(super) fn new(config: WorkerConfig) -> Self {
+        Self {
+            services: Services::new(config.services, config.signatures),
+            credits: config.credits,
+            peer_bytes_max: config.hold_limits.peer_bytes_max,
+            requests: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            backlog: Backlog::default(),
+            running: 0,
+            timers: TimerTable::default(),
+            last: Execution(0),
+            is_draining: false,
+            sending_until: None,
+            received: 0,
+            unwanted_replies: 0,
+        }
+    }
+
+    /// Adds a dispatcher that has answered; `false` if it had answered before.
+    pub(super) fn add_peer(&mut self, peer: Peer) -> bool {
+        let is_new = !self.requests.contains_key(&peer);
+        self.requests.entry(peer).or_default();
+        is_new
+    }
+
+    /// Forgets a dispatcher that gets a goodbye, and has no request.
+    pub(super) fn remove_peer(&mut self, peer: Peer) {
+        self.requests.remove(&peer);
+    }
+
+    /// Takes a lost connection's requests from it: aborts running ones, forgets waiting ones.
+    pub(super) fn lose_peer(&mut self, exits: &mut Exits<WorkerOutput>, peer: Peer) {
+        let Some(requests) = self.requests.remove(&peer) else { return };
+        exits.report(WorkerOutput::Unregistered(peer));
+        self.backlog.forget(peer);
+        for execution in requests.into_values() {
+            if planted(Fault::ExecutionKept) {
+                break;
+            }
+            let Some(task) = self.tasks.get_mut(&execution) else { continue };
+            if !planted(Fault::StaleReplySent) {
+                task.caller = None;
+            }
+            match task.stage {
+                Stage::Waiting(..) => {
+                    self.tasks.remove(&execution);
+                    self.timers.stop(Timer::Overrun(execution));
+                }
+                Stage::Running if task.aborted.replace(ErrorCode::Cancelled).is_none() => {
+                    exits.report(WorkerOutput::Abort(execution));
+                }
+                Stage::Running => {}
+            }
+        }
+    }
+
+    /// Accepts no further request.
+    pub(super) fn drain(&mut self) {
+        self.is_draining = true;
+    }
+
+    pub(super) fn handle_request(
+        &mut self,
+        now: Instant,
+        exits: &mut Exits<WorkerOutput>,
+        request: Request,
+        receipt: Receipt,
+    ) {
+        let (from, call) = (receipt.from, request.call);
         // An answer would end the call that runs under this id.
         if self.has_request(from, call) {
-            self.links.take(now, from, bytes);
-            return self.links.drop_unexpected(from, "a request whose call is in flight already");
+            exits.links.release(now, receipt);
+            return exits.links.drop_unexpected(from, "a request whose call is in flight already");
         }
-        if self.is_overrun(from) {
-            return self.let_go(now, from);
+        if self.is_overrun(exits, from) {
+            return let_go(now, exits, from);
         }
-        self.counters.requests += 1;
-        let (service, method, reply_bytes_max) = match self.admit(from, &request) {
+        self.received += 1;
+        let (service, method, reply_bytes_max) = match self.admit(exits, from, &request) {
             Ok(admitted) => admitted,
-            Err((code, detail)) => {
-                self.links.take(now, from, bytes);
-                return self.refuse(now, from, call, code, detail);
+            Err(refusal) => {
+                exits.links.release(now, receipt);
+                return self.refuse(now, exits, from, call, refusal);
             }
         };
-        self.links.hold_request(from, bytes);
-        let is_acknowledged = self.links.may_hold(from);
+        let bytes = receipt.bytes;
+        exits.links.hold_request(from, bytes);
+        let is_acknowledged = exits.links.may_hold(from);
         if is_acknowledged {
-            self.links.take(now, from, bytes);
+            exits.links.release(now, receipt);
         }
-        self.sequence += 1;
-        let execution = Execution(self.sequence);
+        self.last.0 += 1;
+        let execution = self.last;
         let deadline = now + request.remaining.min(DEADLINE_MAX);
         let start = Box::new(Start { execution, peer: from, service, method, deadline, reply_bytes_max, request });
-        let (waiting, held) = (Some(start), Some(Held { bytes, is_acknowledged }));
-        let task = Task { caller: Some((from, call)), partials: 0, held, aborted: None, waiting };
-        self.executions.insert(execution, task);
+        let stage = Stage::Waiting(start, Held { bytes, is_acknowledged });
+        self.tasks.insert(execution, Task { caller: Some((from, call)), partials: 0, aborted: None, stage });
         self.timers.set(Timer::Overrun(execution), deadline);
         if let Some(requests) = self.requests.get_mut(&from) {
             requests.insert(call, execution);
         }
         self.backlog.push(from, execution);
-        self.start_waiting(now);
+        self.start_waiting(now, exits);
     }
 
-    /// Finds the requested procedure, or says why it cannot run.
-    pub(super) fn admit(&self, from: Peer, request: &Request) -> Result<(usize, usize, usize), (ErrorCode, String)> {
+    /// Answers an unreadable request, if its header names a call.
+    pub(super) fn handle_malformed(
+        &mut self,
+        now: Instant,
+        exits: &mut Exits<WorkerOutput>,
+        from: Peer,
+        malformed: &Malformed,
+    ) {
+        let call = malformed.call.filter(|call| malformed.is_request() && !self.has_request(from, *call));
+        if let Some(call) = call {
+            self.refuse(now, exits, from, call, (malformed.code, malformed.to_string()));
+        }
+    }
+
+    pub(super) fn handle_cancel(&mut self, now: Instant, exits: &mut Exits<WorkerOutput>, from: Peer, call: CallId) {
+        // A cancel that crosses the final reply finds nothing, which is fine.
+        if let Some(execution) = self.execution_of(from, call) {
+            self.abort(now, exits, execution, ErrorCode::Cancelled);
+        }
+    }
+
+    /// Aborts one request whose deadline has passed; `false` if there is none.
+    pub(super) fn handle_timeout(&mut self, now: Instant, exits: &mut Exits<WorkerOutput>) -> bool {
+        match self.timers.expire(now) {
+            Some(Timer::Overrun(execution)) => self.abort(now, exits, execution, ErrorCode::DeadlineExceeded),
+            Some(_) => {}
+            None => return false,
+        }
+        true
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// Handles the end of a procedure.
+    pub(super) fn finish(
+        &mut self,
+        now: Instant,
+        exits: &mut Exits<WorkerOutput>,
+        execution: Execution,
+        finish: Finish,
+    ) {
+        let Some(task) = self.tasks.remove(&execution) else { return };
+        self.timers.stop(Timer::Overrun(execution));
+        self.running -= usize::from(matches!(task.stage, Stage::Running));
+        match task.caller {
+            Some((peer, call)) => {
+                self.answer(now, exits, peer, call, &task, finish);
+                if let Stage::Waiting(_, held) = task.stage {
+                    forget_request(now, exits, peer, held);
+                }
+            }
+            None => self.unwanted_replies += 1,
+        }
+        self.start_waiting(now, exits);
+    }
+
+    /// Sends a procedure's partial reply; `false` if no caller waits for it.
+    pub(super) fn partial(
+        &mut self,
+        now: Instant,
+        exits: &mut Exits<WorkerOutput>,
+        execution: Execution,
+        payload: Payload,
+    ) -> bool {
+        let Some(task) = self.tasks.get_mut(&execution).filter(|task| task.aborted.is_none()) else {
+            return false;
+        };
+        let Some((peer, call)) = task.caller else { return false };
+        let sequence = task.partials;
+        let Some(partials) = sequence.checked_add(1) else {
+            // The final reply could not count them.
+            self.abort(now, exits, execution, ErrorCode::InvalidReply);
+            return false;
+        };
+        task.partials = partials;
+        exits.links.send(now, peer, Message::Partial(PartialReply { call, sequence, payload }));
+        true
+    }
+
+    /// Starts waiting requests while fewer than the credits run.
+    ///
+    /// A dispatcher with untaken replies beyond its limit gets none started, because another reply would be held as well.
+    pub(super) fn start_waiting(&mut self, now: Instant, exits: &mut Exits<WorkerOutput>) {
+        while self.running < self.credits as usize {
+            let (links, max) = (&exits.links, self.peer_bytes_max);
+            let takes_replies = |peer| links.outflow(peer).is_none_or(|outflow| outflow.held_bytes() <= max);
+            let Some(execution) = self.backlog.pop(takes_replies) else { return };
+            let Some(task) = self.tasks.get_mut(&execution) else { continue };
+            let Stage::Waiting(start, held) = mem::replace(&mut task.stage, Stage::Running) else { continue };
+            self.running += 1;
+            forget_request(now, exits, start.peer, held);
+            exits.report(WorkerOutput::Start(start));
+        }
+    }
+
+    /// Answers all requests that have not ended: the time of the drain is over.
+    pub(super) fn give_up(&mut self, now: Instant, exits: &mut Exits<WorkerOutput>) {
+        for (execution, task) in mem::take(&mut self.tasks) {
+            self.timers.stop(Timer::Overrun(execution));
+            exits.report(WorkerOutput::Abort(execution));
+            let Some((peer, call)) = task.caller else { continue };
+            let detail = "the worker's drain timeout has passed".to_owned();
+            let finish = Finish::Error { code: ErrorCode::Refused, detail, payload: Payload::default() };
+            self.answer(now, exits, peer, call, &task, finish);
+            if let Stage::Waiting(_, held) = task.stage {
+                forget_request(now, exits, peer, held);
+            }
+        }
+        self.backlog = Backlog::default();
+        self.running = 0;
+    }
+
+    pub(super) fn execution_of(&self, from: Peer, call: CallId) -> Option<Execution> {
+        self.requests.get(&from)?.get(&call).copied()
+    }
+
+    /// The dispatchers that have answered.
+    pub(super) fn peers(&self) -> impl Iterator<Item = Peer> {
+        self.requests.keys().copied()
+    }
+
+    /// Running procedures, and requests that wait to run.
+    pub(super) fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// See the field.
+    pub(super) fn sending_until(&self) -> Option<Instant> {
+        self.sending_until
+    }
+
+    /// Requests received so far.
+    pub(super) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Outcomes without a caller so far.
+    pub(super) fn unwanted_replies(&self) -> u64 {
+        self.unwanted_replies
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.tasks.is_empty() && self.backlog.is_empty() && self.running == 0 && self.timers.is_empty()
+    }
+
+    /// Counts as many partial replies of an execution as can be counted.
+    #[cfg(test)]
+    pub(super) fn skip_partials(&mut self, execution: Execution) {
+        self.tasks.entry(execution).and_modify(|task| task.partials = u32::MAX);
+    }
+
+    /// Finds the requested procedure and the largest reply, or says why it cannot run.
+    fn admit(
+        &self,
+        exits: &Exits<WorkerOutput>,
+        from: Peer,
+        request: &Request,
+    ) -> Result<(usize, usize, usize), Refusal> {
+        let links = &exits.links;
         let Some(requests) = self.requests.get(&from) else {
             return Err((ErrorCode::Refused, "not registered".to_owned()));
         };
-        if self.leaving != Leaving::No {
+        if self.is_draining {
             return Err((ErrorCode::Refused, "the worker drains".to_owned()));
         }
-        if requests.len() + self.links.outflow(from).map_or(0, Outflow::held_ends) >= self.config.credits as usize {
-            let credits = self.config.credits;
+        if requests.len() + links.outflow(from).map_or(0, Outflow::held_ends) >= self.credits as usize {
+            let credits = self.credits;
             let detail = format!("the worker takes {credits} requests at once; its `concurrency` raises that");
             return Err((ErrorCode::Overloaded, detail));
         }
         if request.remaining.is_zero() {
             return Err((ErrorCode::DeadlineExceeded, String::new()));
         }
-        if self.links.is_full() {
-            let max = self.config.hold_limits.total_bytes_max;
+        if links.is_full() {
+            let max = links.hold_limits().total_bytes_max;
             let detail = format!("the worker holds {max} bytes of its peers; its `total_bytes_max` raises that");
             return Err((ErrorCode::Overloaded, detail));
         }
-        let (service, method) = self.find(request)?;
-        Ok((service, method, self.links.reply_bytes_max(from)))
-    }
-
-    pub(super) fn find(&self, request: &Request) -> Result<(usize, usize), (ErrorCode, String)> {
-        let services = &self.config.services;
-        let Some(service) = services.iter().position(|offer| offer.name == request.service) else {
-            let known = listed(services.iter().map(|offer| &*offer.name));
-            let detail = format!("no service `{}` here; this worker offers {known}", request.service);
-            return Err((ErrorCode::UnknownService, detail));
-        };
-        let methods = &services[service].methods;
-        let Some(method) = methods.iter().position(|offer| offer.name == request.method) else {
-            let known = listed(methods.iter().map(|offer| &*offer.name));
-            let detail = format!("service `{}` has no method `{}`; it has {known}", request.service, request.method);
-            return Err((ErrorCode::UnknownMethod, detail));
-        };
-        let fingerprint = methods[method].fingerprint;
-        let checked = !request.payload.codec.is_self_describing() && request.fingerprint != 0 && fingerprint != 0;
-        let signature = self.config.signatures.get(service).and_then(|signatures| signatures.get(method));
-        let is_older = signature.is_some_and(|signature| signature.older.contains(&request.fingerprint));
-        if checked && request.fingerprint != fingerprint && !is_older {
-            let text = signature.map(|signature| signature.text.clone());
-            return Err((ErrorCode::SignatureMismatch, text.unwrap_or_default()));
-        }
-        Ok((service, method))
-    }
-
-    pub(super) fn handle_cancel(&mut self, now: Instant, from: Peer, call: CallId) {
-        // A cancel that crosses the final reply finds nothing, which is fine.
-        if let Some(execution) = self.requests.get(&from).and_then(|requests| requests.get(&call)).copied() {
-            self.abort(now, execution, ErrorCode::Cancelled);
-        }
+        let (service, method) = self.services.find(request)?;
+        Ok((service, method, links.reply_bytes_max(from)))
     }
 
     /// Stops an execution. A running one is answered when it has stopped; a waiting one now.
-    pub(super) fn abort(&mut self, now: Instant, execution: Execution, code: ErrorCode) {
-        let Some(task) = self.executions.get_mut(&execution) else { return };
+    fn abort(&mut self, now: Instant, exits: &mut Exits<WorkerOutput>, execution: Execution, code: ErrorCode) {
+        let Some(task) = self.tasks.get_mut(&execution) else { return };
         if task.aborted.is_some() {
             return;
         }
         task.aborted = Some(code);
-        if let Some(start) = &task.waiting {
-            self.backlog.remove(start.peer, execution);
-            self.finish(now, execution, Finish::Aborted);
-        } else {
-            self.outputs.push_back(WorkerOutput::Abort(execution));
+        match &task.stage {
+            Stage::Waiting(start, _) => {
+                self.backlog.remove(start.peer, execution);
+                self.finish(now, exits, execution, Finish::Aborted);
+            }
+            Stage::Running => exits.report(WorkerOutput::Abort(execution)),
         }
     }
 
-    /// Ends the holding of a request: its dispatcher may send as many bytes again.
-    pub(super) fn forget_request(&mut self, now: Instant, from: Peer, held: Option<Held>) {
-        let Some(Held { bytes, is_acknowledged }) = held else { return };
-        self.links.forget_request(from, bytes);
-        if !is_acknowledged {
-            self.links.take(now, from, bytes);
-        }
-    }
-
-    /// Starts waiting requests while fewer than the credits run.
-    ///
-    /// A dispatcher with untaken replies beyond its limit gets none started, because another reply would be held as well.
-    pub(super) fn start_waiting(&mut self, now: Instant) {
-        while self.running < self.config.credits as usize {
-            let (links, max) = (&self.links, self.config.hold_limits.peer_bytes_max);
-            let takes_replies = |peer| links.outflow(peer).is_none_or(|outflow| outflow.held_bytes() <= max);
-            let Some(execution) = self.backlog.pop(takes_replies) else { return };
-            let Some(task) = self.executions.get_mut(&execution) else { continue };
-            let (Some(start), held) = (task.waiting.take(), task.held.take()) else { continue };
-            self.running += 1;
-            self.forget_request(now, start.peer, held);
-            self.outputs.push_back(WorkerOutput::Start(start));
-        }
-    }
-
-    pub(super) fn answer(&mut self, now: Instant, peer: Peer, call: CallId, task: &Task, finish: Finish) {
+    fn answer(
+        &mut self,
+        now: Instant,
+        exits: &mut Exits<WorkerOutput>,
+        peer: Peer,
+        call: CallId,
+        task: &Task,
+        finish: Finish,
+    ) {
         let Some(requests) = self.requests.get_mut(&peer) else { return };
         requests.remove(&call);
-        let reply_bytes_max = self.links.reply_bytes_max(peer);
+        let reply_bytes_max = exits.links.reply_bytes_max(peer);
         let bytes = match &finish {
             Finish::Reply(payload) | Finish::Error { payload, .. } => payload.bytes.len(),
             Finish::Aborted | Finish::NotStarted => 0,
@@ -148,13 +389,12 @@ impl Worker {
         // Large replies queue behind each other on a slow link; small ones cross any link within the expiry.
         self.sending_until = Some(self.sending_until.map_or(now, |until| until.max(now)) + sending_time(bytes));
         let partials = task.partials;
-        let too_large = |size| (ErrorCode::TooLarge, frame::reply_too_large(size, reply_bytes_max), Payload::default());
         let (code, detail, payload) = match finish {
-            Finish::Reply(payload) | Finish::Error { payload, .. } if payload.bytes.len() > reply_bytes_max => {
-                too_large(payload.bytes.len())
+            Finish::Reply(_) | Finish::Error { .. } if bytes > reply_bytes_max => {
+                (ErrorCode::TooLarge, frame::reply_too_large(bytes, reply_bytes_max), Payload::default())
             }
             Finish::Reply(payload) => {
-                return self.links.send(now, peer, Message::Final(FinalReply { call, partials, payload }));
+                return exits.links.send(now, peer, Message::Final(FinalReply { call, partials, payload }));
             }
             Finish::Error { code, detail, payload } => (code, detail, payload),
             Finish::Aborted => match task.aborted {
@@ -164,36 +404,50 @@ impl Worker {
             },
             Finish::NotStarted => {
                 let detail = "the worker could not start the procedure in time".to_owned();
-                return self.refuse(now, peer, call, task.aborted.unwrap_or(ErrorCode::Refused), detail);
+                return self.refuse(now, exits, peer, call, (task.aborted.unwrap_or(ErrorCode::Refused), detail));
             }
         };
-        let maybe_executed = task.waiting.is_none() && code != ErrorCode::InvalidArguments;
-        self.links.send(
-            now,
-            peer,
-            Message::Error(ErrorReply { call, partials, code, maybe_executed, detail, payload }),
-        );
+        let has_started = matches!(task.stage, Stage::Running);
+        let maybe_executed = has_started && code != ErrorCode::InvalidArguments;
+        let error = ErrorReply { call, partials, code, maybe_executed, detail, payload };
+        exits.links.send(now, peer, Message::Error(error));
     }
 
     /// Answers a request that does not start, unless its dispatcher takes no answer.
-    pub(super) fn refuse(&mut self, now: Instant, to: Peer, call: CallId, code: ErrorCode, detail: String) {
-        if self.is_overrun(to) {
-            return self.let_go(now, to);
+    fn refuse(
+        &mut self,
+        now: Instant,
+        exits: &mut Exits<WorkerOutput>,
+        to: Peer,
+        call: CallId,
+        (code, detail): Refusal,
+    ) {
+        if self.is_overrun(exits, to) {
+            return let_go(now, exits, to);
         }
-        self.links.send(now, to, Message::Error(ErrorReply::not_started(call, code, detail)));
+        exits.links.send(now, to, Message::Error(ErrorReply::not_started(call, code, detail)));
     }
 
-    /// Disconnects a dispatcher that keeps sending requests without reading replies: its queue would grow for ever.
-    fn let_go(&mut self, now: Instant, from: Peer) {
-        self.links.drop_unexpected(from, "a dispatcher that sends requests and reads no replies");
-        self.links.hang_up(now, from, Departure::Disconnected);
+    fn is_overrun(&self, exits: &Exits<WorkerOutput>, peer: Peer) -> bool {
+        exits.links.outflow(peer).is_some_and(|outflow| outflow.is_overrun(self.credits))
     }
 
-    fn is_overrun(&self, peer: Peer) -> bool {
-        self.links.outflow(peer).is_some_and(|outflow| outflow.is_overrun(self.config.credits))
+    fn has_request(&self, from: Peer, call: CallId) -> bool {
+        self.execution_of(from, call).is_some()
     }
+}
 
-    pub(super) fn has_request(&self, from: Peer, call: CallId) -> bool {
-        self.requests.get(&from).is_some_and(|requests| requests.contains_key(&call))
+/// Ends the holding of a request: its dispatcher may send as many bytes again.
+fn forget_request(now: Instant, exits: &mut Exits<WorkerOutput>, from: Peer, held: Held) {
+    let Held { bytes, is_acknowledged } = held;
+    exits.links.forget_request(from, bytes);
+    if !is_acknowledged {
+        exits.links.release(now, Receipt { from, bytes });
     }
+}
+
+/// Disconnects a dispatcher that keeps sending requests without reading replies: its queue would grow for ever.
+fn let_go(now: Instant, exits: &mut Exits<WorkerOutput>, from: Peer) {
+    exits.links.drop_unexpected(from, "a dispatcher that sends requests and reads no replies");
+    exits.links.hang_up(now, from, Departure::Disconnected);
 }

@@ -1,0 +1,427 @@
+//! The clients' side of a broker: registrations, requests in, replies out.
+
+use std::{collections::BTreeMap, time::Instant};
+
+use tracing::debug;
+use uuid::Uuid;
+
+use super::{
+    BrokerConfig, BrokerOutput, Door,
+    offers::Offers,
+    pass::{error_of, spec_of},
+};
+use crate::proto::{
+    calls::CallFailure,
+    dispatch::{Departure, Dispatcher, DispatcherConfig},
+    fault::{Fault, planted},
+    frame::{self, Malformed},
+    hold::Receipt,
+    link::Link,
+    links::{LinkEvent, Links},
+    message::{
+        CallId, Capabilities, Codec, ErrorCode, ErrorReply, FinalReply, Message, PartialReply, Payload, Peer, Ready,
+        Request, Role,
+    },
+    window::Outflow,
+};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Front {
+    /// The clients' connections. Their introduction holds the offer that the clients know.
+    pub(super) links: Links,
+    clients: BTreeMap<Peer, Client>,
+    /// Open calls by their ids on the workers' side.
+    origins: BTreeMap<CallId, Origin>,
+    offers: Offers,
+    credits: u32,
+    /// The last id on the workers' side.
+    last_call: u64,
+    requests: u64,
+    is_draining: bool,
+}
+
+/// A registered client.
+#[derive(Debug)]
+struct Client {
+    incarnation: Uuid,
+    /// Open calls by the client's own ids.
+    requests: BTreeMap<CallId, CallId>,
+}
+
+/// The origin of a call.
+#[derive(Clone, Copy, Debug)]
+struct Origin {
+    client: Peer,
+    call: CallId,
+    bytes: u64,
+    /// Whether its bytes are acknowledged. They are once the call has ended, or a worker has it and the client's limit
+    /// has room for it.
+    is_released: bool,
+    partials: u32,
+}
+
+/// A request that is not passed on: the error to answer it with.
+type Refusal = (ErrorCode, String);
+
+impl Front {
+    pub(super) fn new(config: &BrokerConfig) -> Self {
+        let BrokerConfig { dispatcher, credits, hold_limits, .. } = config;
+        let introduction = introduction(dispatcher, *credits);
+        let links = Links::accepting(introduction, dispatcher.heartbeats, Role::Client, "the frontend of a broker");
+        Self {
+            links: links.holding(*hold_limits),
+            clients: BTreeMap::new(),
+            origins: BTreeMap::new(),
+            offers: Offers::default(),
+            credits: *credits,
+            // Half of the range: ids never repeat in this life, and hardly in the next.
+            last_call: dispatcher.incarnation.as_u64_pair().0 >> 1,
+            requests: 0,
+            is_draining: false,
+        }
+    }
+
+    /// Handles an event of the clients' connections; returns what it means to the broker's owner.
+    pub(super) fn handle_event(
+        &mut self,
+        now: Instant,
+        dispatcher: &mut Dispatcher,
+        event: LinkEvent,
+    ) -> Option<BrokerOutput> {
+        match event {
+            LinkEvent::Introduced(peer, ready) => return self.handle_ready(now, dispatcher, peer, &ready),
+            // The client has not read the goodbye yet, which answers its request.
+            LinkEvent::Received(peer, ..) if self.links.get(peer).is_some_and(Link::is_leaving) => {}
+            LinkEvent::Received(peer, Message::Request(request), bytes) => {
+                self.handle_request(now, dispatcher, request, Receipt { from: peer, bytes });
+            }
+            LinkEvent::Received(peer, Message::Cancel(call), _) => self.handle_cancel(now, dispatcher, peer, call),
+            LinkEvent::Received(from, _, bytes) => {
+                self.links.release(now, Receipt { from, bytes });
+                self.links.drop_unexpected(from, "a message that clients do not send");
+            }
+            LinkEvent::Released(receipt) => dispatcher.release(now, receipt),
+            LinkEvent::Draining(peer) => self.links.drop_unexpected(peer, "a message that clients do not send"),
+            LinkEvent::Ended(peer, end) => return self.remove_client(now, dispatcher, peer, end.departure),
+            LinkEvent::Disconnect(peer) => return Some(BrokerOutput::Disconnect(Door::Front, peer)),
+            // Clients dial us; partial replies kept for them leave by themselves.
+            LinkEvent::Dial(_) | LinkEvent::Room(_) | LinkEvent::PartialLeft(..) => {}
+            // These concern workers.
+            LinkEvent::Doubted(_) | LinkEvent::Heard(_) => {}
+        }
+        None
+    }
+
+    pub(super) fn handle_malformed(&mut self, now: Instant, from: Peer, malformed: &Malformed) {
+        if !self.links.handle_malformed(now, from, malformed) {
+            return;
+        }
+        self.links.release(now, Receipt { from, bytes: malformed.window_bytes });
+        let is_open = |call: &CallId| self.clients.get(&from).is_some_and(|client| client.requests.contains_key(call));
+        if let Some(call) = malformed.call.filter(|call| malformed.is_request() && !is_open(call)) {
+            self.refuse(now, from, call, (malformed.code, malformed.to_string()));
+        }
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant, dispatcher: &Dispatcher) {
+        self.links.handle_timeout(now);
+        self.offers.handle_timeout(now, dispatcher, &mut self.links);
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        [self.links.poll_timeout(), self.offers.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// Announces the workers' offers if they have changed.
+    pub(super) fn follow_offers(&mut self, now: Instant, dispatcher: &Dispatcher) {
+        if !self.is_draining {
+            self.offers.follow(now, dispatcher, &mut self.links);
+        }
+    }
+
+    pub(super) fn pass_partial(
+        &mut self,
+        now: Instant,
+        dispatcher: &mut Dispatcher,
+        id: CallId,
+        payload: Payload,
+        receipt: Receipt,
+    ) {
+        let Some(origin) = self.origins.get_mut(&id) else { return dispatcher.release(now, receipt) };
+        let (to, call, sequence, size) = (origin.client, origin.call, origin.partials, payload.bytes.len());
+        origin.partials = origin.partials.saturating_add(1);
+        if size > self.links.reply_bytes_max(to) {
+            // Its place stays empty, so the client sees a gap in the sequence.
+            dispatcher.release(now, receipt);
+            return debug!(%call, size, "dropped a partial reply that is larger than the client takes");
+        }
+        self.pass_on(now, dispatcher, to, Message::Partial(PartialReply { call, sequence, payload }), receipt);
+    }
+
+    pub(super) fn pass_final(
+        &mut self,
+        now: Instant,
+        dispatcher: &mut Dispatcher,
+        id: CallId,
+        payload: Payload,
+        receipt: Receipt,
+    ) {
+        let Some(Origin { mut client, call, partials, .. }) = self.remove_origin(now, id) else {
+            return dispatcher.release(now, receipt);
+        };
+        if planted(Fault::ReplyToWrongClient) {
+            client = self.clients.keys().next().copied().unwrap_or(client);
+        }
+        let limit = self.links.reply_bytes_max(client);
+        let size = payload.bytes.len();
+        let message = match size > limit {
+            true => Message::Error(ErrorReply {
+                partials,
+                maybe_executed: true,
+                ..ErrorReply::not_started(call, ErrorCode::TooLarge, frame::reply_too_large(size, limit))
+            }),
+            false => Message::Final(FinalReply { call, partials, payload }),
+        };
+        self.pass_on(now, dispatcher, client, message, receipt);
+    }
+
+    pub(super) fn pass_failure(
+        &mut self,
+        now: Instant,
+        dispatcher: &mut Dispatcher,
+        id: CallId,
+        failure: CallFailure,
+        receipt: Receipt,
+    ) {
+        let Some(Origin { client, call, partials, .. }) = self.remove_origin(now, id) else {
+            return dispatcher.release(now, receipt);
+        };
+        if matches!(failure, CallFailure::NotOffered { .. } | CallFailure::UnknownMethod { .. }) {
+            self.hasten_offers(dispatcher, client);
+        }
+        let error = ErrorReply { call, partials, ..error_of(failure) };
+        self.pass_on(now, dispatcher, client, Message::Error(error), receipt);
+    }
+
+    /// Notes that a worker has the request.
+    ///
+    /// The broker keeps the request until its end, because it may have to go to another worker. So its client may send
+    /// as many bytes again only within its limit.
+    pub(super) fn note_forwarded(&mut self, now: Instant, id: CallId) {
+        if self.origins.get(&id).is_some_and(|origin| self.links.may_hold(origin.client)) {
+            self.release_request(now, id);
+        }
+    }
+
+    /// Tells all clients that no new request is accepted.
+    pub(super) fn drain(&mut self, now: Instant) {
+        self.is_draining = true;
+        self.offers.stop();
+        self.links.peers().into_iter().for_each(|peer| self.links.send(now, peer, Message::Drain));
+    }
+
+    /// After the last call, says goodbye to each client that has received everything; `false` if there is none.
+    pub(super) fn say_goodbye(&mut self, now: Instant) -> bool {
+        if !self.is_draining || !self.origins.is_empty() {
+            return false;
+        }
+        let is_done = |peer: &Peer| self.links.outflow(*peer).is_some_and(Outflow::is_empty);
+        let done: Vec<_> = self.links.up().filter(is_done).collect();
+        done.iter().for_each(|peer| self.links.say_goodbye(now, *peer));
+        !done.is_empty()
+    }
+
+    /// Whether every client has received a goodbye.
+    pub(super) fn has_said_goodbye(&self) -> bool {
+        self.is_draining && self.origins.is_empty() && self.links.up().next().is_none()
+    }
+
+    /// The registered clients, with each one's incarnation.
+    pub(super) fn clients(&self) -> impl ExactSizeIterator<Item = (Peer, Uuid)> {
+        self.clients.iter().map(|(peer, client)| (*peer, client.incarnation))
+    }
+
+    /// Requests received so far.
+    pub(super) fn requests(&self) -> u64 {
+        self.requests
+    }
+
+    pub(super) fn open_calls(&self) -> usize {
+        self.origins.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        let has_timer = self.offers.poll_timeout().is_some();
+        self.clients.is_empty() && self.origins.is_empty() && self.links.is_empty() && !has_timer
+    }
+
+    fn handle_ready(
+        &mut self,
+        now: Instant,
+        dispatcher: &Dispatcher,
+        from: Peer,
+        ready: &Ready,
+    ) -> Option<BrokerOutput> {
+        if self.is_draining && !self.clients.contains_key(&from) {
+            self.links.reject(now, from, "closing".to_owned());
+            return None;
+        }
+        self.links.accept(now, from, ready);
+        self.hasten_offers(dispatcher, from);
+        let incarnation = ready.incarnation;
+        self.clients.entry(from).or_insert_with(|| Client { incarnation, requests: BTreeMap::new() });
+        Some(BrokerOutput::ClientJoined(from))
+    }
+
+    fn handle_request(&mut self, now: Instant, dispatcher: &mut Dispatcher, request: Request, receipt: Receipt) {
+        let (from, call) = (receipt.from, request.call);
+        if self.is_overrun(from) {
+            return self.let_go(now, from);
+        }
+        let Some(client) = self.clients.get(&from) else { return };
+        // An answer would end the open call with this id.
+        if client.requests.contains_key(&call) {
+            self.links.release(now, receipt);
+            return self.links.drop_unexpected(from, "a request whose call is open already");
+        }
+        self.requests += 1;
+        if let Err(refusal) = self.admit(from, client, &request) {
+            self.links.release(now, receipt);
+            return self.refuse(now, from, call, refusal);
+        }
+        let bytes = receipt.bytes;
+        self.links.hold_request(from, bytes);
+        self.last_call += 1;
+        let id = CallId(self.last_call);
+        if let Some(client) = self.clients.get_mut(&from) {
+            client.requests.insert(call, id);
+        }
+        self.origins.insert(id, Origin { client: from, call, bytes, is_released: false, partials: 0 });
+        dispatcher.call(now, id, spec_of(now, from, request));
+        if !dispatcher.is_waiting(id) {
+            self.note_forwarded(now, id);
+        }
+    }
+
+    fn admit(&self, from: Peer, client: &Client, request: &Request) -> Result<(), Refusal> {
+        let held_ends = self.links.outflow(from).map_or(0, Outflow::held_ends);
+        if self.is_draining {
+            return Err((ErrorCode::Refused, "the broker drains".to_owned()));
+        }
+        if client.requests.len() + held_ends >= self.credits as usize {
+            let credits = self.credits;
+            let detail =
+                format!("the broker takes {credits} requests of a client at once; its `client_credits` raises that");
+            return Err((ErrorCode::Overloaded, detail));
+        }
+        if request.remaining.is_zero() {
+            return Err((ErrorCode::DeadlineExceeded, String::new()));
+        }
+        if self.links.is_full() {
+            let max = self.links.hold_limits().total_bytes_max;
+            let detail = format!("the broker holds {max} bytes of its clients; its `total_bytes_max` raises that");
+            return Err((ErrorCode::Overloaded, detail));
+        }
+        Ok(())
+    }
+
+    fn handle_cancel(&mut self, now: Instant, dispatcher: &mut Dispatcher, from: Peer, call: CallId) {
+        // A cancel that crosses the final reply finds nothing, which is fine.
+        let Some(id) = self.clients.get(&from).and_then(|client| client.requests.get(&call)).copied() else { return };
+        let maybe_executed = dispatcher.maybe_executed(id);
+        dispatcher.cancel(now, id);
+        if let Some(origin) = self.remove_origin(now, id) {
+            let error = ErrorReply {
+                partials: origin.partials,
+                maybe_executed,
+                ..ErrorReply::not_started(call, ErrorCode::Cancelled, String::new())
+            };
+            self.links.send(now, from, Message::Error(error));
+        }
+    }
+
+    /// Passes a reply on, and acknowledges it to its worker once there is room for another.
+    fn pass_on(&mut self, now: Instant, dispatcher: &mut Dispatcher, to: Peer, message: Message, receipt: Receipt) {
+        let receipt = self.links.pass_on(now, to, message, receipt);
+        dispatcher.release(now, receipt);
+    }
+
+    /// Lets a client know the current offer before the others.
+    fn hasten_offers(&mut self, dispatcher: &Dispatcher, client: Peer) {
+        if !self.is_draining {
+            self.offers.hasten(client, dispatcher, &mut self.links);
+        }
+    }
+
+    fn remove_origin(&mut self, now: Instant, id: CallId) -> Option<Origin> {
+        self.release_request(now, id);
+        let origin = self.origins.remove(&id)?;
+        self.links.forget_request(origin.client, origin.bytes);
+        if let Some(client) = self.clients.get_mut(&origin.client)
+            && !planted(Fault::ClientCreditLost)
+        {
+            client.requests.remove(&origin.call);
+        }
+        Some(origin)
+    }
+
+    /// Answers a request that is not passed on, unless its client takes no answer.
+    fn refuse(&mut self, now: Instant, to: Peer, call: CallId, (code, detail): Refusal) {
+        if self.is_overrun(to) {
+            return self.let_go(now, to);
+        }
+        self.links.send(now, to, Message::Error(ErrorReply::not_started(call, code, detail)));
+    }
+
+    /// Disconnects a client that keeps sending requests without reading replies: its queue would grow for ever.
+    fn let_go(&mut self, now: Instant, from: Peer) {
+        self.links.drop_unexpected(from, "a client that sends requests and reads no replies");
+        self.links.hang_up(now, from, Departure::Disconnected);
+    }
+
+    fn is_overrun(&self, peer: Peer) -> bool {
+        self.links.outflow(peer).is_some_and(|outflow| outflow.is_overrun(self.credits))
+    }
+
+    /// Acknowledges a request to its client, once.
+    fn release_request(&mut self, now: Instant, id: CallId) {
+        let Some(origin) = self.origins.get_mut(&id).filter(|origin| !origin.is_released) else { return };
+        origin.is_released = true;
+        let receipt = Receipt { from: origin.client, bytes: origin.bytes };
+        self.links.release(now, receipt);
+    }
+
+    fn remove_client(
+        &mut self,
+        now: Instant,
+        dispatcher: &mut Dispatcher,
+        peer: Peer,
+        departure: Departure,
+    ) -> Option<BrokerOutput> {
+        let client = self.clients.remove(&peer)?;
+        self.offers.forget(peer);
+        for id in client.requests.into_values() {
+            self.origins.remove(&id);
+            if !planted(Fault::VanishedClientServed) {
+                dispatcher.cancel(now, id);
+            }
+        }
+        Some(BrokerOutput::ClientLeft(peer, departure))
+    }
+}
+
+/// The broker's introduction to clients, before any worker has an offer.
+fn introduction(config: &DispatcherConfig, credits: u32) -> Ready {
+    Ready {
+        role: Role::Dispatcher,
+        incarnation: config.incarnation,
+        capabilities: Capabilities::BATCH,
+        interval: config.heartbeats.interval,
+        payload_bytes_max: config.limits.payload_bytes_max as u64,
+        credits,
+        window_bytes: config.window_bytes,
+        codecs: Codec::ALL.to_vec(),
+        services: Vec::new(),
+    }
+}

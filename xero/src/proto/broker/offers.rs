@@ -1,0 +1,165 @@
+//! How far a broker's clients know what its workers offer, and when it announces that anew (`PROTOCOL.md` §5).
+
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tracing::warn;
+
+use crate::proto::{dispatch::Dispatcher, frame::TooLarge, links::Links, message::Peer, registry::Listing};
+
+/// The shortest pause between two announcements of the offer.
+///
+/// A fleet that starts, or rolls, changes its offers hundreds of times a second, and each announcement holds all of
+/// them. A tenth of a second harms nobody, because a call that a change returns brings the new offer along.
+pub(crate) const OFFERS_PAUSE: Duration = Duration::from_millis(100);
+
+/// The longest pause: how late a client may learn of a new service.
+const OFFERS_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Bytes per second of announcements to all clients together: a seventh of a 1 Gbit/s link.
+///
+/// Larger announcements have longer pauses between them, up to the longest.
+const OFFERS_BYTES_PER_SECOND: usize = 16 << 20;
+
+/// The most left-out services to log, each once: as many as the default limit lists. Nobody reads more.
+const LEFT_OUT_LOGGED_MAX: usize = 256;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Offers {
+    knowledge: Knowledge,
+    /// The revision of the workers' offers in the introduction to clients.
+    revision: u64,
+    /// The size of that introduction, in bytes.
+    bytes: usize,
+    /// The end of the pause after the last announcement.
+    paused_until: Option<Instant>,
+    /// When to announce the offer to all clients.
+    announces_at: Option<Instant>,
+    /// Left-out services that were already logged.
+    logged: BTreeSet<Arc<str>>,
+}
+
+/// Who knows the current offer.
+#[derive(Debug, Default)]
+enum Knowledge {
+    /// All clients do.
+    #[default]
+    All,
+    /// There is no client. The first one gets the offer with its introduction.
+    NoClient,
+    /// No client does; an announcement is due after the pause.
+    Nobody,
+    /// These clients do, which could not wait for the announcement.
+    Some(BTreeSet<Peer>),
+}
+
+impl Offers {
+    /// Follows the workers' offers: announces the first change at once, and bundles those soon after it.
+    pub(super) fn follow(&mut self, now: Instant, dispatcher: &Dispatcher, links: &mut Links) {
+        if self.revision == dispatcher.revision() {
+            return;
+        }
+        match self.paused_until.filter(|until| *until > now) {
+            None => self.announce(now, dispatcher, links),
+            Some(until) => {
+                if matches!(self.knowledge, Knowledge::All) {
+                    self.knowledge = Knowledge::Nobody;
+                }
+                self.announces_at.get_or_insert(until);
+            }
+        }
+    }
+
+    /// Announces the offer once the pause is over.
+    pub(super) fn handle_timeout(&mut self, now: Instant, dispatcher: &Dispatcher, links: &mut Links) {
+        if self.announces_at.is_some_and(|at| at <= now) {
+            self.announce(now, dispatcher, links);
+        }
+    }
+
+    /// When to call [`Self::handle_timeout`].
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.announces_at
+    }
+
+    /// Lets a client know the offer before the others.
+    pub(super) fn hasten(&mut self, client: Peer, dispatcher: &Dispatcher, links: &mut Links) {
+        if matches!(self.knowledge, Knowledge::All) {
+            return;
+        }
+        let is_other = self.refresh(dispatcher, links);
+        match &mut self.knowledge {
+            Knowledge::Nobody if is_other => self.knowledge = Knowledge::Some(BTreeSet::from([client])),
+            Knowledge::Some(clients) if is_other => *clients = BTreeSet::from([client]),
+            Knowledge::Some(clients) => {
+                if !clients.insert(client) {
+                    return;
+                }
+            }
+            // The change has been undone, or nobody else is there.
+            Knowledge::All | Knowledge::NoClient | Knowledge::Nobody => self.knowledge = Knowledge::All,
+        }
+        links.announce_to(client);
+    }
+
+    /// Forgets a client that is gone.
+    pub(super) fn forget(&mut self, client: Peer) {
+        if let Knowledge::Some(clients) = &mut self.knowledge {
+            clients.remove(&client);
+        }
+    }
+
+    /// Makes no further announcement.
+    pub(super) fn stop(&mut self) {
+        self.announces_at = None;
+    }
+
+    /// Announces the offer to the clients, if they know another one. Without clients, that waits for one.
+    fn announce(&mut self, now: Instant, dispatcher: &Dispatcher, links: &mut Links) {
+        self.announces_at = None;
+        let clients = links.up().count();
+        if clients == 0 {
+            self.knowledge = Knowledge::NoClient;
+            return;
+        }
+        let revision = self.revision;
+        let is_news = self.refresh(dispatcher, links) || matches!(self.knowledge, Knowledge::Some(_));
+        self.knowledge = Knowledge::All;
+        if is_news || revision != self.revision {
+            self.paused_until = Some(now + self.pause(clients));
+        }
+        if is_news {
+            links.announce_to_all();
+        }
+    }
+
+    /// The pause after an announcement, which grows with its size.
+    fn pause(&self, clients: usize) -> Duration {
+        let bytes = self.bytes.saturating_mul(clients);
+        let pause = Duration::from_secs_f64(bytes as f64 / OFFERS_BYTES_PER_SECOND as f64);
+        pause.clamp(OFFERS_PAUSE, OFFERS_PAUSE_MAX)
+    }
+
+    /// Brings the introduction to clients up to date; `true` if its services have changed.
+    fn refresh(&mut self, dispatcher: &Dispatcher, links: &mut Links) -> bool {
+        let revision = dispatcher.revision();
+        if std::mem::replace(&mut self.revision, revision) == revision {
+            return false;
+        }
+        let Listing { services, left_out, bytes } = dispatcher.listing();
+        self.bytes = bytes;
+        left_out.into_iter().for_each(|(service, limit)| self.log_left_out(service, &limit));
+        links.set_services(services)
+    }
+
+    fn log_left_out(&mut self, service: Arc<str>, limit: &TooLarge) {
+        if self.logged.len() < LEFT_OUT_LOGGED_MAX && !self.logged.contains(&service) {
+            warn!(?service, "clients cannot see all of a service that workers offer: with it, the {limit}");
+            self.logged.insert(service);
+        }
+    }
+}

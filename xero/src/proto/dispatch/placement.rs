@@ -1,0 +1,120 @@
+//! Open calls and registered workers: who can take a call, and which calls wait for whom.
+
+use std::collections::BTreeSet;
+
+use crate::proto::{
+    calls::{Call, Calls, LineId, Precedence, WaitPolicy},
+    frame::Limits,
+    message::{CallId, Peer},
+    registry::{Outlook, PoolId, Registry, Route, WorkerChoice},
+};
+
+/// See the module.
+///
+/// The registry keeps a method's number while a line of calls waits for it, and each line stands in the queues of the
+/// pools that can take its calls.
+#[derive(Debug)]
+pub(super) struct Placement {
+    pub(super) registry: Registry,
+    calls: Calls,
+    choice: Box<dyn WorkerChoice>,
+}
+
+/// What changed offers mean to waiting calls.
+#[derive(Debug)]
+pub(super) struct Prospects {
+    /// The calls that no worker can take any more, and that may not wait for one.
+    pub(super) hopeless: Vec<CallId>,
+    /// Pools with a free worker for some of the calls.
+    pub(super) free: BTreeSet<PoolId>,
+}
+
+impl Placement {
+    pub(super) fn new(limits: &Limits, choice: Box<dyn WorkerChoice>) -> Self {
+        Self { registry: Registry::new(limits), calls: Calls::default(), choice }
+    }
+
+    pub(super) fn calls(&self) -> &Calls {
+        &self.calls
+    }
+
+    pub(super) fn calls_mut(&mut self) -> &mut Calls {
+        &mut self.calls
+    }
+
+    /// Removes a call, and its place in line.
+    pub(super) fn remove(&mut self, id: CallId) -> Option<Call> {
+        self.dequeue(id);
+        self.calls.remove(id)
+    }
+
+    /// Finds a worker for a call; `None` if the call has ended.
+    pub(super) fn route(&mut self, id: CallId) -> Option<Route> {
+        let call = self.calls.get(id)?;
+        Some(self.registry.route(&mut *self.choice, &call.need()))
+    }
+
+    /// Gives a call to a worker with that declaration of its method; takes no credit yet.
+    pub(super) fn assign(&mut self, id: CallId, worker: Peer, idempotent: bool) -> Option<&mut Call> {
+        self.dequeue(id);
+        self.calls.send(id, worker, idempotent)
+    }
+
+    /// Puts a call in line that no worker can take now.
+    pub(super) fn enqueue(&mut self, id: CallId) {
+        let Some(call) = self.calls.get(id) else { return };
+        let method = self.registry.hold_line(&call.spec.service, &call.spec.method);
+        match self.calls.enqueue(id, method) {
+            Some(line) => self.target(line),
+            None => self.registry.release_line(method),
+        }
+    }
+
+    /// The next waiting call that a free worker of the pool may have, after a given place.
+    pub(super) fn next_waiting(
+        &mut self,
+        pool: PoolId,
+        behind: Option<(Precedence, LineId)>,
+    ) -> Option<(Precedence, LineId)> {
+        self.registry.is_free(pool).then(|| self.calls.next_waiting(pool, behind)).flatten()
+    }
+
+    /// Follows changed offers of methods that calls wait for.
+    pub(super) fn follow_offers(&mut self) -> Prospects {
+        let lines: Vec<_> = self.registry.take_changed().flat_map(|method| self.calls.lines_of(method)).collect();
+        lines.iter().for_each(|line| self.target(*line));
+        let mut prospects = Prospects { hopeless: Vec::new(), free: BTreeSet::new() };
+        for line in lines {
+            let Some(need) = self.calls.need_of(line) else { continue };
+            match self.registry.targets(&need) {
+                Ok(pools) => prospects.free.extend(pools.into_iter().filter(|pool| self.registry.is_free(*pool))),
+                Err(outlook) => prospects.hopeless.extend(self.hopeless_in(line, &outlook)),
+            }
+        }
+        prospects
+    }
+
+    fn hopeless_in(&self, line: LineId, outlook: &Outlook) -> Vec<CallId> {
+        let calls = self.calls.in_line(line);
+        let policy = calls.first().and_then(|id| self.calls.get(*id)).map(|call| call.spec.wait_policy);
+        if policy.is_some_and(|policy| is_hopeless(outlook, policy)) { calls } else { Vec::new() }
+    }
+
+    fn dequeue(&mut self, id: CallId) {
+        if let Some(method) = self.calls.dequeue(id) {
+            self.registry.release_line(method);
+        }
+    }
+
+    /// Puts a line into the queues of the pools that can take its calls.
+    fn target(&mut self, line: LineId) {
+        let targets = self.calls.need_of(line).map(|need| self.registry.targets(&need));
+        self.calls.retarget(line, targets.and_then(Result::ok).unwrap_or_default());
+    }
+}
+
+/// Whether a call should not wait for a better outlook. A service may still appear, which is worth a wait; a worker
+/// with the service but without the method, or the codec, shows a mistake.
+pub(super) fn is_hopeless(outlook: &Outlook, policy: WaitPolicy) -> bool {
+    *outlook != Outlook::NoService || policy != WaitPolicy::UntilDeadline
+}

@@ -1,0 +1,561 @@
+//! The life of a call: placed with a worker or in a line, attempted, set back, ended.
+
+use std::{
+    cmp::Ordering,
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    DispatcherConfig, Output,
+    attempts::Attempts,
+    placement::{Placement, Prospects, is_hopeless},
+};
+use crate::proto::{
+    calls::{Call, CallEnd, CallFailure, CallSpec, CallState, WaitPolicy},
+    exits::Exits,
+    fault::{Fault, planted},
+    frame::{self, Limits, Malformed, TooLarge},
+    hold::Receipt,
+    link::Departure,
+    links::End,
+    message::{CallId, ErrorCode, ErrorReply, FinalReply, Message, PartialReply, Peer, Ready},
+    registry::{Outlook, PoolId, Registry, Route},
+    retry::{Cost, Setback},
+    timer::{Timer, TimerTable},
+};
+
+/// The calls of a dispatcher and the workers that may take them.
+#[derive(Debug)]
+pub(super) struct Router {
+    placement: Placement,
+    /// Deadlines and back-offs of calls.
+    timers: TimerTable,
+    attempts: Attempts,
+    limits: Limits,
+    waiting_max: usize,
+    /// Whether its workers are brokers, of which another may have what one lacks.
+    asks_brokers: bool,
+    /// Zero, unless a fault is planted.
+    lateness: Duration,
+    /// The receipt of the current message, unless the owner has it.
+    receipt: Receipt,
+    counters: RouterCounters,
+}
+
+/// The counters of a dispatcher's calls.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct RouterCounters {
+    /// Replies to requests that the worker did not have.
+    pub(super) unsolicited_replies: u64,
+    /// Replies after the end of their call, and repeated partial replies.
+    pub(super) late_replies: u64,
+    /// Attempts after the first one.
+    pub(super) retries: u64,
+    /// Attempts that the spent retry budget prevented.
+    pub(super) retries_over_budget: u64,
+    /// Choices of the policy that were not candidates.
+    pub(super) stray_choices: u64,
+}
+
+impl Router {
+    pub(super) fn new(config: DispatcherConfig, asks_brokers: bool) -> Self {
+        let DispatcherConfig { seed, heartbeats, limits, waiting_max, retry, choice, .. } = config;
+        Self {
+            placement: Placement::new(&limits, choice),
+            timers: TimerTable::default(),
+            attempts: Attempts::new(retry, seed),
+            limits,
+            waiting_max,
+            asks_brokers,
+            lateness: if planted(Fault::DeadlineLate) { heartbeats.interval } else { Duration::ZERO },
+            receipt: Receipt::NONE,
+            counters: RouterCounters::default(),
+        }
+    }
+
+    /// Starts to handle a message: its receipt goes to the owner with the first reply that is reported.
+    pub(super) fn begin(&mut self, receipt: Receipt) {
+        self.receipt = receipt;
+    }
+
+    /// Takes the receipt of the current message.
+    pub(super) fn take_receipt(&mut self) -> Receipt {
+        std::mem::replace(&mut self.receipt, Receipt::NONE)
+    }
+
+    /// Starts a call: sends it to a worker, or puts it in line.
+    pub(super) fn call(&mut self, now: Instant, exits: &mut Exits<Output>, id: CallId, spec: CallSpec) {
+        let CallSpec { service, method, metadata, payload, .. } = &spec;
+        if let Err(limit) = frame::check_request(service, method, metadata, payload.bytes.len(), &self.limits) {
+            return exits.report(Output::Ended(id, Err(CallFailure::TooLarge(limit)), Receipt::NONE));
+        }
+        let deadline_at = spec.deadline + self.lateness;
+        self.timers.arm(Timer::Deadline(id), deadline_at);
+        self.placement.calls_mut().insert(id, spec, deadline_at);
+        self.attempts.note_call();
+        if self.advance(now, exits, id) {
+            return;
+        }
+        if let Some(call) = self.get_mut(id) {
+            call.has_waited = true;
+        }
+        self.placement.enqueue(id);
+        let waiting = self.placement.calls().waiting_count();
+        if waiting > self.waiting_max {
+            let failure = CallFailure::Overloaded { waiting: waiting - 1, waiting_max: Some(self.waiting_max) };
+            self.end_unsent(exits, self.placement.calls().crowding(id), failure);
+        }
+    }
+
+    /// Ends a call that a worker may still run.
+    pub(super) fn abandon(&mut self, now: Instant, exits: &mut Exits<Output>, id: CallId, failure: CallFailure) {
+        if self.cancel(now, exits, id) {
+            self.report_end(exits, id, Err(failure));
+        }
+    }
+
+    /// Ends a call without a report; `false` if it has ended.
+    pub(super) fn cancel(&mut self, now: Instant, exits: &mut Exits<Output>, id: CallId) -> bool {
+        let Some(call) = self.remove(id) else { return false };
+        if let CallState::InFlight { worker, .. } = call.state {
+            self.placement.registry.abandon(worker, id);
+            if !planted(Fault::CancelDropped) {
+                exits.links.send(now, worker, Message::Cancel(id));
+            }
+        }
+        true
+    }
+
+    /// Ends all calls, or those that are with no worker.
+    pub(super) fn close(&mut self, exits: &mut Exits<Output>, which: Which) {
+        for id in self.placement.calls().ids() {
+            let Some(call) = self.get(id) else { continue };
+            if which == Which::All || !call.is_in_flight() {
+                let maybe_executed = call.maybe_executed();
+                self.end(exits, id, Err(CallFailure::Closed { maybe_executed }));
+            }
+        }
+    }
+
+    /// Registers a worker, or replaces its offer.
+    pub(super) fn register(&mut self, now: Instant, exits: &mut Exits<Output>, peer: Peer, ready: Ready) {
+        self.placement.registry.register(now, peer, ready);
+        self.note_room(exits, peer);
+        exits.report(Output::WorkerJoined(peer));
+        self.follow_offers(now, exits);
+        self.serve_waiting(now, exits, peer);
+    }
+
+    /// Removes a worker. Its requests go elsewhere, or fail.
+    pub(super) fn remove_worker(&mut self, now: Instant, exits: &mut Exits<Output>, peer: Peer, end: &End) {
+        let Some(worker) = self.placement.registry.remove(peer) else { return };
+        let unsent: BTreeSet<_> = end.unsent.iter().filter_map(Message::request).collect();
+        exits.report(Output::WorkerLeft(peer, end.departure));
+        // Before its goodbye, a draining worker ends all requests that it has read; the others it has not read (§10).
+        let is_drained = end.departure == Departure::Goodbye && end.was_draining;
+        for (id, wanted) in worker.in_flight {
+            let setback = match is_drained || unsent.contains(&id) {
+                true => Setback::NotStarted,
+                false => Setback::MaybeExecuted,
+            };
+            if wanted && !planted(Fault::LostRequestsForgotten) {
+                self.lose_worker_of(now, exits, id, setback);
+            }
+        }
+        self.follow_offers(now, exits);
+    }
+
+    pub(super) fn set_credits(&mut self, now: Instant, exits: &mut Exits<Output>, peer: Peer, credits: u32) {
+        self.placement.registry.set_credits(peer, credits);
+        exits.report(Output::WorkerChanged(peer));
+        self.follow_offers(now, exits);
+        self.serve_waiting(now, exits, peer);
+    }
+
+    pub(super) fn set_draining(&mut self, now: Instant, exits: &mut Exits<Output>, peer: Peer) {
+        self.placement.registry.set_draining(peer);
+        exits.report(Output::WorkerChanged(peer));
+        self.follow_offers(now, exits);
+    }
+
+    /// Sets whether the worker's connection may be dead.
+    pub(super) fn set_doubted(&mut self, now: Instant, exits: &mut Exits<Output>, peer: Peer, is_doubted: bool) {
+        self.placement.registry.set_doubted(peer, is_doubted);
+        if !is_doubted {
+            self.serve_waiting(now, exits, peer);
+        }
+    }
+
+    /// Handles changed room in a worker's window.
+    pub(super) fn update_room(&mut self, now: Instant, exits: &mut Exits<Output>, peer: Peer) {
+        self.note_room(exits, peer);
+        self.serve_waiting(now, exits, peer);
+    }
+
+    pub(super) fn handle_partial(&mut self, now: Instant, exits: &mut Exits<Output>, from: Peer, reply: PartialReply) {
+        let id = reply.call;
+        let Some(partials) = self.get_mut(id).and_then(|call| call.partials_from(from)) else {
+            return match self.has_request(from, id) {
+                true => self.counters.late_replies += 1,
+                false => self.counters.unsolicited_replies += 1,
+            };
+        };
+        match reply.sequence.cmp(partials) {
+            Ordering::Equal => {
+                *partials = partials.saturating_add(1);
+                if !planted(Fault::PartialLost) {
+                    let receipt = self.take_receipt();
+                    exits.report(Output::Partial(id, reply.payload, receipt));
+                }
+            }
+            Ordering::Less => self.counters.late_replies += 1,
+            Ordering::Greater => {
+                let (sent, received) = (reply.sequence.saturating_add(1), *partials);
+                self.abandon(now, exits, id, CallFailure::PartialsLost { sent, received });
+            }
+        }
+    }
+
+    pub(super) fn handle_final(&mut self, now: Instant, exits: &mut Exits<Output>, from: Peer, reply: FinalReply) {
+        match self.placement.registry.return_credit(from, reply.call) {
+            Some(true) => {
+                let received = self.get(reply.call).map_or(0, Call::partials);
+                let end = match reply.partials == received {
+                    true => Ok(reply.payload),
+                    false => Err(CallFailure::PartialsLost { sent: reply.partials, received }),
+                };
+                self.end(exits, reply.call, end);
+            }
+            Some(false) if planted(Fault::StaleReplyAccepted) => {
+                exits.report(Output::Ended(reply.call, Ok(reply.payload), Receipt::NONE));
+            }
+            Some(false) => self.counters.late_replies += 1,
+            None => self.counters.unsolicited_replies += 1,
+        }
+        self.serve_waiting(now, exits, from);
+    }
+
+    pub(super) fn handle_error(&mut self, now: Instant, exits: &mut Exits<Output>, from: Peer, reply: ErrorReply) {
+        match self.placement.registry.return_credit(from, reply.call) {
+            Some(true) => self.end_with_error(now, exits, from, reply),
+            Some(false) => self.counters.late_replies += 1,
+            None => self.counters.unsolicited_replies += 1,
+        }
+        self.serve_waiting(now, exits, from);
+    }
+
+    pub(super) fn handle_unreadable(
+        &mut self,
+        now: Instant,
+        exits: &mut Exits<Output>,
+        from: Peer,
+        malformed: &Malformed,
+    ) {
+        let Some(id) = malformed.call.filter(|id| self.has_request(from, *id)) else { return };
+        let failure = CallFailure::UnreadableReply { reason: malformed.to_string() };
+        // A final reply ends the request at the worker; after a partial one, the worker still runs it.
+        if malformed.ends_request() {
+            self.placement.registry.return_credit(from, id);
+            self.end(exits, id, Err(failure));
+            self.serve_waiting(now, exits, from);
+        } else {
+            self.abandon(now, exits, id, failure);
+        }
+    }
+
+    /// Handles one due timer of a call; `false` if there is none.
+    pub(super) fn handle_timeout(&mut self, now: Instant, exits: &mut Exits<Output>) -> bool {
+        match self.timers.expire(now) {
+            Some(Timer::Deadline(id)) => self.handle_deadline(now, exits, id),
+            Some(Timer::Retry(id)) => self.retry(now, exits, id),
+            Some(_) => {}
+            None => return false,
+        }
+        true
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// Treats every request in flight as lost with its worker.
+    pub(super) fn retry_all(&mut self, now: Instant, exits: &mut Exits<Output>) {
+        let in_flight = self.placement.registry.iter().flat_map(|(_, worker)| worker.in_flight.keys().copied());
+        for id in in_flight.collect::<Vec<_>>() {
+            self.lose_worker_of(now, exits, id, Setback::MaybeExecuted);
+        }
+    }
+
+    pub(super) fn counters(&self) -> RouterCounters {
+        let (retries_over_budget, stray_choices) =
+            (self.attempts.over_budget(), self.placement.registry.stray_choices());
+        RouterCounters { retries_over_budget, stray_choices, ..self.counters }
+    }
+
+    pub(super) fn get(&self, id: CallId) -> Option<&Call> {
+        self.placement.calls().get(id)
+    }
+
+    pub(super) fn workers(&self) -> &Registry {
+        &self.placement.registry
+    }
+
+    /// Whether no call is open.
+    pub(super) fn is_idle(&self) -> bool {
+        self.placement.calls().len() == 0
+    }
+
+    /// Whether there is no call, worker or timer.
+    pub(super) fn is_empty(&self) -> bool {
+        self.is_idle() && self.placement.registry.keeps_nothing() && self.timers.is_empty()
+    }
+
+    /// Sends an unplaced call if a worker can take it; `false` if it must wait, or wait on.
+    fn advance(&mut self, now: Instant, exits: &mut Exits<Output>, id: CallId) -> bool {
+        let Some(call) = self.get(id) else { return true };
+        if call.spec.deadline <= now {
+            self.handle_deadline(now, exits, id);
+            return true;
+        }
+        let policy = call.spec.wait_policy;
+        let Some(route) = self.placement.route(id) else { return true };
+        match route {
+            Route::Worker { peer, idempotent } => self.send_request(now, exits, id, peer, idempotent),
+            Route::AllBusy if policy == WaitPolicy::Never => {
+                let waiting = self.placement.calls().waiting_count();
+                self.end_unsent(exits, id, CallFailure::Overloaded { waiting, waiting_max: None });
+            }
+            Route::Nobody(outlook) if is_hopeless(&outlook, policy) => self.end_hopeless(exits, id, outlook),
+            Route::AllBusy | Route::Nobody(_) => return false,
+        }
+        true
+    }
+
+    fn send_request(&mut self, now: Instant, exits: &mut Exits<Output>, id: CallId, peer: Peer, idempotent: bool) {
+        let worker_max = self.placement.registry.get(peer).map_or(u64::MAX, |worker| worker.payload_bytes_max);
+        let Some(call) = self.placement.assign(id, peer, idempotent) else { return };
+        let size = call.spec.payload.bytes.len();
+        if size as u64 > worker_max {
+            let limit = usize::try_from(worker_max).unwrap_or(usize::MAX);
+            let too_large = TooLarge { what: "payload for this worker", size, limit, setter: "payload_bytes_max" };
+            return self.end_unsent(exits, id, CallFailure::TooLarge(too_large));
+        }
+        if call.has_waited {
+            exits.report(Output::Forwarded(id));
+        }
+        let request = call.request(id, now);
+        self.counters.retries += u64::from(call.attempts > 1);
+        self.placement.registry.take_credit(peer, id);
+        exits.links.send(now, peer, Message::Request(request));
+        self.note_room(exits, peer);
+    }
+
+    /// Sends waiting calls to a worker with new free credit, and to those like it: owners take turns, each one's oldest
+    /// call first.
+    fn serve_waiting(&mut self, now: Instant, exits: &mut Exits<Output>, worker: Peer) {
+        if let Some(pool) = self.placement.registry.pool_of(worker) {
+            self.serve_pool(now, exits, pool);
+        }
+    }
+
+    fn serve_pool(&mut self, now: Instant, exits: &mut Exits<Output>, pool: PoolId) {
+        if self.placement.calls().waiting_count() == 0 || planted(Fault::WaitingNotServed) {
+            return;
+        }
+        let mut behind = None;
+        while let Some(place) = self.placement.next_waiting(pool, behind) {
+            let (_, id) = place.0;
+            let owner = self.get(id).map(|call| call.spec.owner);
+            match self.advance(now, exits, id) {
+                true => owner.into_iter().for_each(|owner| self.placement.calls_mut().note_served(owner)),
+                // No worker has room for it, or the policy chooses none: a line behind it may still be served.
+                false => behind = Some(place),
+            }
+        }
+    }
+
+    /// Sends the waiting calls that changed offers let a worker take, and ends those that no worker can take any more.
+    fn follow_offers(&mut self, now: Instant, exits: &mut Exits<Output>) {
+        let Prospects { hopeless, free } = self.placement.follow_offers();
+        for id in hopeless {
+            self.advance(now, exits, id);
+        }
+        free.into_iter().for_each(|pool| self.serve_pool(now, exits, pool));
+    }
+
+    /// Notes in the registry whether the worker's window has room for a large payload.
+    fn note_room(&mut self, exits: &Exits<Output>, peer: Peer) {
+        let has_room = exits.links.outflow(peer).is_none_or(|outflow| !outflow.is_full());
+        self.placement.registry.set_room(peer, has_room);
+    }
+
+    fn end_with_error(&mut self, now: Instant, exits: &mut Exits<Output>, from: Peer, reply: ErrorReply) {
+        let id = reply.call;
+        let Some(call) = self.get(id) else { return };
+        let is_elsewhere = || self.placement.registry.is_offered_beside(from, &call.spec.service, &call.spec.method);
+        let may_go_on = match reply.code {
+            ErrorCode::Refused | ErrorCode::Overloaded => true,
+            // The broker has lost its last worker for the service, and announced that before: another broker, or
+            // waiting, helps.
+            ErrorCode::NoWorker => self.asks_brokers && call.spec.wait_policy != WaitPolicy::Never,
+            // The broker no longer has the method, but another one has.
+            ErrorCode::UnknownMethod => self.asks_brokers && !reply.maybe_executed && is_elsewhere(),
+            _ => false,
+        };
+        let maybe_executed = reply.maybe_executed || call.maybe_executed;
+        match reply.code {
+            _ if may_go_on => self.set_back(now, exits, from, reply),
+            ErrorCode::DeadlineExceeded => self.end(exits, id, Err(CallFailure::DeadlineExceeded { maybe_executed })),
+            // The worker's word on its own attempt hides no earlier attempt, which may have run.
+            _ if !reply.maybe_executed => self.end_unsent(exits, id, CallFailure::Remote(reply)),
+            _ => self.end(exits, id, Err(CallFailure::Remote(reply))),
+        }
+    }
+
+    /// Handles a failed attempt whose worker still lives: tries elsewhere, or ends the call with the worker's error.
+    fn set_back(&mut self, now: Instant, exits: &mut Exits<Output>, from: Peer, reply: ErrorReply) {
+        let id = reply.call;
+        let setback = if reply.maybe_executed { Setback::MaybeExecuted } else { Setback::NotStarted };
+        let is_leaving = self.placement.registry.get(from).is_none_or(|worker| worker.draining);
+        let cost = match (setback, reply.code) {
+            (Setback::NotStarted, _) if is_leaving => Cost::Nothing,
+            (Setback::NotStarted, ErrorCode::NoWorker) => Cost::Time,
+            _ => Cost::Attempt,
+        };
+        let Some(call) = self.placement.calls_mut().get_mut(id) else { return };
+        match self.attempts.next(call, setback, cost) {
+            Some(backoff) => {
+                call.refused_by = Some(from);
+                self.attempt_again(now, exits, id, backoff);
+            }
+            None => {
+                let maybe_executed = call.maybe_executed;
+                self.end(exits, id, Err(CallFailure::Remote(ErrorReply { maybe_executed, ..reply })));
+            }
+        }
+    }
+
+    fn lose_worker_of(&mut self, now: Instant, exits: &mut Exits<Output>, id: CallId, setback: Setback) {
+        let cost = if setback == Setback::NotStarted { Cost::Nothing } else { Cost::Attempt };
+        let Some(call) = self.placement.calls_mut().get_mut(id) else { return };
+        match self.attempts.next(call, setback, cost) {
+            Some(backoff) => self.attempt_again(now, exits, id, backoff),
+            None => {
+                let (attempts, maybe_executed) = (call.attempts, call.maybe_executed);
+                self.end(exits, id, Err(CallFailure::WorkerLost { maybe_executed, attempts }));
+            }
+        }
+    }
+
+    /// After the back-off, sends the call to a worker or puts it in line.
+    fn attempt_again(&mut self, now: Instant, exits: &mut Exits<Output>, id: CallId, backoff: Duration) {
+        if backoff.is_zero() {
+            return self.retry(now, exits, id);
+        }
+        let until = now + backoff;
+        if let Some(call) = self.get_mut(id) {
+            call.state = CallState::BackingOff { until };
+            self.timers.arm(Timer::Retry(id), until);
+        }
+    }
+
+    fn retry(&mut self, now: Instant, exits: &mut Exits<Output>, id: CallId) {
+        let Some(call) = self.get_mut(id) else { return };
+        call.state = CallState::Unplaced;
+        if !self.advance(now, exits, id) {
+            self.placement.enqueue(id);
+        }
+    }
+
+    fn handle_deadline(&mut self, now: Instant, exits: &mut Exits<Output>, id: CallId) {
+        let Some(call) = self.get(id) else { return };
+        let maybe_executed = call.maybe_executed();
+        let failure = match self.placement.registry.is_offered(&call.spec.service) {
+            // Its worker is gone, and no other came: that says more than a passed deadline.
+            _ if call.maybe_executed && !call.is_in_flight() => {
+                CallFailure::WorkerLost { maybe_executed, attempts: call.attempts }
+            }
+            false if !maybe_executed => CallFailure::NoWorker { offered: self.placement.registry.service_names() },
+            _ => CallFailure::DeadlineExceeded { maybe_executed },
+        };
+        self.abandon(now, exits, id, failure);
+    }
+
+    /// Ends a call that no worker can take, now or later.
+    fn end_hopeless(&mut self, exits: &mut Exits<Output>, id: CallId, outlook: Outlook) {
+        let Some(call) = self.get(id) else { return };
+        let (service, codec) = (Arc::clone(&call.spec.service), call.spec.payload.codec);
+        let (maybe_executed, goes_back) = (call.maybe_executed, call.spec.wait_policy == WaitPolicy::WhileOffered);
+        // A call that a worker could once take is not at fault, and may find a worker elsewhere.
+        let is_new = call.attempts == 0 && !call.has_waited;
+        let offered = match outlook {
+            Outlook::NoMethod => self.placement.registry.method_names(&service),
+            _ => self.placement.registry.service_names(),
+        };
+        match outlook {
+            Outlook::NoCodec(read) => self.end_unsent(exits, id, CallFailure::CodecNotRead { codec, read }),
+            Outlook::NoMethod if !goes_back || is_new => {
+                self.end_unsent(exits, id, CallFailure::UnknownMethod { offered });
+            }
+            _ if goes_back => self.end(exits, id, Err(CallFailure::NotOffered { maybe_executed, offered })),
+            _ => self.end_unsent(exits, id, CallFailure::NoWorker { offered }),
+        }
+    }
+
+    /// Ends a call whose request cannot be sent. The failure keeps the mark of an earlier attempt that may have run.
+    fn end_unsent(&mut self, exits: &mut Exits<Output>, id: CallId, failure: CallFailure) {
+        let failure = match self.get(id) {
+            Some(Call { maybe_executed: true, attempts, .. }) => {
+                CallFailure::WorkerLost { maybe_executed: true, attempts: *attempts }
+            }
+            _ => failure,
+        };
+        self.end(exits, id, Err(failure));
+    }
+
+    /// Ends a call that no worker runs any more.
+    fn end(&mut self, exits: &mut Exits<Output>, id: CallId, end: CallEnd) {
+        if self.remove(id).is_some() {
+            if planted(Fault::EndedTwice) {
+                exits.report(Output::Ended(id, end.clone(), Receipt::NONE));
+            }
+            self.report_end(exits, id, end);
+        }
+    }
+
+    fn report_end(&mut self, exits: &mut Exits<Output>, id: CallId, end: CallEnd) {
+        let receipt = self.take_receipt();
+        exits.report(Output::Ended(id, end, receipt));
+    }
+
+    /// Removes a call and its timers.
+    fn remove(&mut self, id: CallId) -> Option<Call> {
+        let call = self.placement.remove(id)?;
+        if !planted(Fault::DeadlineKept) {
+            self.timers.disarm(Timer::Deadline(id), call.deadline_at);
+        }
+        if let CallState::BackingOff { until } = call.state {
+            self.timers.disarm(Timer::Retry(id), until);
+        }
+        Some(call)
+    }
+
+    fn get_mut(&mut self, id: CallId) -> Option<&mut Call> {
+        self.placement.calls_mut().get_mut(id)
+    }
+
+    /// Whether a worker has the request, for a caller that may already have its answer.
+    fn has_request(&self, worker: Peer, id: CallId) -> bool {
+        self.placement.registry.get(worker).is_some_and(|worker| worker.in_flight.contains_key(&id))
+    }
+}
+
+/// The calls to end when a dispatcher closes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    All,
+    /// Those that no worker has.
+    NotInFlight,
+}
