@@ -142,7 +142,7 @@ impl<'a> Reader<'a> {
         self.items(enclosed, |reader| {
             let (start, name) = reader.name()?;
             if !names.insert(name.clone()) {
-                return Err(reader.error(start, format!("the name `{name}` comes twice,")));
+                return Err(reader.error(start, format!("the name `{name}` is given twice,")));
             }
             reader.expect(':', "expected `:` and a value after the name")?;
             Ok((name, reader.value()?))
@@ -344,7 +344,7 @@ mod tests {
 
     #[test]
     fn name_that_comes_twice_is_a_mistake() {
-        assert!(named_error(r#""a": 1, "a": 2"#).starts_with("the name `a` comes twice, at character 9\n"));
+        assert!(named_error(r#""a": 1, "a": 2"#).starts_with("the name `a` is given twice, at character 9\n"));
     }
 
     #[test]

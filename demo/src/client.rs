@@ -95,7 +95,7 @@ pub async fn call(options: ClientOptions) -> ExitCode {
 async fn prepared(options: ClientOptions) -> Result<u8, String> {
     let target = options.target()?;
     let arguments = options.arguments()?;
-    let signals = Signals::listen().map_err(|error| format!("signals cannot be handled here: {error}"))?;
+    let signals = Signals::listen().map_err(|error| format!("cannot handle signals: {error}"))?;
     let client = target.place.client().await?;
     if !options.wait.is_zero() {
         let _ = writeln!(io::stderr(), "waiting for {}", target.place.awaited(&client));
@@ -135,7 +135,7 @@ fn code(report: &Report, unprintable: Option<io::Error>) -> u8 {
     match unprintable {
         // The reader has enough, as in `demo-client … | head`: that is not a failure of the calls.
         Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            complain(&format!("standard output cannot be written to: {error}"));
+            complain(&format!("cannot write to standard output: {error}"));
             Verdict::CallFailed.exit_code()
         }
         _ => report.verdict().map_or(INTERRUPTED, Verdict::exit_code),
@@ -162,7 +162,7 @@ impl ClientOptions {
     fn brokers(&self) -> Result<Vec<String>, String> {
         for text in self.connect.iter().filter(|text| text.contains(',')) {
             if text.split(',').any(|endpoint| endpoint.trim().is_empty()) {
-                return Err(format!("--connect: a comma in {text:?} has no endpoint on one of its sides"));
+                return Err(format!("--connect: an endpoint is missing beside a comma in {text:?}"));
             }
         }
         Ok(self.connect.iter().flat_map(|text| text.split(',')).map(str::to_owned).collect())
@@ -264,7 +264,7 @@ const SECONDS_RANGE: &str = "give a number of seconds, such as 0.5 or 20";
 
 fn timeout(text: &str) -> Result<Duration, String> {
     match seconds(text)? {
-        Duration::ZERO => Err("a call needs some time; give more than 0 seconds".to_owned()),
+        Duration::ZERO => Err("a timeout must be more than 0 seconds".to_owned()),
         time => Ok(time),
     }
 }

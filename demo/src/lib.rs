@@ -88,7 +88,7 @@ pub struct WhoAmI {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
 pub enum DemoError {
     /// It failed, as requested.
-    #[error("failed after {seconds} s, as it was asked to")]
+    #[error("failed after {seconds} s, as requested")]
     Failed {
         /// How long it took.
         seconds: f64,

@@ -31,7 +31,7 @@ pub struct WorkerOptions {
 /// What the options alone do not say.
 pub const HELP: &str = "\
 Exit codes:
-    0  it was told to stop, and what ran has ended
+    0  it was stopped, and all running calls have ended
     2  the command line was wrong, or names what is no endpoint to connect to
   130  a second signal cut it short
 
@@ -50,7 +50,7 @@ pub async fn serve(options: WorkerOptions) -> ExitCode {
     let signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => {
-            complain(&format!("signals cannot be handled here: {error}"));
+            complain(&format!("cannot handle signals: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -63,8 +63,8 @@ pub async fn serve(options: WorkerOptions) -> ExitCode {
     };
     announce(&worker, &options.endpoints);
     tokio::select! {
-        () = signals.first() => info!("told to stop: finishing what runs; once more to stop at once"),
-        () = stdin_ends(options.until_stdin_ends) => info!("standard input has ended: finishing what runs"),
+        () = signals.first() => info!("stopping: finishing running calls; signal again to stop at once"),
+        () = stdin_ends(options.until_stdin_ends) => info!("standard input has ended: finishing running calls"),
     }
     worker.drain().await;
     info!("stopped");

@@ -347,7 +347,7 @@ fn second_signal_ends_a_worker_at_once() {
     let mut process = worker.start_call(&["slow_fail", "--args", "60", "--timeout", "60"]);
     assert_eq!(process.first_stdout_line(), "partial: \"started\"");
     worker.process.signal("INT");
-    worker.process.wait_for_stderr("told to stop");
+    worker.process.wait_for_stderr("stopping: ");
     worker.process.signal_impatiently("INT");
     assert_eq!(worker.process.wait().code, 130);
     assert_eq!(process.wait().code, 3);

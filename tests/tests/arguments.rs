@@ -147,7 +147,7 @@ async fn what_may_not_be_missing_is_an_error_that_names_it() {
         ("trailing", json!([]), "the argument `a` is missing"),
         ("leading", json!([1, 2]), "the argument `c` is missing"),
         ("trailing", json!([1, 2, null]), "the argument `c`"),
-        ("trailing", json!([1, 2, 3, 4, 5]), "takes 4 arguments, and there are more"),
+        ("trailing", json!([1, 2, 3, 4, 5]), "takes 4 arguments, but more were given"),
         ("trailing", json!({"a": 1, "e": 4}), "`e`"),
     ];
     for (method, arguments, culprit) in cases {

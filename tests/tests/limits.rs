@@ -147,7 +147,7 @@ fn worker_refuses_what_exceeds_its_credits_and_what_comes_twice() {
         link.send(&work(3)).await;
         let error = link.receive_error().await;
         assert_eq!((error.call.0, error.code, error.maybe_executed), (3, ErrorCode::Overloaded, false));
-        assert_eq!(error.detail, "the worker takes 2 requests at once; its `concurrency` raises that");
+        assert_eq!(error.detail, "the worker accepts 2 requests at once; raise its `concurrency`");
         eventually("both run", async || journal.count("held", "begin") == 2).await;
         link.send(&Message::Cancel(xero::CallId(1))).await;
         let error = link.receive_error().await;
@@ -172,7 +172,7 @@ fn calls_past_the_queues_bound_fail_at_once_as_overloaded() {
         for _ in 0..80 {
             let error = within(PATIENCE, calls.join_next()).await.unwrap().unwrap().unwrap_err();
             assert!(matches!(error, CallError::Overloaded { maybe_executed: false, .. }), "{error}");
-            let text = "overloaded: 20 calls wait for a worker already; `waiting_max` raises that";
+            let text = "overloaded: 20 calls wait for a worker already; raise `waiting_max`";
             assert!(error.is_retryable() && error.to_string() == text, "{error}");
         }
         worker.send(&raw::final_reply(id, raw::text("pong"))).await;

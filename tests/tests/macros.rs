@@ -109,7 +109,7 @@ async fn arguments_that_do_not_fit_are_an_error_that_says_which() {
         ("type", serde_json::json!({}), "match"),
         ("type", serde_json::json!(["text"]), "the argument `match`"),
         ("type", serde_json::json!([]), "the argument `match` is missing"),
-        ("type", serde_json::json!([1, 2]), "takes one argument, and there are more"),
+        ("type", serde_json::json!([1, 2]), "takes one argument, but more were given"),
         ("type", serde_json::json!("text"), "expected the arguments of `type(match: u8) -> u8`"),
         ("nothing", serde_json::json!({"extra": 1}), "extra"),
     ];

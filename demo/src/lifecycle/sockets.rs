@@ -24,7 +24,7 @@ pub(super) fn visit(mut each: impl FnMut(Socket)) -> Result<(), String> {
             Ok(()) => tables += 1,
             // A kernel without IPv6 has no second table.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(format!("{path} cannot be read: {error}")),
+            Err(error) => return Err(format!("cannot read {path}: {error}")),
         }
     }
     if tables == 0 { Err(format!("there is no {}: is /proc mounted?", TABLES[0])) } else { Ok(()) }

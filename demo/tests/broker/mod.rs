@@ -77,7 +77,7 @@ fn broker_that_is_told_to_stop_lets_what_runs_end() {
         let (run, took) = broker.process.wait_timed();
         assert_eq!(run.code, 0, "{run:?}");
         assert!(took < Duration::from_secs(5), "{took:?}");
-        assert!(run.stderr.contains("told to stop") && run.stderr.contains("stopped"), "{run:?}");
+        assert!(run.stderr.contains("stopping: ") && run.stderr.contains("stopped"), "{run:?}");
     }
 }
 
@@ -100,7 +100,7 @@ fn second_signal_ends_a_broker_at_once() {
     let mut call = broker.start_call(&["slow_fail", "--args", "60", "--timeout", "60"]);
     assert_eq!(call.first_stdout_line(), "partial: \"started\"");
     broker.process.signal("INT");
-    broker.process.wait_for_stderr("told to stop");
+    broker.process.wait_for_stderr("stopping: ");
     broker.process.signal_impatiently("INT");
     assert_eq!(broker.process.wait().code, 130);
     let run = call.wait();
@@ -149,7 +149,7 @@ fn mistakes_of_usage_exit_with_2_and_say_what_to_write() {
         (&["nowhere", free], "is not an endpoint"),
         (&[free, "tcp://nowhere"], "the port is missing"),
         (&[free, &taken], "the address is in use"),
-        (&[&same, &same], "cannot be for clients and for workers"),
+        (&[&same, &same], "cannot serve both clients and workers"),
     ] {
         let run = Process::start("demo-broker", arguments).wait();
         assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{arguments:?}: {run:?}");
@@ -159,7 +159,10 @@ fn mistakes_of_usage_exit_with_2_and_say_what_to_write() {
         (&["--connect", "tcp://*:5560", "ping"][..], "`*` is for binding"),
         (&["--connect", "tcp://x:1,tcp://x:1", "ping"], "tcp://x:1 is named twice"),
         (&["--connect", "", "ping"], "is not an endpoint"),
-        (&["--connect", "tcp://x:1,", "ping"], "error: --connect: a comma in \"tcp://x:1,\" has no endpoint on one of"),
+        (
+            &["--connect", "tcp://x:1,", "ping"],
+            "error: --connect: an endpoint is missing beside a comma in \"tcp://x:1,\"",
+        ),
         (&["--connect", "tcp://x:1,,tcp://y:1", "ping"], "a comma in "),
         (&["--connect", "tcp://x:1"], "<METHOD>"),
         (&["--connect", "tcp://x:1", free, "ping"], "cannot be used with"),

@@ -41,7 +41,7 @@ fn connection_to_a_peers_port_counts_and_listening_on_it_does_not() {
     let (listener, port) = listener();
     let run = lifecycle(&["connected", &port]);
     assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{run:?}");
-    assert_eq!(run.stderr, format!("error: no connection to port {port} of a peer\n"));
+    assert_eq!(run.stderr, format!("error: no connection to a peer's port {port}\n"));
 
     let stream = TcpStream::connect(("127.0.0.1", port.parse().expect("a port"))).expect("connects");
     assert_eq!(lifecycle(&["connected", &port]).code, 0);
@@ -99,7 +99,7 @@ fn drain_of_no_process_says_so() {
     // More than any Linux counts to.
     let run = lifecycle(&["drain", "--pid", "2147483647"]);
     assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{run:?}");
-    assert!(run.stderr.starts_with("error: process 2147483647 cannot be told to stop: No such process"), "{run:?}");
+    assert!(run.stderr.starts_with("error: cannot stop process 2147483647: No such process"), "{run:?}");
 }
 
 #[test]

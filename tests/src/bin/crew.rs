@@ -20,7 +20,7 @@ error, from the level that RUST_LOG says, `info` by default. Where no option say
 it by default.
 
 Exit codes:
-    0  it was told to stop by SIGTERM, and what was open has ended
+    0  SIGTERM stopped it, and all open calls have ended
     1  it could not go on: a call failed that must not, or no worker came
     2  the command line was wrong, or names what is no endpoint or cannot be bound
 

@@ -26,10 +26,10 @@ use crate::{
 /// A part, and the options of whoever plays it.
 #[derive(Debug, Subcommand)]
 pub enum Role {
-    /// Serve until SIGTERM, then finish what runs
+    /// Serve until SIGTERM, then finish running calls
     #[command(name = WORKER, after_help = options::WORKER_HELP)]
     Worker(WorkerOptions),
-    /// Stand between clients and workers until SIGTERM, then let what runs end
+    /// Route calls until SIGTERM, then let running calls end
     #[command(name = BROKER, after_help = options::BROKER_HELP)]
     Broker(BrokerOptions),
     /// Make the same call again and again until SIGTERM, or until one fails

@@ -38,7 +38,7 @@ mod added {
             |old| old.run(false) => Fails("`SignatureMismatch`", ""), Works("1");
             |old| old.run(true) =>
                 Fails("`SignatureMismatch`", ""),
-                Fails("`InvalidReply`", "the method has no error of its own, and the worker sent one");
+                Fails("`InvalidReply`", "the method has no error type, but the worker sent an error");
         }
         new client {
             |new| new.run(false) => Fails("`SignatureMismatch`", "the worker has `run(fail: bool) -> u8`"), Works("1");
@@ -86,7 +86,7 @@ mod removed {
         new client {
             |new| new.run(false) => Fails("`SignatureMismatch`", ""), Works("1");
             |new| new.run(true) =>
-                Fails("`SignatureMismatch`", ""), Fails("`InvalidReply`", "the method has no error of its own");
+                Fails("`SignatureMismatch`", ""), Fails("`InvalidReply`", "the method has no error type");
         }
     }
 }

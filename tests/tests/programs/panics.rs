@@ -70,7 +70,7 @@ fn panic_with_any_payload_is_reported_as_a_panic_and_says_what_it_can() {
         let worker = Worker::connect(client.endpoint()).serve(Panicker).start().unwrap();
         joined(&client, &worker).await;
         let panics = PanicsClient::new(&client);
-        let no_text = "a panic whose payload is no text";
+        let no_text = "a panic whose payload is not text";
         for (kind, text) in [(0, "a text"), (1, "a text of 1"), (2, no_text), (3, no_text), (4, no_text)] {
             for call in [panics.task(kind), panics.inline(kind), panics.blocking(kind)] {
                 assert_eq!(call.await, Err(CallError::Panicked { message: text.to_owned() }), "{kind}");

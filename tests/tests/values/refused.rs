@@ -41,12 +41,12 @@ fn types_that_need_names_are_refused_when_first_written() {
             invalid_arguments(values.key(Key::Number(7)).await.expect_err("is refused")),
             invalid_reply(values.any_key().await.expect_err("is refused")),
         ] {
-            assert!(reason.contains("Key` reads whatever it finds"), "{codec}: {reason}");
+            assert!(reason.contains("Key` needs a self-describing codec"), "{codec}: {reason}");
             assert!(reason.contains("use MessagePack or JSON"), "{codec}: {reason}");
             assert!(!reason.contains("both sides"), "{codec}: {reason}");
         }
         let reason = invalid_arguments(values.value(serde_json::json!([1])).await.expect_err("is refused"));
-        assert!(reason.contains("`serde_json::Value` reads whatever it finds"), "{codec}: {reason}");
+        assert!(reason.contains("`serde_json::Value` needs a self-describing codec"), "{codec}: {reason}");
     });
 }
 
@@ -57,7 +57,10 @@ fn types_that_need_names_are_refused_by_their_reader_too() {
         let call = client.call("Values.key").codec(codec).arguments(&(7_u64,));
         let reason = invalid_arguments(call.await.expect_err("is refused"));
         assert!(reason.contains("cannot read the argument `key`: "), "{codec}: {reason}");
-        assert!(reason.contains("Key` reads whatever it finds") && !reason.contains("both sides"), "{codec}: {reason}");
+        assert!(
+            reason.contains("Key` needs a self-describing codec") && !reason.contains("both sides"),
+            "{codec}: {reason}"
+        );
         // Nor does a partial reply.
         let mut call = values.partial_value().start();
         let partial = call.partial().await.expect("a partial reply");

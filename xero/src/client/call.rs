@@ -391,7 +391,7 @@ impl<T, E> Future for PendingCall<T, E> {
                     Poll::Pending => return Poll::Pending,
                 }
             }
-            State::Ended => panic!("a call was polled after it had given its outcome"),
+            State::Ended => panic!("a call was polled after its outcome"),
         };
         self.state = State::Ended;
         Poll::Ready(self.read(end))

@@ -27,9 +27,9 @@ pub(super) fn all_taken<T>(
 /// What is wrong with more arguments than these.
 pub(super) fn too_many(count: usize) -> String {
     match count {
-        0 => "the method takes no arguments, and there are some".to_owned(),
-        1 => "the method takes one argument, and there are more".to_owned(),
-        count => format!("the method takes {count} arguments, and there are more"),
+        0 => "the method takes no arguments, but some were given".to_owned(),
+        1 => "the method takes one argument, but more were given".to_owned(),
+        count => format!("the method takes {count} arguments, but more were given"),
     }
 }
 

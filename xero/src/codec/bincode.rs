@@ -39,8 +39,8 @@ impl Concatenated for Bincode {
 fn explain(text: String) -> String {
     match text.split([' ', '(']).next() {
         Some("UnexpectedEnd") => "the bytes end within the value".to_owned(),
-        Some("InvalidBooleanValue") => "a byte is no bool".to_owned(),
-        Some("InvalidCharEncoding") => "a text is no character".to_owned(),
+        Some("InvalidBooleanValue") => "a byte is not a bool".to_owned(),
+        Some("InvalidCharEncoding") => "a text is not a character".to_owned(),
         Some("InvalidIntegerType") => "an integer is too large for its type".to_owned(),
         Some("UnexpectedVariant") => "a byte is neither `None` nor `Some`".to_owned(),
         Some("Utf8") => "a text is not UTF-8".to_owned(),

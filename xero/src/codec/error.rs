@@ -93,22 +93,22 @@ fn reason(codec: Codec, action: Action, what: What, fault: &Fault) -> String {
     let type_name = || names::without_options(fault.type_name().unwrap_or_else(|| "the type".to_owned()));
     match fault.reason() {
         Reason::NeedsLength { what } => format!(
-            "the type `{}` does not tell the length of its {what} before it writes it, as structs with \
-             `#[serde(flatten)]` do, and {codec} has no end of a {what}: {USE_NAMES}",
+            "the type `{}` does not give the length of its {what} in advance, like structs with \
+             `#[serde(flatten)]`, and {codec} does not mark the end of a {what}: {USE_NAMES}",
             type_name(),
         ),
         Reason::NeedsNames => {
             format!(
-                "the type `{}` reads whatever it finds, as `serde_json::Value` and enums with \
-                 `#[serde(untagged)]` or `#[serde(tag)]` and structs with `#[serde(flatten)]` do, and {codec} does not \
-                 say what it has written: {USE_NAMES}",
+                "the type `{}` needs a self-describing codec, like `serde_json::Value`, enums with \
+                 `#[serde(untagged)]` or `#[serde(tag)]`, and structs with `#[serde(flatten)]`, and {codec} is not \
+                 one: {USE_NAMES}",
                 type_name(),
             )
         }
         Reason::Missing(name) => format!("the {noun} `{name}` is missing"),
         Reason::Unknown { name, known } => format!("there is no {noun} `{name}`; {}", names::known_are(known)),
         Reason::OtherKind { .. } => fault.to_string(),
-        Reason::Twice(name) => format!("the {noun} `{name}` comes twice"),
+        Reason::Twice(name) => format!("the {noun} `{name}` is given twice"),
         // The bytes do not say what they are, so all that shows is that they do not fit.
         Reason::Library(text) if action == Action::Read && !codec.is_self_describing() => {
             format!("{text} (are both sides built from the same types?)")

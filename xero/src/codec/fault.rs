@@ -43,7 +43,7 @@ pub(super) enum Reason {
         /// The innermost struct or enum that it is in.
         within: Option<&'static str>,
     },
-    /// A field comes twice.
+    /// A field is given twice.
     Twice(&'static str),
     /// The value has another number of parts than its type.
     Length { length: usize, text: String },
@@ -153,7 +153,7 @@ impl Display for Fault {
                 let of = within.map_or("it".to_owned(), |name| format!("a part of `{name}`"));
                 write!(f, "{of} is written as {} and read as {read}", written.unwrap_or("nothing"))
             }
-            Reason::Twice(field) => write!(f, "the field `{field}` comes twice"),
+            Reason::Twice(field) => write!(f, "the field `{field}` is given twice"),
             Reason::Length { text, .. } => f.write_str(text),
         }
     }

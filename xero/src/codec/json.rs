@@ -34,7 +34,7 @@ impl Format for Json {
 
 fn explain(text: String) -> String {
     match text.starts_with("key must be") {
-        true => "a key of a map is neither a text nor a number, as JSON has them: use another codec".to_owned(),
+        true => "a map key is neither a text nor a number, and JSON allows no others: use another codec".to_owned(),
         false => text,
     }
 }

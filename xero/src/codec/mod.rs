@@ -221,7 +221,9 @@ fn write<F: Format, T: Serialize + ?Sized>(
 #[allow(dead_code)]
 fn absent_codec(codec: Codec) -> Fault {
     let feature = codec.to_string().to_lowercase();
-    Fault::rule(format!("the program that has to do it was built without the feature `{feature}` of the crate `xero`"))
+    Fault::rule(format!(
+        "the program that needs this codec was built without the feature `{feature}` of the crate `xero`"
+    ))
 }
 
 #[cfg(test)]

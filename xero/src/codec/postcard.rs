@@ -37,8 +37,8 @@ fn explain(text: String) -> String {
     let known = [
         (DeserializeUnexpectedEnd, "the bytes end within the value"),
         (DeserializeBadVarint, "an integer is too large for its type"),
-        (DeserializeBadBool, "a byte is no bool"),
-        (DeserializeBadChar, "a text is no character"),
+        (DeserializeBadBool, "a byte is not a bool"),
+        (DeserializeBadChar, "a text is not a character"),
         (DeserializeBadUtf8, "a text is not UTF-8"),
         (DeserializeBadOption, "a byte is neither `None` nor `Some`"),
     ];

@@ -81,6 +81,6 @@ where
     match read == *value {
         true => Ok(()),
         false if is_equal_to_itself => Err(format!("it arrives as {read:?}")),
-        false => Err("it is not equal to itself, as NaN is not, so nothing can be compared".to_owned()),
+        false => Err("it is not equal to itself, like NaN, so it cannot be compared".to_owned()),
     }
 }

@@ -116,7 +116,7 @@ const WIDE: u64 = 102;
 const UNIT: u64 = 103;
 
 const NAME_THE_CASES: &str = "use an enum that names the cases, or a codec that carries it (bincode or postcard, unless its type \
-                              reads what it finds)";
+                              needs a self-describing one)";
 const USE_NAMES: &str = "use MessagePack or JSON for it";
 
 /// A value whose writing is watched.
@@ -470,8 +470,8 @@ impl<'a, C> Compound<'a, C> {
     ) -> Result<(), Fault> {
         if !self.writing.counts.traits.is_self_describing {
             return Err(Fault::rule(format!(
-                "the field `{field}` of `{}` is left out, as by `#[serde(skip_serializing_if)]`, and its reader would take \
-                 the next one for it: {USE_NAMES} with `#[serde(default)]` on the field, or always write it",
+                "the field `{field}` of `{}` is left out, as by `#[serde(skip_serializing_if)]`, and its reader would read \
+                 the next one instead: {USE_NAMES} with `#[serde(default)]` on the field, or always write it",
                 self.name
             )));
         }

@@ -277,7 +277,7 @@ mod tests {
     fn texts_are_repeated_and_other_payloads_are_named() {
         assert_eq!(describe_panic(Box::new("a text")), "a text");
         assert_eq!(describe_panic(Box::new("a text".to_owned())), "a text");
-        assert_eq!(describe_panic(Box::new(7)), "a panic whose payload is no text");
+        assert_eq!(describe_panic(Box::new(7)), "a panic whose payload is not text");
     }
 
     #[test]
@@ -288,7 +288,7 @@ mod tests {
                 std::panic::panic_any(Self);
             }
         }
-        assert_eq!(describe_panic(Box::new(Bomb)), "a panic whose payload is no text");
+        assert_eq!(describe_panic(Box::new(Bomb)), "a panic whose payload is not text");
         drop_quietly(Bomb);
     }
 

@@ -22,7 +22,7 @@ pub(crate) fn catch<T>(code: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send
 /// The payload of that panic is leaked unless it is text, because its `Drop` may panic again.
 pub(crate) fn drop_quietly<T>(value: T) {
     if let Err(panic) = catch(|| drop(value)) {
-        error!(panic = text(&*panic).unwrap_or(NO_TEXT), "a value has panicked when it was dropped");
+        error!(panic = text(&*panic).unwrap_or(NO_TEXT), "a value has panicked while it was dropped");
         leak_unless_text(panic);
     }
 }
@@ -75,7 +75,7 @@ pub(super) fn text(panic: &(dyn Any + Send)) -> Option<&str> {
 }
 
 /// The text for a panic without text.
-pub(super) const NO_TEXT: &str = "a panic whose payload is no text";
+pub(super) const NO_TEXT: &str = "a panic whose payload is not text";
 
 #[cfg(test)]
 mod tests {

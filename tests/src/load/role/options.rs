@@ -27,7 +27,7 @@ pub struct WorkerOptions {
     /// The least and the most time between two dials [default: the library's]
     #[arg(long, value_name = "MS..MS", value_parser = bounds)]
     pub backoff: Option<(Duration, Duration)>,
-    /// How long it may finish what runs [default: the library's]
+    /// Time limit for running calls after SIGTERM [default: the library's]
     #[arg(long, value_name = "MS", allow_negative_numbers = true, value_parser = milliseconds)]
     pub drain: Option<Duration>,
 }
@@ -49,7 +49,7 @@ pub struct BrokerOptions {
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[arg(value_parser = whole_number::<u32>(1..=u32::MAX.into()))]
     pub credits: Option<u32>,
-    /// How long it may let what runs end [default: the library's]
+    /// Time limit for running calls after SIGTERM [default: the library's]
     #[arg(long, value_name = "MS", allow_negative_numbers = true, value_parser = milliseconds)]
     pub drain: Option<Duration>,
     /// Say again and again which workers it has

@@ -118,7 +118,7 @@ fn more_arguments_than_there_are_are_refused() {
     for codec in built(Codec::ALL) {
         let written = encode(codec, &("k", Vec::<Job>::new(), None::<u8>, 7_u8)).expect("is written");
         let error = decode_arguments::<Store>(&written, None).expect_err("is refused").to_string();
-        assert!(error.contains("the method takes 3 arguments, and there are more"), "{error}");
+        assert!(error.contains("the method takes 3 arguments, but more were given"), "{error}");
         assert_eq!(
             error.ends_with("(are both sides built from the same types?)"),
             !codec.is_self_describing(),

@@ -71,7 +71,7 @@ impl Broker {
         // An answer would end the open call with this id.
         if client.requests.contains_key(&call) {
             self.front.take(now, from, bytes);
-            return self.front.drop_unexpected(from, "a request whose call is open already");
+            return self.front.drop_unexpected(from, "a request of an open call");
         }
         self.requests += 1;
         if self.leaving != Leaving::No {
@@ -82,7 +82,7 @@ impl Broker {
             self.front.take(now, from, bytes);
             let credits = self.credits;
             let detail =
-                format!("the broker takes {credits} requests of a client at once; its `client_credits` raises that");
+                format!("the broker accepts {credits} requests of a client at once; raise its `client_credits`");
             return self.refuse(now, from, call, ErrorCode::Overloaded, detail);
         }
         if request.remaining.is_zero() {
@@ -92,7 +92,7 @@ impl Broker {
         if self.front.is_full() {
             self.front.take(now, from, bytes);
             let max = self.front.hold_limits().total_bytes_max;
-            let detail = format!("the broker holds {max} bytes of its clients; its `total_bytes_max` raises that");
+            let detail = format!("the broker holds {max} bytes for its clients; raise its `total_bytes_max`");
             return self.refuse(now, from, call, ErrorCode::Overloaded, detail);
         }
         self.front.hold_request(from, bytes);
@@ -128,7 +128,7 @@ impl Broker {
             // Its place stays empty, so the client sees a gap in the sequence.
             origin.partials = origin.partials.saturating_add(1);
             self.dispatcher.release(now, receipt);
-            return debug!(%call, size, "dropped a partial reply that is larger than the client takes");
+            return debug!(%call, size, "dropped a partial reply that is larger than the client accepts");
         }
         origin.partials = origin.partials.saturating_add(1);
         self.pass_on(now, to, Message::Partial(PartialReply { call, sequence, payload }), receipt);

@@ -62,7 +62,7 @@ impl Dispatcher {
     }
 
     fn handle_drain(&mut self, now: Instant, from: Peer) {
-        info!(peer = from.0, "a worker drains: it finishes its calls and takes no others");
+        info!(peer = from.0, "a worker drains: it finishes its calls and accepts no others");
         self.registry.set_draining(from);
         self.outputs.push_back(Output::WorkerChanged(from));
         self.follow_offers(now);

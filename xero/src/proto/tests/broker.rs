@@ -249,7 +249,7 @@ fn request_beyond_the_clients_credits_is_refused_until_one_has_ended() {
     let mut bench = Bench::with(|config| config.credits = 2);
     let (worker, client) = (bench.worker(), bench.client());
     (1..=3).for_each(|call| bench.request(client, call, "hold"));
-    let detail = "the broker takes 2 requests of a client at once; its `client_credits` raises that".to_owned();
+    let detail = "the broker accepts 2 requests of a client at once; raise its `client_credits`".to_owned();
     let refusal = ErrorReply::not_started(CallId(3), ErrorCode::Overloaded, detail);
     assert!(bench.take(client).contains(&Message::Error(refusal)));
     let id = bench.requests(worker)[0].call;

@@ -90,7 +90,7 @@ fn broker_that_holds_as_much_as_it_may_refuses_further_requests() {
     for client in clients {
         bench.request_with(client, 1, "hold", |request| request.payload = value(&large()));
     }
-    let detail = "the broker holds 12000 bytes of its clients; its `total_bytes_max` raises that".to_owned();
+    let detail = "the broker holds 12000 bytes for its clients; raise its `total_bytes_max`".to_owned();
     let third = bench.take(clients[2]);
     assert!(!third.iter().any(|message| matches!(message, Message::Error(_))), "{third:?}");
     let late = bench.client();

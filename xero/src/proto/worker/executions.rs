@@ -8,7 +8,7 @@ impl Worker {
         // An answer would end the call that runs under this id.
         if self.has_request(from, call) {
             self.links.take(now, from, bytes);
-            return self.links.drop_unexpected(from, "a request whose call is in flight already");
+            return self.links.drop_unexpected(from, "a request of a call in flight");
         }
         if self.is_overrun(from) {
             return self.let_go(now, from);
@@ -51,7 +51,7 @@ impl Worker {
         }
         if requests.len() + self.links.outflow(from).map_or(0, Outflow::held_ends) >= self.config.credits as usize {
             let credits = self.config.credits;
-            let detail = format!("the worker takes {credits} requests at once; its `concurrency` raises that");
+            let detail = format!("the worker accepts {credits} requests at once; raise its `concurrency`");
             return Err((ErrorCode::Overloaded, detail));
         }
         if request.remaining.is_zero() {
@@ -59,7 +59,7 @@ impl Worker {
         }
         if self.links.is_full() {
             let max = self.config.hold_limits.total_bytes_max;
-            let detail = format!("the worker holds {max} bytes of its peers; its `total_bytes_max` raises that");
+            let detail = format!("the worker holds {max} bytes for its peers; raise its `total_bytes_max`");
             return Err((ErrorCode::Overloaded, detail));
         }
         let (service, method) = self.find(request)?;
@@ -70,7 +70,7 @@ impl Worker {
         let services = &self.config.services;
         let Some(service) = services.iter().position(|offer| offer.name == request.service) else {
             let known = listed(services.iter().map(|offer| &*offer.name));
-            let detail = format!("no service `{}` here; this worker offers {known}", request.service);
+            let detail = format!("this worker has no service `{}`; it offers {known}", request.service);
             return Err((ErrorCode::UnknownService, detail));
         };
         let methods = &services[service].methods;

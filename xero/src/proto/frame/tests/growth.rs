@@ -83,7 +83,7 @@ fn another_version_is_refused_by_its_number() {
     header[4] = 2;
     let malformed = refused(&header, b"");
     assert_eq!((malformed.kind, malformed.call), (None, None));
-    assert_eq!(malformed.to_string(), "message: version 2 at byte 4: only version 1 is spoken here");
+    assert_eq!(malformed.to_string(), "message: version 2 at byte 4 is not supported: this side has version 1");
 }
 
 fn position(bytes: &[u8], needle: &[u8]) -> usize {

@@ -89,7 +89,7 @@ fn repeated_metadata_key_is_refused() {
     let header = [&fixed(2)[..], &[0; 8], b"\x01S\x01m\x00\x02", b"\x01k\0\0\0\0", b"\x01k\0\0\0\0"].concat();
     assert_eq!(
         refused(&header, b"").to_string(),
-        "REQUEST of call 0000000000000007: metadata key at byte 53 is there already"
+        "REQUEST of call 0000000000000007: metadata key at byte 53 is given twice"
     );
 }
 
@@ -175,7 +175,7 @@ fn batch_in_a_batch_breaks_the_one_around_it() {
     let body = [&heartbeat, &batched(&inner.header, &inner.payload)[..], &heartbeat].concat();
     let items = all(frames(&batch_of(3), &body));
     let [Ok(Message::Heartbeat), Err(malformed)] = &items[..] else { panic!("{items:?}") };
-    assert_eq!(malformed.to_string(), "BATCH: a batch may not hold a batch");
+    assert_eq!(malformed.to_string(), "BATCH: a batch must not hold a batch");
     assert!(malformed.breaks_batch());
 }
 
