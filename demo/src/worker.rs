@@ -23,7 +23,7 @@ pub struct WorkerOptions {
     /// How many calls run at once [default: 32 for each CPU]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     concurrency: Option<u32>,
-    /// Stop as if told to when standard input ends, so that no worker outlives the program that started it
+    /// Stop when standard input ends, so that no worker outlives the program that started it
     #[arg(long, hide = true)]
     until_stdin_ends: bool,
 }

@@ -24,7 +24,7 @@ impl Format for Json {
 
     fn read<'de, S: DeserializeSeed<'de>>(seed: S, bytes: &'de [u8]) -> Result<S::Value, String> {
         let mut deserializer = Deserializer::new(SliceRead::new(bytes));
-        // The depth is counted around it, for all codecs alike.
+        // Our own guard counts the depth, for all codecs alike.
         deserializer.disable_recursion_limit();
         let value = seed.deserialize(&mut deserializer).map_err(|error| error.to_string())?;
         deserializer.end().map_err(|error| error.to_string())?;

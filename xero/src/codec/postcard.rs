@@ -31,7 +31,7 @@ impl Concatenated for Postcard {
     }
 }
 
-/// postcard's errors speak to whoever knows postcard.
+/// postcard's error texts assume knowledge of postcard.
 fn explain(text: String) -> String {
     use postcard::Error::*;
     let known = [
