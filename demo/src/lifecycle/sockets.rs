@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn listening_and_connected_sockets_are_told_apart() {
+    fn listening_and_connected_sockets_differ() {
         let sockets = parsed(TABLE);
         let listening = [5560, 8080].map(|port| sockets.iter().any(|socket| socket.listens_on(port)));
         let connected = [5561, 5560].map(|port| sockets.iter().any(|socket| socket.is_connected_to(port)));
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn line_that_is_not_understood_is_passed_over() {
+    fn malformed_line_is_skipped() {
         for line in
             ["", "sl", "0:", "0: 1", "0: 1 2", "0: 1:2 3:4", "0: 1:2 3:4 xy", "0: 1:2 3 0A", "0: 1:12345 3:4 0A"]
         {

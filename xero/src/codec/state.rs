@@ -315,7 +315,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn code_that_goes_on_elsewhere_begins_anew() {
+    fn code_on_another_stack_starts_a_new_count() {
         let here = stack_pointer();
         for elsewhere in [here - 64 * STACK_BYTES_MAX, here + 3 * STACK_BYTES_MAX, 1 << 12] {
             let above = Stack { first: elsewhere + STACK_BYTES_MAX / 2, last: elsewhere };

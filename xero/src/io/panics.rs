@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waker_that_panics_is_told_from_one_that_does_not() {
+    fn panicking_waker_is_reported() {
         assert_eq!(wake(|| 7), Some(7));
         assert_eq!(wake(|| panic!("a waker that panics")), None::<u32>);
     }

@@ -1,4 +1,4 @@
-//! What holds for every transport.
+//! Tests that every transport passes.
 
 use super::*;
 use crate::transport::contract::SendError;
@@ -156,7 +156,7 @@ async fn a_peer_that_never_reads_holds_up_nobody_else(site: Site) {
     assert_gone(&mut router, peer).await;
     assert_reply(&mut other, &frames("meanwhile", "")).await;
     assert_round_trip(&mut router, &mut other, other_peer).await;
-    // It gets what was queued for it, if it reads after all, and then the end.
+    // If it reads after all, it gets its queued messages, and then the end.
     for _ in 0..taken {
         assert_reply(&mut stuck, &frames("more", "")).await;
     }
@@ -241,7 +241,8 @@ async fn sockets_on_other_threads_are_woken(site: Site) {
     within(tokio::task::spawn_blocking(|| echo.join())).await.expect("a task").expect("a thread");
 }
 
-/// Runs a test on a thread of its own: a deadlock inside a socket's method, where no timeout reaches, then fails too.
+/// Runs a test on a thread of its own: so it also fails on a deadlock inside a socket's method, where no timeout
+/// applies.
 fn run<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
     let (done, finished) = std::sync::mpsc::channel();
     let thread = std::thread::spawn(move || {
@@ -251,12 +252,12 @@ fn run<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
     });
     match finished.recv_timeout(2 * PATIENCE) {
         Err(std::sync::mpsc::RecvTimeoutError::Timeout) => panic!("a thread is blocked"),
-        // The other end is dropped by a panic, which goes on here.
+        // A panic, which continues here, has dropped the other end.
         _ => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
     }
 }
 
-/// Sends without letting any task run until the far side counts as stuck; how many were taken.
+/// Sends without letting any task run until the far side counts as stuck; returns the number of accepted messages.
 fn fill(mut send: impl FnMut() -> Result<(), SendError>) -> usize {
     for taken in 0..FILL_MAX {
         match send() {
