@@ -1,4 +1,4 @@
-//! Arguments that a caller leaves out, and types that are lent from another one.
+//! Arguments that a caller leaves out, and borrowed argument types.
 
 use std::{
     ffi::{CStr, CString, OsStr},
@@ -279,7 +279,7 @@ async fn a_new_worker_serves_old_clients_in_each_codec() {
     worker.drain().await;
 }
 
-/// The fingerprint of a caller says which arguments it has sent. So bytes that end early are no sign of an older caller.
+/// A caller's fingerprint says which arguments it sends, so bytes that end early do not indicate an older caller.
 mod grown {
     #[derive(serde::Serialize, serde::Deserialize)]
     pub(super) struct Job {

@@ -1,4 +1,4 @@
-//! One call: its deadline, its end, its partial replies, what travels beside its arguments, and how those are written.
+//! One call: its deadline, its end, its partial replies, its metadata, and the codecs of its arguments.
 
 use std::{pin::pin, time::Duration};
 
@@ -94,7 +94,7 @@ fn methods_own_timeout_counts_unless_the_call_has_one() {
         let timeout = Duration::from_millis(150);
         assert!(matches!(error, CallError::DeadlineExceeded { timeout: t, .. } if t == timeout), "{error}");
         assert_eq!(probe.hurried(300).timeout(PATIENCE).await.unwrap(), 300);
-        // The procedure knows the time it has.
+        // The procedure knows its remaining time.
         let seen = probe.context().timeout(Duration::from_secs(20)).await.unwrap();
         assert!(seen.remaining > Duration::from_secs(10) && seen.remaining < Duration::from_secs(21));
         let longest = probe.ping().timeout(Duration::MAX).await;
@@ -173,7 +173,7 @@ fn partial_replies_come_in_order_and_before_the_final_one() {
             assert!(within(PATIENCE, call.partial()).await.is_none());
             assert_eq!(call.await.unwrap(), 500);
         }
-        // Who does not want them does not get them.
+        // A caller that does not ask for them does not get them.
         assert_eq!(probe(&client).progress(5000).timeout(PATIENCE).await.unwrap(), 5000);
     });
 }
@@ -222,7 +222,7 @@ fn late_reply_of_a_call_that_has_ended_is_dropped_and_counted() {
 #[test]
 fn trait_of_the_caller_decides_whether_a_call_may_run_twice_and_the_worker_where_there_is_none() {
     run(async {
-        // The trait says so of `ping`, and not of `work`.
+        // The trait declares `ping` idempotent, but not `work`.
         for worker_says in [true, false] {
             let client = client().await;
             assert!(is_retried(&client, worker_says, probe(&client).ping().timeout(PATIENCE)).await);
@@ -247,7 +247,7 @@ where
     ready.services[0].methods.iter_mut().for_each(|method| method.idempotent = worker_says);
     let mut first = raw::worker(client.endpoint(), ready.clone()).await;
     let mut second = raw::worker(client.endpoint(), raw::Ready { incarnation: Uuid::new_v4(), ..ready }).await;
-    // Not before it is polled is it sent.
+    // It is sent only when it is polled.
     let mut call = pin!(call.into_future());
     let request = tokio::select! {
         _ = &mut call => panic!("nobody has answered"),

@@ -1,4 +1,4 @@
-//! Processes killed, frozen, told to leave and started again under load: the short form of the program `chaos`.
+//! Processes killed, frozen, drained and started again under load: the short form of the program `chaos`.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The command lines of the programs that run for long: help that names every option, and mistakes that are told.
+//! The command lines of the long-running programs: their help names every option, and mistakes are errors.
 
 use xero_tests::program::{explains, names, refuses, run};
 
@@ -99,7 +99,7 @@ fn crew_refuses_endpoints_and_settings_that_its_role_cannot_have() {
     refuses(CREW, &["link", "203.0.113.1:5560=broker-1:5560"], "203.0.113.1:5560");
 }
 
-/// `crew ROLE --help` explains each of these options in a line of its own, and has an example.
+/// `crew ROLE --help` explains each of these options on a line of its own, and has an example.
 fn explains_role(role: &str, options: &[&str]) {
     let output = run(CREW, &[role, "--help"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");

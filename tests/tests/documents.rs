@@ -1,4 +1,4 @@
-//! What the documents say of the project is true of its files.
+//! Statements of the documents about the project's files are true.
 
 use std::{
     collections::BTreeSet,

@@ -1,4 +1,4 @@
-//! Drain loses nothing: what runs finishes, what comes goes elsewhere, and whoever stops says goodbye.
+//! A drain loses nothing: running calls finish, new ones go elsewhere, and the peer that stops says goodbye.
 
 use std::{
     sync::{
@@ -62,7 +62,7 @@ fn rolling_restart_fails_no_call() {
             callers.spawn(async move {
                 let mut count = 0;
                 while !over.load(Ordering::Relaxed) {
-                    // `work` must not be retried once it has run; none of them may need it.
+                    // `work` must not be retried once it has run, and no call needs a retry.
                     let outcome = probe.work("rolling", caller % 3).timeout(PATIENCE).await;
                     outcome.unwrap_or_else(|error| panic!("call {count}: {error}"));
                     count += 1;
@@ -143,7 +143,7 @@ fn request_that_crosses_the_drain_is_refused_unstarted() {
         eventually("it runs", async || journal.count("slow", "begin") == 1).await;
         let draining = tokio::spawn(async move { worker.drain().await });
         assert_eq!(link.receive_news().await, Some(Message::Drain));
-        // Sent as though the worker's word were still on its way.
+        // Sent as if the worker's DRAIN were still on its way.
         link.send(&Message::Request(raw::request(2, "work", r#"["crossing", 0]"#))).await;
         let error = link.receive_error().await;
         assert_eq!((error.call.0, error.code, error.maybe_executed), (2, ErrorCode::Refused, false));
@@ -185,7 +185,7 @@ fn request_that_crosses_the_goodbye_of_a_drained_worker_goes_to_another() {
         assert_eq!((whoami.worker, whoami.attempt), (next.id(), 2));
         next.drain().await;
 
-        // Without the drain nothing says that it was not started.
+        // Without the drain, nothing proves that it was not started.
         let mut leaving = raw::worker(client.endpoint(), raw::ready()).await;
         let call = probe(&client).work("lost", 1).timeout(PATIENCE).start();
         leaving.receive_request().await;
@@ -208,7 +208,7 @@ fn nothing_is_sent_to_a_worker_that_has_announced_its_drain() {
         let error = probe(&client).ping().fail_fast().await.unwrap_err();
         assert!(error.is_retryable() && !error.maybe_executed(), "{error}");
         leaving.send(&Message::Goodbye).await;
-        // The client's hanging up is its sign that everything has arrived.
+        // The client drops the connection: everything has arrived.
         assert_eq!(leaving.receive_news().await, None);
         assert!(!client.is_connected());
     });
@@ -254,7 +254,7 @@ fn drain_does_not_cut_off_a_reply_that_is_still_on_its_way() {
         let worker =
             Worker::connect(Link::narrow(4_000_000).to(client.endpoint()).await).serve(prober()).start().unwrap();
         joined(&client, &worker).await;
-        // Two seconds on the way, four times as long as a goodbye is waited for otherwise.
+        // Two seconds on the way, four times the grace of a goodbye.
         let call = probe(&client).bytes(8 << 20).timeout(PATIENCE).start();
         eventually("the procedure has ended", async || worker.counters().await.requests == 1).await;
         within(PATIENCE, worker.drain()).await;

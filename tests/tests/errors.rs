@@ -1,4 +1,4 @@
-//! A mistake costs one call: each is a typed error within one round trip, and the worker goes on.
+//! A mistake costs one call: it is a typed error within one round trip, and the worker continues.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use xero_tests::{
     service::{Mistake, Unencodable, elsewhere::ElsewhereClient},
 };
 
-/// A timeout that no test waits for: what comes long before it has not come by it.
+/// A timeout that no test reaches: an error that comes long before has another cause.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The error of a call, which must come at once.
@@ -70,7 +70,7 @@ fn unknown_service_names_those_that_there_are_and_no_name_what_a_name_is() {
             assert!(matches!(&error, CallError::UnknownMethod { .. }), "{error}");
             assert!(error.to_string().contains("`Service.method`"), "{error}");
         }
-        // Without `fail_fast` a worker that offers it is waited for, and not longer than was said.
+        // Without `fail_fast` the call waits for a worker, but no longer than its timeout.
         let error = client.call("Nope.ping").timeout(Duration::from_millis(50)).await.unwrap_err();
         assert!(matches!(&error, CallError::NoWorker { .. }), "{error}");
     });
@@ -228,7 +228,7 @@ fn own_errors_are_typed_and_no_reason_to_retry() {
         let error = error_of(probe(&client).fail(Mistake::Plain, true)).await;
         assert_eq!(error.application(), Some(&Mistake::Plain));
         assert!(error.maybe_executed() && !error.is_retryable() && !error.is_transient());
-        // A caller that knows no types gets it as a value.
+        // A caller without the types gets it as a value.
         let error = error_of(client.call("Probe.fail").arguments(&(Mistake::Plain, true))).await;
         let CallError::Application(value) = error else { panic!("{error}") };
         assert_eq!(value.decode::<Mistake>().unwrap(), Mistake::Plain);

@@ -1,4 +1,4 @@
-//! Whatever else knocks at a port, or answers at one, disturbs nobody.
+//! Foreign peers at a port, or at the other end of a connection, affect no other peer.
 
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ use xero_tests::{
     scene::{PATIENCE, client, eventually, has, joined, probe, prober, run, timed, within, worker},
 };
 
-/// A client with a worker and calls all the while; whatever `disturb` does must cost none of them, nor slow them down
-/// beyond what a busy machine explains.
+/// A client with a worker and constant calls; `disturb` must fail none of them, nor slow them down beyond what a busy
+/// machine explains.
 async fn undisturbed(disturb: impl AsyncFnOnce(&Client)) {
     let client = client().await;
     let worker = worker(&client).await;
@@ -88,7 +88,7 @@ fn greetings_and_introductions_of_others_disturb_nobody() {
             let property = [&b"\x05READY\x0bSocket-Type\0\0\0"[..], &[kind.len() as u8], kind.as_bytes()].concat();
             stream.write_all(&[&[4, property.len() as u8][..], &property, b"\0\x05hello"].concat()).await.unwrap();
         }
-        // Mechanisms and versions that are not spoken here.
+        // Unsupported mechanisms and versions.
         for (at, bytes) in [(12, &b"PLAIN"[..]), (12, b"CURVE"), (10, &[9]), (10, &[2])] {
             let mut greeting = raw::greeting();
             greeting[at..at + bytes.len()].copy_from_slice(bytes);
@@ -141,7 +141,7 @@ fn every_message_with_any_byte_changed_or_cut_off_disturbs_nobody() {
                 changed[at] ^= 1 << random.below(8);
                 for header in [&changed[..], &header[..at]] {
                     if link.try_send_frames(&[header, &payload]).await.is_err() {
-                        // What it sent made the client drop it, which is as well.
+                        // The client has dropped the connection because of the message, which is fine.
                         link = raw::worker(client.endpoint(), ready.clone()).await;
                     }
                 }
@@ -183,14 +183,14 @@ fn peers_in_other_roles_are_turned_away_and_told_why() {
 #[test]
 fn worker_that_sends_what_workers_do_not_is_only_counted() {
     run(undisturbed(async |client| {
-        // Without services, so that it is asked nothing.
+        // Without services, so that it gets no requests.
         let mut link = raw::worker(client.endpoint(), raw::Ready { services: Vec::new(), ..raw::ready() }).await;
         for _ in 0..10 {
             link.send(&Message::Request(raw::request(1, "ping", "[]"))).await;
             link.send(&Message::Cancel(CallId(1))).await;
             link.send(&Message::Subscribe(Subscribe { topic: "".into(), wanted: true })).await;
         }
-        // A second introduction takes the place of the first and is answered.
+        // A second introduction replaces the first and is answered.
         link.send(&Message::Ready(raw::Ready { services: Vec::new(), ..raw::ready() })).await;
         assert!(matches!(link.receive_news().await, Some(Message::Ready(_))));
         assert_eq!(client.counters().await.unexpected_messages, 30);
@@ -244,7 +244,7 @@ fn ping_of_zmtp_cuts_nobody_off_but_its_sender() {
         link.send_command(b"\x04PING\x00\x0a").await;
         link.send_command(b"\x04PONG").await;
         link.send_command(b"\x09SUBSCRIBEnews").await;
-        // PROTOCOL.md §2: they need not be answered; all that matters is that nobody else feels them.
+        // PROTOCOL.md §2: they need not be answered, but they must not affect other peers.
     }));
 }
 
@@ -282,7 +282,7 @@ fn worker_survives_a_client_that_talks_nonsense() {
         for at in 0..header.len() {
             let mut changed = header.to_vec();
             changed[at] ^= 1 << random.below(8);
-            // What makes it a goodbye or another kind that ends the connection is for other tests.
+            // Kinds that end the connection, such as GOODBYE, have their own tests.
             if at == 5 {
                 continue;
             }
@@ -291,7 +291,7 @@ fn worker_survives_a_client_that_talks_nonsense() {
             sent += 1;
         }
         assert!(sent > 40);
-        // Whatever was made of it, a good request is answered, and on the same connection.
+        // Whatever happened to it, a good request is answered, and on the same connection.
         link.send(&Message::Request(raw::request(77, "add", "[40, 2]"))).await;
         loop {
             match link.receive_news().await.expect("the connection stands") {
@@ -305,7 +305,7 @@ fn worker_survives_a_client_that_talks_nonsense() {
     });
 }
 
-/// Numbers that look random and are the same in every run (xorshift).
+/// Numbers that look random and are equal in every run (xorshift).
 struct Random(u64);
 
 impl Random {

@@ -67,7 +67,7 @@ fn partial_reply_over_the_limit_is_told_to_the_procedure() {
     run(async {
         let client = bind(Client::builder().payload_bytes_max(SMALL)).await;
         let _worker = worker(&client).await;
-        // It sends until one does not go out: not even the first does.
+        // It sends until one cannot be sent: here, the first.
         assert_eq!(probe(&client).flood("too large", 2 * SMALL).timeout(PATIENCE).await.unwrap(), 0);
         assert_eq!(probe(&client).ping().await.unwrap(), "pong");
     });
@@ -107,7 +107,7 @@ fn dispatcher_never_exceeds_a_workers_credits() {
         let calls: Vec<_> = (0..5).map(|_| probe.ping().timeout(PATIENCE).start()).collect();
         let mut held = vec![worker.receive_request().await.call, worker.receive_request().await.call];
         for _ in 0..3 {
-            // One more comes for each that is answered; were there others on their way, they would come before it.
+            // One more arrives for each answer; extra ones on their way would arrive first.
             worker.send(&raw::final_reply(held.remove(0), raw::text("pong"))).await;
             held.push(worker.receive_request().await.call);
         }
@@ -118,7 +118,7 @@ fn dispatcher_never_exceeds_a_workers_credits() {
             assert_eq!(within(PATIENCE, call).await.unwrap(), "pong");
         }
 
-        // No credit pauses the worker, and a new one lets it go on.
+        // 0 credits pause the worker, and a new number lets it continue.
         worker.send(&Message::Credit(0)).await;
         eventually("it is paused", async || client.workers().iter().all(|worker| worker.credits == 0)).await;
         let error = probe.ping().fail_fast().await.unwrap_err();
@@ -220,8 +220,8 @@ fn memory_does_not_grow_with_a_caller_that_never_reads() {
         let mut deaf = dispatcher.register().await;
         let before = process.resident_bytes();
         let grown = || process.resident_bytes().saturating_sub(before);
-        // The replies to four requests of 8 MiB each are as much as it holds for one that does not read them: credits
-        // come back only with what is read.
+        // The worker holds at most the replies to four requests of 8 MiB for a client that does not read: reading
+        // returns the credits.
         for call in 1..=4 {
             deaf.send(&Message::Request(raw::request(call, "bytes", "[6291456]"))).await;
         }

@@ -1,5 +1,4 @@
-//! What a user reads in the log at the default level. A program of its own, because it takes over what the whole process
-//! logs.
+//! A user's log at the default level. A program of its own, because it captures the whole process's log.
 
 use std::{
     io::{self, Write},

@@ -1,4 +1,4 @@
-//! What generated code does when it runs: forms of arguments, codecs, and methods that `cfg` leaves out.
+//! Generated code at run time: forms of arguments, codecs, and methods that `cfg` removes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -125,7 +125,7 @@ async fn arguments_that_do_not_fit_are_an_error_that_says_which() {
     worker.drain().await;
 }
 
-/// Arguments with the names of the locals in generated code, and arguments whose name is also a word of a type.
+/// Arguments named like the locals of generated code, and arguments named like a word of a type.
 #[allow(non_upper_case_globals, non_snake_case, unused_variables)]
 mod names {
     pub(super) mod index {
@@ -219,7 +219,7 @@ async fn no_argument_is_mistaken_for_another_or_for_a_local_of_generated_code() 
     worker.drain().await;
 }
 
-/// Implemented by an object's type, and by every type that is a text.
+/// Implemented for a type, and for every type that is a text.
 mod kinds {
     use async_trait::async_trait;
 

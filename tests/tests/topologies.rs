@@ -1,4 +1,4 @@
-//! The same scenario over every kind of endpoint, and who may be connected to whom.
+//! The same scenario over every kind of endpoint, and the possible connections between peers.
 
 use std::{sync::Arc, time::Duration};
 
@@ -46,7 +46,7 @@ fn in_memory() {
     });
 }
 
-/// What must work whatever carries it.
+/// The scenario that must work over every transport.
 async fn scenario(endpoint: String) {
     let journal = Journal::new();
     let client = Client::bind(&endpoint).await.expect("a free endpoint");
@@ -61,13 +61,13 @@ async fn scenario(endpoint: String) {
     while call.partial().await.is_some() {}
     assert_eq!(call.await.expect("a reply"), 10);
 
-    // Dropped, it is cancelled.
+    // Dropping it cancels it.
     let dropped = probe.work("dropped", 60_000).timeout(PATIENCE).start();
     eventually("it runs", async || journal.count("dropped", "begin") == 1).await;
     drop(dropped);
     eventually("it is cancelled", async || journal.count("dropped", "dropped") == 1).await;
 
-    // What runs when a worker drains finishes there, and the next call goes to another.
+    // A draining worker finishes its running call, and the next call goes to another.
     let slow = probe.work("slow", 100).timeout(PATIENCE).start();
     eventually("it runs", async || journal.count("slow", "begin") == 1).await;
     let second = Worker::connect(client.endpoint()).serve(prober()).start().expect("the settings are sound");
@@ -76,7 +76,7 @@ async fn scenario(endpoint: String) {
     assert_eq!(slow.await.expect("a reply").worker, first.id());
     assert_eq!(probe.whoami().await.expect("a reply").worker, second.id());
 
-    // A client that comes back to the same endpoint has its worker back.
+    // A client that returns to the same endpoint gets its worker back.
     let bound = client.endpoint().to_owned();
     client.close().await;
     eventually("the worker knows", async || !second.is_connected()).await;
@@ -138,7 +138,7 @@ fn one_worker_serves_several_clients_and_each_gets_its_own_replies() {
             });
         }
         within(PATIENCE, calls.join_all()).await;
-        // One that goes away takes nothing from the others.
+        // A leaving client affects no other.
         second.close().await;
         eventually("it is gone", async || second.workers().is_empty()).await;
         assert_eq!(probe(first).ping().await.unwrap(), "pong");
@@ -161,7 +161,7 @@ fn worker_serves_several_services_and_calls_go_to_whoever_offers_theirs() {
         let (probe, second) = (probe(&client), SecondClient::new(&client));
         second.wait_for_worker(PATIENCE).await.unwrap();
         assert_eq!((probe.add(1, 1).await.unwrap(), second.double(21).await.unwrap()), (2, 42));
-        // Another one offers just one of the two.
+        // Another worker offers only one of the two.
         let other = xero_tests::scene::worker(&client).await;
         for _ in 0..20 {
             assert_eq!(second.double(4).await.unwrap(), 8);

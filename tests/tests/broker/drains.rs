@@ -1,4 +1,4 @@
-//! Whoever drains loses nothing: workers, brokers and clients, also under load and one after another.
+//! A drain loses nothing: of workers, brokers and clients, also under load and one after another.
 
 use std::{
     sync::{
@@ -158,7 +158,7 @@ fn broker_that_drains_with_nobody_there_has_left_at_once() {
         within(UNNOTICED, broker.drain()).await;
         within(UNNOTICED, broker.left()).await;
         let [frontend, backend] = &endpoints;
-        // The endpoints are free.
+        // The endpoints are free again.
         let next = Broker::bind(frontend, backend).await.unwrap();
         next.close().await;
         assert_eq!(next.counters().await.requests, 0);
@@ -223,12 +223,12 @@ fn client_whose_drain_takes_too_long_gives_up() {
         assert!(took >= Duration::from_millis(100) && took < UNNOTICED, "{took:?}");
         let error = stuck.await.unwrap_err();
         assert!(matches!(error, CallError::Closed { maybe_executed: true }), "{error}");
-        // There is nothing left to wait for.
+        // Nothing is left to wait for.
         within(UNNOTICED, client.drain(PATIENCE)).await;
     });
 }
 
-/// Calls that go on until they are told to end, none of which may fail: not even those that must not run twice.
+/// Calls until they are stopped, none of which may fail: not even those that must not run twice.
 struct Load {
     callers: JoinSet<usize>,
     over: Arc<AtomicBool>,

@@ -1,4 +1,4 @@
-//! Clients, workers and brokers that die or freeze, and what becomes of the calls.
+//! Clients, workers and brokers that die or freeze, and the ends of their calls.
 
 use std::collections::BTreeSet;
 
@@ -215,7 +215,7 @@ fn large_payloads_on_slow_links_on_both_sides_of_a_broker_lose_nobody() {
     });
 }
 
-/// A broker in a process of its own, that is never silent within the time of a test, and its two endpoints.
+/// A broker process that is never silent during a test, and its two endpoints.
 async fn broker_process() -> (Process, String, String) {
     broker_process_with("20000").await
 }

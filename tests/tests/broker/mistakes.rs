@@ -1,4 +1,4 @@
-//! Peers at the wrong door, and settings that contradict each other: each is told, and nothing breaks.
+//! Peers at the wrong endpoint, and contradicting settings: each gets an error, and nothing breaks.
 
 use std::time::Duration;
 

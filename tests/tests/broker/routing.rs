@@ -1,4 +1,4 @@
-//! Who gets which call through a broker, and that calls are what they are without one.
+//! Which worker gets which call through a broker, and that calls behave as without one.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -31,7 +31,7 @@ fn many_clients_and_workers_and_several_services_share_a_broker() {
         }
         within(PATIENCE, calls.join_all()).await;
         for worker in &workers {
-            // Six workers take turns; none of them is passed over or preferred.
+            // Six workers take turns; none is skipped or preferred.
             let requests = worker.counters().await.requests;
             assert!(requests > 4_000 / 6 / 4, "{requests} of 4,000");
         }
@@ -41,7 +41,7 @@ fn many_clients_and_workers_and_several_services_share_a_broker() {
     });
 }
 
-/// A hundred calls of two services, each with an answer of its own.
+/// A hundred calls of two services, each with its own answer.
 async fn call_both(client: Client, offset: i64) {
     let (probe, second) = (probe(&client), SecondClient::new(&client));
     for number in offset..offset + 50 {
@@ -89,13 +89,13 @@ async fn scenario(frontend: &str, backend: &str) {
     }
     assert_eq!(call.await.expect("a reply"), 10);
 
-    // Dropped, it is cancelled.
+    // Dropping it cancels it.
     let dropped = probe.work("dropped", 60_000).timeout(PATIENCE).start();
     eventually("it runs", async || journal.count("dropped", "begin") == 1).await;
     drop(dropped);
     eventually("it is cancelled", async || journal.count("dropped", "dropped") == 1).await;
 
-    // What runs when a worker drains finishes there, and the next call goes to another.
+    // A draining worker finishes its running call, and the next call goes to another.
     let slow = probe.work("slow", 100).timeout(PATIENCE).start();
     eventually("it runs", async || journal.count("slow", "begin") == 1).await;
     let second = worker_of(&broker).await;
@@ -155,7 +155,7 @@ fn clients_know_what_the_workers_of_a_broker_offer() {
         assert_eq!(client.workers()[0].services, ["Probe", "Second"]);
         assert_eq!((probe(&client).ping().await.unwrap(), second.double(21).await.unwrap()), ("pong".to_owned(), 42));
 
-        // One that drains offers nothing any more.
+        // A draining worker offers nothing any more.
         other.drain().await;
         eventually("it is known", async || client.workers()[0].services == ["Probe"]).await;
         worker.drain().await;

@@ -1,6 +1,6 @@
 //! The method's own error.
 
-/// An error where there was none.
+/// A new error type.
 mod added {
     crate::meet! {
         "errors::added",
@@ -46,7 +46,7 @@ mod added {
     }
 }
 
-/// No error where there was one.
+/// A removed error type.
 mod removed {
     crate::meet! {
         "errors::removed",
@@ -91,7 +91,7 @@ mod removed {
     }
 }
 
-/// Another type of the error.
+/// Another error type.
 mod retyped {
     crate::meet! {
         "errors::retyped",

@@ -1,4 +1,4 @@
-//! Hosts that are cut off, both ways or one way only: connections stay, and nothing comes.
+//! Hosts that are cut off, in both directions or in one: connections stay, but nothing arrives.
 
 use std::{
     ops::{Range, RangeInclusive},
@@ -100,5 +100,5 @@ async fn heal(container: &Container) -> Range<u64> {
     from..micros_now()
 }
 
-/// Within what time a cut one way is noticed: whoever is still heard may say at once that it hears nobody.
+/// The time in which a one-way cut is noticed: a peer that is still heard may report the silence at once.
 const ONE_SIDED: RangeInclusive<Duration> = Duration::ZERO..=*NOTICED.end();

@@ -1,4 +1,4 @@
-//! Names that are not there yet, and names that lead elsewhere.
+//! Names that do not resolve yet, and names whose address changes.
 
 use xero_tests::{
     containers::{container::Container, stack::Stack},
@@ -24,7 +24,7 @@ pub(crate) async fn broker_may_come_back_with_another_address(stack: &mut Stack)
     let networks = ["front", "zone-1", "zone-2", "zone-3"].map(|name| stack.network(name));
     let before = crew.brokers[0].addresses(&networks).await;
     let come_back = async |broker: &Container| {
-        // Somebody else takes its addresses, as they are free.
+        // Another container takes its free addresses.
         stack.squat(&networks).await;
         broker.start().await
     };

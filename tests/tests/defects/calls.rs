@@ -1,4 +1,4 @@
-//! Defects of calls: replies that go astray, are late, or never come.
+//! Defects of calls: replies that are misdirected, late or missing.
 
 use std::{thread, time::Duration};
 
@@ -125,7 +125,7 @@ fn d09_procedure_that_outlasts_the_lease_keeps_its_worker_and_its_reply() {
         let client = bind(beating(interval).liveness(5)).await;
         let worker = Worker::connect(client.endpoint()).heartbeat_interval(interval).liveness(5);
         let worker = xero_tests::scene::start(&client, worker).await;
-        // Ten times as long as the silence after which a worker is taken for dead.
+        // Ten times the silence after which a worker is declared dead.
         assert_eq!(probe(&client).block("long", 2500).timeout(PATIENCE).await.unwrap(), 2500);
         assert_eq!(client.counters().await.expired_leases, 0);
         assert_eq!(worker.counters().await.redials, 0);
@@ -167,7 +167,7 @@ fn d17_errors_keep_their_type_their_time_zones_and_their_causes() {
             for mistake in [Mistake::Late(moment.clone()), caused.clone(), Mistake::Plain] {
                 let raised = probe.fail(mistake.clone(), true).await;
                 assert_eq!(raised, Err(CallError::Application(mistake.clone())), "{codec}");
-                // The same value as a result is one.
+                // The same value as a result is not an error.
                 assert_eq!(probe.fail(mistake.clone(), false).await, Ok(mistake), "{codec}");
             }
         }
@@ -208,7 +208,7 @@ fn d21_arguments_are_values_and_never_code() {
             let reply = client.call("Probe.echo").arguments(&(code,)).await.unwrap();
             assert_eq!(reply.decode::<String>().unwrap(), code);
         }
-        // Nor is a time limit ever absent: a call that gets no answer and a wait for a worker both end.
+        // A time limit is never absent either: a call without an answer ends, and so does a wait for a worker.
         let error = client.call("Probe.hurried").arguments(&(60_000,)).timeout(Duration::from_millis(50)).await;
         assert!(matches!(error, Err(CallError::DeadlineExceeded { .. })), "{error:?}");
         worker.drain().await;

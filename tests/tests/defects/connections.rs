@@ -1,4 +1,4 @@
-//! Defects of connections: who is there, who is gone, and who is told.
+//! Defects of connections: which peers are connected, which are gone, and who notices.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -77,7 +77,7 @@ fn d08_losing_the_last_worker_means_not_connected() {
 fn d10_replacement_is_taken_while_the_dead_worker_still_counts_as_alive() {
     run(async {
         let client = bind(beating(LONG)).await;
-        // It will not be heard from again, and its lease is long.
+        // It sends nothing more, and its lease is long.
         let mut silent = raw::worker(client.endpoint(), raw::ready()).await;
         let _stuck = probe(&client).ping().start();
         silent.receive_request().await;
@@ -86,7 +86,7 @@ fn d10_replacement_is_taken_while_the_dead_worker_still_counts_as_alive() {
         assert_eq!(client.workers().len(), 2);
         assert_eq!(probe(&client).whoami().await.unwrap().worker, replacement.id());
 
-        // The same life of a process over a second connection, as after a cut that only one side has noticed.
+        // The same process over a second connection, as after a cut that only one side has noticed.
         let ready = raw::Ready { incarnation: replacement.id(), ..raw::ready() };
         let _again = raw::worker(client.endpoint(), ready).await;
         has_workers(&client, 3).await;
@@ -176,8 +176,8 @@ fn d20_worker_dials_with_fresh_identities_and_ever_longer_pauses_and_queues_are_
             assert!(identities.insert(link.identity.clone()), "an identity came twice");
             assert_eq!(link.identity.len(), 16);
         }
-        // The pauses are drawn below 20, 40, 80, 160 ms and then 320 ms; that all of them are next to nothing is less
-        // likely than one in ten million.
+        // The pauses are random parts of 20, 40, 80, 160 ms and then 320 ms; the chance that all are close to zero is
+        // below one in ten million.
         assert!(begin.elapsed() > 5 * first, "12 dials within {:?}", begin.elapsed());
         assert!(worker.counters().await.redials >= 11);
 

@@ -1,5 +1,5 @@
-//! What no schema knows of the Kubernetes manifests: that names, ports, selectors and command lines fit each other and
-//! the programs. `deploy/check` holds them to the schemas.
+//! Properties of the Kubernetes manifests that no schema checks: names, ports, selectors and command lines fit each
+//! other and the programs. `deploy/check` checks them against the schemas.
 
 mod commands;
 mod network;
@@ -98,7 +98,7 @@ fn probes_ask_for_what_the_program_does() {
     let (broker, worker) = (set.workload("xero-broker"), set.workload("xero-worker"));
     assert_eq!(broker.asks("readinessProbe"), Asked::Listening(vec![frontend, backend]));
     assert_eq!(worker.asks("readinessProbe"), Asked::Connected(backend));
-    // It would not see a broker that hangs, and would restart every worker that has lost its brokers.
+    // It would not notice a hanging broker, and would restart every worker that has lost its brokers.
     for workload in [broker, worker] {
         assert_eq!(workload.container()["livenessProbe"], Value::Null, "{}", workload.name());
     }
@@ -165,7 +165,7 @@ fn every_container_runs_the_image_that_the_set_replaces() {
     }
 }
 
-/// Room for the goodbye after a drain, and for the SIGTERM after a hook whose time is up.
+/// Time for the goodbye after a drain, and for the SIGTERM after a hook that timed out.
 const GOODBYE: Duration = Duration::from_secs(5);
 
 impl Workload<'_> {
@@ -173,7 +173,7 @@ impl Workload<'_> {
         commands::program(&texts(&self.container()["command"]).collect::<Vec<_>>())
     }
 
-    /// What a probe, or the hook before a stop, asks.
+    /// The question of a probe, or of the hook before a stop.
     fn asks(&self, what: &str) -> Asked {
         let container = self.container();
         let handler = if what == "preStop" { &container["lifecycle"][what] } else { &container[what] };

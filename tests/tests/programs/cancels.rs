@@ -1,4 +1,4 @@
-//! Calls that are cancelled or given up halfway: where what they hold is dropped, and who waits for that.
+//! Calls that are cancelled halfway: where their values are dropped, and who waits for that.
 
 use std::{
     sync::{
@@ -117,7 +117,7 @@ struct Stay {
 
 struct Stayer(Stay);
 
-/// Takes its time to be dropped.
+/// A value whose drop takes time.
 struct Slow(Duration);
 
 impl Drop for Slow {
@@ -178,7 +178,7 @@ fn drain_waits_for_what_a_cancelled_call_is_slow_to_drop() {
     });
 }
 
-/// A runtime whose blocking pool has one thread, and what keeps that busy until it is dropped.
+/// A runtime whose blocking pool has one thread, and a sender that keeps it busy until dropped.
 fn with_a_busy_pool() -> (Runtime, mpsc::Sender<()>) {
     show_logs();
     let runtime = Builder::new_multi_thread().worker_threads(2).max_blocking_threads(1).enable_all().build().unwrap();
@@ -217,7 +217,7 @@ fn blocking_call_that_is_cancelled_while_it_waits_for_a_thread_has_ended() {
     drop(release);
 }
 
-/// Panics when it is dropped, with a payload whose drop panics in turn.
+/// Panics when it is dropped, with a payload whose drop panics too.
 pub(crate) struct Mine;
 
 /// A payload whose drop panics with another of its kind.

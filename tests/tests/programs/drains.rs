@@ -23,27 +23,27 @@ trait Leaving {
     /// Blocks its thread on the drain.
     #[xero(blocking)]
     async fn drain_by_block_on(&self) -> u32;
-    /// Drains once it is let go.
+    /// Drains when the test releases it.
     async fn drain_later(&self) -> u32;
     /// Awaits two drains at once, and then another.
     async fn drain_twice(&self) -> u32;
-    /// Begins a drain, and gives its waiting up.
+    /// Begins a drain, and stops waiting for it.
     async fn drain_briefly(&self) -> u32;
-    /// The same, and then runs until it is let go.
+    /// The same, and then runs until the test releases it.
     async fn drain_briefly_and_stay(&self) -> u32;
     /// Waits until the worker leaves.
     async fn wait_until_left(&self) -> u32;
-    /// Begins the drain in a task that nobody waits for.
+    /// Begins the drain in a detached task.
     async fn drain_elsewhere(&self) -> u32;
-    /// Runs until it is let go.
+    /// Runs until the test releases it.
     async fn work(&self) -> u32;
-    /// Drains once it is let go.
+    /// Drains when the test releases it.
     #[xero(blocking)]
     async fn drain_later_blocking(&self) -> u32;
     /// Replies at once, when it gets a thread.
     #[xero(blocking)]
     async fn work_briefly(&self) -> u32;
-    /// Blocks its thread on a runtime with a task of the program's own, until it is let go.
+    /// Blocks its thread on a runtime with a task of the program's own, until the test releases it.
     #[xero(blocking)]
     async fn host(&self) -> u32;
 }
@@ -154,7 +154,7 @@ impl Leaving for Leaver {
     }
 }
 
-/// Short beside the drain timeout and the default deadline, and long for a busy machine.
+/// Less than the drain timeout and the default deadline, but enough for a busy machine.
 const SOON: Duration = Duration::from_secs(20);
 
 #[test]
@@ -264,7 +264,7 @@ fn task_that_is_polled_while_a_method_blocks_does_not_take_its_place() {
         let (client, leaver) = scene(Worker::connect).await;
         let hosted = Builder::new_current_thread().build().unwrap();
         let worker = leaver.worker();
-        // No part of the method, though its thread polls it.
+        // Not a part of the method, although its thread polls it.
         let (leave, mut has_left) = oneshot::channel();
         hosted.spawn(async move {
             worker.left().await;

@@ -1,4 +1,4 @@
-//! Where values of the user's are dropped, and when: never on an I/O thread, and before the worker has left.
+//! Where and when values of the user are dropped: never on an I/O thread, and before the worker has left.
 
 use std::{
     mem::ManuallyDrop,
@@ -24,7 +24,7 @@ use xero_tests::scene::{PATIENCE, Port, bind, client, eventually, joined, probe,
 
 use crate::cancels::{Bomb, Mine, Minefield};
 
-/// Notes where and how it was dropped: it owns a runtime, which panics where blocking is forbidden.
+/// Notes where and how it was dropped: it owns a runtime, whose drop panics where blocking is forbidden.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ledger {
     threads: Arc<Mutex<Vec<String>>>,
@@ -37,7 +37,7 @@ impl Ledger {
         self.threads.lock().unwrap().clone()
     }
 
-    /// One drop so far, and not on an I/O thread.
+    /// Asserts one drop so far, and not on an I/O thread.
     pub(crate) fn assert_one(&self) {
         let drops = self.drops();
         assert_eq!(drops.len(), 1, "{drops:?}");
@@ -49,7 +49,7 @@ impl Ledger {
 pub(crate) struct Witness {
     ledger: Ledger,
     runtime: Option<Runtime>,
-    /// How long what it flushes takes.
+    /// How long its flush takes.
     flush: Duration,
 }
 
@@ -76,7 +76,7 @@ pub(crate) trait Held {
     async fn wait_inline(&self) -> u32;
     /// The same in a task.
     async fn wait(&self) -> u32;
-    /// Blocks its thread until it is let go, whatever becomes of its call.
+    /// Blocks its thread until the test releases it, even if its call is gone.
     #[xero(blocking)]
     async fn block(&self) -> u32;
 }
@@ -340,7 +340,7 @@ struct Spawner(Handle);
 impl Spawns for Spawner {
     async fn spawn_inline(&self) -> (String, bool) {
         let task = tokio::spawn(async { (thread::current().name().unwrap_or_default().to_owned(), Handle::current()) });
-        // Its timers are those of the worker's runtime too.
+        // Its timers belong to the worker's runtime too.
         tokio::time::sleep(Duration::from_millis(1)).await;
         let (thread, runtime) = task.await.unwrap();
         (thread, runtime.id() == self.0.id())
@@ -384,7 +384,7 @@ fn metadata_that_the_user_owns_is_not_dropped_on_the_io_thread() {
     });
 }
 
-/// An argument whose drop panics if it is asked to.
+/// An argument whose drop panics on request.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Fuse {
     lit: bool,
@@ -454,7 +454,7 @@ fn drops_that_panic_cost_their_own_call_and_nothing_else() {
         joined(&client, &worker).await;
         let fuses = FusesClient::new(&client);
         let unlit = || Fuse { lit: false };
-        // Dropped by the worker alone.
+        // Dropped only by the worker.
         let lit = ManuallyDrop::new(Fuse { lit: true });
         for call in [fuses.task(unlit()), fuses.inline(unlit()), fuses.blocking(unlit())] {
             assert_eq!(call.await, Ok(7));

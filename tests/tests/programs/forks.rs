@@ -1,4 +1,4 @@
-//! A process that forks: in the child every handle says so at once, and the parent goes on undisturbed.
+//! A process that forks: in the child every handle returns an error at once, and the parent continues undisturbed.
 
 use xero_tests::{process::Process, scene::run};
 

@@ -1,4 +1,4 @@
-//! Panics of every kind in procedures of every mode: reported as panics, and one call is all they cost.
+//! Panics of every kind in procedures of every mode: they are reported as panics, and cost only one call.
 
 use std::{
     future::IntoFuture,
@@ -92,7 +92,7 @@ trait Throws {
     async fn blocking(&self) -> u32;
 }
 
-/// Panics with payloads that say in which runtime they are dropped.
+/// Panics with payloads that report the runtime in which they are dropped.
 struct Thrower(mpsc::SyncSender<Option<Id>>);
 
 struct Thrown(mpsc::SyncSender<Option<Id>>);
@@ -131,7 +131,7 @@ fn payload_of_a_panic_is_dropped_within_the_runtime_of_its_worker() {
     });
 }
 
-/// A waker that panics, as that of an executor which is gone may.
+/// A waker that panics, like that of a dropped executor.
 struct Faulty;
 
 impl Wake for Faulty {
@@ -162,10 +162,10 @@ fn wakers_that_panic_cost_nobody_else_anything() {
         // It ends after the first one.
         assert!(probe.work("later", 200).timeout(PATIENCE).await.is_ok());
         assert!(within(PATIENCE, call.unwrap()).await.is_ok());
-        // Tokio spreads those that wait over several lists.
+        // Tokio keeps waiters in several lists.
         let waiting = vec![worker.clone(); 64];
         let left: Vec<_> = waiting.iter().map(|worker| begin(worker.left())).collect();
-        // In a task, which looks again only when it is woken.
+        // In a task, which is polled again only when it is woken.
         within(PATIENCE, tokio::spawn(async move { worker.drain().await })).await.unwrap();
         let closed = begin(client.close());
         within(PATIENCE, client.close()).await;

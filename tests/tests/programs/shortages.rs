@@ -1,4 +1,4 @@
-//! A process that gets no new threads for a while: what needs one fails or waits by itself, and nothing is lost by it.
+//! A process without new threads for a while: operations that need one fail or wait, and nothing is lost.
 
 use xero_tests::{process::Process, scene::run};
 
@@ -41,7 +41,7 @@ fn name_that_cannot_be_looked_up_without_a_thread_is_looked_up_again() {
     }
 }
 
-/// Runs the program `starved`, which says these lines.
+/// Runs the program `starved`, which prints these lines.
 fn starve(what: &str, runtime: &str, lines: &[&str]) {
     run(async {
         let mut process = Process::start(env!("CARGO_BIN_EXE_starved"), &[what, runtime]);

@@ -81,7 +81,7 @@ struct Node {
     next: Option<Box<Self>>,
 }
 
-/// Taken apart piece by piece: dropping a long chain uses up the stack as well.
+/// Taken apart piece by piece: dropping a long chain recursively overflows the stack.
 impl Drop for Node {
     fn drop(&mut self) {
         let mut next = self.next.take();
@@ -95,7 +95,7 @@ fn chain(nodes: usize) -> Node {
     (1..nodes).fold(Node { next: None }, |node, _| Node { next: Some(Box::new(node)) })
 }
 
-/// Every place that a value can stand in.
+/// Every place where a value can be.
 #[xero::service]
 trait Values {
     async fn pixels(&self, cx: &Context, pixels: Vec<Pixel>) -> Vec<Pixel>;

@@ -1,5 +1,5 @@
-//! Values that a codec cannot carry: an error where they are written, or at the latest where they are read, and nothing else
-//! is disturbed.
+//! Values that a codec cannot carry: an error when they are written, or at the latest when they are read, and nothing
+//! else is affected.
 
 use super::*;
 
@@ -53,7 +53,7 @@ fn types_that_need_names_are_refused_when_first_written() {
 #[test]
 fn types_that_need_names_are_refused_by_their_reader_too() {
     with_each_codec(&BARE, async |client, codec, values| {
-        // A dynamic call knows nothing of what its arguments are read as.
+        // A dynamic call does not know the types that read its arguments.
         let call = client.call("Values.key").codec(codec).arguments(&(7_u64,));
         let reason = invalid_arguments(call.await.expect_err("is refused"));
         assert!(reason.contains("cannot read the argument `key`: "), "{codec}: {reason}");
@@ -87,7 +87,7 @@ fn reply_that_goes_on_and_on_costs_its_call_and_no_worker() {
         values.wait_for_worker(scene::PATIENCE).await.expect("a worker");
         let workers = client.workers();
         for nodes in [129, 5_000, 100_000] {
-            // Idempotent: it would be tried on the next worker if it killed this one.
+            // Idempotent: if it killed this worker, it would be tried on the next one.
             let reason = invalid_reply(values.long_chain(nodes).await.expect_err("is refused"));
             assert!(reason.ends_with("values are nested more than 128 deep"), "{codec}: {reason}");
             let reason = invalid_arguments(values.chain(chain(nodes)).await.expect_err("is refused"));
@@ -104,7 +104,7 @@ fn list_of_2_to_the_40th_units_costs_its_sender_an_error() {
             Codec::Bincode => [&[253][..], &(1_u64 << 40).to_le_bytes()].concat(),
             _ => vec![0x80, 0x80, 0x80, 0x80, 0x80, 0x20],
         };
-        // A tuple of bytes is written as they are.
+        // A tuple of bytes is written as the bytes themselves.
         let call = client.call("Values.nothing").codec(codec);
         let (reply, time) = scene::timed(send_bytes(call, &length)).await;
         let reason = invalid_arguments(reply.expect_err("is refused"));
