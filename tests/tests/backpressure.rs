@@ -34,7 +34,7 @@ const CREDITS: u32 = 64;
 const BOUND: usize = (CREDITS as usize + 32) * MIB;
 
 #[test]
-fn worker_that_never_reads_costs_its_credits_and_nobody_elses_latency() {
+fn worker_that_never_reads_costs_its_credits_and_delays_no_other() {
     run_alone(async {
         let client = bind(beating(LONG)).await;
         let _good = worker(&[client.endpoint()]).await;
@@ -50,7 +50,7 @@ fn worker_that_never_reads_costs_its_credits_and_nobody_elses_latency() {
 }
 
 #[test]
-fn frozen_worker_costs_its_credits_and_nobody_elses_latency() {
+fn frozen_worker_costs_its_credits_and_delays_no_other() {
     run_alone(async {
         let client = bind(beating(LONG)).await;
         let _good = worker(&[client.endpoint()]).await;
@@ -66,7 +66,7 @@ fn frozen_worker_costs_its_credits_and_nobody_elses_latency() {
 }
 
 #[test]
-fn client_that_never_reads_costs_the_worker_its_credits_and_nobody_elses_latency() {
+fn client_that_never_reads_costs_the_worker_its_credits_and_delays_no_other() {
     run_alone(async {
         let client = bind(beating(LONG)).await;
         let dispatcher = Dispatcher::bind().await;
@@ -85,7 +85,7 @@ fn client_that_never_reads_costs_the_worker_its_credits_and_nobody_elses_latency
 }
 
 #[test]
-fn frozen_client_costs_the_worker_its_credits_and_nobody_elses_latency() {
+fn frozen_client_costs_the_worker_its_credits_and_delays_no_other() {
     run_alone(async {
         let client = bind(beating(LONG)).await;
         let port = Port::reserve();
@@ -102,7 +102,7 @@ fn frozen_client_costs_the_worker_its_credits_and_nobody_elses_latency() {
 }
 
 #[test]
-fn flood_of_large_calls_through_a_broker_costs_its_credits_and_nobody_elses_latency() {
+fn flood_of_large_calls_through_a_broker_costs_its_credits_and_delays_no_other() {
     run_alone(async {
         let Brokered { client, broker, frontend, workers } = Brokered::start().await;
         let [first, second] = &workers;
@@ -117,7 +117,7 @@ fn flood_of_large_calls_through_a_broker_costs_its_credits_and_nobody_elses_late
 }
 
 #[test]
-fn frozen_client_of_a_broker_costs_its_credits_and_nobody_elses_latency() {
+fn frozen_client_of_a_broker_costs_its_credits_and_delays_no_other() {
     run_alone(async {
         let Brokered { client, broker, frontend, workers } = Brokered::start().await;
         let [first, second] = &workers;
@@ -133,7 +133,7 @@ fn frozen_client_of_a_broker_costs_its_credits_and_nobody_elses_latency() {
 }
 
 #[test]
-fn client_of_a_broker_that_never_reads_costs_its_credits_and_nobody_elses_latency() {
+fn client_of_a_broker_that_never_reads_costs_its_credits_and_delays_no_other() {
     run_alone(async {
         let Brokered { client, broker, frontend, workers } = Brokered::start().await;
         let [first, second] = &workers;
@@ -152,7 +152,7 @@ fn client_of_a_broker_that_never_reads_costs_its_credits_and_nobody_elses_latenc
 }
 
 #[test]
-fn frozen_worker_of_a_broker_costs_its_credits_and_nobody_elses_latency() {
+fn frozen_worker_of_a_broker_costs_its_credits_and_delays_no_other() {
     run_alone(async {
         let Brokered { client, broker, frontend, workers: _workers } = Brokered::start().await;
         let backend = broker.line("backend ").await;

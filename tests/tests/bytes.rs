@@ -237,7 +237,7 @@ async fn bytes_of_each_size_survive_each_codec() {
 }
 
 #[tokio::test]
-async fn each_form_is_the_one_that_the_protocol_gives() {
+async fn each_form_of_bytes_is_the_protocols() {
     let (client, worker) = pair("inproc://bytes-forms").await;
     let forms: [(_, &str, &[u8]); 9] = [
         (Codec::MessagePack, "Types.vector", b"\xc4\x03abc"),

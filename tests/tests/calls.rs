@@ -36,7 +36,7 @@ fn dropping_a_call_cancels_it_on_the_worker() {
 }
 
 #[test]
-fn call_that_is_dropped_before_its_turn_never_runs() {
+fn call_dropped_while_it_waits_never_runs() {
     run(async {
         let (client, journal) = (client().await, Journal::new());
         let never = probe(&client).work("never", 1).timeout(PATIENCE).start();
@@ -69,7 +69,7 @@ fn deadline_ends_the_call_and_stops_the_procedure() {
 }
 
 #[test]
-fn worker_holds_to_the_deadline_when_the_caller_says_nothing_more() {
+fn worker_keeps_the_deadline_of_a_silent_caller() {
     run(async {
         let (dispatcher, journal) = (Dispatcher::bind().await, Journal::new());
         let _worker = Worker::connect(&dispatcher.endpoint).serve(noting(&journal)).start().unwrap();
@@ -124,7 +124,7 @@ fn metadata_reaches_the_procedure_untouched() {
 }
 
 #[test]
-fn arguments_by_position_and_by_name_in_every_codec_that_can() {
+fn arguments_by_position_and_by_name_in_every_codec_that_allows_it() {
     #[derive(Serialize)]
     struct Named {
         right: i64,
@@ -160,7 +160,7 @@ fn arguments_by_position_and_by_name_in_every_codec_that_can() {
 }
 
 #[test]
-fn partial_replies_come_in_order_and_before_the_final_one() {
+fn partial_replies_arrive_in_order_and_before_the_final_one() {
     run(async {
         let client = client().await;
         let _worker = worker(&client).await;
@@ -179,7 +179,7 @@ fn partial_replies_come_in_order_and_before_the_final_one() {
 }
 
 #[test]
-fn lost_and_unread_partial_replies_are_told() {
+fn lost_and_unread_partial_replies_are_errors() {
     run(async {
         let client = client().await;
         let mut raw = raw::worker(client.endpoint(), raw::ready()).await;
@@ -201,7 +201,7 @@ fn lost_and_unread_partial_replies_are_told() {
 }
 
 #[test]
-fn late_reply_of_a_call_that_has_ended_is_dropped_and_counted() {
+fn late_reply_of_an_ended_call_is_dropped_and_counted() {
     run(async {
         let client = client().await;
         let mut raw = raw::worker(client.endpoint(), raw::ready()).await;
@@ -220,7 +220,7 @@ fn late_reply_of_a_call_that_has_ended_is_dropped_and_counted() {
 }
 
 #[test]
-fn trait_of_the_caller_decides_whether_a_call_may_run_twice_and_the_worker_where_there_is_none() {
+fn callers_trait_or_else_the_worker_decides_whether_a_call_may_run_twice() {
     run(async {
         // The trait declares `ping` idempotent, but not `work`.
         for worker_says in [true, false] {

@@ -59,7 +59,7 @@ fn records_of_a_broker_two_workers_and_a_load_are_sound_through_a_kill_and_a_slo
 }
 
 #[test]
-fn load_that_has_no_worker_begins_no_call_and_ends_well() {
+fn load_without_a_worker_begins_no_call_and_exits_with_0() {
     run(async {
         let mut load = crew(&["load", "--bind", "tcp://127.0.0.1:0", "--rate", "1000"]);
         load.says(STARTED).await;
@@ -88,7 +88,7 @@ fn load_of_short_texts_gets_through_a_narrow_link() {
 }
 
 #[test]
-fn role_goes_on_without_standard_input() {
+fn role_continues_without_standard_input() {
     run(async {
         let mut worker = crew(&["worker", &Port::reserve().endpoint()]);
         worker.says(STARTED).await;

@@ -25,7 +25,7 @@ use xero_tests::{
 };
 
 #[test]
-fn draining_worker_finishes_what_it_has_and_gets_nothing_new() {
+fn draining_worker_finishes_its_calls_and_gets_no_new_ones() {
     run(async {
         let (client, journal) = (client().await, Journal::new());
         let first = Worker::connect(client.endpoint()).serve(noting(&journal)).start().unwrap();
@@ -83,7 +83,7 @@ fn rolling_restart_fails_no_call() {
 }
 
 #[test]
-fn worker_told_to_terminate_finishes_its_call_and_exits_well() {
+fn worker_finishes_its_call_on_sigterm_and_exits_with_0() {
     run(async {
         let (client, journal) = (client().await, Journal::new());
         let path = journal.path().to_string_lossy();
@@ -99,7 +99,7 @@ fn worker_told_to_terminate_finishes_its_call_and_exits_well() {
 }
 
 #[test]
-fn idle_worker_that_is_told_to_terminate_exits_well_whether_connected_or_not() {
+fn idle_worker_exits_with_0_on_sigterm_connected_or_not() {
     run(async {
         let client = client().await;
         let nobody = Port::reserve();
@@ -113,7 +113,7 @@ fn idle_worker_that_is_told_to_terminate_exits_well_whether_connected_or_not() {
 }
 
 #[test]
-fn drain_that_takes_too_long_gives_up_and_says_so() {
+fn drain_that_takes_too_long_ends_with_errors() {
     run(async {
         let (client, journal) = (client().await, Journal::new());
         let settings = Worker::connect(client.endpoint()).drain_timeout(Duration::from_millis(100));
@@ -156,7 +156,7 @@ fn request_that_crosses_the_drain_is_refused_unstarted() {
 }
 
 #[test]
-fn refused_call_goes_to_another_worker_though_it_is_not_idempotent() {
+fn refused_call_goes_to_another_worker_even_if_it_is_not_idempotent() {
     run(async {
         let client = client().await;
         let mut leaving = raw::worker(client.endpoint(), raw::ready()).await;
@@ -226,7 +226,7 @@ fn worker_without_any_client_drains_at_once() {
 }
 
 #[test]
-fn drain_and_close_on_a_signal_of_ones_own() {
+fn drain_and_close_on_a_custom_signal() {
     run(async {
         let client = client().await;
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -248,7 +248,7 @@ fn drain_and_close_on_a_signal_of_ones_own() {
 }
 
 #[test]
-fn drain_does_not_cut_off_a_reply_that_is_still_on_its_way() {
+fn drain_does_not_cut_off_a_reply_on_its_way() {
     run(async {
         let client = client().await;
         let worker =
@@ -263,7 +263,7 @@ fn drain_does_not_cut_off_a_reply_that_is_still_on_its_way() {
 }
 
 #[test]
-fn drain_that_begins_long_after_a_large_reply_does_not_cut_it_off_either() {
+fn drain_that_begins_long_after_a_large_reply_does_not_cut_it_off() {
     run(async {
         let interval = Duration::from_millis(200);
         let client = bind(beating(interval)).await;

@@ -14,7 +14,7 @@ use xero_tests::{
 };
 
 #[test]
-fn client_that_was_frozen_keeps_the_workers_that_waited_for_it_and_the_calls_that_they_run() {
+fn thawed_client_keeps_its_waiting_workers_and_their_calls() {
     run(async {
         let journal = Journal::new();
         // The client's own expiry is 600 ms; the worker's, by its own setting, far longer.
@@ -39,7 +39,7 @@ fn client_that_was_frozen_keeps_the_workers_that_waited_for_it_and_the_calls_tha
 }
 
 #[test]
-fn client_whose_io_thread_was_held_up_keeps_the_workers_that_waited_for_it() {
+fn client_with_a_stalled_io_thread_keeps_its_waiting_workers() {
     #[derive(Debug)]
     struct Slow(Duration);
     impl WorkerChoice for Slow {
@@ -67,7 +67,7 @@ fn client_whose_io_thread_was_held_up_keeps_the_workers_that_waited_for_it() {
 }
 
 #[test]
-fn worker_whose_runtime_has_ended_leaves_and_takes_no_call_from_others() {
+fn worker_whose_runtime_has_ended_leaves_and_takes_no_more_calls() {
     run(async {
         let client = client().await;
         let theirs = runtime(1);
@@ -87,7 +87,7 @@ fn worker_whose_runtime_has_ended_leaves_and_takes_no_call_from_others() {
 }
 
 #[test]
-fn calls_of_a_worker_whose_runtime_ends_are_run_elsewhere_if_they_may_run_twice() {
+fn idempotent_calls_of_a_worker_whose_runtime_ends_run_elsewhere() {
     run(async {
         let (client, journal) = (client().await, Journal::new());
         let theirs = runtime(1);
@@ -120,7 +120,7 @@ fn dropping_the_future_of_a_served_worker_drains_it() {
 }
 
 #[test]
-fn work_whose_call_has_ended_is_not_started() {
+fn procedure_of_an_ended_call_is_not_started() {
     let journal = Journal::new();
     // One thread for blocking procedures.
     let theirs = tokio::runtime::Builder::new_multi_thread()
@@ -146,7 +146,7 @@ fn work_whose_call_has_ended_is_not_started() {
 }
 
 #[test]
-fn waiting_for_a_worker_of_a_closed_client_says_that_it_is_closed() {
+fn waiting_for_a_worker_of_a_closed_client_is_an_error_that_says_so() {
     run(async {
         let client = client().await;
         let _worker = worker(&client).await;
@@ -198,7 +198,7 @@ fn draining_worker_does_not_count_as_connected() {
 }
 
 #[test]
-fn calls_that_wait_for_many_things_hold_up_no_other() {
+fn calls_that_wait_for_many_services_delay_no_other() {
     run(async {
         let client = client().await;
         let _worker = worker(&client).await;

@@ -24,7 +24,7 @@ async fn error_of<T: std::fmt::Debug, E: std::fmt::Debug>(call: xero::Call<T, E>
 }
 
 #[test]
-fn panic_costs_one_call_and_says_what_it_said() {
+fn panic_costs_one_call_whose_error_has_its_text() {
     run(async {
         let client = client().await;
         let worker = worker(&client).await;
@@ -41,7 +41,7 @@ fn panic_costs_one_call_and_says_what_it_said() {
 }
 
 #[test]
-fn unknown_method_names_those_that_there_are() {
+fn unknown_method_lists_the_known_ones() {
     run(async {
         let client = client().await;
         let _worker = worker(&client).await;
@@ -56,7 +56,7 @@ fn unknown_method_names_those_that_there_are() {
 }
 
 #[test]
-fn unknown_service_names_those_that_there_are_and_no_name_what_a_name_is() {
+fn unknown_service_lists_the_known_ones_and_a_malformed_name_shows_the_form() {
     run(async {
         let client = client().await;
         let _worker = worker(&client).await;
@@ -77,7 +77,7 @@ fn unknown_service_names_those_that_there_are_and_no_name_what_a_name_is() {
 }
 
 #[test]
-fn worker_says_what_it_does_not_have() {
+fn worker_reports_unknown_services_and_methods() {
     run(async {
         let dispatcher = Dispatcher::bind().await;
         let _worker = Worker::connect(&dispatcher.endpoint).serve(prober()).start().unwrap();
@@ -118,7 +118,7 @@ fn signature_mismatch_names_both_signatures() {
 }
 
 #[test]
-fn self_describing_codecs_tell_of_the_value_that_does_not_fit() {
+fn self_describing_codecs_name_the_value_that_does_not_fit() {
     run(async {
         let client = client().await;
         let _worker = worker(&client).await;
@@ -221,7 +221,7 @@ fn errors_about_values_name_the_method_in_every_codec() {
 }
 
 #[test]
-fn own_errors_are_typed_and_no_reason_to_retry() {
+fn own_errors_are_typed_and_not_retried() {
     run(async {
         let client = client().await;
         let _worker = worker(&client).await;
@@ -236,7 +236,7 @@ fn own_errors_are_typed_and_no_reason_to_retry() {
 }
 
 #[test]
-fn nobody_there_is_told_at_once_to_those_who_do_not_wait() {
+fn fail_fast_call_without_a_worker_fails_at_once() {
     run(async {
         let client = client().await;
         let error = error_of(probe(&client).ping().fail_fast()).await;
@@ -252,7 +252,7 @@ fn nobody_there_is_told_at_once_to_those_who_do_not_wait() {
 }
 
 #[test]
-fn endpoints_and_settings_that_cannot_be_are_told_before_anything_starts() {
+fn wrong_endpoints_and_settings_are_errors_before_anything_starts() {
     run(async {
         for endpoint in ["", "tcp://", "tcp://127.0.0.1", "tcp://127.0.0.1:99999", "http://127.0.0.1:80", "TCP://*:1"] {
             let error = Client::bind(endpoint).await.unwrap_err();

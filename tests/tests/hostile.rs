@@ -43,7 +43,7 @@ async fn undisturbed(disturb: impl AsyncFnOnce(&Client)) {
 }
 
 #[test]
-fn peers_without_an_identity_are_told_apart() {
+fn peers_without_an_identity_are_distinguished() {
     run(async {
         let client = client().await;
         let mut workers = Vec::new();
@@ -58,7 +58,7 @@ fn peers_without_an_identity_are_told_apart() {
 }
 
 #[test]
-fn bytes_that_are_no_zeromq_disturb_nobody() {
+fn foreign_bytes_affect_no_other_peer() {
     run(undisturbed(async |client| {
         let mut random = Random(7);
         for round in 0..100 {
@@ -80,7 +80,7 @@ fn bytes_that_are_no_zeromq_disturb_nobody() {
 }
 
 #[test]
-fn greetings_and_introductions_of_others_disturb_nobody() {
+fn foreign_greetings_and_introductions_affect_no_other_peer() {
     run(undisturbed(async |client| {
         for kind in ["REQ", "SUB", "PUB", "PAIR", "NOPE", ""] {
             let mut stream = raw::connect(client.endpoint()).await;
@@ -99,7 +99,7 @@ fn greetings_and_introductions_of_others_disturb_nobody() {
 }
 
 #[test]
-fn messages_that_are_not_ours_disturb_nobody() {
+fn foreign_messages_affect_no_other_peer() {
     run(undisturbed(async |client| {
         let mut random = Random(11);
         for _ in 0..50 {
@@ -118,7 +118,7 @@ fn messages_that_are_not_ours_disturb_nobody() {
 }
 
 #[test]
-fn every_message_with_any_byte_changed_or_cut_off_disturbs_nobody() {
+fn messages_with_any_byte_changed_or_cut_off_affect_no_other_peer() {
     run(undisturbed(async |client| {
         let call = CallId(1);
         let ready = raw::Ready { services: Vec::new(), ..raw::ready() };
@@ -154,7 +154,7 @@ fn every_message_with_any_byte_changed_or_cut_off_disturbs_nobody() {
 }
 
 #[test]
-fn peers_that_break_off_in_the_middle_disturb_nobody() {
+fn peers_that_break_off_midway_affect_no_other() {
     run(undisturbed(async |client| {
         for rest in [&b"\x01"[..], b"\x00\x20XERO", b"\x02\0\0\0\0\0\0", b"\x01\x00\x01", b"\x04\xffPING"] {
             for _ in 0..5 {
@@ -167,7 +167,7 @@ fn peers_that_break_off_in_the_middle_disturb_nobody() {
 }
 
 #[test]
-fn peers_in_other_roles_are_turned_away_and_told_why() {
+fn peers_in_wrong_roles_are_refused_with_the_reason() {
     run(undisturbed(async |client| {
         for role in [Role::Client, Role::Dispatcher] {
             let mut link = Link::dial(client.endpoint()).await;
@@ -181,7 +181,7 @@ fn peers_in_other_roles_are_turned_away_and_told_why() {
 }
 
 #[test]
-fn worker_that_sends_what_workers_do_not_is_only_counted() {
+fn messages_that_workers_do_not_send_are_only_counted() {
     run(undisturbed(async |client| {
         // Without services, so that it gets no requests.
         let mut link = raw::worker(client.endpoint(), raw::Ready { services: Vec::new(), ..raw::ready() }).await;
@@ -199,7 +199,7 @@ fn worker_that_sends_what_workers_do_not_is_only_counted() {
 }
 
 #[test]
-fn flood_of_replies_that_nobody_asked_for_disturbs_nobody() {
+fn flood_of_unsolicited_replies_affects_no_other_peer() {
     run(undisturbed(async |client| {
         let mut link = raw::worker(client.endpoint(), raw::Ready { services: Vec::new(), ..raw::ready() }).await;
         for id in 1..=5000 {
@@ -210,7 +210,7 @@ fn flood_of_replies_that_nobody_asked_for_disturbs_nobody() {
 }
 
 #[test]
-fn identity_that_is_taken_over_gets_nothing_that_was_meant_for_another() {
+fn taken_over_identity_gets_no_messages_of_another_peer() {
     run(undisturbed(async |client| {
         let ready = raw::Ready { services: Vec::new(), ..raw::ready() };
         let mut first = Link::dial_as(client.endpoint(), b"the same").await;
@@ -224,7 +224,7 @@ fn identity_that_is_taken_over_gets_nothing_that_was_meant_for_another() {
 }
 
 #[test]
-fn many_connections_that_say_nothing_disturb_nobody() {
+fn many_silent_connections_affect_no_other_peer() {
     run(undisturbed(async |client| {
         let mut dials = JoinSet::new();
         for _ in 0..100 {
@@ -238,7 +238,7 @@ fn many_connections_that_say_nothing_disturb_nobody() {
 }
 
 #[test]
-fn ping_of_zmtp_cuts_nobody_off_but_its_sender() {
+fn ping_of_zmtp_cuts_off_only_its_sender() {
     run(undisturbed(async |client| {
         let mut link = raw::worker(client.endpoint(), raw::Ready { services: Vec::new(), ..raw::ready() }).await;
         link.send_command(b"\x04PING\x00\x0a").await;
@@ -249,7 +249,7 @@ fn ping_of_zmtp_cuts_nobody_off_but_its_sender() {
 }
 
 #[test]
-fn worker_goes_on_while_others_answer_where_a_client_should_be() {
+fn worker_continues_while_foreign_programs_answer_in_place_of_a_client() {
     run(async {
         let http = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("tcp://{}", http.local_addr().unwrap());
@@ -270,7 +270,7 @@ fn worker_goes_on_while_others_answer_where_a_client_should_be() {
 }
 
 #[test]
-fn worker_survives_a_client_that_talks_nonsense() {
+fn worker_survives_a_client_that_sends_nonsense() {
     run(async {
         let dispatcher = Dispatcher::bind().await;
         let worker = Worker::connect(&dispatcher.endpoint).serve(prober()).start().unwrap();

@@ -17,7 +17,7 @@ use xero_tests::{
 const SMALL: usize = 10_000;
 
 #[test]
-fn arguments_over_the_callers_limit_are_told_before_anything_is_sent() {
+fn arguments_over_the_callers_limit_are_an_error_before_anything_is_sent() {
     run(async {
         let client = bind(Client::builder().payload_bytes_max(SMALL).metadata_bytes_max(100)).await;
         let worker = worker(&client).await;
@@ -35,7 +35,7 @@ fn arguments_over_the_callers_limit_are_told_before_anything_is_sent() {
 }
 
 #[test]
-fn arguments_over_the_workers_limit_are_told_at_once() {
+fn arguments_over_the_workers_limit_are_an_error_at_once() {
     run(async {
         let client = client().await;
         let worker = start(&client, Worker::connect(client.endpoint()).payload_bytes_max(SMALL)).await;
@@ -48,7 +48,7 @@ fn arguments_over_the_workers_limit_are_told_at_once() {
 }
 
 #[test]
-fn reply_over_either_limit_is_told_at_once_and_may_have_run() {
+fn reply_over_either_limit_is_an_error_at_once_and_may_have_run() {
     run(async {
         for (ours, theirs) in [(SMALL, 64 << 20), (64 << 20, SMALL)] {
             let client = bind(Client::builder().payload_bytes_max(ours)).await;
@@ -63,7 +63,7 @@ fn reply_over_either_limit_is_told_at_once_and_may_have_run() {
 }
 
 #[test]
-fn partial_reply_over_the_limit_is_told_to_the_procedure() {
+fn partial_reply_over_the_limit_is_an_error_for_the_procedure() {
     run(async {
         let client = bind(Client::builder().payload_bytes_max(SMALL)).await;
         let _worker = worker(&client).await;
@@ -74,7 +74,7 @@ fn partial_reply_over_the_limit_is_told_to_the_procedure() {
 }
 
 #[test]
-fn oversized_messages_of_peers_that_do_not_look_at_limits_are_errors() {
+fn oversized_messages_of_peers_that_ignore_limits_are_errors() {
     run(async {
         let client = bind(Client::builder().payload_bytes_max(SMALL)).await;
         let mut worker = raw::worker(client.endpoint(), raw::ready()).await;
@@ -133,7 +133,7 @@ fn dispatcher_never_exceeds_a_workers_credits() {
 }
 
 #[test]
-fn worker_refuses_what_exceeds_its_credits_and_what_comes_twice() {
+fn worker_refuses_requests_beyond_its_credits_and_drops_repeated_ones() {
     run(async {
         let (dispatcher, journal) = (Dispatcher::bind().await, Journal::new());
         let settings = Worker::connect(&dispatcher.endpoint).concurrency(2);
@@ -188,7 +188,7 @@ fn calls_past_the_queues_bound_fail_at_once_as_overloaded() {
 }
 
 #[test]
-fn worker_that_never_reads_costs_its_credits_and_nobody_elses_calls() {
+fn worker_that_never_reads_costs_its_credits_and_no_other_calls() {
     run(async {
         let client = client().await;
         // It neither reads nor answers; four requests of 1 MiB are more than the system's buffers take.

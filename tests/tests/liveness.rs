@@ -60,7 +60,7 @@ fn idempotent_call_of_a_killed_worker_finishes_on_another() {
 }
 
 #[test]
-fn frozen_worker_is_noticed_when_its_lease_is_over_and_serves_again_once_thawed() {
+fn frozen_worker_expires_with_its_lease_and_serves_again_once_thawed() {
     run(async {
         let client = bind(beating(SHORT)).await;
         let process = probe!("worker", client.endpoint(), "--interval", "200");
@@ -125,7 +125,7 @@ fn killed_client_is_noticed_at_once_and_its_procedures_are_cancelled() {
 }
 
 #[test]
-fn procedures_that_block_every_thread_of_the_runtime_lose_nobody() {
+fn procedures_that_block_every_thread_of_the_runtime_lose_no_peer() {
     run(async {
         let (interval, journal) = (Duration::from_millis(50), Journal::new());
         let client = bind(beating(interval).liveness(5)).await;
@@ -206,7 +206,7 @@ fn heartbeats_alone_keep_both_sides_connected_and_do_not_pile_up() {
 }
 
 #[test]
-fn payload_that_crosses_the_link_for_longer_than_the_expiry_loses_nobody() {
+fn payload_that_takes_longer_than_the_expiry_loses_no_peer() {
     run(async {
         // 4 MiB at 3 MB a second take twice the expiry of 600 ms.
         let client = bind(beating(SHORT)).await;
@@ -223,7 +223,7 @@ fn payload_that_crosses_the_link_for_longer_than_the_expiry_loses_nobody() {
 }
 
 #[test]
-fn peers_with_different_intervals_get_along() {
+fn peers_with_different_intervals_stay_connected() {
     run(async {
         for (ours, theirs) in [(100, 2000), (2000, 100)] {
             let (ours, theirs) = (Duration::from_millis(ours), Duration::from_millis(theirs));

@@ -81,7 +81,7 @@ async fn every_form_of_argument_and_reply_survives_each_codec() {
 }
 
 #[tokio::test]
-async fn arguments_are_taken_by_position_and_by_name() {
+async fn arguments_are_accepted_by_position_and_by_name() {
     let (client, worker) = pair("inproc://macros-dynamic").await;
     let by_position = client.call("studio.Forms.type").arguments(&(4,)).await.expect("by position");
     assert_eq!(by_position.decode::<u8>().expect("a number"), 5);
@@ -102,7 +102,7 @@ async fn arguments_are_taken_by_position_and_by_name() {
 }
 
 #[tokio::test]
-async fn arguments_that_do_not_fit_are_an_error_that_says_which() {
+async fn wrong_arguments_are_an_error_that_names_them() {
     let (client, worker) = pair("inproc://macros-misfits").await;
     let misfits = [
         ("type", serde_json::json!({"match": 1, "mtach": 2}), "mtach"),
@@ -197,7 +197,7 @@ mod names {
 }
 
 #[tokio::test]
-async fn no_argument_is_mistaken_for_another_or_for_a_local_of_generated_code() {
+async fn arguments_do_not_collide_with_each_other_or_with_generated_locals() {
     use names::{Named, NamesClient, index::Index};
     let endpoint = "inproc://macros-names";
     let client = Client::bind(endpoint).await.expect("binds");

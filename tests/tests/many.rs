@@ -16,7 +16,7 @@ use xero_tests::{
 };
 
 #[test]
-fn every_reply_of_many_calls_over_many_workers_is_the_right_one() {
+fn every_reply_of_many_calls_over_many_workers_reaches_its_call() {
     run(async {
         let client = client().await;
         let mut workers = Vec::new();
@@ -67,7 +67,7 @@ fn calls_are_spread_over_the_workers_least_recently_used_first() {
 }
 
 #[test]
-fn signatures_keep_a_call_in_a_self_describing_codec_from_no_worker() {
+fn signatures_bar_no_worker_from_calls_in_self_describing_codecs() {
     run(async {
         let client = client().await;
         let ours = worker(&client).await;
@@ -98,7 +98,7 @@ fn signatures_keep_a_call_in_a_self_describing_codec_from_no_worker() {
 }
 
 #[test]
-fn workers_take_no_more_than_they_said_and_the_rest_waits_its_turn() {
+fn workers_run_no_more_calls_than_their_credits_and_the_rest_waits() {
     run(async {
         let client = client().await;
         for _ in 0..2 {

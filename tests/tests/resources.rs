@@ -11,7 +11,7 @@ fn threads_and_descriptors_return_to_where_they_were_after_50_binds_and_closes()
 }
 
 #[test]
-fn clients_that_are_dropped_without_a_word_leave_nothing_behind() {
+fn clients_that_are_dropped_leave_nothing_behind() {
     run(returns_to_where_it_was(&["cycles", "--count", "20", "--hold", "drop"]));
 }
 

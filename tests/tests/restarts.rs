@@ -88,7 +88,7 @@ fn worker_that_has_waited_long_serves_a_new_client_soon() {
 }
 
 #[test]
-fn worker_is_told_by_the_usual_back_off_when_a_client_comes_late() {
+fn worker_finds_a_late_client_within_the_usual_back_off() {
     run(async {
         let port = Port::reserve();
         let worker = Worker::connect(port.endpoint()).serve(prober()).start().unwrap();

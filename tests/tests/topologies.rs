@@ -87,7 +87,7 @@ async fn scenario(endpoint: String) {
 }
 
 #[test]
-fn every_interface_is_reached_by_each_of_its_addresses_and_port_0_is_told() {
+fn every_interface_is_reached_by_each_of_its_addresses_and_port_0_is_reported() {
     run(async {
         let client = Client::bind("tcp://*:0").await.unwrap();
         let endpoint: Endpoint = client.endpoint().parse().unwrap();
@@ -104,7 +104,7 @@ fn every_interface_is_reached_by_each_of_its_addresses_and_port_0_is_told() {
 }
 
 #[test]
-fn every_interface_can_be_bound_with_a_port_of_ones_own() {
+fn every_interface_can_be_bound_with_a_chosen_port() {
     run(async {
         let port = Port::reserve();
         let endpoint = port.endpoint().replace("127.0.0.1", "*");
@@ -149,7 +149,7 @@ fn one_worker_serves_several_clients_and_each_gets_its_own_replies() {
 }
 
 #[test]
-fn worker_serves_several_services_and_calls_go_to_whoever_offers_theirs() {
+fn worker_serves_several_services_and_calls_go_to_workers_of_their_service() {
     run(async {
         let client = client().await;
         let both = Arc::new(Prober::default());
@@ -176,7 +176,7 @@ fn worker_serves_several_services_and_calls_go_to_whoever_offers_theirs() {
 }
 
 #[test]
-fn worker_whose_other_client_is_not_there_serves_the_one_that_is() {
+fn worker_with_an_absent_client_serves_the_other() {
     run(async {
         let (client, nobody) = (client().await, Port::reserve());
         let mute = raw::Dispatcher::bind().await;
@@ -195,7 +195,7 @@ fn worker_whose_other_client_is_not_there_serves_the_one_that_is() {
 }
 
 #[test]
-fn the_last_clone_that_goes_says_goodbye() {
+fn last_dropped_clone_says_goodbye() {
     run(async {
         let client = client().await;
         let worker = worker(&client).await;

@@ -20,7 +20,7 @@ use xero_tests::{
 };
 
 #[test]
-fn call_that_comes_while_the_brokers_thread_is_held_up_keeps_the_time_that_it_has_left() {
+fn call_that_arrives_at_a_stalled_broker_keeps_its_remaining_time() {
     #[derive(Debug)]
     struct Slow(Duration, Arc<AtomicBool>);
     impl WorkerChoice for Slow {
@@ -48,7 +48,7 @@ fn call_that_comes_while_the_brokers_thread_is_held_up_keeps_the_time_that_it_ha
 }
 
 #[test]
-fn calls_that_wait_expire_on_time() {
+fn waiting_calls_expire_on_time() {
     run(async {
         let (broker, journal) = (broker().await, Journal::new());
         let client = client_of(&broker).await;
@@ -107,7 +107,7 @@ fn calls_past_the_bound_of_a_broker_fail_at_once_as_overloaded() {
 }
 
 #[test]
-fn what_exceeds_a_clients_credits_waits_at_the_client() {
+fn calls_beyond_a_clients_credits_wait_at_the_client() {
     run(async {
         let (broker, journal) = (bind_broker(Broker::builder().client_credits(3)).await, Journal::new());
         let _worker = start_of(&broker, Worker::connect(broker.backend()).serve(noting(&journal))).await;
@@ -128,7 +128,7 @@ fn what_exceeds_a_clients_credits_waits_at_the_client() {
 }
 
 #[test]
-fn flood_of_one_client_does_not_hold_up_the_others() {
+fn flood_of_one_client_does_not_delay_the_others() {
     run(async {
         let (broker, journal) = (broker().await, Journal::new());
         let settings = Worker::connect(broker.backend()).concurrency(1).serve(noting(&journal));

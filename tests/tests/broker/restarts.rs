@@ -20,7 +20,7 @@ const SOON: Duration = Duration::from_secs(2);
 const WITHIN: Duration = Duration::from_secs(2 + 8);
 
 #[test]
-fn fifty_workers_are_back_soon_after_a_restart() {
+fn fifty_workers_return_soon_after_a_restart() {
     run(async {
         let arrivals = arrivals_after_a_restart(|settings| settings).await;
         assert!(percentile_99(&arrivals) <= SOON, "{arrivals:?}");
@@ -28,7 +28,7 @@ fn fifty_workers_are_back_soon_after_a_restart() {
 }
 
 #[test]
-fn fifty_workers_do_not_come_back_in_the_same_instant() {
+fn fifty_workers_do_not_return_at_the_same_instant() {
     run(async {
         // Ten times the usual first pause, so that the spread is far more than the delays of a busy machine.
         let pause = Duration::from_secs(1);
@@ -39,7 +39,7 @@ fn fifty_workers_do_not_come_back_in_the_same_instant() {
 }
 
 #[test]
-fn fifty_workers_are_there_seconds_after_a_long_absence_and_not_in_the_same_instant() {
+fn fifty_workers_return_within_seconds_of_a_long_absence_and_not_at_the_same_instant() {
     run(async {
         let (ports, workers) = fifty_workers(|settings| settings);
         // At most 100, 200, 400 ms …: after six dials the pause has its maximum.
@@ -112,7 +112,7 @@ fn assert_spread(arrivals: &[Duration]) {
 const INSTANT: Duration = Duration::from_millis(100);
 
 #[test]
-fn calls_go_on_after_a_broker_was_killed_and_restarted() {
+fn calls_continue_after_a_broker_was_killed_and_restarted() {
     run(async {
         let ports = [Port::reserve(), Port::reserve()];
         let mut broker = start(&ports).await;

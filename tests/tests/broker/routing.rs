@@ -51,7 +51,7 @@ async fn call_both(client: Client, offset: i64) {
 }
 
 #[test]
-fn every_transport_carries_both_sides_and_they_mix() {
+fn every_transport_serves_both_sides_in_any_combination() {
     run(async {
         let directory = std::env::temp_dir().join(format!("xero-{}", uuid::Uuid::new_v4()));
         std::fs::create_dir(&directory).unwrap();
@@ -129,7 +129,7 @@ fn workers_take_turns() {
 }
 
 #[test]
-fn clients_know_what_the_workers_of_a_broker_offer() {
+fn clients_see_the_offers_of_a_brokers_workers() {
     run(async {
         let broker = broker().await;
         let client = client_of(&broker).await;
@@ -165,7 +165,7 @@ fn clients_know_what_the_workers_of_a_broker_offer() {
 }
 
 #[test]
-fn missing_brokers_are_told_from_missing_workers() {
+fn missing_brokers_differ_from_missing_workers() {
     run(async {
         let broker = broker().await;
         let nobody = xero_tests::scene::Port::reserve();
@@ -201,7 +201,7 @@ fn calls_wait_for_a_broker_and_for_its_workers() {
 }
 
 #[test]
-fn errors_say_the_same_as_without_a_broker() {
+fn errors_are_the_same_as_without_a_broker() {
     run(async {
         let broker = broker().await;
         let _worker = worker_of(&broker).await;
@@ -227,7 +227,7 @@ fn errors_say_the_same_as_without_a_broker() {
 }
 
 #[test]
-fn what_travels_beside_the_arguments_goes_through() {
+fn metadata_and_context_pass_through_a_broker() {
     run(async {
         let broker = broker().await;
         let _worker = worker_of(&broker).await;

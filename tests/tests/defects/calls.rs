@@ -82,7 +82,7 @@ fn d03_unsolicited_reply_answers_no_call() {
 }
 
 #[test]
-fn d06_call_ends_when_its_worker_dies_and_not_when_its_time_is_up() {
+fn d06_call_ends_when_its_worker_dies_and_not_at_its_deadline() {
     run(async {
         let client = bind(beating(LONG)).await;
         let journal = Journal::new();
@@ -175,7 +175,7 @@ fn d17_errors_keep_their_type_their_time_zones_and_their_causes() {
 }
 
 #[test]
-fn d18_slow_calls_leave_no_threads_behind_and_their_worker_stops_when_told() {
+fn d18_slow_calls_leave_no_threads_and_their_worker_stops_on_request() {
     run(async {
         let client = client().await;
         let mut process = probe!("worker", client.endpoint());

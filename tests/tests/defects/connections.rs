@@ -74,7 +74,7 @@ fn d08_losing_the_last_worker_means_not_connected() {
 }
 
 #[test]
-fn d10_replacement_is_taken_while_the_dead_worker_still_counts_as_alive() {
+fn d10_replacement_serves_before_the_dead_worker_expires() {
     run(async {
         let client = bind(beating(LONG)).await;
         // It sends nothing more, and its lease is long.
@@ -94,7 +94,7 @@ fn d10_replacement_is_taken_while_the_dead_worker_still_counts_as_alive() {
 }
 
 #[test]
-fn d11_worker_that_loses_its_client_knows_it_and_owes_the_next_one_nothing() {
+fn d11_worker_notices_the_loss_of_its_client_and_sends_the_next_one_no_old_replies() {
     run(async {
         let port = Port::reserve();
         let (journal, client) = (Journal::new(), Client::bind(port.endpoint()).await.unwrap());
@@ -136,7 +136,7 @@ fn d12_nothing_piles_up_for_a_client_that_does_not_answer() {
 }
 
 #[test]
-fn d19_stopping_is_quick_and_may_be_asked_for_by_several_at_once() {
+fn d19_stopping_is_quick_and_may_be_requested_several_times_at_once() {
     run(async {
         // The quickest of a few rounds, so that a busy machine does not matter.
         let mut quickest = PATIENCE;

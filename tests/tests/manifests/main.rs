@@ -23,7 +23,7 @@ fn every_manifest_is_in_the_set() {
 }
 
 #[test]
-fn broker_workers_and_client_are_there_with_a_budget_for_what_stays() {
+fn broker_workers_and_client_exist_and_the_long_running_ones_have_a_budget() {
     let set = Set::read();
     let names: Vec<_> = set.workloads().iter().map(|workload| workload.shown()).collect();
     assert_eq!(names, ["StatefulSet/xero-broker", "Deployment/xero-worker", "Job/xero-client"]);
@@ -35,7 +35,7 @@ fn broker_workers_and_client_are_there_with_a_budget_for_what_stays() {
 }
 
 #[test]
-fn selectors_select_the_pods_that_they_stand_for() {
+fn selectors_select_their_own_pods() {
     let set = Set::read();
     for workload in set.workloads() {
         let spec = &workload.resource["spec"];
@@ -92,7 +92,7 @@ fn workers_and_clients_dial_every_broker_where_it_listens_for_them() {
 }
 
 #[test]
-fn probes_ask_for_what_the_program_does() {
+fn probes_ask_what_the_program_does() {
     let set = Set::read();
     let Program::Broker { frontend, backend } = set.workload("xero-broker").program() else { panic!("no broker") };
     let (broker, worker) = (set.workload("xero-broker"), set.workload("xero-worker"));
@@ -117,7 +117,7 @@ fn drain_fits_into_the_hook_and_the_hook_into_the_grace_period() {
 }
 
 #[test]
-fn hook_that_is_told_no_time_has_enough_for_a_drain() {
+fn hook_has_enough_time_for_a_drain_by_default() {
     let Asked::Drain { timeout, .. } = commands::asked(&["/usr/local/bin/demo-lifecycle", "drain"]) else {
         panic!("it does not drain")
     };
@@ -125,7 +125,7 @@ fn hook_that_is_told_no_time_has_enough_for_a_drain() {
 }
 
 #[test]
-fn roll_out_takes_no_worker_away_before_another_is_there() {
+fn roll_out_removes_no_worker_before_another_is_ready() {
     let set = Set::read();
     let worker = set.named("Deployment", "xero-worker");
     assert_eq!(worker["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"], 0);

@@ -25,7 +25,7 @@ fn pods_reach_the_ports_that_they_dial_and_no_others() {
 }
 
 #[test]
-fn who_dials_a_name_reaches_dns_wherever_it_runs() {
+fn pods_that_dial_a_name_reach_dns_wherever_it_runs() {
     let set = Set::read();
     for workload in set.workloads() {
         let dials = matches!(workload.program(), Program::Worker { .. } | Program::Client { .. });
@@ -36,7 +36,7 @@ fn who_dials_a_name_reaches_dns_wherever_it_runs() {
 }
 
 #[test]
-fn strangers_reach_nobody() {
+fn strangers_reach_no_pod() {
     let set = Set::read();
     for workload in set.workloads() {
         for port in [5560, 5561, 80] {

@@ -176,7 +176,7 @@ fn blocking_procedure_may_do_what_a_blocking_task_may() {
 }
 
 #[test]
-fn blocking_procedure_may_do_the_same_where_the_runtime_has_one_thread() {
+fn blocking_procedure_may_do_the_same_on_a_runtime_of_one_thread() {
     show_logs();
     Builder::new_current_thread().enable_all().build().unwrap().block_on(within(2 * PATIENCE, try_everything()));
 }

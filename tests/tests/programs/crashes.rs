@@ -27,7 +27,7 @@ impl Drop for Broken {
 const AT_ONCE: Duration = Duration::from_secs(10);
 
 #[test]
-fn everything_asked_of_a_client_whose_io_thread_dies_ends_at_once_and_says_why() {
+fn everything_asked_of_a_client_whose_io_thread_dies_ends_at_once_with_the_reason() {
     run(async {
         let client = bind(beating(LONG).worker_choice(Broken)).await;
         let absent = client.call("Absent.method").timeout(PATIENCE).start();

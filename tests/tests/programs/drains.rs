@@ -213,7 +213,7 @@ fn calls_that_drain_at_the_same_time_do_not_wait_for_each_other() {
 }
 
 #[test]
-fn method_that_drains_does_not_wait_for_a_call_that_waits_for_its_place() {
+fn draining_method_does_not_wait_for_a_queued_call() {
     run(async {
         let (client, other, leaver) = (client().await, client().await, Leaver::default());
         // Each client may send one request, and one of them runs at once.
@@ -236,7 +236,7 @@ fn method_that_drains_does_not_wait_for_a_call_that_waits_for_its_place() {
 }
 
 #[test]
-fn blocking_method_that_drains_does_not_wait_for_a_call_that_waits_for_a_thread() {
+fn draining_blocking_method_does_not_wait_for_a_call_without_a_thread() {
     let pool_of_one =
         Builder::new_multi_thread().worker_threads(2).max_blocking_threads(1).enable_all().build().unwrap();
     pool_of_one.block_on(async {
@@ -259,7 +259,7 @@ fn blocking_method_that_drains_does_not_wait_for_a_call_that_waits_for_a_thread(
 }
 
 #[test]
-fn task_that_is_polled_while_a_method_blocks_does_not_take_its_place() {
+fn task_polled_while_a_method_blocks_does_not_count_as_the_method() {
     run(async {
         let (client, leaver) = scene(Worker::connect).await;
         let hosted = Builder::new_current_thread().build().unwrap();
@@ -285,7 +285,7 @@ fn task_that_is_polled_while_a_method_blocks_does_not_take_its_place() {
 }
 
 #[test]
-fn drain_that_a_method_gives_up_goes_on() {
+fn drain_continues_when_its_method_stops_waiting() {
     run(async {
         let (client, leaver) = scene(Worker::connect).await;
         let leaving = LeavingClient::new(&client);
@@ -298,7 +298,7 @@ fn drain_that_a_method_gives_up_goes_on() {
 }
 
 #[test]
-fn call_that_has_given_up_its_drain_is_waited_for() {
+fn drain_waits_for_a_call_that_stopped_waiting_for_it() {
     run(async {
         let (client, leaver) = scene(Worker::connect).await;
         let leaving = LeavingClient::new(&client);
@@ -379,7 +379,7 @@ impl Nothing for Owner {
 }
 
 #[test]
-fn service_that_drains_its_worker_when_it_is_dropped_does_not_wait_for_itself() {
+fn service_that_drains_its_worker_on_drop_does_not_wait_for_itself() {
     run(async {
         let (client, tidy) = (client().await, Tidy::default());
         let worker = Worker::connect(client.endpoint()).serve(Owner(tidy.clone())).start().unwrap();

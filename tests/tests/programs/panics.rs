@@ -64,7 +64,7 @@ impl Panics for Panicker {
 }
 
 #[test]
-fn panic_with_any_payload_is_reported_as_a_panic_and_says_what_it_can() {
+fn panic_with_any_payload_is_reported_with_its_text_if_any() {
     run(async {
         let client = client().await;
         let worker = Worker::connect(client.endpoint()).serve(Panicker).start().unwrap();
@@ -148,7 +148,7 @@ fn begin<F: Future>(future: F) -> Option<Pin<Box<F>>> {
 }
 
 #[test]
-fn wakers_that_panic_cost_nobody_else_anything() {
+fn panicking_wakers_affect_no_other_wait() {
     run(async {
         let client = client().await;
         let early = begin(client.wait_for_worker(PATIENCE));

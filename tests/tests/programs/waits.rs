@@ -60,7 +60,7 @@ fn client_waits_and_calls_without_any_runtime() {
 }
 
 #[test]
-fn wait_that_is_given_up_does_not_keep_a_client_from_closing() {
+fn abandoned_wait_does_not_keep_a_client_from_closing() {
     let client = futures_executor::block_on(Client::bind("inproc://*")).unwrap();
     for _ in 0..1000 {
         let mut wait = Box::pin(client.wait_for_worker(Duration::from_secs(3600)));

@@ -4,7 +4,7 @@
 use super::*;
 
 #[test]
-fn field_that_is_left_out_is_refused_by_its_writer() {
+fn skipped_field_is_refused_by_its_writer() {
     with_each_codec(&BARE, async |_client, codec, values| {
         let job = Job { priority: 0, path: vec![1, 9] };
         let reason = invalid_arguments(values.job(job).await.expect_err("is refused"));
@@ -70,7 +70,7 @@ fn types_that_need_names_are_refused_by_their_reader_too() {
 }
 
 #[test]
-fn some_of_nothing_is_refused_by_its_writer() {
+fn some_of_none_is_refused_by_its_writer() {
     with_each_codec(&NAMED, async |_client, codec, values| {
         let reason = invalid_arguments(values.maybe(Some(None)).await.expect_err("is refused"));
         assert!(reason.contains("the argument `value`: `Some(None)` would arrive as `None`"), "{codec}: {reason}");
@@ -82,7 +82,7 @@ fn some_of_nothing_is_refused_by_its_writer() {
 }
 
 #[test]
-fn reply_that_goes_on_and_on_costs_its_call_and_no_worker() {
+fn endless_reply_costs_its_call_and_no_worker() {
     with_each_codec(&Codec::ALL, async |client, codec, values| {
         values.wait_for_worker(scene::PATIENCE).await.expect("a worker");
         let workers = client.workers();
