@@ -16,7 +16,7 @@ use crate::{
     worker::{USAGE, log, stdin_ends},
 };
 
-/// What `demo-broker` is told on its command line.
+/// The command line of `demo-broker`.
 #[derive(Clone, Debug, Args)]
 pub struct BrokerOptions {
     /// Where clients can connect to: tcp://*:5560, tcp://127.0.0.1:0 (any free port), ipc:///path
@@ -30,7 +30,7 @@ pub struct BrokerOptions {
     until_stdin_ends: bool,
 }
 
-/// What the options alone do not say.
+/// The rest of the help.
 pub const HELP: &str = "\
 Exit codes:
     0  it was stopped, and all running calls have ended

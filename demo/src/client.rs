@@ -18,7 +18,7 @@ use crate::{
     worker::{self, log},
 };
 
-/// What `demo-client` is told on its command line.
+/// The command line of `demo-client`.
 #[derive(Clone, Debug, Args)]
 pub struct ClientOptions {
     /// Where workers can find it, without --connect: tcp://*:5550, tcp://127.0.0.1:0 (any free port), ipc:///path
@@ -40,7 +40,7 @@ pub struct ClientOptions {
     /// How many calls to make; -1 to go on until interrupted
     #[arg(long, value_name = "N", default_value = "1", allow_negative_numbers = true, value_parser = count)]
     count: Count,
-    /// How many calls are under way at once
+    /// How many calls run at once
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     concurrency: u16,
     /// Time that each call has
@@ -54,7 +54,7 @@ pub struct ClientOptions {
     json: bool,
 }
 
-/// What the options alone do not say.
+/// The rest of the help.
 pub const HELP: &str = "\
 Replies go to standard output, one a line; everything else to standard error. With --json all of them are objects on
 standard output, errors and summary included; they say which call they belong to when --concurrency is more than 1.

@@ -14,7 +14,7 @@ mod drain;
 #[cfg(target_os = "linux")]
 mod sockets;
 
-/// What `demo-lifecycle` is told on its command line.
+/// The command line of `demo-lifecycle`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum LifecycleOptions {
     /// Whether something in this container listens on each of these TCP ports
@@ -40,7 +40,7 @@ pub enum LifecycleOptions {
     },
 }
 
-/// What the options alone do not say.
+/// The rest of the help.
 pub const HELP: &str = "\
 Exit codes:
     0  yes; or the process has ended

@@ -14,7 +14,7 @@ use xero::{StartError, Worker};
 
 use crate::{Here, report::complain, signals::Signals};
 
-/// What `demo-worker` is told on its command line.
+/// The command line of `demo-worker`.
 #[derive(Clone, Debug, Args)]
 pub struct WorkerOptions {
     /// Where the clients or brokers are, such as tcp://127.0.0.1:5550. They need not be there yet.
@@ -28,7 +28,7 @@ pub struct WorkerOptions {
     until_stdin_ends: bool,
 }
 
-/// What the options alone do not say.
+/// The rest of the help.
 pub const HELP: &str = "\
 Exit codes:
     0  it was stopped, and all running calls have ended

@@ -264,6 +264,6 @@ where
             true
         }
     };
-    assert_eq!(request.idempotent, is_retried, "the worker was told");
+    assert_eq!(request.idempotent, is_retried, "the request says so");
     is_retried
 }

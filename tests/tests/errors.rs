@@ -19,7 +19,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// The error of a call, which must come at once.
 async fn error_of<T: std::fmt::Debug, E: std::fmt::Debug>(call: xero::Call<T, E>) -> CallError<E> {
     let (outcome, time) = timed(call.timeout(TIMEOUT)).await;
-    assert!(time < UNNOTICED, "told after {time:?}");
+    assert!(time < UNNOTICED, "reported after {time:?}");
     outcome.expect_err("an error")
 }
 

@@ -60,7 +60,7 @@ pub(crate) async fn client_that_is_cut_off_finds_its_brokers_again(stack: &mut S
     cut[0].assert_noticed(&account, &NOTICED);
 }
 
-pub(crate) async fn worker_that_only_hears_or_is_only_heard_is_noticed(stack: &mut Stack) {
+pub(crate) async fn worker_cut_off_one_way_is_noticed(stack: &mut Stack) {
     let crew = Crew::start(stack).await;
     let mut cuts = Vec::new();
     for way in [Way::In, Way::Out] {
@@ -71,7 +71,7 @@ pub(crate) async fn worker_that_only_hears_or_is_only_heard_is_noticed(stack: &m
     cuts.iter().for_each(|cut| cut.assert_noticed(&account, &ONE_SIDED));
 }
 
-pub(crate) async fn broker_that_only_hears_or_is_only_heard_is_noticed(stack: &mut Stack) {
+pub(crate) async fn broker_cut_off_one_way_is_noticed(stack: &mut Stack) {
     let crew = Crew::start(stack).await;
     let mut cuts = Vec::new();
     for way in [Way::In, Way::Out] {
@@ -82,7 +82,7 @@ pub(crate) async fn broker_that_only_hears_or_is_only_heard_is_noticed(stack: &m
     cuts.iter().for_each(|cut| cut.assert_noticed(&account, &ONE_SIDED));
 }
 
-pub(crate) async fn client_that_only_hears_or_is_only_heard_ends_its_calls(stack: &mut Stack) {
+pub(crate) async fn client_cut_off_one_way_ends_its_calls(stack: &mut Stack) {
     let crew = Crew::start(stack).await;
     let mut cuts = Vec::new();
     for way in [Way::In, Way::Out] {

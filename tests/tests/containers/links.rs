@@ -10,7 +10,7 @@ use xero_tests::{
 
 use crate::crew::Crew;
 
-pub(crate) async fn late_packets_look_like_nobodys_death(stack: &mut Stack) {
+pub(crate) async fn late_packets_expire_no_peer(stack: &mut Stack) {
     let account = through_a_link(stack).await;
     // Four times over the link, which takes 200 ms ± 100 ms each time; the fastest of thousands approaches the minimum.
     let fastest = account.ledger().latencies.min();
@@ -18,7 +18,7 @@ pub(crate) async fn late_packets_look_like_nobodys_death(stack: &mut Stack) {
     assert!(account.rate() > 180.0, "of 200 calls a second: {account}");
 }
 
-pub(crate) async fn narrow_link_looks_like_nobodys_death(stack: &mut Stack) {
+pub(crate) async fn narrow_link_expires_no_peer(stack: &mut Stack) {
     let account = through_a_link(stack).await;
     // The largest texts take a second each time.
     let slowest = account.ledger().latencies.max();
@@ -26,7 +26,7 @@ pub(crate) async fn narrow_link_looks_like_nobodys_death(stack: &mut Stack) {
     assert!(account.rate() > 18.0, "of 20 calls a second: {account}");
 }
 
-pub(crate) async fn lost_packets_look_like_nobodys_death(stack: &mut Stack) {
+pub(crate) async fn lost_packets_expire_no_peer(stack: &mut Stack) {
     let crew = Crew::start(stack).await;
     let lossy: Vec<_> = crew.workers.iter().chain(&crew.clients).cloned().collect();
     for container in &lossy {

@@ -144,13 +144,13 @@ fn d16_value_that_cannot_be_read_is_an_error_at_once() {
         let error = outcome.unwrap_err();
         assert!(matches!(error, CallError::InvalidArguments { .. }), "{error}");
         assert!(!error.maybe_executed());
-        assert!(time < UNNOTICED, "told after {time:?}");
+        assert!(time < UNNOTICED, "reported after {time:?}");
 
         let (outcome, time) = timed(probe(&client).unencodable().timeout(timeout)).await;
         let error = outcome.unwrap_err();
         assert!(matches!(&error, CallError::InvalidReply { reason, .. } if reason.contains("made so")), "{error}");
         assert!(error.maybe_executed());
-        assert!(time < UNNOTICED, "told after {time:?}");
+        assert!(time < UNNOTICED, "reported after {time:?}");
         assert_eq!(probe(&client).ping().await.unwrap(), "pong");
     });
 }
@@ -241,7 +241,7 @@ fn d22_every_hook_is_called() {
         assert_eq!(seen.metadata["traceparent"], b"00-ab-cd-01");
 
         drop(probe.block_until_unwanted("unwanted").timeout(PATIENCE).start());
-        eventually("a call that is dropped is told to its procedure", async || {
+        eventually("the procedure of a dropped call is cancelled", async || {
             journal.count("unwanted", "begin") == journal.count("unwanted", "end")
         })
         .await;

@@ -107,7 +107,7 @@ fn d11_worker_notices_the_loss_of_its_client_and_sends_the_next_one_no_old_repli
         let error = old.await.unwrap_err();
         assert!(matches!(error, CallError::Closed { maybe_executed: true }), "{error}");
         eventually("the worker knows", async || !worker.is_connected()).await;
-        eventually("nobody works for the dead", async || journal.count("old", "dropped") == 1).await;
+        eventually("work for the lost client stops", async || journal.count("old", "dropped") == 1).await;
 
         let client = Client::bind(port.endpoint()).await.unwrap();
         joined(&client, &worker).await;

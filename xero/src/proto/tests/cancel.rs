@@ -20,7 +20,7 @@ fn cancelled_call_stops_on_its_worker_and_returns_its_credit() {
     assert!(matches!(said, Some(Message::Error(e)) if e.code == ErrorCode::Cancelled && e.maybe_executed));
     net.run(LATENCY);
     assert_eq!(net.in_flight(d), 0);
-    assert!(!net.has_ended(call), "whoever cancels is told nothing more");
+    assert!(!net.has_ended(call), "no further output mentions the call");
     assert_eq!(net.d(d).machine.counters().late_replies, 1);
 }
 

@@ -27,7 +27,7 @@ fn broken_batch_costs_a_client_its_connection_and_earlier_messages_count() {
         assert!(bench.is_gone(client));
         let told = bench.take(worker);
         let [Message::Request(request), Message::Cancel(call)] = &told[..] else { panic!("{told:?}") };
-        assert_eq!(request.call, *call, "it was sent on, and nobody waits for it");
+        assert_eq!(request.call, *call, "it was sent on, but its caller is gone");
         assert_eq!((bench.broker.open_calls(), bench.broker.counters().malformed_messages), (0, 1));
         assert!(!bench.is_gone(worker));
     }
@@ -80,7 +80,7 @@ fn batch_over_a_limit_costs_its_sender_the_connection() {
     let mut bench = Bench::new();
     let client = bench.client();
     bench.say_frames(client, batch(1_025, &[encode(&Message::Heartbeat)], b""));
-    assert!(bench.is_gone(client), "nobody knows what the rest counts for");
+    assert!(bench.is_gone(client), "the rest of the batch is unknown");
 }
 
 #[test]

@@ -150,7 +150,7 @@ fn unreadable_request_is_answered_without_other_effect() {
         assert_eq!((error.call, error.code, error.maybe_executed), (CallId(7), ErrorCode::Malformed, false));
         let next = net.call(d, "ping");
         net.run(2 * LATENCY);
-        assert_eq!(net.value(next), "pong", "it waits for nobody");
+        assert_eq!(net.value(next), "pong", "it does not wait");
     }
     assert!(net.is_running(w, running));
     assert_eq!(net.w(w).machine.counters().malformed_messages, 4);

@@ -25,7 +25,7 @@ fn unread_replies_stay_with_their_workers_and_end_no_call() {
     }
     bench.say(worker, partial_reply(ids[10], 0, "abc"));
     let taken = worker_acks(&mut bench, worker);
-    assert!(taken < 5 * COST, "{taken} bytes are acknowledged that nobody takes");
+    assert!(taken < 5 * COST, "{taken} unread bytes are acknowledged");
     assert_eq!((bench.take(worker), finals(&mut bench, client)), (vec![], vec![1]));
     // Each reply that the client reads makes room for another.
     let mut read = 0;

@@ -107,7 +107,7 @@ fn waiting_call_ends_at_once_when_the_last_worker_with_its_method_leaves() {
     net.run(ms(5));
     net.kill_worker(with);
     net.run(ms(5));
-    assert!(net.has_ended(waiting), "it waits for nobody");
+    assert!(net.has_ended(waiting), "no worker can take it");
     assert!(matches!(net.failure(waiting), CallFailure::UnknownMethod { offered } if offered.len() == 1));
 }
 

@@ -29,7 +29,7 @@ fn call_is_attempted_again_exactly_after_its_back_off() {
             net.say(puppet, error_reply(call, ErrorCode::Overloaded, false));
             net.run(LATENCY);
             let wait = RetryConfig::default().backoff.draw(attempts, &mut random);
-            assert!(wait > TICK, "seed {seed} draws no wait that can be told from none");
+            assert!(wait > TICK, "seed {seed} draws a wait too close to none");
             net.run(wait - TICK);
             assert_eq!(attempts_told(&net, call), attempts as usize, "seed {seed}");
             net.run(TICK);

@@ -24,11 +24,11 @@ fn full_queue_makes_room_at_the_cost_of_the_largest_owner() {
     let mut net = Net::new();
     let d = net.dispatcher_with(|config| config.waiting_max = 4);
     let flood: Vec<_> = (0..5).map(|_| net.call_with(d, "hold", owned_by(1))).collect();
-    assert!(is_overloaded(&net, flood[4]), "whoever fills the queue alone is told so");
+    assert!(is_overloaded(&net, flood[4]), "an owner that fills the queue alone gets the error");
     let others = [2, 3].map(|owner| net.call_with(d, "safe", owned_by(owner)));
     assert!(is_overloaded(&net, flood[3]) && is_overloaded(&net, flood[2]), "the youngest make room");
     let equal = net.call_with(d, "hold", owned_by(2));
-    assert!(is_overloaded(&net, equal), "nobody has more than this owner would have");
+    assert!(is_overloaded(&net, equal), "no owner has more than this one would have");
     let open = [flood[0], flood[1], others[0], others[1]];
     assert!(open.into_iter().all(|call| !net.has_ended(call)), "{open:?}");
     net.cancel(flood[0]);

@@ -131,7 +131,7 @@ async fn assert_reply(dealer: &mut Box<dyn DealerSocket>, expected: &Frames) {
 async fn assert_ended(dealer: &mut Box<dyn DealerSocket>) {
     let input = reply(dealer).await;
     assert!(matches!(input, DealerInput::Gone), "{input:?} instead of the end");
-    assert!(poll_once(|cx| dealer.poll_receive(cx)).is_none(), "the end is told once");
+    assert!(poll_once(|cx| dealer.poll_receive(cx)).is_none(), "the end is reported once");
 }
 
 /// A message from a DEALER arrives, and so does the reply.
