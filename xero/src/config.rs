@@ -205,9 +205,9 @@ macro_rules! hold_setters {
     () => {
         /// Most bytes held of one peer. Default 64 MiB; one message always fits.
         ///
-        /// This counts the peer's waiting requests, at a broker all its open requests, and the replies that it has not
-        /// taken. Further messages are acknowledged only once there is room, so they stay with their sender. Lower bounds the memory that one peer
-        /// can take; higher lets it have more large requests in flight. (`PROTOCOL.md` §9)
+        /// This counts the peer's waiting requests, at a broker all its open requests, and its unread replies. Further
+        /// messages are acknowledged only once there is room, so they stay with their sender. Lower bounds the memory
+        /// of one peer; higher lets it have more large requests in flight. (`PROTOCOL.md` §9)
         pub fn peer_bytes_max(mut self, bytes: u64) -> Self {
             self.hold_limits.peer_bytes_max = bytes;
             self
