@@ -142,7 +142,7 @@ impl<'a> Reader<'a> {
         self.items(enclosed, |reader| {
             let (start, name) = reader.name()?;
             if !names.insert(name.clone()) {
-                return Err(reader.error(start, format!("the name `{name}` comes twice,")));
+                return Err(reader.error(start, format!("the name `{name}` is given twice,")));
             }
             reader.expect(':', "expected `:` and a value after the name")?;
             Ok((name, reader.value()?))
@@ -343,8 +343,8 @@ mod tests {
     }
 
     #[test]
-    fn name_that_comes_twice_is_a_mistake() {
-        assert!(named_error(r#""a": 1, "a": 2"#).starts_with("the name `a` comes twice, at character 9\n"));
+    fn repeated_name_is_a_mistake() {
+        assert!(named_error(r#""a": 1, "a": 2"#).starts_with("the name `a` is given twice, at character 9\n"));
     }
 
     #[test]
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn deep_nesting_is_no_stack_overflow() {
+    fn deep_nesting_does_not_overflow_the_stack() {
         let _ = Arguments::positional(&"[".repeat(1_000_000));
         let _ = Arguments::named(&"{\"a\":".repeat(1_000_000));
     }

@@ -16,7 +16,7 @@ use crate::{
     worker::{USAGE, log, stdin_ends},
 };
 
-/// What `demo-broker` is told on its command line.
+/// The command line of `demo-broker`.
 #[derive(Clone, Debug, Args)]
 pub struct BrokerOptions {
     /// Where clients can connect to: tcp://*:5560, tcp://127.0.0.1:0 (any free port), ipc:///path
@@ -25,15 +25,15 @@ pub struct BrokerOptions {
     /// Where workers can connect to, in the same forms; another endpoint than FRONTEND
     #[arg(value_name = "BACKEND")]
     backend: String,
-    /// Stop as if told to when standard input ends, so that no broker outlives the program that started it
+    /// Stop when standard input ends, so that no broker outlives the program that started it
     #[arg(long, hide = true)]
     until_stdin_ends: bool,
 }
 
-/// What the options alone do not say.
+/// The rest of the help.
 pub const HELP: &str = "\
 Exit codes:
-    0  it was told to stop, and what ran has ended
+    0  it was stopped, and all running calls have ended
     2  the command line was wrong, or an endpoint cannot be bound
   130  a second signal cut it short
 
@@ -50,7 +50,7 @@ pub async fn serve(options: BrokerOptions) -> ExitCode {
     let signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => {
-            complain(&format!("signals cannot be handled here: {error}"));
+            complain(&format!("cannot handle signals: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -63,8 +63,8 @@ pub async fn serve(options: BrokerOptions) -> ExitCode {
     };
     announce(&broker, &options);
     tokio::select! {
-        () = signals.first() => info!("told to stop: letting what runs end; once more to stop at once"),
-        () = stdin_ends(options.until_stdin_ends) => info!("standard input has ended: letting what runs end"),
+        () = signals.first() => info!("stopping: running calls may end; signal again to stop at once"),
+        () = stdin_ends(options.until_stdin_ends) => info!("standard input has ended: running calls may end"),
     }
     broker.drain().await;
     info!("stopped");

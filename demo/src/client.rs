@@ -18,7 +18,7 @@ use crate::{
     worker::{self, log},
 };
 
-/// What `demo-client` is told on its command line.
+/// The command line of `demo-client`.
 #[derive(Clone, Debug, Args)]
 pub struct ClientOptions {
     /// Where workers can find it, without --connect: tcp://*:5550, tcp://127.0.0.1:0 (any free port), ipc:///path
@@ -40,7 +40,7 @@ pub struct ClientOptions {
     /// How many calls to make; -1 to go on until interrupted
     #[arg(long, value_name = "N", default_value = "1", allow_negative_numbers = true, value_parser = count)]
     count: Count,
-    /// How many calls are under way at once
+    /// How many calls run at once
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     concurrency: u16,
     /// Time that each call has
@@ -54,7 +54,7 @@ pub struct ClientOptions {
     json: bool,
 }
 
-/// What the options alone do not say.
+/// The rest of the help.
 pub const HELP: &str = "\
 Replies go to standard output, one a line; everything else to standard error. With --json all of them are objects on
 standard output, errors and summary included; they say which call they belong to when --concurrency is more than 1.
@@ -95,7 +95,7 @@ pub async fn call(options: ClientOptions) -> ExitCode {
 async fn prepared(options: ClientOptions) -> Result<u8, String> {
     let target = options.target()?;
     let arguments = options.arguments()?;
-    let signals = Signals::listen().map_err(|error| format!("signals cannot be handled here: {error}"))?;
+    let signals = Signals::listen().map_err(|error| format!("cannot handle signals: {error}"))?;
     let client = target.place.client().await?;
     if !options.wait.is_zero() {
         let _ = writeln!(io::stderr(), "waiting for {}", target.place.awaited(&client));
@@ -135,7 +135,7 @@ fn code(report: &Report, unprintable: Option<io::Error>) -> u8 {
     match unprintable {
         // The reader has enough, as in `demo-client … | head`: that is not a failure of the calls.
         Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            complain(&format!("standard output cannot be written to: {error}"));
+            complain(&format!("cannot write to standard output: {error}"));
             Verdict::CallFailed.exit_code()
         }
         _ => report.verdict().map_or(INTERRUPTED, Verdict::exit_code),
@@ -162,7 +162,7 @@ impl ClientOptions {
     fn brokers(&self) -> Result<Vec<String>, String> {
         for text in self.connect.iter().filter(|text| text.contains(',')) {
             if text.split(',').any(|endpoint| endpoint.trim().is_empty()) {
-                return Err(format!("--connect: a comma in {text:?} has no endpoint on one of its sides"));
+                return Err(format!("--connect: an endpoint is missing beside a comma in {text:?}"));
             }
         }
         Ok(self.connect.iter().flat_map(|text| text.split(',')).map(str::to_owned).collect())
@@ -264,7 +264,7 @@ const SECONDS_RANGE: &str = "give a number of seconds, such as 0.5 or 20";
 
 fn timeout(text: &str) -> Result<Duration, String> {
     match seconds(text)? {
-        Duration::ZERO => Err("a call needs some time; give more than 0 seconds".to_owned()),
+        Duration::ZERO => Err("a timeout must be more than 0 seconds".to_owned()),
         time => Ok(time),
     }
 }

@@ -88,7 +88,7 @@ pub struct WhoAmI {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
 pub enum DemoError {
     /// It failed, as requested.
-    #[error("failed after {seconds} s, as it was asked to")]
+    #[error("failed after {seconds} s, as requested")]
     Failed {
         /// How long it took.
         seconds: f64,
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn seconds_that_are_no_time_are_an_error_and_no_panic() {
+    fn seconds_that_are_not_a_duration_are_an_error() {
         for seconds in [-1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, 86_400.1, -f64::MIN_POSITIVE] {
             let error = duration(seconds).expect_err("is refused");
             assert_eq!(error, DemoError::InvalidSeconds { given: seconds.to_string() });
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn seconds_may_be_none_a_fraction_or_a_day() {
+    fn seconds_may_be_zero_a_fraction_or_a_day() {
         assert_eq!(duration(0.0), Ok(Duration::ZERO));
         assert_eq!(duration(0.25), Ok(Duration::from_millis(250)));
         assert_eq!(duration(86_400.0), Ok(Duration::from_secs(86_400)));

@@ -14,7 +14,7 @@ mod drain;
 #[cfg(target_os = "linux")]
 mod sockets;
 
-/// What `demo-lifecycle` is told on its command line.
+/// The command line of `demo-lifecycle`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum LifecycleOptions {
     /// Whether something in this container listens on each of these TCP ports
@@ -29,7 +29,7 @@ pub enum LifecycleOptions {
         #[arg(value_name = "PORT")]
         port: NonZeroU16,
     },
-    /// Tells a process to finish what runs (SIGTERM), and waits until it has ended
+    /// Stop a process (SIGTERM): it finishes running calls; wait until it has ended
     Drain {
         /// The process; a container's first is the program that it runs
         #[arg(long, value_name = "PID", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..))]
@@ -40,7 +40,7 @@ pub enum LifecycleOptions {
     },
 }
 
-/// What the options alone do not say.
+/// The rest of the help.
 pub const HELP: &str = "\
 Exit codes:
     0  yes; or the process has ended
@@ -68,7 +68,7 @@ pub fn answer(options: &LifecycleOptions) -> ExitCode {
     }
 }
 
-#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nothing is answered there"))]
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "other systems get an error"))]
 enum Answer {
     Yes,
     No(String),
@@ -85,7 +85,7 @@ fn ask(options: &LifecycleOptions) -> Result<Answer, String> {
 
 #[cfg(not(target_os = "linux"))]
 fn ask(_: &LifecycleOptions) -> Result<Answer, String> {
-    Err("this needs Linux, whose kernel has the tables and process handles that it asks".to_owned())
+    Err("this needs Linux: it reads /proc and uses process handles".to_owned())
 }
 
 #[cfg(target_os = "linux")]
@@ -102,5 +102,5 @@ fn listening(ports: &[NonZeroU16]) -> Result<Answer, String> {
 fn connected(port: NonZeroU16) -> Result<Answer, String> {
     let mut is_connected = false;
     sockets::visit(|socket| is_connected |= socket.is_connected_to(port.get()))?;
-    Ok(if is_connected { Answer::Yes } else { Answer::No(format!("no connection to port {port} of a peer")) })
+    Ok(if is_connected { Answer::Yes } else { Answer::No(format!("no connection to a peer's port {port}")) })
 }

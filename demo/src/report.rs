@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_a_peers_is_acted_on_by_a_terminal() {
+    fn peers_texts_cannot_control_a_terminal() {
         assert_eq!(printable("\u{1b}[31mred\u{7f}\u{9b}2J\n\u{202e}"), r"\u001b[31mred\u007f\u009b2J\u000a\u202e");
         assert_eq!(printable("\"größer\" → 🦀"), "\"größer\" → 🦀");
         let style = Style { json: true, numbered: false, count: None };

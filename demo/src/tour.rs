@@ -36,7 +36,7 @@ pub async fn tour() -> ExitCode {
     let signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => {
-            complain(&format!("signals cannot be handled here: {error}"));
+            complain(&format!("cannot handle signals: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -69,14 +69,14 @@ async fn follow(story: Story) -> Outcome {
     let stage = &mut stage;
     step(story, "Three workers, each a process of its own, dial in to one client", stage.start()).await?;
     step(story, "Every method of the service is called", stage.call_every_method()).await?;
-    step(story, "Mistakes are answered, and cost nobody else anything", stage.make_mistakes()).await?;
-    step(story, "Calls run side by side, and slow ones hold up nobody", stage.run_side_by_side()).await?;
+    step(story, "Mistakes get an error and disturb no other call", stage.make_mistakes()).await?;
+    step(story, "Calls run side by side, and slow ones delay no others", stage.run_side_by_side()).await?;
     step(story, "A worker is killed in the middle of a call that may be repeated", stage.kill_idempotent()).await?;
     step(story, "A worker is killed in the middle of a call that may not be repeated", stage.kill_other()).await?;
     step(story, "The killed workers are started again", stage.restart()).await?;
-    step(story, "A worker is told to stop in the middle of a call", stage.drain()).await?;
-    step(story, "Two brokers stand in between, and one of them is lost", brokers::lose_one(story)).await?;
-    step(story, "Everybody goes home", stage.go_home()).await
+    step(story, "A worker drains in the middle of a call", stage.drain()).await?;
+    step(story, "Two brokers route calls, and one of them closes", brokers::lose_one(story)).await?;
+    step(story, "The workers and the client stop", stage.go_home()).await
 }
 
 /// Runs one step under its title, which also names it when it fails.

@@ -14,7 +14,7 @@ use xero::{StartError, Worker};
 
 use crate::{Here, report::complain, signals::Signals};
 
-/// What `demo-worker` is told on its command line.
+/// The command line of `demo-worker`.
 #[derive(Clone, Debug, Args)]
 pub struct WorkerOptions {
     /// Where the clients or brokers are, such as tcp://127.0.0.1:5550. They need not be there yet.
@@ -23,15 +23,15 @@ pub struct WorkerOptions {
     /// How many calls run at once [default: 32 for each CPU]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     concurrency: Option<u32>,
-    /// Stop as if told to when standard input ends, so that no worker outlives the program that started it
+    /// Stop when standard input ends, so that no worker outlives the program that started it
     #[arg(long, hide = true)]
     until_stdin_ends: bool,
 }
 
-/// What the options alone do not say.
+/// The rest of the help.
 pub const HELP: &str = "\
 Exit codes:
-    0  it was told to stop, and what ran has ended
+    0  it was stopped, and all running calls have ended
     2  the command line was wrong, or names what is no endpoint to connect to
   130  a second signal cut it short
 
@@ -50,7 +50,7 @@ pub async fn serve(options: WorkerOptions) -> ExitCode {
     let signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => {
-            complain(&format!("signals cannot be handled here: {error}"));
+            complain(&format!("cannot handle signals: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -63,8 +63,8 @@ pub async fn serve(options: WorkerOptions) -> ExitCode {
     };
     announce(&worker, &options.endpoints);
     tokio::select! {
-        () = signals.first() => info!("told to stop: finishing what runs; once more to stop at once"),
-        () = stdin_ends(options.until_stdin_ends) => info!("standard input has ended: finishing what runs"),
+        () = signals.first() => info!("stopping: finishing running calls; signal again to stop at once"),
+        () = stdin_ends(options.until_stdin_ends) => info!("standard input has ended: finishing running calls"),
     }
     worker.drain().await;
     info!("stopped");

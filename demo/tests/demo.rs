@@ -13,7 +13,7 @@ use std::{
 
 use process::{Process, Run, Worker, client, free_endpoint, start_client};
 
-// Every example of the Python original and of its containers, against a worker that stays.
+// Every example of the Python original and of its containers, against a long-running worker.
 
 #[test]
 fn ping_replies_pong() {
@@ -42,7 +42,7 @@ fn compare_takes_arguments_by_position_and_by_name() {
 }
 
 #[test]
-fn method_that_is_not_there_is_a_failed_call_that_has_not_run() {
+fn unknown_method_is_a_failed_call_that_has_not_run() {
     let run = client_with_worker(&["invalid_request"]);
     assert_eq!((run.code, run.stdout.as_str()), (3, ""), "{run:?}");
     assert!(run.stderr.contains("error: unknown method: service `Demo` has no method `invalid_request`"), "{run:?}");
@@ -64,7 +64,7 @@ fn slow_fail_starts_and_exits_with_1() {
 
 #[test]
 fn every_interface_of_port_5550_is_bound_by_the_containers_command() {
-    // Somebody else on this machine may have the port; then a free one must do.
+    // If another process on this machine has the port, use a free one.
     let port = TcpListener::bind("0.0.0.0:5550").map_or_else(|_| process::free_port(Ipv4Addr::UNSPECIFIED), |_| 5550);
     let worker = Worker::start(&format!("tcp://localhost:{port}"), &[]);
     let run = client(&[&format!("tcp://*:{port}"), "ping", "--count", "20", "--wait", "20"]);
@@ -123,7 +123,7 @@ fn several_calls_end_with_a_summary() {
 }
 
 #[test]
-fn calls_of_a_run_overlap_as_far_as_they_may() {
+fn calls_of_a_run_overlap_up_to_the_concurrency() {
     let run = client_with_worker(&["slow_succeed", "--args", "1", "--count", "8", "--concurrency", "8", "--json"]);
     let lines = run.json_lines();
     let first_reply = lines.iter().position(|line| line.get("reply").is_some());
@@ -131,7 +131,7 @@ fn calls_of_a_run_overlap_as_far_as_they_may() {
 }
 
 #[test]
-fn reader_that_has_enough_ends_the_run_quietly() {
+fn reader_that_closes_its_pipe_ends_the_run_quietly() {
     let worker = Worker::start(&free_endpoint(), &[]);
     let mut process = start_client(&[&worker.endpoint, "ping", "--count", "-1", "--wait", "20"]);
     process.first_stdout_line();
@@ -221,7 +221,7 @@ fn endpoint_in_use_exits_with_2() {
 }
 
 #[test]
-fn worker_refuses_an_endpoint_that_is_none() {
+fn worker_refuses_a_malformed_endpoint() {
     for endpoint in ["tcp://nowhere", "tcp://*:5550", "tcp://127.0.0.1:0", ""] {
         let run = Process::start("demo-worker", &[endpoint]).wait();
         assert_eq!(run.code, 2, "{endpoint}: {run:?}");
@@ -244,7 +244,7 @@ fn no_worker_is_a_failed_call_after_the_wait() {
 }
 
 #[test]
-fn no_worker_now_is_told_without_a_time() {
+fn missing_worker_without_a_wait_is_an_error_without_a_time() {
     let run = client(&["tcp://127.0.0.1:0", "ping", "--wait", "0"]);
     assert_eq!((run.code, run.stdout.as_str()), (3, ""), "{run:?}");
     let said = "error: no worker for the service `Demo`: none is connected to tcp://127.0.0.1:";
@@ -278,7 +278,7 @@ fn killed_worker_is_a_failed_call_that_may_have_run() {
 }
 
 #[test]
-fn arguments_that_the_method_does_not_take_have_not_run() {
+fn wrong_arguments_are_a_failed_call_that_has_not_run() {
     let worker = Worker::start(&free_endpoint(), &[]);
     for arguments in [["--args", "1, 2"], ["--args", "\"only one\""], ["--kwargs", r#""str1":"a", "str3":"b""#]] {
         let run = worker.call(&[&["compare"], &arguments[..]].concat());
@@ -289,7 +289,7 @@ fn arguments_that_the_method_does_not_take_have_not_run() {
 }
 
 #[test]
-fn seconds_that_are_no_time_are_the_methods_own_error() {
+fn seconds_out_of_range_are_the_methods_own_error() {
     let worker = Worker::start(&free_endpoint(), &[]);
     for seconds in ["-1", "1e300", "86401"] {
         let run = worker.call(&["slow_succeed", "--args", seconds]);
@@ -322,7 +322,7 @@ fn idle_worker_exits_with_0_on_either_signal() {
 }
 
 #[test]
-fn idle_worker_without_a_client_exits_as_soon() {
+fn idle_worker_without_a_client_exits_at_once() {
     let mut worker = Worker::start(&free_endpoint(), &[]);
     worker.process.signal("TERM");
     let (run, took) = worker.process.wait_timed();
@@ -347,14 +347,14 @@ fn second_signal_ends_a_worker_at_once() {
     let mut process = worker.start_call(&["slow_fail", "--args", "60", "--timeout", "60"]);
     assert_eq!(process.first_stdout_line(), "partial: \"started\"");
     worker.process.signal("INT");
-    worker.process.wait_for_stderr("told to stop");
+    worker.process.wait_for_stderr("stopping: ");
     worker.process.signal_impatiently("INT");
     assert_eq!(worker.process.wait().code, 130);
     assert_eq!(process.wait().code, 3);
 }
 
 #[test]
-fn signal_that_comes_twice_at_once_counts_once() {
+fn repeated_signal_counts_once() {
     let mut worker = Worker::start(&free_endpoint(), &[]);
     let mut process = worker.start_call(&["slow_succeed", "--args", "0.7"]);
     assert_eq!(process.first_stdout_line(), "partial: \"started\"");
@@ -418,7 +418,7 @@ fn worker_of_concurrency_1_runs_one_call_after_another() {
 // The tour.
 
 #[test]
-fn tour_does_what_it_says_and_leaves_no_process_behind() {
+fn tour_succeeds_and_leaves_no_process() {
     let run = Process::start("xero-demo", &[]).wait();
     assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{run:?}");
     for said in
@@ -441,7 +441,7 @@ fn interrupted_tour_stops_its_workers() {
 }
 
 #[test]
-fn killed_tour_leaves_no_worker_behind() {
+fn killed_tour_leaves_no_worker() {
     let mut tour = Process::start("xero-demo", &[]);
     tour.wait_for_stdout("all three have registered");
     tour.kill();

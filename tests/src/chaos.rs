@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn load_is_held_to_the_rate_that_was_asked_for_and_to_no_more_than_the_least() {
+    fn load_must_reach_its_rate_up_to_the_required_least() {
         for (asked, least) in [(300, 270), (1_000, 900), (1_500, 1_000), (10_000, 1_000)] {
             let settings = settings(asked, 10);
             assert_eq!(settings.judge(least * 10), None, "{asked}");
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn run_under_less_than_the_least_load_or_time_is_doubted() {
+    fn run_below_the_least_load_or_time_gets_a_warning() {
         assert_eq!(settings(CALLS_PER_SECOND_MIN, 10).doubt(), None);
         assert!(settings(CALLS_PER_SECOND_MIN - 1, 10).doubt().is_some());
         assert!(settings(CALLS_PER_SECOND_MIN, 9).doubt().is_some());

@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn bound_that_is_that_of_the_type_is_named_in_short() {
+    fn bound_of_the_type_itself_is_named_in_short() {
         let read = whole_number::<u64>(0..=u64::MAX);
         assert_eq!(read("18446744073709551615"), Ok(u64::MAX));
         assert_eq!(read("18446744073709551616"), Err("give a whole number from 0 to 2^64 - 1".to_owned()));

@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn lateness_stays_within_its_bounds_and_comes_near_both() {
+    fn delay_stays_within_its_bounds_and_comes_near_both() {
         let [latency, jitter] = [200, 100].map(Duration::from_millis);
         let link = Link { latency, jitter, ..Link::default() };
         let mut random = Rng::with_seed(1);
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn reset_of_either_end_is_a_reset_of_the_other_after_what_came_before() {
+    fn reset_of_either_end_resets_the_other_after_earlier_bytes() {
         run(async {
             for is_near in [true, false] {
                 let (near, far) = across(Link { latency: Duration::from_millis(50), ..Link::default() }).await;
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn connection_to_nobody_is_reset_and_the_next_one_finds_whoever_has_come() {
+    fn connection_without_a_listener_is_reset_and_a_later_one_is_carried() {
         run(async {
             let nobody = Port::reserve();
             let endpoint = nobody.endpoint();

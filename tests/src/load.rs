@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reply_to_another_call_and_a_reply_that_is_not_whole_are_found_out() {
+    fn misdirected_and_incomplete_replies_are_found() {
         let order = Order { number: 7, text_bytes: 0, reply_bytes: 100, millis: 0 };
         let reply = |number, bytes| Receipt { order: Order { number, ..order }, attempt: 1, text: text(number, bytes) };
         assert_eq!(order.check(&reply(7, 100)), Ok(()));

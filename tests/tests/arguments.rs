@@ -1,4 +1,4 @@
-//! Arguments that a caller leaves out, and types that are lent from another one.
+//! Arguments that a caller leaves out, and borrowed argument types.
 
 use std::{
     ffi::{CStr, CString, OsStr},
@@ -140,14 +140,14 @@ async fn missing_arguments_are_filled_in_by_position_and_by_name() {
 }
 
 #[tokio::test]
-async fn what_may_not_be_missing_is_an_error_that_names_it() {
+async fn missing_required_argument_is_an_error_that_names_it() {
     let (client, worker) = pair("inproc://arguments-required").await;
     let cases = [
         ("trailing", json!({"b": 1}), "`a`"),
         ("trailing", json!([]), "the argument `a` is missing"),
         ("leading", json!([1, 2]), "the argument `c` is missing"),
         ("trailing", json!([1, 2, null]), "the argument `c`"),
-        ("trailing", json!([1, 2, 3, 4, 5]), "takes 4 arguments, and there are more"),
+        ("trailing", json!([1, 2, 3, 4, 5]), "takes 4 arguments, but more were given"),
         ("trailing", json!({"a": 1, "e": 4}), "`e`"),
     ];
     for (method, arguments, culprit) in cases {
@@ -177,7 +177,7 @@ async fn a_client_sends_every_argument() {
 }
 
 #[tokio::test]
-async fn types_without_a_size_are_lent_from_their_owned_form() {
+async fn unsized_types_are_borrowed_from_their_owned_form() {
     let (client, worker) = pair("inproc://arguments-lent").await;
     for codec in Codec::ALL {
         let lent = LentClient::new(&client).with_codec(codec);
@@ -193,7 +193,7 @@ async fn types_without_a_size_are_lent_from_their_owned_form() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn names_that_are_not_unicode_travel_as_os_strings_and_not_as_paths() {
+async fn names_outside_unicode_travel_as_os_strings_but_not_as_paths() {
     use std::os::unix::ffi::OsStrExt;
     let (client, worker) = pair("inproc://arguments-unicode").await;
     let name = OsStr::from_bytes(b"\xff\xfe\xfd");
@@ -279,7 +279,7 @@ async fn a_new_worker_serves_old_clients_in_each_codec() {
     worker.drain().await;
 }
 
-/// The fingerprint of a caller says which arguments it has sent. So bytes that end early are no sign of an older caller.
+/// A caller's fingerprint says which arguments it sends, so bytes that end early do not indicate an older caller.
 mod grown {
     #[derive(serde::Serialize, serde::Deserialize)]
     pub(super) struct Job {
@@ -313,7 +313,7 @@ mod small {
 }
 
 #[tokio::test]
-async fn a_defaulted_argument_does_not_stand_in_for_bytes_that_another_type_has_read() {
+async fn a_defaulted_argument_does_not_replace_bytes_that_another_type_has_read() {
     let client = Client::bind("inproc://arguments-grown").await.expect("binds");
     let service = grown::Grown::into_service(std::sync::Arc::new(Studio));
     let worker = Worker::connect("inproc://arguments-grown").serve(service).start().expect("starts");

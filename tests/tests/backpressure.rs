@@ -1,4 +1,4 @@
-//! A peer that does not read, is frozen or floods costs its own window, and nobody else's latency.
+//! A peer that does not read, is frozen or floods costs its own window, and delays no other peer.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -27,14 +27,14 @@ use xero_tests::{
 
 const MIB: usize = 1 << 20;
 
-/// The credits of whoever is held to them here.
+/// The credits of the workers and clients under test.
 const CREDITS: u32 = 64;
 
-/// What may be in memory: the credits' worth of calls of a mebibyte, and the margin that is promised.
+/// The memory bound: the credits' worth of calls of a mebibyte, and the promised margin.
 const BOUND: usize = (CREDITS as usize + 32) * MIB;
 
 #[test]
-fn worker_that_never_reads_costs_its_credits_and_nobody_elses_latency() {
+fn worker_that_never_reads_costs_its_credits_and_delays_no_other() {
     run_alone(async {
         let client = bind(beating(LONG)).await;
         let _good = worker(&[client.endpoint()]).await;
@@ -50,7 +50,7 @@ fn worker_that_never_reads_costs_its_credits_and_nobody_elses_latency() {
 }
 
 #[test]
-fn frozen_worker_costs_its_credits_and_nobody_elses_latency() {
+fn frozen_worker_costs_its_credits_and_delays_no_other() {
     run_alone(async {
         let client = bind(beating(LONG)).await;
         let _good = worker(&[client.endpoint()]).await;
@@ -66,7 +66,7 @@ fn frozen_worker_costs_its_credits_and_nobody_elses_latency() {
 }
 
 #[test]
-fn client_that_never_reads_costs_the_worker_its_credits_and_nobody_elses_latency() {
+fn client_that_never_reads_costs_the_worker_its_credits_and_delays_no_other() {
     run_alone(async {
         let client = bind(beating(LONG)).await;
         let dispatcher = Dispatcher::bind().await;
@@ -74,7 +74,7 @@ fn client_that_never_reads_costs_the_worker_its_credits_and_nobody_elses_latency
         let mut link = dispatcher.register().await;
         has_workers(&client, 1).await;
         undisturbed(&client, &[("worker", worker.id())], async || {
-            // Four times what the worker has offered to take.
+            // Four times the worker's credits.
             for number in 0..4 * u64::from(CREDITS) {
                 link.send(&Message::Request(order_of_a_mebibyte(number))).await;
             }
@@ -85,7 +85,7 @@ fn client_that_never_reads_costs_the_worker_its_credits_and_nobody_elses_latency
 }
 
 #[test]
-fn frozen_client_costs_the_worker_its_credits_and_nobody_elses_latency() {
+fn frozen_client_costs_the_worker_its_credits_and_delays_no_other() {
     run_alone(async {
         let client = bind(beating(LONG)).await;
         let port = Port::reserve();
@@ -102,7 +102,7 @@ fn frozen_client_costs_the_worker_its_credits_and_nobody_elses_latency() {
 }
 
 #[test]
-fn flood_of_large_calls_through_a_broker_costs_its_credits_and_nobody_elses_latency() {
+fn flood_of_large_calls_through_a_broker_costs_its_credits_and_delays_no_other() {
     run_alone(async {
         let Brokered { client, broker, frontend, workers } = Brokered::start().await;
         let [first, second] = &workers;
@@ -117,7 +117,7 @@ fn flood_of_large_calls_through_a_broker_costs_its_credits_and_nobody_elses_late
 }
 
 #[test]
-fn frozen_client_of_a_broker_costs_its_credits_and_nobody_elses_latency() {
+fn frozen_client_of_a_broker_costs_its_credits_and_delays_no_other() {
     run_alone(async {
         let Brokered { client, broker, frontend, workers } = Brokered::start().await;
         let [first, second] = &workers;
@@ -133,7 +133,7 @@ fn frozen_client_of_a_broker_costs_its_credits_and_nobody_elses_latency() {
 }
 
 #[test]
-fn client_of_a_broker_that_never_reads_costs_its_credits_and_nobody_elses_latency() {
+fn client_of_a_broker_that_never_reads_costs_its_credits_and_delays_no_other() {
     run_alone(async {
         let Brokered { client, broker, frontend, workers } = Brokered::start().await;
         let [first, second] = &workers;
@@ -152,7 +152,7 @@ fn client_of_a_broker_that_never_reads_costs_its_credits_and_nobody_elses_latenc
 }
 
 #[test]
-fn frozen_worker_of_a_broker_costs_its_credits_and_nobody_elses_latency() {
+fn frozen_worker_of_a_broker_costs_its_credits_and_delays_no_other() {
     run_alone(async {
         let Brokered { client, broker, frontend, workers: _workers } = Brokered::start().await;
         let backend = broker.line("backend ").await;
@@ -169,7 +169,7 @@ fn frozen_worker_of_a_broker_costs_its_credits_and_nobody_elses_latency() {
     });
 }
 
-/// A broker, two workers, and a client of its own for whom all is as usual.
+/// A broker, two workers, and an unaffected client.
 struct Brokered {
     client: Client,
     broker: Process,
@@ -189,13 +189,13 @@ impl Brokered {
     }
 }
 
-/// Calls of others before the disturbance and while it stands, and the memory of these processes meanwhile.
+/// Calls of other clients before and during the disturbance, and the growth of the processes' memory.
 ///
-/// What the machine is busy with now and then is not to count, and what the disturbance does is there in every round:
-/// so it is enough that one round of many is as it should be.
+/// A busy machine slows down some rounds, the disturbance would slow down all: so one round of normal latency is
+/// enough.
 async fn undisturbed<T>(client: &Client, processes: &[(&str, u32)], disturb: impl AsyncFnOnce() -> T) -> T {
     let load = LoadClient::new(client);
-    // The first calls open what later ones find open.
+    // The first calls open connections and services for later ones.
     let _ = latency(&load).await;
     let before = best_latency(&load, ROUNDS_BEFORE, Duration::ZERO).await;
     let memory = Watch::start(processes);
@@ -210,7 +210,7 @@ async fn undisturbed<T>(client: &Client, processes: &[(&str, u32)], disturb: imp
     disturbance
 }
 
-/// The best of so many rounds, or the first one under `enough`.
+/// The best of this many rounds, or the first one under `enough`.
 async fn best_latency(load: &LoadClient, rounds: u32, enough: Duration) -> Duration {
     let mut best = Duration::MAX;
     for _ in 0..rounds {
@@ -222,7 +222,7 @@ async fn best_latency(load: &LoadClient, rounds: u32, enough: Duration) -> Durat
     best
 }
 
-/// The 99th percentile of calls that take some milliseconds each, several at once.
+/// The 99th percentile of concurrent calls that take some milliseconds each.
 async fn latency(load: &LoadClient) -> Duration {
     let mut callers = JoinSet::new();
     for _ in 0..CALLERS {
@@ -243,7 +243,7 @@ async fn latency(load: &LoadClient) -> Duration {
     latencies.percentile(99.0)
 }
 
-/// Looks at the memory of processes.
+/// Observes the memory of processes.
 struct Watch {
     seen: Arc<Mutex<Vec<Seen>>>,
     task: JoinHandle<()>,
@@ -278,7 +278,7 @@ impl Watch {
         Self { seen, task }
     }
 
-    /// By how much each has exceeded what it had at the start, at most.
+    /// The largest growth of each since the start.
     fn growth(self) -> Vec<(String, usize)> {
         self.task.abort();
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -290,7 +290,7 @@ fn play(arguments: &[&str]) -> Process {
     Process::start(env!("CARGO_BIN_EXE_chaos"), arguments)
 }
 
-/// A worker that serves `Load` and is not given up while it is slow.
+/// A worker that serves `Load`, with an expiry long enough for slow machines.
 async fn worker(endpoints: &[&str]) -> Process {
     let settings = [WORKER, "--interval", "5000", "--credits", &CREDITS.to_string()];
     let process = play(&[&settings[..], endpoints].concat());
@@ -298,20 +298,20 @@ async fn worker(endpoints: &[&str]) -> Process {
     process
 }
 
-/// Calls without end with those settings, four times as many at once as there are credits.
+/// Endless calls with these settings, four times as many at once as there are credits.
 fn caller(settings: &[&str], endpoint: &str) -> Process {
     let concurrency = (4 * CREDITS).to_string();
     play(&[&[CALLER, "--concurrency", &concurrency], settings, &[endpoint]].concat())
 }
 
-/// A worker that serves `Probe`, and nobody else does; it is missed late.
+/// The only worker of `Probe`; its expiry is long.
 async fn frozen_prober(client: &Client) -> Process {
     let process = probe!("worker", client.endpoint(), "--interval", "20000", "--concurrency", &*CREDITS.to_string());
     client.wait_for_service("Probe", PATIENCE).await.expect("it comes");
     process
 }
 
-/// As many calls of a mebibyte, all at once.
+/// This many calls of a mebibyte, all at once.
 fn flood(client: &Client, count: usize) -> Vec<xero::PendingCall<String, xero::Never>> {
     let text = "x".repeat(MIB);
     (0..count).map(|_| probe(client).echo(&text).timeout(2 * PATIENCE).start()).collect()
@@ -330,12 +330,12 @@ fn order_of_a_mebibyte(number: u64) -> Request {
     Request { service: "Load".into(), ..raw::request(number, "again", &order) }
 }
 
-/// Others who call at the same time, and how often each does in a round.
+/// Concurrent callers, and the calls of each in a round.
 const CALLERS: usize = 16;
 const CALLS: usize = 25;
 
-/// Rounds before the disturbance: of a busy machine's figures the lowest is the one to be held to.
+/// Rounds before the disturbance; the lowest latency of a busy machine is the reference.
 const ROUNDS_BEFORE: u32 = 3;
 
-/// Rounds while it stands, at most: enough for one in which the machine does nothing else.
+/// The most rounds during it: enough for one that the machine does not disturb.
 const ROUNDS_DURING: u32 = 12;

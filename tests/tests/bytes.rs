@@ -7,7 +7,7 @@
 //! | sizes from nothing to 1 MiB | `bytes_of_each_size_…` |
 //! | what callers in other languages send | `dynamic_callers_…` |
 
-// Paths of every length and references to vectors are what the macro must know.
+// The macro must know paths of every length, and references to vectors.
 #![allow(unused_qualifications, clippy::ptr_arg)]
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
@@ -20,7 +20,7 @@ type Blob = Vec<u8>;
 type Raw = [u8];
 type Key = [u8; 4];
 
-/// Has the name of a type that the macro knows, and is another.
+/// Types named like those that the macro knows.
 mod own {
     #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
     pub(crate) struct Option<T>(pub(crate) T);
@@ -237,7 +237,7 @@ async fn bytes_of_each_size_survive_each_codec() {
 }
 
 #[tokio::test]
-async fn each_form_is_the_one_that_the_protocol_gives() {
+async fn each_form_of_bytes_is_the_protocols() {
     let (client, worker) = pair("inproc://bytes-forms").await;
     let forms: [(_, &str, &[u8]); 9] = [
         (Codec::MessagePack, "Types.vector", b"\xc4\x03abc"),

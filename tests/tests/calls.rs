@@ -1,4 +1,4 @@
-//! One call: its deadline, its end, its partial replies, what travels beside its arguments, and how those are written.
+//! One call: its deadline, its end, its partial replies, its metadata, and the codecs of its arguments.
 
 use std::{pin::pin, time::Duration};
 
@@ -36,7 +36,7 @@ fn dropping_a_call_cancels_it_on_the_worker() {
 }
 
 #[test]
-fn call_that_is_dropped_before_its_turn_never_runs() {
+fn call_dropped_while_it_waits_never_runs() {
     run(async {
         let (client, journal) = (client().await, Journal::new());
         let never = probe(&client).work("never", 1).timeout(PATIENCE).start();
@@ -69,7 +69,7 @@ fn deadline_ends_the_call_and_stops_the_procedure() {
 }
 
 #[test]
-fn worker_holds_to_the_deadline_when_the_caller_says_nothing_more() {
+fn worker_keeps_the_deadline_of_a_silent_caller() {
     run(async {
         let (dispatcher, journal) = (Dispatcher::bind().await, Journal::new());
         let _worker = Worker::connect(&dispatcher.endpoint).serve(noting(&journal)).start().unwrap();
@@ -94,7 +94,7 @@ fn methods_own_timeout_counts_unless_the_call_has_one() {
         let timeout = Duration::from_millis(150);
         assert!(matches!(error, CallError::DeadlineExceeded { timeout: t, .. } if t == timeout), "{error}");
         assert_eq!(probe.hurried(300).timeout(PATIENCE).await.unwrap(), 300);
-        // The procedure knows the time it has.
+        // The procedure knows its remaining time.
         let seen = probe.context().timeout(Duration::from_secs(20)).await.unwrap();
         assert!(seen.remaining > Duration::from_secs(10) && seen.remaining < Duration::from_secs(21));
         let longest = probe.ping().timeout(Duration::MAX).await;
@@ -124,7 +124,7 @@ fn metadata_reaches_the_procedure_untouched() {
 }
 
 #[test]
-fn arguments_by_position_and_by_name_in_every_codec_that_can() {
+fn arguments_by_position_and_by_name_in_every_codec_that_allows_it() {
     #[derive(Serialize)]
     struct Named {
         right: i64,
@@ -160,7 +160,7 @@ fn arguments_by_position_and_by_name_in_every_codec_that_can() {
 }
 
 #[test]
-fn partial_replies_come_in_order_and_before_the_final_one() {
+fn partial_replies_arrive_in_order_and_before_the_final_one() {
     run(async {
         let client = client().await;
         let _worker = worker(&client).await;
@@ -173,13 +173,13 @@ fn partial_replies_come_in_order_and_before_the_final_one() {
             assert!(within(PATIENCE, call.partial()).await.is_none());
             assert_eq!(call.await.unwrap(), 500);
         }
-        // Who does not want them does not get them.
+        // A caller that does not ask for them does not get them.
         assert_eq!(probe(&client).progress(5000).timeout(PATIENCE).await.unwrap(), 5000);
     });
 }
 
 #[test]
-fn lost_and_unread_partial_replies_are_told() {
+fn lost_and_unread_partial_replies_are_errors() {
     run(async {
         let client = client().await;
         let mut raw = raw::worker(client.endpoint(), raw::ready()).await;
@@ -201,7 +201,7 @@ fn lost_and_unread_partial_replies_are_told() {
 }
 
 #[test]
-fn late_reply_of_a_call_that_has_ended_is_dropped_and_counted() {
+fn late_reply_of_an_ended_call_is_dropped_and_counted() {
     run(async {
         let client = client().await;
         let mut raw = raw::worker(client.endpoint(), raw::ready()).await;
@@ -220,9 +220,9 @@ fn late_reply_of_a_call_that_has_ended_is_dropped_and_counted() {
 }
 
 #[test]
-fn trait_of_the_caller_decides_whether_a_call_may_run_twice_and_the_worker_where_there_is_none() {
+fn callers_trait_or_else_the_worker_decides_whether_a_call_may_run_twice() {
     run(async {
-        // The trait says so of `ping`, and not of `work`.
+        // The trait declares `ping` idempotent, but not `work`.
         for worker_says in [true, false] {
             let client = client().await;
             assert!(is_retried(&client, worker_says, probe(&client).ping().timeout(PATIENCE)).await);
@@ -247,7 +247,7 @@ where
     ready.services[0].methods.iter_mut().for_each(|method| method.idempotent = worker_says);
     let mut first = raw::worker(client.endpoint(), ready.clone()).await;
     let mut second = raw::worker(client.endpoint(), raw::Ready { incarnation: Uuid::new_v4(), ..ready }).await;
-    // Not before it is polled is it sent.
+    // It is sent only when it is polled.
     let mut call = pin!(call.into_future());
     let request = tokio::select! {
         _ = &mut call => panic!("nobody has answered"),
@@ -264,6 +264,6 @@ where
             true
         }
     };
-    assert_eq!(request.idempotent, is_retried, "the worker was told");
+    assert_eq!(request.idempotent, is_retried, "the request says so");
     is_retried
 }

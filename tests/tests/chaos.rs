@@ -1,4 +1,4 @@
-//! Processes killed, frozen, told to leave and started again under load: the short form of the program `chaos`.
+//! Processes killed, frozen, drained and started again under load: the short form of the program `chaos`.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use xero_tests::{
 const TIME: Duration = Duration::from_secs(10);
 
 #[test]
-fn calls_end_as_they_must_while_workers_are_killed_frozen_told_to_leave_and_started_again() {
+fn calls_end_as_promised_while_workers_are_killed_frozen_drained_and_restarted() {
     run_alone(ends_soundly(Topology::Direct));
 }
 
 #[test]
-fn calls_end_as_they_must_while_workers_and_brokers_are_killed_frozen_told_to_leave_and_started_again() {
+fn calls_end_as_promised_while_workers_and_brokers_are_killed_frozen_drained_and_restarted() {
     run_alone(ends_soundly(Topology::Brokered));
 }
 

@@ -1,4 +1,4 @@
-//! The command lines of the programs that run for long: help that names every option, and mistakes that are told.
+//! The command lines of the long-running programs: their help names every option, and mistakes are errors.
 
 use xero_tests::program::{explains, names, refuses, run};
 
@@ -23,7 +23,7 @@ fn costs_explains_its_options() {
 }
 
 #[test]
-fn costs_refuses_what_is_no_option() {
+fn costs_refuses_unknown_options() {
     refuses(COSTS, &["--short"], "--short");
 }
 
@@ -38,7 +38,7 @@ fn crew_explains_its_roles_and_their_options() {
 }
 
 #[test]
-fn chaos_refuses_what_is_no_option_and_what_is_out_of_range() {
+fn chaos_refuses_unknown_options_and_values_out_of_range() {
     refuses(CHAOS, &["--second", "5"], "--second");
     refuses(CHAOS, &["--seconds"], "--seconds");
     refuses(CHAOS, &["direct"], "direct");
@@ -56,7 +56,7 @@ fn chaos_refuses_what_is_no_option_and_what_is_out_of_range() {
 }
 
 #[test]
-fn soak_refuses_what_is_no_option_and_what_is_out_of_range() {
+fn soak_refuses_unknown_options_and_values_out_of_range() {
     refuses(SOAK, &["--seconds", "5"], "--seconds");
     refuses(SOAK, &["--topology", "star"], "direct, brokered");
     refuses(SOAK, &["--seed", "-1"], "from 0 to 2^64 - 1");
@@ -72,7 +72,7 @@ fn soak_refuses_what_is_no_option_and_what_is_out_of_range() {
 }
 
 #[test]
-fn crew_refuses_what_is_no_role_and_roles_refuse_what_is_no_option_and_what_is_out_of_range() {
+fn crew_refuses_unknown_roles_and_options_and_values_out_of_range() {
     refuses(CREW, &["waiter"], "waiter");
     let endpoint = "tcp://127.0.0.1:5560";
     for role in ["worker", "caller", "load", "link"] {
@@ -99,7 +99,7 @@ fn crew_refuses_endpoints_and_settings_that_its_role_cannot_have() {
     refuses(CREW, &["link", "203.0.113.1:5560=broker-1:5560"], "203.0.113.1:5560");
 }
 
-/// `crew ROLE --help` explains each of these options in a line of its own, and has an example.
+/// `crew ROLE --help` explains each of these options on a line of its own, and has an example.
 fn explains_role(role: &str, options: &[&str]) {
     let output = run(CREW, &[role, "--help"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");

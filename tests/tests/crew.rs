@@ -1,4 +1,4 @@
-//! The program that plays the parts of container tests, as processes of this machine: what it writes can be judged.
+//! The program that plays the roles of container tests, as processes on this machine: its records can be checked.
 
 use std::collections::BTreeSet;
 
@@ -47,7 +47,7 @@ fn records_of_a_broker_two_workers_and_a_load_are_sound_through_a_kill_and_a_slo
         assert!(ledger.made > 300 && ledger.replies > ledger.made / 2, "{ledger}");
         assert_eq!(workers(&load).last().map(BTreeSet::len), Some(1), "it is connected to one broker");
         assert!(moments(&records).all(|at| (began_at..=micros_now()).contains(&at)));
-        // Whoever leaves a run out, or a call's end, or claims a run too many, is found out.
+        // A missing run, a missing end of a call, and an extra run are all found.
         assert!(
             !judge(&without(&records, |record| matches!(record, Record::Ran { .. }))).ledger().violations().is_empty()
         );
@@ -59,7 +59,7 @@ fn records_of_a_broker_two_workers_and_a_load_are_sound_through_a_kill_and_a_slo
 }
 
 #[test]
-fn load_that_has_no_worker_begins_no_call_and_ends_well() {
+fn load_without_a_worker_begins_no_call_and_exits_with_0() {
     run(async {
         let mut load = crew(&["load", "--bind", "tcp://127.0.0.1:0", "--rate", "1000"]);
         load.says(STARTED).await;
@@ -75,7 +75,7 @@ fn load_of_short_texts_gets_through_a_narrow_link() {
     run(async {
         let port = Port::reserve();
         let mut load = crew(&["load", "--bind", &port.endpoint(), "--rate", "500", "--text-max", "10"]);
-        // A tenth of what the usual texts would need, which would keep calls waiting until they expire.
+        // A tenth of the bandwidth that the usual texts need: with those, calls would wait until they expire.
         let mut link = crew(&["link", &format!("127.0.0.1:0={}", address(&port)), "--bytes-per-second", "200_000"]);
         let mut worker = crew(&["worker", &format!("tcp://{}", link.line(STARTED).await)]);
         eventually("it has run many calls", async || runs(&worker) > 1_000).await;
@@ -88,7 +88,7 @@ fn load_of_short_texts_gets_through_a_narrow_link() {
 }
 
 #[test]
-fn role_goes_on_without_standard_input() {
+fn role_continues_without_standard_input() {
     run(async {
         let mut worker = crew(&["worker", &Port::reserve().endpoint()]);
         worker.says(STARTED).await;
@@ -123,7 +123,7 @@ fn runs(process: &Process) -> usize {
     records(process).iter().filter(|record| matches!(record, Record::Ran { .. })).count()
 }
 
-/// The sets of workers that it has had, one after another.
+/// The sets of workers that it has had, in order.
 fn workers(process: &Process) -> Vec<BTreeSet<Uuid>> {
     let ids = |record| match record {
         Record::Workers { ids, .. } => Some(ids.into_iter().collect()),
@@ -134,7 +134,7 @@ fn workers(process: &Process) -> Vec<BTreeSet<Uuid>> {
     sets
 }
 
-/// Each with the name of whose it is.
+/// Each with its owner's name.
 fn records_of(processes: &[(&'static str, &Process)]) -> Vec<(&'static str, Record)> {
     processes.iter().flat_map(|(name, process)| records(process).into_iter().map(|record| (*name, record))).collect()
 }

@@ -1,4 +1,4 @@
-//! What the documents say of the project is true of its files.
+//! Statements of the documents about the project's files are true.
 
 use std::{
     collections::BTreeSet,
@@ -34,7 +34,7 @@ fn nothing_is_compiled_from_c() {
 }
 
 #[test]
-fn no_fault_can_be_planted_in_what_is_published_or_measured() {
+fn no_fault_can_be_planted_in_published_or_measured_builds() {
     let tree = |package| cargo(&["tree", "--locked", "-p", package, "--all-features", "-e", "all", "--prefix", "none"]);
     assert!(tree("xero-simulator").contains("planted"), "the simulator has no core to plant faults in");
     for package in ["xero", "xero-demo", "xero-tests"] {

@@ -1,4 +1,4 @@
-//! Drain loses nothing: what runs finishes, what comes goes elsewhere, and whoever stops says goodbye.
+//! A drain loses nothing: running calls finish, new ones go elsewhere, and the peer that stops says goodbye.
 
 use std::{
     sync::{
@@ -25,7 +25,7 @@ use xero_tests::{
 };
 
 #[test]
-fn draining_worker_finishes_what_it_has_and_gets_nothing_new() {
+fn draining_worker_finishes_its_calls_and_gets_no_new_ones() {
     run(async {
         let (client, journal) = (client().await, Journal::new());
         let first = Worker::connect(client.endpoint()).serve(noting(&journal)).start().unwrap();
@@ -62,7 +62,7 @@ fn rolling_restart_fails_no_call() {
             callers.spawn(async move {
                 let mut count = 0;
                 while !over.load(Ordering::Relaxed) {
-                    // `work` must not be retried once it has run; none of them may need it.
+                    // `work` must not be retried once it has run, and no call needs a retry.
                     let outcome = probe.work("rolling", caller % 3).timeout(PATIENCE).await;
                     outcome.unwrap_or_else(|error| panic!("call {count}: {error}"));
                     count += 1;
@@ -83,7 +83,7 @@ fn rolling_restart_fails_no_call() {
 }
 
 #[test]
-fn worker_told_to_terminate_finishes_its_call_and_exits_well() {
+fn worker_finishes_its_call_on_sigterm_and_exits_with_0() {
     run(async {
         let (client, journal) = (client().await, Journal::new());
         let path = journal.path().to_string_lossy();
@@ -99,7 +99,7 @@ fn worker_told_to_terminate_finishes_its_call_and_exits_well() {
 }
 
 #[test]
-fn idle_worker_that_is_told_to_terminate_exits_well_whether_connected_or_not() {
+fn idle_worker_exits_with_0_on_sigterm_connected_or_not() {
     run(async {
         let client = client().await;
         let nobody = Port::reserve();
@@ -113,7 +113,7 @@ fn idle_worker_that_is_told_to_terminate_exits_well_whether_connected_or_not() {
 }
 
 #[test]
-fn drain_that_takes_too_long_gives_up_and_says_so() {
+fn drain_that_takes_too_long_ends_with_errors() {
     run(async {
         let (client, journal) = (client().await, Journal::new());
         let settings = Worker::connect(client.endpoint()).drain_timeout(Duration::from_millis(100));
@@ -143,7 +143,7 @@ fn request_that_crosses_the_drain_is_refused_unstarted() {
         eventually("it runs", async || journal.count("slow", "begin") == 1).await;
         let draining = tokio::spawn(async move { worker.drain().await });
         assert_eq!(link.receive_news().await, Some(Message::Drain));
-        // Sent as though the worker's word were still on its way.
+        // Sent as if the worker's DRAIN were still on its way.
         link.send(&Message::Request(raw::request(2, "work", r#"["crossing", 0]"#))).await;
         let error = link.receive_error().await;
         assert_eq!((error.call.0, error.code, error.maybe_executed), (2, ErrorCode::Refused, false));
@@ -156,7 +156,7 @@ fn request_that_crosses_the_drain_is_refused_unstarted() {
 }
 
 #[test]
-fn refused_call_goes_to_another_worker_though_it_is_not_idempotent() {
+fn refused_call_goes_to_another_worker_even_if_it_is_not_idempotent() {
     run(async {
         let client = client().await;
         let mut leaving = raw::worker(client.endpoint(), raw::ready()).await;
@@ -185,7 +185,7 @@ fn request_that_crosses_the_goodbye_of_a_drained_worker_goes_to_another() {
         assert_eq!((whoami.worker, whoami.attempt), (next.id(), 2));
         next.drain().await;
 
-        // Without the drain nothing says that it was not started.
+        // Without the drain, nothing proves that it was not started.
         let mut leaving = raw::worker(client.endpoint(), raw::ready()).await;
         let call = probe(&client).work("lost", 1).timeout(PATIENCE).start();
         leaving.receive_request().await;
@@ -208,7 +208,7 @@ fn nothing_is_sent_to_a_worker_that_has_announced_its_drain() {
         let error = probe(&client).ping().fail_fast().await.unwrap_err();
         assert!(error.is_retryable() && !error.maybe_executed(), "{error}");
         leaving.send(&Message::Goodbye).await;
-        // The client's hanging up is its sign that everything has arrived.
+        // The client drops the connection: everything has arrived.
         assert_eq!(leaving.receive_news().await, None);
         assert!(!client.is_connected());
     });
@@ -226,7 +226,7 @@ fn worker_without_any_client_drains_at_once() {
 }
 
 #[test]
-fn drain_and_close_on_a_signal_of_ones_own() {
+fn drain_and_close_on_a_custom_signal() {
     run(async {
         let client = client().await;
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -248,13 +248,13 @@ fn drain_and_close_on_a_signal_of_ones_own() {
 }
 
 #[test]
-fn drain_does_not_cut_off_a_reply_that_is_still_on_its_way() {
+fn drain_does_not_cut_off_a_reply_on_its_way() {
     run(async {
         let client = client().await;
         let worker =
             Worker::connect(Link::narrow(4_000_000).to(client.endpoint()).await).serve(prober()).start().unwrap();
         joined(&client, &worker).await;
-        // Two seconds on the way, four times as long as a goodbye is waited for otherwise.
+        // Two seconds on the way, four times the grace of a goodbye.
         let call = probe(&client).bytes(8 << 20).timeout(PATIENCE).start();
         eventually("the procedure has ended", async || worker.counters().await.requests == 1).await;
         within(PATIENCE, worker.drain()).await;
@@ -263,7 +263,7 @@ fn drain_does_not_cut_off_a_reply_that_is_still_on_its_way() {
 }
 
 #[test]
-fn drain_that_begins_long_after_a_large_reply_does_not_cut_it_off_either() {
+fn drain_that_begins_long_after_a_large_reply_does_not_cut_it_off() {
     run(async {
         let interval = Duration::from_millis(200);
         let client = bind(beating(interval)).await;

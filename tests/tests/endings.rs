@@ -1,4 +1,4 @@
-//! What ends early or unasked: runtimes, futures, I/O threads, frozen processes; nobody is left believing otherwise.
+//! Early ends: of runtimes, futures, I/O threads, frozen processes. No peer keeps believing otherwise.
 
 use std::{future::IntoFuture, time::Duration};
 
@@ -14,10 +14,10 @@ use xero_tests::{
 };
 
 #[test]
-fn client_that_was_frozen_keeps_the_workers_that_waited_for_it_and_the_calls_that_they_run() {
+fn thawed_client_keeps_its_waiting_workers_and_their_calls() {
     run(async {
         let journal = Journal::new();
-        // The client's own patience is 600 ms; the worker's, by its own setting, far longer.
+        // The client's own expiry is 600 ms; the worker's, by its own setting, far longer.
         let interval = Duration::from_millis(200);
         let mut process =
             probe!("client", "tcp://127.0.0.1:0", "--interval", "200", "--hold", "held", "--hold-for", "3000");
@@ -30,7 +30,7 @@ fn client_that_was_frozen_keeps_the_workers_that_waited_for_it_and_the_calls_tha
         let frozen_at = Instant::now();
         eventually("twice the client's patience has passed", async || frozen_at.elapsed() > 6 * interval).await;
         process.thaw();
-        // The call, which must not be run twice, goes on for longer than the client needs to judge.
+        // The call, which must not run twice, takes longer than the client's expiry.
         process.says(&format!("Ok(Whoami {{ worker: {}", worker.id())).await;
         assert_eq!(worker.counters().await.redials, redials, "the client has dropped its worker");
         assert_eq!((journal.count("held", "begin"), journal.count("held", "dropped")), (1, 0));
@@ -39,7 +39,7 @@ fn client_that_was_frozen_keeps_the_workers_that_waited_for_it_and_the_calls_tha
 }
 
 #[test]
-fn client_whose_io_thread_was_held_up_keeps_the_workers_that_waited_for_it() {
+fn client_with_a_stalled_io_thread_keeps_its_waiting_workers() {
     #[derive(Debug)]
     struct Slow(Duration);
     impl WorkerChoice for Slow {
@@ -49,7 +49,7 @@ fn client_whose_io_thread_was_held_up_keeps_the_workers_that_waited_for_it() {
         }
     }
     run(async {
-        // As many heartbeats come meanwhile as are more than one turn takes.
+        // More heartbeats arrive meanwhile than one turn reads.
         let (interval, count) = (Duration::from_millis(300), 100);
         let client = bind(beating(interval).worker_choice(Slow(6 * interval))).await;
         let settings = || Worker::connect(client.endpoint()).heartbeat_interval(interval).liveness(10);
@@ -67,7 +67,7 @@ fn client_whose_io_thread_was_held_up_keeps_the_workers_that_waited_for_it() {
 }
 
 #[test]
-fn worker_whose_runtime_has_ended_leaves_and_takes_no_call_from_others() {
+fn worker_whose_runtime_has_ended_leaves_and_takes_no_more_calls() {
     run(async {
         let client = client().await;
         let theirs = runtime(1);
@@ -87,7 +87,7 @@ fn worker_whose_runtime_has_ended_leaves_and_takes_no_call_from_others() {
 }
 
 #[test]
-fn calls_of_a_worker_whose_runtime_ends_are_run_elsewhere_if_they_may_run_twice() {
+fn idempotent_calls_of_a_worker_whose_runtime_ends_run_elsewhere() {
     run(async {
         let (client, journal) = (client().await, Journal::new());
         let theirs = runtime(1);
@@ -120,9 +120,9 @@ fn dropping_the_future_of_a_served_worker_drains_it() {
 }
 
 #[test]
-fn work_whose_call_has_ended_is_not_started() {
+fn procedure_of_an_ended_call_is_not_started() {
     let journal = Journal::new();
-    // One thread for procedures that block.
+    // One thread for blocking procedures.
     let theirs = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .max_blocking_threads(1)
@@ -139,14 +139,14 @@ fn work_whose_call_has_ended_is_not_started() {
             let error = call.await.unwrap_err();
             assert!(matches!(error, CallError::DeadlineExceeded { .. }), "{error}");
         }
-        // Draining waits for what runs; what had not begun by then never will.
+        // Draining waits for running calls; calls that had not begun by then never will.
         within(PATIENCE, worker.drain()).await;
         assert_eq!(journal.count("once", "begin"), 1);
     });
 }
 
 #[test]
-fn waiting_for_a_worker_of_a_closed_client_says_that_it_is_closed() {
+fn waiting_for_a_worker_of_a_closed_client_is_an_error_that_says_so() {
     run(async {
         let client = client().await;
         let _worker = worker(&client).await;
@@ -198,7 +198,7 @@ fn draining_worker_does_not_count_as_connected() {
 }
 
 #[test]
-fn calls_that_wait_for_many_things_hold_up_no_other() {
+fn calls_that_wait_for_many_services_delay_no_other() {
     run(async {
         let client = client().await;
         let _worker = worker(&client).await;
@@ -218,7 +218,7 @@ fn timeouts_near_the_end_of_the_clock_do_no_harm() {
         for before_the_end in near.into_iter().map(Some).chain([None]) {
             let client = client().await;
             let timeout = before_the_end.map_or(Duration::MAX, |time| longest_time() - time);
-            // Without a worker its deadline is the next thing that the client waits for.
+            // Without a worker, its deadline is the client's next timer.
             let waiting = client.call("Absent.method").timeout(timeout).start();
             within(PATIENCE, client.counters()).await;
             let _worker = worker(&client).await;

@@ -1,4 +1,4 @@
-//! A mistake costs one call: each is a typed error within one round trip, and the worker goes on.
+//! A mistake costs one call: it is a typed error within one round trip, and the worker continues.
 
 use std::time::Duration;
 
@@ -13,18 +13,18 @@ use xero_tests::{
     service::{Mistake, Unencodable, elsewhere::ElsewhereClient},
 };
 
-/// A timeout that no test waits for: what comes long before it has not come by it.
+/// A timeout that no test reaches: an error that comes long before has another cause.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The error of a call, which must come at once.
 async fn error_of<T: std::fmt::Debug, E: std::fmt::Debug>(call: xero::Call<T, E>) -> CallError<E> {
     let (outcome, time) = timed(call.timeout(TIMEOUT)).await;
-    assert!(time < UNNOTICED, "told after {time:?}");
+    assert!(time < UNNOTICED, "reported after {time:?}");
     outcome.expect_err("an error")
 }
 
 #[test]
-fn panic_costs_one_call_and_says_what_it_said() {
+fn panic_costs_one_call_whose_error_has_its_text() {
     run(async {
         let client = client().await;
         let worker = worker(&client).await;
@@ -41,7 +41,7 @@ fn panic_costs_one_call_and_says_what_it_said() {
 }
 
 #[test]
-fn unknown_method_names_those_that_there_are() {
+fn unknown_method_lists_the_known_ones() {
     run(async {
         let client = client().await;
         let _worker = worker(&client).await;
@@ -56,7 +56,7 @@ fn unknown_method_names_those_that_there_are() {
 }
 
 #[test]
-fn unknown_service_names_those_that_there_are_and_no_name_what_a_name_is() {
+fn unknown_service_lists_the_known_ones_and_a_malformed_name_shows_the_form() {
     run(async {
         let client = client().await;
         let _worker = worker(&client).await;
@@ -70,14 +70,14 @@ fn unknown_service_names_those_that_there_are_and_no_name_what_a_name_is() {
             assert!(matches!(&error, CallError::UnknownMethod { .. }), "{error}");
             assert!(error.to_string().contains("`Service.method`"), "{error}");
         }
-        // Without `fail_fast` a worker that offers it is waited for, and not longer than was said.
+        // Without `fail_fast` the call waits for a worker, but no longer than its timeout.
         let error = client.call("Nope.ping").timeout(Duration::from_millis(50)).await.unwrap_err();
         assert!(matches!(&error, CallError::NoWorker { .. }), "{error}");
     });
 }
 
 #[test]
-fn worker_says_what_it_does_not_have() {
+fn worker_reports_unknown_services_and_methods() {
     run(async {
         let dispatcher = Dispatcher::bind().await;
         let _worker = Worker::connect(&dispatcher.endpoint).serve(prober()).start().unwrap();
@@ -118,7 +118,7 @@ fn signature_mismatch_names_both_signatures() {
 }
 
 #[test]
-fn self_describing_codecs_tell_of_the_value_that_does_not_fit() {
+fn self_describing_codecs_name_the_value_that_does_not_fit() {
     run(async {
         let client = client().await;
         let _worker = worker(&client).await;
@@ -221,14 +221,14 @@ fn errors_about_values_name_the_method_in_every_codec() {
 }
 
 #[test]
-fn own_errors_are_typed_and_no_reason_to_retry() {
+fn own_errors_are_typed_and_not_retried() {
     run(async {
         let client = client().await;
         let _worker = worker(&client).await;
         let error = error_of(probe(&client).fail(Mistake::Plain, true)).await;
         assert_eq!(error.application(), Some(&Mistake::Plain));
         assert!(error.maybe_executed() && !error.is_retryable() && !error.is_transient());
-        // A caller that knows no types gets it as a value.
+        // A caller without the types gets it as a value.
         let error = error_of(client.call("Probe.fail").arguments(&(Mistake::Plain, true))).await;
         let CallError::Application(value) = error else { panic!("{error}") };
         assert_eq!(value.decode::<Mistake>().unwrap(), Mistake::Plain);
@@ -236,7 +236,7 @@ fn own_errors_are_typed_and_no_reason_to_retry() {
 }
 
 #[test]
-fn nobody_there_is_told_at_once_to_those_who_do_not_wait() {
+fn fail_fast_call_without_a_worker_fails_at_once() {
     run(async {
         let client = client().await;
         let error = error_of(probe(&client).ping().fail_fast()).await;
@@ -252,7 +252,7 @@ fn nobody_there_is_told_at_once_to_those_who_do_not_wait() {
 }
 
 #[test]
-fn endpoints_and_settings_that_cannot_be_are_told_before_anything_starts() {
+fn wrong_endpoints_and_settings_are_errors_before_anything_starts() {
     run(async {
         for endpoint in ["", "tcp://", "tcp://127.0.0.1", "tcp://127.0.0.1:99999", "http://127.0.0.1:80", "TCP://*:1"] {
             let error = Client::bind(endpoint).await.unwrap_err();

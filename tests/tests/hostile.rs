@@ -1,4 +1,4 @@
-//! Whatever else knocks at a port, or answers at one, disturbs nobody.
+//! Foreign peers at a port, or at the other end of a connection, affect no other peer.
 
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ use xero_tests::{
     scene::{PATIENCE, client, eventually, has, joined, probe, prober, run, timed, within, worker},
 };
 
-/// A client with a worker and calls all the while; whatever `disturb` does must cost none of them, nor slow them down
-/// beyond what a busy machine explains.
+/// A client with a worker and constant calls; `disturb` must fail none of them, nor slow them down beyond what a busy
+/// machine explains.
 async fn undisturbed(disturb: impl AsyncFnOnce(&Client)) {
     let client = client().await;
     let worker = worker(&client).await;
@@ -43,7 +43,7 @@ async fn undisturbed(disturb: impl AsyncFnOnce(&Client)) {
 }
 
 #[test]
-fn peers_without_an_identity_are_told_apart() {
+fn peers_without_an_identity_are_distinguished() {
     run(async {
         let client = client().await;
         let mut workers = Vec::new();
@@ -58,7 +58,7 @@ fn peers_without_an_identity_are_told_apart() {
 }
 
 #[test]
-fn bytes_that_are_no_zeromq_disturb_nobody() {
+fn foreign_bytes_affect_no_other_peer() {
     run(undisturbed(async |client| {
         let mut random = Random(7);
         for round in 0..100 {
@@ -80,7 +80,7 @@ fn bytes_that_are_no_zeromq_disturb_nobody() {
 }
 
 #[test]
-fn greetings_and_introductions_of_others_disturb_nobody() {
+fn foreign_greetings_and_introductions_affect_no_other_peer() {
     run(undisturbed(async |client| {
         for kind in ["REQ", "SUB", "PUB", "PAIR", "NOPE", ""] {
             let mut stream = raw::connect(client.endpoint()).await;
@@ -88,7 +88,7 @@ fn greetings_and_introductions_of_others_disturb_nobody() {
             let property = [&b"\x05READY\x0bSocket-Type\0\0\0"[..], &[kind.len() as u8], kind.as_bytes()].concat();
             stream.write_all(&[&[4, property.len() as u8][..], &property, b"\0\x05hello"].concat()).await.unwrap();
         }
-        // Mechanisms and versions that are not spoken here.
+        // Unsupported mechanisms and versions.
         for (at, bytes) in [(12, &b"PLAIN"[..]), (12, b"CURVE"), (10, &[9]), (10, &[2])] {
             let mut greeting = raw::greeting();
             greeting[at..at + bytes.len()].copy_from_slice(bytes);
@@ -99,7 +99,7 @@ fn greetings_and_introductions_of_others_disturb_nobody() {
 }
 
 #[test]
-fn messages_that_are_not_ours_disturb_nobody() {
+fn foreign_messages_affect_no_other_peer() {
     run(undisturbed(async |client| {
         let mut random = Random(11);
         for _ in 0..50 {
@@ -118,7 +118,7 @@ fn messages_that_are_not_ours_disturb_nobody() {
 }
 
 #[test]
-fn every_message_with_any_byte_changed_or_cut_off_disturbs_nobody() {
+fn messages_with_any_byte_changed_or_cut_off_affect_no_other_peer() {
     run(undisturbed(async |client| {
         let call = CallId(1);
         let ready = raw::Ready { services: Vec::new(), ..raw::ready() };
@@ -141,7 +141,7 @@ fn every_message_with_any_byte_changed_or_cut_off_disturbs_nobody() {
                 changed[at] ^= 1 << random.below(8);
                 for header in [&changed[..], &header[..at]] {
                     if link.try_send_frames(&[header, &payload]).await.is_err() {
-                        // What it sent made the client drop it, which is as well.
+                        // The client has dropped the connection because of the message, which is fine.
                         link = raw::worker(client.endpoint(), ready.clone()).await;
                     }
                 }
@@ -154,7 +154,7 @@ fn every_message_with_any_byte_changed_or_cut_off_disturbs_nobody() {
 }
 
 #[test]
-fn peers_that_break_off_in_the_middle_disturb_nobody() {
+fn peers_that_break_off_midway_affect_no_other() {
     run(undisturbed(async |client| {
         for rest in [&b"\x01"[..], b"\x00\x20XERO", b"\x02\0\0\0\0\0\0", b"\x01\x00\x01", b"\x04\xffPING"] {
             for _ in 0..5 {
@@ -167,7 +167,7 @@ fn peers_that_break_off_in_the_middle_disturb_nobody() {
 }
 
 #[test]
-fn peers_in_other_roles_are_turned_away_and_told_why() {
+fn peers_in_wrong_roles_are_refused_with_the_reason() {
     run(undisturbed(async |client| {
         for role in [Role::Client, Role::Dispatcher] {
             let mut link = Link::dial(client.endpoint()).await;
@@ -181,16 +181,16 @@ fn peers_in_other_roles_are_turned_away_and_told_why() {
 }
 
 #[test]
-fn worker_that_sends_what_workers_do_not_is_only_counted() {
+fn messages_that_workers_do_not_send_are_only_counted() {
     run(undisturbed(async |client| {
-        // Without services, so that it is asked nothing.
+        // Without services, so that it gets no requests.
         let mut link = raw::worker(client.endpoint(), raw::Ready { services: Vec::new(), ..raw::ready() }).await;
         for _ in 0..10 {
             link.send(&Message::Request(raw::request(1, "ping", "[]"))).await;
             link.send(&Message::Cancel(CallId(1))).await;
             link.send(&Message::Subscribe(Subscribe { topic: "".into(), wanted: true })).await;
         }
-        // A second introduction takes the place of the first and is answered.
+        // A second introduction replaces the first and is answered.
         link.send(&Message::Ready(raw::Ready { services: Vec::new(), ..raw::ready() })).await;
         assert!(matches!(link.receive_news().await, Some(Message::Ready(_))));
         assert_eq!(client.counters().await.unexpected_messages, 30);
@@ -199,7 +199,7 @@ fn worker_that_sends_what_workers_do_not_is_only_counted() {
 }
 
 #[test]
-fn flood_of_replies_that_nobody_asked_for_disturbs_nobody() {
+fn flood_of_unsolicited_replies_affects_no_other_peer() {
     run(undisturbed(async |client| {
         let mut link = raw::worker(client.endpoint(), raw::Ready { services: Vec::new(), ..raw::ready() }).await;
         for id in 1..=5000 {
@@ -210,7 +210,7 @@ fn flood_of_replies_that_nobody_asked_for_disturbs_nobody() {
 }
 
 #[test]
-fn identity_that_is_taken_over_gets_nothing_that_was_meant_for_another() {
+fn taken_over_identity_gets_no_messages_of_another_peer() {
     run(undisturbed(async |client| {
         let ready = raw::Ready { services: Vec::new(), ..raw::ready() };
         let mut first = Link::dial_as(client.endpoint(), b"the same").await;
@@ -224,7 +224,7 @@ fn identity_that_is_taken_over_gets_nothing_that_was_meant_for_another() {
 }
 
 #[test]
-fn many_connections_that_say_nothing_disturb_nobody() {
+fn many_silent_connections_affect_no_other_peer() {
     run(undisturbed(async |client| {
         let mut dials = JoinSet::new();
         for _ in 0..100 {
@@ -238,18 +238,18 @@ fn many_connections_that_say_nothing_disturb_nobody() {
 }
 
 #[test]
-fn ping_of_zmtp_cuts_nobody_off_but_its_sender() {
+fn ping_of_zmtp_cuts_off_only_its_sender() {
     run(undisturbed(async |client| {
         let mut link = raw::worker(client.endpoint(), raw::Ready { services: Vec::new(), ..raw::ready() }).await;
         link.send_command(b"\x04PING\x00\x0a").await;
         link.send_command(b"\x04PONG").await;
         link.send_command(b"\x09SUBSCRIBEnews").await;
-        // PROTOCOL.md §2: they need not be answered; all that matters is that nobody else feels them.
+        // PROTOCOL.md §2: they need not be answered, but they must not affect other peers.
     }));
 }
 
 #[test]
-fn worker_goes_on_while_others_answer_where_a_client_should_be() {
+fn worker_continues_while_foreign_programs_answer_in_place_of_a_client() {
     run(async {
         let http = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("tcp://{}", http.local_addr().unwrap());
@@ -270,7 +270,7 @@ fn worker_goes_on_while_others_answer_where_a_client_should_be() {
 }
 
 #[test]
-fn worker_survives_a_client_that_talks_nonsense() {
+fn worker_survives_a_client_that_sends_nonsense() {
     run(async {
         let dispatcher = Dispatcher::bind().await;
         let worker = Worker::connect(&dispatcher.endpoint).serve(prober()).start().unwrap();
@@ -282,7 +282,7 @@ fn worker_survives_a_client_that_talks_nonsense() {
         for at in 0..header.len() {
             let mut changed = header.to_vec();
             changed[at] ^= 1 << random.below(8);
-            // What makes it a goodbye or another kind that ends the connection is for other tests.
+            // Kinds that end the connection, such as GOODBYE, have their own tests.
             if at == 5 {
                 continue;
             }
@@ -291,7 +291,7 @@ fn worker_survives_a_client_that_talks_nonsense() {
             sent += 1;
         }
         assert!(sent > 40);
-        // Whatever was made of it, a good request is answered, and on the same connection.
+        // Whatever happened to it, a good request is answered, and on the same connection.
         link.send(&Message::Request(raw::request(77, "add", "[40, 2]"))).await;
         loop {
             match link.receive_news().await.expect("the connection stands") {
@@ -305,7 +305,7 @@ fn worker_survives_a_client_that_talks_nonsense() {
     });
 }
 
-/// Numbers that look random and are the same in every run (xorshift).
+/// Numbers that look random and are equal in every run (xorshift).
 struct Random(u64);
 
 impl Random {

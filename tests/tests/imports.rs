@@ -1,4 +1,4 @@
-//! Imports of the library run one way: down the list of its rooms, and in no circle between files of one room.
+//! The library's imports run one way: down the list of its rooms, and in no circle between files of a room.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,7 +24,7 @@ const ROOMS: [&str; 14] = [
     "proto",
 ];
 
-/// Rooms in which files still import each other. None is to come back that has left this list.
+/// Rooms whose files still import each other. A room that has left this list must not return.
 const WITH_CIRCLES: [&str; 3] = ["wire", "codec", "proto"];
 
 #[test]
@@ -64,7 +64,7 @@ fn every_form_of_an_import_is_read() {
 /// The files of the library, by their module paths.
 struct Library {
     modules: BTreeSet<String>,
-    /// Which imports from which.
+    /// The imports of each file.
     imports: BTreeSet<(String, String)>,
 }
 
@@ -115,7 +115,7 @@ fn circle_through<'a>(start: &'a str, below: &BTreeMap<&'a str, Vec<&'a str>>) -
     None
 }
 
-/// The files that a file imports from, itself left out.
+/// The files that a file imports from, except itself.
 fn imports_of(module: &str, text: &str, modules: &BTreeSet<String>) -> BTreeSet<String> {
     let code = code_of(text);
     let paths = uses(&code).into_iter().chain(inline_paths(&code));

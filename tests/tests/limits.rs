@@ -17,7 +17,7 @@ use xero_tests::{
 const SMALL: usize = 10_000;
 
 #[test]
-fn arguments_over_the_callers_limit_are_told_before_anything_is_sent() {
+fn arguments_over_the_callers_limit_are_an_error_before_anything_is_sent() {
     run(async {
         let client = bind(Client::builder().payload_bytes_max(SMALL).metadata_bytes_max(100)).await;
         let worker = worker(&client).await;
@@ -35,7 +35,7 @@ fn arguments_over_the_callers_limit_are_told_before_anything_is_sent() {
 }
 
 #[test]
-fn arguments_over_the_workers_limit_are_told_at_once() {
+fn arguments_over_the_workers_limit_are_an_error_at_once() {
     run(async {
         let client = client().await;
         let worker = start(&client, Worker::connect(client.endpoint()).payload_bytes_max(SMALL)).await;
@@ -48,7 +48,7 @@ fn arguments_over_the_workers_limit_are_told_at_once() {
 }
 
 #[test]
-fn reply_over_either_limit_is_told_at_once_and_may_have_run() {
+fn reply_over_either_limit_is_an_error_at_once_and_may_have_run() {
     run(async {
         for (ours, theirs) in [(SMALL, 64 << 20), (64 << 20, SMALL)] {
             let client = bind(Client::builder().payload_bytes_max(ours)).await;
@@ -63,18 +63,18 @@ fn reply_over_either_limit_is_told_at_once_and_may_have_run() {
 }
 
 #[test]
-fn partial_reply_over_the_limit_is_told_to_the_procedure() {
+fn partial_reply_over_the_limit_is_an_error_for_the_procedure() {
     run(async {
         let client = bind(Client::builder().payload_bytes_max(SMALL)).await;
         let _worker = worker(&client).await;
-        // It sends until one does not go out: not even the first does.
+        // It sends until one cannot be sent: here, the first.
         assert_eq!(probe(&client).flood("too large", 2 * SMALL).timeout(PATIENCE).await.unwrap(), 0);
         assert_eq!(probe(&client).ping().await.unwrap(), "pong");
     });
 }
 
 #[test]
-fn oversized_messages_of_peers_that_do_not_look_at_limits_are_errors() {
+fn oversized_messages_of_peers_that_ignore_limits_are_errors() {
     run(async {
         let client = bind(Client::builder().payload_bytes_max(SMALL)).await;
         let mut worker = raw::worker(client.endpoint(), raw::ready()).await;
@@ -107,7 +107,7 @@ fn dispatcher_never_exceeds_a_workers_credits() {
         let calls: Vec<_> = (0..5).map(|_| probe.ping().timeout(PATIENCE).start()).collect();
         let mut held = vec![worker.receive_request().await.call, worker.receive_request().await.call];
         for _ in 0..3 {
-            // One more comes for each that is answered; were there others on their way, they would come before it.
+            // One more arrives for each answer; extra ones on their way would arrive first.
             worker.send(&raw::final_reply(held.remove(0), raw::text("pong"))).await;
             held.push(worker.receive_request().await.call);
         }
@@ -118,7 +118,7 @@ fn dispatcher_never_exceeds_a_workers_credits() {
             assert_eq!(within(PATIENCE, call).await.unwrap(), "pong");
         }
 
-        // No credit pauses the worker, and a new one lets it go on.
+        // 0 credits pause the worker, and a new number lets it continue.
         worker.send(&Message::Credit(0)).await;
         eventually("it is paused", async || client.workers().iter().all(|worker| worker.credits == 0)).await;
         let error = probe.ping().fail_fast().await.unwrap_err();
@@ -133,7 +133,7 @@ fn dispatcher_never_exceeds_a_workers_credits() {
 }
 
 #[test]
-fn worker_refuses_what_exceeds_its_credits_and_what_comes_twice() {
+fn worker_refuses_requests_beyond_its_credits_and_drops_repeated_ones() {
     run(async {
         let (dispatcher, journal) = (Dispatcher::bind().await, Journal::new());
         let settings = Worker::connect(&dispatcher.endpoint).concurrency(2);
@@ -147,7 +147,7 @@ fn worker_refuses_what_exceeds_its_credits_and_what_comes_twice() {
         link.send(&work(3)).await;
         let error = link.receive_error().await;
         assert_eq!((error.call.0, error.code, error.maybe_executed), (3, ErrorCode::Overloaded, false));
-        assert_eq!(error.detail, "the worker takes 2 requests at once; its `concurrency` raises that");
+        assert_eq!(error.detail, "the worker accepts 2 requests at once; raise its `concurrency`");
         eventually("both run", async || journal.count("held", "begin") == 2).await;
         link.send(&Message::Cancel(xero::CallId(1))).await;
         let error = link.receive_error().await;
@@ -172,7 +172,7 @@ fn calls_past_the_queues_bound_fail_at_once_as_overloaded() {
         for _ in 0..80 {
             let error = within(PATIENCE, calls.join_next()).await.unwrap().unwrap().unwrap_err();
             assert!(matches!(error, CallError::Overloaded { maybe_executed: false, .. }), "{error}");
-            let text = "overloaded: 20 calls wait for a worker already; `waiting_max` raises that";
+            let text = "overloaded: 20 calls wait for a worker already; raise `waiting_max`";
             assert!(error.is_retryable() && error.to_string() == text, "{error}");
         }
         worker.send(&raw::final_reply(id, raw::text("pong"))).await;
@@ -188,7 +188,7 @@ fn calls_past_the_queues_bound_fail_at_once_as_overloaded() {
 }
 
 #[test]
-fn worker_that_never_reads_costs_its_credits_and_nobody_elses_calls() {
+fn worker_that_never_reads_costs_its_credits_and_no_other_calls() {
     run(async {
         let client = client().await;
         // It neither reads nor answers; four requests of 1 MiB are more than the system's buffers take.
@@ -220,8 +220,8 @@ fn memory_does_not_grow_with_a_caller_that_never_reads() {
         let mut deaf = dispatcher.register().await;
         let before = process.resident_bytes();
         let grown = || process.resident_bytes().saturating_sub(before);
-        // The replies to four requests of 8 MiB each are as much as it holds for one that does not read them: credits
-        // come back only with what is read.
+        // The worker holds at most the replies to four requests of 8 MiB for a client that does not read: reading
+        // returns the credits.
         for call in 1..=4 {
             deaf.send(&Message::Request(raw::request(call, "bytes", "[6291456]"))).await;
         }

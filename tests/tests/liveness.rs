@@ -1,4 +1,4 @@
-//! Slow is not dead, and dead is noticed: peers that are killed, frozen, blocked or cut off.
+//! A slow peer is not dead, and a dead one is noticed: peers that are killed, frozen, blocked or cut off.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ fn idempotent_call_of_a_killed_worker_finishes_on_another() {
         let start = || probe!("worker", client.endpoint(), "--interval", "20000", "--journal", path);
         let mut processes = [start(), start()];
         has_workers(&client, 2).await;
-        // At most once: this one must not be run again, though it dies of the same.
+        // At most once: this one must not run again, although the same death ends it.
         let once = probe(&client).work("once", 60_000).timeout(2 * PATIENCE).start();
         eventually("it runs", async || journal.count("once", "begin") == 1).await;
         let again = probe(&client).work_again("again", 1000).timeout(PATIENCE).start();
@@ -60,7 +60,7 @@ fn idempotent_call_of_a_killed_worker_finishes_on_another() {
 }
 
 #[test]
-fn frozen_worker_is_noticed_when_its_lease_is_over_and_serves_again_once_thawed() {
+fn frozen_worker_expires_with_its_lease_and_serves_again_once_thawed() {
     run(async {
         let client = bind(beating(SHORT)).await;
         let process = probe!("worker", client.endpoint(), "--interval", "200");
@@ -125,7 +125,7 @@ fn killed_client_is_noticed_at_once_and_its_procedures_are_cancelled() {
 }
 
 #[test]
-fn procedures_that_block_every_thread_of_the_runtime_lose_nobody() {
+fn procedures_that_block_every_thread_of_the_runtime_lose_no_peer() {
     run(async {
         let (interval, journal) = (Duration::from_millis(50), Journal::new());
         let client = bind(beating(interval).liveness(5)).await;
@@ -134,12 +134,12 @@ fn procedures_that_block_every_thread_of_the_runtime_lose_nobody() {
             Worker::connect(client.endpoint()).heartbeat_interval(interval).liveness(5).serve(noting(&journal));
         let worker = start_on(&theirs, &client, settings).await;
         let probe = probe(&client);
-        // Ten times the silence after which a peer is taken for dead.
+        // Ten times the silence after which a peer is declared dead.
         let block = || probe.block("long", 10 * 5 * 50).timeout(PATIENCE).start();
         let (mut first, mut second) = (block(), block());
         eventually("both threads are blocked", async || journal.count("long", "begin") == 2).await;
         let mut stuck = probe.ping().timeout(PATIENCE).start();
-        // A procedure that runs on the I/O thread answers meanwhile; one that needs the runtime has to wait.
+        // A procedure on the I/O thread answers meanwhile; one that needs the runtime must wait.
         assert_eq!(probe.ping_inline().await.unwrap(), "pong");
         tokio::select! {
             biased;
@@ -164,7 +164,7 @@ fn client_whose_runtime_is_blocked_keeps_its_workers() {
         let worker = start(&client, Worker::connect(client.endpoint()).heartbeat_interval(interval).liveness(5)).await;
         let probe = probe(&client);
         let caller = theirs.spawn(async move {
-            // Sent, then not looked after for ten times the silence after which a peer is taken for dead.
+            // Sent, then not polled for ten times the silence after which a peer is declared dead.
             let call = probe.add(19, 23).start();
             block_thread(10 * 5 * interval);
             call.await
@@ -189,13 +189,13 @@ fn heartbeats_alone_keep_both_sides_connected_and_do_not_pile_up() {
         for _ in 0..20 {
             assert_eq!(link.receive().await, Some(Message::Heartbeat));
         }
-        // They come one by one, each an interval after the one before.
+        // They arrive one by one, each an interval after the previous one.
         assert!(begin.elapsed() > 15 * interval, "20 heartbeats within {:?}", begin.elapsed());
         assert!(worker.is_connected());
 
         let client = bind(beating(interval)).await;
         let worker = start(&client, Worker::connect(client.endpoint()).heartbeat_interval(interval)).await;
-        // A third party counts the client's heartbeats, and so the time.
+        // A third peer counts the client's heartbeats, and so the time.
         let mut counting = raw::worker(client.endpoint(), raw::ready()).await;
         for _ in 0..20 {
             assert_eq!(counting.receive().await, Some(Message::Heartbeat));
@@ -206,7 +206,7 @@ fn heartbeats_alone_keep_both_sides_connected_and_do_not_pile_up() {
 }
 
 #[test]
-fn payload_that_crosses_the_link_for_longer_than_the_expiry_loses_nobody() {
+fn payload_that_takes_longer_than_the_expiry_loses_no_peer() {
     run(async {
         // 4 MiB at 3 MB a second take twice the expiry of 600 ms.
         let client = bind(beating(SHORT)).await;
@@ -223,14 +223,14 @@ fn payload_that_crosses_the_link_for_longer_than_the_expiry_loses_nobody() {
 }
 
 #[test]
-fn peers_with_different_intervals_get_along() {
+fn peers_with_different_intervals_stay_connected() {
     run(async {
         for (ours, theirs) in [(100, 2000), (2000, 100)] {
             let (ours, theirs) = (Duration::from_millis(ours), Duration::from_millis(theirs));
             let client: Client = bind(beating(ours).liveness(5)).await;
             let worker =
                 start(&client, Worker::connect(client.endpoint()).heartbeat_interval(theirs).liveness(5)).await;
-            // Two of the one's expiries, none of the other's.
+            // Two expiries of the one, but none of the other.
             assert_eq!(probe(&client).work("quiet", 1200).await.unwrap().worker, worker.id());
             assert_eq!(client.counters().await.expired_leases, 0);
             assert_eq!(worker.counters().await.expired_leases, 0);

@@ -1,5 +1,4 @@
-//! What a user reads in the log at the default level. A program of its own, because it takes over what the whole process
-//! logs.
+//! A user's log at the default level. A program of its own, because it captures the whole process's log.
 
 use std::{
     io::{self, Write},
@@ -32,7 +31,7 @@ fn logged() -> String {
 }
 
 #[test]
-fn lines_say_who_registered_with_whom_and_where_in_the_words_of_the_documentation() {
+fn lines_say_who_registered_with_whom_and_where() {
     tracing_subscriber::fmt().with_max_level(LevelFilter::INFO).with_ansi(false).with_writer(|| Log).init();
     run(async {
         let broker = Broker::bind("tcp://127.0.0.1:0", "tcp://127.0.0.1:0").await.unwrap();

@@ -1,4 +1,4 @@
-//! What generated code does when it runs: forms of arguments, codecs, and methods that `cfg` leaves out.
+//! Generated code at run time: forms of arguments, codecs, and methods that `cfg` removes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -81,7 +81,7 @@ async fn every_form_of_argument_and_reply_survives_each_codec() {
 }
 
 #[tokio::test]
-async fn arguments_are_taken_by_position_and_by_name() {
+async fn arguments_are_accepted_by_position_and_by_name() {
     let (client, worker) = pair("inproc://macros-dynamic").await;
     let by_position = client.call("studio.Forms.type").arguments(&(4,)).await.expect("by position");
     assert_eq!(by_position.decode::<u8>().expect("a number"), 5);
@@ -102,14 +102,14 @@ async fn arguments_are_taken_by_position_and_by_name() {
 }
 
 #[tokio::test]
-async fn arguments_that_do_not_fit_are_an_error_that_says_which() {
+async fn wrong_arguments_are_an_error_that_names_them() {
     let (client, worker) = pair("inproc://macros-misfits").await;
     let misfits = [
         ("type", serde_json::json!({"match": 1, "mtach": 2}), "mtach"),
         ("type", serde_json::json!({}), "match"),
         ("type", serde_json::json!(["text"]), "the argument `match`"),
         ("type", serde_json::json!([]), "the argument `match` is missing"),
-        ("type", serde_json::json!([1, 2]), "takes one argument, and there are more"),
+        ("type", serde_json::json!([1, 2]), "takes one argument, but more were given"),
         ("type", serde_json::json!("text"), "expected the arguments of `type(match: u8) -> u8`"),
         ("nothing", serde_json::json!({"extra": 1}), "extra"),
     ];
@@ -125,7 +125,7 @@ async fn arguments_that_do_not_fit_are_an_error_that_says_which() {
     worker.drain().await;
 }
 
-/// Arguments with the names of the locals in generated code, and arguments whose name is also a word of a type.
+/// Arguments named like the locals of generated code, and arguments named like a word of a type.
 #[allow(non_upper_case_globals, non_snake_case, unused_variables)]
 mod names {
     pub(super) mod index {
@@ -197,7 +197,7 @@ mod names {
 }
 
 #[tokio::test]
-async fn no_argument_is_mistaken_for_another_or_for_a_local_of_generated_code() {
+async fn arguments_do_not_collide_with_each_other_or_with_generated_locals() {
     use names::{Named, NamesClient, index::Index};
     let endpoint = "inproc://macros-names";
     let client = Client::bind(endpoint).await.expect("binds");
@@ -219,7 +219,7 @@ async fn no_argument_is_mistaken_for_another_or_for_a_local_of_generated_code() 
     worker.drain().await;
 }
 
-/// Implemented by an object's type, and by every type that is a text.
+/// Implemented for a type, and for every type that is a text.
 mod kinds {
     use async_trait::async_trait;
 

@@ -1,4 +1,4 @@
-//! Many workers, many tasks, many calls at once; and every reply is the right one.
+//! Many workers, many tasks, many concurrent calls; every reply reaches its own call.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use xero_tests::{
 };
 
 #[test]
-fn every_reply_of_many_calls_over_many_workers_is_the_right_one() {
+fn every_reply_of_many_calls_over_many_workers_reaches_its_call() {
     run(async {
         let client = client().await;
         let mut workers = Vec::new();
@@ -67,7 +67,7 @@ fn calls_are_spread_over_the_workers_least_recently_used_first() {
 }
 
 #[test]
-fn signatures_keep_a_call_in_a_self_describing_codec_from_no_worker() {
+fn signatures_bar_no_worker_from_calls_in_self_describing_codecs() {
     run(async {
         let client = client().await;
         let ours = worker(&client).await;
@@ -98,7 +98,7 @@ fn signatures_keep_a_call_in_a_self_describing_codec_from_no_worker() {
 }
 
 #[test]
-fn workers_take_no_more_than_they_said_and_the_rest_waits_its_turn() {
+fn workers_run_no_more_calls_than_their_credits_and_the_rest_waits() {
     run(async {
         let client = client().await;
         for _ in 0..2 {
@@ -150,7 +150,7 @@ fn killing_workers_costs_no_idempotent_call_and_runs_no_other_twice() {
             callers.spawn(call_until_over(client.clone(), caller));
         }
         for round in 0..6 {
-            // Kills that come quicker than a call takes would use up what a call may be retried.
+            // Kills that come faster than a call ends would exhaust the call's retries.
             let ended = journal.count("again", "end");
             eventually("calls end", async || journal.count("again", "end") > ended + 20).await;
             workers[round % 3].kill();
@@ -165,15 +165,16 @@ fn killing_workers_costs_no_idempotent_call_and_runs_no_other_twice() {
                 assert!(journal.count(&format!("{caller}/{number}"), "begin") <= 1, "a call has run twice");
             }
         }
-        // Each kill had something to cost: with six callers at it all the time, some call was always under way.
+        // Each kill cost something: with six constant callers, some call was always in flight.
         assert!(lost > 0 && client.counters().await.retries > 0);
     });
 }
 
-/// Calls of each of the callers in the test above.
+/// The calls of each caller in the test above.
 const CALLS: u32 = 60;
 
-/// Calls methods of both kinds; the number of those that were lost with their worker, which only some may be.
+/// Calls methods of both kinds; returns the number that were lost with their worker, which only non-idempotent ones may
+/// be.
 async fn call_until_over(client: Client, caller: u32) -> usize {
     let probe = probe(&client);
     let mut lost = 0;

@@ -1,4 +1,4 @@
-//! What a client, a broker or a worker takes from the system it gives back.
+//! A client, a broker or a worker returns all of the system's resources.
 
 use xero_tests::{
     process::Process,
@@ -11,7 +11,7 @@ fn threads_and_descriptors_return_to_where_they_were_after_50_binds_and_closes()
 }
 
 #[test]
-fn clients_that_are_dropped_without_a_word_leave_nothing_behind() {
+fn clients_that_are_dropped_leave_nothing_behind() {
     run(returns_to_where_it_was(&["cycles", "--count", "20", "--hold", "drop"]));
 }
 
@@ -25,7 +25,7 @@ async fn returns_to_where_it_was(arguments: &[&str]) {
     let process = Process::start(env!("CARGO_BIN_EXE_probe"), arguments);
     let (threads, descriptors) = numbers(&process.line("before ").await);
     process.says("closed").await;
-    // The last sockets are closed a moment after the close, when a handshake that may be under way has ended.
+    // The last sockets are closed a moment after the close, when a pending handshake has ended.
     eventually(&format!("there are {threads} threads and {descriptors} descriptors again"), async || {
         let now = process.last_line("after ").map(|line| numbers(&line));
         now.is_some_and(|now| now.0 <= threads && now.1 <= descriptors)

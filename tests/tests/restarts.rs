@@ -1,4 +1,4 @@
-//! Whoever restarts is served again without anyone's help, in any order.
+//! Restarted peers are connected again without help, in any order.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use xero_tests::{
     },
 };
 
-/// How long a restarted peer may be looked for: the longest pause between two dials, and a margin for a busy machine.
+/// The longest search for a restarted peer: the longest pause between two dials, and a margin for a busy machine.
 const WITHIN: Duration = Duration::from_secs(2 + 8);
 
 #[test]
@@ -64,7 +64,7 @@ fn both_restart_in_any_order() {
                     }
                 }
             }
-            // A client that was not restarted has its new worker too; one that was says so.
+            // A client that was not restarted has its new worker too.
             if order.contains(&0) {
                 pair.0.says("pong").await;
             }
@@ -77,8 +77,8 @@ fn worker_that_has_waited_long_serves_a_new_client_soon() {
     run(async {
         let port = Port::reserve();
         let (first, max) = (Duration::from_millis(1), Duration::from_millis(50));
-        // Pauses a fortieth of the usual ones: twelve dials in vain are then what an hour is otherwise, the longest
-        // pause long reached.
+        // Pauses of a fortieth of the usual ones: twelve failed dials then stand for an hour, with the longest pause
+        // long reached.
         let worker = Worker::connect(port.endpoint()).backoff(first, max).serve(prober()).start().unwrap();
         eventually("it has dialed often", async || worker.counters().await.redials >= 12).await;
         let client = Client::bind(port.endpoint()).await.unwrap();
@@ -88,11 +88,11 @@ fn worker_that_has_waited_long_serves_a_new_client_soon() {
 }
 
 #[test]
-fn worker_is_told_by_the_usual_back_off_when_a_client_comes_late() {
+fn worker_finds_a_late_client_within_the_usual_back_off() {
     run(async {
         let port = Port::reserve();
         let worker = Worker::connect(port.endpoint()).serve(prober()).start().unwrap();
-        // 100, 200, 400 ms … at most: after five dials the pause is close to its longest.
+        // At most 100, 200, 400 ms …: after five dials the pause is close to its maximum.
         eventually("it has dialed a while", async || worker.counters().await.redials >= 5).await;
         let client = Client::bind(port.endpoint()).await.unwrap();
         eventually_within(WITHIN, "it is there", async || xero_tests::scene::has(&client, &worker)).await;

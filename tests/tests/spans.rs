@@ -1,5 +1,5 @@
-//! Each log line of a procedure, its panic included, says which call it belongs to. A program of its own, because it
-//! takes over what the whole process logs.
+//! Each log line of a procedure, its panic included, names its call. A program of its own, because it captures the
+//! whole process's log.
 
 use std::{
     io::{self, Write},
@@ -141,7 +141,7 @@ async fn log_lines_of_a_procedure_and_its_panic_name_its_call() {
         assert!(matches!(call.await, Err(CallError::Panicked { .. })));
         assert_logged(&id.to_string(), method, "the procedure panicked");
         assert_logged(&id.to_string(), method, "boom");
-        // Where a filter drops spans, the line itself says it.
+        // Where a filter drops spans, the line itself names the call.
         assert_logged(&id.to_string(), method, &format!("method=\"Logs.{method}\""));
     }
     let calls = [
@@ -159,7 +159,7 @@ async fn log_lines_of_a_procedure_and_its_panic_name_its_call() {
         assert_logged(&id, method, "dropped at its await");
         assert_logged(&id, method, &format!("method=\"Logs.{method}\""));
     }
-    // A filter that shows a line shows the call that it belongs to.
+    // A filter that shows a line also shows its call.
     assert!(!WARNINGS.text().contains("before") && WARNINGS.text().contains("after"));
     for line in WARNINGS.text().lines() {
         assert!(!line.contains("after") || line.contains("call=") && line.contains("method="), "{line}");
@@ -187,7 +187,7 @@ fn has_logged(call: &str, method: &str, text: &str) -> bool {
 
 static LINES: Lines = Lines(Mutex::new(String::new()));
 
-/// What is left where the filter is `warn`.
+/// The lines that the filter `warn` keeps.
 static WARNINGS: Lines = Lines(Mutex::new(String::new()));
 
 fn lines() -> MutexGuard<'static, String> {

@@ -1,4 +1,4 @@
-//! The same scenario over every kind of endpoint, and who may be connected to whom.
+//! The same scenario over every kind of endpoint, and the possible connections between peers.
 
 use std::{sync::Arc, time::Duration};
 
@@ -46,7 +46,7 @@ fn in_memory() {
     });
 }
 
-/// What must work whatever carries it.
+/// The scenario that must work over every transport.
 async fn scenario(endpoint: String) {
     let journal = Journal::new();
     let client = Client::bind(&endpoint).await.expect("a free endpoint");
@@ -61,13 +61,13 @@ async fn scenario(endpoint: String) {
     while call.partial().await.is_some() {}
     assert_eq!(call.await.expect("a reply"), 10);
 
-    // Dropped, it is cancelled.
+    // Dropping it cancels it.
     let dropped = probe.work("dropped", 60_000).timeout(PATIENCE).start();
     eventually("it runs", async || journal.count("dropped", "begin") == 1).await;
     drop(dropped);
     eventually("it is cancelled", async || journal.count("dropped", "dropped") == 1).await;
 
-    // What runs when a worker drains finishes there, and the next call goes to another.
+    // A draining worker finishes its running call, and the next call goes to another.
     let slow = probe.work("slow", 100).timeout(PATIENCE).start();
     eventually("it runs", async || journal.count("slow", "begin") == 1).await;
     let second = Worker::connect(client.endpoint()).serve(prober()).start().expect("the settings are sound");
@@ -76,7 +76,7 @@ async fn scenario(endpoint: String) {
     assert_eq!(slow.await.expect("a reply").worker, first.id());
     assert_eq!(probe.whoami().await.expect("a reply").worker, second.id());
 
-    // A client that comes back to the same endpoint has its worker back.
+    // A client that returns to the same endpoint gets its worker back.
     let bound = client.endpoint().to_owned();
     client.close().await;
     eventually("the worker knows", async || !second.is_connected()).await;
@@ -87,7 +87,7 @@ async fn scenario(endpoint: String) {
 }
 
 #[test]
-fn every_interface_is_reached_by_each_of_its_addresses_and_port_0_is_told() {
+fn every_interface_is_reached_by_each_of_its_addresses_and_port_0_is_reported() {
     run(async {
         let client = Client::bind("tcp://*:0").await.unwrap();
         let endpoint: Endpoint = client.endpoint().parse().unwrap();
@@ -104,7 +104,7 @@ fn every_interface_is_reached_by_each_of_its_addresses_and_port_0_is_told() {
 }
 
 #[test]
-fn every_interface_can_be_bound_with_a_port_of_ones_own() {
+fn every_interface_can_be_bound_with_a_chosen_port() {
     run(async {
         let port = Port::reserve();
         let endpoint = port.endpoint().replace("127.0.0.1", "*");
@@ -138,7 +138,7 @@ fn one_worker_serves_several_clients_and_each_gets_its_own_replies() {
             });
         }
         within(PATIENCE, calls.join_all()).await;
-        // One that goes away takes nothing from the others.
+        // A leaving client affects no other.
         second.close().await;
         eventually("it is gone", async || second.workers().is_empty()).await;
         assert_eq!(probe(first).ping().await.unwrap(), "pong");
@@ -149,7 +149,7 @@ fn one_worker_serves_several_clients_and_each_gets_its_own_replies() {
 }
 
 #[test]
-fn worker_serves_several_services_and_calls_go_to_whoever_offers_theirs() {
+fn worker_serves_several_services_and_calls_go_to_workers_of_their_service() {
     run(async {
         let client = client().await;
         let both = Arc::new(Prober::default());
@@ -161,7 +161,7 @@ fn worker_serves_several_services_and_calls_go_to_whoever_offers_theirs() {
         let (probe, second) = (probe(&client), SecondClient::new(&client));
         second.wait_for_worker(PATIENCE).await.unwrap();
         assert_eq!((probe.add(1, 1).await.unwrap(), second.double(21).await.unwrap()), (2, 42));
-        // Another one offers just one of the two.
+        // Another worker offers only one of the two.
         let other = xero_tests::scene::worker(&client).await;
         for _ in 0..20 {
             assert_eq!(second.double(4).await.unwrap(), 8);
@@ -176,7 +176,7 @@ fn worker_serves_several_services_and_calls_go_to_whoever_offers_theirs() {
 }
 
 #[test]
-fn worker_whose_other_client_is_not_there_serves_the_one_that_is() {
+fn worker_with_an_absent_client_serves_the_other() {
     run(async {
         let (client, nobody) = (client().await, Port::reserve());
         let mute = raw::Dispatcher::bind().await;
@@ -195,7 +195,7 @@ fn worker_whose_other_client_is_not_there_serves_the_one_that_is() {
 }
 
 #[test]
-fn the_last_clone_that_goes_says_goodbye() {
+fn last_dropped_clone_says_goodbye() {
     run(async {
         let client = client().await;
         let worker = worker(&client).await;

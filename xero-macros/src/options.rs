@@ -32,7 +32,7 @@ pub(crate) fn worker(tokens: TokenStream, errors: &mut Errors) -> Runtime {
     for option in options_of(tokens, errors) {
         match option.name.to_string().as_str() {
             "crate" => path = crate_path(&option, errors),
-            _ => unknown(&option, "write `crate = path`; what concerns the service stands on its trait", errors),
+            _ => unknown(&option, "write `crate = path`; the service's options belong on its trait", errors),
         }
     }
     runtime(path)
@@ -63,7 +63,7 @@ pub(crate) fn argument<'a>(
     for option in options_of(in_parentheses(attributes, "default", errors), errors) {
         match option.name.to_string().as_str() {
             "default" => default = Some((option.name.clone(), default_function(&option, errors))),
-            _ => unknown(&option, "write `default` or `default = path`; other options stand on the method", errors),
+            _ => unknown(&option, "write `default` or `default = path`; other options belong on the method", errors),
         }
     }
     default
@@ -92,7 +92,7 @@ fn default_function(option: &NamedOption, errors: &mut Errors) -> Option<Path> {
     let value = option.value.clone()?;
     let path = syn::parse2::<Path>(value.clone()).ok();
     if path.is_none() {
-        errors.push(value, "write the path of a function that gives the value, without quotes: `default = path`");
+        errors.push(value, "write the path of a function that returns the value, without quotes: `default = path`");
     }
     path
 }
@@ -182,7 +182,7 @@ fn service_name(option: &NamedOption, errors: &mut Errors) -> Option<String> {
     let literal = text(option, "Thumbnails", errors)?;
     let name = literal.value();
     if name.is_empty() {
-        errors.push(&literal, "a service needs a name: leave the option away to use the trait's");
+        errors.push(&literal, "a service needs a name: remove the option to use the trait's");
     } else if name.len() > NAME_BYTES_MAX {
         errors.push(&literal, too_long(name.len()));
     }
@@ -274,9 +274,9 @@ fn duration_of(text: &str) -> Result<Duration, &'static str> {
     let fraction = fraction.parse::<u64>().map_err(|_| USAGE)?;
     let nanos = u128::from(whole) * unit_nanos + u128::from(fraction) * unit_nanos / scale;
     match u64::try_from(nanos) {
-        Ok(0) => Err("a call needs some time: write more than zero, such as `timeout = \"30s\"`"),
+        Ok(0) => Err("a timeout is more than zero: write one such as `timeout = \"30s\"`"),
         Ok(nanos) if nanos <= TIMEOUT_NANOS_MAX => Ok(Duration::from_nanos(nanos)),
-        _ => Err("a call lasts at most a year: write a shorter time, such as `timeout = \"24h\"`"),
+        _ => Err("a timeout is at most a year: write a shorter one, such as `timeout = \"24h\"`"),
     }
 }
 

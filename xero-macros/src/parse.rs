@@ -71,7 +71,7 @@ pub(crate) fn worker(options: TokenStream, item: TokenStream, errors: &mut Error
             // `#[async_trait]` leaves these generics when it stands above.
             let is_asynchronous = function.sig.asyncness.is_some() || types::is_future(&function.sig.output);
             if service.is_some() && !is_asynchronous {
-                errors.push(function.sig.fn_token, "the method of a service is asynchronous: write `async fn`");
+                errors.push(function.sig.fn_token, "a service method is asynchronous: write `async fn`");
             }
         }
     }
@@ -104,13 +104,13 @@ fn trait_head(item: &mut ItemTrait, errors: &mut Errors) {
         errors.push(&attribute, "`#[xero(…)]` goes on a method; the service's own options go to `#[xero::service(…)]`");
     }
     if let Some(token) = &item.unsafety {
-        errors.push(token, "leave `unsafe` away: whoever calls from afar can promise nothing");
+        errors.push(token, "remove `unsafe`: a remote caller can promise nothing");
     }
     if let Some(token) = &item.modifiers.auto_token {
-        errors.push(token, "leave `auto` away: a service has methods");
+        errors.push(token, "remove `auto`: a service has methods");
     }
-    let message = "a service cannot be generic: leave the parameters away, and write the types in the methods";
-    generics(&item.generics, message, "leave the where clause away: write what it needs as supertraits", errors);
+    let message = "a service cannot be generic: remove the parameters, and write the types in the methods";
+    generics(&item.generics, message, "remove the where clause: write its bounds as supertraits", errors);
 }
 
 fn generics(generics: &Generics, message: &str, where_message: &str, errors: &mut Errors) {
@@ -145,7 +145,7 @@ fn without_visibility(item: &mut TraitItem, errors: &mut Errors) {
         Ok((visibility, function))
     };
     if let Ok((visibility, function)) = parser.parse2(tokens.clone()) {
-        errors.push(visibility, "leave the visibility away: a method is as visible as its trait");
+        errors.push(visibility, "remove the visibility: a method is as visible as its trait");
         *item = TraitItem::Fn(function);
     }
 }
@@ -193,8 +193,8 @@ fn is_asynchronous(signature: &Signature, errors: &mut Errors) -> bool {
     let is_expanded = signature.generics.lifetimes().any(|parameter| parameter.lifetime.ident == "async_trait");
     let message = match signature.asyncness {
         Some(_) => return true,
-        None if is_expanded => "`#[async_trait]` has been here first: write `#[xero::service]` above it",
-        None if types::is_future(&signature.output) => "write `async fn`, and what the future gives as its return type",
+        None if is_expanded => "`#[async_trait]` has expanded first: write `#[xero::service]` above it",
+        None if types::is_future(&signature.output) => "write `async fn`, and the future's output as the return type",
         None => "a call goes to another process: write `async fn`",
     };
     errors.push(signature.fn_token, message);
@@ -203,25 +203,23 @@ fn is_asynchronous(signature: &Signature, errors: &mut Errors) -> bool {
 
 fn method_head(signature: &Signature, errors: &mut Errors) {
     if let Some(token) = &signature.constness {
-        errors.push(token, "leave `const` away: a call goes to another process");
+        errors.push(token, "remove `const`: a call goes to another process");
     }
     if let Safety::Unsafe(token) = &signature.safety {
-        errors.push(token, "leave `unsafe` away: whoever calls from afar can promise nothing");
+        errors.push(token, "remove `unsafe`: a remote caller can promise nothing");
     }
     if let Some(abi) = &signature.abi {
-        errors.push(abi, "leave the ABI away: a call goes to another process");
+        errors.push(abi, "remove the ABI: a call goes to another process");
     }
     if let Some(variadic) = &signature.variadic {
         errors.push(variadic, "write the arguments out, or take a `Vec`");
     }
     let message = match signature.generics.params.iter().all(|parameter| matches!(parameter, GenericParam::Lifetime(_)))
     {
-        true => "leave the lifetimes away: an argument is lent for the length of the call, a reply is owned",
-        false => {
-            "a method cannot be generic: what travels needs types that both sides know; write one, such as an enum"
-        }
+        true => "remove the lifetimes: an argument is borrowed for the call, a reply is owned",
+        false => "a method cannot be generic: both sides must know its types; write a concrete one, such as an enum",
     };
-    generics(&signature.generics, message, "leave the where clause away: a method of a service has no bounds", errors);
+    generics(&signature.generics, message, "remove the where clause: a method of a service has no bounds", errors);
 }
 
 /// The context's type and the travelling arguments.
@@ -238,12 +236,12 @@ fn inputs(signature: &Signature, lifetimes_are_reported: bool, errors: &mut Erro
         let default = attributes_of_argument(input, errors);
         if let Some(ty) = context(&input.ty, errors) {
             if let Some((option, _)) = default {
-                errors.push(option, "the context does not travel: leave `default` away");
+                errors.push(option, "the context does not travel: remove `default`");
             }
             match (index, contexts.is_empty()) {
                 (0, _) => {}
                 (_, true) => errors.push(ty, "write the context first, right after `&self`"),
-                (_, false) => errors.push(ty, "one context is enough: leave this one away"),
+                (_, false) => errors.push(ty, "one context is enough: remove this one"),
             }
             contexts.push(ty.clone());
             continue;
@@ -265,7 +263,7 @@ fn receiver(receiver: &Receiver, lifetimes_are_reported: bool, errors: &mut Erro
             errors.push(ty, "write `&self` alone: a worker lends the value that it serves");
         }
         ReceiverKind::Reference(_, Some(lifetime), _) if !lifetimes_are_reported && lifetime.ident != "_" => {
-            errors.push(lifetime, "leave the lifetime away: write `&self`");
+            errors.push(lifetime, "remove the lifetime: write `&self`");
         }
         ReceiverKind::Reference(_, _, Some(token)) => {
             errors.push(token, "write `&self`: calls run side by side, so keep what changes in an atomic or a `Mutex`");
@@ -280,7 +278,7 @@ fn context<'a>(ty: &'a Type, errors: &mut Errors) -> Option<&'a Type> {
     match types::peel(ty) {
         Type::Reference(reference) if types::is_context(&reference.elem) => {
             if let Some(token) = &reference.mutability {
-                errors.push(token, "leave `mut` away: write `&Context`");
+                errors.push(token, "remove `mut`: write `&Context`");
             }
             Some(ty)
         }
@@ -296,7 +294,7 @@ fn context<'a>(ty: &'a Type, errors: &mut Errors) -> Option<&'a Type> {
 fn attributes_of_argument(input: &PatType, errors: &mut Errors) -> Option<(Ident, Option<syn::Path>)> {
     for attribute in &input.attrs {
         if attribute.path().is_ident("cfg") || attribute.path().is_ident("cfg_attr") {
-            errors.push(attribute, "an argument is there or not for both sides: put this on the method");
+            errors.push(attribute, "both sides have an argument or neither does: put this on the method");
         }
     }
     options::argument(input.attrs.iter().filter(|attribute| is_xero(attribute)), errors)
@@ -313,8 +311,8 @@ fn presence(kind: &ArgumentKind, default: Option<(Ident, Option<syn::Path>)>) ->
 fn argument_name(pattern: &Pat, errors: &mut Errors) -> Option<Ident> {
     match pattern {
         Pat::Ident(pattern) => match (&pattern.by_ref, &pattern.mutability, &pattern.subpat) {
-            (Some(token), ..) => errors.push(token, "leave `ref` away: write the name alone"),
-            (_, Some(token), _) => errors.push(token, "leave `mut` away: write it in the impl"),
+            (Some(token), ..) => errors.push(token, "remove `ref`: write the name alone"),
+            (_, Some(token), _) => errors.push(token, "remove `mut`: write it in the impl"),
             (.., Some((_, subpattern))) => errors.push(subpattern, "write the name alone, without `@` and a pattern"),
             _ => return Some(pattern.ident.clone()),
         },
@@ -334,11 +332,11 @@ fn impl_head(item: &ItemImpl, errors: &mut Errors) -> Option<syn::Path> {
         return None;
     };
     if let Some(token) = &item.modifiers.polarity {
-        errors.push(token, "leave `!` away: a worker implements its service");
+        errors.push(token, "remove `!`: a worker implements its service");
         return None;
     }
     if let Some(token) = &item.unsafety {
-        errors.push(token, "leave `unsafe` away: a service trait is safe");
+        errors.push(token, "remove `unsafe`: a service trait is safe");
     }
     Some(service.clone())
 }

@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn fingerprints_tell_versions_names_and_types_apart_and_nothing_else() {
+    fn fingerprints_differ_only_by_version_names_and_types() {
         let (_, plain) = described("", "async fn put(&self, key: &str, values: Vec<u8>) -> Result<(), E>;");
         let same = [
             ("", "async fn put(&self, key: String, values: &[u8]) -> Result<(), E>;"),
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hash_is_the_published_one() {
+    fn hash_is_the_published_one() {
         assert_eq!(fnv1a("".bytes()), 0xcbf2_9ce4_8422_2325);
         assert_eq!(fnv1a("foobar".bytes()), 0x8594_4171_f739_67e8);
     }

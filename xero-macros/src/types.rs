@@ -50,13 +50,13 @@ pub(crate) fn argument(ty: &Type, lifetimes_are_reported: bool, errors: &mut Err
 
 fn borrowed(reference: &TypeReference, walk: Walk, errors: &mut Errors) -> Option<ArgumentKind> {
     if let Some(mutability) = &reference.mutability {
-        errors.push(mutability, "leave `mut` away: an argument travels one way; return what has changed");
+        errors.push(mutability, "remove `mut`: an argument travels one way; return the changed value");
         return None;
     }
     if let Some(lifetime) = reference.lifetime.as_ref().filter(|_| !walk.lifetimes_are_reported)
         && lifetime.ident != "_"
     {
-        errors.push(lifetime, "leave the lifetime away: a worker lends what it has received");
+        errors.push(lifetime, "remove the lifetime: an argument is borrowed for the call");
     }
     Some(match peel(&reference.elem) {
         Type::Slice(slice) => {
@@ -96,7 +96,7 @@ fn result(ty: &Type, segment: &PathSegment, walk: Walk, errors: &mut Errors) -> 
             Some(Output::Result { value: (*value).clone(), error: Box::new((*error).clone()) })
         }
         _ => {
-            errors.push(ty, "the error type must show: write both types, `Result<T, E>`");
+            errors.push(ty, "the error type must be visible: write both types, `Result<T, E>`");
             None
         }
     }
@@ -111,7 +111,7 @@ enum Place {
 impl Place {
     fn borrow(self) -> &'static str {
         match self {
-            Self::Argument => "only a whole argument can be borrowed: own what is inside, as in `Option<String>`",
+            Self::Argument => "only a whole argument can be borrowed: own the inner value, as in `Option<String>`",
             Self::Reply => "a reply cannot borrow: return an owned type, such as `String` or `Vec<u8>`",
         }
     }
@@ -122,11 +122,11 @@ impl Place {
             _ => false,
         });
         match self {
-            Self::Argument => "name the argument's type: what travels needs one type that both sides know",
+            Self::Argument => "name the argument's type: both sides must know it",
             Self::Reply if is_stream => {
-                "streams are not there yet: send partial replies with `context.partial(…)` and return the last value"
+                "streams are not supported yet: send partial replies with `context.partial(…)` and return the last value"
             }
-            Self::Reply => "name the type: what travels needs one type that both sides know",
+            Self::Reply => "name the type: both sides must know it",
         }
     }
 }
@@ -157,8 +157,8 @@ impl Walk {
             Type::TraitObject(_) => {
                 errors.push(ty, "a `dyn` value cannot travel: write a type with serde, such as an enum or a `String`");
             }
-            Type::Infer(_) => errors.push(ty, "write the type: what travels needs one that both sides know"),
-            Type::Never(_) => errors.push(ty, "a call ends with a reply: write its type, or leave `-> !` away"),
+            Type::Infer(_) => errors.push(ty, "write the type: both sides must know it"),
+            Type::Never(_) => errors.push(ty, "a call ends with a reply: write its type, or remove `-> !`"),
             Type::Ptr(_) | Type::FnPtr(_) => errors.push(ty, "an address cannot travel: write a type with serde"),
             _ => {}
         }

@@ -55,7 +55,7 @@ impl LinkConfig {
         let Heartbeats { interval, liveness } = self.heartbeats;
         let value = format!("{interval:?}");
         require(interval >= INTERVAL_MIN, "heartbeat_interval", &value, "at least 1 ms")?;
-        require(interval <= INTERVAL_MAX, "heartbeat_interval", &value, "at most 60 s, which is what peers believe")?;
+        require(interval <= INTERVAL_MAX, "heartbeat_interval", &value, "at most 60 s, the most that peers accept")?;
         require((2..=10).contains(&liveness), "liveness", liveness, "2 to 10 intervals; 3 to 5 is usual")?;
         let payload = self.limits.payload_bytes_max;
         require(payload >= 1024, "payload_bytes_max", payload, "at least 1,024 bytes, so that small replies fit")?;
@@ -205,9 +205,9 @@ macro_rules! hold_setters {
     () => {
         /// Most bytes held of one peer. Default 64 MiB; one message always fits.
         ///
-        /// This counts the peer's waiting requests, at a broker all its open requests, and the replies that it has not
-        /// taken. Further messages are acknowledged only once there is room, so they stay with their sender. Lower bounds the memory that one peer
-        /// can take; higher lets it have more large requests in flight. (`PROTOCOL.md` §9)
+        /// This counts the peer's waiting requests, at a broker all its open requests, and its unread replies. Further
+        /// messages are acknowledged only once there is room, so they stay with their sender. Lower bounds the memory
+        /// of one peer; higher lets it have more large requests in flight. (`PROTOCOL.md` §9)
         pub fn peer_bytes_max(mut self, bytes: u64) -> Self {
             self.hold_limits.peer_bytes_max = bytes;
             self
@@ -229,7 +229,7 @@ pub(crate) use hold_setters;
 /// Checks the limits that [`hold_setters`] set.
 pub(crate) fn check_hold_limits(limits: &HoldLimits) -> Result<(), ConfigError> {
     let total = limits.total_bytes_max;
-    require(total >= 1 << 20, "total_bytes_max", total, "at least 1 MiB, so that requests are taken at all")
+    require(total >= 1 << 20, "total_bytes_max", total, "at least 1 MiB, so that requests are accepted")
 }
 
 /// The setters that clients and brokers share.

@@ -132,8 +132,8 @@ pub enum CallError<E> {
     },
     /// The caller reads partial replies too slowly: more are unread than the client keeps.
     #[error(
-        "partial replies come faster than they are read: of the {received} that have arrived, more wait than are kept; \
-         read them faster, have fewer sent, or call without `start`"
+        "partial replies arrive faster than they are read: of {received}, more are unread than the client keeps; read \
+         faster, send fewer, or call without `start`"
     )]
     PartialsUnread {
         /// The number of partial replies that arrived.
@@ -156,7 +156,7 @@ pub enum CallError<E> {
     /// The process was forked from the client's, which keeps its threads and connections.
     ///
     /// Make a client after the fork.
-    #[error("the client belongs to the process that was forked into this one; make another one here{}", executed(*.maybe_executed))]
+    #[error("the client belongs to the parent of this forked process; make another one after the fork{}", executed(*.maybe_executed))]
     Forked {
         /// Whether a worker may have had the request: the call was started before the fork.
         maybe_executed: bool,
@@ -268,7 +268,7 @@ impl Serialize for Never {
 
 impl<'de> Deserialize<'de> for Never {
     fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
-        Err(serde::de::Error::custom("the method has no error of its own, and the worker sent one"))
+        Err(serde::de::Error::custom("the method has no error type, but the worker sent an error"))
     }
 }
 
@@ -351,8 +351,8 @@ pub enum PartialError {
     /// The value exceeds the caller's limit.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
-    /// Nobody waits for the call's replies any more.
-    #[error("nobody waits for the call's replies any more")]
+    /// The caller no longer waits for replies to this call.
+    #[error("the caller no longer waits for replies to this call")]
     Unwanted,
 }
 
@@ -383,13 +383,13 @@ pub enum BindError {
     #[error(transparent)]
     Transport(#[from] TransportError),
     /// A broker's two endpoints are the same.
-    #[error("{0} cannot be for clients and for workers: name two endpoints")]
+    #[error("{0} cannot serve both clients and workers: name two endpoints")]
     SameEndpoint(Endpoint),
     /// The settings contradict each other.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// There is no Tokio runtime for the broker's `drain_on` signal.
-    #[error("there is no Tokio runtime here to wait for the signal on: bind the broker within one")]
+    #[error("`drain_on` needs a Tokio runtime: bind the broker within one")]
     NoRuntime,
     /// The I/O thread could not be started, or has panicked.
     #[error("the I/O thread does not run: {0}")]
@@ -467,10 +467,10 @@ pub enum StartError {
     #[error("the worker serves too much: {0}")]
     TooLarge(#[from] TooLarge),
     /// There is no Tokio runtime for the procedures.
-    #[error("there is no Tokio runtime here to run procedures on: start the worker within one")]
+    #[error("procedures need a Tokio runtime: start the worker within one")]
     NoRuntime,
     /// The process was forked from the worker's, which still runs the worker.
-    #[error("the worker runs in the process that was forked into this one; start another one here")]
+    #[error("the worker runs in the parent of this forked process; start another one after the fork")]
     Forked,
 }
 

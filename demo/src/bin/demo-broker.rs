@@ -5,9 +5,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use xero_demo::broker::{self, BrokerOptions};
 
-/// Stands between clients, which connect to FRONTEND, and workers, which connect to BACKEND, and goes on until SIGINT or
-/// SIGTERM, on which it lets what runs end and exits with 0. Says what happens on standard error; RUST_LOG=debug says
-/// more.
+/// Routes calls from clients, which connect to FRONTEND, to workers, which connect to BACKEND, until SIGINT or SIGTERM;
+/// then running calls may end, and it exits with 0. Logs to standard error; RUST_LOG=debug logs more.
 #[derive(Debug, Parser)]
 #[command(name = "demo-broker", version, after_help = broker::HELP)]
 struct Options {

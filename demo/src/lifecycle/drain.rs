@@ -14,7 +14,7 @@ use super::Answer;
 /// Sends SIGTERM, and waits for the end, at most for the timeout.
 pub(super) fn drain(pid: i32, timeout: Duration) -> Result<Answer, String> {
     let began = Instant::now();
-    let failed = |error: Errno| format!("process {pid} cannot be told to stop: {error}");
+    let failed = |error: Errno| format!("cannot stop process {pid}: {error}");
     let process = Pid::from_raw(pid).ok_or_else(|| format!("{pid} is no process"))?;
     // A handle of the process: after its end, another process may have its number.
     let process = pidfd_open(process, PidfdFlags::empty()).map_err(failed)?;

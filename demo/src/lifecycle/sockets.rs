@@ -24,7 +24,7 @@ pub(super) fn visit(mut each: impl FnMut(Socket)) -> Result<(), String> {
             Ok(()) => tables += 1,
             // A kernel without IPv6 has no second table.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(format!("{path} cannot be read: {error}")),
+            Err(error) => return Err(format!("cannot read {path}: {error}")),
         }
     }
     if tables == 0 { Err(format!("there is no {}: is /proc mounted?", TABLES[0])) } else { Ok(()) }
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn listening_and_connected_sockets_are_told_apart() {
+    fn listening_and_connected_sockets_differ() {
         let sockets = parsed(TABLE);
         let listening = [5560, 8080].map(|port| sockets.iter().any(|socket| socket.listens_on(port)));
         let connected = [5561, 5560].map(|port| sockets.iter().any(|socket| socket.is_connected_to(port)));
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn line_that_is_not_understood_is_passed_over() {
+    fn malformed_line_is_skipped() {
         for line in
             ["", "sl", "0:", "0: 1", "0: 1 2", "0: 1:2 3:4", "0: 1:2 3:4 xy", "0: 1:2 3 0A", "0: 1:12345 3:4 0A"]
         {

@@ -40,7 +40,7 @@ pub(super) async fn lose_one(story: Story) -> Outcome {
         tokio::time::sleep(POLL_INTERVAL).await;
     }
     first.close().await;
-    story.say("the first broker goes in the middle of the calls");
+    story.say("the first broker closes in the middle of the calls");
     let longest = calls.await??;
     let took = time(began.elapsed());
     story.say(format_args!("all {CALLS} pings were answered in {took}, the slowest in {}", time(longest)));

@@ -120,7 +120,7 @@ impl Stage {
             slow.spawn(async move { demo.slow_succeed(1.0).await });
         }
         story.say(format_args!(
-            "{SIDE_BY_SIDE} calls of slow_succeed(1.0) are under way, and meanwhile ping, again and again"
+            "{SIDE_BY_SIDE} calls of slow_succeed(1.0) run, and ping is called meanwhile, again and again"
         ));
         let (mut pings, mut slowest) = (0_u32, Duration::ZERO);
         while slow.len() == SIDE_BY_SIDE {
@@ -140,7 +140,7 @@ impl Stage {
         }
         let took = began.elapsed();
         story.say(format_args!(
-            "the slow calls have all ended after {}; in a row they would take {SIDE_BY_SIDE} s",
+            "the slow calls have all ended after {}; one after the other they would take {SIDE_BY_SIDE} s",
             time(took)
         ));
         check(pings >= 10, || format!("only {pings} pings were answered in a second"))?;
@@ -176,7 +176,7 @@ impl Stage {
         let pid = self.next_in_line().await?;
         let mut call = self.demo.slow_fail(1.0).start();
         started(&mut call).await?;
-        story.say(format_args!("slow_fail(1.0), which is not, has started at {}", self.crew.name(pid)));
+        story.say(format_args!("slow_fail(1.0), which is not idempotent, has started at {}", self.crew.name(pid)));
         tokio::time::sleep(INTO_THE_CALL).await;
         story.say(format_args!("{} is killed (SIGKILL)", self.crew.name(pid)));
         let killed = Instant::now();
@@ -184,8 +184,8 @@ impl Stage {
         check(call.partial().await.is_none(), || "it was started a second time".to_owned())?;
         match call.await {
             Err(error @ CallError::WorkerLost { attempts: 1, maybe_executed: true }) => {
-                story.say(format_args!("{} later the caller is told: \"{error}\"", time(killed.elapsed())));
-                story.say("it was not repeated: who calls decides what to do, and knows what may have happened");
+                story.say(format_args!("{} later the caller gets the error: \"{error}\"", time(killed.elapsed())));
+                story.say("it was not repeated: the caller decides what to do, and knows that it may have run");
             }
             other => return Err(unexpected("slow_fail", &other)),
         }
@@ -202,7 +202,7 @@ impl Stage {
         self.all_connected().await?;
         self.story.say(format_args!("it took {} until three workers were registered again", time(began.elapsed())));
         for pid in self.pids_in_turn().await? {
-            let since = if before.contains(&pid) { "there all the time" } else { "new" };
+            let since = if before.contains(&pid) { "not restarted" } else { "new" };
             self.story.say(format_args!("whoami() -> {}, {since}", self.crew.name(pid)));
         }
         Ok(())
@@ -214,7 +214,7 @@ impl Stage {
         let name = self.crew.name(pid);
         let mut call = self.demo.slow_fail(0.5).start();
         started(&mut call).await?;
-        story.say(format_args!("slow_fail(0.5) has started at {name}, which is told to stop"));
+        story.say(format_args!("slow_fail(0.5) has started at {name}, which is stopped"));
         let told = Instant::now();
         // The procedure's own result is its reply, even if that is an error: it was not cut short.
         let (ended, stopped) = tokio::join!(call, async { self.crew.stop(pid).await.map(|()| told.elapsed()) });
@@ -222,7 +222,7 @@ impl Stage {
         check(took > INTO_THE_CALL, || format!("the worker stopped after {took:?}, before its call had ended"))?;
         match ended {
             Err(CallError::Application(error)) => {
-                story.say(format_args!("the call ends as if nothing were: \"{error}\""))
+                story.say(format_args!("the call still ends with its own error: \"{error}\""))
             }
             other => return Err(unexpected("slow_fail", &other)),
         }

@@ -1,4 +1,4 @@
-//! `demo-broker` between workers and clients, each a process of its own.
+//! `demo-broker` with workers and clients, each a process of its own.
 
 use std::{net::TcpListener, time::Duration};
 
@@ -20,7 +20,7 @@ fn client_calls_a_worker_through_a_broker() {
 }
 
 #[test]
-fn broker_on_every_interface_and_a_socket_file_says_where_it_is() {
+fn broker_on_every_interface_and_a_socket_file_prints_its_endpoints() {
     let directory = std::env::temp_dir().join(format!("xero-broker-{}", std::process::id()));
     std::fs::create_dir_all(&directory).expect("a directory");
     let backend = format!("ipc://{}", directory.join("back.sock").display());
@@ -49,7 +49,7 @@ fn everyone_may_be_started_before_the_broker() {
 }
 
 #[test]
-fn client_of_two_brokers_uses_the_one_that_is_there() {
+fn client_of_two_brokers_uses_the_one_that_runs() {
     let (mut first, mut second) = (Broker::start(), Broker::start());
     let _worker = Worker::start(&first.backend, &[&second.backend]);
     let endpoints = format!("{},{}", first.frontend, second.frontend);
@@ -65,7 +65,7 @@ fn client_of_two_brokers_uses_the_one_that_is_there() {
 }
 
 #[test]
-fn broker_that_is_told_to_stop_lets_what_runs_end() {
+fn stopping_broker_lets_running_calls_end() {
     for signal in ["TERM", "INT"] {
         let mut broker = Broker::start();
         let _worker = broker.worker();
@@ -77,12 +77,12 @@ fn broker_that_is_told_to_stop_lets_what_runs_end() {
         let (run, took) = broker.process.wait_timed();
         assert_eq!(run.code, 0, "{run:?}");
         assert!(took < Duration::from_secs(5), "{took:?}");
-        assert!(run.stderr.contains("told to stop") && run.stderr.contains("stopped"), "{run:?}");
+        assert!(run.stderr.contains("stopping: ") && run.stderr.contains("stopped"), "{run:?}");
     }
 }
 
 #[test]
-fn signal_that_comes_twice_at_once_counts_once() {
+fn repeated_signal_counts_once() {
     let mut broker = Broker::start();
     let _worker = broker.worker();
     let mut call = broker.start_call(&["slow_succeed", "--args", "0.7"]);
@@ -100,7 +100,7 @@ fn second_signal_ends_a_broker_at_once() {
     let mut call = broker.start_call(&["slow_fail", "--args", "60", "--timeout", "60"]);
     assert_eq!(call.first_stdout_line(), "partial: \"started\"");
     broker.process.signal("INT");
-    broker.process.wait_for_stderr("told to stop");
+    broker.process.wait_for_stderr("stopping: ");
     broker.process.signal_impatiently("INT");
     assert_eq!(broker.process.wait().code, 130);
     let run = call.wait();
@@ -109,7 +109,7 @@ fn second_signal_ends_a_broker_at_once() {
 }
 
 #[test]
-fn nobody_at_a_broker_is_a_failed_call_that_has_not_run() {
+fn broker_without_workers_is_a_failed_call_that_has_not_run() {
     let broker = Broker::start();
     let run = broker.call(&["ping", "--wait", "1"]);
     assert_eq!((run.code, run.stdout.as_str()), (3, ""), "{run:?}");
@@ -127,7 +127,7 @@ fn nobody_at_a_broker_is_a_failed_call_that_has_not_run() {
 }
 
 #[test]
-fn no_broker_is_not_mistaken_for_one_without_workers() {
+fn absent_broker_differs_from_one_without_workers() {
     let nowhere = free_endpoint();
     for (wait, after) in [("0.2", " after 200ms"), ("0", "")] {
         let run = connect(&nowhere, &["ping", "--wait", wait]).wait();
@@ -149,7 +149,7 @@ fn mistakes_of_usage_exit_with_2_and_say_what_to_write() {
         (&["nowhere", free], "is not an endpoint"),
         (&[free, "tcp://nowhere"], "the port is missing"),
         (&[free, &taken], "the address is in use"),
-        (&[&same, &same], "cannot be for clients and for workers"),
+        (&[&same, &same], "cannot serve both clients and workers"),
     ] {
         let run = Process::start("demo-broker", arguments).wait();
         assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{arguments:?}: {run:?}");
@@ -159,7 +159,10 @@ fn mistakes_of_usage_exit_with_2_and_say_what_to_write() {
         (&["--connect", "tcp://*:5560", "ping"][..], "`*` is for binding"),
         (&["--connect", "tcp://x:1,tcp://x:1", "ping"], "tcp://x:1 is named twice"),
         (&["--connect", "", "ping"], "is not an endpoint"),
-        (&["--connect", "tcp://x:1,", "ping"], "error: --connect: a comma in \"tcp://x:1,\" has no endpoint on one of"),
+        (
+            &["--connect", "tcp://x:1,", "ping"],
+            "error: --connect: an endpoint is missing beside a comma in \"tcp://x:1,\"",
+        ),
         (&["--connect", "tcp://x:1,,tcp://y:1", "ping"], "a comma in "),
         (&["--connect", "tcp://x:1"], "<METHOD>"),
         (&["--connect", "tcp://x:1", free, "ping"], "cannot be used with"),
@@ -174,7 +177,7 @@ fn mistakes_of_usage_exit_with_2_and_say_what_to_write() {
 }
 
 #[test]
-fn whoever_comes_to_the_wrong_door_is_told_once_and_clearly() {
+fn peer_at_the_wrong_endpoint_gets_one_clear_error() {
     let mut broker = Broker::start();
     let mut worker = Worker::start(&broker.frontend, &[]);
     worker.process.wait_for_stderr("a worker has connected where clients are expected: the frontend of a broker");
@@ -184,13 +187,13 @@ fn whoever_comes_to_the_wrong_door_is_told_once_and_clearly() {
     for said in ["refused a connection", "a worker has connected", "a client has connected"] {
         broker.process.wait_for_stderr(said);
     }
-    // A client that binds is no broker.
+    // A client that binds is not a broker.
     let binding = free_endpoint();
     let mut binds = start_client(&[&binding, "ping", "--wait", "20"]);
     binds.wait_for_stderr("waiting for a worker at ");
     let run = connect(&binding, &["ping", "--wait", "1"]).wait();
     assert_eq!((run.code, run.stderr.matches(said).count()), (3, 1), "{run:?}");
-    // Everybody else is served as ever.
+    // All others are served as before.
     let _right = broker.worker();
     let run = broker.call(&["ping"]);
     assert_eq!(run.code, 0, "{run:?}");

@@ -1,4 +1,4 @@
-//! `demo-lifecycle`, asked as an orchestrator asks it.
+//! `demo-lifecycle`, called as an orchestrator calls it.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream},
@@ -9,7 +9,7 @@ use std::{
 use crate::process::{Broker, PATIENCE, Process, Run, Worker, free_endpoint};
 
 #[test]
-fn port_is_listened_on_while_somebody_listens() {
+fn port_counts_as_listening_while_a_socket_listens() {
     let (listener, port) = listener();
     assert_eq!(lifecycle(&["listening", &port]).code, 0);
     let (_second, second_port) = self::listener();
@@ -20,7 +20,7 @@ fn port_is_listened_on_while_somebody_listens() {
 }
 
 #[test]
-fn one_port_that_nobody_listens_on_is_a_no_that_names_it() {
+fn port_without_a_listener_is_named_in_the_answer_no() {
     let (_listener, port) = listener();
     for ports in [&[&port, NOBODYS][..], &[NOBODYS, &port], &[NOBODYS]] {
         let run = lifecycle(&[&["listening"], ports].concat());
@@ -31,7 +31,7 @@ fn one_port_that_nobody_listens_on_is_a_no_that_names_it() {
 
 #[test]
 fn listener_of_ipv6_counts() {
-    // Where there is no IPv6, there is nothing to see.
+    // Without IPv6, there is nothing to test.
     let Ok(listener) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) else { return };
     assert_eq!(lifecycle(&["listening", &port_of(&listener)]).code, 0);
 }
@@ -41,7 +41,7 @@ fn connection_to_a_peers_port_counts_and_listening_on_it_does_not() {
     let (listener, port) = listener();
     let run = lifecycle(&["connected", &port]);
     assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{run:?}");
-    assert_eq!(run.stderr, format!("error: no connection to port {port} of a peer\n"));
+    assert_eq!(run.stderr, format!("error: no connection to a peer's port {port}\n"));
 
     let stream = TcpStream::connect(("127.0.0.1", port.parse().expect("a port"))).expect("connects");
     assert_eq!(lifecycle(&["connected", &port]).code, 0);
@@ -77,7 +77,7 @@ fn drain_ends_when_the_worker_has_finished_its_call() {
 }
 
 #[test]
-fn drain_whose_time_is_up_leaves_the_worker_to_whoever_asked() {
+fn drain_that_times_out_leaves_the_worker_to_its_caller() {
     let mut worker = Worker::start(&free_endpoint(), &[]);
     let mut call = worker.start_call(&["slow_fail", "--args", "60", "--timeout", "60"]);
     assert_eq!(call.first_stdout_line(), "partial: \"started\"");
@@ -86,7 +86,7 @@ fn drain_whose_time_is_up_leaves_the_worker_to_whoever_asked() {
     assert_eq!(run.stderr, format!("error: process {} has not ended after 500ms\n", worker.process.pid()));
     assert!(!worker.process.has_ended());
 
-    // What Kubernetes does next: its own SIGTERM, which is the second that the worker hears.
+    // Kubernetes sends its own SIGTERM next, the second one for the worker.
     worker.process.signal("TERM");
     assert_eq!(worker.process.wait().code, 130);
     let run = call.wait();
@@ -95,11 +95,11 @@ fn drain_whose_time_is_up_leaves_the_worker_to_whoever_asked() {
 }
 
 #[test]
-fn drain_of_no_process_says_so() {
-    // More than any Linux counts to.
+fn drain_of_a_missing_process_is_an_error() {
+    // More than any Linux process id.
     let run = lifecycle(&["drain", "--pid", "2147483647"]);
     assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{run:?}");
-    assert!(run.stderr.starts_with("error: process 2147483647 cannot be told to stop: No such process"), "{run:?}");
+    assert!(run.stderr.starts_with("error: cannot stop process 2147483647: No such process"), "{run:?}");
 }
 
 #[test]
@@ -138,14 +138,14 @@ fn help_explains_questions_and_exit_codes() {
     assert!(["--pid <PID>", "--timeout <SECONDS>", "[default: 35]"].iter().all(|part| help.contains(part)), "{help}");
 }
 
-/// A port that nobody listens on: it is for root alone, and for a service that is no more (RFC 1078).
+/// A port without a listener: it is reserved for root, and for an obsolete service (RFC 1078).
 const NOBODYS: &str = "1";
 
 fn lifecycle(arguments: &[&str]) -> Run {
     Process::start("demo-lifecycle", arguments).wait()
 }
 
-/// Listens on every address, so that no other test is given the port on another one.
+/// Listens on every address, so that no other test gets the port on another one.
 fn listener() -> (TcpListener, String) {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a free port");
     let port = port_of(&listener);

@@ -17,10 +17,10 @@ use std::{
 
 use xero_demo::signals::IMPATIENT_AFTER;
 
-/// Far more than anything here takes, for machines that are busy with something else.
+/// Far more than any command takes, even on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What became of a process.
+/// The result of a process.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) code: i32,
@@ -84,16 +84,16 @@ impl Process {
         assert!(status.success(), "kill -s {name}: {status}");
     }
 
-    /// Sends two signals one right after the other. They differ, so that the system does not make one of them.
+    /// Sends two signals one right after the other. They differ, so that the system does not merge them.
     pub(crate) fn signal_twice(&mut self) {
         let commands = format!("kill -s TERM {0}; kill -s INT {0}", self.child.id());
         let status = Command::new("sh").args(["-c", &commands]).status().unwrap();
         assert!(status.success(), "{commands}: {status}");
     }
 
-    /// Sends a signal to a process that has heard one already, as somebody does who will not wait.
+    /// Sends a second signal, as an impatient user does.
     pub(crate) fn signal_impatiently(&mut self, name: &str) {
-        // The time itself is what counts here; the process has heard the first signal before now.
+        // Only the time counts here; the process has received the first signal by now.
         thread::sleep(IMPATIENT_AFTER);
         self.signal(name);
     }
@@ -115,10 +115,10 @@ impl Process {
         self.wait_timed().0
     }
 
-    /// Waits for the end, and says how long that took.
+    /// Waits for the end; returns how long that took.
     pub(crate) fn wait_timed(&mut self) -> (Run, Duration) {
         let began = Instant::now();
-        // Its end is also the end of its output, which can be waited for with a limit.
+        // Its end is also the end of its output, and waiting for that has a time limit.
         let stderr = self.stderr.wait_for_end();
         let stdout = self.stdout.wait_for_end();
         let status = self.child.wait().unwrap();
@@ -142,7 +142,7 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Starts a worker for the endpoint; returns when it says that it serves.
+    /// Starts a worker for the endpoint; returns when it reports that it serves.
     pub(crate) fn start(endpoint: &str, further_arguments: &[&str]) -> Self {
         let mut process = Process::start("demo-worker", &[&[endpoint], further_arguments].concat());
         let line = process.first_stdout_line();
@@ -177,7 +177,7 @@ impl Broker {
         Self::bind("tcp://127.0.0.1:0", "tcp://127.0.0.1:0")
     }
 
-    /// Starts a broker; returns when it says where it is.
+    /// Starts a broker; returns when it has printed its endpoints.
     pub(crate) fn bind(frontend: &str, backend: &str) -> Self {
         let mut process = Process::start("demo-broker", &[frontend, backend]);
         let line = process.first_stdout_line();
@@ -219,8 +219,8 @@ pub(crate) fn client(arguments: &[&str]) -> Run {
     start_client(arguments).wait()
 }
 
-/// An endpoint that nobody else uses. The client that is to bind it is started later, so the system cannot choose its
-/// port; on Linux it has a loopback address of its own, so that nobody else is given the port meanwhile.
+/// An endpoint that no other process uses. Its client is started later, so the system cannot choose the port; on Linux
+/// it has a loopback address of its own, so that no other process gets the port meanwhile.
 pub(crate) fn free_endpoint() -> String {
     static ENDPOINTS: AtomicU8 = AtomicU8::new(1);
     let [.., high, low] = std::process::id().to_be_bytes();
@@ -244,10 +244,10 @@ pub(crate) fn pids_in(story: &str) -> Vec<u32> {
     pids
 }
 
-/// Waits until none of the processes is there any more.
+/// Waits until all of the processes are gone.
 pub(crate) fn assert_gone(pids: &[u32]) {
     let give_up_at = Instant::now() + PATIENCE;
-    // Its parent is gone too, so a process may stay a zombie for ever where nobody inherits it.
+    // Its parent is gone too, so without a new parent a process may stay a zombie.
     let is_there = |pid: &u32| {
         let status = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"));
         status.is_ok_and(|stat| !stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z")))

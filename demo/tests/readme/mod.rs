@@ -1,11 +1,11 @@
-//! Every command in README is run, or known to be run elsewhere.
+//! Every command in README is run, here or elsewhere.
 
 use std::{fs, path::Path};
 
 use crate::process::{Broker, Process, Worker, client, free_endpoint};
 
 #[test]
-fn commands_in_readme_do_what_it_says() {
+fn commands_in_readme_work() {
     let endpoint = free_endpoint();
     let mut worker: Option<Worker> = None;
     let mut broker: Option<Broker> = None;
@@ -48,8 +48,7 @@ fn commands_in_readme_do_what_it_says() {
                 assert_eq!(run.code, expected_code(call[0]), "{command}: {run:?}");
                 clients += 1;
             }
-            // What runs this test; what `.ci/run` runs where there is a Docker engine, Compose in the container tests;
-            // and what is run by hand.
+            // The first runs this test; `.ci/run` runs the container tests, which run Compose; people run the rest.
             ["cargo", "test", "--workspace"]
             | ["cargo", "test", "-p", "xero-tests", "--test", "containers"]
             | ["docker", "compose", "up" | "down", ..]

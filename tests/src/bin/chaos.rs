@@ -10,44 +10,44 @@ use xero_tests::{
     scene::{runtime, show_logs},
 };
 
-/// Calls at a steady rate while the processes that serve are killed, frozen, told to leave and started again
+/// Calls at a steady rate while the serving processes are killed, frozen, drained and restarted
 #[derive(Debug, Parser)]
 #[command(name = "chaos", version, after_help = HELP)]
 struct Options {
     /// direct: workers dial the client; brokered: all dial two brokers
     #[arg(long, value_name = "TOPOLOGY", default_value_t = Topology::Direct, value_enum, hide_possible_values = true)]
     topology: Topology,
-    /// How long the faults go on: 1 to 86400; less than 10 prove little
+    /// The time of the faults: 1 to 86400; less than 10 prove little
     #[arg(long, value_name = "SECONDS", default_value_t = 60, allow_negative_numbers = true)]
     #[arg(value_parser = whole_number::<u64>(1..=86_400))]
     seconds: u64,
-    /// A number that faults and calls are drawn from [default: another one each time]
+    /// The seed of the faults and calls [default: random]
     #[arg(long, value_name = "SEED", allow_negative_numbers = true, value_parser = whole_number::<u64>(0..=u64::MAX))]
     seed: Option<u64>,
-    /// Calls that are begun in a second: 1 to 10000; less than 1000 prove little
+    /// Calls that start per second: 1 to 10000; less than 1000 prove little
     #[arg(long, value_name = "CALLS", default_value_t = CALLS_PER_SECOND, allow_negative_numbers = true)]
     #[arg(value_parser = whole_number::<u32>(1..=10_000))]
     rate: u32,
-    /// How many worker processes there are: 2 to 50
+    /// Worker processes: 2 to 50
     #[arg(long, value_name = "N", default_value_t = WORKERS, allow_negative_numbers = true)]
     #[arg(value_parser = whole_number::<usize>(2..=50))]
     workers: usize,
-    /// Print what was done to which process and when, even if no promise was broken
+    /// Print the faults of each process with their times, even if no promise was broken
     #[arg(long)]
     log: bool,
 }
 
-/// What the options alone do not say.
+/// The rest of the help.
 const HELP: &str = "\
-Each call must end as it may: idempotent ones with their reply, others with it or with the loss of their worker, all in
-time, and none runs twice that must not. Something is done to a process only while a worker is reachable without it.
+Each call must end in time: an idempotent one with its reply, another with its reply or the loss of its worker; and no
+call may run twice that must not. A fault hits a process only while a worker is reachable without it.
 
-Nine tenths of the calls that --rate asks for must be begun, or 1000 a second where that is less. A run of less than 10
-seconds or 1000 calls a second gets a warning, and is sound even if no fault has hit a call.
+Nine tenths of the calls of --rate must start, or 1000 a second if that is less. A run of less than 10 seconds or 1000
+calls a second gets a warning, and is sound even if no fault has hit a call.
 
 Exit codes:
     0  every promise was kept
-    1  a promise was broken; what was done to the processes is printed, too
+    1  a promise was broken; the faults are printed too
     2  the command line was wrong
 
 Examples:

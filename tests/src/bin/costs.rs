@@ -28,15 +28,15 @@ struct Options {
     brief: bool,
 }
 
-/// What the options alone do not say.
+/// The rest of the help.
 const HELP: &str = "\
-Each row measures the same thing in a small setting and in a large one, and compares them. The targets are for a build
+Each row compares the cost of an operation in a small setting and in a large one. The targets are for a build
 with --release.
 
 Exit codes:
-    0  no row is over twice its target: other programs cost the larger setting its caches, and a scan costs ten times
+    0  no row is over twice its target: other programs take caches from the larger setting, but a scan costs ten times
        as much
-    1  one is not
+    1  a row is
     2  the command line was wrong
 
 Examples:

@@ -13,16 +13,15 @@ struct Options {
     role: Role,
 }
 
-/// What the options alone do not say.
+/// The rest of the help.
 const HELP: &str = "\
-Records of what happens go to standard output, a line of JSON each, among a few lines that are none; logs go to standard
-error, from the level that RUST_LOG says, `info` by default. Where no option says otherwise, all is as the library has
-it by default.
+Records go to standard output as lines of JSON, among a few other lines; logs go to standard error, from the level of
+RUST_LOG, `info` by default. Without an option, the library's default applies.
 
 Exit codes:
-    0  it was told to stop by SIGTERM, and what was open has ended
-    1  it could not go on: a call failed that must not, or no worker came
-    2  the command line was wrong, or names what is no endpoint or cannot be bound
+    0  SIGTERM stopped it, and all open calls have ended
+    1  it could not continue: a call failed that must not, or no worker came
+    2  the command line was wrong, or an endpoint is malformed or cannot be bound
 
 Examples:
     crew broker 'tcp://*:5560' 'tcp://*:5561'

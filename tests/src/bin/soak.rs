@@ -21,21 +21,21 @@ struct Options {
     #[arg(long, value_name = "N", default_value_t = 1_000_000, allow_negative_numbers = true)]
     #[arg(value_parser = whole_number::<u64>(1..=u64::MAX))]
     calls: u64,
-    /// How many calls are under way at once: 1 to 1000
+    /// Concurrent calls: 1 to 1000
     #[arg(long, value_name = "N", default_value_t = CONCURRENCY, allow_negative_numbers = true)]
     #[arg(value_parser = whole_number::<usize>(1..=1_000))]
     concurrency: usize,
-    /// How many worker processes there are: 1 to 50
+    /// Worker processes: 1 to 50
     #[arg(long, value_name = "N", default_value_t = WORKERS, allow_negative_numbers = true)]
     #[arg(value_parser = whole_number::<usize>(1..=50))]
     workers: usize,
-    /// A number that the sizes are drawn from
+    /// The seed of the sizes
     #[arg(long, value_name = "SEED", default_value_t = SEED, allow_negative_numbers = true)]
     #[arg(value_parser = whole_number::<u64>(0..=u64::MAX))]
     seed: u64,
 }
 
-/// What the options alone do not say.
+/// The rest of the help.
 const HELP: &str = "\
 Every call must have its own reply, whole, and no process's memory may grow. Every 5 seconds a line says how it goes.
 

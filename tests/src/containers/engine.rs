@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn engine_that_refuses_is_told_from_one_that_is_not_there() {
+    fn refusing_engine_differs_from_an_absent_one() {
         let missing = absence("`docker version`: No such file or directory (os error 2)");
         assert!(matches!(missing, Absence::Nowhere(_)));
         let stopped = "`docker version` ended with exit status: 1:\n\nCannot connect to the Docker daemon at \
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn words_of_an_engine_that_is_not_there_are_as_expected() {
+    fn error_of_an_absent_engine_is_as_expected() {
         let nowhere = [("DOCKER_HOST", "tcp://127.0.0.1:1".to_owned())];
         let asked = crate::scene::runtime(1).block_on(output(
             "docker",

@@ -229,7 +229,7 @@ mod tests {
     use crate::load::ledger::Kind;
 
     #[test]
-    fn call_that_has_not_ended_is_excused_by_nothing_but_the_death_of_its_client_over_it() {
+    fn open_call_is_excused_only_by_the_death_of_its_client() {
         let mut open = records(number(Kind::Again), &[1], None);
         let killed = done("client-1", Fault::Killed, 101, 103);
         assert_eq!(violations(&open, &killed), 1);
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn deadline_ends_a_call_only_while_its_client_could_reach_nobody() {
+    fn deadline_is_excused_only_while_its_client_reached_no_worker() {
         let late = records(number(Kind::Again), &[1], Some((10, End::Expired { maybe_executed: true })));
         let cut = |from, until| violations(&late, &done("client-1", Fault::CutOff, from, until));
         assert_eq!([cut(105, 106), cut(90, 101), cut(90, 100), cut(111, 120)], [0, 0, 1, 1]);
@@ -249,13 +249,13 @@ mod tests {
     }
 
     #[test]
-    fn deadline_that_comes_before_its_time_is_found_out() {
+    fn early_deadline_is_found() {
         let early = records(number(Kind::Again), &[1], Some((1, End::Expired { maybe_executed: true })));
         assert_eq!(violations(&early, &done("client-1", Fault::CutOff, 90, 120)), 1);
     }
 
     #[test]
-    fn end_long_after_the_deadline_is_excused_by_as_much_as_the_client_was_frozen() {
+    fn late_end_is_excused_by_the_time_that_the_client_was_frozen() {
         let late = |seconds| records(number(Kind::Again), &[1], Some((seconds, End::Replied { attempt: 1 })));
         let frozen = done("client-1", Fault::Frozen, 101, 106);
         assert_eq!([16, 17].map(|seconds| violations(&late(seconds), &frozen)), [0, 1]);
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn loss_is_excused_by_somebodys_death_and_a_second_attempt_by_a_departure_too() {
+    fn loss_is_excused_by_a_death_and_a_second_attempt_also_by_a_drain() {
         let lost = records(number(Kind::Once), &[1], Some((1, End::Lost { maybe_executed: true })));
         let retried = records(number(Kind::Again), &[1, 2], Some((1, End::Replied { attempt: 2 })));
         let under = |fault, from, until| {
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_done_to_one_client_excuses_nothing_of_another() {
+    fn fault_of_one_client_excuses_nothing_of_another() {
         let mut both = records(number(Kind::Once), &[1], Some((1, End::Lost { maybe_executed: true })));
         let other = number(Kind::Again);
         let ended = Record::Ended { number: other, at: 51 * SECOND, took: SECOND, end: End::Replied { attempt: 1 } };
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn run_that_is_one_too_many_or_another_attempt_is_found_in_the_workers_logs() {
+    fn extra_run_or_wrong_attempt_is_found_in_the_workers_logs() {
         let (once, again) = (number(Kind::Once), number(Kind::Again));
         let ran = |number, attempts| violations(&records(number, attempts, Some((1, REPLIED))), &Terms::default());
         assert_eq!([&[][..], &[1]].map(|attempts| ran(once, attempts)), [1, 0]);
@@ -298,13 +298,13 @@ mod tests {
     }
 
     #[test]
-    fn reply_before_the_procedure_can_have_ended_is_found_out() {
+    fn reply_before_the_end_of_the_procedure_is_found() {
         let hurried = records(number(Kind::Hurried), &[1], Some((0, REPLIED)));
         assert_eq!(violations(&hurried, &Terms::default()), 1);
     }
 
     #[test]
-    fn peer_that_is_missed_must_have_been_struck() {
+    fn lost_peer_must_have_been_disturbed() {
         let [one, other] = [1, 2].map(Uuid::from_u128);
         let had =
             |second: u64, ids: &[Uuid]| ("broker-1.1", Record::Workers { at: second * SECOND, ids: ids.to_vec() });
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_of_a_client_are_counted_from_the_first_moment_of_a_time_to_before_its_end() {
+    fn calls_of_a_client_are_counted_from_the_start_of_a_time_to_before_its_end() {
         let account = Account::of(1, &Terms::default(), records(number(Kind::Again), &[], None));
         let counts = |client, from, until| account.begun_by(client, &(from * SECOND..until * SECOND));
         assert_eq!([(100, 101), (99, 100), (101, 102)].map(|(from, until)| counts("client-1", from, until)), [1, 0, 0]);
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_at_which_workers_went_and_came_are_read_from_whoever_had_them() {
+    fn losses_and_returns_of_workers_are_read_from_their_observers() {
         let ids = [1, 2, 3].map(Uuid::from_u128);
         let had = |second: u64, count: usize| Record::Workers { at: second * SECOND, ids: ids[..count].to_vec() };
         let started = Record::Started { at: 8 * SECOND, id: None };

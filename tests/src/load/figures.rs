@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_grows_is_told_from_memory_that_warms_up_or_moves() {
+    fn growing_memory_differs_from_warm_up_and_noise() {
         let end = Duration::from_secs(100);
         assert!(memory(|_| 50).growth(end, 200 << 20).is_empty());
         assert!(memory(|second| if second < 20 { 10 } else { 150 }).growth(end, 200 << 20).is_empty());

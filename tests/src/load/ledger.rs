@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_call_is_held_to_its_own_outcomes() {
+    fn each_kind_of_call_has_its_own_outcomes() {
         let plans = [Kind::Again, Kind::Once, Kind::Hurried].map(first);
         for plan in plans {
             assert_eq!(ended(plan, &reply(plan.order)), 0);
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn call_that_could_reach_nobody_may_expire_and_nothing_else_besides() {
+    fn call_without_a_reachable_worker_may_only_expire() {
         for plan in [Kind::Again, Kind::Once].map(first) {
             let ended = |outcome: Outcome| {
                 let end = End::of(&plan.order, &outcome);
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn call_that_could_reach_nobody_is_lost_no_sooner_than_at_its_deadline() {
+    fn call_without_a_reachable_worker_is_lost_no_sooner_than_at_its_deadline() {
         let plan = first(Kind::Again);
         let end = End::of(&plan.order, &lost(true));
         let before = plan.timeout - Duration::from_millis(1);
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn run_that_does_not_go_with_the_outcome_is_a_violation() {
+    fn run_that_contradicts_the_outcome_is_a_violation() {
         let compared = |plan: Plan, outcome: Outcome, count: usize| {
             violations(plan, |ledger| {
                 ledger.ended_unreachable(&plan, &End::of(&plan.order, &outcome), TIMEOUT);
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn call_begins_once_and_ends_once_and_what_has_not_ended_is_open() {
+    fn call_begins_once_and_ends_once_and_is_open_in_between() {
         let plan = first(Kind::Once);
         let end = End::Replied { attempt: 1 };
         assert_eq!(violations(plan, |ledger| ledger.begun(&plan)), 1);
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_have_no_more_bytes_than_they_may() {
+    fn texts_stay_within_their_bound() {
         for text_bytes_max in [0, 100, 1_000, TEXT_BYTES_MAX] {
             let orders = (0..1_000).map(|number| Plan::of(7, number, text_bytes_max).order);
             let most = orders.map(|order| order.text_bytes.max(order.reply_bytes)).max().expect("there are some");
@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn plan_is_the_same_each_time_and_its_kind_and_time_whatever_its_texts_may_have() {
+    fn equal_arguments_give_equal_plans_and_the_text_bound_changes_only_texts() {
         for number in 0..1_000 {
             let [plan, short] = [TEXT_BYTES_MAX, 0].map(|bytes| Plan::of(7, number, bytes));
             assert_eq!(plan, Plan::of(7, number, TEXT_BYTES_MAX));

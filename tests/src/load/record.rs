@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn record_is_one_line_that_is_read_as_what_was_written() {
+    fn record_is_one_line_that_is_read_back() {
         let mistake = "not\nits \"own\"".to_owned();
         let took = Duration::from_micros(7);
         let ends = [
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_are_no_records_are_skipped() {
+    fn other_lines_than_records_are_skipped() {
         let record = Record::begun(1);
         let whole = record.to_string();
         let cut = &whole[..whole.len() - 1];

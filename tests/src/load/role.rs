@@ -23,22 +23,22 @@ use crate::{
     scene::{PATIENCE, runtime},
 };
 
-/// A part, and the options of whoever plays it.
+/// A role and its options.
 #[derive(Debug, Subcommand)]
 pub enum Role {
-    /// Serve until SIGTERM, then finish what runs
+    /// Serve until SIGTERM, then finish running calls
     #[command(name = WORKER, after_help = options::WORKER_HELP)]
     Worker(WorkerOptions),
-    /// Stand between clients and workers until SIGTERM, then let what runs end
+    /// Route calls until SIGTERM, then let running calls end
     #[command(name = BROKER, after_help = options::BROKER_HELP)]
     Broker(BrokerOptions),
     /// Make the same call again and again until SIGTERM, or until one fails
     #[command(name = CALLER, after_help = options::CALLER_HELP)]
     Caller(CallerOptions),
-    /// Begin calls at a steady rate until SIGTERM, and wait for the open ones
+    /// Start calls at a steady rate until SIGTERM, then wait for the open ones
     #[command(name = LOAD, after_help = options::LOAD_HELP)]
     Load(LoadOptions),
-    /// Carry TCP connections, late and slowly, until SIGTERM
+    /// Carry TCP connections with delay and a bounded rate until SIGTERM
     #[command(name = LINK, after_help = options::LINK_HELP)]
     Link(LinkOptions),
 }

@@ -1,4 +1,4 @@
-//! Whoever drains loses nothing: workers, brokers and clients, also under load and one after another.
+//! A drain loses nothing: of workers, brokers and clients, also under load and one after another.
 
 use std::{
     sync::{
@@ -105,7 +105,7 @@ fn calls_under_load_outlast_the_restarts_of_their_only_broker() {
 }
 
 #[test]
-fn draining_broker_lets_what_runs_end_and_gives_back_what_waits() {
+fn draining_broker_finishes_running_calls_and_refuses_waiting_ones() {
     run(async {
         let (first, second) = (broker().await, broker().await);
         let journal = Journal::new();
@@ -134,7 +134,7 @@ fn draining_broker_lets_what_runs_end_and_gives_back_what_waits() {
 }
 
 #[test]
-fn broker_whose_drain_takes_too_long_gives_up_and_says_so() {
+fn broker_drain_that_takes_too_long_ends_with_errors() {
     run(async {
         let settings = Broker::builder().drain_timeout(Duration::from_millis(200));
         let (broker, journal) = (bind_broker(settings).await, Journal::new());
@@ -151,14 +151,14 @@ fn broker_whose_drain_takes_too_long_gives_up_and_says_so() {
 }
 
 #[test]
-fn broker_that_drains_with_nobody_there_has_left_at_once() {
+fn draining_broker_without_peers_leaves_at_once() {
     run(async {
         let broker = broker().await;
         let endpoints = [broker.frontend().to_owned(), broker.backend().to_owned()];
         within(UNNOTICED, broker.drain()).await;
         within(UNNOTICED, broker.left()).await;
         let [frontend, backend] = &endpoints;
-        // The endpoints are free.
+        // The endpoints are free again.
         let next = Broker::bind(frontend, backend).await.unwrap();
         next.close().await;
         assert_eq!(next.counters().await.requests, 0);
@@ -180,7 +180,7 @@ fn broker_whose_last_handle_is_dropped_says_goodbye() {
 }
 
 #[test]
-fn draining_client_lets_its_calls_end_and_takes_no_new_ones() {
+fn draining_client_lets_its_calls_end_and_accepts_no_new_ones() {
     run(async {
         let broker = broker().await;
         let direct = client().await;
@@ -212,7 +212,7 @@ fn draining_client_lets_its_calls_end_and_takes_no_new_ones() {
 }
 
 #[test]
-fn client_whose_drain_takes_too_long_gives_up() {
+fn client_drain_that_takes_too_long_ends() {
     run(async {
         let (client, journal) = (client().await, Journal::new());
         let settings = Worker::connect(client.endpoint()).serve(noting(&journal)).start().unwrap();
@@ -223,12 +223,12 @@ fn client_whose_drain_takes_too_long_gives_up() {
         assert!(took >= Duration::from_millis(100) && took < UNNOTICED, "{took:?}");
         let error = stuck.await.unwrap_err();
         assert!(matches!(error, CallError::Closed { maybe_executed: true }), "{error}");
-        // There is nothing left to wait for.
+        // Nothing is left to wait for.
         within(UNNOTICED, client.drain(PATIENCE)).await;
     });
 }
 
-/// Calls that go on until they are told to end, none of which may fail: not even those that must not run twice.
+/// Calls until they are stopped, none of which may fail: not even those that must not run twice.
 struct Load {
     callers: JoinSet<usize>,
     over: Arc<AtomicBool>,

@@ -1,4 +1,4 @@
-//! Clients, workers and brokers that die or freeze, and what becomes of the calls.
+//! Clients, workers and brokers that die or freeze, and the ends of their calls.
 
 use std::collections::BTreeSet;
 
@@ -39,7 +39,7 @@ fn calls_of_a_client_that_vanishes_are_cancelled_on_the_workers() {
 }
 
 #[test]
-fn client_that_freezes_is_given_up_and_served_again_when_it_thaws() {
+fn frozen_client_is_dropped_and_served_again_when_it_thaws() {
     run(async {
         let (broker, journal) = (bind_broker(Broker::builder().heartbeat_interval(SHORT)).await, Journal::new());
         let _worker = start_of(&broker, Worker::connect(broker.backend()).serve(noting(&journal))).await;
@@ -79,7 +79,7 @@ fn call_of_a_killed_worker_runs_elsewhere_if_idempotent_and_else_is_lost_at_once
 }
 
 #[test]
-fn call_of_a_frozen_worker_is_noticed_by_its_lease() {
+fn call_of_a_frozen_worker_ends_with_its_lease() {
     run(async {
         let broker = bind_broker(Broker::builder().heartbeat_interval(SHORT)).await;
         let (client, journal) = (client_of(&broker).await, Journal::new());
@@ -197,7 +197,7 @@ fn killed_broker_of_many_calls_loses_none_that_may_be_repeated() {
 }
 
 #[test]
-fn large_payloads_on_slow_links_on_both_sides_of_a_broker_lose_nobody() {
+fn large_payloads_on_slow_links_at_both_sides_of_a_broker_lose_no_peer() {
     run(async {
         // 3 MiB at 3 MB a second take more than the expiry of 600 ms, on each of the two links.
         let broker = bind_broker(Broker::builder().heartbeat_interval(SHORT)).await;
@@ -215,7 +215,7 @@ fn large_payloads_on_slow_links_on_both_sides_of_a_broker_lose_nobody() {
     });
 }
 
-/// A broker in a process of its own, that is never silent within the time of a test, and its two endpoints.
+/// A broker process that is never silent during a test, and its two endpoints.
 async fn broker_process() -> (Process, String, String) {
     broker_process_with("20000").await
 }

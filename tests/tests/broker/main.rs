@@ -1,4 +1,4 @@
-//! Many clients and many workers with a broker, or several, in between.
+//! Many clients and many workers, with one or several brokers between them.
 
 mod drains;
 mod losses;

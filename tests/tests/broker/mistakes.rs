@@ -1,4 +1,4 @@
-//! Peers at the wrong door, and settings that contradict each other: each is told, and nothing breaks.
+//! Peers at the wrong endpoint, and contradicting settings: each gets an error, and nothing breaks.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use xero_tests::{
 };
 
 #[test]
-fn peers_at_the_wrong_door_are_turned_away_and_harm_nobody() {
+fn peers_at_the_wrong_endpoint_are_refused_and_affect_no_other() {
     run(async {
         let broker = broker().await;
         let (worker, client) = (worker_of(&broker).await, client_of(&broker).await);
@@ -32,7 +32,7 @@ fn peers_at_the_wrong_door_are_turned_away_and_harm_nobody() {
 }
 
 #[test]
-fn each_door_says_who_is_expected_there() {
+fn each_endpoint_says_who_is_expected_there() {
     run(async {
         let (broker, binds) = (broker().await, client().await);
         let as_client =
@@ -53,7 +53,7 @@ fn each_door_says_who_is_expected_there() {
 }
 
 #[test]
-fn client_that_connects_to_a_client_that_binds_is_turned_away() {
+fn client_that_connects_to_a_client_that_binds_is_refused() {
     run(async {
         let binds = client().await;
         let _worker = worker(&binds).await;
@@ -66,7 +66,7 @@ fn client_that_connects_to_a_client_that_binds_is_turned_away() {
 }
 
 #[test]
-fn endpoints_that_cannot_be_connected_to_are_told_at_once() {
+fn endpoints_that_cannot_be_dialed_are_an_error_at_once() {
     let connect = |endpoints: &[&str]| Client::connect(endpoints).unwrap_err();
     assert!(matches!(connect(&["nowhere"]), ConnectError::Endpoint(_)));
     assert!(matches!(connect(&["tcp://a:1", "tcp://*:1"]), ConnectError::NotDialable { .. }));

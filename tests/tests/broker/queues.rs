@@ -1,4 +1,4 @@
-//! Calls that wait at a broker: until their deadline, in turns, and so many at most.
+//! Calls that wait at a broker: until their deadline, in turns, and within a bound.
 
 use std::{
     sync::{
@@ -20,7 +20,7 @@ use xero_tests::{
 };
 
 #[test]
-fn call_that_comes_while_the_brokers_thread_is_held_up_keeps_the_time_that_it_has_left() {
+fn call_that_arrives_at_a_stalled_broker_keeps_its_remaining_time() {
     #[derive(Debug)]
     struct Slow(Duration, Arc<AtomicBool>);
     impl WorkerChoice for Slow {
@@ -33,7 +33,7 @@ fn call_that_comes_while_the_brokers_thread_is_held_up_keeps_the_time_that_it_ha
     run(async {
         let (held_up_for, is_held_up) = (Duration::from_secs(2), Arc::new(AtomicBool::new(false)));
         let settings = Broker::builder().worker_choice(Slow(held_up_for, Arc::clone(&is_held_up)));
-        // In memory: what comes meanwhile is at hand at once, and read in the same turn.
+        // In memory: messages arrive at once, and are read in the same turn.
         let broker = settings.bind("inproc://held-up-front", "inproc://held-up-back").await.unwrap();
         let _worker = worker_of(&broker).await;
         let client = client_of(&broker).await;
@@ -41,14 +41,14 @@ fn call_that_comes_while_the_brokers_thread_is_held_up_keeps_the_time_that_it_ha
         eventually("the thread is held up", async || is_held_up.load(Ordering::Relaxed)).await;
         let began_at = Instant::now();
         eventually("half of that time is over", async || began_at.elapsed() > held_up_for / 2).await;
-        // Counted from before it came, its time would be over when it is read.
+        // Counted from before its arrival, its deadline would have passed when it is read.
         assert_eq!(probe(&client).ping().timeout(held_up_for * 9 / 10).await.unwrap(), "pong");
         assert_eq!(first.await.unwrap(), "pong");
     });
 }
 
 #[test]
-fn calls_that_wait_expire_on_time() {
+fn waiting_calls_expire_on_time() {
     run(async {
         let (broker, journal) = (broker().await, Journal::new());
         let client = client_of(&broker).await;
@@ -96,7 +96,7 @@ fn calls_past_the_bound_of_a_broker_fail_at_once_as_overloaded() {
         for _ in 0..80 {
             let error = within(UNNOTICED, calls.join_next()).await.unwrap().unwrap().unwrap_err();
             assert!(matches!(error, CallError::Overloaded { maybe_executed: false, .. }), "{error}");
-            let text = "overloaded: 20 calls wait for a worker at the broker already; its `waiting_max` raises that";
+            let text = "overloaded: 20 calls wait for a worker at the broker already; raise its `waiting_max`";
             assert!(error.is_retryable() && error.to_string() == text, "{error}");
         }
         drop(busy);
@@ -107,7 +107,7 @@ fn calls_past_the_bound_of_a_broker_fail_at_once_as_overloaded() {
 }
 
 #[test]
-fn what_exceeds_a_clients_credits_waits_at_the_client() {
+fn calls_beyond_a_clients_credits_wait_at_the_client() {
     run(async {
         let (broker, journal) = (bind_broker(Broker::builder().client_credits(3)).await, Journal::new());
         let _worker = start_of(&broker, Worker::connect(broker.backend()).serve(noting(&journal))).await;
@@ -128,7 +128,7 @@ fn what_exceeds_a_clients_credits_waits_at_the_client() {
 }
 
 #[test]
-fn flood_of_one_client_does_not_hold_up_the_others() {
+fn flood_of_one_client_does_not_delay_the_others() {
     run(async {
         let (broker, journal) = (broker().await, Journal::new());
         let settings = Worker::connect(broker.backend()).concurrency(1).serve(noting(&journal));
@@ -137,7 +137,7 @@ fn flood_of_one_client_does_not_hold_up_the_others() {
         let calls: Vec<_> = (0..200).map(|_| probe(&flood).work("flood", 10).timeout(2 * PATIENCE).start()).collect();
         eventually("the broker has them", async || broker.counters().await.requests == 200).await;
         probe(&other).work("other", 0).timeout(2 * PATIENCE).await.unwrap();
-        // The worker was busy with one, and then the other client had its turn.
+        // The worker ran one of the flood, and then the other client had its turn.
         let before = journal.count("flood", "begin");
         assert!(before < 150, "{before} calls of the flood went first");
         for call in calls {
@@ -156,7 +156,7 @@ fn large_arguments_wait_at_the_client_for_their_window() {
         for size in 0..40 {
             calls.spawn(probe(&client).length(&vec![0; (300 << 10) + size]).timeout(PATIENCE).into_future());
         }
-        // One that exceeds the window by itself goes alone.
+        // A payload that exceeds the window goes alone.
         calls.spawn(probe(&client).length(&vec![0; 3 << 20]).timeout(PATIENCE).into_future());
         let mut total = 0;
         for outcome in within(PATIENCE, calls.join_all()).await {

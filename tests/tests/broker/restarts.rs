@@ -1,4 +1,4 @@
-//! A broker that comes back has its clients and workers back, soon and not all in the same instant.
+//! The clients and workers of a restarted broker return soon, and not all at the same instant.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use xero_tests::{
     scene::{LONG, PATIENCE, Port, eventually, probe, prober, run},
 };
 
-/// Within this time after a restart, 99 of 100 workers are to be registered again.
+/// 99 of 100 workers must be registered again within this time after a restart.
 const SOON: Duration = Duration::from_secs(2);
 
 /// The longest pause between two dials, and a margin for a busy machine.
 const WITHIN: Duration = Duration::from_secs(2 + 8);
 
 #[test]
-fn fifty_workers_are_back_soon_after_a_restart() {
+fn fifty_workers_return_soon_after_a_restart() {
     run(async {
         let arrivals = arrivals_after_a_restart(|settings| settings).await;
         assert!(percentile_99(&arrivals) <= SOON, "{arrivals:?}");
@@ -28,9 +28,9 @@ fn fifty_workers_are_back_soon_after_a_restart() {
 }
 
 #[test]
-fn fifty_workers_do_not_come_back_in_the_same_instant() {
+fn fifty_workers_do_not_return_at_the_same_instant() {
     run(async {
-        // Ten times the usual first pause: what they are spread over is then far more than a busy machine adds.
+        // Ten times the usual first pause, so that the spread is far more than the delays of a busy machine.
         let pause = Duration::from_secs(1);
         let arrivals = arrivals_after_a_restart(|settings| settings.backoff(pause, pause)).await;
         assert!(percentile_99(&arrivals) <= SOON, "{arrivals:?}");
@@ -39,10 +39,10 @@ fn fifty_workers_do_not_come_back_in_the_same_instant() {
 }
 
 #[test]
-fn fifty_workers_are_there_seconds_after_a_long_absence_and_not_in_the_same_instant() {
+fn fifty_workers_return_within_seconds_of_a_long_absence_and_not_at_the_same_instant() {
     run(async {
         let (ports, workers) = fifty_workers(|settings| settings);
-        // 100, 200, 400 ms … at most: after six dials the pause is as long as it gets.
+        // At most 100, 200, 400 ms …: after six dials the pause has its maximum.
         eventually("all of them have dialed in vain", async || {
             let mut least = u64::MAX;
             for worker in &workers {
@@ -58,7 +58,7 @@ fn fifty_workers_are_there_seconds_after_a_long_absence_and_not_in_the_same_inst
     });
 }
 
-/// How long after a restart of their broker fifty workers were back, in order.
+/// The times that fifty workers needed to return after their broker's restart, in order.
 async fn arrivals_after_a_restart(set: impl Fn(WorkerBuilder) -> WorkerBuilder) -> Vec<Duration> {
     let (ports, workers) = fifty_workers(set);
     let mut broker = start(&ports).await;
@@ -82,7 +82,7 @@ async fn start(ports: &[Port; 2]) -> Process {
     broker
 }
 
-/// How long from now on it takes until each of the workers is registered, in order.
+/// The times from now until each worker is registered, in order.
 async fn arrivals(workers: &[Worker]) -> Vec<Duration> {
     let (began, mut arrivals) = (Instant::now(), JoinSet::new());
     for worker in workers {
@@ -101,18 +101,18 @@ fn percentile_99(arrivals: &[Duration]) -> Duration {
     arrivals[(arrivals.len() * 99).div_ceil(100) - 1]
 }
 
-/// Had they all waited equally long, they would have come together.
+/// With equal pauses, they would have returned together.
 fn assert_spread(arrivals: &[Duration]) {
     let together = |from: &Duration| arrivals.iter().filter(|at| *at >= from && **at < *from + INSTANT).count();
     let most = arrivals.iter().map(together).max().unwrap_or_default();
     assert!(most <= arrivals.len() / 2, "{most} of {} within {INSTANT:?}: {arrivals:?}", arrivals.len());
 }
 
-/// What counts as the same instant.
+/// Two arrivals within this time count as one instant.
 const INSTANT: Duration = Duration::from_millis(100);
 
 #[test]
-fn calls_go_on_after_a_broker_was_killed_and_restarted() {
+fn calls_continue_after_a_broker_was_killed_and_restarted() {
     run(async {
         let ports = [Port::reserve(), Port::reserve()];
         let mut broker = start(&ports).await;
@@ -122,7 +122,7 @@ fn calls_go_on_after_a_broker_was_killed_and_restarted() {
         for _ in 0..3 {
             assert_eq!(probe.ping().timeout(PATIENCE).await.unwrap(), "pong");
             broker.kill();
-            // Made while nobody is there, it waits.
+            // Made while no broker is connected, it waits.
             eventually("the client knows", async || !client.is_connected()).await;
             let waiting = probe.add(20, 22).timeout(PATIENCE).start();
             broker = start(&ports).await;
@@ -156,7 +156,7 @@ fn all_three_may_restart_in_any_order() {
                         second = client();
                     }
                 }
-                // Whoever restarts meanwhile, nobody is waited for.
+                // No restart waits for another.
                 sleep(Duration::from_millis(1)).await;
             }
             second.says("pong").await;

@@ -1,4 +1,4 @@
-//! Who gets which call through a broker, and that calls are what they are without one.
+//! Which worker gets which call through a broker, and that calls behave as without one.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -31,7 +31,7 @@ fn many_clients_and_workers_and_several_services_share_a_broker() {
         }
         within(PATIENCE, calls.join_all()).await;
         for worker in &workers {
-            // Six workers take turns; none of them is passed over or preferred.
+            // Six workers take turns; none is skipped or preferred.
             let requests = worker.counters().await.requests;
             assert!(requests > 4_000 / 6 / 4, "{requests} of 4,000");
         }
@@ -41,7 +41,7 @@ fn many_clients_and_workers_and_several_services_share_a_broker() {
     });
 }
 
-/// A hundred calls of two services, each with an answer of its own.
+/// A hundred calls of two services, each with its own answer.
 async fn call_both(client: Client, offset: i64) {
     let (probe, second) = (probe(&client), SecondClient::new(&client));
     for number in offset..offset + 50 {
@@ -51,7 +51,7 @@ async fn call_both(client: Client, offset: i64) {
 }
 
 #[test]
-fn every_transport_carries_both_sides_and_they_mix() {
+fn every_transport_serves_both_sides_in_any_combination() {
     run(async {
         let directory = std::env::temp_dir().join(format!("xero-{}", uuid::Uuid::new_v4()));
         std::fs::create_dir(&directory).unwrap();
@@ -89,13 +89,13 @@ async fn scenario(frontend: &str, backend: &str) {
     }
     assert_eq!(call.await.expect("a reply"), 10);
 
-    // Dropped, it is cancelled.
+    // Dropping it cancels it.
     let dropped = probe.work("dropped", 60_000).timeout(PATIENCE).start();
     eventually("it runs", async || journal.count("dropped", "begin") == 1).await;
     drop(dropped);
     eventually("it is cancelled", async || journal.count("dropped", "dropped") == 1).await;
 
-    // What runs when a worker drains finishes there, and the next call goes to another.
+    // A draining worker finishes its running call, and the next call goes to another.
     let slow = probe.work("slow", 100).timeout(PATIENCE).start();
     eventually("it runs", async || journal.count("slow", "begin") == 1).await;
     let second = worker_of(&broker).await;
@@ -129,7 +129,7 @@ fn workers_take_turns() {
 }
 
 #[test]
-fn clients_know_what_the_workers_of_a_broker_offer() {
+fn clients_see_the_offers_of_a_brokers_workers() {
     run(async {
         let broker = broker().await;
         let client = client_of(&broker).await;
@@ -155,7 +155,7 @@ fn clients_know_what_the_workers_of_a_broker_offer() {
         assert_eq!(client.workers()[0].services, ["Probe", "Second"]);
         assert_eq!((probe(&client).ping().await.unwrap(), second.double(21).await.unwrap()), ("pong".to_owned(), 42));
 
-        // One that drains offers nothing any more.
+        // A draining worker offers nothing any more.
         other.drain().await;
         eventually("it is known", async || client.workers()[0].services == ["Probe"]).await;
         worker.drain().await;
@@ -165,7 +165,7 @@ fn clients_know_what_the_workers_of_a_broker_offer() {
 }
 
 #[test]
-fn missing_brokers_are_told_from_missing_workers() {
+fn missing_brokers_differ_from_missing_workers() {
     run(async {
         let broker = broker().await;
         let nobody = xero_tests::scene::Port::reserve();
@@ -201,7 +201,7 @@ fn calls_wait_for_a_broker_and_for_its_workers() {
 }
 
 #[test]
-fn errors_say_the_same_as_without_a_broker() {
+fn errors_are_the_same_as_without_a_broker() {
     run(async {
         let broker = broker().await;
         let _worker = worker_of(&broker).await;
@@ -227,7 +227,7 @@ fn errors_say_the_same_as_without_a_broker() {
 }
 
 #[test]
-fn what_travels_beside_the_arguments_goes_through() {
+fn metadata_and_context_pass_through_a_broker() {
     run(async {
         let broker = broker().await;
         let _worker = worker_of(&broker).await;

@@ -1,6 +1,6 @@
-//! Arguments that are added, removed, renamed, moved or given another type.
+//! Arguments that are added, removed, renamed, moved or retyped.
 
-/// A required argument more.
+/// A new required argument.
 mod added {
     crate::meet! {
         "arguments::added",
@@ -46,7 +46,7 @@ mod added {
     }
 }
 
-/// An argument more, which callers may leave out, at the end.
+/// A new optional argument at the end.
 mod added_optional_last {
     crate::meet! {
         "arguments::added_optional_last",
@@ -90,7 +90,7 @@ mod added_optional_last {
     }
 }
 
-/// An argument more, which callers may leave out, before another one.
+/// A new optional argument before another one.
 mod added_optional_before_others {
     crate::meet! {
         "arguments::added_optional_before_others",
@@ -134,7 +134,7 @@ mod added_optional_before_others {
     }
 }
 
-/// An argument less.
+/// A removed argument.
 mod removed {
     crate::meet! {
         "arguments::removed",
@@ -179,7 +179,7 @@ mod removed {
     }
 }
 
-/// An argument less, which callers could leave out, at the end.
+/// A removed optional argument at the end.
 mod removed_optional_last {
     crate::meet! {
         "arguments::removed_optional_last",
@@ -223,7 +223,7 @@ mod removed_optional_last {
     }
 }
 
-/// Another name for an argument.
+/// A renamed argument.
 mod renamed {
     crate::meet! {
         "arguments::renamed",
@@ -312,7 +312,7 @@ mod reordered {
     }
 }
 
-/// Another type for an argument.
+/// An argument of another type.
 mod retyped {
     crate::meet! {
         "arguments::retyped",
@@ -400,7 +400,7 @@ mod made_optional {
     }
 }
 
-/// An argument that callers may leave out from now on.
+/// An argument that gets a default.
 mod given_a_default {
     crate::meet! {
         "arguments::given_a_default",
@@ -443,7 +443,7 @@ mod given_a_default {
     }
 }
 
-/// An argument that is lent from now on.
+/// An argument that becomes borrowed.
 mod borrowed {
     crate::meet! {
         "arguments::borrowed",
@@ -486,7 +486,7 @@ mod borrowed {
     }
 }
 
-/// Other bytes.
+/// Another type of bytes.
 mod bytes {
     crate::meet! {
         "arguments::bytes",
@@ -530,7 +530,7 @@ mod bytes {
     }
 }
 
-/// Other bytes, by the same name.
+/// Another type of bytes under the same alias.
 mod bytes_behind_an_alias {
     crate::meet! {
         "arguments::bytes_behind_an_alias",
@@ -577,7 +577,7 @@ mod bytes_behind_an_alias {
     }
 }
 
-/// The same type by another name.
+/// The same type under another name.
 mod type_renamed {
     crate::meet! {
         "arguments::type_renamed",
@@ -626,7 +626,7 @@ mod type_renamed {
     }
 }
 
-/// The same type by another name, of which the trait sees nothing.
+/// The same type under another name that the trait does not see.
 mod type_renamed_behind_an_alias {
     crate::meet! {
         "arguments::type_renamed_behind_an_alias",
@@ -677,7 +677,7 @@ mod type_renamed_behind_an_alias {
     }
 }
 
-/// A `&Context` more, which does not travel.
+/// A new `&Context`, which does not travel.
 mod context {
     crate::meet! {
         "arguments::context",

@@ -1,6 +1,6 @@
 //! The method's own error.
 
-/// An error where there was none.
+/// A new error type.
 mod added {
     crate::meet! {
         "errors::added",
@@ -38,7 +38,7 @@ mod added {
             |old| old.run(false) => Fails("`SignatureMismatch`", ""), Works("1");
             |old| old.run(true) =>
                 Fails("`SignatureMismatch`", ""),
-                Fails("`InvalidReply`", "the method has no error of its own, and the worker sent one");
+                Fails("`InvalidReply`", "the method has no error type, but the worker sent an error");
         }
         new client {
             |new| new.run(false) => Fails("`SignatureMismatch`", "the worker has `run(fail: bool) -> u8`"), Works("1");
@@ -46,7 +46,7 @@ mod added {
     }
 }
 
-/// No error where there was one.
+/// A removed error type.
 mod removed {
     crate::meet! {
         "errors::removed",
@@ -86,12 +86,12 @@ mod removed {
         new client {
             |new| new.run(false) => Fails("`SignatureMismatch`", ""), Works("1");
             |new| new.run(true) =>
-                Fails("`SignatureMismatch`", ""), Fails("`InvalidReply`", "the method has no error of its own");
+                Fails("`SignatureMismatch`", ""), Fails("`InvalidReply`", "the method has no error type");
         }
     }
 }
 
-/// Another type of the error.
+/// Another error type.
 mod retyped {
     crate::meet! {
         "errors::retyped",

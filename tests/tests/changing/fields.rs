@@ -1,6 +1,6 @@
 //! Fields of a struct that is an argument, a reply or an error, or a part of one.
 
-/// A field more.
+/// A new field.
 mod added {
     crate::reshape! {
         "fields::added",
@@ -33,7 +33,7 @@ mod added {
     }
 }
 
-/// A field more, with a default.
+/// A new field with a default.
 mod added_with_default {
     crate::reshape! {
         "fields::added_with_default",
@@ -70,7 +70,7 @@ mod added_with_default {
     }
 }
 
-/// A field more, for a reader that knows exactly its own.
+/// A new field, for a reader that denies unknown ones.
 mod added_where_unknown_ones_are_denied {
     crate::reshape! {
         "fields::added_where_unknown_ones_are_denied",
@@ -101,7 +101,7 @@ mod added_where_unknown_ones_are_denied {
     }
 }
 
-/// A field less.
+/// A removed field.
 mod removed {
     crate::reshape! {
         "fields::removed",
@@ -134,7 +134,7 @@ mod removed {
     }
 }
 
-/// A field less, which had a default.
+/// A removed field that had a default.
 mod removed_that_had_a_default {
     crate::reshape! {
         "fields::removed_that_had_a_default",
@@ -168,7 +168,7 @@ mod removed_that_had_a_default {
     }
 }
 
-/// Another name for a field.
+/// A renamed field.
 mod renamed {
     crate::reshape! {
         "fields::renamed",
@@ -193,7 +193,7 @@ mod renamed {
     }
 }
 
-/// Another name for a field, which knows its old one.
+/// A renamed field with its old name as an alias.
 mod renamed_with_alias {
     crate::reshape! {
         "fields::renamed_with_alias",
@@ -219,7 +219,7 @@ mod renamed_with_alias {
     }
 }
 
-/// Another name for a field that may be missing.
+/// A renamed field that may be missing.
 mod renamed_optional {
     crate::reshape! {
         "fields::renamed_optional",
@@ -250,7 +250,7 @@ mod renamed_optional {
     }
 }
 
-/// Another name for a field in Rust, and the same on the wire.
+/// A field renamed in Rust, but not on the wire.
 mod renamed_in_rust_only {
     crate::reshape! {
         "fields::renamed_in_rust_only",

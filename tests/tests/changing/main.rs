@@ -1,8 +1,8 @@
-//! Two versions of a service: the client of one meets the worker of the other, both ways, in every codec.
+//! Two versions of a service: the client of each calls the other's worker, in every codec.
 //!
-//! The guide's page "Changing a service" has a table row for each change. A row ends with the name of its test, in a
-//! comment that readers do not see, and each test holds its row to what it has observed: every outcome must be in the
-//! row's cell, and the cell may name no other. A test without a row fails, and so does a row without a test.
+//! The guide's page "Changing a service" has a table row for each change. A row ends with its test's name, in a comment
+//! that readers do not see. Each test compares the row's cells with the outcomes: a cell must name every outcome, and
+//! no other. A test without a row fails, and so does a row without a test.
 
 mod arguments;
 mod errors;
@@ -30,13 +30,13 @@ use xero_tests::scene::{self, run};
 
 use crate::page::Row;
 
-/// A client and a worker of this process.
+/// A client and a worker in this process.
 struct Pair {
     client: Client,
     _worker: Worker,
 }
 
-/// A worker that serves this, and a client that has it.
+/// A worker of this service, and its client.
 async fn serving<M>(service: impl IntoService<M>) -> Pair {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let endpoint = format!("inproc://changing-{}", COUNT.fetch_add(1, Ordering::Relaxed));
@@ -46,18 +46,18 @@ async fn serving<M>(service: impl IntoService<M>) -> Pair {
     Pair { client, _worker: worker }
 }
 
-/// What a test expects of one call.
+/// The expected outcome of one call.
 #[derive(Clone, Copy, Debug)]
 enum Expected {
     /// The value arrives, shown as this.
     Works(&'static str),
-    /// Another value arrives than was sent, shown as this.
+    /// A different value arrives, shown as this.
     Wrong(&'static str),
     /// An error of this kind, whose text contains this.
     Fails(&'static str, &'static str),
-    /// The value is not read, for a reason that contains this.
+    /// The value cannot be read, for a reason that contains this.
     Refused(&'static str),
-    /// Another value, or none: which of them depends on the codec and the bytes that follow.
+    /// A different value or none, depending on the codec and the following bytes.
     Unsound,
 }
 
@@ -79,7 +79,7 @@ fn described<E: Debug>(error: &CallError<E>) -> (&'static str, String) {
     (kind, error.to_string())
 }
 
-/// Holds a call to what is expected of it, and gives the word for its outcome.
+/// Compares a call with its expectation, and returns the word for its outcome.
 #[track_caller]
 fn outcome<E: Debug>(about: &str, expected: Expected, result: Result<impl Debug, CallError<E>>) -> &'static str {
     let arrived = result.map(|value| format!("{value:?}").trim_matches('"').to_owned());
@@ -99,7 +99,7 @@ fn outcome<E: Debug>(about: &str, expected: Expected, result: Result<impl Debug,
     }
 }
 
-/// No error shows a name that only generated code knows.
+/// No error shows a name of generated code.
 #[track_caller]
 fn assert_readable<E: Debug>(error: &CallError<E>) {
     let (_, text) = described(error);
@@ -108,8 +108,7 @@ fn assert_readable<E: Debug>(error: &CallError<E>) {
 
 /// An old and a new version of a service, and calls of each version's client to the other's worker.
 ///
-/// Each call is made with a client of its version. It ends as the first expectation says in bincode and postcard, as the
-/// second one says in MessagePack and JSON.
+/// The first expectation of a call is for bincode and postcard, the second for MessagePack and JSON.
 macro_rules! meet {
     (
         $row:literal,
@@ -166,7 +165,7 @@ use meet;
 
 /// A type `Job` before and after a change: as an argument, as a reply and as an error.
 ///
-/// Each value is followed by what is expected in bincode and postcard, and in MessagePack and JSON.
+/// Each value is followed by the expectations for bincode and postcard, and for MessagePack and JSON.
 macro_rules! reshape {
     (
         $row:literal,
@@ -267,7 +266,7 @@ macro_rules! carry {
 }
 use carry;
 
-/// A text that shows itself as it is, and not in quotes.
+/// A text that is shown without quotes.
 struct Shown(String);
 
 impl Debug for Shown {

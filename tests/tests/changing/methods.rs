@@ -1,6 +1,6 @@
-//! Methods that are added, removed, renamed or declared otherwise.
+//! Methods that are added, removed, renamed or declared differently.
 
-/// A method more.
+/// A new method.
 mod added {
     crate::meet! {
         "methods::added",
@@ -50,7 +50,7 @@ mod added {
     }
 }
 
-/// A method less.
+/// A removed method.
 mod removed {
     crate::meet! {
         "methods::removed",
@@ -99,7 +99,7 @@ mod removed {
     }
 }
 
-/// Another name for a method.
+/// A renamed method.
 mod renamed {
     crate::meet! {
         "methods::renamed",
@@ -145,7 +145,7 @@ mod renamed {
     }
 }
 
-/// Another name for a method, whose old name calls the new one.
+/// A renamed method whose old name calls the new one.
 mod renamed_and_kept {
     crate::meet! {
         "methods::renamed_and_kept",
@@ -243,7 +243,7 @@ mod reordered {
     }
 }
 
-/// Where a method runs.
+/// A method that runs elsewhere.
 mod moved {
     crate::meet! {
         "methods::moved",
@@ -298,7 +298,7 @@ mod moved {
     }
 }
 
-/// A timeout of the method.
+/// A method that gets a timeout.
 mod given_a_timeout {
     crate::meet! {
         "methods::given_a_timeout",
@@ -346,7 +346,7 @@ mod given_a_timeout {
     }
 }
 
-/// A method that becomes idempotent: what counts is what its caller was built with.
+/// A method that becomes idempotent: its caller's declaration counts.
 mod made_idempotent {
     use std::{
         sync::atomic::{AtomicUsize, Ordering},
@@ -365,7 +365,7 @@ mod made_idempotent {
 
     static BEGUN: AtomicUsize = AtomicUsize::new(0);
 
-    /// The attempt; the first one does not end.
+    /// The number of the attempt; the first one does not end.
     async fn attempt(cx: &xero::Context) -> u8 {
         BEGUN.fetch_add(1, Ordering::SeqCst);
         if cx.attempt() == 1 {
@@ -411,7 +411,7 @@ mod made_idempotent {
         }
     }
 
-    /// The outcome of a call whose first worker leaves before it has ended, while there is another one.
+    /// The outcome of a call whose first worker leaves before it has ended, with a second worker there.
     async fn left_by_its_worker(
         service: BoundService,
         call: impl Fn(&Client) -> xero::Call<u8, xero::Never>,

@@ -1,4 +1,4 @@
-//! The guide's page, and its rows.
+//! The guide's page and its rows.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -26,10 +26,10 @@ const WORDS: [&str; 11] = [
     "`Application`",
 ];
 
-/// A row of the page, and what was observed of its change.
+/// A row of the page, and the observed outcomes of its change.
 pub(crate) struct Row {
     key: &'static str,
-    /// Of an old client or writer, then of a new one; of each in bincode and postcard, then in MessagePack and JSON.
+    /// For an old client or writer, then a new one; each in bincode and postcard, then in MessagePack and JSON.
     cells: [String; 4],
     seen: [BTreeSet<&'static str>; 4],
 }
@@ -49,12 +49,12 @@ impl Row {
         self.key
     }
 
-    /// Notes what came of a call.
+    /// Notes the outcome of a call.
     pub(crate) fn see(&mut self, direction: usize, codec: Codec, word: &'static str) {
         self.seen[2 * direction + usize::from(codec.is_self_describing())].insert(word);
     }
 
-    /// Compares the cells with what was noted.
+    /// Compares the cells with the outcomes.
     #[track_caller]
     pub(crate) fn check(self) {
         let Self { key, cells, seen } = self;
@@ -64,7 +64,7 @@ impl Row {
     }
 }
 
-/// The rows of the page's tables, but for their heads.
+/// The rows of the page's tables, without the heads.
 fn rows() -> impl Iterator<Item = &'static str> {
     let heads = ["|---", "| change |"];
     PAGE.lines().filter(move |line| line.starts_with('|') && !heads.iter().any(|head| line.starts_with(head)))

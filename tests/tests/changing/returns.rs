@@ -45,7 +45,7 @@ mod retyped {
     }
 }
 
-/// A value where there was none.
+/// A value where `()` was returned.
 mod added {
     crate::meet! {
         "returns::added",

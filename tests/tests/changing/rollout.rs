@@ -1,4 +1,4 @@
-//! Old and new workers side by side, as while a change is rolled out.
+//! Old and new workers side by side, as during a roll-out.
 
 use xero::{Broker, Client, Codec, Worker};
 use xero_tests::scene::{self, run};
@@ -46,10 +46,10 @@ mod new {
     }
 }
 
-/// Calls enough that each worker would have had some.
+/// Enough calls for each worker to get some.
 const CALLS: u8 = 20;
 
-/// Calls of both clients, each of which is answered by a worker of its own version where the codec has fingerprints.
+/// Calls of both clients; in codecs with fingerprints, a worker of the same version answers each.
 async fn each_finds_its_worker(row: &mut Row, client: &Client) {
     for codec in Codec::ALL {
         let old_client = old::ServiceClient::new(client).with_codec(codec);

@@ -47,7 +47,7 @@ mod version_raised {
     }
 }
 
-/// Another name of the service.
+/// A renamed service.
 mod renamed {
     crate::meet! {
         "service::renamed",
@@ -94,7 +94,7 @@ mod renamed {
     }
 }
 
-/// Another name of the trait, and the same of the service.
+/// A renamed trait that keeps the service's name.
 mod trait_renamed {
     crate::meet! {
         "service::trait_renamed",
@@ -137,7 +137,7 @@ mod trait_renamed {
     }
 }
 
-/// Another name of the service, where a worker serves both.
+/// A renamed service, where a worker serves both.
 mod renamed_and_kept {
     use xero::{Client, Codec, Worker};
     use xero_tests::scene::{self, run};

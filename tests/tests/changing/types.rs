@@ -28,7 +28,7 @@ mod widened {
     }
 }
 
-/// A wider integer, where there was a byte.
+/// A wider integer in place of a byte.
 mod byte_widened {
     crate::reshape! {
         "types::byte_widened",
@@ -61,7 +61,7 @@ mod byte_widened {
     }
 }
 
-/// A signed integer, where there was an unsigned one.
+/// A signed integer in place of an unsigned one.
 mod signed {
     crate::reshape! {
         "types::signed",
@@ -120,7 +120,7 @@ mod made_optional {
     }
 }
 
-/// A text where there was a number.
+/// A text in place of a number.
 mod text {
     crate::reshape! {
         "types::text",
@@ -210,7 +210,7 @@ mod serde_bytes {
     }
 }
 
-/// A set where there was a list.
+/// A set in place of a list.
 mod list {
     crate::reshape! {
         "types::list",
@@ -239,7 +239,7 @@ mod list {
     }
 }
 
-/// A float where there was an integer.
+/// A float in place of an integer.
 mod float {
     crate::reshape! {
         "types::float",

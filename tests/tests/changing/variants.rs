@@ -1,6 +1,6 @@
 //! Variants of an enum that is an argument, a reply or an error, or a part of one.
 
-/// A variant more, at the end.
+/// A new variant at the end.
 mod added_last {
     crate::reshape! {
         "variants::added_last",
@@ -32,7 +32,7 @@ mod added_last {
     }
 }
 
-/// A variant more, before others.
+/// A new variant before others.
 mod added_before_others {
     crate::reshape! {
         "variants::added_before_others",
@@ -63,7 +63,7 @@ mod added_before_others {
     }
 }
 
-/// A variant less.
+/// A removed variant.
 mod removed {
     crate::reshape! {
         "variants::removed",
@@ -94,7 +94,7 @@ mod removed {
     }
 }
 
-/// A variant less, at the end.
+/// A removed variant at the end.
 mod removed_last {
     crate::reshape! {
         "variants::removed_last",
@@ -152,7 +152,7 @@ mod reordered {
     }
 }
 
-/// Another name for a variant.
+/// A renamed variant.
 mod renamed {
     crate::reshape! {
         "variants::renamed",
@@ -181,7 +181,7 @@ mod renamed {
     }
 }
 
-/// Another name for a variant, which knows its old one.
+/// A renamed variant with its old name as an alias.
 mod renamed_with_alias {
     crate::reshape! {
         "variants::renamed_with_alias",
@@ -211,7 +211,7 @@ mod renamed_with_alias {
     }
 }
 
-/// A variant more, for a reader that takes any.
+/// A new variant, for a reader that accepts any.
 mod added_where_others_are_expected {
     crate::reshape! {
         "variants::added_where_others_are_expected",
@@ -243,7 +243,7 @@ mod added_where_others_are_expected {
     }
 }
 
-/// A variant with a field that it did not have.
+/// A variant with a new field.
 mod given_a_field {
     crate::reshape! {
         "variants::given_a_field",

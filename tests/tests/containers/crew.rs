@@ -1,4 +1,4 @@
-//! All that take part in the calls, and what came of those.
+//! All participants of the calls, and the outcomes.
 
 use std::{
     ops::{Range, RangeInclusive},
@@ -22,7 +22,7 @@ pub(crate) struct Crew {
 }
 
 impl Crew {
-    /// Starts everybody, and waits until all have found each other and calls have replies.
+    /// Starts all containers, and waits until they are connected and calls have replies.
     pub(crate) async fn start(stack: &Stack) -> Self {
         stack.up(&[]).await;
         let crew = Self::of(stack, &["worker-1", "worker-2", "worker-3"]).await;
@@ -30,7 +30,7 @@ impl Crew {
         crew
     }
 
-    /// Those that there are, with these services' workers.
+    /// The existing ones, with the workers of these services.
     pub(crate) async fn of(stack: &Stack, services: &[&str]) -> Self {
         let mut workers = Vec::new();
         for service in services {
@@ -41,7 +41,7 @@ impl Crew {
         Self { brokers, workers, clients }
     }
 
-    /// Waits until each broker has all workers, each client both brokers, and each client replies.
+    /// Waits until each broker has all workers, each client has both brokers, and each client gets replies.
     pub(crate) async fn is_whole(&self) {
         for broker in &self.brokers {
             broker.has_workers(self.workers.len()).await;
@@ -52,31 +52,31 @@ impl Crew {
         }
     }
 
-    /// Does that to that worker until both brokers have noticed; calls go on without it. Then it is healed.
+    /// Strikes a worker until both brokers have noticed; calls continue without it. Then heals it.
     pub(crate) async fn worker_endures(&self, index: usize, fault: Fault, strike: impl Deed, heal: impl Deed) -> Blow {
         let whole = self.workers.len();
         let noticing = Noticing { observers: &self.brokers, left: whole - 1, whole };
         self.endure(&self.workers[index], fault, noticing, strike, heal).await
     }
 
-    /// Does that to that broker until both clients have noticed; calls go on without it. Then it is healed.
+    /// Strikes a broker until both clients have noticed; calls continue without it. Then heals it.
     pub(crate) async fn broker_endures(&self, index: usize, fault: Fault, strike: impl Deed, heal: impl Deed) -> Blow {
         let noticing = Noticing { observers: &self.clients, left: 1, whole: 2 };
         self.endure(&self.brokers[index], fault, noticing, strike, heal).await
     }
 
-    /// Cuts the first client off until it has noticed that it has no broker; the other's calls go on. Then it is healed.
+    /// Cuts the first client off until it has no broker; the other's calls continue. Then heals it.
     pub(crate) async fn client_is_cut_off(&self, cut: impl Deed, heal: impl Deed) -> Blow {
         let noticing = Noticing { observers: &self.clients[..1], left: 0, whole: 2 };
         self.endure(&self.clients[0], Fault::CutOff, noticing, cut, heal).await
     }
 
-    /// Does that to the first client while nobody can tell when it is noticed; the other's calls go on. Then it is healed.
+    /// Strikes the first client for a time that nobody reports; the other's calls continue. Then heals it.
     pub(crate) async fn client_endures(&self, fault: Fault, strike: impl Deed, heal: impl Deed) -> Blow {
         self.endure(&self.clients[0], fault, Noticing { observers: &[], left: 0, whole: 0 }, strike, heal).await
     }
 
-    /// Asks it to leave, and starts it again.
+    /// Stops it with SIGTERM, and starts it again.
     pub(crate) async fn restart(&self, container: &Container) -> Disturbance {
         let from = container.stop().await.start;
         container.start().await;
@@ -107,7 +107,7 @@ impl Crew {
         Blow { observers, left, whole, struck, healed, disturbance }
     }
 
-    /// Asks everybody to leave, clients first, and judges their logs.
+    /// Stops all with SIGTERM, clients first, and checks their logs.
     pub(crate) async fn account(self, stack: &mut Stack, terms: Terms) -> Account {
         let terms = terms.over_at(micros_now());
         for container in self.clients.iter().chain(&self.workers).chain(&self.brokers) {
@@ -123,19 +123,19 @@ impl Crew {
     }
 }
 
-/// What is done to a container; from when to when, in microseconds since 1970.
+/// An act on a container; returns its begin and end, in microseconds since 1970.
 pub(crate) trait Deed: AsyncFnOnce(&Container) -> Range<u64> {}
 
 impl<F: AsyncFnOnce(&Container) -> Range<u64>> Deed for F {}
 
-/// Who is to notice, and how many workers or brokers those have without the victim and with it.
+/// Who must notice, and their number of workers or brokers without the victim and with it.
 struct Noticing<'a> {
     observers: &'a [Container],
     left: usize,
     whole: usize,
 }
 
-/// What was done to somebody, and who was to notice.
+/// An act on a container, and who must notice it.
 pub(crate) struct Blow {
     observers: Vec<String>,
     left: usize,
@@ -146,11 +146,11 @@ pub(crate) struct Blow {
 }
 
 impl Blow {
-    /// Fails unless everybody noticed in that time, and had all back soon after it was healed.
+    /// Fails unless all noticed within this time, and had all back soon after the healing.
     pub(crate) fn assert_noticed(&self, account: &Account, within: &RangeInclusive<Duration>) {
         for observer in &self.observers {
             let noticed = account.had(observer, self.left, self.struck.start);
-            // Somewhere in the time that the deed took it was done.
+            // The deed happened at some time within this range.
             let (earliest, latest) = (*within.start(), *within.end() + length(&self.struck));
             assert!(
                 noticed.is_some_and(|time| (earliest..=latest).contains(&time)),
@@ -166,7 +166,7 @@ impl Blow {
         }
     }
 
-    /// Fails if the victim, a client, went on calling meanwhile.
+    /// Fails if the victim, a client, continued to call meanwhile.
     pub(crate) fn assert_silent(&self, account: &Account) {
         let begun = account.begun_by(&self.disturbance.victim, &(self.struck.end..self.healed.start));
         assert_eq!(begun, 0, "{} has begun calls while it was to be silent: {account}", self.disturbance.victim);
@@ -177,17 +177,17 @@ fn length(time: &Range<u64>) -> Duration {
     Duration::from_micros(time.end - time.start)
 }
 
-/// All that was done in these.
+/// The disturbances of all these acts.
 pub(crate) fn terms_of(blows: &[Blow]) -> Terms {
     blows.iter().fold(Terms::default(), |terms, blow| terms.disturbed(blow.disturbance.clone()))
 }
 
-/// That service was asked to leave, and came back or did not.
+/// That service got SIGTERM, and was or was not started again.
 pub(crate) fn left(service: &str, time: Range<u64>) -> Disturbance {
     Disturbance { victim: service.to_owned(), fault: Fault::Left, time }
 }
 
-/// Fails unless calls were in flight to those who were struck.
+/// Fails unless calls were in flight to the victims.
 pub(crate) fn assert_struck(account: &Account) {
     assert!(account.struck() > 0, "no call was in flight to whom it was done: {account}");
 }
@@ -198,16 +198,16 @@ const BROKERS: [&str; 2] = ["broker-1", "broker-2"];
 /// The clients' services.
 const CLIENTS: [&str; 2] = ["client-1", "client-2"];
 
-/// The seed that the Compose file gives the load: which calls are made is no part of these tests.
+/// The seed that the Compose file gives the load; these tests do not depend on it.
 const SEED: u64 = 1;
 
-/// Within what time a process that was killed is missed: its connection ends with it. The rest is Docker's.
+/// The time in which a killed process is noticed: its connection ends with it. The rest is Docker's.
 pub(crate) const AT_ONCE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(2);
 
-/// Within what time a peer that is frozen or cut off is missed: after an expiry of three intervals of a second, and
-/// before another interval and what Docker takes are over.
+/// The time in which a frozen or cut-off peer is noticed: after an expiry of three intervals of a second, and before
+/// another interval and Docker's own time have passed.
 pub(crate) const NOTICED: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(5);
 
-/// Within what time a peer that is well again is found: it dials at least every 2 s, and gives an attempt 1 s. The rest is
-/// Docker's, and the busy machine's.
+/// The time in which a healed peer is found: it dials at least every 2 s, and each attempt takes at most 1 s. The rest
+/// is Docker's, and the busy machine's.
 const HEALED: Duration = Duration::from_secs(8);

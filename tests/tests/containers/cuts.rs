@@ -1,4 +1,4 @@
-//! Hosts that are cut off, both ways or one way only: connections stay, and nothing comes.
+//! Hosts that are cut off, in both directions or in one: connections stay, but nothing arrives.
 
 use std::{
     ops::{Range, RangeInclusive},
@@ -60,7 +60,7 @@ pub(crate) async fn client_that_is_cut_off_finds_its_brokers_again(stack: &mut S
     cut[0].assert_noticed(&account, &NOTICED);
 }
 
-pub(crate) async fn worker_that_only_hears_or_is_only_heard_is_noticed(stack: &mut Stack) {
+pub(crate) async fn worker_cut_off_one_way_is_noticed(stack: &mut Stack) {
     let crew = Crew::start(stack).await;
     let mut cuts = Vec::new();
     for way in [Way::In, Way::Out] {
@@ -71,7 +71,7 @@ pub(crate) async fn worker_that_only_hears_or_is_only_heard_is_noticed(stack: &m
     cuts.iter().for_each(|cut| cut.assert_noticed(&account, &ONE_SIDED));
 }
 
-pub(crate) async fn broker_that_only_hears_or_is_only_heard_is_noticed(stack: &mut Stack) {
+pub(crate) async fn broker_cut_off_one_way_is_noticed(stack: &mut Stack) {
     let crew = Crew::start(stack).await;
     let mut cuts = Vec::new();
     for way in [Way::In, Way::Out] {
@@ -82,7 +82,7 @@ pub(crate) async fn broker_that_only_hears_or_is_only_heard_is_noticed(stack: &m
     cuts.iter().for_each(|cut| cut.assert_noticed(&account, &ONE_SIDED));
 }
 
-pub(crate) async fn client_that_only_hears_or_is_only_heard_ends_its_calls(stack: &mut Stack) {
+pub(crate) async fn client_cut_off_one_way_ends_its_calls(stack: &mut Stack) {
     let crew = Crew::start(stack).await;
     let mut cuts = Vec::new();
     for way in [Way::In, Way::Out] {
@@ -100,5 +100,5 @@ async fn heal(container: &Container) -> Range<u64> {
     from..micros_now()
 }
 
-/// Within what time a cut one way is noticed: whoever is still heard may say at once that it hears nobody.
+/// The time in which a one-way cut is noticed: a peer that is still heard may report the silence at once.
 const ONE_SIDED: RangeInclusive<Duration> = Duration::ZERO..=*NOTICED.end();

@@ -1,4 +1,4 @@
-//! Processes that are frozen for longer than their lease lasts.
+//! Processes that are frozen for longer than their lease.
 
 use tokio::time::sleep;
 use xero_tests::{
@@ -28,7 +28,7 @@ pub(crate) async fn frozen_client_finds_its_brokers_again(stack: &mut Stack) {
     let crew = Crew::start(stack).await;
     let freeze = async |client: &Container| {
         let frozen = client.pause().await;
-        // Nobody tells which clients it has: the time in which its brokers notice must be over.
+        // Brokers do not report their clients: wait until they must have noticed.
         sleep(*NOTICED.end()).await;
         frozen
     };

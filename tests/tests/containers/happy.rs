@@ -1,9 +1,9 @@
-//! What the demo does, between containers.
+//! The demo, between containers.
 
 use xero_tests::containers::stack::Stack;
 
 pub(crate) async fn twenty_pings_and_every_example_between_two_containers(stack: &mut Stack) {
-    // The seed's script. Compose ends with what the client has ended with.
+    // The seed's script. Compose ends with the client's exit code.
     stack.compose(&["up", "--no-build", "--abort-on-container-exit", "--exit-code-from", "client"]).await;
     let [client, worker] = [stack.container("client").await, stack.container("worker").await];
     let output = client.output().await;
@@ -35,7 +35,7 @@ pub(crate) async fn every_method_through_two_brokers(stack: &mut Stack) {
 struct Example {
     call: &'static [&'static str],
     code: i32,
-    /// What is printed of it, among other things.
+    /// Its output contains this.
     says: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! Links that are late, lossy or narrow for half a minute: nobody is taken for dead, and nothing goes wrong.
+//! Links that are slow, lossy or narrow for half a minute: no peer is declared dead, and no call fails.
 
 use std::time::Duration;
 
@@ -10,15 +10,15 @@ use xero_tests::{
 
 use crate::crew::Crew;
 
-pub(crate) async fn late_packets_look_like_nobodys_death(stack: &mut Stack) {
+pub(crate) async fn late_packets_expire_no_peer(stack: &mut Stack) {
     let account = through_a_link(stack).await;
-    // Four times over the link, which takes 200 ms ± 100 ms each time; the fastest of thousands comes near the least.
+    // Four times over the link, which takes 200 ms ± 100 ms each time; the fastest of thousands approaches the minimum.
     let fastest = account.ledger().latencies.min();
     assert!(fastest >= Duration::from_millis(400), "the link is not slow: {account}");
     assert!(account.rate() > 180.0, "of 200 calls a second: {account}");
 }
 
-pub(crate) async fn narrow_link_looks_like_nobodys_death(stack: &mut Stack) {
+pub(crate) async fn narrow_link_expires_no_peer(stack: &mut Stack) {
     let account = through_a_link(stack).await;
     // The largest texts take a second each time.
     let slowest = account.ledger().latencies.max();
@@ -26,7 +26,7 @@ pub(crate) async fn narrow_link_looks_like_nobodys_death(stack: &mut Stack) {
     assert!(account.rate() > 18.0, "of 20 calls a second: {account}");
 }
 
-pub(crate) async fn lost_packets_look_like_nobodys_death(stack: &mut Stack) {
+pub(crate) async fn lost_packets_expire_no_peer(stack: &mut Stack) {
     let crew = Crew::start(stack).await;
     let lossy: Vec<_> = crew.workers.iter().chain(&crew.clients).cloned().collect();
     for container in &lossy {
@@ -42,7 +42,7 @@ pub(crate) async fn lost_packets_look_like_nobodys_death(stack: &mut Stack) {
     assert!(account.rate() > 270.0, "of 300 calls a second: {account}");
 }
 
-/// Half a minute of calls, with a link between any two.
+/// Half a minute of calls, with a link between any two peers.
 async fn through_a_link(stack: &mut Stack) -> Account {
     stack.up(&["link"]).await;
     let crew = Crew::start(stack).await;
@@ -50,17 +50,17 @@ async fn through_a_link(stack: &mut Stack) -> Account {
     crew.account(stack, Terms::default()).await
 }
 
-/// How long the link is bad.
+/// The time of the bad link.
 const TIME: Duration = Duration::from_secs(30);
 
-/// Where workers find the brokers behind the link.
+/// The brokers' addresses behind the link, for workers.
 pub(crate) const BACKENDS: &str = "tcp://link:5561 tcp://link:5571";
 
-/// Where clients find them.
+/// Their addresses for clients.
 pub(crate) const FRONTENDS: &str = "tcp://link:5560 tcp://link:5570";
 
-/// Four intervals to an expiry instead of three: TCP sends a packet that was lost four times in a row again after 3.0 s,
-/// which is when the usual expiry ends.
+/// Four intervals to an expiry instead of three: TCP repeats a packet that was lost four times in a row after 3.0 s,
+/// when the default expiry ends.
 pub(crate) const PATIENT_BROKER: &str = "crew broker --interval 1000";
 
 /// The same for workers.

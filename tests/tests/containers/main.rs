@@ -1,8 +1,8 @@
 //! The promises on several hosts: containers with addresses of their own that are killed, frozen, cut off and rolled.
 //!
 //! Without a Docker engine they are skipped, with a line that says so. Each test has containers and networks of its own
-//! and judges what they have said: the calls in the clients' logs, the runs in the workers'. What a failed test's
-//! containers have said is left where its message says.
+//! and checks their logs: the calls of the clients, the runs of the workers. The message of a failed test says where
+//! its containers' logs are.
 
 mod crew;
 mod cuts;
@@ -46,7 +46,7 @@ struct Scenario {
     name: &'static str,
     /// The Compose file, from the repository's root.
     file: &'static str,
-    /// What it asks of the environment.
+    /// Environment variables for the Compose file.
     settings: &'static [(&'static str, &'static str)],
     play: for<'a> fn(&'a mut Stack) -> Pin<Box<dyn Future<Output = ()> + 'a>>,
 }
@@ -70,20 +70,20 @@ const SCENARIOS: &[Scenario] = &[
     // The longest first, so that nothing waits for them at the end.
     scenario!(rolls::rolling_restart_at_1000_calls_a_second_fails_no_call, "XERO_RATE" = "550"),
     scenario!(
-        links::late_packets_look_like_nobodys_death,
+        links::late_packets_expire_no_peer,
         "XERO_LINK" = "--latency 200 --jitter 100",
         "XERO_BACKENDS" = links::BACKENDS,
         "XERO_FRONTENDS" = links::FRONTENDS,
     ),
     scenario!(
-        links::lost_packets_look_like_nobodys_death,
+        links::lost_packets_expire_no_peer,
         "XERO_RATE" = "150",
         "XERO_BROKER" = links::PATIENT_BROKER,
         "XERO_WORKER" = links::PATIENT_WORKER,
         "XERO_FRONTENDS" = links::PATIENT_FRONTENDS,
     ),
     scenario!(
-        links::narrow_link_looks_like_nobodys_death,
+        links::narrow_link_expires_no_peer,
         "XERO_LINK" = "--bytes-per-second 65536",
         "XERO_RATE" = "10",
         "XERO_BACKENDS" = links::BACKENDS,
@@ -101,11 +101,11 @@ const SCENARIOS: &[Scenario] = &[
     scenario!(cuts::worker_that_is_cut_off_is_noticed_and_comes_back, "XERO_RATE" = "200"),
     scenario!(cuts::broker_that_is_cut_off_is_noticed_and_comes_back, "XERO_RATE" = "200"),
     scenario!(cuts::client_that_is_cut_off_finds_its_brokers_again),
-    scenario!(cuts::worker_that_only_hears_or_is_only_heard_is_noticed, "XERO_RATE" = "200"),
-    scenario!(cuts::broker_that_only_hears_or_is_only_heard_is_noticed, "XERO_RATE" = "200"),
-    scenario!(cuts::client_that_only_hears_or_is_only_heard_ends_its_calls),
-    scenario!(names::worker_may_be_there_before_its_brokers_names),
-    scenario!(names::broker_may_come_back_with_another_address),
+    scenario!(cuts::worker_cut_off_one_way_is_noticed, "XERO_RATE" = "200"),
+    scenario!(cuts::broker_cut_off_one_way_is_noticed, "XERO_RATE" = "200"),
+    scenario!(cuts::client_cut_off_one_way_ends_its_calls),
+    scenario!(names::worker_may_start_before_its_brokers_names_resolve),
+    scenario!(names::broker_may_return_with_another_address),
 ];
 
 fn main() -> ExitCode {
@@ -133,8 +133,7 @@ fn refuse(mistake: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Builds the images, and sees to it that nothing is left of this run or of one before. Only one run at a time has the
-/// lock.
+/// Builds the images, and removes leftovers of this run and earlier ones. Only one run at a time has the lock.
 fn prepare(engine: &Engine) -> Result<File, String> {
     let lock = lock().map_err(|error| error.to_string())?;
     sweep_when_interrupted();
@@ -151,7 +150,7 @@ fn prepare(engine: &Engine) -> Result<File, String> {
 }
 
 fn lock() -> io::Result<File> {
-    // Each user's own: nobody may open what another has put there.
+    // One lock for each user, because others may not open it.
     let name = format!("xero-container-tests-{}.lock", rustix::process::getuid().as_raw());
     let file = File::create(std::env::temp_dir().join(name))?;
     match file.try_lock() {
@@ -181,7 +180,7 @@ fn sweep_when_interrupted() {
     });
 }
 
-/// The tests on that engine, or why they are not run.
+/// The tests on that engine, or the reason for skipping them.
 fn trials(engine: Result<&Engine, &'static str>) -> Vec<Trial> {
     let trial = |scenario: &Scenario| {
         let (scenario, engine) = (*scenario, engine.cloned());
@@ -194,7 +193,7 @@ fn trials(engine: Result<&Engine, &'static str>) -> Vec<Trial> {
 }
 
 impl Scenario {
-    /// Plays it, and removes its containers whatever comes of it.
+    /// Plays it, and always removes its containers.
     fn run(self, engine: &Engine) -> Result<Completion, Failed> {
         let settings = self.settings.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
         let logs = Path::new(env!("CARGO_TARGET_TMPDIR")).join("container-logs").join(self.name);
@@ -223,8 +222,8 @@ fn message(panic: &(dyn std::any::Any + Send)) -> &str {
 /// The stack of brokers, workers and clients.
 const STACK: &str = "tests/containers/docker-compose.yml";
 
-/// Most tests wait most of their time: for leases to end, or for half a minute to pass.
+/// Most tests spend their time waiting: for leases to end, or for half a minute to pass.
 const TESTS_AT_ONCE: usize = 4;
 
-/// What to do when images cannot be built.
+/// The remedy when images cannot be built.
 const ADVICE: &str = "where the images that Dockerfile builds on cannot be pulled, `deploy/base-images` makes them";

@@ -1,4 +1,4 @@
-//! Names that are not there yet, and names that lead elsewhere.
+//! Names that do not resolve yet, and names whose address changes.
 
 use xero_tests::{
     containers::{container::Container, stack::Stack},
@@ -8,7 +8,7 @@ use xero_tests::{
 
 use crate::crew::{AT_ONCE, Crew, terms_of};
 
-pub(crate) async fn worker_may_be_there_before_its_brokers_names(stack: &mut Stack) {
+pub(crate) async fn worker_may_start_before_its_brokers_names_resolve(stack: &mut Stack) {
     stack.up(&["worker-1", "worker-2", "worker-3"]).await;
     for service in ["worker-1", "worker-2", "worker-3"] {
         let worker = stack.container(service).await;
@@ -19,12 +19,12 @@ pub(crate) async fn worker_may_be_there_before_its_brokers_names(stack: &mut Sta
     crew.account(stack, Terms::default()).await;
 }
 
-pub(crate) async fn broker_may_come_back_with_another_address(stack: &mut Stack) {
+pub(crate) async fn broker_may_return_with_another_address(stack: &mut Stack) {
     let crew = Crew::start(stack).await;
     let networks = ["front", "zone-1", "zone-2", "zone-3"].map(|name| stack.network(name));
     let before = crew.brokers[0].addresses(&networks).await;
     let come_back = async |broker: &Container| {
-        // Somebody else takes its addresses, as they are free.
+        // Another container takes its free addresses.
         stack.squat(&networks).await;
         broker.start().await
     };

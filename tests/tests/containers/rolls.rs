@@ -1,4 +1,4 @@
-//! Workers and brokers that come and go as they are told: no call notices.
+//! Workers and brokers that are restarted in turn: no call fails.
 
 use xero_tests::{
     containers::stack::Stack,

@@ -1,4 +1,4 @@
-//! Defects of calls: replies that go astray, are late, or never come.
+//! Defects of calls: replies that are misdirected, late or missing.
 
 use std::{thread, time::Duration};
 
@@ -82,7 +82,7 @@ fn d03_unsolicited_reply_answers_no_call() {
 }
 
 #[test]
-fn d06_call_ends_when_its_worker_dies_and_not_when_its_time_is_up() {
+fn d06_call_ends_when_its_worker_dies_and_not_at_its_deadline() {
     run(async {
         let client = bind(beating(LONG)).await;
         let journal = Journal::new();
@@ -125,7 +125,7 @@ fn d09_procedure_that_outlasts_the_lease_keeps_its_worker_and_its_reply() {
         let client = bind(beating(interval).liveness(5)).await;
         let worker = Worker::connect(client.endpoint()).heartbeat_interval(interval).liveness(5);
         let worker = xero_tests::scene::start(&client, worker).await;
-        // Ten times as long as the silence after which a worker is taken for dead.
+        // Ten times the silence after which a worker is declared dead.
         assert_eq!(probe(&client).block("long", 2500).timeout(PATIENCE).await.unwrap(), 2500);
         assert_eq!(client.counters().await.expired_leases, 0);
         assert_eq!(worker.counters().await.redials, 0);
@@ -144,13 +144,13 @@ fn d16_value_that_cannot_be_read_is_an_error_at_once() {
         let error = outcome.unwrap_err();
         assert!(matches!(error, CallError::InvalidArguments { .. }), "{error}");
         assert!(!error.maybe_executed());
-        assert!(time < UNNOTICED, "told after {time:?}");
+        assert!(time < UNNOTICED, "reported after {time:?}");
 
         let (outcome, time) = timed(probe(&client).unencodable().timeout(timeout)).await;
         let error = outcome.unwrap_err();
         assert!(matches!(&error, CallError::InvalidReply { reason, .. } if reason.contains("made so")), "{error}");
         assert!(error.maybe_executed());
-        assert!(time < UNNOTICED, "told after {time:?}");
+        assert!(time < UNNOTICED, "reported after {time:?}");
         assert_eq!(probe(&client).ping().await.unwrap(), "pong");
     });
 }
@@ -167,7 +167,7 @@ fn d17_errors_keep_their_type_their_time_zones_and_their_causes() {
             for mistake in [Mistake::Late(moment.clone()), caused.clone(), Mistake::Plain] {
                 let raised = probe.fail(mistake.clone(), true).await;
                 assert_eq!(raised, Err(CallError::Application(mistake.clone())), "{codec}");
-                // The same value as a result is one.
+                // The same value as a result is not an error.
                 assert_eq!(probe.fail(mistake.clone(), false).await, Ok(mistake), "{codec}");
             }
         }
@@ -175,7 +175,7 @@ fn d17_errors_keep_their_type_their_time_zones_and_their_causes() {
 }
 
 #[test]
-fn d18_slow_calls_leave_no_threads_behind_and_their_worker_stops_when_told() {
+fn d18_slow_calls_leave_no_threads_and_their_worker_stops_on_request() {
     run(async {
         let client = client().await;
         let mut process = probe!("worker", client.endpoint());
@@ -208,7 +208,7 @@ fn d21_arguments_are_values_and_never_code() {
             let reply = client.call("Probe.echo").arguments(&(code,)).await.unwrap();
             assert_eq!(reply.decode::<String>().unwrap(), code);
         }
-        // Nor is a time limit ever absent: a call that gets no answer and a wait for a worker both end.
+        // A time limit is never absent either: a call without an answer ends, and so does a wait for a worker.
         let error = client.call("Probe.hurried").arguments(&(60_000,)).timeout(Duration::from_millis(50)).await;
         assert!(matches!(error, Err(CallError::DeadlineExceeded { .. })), "{error:?}");
         worker.drain().await;
@@ -241,7 +241,7 @@ fn d22_every_hook_is_called() {
         assert_eq!(seen.metadata["traceparent"], b"00-ab-cd-01");
 
         drop(probe.block_until_unwanted("unwanted").timeout(PATIENCE).start());
-        eventually("a call that is dropped is told to its procedure", async || {
+        eventually("the procedure of a dropped call is cancelled", async || {
             journal.count("unwanted", "begin") == journal.count("unwanted", "end")
         })
         .await;

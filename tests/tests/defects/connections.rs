@@ -1,4 +1,4 @@
-//! Defects of connections: who is there, who is gone, and who is told.
+//! Defects of connections: which peers are connected, which are gone, and who notices.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -74,10 +74,10 @@ fn d08_losing_the_last_worker_means_not_connected() {
 }
 
 #[test]
-fn d10_replacement_is_taken_while_the_dead_worker_still_counts_as_alive() {
+fn d10_replacement_serves_before_the_dead_worker_expires() {
     run(async {
         let client = bind(beating(LONG)).await;
-        // It will not be heard from again, and its lease is long.
+        // It sends nothing more, and its lease is long.
         let mut silent = raw::worker(client.endpoint(), raw::ready()).await;
         let _stuck = probe(&client).ping().start();
         silent.receive_request().await;
@@ -86,7 +86,7 @@ fn d10_replacement_is_taken_while_the_dead_worker_still_counts_as_alive() {
         assert_eq!(client.workers().len(), 2);
         assert_eq!(probe(&client).whoami().await.unwrap().worker, replacement.id());
 
-        // The same life of a process over a second connection, as after a cut that only one side has noticed.
+        // The same process over a second connection, as after a cut that only one side has noticed.
         let ready = raw::Ready { incarnation: replacement.id(), ..raw::ready() };
         let _again = raw::worker(client.endpoint(), ready).await;
         has_workers(&client, 3).await;
@@ -94,7 +94,7 @@ fn d10_replacement_is_taken_while_the_dead_worker_still_counts_as_alive() {
 }
 
 #[test]
-fn d11_worker_that_loses_its_client_knows_it_and_owes_the_next_one_nothing() {
+fn d11_worker_notices_the_loss_of_its_client_and_sends_the_next_one_no_old_replies() {
     run(async {
         let port = Port::reserve();
         let (journal, client) = (Journal::new(), Client::bind(port.endpoint()).await.unwrap());
@@ -107,7 +107,7 @@ fn d11_worker_that_loses_its_client_knows_it_and_owes_the_next_one_nothing() {
         let error = old.await.unwrap_err();
         assert!(matches!(error, CallError::Closed { maybe_executed: true }), "{error}");
         eventually("the worker knows", async || !worker.is_connected()).await;
-        eventually("nobody works for the dead", async || journal.count("old", "dropped") == 1).await;
+        eventually("work for the lost client stops", async || journal.count("old", "dropped") == 1).await;
 
         let client = Client::bind(port.endpoint()).await.unwrap();
         joined(&client, &worker).await;
@@ -136,7 +136,7 @@ fn d12_nothing_piles_up_for_a_client_that_does_not_answer() {
 }
 
 #[test]
-fn d19_stopping_is_quick_and_may_be_asked_for_by_several_at_once() {
+fn d19_stopping_is_quick_and_may_be_requested_several_times_at_once() {
     run(async {
         // The quickest of a few rounds, so that a busy machine does not matter.
         let mut quickest = PATIENCE;
@@ -176,8 +176,8 @@ fn d20_worker_dials_with_fresh_identities_and_ever_longer_pauses_and_queues_are_
             assert!(identities.insert(link.identity.clone()), "an identity came twice");
             assert_eq!(link.identity.len(), 16);
         }
-        // The pauses are drawn below 20, 40, 80, 160 ms and then 320 ms; that all of them are next to nothing is less
-        // likely than one in ten million.
+        // The pauses are random parts of 20, 40, 80, 160 ms and then 320 ms; the chance that all are close to zero is
+        // below one in ten million.
         assert!(begin.elapsed() > 5 * first, "12 dials within {:?}", begin.elapsed());
         assert!(worker.counters().await.redials >= 11);
 

@@ -1,4 +1,4 @@
-//! Defects of input: what peers send that is no proper message.
+//! Defects of input: malformed messages.
 
 use xero::{
     CallError, CallId, Worker,
@@ -37,7 +37,7 @@ fn d14_bad_request_gets_an_error_and_stalls_nothing_behind_it() {
         let mut link = dispatcher.register().await;
         let Frames { header, payload } = frame::encode(&Message::Request(raw::request(7, "echo", r#"["apple"]"#)));
 
-        // No name and no arguments; the fields cut off; a name that is not UTF-8; a codec that does not exist.
+        // No name and no arguments; truncated fields; a name that is not UTF-8; an unknown codec.
         let spoiled = |at: usize, byte: u8| {
             let mut header = header.to_vec();
             header[at] = byte;
@@ -51,14 +51,14 @@ fn d14_bad_request_gets_an_error_and_stalls_nothing_behind_it() {
             assert_eq!((error.call, error.code, error.maybe_executed), (CallId(7), ErrorCode::Malformed, false));
             assert!(!error.detail.is_empty());
         }
-        // Arguments that are cut off, and none at all.
+        // Truncated arguments, and none at all.
         for payload in [&payload[..4], &[]] {
             link.send_frames(&[&header, payload]).await;
             let error = link.receive_error().await;
             assert_eq!((error.call, error.code), (CallId(7), ErrorCode::InvalidArguments));
             assert!(!error.maybe_executed);
         }
-        // What names no call cannot be answered.
+        // A message without a call cannot be answered.
         let mute: [&[&[u8]]; 5] = [&[b""], &[b"XERO"], &[b"hello"], &[&header, &payload, b"more"], &[&[0; 64]]];
         for frames in mute {
             link.send_frames(frames).await;
@@ -88,7 +88,7 @@ fn d15_bad_reply_is_an_error_at_once_and_stalls_nothing_behind_it() {
             assert!(matches!(error, CallError::InvalidReply { .. }), "{error}");
             assert!(error.maybe_executed());
         }
-        // A codec that does not exist; an error without its fields.
+        // An unknown codec; an error without its fields.
         for (message, at, byte, length) in [(false, 24, 9, 32), (true, 0, b'X', 32)] {
             let call = call().start();
             let id = worker.receive_request().await.call;

@@ -1,4 +1,4 @@
-//! What the system that this one re-makes gets wrong, and this one must not: one test for each of its 22 defects.
+//! The defects of the predecessor, which this system must not have: one test for each of the 22.
 
 mod calls;
 mod connections;

@@ -1,11 +1,11 @@
-//! Command lines, understood as the programs themselves understand them.
+//! Command lines, parsed as the programs themselves parse them.
 
 use std::time::Duration;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand};
 use xero_demo::{broker::BrokerOptions, client::ClientOptions, lifecycle::LifecycleOptions, worker::WorkerOptions};
 
-/// What a container runs.
+/// The program of a container.
 #[derive(Debug)]
 pub(crate) enum Program {
     Broker { frontend: u16, backend: u16 },
@@ -13,7 +13,7 @@ pub(crate) enum Program {
     Client { endpoints: Vec<String> },
 }
 
-/// What `demo-lifecycle` is asked.
+/// The question to `demo-lifecycle`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
     Listening(Vec<u16>),
@@ -48,14 +48,14 @@ pub(crate) fn asked(command: &[&str]) -> Asked {
     }
 }
 
-/// The program's name and its options, which it takes. A container has the programs in `/usr/local/bin`, and no shell
-/// that looks for them.
+/// The program's name and its valid options. A container has the programs in `/usr/local/bin`, and no shell to find
+/// them.
 fn parsed<'a>(command: &[&'a str]) -> (&'a str, ArgMatches) {
     let name = command[0].strip_prefix("/usr/local/bin/").unwrap_or_else(|| panic!("{} is a path", command[0]));
     (name, matches(name, &command[1..]))
 }
 
-/// What a program makes of its arguments; panics with what it says to wrong ones.
+/// The program's parsed arguments; panics with its error if they are wrong.
 pub(crate) fn matches(name: &str, arguments: &[&str]) -> ArgMatches {
     let program = Command::new("program").no_binary_name(true);
     let program = match name {

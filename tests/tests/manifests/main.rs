@@ -1,5 +1,5 @@
-//! What no schema knows of the Kubernetes manifests: that names, ports, selectors and command lines fit each other and
-//! the programs. `deploy/check` holds them to the schemas.
+//! Properties of the Kubernetes manifests that no schema checks: names, ports, selectors and command lines fit each
+//! other and the programs. `deploy/check` checks them against the schemas.
 
 mod commands;
 mod network;
@@ -23,7 +23,7 @@ fn every_manifest_is_in_the_set() {
 }
 
 #[test]
-fn broker_workers_and_client_are_there_with_a_budget_for_what_stays() {
+fn broker_workers_and_client_exist_and_the_long_running_ones_have_a_budget() {
     let set = Set::read();
     let names: Vec<_> = set.workloads().iter().map(|workload| workload.shown()).collect();
     assert_eq!(names, ["StatefulSet/xero-broker", "Deployment/xero-worker", "Job/xero-client"]);
@@ -35,7 +35,7 @@ fn broker_workers_and_client_are_there_with_a_budget_for_what_stays() {
 }
 
 #[test]
-fn selectors_select_the_pods_that_they_stand_for() {
+fn selectors_select_their_own_pods() {
     let set = Set::read();
     for workload in set.workloads() {
         let spec = &workload.resource["spec"];
@@ -92,13 +92,13 @@ fn workers_and_clients_dial_every_broker_where_it_listens_for_them() {
 }
 
 #[test]
-fn probes_ask_for_what_the_program_does() {
+fn probes_ask_what_the_program_does() {
     let set = Set::read();
     let Program::Broker { frontend, backend } = set.workload("xero-broker").program() else { panic!("no broker") };
     let (broker, worker) = (set.workload("xero-broker"), set.workload("xero-worker"));
     assert_eq!(broker.asks("readinessProbe"), Asked::Listening(vec![frontend, backend]));
     assert_eq!(worker.asks("readinessProbe"), Asked::Connected(backend));
-    // It would not see a broker that hangs, and would restart every worker that has lost its brokers.
+    // It would not notice a hanging broker, and would restart every worker that has lost its brokers.
     for workload in [broker, worker] {
         assert_eq!(workload.container()["livenessProbe"], Value::Null, "{}", workload.name());
     }
@@ -117,7 +117,7 @@ fn drain_fits_into_the_hook_and_the_hook_into_the_grace_period() {
 }
 
 #[test]
-fn hook_that_is_told_no_time_has_enough_for_a_drain() {
+fn hook_has_enough_time_for_a_drain_by_default() {
     let Asked::Drain { timeout, .. } = commands::asked(&["/usr/local/bin/demo-lifecycle", "drain"]) else {
         panic!("it does not drain")
     };
@@ -125,7 +125,7 @@ fn hook_that_is_told_no_time_has_enough_for_a_drain() {
 }
 
 #[test]
-fn roll_out_takes_no_worker_away_before_another_is_there() {
+fn roll_out_removes_no_worker_before_another_is_ready() {
     let set = Set::read();
     let worker = set.named("Deployment", "xero-worker");
     assert_eq!(worker["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"], 0);
@@ -165,7 +165,7 @@ fn every_container_runs_the_image_that_the_set_replaces() {
     }
 }
 
-/// Room for the goodbye after a drain, and for the SIGTERM after a hook whose time is up.
+/// Time for the goodbye after a drain, and for the SIGTERM after a hook that timed out.
 const GOODBYE: Duration = Duration::from_secs(5);
 
 impl Workload<'_> {
@@ -173,7 +173,7 @@ impl Workload<'_> {
         commands::program(&texts(&self.container()["command"]).collect::<Vec<_>>())
     }
 
-    /// What a probe, or the hook before a stop, asks.
+    /// The question of a probe, or of the hook before a stop.
     fn asks(&self, what: &str) -> Asked {
         let container = self.container();
         let handler = if what == "preStop" { &container["lifecycle"][what] } else { &container[what] };

@@ -1,4 +1,4 @@
-//! The network policies let through what is dialed, and nothing else.
+//! The network policies allow what the programs dial, and nothing else.
 
 use serde_json::Value;
 
@@ -25,7 +25,7 @@ fn pods_reach_the_ports_that_they_dial_and_no_others() {
 }
 
 #[test]
-fn who_dials_a_name_reaches_dns_wherever_it_runs() {
+fn pods_that_dial_a_name_reach_dns_wherever_it_runs() {
     let set = Set::read();
     for workload in set.workloads() {
         let dials = matches!(workload.program(), Program::Worker { .. } | Program::Client { .. });
@@ -36,7 +36,7 @@ fn who_dials_a_name_reaches_dns_wherever_it_runs() {
 }
 
 #[test]
-fn strangers_reach_nobody() {
+fn strangers_reach_no_pod() {
     let set = Set::read();
     for workload in set.workloads() {
         for port in [5560, 5561, 80] {
@@ -47,14 +47,14 @@ fn strangers_reach_nobody() {
     }
 }
 
-/// Who is at the other end.
+/// The other end.
 #[derive(Clone, Copy, Debug)]
 enum Peer<'a> {
     /// A pod of the set.
     Pod(&'a Workload<'a>),
     /// A pod of another namespace.
     Stranger,
-    /// What is no pod, or is one on the network of its machine: no selector finds it.
+    /// A process outside of pods, or in a pod on its machine's network: no selector finds it.
     Machine,
 }
 
@@ -73,7 +73,7 @@ impl Set {
     }
 }
 
-/// Without a list, everybody is.
+/// Without a list, every peer is allowed.
 fn is_peer(list: &Value, peer: Peer<'_>) -> bool {
     let Some(list) = list.as_array() else { return true };
     list.iter().any(|one| match (one.get("namespaceSelector"), peer) {
@@ -83,9 +83,9 @@ fn is_peer(list: &Value, peer: Peer<'_>) -> bool {
     })
 }
 
-/// Without a list, every port is.
+/// Without a list, every port is allowed.
 fn is_port(list: &Value, port: u16) -> bool {
-    // The cluster's DNS is asked by UDP first, everything else by TCP alone.
+    // The cluster's DNS is asked by UDP first, everything else only by TCP.
     list.as_array()
         .is_none_or(|list| list.iter().any(|one| one["port"] == port && (port == 53 || one["protocol"] == "TCP")))
 }

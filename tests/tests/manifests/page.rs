@@ -1,4 +1,4 @@
-//! Commands on the page on running it name what there is. Those that need a cluster or an engine are not run.
+//! Commands on the deployment page name existing things. Those that need a cluster or an engine are not run.
 
 use std::fs;
 

@@ -10,7 +10,7 @@ pub(crate) struct Set {
     resources: Vec<Value>,
 }
 
-/// What runs pods, and their template.
+/// A workload that runs pods, and its template.
 #[derive(Debug)]
 pub(crate) struct Workload<'a> {
     pub(crate) resource: &'a Value,
@@ -50,7 +50,7 @@ impl Set {
         self.workloads().into_iter().find(|workload| workload.name() == name).expect("a workload of this name")
     }
 
-    /// The names of the workloads whose pods have all of these labels; there must be some.
+    /// The names of the workloads whose pods have all of these labels; at least one.
     pub(crate) fn selected(&self, wanted: &Value) -> Vec<&str> {
         assert!(wanted.as_object().is_some_and(|wanted| !wanted.is_empty()), "no selector: {wanted}");
         let workloads = self.workloads().into_iter().filter(|workload| has(workload.labels, wanted));
@@ -87,7 +87,7 @@ pub(crate) fn has(labels: &Value, wanted: &Value) -> bool {
     wanted.as_object().is_none_or(|wanted| wanted.iter().all(|(name, value)| labels[name] == *value))
 }
 
-/// The texts of a list, which has nothing else in it.
+/// The texts of a list that has nothing else.
 pub(crate) fn texts(list: &Value) -> impl Iterator<Item = &str> {
     let list = list.as_array().unwrap_or_else(|| panic!("no list: {list}"));
     list.iter().map(|text| text.as_str().unwrap_or_else(|| panic!("no text: {text}")))

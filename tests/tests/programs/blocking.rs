@@ -1,4 +1,4 @@
-//! What a `#[xero(blocking)]` procedure may do: whatever `spawn_blocking` takes, and await beside.
+//! A `#[xero(blocking)]` procedure may do everything that `spawn_blocking` allows, and also await.
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,10 +30,10 @@ trait Blocking {
     /// The same after an await, and between two others.
     #[xero(blocking)]
     async fn block_on_between_awaits(&self) -> u32;
-    /// Makes a runtime, runs something on it and drops it, as a blocking HTTP client does.
+    /// Makes a runtime, runs a future on it and drops it, as a blocking HTTP client does.
     #[xero(blocking)]
     async fn runtime_of_its_own(&self, threads: usize) -> u32;
-    /// Makes a runtime and gives it as the last thing to be dropped.
+    /// Makes a runtime that is dropped last.
     #[xero(blocking)]
     async fn runtime_across_an_await(&self) -> u32;
     /// Runs another executor.
@@ -45,7 +45,7 @@ trait Blocking {
     /// Blocks in place.
     #[xero(blocking)]
     async fn block_in_place(&self) -> u32;
-    /// Is dropped at its await when its caller goes.
+    /// Is dropped at its await when its caller is gone.
     #[xero(blocking)]
     async fn wait_for_ever(&self, cx: &Context) -> u32;
     /// Panics, before an await or after one.
@@ -176,7 +176,7 @@ fn blocking_procedure_may_do_what_a_blocking_task_may() {
 }
 
 #[test]
-fn blocking_procedure_may_do_the_same_where_the_runtime_has_one_thread() {
+fn blocking_procedure_may_do_the_same_on_a_runtime_of_one_thread() {
     show_logs();
     Builder::new_current_thread().enable_all().build().unwrap().block_on(within(2 * PATIENCE, try_everything()));
 }

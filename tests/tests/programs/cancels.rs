@@ -1,4 +1,4 @@
-//! Calls that are cancelled or given up halfway: where what they hold is dropped, and who waits for that.
+//! Calls that are cancelled halfway: where their values are dropped, and who waits for that.
 
 use std::{
     sync::{
@@ -20,7 +20,7 @@ use xero_tests::scene::{PATIENCE, client, eventually, joined, run, runtime, show
 use crate::drops::{HeldClient, Holder, Ledger, Small, SmallClient};
 
 #[test]
-fn aborted_procedures_leave_nothing_of_theirs_to_the_io_thread() {
+fn aborted_procedures_drop_nothing_on_the_io_thread() {
     run(async {
         for inline in [false, true] {
             let (client, ledger) = (client().await, Ledger::default());
@@ -79,7 +79,7 @@ fn service_of_a_procedure_that_is_slow_to_drop_is_dropped_before_drain_returns()
 
 /// A program whose `main` ends next loses nothing.
 #[test]
-fn what_cancelled_inline_calls_hold_is_dropped_on_the_pool() {
+fn values_of_cancelled_inline_calls_are_dropped_on_the_pool() {
     run(async {
         let (client, ledger) = (client().await, Ledger::default());
         let holder = Holder::new(&ledger);
@@ -117,7 +117,7 @@ struct Stay {
 
 struct Stayer(Stay);
 
-/// Takes its time to be dropped.
+/// A value whose drop takes time.
 struct Slow(Duration);
 
 impl Drop for Slow {
@@ -163,7 +163,7 @@ async fn staying(stay: &Stay) -> (Client, Worker, StaysClient) {
 }
 
 #[test]
-fn drain_waits_for_what_a_cancelled_call_is_slow_to_drop() {
+fn drain_waits_for_a_cancelled_call_that_is_slow_to_drop() {
     run(async {
         for mode in 0..3 {
             let stay = Stay { flush: Duration::from_secs(1), ..Stay::default() };
@@ -178,7 +178,7 @@ fn drain_waits_for_what_a_cancelled_call_is_slow_to_drop() {
     });
 }
 
-/// A runtime whose blocking pool has one thread, and what keeps that busy until it is dropped.
+/// A runtime whose blocking pool has one thread, and a sender that keeps it busy until dropped.
 fn with_a_busy_pool() -> (Runtime, mpsc::Sender<()>) {
     show_logs();
     let runtime = Builder::new_multi_thread().worker_threads(2).max_blocking_threads(1).enable_all().build().unwrap();
@@ -188,7 +188,7 @@ fn with_a_busy_pool() -> (Runtime, mpsc::Sender<()>) {
 }
 
 #[test]
-fn what_a_cancelled_inline_call_holds_is_dropped_though_the_pool_is_full() {
+fn values_of_a_cancelled_inline_call_are_dropped_even_if_the_pool_is_full() {
     let (runtime, release) = with_a_busy_pool();
     runtime.block_on(async {
         let stay = Stay::default();
@@ -203,7 +203,7 @@ fn what_a_cancelled_inline_call_holds_is_dropped_though_the_pool_is_full() {
 }
 
 #[test]
-fn blocking_call_that_is_cancelled_while_it_waits_for_a_thread_has_ended() {
+fn blocking_call_cancelled_while_it_waits_for_a_thread_ends_at_once() {
     let (runtime, release) = with_a_busy_pool();
     runtime.block_on(async {
         let stay = Stay::default();
@@ -217,7 +217,7 @@ fn blocking_call_that_is_cancelled_while_it_waits_for_a_thread_has_ended() {
     drop(release);
 }
 
-/// Panics when it is dropped, with a payload whose drop panics in turn.
+/// Panics when it is dropped, with a payload whose drop panics too.
 pub(crate) struct Mine;
 
 /// A payload whose drop panics with another of its kind.
@@ -278,12 +278,12 @@ impl Mines for Minefield {
 }
 
 #[test]
-fn cancelled_call_whose_drop_panics_with_a_payload_that_panics_again_aborts_no_process() {
+fn cancelled_call_whose_drop_panics_twice_aborts_no_process() {
     run(cancel_on_mines());
 }
 
 #[test]
-fn cancelled_call_aborts_no_process_where_the_runtime_has_one_thread_either() {
+fn cancelled_call_whose_drop_panics_twice_aborts_no_process_on_a_runtime_of_one_thread() {
     show_logs();
     Builder::new_current_thread().enable_all().build().unwrap().block_on(within(PATIENCE, cancel_on_mines()));
 }
@@ -302,7 +302,7 @@ async fn cancel_on_mines() {
 }
 
 #[test]
-fn runtime_that_shuts_down_while_a_procedure_stands_on_a_mine_aborts_no_process() {
+fn runtime_that_drops_a_procedure_whose_drop_panics_twice_aborts_no_process() {
     run(async {
         let (client, theirs) = (client().await, runtime(1));
         let minefield = Minefield { _mine: Some(Mine), ..Minefield::default() };

@@ -1,4 +1,4 @@
-//! I/O threads that die: whoever waits for one learns at once that it is gone.
+//! I/O threads that die: every caller that waits for one gets an error at once.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use xero_tests::scene::{
     LONG, PATIENCE, beating, bind, bind_broker, client_of, eventually, probe, prober, run, start_of, within,
 };
 
-/// A policy that panics, on the I/O thread, once it is asked; and once more when it is dropped.
+/// A policy that panics on the I/O thread when it is asked, and again when it is dropped.
 #[derive(Debug)]
 struct Broken;
 
@@ -23,11 +23,11 @@ impl Drop for Broken {
     }
 }
 
-/// Far from the deadlines and timeouts that are given below.
+/// Far below the deadlines and timeouts used here.
 const AT_ONCE: Duration = Duration::from_secs(10);
 
 #[test]
-fn everything_asked_of_a_client_whose_io_thread_dies_ends_at_once_and_says_why() {
+fn everything_asked_of_a_client_whose_io_thread_dies_ends_at_once_with_the_reason() {
     run(async {
         let client = bind(beating(LONG).worker_choice(Broken)).await;
         let absent = client.call("Absent.method").timeout(PATIENCE).start();
@@ -36,7 +36,7 @@ fn everything_asked_of_a_client_whose_io_thread_dies_ends_at_once_and_says_why()
             let client = client.clone();
             async move { client.wait_for_service("Absent", PATIENCE).await }
         });
-        // The first call that the worker can take is the one that the policy is asked about.
+        // The policy is asked about the first call that the worker can run.
         let worker = Worker::connect(client.endpoint()).serve(prober()).start().unwrap();
         let fatal = within(AT_ONCE, probe(&client).ping().timeout(PATIENCE)).await.unwrap_err();
         assert_crashed(&fatal);

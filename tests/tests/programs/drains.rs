@@ -23,27 +23,27 @@ trait Leaving {
     /// Blocks its thread on the drain.
     #[xero(blocking)]
     async fn drain_by_block_on(&self) -> u32;
-    /// Drains once it is let go.
+    /// Drains when the test releases it.
     async fn drain_later(&self) -> u32;
     /// Awaits two drains at once, and then another.
     async fn drain_twice(&self) -> u32;
-    /// Begins a drain, and gives its waiting up.
+    /// Begins a drain, and stops waiting for it.
     async fn drain_briefly(&self) -> u32;
-    /// The same, and then runs until it is let go.
+    /// The same, and then runs until the test releases it.
     async fn drain_briefly_and_stay(&self) -> u32;
     /// Waits until the worker leaves.
     async fn wait_until_left(&self) -> u32;
-    /// Begins the drain in a task that nobody waits for.
+    /// Begins the drain in a detached task.
     async fn drain_elsewhere(&self) -> u32;
-    /// Runs until it is let go.
+    /// Runs until the test releases it.
     async fn work(&self) -> u32;
-    /// Drains once it is let go.
+    /// Drains when the test releases it.
     #[xero(blocking)]
     async fn drain_later_blocking(&self) -> u32;
     /// Replies at once, when it gets a thread.
     #[xero(blocking)]
     async fn work_briefly(&self) -> u32;
-    /// Blocks its thread on a runtime with a task of the program's own, until it is let go.
+    /// Blocks its thread on a runtime with a task of the program's own, until the test releases it.
     #[xero(blocking)]
     async fn host(&self) -> u32;
 }
@@ -154,7 +154,7 @@ impl Leaving for Leaver {
     }
 }
 
-/// Short beside the drain timeout and the default deadline, and long for a busy machine.
+/// Less than the drain timeout and the default deadline, but enough for a busy machine.
 const SOON: Duration = Duration::from_secs(20);
 
 #[test]
@@ -213,7 +213,7 @@ fn calls_that_drain_at_the_same_time_do_not_wait_for_each_other() {
 }
 
 #[test]
-fn method_that_drains_does_not_wait_for_a_call_that_waits_for_its_place() {
+fn draining_method_does_not_wait_for_a_queued_call() {
     run(async {
         let (client, other, leaver) = (client().await, client().await, Leaver::default());
         // Each client may send one request, and one of them runs at once.
@@ -236,7 +236,7 @@ fn method_that_drains_does_not_wait_for_a_call_that_waits_for_its_place() {
 }
 
 #[test]
-fn blocking_method_that_drains_does_not_wait_for_a_call_that_waits_for_a_thread() {
+fn draining_blocking_method_does_not_wait_for_a_call_without_a_thread() {
     let pool_of_one =
         Builder::new_multi_thread().worker_threads(2).max_blocking_threads(1).enable_all().build().unwrap();
     pool_of_one.block_on(async {
@@ -259,12 +259,12 @@ fn blocking_method_that_drains_does_not_wait_for_a_call_that_waits_for_a_thread(
 }
 
 #[test]
-fn task_that_is_polled_while_a_method_blocks_does_not_take_its_place() {
+fn task_polled_while_a_method_blocks_does_not_count_as_the_method() {
     run(async {
         let (client, leaver) = scene(Worker::connect).await;
         let hosted = Builder::new_current_thread().build().unwrap();
         let worker = leaver.worker();
-        // No part of the method, though its thread polls it.
+        // Not a part of the method, although its thread polls it.
         let (leave, mut has_left) = oneshot::channel();
         hosted.spawn(async move {
             worker.left().await;
@@ -285,7 +285,7 @@ fn task_that_is_polled_while_a_method_blocks_does_not_take_its_place() {
 }
 
 #[test]
-fn drain_that_a_method_gives_up_goes_on() {
+fn drain_continues_when_its_method_stops_waiting() {
     run(async {
         let (client, leaver) = scene(Worker::connect).await;
         let leaving = LeavingClient::new(&client);
@@ -298,7 +298,7 @@ fn drain_that_a_method_gives_up_goes_on() {
 }
 
 #[test]
-fn call_that_has_given_up_its_drain_is_waited_for() {
+fn drain_waits_for_a_call_that_stopped_waiting_for_it() {
     run(async {
         let (client, leaver) = scene(Worker::connect).await;
         let leaving = LeavingClient::new(&client);
@@ -379,7 +379,7 @@ impl Nothing for Owner {
 }
 
 #[test]
-fn service_that_drains_its_worker_when_it_is_dropped_does_not_wait_for_itself() {
+fn service_that_drains_its_worker_on_drop_does_not_wait_for_itself() {
     run(async {
         let (client, tidy) = (client().await, Tidy::default());
         let worker = Worker::connect(client.endpoint()).serve(Owner(tidy.clone())).start().unwrap();

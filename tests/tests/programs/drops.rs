@@ -1,4 +1,4 @@
-//! Where values of the user's are dropped, and when: never on an I/O thread, and before the worker has left.
+//! Where and when values of the user are dropped: never on an I/O thread, and before the worker has left.
 
 use std::{
     mem::ManuallyDrop,
@@ -24,7 +24,7 @@ use xero_tests::scene::{PATIENCE, Port, bind, client, eventually, joined, probe,
 
 use crate::cancels::{Bomb, Mine, Minefield};
 
-/// Notes where and how it was dropped: it owns a runtime, which panics where blocking is forbidden.
+/// Notes where and how it was dropped: it owns a runtime, whose drop panics where blocking is forbidden.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ledger {
     threads: Arc<Mutex<Vec<String>>>,
@@ -37,7 +37,7 @@ impl Ledger {
         self.threads.lock().unwrap().clone()
     }
 
-    /// One drop so far, and not on an I/O thread.
+    /// Asserts one drop so far, and not on an I/O thread.
     pub(crate) fn assert_one(&self) {
         let drops = self.drops();
         assert_eq!(drops.len(), 1, "{drops:?}");
@@ -49,7 +49,7 @@ impl Ledger {
 pub(crate) struct Witness {
     ledger: Ledger,
     runtime: Option<Runtime>,
-    /// How long what it flushes takes.
+    /// How long its flush takes.
     flush: Duration,
 }
 
@@ -76,7 +76,7 @@ pub(crate) trait Held {
     async fn wait_inline(&self) -> u32;
     /// The same in a task.
     async fn wait(&self) -> u32;
-    /// Blocks its thread until it is let go, whatever becomes of its call.
+    /// Blocks its thread until the test releases it, even if its call is gone.
     #[xero(blocking)]
     async fn block(&self) -> u32;
 }
@@ -136,12 +136,12 @@ impl Held for Holder {
 }
 
 #[test]
-fn service_that_owns_a_runtime_is_dropped_well_before_drain_returns() {
+fn service_that_owns_a_runtime_is_dropped_before_drain_returns() {
     run(serve_and_drain());
 }
 
 #[test]
-fn service_is_dropped_before_drain_returns_where_the_runtime_has_one_thread() {
+fn service_is_dropped_before_drain_returns_on_a_runtime_of_one_thread() {
     show_logs();
     Builder::new_current_thread().enable_all().build().unwrap().block_on(within(PATIENCE, serve_and_drain()));
 }
@@ -196,7 +196,7 @@ pub(crate) trait Small {
 }
 
 #[test]
-fn service_whose_runtime_has_ended_is_dropped_all_the_same() {
+fn service_whose_runtime_has_ended_is_dropped() {
     run(async {
         let (ledger, theirs) = (Ledger::default(), runtime(1));
         let worker = {
@@ -279,7 +279,7 @@ fn policies_are_dropped_before_close_returns_and_not_on_the_io_thread() {
 }
 
 #[test]
-fn policy_of_a_client_or_broker_that_cannot_be_bound_is_dropped_before_the_error_is_there() {
+fn policy_of_a_client_or_broker_that_cannot_be_bound_is_dropped_before_the_error() {
     run(async {
         let (taken, ledger) = (client().await, Ledger::default());
         let settings = Client::builder().worker_choice(Policy(Witness::new(&ledger)));
@@ -311,7 +311,7 @@ fn policy_of_a_client_or_broker_that_is_never_made_is_dropped_in_place() {
 }
 
 #[test]
-fn signal_to_drain_on_is_dropped_once_the_worker_has_left() {
+fn drain_signal_is_dropped_once_the_worker_has_left() {
     run(async {
         let dropped = Ledger::default();
         let local = Local(dropped.clone());
@@ -340,7 +340,7 @@ struct Spawner(Handle);
 impl Spawns for Spawner {
     async fn spawn_inline(&self) -> (String, bool) {
         let task = tokio::spawn(async { (thread::current().name().unwrap_or_default().to_owned(), Handle::current()) });
-        // Its timers are those of the worker's runtime too.
+        // Its timers belong to the worker's runtime too.
         tokio::time::sleep(Duration::from_millis(1)).await;
         let (thread, runtime) = task.await.unwrap();
         (thread, runtime.id() == self.0.id())
@@ -384,7 +384,7 @@ fn metadata_that_the_user_owns_is_not_dropped_on_the_io_thread() {
     });
 }
 
-/// An argument whose drop panics if it is asked to.
+/// An argument whose drop panics on request.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Fuse {
     lit: bool,
@@ -447,14 +447,14 @@ impl Drop for FuseBox {
 }
 
 #[test]
-fn drops_that_panic_cost_their_own_call_and_nothing_else() {
+fn panicking_drops_cost_only_their_own_call() {
     run(async {
         let client = client().await;
         let worker = Worker::connect(client.endpoint()).serve(FuseBox).start().unwrap();
         joined(&client, &worker).await;
         let fuses = FusesClient::new(&client);
         let unlit = || Fuse { lit: false };
-        // Dropped by the worker alone.
+        // Dropped only by the worker.
         let lit = ManuallyDrop::new(Fuse { lit: true });
         for call in [fuses.task(unlit()), fuses.inline(unlit()), fuses.blocking(unlit())] {
             assert_eq!(call.await, Ok(7));
@@ -494,7 +494,7 @@ impl Spawns for Faulty {
 }
 
 #[test]
-fn services_of_one_worker_whose_drops_panic_are_dropped_one_by_one() {
+fn services_of_one_worker_are_all_dropped_even_if_drops_panic() {
     run(async {
         let first = Small::into_service(Arc::new(Faulty("one")));
         let second = Spawns::into_service(Arc::new(Faulty("another")));
@@ -525,7 +525,7 @@ impl Drop for Closing {
 }
 
 #[test]
-fn policy_that_waits_for_its_broker_when_it_is_dropped_does_not_wait_for_itself() {
+fn policy_that_waits_for_its_broker_on_drop_does_not_wait_for_itself() {
     run(async {
         for drains in [false, true] {
             let slot = Arc::default();
@@ -541,7 +541,7 @@ fn policy_that_waits_for_its_broker_when_it_is_dropped_does_not_wait_for_itself(
 }
 
 #[test]
-fn signal_to_drain_on_that_panics_drains() {
+fn panicking_drain_signal_drains() {
     run(async {
         for awaited in [false, true] {
             let stop = move || async move {
@@ -560,7 +560,7 @@ fn signal_to_drain_on_that_panics_drains() {
 }
 
 #[test]
-fn signal_to_drain_on_that_stands_on_a_mine_aborts_no_process() {
+fn drain_signal_whose_drop_panics_twice_aborts_no_process() {
     run(async {
         let mine = Mine;
         let settings = Worker::connect(Port::reserve().endpoint()).serve(Minefield::default());

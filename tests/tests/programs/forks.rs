@@ -1,9 +1,9 @@
-//! A process that forks: in the child every handle says so at once, and the parent goes on undisturbed.
+//! A process that forks: in the child every handle returns an error at once, and the parent continues undisturbed.
 
 use xero_tests::{process::Process, scene::run};
 
 #[test]
-fn handles_say_at_once_in_a_forked_child_that_they_belong_to_its_parent() {
+fn handles_of_the_parent_fail_at_once_in_a_forked_child() {
     run(async {
         let directory = Directory::new();
         let mut process = Process::start(env!("CARGO_BIN_EXE_forker"), &[&directory.0]);
@@ -36,7 +36,7 @@ fn handles_say_at_once_in_a_forked_child_that_they_belong_to_its_parent() {
 }
 
 #[test]
-fn handles_say_the_same_in_a_child_that_was_forked_within_a_runtime() {
+fn handles_of_the_parent_fail_at_once_in_a_child_forked_within_a_runtime() {
     run(async {
         let directory = Directory::new();
         let mut process = Process::start(env!("CARGO_BIN_EXE_forker"), &[&directory.0, "inside"]);

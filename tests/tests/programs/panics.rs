@@ -1,4 +1,4 @@
-//! Panics of every kind in procedures of every mode: reported as panics, and one call is all they cost.
+//! Panics of every kind in procedures of every mode: they are reported as panics, and cost only one call.
 
 use std::{
     future::IntoFuture,
@@ -64,13 +64,13 @@ impl Panics for Panicker {
 }
 
 #[test]
-fn panic_with_any_payload_is_reported_as_a_panic_and_says_what_it_can() {
+fn panic_with_any_payload_is_reported_with_its_text_if_any() {
     run(async {
         let client = client().await;
         let worker = Worker::connect(client.endpoint()).serve(Panicker).start().unwrap();
         joined(&client, &worker).await;
         let panics = PanicsClient::new(&client);
-        let no_text = "a panic whose payload is no text";
+        let no_text = "a panic whose payload is not text";
         for (kind, text) in [(0, "a text"), (1, "a text of 1"), (2, no_text), (3, no_text), (4, no_text)] {
             for call in [panics.task(kind), panics.inline(kind), panics.blocking(kind)] {
                 assert_eq!(call.await, Err(CallError::Panicked { message: text.to_owned() }), "{kind}");
@@ -92,7 +92,7 @@ trait Throws {
     async fn blocking(&self) -> u32;
 }
 
-/// Panics with payloads that say in which runtime they are dropped.
+/// Panics with payloads that report the runtime in which they are dropped.
 struct Thrower(mpsc::SyncSender<Option<Id>>);
 
 struct Thrown(mpsc::SyncSender<Option<Id>>);
@@ -131,7 +131,7 @@ fn payload_of_a_panic_is_dropped_within_the_runtime_of_its_worker() {
     });
 }
 
-/// A waker that panics, as that of an executor which is gone may.
+/// A waker that panics, like that of a dropped executor.
 struct Faulty;
 
 impl Wake for Faulty {
@@ -148,7 +148,7 @@ fn begin<F: Future>(future: F) -> Option<Pin<Box<F>>> {
 }
 
 #[test]
-fn wakers_that_panic_cost_nobody_else_anything() {
+fn panicking_wakers_affect_no_other_wait() {
     run(async {
         let client = client().await;
         let early = begin(client.wait_for_worker(PATIENCE));
@@ -162,10 +162,10 @@ fn wakers_that_panic_cost_nobody_else_anything() {
         // It ends after the first one.
         assert!(probe.work("later", 200).timeout(PATIENCE).await.is_ok());
         assert!(within(PATIENCE, call.unwrap()).await.is_ok());
-        // Tokio spreads those that wait over several lists.
+        // Tokio keeps waiters in several lists.
         let waiting = vec![worker.clone(); 64];
         let left: Vec<_> = waiting.iter().map(|worker| begin(worker.left())).collect();
-        // In a task, which looks again only when it is woken.
+        // In a task, which is polled again only when it is woken.
         within(PATIENCE, tokio::spawn(async move { worker.drain().await })).await.unwrap();
         let closed = begin(client.close());
         within(PATIENCE, client.close()).await;

@@ -1,16 +1,16 @@
-//! A process that gets no new threads for a while: what needs one fails or waits by itself, and nothing is lost by it.
+//! A process without new threads for a while: operations that need one fail or wait, and nothing is lost.
 
 use xero_tests::{process::Process, scene::run};
 
 #[test]
-fn handles_whose_thread_cannot_be_had_say_so() {
+fn handles_without_a_thread_fail_with_an_error() {
     for runtime in ["one", "many"] {
         starve("start", runtime, &["worker: true", "client: true", "connecting client: true", "broker: true"]);
     }
 }
 
 #[test]
-fn blocking_call_without_a_thread_is_not_started_and_the_worker_goes_on() {
+fn blocking_call_without_a_thread_is_not_started_and_the_worker_continues() {
     for runtime in ["one", "many"] {
         starve(
             "call",
@@ -21,27 +21,27 @@ fn blocking_call_without_a_thread_is_not_started_and_the_worker_goes_on() {
 }
 
 #[test]
-fn service_is_dropped_before_drain_returns_though_no_thread_can_be_had() {
+fn service_is_dropped_before_drain_returns_even_without_new_threads() {
     for runtime in ["one", "many", "full"] {
         starve("drain", runtime, &["dropped: true"]);
     }
 }
 
 #[test]
-fn what_a_cancelled_inline_call_holds_waits_for_a_thread() {
+fn values_of_a_cancelled_inline_call_wait_for_a_thread() {
     for runtime in ["one", "many", "full"] {
         starve("cancel", runtime, &["task: Some(1)", "dropped: true"]);
     }
 }
 
 #[test]
-fn name_that_cannot_be_looked_up_without_a_thread_is_looked_up_again() {
+fn name_look_up_without_a_thread_is_repeated() {
     for runtime in ["one", "many"] {
         starve("dial", runtime, &["bind: true"]);
     }
 }
 
-/// Runs the program `starved`, which says these lines.
+/// Runs the program `starved`, which prints these lines.
 fn starve(what: &str, runtime: &str, lines: &[&str]) {
     run(async {
         let mut process = Process::start(env!("CARGO_BIN_EXE_starved"), &[what, runtime]);

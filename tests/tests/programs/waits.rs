@@ -42,7 +42,7 @@ fn client_waits_and_calls_without_any_runtime() {
     assert!(begun_at.elapsed() >= time);
     assert!(futures_executor::block_on(client.wait_for_worker(Duration::ZERO)).is_err());
 
-    // Procedures need a runtime, and nothing else does.
+    // Procedures need a runtime; nothing else does.
     let runtime = xero_tests::scene::runtime(1);
     let worker = {
         let _inside = runtime.enter();
@@ -60,13 +60,13 @@ fn client_waits_and_calls_without_any_runtime() {
 }
 
 #[test]
-fn wait_that_is_given_up_does_not_keep_a_client_from_closing() {
+fn abandoned_wait_does_not_keep_a_client_from_closing() {
     let client = futures_executor::block_on(Client::bind("inproc://*")).unwrap();
     for _ in 0..1000 {
         let mut wait = Box::pin(client.wait_for_worker(Duration::from_secs(3600)));
         let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
         assert!(wait.as_mut().poll(&mut cx).is_pending());
     }
-    // Whoever waits for an hour does not keep the client from closing.
+    // A wait of an hour does not keep the client from closing.
     futures_executor::block_on(client.close());
 }

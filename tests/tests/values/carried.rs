@@ -29,7 +29,7 @@ fn long_lists_are_carried_in_every_place() {
 }
 
 #[test]
-fn field_that_is_left_out_arrives_where_fields_have_names() {
+fn skipped_field_arrives_in_codecs_with_names() {
     with_each_codec(&NAMED, async |_client, codec, values| {
         let job = Job { priority: 0, path: vec![1, 9] };
         assert_eq!(values.job(job.clone()).await.expect("a reply"), job, "{codec}");
@@ -43,7 +43,7 @@ fn field_that_is_left_out_arrives_where_fields_have_names() {
 }
 
 #[test]
-fn some_of_none_arrives_where_it_has_a_form_of_its_own() {
+fn some_of_none_arrives_in_codecs_that_distinguish_it() {
     with_each_codec(&BARE, async |_client, codec, values| {
         assert!(values.maybe(Some(None)).await.expect("a reply"), "{codec}");
         assert_eq!(values.none().await.expect("a reply"), Some(None), "{codec}");
@@ -51,7 +51,7 @@ fn some_of_none_arrives_where_it_has_a_form_of_its_own() {
 }
 
 #[test]
-fn chain_of_the_greatest_depth_is_carried_both_ways_alike() {
+fn deepest_chain_is_carried_in_both_directions() {
     with_each_codec(&Codec::ALL, async |_client, codec, values| {
         assert_eq!(values.chain(chain(128)).await.expect("a reply"), 1, "{codec}");
         assert_eq!(values.long_chain(128).await.expect("a reply"), chain(128), "{codec}");

@@ -8,26 +8,26 @@
 //! | lists of structs, arrays, enums, options, units, one-byte texts, empty lists, of 1,026 to 100,000 elements | carried by every codec, in each place | `carried::long_lists_are_carried_in_every_place` |
 //! | maps and sets of 20,000 entries, also with empty values | carried by every codec | `codec::tests::nesting::honest_lists_of_every_kind_are_carried` |
 //! | a list of 2^40 elements of no size, in a few bytes | refused at once, in every place | `refused::list_of_2_to_the_40th_units_costs_its_sender_an_error` |
-//! | `#[serde(skip_serializing_if)]`, field left out | bincode, postcard: refused by the writer, which names type and field; MessagePack, JSON: carried | `refused::field_that_is_left_out_is_refused_by_its_writer` |
+//! | `#[serde(skip_serializing_if)]`, field left out | bincode, postcard: refused by the writer, which names type and field; MessagePack, JSON: carried | `refused::skipped_field_is_refused_by_its_writer` |
 //! | `#[serde(skip)]` on a variant in the middle | bincode, postcard: refused by the writer, which names type and variant; MessagePack, JSON: carried | `refused::variant_after_a_skipped_one_is_refused_by_its_writer` |
 //! | `#[serde(skip_serializing)]`, `#[serde(skip_deserializing)]`, one without the other | bincode, postcard: refused by the writer, which names the type | `codec::tests::halves::struct_whose_halves_skip_different_fields_is_refused` |
 //! | the same of a field with `default`, and without | MessagePack, JSON: the default arrives; refused by the reader | the same |
-//! | a skipped variant or field, where only the writer is known (dynamic calls, partial replies) | bincode, postcard: another value arrives | `codec::tests::halves::variant_after_a_skipped_one_arrives_as_another_where_only_the_writer_is_known` |
-//! | `rename` to two names, one for each side | bincode, postcard: carried; MessagePack, JSON: refused by the reader | `codec::tests::halves::field_with_two_names_is_carried_where_names_are_not_written` |
+//! | a skipped variant or field, where only the writer is known (dynamic calls, partial replies) | bincode, postcard: another value arrives | `codec::tests::halves::variant_after_a_skipped_one_arrives_as_another_if_only_the_writer_is_known` |
+//! | `rename` to two names, one for each side | bincode, postcard: carried; MessagePack, JSON: refused by the reader | `codec::tests::halves::field_with_two_names_is_carried_in_codecs_without_names` |
 //! | skipped variants at the end, `alias`, `rename`, `skip` on both sides, `default` | carried by every codec | `codec::tests::halves` |
-//! | readers that change what they read (`from`, hand-written) | carried by every codec | `codec::tests::halves::readers_that_change_what_they_read_are_no_contradiction` |
+//! | readers that change what they read (`from`, hand-written) | carried by every codec | `codec::tests::halves::readers_that_change_the_value_are_carried` |
 //! | `untagged`, `tag`, `flatten`, `serde_json::Value` | bincode, postcard: refused when first written, with the type's name and the codec to choose; MessagePack, JSON: carried | `refused::types_that_need_names_are_refused_when_first_written` |
 //! | the same, where only the reader sees it (dynamic calls, partial replies) | refused by the reader, with the same words | `refused::types_that_need_names_are_refused_by_their_reader_too` |
-//! | `tag` with `content` | bincode, postcard: refused by the writer; MessagePack, JSON: carried | `codec::tests::halves::adjacently_tagged_variants_are_refused_where_variants_have_no_names` |
-//! | `Some(None)`, `Some(())`, `Some` of a unit struct | MessagePack, JSON: refused by the writer; bincode, postcard: carried | `refused::some_of_nothing_is_refused_by_its_writer` |
-//! | maps whose keys are tuples, structs or lists | JSON: refused by the writer; the others: carried | `codec::tests::options::keys_that_json_does_not_have_are_refused` |
-//! | NaN and infinity | JSON: refused by the writer; the others: carried | `codec::tests::options::numbers_that_json_does_not_have_are_refused` |
-//! | a value nested 100,000 deep | refused by the writer; the worker goes on | `refused::reply_that_goes_on_and_on_costs_its_call_and_no_worker` |
-//! | a value nested as deep as allowed, and one level deeper | carried, and refused, alike by every codec in both directions | `codec::tests::nesting::values_are_as_deep_in_one_codec_as_in_the_other_and_written_as_deep_as_read` |
+//! | `tag` with `content` | bincode, postcard: refused by the writer; MessagePack, JSON: carried | `codec::tests::halves::adjacently_tagged_variants_are_refused_in_codecs_without_names` |
+//! | `Some(None)`, `Some(())`, `Some` of a unit struct | MessagePack, JSON: refused by the writer; bincode, postcard: carried | `refused::some_of_none_is_refused_by_its_writer` |
+//! | maps whose keys are tuples, structs or lists | JSON: refused by the writer; the others: carried | `codec::tests::options::keys_that_json_lacks_are_refused` |
+//! | NaN and infinity | JSON: refused by the writer; the others: carried | `codec::tests::options::numbers_that_json_lacks_are_refused` |
+//! | a value nested 100,000 deep | refused by the writer; the worker goes on | `refused::endless_reply_costs_its_call_and_no_worker` |
+//! | a value nested as deep as allowed, and one level deeper | carried, and refused, alike by every codec in both directions | `codec::tests::nesting::depth_limit_is_the_same_in_every_codec_and_on_each_side` |
 //! | halves that disagree behind long lists, options and recursion, in tuples, beside hand-written halves, in the second value of a type, under another name | bincode, postcard: refused by the writer | `codec::tests::hidden` |
 //! | bytes after a value, and one argument too many, however deep; large structs on every level | an error | `codec::tests::nesting` |
 //! | addresses within `flatten` | bincode, postcard, MessagePack: refused by the writer; JSON: carried | `codec::tests::hidden::in_codecs_with_names_too` |
-//! | lists whose length is announced wrongly | refused by the writer | `codec::tests::halves::lengths_that_are_announced_and_not_kept_are_refused` |
+//! | lists whose length is announced wrongly | refused by the writer | `codec::tests::halves::wrong_announced_lengths_are_refused` |
 //! | floats, 128-bit integers, characters, texts of every script, times, addresses, paths, UUIDs | carried by every codec, bit by bit | `codec::tests::halves::standard_types_are_carried`, `codec::tests::shapes` |
 //! | bytes: `Vec<u8>`, `&[u8]`, `[u8; N]`, `Bytes`, and options, results, lists and tuples of them | carried as bytes | `bytes.rs` |
 //! | arguments by position and by name, too few, too many, unknown | an error that names the argument | `codec::tests::arguments`, `macros.rs` |
@@ -81,7 +81,7 @@ struct Node {
     next: Option<Box<Self>>,
 }
 
-/// Taken apart piece by piece: dropping a long chain uses up the stack as well.
+/// Taken apart piece by piece: dropping a long chain recursively overflows the stack.
 impl Drop for Node {
     fn drop(&mut self) {
         let mut next = self.next.take();
@@ -95,7 +95,7 @@ fn chain(nodes: usize) -> Node {
     (1..nodes).fold(Node { next: None }, |node, _| Node { next: Some(Box::new(node)) })
 }
 
-/// Every place that a value can stand in.
+/// Every place where a value can be.
 #[xero::service]
 trait Values {
     async fn pixels(&self, cx: &Context, pixels: Vec<Pixel>) -> Vec<Pixel>;

@@ -1,10 +1,10 @@
-//! Values that a codec cannot carry: an error where they are written, or at the latest where they are read, and nothing else
-//! is disturbed.
+//! Values that a codec cannot carry: an error when they are written, or at the latest when they are read, and nothing
+//! else is affected.
 
 use super::*;
 
 #[test]
-fn field_that_is_left_out_is_refused_by_its_writer() {
+fn skipped_field_is_refused_by_its_writer() {
     with_each_codec(&BARE, async |_client, codec, values| {
         let job = Job { priority: 0, path: vec![1, 9] };
         let reason = invalid_arguments(values.job(job).await.expect_err("is refused"));
@@ -41,23 +41,26 @@ fn types_that_need_names_are_refused_when_first_written() {
             invalid_arguments(values.key(Key::Number(7)).await.expect_err("is refused")),
             invalid_reply(values.any_key().await.expect_err("is refused")),
         ] {
-            assert!(reason.contains("Key` reads whatever it finds"), "{codec}: {reason}");
+            assert!(reason.contains("Key` needs a self-describing codec"), "{codec}: {reason}");
             assert!(reason.contains("use MessagePack or JSON"), "{codec}: {reason}");
             assert!(!reason.contains("both sides"), "{codec}: {reason}");
         }
         let reason = invalid_arguments(values.value(serde_json::json!([1])).await.expect_err("is refused"));
-        assert!(reason.contains("`serde_json::Value` reads whatever it finds"), "{codec}: {reason}");
+        assert!(reason.contains("`serde_json::Value` needs a self-describing codec"), "{codec}: {reason}");
     });
 }
 
 #[test]
 fn types_that_need_names_are_refused_by_their_reader_too() {
     with_each_codec(&BARE, async |client, codec, values| {
-        // A dynamic call knows nothing of what its arguments are read as.
+        // A dynamic call does not know the types that read its arguments.
         let call = client.call("Values.key").codec(codec).arguments(&(7_u64,));
         let reason = invalid_arguments(call.await.expect_err("is refused"));
         assert!(reason.contains("cannot read the argument `key`: "), "{codec}: {reason}");
-        assert!(reason.contains("Key` reads whatever it finds") && !reason.contains("both sides"), "{codec}: {reason}");
+        assert!(
+            reason.contains("Key` needs a self-describing codec") && !reason.contains("both sides"),
+            "{codec}: {reason}"
+        );
         // Nor does a partial reply.
         let mut call = values.partial_value().start();
         let partial = call.partial().await.expect("a partial reply");
@@ -67,7 +70,7 @@ fn types_that_need_names_are_refused_by_their_reader_too() {
 }
 
 #[test]
-fn some_of_nothing_is_refused_by_its_writer() {
+fn some_of_none_is_refused_by_its_writer() {
     with_each_codec(&NAMED, async |_client, codec, values| {
         let reason = invalid_arguments(values.maybe(Some(None)).await.expect_err("is refused"));
         assert!(reason.contains("the argument `value`: `Some(None)` would arrive as `None`"), "{codec}: {reason}");
@@ -79,12 +82,12 @@ fn some_of_nothing_is_refused_by_its_writer() {
 }
 
 #[test]
-fn reply_that_goes_on_and_on_costs_its_call_and_no_worker() {
+fn endless_reply_costs_its_call_and_no_worker() {
     with_each_codec(&Codec::ALL, async |client, codec, values| {
         values.wait_for_worker(scene::PATIENCE).await.expect("a worker");
         let workers = client.workers();
         for nodes in [129, 5_000, 100_000] {
-            // Idempotent: it would be tried on the next worker if it killed this one.
+            // Idempotent: if it killed this worker, it would be tried on the next one.
             let reason = invalid_reply(values.long_chain(nodes).await.expect_err("is refused"));
             assert!(reason.ends_with("values are nested more than 128 deep"), "{codec}: {reason}");
             let reason = invalid_arguments(values.chain(chain(nodes)).await.expect_err("is refused"));
@@ -101,7 +104,7 @@ fn list_of_2_to_the_40th_units_costs_its_sender_an_error() {
             Codec::Bincode => [&[253][..], &(1_u64 << 40).to_le_bytes()].concat(),
             _ => vec![0x80, 0x80, 0x80, 0x80, 0x80, 0x20],
         };
-        // A tuple of bytes is written as they are.
+        // A tuple of bytes is written as the bytes themselves.
         let call = client.call("Values.nothing").codec(codec);
         let (reply, time) = scene::timed(send_bytes(call, &length)).await;
         let reason = invalid_arguments(reply.expect_err("is refused"));

@@ -279,7 +279,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn doors_take_turns_so_that_a_flood_at_one_does_not_hide_the_other() {
+    async fn endpoints_take_turns_so_that_a_flood_at_one_does_not_hide_the_other() {
         let anywhere: Endpoint = "inproc://*".parse().expect("an endpoint");
         let mut doors = Doors::bind(&anywhere, &anywhere).await.expect("two sockets");
         let Bound { frontend, backend } = doors.bound();

@@ -391,7 +391,7 @@ impl<T, E> Future for PendingCall<T, E> {
                     Poll::Pending => return Poll::Pending,
                 }
             }
-            State::Ended => panic!("a call was polled after it had given its outcome"),
+            State::Ended => panic!("a call was polled after its outcome"),
         };
         self.state = State::Ended;
         Poll::Ready(self.read(end))
@@ -441,7 +441,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dynamic_calls_are_written_by_name_where_a_codec_can() {
+    fn dynamic_calls_are_written_by_name_in_codecs_with_names() {
         let chosen = |available: &[Codec]| dynamic_codec(|codec| available.contains(&codec));
         assert_eq!(chosen(&Codec::ALL), Codec::MessagePack);
         assert_eq!(chosen(&[Codec::Bincode, Codec::Json, Codec::Postcard]), Codec::Json);

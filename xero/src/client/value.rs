@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn value_is_shown_as_json_where_it_has_such_a_form() {
+    fn value_is_shown_as_json_if_possible() {
         let shown = |codec| Value::encode(codec, &("apple", 1)).expect("encodes").to_string();
         assert_eq!(shown(Codec::Json), r#"["apple",1]"#);
         assert_eq!(shown(Codec::MessagePack), r#"["apple",1]"#);

@@ -1,13 +1,13 @@
-//! The arguments of a method, which may be fewer than it has: what is missing at the end may be left out.
+//! The arguments of a method. The last ones may be missing if they are optional.
 
 use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor, value::Error as NotThere};
 
 use super::fault::{Fault, Reason};
 
-/// The name of the newtype that has a default of its own, which is known when nothing is there.
+/// The name of the newtype for an argument with a default; a reader of missing arguments recognizes it.
 pub(crate) const DEFAULTED: &str = "$xero::Defaulted";
 
-/// Arguments that were read, if there are no more of them; names the first that is missing.
+/// The arguments, if no more follow; the error names the first missing one.
 pub(super) fn all_taken<T>(
     read: Result<T, Fault>,
     names: &[&str],
@@ -24,16 +24,16 @@ pub(super) fn all_taken<T>(
     }
 }
 
-/// What is wrong with more arguments than these.
+/// The error for more arguments than these.
 pub(super) fn too_many(count: usize) -> String {
     match count {
-        0 => "the method takes no arguments, and there are some".to_owned(),
-        1 => "the method takes one argument, and there are more".to_owned(),
-        count => format!("the method takes {count} arguments, and there are more"),
+        0 => "the method takes no arguments, but some were given".to_owned(),
+        1 => "the method takes one argument, but more were given".to_owned(),
+        count => format!("the method takes {count} arguments, but more were given"),
     }
 }
 
-/// No arguments at all.
+/// An empty list of arguments.
 pub(super) struct Nothing;
 
 impl<'de> SeqAccess<'de> for Nothing {
@@ -44,7 +44,7 @@ impl<'de> SeqAccess<'de> for Nothing {
     }
 }
 
-/// Where an argument should be, and nothing is there: an `Option` is `None` then, and what takes no bytes is there.
+/// The value of a missing argument: `None` for an `Option`, and the value itself for a type that takes no bytes.
 pub(super) struct Absent {
     takes_none: bool,
 }

@@ -1,5 +1,4 @@
-//! Formats that write values one after the other and nothing else. Arguments are read one by one, so that it shows where
-//! they end.
+//! Formats that write only values, one after the other. Arguments are read one by one, so that their end shows.
 
 use std::marker::PhantomData;
 
@@ -13,14 +12,14 @@ use super::{
     read::{Reading, Seed},
 };
 
-/// A format whose structs are their fields one after the other, with nothing before or between.
+/// A format whose structs are their fields one after the other, without a length or separator.
 pub(super) trait Concatenated: Format {
-    /// Reads a value from the start of the bytes, and gives the rest of them.
+    /// Reads a value from the start of the bytes, and returns the rest of them.
     fn read_first<'de, S: DeserializeSeed<'de>>(seed: S, bytes: &'de [u8]) -> Result<(S::Value, &'de [u8]), String>;
 }
 
 impl Traits {
-    /// Those of a format that writes values and nothing else.
+    /// The traits of a format that writes only values.
     pub(super) const BARE: Self = Self {
         is_self_describing: false,
         none_is_unit: false,
@@ -41,7 +40,7 @@ pub(super) fn without_rest<T>((value, rest): (T, &[u8])) -> Result<T, String> {
     }
 }
 
-/// Reads arguments that are written one after the other, `count` of them where that is known.
+/// Reads arguments that are written one after the other: `count` of them, if known.
 pub(super) fn read_arguments<F: Concatenated, A: DeserializeOwned>(
     bytes: &[u8],
     count: Option<usize>,
@@ -71,7 +70,7 @@ impl<'de, F: Concatenated> Deserializer<'de> for InTurn<'_, 'de, F> {
         let arguments = all_taken(visitor.visit_seq(access), names, || Ok(false))?;
         match rest.is_empty() {
             true => Ok(arguments),
-            // There may be more arguments, or one of them is of another type.
+            // More arguments may follow, or one of them has another type.
             false => Err(Fault::library(format_args!("{} bytes", too_many(names.len())))),
         }
     }

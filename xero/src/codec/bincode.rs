@@ -26,8 +26,7 @@ impl Format for Bincode {
 }
 
 impl Concatenated for Bincode {
-    /// Without bincode's own limit, which counts bytes that are there: the reader around it asks for nothing but what it
-    /// can borrow from them.
+    /// Without bincode's own limit on bytes: the deserializer around it asks only for what it can borrow from them.
     fn read_first<'de, S: DeserializeSeed<'de>>(seed: S, bytes: &'de [u8]) -> Result<(S::Value, &'de [u8]), String> {
         let (value, length) =
             seed_decode_from_slice(seed, bytes, config::standard()).map_err(|error| error.to_string())?;
@@ -35,12 +34,12 @@ impl Concatenated for Bincode {
     }
 }
 
-/// bincode's errors are shown as Rust's `Debug` shows them.
+/// bincode's error texts are their Rust `Debug` form.
 fn explain(text: String) -> String {
     match text.split([' ', '(']).next() {
         Some("UnexpectedEnd") => "the bytes end within the value".to_owned(),
-        Some("InvalidBooleanValue") => "a byte is no bool".to_owned(),
-        Some("InvalidCharEncoding") => "a text is no character".to_owned(),
+        Some("InvalidBooleanValue") => "a byte is not a bool".to_owned(),
+        Some("InvalidCharEncoding") => "a text is not a character".to_owned(),
         Some("InvalidIntegerType") => "an integer is too large for its type".to_owned(),
         Some("UnexpectedVariant") => "a byte is neither `None` nor `Some`".to_owned(),
         Some("Utf8") => "a text is not UTF-8".to_owned(),

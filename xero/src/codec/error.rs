@@ -16,19 +16,19 @@ pub struct CodecError {
     codec: Codec,
     action: Action,
     subject: String,
-    /// Where in a call it stands, such as ` in a reply of `Library.shelf``; empty outside of calls.
+    /// The place in a call, such as ` in a reply of `Library.shelf``; empty outside of calls.
     place: String,
     reason: String,
 }
 
-/// What was done.
+/// The operation that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     Write,
     Read,
 }
 
-/// What it was done to.
+/// Its subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
     Arguments,
@@ -50,13 +50,13 @@ impl CodecError {
         Self { codec, action, subject, place: String::new(), reason: reason(codec, action, what, &fault) }
     }
 
-    /// Arguments are there already, in another codec.
+    /// The arguments are already encoded, in another codec.
     pub(crate) fn too_late(codec: Codec) -> Self {
         let reason = "the codec was chosen after the arguments: choose it first".to_owned();
         Self { codec, action: Action::Write, subject: "the arguments".to_owned(), place: String::new(), reason }
     }
 
-    /// Says what of the method it stands in: the method is `Service.method`, and the message `a reply` or its like.
+    /// Adds the place in a call: the message is `a reply` or the like, the method `Service.method`.
     pub(crate) fn within(self, message: &str, method: impl fmt::Display) -> Self {
         Self { place: format!(" in {message} of `{method}`"), ..self }
     }
@@ -66,13 +66,13 @@ impl CodecError {
         self.codec
     }
 
-    /// What is wrong, and what to do about it where that is known.
+    /// What is wrong, and the remedy if there is a known one.
     pub fn reason(&self) -> &str {
         &self.reason
     }
 }
 
-/// What could not be written or read, in the words of whoever wrote the method or the type.
+/// The subject of the error in the user's terms: arguments, fields and types.
 fn subject(what: What, fault: &Fault, type_name: impl Fn() -> String) -> String {
     let place = fault.place();
     match (what, fault.root()) {
@@ -84,7 +84,7 @@ fn subject(what: What, fault: &Fault, type_name: impl Fn() -> String) -> String 
     }
 }
 
-/// What can be done about a type that a codec cannot carry.
+/// The remedy for a type that a codec cannot carry.
 const USE_NAMES: &str = "use MessagePack or JSON";
 
 fn reason(codec: Codec, action: Action, what: What, fault: &Fault) -> String {
@@ -93,27 +93,27 @@ fn reason(codec: Codec, action: Action, what: What, fault: &Fault) -> String {
     let type_name = || names::without_options(fault.type_name().unwrap_or_else(|| "the type".to_owned()));
     match fault.reason() {
         Reason::NeedsLength { what } => format!(
-            "the type `{}` does not tell the length of its {what} before it writes it, as structs with \
-             `#[serde(flatten)]` do, and {codec} has no end of a {what}: {USE_NAMES}",
+            "the type `{}` does not give the length of its {what} in advance, like structs with \
+             `#[serde(flatten)]`, and {codec} does not mark the end of a {what}: {USE_NAMES}",
             type_name(),
         ),
         Reason::NeedsNames => {
             format!(
-                "the type `{}` reads whatever it finds, as `serde_json::Value` and enums with \
-                 `#[serde(untagged)]` or `#[serde(tag)]` and structs with `#[serde(flatten)]` do, and {codec} does not \
-                 say what it has written: {USE_NAMES}",
+                "the type `{}` needs a self-describing codec, like `serde_json::Value`, enums with \
+                 `#[serde(untagged)]` or `#[serde(tag)]`, and structs with `#[serde(flatten)]`, and {codec} is not \
+                 one: {USE_NAMES}",
                 type_name(),
             )
         }
         Reason::Missing(name) => format!("the {noun} `{name}` is missing"),
         Reason::Unknown { name, known } => format!("there is no {noun} `{name}`; {}", names::known_are(known)),
         Reason::OtherKind { .. } => fault.to_string(),
-        Reason::Twice(name) => format!("the {noun} `{name}` comes twice"),
-        // The bytes do not say what they are, so all that shows is that they do not fit.
+        Reason::Twice(name) => format!("the {noun} `{name}` is given twice"),
+        // The bytes do not name their types, so the library only notices that they do not fit.
         Reason::Library(text) if action == Action::Read && !codec.is_self_describing() => {
             format!("{text} (are both sides built from the same types?)")
         }
-        // A format that has types, in the words of a library that does not say which is expected.
+        // A self-describing format whose library does not name the expected type.
         Reason::Library(text) if text.starts_with("there is ") => match fault.type_name() {
             Some(type_name) => format!("{text} where `{type_name}` is expected"),
             None => text.clone(),

@@ -1,4 +1,4 @@
-//! What goes wrong between a value and its bytes: why, at which field, and in which type.
+//! Why a value and its bytes do not fit: the reason, the field, and the type.
 
 use std::fmt::{self, Display};
 
@@ -6,7 +6,7 @@ use serde::{de, ser};
 
 use super::names;
 
-/// Why a value could not be written or read. It collects where it happened on its way out.
+/// Why a value could not be written or read. It collects the place on its way out.
 #[derive(Debug)]
 pub(super) struct Fault(Box<Inner>);
 
@@ -19,37 +19,37 @@ struct Inner {
     type_name: Option<&'static str>,
 }
 
-/// Why.
+/// The reason.
 #[derive(Debug)]
 pub(super) enum Reason {
-    /// Bytes or a value that the format or the type refuses, in the words of its library.
+    /// The format or the type refuses bytes or a value; in its library's words.
     Library(String),
-    /// A rule of ours, which says what to do instead.
+    /// A rule of ours, which names the remedy.
     Rule(String),
-    /// The type needs a codec that names what it writes.
+    /// The type needs a self-describing codec.
     NeedsNames,
-    /// The length of a list or map is not known before it is written.
+    /// The length of a list or map is not known in advance.
     NeedsLength { what: &'static str },
-    /// A field that has no default is missing.
+    /// A field without a default is missing.
     Missing(String),
     /// There is no such field.
     Unknown { name: String, known: &'static [&'static str] },
     /// There is no such variant.
     UnknownVariant(String),
-    /// The reader expects something else at the place than has been written there.
+    /// The reader expects another kind of piece than was written.
     OtherKind {
         written: Option<&'static str>,
         read: &'static str,
-        /// The innermost struct or enum that it is in.
+        /// The innermost struct or enum around it.
         within: Option<&'static str>,
     },
-    /// A field comes twice.
+    /// A field is given twice.
     Twice(&'static str),
-    /// The value has another number of parts than its type.
+    /// The value has more or fewer parts than its type.
     Length { length: usize, text: String },
 }
 
-/// One step from a value to a value in it.
+/// One step from a value into one of its parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Field(&'static str),
@@ -69,14 +69,13 @@ impl Fault {
         Self::new(Reason::Library(error.to_string()))
     }
 
-    /// Adds the step that led to the place of the fault.
+    /// Adds a step to the place of the fault.
     pub(super) fn at(mut self, step: Step) -> Self {
         self.0.trail.push(step);
         self
     }
 
-    /// Names the type that was written or read; the first one, which is the innermost, stays. One that only generated code
-    /// knows is passed over.
+    /// Adds the type that was written or read. The first, innermost one stays. Types of generated code are skipped.
     pub(super) fn of_type<T: ?Sized>(mut self) -> Self {
         let name = std::any::type_name::<T>();
         if self.0.type_name.is_none() && !name.contains("::__") {
@@ -85,7 +84,7 @@ impl Fault {
         self
     }
 
-    /// Names the struct or enum where the two halves differ; the first name, which is the innermost, stays.
+    /// Adds the struct or enum whose two halves differ. The first, innermost one stays.
     pub(super) fn within(mut self, name: &'static str) -> Self {
         if let Reason::OtherKind { within, .. } = &mut self.0.reason {
             within.get_or_insert(name);
@@ -103,12 +102,12 @@ impl Fault {
         self
     }
 
-    /// The innermost type, as people write it.
+    /// The innermost type, in readable form.
     pub(super) fn type_name(&self) -> Option<String> {
         self.0.type_name.map(names::readable)
     }
 
-    /// The name of the outermost field, which is an argument's where arguments are written or read.
+    /// The name of the outermost field; for arguments, this is the argument's name.
     pub(super) fn root(&self) -> Option<&'static str> {
         match self.0.trail.last() {
             Some(Step::Field(name)) => Some(name),
@@ -116,12 +115,12 @@ impl Fault {
         }
     }
 
-    /// How many steps lead to the place.
+    /// The number of steps to the place.
     pub(super) fn depth(&self) -> usize {
         self.0.trail.len()
     }
 
-    /// The steps as people write them, `jobs[3].name`; empty for the value itself.
+    /// The steps in readable form, `jobs[3].name`; empty for the value itself.
     pub(super) fn place(&self) -> String {
         let (mut text, steps) = (String::new(), self.0.trail.len());
         for (index, step) in self.0.trail.iter().rev().enumerate() {
@@ -137,7 +136,7 @@ impl Fault {
     }
 }
 
-/// Steps of a long way that are shown: the first ones, and the last.
+/// The most steps of a place that are shown: the first ones, and the last.
 const STEPS_SHOWN: usize = 8;
 
 impl Display for Fault {
@@ -153,7 +152,7 @@ impl Display for Fault {
                 let of = within.map_or("it".to_owned(), |name| format!("a part of `{name}`"));
                 write!(f, "{of} is written as {} and read as {read}", written.unwrap_or("nothing"))
             }
-            Reason::Twice(field) => write!(f, "the field `{field}` comes twice"),
+            Reason::Twice(field) => write!(f, "the field `{field}` is given twice"),
             Reason::Length { text, .. } => f.write_str(text),
         }
     }

@@ -24,7 +24,7 @@ impl Format for Json {
 
     fn read<'de, S: DeserializeSeed<'de>>(seed: S, bytes: &'de [u8]) -> Result<S::Value, String> {
         let mut deserializer = Deserializer::new(SliceRead::new(bytes));
-        // The depth is counted around it, for all codecs alike.
+        // Our own guard counts the depth, for all codecs alike.
         deserializer.disable_recursion_limit();
         let value = seed.deserialize(&mut deserializer).map_err(|error| error.to_string())?;
         deserializer.end().map_err(|error| error.to_string())?;
@@ -34,7 +34,7 @@ impl Format for Json {
 
 fn explain(text: String) -> String {
     match text.starts_with("key must be") {
-        true => "a key of a map is neither a text nor a number, as JSON has them: use another codec".to_owned(),
+        true => "a map key is neither a text nor a number, and JSON allows no others: use another codec".to_owned(),
         false => text,
     }
 }

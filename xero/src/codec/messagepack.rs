@@ -13,7 +13,7 @@ impl Format for MessagePack {
     const TRAITS: Traits = Traits {
         is_self_describing: true,
         none_is_unit: true,
-        // They are empty arrays.
+        // Unit structs are empty arrays.
         unit_structs_are_unit: false,
         takes_every_float: true,
         narrows_integers: true,
@@ -29,10 +29,10 @@ impl Format for MessagePack {
 
     fn read<'de, S: DeserializeSeed<'de>>(seed: S, bytes: &'de [u8]) -> Result<S::Value, String> {
         let mut deserializer = Deserializer::from_read_ref(bytes);
-        // The depth is counted around it, for all codecs alike.
+        // Our own guard counts the depth, for all codecs alike.
         deserializer.set_max_depth(usize::MAX);
         let value = seed.deserialize(&mut deserializer).map_err(|error| error.to_string())?;
-        // The library tells whether something is left only by what it finds next, and looks no further for a bool.
+        // The library reports a rest only through the next value; for a bool it reads one marker and no more.
         match bool::deserialize(&mut deserializer) {
             Err(Error::InvalidMarkerRead(error)) if error.kind() == ErrorKind::UnexpectedEof => Ok(value),
             _ => Err("bytes are left over".to_owned()),
@@ -40,7 +40,7 @@ impl Format for MessagePack {
     }
 }
 
-/// The library names the markers of the format.
+/// The library names the format's markers.
 fn explain(text: String) -> String {
     if text.starts_with("IO error while reading") {
         return "the bytes end within the value".to_owned();
@@ -62,7 +62,7 @@ fn explain(text: String) -> String {
         ("F32", "a float"),
         ("F64", "a float"),
     ];
-    // Those that are left are integers of all sizes, but for extensions, which are not used.
+    // The remaining markers are integers of all sizes; extensions are not used.
     let is_integer = ["FixPos", "FixNeg", "U", "I"].iter().any(|prefix| marker.starts_with(prefix));
     let kind = kinds.iter().find(|(prefix, _)| marker.starts_with(prefix)).map(|(_, kind)| *kind);
     match (is_integer, kind) {

@@ -53,8 +53,7 @@ use self::{
 };
 use crate::proto::message::{Codec, Payload};
 
-/// Runs an expression with `$format` standing for the codec's format, or gives the error of a codec that this build does
-/// not have.
+/// Runs an expression with `$format` as the codec's format; returns an error if this build lacks the codec.
 macro_rules! with_format {
     ($codec:expr, $format:ident => $run:expr) => {
         match $codec {
@@ -84,8 +83,8 @@ macro_rules! with_format {
     };
 }
 
-/// Writes a value of which only this half is known: a partial reply, or what a dynamic call sends. What a type does not
-/// let its writer see, such as `#[serde(untagged)]`, shows when it is read.
+/// Writes a value whose reader's type is unknown: a partial reply, or a dynamic call's arguments. A mistake that the
+/// type hides from its writer, such as `#[serde(untagged)]`, shows only when the value is read.
 ///
 /// # Errors
 /// When the value's `Serialize` fails, or the codec cannot carry it.
@@ -93,7 +92,7 @@ pub(crate) fn encode<T: Serialize + ?Sized>(codec: Codec, value: &T) -> Result<P
     encode_half(codec, value, What::Value)
 }
 
-/// The same of arguments whose method only the worker knows: a tuple or list by position, or a map or struct by name.
+/// The same for arguments of a dynamic call: a tuple or list by position, or a map or struct by name.
 ///
 /// # Errors
 /// As [`encode`].
@@ -108,7 +107,7 @@ fn encode_half<T: Serialize + ?Sized>(codec: Codec, value: &T, what: What) -> Re
 }
 
 /// Writes a value that is read as an `O`. The first value of each form is read back, so that a type whose two halves
-/// disagree is refused here and not misunderstood there.
+/// disagree is refused here instead of misread there.
 ///
 /// # Errors
 /// When the value's `Serialize` fails, the codec cannot carry it, or the type cannot be read back.
@@ -120,7 +119,7 @@ where
     encode_twin::<O, T>(codec, value, What::Value)
 }
 
-/// The same of a method's arguments.
+/// The same for a method's arguments.
 ///
 /// # Errors
 /// As [`encode_as`]; the error names the argument.
@@ -155,7 +154,7 @@ pub(crate) fn decode<T: DeserializeOwned>(payload: &Payload) -> Result<T, CodecE
     decode_seed(payload, PhantomData)
 }
 
-/// Reads a value of a type that is known when the program runs.
+/// Reads a value of a type that is known only at run time.
 ///
 /// # Errors
 /// As [`decode`].
@@ -171,16 +170,16 @@ pub(crate) fn decode_seed<S: for<'de> DeserializeSeed<'de, Value = T>, T>(
     read.map_err(|fault| CodecError::new::<T>(*codec, Action::Read, What::Value, fault))
 }
 
-/// Reads the arguments of a method: a struct whose fields are the arguments, in order. Those at the end may be missing if
+/// Reads the arguments of a method: a struct whose fields are the arguments, in order. The last ones may be missing if
 /// they are optional.
 ///
-/// `count` is the number of arguments in the caller's signature, where that is known. A codec without names then expects
-/// exactly these: bytes that end before the last of them belong to other types.
+/// `count` is the number of arguments in the caller's signature, if known. A codec without names then expects exactly
+/// that many: bytes that end before the last of them belong to other types.
 ///
 /// # Errors
 /// As [`decode`]; the error names the argument.
 pub(crate) fn decode_arguments<A: DeserializeOwned>(payload: &Payload, count: Option<usize>) -> Result<A, CodecError> {
-    // Where fields have names, a missing one shows.
+    // With field names, a missing argument shows.
     let _ = count;
     let Payload { codec, bytes } = payload;
     let read = match codec {
@@ -188,7 +187,7 @@ pub(crate) fn decode_arguments<A: DeserializeOwned>(payload: &Payload, count: Op
         Codec::Bincode => bare::read_arguments::<bincode::Bincode, A>(bytes, count),
         #[cfg(feature = "postcard")]
         Codec::Postcard => bare::read_arguments::<postcard::Postcard, A>(bytes, count),
-        // Its library reads nothing but an array or an object as a struct.
+        // JSON's library reads only an array or an object as a struct.
         #[cfg(feature = "json")]
         Codec::Json if bytes.trim_ascii() == b"null" => read_arguments::<json::Json, A>(b"[]"),
         _ => with_format!(*codec, F => read_arguments::<F, A>(bytes)),
@@ -217,11 +216,13 @@ fn write<F: Format, T: Serialize + ?Sized>(
     Ok((bytes, forms))
 }
 
-/// The fault of a codec that was left out of this build.
+/// The fault of a codec that this build lacks.
 #[allow(dead_code)]
 fn absent_codec(codec: Codec) -> Fault {
     let feature = codec.to_string().to_lowercase();
-    Fault::rule(format!("the program that has to do it was built without the feature `{feature}` of the crate `xero`"))
+    Fault::rule(format!(
+        "the program that needs this codec was built without the feature `{feature}` of the crate `xero`"
+    ))
 }
 
 #[cfg(test)]

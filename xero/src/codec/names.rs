@@ -1,7 +1,7 @@
-//! Names of types as people write them.
+//! Names of types in readable form.
 
-/// A type's name without the modules it is in: of the standard library's types the last word, of others the crate as
-/// well. The wrappers that generated code puts around a type are left out.
+/// A type's name without its modules: the last word for types of the standard library, with the crate for others.
+/// Wrappers of generated code are left out.
 pub(super) fn readable(name: &str) -> String {
     let mut text = String::new();
     let mut rest = name;
@@ -20,7 +20,7 @@ pub(super) fn readable(name: &str) -> String {
     text
 }
 
-/// The type inside of options, of which what is said of the option is true.
+/// The type inside options; statements about the option hold for it.
 pub(super) fn without_options(name: String) -> String {
     let name = name.strip_prefix('&').map(str::to_owned).unwrap_or(name);
     match name.strip_prefix("Option<").and_then(|inner| inner.strip_suffix('>')) {
@@ -29,7 +29,7 @@ pub(super) fn without_options(name: String) -> String {
     }
 }
 
-/// What fields there are, as a clause.
+/// The known fields, as a clause.
 pub(super) fn known_are(known: &[&str]) -> String {
     match known {
         [] => "there are none".to_owned(),

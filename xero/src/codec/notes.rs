@@ -1,5 +1,5 @@
-//! What is noted of a value while it is written, so that it can be read back side by side: what its pieces are, and the
-//! names of its variants and fields.
+//! Notes about a value while it is written, so that it can be compared with what its reader reads: the kinds of its
+//! pieces, and the names of its variants and fields.
 
 use std::{cell::Cell, collections::HashMap};
 
@@ -8,15 +8,15 @@ use super::{
     observed::{Form, Forms, Type},
 };
 
-/// What a piece of a value is, as far as formats without names write one differently from the other.
+/// The kind of a piece of a value, as far as formats without names write kinds differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A bool, a `u8`, whether there is `Some`, a byte of a text.
+    /// A bool, a `u8`, the tag of an `Option`, a byte of a text.
     Byte,
     SmallSigned,
-    /// A variant's number, too.
+    /// Also a variant's number.
     Unsigned,
-    /// Of a list, map or text. It is written as an unsigned integer is.
+    /// The length of a list, map or text. It is written like an unsigned integer.
     Length,
     Signed,
     F32,
@@ -38,13 +38,13 @@ impl Kind {
         }
     }
 
-    /// Whether both are the same bytes, whatever is written.
+    /// Whether both kinds have the same bytes for every value.
     fn is_like(self, other: Self) -> bool {
         let as_number = |kind| if kind == Self::Length { Self::Unsigned } else { kind };
         as_number(self) == as_number(other)
     }
 
-    /// Whether both are the same byte for a number below 128.
+    /// Whether both kinds have the same byte for each number below 128.
     fn is_like_below_128(self, other: Self) -> bool {
         let is_plain = |kind| matches!(kind, Self::Byte | Self::SmallSigned | Self::Unsigned);
         is_plain(self) && is_plain(other)
@@ -55,48 +55,48 @@ impl Kind {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Piece {
     pub(super) kind: Kind,
-    /// How many lists, structs and the like it is in.
+    /// The number of lists, structs and the like around it.
     pub(super) depth: usize,
-    /// Whether it is a number below 128 and no negative one, as far as its reader knows.
+    /// Whether it is a number from 0 to 127, as far as its reader knows.
     pub(super) is_small: bool,
 }
 
-/// The pieces of a value in order; and names, each where a type takes a form for the first time in the value.
+/// The pieces of a value in order, and a mark with the names for the first value of each type and form.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
-    /// Each with its depth, which is limited.
+    /// Each with its depth, which has a limit.
     kinds: Vec<(Kind, u8)>,
     marks: Vec<Mark>,
     marked: Forms,
     beginnings: Beginnings,
-    /// Forms of types that hide others: a value of the same form may be another one.
+    /// Forms of types that hide other types: another value of the same form may differ.
     changing: Forms,
-    /// Whether it could be read only because of how small its numbers are.
+    /// Whether the value could be read only because its numbers are small.
     is_small: Cell<bool>,
 }
 
-/// The names at one place.
+/// The names at one place in the value.
 #[derive(Debug)]
 pub(super) struct Mark {
-    /// How many pieces of the value come before it.
+    /// The number of pieces before it.
     pub(super) at: u64,
-    /// How many structs of its name begin at the same place before it.
+    /// The number of structs with its name that begin at the same place before it.
     nth: usize,
     /// The enum's or struct's name.
     pub(super) name: &'static str,
     pub(super) variant: Option<&'static str>,
-    /// The fields' names; none of a tuple.
+    /// The fields' names; none for a tuple.
     pub(super) fields: Fields,
-    /// The argument that it is in.
+    /// The argument around it.
     argument: Option<&'static str>,
 }
 
-/// The fields that have been written or read, without those of no size: a reader need not have these.
+/// The fields that were written or read, except those of no size: a reader may lack these.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Fields {
     pub(super) names: Vec<&'static str>,
     pub(super) count: usize,
-    /// Whether all of them have been counted.
+    /// Whether all fields have been counted.
     pub(super) is_complete: bool,
 }
 
@@ -105,7 +105,7 @@ impl Mark {
         Self { at: 0, nth: 0, name, variant, fields: Fields::default(), argument }
     }
 
-    /// The fault, at the argument that the mark is in.
+    /// Adds the mark's argument to the fault.
     pub(super) fn blame(&self, fault: Fault) -> Fault {
         match self.argument {
             Some(argument) => fault.at(Step::Field(argument)),
@@ -119,8 +119,8 @@ impl Notes {
         self.kinds.extend(std::iter::repeat_n((kind, within_a_byte(depth)), count));
     }
 
-    /// Marks a struct that begins here, or a variant. Gives the number of the mark, unless the type has been marked in this
-    /// form.
+    /// Marks a struct that begins here, or a variant. Returns the mark's number, unless the type is already marked in
+    /// this form.
     pub(super) fn mark(&mut self, of: Type, form: Form, mut mark: Mark) -> Option<usize> {
         mark.at = self.kinds.len() as u64;
         if mark.variant.is_none() {
@@ -130,7 +130,7 @@ impl Notes {
         Some(self.marks.len() - 1)
     }
 
-    /// Notes a form of a type that hides others.
+    /// Notes a form of a type that hides other types.
     pub(super) fn note_form(&mut self, of: Type, form: Form) {
         if of.hides_others() {
             self.changing.insert(of.in_form(form));
@@ -141,10 +141,10 @@ impl Notes {
         self.marks.get_mut(mark)
     }
 
-    /// What is written at a place, if it cannot be read as this piece.
+    /// The piece written at this place, if it cannot be read as this one.
     ///
-    /// A type that writes a `u8` and reads a `u32` is right as long as its numbers are small. So it is carried until one is
-    /// not. But it must be one number: what is in another struct than for its writer only happens to be there.
+    /// A type that writes a `u8` and reads a `u32` works while its numbers are small, so it passes until one is not.
+    /// But both must mean the same number: a piece that belongs to another struct for its writer fits only by chance.
     pub(super) fn contradiction(&self, at: u64, read: Piece) -> Option<Option<Kind>> {
         let Some((written, depth)) = usize::try_from(at).ok().and_then(|at| self.kinds.get(at)).copied() else {
             return Some(None);
@@ -171,7 +171,7 @@ impl Notes {
         &self.beginnings
     }
 
-    /// Takes the forms away of which another value may not be like this one.
+    /// The forms of which every value is alike.
     pub(super) fn without_changing(&self, forms: Forms) -> impl Iterator<Item = u64> {
         forms.into_iter().filter(|form| !self.is_small.get() && !self.changing.contains(form))
     }
@@ -188,17 +188,17 @@ impl Mark {
     }
 }
 
-/// The structs that begin at one place: a struct's first field may be a struct, even one of the same name.
+/// The structs that begin at one place: a struct's first field may be a struct, even one with the same name.
 #[derive(Debug, Default)]
 pub(super) struct Beginnings {
     at: u64,
     counts: HashMap<&'static str, usize>,
-    /// Where more than one of a name begins, and how many.
+    /// The names of which several structs begin at one place, and their number.
     crowded: HashMap<(u64, &'static str), usize>,
 }
 
 impl Beginnings {
-    /// How many structs of that name have begun here before this one.
+    /// The number of structs with this name that have begun here before this one.
     pub(super) fn count(&mut self, at: u64, name: &'static str) -> usize {
         if self.at != at {
             self.at = at;
@@ -212,7 +212,7 @@ impl Beginnings {
         *count - 1
     }
 
-    /// How many structs of that name begin at a place where one does.
+    /// The number of structs with this name that begin here, where one does.
     pub(super) fn total(&self, at: u64, name: &'static str) -> usize {
         self.crowded.get(&(at, name)).copied().unwrap_or(1)
     }

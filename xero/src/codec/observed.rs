@@ -1,5 +1,4 @@
-//! What shows of a value while it is written: which forms its types take, so that a new one can be told from those that
-//! were seen before.
+//! The forms that a value's types take while it is written, so that a new form can be recognized.
 
 use std::{
     any,
@@ -8,7 +7,8 @@ use std::{
     hash::{BuildHasherDefault, Hasher},
 };
 
-/// A type, by the place and length of its name and by the function that writes it: two types of one name have two.
+/// A type, identified by the address and length of its name and by the function that writes it: two types with one name
+/// differ in the function.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Type {
     hash: u64,
@@ -27,7 +27,7 @@ impl Type {
         mix(self.hash, form.hash())
     }
 
-    /// Whether other types hide behind it, such as those of a `dyn` of `erased_serde`.
+    /// Whether it hides other types, like a `dyn` of `erased_serde`.
     pub(super) fn hides_others(self) -> bool {
         self.name.contains("dyn ")
     }
@@ -38,15 +38,15 @@ impl Type {
 pub(super) enum Form {
     /// `Some`.
     Some,
-    /// A list or map with something in it.
+    /// A list or map that is not empty.
     Filled,
-    /// A number, text or the like: which, for types that write now one and now another.
+    /// Which primitive, for types that write now a number and now a text.
     Primitive(u64),
-    /// A variant, by the address of its name.
+    /// A variant, identified by the address of its name.
     Variant(&'static str),
     /// A struct with these fields, left out or not: a hash of their names, and their number.
     Fields(u64, usize),
-    /// A field that is left out.
+    /// A skipped field.
     LeftOut(&'static str),
 }
 
@@ -66,10 +66,10 @@ impl Form {
 /// Forms of types, as hashes.
 pub(super) type Forms = HashSet<u64, BuildHasherDefault<AsItIs>>;
 
-/// What is known of a value's forms. Everything else about it follows from its types.
+/// The known forms of a value. Its types determine all else.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    /// Some of the last ones; in a list they are mostly the same again.
+    /// Some of the last forms; in a list they mostly repeat.
     last: [Cell<u64>; 8],
     forms: RefCell<Forms>,
 }
@@ -94,7 +94,7 @@ pub(super) fn mix(hash: u64, with: u64) -> u64 {
     (hash.rotate_left(5) ^ with).wrapping_mul(SPREAD).rotate_left(23).wrapping_mul(SPREAD)
 }
 
-/// A hasher of what is a hash already.
+/// A hasher for values that are hashes already.
 #[derive(Debug, Default)]
 pub(super) struct AsItIs(u64);
 

@@ -31,14 +31,14 @@ impl Concatenated for Postcard {
     }
 }
 
-/// postcard's errors speak to whoever knows postcard.
+/// postcard's error texts assume knowledge of postcard.
 fn explain(text: String) -> String {
     use postcard::Error::*;
     let known = [
         (DeserializeUnexpectedEnd, "the bytes end within the value"),
         (DeserializeBadVarint, "an integer is too large for its type"),
-        (DeserializeBadBool, "a byte is no bool"),
-        (DeserializeBadChar, "a text is no character"),
+        (DeserializeBadBool, "a byte is not a bool"),
+        (DeserializeBadChar, "a text is not a character"),
         (DeserializeBadUtf8, "a text is not UTF-8"),
         (DeserializeBadOption, "a byte is neither `None` nor `Some`"),
     ];

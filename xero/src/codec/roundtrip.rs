@@ -1,4 +1,4 @@
-//! For users' own tests: whether their types survive the codecs.
+//! Assertions for users' own tests: do their types survive the codecs?
 
 use std::fmt::Debug;
 
@@ -7,12 +7,12 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{decode, encode_as};
 use crate::proto::message::Codec;
 
-/// Asserts that values survive each codec that the program was built with: written and read back, they are the same.
+/// Asserts that values survive each codec of this build: written and read back, they are equal.
 ///
-/// For the tests of your own types. It finds what serde's attributes do in a codec that does not name what it writes
-/// (bincode, postcard), such as `#[serde(skip_serializing_if)]`, `#[serde(skip)]` on a variant that is not the last one, and
-/// `#[serde(untagged)]`; and `Some(None)`, which MessagePack and JSON do not have. Give it a value of each variant.
-/// Where a type is meant for some codecs only, use [`assert_roundtrips_in`]. (`PROTOCOL.md` §7)
+/// For the tests of your own types. It finds attributes of serde that fail in a codec without names (bincode,
+/// postcard), such as `#[serde(skip_serializing_if)]`, `#[serde(untagged)]`, and `#[serde(skip)]` on a variant that is
+/// not the last one. It also finds `Some(None)`, which MessagePack and JSON do not have. Give it a value of each
+/// variant. For a type that is meant for some codecs only, use [`assert_roundtrips_in`]. (`PROTOCOL.md` §7)
 ///
 /// ```
 /// use serde::{Deserialize, Serialize};
@@ -27,7 +27,7 @@ use crate::proto::message::Codec;
 /// ```
 ///
 /// # Panics
-/// When a value does not survive, with the codec, the place in the value, and what to do.
+/// When a value does not survive; the message names the codec, the place in the value, and the remedy.
 #[track_caller]
 pub fn assert_roundtrips<T>(values: impl IntoIterator<Item = T>)
 where
@@ -36,7 +36,7 @@ where
     assert_roundtrips_in(Codec::available(), values);
 }
 
-/// Asserts that values survive these codecs, as [`assert_roundtrips`] does for all of them.
+/// Asserts that values survive these codecs; see [`assert_roundtrips`].
 ///
 /// ```
 /// use serde::{Deserialize, Serialize};
@@ -54,7 +54,7 @@ where
 /// ```
 ///
 /// # Panics
-/// When a value does not survive, with the codec, the place in the value, and what to do.
+/// When a value does not survive; the message names the codec, the place in the value, and the remedy.
 #[track_caller]
 pub fn assert_roundtrips_in<T>(codecs: impl IntoIterator<Item = Codec>, values: impl IntoIterator<Item = T>)
 where
@@ -81,6 +81,6 @@ where
     match read == *value {
         true => Ok(()),
         false if is_equal_to_itself => Err(format!("it arrives as {read:?}")),
-        false => Err("it is not equal to itself, as NaN is not, so nothing can be compared".to_owned()),
+        false => Err("it is not equal to itself, like NaN, so it cannot be compared".to_owned()),
     }
 }

@@ -1,4 +1,4 @@
-//! What writing and reading count alike, so that whatever one side writes the other side reads.
+//! Counts that writer and reader keep alike, so that each side reads whatever the other writes.
 
 use std::{
     cell::{Cell, RefCell},
@@ -7,7 +7,7 @@ use std::{
 
 use super::{error::What, fault::Fault, format::Traits};
 
-/// How deep values may be nested (`PROTOCOL.md` §13): each list, tuple, map, struct and variant with fields is a level.
+/// The most levels of nesting (`PROTOCOL.md` §13): each list, tuple, map, struct and variant with fields is a level.
 /// `Some` and newtypes are counted apart, up to the same number. More than any data needs.
 pub(crate) const DEPTH_MAX: usize = 128;
 
@@ -16,41 +16,41 @@ pub(crate) const DEPTH_MAX: usize = 128;
 pub(super) enum Level {
     /// A list, tuple, map, struct or variant.
     Compound = 0,
-    /// `Some` or a newtype, which has nothing but the value.
+    /// `Some` or a newtype, which contains only the value.
     Wrapper = 1,
 }
 
-/// How many elements of lists and maps may take no bytes at all, in one payload (`PROTOCOL.md` §13). A list of `()` is
-/// nothing but its length, so a few bytes could declare 2^60 elements; this number is read within milliseconds. An element
-/// counts for each of its parts, and for what it takes in memory.
+/// The most elements of lists and maps that take no bytes, in one payload (`PROTOCOL.md` §13). A list of `()` is only
+/// its length, so a few bytes could declare 2^60 elements; this many are read within milliseconds. An element counts
+/// for each of its parts, and for its size in memory.
 pub(crate) const EMPTY_PARTS_MAX: usize = 1 << 20;
 
-/// Bytes in memory that count for a part: 64 MiB are as many as a payload has by default.
+/// Bytes in memory that count as a part: together 64 MiB, the default limit of a payload.
 const EMPTY_PART_BYTES: usize = 64;
 
-/// How much of the stack reading or writing may take. A level takes a few kibibytes in a debug build, and more where a type
-/// has large fields of its own; Tokio's threads have two mebibytes.
+/// The most stack that writing or reading may use. A level takes a few kibibytes in a debug build, and more for types
+/// with large fields of their own; Tokio's threads have two mebibytes.
 const STACK_BYTES_MAX: usize = 1024 * 1024;
 
-/// A value of this size on each level can use up the stack before [`Counts::descend`] sees it.
+/// Values of this size on each level can exhaust the stack before [`Counts::descend`] notices.
 pub(super) const LARGE_BYTES: usize = 1024;
 
-/// How many times its size a large value takes on the stack while it is read, as measured: it passes through many
-/// functions, and without optimizations each has room for it.
+/// The stack that reading a large value takes, as a measured multiple of its size: it passes through many functions,
+/// and without optimizations each reserves room for it.
 const COPIES: usize = if cfg!(debug_assertions) { 20 } else { 12 };
 
-/// Stack that a level of a buffered value takes beside the value itself, and how many times its size the value takes there:
-/// both as measured.
+/// The stack that a level of a buffered value takes beside the value, and that the value takes as a multiple of its
+/// size; both measured.
 const BUFFERED_LEVEL_BYTES: usize = if cfg!(debug_assertions) { 5 * 1024 } else { 2 * 1024 };
 const BUFFERED_COPIES: usize = if cfg!(debug_assertions) { 20 } else { 8 };
 
-/// How much of the stack a value may take with what is read from a buffer, by estimate. Most types that are read so are not
-/// within themselves and need no such limit, so it is as high as Tokio's threads allow.
+/// The most stack that a value may take including its buffered parts, by estimate. Most buffered types are not
+/// recursive and need no such limit, so it is as high as Tokio's threads allow.
 const BUFFERED_STACK_BYTES_MAX: usize = STACK_BYTES_MAX / 2 * 3;
 
-/// The stack that each level of a buffered value takes, for a type of `size` whose reading took `frame` before it asked for
-/// the buffer. The size is a pointer's where the value is in a box; then the frame has to say what is in it: that of an
-/// enum with a tag is as large as a value, and one without has room for a value for each variant.
+/// The stack that each level of a buffered value takes, for a type of `size` whose reading took `frame` before it asked
+/// for the buffer. For a boxed value, `size` is a pointer's, so the frame must stand in for it: an enum with a tag has
+/// a frame of one value, an enum without has room for a value of each variant.
 fn buffered_level_bytes(size: usize, frame: usize, is_tagged: impl FnOnce() -> bool) -> usize {
     const SMALL_BYTES: usize = LARGE_BYTES / 4;
     let value = match (size < SMALL_BYTES, frame < SMALL_BYTES) {
@@ -63,18 +63,18 @@ fn buffered_level_bytes(size: usize, frame: usize, is_tagged: impl FnOnce() -> b
     BUFFERED_LEVEL_BYTES.saturating_add(frame).saturating_add(copies)
 }
 
-/// About where the stack is.
+/// The approximate stack pointer.
 fn stack_pointer() -> usize {
     let here = 0_u8;
     std::ptr::from_ref(&here).addr()
 }
 
-/// Where on the stack a value is written or read.
+/// The place on the stack where a value is written or read.
 #[derive(Clone, Copy, Debug)]
 struct Stack {
-    /// Where it was when the value began.
+    /// The place where the value began.
     first: usize,
-    /// Where it was on the level above.
+    /// The place on the level above.
     last: usize,
 }
 
@@ -84,8 +84,8 @@ impl Stack {
         Self { first: here, last: here }
     }
 
-    /// One level further down, with `large` bytes on the way for large values. Without these no step is that large: a type
-    /// whose code goes on elsewhere, as those do that let the stack grow, begins anew there.
+    /// One level further down, with `large` bytes on the way for large values. Without these no step is that large: a
+    /// type whose code continues on another stack, as `stacker` does, starts a new count there.
     fn further(self, large: usize) -> Self {
         let here = stack_pointer();
         let is_elsewhere = self.last.abs_diff(here) > STACK_BYTES_MAX.saturating_add(large);
@@ -112,7 +112,7 @@ pub(super) struct Large {
     bytes_before: usize,
 }
 
-/// Counts at the beginning of an element.
+/// The counts at the beginning of an element.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Before {
     pieces: u64,
@@ -126,26 +126,26 @@ pub(super) struct Counts {
     /// Of compounds, and of wrappers.
     depths: [Cell<usize>; 2],
     depth_max: usize,
-    /// The same of compounds in a buffer.
+    /// The limit for compounds in a buffer.
     buffered_depth_max: Cell<usize>,
     stack: Cell<Stack>,
-    /// Grows with each piece of a value that takes a byte or more.
+    /// Grows with each piece of a value that takes bytes.
     pieces: Cell<u64>,
-    /// Grows with each part of a value, whether it takes bytes or not.
+    /// Grows with each part of a value, even if it takes no bytes.
     parts: Cell<usize>,
     empty_parts: Cell<usize>,
-    /// The large values that are being read, by the names of whatever reads them.
+    /// The large values that are being read, by their readers' names.
     large: RefCell<Vec<&'static str>>,
-    /// The stack that these take.
+    /// Their stack.
     large_bytes: Cell<usize>,
-    /// Where the value began that is read now, and its size.
+    /// The place where the current value began, and its size.
     begun: Cell<(usize, usize)>,
-    /// A fault on its way through the format's library, whose own error type has no room for it.
+    /// A fault on its way through the format's library, whose own error type cannot hold it.
     stash: RefCell<Option<Fault>>,
 }
 
 impl Counts {
-    /// Counts the arguments of a method as one value each: the struct around them is no level of theirs.
+    /// Counts each argument of a method as one value: the struct around them is no level.
     pub(super) fn new(traits: Traits, what: What) -> Self {
         let around = match what {
             What::Arguments => 1,
@@ -193,8 +193,8 @@ impl Counts {
         self.stack.set(below.above);
     }
 
-    /// Takes stack for a large value, before it is read. How often large values follow each other is a matter of their
-    /// types, and shows at once; but where one is within itself, it is a matter of the bytes.
+    /// Reserves stack for a large value before it is read. For nested types the number of large values in each other is
+    /// fixed, and shows at once; for a recursive type, the bytes decide it.
     pub(super) fn begin_large(&self, reader: &'static str, size: usize) -> Result<Large, Fault> {
         let before = self.large_bytes.get();
         let bytes = before.saturating_add(size.saturating_mul(COPIES));
@@ -212,15 +212,14 @@ impl Counts {
         self.large_bytes.set(large.bytes_before);
     }
 
-    /// A value begins, of `size` bytes where that is known.
+    /// Begins a value of `size` bytes in memory, where known.
     pub(super) fn begin_value(&self, size: usize) {
         self.begun.set((stack_pointer(), size));
     }
 
-    /// A value goes into a buffer, whole: serde reads it from there by itself, level after level, and nothing counts the
-    /// stack. So it goes in only as deep as there is stack for, if its type is within itself: by the size of the type that
-    /// has asked for it, and the stack that this has taken so far. `is_tagged` says that it is an enum with a tag. Gives
-    /// the limit of before.
+    /// Begins a buffer: serde reads the whole value from it by itself, level after level, and nothing counts the stack.
+    /// So for a recursive type, the depth of the buffer is limited in advance, by the size of the type that asks for it
+    /// and the stack used so far. `is_tagged` says whether it is an enum with a tag. Returns the former limit.
     pub(super) fn begin_buffer(&self, is_tagged: impl FnOnce() -> bool) -> usize {
         let (begun, size) = self.begun.get();
         let frame = begun.abs_diff(stack_pointer()).saturating_sub(LARGE_BYTES);
@@ -237,12 +236,12 @@ impl Counts {
         self.buffered_depth_max.set(before);
     }
 
-    /// Whether what is written now is a part of the outermost struct, which is that of a method's arguments.
+    /// Whether the current part belongs to the outermost struct, that of a method's arguments.
     pub(super) fn is_in_arguments(&self) -> bool {
         self.depth_max > DEPTH_MAX && self.depths[Level::Compound as usize].get() == 1
     }
 
-    /// How many compounds the value is in.
+    /// The number of compounds around the value.
     pub(super) fn depth(&self) -> usize {
         self.depths[Level::Compound as usize].get()
     }
@@ -264,18 +263,18 @@ impl Counts {
         self.parts.set(self.parts.get().wrapping_add(1));
     }
 
-    /// What has been counted when an element of a list begins.
+    /// The counts at the beginning of a list's element.
     pub(super) fn before_element(&self) -> Before {
         Before { pieces: self.pieces.get(), parts: self.parts.get() }
     }
 
-    /// Whether something that takes bytes has come since.
+    /// Whether a piece that takes bytes has followed.
     pub(super) fn has_more_than(&self, before: Before) -> bool {
         self.pieces.get() > before.pieces
     }
 
-    /// Counts an element of `size` bytes in memory. If it takes no bytes in the payload, neither does the rest of its
-    /// list, so that one look at the declared length is enough.
+    /// Counts an element of `size` bytes in memory. If it takes no bytes in the payload, the rest of its list takes
+    /// none either, so checking the declared length once is enough.
     pub(super) fn count_element(
         &self,
         before: Before,
@@ -295,7 +294,7 @@ impl Counts {
         Ok(())
     }
 
-    /// The error of a format's library that stands for the fault until [`Self::recover`].
+    /// An error of the format's library that stands for the fault until [`Self::recover`].
     pub(super) fn stash<E>(&self, fault: Fault, custom: impl FnOnce(&'static str) -> E) -> E {
         self.stash.replace(Some(fault));
         custom("see the fault that was put aside")
@@ -316,7 +315,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn code_that_goes_on_elsewhere_begins_anew() {
+    fn code_on_another_stack_starts_a_new_count() {
         let here = stack_pointer();
         for elsewhere in [here - 64 * STACK_BYTES_MAX, here + 3 * STACK_BYTES_MAX, 1 << 12] {
             let above = Stack { first: elsewhere + STACK_BYTES_MAX / 2, last: elsewhere };

@@ -1,4 +1,4 @@
-//! Reading side by side with what the writer of the same bytes has noted.
+//! Compares what a reader reads with the notes of the same bytes' writer.
 
 use std::{
     any,
@@ -13,32 +13,32 @@ use super::{
     notes::{Beginnings, Fields, Kind, Mark, Notes, Piece},
 };
 
-/// Where a reader is in the notes of the writer, and what it has read.
+/// A reader's place in the writer's notes, and what it has read.
 #[derive(Debug)]
 pub(super) struct Steps<'n> {
     notes: &'n Notes,
-    /// Marks before this one are behind the reader.
+    /// The reader has passed all marks before this one.
     next: Cell<usize>,
     beginnings: RefCell<Beginnings>,
     by_name: ByName,
     read: RefCell<Read>,
 }
 
-/// Which variants are read by the name that the writer has given them instead of by their number.
+/// Which variants are read by the writer's name instead of by their number.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum ByName {
     None,
     All,
-    /// The one of this mark.
+    /// The variant with this mark.
     One(usize),
 }
 
 /// What has been read.
 #[derive(Debug, Default)]
 pub(super) struct Read {
-    /// The structs that have a mark, by its number.
+    /// The marked structs, by the mark's number.
     structs: Vec<(usize, Fields)>,
-    /// The variants that have a mark: by its number, which variant the reader has taken it for.
+    /// The marked variants: by the mark's number, the variant that the reader has chosen.
     variants: BTreeMap<usize, u64>,
 }
 
@@ -47,7 +47,7 @@ impl<'n> Steps<'n> {
         Self { notes, next: Cell::new(0), beginnings: RefCell::default(), by_name, read: RefCell::default() }
     }
 
-    /// Checks that `count` pieces from the one at `at` on have been written as what they are read as.
+    /// Checks that `count` pieces, from the one at `at` on, were written as the kind that they are read as.
     pub(super) fn check_pieces(&self, at: u64, piece: Piece, count: usize) -> Result<(), Fault> {
         match (at..at + count as u64).find_map(|at| self.notes.contradiction(at, piece)) {
             None => Ok(()),
@@ -65,20 +65,20 @@ impl<'n> Steps<'n> {
         self.find(at, |mark| mark.is_struct(nth, name))
     }
 
-    /// The mark of a variant: whatever its enum is called, it is the only one there.
+    /// The mark of a variant: whatever its enum is called, there is only one here.
     pub(super) fn find_variant(&self, at: u64) -> Option<usize> {
         self.find(at, |mark| mark.variant.is_some())
     }
 
-    /// The name of the marked variant, where it is to be read by that. Halves may be enums with nothing in common but the
-    /// numbers of their variants: then it is unknown to the reader's enum, which has another name.
+    /// The name of the marked variant, if it is to be read by name. Two halves may be enums that share only the numbers
+    /// of their variants; then the name is unknown to the reader's enum, which has another name.
     pub(super) fn variant(&self, mark: Option<usize>, name: &str, variants: &[&str]) -> Option<&'static str> {
         let mark = mark.filter(|mark| [ByName::All, ByName::One(*mark)].contains(&self.by_name))?;
         let mark = self.notes.marks().get(mark)?;
         mark.variant.filter(|variant| mark.name == name || variants.contains(variant))
     }
 
-    /// Goes by place and name: a reader that takes a struct for a tuple passes its mark by.
+    /// Finds by place and name: a reader that treats a struct as a tuple skips its mark.
     fn find(&self, at: u64, is_meant: impl Fn(&Mark) -> bool) -> Option<usize> {
         let marks = self.notes.marks();
         while marks.get(self.next.get()).is_some_and(|mark| mark.at < at) {
@@ -92,11 +92,11 @@ impl<'n> Steps<'n> {
         self.read.borrow_mut().structs.push((mark, fields));
     }
 
-    /// Notes which variant the reader has chosen. Of its value only this much shows: that it is one case of an enum, or not.
+    /// Notes which variant the reader has chosen. Only the discriminant of its value is visible.
     pub(super) fn note_variant<T>(&self, mark: usize, chosen: &T) {
         let mut hasher = DefaultHasher::new();
         mem::discriminant(chosen).hash(&mut hasher);
-        // A reader may take a variant's number for an enum of its own; the resulting value counts.
+        // A reader may convert a variant's number into an enum of its own; the resulting value counts.
         self.read.borrow_mut().variants.insert(mark, hasher.finish());
     }
 
@@ -115,13 +115,14 @@ impl<'n> Steps<'n> {
         ))))
     }
 
-    /// Where the reader begins fewer structs of the name than the writer, it takes one of them for a tuple, and which is open.
+    /// If the reader begins fewer structs with this name than the writer, it treats one of them as a tuple, and which
+    /// one is unknown.
     fn can_be_paired(&self, mark: &Mark) -> bool {
         let total = |beginnings: &Beginnings| beginnings.total(mark.at, mark.name);
         mark.variant.is_some() || total(self.notes.beginnings()) == total(&self.beginnings.borrow())
     }
 
-    /// The marks of variants that two readers of the same bytes treat as different ones.
+    /// The marks of variants that two readers of the same bytes chose differently.
     pub(super) fn differences(&self, other: &Self) -> Vec<(usize, &'n Mark)> {
         let (ours, theirs) = (self.read.borrow(), other.read.borrow());
         let pairs = ours.variants.iter().filter_map(|(mark, ours)| Some((*mark, ours, theirs.variants.get(mark)?)));
@@ -130,8 +131,8 @@ impl<'n> Steps<'n> {
     }
 }
 
-/// Whether a visitor is one of serde's derive: what it says of its fields and variants is what it goes by. Others may say
-/// anything where it does not matter.
+/// Whether a visitor was derived by serde: it uses exactly the fields and variants that it declares. Hand-written ones
+/// may declare anything.
 pub(super) fn is_derived<V>() -> bool {
     any::type_name::<V>().contains("::__Visitor")
 }
@@ -149,8 +150,8 @@ fn agree(written: &Fields, read: &Fields) -> bool {
     are_as_many && are_in_the_same_places(&written.names, &read.names)
 }
 
-/// Whether each name that both have is where the other has it. A name that only one has may be a rename, unless both have
-/// another number of names: then the reader's are its aliases too, and only their order tells.
+/// Whether each name that both have is at the same place in both. A name that only one has may be a rename, unless the
+/// numbers of names differ: then the reader's include aliases, and only their order counts.
 fn are_in_the_same_places(written: &[&str], known: &[&str]) -> bool {
     let shared = |name: &&&str| written.contains(*name) && known.contains(*name);
     match written.len() == known.len() {

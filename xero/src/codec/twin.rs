@@ -1,10 +1,10 @@
 //! The first value of each form of its types is read back before it leaves.
 //!
-//! serde's two halves of a type need not agree: `#[serde(skip)]` on a variant makes its reader count the variants after it
-//! differently, `#[serde(skip_serializing)]` leaves out a field that the reader expects. A format that names what it
-//! writes carries that, or fails. One that does not would deliver another value, without a word. So what is written is
-//! read as its reader would, side by side with what was written: the kinds of pieces, and the names of fields. Variants are
-//! read once by their numbers and once by their names, which must choose the same.
+//! serde's two halves of a type need not agree: `#[serde(skip)]` on a variant makes its reader count the later variants
+//! differently, `#[serde(skip_serializing)]` leaves out a field that the reader expects. A self-describing format
+//! carries that, or fails. Another one would silently deliver a different value. So the written bytes are read as the
+//! receiver would read them, and compared with the writer's notes: the kinds of pieces, and the names of fields.
+//! Variants are read once by number and once by name, which must choose the same.
 
 use std::{
     any::TypeId,
@@ -31,11 +31,11 @@ use super::{
 /// The forms that have been read back, of each type and format: as many as a program's types have, up to a limit.
 static KNOWN: RwLock<Option<HashMap<(TypeId, TypeId), Forms>>> = RwLock::new(None);
 
-/// Forms of one type that are remembered. Derived code has a few for each type within it; one that is written by hand may
-/// have any number, such as one for each set of fields. What is not remembered is read back each time.
+/// The most remembered forms of one type. Derived code has a few for each type within it; hand-written code may have
+/// any number, such as one for each set of fields. Other forms are read back each time.
 const FORMS_MAX: usize = 16_384;
 
-/// Checks that a value of these forms arrives at whoever reads an `O`.
+/// Checks that a value of these forms can be read as an `O`.
 pub(super) fn check<F, O, T>(value: &T, what: What, forms: Forms) -> Result<(), Fault>
 where
     F: Format + 'static,
@@ -46,7 +46,7 @@ where
     if is_known(key, &forms) {
         return Ok(());
     }
-    // The reader's half is code that no sender expects to run.
+    // The reader's half is code that a sender does not expect to run.
     let notes = catch_unwind(AssertUnwindSafe(|| read_back::<F, O, T>(value, what)));
     let notes = notes.unwrap_or_else(|_| {
         Err(Fault::rule("a `Serialize`, `Deserialize` or `Drop` panicked while the value was read back"))
@@ -67,7 +67,7 @@ fn is_known(key: (TypeId, TypeId), forms: &Forms) -> bool {
     known.as_ref().and_then(|known| known.get(&key)).is_some_and(|known| forms.is_subset(known))
 }
 
-/// Gives what was noted while the value was written.
+/// Returns the notes of the writing.
 pub(super) fn read_back<F, O, T>(value: &T, what: What) -> Result<Notes, Fault>
 where
     F: Format,
@@ -96,15 +96,15 @@ where
         (Err(fault), Err(_)) => Err(fault),
         (Ok(_), Err(fault)) => match fault.reason() {
             Reason::UnknownVariant(_) => Err(fault.map_reason(|reason| Reason::Rule(renamed(&reason)))),
-            // A hand-written reader may know its variants by number alone; then there is nothing to compare.
+            // A hand-written reader may know its variants only by number; then there is nothing to compare.
             _ => Ok(()),
         },
     }
     .map(|()| notes)
 }
 
-/// Whether two values are the same but for the order of what has none, such as the entries of a `HashMap`. A reader that
-/// keeps apart whether it has found a number or a name gives the same value all the same.
+/// Whether two values are equal except for the order of unordered parts, such as the entries of a `HashMap`. A reader
+/// that distinguishes names from numbers still returns the same value.
 fn are_written_alike<F: Format, O: Serialize>(one: &O, other: &O, what: What) -> bool {
     let sorted = |value| {
         let mut bytes = write::<F, O>(value, what, None).ok()?.0;
@@ -118,7 +118,7 @@ fn read<F: Format, O: DeserializeOwned>(bytes: &[u8], what: What, steps: &Steps<
     let reading = Reading::new(F::TRAITS, what).beside(steps);
     let seed = Seed { inner: PhantomData::<O>, reading: &reading };
     let read = F::read(seed, bytes).map_err(|error| reading.recover(error));
-    // Which fields are not the same says more than what came of it.
+    // The differing fields explain more than the error that they caused.
     steps.check_fields().and(read.map_err(cannot_read_back::<F>))
 }
 
@@ -140,7 +140,7 @@ fn cannot_read_back<F: Format>(fault: Fault) -> Fault {
              with `into` and `from` of different types; {instead}",
             Fault::new(reason)
         )),
-        // Where names are written, the words of its library are these already.
+        // With names, the library's text already says this.
         Reason::UnknownVariant(_) if !F::TRAITS.is_self_describing => reason,
         Reason::UnknownVariant(_) => Reason::Rule(renamed(&reason)),
         other => Reason::Rule(format!(
@@ -159,7 +159,7 @@ fn another_variant(mark: &Mark) -> Fault {
     )))
 }
 
-/// What is written under a name that its reader does not know.
+/// The error for a name that its reader does not know.
 fn renamed(reason: &Reason) -> String {
     let unknown = if let Reason::UnknownVariant(text) = reason { text } else { "it is unknown" };
     format!(
@@ -168,7 +168,7 @@ fn renamed(reason: &Reason) -> String {
     )
 }
 
-/// What is read by name and not by number.
+/// The error for a variant whose name and number disagree.
 fn numbered_differently(fault: Fault) -> Fault {
     let type_name = fault.type_name().unwrap_or_else(|| "an enum".to_owned());
     fault.map_reason(|_| {

@@ -1,5 +1,5 @@
-//! A serializer around a format's own one. It refuses what the format would write without a word and nobody could read
-//! back: values nested too deeply, fields left out, lengths that are wrong, `Some(None)`.
+//! A serializer around a format's own one. It refuses what the format would write silently and no reader could read
+//! back: values nested too deeply, skipped fields, wrong lengths, `Some(None)`.
 
 use std::cell::{Cell, RefCell, RefMut};
 
@@ -17,16 +17,16 @@ use super::{
     state::{Before, Below, Counts, Level},
 };
 
-/// What is kept while a value is written.
+/// The state while a value is written.
 #[derive(Debug)]
 pub(super) struct Writing {
     counts: Counts,
     /// Between a `Some` and the value in it.
     is_inside_some: Cell<bool>,
     seen: Seen,
-    /// The argument that is written now.
+    /// The current argument.
     argument: Cell<Option<&'static str>>,
-    /// What a reader of the same bytes is compared with, where that is asked for.
+    /// Notes to compare a reader with, if requested.
     notes: Option<RefCell<Notes>>,
 }
 
@@ -51,12 +51,12 @@ impl Writing {
         self.counts.recover(error)
     }
 
-    /// The notes, where they are of use: a format with names tells by itself what it reads.
+    /// The notes, if they are useful: a self-describing format needs none.
     fn notes(&self) -> Option<RefMut<'_, Notes>> {
         self.notes.as_ref().filter(|_| !self.counts.traits.is_self_describing).map(RefCell::borrow_mut)
     }
 
-    /// Something is written that is not `()`.
+    /// Counts pieces of a value that is not `()`.
     fn count_pieces(&self, kind: Kind, count: usize) {
         self.is_inside_some.set(false);
         self.counts.count_pieces(count);
@@ -72,14 +72,14 @@ impl Writing {
         }
     }
 
-    /// A type may write a number now and a text then, where a reader can tell them apart.
+    /// Notes the primitive of a type that may write now a number and now a text, for readers that can tell them apart.
     fn see_primitive(&self, of: Type, kind: u64) {
         if self.counts.traits.is_self_describing {
             self.see(of, Form::Primitive(kind));
         }
     }
 
-    /// `None`, or what the format writes in the same way.
+    /// Counts `None`, or a value that the format writes the same way.
     fn count_unit(&self, what: &str) -> Result<(), Fault> {
         match self.counts.traits.none_is_unit && self.is_inside_some.get() {
             true => Err(Fault::rule(format!("`Some({what})` would arrive as `None`: {NAME_THE_CASES}"))),
@@ -109,17 +109,17 @@ impl Writing {
     }
 }
 
-/// Primitives beside those of [`Kind`], where formats with names write them in another way.
+/// Primitives beside those of [`Kind`] that formats with names write differently.
 const TEXT: u64 = 100;
 const BYTES: u64 = 101;
 const WIDE: u64 = 102;
 const UNIT: u64 = 103;
 
 const NAME_THE_CASES: &str = "use an enum that names the cases, or a codec that carries it (bincode or postcard, unless its type \
-                              reads what it finds)";
+                              needs a self-describing one)";
 const USE_NAMES: &str = "use MessagePack or JSON for it";
 
-/// A value whose writing is watched.
+/// A value that is observed while it is written.
 pub(super) struct Checked<'a, T: ?Sized> {
     pub(super) value: &'a T,
     pub(super) writing: &'a Writing,
@@ -143,7 +143,7 @@ struct CheckedSerializer<'a, S> {
 }
 
 impl<'a, S> CheckedSerializer<'a, S> {
-    /// Begins a compound of `declared` parts. A struct and what is in a variant have a name, and may have a mark.
+    /// Begins a compound of `declared` parts. A struct or a variant's content has a name, and may have a mark.
     fn compound<C, E: std::fmt::Display>(
         self,
         name: &'static str,
@@ -159,8 +159,8 @@ impl<'a, S> CheckedSerializer<'a, S> {
         Ok(Compound { inner, writing, of, name, declared, count: 0, left_out: 0, names: 0, before, mark, below })
     }
 
-    /// Begins a struct or tuple struct. Its fields are marked: in a format that does not name them, another number of
-    /// fields moves all that follow.
+    /// Begins a struct or tuple struct, and marks its fields: in a format without names, a different number of fields
+    /// shifts all that follow.
     fn fields<C, E: std::fmt::Display>(
         self,
         name: &'static str,
@@ -176,14 +176,14 @@ impl<'a, S> CheckedSerializer<'a, S> {
         self.writing.see_primitive(self.of, kind as u64);
     }
 
-    /// A text, or bytes: without names they are a length, and byte after byte.
+    /// Counts a text or bytes: without names they are a length, then byte after byte.
     fn bytes(&self, length: usize, kind: u64) {
         self.writing.count_pieces(Kind::Length, 1);
         self.writing.count_pieces(Kind::Byte, length);
         self.writing.see_primitive(self.of, kind);
     }
 
-    /// A list's or map's length must be known where it is written first.
+    /// Checks that the length of a list or map is known if the format writes it first.
     fn check_length(&self, length: Option<usize>, what: &'static str) -> Result<(), Fault> {
         match length.is_some() || self.writing.counts.traits.is_self_describing {
             true => Ok(()),
@@ -225,8 +225,8 @@ impl<'a, S: Serializer> Serializer for CheckedSerializer<'a, S> {
         serialize_char: char, Char;
     }
 
-    /// MessagePack has no wider integers than those of 64 bits; wider ones are bytes there, which only a reader knows that
-    /// asks for such an integer. So those that fit are written as what they are.
+    /// MessagePack's widest integers have 64 bits; wider ones are written as bytes, which only a reader that asks for
+    /// such an integer understands. So those that fit are written as 64-bit integers.
     fn serialize_i128(self, value: i128) -> Result<S::Ok, Fault> {
         let narrow = i64::try_from(value).ok();
         if let Some(narrow) = narrow.filter(|_| self.writing.counts.traits.narrows_integers) {
@@ -391,22 +391,22 @@ pub(super) struct Compound<'a, C> {
     of: Type,
     /// The struct's or variant's name, if it has one.
     name: &'static str,
-    /// How many parts were announced.
+    /// The announced number of parts.
     declared: Option<usize>,
-    /// How many have been written.
+    /// The number of parts written.
     count: usize,
-    /// How many fields have been left out.
+    /// The number of skipped fields.
     left_out: usize,
     /// A hash of the fields' names, left out or not.
     names: u64,
-    /// What was counted before the map's entry.
+    /// The counts before the map's entry.
     before: Before,
     mark: Option<usize>,
     below: Below,
 }
 
 impl<'a, C> Compound<'a, C> {
-    /// Writes a part of a tuple or struct, each of which may have a type of its own.
+    /// Writes a part of a tuple or struct; each may have its own type.
     fn field<T: ?Sized, E: std::fmt::Display>(
         &mut self,
         step: Step,
@@ -462,7 +462,7 @@ impl<'a, C> Compound<'a, C> {
         }
     }
 
-    /// A struct's field is left out, which a reader that goes by the order of fields cannot know.
+    /// Skips a struct's field, which a reader that relies on the order cannot know.
     fn skip<E: std::fmt::Display>(
         &mut self,
         field: &'static str,
@@ -470,8 +470,8 @@ impl<'a, C> Compound<'a, C> {
     ) -> Result<(), Fault> {
         if !self.writing.counts.traits.is_self_describing {
             return Err(Fault::rule(format!(
-                "the field `{field}` of `{}` is left out, as by `#[serde(skip_serializing_if)]`, and its reader would take \
-                 the next one for it: {USE_NAMES} with `#[serde(default)]` on the field, or always write it",
+                "the field `{field}` of `{}` is left out, as by `#[serde(skip_serializing_if)]`, and its reader would read \
+                 the next one instead: {USE_NAMES} with `#[serde(default)]` on the field, or always write it",
                 self.name
             )));
         }

@@ -277,18 +277,18 @@ mod tests {
     fn texts_are_repeated_and_other_payloads_are_named() {
         assert_eq!(describe_panic(Box::new("a text")), "a text");
         assert_eq!(describe_panic(Box::new("a text".to_owned())), "a text");
-        assert_eq!(describe_panic(Box::new(7)), "a panic whose payload is no text");
+        assert_eq!(describe_panic(Box::new(7)), "a panic whose payload is not text");
     }
 
     #[test]
-    fn payload_whose_drop_panics_again_and_again_harms_nobody() {
+    fn payload_whose_drop_panics_repeatedly_does_no_harm() {
         struct Bomb;
         impl Drop for Bomb {
             fn drop(&mut self) {
                 std::panic::panic_any(Self);
             }
         }
-        assert_eq!(describe_panic(Box::new(Bomb)), "a panic whose payload is no text");
+        assert_eq!(describe_panic(Box::new(Bomb)), "a panic whose payload is not text");
         drop_quietly(Bomb);
     }
 
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn full_pool_or_one_that_has_shut_down_keeps_no_guest_waiting() {
+    fn full_or_closed_pool_does_not_delay_a_guest() {
         let io = runtime(1);
         let full = runtime(1);
         let (release, blocked) = mpsc::channel::<()>();
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn guest_that_nobody_disposes_of_is_dropped_on_the_pool_of_its_runtime() {
+    fn abandoned_guest_is_dropped_on_the_pool_of_its_runtime() {
         let user = runtime(1);
         let (witness, dropped) = Witness::new();
         user.block_on(async { drop(Guest::new(witness)) });
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn guest_that_nobody_disposes_of_gets_a_thread_where_the_pool_is_gone() {
+    fn abandoned_guest_gets_a_thread_if_the_pool_is_gone() {
         let (ended, full) = (runtime(1), runtime(1));
         let of_ended = ended.handle().clone();
         ended.shutdown_background();
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn guest_whose_drop_panics_is_disposed_of_all_the_same() {
+    fn guest_whose_drop_panics_is_still_disposed_of() {
         struct Bomb;
         impl Drop for Bomb {
             fn drop(&mut self) {

@@ -22,7 +22,7 @@ pub(crate) fn catch<T>(code: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send
 /// The payload of that panic is leaked unless it is text, because its `Drop` may panic again.
 pub(crate) fn drop_quietly<T>(value: T) {
     if let Err(panic) = catch(|| drop(value)) {
-        error!(panic = text(&*panic).unwrap_or(NO_TEXT), "a value has panicked when it was dropped");
+        error!(panic = text(&*panic).unwrap_or(NO_TEXT), "a value has panicked while it was dropped");
         leak_unless_text(panic);
     }
 }
@@ -75,14 +75,14 @@ pub(super) fn text(panic: &(dyn Any + Send)) -> Option<&str> {
 }
 
 /// The text for a panic without text.
-pub(super) const NO_TEXT: &str = "a panic whose payload is no text";
+pub(super) const NO_TEXT: &str = "a panic whose payload is not text";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn waker_that_panics_is_told_from_one_that_does_not() {
+    fn panicking_waker_is_reported() {
         assert_eq!(wake(|| 7), Some(7));
         assert_eq!(wake(|| panic!("a waker that panics")), None::<u32>);
     }

@@ -35,7 +35,7 @@ pub(crate) enum Gone {
     #[error("the client is closed")]
     Closed,
     /// The thread stayed in the parent process.
-    #[error("the client belongs to the process that was forked into this one; make another one here")]
+    #[error("the client belongs to the parent of this forked process; make another one after the fork")]
     Forked,
     #[error("the client's I/O thread has panicked")]
     Crashed,

@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn wait_that_is_given_up_ends_before_its_time() {
+    async fn abandoned_wait_ends_before_its_time() {
         let (sender, receiver) = oneshot::channel();
         wake_after(Duration::from_secs(3600), sender);
         yield_now().await;

@@ -399,7 +399,7 @@ impl Dispatcher {
                 exits.links.release(now, receipt);
             }
             LinkEvent::Draining(peer) => {
-                info!(peer = peer.0, "a worker drains: it finishes its calls and takes no others");
+                info!(peer = peer.0, "a worker drains: it finishes its calls and accepts no others");
                 router.set_draining(now, exits, peer);
             }
             LinkEvent::Doubted(peer) => router.set_doubted(now, exits, peer, true),

@@ -276,7 +276,7 @@ impl Links {
         let (endpoint, id, who) = (self.dials.endpoint(peer), ready.incarnation, self.partner_in_words());
         match (is_new, self.introduction.role, self.partner) {
             (false, ..) => {
-                debug!(peer = peer.0, endpoint, %id, credits = ready.credits, "{who} has introduced itself anew")
+                debug!(peer = peer.0, endpoint, %id, credits = ready.credits, "{who} has introduced itself again")
             }
             (true, Role::Worker, _) => info!(peer = peer.0, endpoint, %id, "this worker has registered with {who}"),
             (true, Role::Client, _) => info!(peer = peer.0, endpoint, %id, "this client has connected to {who}"),
@@ -557,7 +557,7 @@ impl Links {
     fn handle_excess(&mut self, now: Instant, from: Peer) {
         self.counters.malformed += 1;
         let window_bytes = self.introduction.window_bytes;
-        warn!(peer = from.0, window_bytes, "hung up on a peer that sends more than its window allows");
+        warn!(peer = from.0, window_bytes, "dropped a peer that sends more than its window allows");
         self.hang_up(now, from, Departure::Disconnected);
     }
 
@@ -582,7 +582,7 @@ impl Links {
         }
         let stalls_at = link.stalls_at(self.heartbeats.own_expiry());
         if stalls_at.is_some_and(|at| at <= now) {
-            warn!(peer = peer.0, "hung up on a peer that reads no replies");
+            warn!(peer = peer.0, "dropped a peer that reads no replies");
             return self.hang_up(now, peer, Departure::Disconnected);
         }
         if link.expires_at() > now {

@@ -33,7 +33,7 @@ pub enum TransportError {
         endpoint: Endpoint,
     },
     /// The system does not allow it.
-    #[error("no permission for {endpoint}; ports below 1024 need privileges, socket files a directory of one's own")]
+    #[error("no permission for {endpoint}; ports below 1024 need privileges, socket files a writable directory")]
     PermissionDenied {
         /// The endpoint that was asked for.
         endpoint: Endpoint,
@@ -89,7 +89,7 @@ pub enum TransportError {
         endpoint: Endpoint,
     },
     /// Something listens there that is not a client or broker.
-    #[error("what listens at {endpoint} does not speak our protocol ({reason}); check the port")]
+    #[error("the process at {endpoint} does not speak Xero's protocol ({reason}); check the port")]
     WrongProtocol {
         /// The endpoint that was asked for.
         endpoint: Endpoint,
@@ -97,7 +97,7 @@ pub enum TransportError {
         reason: String,
     },
     /// The system cannot do it, for another reason.
-    #[error("cannot use {endpoint}: {source}; this is the system's own answer")]
+    #[error("cannot use {endpoint}: the system reports: {source}")]
     Io {
         /// The endpoint that was asked for.
         endpoint: Endpoint,

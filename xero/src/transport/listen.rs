@@ -243,7 +243,7 @@ mod tests {
     /// The system tries every second one of its ports in turn, so it reaches the dialed one sooner or later.
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn reserved_port_meets_itself_never_and_can_be_listened_at() {
+    async fn reserved_port_never_connects_to_itself_and_can_be_bound() {
         let address = free_port_for_dialing();
         // A system on which no dial meets itself needs no reservation.
         let Some(attempts) = dials_until_self_connected(address, 200_000) else { return };
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_in_use_is_not_passed_over_for_another_one() {
+    fn address_in_use_is_not_skipped_for_another() {
         let taken = bind_tcp((Ipv4Addr::LOCALHOST, 0).into()).expect("a listener");
         let address = taken.local_addr().expect("an address");
         let other = (Ipv4Addr::LOCALHOST, 0).into();

@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn peers_that_have_said_nothing_make_way_for_those_that_speak() {
+    fn silent_peers_make_way_for_those_that_send() {
         let mut peers = Peers::default();
         let name = |n: usize| n.to_be_bytes();
         for n in 0..PEERS_MAX {

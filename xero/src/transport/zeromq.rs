@@ -154,7 +154,7 @@ impl RouterSocket for ZmqRouter {
             Some(Err(_)) => SendError::Gone,
             None => SendError::Stuck,
         };
-        debug!(peer = peer.0, ?error, "dropping a peer that takes no messages");
+        debug!(peer = peer.0, ?error, "dropping a peer that accepts no messages");
         self.disconnect(peer);
         self.gone.push_back(peer);
         if let Some(waker) = self.waker.take() {
@@ -192,7 +192,7 @@ impl ZmqRouter {
         let mut frames = message.into_vecdeque();
         let identity = frames.pop_front()?;
         let Some(peer) = self.peers.number(&identity) else {
-            debug!(PEERS_MAX, "turning a peer away: there are too many");
+            debug!(PEERS_MAX, "refusing a peer: there are too many");
             end(&*self.backend, identity);
             return None;
         };
@@ -323,7 +323,7 @@ fn watch(backend: &dyn MultiPeerBackend) -> mpsc::Receiver<SocketEvent> {
 fn end(backend: &dyn MultiPeerBackend, identity: Bytes) {
     match PeerIdentity::try_from(identity) {
         Ok(identity) => backend.peer_disconnected(&identity),
-        Err(error) => debug!(%error, "an identity came that cannot be one"),
+        Err(error) => debug!(%error, "received an invalid identity"),
     }
 }
 

@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_bytes_is_an_error_that_says_so() {
+    fn other_values_than_bytes_are_an_error() {
         let cases: [(Codec, &[u8], &str); 6] = [
             (Codec::Json, b"\"a b\"", "the text is not bytes in base64: "),
             (Codec::Json, b"null", "expected bytes in base64"),
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_come_out_of_the_frame_without_a_copy() {
+    fn bytes_are_taken_from_the_frame_without_a_copy() {
         let content = vec![7; 100_000];
         let frame = encode::<Blob>(Codec::Bincode, &content).bytes;
         let value: Bytes = decode(Codec::Bincode, frame.clone()).expect("bytes");

@@ -340,7 +340,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_for_the_others_that_are_given_up_are_forgotten() {
+    fn abandoned_waits_for_the_others_are_forgotten() {
         let mut leaving = Leaving::default();
         let (kept, mut receiver) = oneshot::channel();
         leaving.push(Execution(1), kept);

@@ -103,7 +103,7 @@ impl Queued {
         let turn = Turn(queued.clone());
         // Tokio keeps the task when it panics for want of a thread, and may run it later.
         if let Err(panic) = panics::catch(|| drop(user.spawn_blocking(move || turn.run()))) {
-            warn!(%call, method, reason = describe_panic(panic), "there is no thread for a blocking procedure");
+            warn!(%call, method, reason = describe_panic(panic), "no thread is free for a blocking procedure");
             queued.withdraw();
         }
         queued
@@ -265,7 +265,7 @@ impl Future for Visit {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Outcome> {
         let Self { running, user } = &mut *self;
-        let (guest, _) = running.as_mut().expect("nobody polls a future that has ended");
+        let (guest, _) = running.as_mut().expect("a future is not polled after its end");
         let _inside = user.enter();
         let outcome = Pin::new(&mut **guest).poll(cx);
         if outcome.is_ready() {

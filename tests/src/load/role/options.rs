@@ -8,31 +8,31 @@ use xero::{Broker, BrokerBuilder, Client, ClientBuilder, Worker, WorkerBuilder};
 use super::{LIVENESS, TELLS};
 use crate::{command_line::whole_number, load::ledger::TEXT_BYTES_MAX};
 
-/// What a worker is told.
+/// The options of a worker.
 #[derive(Clone, Debug, Args)]
 pub struct WorkerOptions {
     /// The clients or brokers to dial
     #[arg(value_name = "ENDPOINT", required = true)]
     pub endpoints: Vec<String>,
-    /// A file that is there, for the records of runs [default: standard output]
+    /// An existing file for the records of runs [default: standard output]
     #[arg(long, value_name = "PATH")]
     pub journal: Option<PathBuf>,
     /// The time between heartbeats, four of which may be missed [default: the library's]
     #[arg(long, value_name = "MS", allow_negative_numbers = true, value_parser = milliseconds)]
     pub interval: Option<Duration>,
-    /// How many calls it takes at once: 1 or more [default: the library's]
+    /// How many calls it runs at once: 1 or more [default: the library's]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[arg(value_parser = whole_number::<u32>(1..=u32::MAX.into()))]
     pub credits: Option<u32>,
     /// The least and the most time between two dials [default: the library's]
     #[arg(long, value_name = "MS..MS", value_parser = bounds)]
     pub backoff: Option<(Duration, Duration)>,
-    /// How long it may finish what runs [default: the library's]
+    /// Time limit for running calls after SIGTERM [default: the library's]
     #[arg(long, value_name = "MS", allow_negative_numbers = true, value_parser = milliseconds)]
     pub drain: Option<Duration>,
 }
 
-/// What a broker is told.
+/// The options of a broker.
 #[derive(Clone, Debug, Args)]
 pub struct BrokerOptions {
     /// Where clients connect to
@@ -49,15 +49,15 @@ pub struct BrokerOptions {
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[arg(value_parser = whole_number::<u32>(1..=u32::MAX.into()))]
     pub credits: Option<u32>,
-    /// How long it may let what runs end [default: the library's]
+    /// Time limit for running calls after SIGTERM [default: the library's]
     #[arg(long, value_name = "MS", allow_negative_numbers = true, value_parser = milliseconds)]
     pub drain: Option<Duration>,
-    /// Say again and again which workers it has
+    /// Print repeatedly which workers it has
     #[arg(long = TELLS)]
     pub tells: bool,
 }
 
-/// What a client is told that calls without end.
+/// The options of a client that calls endlessly.
 #[derive(Clone, Debug, Args)]
 pub struct CallerOptions {
     /// The endpoint to bind, or the brokers to connect to
@@ -69,7 +69,7 @@ pub struct CallerOptions {
     /// The time between heartbeats
     #[arg(long, value_name = "MS", default_value = "1000", allow_negative_numbers = true, value_parser = milliseconds)]
     pub interval: Duration,
-    /// How many calls are under way at once: 1 to 1000
+    /// Concurrent calls: 1 to 1000
     #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
     #[arg(value_parser = whole_number::<u64>(1..=1_000))]
     pub concurrency: u64,
@@ -79,12 +79,12 @@ pub struct CallerOptions {
     /// The length of each reply's text
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     pub reply: usize,
-    /// How long the procedure is to take
+    /// How long the procedure takes
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pub millis: u64,
 }
 
-/// What a steady load is told.
+/// The options of a steady load.
 #[derive(Clone, Debug, Args)]
 pub struct LoadOptions {
     /// The brokers to connect to, or the endpoint to bind
@@ -93,15 +93,15 @@ pub struct LoadOptions {
     /// Bind the endpoint
     #[arg(long)]
     pub bind: bool,
-    /// Calls that are begun in a second: 1 to 10000
+    /// Calls that start per second: 1 to 10000
     #[arg(long, value_name = "CALLS", default_value_t = 100, allow_negative_numbers = true)]
     #[arg(value_parser = whole_number::<u32>(1..=10_000))]
     pub rate: u32,
-    /// A number that calls are drawn from; the same for loads that are judged together
+    /// The seed of the calls; the same for loads that are judged together
     #[arg(long, value_name = "SEED", default_value_t = 1, allow_negative_numbers = true)]
     #[arg(value_parser = whole_number::<u64>(0..=u64::MAX))]
     pub seed: u64,
-    /// The number of the first call; one apart from those of other loads [default: drawn by lot]
+    /// The number of the first call; apart from those of other loads [default: random]
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     #[arg(value_parser = whole_number::<u64>(0..=FIRST_MAX))]
     pub first: Option<u64>,
@@ -117,23 +117,23 @@ pub struct LoadOptions {
     pub attempts: Option<u8>,
 }
 
-/// What a faulty link is told.
+/// The options of a faulty link.
 #[derive(Clone, Debug, Args)]
 pub struct LinkOptions {
-    /// Where connections come in, and where they are carried to: HOST:PORT=HOST:PORT
+    /// Where to listen, and where to carry connections: HOST:PORT=HOST:PORT
     #[arg(value_name = "LISTEN=TARGET", required = true, value_parser = way)]
     pub ways: Vec<(String, String)>,
-    /// How late everything arrives, each way: up to 60000
+    /// The delay in each direction: up to 60000
     #[arg(long, value_name = "MS", default_value = "0", allow_negative_numbers = true, value_parser = lateness)]
     pub latency: Duration,
-    /// How much earlier or later than that at random: up to 60000
+    /// The random variation of the delay: up to 60000
     #[arg(long, value_name = "MS", default_value = "0", allow_negative_numbers = true, value_parser = lateness)]
     pub jitter: Duration,
-    /// How much each connection carries each way: 1 or more [default: all that comes]
+    /// The rate of each connection in each direction: 1 or more [default: unlimited]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[arg(value_parser = whole_number::<u32>(1..=u32::MAX.into()))]
     pub bytes_per_second: Option<u32>,
-    /// A number that the jitter is drawn from
+    /// The seed of the jitter
     #[arg(long, value_name = "SEED", default_value_t = 1, allow_negative_numbers = true)]
     #[arg(value_parser = whole_number::<u64>(0..=u64::MAX))]
     pub seed: u64,
@@ -216,41 +216,41 @@ fn way(text: &str) -> Result<(String, String), String> {
 /// The largest first number: from there, no load makes enough calls to exhaust the numbers.
 pub(super) const FIRST_MAX: u64 = 1 << 60;
 
-/// What the options of a worker do not say.
+/// The rest of a worker's help.
 pub(super) const WORKER_HELP: &str = "\
-Says `started ID`, then each run of a call as a record, then `left`.
+Prints `started ID`, then each run of a call as a record, then `left`.
 
 Example:
     crew worker tcp://broker-1:5561 tcp://broker-2:5561";
 
-/// What the options of a broker do not say.
+/// The rest of a broker's help.
 pub(super) const BROKER_HELP: &str = "\
-Says `frontend ENDPOINT`, `backend ENDPOINT` and `started ID`, then its workers as a record whenever they change, then
+Prints `frontend ENDPOINT`, `backend ENDPOINT` and `started ID`, then its workers as a record whenever they change, then
 `left`.
 
 Example:
     crew broker 'tcp://*:5560' 'tcp://*:5561'";
 
-/// What the options of a caller do not say.
+/// The rest of a caller's help.
 pub(super) const CALLER_HELP: &str = "\
-Says `started ENDPOINT`, and `replied` at each reply. Exits with 1 when a call fails.
+Prints `started ENDPOINT`, and `replied` at each reply. Exits with 1 when a call fails.
 
 Example:
     crew caller tcp://broker-1:5560 --concurrency 8";
 
-/// What the options of a load do not say.
+/// The rest of a load's help.
 pub(super) const LOAD_HELP: &str = "\
-Waits up to 60 seconds for a worker. Says `started ENDPOINT`, each call's begin and end and, whenever they change, its
-workers or brokers as records, and then `left`. At most 5000 calls are open at once; after SIGTERM, 11 seconds may pass
-until the last has ended. Exits with 1 if no worker has come.
+Waits up to 60 seconds for a worker. Prints `started ENDPOINT`, records of each call's start and end and of each
+change of its workers or brokers, and then `left`. At most 5000 calls are open at once; after SIGTERM, the last may take
+11 seconds to end. Exits with 1 if no worker has come.
 
 Example:
     crew load tcp://broker-1:5560 tcp://broker-2:5560 --rate 500 --seed 7 --first 1_000_000";
 
-/// What the options of a link do not say.
+/// The rest of a link's help.
 pub(super) const LINK_HELP: &str = "\
-Says `started ADDRESS` for each LISTEN=TARGET. The target's name is resolved anew for each connection; one whose target
-cannot be reached is reset.
+Prints `started ADDRESS` for each LISTEN=TARGET. The target's name is resolved again for each connection; a connection
+to an unreachable target is reset.
 
 Example:
     crew link 0.0.0.0:5560=broker-1:5560 0.0.0.0:5561=broker-1:5561 --latency 200 --jitter 100";

@@ -1,9 +1,9 @@
-//! A deserializer around a format's own one. It bounds what a few hostile bytes can cost, and knows where it is when
-//! something goes wrong.
+//! A deserializer around a format's own one. It bounds what a few hostile bytes can cost, and knows the place of an
+//! error.
 //!
-//! Formats believe a declared number of elements, and elements of no size (`()`, an empty struct) take no bytes: a
+//! Formats trust a declared number of elements, and elements of no size (`()`, an empty struct) take no bytes: a
 //! `Vec<()>` of 2^40 would keep a thread busy for an hour. And a recursive type takes one byte a level, until the stack
-//! is gone and the process with it.
+//! overflows and the process dies.
 
 mod parts;
 
@@ -28,15 +28,15 @@ use super::{
     steps::{Steps, is_derived},
 };
 
-/// What is kept while a value is read.
+/// The state while a value is read.
 #[derive(Debug)]
 pub(super) struct Reading<'r> {
     counts: Counts,
-    /// Until the struct of a method's arguments has been met.
+    /// Whether the struct of a method's arguments is still to come.
     are_arguments_next: Cell<bool>,
-    /// What the writer of these bytes has noted, where it is this program.
+    /// The notes of these bytes' writer, if it is this program.
     steps: Option<&'r Steps<'r>>,
-    /// The name of a struct's field, or of a variant, that was read last.
+    /// The name of the struct's field or variant that was read last.
     key: RefCell<String>,
 }
 
@@ -50,17 +50,17 @@ impl<'r> Reading<'r> {
         }
     }
 
-    /// The value is read side by side with what its writer has noted.
+    /// Compares the value with its writer's notes.
     pub(super) fn beside(self, steps: &'r Steps<'r>) -> Self {
         Self { steps: Some(steps), ..self }
     }
 
-    /// What is compared piece by piece, which only formats without names are.
+    /// The notes to compare with, which only formats without names need.
     fn steps(&self) -> Option<&'r Steps<'r>> {
         self.steps.filter(|_| !self.counts.traits.is_self_describing)
     }
 
-    /// A text, or bytes.
+    /// Counts a text or bytes.
     fn count_bytes(&self, length: usize) -> Result<(), Fault> {
         self.count_pieces(Kind::Length, 1)?;
         self.count_pieces(Kind::Byte, length)
@@ -70,7 +70,7 @@ impl<'r> Reading<'r> {
         self.count(kind, count, false)
     }
 
-    /// `is_small` says that it is a number below 128 and no negative one.
+    /// `is_small` says that it is a number from 0 to 127.
     fn count(&self, kind: Kind, count: usize, is_small: bool) -> Result<(), Fault> {
         let at = self.counts.pieces();
         self.counts.count_pieces(count);
@@ -78,12 +78,12 @@ impl<'r> Reading<'r> {
         steps.check_pieces(at, Piece { kind, depth: self.counts.depth(), is_small }, count)
     }
 
-    /// What the writer has noted of the struct of that name that is read next.
+    /// The mark of the next struct with this name.
     fn find_struct(&self, name: &'static str) -> Option<usize> {
         self.steps()?.find_struct(self.counts.pieces(), name)
     }
 
-    /// Notes the fields that have been read, those that take bytes among `count`.
+    /// Notes the fields that were read: of `count` fields, those that take bytes.
     fn note_fields(&self, shape: Shape, count: usize, filled: &[usize]) {
         let (Some(steps), Shape::Struct { fields, mark: Some(mark), is_derived }) = (self.steps(), shape) else {
             return;
@@ -91,13 +91,13 @@ impl<'r> Reading<'r> {
         let names = match (is_derived, fields.len() == count) {
             (false, _) => Vec::new(),
             (true, true) => filled.iter().map(|index| fields[*index]).collect(),
-            // Aliases are among them.
+            // These include aliases.
             (true, false) => fields.to_vec(),
         };
         steps.note_fields(mark, Fields { names, count: filled.len(), is_complete: true });
     }
 
-    /// Checks that the variant that was read is one that its reader knows, and not one of those that it takes for another.
+    /// Checks that the reader knows the variant, and does not confuse it with another one.
     fn check_variant(&self, of: Enum) -> Result<(), Fault> {
         let name = self.key.borrow();
         match !of.is_derived || name.is_empty() || of.variants.contains(&&**name) {
@@ -122,24 +122,24 @@ impl<'r> Reading<'r> {
     }
 }
 
-/// What a compound is, which says how its parts are named.
+/// The shape of a compound, which decides how its parts are named.
 #[derive(Clone, Copy)]
 enum Shape {
-    /// A number of parts that the type knows, or what the format says.
+    /// A number of parts that the type fixes or the format declares.
     Parts(usize),
     /// The name of a field or variant.
     Key,
-    /// A text or bytes that its reader takes over.
+    /// A text or bytes for a reader that takes ownership.
     Owned,
-    /// As many elements as there are.
+    /// As many elements as follow.
     List,
     Map,
     Struct {
-        /// None of a tuple struct.
+        /// None for a tuple struct.
         fields: &'static [&'static str],
-        /// What the writer has noted of it.
+        /// Its mark in the writer's notes.
         mark: Option<usize>,
-        /// Whether these are the fields that it reads, and in this order.
+        /// Whether the reader uses exactly these fields, in this order.
         is_derived: bool,
     },
     Enum(Enum),
@@ -148,12 +148,12 @@ enum Shape {
     },
 }
 
-/// What an enum's reader says of it.
+/// What an enum's reader declares.
 #[derive(Clone, Copy, Default)]
 struct Enum {
     name: &'static str,
     variants: &'static [&'static str],
-    /// Whether it is known that these are the names that it reads.
+    /// Whether the reader certainly uses exactly these names.
     is_derived: bool,
 }
 
@@ -168,7 +168,7 @@ impl Shape {
     }
 }
 
-/// A value of a known type that is to be read.
+/// A value of a known type that is read next.
 pub(super) struct Seed<'r, S> {
     pub(super) inner: S,
     pub(super) reading: &'r Reading<'r>,
@@ -191,7 +191,7 @@ struct Reader<'r, D> {
     role: Role,
 }
 
-/// What is read.
+/// The role of the value.
 #[derive(Clone, Copy, PartialEq)]
 enum Role {
     Value,
@@ -224,7 +224,7 @@ impl<'r, D> Reader<'r, D> {
         read
     }
 
-    /// Of a name that is noted, or of any value of no parts.
+    /// The shape of a name, or of a value without parts.
     fn leaf(&self) -> Shape {
         match self.role {
             Role::Value => Shape::Parts(0),
@@ -233,13 +233,13 @@ impl<'r, D> Reader<'r, D> {
         }
     }
 
-    /// Of a text or bytes that a visitor asks for as its own. They are borrowed from the format, so that nothing is allocated
-    /// by a declared length, and copied then.
+    /// The shape of a text or bytes that a visitor wants to own. They are borrowed from the format and then copied, so
+    /// that no declared length sizes an allocation.
     fn owned(&self) -> Shape {
         if self.role == Role::Value { Shape::Owned } else { self.leaf() }
     }
 
-    /// What a value is must show from its bytes.
+    /// Refuses a format whose bytes do not show the type of a value.
     fn needs_names(&self) -> Result<(), Fault> {
         match self.reading.counts.traits.is_self_describing {
             true => Ok(()),
@@ -469,7 +469,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watched<'_, V> {
 
     fn visit_unit<E: Error>(self) -> Result<V::Value, E> {
         if let Shape::Arguments { names } = self.shape {
-            // Nothing at all stands for no arguments.
+            // A unit stands for no arguments.
             let read = self.inner.visit_seq(arguments::Nothing);
             return arguments::all_taken(read, names, || Ok(false)).map_err(|fault| self.reading.stash(fault));
         }
@@ -527,7 +527,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watched<'_, V> {
 }
 
 impl<'r, V> Watched<'r, V> {
-    /// Runs something one level deeper, after a piece that says how many parts there are.
+    /// Runs a closure one level deeper, after a piece that declares the number of parts.
     fn below<R, E: Error>(
         self,
         level: Level,
@@ -535,7 +535,7 @@ impl<'r, V> Watched<'r, V> {
         run: impl FnOnce(V, &'r Reading<'r>) -> Result<R, Fault>,
     ) -> Result<R, E> {
         let Self { inner, reading, .. } = self;
-        // What is there for `Some` is 1.
+        // The tag of `Some` is 1.
         let counted = piece.map_or(Ok(()), |kind| reading.count(kind, 1, kind == Kind::Byte));
         let result = counted.and_then(|()| reading.counts.descend(level)).and_then(|below| {
             let result = run(inner, reading);

@@ -1,4 +1,4 @@
-//! The parts of a value, one after the other: elements, entries, and what is in a variant.
+//! The parts of a value, one after the other: elements, entries, and a variant's content.
 
 use std::cell::{Cell, RefCell};
 
@@ -20,7 +20,7 @@ pub(super) struct Elements<'r, 'a, A> {
     pub(super) reading: &'r Reading<'r>,
     pub(super) shape: Shape,
     pub(super) count: &'a Cell<usize>,
-    /// Which elements of a marked struct take bytes.
+    /// The elements of a marked struct that take bytes.
     pub(super) filled: &'a RefCell<Vec<usize>>,
 }
 
@@ -73,7 +73,7 @@ impl<A> Elements<'_, '_, A> {
     }
 }
 
-/// A seed that stays where it was if there is nothing to read.
+/// A seed that is kept if there is nothing to read.
 struct TakenSeed<'r, 'a, S> {
     seed: &'a mut Option<S>,
     reading: &'r Reading<'r>,
@@ -95,7 +95,7 @@ pub(super) struct Entries<'r, A> {
     pub(super) reading: &'r Reading<'r>,
     pub(super) shape: Shape,
     pub(super) index: usize,
-    /// The field whose value comes next.
+    /// The field of the next value.
     pub(super) field: Option<&'static str>,
     pub(super) before: Before,
 }
@@ -119,7 +119,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<'_, A> {
         let seed = FieldSeed { inner, reading };
         let key = self.inner.next_key_seed(seed).map_err(|error| reading.recover(error))?;
         let name = &*reading.key.borrow();
-        // Mostly the fields come in their order.
+        // Fields mostly come in order.
         let expected = names.get(self.index).filter(|expected| *expected == name);
         self.field = expected.or_else(|| names.iter().find(|known| *known == name)).copied();
         Ok(key)
@@ -141,13 +141,14 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<'_, A> {
     }
 }
 
-/// A declared number of elements, as far as whoever reads them may make room in advance. `known` are in any value of the
-/// type.
+/// A declared number of elements, capped to what a reader may reserve room for. `known` elements are in any value of
+/// the type.
 fn believed(declared: Option<usize>, known: usize) -> Option<usize> {
     declared.map(|declared| declared.min(ELEMENTS_BELIEVED.max(known)))
 }
 
-/// Elements that room is made for before they are read: enough that growing costs little, and little to lose.
+/// The most elements that room is reserved for before they are read: enough that growth costs little, and little to
+/// lose.
 const ELEMENTS_BELIEVED: usize = 1024;
 
 pub(super) struct Variants<'r, A> {
@@ -180,11 +181,11 @@ impl<'de, 'r, A: EnumAccess<'de>> EnumAccess<'de> for Variants<'r, A> {
     }
 }
 
-/// What a variant has in it.
+/// A variant's content.
 pub(super) struct Content<'r, A> {
     inner: A,
     reading: &'r Reading<'r>,
-    /// What the writer has noted of the variant.
+    /// The variant's mark in the writer's notes.
     mark: Option<usize>,
 }
 
@@ -218,11 +219,11 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Content<'_, A> {
     }
 }
 
-/// The name or number of a variant; its type is one that users have never seen.
+/// The name or number of a variant; its type is hidden from users.
 struct VariantSeed<'r, S> {
     inner: S,
     reading: &'r Reading<'r>,
-    /// To be read instead of what is there.
+    /// The name to read instead of the bytes.
     name: Option<&'static str>,
 }
 
@@ -242,7 +243,7 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for VariantSeed<'_, S> {
     }
 }
 
-/// The name of a field, which is noted; its type is another one of those.
+/// The name of a field, which is noted; its type is hidden from users.
 struct FieldSeed<'r, S> {
     inner: S,
     reading: &'r Reading<'r>,

@@ -1,4 +1,4 @@
-//! What is read back a second time and what is not, what that costs, and what goes wrong in it.
+//! Which values are read back a second time, the cost of that, and its failures.
 
 use std::{cell::Cell, collections::HashSet};
 
@@ -13,7 +13,7 @@ fn list_of_structs_of_no_size_is_read_back_in_proportion_to_its_length() {
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     struct Pair(Nothing, Nothing);
     for codec in built(BARE) {
-        // Every one begins at the same place: looking through all of them each time would take half an hour.
+        // All begin at the same place: searching all of them each time would take half an hour.
         let many = (1_u8, vec![Nothing {}; EMPTY_PARTS_MAX]);
         assert!(roundtrip(codec, &many).expect("is carried") == many, "{codec}");
         let pairs = vec![Pair(Nothing {}, Nothing {}); EMPTY_PARTS_MAX / 4];
@@ -22,7 +22,7 @@ fn list_of_structs_of_no_size_is_read_back_in_proportion_to_its_length() {
 }
 
 #[test]
-fn fields_left_out_are_remembered_one_by_one() {
+fn skipped_fields_are_remembered_one_by_one() {
     #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
     struct Sparse {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,7 +50,7 @@ fn fields_left_out_are_remembered_one_by_one() {
 }
 
 #[test]
-fn type_that_panics_while_it_is_read_back_is_a_fault_of_its_writer() {
+fn type_that_panics_while_it_is_read_back_is_an_error_for_its_writer() {
     #[derive(Debug, Serialize)]
     struct Panics(u8);
     impl<'de> Deserialize<'de> for Panics {

@@ -1,4 +1,4 @@
-//! Arguments by position and by name, fewer than there are, and errors that name them.
+//! Arguments by position and by name, optional arguments left out, and errors that name arguments.
 
 use serde::{Deserialize, Deserializer};
 
@@ -51,7 +51,7 @@ fn last_arguments_may_be_left_out_if_they_are_optional() {
 }
 
 #[test]
-fn argument_with_a_default_takes_it_and_not_none_when_it_is_left_out() {
+fn missing_argument_with_a_default_takes_it_instead_of_none() {
     #[derive(Debug, Default, PartialEq)]
     enum Defaulted<T> {
         #[default]
@@ -101,7 +101,7 @@ fn argument_with_a_default_takes_it_and_not_none_when_it_is_left_out() {
 }
 
 #[test]
-fn arguments_of_no_size_need_not_be_there() {
+fn arguments_of_no_size_may_be_missing() {
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     struct __PingArguments<A> {
         nothing: A,
@@ -114,11 +114,11 @@ fn arguments_of_no_size_need_not_be_there() {
 }
 
 #[test]
-fn more_arguments_than_there_are_are_refused() {
+fn extra_arguments_are_refused() {
     for codec in built(Codec::ALL) {
         let written = encode(codec, &("k", Vec::<Job>::new(), None::<u8>, 7_u8)).expect("is written");
         let error = decode_arguments::<Store>(&written, None).expect_err("is refused").to_string();
-        assert!(error.contains("the method takes 3 arguments, and there are more"), "{error}");
+        assert!(error.contains("the method takes 3 arguments, but more were given"), "{error}");
         assert_eq!(
             error.ends_with("(are both sides built from the same types?)"),
             !codec.is_self_describing(),
@@ -156,7 +156,7 @@ fn errors_name_the_argument_and_the_place_in_it() {
 }
 
 #[test]
-fn errors_show_no_name_that_only_generated_code_knows() {
+fn errors_show_no_names_of_generated_code() {
     for codec in built(Codec::ALL) {
         let nonsense = payload(codec, vec![0xc1; 3]);
         let error = decode_arguments::<Store>(&nonsense, None).expect_err("is refused").to_string();
@@ -175,7 +175,7 @@ fn errors_show_no_name_that_only_generated_code_knows() {
 }
 
 #[test]
-fn arguments_of_a_known_signature_are_all_there_where_nothing_has_a_name() {
+fn codecs_without_names_need_all_arguments_of_a_known_signature() {
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     struct __PutArguments<A> {
         size: A,
@@ -199,7 +199,7 @@ fn arguments_of_a_known_signature_are_all_there_where_nothing_has_a_name() {
 }
 
 #[test]
-fn wrong_length_within_an_argument_is_no_missing_argument() {
+fn wrong_length_within_an_argument_is_not_a_missing_argument() {
     #[derive(Debug, Serialize, Deserialize)]
     struct __NeedArguments<A, B> {
         a: A,
@@ -214,7 +214,7 @@ fn wrong_length_within_an_argument_is_no_missing_argument() {
 }
 
 #[test]
-fn nothing_stands_for_no_arguments() {
+fn unit_stands_for_no_arguments() {
     #[derive(Debug, Serialize, Deserialize)]
     struct __PingArguments {}
     for codec in built(Codec::ALL) {
@@ -226,7 +226,7 @@ fn nothing_stands_for_no_arguments() {
 }
 
 #[test]
-fn required_argument_of_options_alone_is_not_made_up() {
+fn missing_required_argument_of_options_is_an_error() {
     #[derive(Debug, Default, Serialize, Deserialize)]
     struct __SearchArguments<A, B> {
         text: A,

@@ -1,4 +1,4 @@
-//! Values survive, mistakes are errors, and nothing is believed.
+//! Values survive, mistakes are errors, and no declared length is trusted.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Halves that disagree behind a likeness: two enums of one name, halves with other names, other primitives, catch-alls.
+//! Halves that disagree but look alike: two enums with one name, halves with different names or primitives, catch-alls.
 
 use serde::{Deserialize, Serializer};
 
@@ -26,7 +26,7 @@ mod task {
 }
 
 #[test]
-fn two_enums_of_one_name_do_not_cover_each_other() {
+fn two_enums_with_one_name_do_not_hide_each_other() {
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     struct Report {
         job: job::Status,
@@ -107,7 +107,7 @@ fn halves_that_permute_variants_are_refused() {
 }
 
 #[test]
-fn enum_whose_halves_have_other_names_is_compared_all_the_same() {
+fn enum_whose_halves_have_different_names_is_compared() {
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     #[serde(rename(serialize = "EventOut", deserialize = "EventIn"))]
     enum Event {
@@ -127,7 +127,7 @@ fn enum_whose_halves_have_other_names_is_compared_all_the_same() {
 }
 
 #[test]
-fn variant_that_its_reader_takes_for_another_is_refused_in_every_codec() {
+fn variant_that_its_reader_confuses_is_refused_in_every_codec() {
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     enum OneWay {
         A,
@@ -152,7 +152,7 @@ fn variant_that_its_reader_takes_for_another_is_refused_in_every_codec() {
             assert!(error.contains("one name for both sides"), "{error}");
         }
     }
-    // Whoever reads what an other program has written does take it.
+    // A reader of another program's bytes accepts it.
     for codec in built(NAMED) {
         let written = encode(codec, &OneWay::B).expect("is written");
         assert_eq!(decode::<OneWay>(&written).expect("is read"), OneWay::C, "{codec}");
@@ -160,7 +160,7 @@ fn variant_that_its_reader_takes_for_another_is_refused_in_every_codec() {
 }
 
 #[test]
-fn variant_behind_bytes_that_are_read_one_by_one_is_found() {
+fn variant_after_bytes_that_are_read_one_by_one_is_found() {
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     struct Letter {
         #[serde(serialize_with = "serde_bytes::serialize")]
@@ -174,7 +174,7 @@ fn variant_behind_bytes_that_are_read_one_by_one_is_found() {
 }
 
 #[test]
-fn halves_of_other_primitives_are_refused_where_nothing_says_what_is_written() {
+fn halves_with_different_primitives_are_refused_without_self_description() {
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     #[serde(into = "u32", try_from = "i32")]
     struct Sign(u32);
@@ -210,7 +210,7 @@ fn halves_of_other_primitives_are_refused_where_nothing_says_what_is_written() {
 }
 
 #[test]
-fn derived_halves_whose_fields_are_in_another_order_are_refused() {
+fn derived_halves_with_fields_in_different_orders_are_refused() {
     #[derive(Clone, Serialize)]
     #[serde(rename = "Pair")]
     struct Out {

@@ -18,13 +18,13 @@ fn is_zero(number: &u8) -> bool {
 }
 
 #[test]
-fn field_that_is_left_out_now_and_then_is_refused_where_fields_have_no_names() {
+fn sometimes_skipped_field_is_refused_in_codecs_without_names() {
     let job = Job { priority: 0, path: vec![1, 9] };
     for codec in built(BARE) {
         assert_eq!(roundtrip(codec, &Job { priority: 1, path: vec![] }).expect("is whole").priority, 1, "{codec}");
         let error = refused(codec, &job);
         assert!(error.contains("`priority` of `Job`") && error.contains("MessagePack or JSON"), "{error}");
-        // Also where only the writer's half is known.
+        // Also if only the writer's half is known.
         assert!(encode(codec, &vec![&job]).is_err(), "{codec}");
     }
     for codec in built(NAMED) {
@@ -33,7 +33,7 @@ fn field_that_is_left_out_now_and_then_is_refused_where_fields_have_no_names() {
 }
 
 #[test]
-fn field_that_is_left_out_and_has_no_default_is_refused_with_the_cure() {
+fn skipped_field_without_a_default_is_refused_with_the_remedy() {
     #[derive(Debug, Serialize, Deserialize)]
     struct Tagged {
         #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -48,7 +48,7 @@ fn field_that_is_left_out_and_has_no_default_is_refused_with_the_cure() {
 }
 
 #[test]
-fn variant_after_a_skipped_one_is_refused_where_variants_have_no_names() {
+fn variant_after_a_skipped_one_is_refused_in_codecs_without_names() {
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     enum Command {
         Start,
@@ -150,9 +150,9 @@ fn struct_whose_halves_skip_different_fields_is_refused() {
     }
 }
 
-/// What the guide says of partial replies and dynamic calls.
+/// As the guide says about partial replies and dynamic calls.
 #[test]
-fn variant_after_a_skipped_one_arrives_as_another_where_only_the_writer_is_known() {
+fn variant_after_a_skipped_one_arrives_as_another_if_only_the_writer_is_known() {
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     enum Command {
         #[serde(skip)]
@@ -176,7 +176,7 @@ fn variant_after_a_skipped_one_arrives_as_another_where_only_the_writer_is_known
 }
 
 #[test]
-fn field_with_two_names_is_carried_where_names_are_not_written() {
+fn field_with_two_names_is_carried_in_codecs_without_names() {
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     struct Job {
         #[serde(rename(serialize = "jobId", deserialize = "id"))]
@@ -189,9 +189,9 @@ fn field_with_two_names_is_carried_where_names_are_not_written() {
     }
 }
 
-/// What the guide says of codecs with names, which take whatever their reader accepts.
+/// As the guide says about codecs with names, which carry whatever their reader accepts.
 #[test]
-fn options_and_defaults_of_one_half_arrive_as_none_where_names_are_written() {
+fn options_and_defaults_of_one_half_arrive_as_none_in_codecs_with_names() {
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     struct Renamed {
         #[serde(rename(serialize = "jobId", deserialize = "id"))]
@@ -219,7 +219,7 @@ fn options_and_defaults_of_one_half_arrive_as_none_where_names_are_written() {
 }
 
 #[test]
-fn what_serde_cannot_buffer_is_refused_in_tagged_types_at_its_first_value() {
+fn types_that_serde_cannot_buffer_are_refused_in_tagged_types_at_the_first_value() {
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     #[serde(untagged)]
     enum Wide {
@@ -267,7 +267,7 @@ fn struct_whose_halves_skip_the_same_fields_is_carried() {
 }
 
 #[test]
-fn lengths_that_are_announced_and_not_kept_are_refused() {
+fn wrong_announced_lengths_are_refused() {
     struct Lying;
     impl Serialize for Lying {
         fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -326,12 +326,12 @@ where
             assert!(error.contains(name) && error.contains("MessagePack or JSON"), "{error}");
             assert!(!error.contains("both sides"), "{error}");
         }
-        // A value in which there is none of it yet is honest.
+        // A value that does not contain it yet is honest.
         assert!(roundtrip(codec, &Holder::<T> { count: 1, held: None }).is_ok(), "{codec} {name}");
         assert!(roundtrip(codec, &Holder::<T> { count: 1, held: Some(vec![]) }).is_ok(), "{codec} {name}");
-        // And refused after it all the same.
+        // And refused afterwards.
         refused(codec, &Holder { count: 1, held: Some(vec![value.clone()]) });
-        // Where only the reader sees it.
+        // If only the reader sees it.
         if let Ok(written) = encode(codec, &value) {
             let error = decode::<T>(&written).expect_err("is refused").to_string();
             assert!(error.contains(name) && error.contains("MessagePack or JSON"), "{error}");
@@ -344,7 +344,7 @@ where
 }
 
 #[test]
-fn types_that_read_whatever_they_find_are_refused_with_their_names_where_nothing_says_what_it_is() {
+fn types_that_need_self_description_are_refused_by_name_in_codecs_without_it() {
     needs_names(Untagged::Text("x".to_owned()), "`xero::Untagged`");
     needs_names(Untagged::Number(7), "`xero::Untagged`");
     needs_names(Tagged::Circle { radius: 1 }, "`xero::Tagged`");
@@ -355,7 +355,7 @@ fn types_that_read_whatever_they_find_are_refused_with_their_names_where_nothing
 }
 
 #[test]
-fn adjacently_tagged_variants_are_refused_where_variants_have_no_names() {
+fn adjacently_tagged_variants_are_refused_in_codecs_without_names() {
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     #[serde(tag = "t", content = "c")]
     enum Adjacent {
@@ -375,7 +375,7 @@ fn adjacently_tagged_variants_are_refused_where_variants_have_no_names() {
 }
 
 #[test]
-fn readers_that_change_what_they_read_are_no_contradiction() {
+fn readers_that_change_the_value_are_carried() {
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     #[serde(from = "String")]
     struct Lower(String);

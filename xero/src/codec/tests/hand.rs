@@ -1,12 +1,12 @@
-//! Halves that are written by hand.
+//! Hand-written halves.
 
 use serde::Deserialize;
 
 use super::*;
 
-/// Such as those of the crate `generic-array`.
+/// Like those of the crate `generic-array`.
 #[test]
-fn tuples_of_any_length_show_it_before_they_are_read() {
+fn tuples_of_any_length_declare_it_before_they_are_read() {
     const LENGTH: usize = 2048;
     #[derive(Debug, PartialEq)]
     struct Long(Vec<u8>);
@@ -85,7 +85,7 @@ fn hand_written_readers_may_name_fields_by_an_enum_or_a_newtype() {
 }
 
 #[test]
-fn panic_of_a_reader_is_no_panic_of_the_writer() {
+fn panic_of_a_reader_does_not_panic_the_writer() {
     #[derive(Debug, Serialize)]
     struct Panics(u8);
     impl<'de> Deserialize<'de> for Panics {
@@ -99,9 +99,9 @@ fn panic_of_a_reader_is_no_panic_of_the_writer() {
     }
 }
 
-/// What the guide says of names that only one side has: a variant is not delivered as another one.
+/// As the guide says about names that only one side has: no variant arrives as another one.
 #[test]
-fn what_only_one_side_knows_arrives_as_the_guide_says() {
+fn names_that_only_one_side_knows_arrive_as_the_guide_says() {
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     struct Renamed {
         #[serde(rename(serialize = "jobId", deserialize = "id"))]
@@ -140,9 +140,9 @@ fn what_only_one_side_knows_arrives_as_the_guide_says() {
     }
 }
 
-/// What the guide says of readers that try, and of halves of one's own.
+/// As the guide says about readers that try, and about hand-written halves.
 #[test]
-fn what_a_reader_makes_of_it_arrives_as_the_guide_says() {
+fn values_of_readers_that_try_arrive_as_the_guide_says() {
     use std::{collections::BTreeMap, net::IpAddr};
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     struct Counts {

@@ -1,5 +1,5 @@
-//! Halves that disagree where it is hard to see: behind long lists, many options and recursion, beside hand-written halves,
-//! in tuples, and in a second value of a type whose first one was sound.
+//! Halves whose disagreement is hidden: behind long lists, many options and recursion, beside hand-written halves, in
+//! tuples, and in a second value of a type whose first value was sound.
 
 use serde::{Deserialize, Deserializer, Serializer, ser::SerializeStruct};
 
@@ -21,7 +21,7 @@ struct Pixel {
     g: u8,
 }
 
-/// A sound value first, then one that would arrive as another.
+/// A sound value first, then one that would arrive as a different one.
 #[track_caller]
 fn second_is_refused<T>(sound: T, unsound: T)
 where
@@ -161,7 +161,7 @@ fn in_tuple_structs_and_tuple_variants() {
 
 #[test]
 fn in_hand_written_halves() {
-    /// Leaves `b` out when it is 0, and says so by the number of its fields.
+    /// Leaves `b` out when it is 0, and declares one field less.
     #[derive(Clone, Debug, PartialEq, Deserialize)]
     struct Hand {
         a: u8,
@@ -237,7 +237,7 @@ fn in_codecs_with_names_too() {
 }
 
 #[test]
-fn wide_integers_are_what_they_are_where_a_reader_goes_by_what_it_finds() {
+fn wide_integers_stay_integers_for_readers_of_any_type() {
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     #[serde(untagged)]
     enum Key {
@@ -255,7 +255,7 @@ fn wide_integers_are_what_they_are_where_a_reader_goes_by_what_it_finds() {
 }
 
 #[test]
-fn reader_by_number_alone_is_no_contradiction() {
+fn reader_by_number_alone_is_carried() {
     #[derive(Debug, PartialEq, Serialize)]
     enum Level {
         Low,
@@ -282,7 +282,7 @@ fn reader_by_number_alone_is_no_contradiction() {
 }
 
 #[test]
-fn structs_of_one_name_within_each_other_are_no_contradiction() {
+fn nested_structs_with_one_name_are_carried() {
     mod first {
         #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
         pub(super) struct Config {

@@ -1,4 +1,4 @@
-//! Honest types whose two halves look different, or alike by name, and agree all the same.
+//! Honest types whose two halves look different, or share names, and still agree.
 
 use std::{collections::BTreeMap, fmt, marker::PhantomData};
 
@@ -26,7 +26,7 @@ fn user() -> inner::User {
 }
 
 #[test]
-fn variants_named_as_the_struct_in_them() {
+fn variants_named_like_the_struct_in_them() {
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     enum Event {
         User { user: inner::User, at: u64 },
@@ -57,7 +57,7 @@ fn struct_read_as_a_tuple_around_one_of_its_name() {
     assert_roundtrips_in(built(BARE), [vec![point(), point()]]);
 }
 
-/// Two thousand numbers, as arrays are that serde does not know: their length is in their type.
+/// Two thousand numbers, like an array that serde does not know: the length is in the type.
 #[derive(Clone, Debug, PartialEq)]
 struct Long(Vec<u8>);
 
@@ -103,7 +103,7 @@ fn arrays_whose_length_is_in_their_type() {
     assert_roundtrips([Long(vec![7; Long::LENGTH])]);
 }
 
-/// Writes and reads `a` and `b`, with a visitor of one's own whose keys are `K`s and whose list of fields is `FIELDS`.
+/// Writes and reads `a` and `b`, with a hand-written visitor whose keys are `K`s and whose list of fields is `FIELDS`.
 macro_rules! by_hand {
     ($name:ident, $key:ty, $a:pat, $fields:expr) => {
         #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -247,7 +247,7 @@ macro_rules! keyed_by {
     };
 }
 
-/// Such as those of the crate `ipnet`.
+/// Like those of the crate `ipnet`.
 mod keyed_by_an_enum {
     use super::*;
 
@@ -260,7 +260,7 @@ mod keyed_by_an_enum {
     }
 }
 
-/// What is read from a number and what is read from a name are two things, which mean the same.
+/// The value read from a number and the one read from a name differ, but mean the same.
 #[test]
 fn hand_written_readers_that_keep_numbers_and_names_apart() {
     #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -342,7 +342,7 @@ fn small_numbers_of_one_size_read_as_another() {
     assert_roundtrips([(Narrow(3), Signed(7), 5_u8, Level(1))]);
     assert_roundtrips_in(built(NAMED), [Level(200)]);
     for codec in built(BARE) {
-        // Each value anew, for the last one says nothing of it.
+        // Each value is checked, because the previous one proves nothing about it.
         let error = refused(codec, &vec![Level(1), Level(255)]);
         assert!(error.contains("MessagePack or JSON"), "{error}");
         refused(codec, &Level(200));
@@ -376,7 +376,7 @@ fn texts_and_bytes_that_a_visitor_takes_over() {
     }
     #[derive(Debug, Default)]
     struct Taken<T>(T);
-    // What clippy warns of: such visitors exist all the same, and work with every deserializer that owns what it reads.
+    // As clippy warns: such visitors exist, and work with every deserializer that owns its text.
     #[expect(clippy::serde_api_misuse)]
     impl<'de> Visitor<'de> for Taken<String> {
         type Value = Self;

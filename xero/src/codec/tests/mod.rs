@@ -1,4 +1,4 @@
-//! What the codecs carry, refuse, and name when they refuse it.
+//! What the codecs carry and refuse, and how their errors name it.
 
 mod again;
 mod arguments;
@@ -25,12 +25,12 @@ use super::{
     *,
 };
 
-/// Codecs that say what they write.
+/// Self-describing codecs.
 const NAMED: [Codec; 2] = [Codec::MessagePack, Codec::Json];
-/// Codecs that do not.
+/// The other codecs.
 const BARE: [Codec; 2] = [Codec::Bincode, Codec::Postcard];
 
-/// Those of the codecs that this build has.
+/// Those codecs that this build has.
 fn built(codecs: impl IntoIterator<Item = Codec>) -> impl Iterator<Item = Codec> {
     codecs.into_iter().filter(|codec| codec.is_available())
 }
@@ -44,7 +44,7 @@ fn roundtrip<T: Serialize + DeserializeOwned + 'static>(codec: Codec, value: &T)
     decode(&encode_as::<T, T>(codec, value)?)
 }
 
-/// Why the value cannot be written for whoever reads its type.
+/// Why the value cannot be written for a reader of its type.
 #[track_caller]
 fn refused<T: Serialize + DeserializeOwned + 'static>(codec: Codec, value: &T) -> String {
     encode_as::<T, T>(codec, value).expect_err("is refused").to_string()

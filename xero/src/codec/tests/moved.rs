@@ -1,4 +1,4 @@
-//! Variants that would arrive as others although all of them are in the value.
+//! Variants that would arrive as different ones although the value contains all of them.
 
 use serde::Deserialize;
 
@@ -45,7 +45,7 @@ fn beside_another_enum_of_the_same_name() {
     }
 }
 
-/// Halves that have the same variants in another order.
+/// Halves with the same variants in different orders.
 macro_rules! permuted {
     ($module:ident, $written:literal: $($variant:ident),*; read as $($other:ident),*) => {
         mod $module {
@@ -119,9 +119,9 @@ fn by_halves_whose_enums_have_different_names() {
     }
 }
 
-/// What has no name in common is compared by nothing.
+/// Halves without a common name are not compared.
 #[test]
-fn halves_whose_variants_have_other_names_are_no_contradiction() {
+fn halves_whose_variants_have_different_names_are_carried() {
     #[derive(Serialize, Deserialize)]
     enum Old {
         Begin,
@@ -158,7 +158,7 @@ fn halves_whose_variants_have_other_names_are_no_contradiction() {
 }
 
 #[test]
-fn order_of_a_hash_map_is_no_contradiction() {
+fn hash_map_in_any_order_is_carried() {
     use std::collections::{HashMap, HashSet};
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
     enum Status {
@@ -180,7 +180,7 @@ fn order_of_a_hash_map_is_no_contradiction() {
     }
 }
 
-/// Bytes may be read as a list of numbers, which does not move what is behind them.
+/// Bytes may be read as a list of numbers; that does not shift what follows.
 #[test]
 fn behind_bytes_that_are_read_as_a_list() {
     #[derive(Clone, Debug, PartialEq)]

@@ -1,4 +1,4 @@
-//! What a few bytes, or a value that goes on and on, can cost.
+//! The cost of a few bytes, or of an endless value.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -30,7 +30,7 @@ fn tree(depth: usize, wrap: fn(Box<Tree>) -> Tree) -> Tree {
     (0..depth).fold(Tree::Leaf, |tree, _| wrap(Box::new(tree)))
 }
 
-/// The value is written and read back at the limit, and refused one level beyond it, by each codec on each side.
+/// Each codec writes and reads the value at the limit, and refuses it one level beyond, on each side.
 #[track_caller]
 fn ends_at_the_limit<T>(name: &str, make: impl Fn(usize) -> T, levels_each: usize)
 where
@@ -47,13 +47,13 @@ where
     }
 }
 
-/// What a peer without our limits would send.
+/// The bytes of a peer without our limits.
 fn write_unchecked<T: Serialize>(codec: Codec, value: &T) -> Vec<u8> {
     with_format!(codec, F => F::write(value).map_err(Fault::library)).expect("writes")
 }
 
 #[test]
-fn values_are_as_deep_in_one_codec_as_in_the_other_and_written_as_deep_as_read() {
+fn depth_limit_is_the_same_in_every_codec_and_on_each_side() {
     ends_at_the_limit("structs and options", chain, 1);
     let list = |depth| (1..depth).fold(List(Vec::new()), |list, _| List(vec![list]));
     ends_at_the_limit("newtypes and lists", list, 1);
@@ -85,8 +85,8 @@ fn values_are_as_deep_in_one_codec_as_in_the_other_and_written_as_deep_as_read()
 }
 
 #[test]
-fn values_that_go_on_and_on_are_refused_when_they_are_written() {
-    // Dropped piece by piece: what the compiler writes would use up the stack as well.
+fn endless_values_are_refused_when_they_are_written() {
+    // Dropped piece by piece: the compiler's own drop would overflow the stack too.
     let mut deep = chain(100_000);
     for codec in built(Codec::ALL) {
         assert!(encode(codec, &deep).is_err(), "{codec}");
@@ -97,7 +97,7 @@ fn values_that_go_on_and_on_are_refused_when_they_are_written() {
 }
 
 #[test]
-fn bytes_that_go_on_and_on_are_refused_when_they_are_read() {
+fn endless_bytes_are_refused_when_they_are_read() {
     for (codec, level) in [(Codec::Bincode, 1), (Codec::Postcard, 1), (Codec::MessagePack, 0x91), (Codec::Json, b'[')] {
         if codec.is_available() {
             let bytes = payload(codec, vec![level; 1_000_000]);
@@ -110,7 +110,7 @@ fn bytes_that_go_on_and_on_are_refused_when_they_are_read() {
 
 #[test]
 fn threads_with_a_small_stack_read_and_write_the_deepest_values() {
-    // That of Tokio's threads is 2 MiB, of which procedures want some for themselves.
+    // Tokio's threads have 2 MiB, of which procedures need a part.
     let thread = std::thread::Builder::new().stack_size(1024 * 1024).spawn(|| {
         for codec in built(Codec::ALL) {
             roundtrip(codec, &chain(DEPTH_MAX)).expect("is within the limit");
@@ -194,7 +194,7 @@ fn elements_of_no_size_cannot_keep_a_thread_busy() {
 }
 
 #[test]
-fn more_elements_of_no_size_than_are_read_are_not_written() {
+fn elements_of_no_size_beyond_the_readers_limit_are_not_written() {
     for codec in built(BARE) {
         assert!(encode(codec, &vec![(); EMPTY_PARTS_MAX]).is_ok(), "{codec}");
         let error = encode(codec, &vec![(); EMPTY_PARTS_MAX + 1]).expect_err("is refused").to_string();
@@ -206,7 +206,7 @@ fn more_elements_of_no_size_than_are_read_are_not_written() {
 }
 
 #[test]
-fn bytes_after_a_value_are_not_read_however_deep_they_are() {
+fn bytes_after_a_value_are_not_read_at_any_depth() {
     for (codec, level) in [(Codec::MessagePack, 0x91), (Codec::Json, b'['), (Codec::Bincode, 1), (Codec::Postcard, 1)] {
         if codec.is_available() {
             let value = encode(codec, &1_u8).expect("is written").bytes;
@@ -225,7 +225,7 @@ fn bytes_after_a_value_are_not_read_however_deep_they_are() {
 }
 
 #[test]
-fn large_values_on_every_level_are_refused_before_they_use_up_the_stack() {
+fn large_values_on_every_level_are_refused_before_the_stack_overflows() {
     #[derive(Debug, Serialize, Deserialize)]
     struct Fat {
         inline: [[[u8; 16]; 32]; 8],
@@ -240,7 +240,7 @@ fn large_values_on_every_level_are_refused_before_they_use_up_the_stack() {
     let thread = std::thread::Builder::new().stack_size(2 * 1024 * 1024).spawn(move || {
         for codec in built(Codec::ALL) {
             for levels in [1, 8, 60, 120] {
-                // Carried or refused, on each side; the process goes on.
+                // Carried or refused on each side, but the process survives.
                 if let Ok(written) = encode(codec, &fat(levels)) {
                     let _ = decode::<Fat>(&written);
                 }
@@ -252,7 +252,7 @@ fn large_values_on_every_level_are_refused_before_they_use_up_the_stack() {
 }
 
 #[test]
-fn elements_of_no_size_count_for_their_parts_and_for_what_they_take_in_memory() {
+fn elements_of_no_size_count_for_their_parts_and_their_memory() {
     #[derive(Debug, Default, Deserialize)]
     #[allow(dead_code)]
     struct Skipped {
@@ -264,7 +264,7 @@ fn elements_of_no_size_count_for_their_parts_and_for_what_they_take_in_memory() 
         _ => vec![0x80, 0x80, 0x3c],
     };
     for codec in built(BARE) {
-        // 983,040 of them: as `()` they are carried.
+        // There are 983,040 of them: as `()` they are carried.
         let bytes = payload(codec, many(codec));
         assert!(decode::<Vec<()>>(&bytes).is_ok(), "{codec}");
         assert!(decode::<Vec<Skipped>>(&bytes).is_err(), "{codec}");
@@ -273,7 +273,7 @@ fn elements_of_no_size_count_for_their_parts_and_for_what_they_take_in_memory() 
     }
 }
 
-/// Makes room for the declared number of elements.
+/// Reserves room for the declared number of elements.
 #[derive(Debug)]
 struct Trusting;
 
@@ -298,7 +298,7 @@ impl<'de> Deserialize<'de> for Trusting {
 }
 
 #[test]
-fn no_reader_is_told_a_number_of_elements_that_are_not_there() {
+fn readers_get_no_hint_of_missing_elements() {
     for (codec, bytes) in [
         (Codec::Bincode, [&[253][..], &(1_u64 << 40).to_le_bytes(), &[1]].concat()),
         (Codec::Postcard, vec![0x80, 0x80, 0x80, 0x80, 0x80, 0x20, 1]),
@@ -311,7 +311,7 @@ fn no_reader_is_told_a_number_of_elements_that_are_not_there() {
 }
 
 #[test]
-fn largest_values_within_themselves_are_refused_before_they_use_up_the_stack() {
+fn largest_recursive_values_are_refused_before_the_stack_overflows() {
     #[derive(Debug, Serialize, Deserialize)]
     #[allow(dead_code)]
     struct Huge {
@@ -331,7 +331,7 @@ fn largest_values_within_themselves_are_refused_before_they_use_up_the_stack() {
         ] {
             for levels in [1, 2, 3, 60].into_iter().filter(|_| codec.is_available()) {
                 let bytes = [before.repeat(levels), last.to_vec(), after.repeat(levels)].concat();
-                // Carried or refused; the process goes on.
+                // Carried or refused, but the process survives.
                 let _ = decode::<Huge>(&payload(codec, bytes));
             }
             if codec.is_available() {
@@ -343,7 +343,7 @@ fn largest_values_within_themselves_are_refused_before_they_use_up_the_stack() {
 }
 
 #[test]
-fn large_values_that_are_read_from_a_buffer_do_not_use_up_the_stack() {
+fn large_buffered_values_do_not_overflow_the_stack() {
     #[derive(Debug, Serialize, Deserialize)]
     #[serde(tag = "t")]
     #[allow(clippy::large_enum_variant)]
@@ -365,7 +365,7 @@ fn large_values_that_are_read_from_a_buffer_do_not_use_up_the_stack() {
     let thread = std::thread::Builder::new().stack_size(2 * 1024 * 1024).spawn(move || {
         for codec in built(NAMED) {
             for levels in [1, 8, 40, 60] {
-                // As a peer may send it that has another stack.
+                // As a peer with another stack may send it.
                 if let Ok(written) = encode(codec, &fat(levels)) {
                     let _ = decode::<Fat>(&written);
                 }
@@ -378,9 +378,9 @@ fn large_values_that_are_read_from_a_buffer_do_not_use_up_the_stack() {
     thread.expect("a thread").join().expect("the stack is large enough");
 }
 
-/// The first value of a form is read back beside what was noted of it.
+/// The first value of a form is read back and compared with its notes.
 #[test]
-fn many_structs_at_one_place_take_no_time_to_read_back() {
+fn many_structs_at_one_place_are_read_back_quickly() {
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     struct Empty {}
     let started = std::time::Instant::now();

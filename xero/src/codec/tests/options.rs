@@ -1,4 +1,4 @@
-//! Values that a format would write as something else.
+//! Values that a format would write as a different value.
 
 use serde::Deserialize;
 
@@ -17,7 +17,7 @@ struct Patch {
 struct Wrapped(Option<u8>);
 
 #[test]
-fn some_of_nothing_is_refused_where_it_would_arrive_as_none() {
+fn some_of_none_is_refused_where_it_would_arrive_as_none() {
     for codec in built(NAMED) {
         let error = encode(codec, &Patch { note: Some(None) }).expect_err("is refused").to_string();
         assert!(error.contains("`note` of `xero::Patch`") && error.contains("would arrive as `None`"), "{error}");
@@ -34,7 +34,7 @@ fn some_of_nothing_is_refused_where_it_would_arrive_as_none() {
 }
 
 #[test]
-fn options_that_can_be_told_apart_are_carried() {
+fn distinguishable_options_are_carried() {
     assert_roundtrips([Patch { note: None }, Patch { note: Some(Some("x".to_owned())) }]);
     assert_roundtrips([Some(Some(1)), None]);
     assert_roundtrips([Some(vec![None::<()>]), Some(vec![]), None]);
@@ -42,12 +42,12 @@ fn options_that_can_be_told_apart_are_carried() {
     assert_roundtrips([Some(Ok::<(), ()>(())), Some(Err(())), None]);
     assert_roundtrips([Some(std::collections::BTreeMap::from([(1, None::<u8>)])), None]);
     assert_roundtrips([Some(String::new()), None]);
-    // One that is written earlier says nothing of a later one.
+    // An earlier value proves nothing about a later one.
     assert_roundtrips([(Some(1), (), None::<u8>)]);
 }
 
 #[test]
-fn keys_that_json_does_not_have_are_refused() {
+fn keys_that_json_lacks_are_refused() {
     use std::collections::BTreeMap;
     let pairs = BTreeMap::from([((1, 2), 3)]);
     assert_roundtrips_in(built([Codec::Bincode, Codec::Postcard, Codec::MessagePack]), [pairs.clone()]);
@@ -61,7 +61,7 @@ fn keys_that_json_does_not_have_are_refused() {
 }
 
 #[test]
-fn numbers_that_json_does_not_have_are_refused() {
+fn numbers_that_json_lacks_are_refused() {
     for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
         for codec in built([Codec::Json]) {
             assert!(encode(codec, &number).expect_err("is refused").to_string().contains("NaN or infinity"));

@@ -55,7 +55,7 @@ fn struct_may_be_read_as_a_tuple_that_begins_with_one_of_its_name() {
     assert_roundtrips_in(built(BARE), [(user(), vec![whole(), whole()])]);
 }
 
-/// A value that bytes make.
+/// A value made from bytes.
 trait Made: Sized {
     fn make(seed: &mut dyn Iterator<Item = u8>) -> Self;
 }
@@ -88,7 +88,7 @@ impl<T: Made> Made for Option<T> {
     }
 }
 
-/// Structs and enums in modules of their own, each of which is called `Alpha` or `Beta`, as are their variants.
+/// Structs and enums in modules of their own; each of them, and each variant, is called `Alpha` or `Beta`.
 macro_rules! overlapping {
     ($($module:ident: $kind:ident $name:ident { $($body:tt)* } made by $seed:ident: $make:expr;)*) => {
         $(mod $module {
@@ -122,7 +122,7 @@ overlapping! {
     };
 }
 
-/// Reads values of the type back as if each were the first one.
+/// Reads values of the type back, each as if it were the first.
 fn is_carried<T: Made + Serialize + DeserializeOwned>(seed: &[u8]) {
     let value: Vec<T> = Made::make(&mut seed.iter().copied());
     #[cfg(feature = "bincode")]

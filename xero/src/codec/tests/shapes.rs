@@ -1,4 +1,4 @@
-//! Any value of any shape comes back from any codec as it was: shapes and values are generated.
+//! Each codec returns every value of every shape unchanged; shapes and values are generated.
 
 use std::fmt;
 
@@ -39,7 +39,7 @@ enum Shape {
     Enum(Vec<Content>),
 }
 
-/// What a variant has in it.
+/// A variant's content.
 #[derive(Clone, Debug)]
 enum Content {
     Unit,
@@ -117,7 +117,7 @@ fn value(shape: &Shape) -> BoxedStrategy<Value> {
             prop_oneof![Just(Value::None), value(inner).prop_map(|value| Value::Some(value.into()))].boxed()
         }
         Shape::Newtype(inner) => value(inner),
-        // Mostly short, and now and then longer than any allowance that does not grow with the payload.
+        // Mostly short, but sometimes longer than any allowance that does not grow with the payload.
         Shape::List(inner) => {
             let longest = if is_flat(inner) { 3_000 } else { 8 };
             prop_oneof![9 => vec(value(inner), 0..8), 1 => vec(value(inner), 0..longest)].prop_map(Value::Parts).boxed()
@@ -175,7 +175,7 @@ fn is_refused(codec: Codec, shape: &Shape, value: &Value) -> bool {
     }
 }
 
-/// Whether the codec writes the value as it writes `None`.
+/// Whether the codec writes the value like `None`.
 fn is_unit(codec: Codec, shape: &Shape, value: &Value) -> bool {
     match (shape, value) {
         (Shape::UnitStruct, _) => codec == Codec::Json,
@@ -228,13 +228,13 @@ proptest! {
     }
 }
 
-/// A struct's name, which may be a variant's or an enum's as well.
+/// A struct's name, which may also be a variant's or an enum's.
 fn name(parts: &[Shape]) -> &'static str {
     VARIANTS[parts.len() % VARIANTS.len()]
 }
 
 thread_local! {
-    /// The shape of whatever [`Dynamic`] reads.
+    /// The shape that [`Dynamic`] reads.
     static SHAPE: std::cell::RefCell<Option<Shape>> = const { std::cell::RefCell::new(None) };
 }
 
@@ -446,7 +446,7 @@ impl<'de> Visitor<'de> for Reads<'_> {
                 }
                 Ok(Value::Parts(values))
             }
-            // A list of numbers, which is what bytes are in JSON.
+            // A list of numbers, as JSON writes bytes.
             Shape::Bytes => {
                 let mut bytes = Vec::new();
                 while let Some(byte) = access.next_element()? {

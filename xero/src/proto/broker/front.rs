@@ -154,7 +154,7 @@ impl Front {
         if size > self.links.reply_bytes_max(to) {
             // Its place stays empty, so the client sees a gap in the sequence.
             dispatcher.release(now, receipt);
-            return debug!(%call, size, "dropped a partial reply that is larger than the client takes");
+            return debug!(%call, size, "dropped a partial reply that is larger than the client accepts");
         }
         self.pass_on(now, dispatcher, to, Message::Partial(PartialReply { call, sequence, payload }), receipt);
     }
@@ -283,7 +283,7 @@ impl Front {
         // An answer would end the open call with this id.
         if client.requests.contains_key(&call) {
             self.links.release(now, receipt);
-            return self.links.drop_unexpected(from, "a request whose call is open already");
+            return self.links.drop_unexpected(from, "a request of an open call");
         }
         self.requests += 1;
         if let Err(refusal) = self.admit(from, client, &request) {
@@ -312,7 +312,7 @@ impl Front {
         if client.requests.len() + held_ends >= self.credits as usize {
             let credits = self.credits;
             let detail =
-                format!("the broker takes {credits} requests of a client at once; its `client_credits` raises that");
+                format!("the broker accepts {credits} requests of a client at once; raise its `client_credits`");
             return Err((ErrorCode::Overloaded, detail));
         }
         if request.remaining.is_zero() {
@@ -320,7 +320,7 @@ impl Front {
         }
         if self.links.is_full() {
             let max = self.links.hold_limits().total_bytes_max;
-            let detail = format!("the broker holds {max} bytes of its clients; its `total_bytes_max` raises that");
+            let detail = format!("the broker holds {max} bytes for its clients; raise its `total_bytes_max`");
             return Err((ErrorCode::Overloaded, detail));
         }
         Ok(())

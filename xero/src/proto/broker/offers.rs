@@ -158,7 +158,7 @@ impl Offers {
 
     fn log_left_out(&mut self, service: Arc<str>, limit: &TooLarge) {
         if self.logged.len() < LEFT_OUT_LOGGED_MAX && !self.logged.contains(&service) {
-            warn!(?service, "clients cannot see all of a service that workers offer: with it, the {limit}");
+            warn!(?service, "clients see only a part of a service: with all of it, the {limit}");
             self.logged.insert(service);
         }
     }

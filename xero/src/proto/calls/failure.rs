@@ -84,13 +84,12 @@ pub enum CallFailure {
 pub(crate) fn overloaded(waiting: usize, waiting_max: Option<usize>, place: &str) -> String {
     let whose = if place.is_empty() { "" } else { "its " };
     match waiting_max {
-        Some(1) => format!("1 call waits for a worker{place} already; {whose}`waiting_max` raises that"),
-        Some(max) => format!("{max} calls wait for a worker{place} already; {whose}`waiting_max` raises that"),
+        Some(1) => format!("1 call waits for a worker{place} already; raise {whose}`waiting_max`"),
+        Some(max) => format!("{max} calls wait for a worker{place} already; raise {whose}`waiting_max`"),
         None => {
             let others = if waiting == 1 { "1 other waits".to_owned() } else { format!("{waiting} others wait") };
             format!(
-                "every worker has as many requests as its `concurrency` or its `window_bytes` allows, and the call does \
-                 not wait; {others}{place}"
+                "every worker's `concurrency` or `window_bytes` is used up, and the call does not wait; {others}{place}"
             )
         }
     }
@@ -99,7 +98,7 @@ pub(crate) fn overloaded(waiting: usize, waiting_max: Option<usize>, place: &str
 /// The message for a codec that no worker reads, with the codecs that they read.
 pub(crate) fn codec_not_read(codec: Codec, read: &[Codec]) -> String {
     let read: Vec<_> = read.iter().map(Codec::to_string).collect();
-    let read = if read.is_empty() { "no codec that is known here".to_owned() } else { read.join(", ") };
+    let read = if read.is_empty() { "no known codec".to_owned() } else { read.join(", ") };
     format!("the arguments are in {codec}, and the workers that offer the method read {read}")
 }
 
@@ -110,8 +109,8 @@ mod tests {
     #[test]
     fn one_call_waits_and_several_wait() {
         let full = |max| overloaded(max, Some(max), " at the broker");
-        assert_eq!(full(1), "1 call waits for a worker at the broker already; its `waiting_max` raises that");
-        assert_eq!(full(2), "2 calls wait for a worker at the broker already; its `waiting_max` raises that");
+        assert_eq!(full(1), "1 call waits for a worker at the broker already; raise its `waiting_max`");
+        assert_eq!(full(2), "2 calls wait for a worker at the broker already; raise its `waiting_max`");
         assert!(overloaded(0, None, "").ends_with("; 0 others wait"));
         assert!(overloaded(1, None, "").ends_with("; 1 other waits"));
         assert!(overloaded(2, None, "").ends_with("; 2 others wait"));

@@ -81,7 +81,7 @@ pub enum Reason {
     #[error("the frame does not start with \"XERO\"")]
     Magic,
     /// The message belongs to another version of the protocol.
-    #[error("version {0} at byte 4: only version {VERSION} is spoken here")]
+    #[error("version {0} at byte 4 is not supported: this side has version {VERSION}")]
     Version(u8),
     /// The kind is not one of version 1.
     #[error("kind {0} at byte 5 is unknown")]
@@ -125,7 +125,7 @@ pub enum Reason {
         offset: usize,
     },
     /// A metadata key is repeated.
-    #[error("metadata key at byte {offset} is there already")]
+    #[error("metadata key at byte {offset} is given twice")]
     RepeatedKey {
         /// Where its text starts.
         offset: usize,
@@ -134,7 +134,7 @@ pub enum Reason {
     #[error("call id 0 at byte 8 belongs to no call")]
     NoCall,
     /// A partial reply has a number that leaves none for the count of all of them.
-    #[error("sequence 4294967295 at byte 28 is more than a request's partial replies can count to")]
+    #[error("sequence 4294967295 at byte 28 is beyond the largest number of a partial reply")]
     PartialsBeyondCount,
     /// A batch holds no message.
     #[error("a batch must hold a message")]
@@ -146,7 +146,7 @@ pub enum Reason {
         left: usize,
     },
     /// A batch lies within a batch.
-    #[error("a batch may not hold a batch")]
+    #[error("a batch must not hold a batch")]
     NestedBatch,
     /// A part exceeds its limit.
     #[error(transparent)]

@@ -61,7 +61,7 @@ fn metadata_does_not_pin_the_header() {
 }
 
 #[test]
-fn batched_payload_keeps_no_body_that_is_more_than_twice_its_size() {
+fn batched_payload_keeps_no_body_of_more_than_twice_its_size() {
     static LARGE: [u8; 1_000] = [7; 1_000];
     let mut frames = encode_batch(&[Message::Final(reply(b"small")), Message::Final(reply(&LARGE))]);
     let is_kept = |frames: Frames| {
@@ -69,13 +69,13 @@ fn batched_payload_keeps_no_body_that_is_more_than_twice_its_size() {
         all(frames).into_iter().take(2).map(move |item| body.contains(&payload_of(item).as_ptr())).collect::<Vec<_>>()
     };
     assert_eq!(is_kept(frames.clone()), [false, true]);
-    // What lies behind the last message counts as well.
+    // Bytes after the last message count as well.
     frames.payload = [&frames.payload[..], &[0; 1_000]].concat().into();
     assert_eq!(is_kept(frames), [false, false]);
 }
 
 #[test]
-fn remaining_time_and_interval_that_do_not_fit_are_the_longest_that_do() {
+fn remaining_time_and_interval_are_capped_at_the_largest_number() {
     let longest = Duration::from_micros(u64::MAX);
     let request = Request { remaining: Duration::MAX, ..request() };
     assert_eq!(

@@ -161,7 +161,7 @@ impl Registry {
         let kind = self.check_choice(chosen, need, search);
         if kind.is_none() {
             self.stray_choices += 1;
-            debug!(peer = chosen.0, "the policy has chosen a worker that is not among the candidates");
+            debug!(peer = chosen.0, "the policy chose a worker that is not a candidate");
         }
         kind.map(|kind| (chosen, kind))
     }

@@ -1,4 +1,4 @@
-//! Who is asked, by small examples; `model.rs` plays many.
+//! The choice of a worker, in small examples; `model.rs` plays many.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ fn worker_with_the_fitting_signature_comes_first_and_another_only_without_one() 
 }
 
 #[test]
-fn worker_that_takes_the_payload_comes_first_and_another_only_without_one() {
+fn worker_that_accepts_the_payload_comes_first_and_another_only_without_one() {
     let mut registry = registry_of(&[(1, 1, 7)]);
     let ready = Ready { payload_bytes_max: 1 << 20, ..introduction(1, 7) };
     registry.register(Instant::now(), Peer(2), ready);
@@ -60,7 +60,7 @@ fn worker_that_takes_the_payload_comes_first_and_another_only_without_one() {
 }
 
 #[test]
-fn only_what_changes_the_offers_is_another_revision() {
+fn only_changes_of_the_offers_are_a_new_revision() {
     let mut registry = registry_of(&[(1, 1, 7), (2, 1, 7)]);
     let mut is_another = |change: &dyn Fn(&mut Registry)| {
         let before = registry.revision();
@@ -121,7 +121,7 @@ fn worker_whose_byte_window_is_full_gets_only_small_requests() {
 }
 
 #[test]
-fn worker_that_drains_takes_nothing_new_though_it_introduces_itself_again() {
+fn draining_worker_gets_nothing_new_even_after_a_new_introduction() {
     let mut registry = registry_of(&[(1, 1, 7)]);
     registry.set_draining(Peer(1));
     registry.register(Instant::now(), Peer(1), introduction(1, 7));
@@ -137,7 +137,7 @@ fn worker_that_refused_is_asked_again_only_if_it_is_the_only_one() {
     assert_eq!(registry.route(&mut LeastRecentlyUsed, &avoiding(1)), chosen(1));
 }
 
-/// What a small call of the method needs.
+/// The need of a small call of the method.
 fn need(fingerprint: u64) -> Need<'static> {
     Need {
         service: "Demo",

@@ -1,5 +1,5 @@
-//! A broker whose clients and workers a test plays by hand. Every message passes through `frame.rs`; what is sent is
-//! held to the rules of the connection it is sent on. When it is dropped, everybody goes and the tables must be empty.
+//! A broker whose clients and workers a test plays by hand. Every message passes through `frame.rs`; outgoing messages
+//! are checked against the rules of their connection. On drop, all peers leave and the tables must be empty.
 
 use std::{
     collections::BTreeMap,
@@ -27,7 +27,7 @@ pub(super) struct Bench {
     sent: Vec<(Wire, Message)>,
     wires: BTreeMap<Wire, State>,
     limits: Limits,
-    /// What is polled is kept here instead of being sent, for tests of a transport that takes nothing.
+    /// Keeps outgoing messages here instead of sending them, like a transport that accepts nothing.
     is_stuck: bool,
     stuck: Vec<(Door, Transmit)>,
 }
@@ -51,7 +51,7 @@ impl Bench {
 
     pub(super) fn with(shape: impl FnOnce(&mut BrokerConfig)) -> Self {
         let mut config = BrokerConfig::default();
-        // Retries at once, where a test is about something else than their pace.
+        // Retries at once, for tests that are not about their pace.
         config.dispatcher.retry.backoff = BackoffConfig { first: Duration::ZERO, max: Duration::ZERO };
         shape(&mut config);
         Self {
@@ -67,15 +67,15 @@ impl Bench {
         }
     }
 
-    /// A connection on which nothing has been said.
+    /// A connection without any message yet.
     pub(super) fn open(&mut self, door: Door) -> Wire {
-        // Each door counts from 0, so that a front peer taken for a back one would show.
+        // Each door counts from 0, so that confusing a front peer with a back one would show.
         let wire = (door, Peer(self.wires.keys().filter(|wire| wire.0 == door).count() as u64));
         self.wires.insert(wire, State::Open);
         wire
     }
 
-    /// A client that may be silent for minutes and takes any number of replies.
+    /// A client that may be silent for minutes and accepts any number of replies.
     pub(super) fn client(&mut self) -> Wire {
         self.client_with(|_| {})
     }
@@ -104,7 +104,7 @@ impl Bench {
         wire
     }
 
-    /// Hands the broker a message as though it had come on this connection.
+    /// Gives the broker a message from this connection.
     pub(super) fn say(&mut self, wire: Wire, message: Message) {
         self.say_frames(wire, frame::encode(&message));
     }
@@ -119,7 +119,7 @@ impl Bench {
         self.settle();
     }
 
-    /// Asks for a method of `Demo` under the client's own id, with five seconds to go.
+    /// Requests a method of `Demo` under the client's own id, with five seconds to go.
     pub(super) fn request(&mut self, client: Wire, call: u64, method: &str) {
         self.request_with(client, call, method, |_| {});
     }
@@ -130,7 +130,7 @@ impl Bench {
         self.say(wire, Message::Request(request));
     }
 
-    /// Ends a request that a worker was sent.
+    /// Ends a worker's request.
     pub(super) fn reply(&mut self, worker: Wire, id: CallId, text: &str) {
         self.say(worker, Message::Final(FinalReply { call: id, partials: 0, payload: value(text) }));
     }
@@ -152,12 +152,12 @@ impl Bench {
         self.settle();
     }
 
-    /// From now on, nothing that is to be sent leaves.
+    /// From now on, no outgoing message leaves.
     pub(super) fn hold_transmits(&mut self) {
         self.is_stuck = true;
     }
 
-    /// The transport has taken nothing of what was held for this connection, which is gone.
+    /// The connection is gone, and the transport has accepted nothing of what was kept for it.
     pub(super) fn fail_transmits(&mut self, wire: Wire) {
         self.is_stuck = false;
         self.wires.insert(wire, State::Gone);
@@ -174,7 +174,7 @@ impl Bench {
         self.run_until(self.now + time);
     }
 
-    /// Does what is due up to this instant, and at it.
+    /// Handles everything due up to this instant, inclusive.
     pub(super) fn run_until(&mut self, end: Instant) {
         for _ in 0..TIMEOUTS_MAX {
             match self.broker.poll_timeout() {
@@ -187,21 +187,21 @@ impl Bench {
         panic!("the broker's timers do not come to rest");
     }
 
-    /// Everything that was sent on a connection and not yet taken.
+    /// Takes everything sent on a connection.
     pub(super) fn take(&mut self, wire: Wire) -> Vec<Message> {
         let (taken, rest) = std::mem::take(&mut self.sent).into_iter().partition(|(to, _)| *to == wire);
         self.sent = rest;
         taken.into_iter().map(|(_, message)| message).collect()
     }
 
-    /// The same without heartbeats.
+    /// The same, without heartbeats.
     pub(super) fn take_news(&mut self, wire: Wire) -> Vec<Message> {
         let mut taken = self.take(wire);
         taken.retain(|message| *message != Message::Heartbeat);
         taken
     }
 
-    /// The requests among what was sent to a worker.
+    /// Takes the requests sent to a worker.
     pub(super) fn requests(&mut self, worker: Wire) -> Vec<Request> {
         let request = |message| match message {
             Message::Request(request) => Some(request),
@@ -210,14 +210,14 @@ impl Bench {
         self.take(worker).into_iter().filter_map(request).collect()
     }
 
-    /// The id of the only request among what was sent to a worker.
+    /// Takes the id of the only request sent to a worker.
     pub(super) fn request_id(&mut self, worker: Wire) -> CallId {
         let requests = self.requests(worker);
         let [request] = &requests[..] else { panic!("not one request: {requests:?}") };
         request.call
     }
 
-    /// The errors among what was sent to a client: the call, the code, and whether it may have run.
+    /// Takes the errors sent to a client: the call, the code, and whether it may have run.
     pub(super) fn errors(&mut self, client: Wire) -> Vec<(u64, ErrorCode, bool)> {
         let error = |message| match message {
             Message::Error(ErrorReply { call, code, maybe_executed, .. }) => Some((call.0, code, maybe_executed)),
@@ -269,7 +269,7 @@ impl Bench {
         }
     }
 
-    /// Everybody goes; nothing may be left.
+    /// All peers leave; nothing may be left.
     fn wind_up(&mut self) {
         self.is_stuck = false;
         for wire in self.wires.keys().copied().collect::<Vec<_>>() {
@@ -309,5 +309,5 @@ pub(super) fn request(call: u64, method: &str) -> Request {
     }
 }
 
-/// Far more than fall due in any test, so that a timer that is due for ever is noticed.
+/// Far more than any test needs, so that a timer that is always due is noticed.
 const TIMEOUTS_MAX: usize = 100_000;

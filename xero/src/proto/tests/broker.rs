@@ -14,7 +14,7 @@ use crate::proto::{
 };
 
 #[test]
-fn call_goes_to_a_worker_under_an_id_of_the_brokers_and_comes_back_under_the_clients() {
+fn call_has_the_brokers_id_at_the_worker_and_the_clients_id_in_the_reply() {
     let mut bench = Bench::new();
     let (worker, client) = (bench.worker(), bench.client());
     let [Message::Ready(ready)] = &bench.take(client)[..] else { panic!("not an introduction") };
@@ -68,7 +68,7 @@ fn method_is_retried_only_if_the_client_lets_it_run_twice() {
 }
 
 #[test]
-fn request_that_never_left_goes_to_another_worker_although_it_may_not_run_twice() {
+fn unsent_request_goes_to_another_worker_even_if_it_must_not_run_twice() {
     let mut bench = Bench::new();
     let (workers, client) = ([bench.worker(), bench.worker()], bench.client());
     bench.take(client);
@@ -81,7 +81,7 @@ fn request_that_never_left_goes_to_another_worker_although_it_may_not_run_twice(
 }
 
 #[test]
-fn client_whose_reply_was_not_taken_is_gone_with_its_calls() {
+fn client_whose_reply_the_transport_rejects_is_gone_with_its_calls() {
     let mut bench = Bench::new();
     let (worker, client) = (bench.worker(), bench.client());
     bench.request(client, 1, "hold");
@@ -95,7 +95,7 @@ fn client_whose_reply_was_not_taken_is_gone_with_its_calls() {
 }
 
 #[test]
-fn every_way_to_lose_a_client_cancels_what_it_asked_for_wherever_that_is() {
+fn every_way_to_lose_a_client_cancels_its_calls() {
     for departure in [Departure::Goodbye, Departure::Disconnected, Departure::Expired] {
         let mut bench = Bench::new();
         let worker = bench.worker_with(|ready| ready.credits = 1);
@@ -111,7 +111,7 @@ fn every_way_to_lose_a_client_cancels_what_it_asked_for_wherever_that_is() {
         assert_eq!(bench.broker.open_calls(), 0, "{departure:?}");
         let told = bench.take(worker);
         assert!(told.contains(&Message::Cancel(id)), "{departure:?}: {told:?}");
-        // The worker still has the first; its answer is nobody's, and frees the credit.
+        // The worker still has the first; its answer has no receiver, and frees the credit.
         let stopped = ErrorReply::not_started(id, ErrorCode::Cancelled, String::new());
         bench.say(worker, Message::Error(stopped));
         let other = bench.client();
@@ -122,7 +122,7 @@ fn every_way_to_lose_a_client_cancels_what_it_asked_for_wherever_that_is() {
 }
 
 #[test]
-fn client_expires_at_its_instant_and_not_before_and_any_message_renews_its_lease() {
+fn client_expires_exactly_on_time_and_any_message_renews_its_lease() {
     let mut bench = Bench::new();
     let client = bench.client_with(|ready| ready.interval = INTERVAL);
     let expires_at = bench.now + EXPIRY;
@@ -137,7 +137,7 @@ fn client_expires_at_its_instant_and_not_before_and_any_message_renews_its_lease
 }
 
 #[test]
-fn client_that_says_that_a_large_message_follows_is_waited_for() {
+fn client_that_announces_a_large_message_is_excused() {
     let mut bench = Bench::new();
     let client = bench.client_with(|ready| ready.interval = INTERVAL);
     bench.say(client, Message::Patience(ms(10_000)));
@@ -145,7 +145,7 @@ fn client_that_says_that_a_large_message_follows_is_waited_for() {
     assert!(!bench.is_gone(client));
     bench.run(TICK);
     assert!(bench.is_gone(client));
-    // Nobody is waited for longer than the largest message may take.
+    // No peer is excused for longer than the largest message may take.
     let client = bench.client_with(|ready| ready.interval = INTERVAL);
     bench.say(client, Message::Patience(ms(u64::MAX / 2)));
     bench.run(ms(64_000));
@@ -153,7 +153,7 @@ fn client_that_says_that_a_large_message_follows_is_waited_for() {
 }
 
 #[test]
-fn quiet_client_is_sent_a_heartbeat_each_interval_and_none_while_other_messages_flow() {
+fn quiet_client_gets_a_heartbeat_each_interval_and_a_busy_one_gets_none() {
     let mut bench = Bench::new();
     let client = bench.client();
     bench.take(client);
@@ -171,7 +171,7 @@ fn quiet_client_is_sent_a_heartbeat_each_interval_and_none_while_other_messages_
 }
 
 #[test]
-fn calls_deadline_is_the_brokers_too_and_the_worker_is_told_to_stop() {
+fn call_ends_at_the_broker_by_its_deadline_and_is_cancelled_at_the_worker() {
     let mut bench = Bench::new();
     let worker = bench.worker_with(|ready| ready.credits = 1);
     let client = bench.client();
@@ -191,7 +191,7 @@ fn calls_deadline_is_the_brokers_too_and_the_worker_is_told_to_stop() {
 }
 
 #[test]
-fn client_that_introduces_itself_again_and_again_is_answered_once_a_turn() {
+fn client_that_repeats_its_introduction_is_answered_once_a_turn() {
     let mut bench = Bench::new();
     let client = bench.client();
     bench.take(client);
@@ -201,7 +201,7 @@ fn client_that_introduces_itself_again_and_again_is_answered_once_a_turn() {
 }
 
 #[test]
-fn worker_that_refuses_as_often_as_may_be_is_no_reason_for_the_client_to_begin_anew() {
+fn client_does_not_restart_a_call_that_used_up_the_brokers_attempts() {
     let mut bench = Bench::with(|config| config.dispatcher.retry.backoff = BackoffConfig { first: ms(0), max: ms(0) });
     let (worker, client) = (bench.worker(), bench.client());
     bench.take(client);
@@ -214,7 +214,7 @@ fn worker_that_refuses_as_often_as_may_be_is_no_reason_for_the_client_to_begin_a
 }
 
 #[test]
-fn cancelled_call_is_answered_once_whatever_the_worker_says_of_it() {
+fn cancelled_call_is_answered_once_whatever_the_worker_replies() {
     let mut bench = Bench::new();
     let (worker, client) = (bench.worker(), bench.client());
     bench.request(client, 1, "hold");
@@ -249,7 +249,7 @@ fn request_beyond_the_clients_credits_is_refused_until_one_has_ended() {
     let mut bench = Bench::with(|config| config.credits = 2);
     let (worker, client) = (bench.worker(), bench.client());
     (1..=3).for_each(|call| bench.request(client, call, "hold"));
-    let detail = "the broker takes 2 requests of a client at once; its `client_credits` raises that".to_owned();
+    let detail = "the broker accepts 2 requests of a client at once; raise its `client_credits`".to_owned();
     let refusal = ErrorReply::not_started(CallId(3), ErrorCode::Overloaded, detail);
     assert!(bench.take(client).contains(&Message::Error(refusal)));
     let id = bench.requests(worker)[0].call;
@@ -262,7 +262,7 @@ fn request_beyond_the_clients_credits_is_refused_until_one_has_ended() {
 }
 
 #[test]
-fn bytes_of_a_request_are_acknowledged_when_it_has_gone_to_a_worker_or_ended_and_not_while_it_waits() {
+fn request_is_acknowledged_once_it_goes_to_a_worker_or_ends_and_not_while_it_waits() {
     let cost = frame::window_bytes(&Message::Request(Request { payload: value("padding"), ..request(1, "hold") }));
     let mut bench = Bench::with(|config| (config.credits, config.dispatcher.window_bytes) = (3, 4 * cost));
     let (worker, client) = (bench.worker_with(|ready| ready.credits = 1), bench.client());
@@ -299,7 +299,7 @@ fn bytes_of_a_request_are_acknowledged_when_it_has_gone_to_a_worker_or_ended_and
 }
 
 #[test]
-fn clients_whose_requests_wait_take_turns() {
+fn clients_with_waiting_requests_take_turns() {
     let mut bench = Bench::new();
     let worker = bench.worker_with(|ready| ready.credits = 1);
     let [flood, other] = [bench.client(), bench.client()];
@@ -332,7 +332,7 @@ fn request_of_an_open_call_is_dropped_and_one_of_a_call_that_has_ended_is_anothe
 }
 
 #[test]
-fn peers_of_the_wrong_kind_are_turned_away_at_both_doors() {
+fn peers_of_the_wrong_role_are_refused_at_both_endpoints() {
     let mut bench = Bench::new();
     for (door, role) in [
         (Door::Front, Role::Worker),
@@ -348,7 +348,7 @@ fn peers_of_the_wrong_kind_are_turned_away_at_both_doors() {
 }
 
 #[test]
-fn stranger_that_does_not_introduce_itself_is_let_go_and_does_nothing() {
+fn stranger_that_does_not_introduce_itself_is_dropped_without_effect() {
     let mut bench = Bench::new();
     let worker = bench.worker();
     bench.take(worker);
@@ -367,7 +367,7 @@ fn stranger_that_does_not_introduce_itself_is_let_go_and_does_nothing() {
 }
 
 #[test]
-fn client_says_nothing_that_only_workers_say() {
+fn messages_that_only_workers_send_are_dropped_from_clients() {
     let mut bench = Bench::new();
     let (worker, client) = (bench.worker(), bench.client());
     bench.request(client, 1, "hold");
@@ -382,7 +382,7 @@ fn client_says_nothing_that_only_workers_say() {
 }
 
 #[test]
-fn request_that_cannot_be_read_is_answered_and_spends_no_credit() {
+fn unreadable_request_is_answered_and_uses_no_credit() {
     let mut bench = Bench::with(|config| config.credits = 1);
     let client = bench.client();
     bench.take(client);
@@ -393,7 +393,7 @@ fn request_that_cannot_be_read_is_answered_and_spends_no_credit() {
     let worker = bench.worker();
     bench.request(client, 7, "hold");
     assert_eq!(bench.requests(worker).len(), 1);
-    // The answer would end the call that is open under this id.
+    // The answer would end the open call with this id.
     let mut frames = frame::encode(&Message::Request(request(7, "hold")));
     frames.header.truncate(40);
     bench.say_frames(client, frames);
@@ -407,7 +407,7 @@ fn request_that_cannot_be_read_is_answered_and_spends_no_credit() {
 }
 
 #[test]
-fn client_that_introduces_itself_again_keeps_its_calls() {
+fn client_that_renews_its_introduction_keeps_its_calls() {
     let mut bench = Bench::new();
     let (worker, client) = (bench.worker(), bench.client());
     bench.request(client, 1, "hold");
@@ -422,7 +422,7 @@ fn client_that_introduces_itself_again_keeps_its_calls() {
 }
 
 #[test]
-fn reply_larger_than_its_client_takes_is_an_error_and_never_sent() {
+fn reply_larger_than_its_client_accepts_becomes_an_error() {
     let mut bench = Bench::new();
     let worker = bench.worker();
     let client = bench.client_with(|ready| ready.payload_bytes_max = 10);
@@ -440,7 +440,7 @@ fn reply_larger_than_its_client_takes_is_an_error_and_never_sent() {
 }
 
 #[test]
-fn partial_reply_larger_than_its_client_takes_leaves_a_gap_that_shows() {
+fn partial_reply_larger_than_its_client_accepts_leaves_a_visible_gap() {
     let mut bench = Bench::new();
     let worker = bench.worker();
     let client = bench.client_with(|ready| ready.payload_bytes_max = 5);

@@ -13,7 +13,7 @@ use crate::proto::{
 };
 
 #[test]
-fn broker_that_drains_gives_back_what_waits_finishes_what_is_in_flight_and_says_goodbye_to_everyone() {
+fn draining_broker_refuses_waiting_calls_finishes_those_in_flight_and_says_goodbye() {
     let mut bench = draining();
     let (worker, client, idle) = (bench.worker_with(|ready| ready.credits = 1), bench.client(), bench.client());
     (1..=2).for_each(|call| bench.request(client, call, "hold"));
@@ -37,7 +37,7 @@ fn broker_that_drains_gives_back_what_waits_finishes_what_is_in_flight_and_says_
 }
 
 #[test]
-fn broker_that_drains_takes_no_new_client_and_closes_without_anybody_at_once() {
+fn draining_broker_accepts_no_new_client_and_closes_at_once_without_peers() {
     let mut bench = draining();
     bench.drain();
     bench.run(Duration::ZERO);
@@ -49,7 +49,7 @@ fn broker_that_drains_takes_no_new_client_and_closes_without_anybody_at_once() {
 }
 
 #[test]
-fn drain_gives_back_a_call_that_backs_off_at_once() {
+fn drain_refuses_a_call_in_back_off_at_once() {
     let mut bench = Bench::with(|config| config.dispatcher.retry = Default::default());
     let (worker, client) = (bench.worker(), bench.client());
     bench.request_with(client, 1, "safe", |request| request.idempotent = true);
@@ -63,7 +63,7 @@ fn drain_gives_back_a_call_that_backs_off_at_once() {
 }
 
 #[test]
-fn drain_ends_what_still_runs_at_its_timeout_and_not_before() {
+fn drain_ends_running_calls_exactly_at_its_timeout() {
     let mut bench = draining();
     let (worker, client) = (bench.worker(), bench.client());
     bench.request_with(client, 1, "hold", |request| request.remaining = 100 * INTERVAL);
@@ -84,7 +84,7 @@ fn drain_ends_what_still_runs_at_its_timeout_and_not_before() {
 }
 
 #[test]
-fn client_that_takes_no_reply_holds_a_drain_up_until_its_cap_and_nobody_else() {
+fn client_that_reads_no_reply_delays_only_the_drain_until_its_timeout() {
     let mut bench = draining();
     let worker = bench.worker();
     let [deaf, other] = [bench.client_with(|ready| ready.window_bytes = 1), bench.client()];
@@ -107,7 +107,7 @@ fn client_that_takes_no_reply_holds_a_drain_up_until_its_cap_and_nobody_else() {
 }
 
 #[test]
-fn client_that_takes_its_replies_in_the_end_is_told_goodbye_after_them() {
+fn client_that_reads_its_replies_late_gets_the_goodbye_after_them() {
     let mut bench = draining();
     let (worker, client) = (bench.worker(), bench.client_with(|ready| ready.window_bytes = 1));
     (1..=2).for_each(|call| bench.request(client, call, "hold"));
@@ -140,7 +140,7 @@ fn close_during_a_drain_ends_it_within_the_grace() {
 }
 
 #[test]
-fn close_ends_the_wait_of_a_drain_for_its_goodbyes_within_the_grace() {
+fn close_ends_a_drains_wait_for_goodbyes_within_the_grace() {
     let mut bench = draining();
     let client = bench.client();
     bench.drain();
@@ -156,7 +156,7 @@ fn close_ends_the_wait_of_a_drain_for_its_goodbyes_within_the_grace() {
 }
 
 #[test]
-fn nothing_is_sent_to_a_client_that_was_told_goodbye_and_nothing_it_says_is_taken() {
+fn client_that_was_sent_goodbye_gets_nothing_more_and_is_ignored() {
     let mut bench = draining();
     let (client, worker) = (bench.client_with(|ready| ready.interval = 20 * INTERVAL), bench.worker());
     bench.drain();
@@ -177,7 +177,7 @@ fn nothing_is_sent_to_a_client_that_was_told_goodbye_and_nothing_it_says_is_take
 }
 
 #[test]
-fn clients_that_vanish_while_the_broker_drains_hold_it_up_no_longer() {
+fn clients_that_vanish_no_longer_delay_a_draining_broker() {
     let mut bench = draining();
     let (worker, client) = (bench.worker(), bench.client());
     bench.request_with(client, 1, "hold", |request| request.remaining = 100 * INTERVAL);
@@ -210,7 +210,7 @@ fn worker_that_dies_while_the_broker_drains_leaves_no_call_behind() {
 }
 
 #[test]
-fn close_says_which_calls_may_have_run_and_goodbye_behind_them() {
+fn close_reports_which_calls_may_have_run_before_the_goodbye() {
     let mut bench = Bench::new();
     let (worker, client) = (bench.worker_with(|ready| ready.credits = 1), bench.client());
     (1..=2).for_each(|call| bench.request(client, call, "hold"));
@@ -225,7 +225,7 @@ fn close_says_which_calls_may_have_run_and_goodbye_behind_them() {
 }
 
 #[test]
-fn peer_that_goes_at_the_same_instant_as_the_cap_is_told_of_once() {
+fn peer_that_leaves_at_the_drain_timeout_is_reported_once() {
     let mut bench = draining();
     let wires: [Wire; 2] = [bench.client(), bench.worker()];
     bench.drain();

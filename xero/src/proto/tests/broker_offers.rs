@@ -1,4 +1,4 @@
-//! What a broker offers to its clients: what its workers offer together, as it changes.
+//! A broker's merged offer to its clients, as it changes.
 
 use super::{
     bench::{Bench, Wire},
@@ -12,7 +12,7 @@ use crate::proto::{
 };
 
 #[test]
-fn clients_are_told_when_something_else_is_offered_and_only_then() {
+fn clients_get_a_new_offer_exactly_when_it_changes() {
     let mut bench = Bench::new();
     let client = bench.client();
     assert_eq!(offered(&mut bench, client), [Vec::<&str>::new()]);
@@ -37,7 +37,7 @@ fn clients_are_told_when_something_else_is_offered_and_only_then() {
 }
 
 #[test]
-fn what_workers_offer_in_different_ways_is_told_as_far_as_they_agree() {
+fn merged_offer_lists_what_differing_workers_share() {
     let method = |name: &str, idempotent, fingerprint| MethodOffer { name: name.into(), idempotent, fingerprint };
     let service = |name: &str, version, methods| ServiceOffer { name: name.into(), version, methods };
     let mut bench = Bench::new();
@@ -90,7 +90,7 @@ fn clients_know_that_a_service_is_gone_before_its_calls_come_back() {
 }
 
 #[test]
-fn call_waits_for_room_and_comes_back_at_once_where_nobody_has_its_service_or_its_method() {
+fn call_waits_for_room_and_returns_at_once_without_its_service_or_method() {
     let mut bench = Bench::new();
     let client = bench.client();
     bench.request(client, 1, "hold");
@@ -106,7 +106,7 @@ fn call_waits_for_room_and_comes_back_at_once_where_nobody_has_its_service_or_it
 }
 
 #[test]
-fn idempotent_call_whose_last_worker_died_comes_back_with_the_doubt() {
+fn idempotent_call_whose_last_worker_died_returns_as_maybe_executed() {
     let mut bench = Bench::new();
     let (worker, client) = (bench.worker(), bench.client());
     bench.request_with(client, 1, "safe", |request| request.idempotent = true);
@@ -116,7 +116,7 @@ fn idempotent_call_whose_last_worker_died_comes_back_with_the_doubt() {
 }
 
 #[test]
-fn call_that_backs_off_while_its_service_goes_comes_back_when_its_wait_is_over() {
+fn call_in_back_off_whose_service_is_gone_returns_after_its_wait() {
     let mut bench = Bench::with(|config| config.dispatcher.retry = Default::default());
     let (worker, client) = (bench.worker(), bench.client());
     bench.request(client, 1, "hold");
@@ -127,7 +127,7 @@ fn call_that_backs_off_while_its_service_goes_comes_back_when_its_wait_is_over()
     assert_eq!(bench.errors(client), [(1, ErrorCode::NoWorker, false)]);
 }
 
-/// The services of each introduction that the client was sent since the last time.
+/// Takes the services of each introduction sent to the client.
 pub(super) fn offered(bench: &mut Bench, client: Wire) -> Vec<Vec<String>> {
     introductions(bench, client)
         .into_iter()
@@ -135,7 +135,7 @@ pub(super) fn offered(bench: &mut Bench, client: Wire) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// What the last of them offers.
+/// The services of the last one.
 fn services(bench: &mut Bench, client: Wire) -> Vec<ServiceOffer> {
     introductions(bench, client).pop().expect("an introduction").services
 }

@@ -1,4 +1,4 @@
-//! Calls (`PROTOCOL.md` §8): each ends once, by its deadline, with its own reply; whatever else comes is dropped.
+//! Calls (`PROTOCOL.md` §8): each ends once, by its deadline, with its own reply; any other reply is dropped.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::proto::{
 };
 
 #[test]
-fn replies_reach_their_own_calls_however_they_are_mixed() {
+fn replies_in_any_order_reach_their_own_calls() {
     let mut net = Net::with_seed(7);
     net.jitter = ms(20);
     let d = net.dispatcher();
@@ -53,7 +53,7 @@ fn remaining_time_travels_and_shrinks_while_a_call_waits() {
 }
 
 #[test]
-fn call_that_no_worker_can_take_ends_at_its_deadline_and_says_what_is_offered() {
+fn call_without_a_worker_ends_at_its_deadline_and_lists_what_is_offered() {
     let mut net = Net::new();
     let d = net.dispatcher();
     let w = net.worker_with(&[d], |config| config.services = vec![offer("Other", &["ping"])]);
@@ -103,7 +103,7 @@ fn call_in_flight_ends_at_its_deadline_and_may_have_run() {
 }
 
 #[test]
-fn reply_at_the_deadline_counts_and_one_a_moment_later_does_not() {
+fn reply_counts_until_the_deadline_inclusive() {
     for (lateness, counts) in [(Duration::ZERO, true), (TICK, false)] {
         let (mut net, d, w) = Net::pair();
         let call = net.call(d, "stubborn");
@@ -145,7 +145,7 @@ fn call_whose_deadline_has_passed_is_not_sent() {
 }
 
 #[test]
-fn worker_gives_a_request_up_when_its_time_is_over_though_nobody_tells_it() {
+fn worker_stops_a_request_at_its_deadline_by_itself() {
     let (mut net, d, w) = Net::pair();
     let call = net.call_with(d, "hold", |spec| spec.deadline -= 3 * INTERVAL);
     let deadline = net.d(d).deadlines[&call];
@@ -162,7 +162,7 @@ fn worker_gives_a_request_up_when_its_time_is_over_though_nobody_tells_it() {
 }
 
 #[test]
-fn worker_that_registers_late_is_given_what_waits_in_the_order_of_the_calls() {
+fn worker_that_registers_late_gets_the_waiting_calls_in_order() {
     let mut net = Net::new();
     let d = net.dispatcher();
     let calls: Vec<_> = (0..20).map(|_| net.call(d, "echo")).collect();
@@ -189,7 +189,7 @@ fn reply_to_a_call_that_waits_is_dropped() {
 }
 
 #[test]
-fn reply_of_another_worker_than_the_one_that_was_asked_is_dropped() {
+fn reply_of_the_wrong_worker_is_dropped() {
     let (mut net, d, w) = Net::pair();
     let call = net.call(d, "hold");
     net.run(ms(5));
@@ -206,7 +206,7 @@ fn reply_of_another_worker_than_the_one_that_was_asked_is_dropped() {
 }
 
 #[test]
-fn reply_that_comes_again_or_unasked_is_dropped_and_answers_no_later_call() {
+fn repeated_or_unsolicited_reply_is_dropped_and_answers_no_later_call() {
     let mut net = Net::new();
     let d = net.dispatcher();
     let puppet = net.puppet(d, 8);
@@ -257,7 +257,7 @@ fn kinds_that_dispatchers_do_not_send_are_dropped_and_counted() {
     net.tell(d, w, Message::Ready(introduction()));
     net.tell(d, w, Message::Cancel(CallId(99)));
     net.run(ms(5));
-    // The READY is a worker's.
+    // The READY has a worker's role.
     assert_eq!(net.w(w).machine.counters().unexpected_messages, 7);
     assert!(net.is_running(w, call) && net.w(w).unregistered.is_empty());
 }
@@ -276,7 +276,7 @@ fn request_to_a_worker_that_is_not_registered_is_not_run() {
 }
 
 #[test]
-fn message_over_no_connection_is_dropped() {
+fn message_without_a_connection_is_dropped() {
     let (net, _, w) = Net::pair();
     let now = net.now;
     let mut worker = Worker::new(now, net.w(w).config.clone(), 1);
@@ -287,7 +287,7 @@ fn message_over_no_connection_is_dropped() {
 }
 
 #[test]
-fn request_whose_call_is_in_flight_already_is_dropped_and_the_call_goes_on() {
+fn repeated_request_of_a_call_in_flight_is_dropped_and_the_call_continues() {
     let (mut net, d, w) = Net::pair();
     let call = net.call(d, "hold");
     net.run(ms(5));
@@ -301,7 +301,7 @@ fn request_whose_call_is_in_flight_already_is_dropped_and_the_call_goes_on() {
 }
 
 #[test]
-fn procedure_that_ends_twice_is_answered_for_once() {
+fn procedure_that_ends_twice_sends_one_reply() {
     let (mut net, d, w) = Net::pair();
     let call = net.call(d, "hold");
     net.run(ms(5));
@@ -313,7 +313,7 @@ fn procedure_that_ends_twice_is_answered_for_once() {
     assert_eq!(net.d(d).machine.counters().unsolicited_replies, 0);
 }
 
-/// One of each, as though the call were in flight at their sender.
+/// One of each, as if the call were in flight.
 fn replies(call: CallId) -> [Message; 3] {
     [partial_reply(call, 0, "stray"), final_reply(call, "stray"), error_reply(call, ErrorCode::Panicked, true)]
 }

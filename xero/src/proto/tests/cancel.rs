@@ -1,4 +1,5 @@
-//! CANCEL (`PROTOCOL.md` §8): the work stops, nothing more is told, and the credit comes back with the worker's end.
+//! CANCEL (`PROTOCOL.md` §8): the work stops, no further output mentions the call, and the worker's end returns the
+//! credit.
 
 use super::{
     network::Net,
@@ -7,7 +8,7 @@ use super::{
 use crate::proto::message::{ErrorCode, Message};
 
 #[test]
-fn cancelled_call_stops_on_its_worker_and_gives_its_credit_back() {
+fn cancelled_call_stops_on_its_worker_and_returns_its_credit() {
     let (mut net, d, w) = Net::pair();
     let call = net.call(d, "hold");
     net.run(ms(5));
@@ -19,7 +20,7 @@ fn cancelled_call_stops_on_its_worker_and_gives_its_credit_back() {
     assert!(matches!(said, Some(Message::Error(e)) if e.code == ErrorCode::Cancelled && e.maybe_executed));
     net.run(LATENCY);
     assert_eq!(net.in_flight(d), 0);
-    assert!(!net.has_ended(call), "whoever cancels is told nothing more");
+    assert!(!net.has_ended(call), "no further output mentions the call");
     assert_eq!(net.d(d).machine.counters().late_replies, 1);
 }
 
@@ -54,7 +55,7 @@ fn work_that_does_not_stop_keeps_its_credit_until_it_ends() {
 }
 
 #[test]
-fn cancel_that_crosses_the_reply_disturbs_nothing() {
+fn cancel_that_crosses_the_reply_has_no_effect() {
     let (mut net, d, w) = Net::pair();
     let call = net.call(d, "hold");
     net.run(ms(5));
@@ -70,7 +71,7 @@ fn cancel_that_crosses_the_reply_disturbs_nothing() {
 }
 
 #[test]
-fn cancel_of_a_call_that_has_ended_says_nothing_to_anybody() {
+fn cancel_of_an_ended_call_sends_nothing() {
     let (mut net, d, w) = Net::pair();
     let call = net.call(d, "ping");
     net.run(ms(5));
@@ -81,7 +82,7 @@ fn cancel_of_a_call_that_has_ended_says_nothing_to_anybody() {
 }
 
 #[test]
-fn worker_is_told_once_that_a_reply_is_no_longer_wanted() {
+fn worker_gets_one_cancel_for_a_call() {
     let (mut net, d, w) = Net::pair();
     let call = net.call(d, "stubborn");
     let deadline = net.d(d).deadlines[&call];

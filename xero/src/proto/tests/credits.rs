@@ -1,5 +1,5 @@
-//! Credits and the choice of a worker (`PROTOCOL.md` §9): never exceeded, never lost, and nobody idles while a call
-//! waits that it could take.
+//! Credits and the choice of a worker (`PROTOCOL.md` §9): never exceeded, never lost, and no worker idles while a call
+//! waits that it could run.
 
 use super::{
     network::Net,
@@ -11,7 +11,7 @@ use crate::proto::{
 };
 
 #[test]
-fn worker_is_sent_no_more_than_its_credits_and_the_rest_in_order() {
+fn worker_gets_no_more_than_its_credits_and_the_rest_in_order() {
     let (mut net, d, w) = with_credits(&[2]);
     let w = w[0];
     let calls: Vec<_> = (0..5).map(|_| net.call(d, "hold")).collect();
@@ -29,7 +29,7 @@ fn worker_is_sent_no_more_than_its_credits_and_the_rest_in_order() {
 }
 
 #[test]
-fn every_kind_of_end_gives_the_credit_back() {
+fn every_kind_of_end_returns_the_credit() {
     let (mut net, d, w) = with_credits(&[1]);
     for method in ["ping", "fail", "panic", "hold", "stubborn"] {
         let call = net.call_with(d, method, |spec| spec.deadline -= 4 * INTERVAL);
@@ -125,7 +125,7 @@ fn full_queue_does_not_stop_a_call_that_a_worker_can_take_now() {
 }
 
 #[test]
-fn call_that_is_to_fail_fast_does_not_wait() {
+fn fail_fast_call_does_not_wait() {
     let mut net = Net::new();
     let d = net.dispatcher();
     let call = net.call_with(d, "ping", |spec| spec.wait_policy = WaitPolicy::Never);
@@ -138,7 +138,7 @@ fn call_that_is_to_fail_fast_does_not_wait() {
 }
 
 #[test]
-fn call_that_nobody_can_take_holds_up_no_call_of_another_method() {
+fn call_without_a_worker_delays_no_call_of_another_method() {
     let (mut net, d, w) = with_credits(&[1]);
     let held = net.call(d, "hold");
     let absent = net.call_with(d, "ping", |spec| spec.service = "Absent".into());
@@ -151,7 +151,7 @@ fn call_that_nobody_can_take_holds_up_no_call_of_another_method() {
 }
 
 #[test]
-fn call_for_one_signature_holds_up_no_call_for_another() {
+fn call_for_one_signature_delays_no_call_for_another() {
     let mut net = Net::new();
     let d = net.dispatcher();
     let old = net.puppet(d, 1);
@@ -198,7 +198,7 @@ fn eight_hundred_calls_over_three_workers_all_end_and_leave_nothing_in_flight() 
 }
 
 #[test]
-fn no_more_credits_are_believed_than_any_process_has_use_for() {
+fn credits_beyond_the_maximum_count_as_the_maximum() {
     let mut net = Net::new();
     let d = net.dispatcher();
     let credits = |net: &Net| net.d(d).machine.workers().next().map(|worker| worker.credits());
@@ -212,7 +212,7 @@ fn no_more_credits_are_believed_than_any_process_has_use_for() {
 }
 
 #[test]
-fn calls_that_wait_for_thousands_of_things_cost_a_reply_nothing() {
+fn calls_waiting_for_thousands_of_methods_do_not_slow_down_replies() {
     let mut net = Net::new();
     let d = net.dispatcher();
     net.worker(&[d]);
@@ -220,7 +220,7 @@ fn calls_that_wait_for_thousands_of_things_cost_a_reply_nothing() {
     for number in 0..5_000 {
         net.call_with(d, "ping", |spec| spec.service = format!("Absent{number}").into());
     }
-    // A scan of what waits with each reply would keep this test busy for hours.
+    // Scanning all waiting calls with each reply would keep this test busy for hours.
     for _ in 0..200 {
         let call = net.call(d, "ping");
         net.run(ms(5));

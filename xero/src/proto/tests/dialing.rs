@@ -1,4 +1,4 @@
-//! A client's dispatcher that dials brokers, which a test plays by hand: introductions, redials, leaving.
+//! A client's dispatcher that dials brokers, played by hand: introductions, redials, leaving.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::proto::{
 };
 
 #[test]
-fn every_broker_is_dialed_at_once_and_introduced_to_before_anything_else() {
+fn every_broker_is_dialed_at_once_and_gets_an_introduction_first() {
     let mut client = Client::new(2);
     client.call(1);
     assert_eq!(client.dialed(), []);
@@ -46,7 +46,7 @@ fn broker_that_does_not_answer_its_introduction_within_the_expiry_is_dialed_agai
 }
 
 #[test]
-fn broker_that_says_something_else_than_its_introduction_is_dialed_again() {
+fn broker_that_sends_anything_but_its_introduction_is_dialed_again() {
     let worker = Ready { role: Role::Worker, ..broker() };
     for answer in [
         Message::Heartbeat,
@@ -72,7 +72,7 @@ fn broker_that_says_something_else_than_its_introduction_is_dialed_again() {
 }
 
 #[test]
-fn broker_whose_introduction_cannot_be_read_is_told_nothing_and_dialed_again() {
+fn broker_with_an_unreadable_introduction_gets_no_answer_and_is_dialed_again() {
     let mut client = Client::new(1);
     client.run(Duration::ZERO);
     client.connect(A);
@@ -138,7 +138,7 @@ fn every_way_to_lose_a_broker_loses_its_calls_and_dials_again() {
 }
 
 #[test]
-fn another_introduction_of_a_broker_changes_what_is_offered_and_is_not_answered() {
+fn renewed_introduction_of_a_broker_changes_its_offer_and_is_not_answered() {
     let mut client = Client::connected(1);
     client.say(A, Message::Ready(Ready { services: Vec::new(), ..broker() }));
     assert_eq!((client.sent(A), client.machine.services().count()), (vec![], 0));
@@ -146,7 +146,7 @@ fn another_introduction_of_a_broker_changes_what_is_offered_and_is_not_answered(
     assert_eq!(client.requests(), []);
     client.say(A, Message::Ready(broker()));
     assert_eq!(client.requests(), [(A, 1)], "and nothing else");
-    // What is in flight stays so, with its credit, when it is no longer offered.
+    // Requests in flight stay so, and keep their credits, when their method is no longer offered.
     client.say(A, Message::Ready(Ready { services: Vec::new(), credits: 1, ..broker() }));
     client.call_with(2, |spec| spec.wait_policy = WaitPolicy::Never);
     assert!(matches!(client.end(2), Err(CallFailure::NoWorker { .. })));
@@ -158,7 +158,7 @@ fn another_introduction_of_a_broker_changes_what_is_offered_and_is_not_answered(
 }
 
 #[test]
-fn call_that_a_broker_gives_back_waits_and_goes_where_its_service_is_offered() {
+fn call_that_a_broker_returns_waits_and_goes_where_its_service_is_offered() {
     let mut client = Client::connected(2);
     client.call(1);
     let [(first, 1)] = client.requests()[..] else { panic!("not sent") };
@@ -175,7 +175,7 @@ fn call_that_a_broker_gives_back_waits_and_goes_where_its_service_is_offered() {
 }
 
 #[test]
-fn call_that_is_given_back_any_number_of_times_costs_no_attempt_unless_it_may_have_run() {
+fn returned_call_costs_no_attempt_unless_it_may_have_run() {
     let mut client = Client::connected(1);
     client.call_with(1, |spec| spec.idempotent = Some(true));
     for _ in 0..20 {
@@ -183,7 +183,7 @@ fn call_that_is_given_back_any_number_of_times_costs_no_attempt_unless_it_may_ha
         client.say(A, error_reply(CallId(1), ErrorCode::NoWorker, false));
     }
     client.requests();
-    // Twenty attempts that cost nothing, and one of three that did.
+    // Twenty attempts that cost nothing, and one of three that does.
     client.say(A, error_reply(CallId(1), ErrorCode::NoWorker, true));
     assert_eq!(client.requests(), [(A, 1)]);
     client.say(A, error_reply(CallId(1), ErrorCode::NoWorker, true));
@@ -200,7 +200,7 @@ fn call_that_is_given_back_any_number_of_times_costs_no_attempt_unless_it_may_ha
 }
 
 #[test]
-fn broker_that_drains_is_sent_nothing_new_and_gives_back_unharmed() {
+fn draining_broker_gets_no_new_calls_and_returns_others_unharmed() {
     let mut client = Client::connected(2);
     client.call(1);
     let [(first, 1)] = client.requests()[..] else { panic!("not sent") };
@@ -246,7 +246,7 @@ fn close_ends_connections_in_every_state_and_nothing_is_dialed_again() {
 }
 
 #[test]
-fn client_that_drains_lets_its_calls_end_and_dials_for_them_meanwhile() {
+fn draining_client_lets_its_calls_end_and_still_dials_for_them() {
     let mut client = Client::new(1);
     client.call_with(1, |spec| spec.idempotent = Some(true));
     client.machine.drain(client.now, 4 * CALL_TIMEOUT);
@@ -270,7 +270,7 @@ fn client_that_drains_lets_its_calls_end_and_dials_for_them_meanwhile() {
 }
 
 #[test]
-fn drain_of_a_client_ends_at_its_timeout_and_not_before() {
+fn drain_of_a_client_ends_exactly_at_its_timeout() {
     let mut client = Client::connected(1);
     client.call(1);
     client.requests();
@@ -284,7 +284,7 @@ fn drain_of_a_client_ends_at_its_timeout_and_not_before() {
 }
 
 #[test]
-fn client_that_drains_without_a_call_leaves_at_once_and_one_that_cancels_its_last_too() {
+fn draining_client_leaves_at_once_without_a_call_or_after_cancelling_the_last() {
     let mut client = Client::connected(1);
     client.machine.drain(client.now, CALL_TIMEOUT);
     client.run(Duration::ZERO);
@@ -321,7 +321,7 @@ struct Client {
     machine: Dispatcher,
     limits: Limits,
     sent: Vec<(Peer, Message)>,
-    /// The brokers that a connection stands to, and whether they have answered on it.
+    /// The connected brokers, and whether each has answered.
     standing: Vec<(Peer, bool)>,
     dials: Vec<Peer>,
     ends: Vec<(CallId, CallEnd)>,
@@ -352,7 +352,7 @@ impl Client {
         }
     }
 
-    /// A client that all its brokers have answered, and that has nothing to send.
+    /// A client that all its brokers have answered, with nothing to send.
     fn connected(brokers: u64) -> Self {
         let mut client = Self::new(brokers);
         client.run(Duration::ZERO);
@@ -431,7 +431,7 @@ impl Client {
         panic!("the client's timers do not come to rest");
     }
 
-    /// As `run`, while the brokers are heard from.
+    /// Like `run`, but the brokers are heard from.
     fn keep_alive(&mut self, time: Duration) {
         let end = self.now + time;
         while self.now < end {
@@ -440,7 +440,7 @@ impl Client {
         }
     }
 
-    /// The next dial comes just then.
+    /// The next dial comes exactly then.
     fn expect_dial_after(&mut self, wait: Duration) {
         self.take_dials();
         if let Some(before) = wait.checked_sub(TICK) {
@@ -498,14 +498,14 @@ impl Client {
         std::mem::take(&mut self.dials)
     }
 
-    /// What was sent to a broker since the last time.
+    /// Takes what was sent to a broker.
     fn sent(&mut self, to: Peer) -> Vec<Message> {
         let (taken, rest) = std::mem::take(&mut self.sent).into_iter().partition(|(peer, _)| *peer == to);
         self.sent = rest;
         taken.into_iter().map(|(_, message)| message).collect()
     }
 
-    /// What was sent to anybody since the last time: requests, and heartbeats that do not matter here.
+    /// Takes the requests sent to all brokers; drops heartbeats.
     fn requests(&mut self) -> Vec<(Peer, u64)> {
         let request = |(peer, message)| match message {
             Message::Request(request) => Some((peer, request.call.0)),
@@ -549,7 +549,7 @@ fn credits_from_a_broker_count_like_those_of_a_worker() {
     [2, 3].into_iter().for_each(|id| client.say(A, final_reply(CallId(id), "done")));
 }
 
-/// What a broker says of itself that offers `Demo`.
+/// The introduction of a broker that offers `Demo`.
 fn broker() -> Ready {
     Ready { role: Role::Dispatcher, ..introduction() }
 }

@@ -1,5 +1,5 @@
 //! Leaving (`PROTOCOL.md` §10): a worker that drains loses nothing, a dispatcher that closes ends everything, and
-//! nobody waits for long for a peer that does not answer.
+//! neither waits long for a peer that does not answer.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::proto::{
 };
 
 #[test]
-fn worker_that_drains_finishes_what_it_has_then_says_goodbye_and_goes() {
+fn draining_worker_finishes_its_requests_then_says_goodbye_and_leaves() {
     let (mut net, d, w) = Net::pair();
     let calls = [net.call(d, "hold"), net.call(d, "hold")];
     net.run(ms(5));
@@ -49,7 +49,7 @@ fn idle_worker_leaves_at_once() {
 }
 
 #[test]
-fn worker_that_is_connected_to_nobody_leaves_at_once() {
+fn worker_without_a_connection_leaves_at_once() {
     let mut net = Net::new();
     let d = net.dispatcher();
     net.kill_dispatcher(d);
@@ -63,7 +63,7 @@ fn worker_that_is_connected_to_nobody_leaves_at_once() {
 }
 
 #[test]
-fn worker_that_is_told_to_leave_while_it_dials_does_not_introduce_itself() {
+fn worker_that_drains_while_it_dials_does_not_introduce_itself() {
     let mut net = Net::new();
     let d = net.dispatcher();
     let w = net.worker(&[d]);
@@ -75,7 +75,7 @@ fn worker_that_is_told_to_leave_while_it_dials_does_not_introduce_itself() {
 }
 
 #[test]
-fn worker_that_is_told_to_leave_while_it_introduces_itself_harms_no_call() {
+fn worker_that_drains_while_it_introduces_itself_harms_no_call() {
     let mut net = Net::new();
     let d = net.dispatcher();
     let w = net.worker(&[d]);
@@ -92,7 +92,7 @@ fn worker_that_is_told_to_leave_while_it_introduces_itself_harms_no_call() {
 }
 
 #[test]
-fn worker_that_introduces_itself_to_nobody_who_answers_leaves_after_the_grace() {
+fn draining_worker_without_an_answer_to_its_introduction_leaves_after_the_grace() {
     let mut net = Net::new();
     let d = net.dispatcher();
     let w = net.worker(&[d]);
@@ -150,7 +150,7 @@ fn worker_that_says_goodbye_without_a_drain_may_have_run_what_it_has() {
 }
 
 #[test]
-fn draining_worker_is_sent_nothing_new() {
+fn draining_worker_gets_no_new_requests() {
     let (mut net, d, w) = Net::pair();
     let slow = net.call(d, "hold");
     net.run(ms(5));
@@ -167,7 +167,7 @@ fn draining_worker_is_sent_nothing_new() {
 }
 
 #[test]
-fn drain_ends_at_its_timeout_and_answers_for_what_still_runs() {
+fn drain_ends_at_its_timeout_and_answers_running_requests() {
     let mut net = Net::new();
     let d = net.dispatcher();
     let w = net.worker_with(&[d], |config| config.drain_timeout = 2 * INTERVAL);
@@ -187,7 +187,7 @@ fn drain_ends_at_its_timeout_and_answers_for_what_still_runs() {
 }
 
 #[test]
-fn worker_waits_for_its_goodbye_to_be_read_for_its_grace_and_no_longer() {
+fn worker_waits_the_grace_for_its_goodbye_to_be_read() {
     let (mut net, d, w) = Net::pair();
     net.freeze_dispatcher(d);
     net.drain(w);
@@ -201,11 +201,11 @@ fn worker_waits_for_its_goodbye_to_be_read_for_its_grace_and_no_longer() {
 }
 
 #[test]
-fn goodbye_is_waited_for_as_long_as_the_dispatcher_that_may_still_read_a_reply_is_heard_from() {
+fn worker_waits_for_its_goodbye_while_its_dispatcher_is_heard_from_and_may_still_read_a_reply() {
     let (mut net, d, w) = Net::pair();
     let call = net.call(d, "hold");
     net.run(ms(5));
-    // A round trip of six graces, in which the dispatcher's heartbeats come often enough all the same.
+    // A round trip of six graces, in which the dispatcher's heartbeats still come often enough.
     net.latency = 3 * GRACE;
     net.reply(w, call, "slow to arrive");
     net.drain(w);
@@ -217,7 +217,7 @@ fn goodbye_is_waited_for_as_long_as_the_dispatcher_that_may_still_read_a_reply_i
 }
 
 #[test]
-fn goodbye_is_no_longer_waited_for_once_the_dispatcher_falls_silent_for_its_expiry() {
+fn worker_stops_waiting_for_its_goodbye_when_its_dispatcher_expires() {
     let (mut net, d, w) = Net::pair();
     let call = net.call(d, "hold");
     net.run(ms(5));
@@ -232,7 +232,7 @@ fn goodbye_is_no_longer_waited_for_once_the_dispatcher_falls_silent_for_its_expi
 }
 
 #[test]
-fn goodbye_is_not_waited_for_beyond_the_drain_timeout() {
+fn worker_stops_waiting_for_its_goodbye_at_the_drain_timeout() {
     for drain_timeout in [2 * INTERVAL, 2 * EXPIRY] {
         let mut net = Net::new();
         let d = net.dispatcher();
@@ -240,7 +240,7 @@ fn goodbye_is_not_waited_for_beyond_the_drain_timeout() {
         net.connect();
         let call = net.call(d, "hold");
         net.run(ms(5));
-        // It reads nothing any more, and is heard from as though it did.
+        // It reads nothing any more, but still sends.
         net.freeze_dispatcher(d);
         net.reply(w, call, "for nobody");
         net.drain(w);
@@ -257,7 +257,7 @@ fn goodbye_is_not_waited_for_beyond_the_drain_timeout() {
 }
 
 #[test]
-fn worker_that_drains_stops_work_whose_caller_is_lost_and_goes() {
+fn draining_worker_stops_work_of_lost_callers_and_leaves() {
     let (mut net, d, w) = Net::pair();
     let [call, stubborn] = [net.call(d, "hold"), net.call(d, "stubborn")];
     net.run(ms(5));
@@ -299,7 +299,7 @@ fn rolling_drain_of_three_workers_fails_no_call() {
 }
 
 #[test]
-fn dispatcher_that_closes_ends_every_call_and_says_which_may_have_run() {
+fn closing_dispatcher_ends_every_call_and_reports_which_may_have_run() {
     let mut net = Net::new();
     let d = net.dispatcher();
     let w = net.worker_with(&[d], |config| config.credits = 1);
@@ -319,7 +319,7 @@ fn dispatcher_that_closes_ends_every_call_and_says_which_may_have_run() {
 }
 
 #[test]
-fn dispatcher_waits_for_its_goodbye_to_be_read_for_its_grace_and_no_longer() {
+fn dispatcher_waits_the_grace_for_its_goodbye_to_be_read() {
     let (mut net, d, w) = Net::pair();
     net.freeze_worker(w);
     net.close(d);
@@ -333,7 +333,7 @@ fn dispatcher_waits_for_its_goodbye_to_be_read_for_its_grace_and_no_longer() {
 }
 
 #[test]
-fn dispatcher_without_workers_closes_at_once_and_takes_nobody_after() {
+fn dispatcher_without_workers_closes_at_once_and_accepts_no_later_peer() {
     let (mut net, d, w) = Net::pair();
     net.freeze_worker(w);
     net.close(d);
@@ -350,7 +350,7 @@ fn dispatcher_without_workers_closes_at_once_and_takes_nobody_after() {
 }
 
 #[test]
-fn reply_that_crosses_the_close_reaches_nobody() {
+fn reply_that_crosses_the_close_is_dropped() {
     let (mut net, d, w) = Net::pair();
     let call = net.call(d, "hold");
     net.run(ms(5));
@@ -361,7 +361,7 @@ fn reply_that_crosses_the_close_reaches_nobody() {
 }
 
 #[test]
-fn goodbyes_that_cross_leave_nobody_waiting() {
+fn goodbyes_that_cross_end_both_waits() {
     let (mut net, d, w) = Net::pair();
     let started_at = net.now;
     net.drain(w);

@@ -1,4 +1,4 @@
-//! Edges of the protocol, which every role must take alike: zeros, ends of ranges, empty names, broken batches.
+//! Edges of the protocol, which every role must handle alike: zeros, ends of ranges, empty names, broken batches.
 
 use std::{slice::from_ref, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::proto::{
 };
 
 #[test]
-fn batch_that_breaks_costs_a_client_its_connection_and_what_came_before_counts() {
+fn broken_batch_costs_a_client_its_connection_and_earlier_messages_count() {
     for broken in broken_batches(Message::Request(request(1, "hold"))) {
         let mut bench = Bench::new();
         let (worker, client) = (bench.worker(), bench.client());
@@ -27,14 +27,14 @@ fn batch_that_breaks_costs_a_client_its_connection_and_what_came_before_counts()
         assert!(bench.is_gone(client));
         let told = bench.take(worker);
         let [Message::Request(request), Message::Cancel(call)] = &told[..] else { panic!("{told:?}") };
-        assert_eq!(request.call, *call, "it was sent on, and nobody waits for it");
+        assert_eq!(request.call, *call, "it was sent on, but its caller is gone");
         assert_eq!((bench.broker.open_calls(), bench.broker.counters().malformed_messages), (0, 1));
         assert!(!bench.is_gone(worker));
     }
 }
 
 #[test]
-fn batch_that_breaks_costs_a_worker_its_connection_and_what_came_before_counts() {
+fn broken_batch_costs_a_worker_its_connection_and_earlier_messages_count() {
     for nth in 0..broken_batches(Message::Heartbeat).len() {
         let (mut net, d) = dispatcher();
         let puppet = net.puppet(d, 2);
@@ -49,7 +49,7 @@ fn batch_that_breaks_costs_a_worker_its_connection_and_what_came_before_counts()
 }
 
 #[test]
-fn batch_that_breaks_costs_a_dispatcher_its_connection_and_what_came_before_is_stopped() {
+fn broken_batch_costs_a_dispatcher_its_connection_and_earlier_requests_stop() {
     for broken in broken_batches(Message::Request(request(7, "hold"))) {
         let (mut net, d, w) = Net::pair();
         let peer = net.peer(d, w);
@@ -63,7 +63,7 @@ fn batch_that_breaks_costs_a_dispatcher_its_connection_and_what_came_before_is_s
 }
 
 #[test]
-fn batched_message_that_cannot_be_read_by_itself_costs_no_connection_and_is_answered() {
+fn unreadable_message_in_a_sound_batch_is_answered_and_costs_no_connection() {
     let mut bench = Bench::new();
     let (worker, client) = (bench.worker(), bench.client());
     bench.take(client);
@@ -76,15 +76,15 @@ fn batched_message_that_cannot_be_read_by_itself_costs_no_connection_and_is_answ
 }
 
 #[test]
-fn batch_that_is_over_a_limit_costs_its_sender_the_connection() {
+fn batch_over_a_limit_costs_its_sender_the_connection() {
     let mut bench = Bench::new();
     let client = bench.client();
     bench.say_frames(client, batch(1_025, &[encode(&Message::Heartbeat)], b""));
-    assert!(bench.is_gone(client), "nobody knows what the rest counts for");
+    assert!(bench.is_gone(client), "the rest of the batch is unknown");
 }
 
 #[test]
-fn introduction_in_a_batch_counts_as_though_it_came_alone() {
+fn introduction_in_a_batch_counts_as_if_it_came_alone() {
     let mut bench = Bench::new();
     let client = bench.open(Door::Front);
     let ready = Ready { role: Role::Client, credits: 0, services: Vec::new(), ..introduction() };
@@ -107,7 +107,7 @@ fn introduction_in_a_batch_counts_as_though_it_came_alone() {
 }
 
 #[test]
-fn request_without_time_left_is_answered_by_a_worker_and_a_broker_alike_and_runs_nowhere() {
+fn request_without_time_left_is_answered_by_worker_and_broker_and_never_runs() {
     for method in ["hold", "none"] {
         let (mut net, d, w) = Net::pair();
         net.tell(d, w, Message::Request(Request { remaining: Duration::ZERO, ..request(7, method) }));
@@ -129,7 +129,7 @@ fn request_without_time_left_is_answered_by_a_worker_and_a_broker_alike_and_runs
 }
 
 #[test]
-fn time_beyond_thirty_days_is_not_believed() {
+fn time_beyond_thirty_days_counts_as_thirty_days() {
     let longest = Duration::from_micros(u64::MAX);
     let now = start();
     let mut worker = Worker::new(now, WorkerNode::new(now, 1, Vec::new(), |_| {}).config, 1);
@@ -150,7 +150,7 @@ fn time_beyond_thirty_days_is_not_believed() {
 }
 
 #[test]
-fn who_connects_waits_for_the_answer_by_its_own_interval_and_liveness() {
+fn connecting_peer_waits_for_the_answer_by_its_own_interval_and_liveness() {
     let mut net = Net::new();
     let d = net.dispatcher_with(|config| config.heartbeats = Heartbeats { interval: ms(50), liveness: 2 });
     let w = net.worker_with(&[d], |config| config.heartbeats = Heartbeats { interval: ms(400), liveness: 5 });
@@ -200,7 +200,7 @@ fn call_id_zero_names_no_call() {
 }
 
 #[test]
-fn attempts_are_counted_to_the_largest_number_and_zero_is_the_first() {
+fn attempts_count_up_to_the_largest_number_and_zero_is_the_first() {
     let mut bench = Bench::new();
     let (worker, client) = (bench.worker(), bench.client());
     for (call, attempt, passed_on) in [(1, 0, 1), (2, 1, 1), (3, 254, 254), (4, 255, 255)] {
@@ -231,7 +231,7 @@ fn acknowledgement_is_due_at_a_quarter_of_the_window_rounded_up() {
 }
 
 #[test]
-fn last_number_of_a_partial_reply_leaves_one_for_their_count() {
+fn largest_number_of_a_partial_reply_leaves_room_for_the_count() {
     let (mut net, d) = dispatcher();
     let puppet = net.puppet(d, 8);
     let call = net.call(d, "hold");
@@ -258,7 +258,7 @@ fn replies_with_numbers_from_the_end_of_the_range_end_their_calls_and_nothing_el
 }
 
 #[test]
-fn numbers_at_the_ends_of_their_ranges_bring_nobody_down() {
+fn numbers_at_the_ends_of_their_ranges_crash_no_role() {
     let mut bench = Bench::new();
     let (worker, client) = (bench.worker_with(largest), bench.client_with(largest));
     for wire in [worker, client] {
@@ -291,7 +291,7 @@ fn numbers_at_the_ends_of_their_ranges_bring_nobody_down() {
 }
 
 #[test]
-fn payload_maximum_of_zero_takes_empty_payloads_alone() {
+fn payload_maximum_of_zero_allows_only_empty_payloads() {
     let mut bench = Bench::new();
     let (worker, client) = (bench.worker_with(|ready| ready.payload_bytes_max = 0), bench.client());
     bench.take(client);
@@ -303,7 +303,7 @@ fn payload_maximum_of_zero_takes_empty_payloads_alone() {
 }
 
 #[test]
-fn service_and_method_that_are_named_twice_are_what_their_last_mention_says() {
+fn last_offer_of_a_repeated_service_or_method_counts() {
     let mut bench = Bench::new();
     let client = bench.client();
     let mut services = vec![offer("Demo", &["early"]), offer("Demo", &["hold", "hold"])];
@@ -320,7 +320,7 @@ fn service_and_method_that_are_named_twice_are_what_their_last_mention_says() {
 }
 
 #[test]
-fn worker_that_has_used_up_the_numbers_of_its_partial_replies_ends_the_request() {
+fn worker_ends_a_request_with_too_many_partial_replies_to_number() {
     let (mut net, d, w) = Net::pair();
     let call = net.call(d, "hold");
     net.run(ms(5));
@@ -342,7 +342,7 @@ fn largest(ready: &mut Ready) {
     (ready.payload_bytes_max, ready.credits, ready.window_bytes) = (u64::MAX, u32::MAX, u64::MAX);
 }
 
-/// What an empty partial reply counts for.
+/// What an empty partial reply counts in a window.
 fn cost_of_a_partial_reply() -> usize {
     usize::try_from(crate::proto::frame::window_bytes(&partial_reply(CallId(1), 0, ""))).expect("it is little")
 }
@@ -361,7 +361,7 @@ fn broken_batches(first: Message) -> Vec<Frames> {
     ]
 }
 
-/// A BATCH that declares this count, holds these messages, and then these bytes.
+/// A BATCH with this declared count, these messages, and then these bytes.
 fn batch(count: u32, messages: &[Frames], rest: &[u8]) -> Frames {
     let header = encode_batch(&[Message::Heartbeat, Message::Heartbeat]).header;
     let header = [&header[..32], &count.to_be_bytes()].concat().into();

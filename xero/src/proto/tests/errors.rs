@@ -27,14 +27,14 @@ fn unknown_method_fails_at_once_with_what_is_offered() {
 }
 
 #[test]
-fn unknown_service_fails_at_once_when_asked_to_and_says_what_is_offered() {
+fn fail_fast_call_of_an_unknown_service_fails_at_once_with_what_is_offered() {
     let (mut net, d, _) = Net::pair();
     let call = net.call_with(d, "ping", |spec| (spec.service, spec.wait_policy) = ("Dmeo".into(), WaitPolicy::Never));
     assert_eq!(net.failure(call), &CallFailure::NoWorker { offered: [Arc::from("Demo")].into() });
 }
 
 #[test]
-fn worker_answers_for_what_it_does_not_have() {
+fn worker_answers_requests_for_unknown_services_and_methods() {
     let (mut net, d, w) = Net::pair();
     let cases =
         [("Dmeo", "ping", ErrorCode::UnknownService, "`Demo`"), ("Demo", "pong", ErrorCode::UnknownMethod, "`ping`")];
@@ -62,7 +62,7 @@ fn signature_mismatch_names_the_workers_signature_before_anything_runs() {
 }
 
 #[test]
-fn older_fingerprints_are_taken_like_the_workers_own() {
+fn older_fingerprints_are_accepted_like_the_workers_own() {
     let mut net = Net::new();
     let d = net.dispatcher();
     net.worker_with(&[d], |config| {
@@ -95,7 +95,7 @@ fn fingerprints_count_only_in_the_codec_that_needs_them_and_where_both_sides_hav
 }
 
 #[test]
-fn methods_own_error_comes_with_its_payload_and_says_that_it_ran() {
+fn methods_own_error_has_its_payload_and_counts_as_executed() {
     let (mut net, d, _) = Net::pair();
     let call = net.call(d, "fail");
     net.run(ms(5));
@@ -139,7 +139,7 @@ fn error_says_that_the_procedure_has_not_run_only_where_that_is_certain() {
 }
 
 #[test]
-fn request_that_cannot_be_read_is_answered_and_disturbs_nothing() {
+fn unreadable_request_is_answered_without_other_effect() {
     let (mut net, d, w) = Net::pair();
     let running = net.call(d, "hold");
     net.run(ms(5));
@@ -150,14 +150,14 @@ fn request_that_cannot_be_read_is_answered_and_disturbs_nothing() {
         assert_eq!((error.call, error.code, error.maybe_executed), (CallId(7), ErrorCode::Malformed, false));
         let next = net.call(d, "ping");
         net.run(2 * LATENCY);
-        assert_eq!(net.value(next), "pong", "it waits for nobody");
+        assert_eq!(net.value(next), "pong", "it does not wait");
     }
     assert!(net.is_running(w, running));
     assert_eq!(net.w(w).machine.counters().malformed_messages, 4);
 }
 
 #[test]
-fn message_that_names_no_call_or_one_that_runs_is_dropped_when_it_cannot_be_read() {
+fn unreadable_message_without_a_call_or_of_a_running_call_is_dropped() {
     let (mut net, d, w) = Net::pair();
     let running = net.call(d, "hold");
     net.run(ms(5));
@@ -175,7 +175,7 @@ fn message_that_names_no_call_or_one_that_runs_is_dropped_when_it_cannot_be_read
 }
 
 #[test]
-fn final_reply_that_cannot_be_read_ends_its_call_and_gives_the_credit_back() {
+fn unreadable_final_reply_ends_its_call_and_returns_the_credit() {
     let (mut net, d, puppet) = with_puppet();
     let call = net.call(d, "hold");
     let next = net.call(d, "hold");
@@ -189,7 +189,7 @@ fn final_reply_that_cannot_be_read_ends_its_call_and_gives_the_credit_back() {
 }
 
 #[test]
-fn partial_reply_that_cannot_be_read_ends_its_call_and_cancels_it() {
+fn unreadable_partial_reply_ends_its_call_and_cancels_it() {
     let (mut net, d, puppet) = with_puppet();
     let call = net.call(d, "hold");
     net.run(ms(5));
@@ -204,7 +204,7 @@ fn partial_reply_that_cannot_be_read_ends_its_call_and_cancels_it() {
 }
 
 #[test]
-fn reply_of_a_stranger_call_that_cannot_be_read_is_dropped() {
+fn unreadable_reply_of_an_unknown_call_is_dropped() {
     let (mut net, d, puppet) = with_puppet();
     let call = net.call(d, "hold");
     net.run(ms(5));
@@ -233,7 +233,7 @@ fn arguments_over_a_limit_fail_before_anything_is_sent() {
 }
 
 #[test]
-fn reply_over_the_callers_limit_is_an_error_that_says_so_and_one_at_the_limit_passes() {
+fn reply_over_the_callers_limit_is_an_error_and_one_at_the_limit_passes() {
     let mut net = Net::new();
     let d = net.dispatcher_with(|config| config.limits.payload_bytes_max = 2000);
     let w = net.worker(&[d]);
@@ -254,7 +254,7 @@ fn reply_over_the_callers_limit_is_an_error_that_says_so_and_one_at_the_limit_pa
 }
 
 #[test]
-fn message_over_the_limit_from_a_peer_that_does_not_keep_it_costs_its_call() {
+fn message_over_the_limit_costs_its_call() {
     let mut net = Net::new();
     let d = net.dispatcher_with(|config| config.limits.payload_bytes_max = 2000);
     let puppet = net.puppet(d, 8);

@@ -1,4 +1,4 @@
-//! Peers that hold to no convention of ours: what they cost a broker, a worker and each other.
+//! Peers that keep none of our conventions: their cost to a broker, a worker and each other.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::proto::{
 };
 
 #[test]
-fn registered_peers_that_introduce_themselves_in_another_role_stay_what_they_are() {
+fn registered_peers_keep_their_role_when_they_introduce_another() {
     let mut scene = Scene::new();
     let roles = [Role::Dispatcher, Role::Worker, Role::Client];
     for (door, own) in [(Door::Front, Role::Client), (Door::Back, Role::Worker)] {
@@ -28,7 +28,7 @@ fn registered_peers_that_introduce_themselves_in_another_role_stay_what_they_are
 }
 
 #[test]
-fn client_that_asks_on_and_takes_no_answer_is_let_go_and_one_that_takes_them_is_not() {
+fn client_that_keeps_sending_requests_without_reading_replies_is_dropped() {
     let mut reader = Scene::new();
     let mut taken = 0;
     for call in 0..CALLS {
@@ -49,7 +49,7 @@ fn client_that_asks_on_and_takes_no_answer_is_let_go_and_one_that_takes_them_is_
 }
 
 #[test]
-fn dispatcher_that_asks_on_and_takes_no_answer_is_hung_up_on() {
+fn dispatcher_that_keeps_sending_requests_without_reading_replies_is_dropped() {
     let now = Instant::now();
     let config = WorkerNode::new(now, 1, Vec::new(), |config| config.credits = 8).config;
     let mut worker = Worker::new(now, config, 1);
@@ -65,7 +65,7 @@ fn dispatcher_that_asks_on_and_takes_no_answer_is_hung_up_on() {
 /// The byte window of every peer here.
 const WINDOW: u64 = 2 << 20;
 
-/// Far more than the answers to which may be under way, at 64 bytes each.
+/// Far more than may be in flight in answers of 64 bytes.
 const CALLS: u64 = 300_000;
 
 struct Scene {

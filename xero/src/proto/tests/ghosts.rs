@@ -1,4 +1,4 @@
-//! Connections that a worker may have left behind (`PROTOCOL.md` §5): in doubt until they are heard from.
+//! Connections that a worker may have left behind (`PROTOCOL.md` §5): in doubt until a message arrives on them.
 
 use uuid::Uuid;
 
@@ -10,14 +10,14 @@ use super::{
 use crate::proto::message::{CallId, Message, Peer, Ready};
 
 #[test]
-fn worker_that_is_back_is_called_over_its_new_connection_and_not_over_the_silent_one() {
+fn returning_worker_is_called_over_its_new_connection_only() {
     let mut net = Net::new();
     let d = net.dispatcher();
     let (old, new) = (net.puppet_with(d, same_process), net.puppet_with(d, same_process));
     let calls: Vec<_> = (0..8).map(|_| net.call(d, "hold")).collect();
     net.run(3 * LATENCY);
     assert_eq!((requests_to(&net, old), requests_to(&net, new).len()), (vec![], 8));
-    // The new one is full: the next call waits, and goes to the old one as soon as a message arrives on that.
+    // The new one is full: the next call waits, and goes to the old one as soon as a message arrives there.
     let waiting = net.call(d, "hold");
     net.run(ms(100));
     assert_eq!(requests_to(&net, old), []);
@@ -40,7 +40,7 @@ fn worker_that_dials_one_dispatcher_twice_is_called_over_both_connections() {
     let calls: Vec<_> = (0..8).map(|_| net.call(d, "hold")).collect();
     net.run(3 * LATENCY);
     assert_eq!(both.map(|puppet| requests_to(&net, puppet).len()), [4, 4]);
-    // An introduction that is renewed is no new connection.
+    // A renewed introduction is not a new connection.
     net.say(both[1], Message::Ready(introduction_again()));
     net.run(3 * LATENCY);
     let more: Vec<_> = (0..4).map(|_| net.call(d, "hold")).collect();
@@ -53,7 +53,7 @@ fn worker_that_dials_one_dispatcher_twice_is_called_over_both_connections() {
 }
 
 #[test]
-fn requests_that_a_silent_connection_has_stay_there_until_its_lease_ends() {
+fn requests_of_a_silent_connection_stay_there_until_its_lease_ends() {
     let mut net = Net::new();
     let d = net.dispatcher();
     let shape = |ready: &mut Ready| {
@@ -78,7 +78,7 @@ fn requests_that_a_silent_connection_has_stay_there_until_its_lease_ends() {
 }
 
 #[test]
-fn broker_goes_on_offering_what_a_silent_connection_offers_and_gives_it_no_call() {
+fn broker_keeps_a_silent_connections_offer_but_sends_it_no_call() {
     let mut bench = Bench::new();
     let (old, client) = (bench.worker_with(same_process), bench.client());
     bench.take(client);
@@ -94,7 +94,7 @@ fn broker_goes_on_offering_what_a_silent_connection_offers_and_gives_it_no_call(
     assert_eq!(bench.requests(old).len(), 1);
 }
 
-/// One process over several connections, which may be silent for minutes.
+/// One process with several connections, which may be silent for minutes.
 fn same_process(ready: &mut Ready) {
     ready.incarnation = Uuid::from_u64_pair(4, 0);
 }
@@ -105,7 +105,7 @@ fn introduction_again() -> Ready {
     ready
 }
 
-/// The calls that a puppet was sent.
+/// The calls sent to a puppet.
 fn requests_to(net: &Net, puppet: Peer) -> Vec<CallId> {
     net.told_strangers().filter(|sent| sent.peer == puppet).filter_map(|sent| sent.message.request()).collect()
 }

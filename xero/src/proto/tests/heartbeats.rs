@@ -22,7 +22,7 @@ fn heartbeats_alone_keep_both_sides_connected() {
 }
 
 #[test]
-fn heartbeat_goes_out_an_interval_after_the_last_message_and_not_before() {
+fn heartbeat_goes_out_exactly_an_interval_after_the_last_message() {
     let (mut net, d, w) = Net::pair();
     net.run(ms(700));
     let call = net.call(d, "ping");
@@ -41,7 +41,7 @@ fn heartbeat_goes_out_an_interval_after_the_last_message_and_not_before() {
 }
 
 #[test]
-fn heartbeats_go_out_while_all_else_that_is_due_is_put_off() {
+fn heartbeats_go_out_while_other_timers_are_put_off() {
     let mut dispatcher = Dispatcher::new(DispatcherConfig::default());
     dispatcher.handle_message(start(), Peer(1), Message::Ready(introduction()));
     while dispatcher.poll_output().is_some() || dispatcher.poll_transmit().is_some() {}
@@ -80,7 +80,7 @@ fn heartbeats_do_not_wait_for_procedures_nor_stop_while_draining() {
 }
 
 #[test]
-fn nothing_piles_up_for_a_peer_that_is_absent() {
+fn nothing_piles_up_for_an_absent_peer() {
     let (mut net, d, w) = Net::pair();
     net.kill_dispatcher(d);
     net.run(ms(5));
@@ -95,7 +95,7 @@ fn nothing_piles_up_for_a_peer_that_is_absent() {
 }
 
 #[test]
-fn frozen_peer_is_sent_no_more_heartbeats_than_it_takes_to_notice() {
+fn frozen_peer_gets_heartbeats_only_until_it_expires() {
     let (mut net, d, w) = Net::pair();
     let told = net.told(w).count();
     net.freeze_worker(w);

@@ -1,4 +1,4 @@
-//! What one side holds of its peers: bounded in bytes, acknowledged within the bound, and nobody else's loss.
+//! What one side holds for its peers: bounded in bytes, acknowledged within the bound, and at no other peer's expense.
 
 use super::{
     bench::{Bench, Wire},
@@ -10,7 +10,7 @@ use super::{
 use crate::proto::message::{CallId, ErrorCode, ErrorReply, Message, Ready, Role};
 
 #[test]
-fn replies_that_a_client_does_not_take_stay_with_their_workers_and_no_call_is_ended_for_it() {
+fn unread_replies_stay_with_their_workers_and_end_no_call() {
     let mut bench = Bench::with(|config| {
         config.dispatcher.window_bytes = 40_000;
         config.hold_limits.peer_bytes_max = 20_000;
@@ -25,9 +25,9 @@ fn replies_that_a_client_does_not_take_stay_with_their_workers_and_no_call_is_en
     }
     bench.say(worker, partial_reply(ids[10], 0, "abc"));
     let taken = worker_acks(&mut bench, worker);
-    assert!(taken < 5 * COST, "{taken} bytes are acknowledged that nobody takes");
+    assert!(taken < 5 * COST, "{taken} unread bytes are acknowledged");
     assert_eq!((bench.take(worker), finals(&mut bench, client)), (vec![], vec![1]));
-    // Each one that the client takes makes room for another.
+    // Each reply that the client reads makes room for another.
     let mut read = 0;
     for call in 2..=10 {
         read += COST;
@@ -37,12 +37,12 @@ fn replies_that_a_client_does_not_take_stay_with_their_workers_and_no_call_is_en
     bench.say(client, Message::Ack(u64::MAX));
     assert!(bench.take(client).contains(&partial_reply(CallId(11), 0, "abc")), "an innocent call goes on");
     assert_eq!(bench.errors(client), []);
-    // All that has come is acknowledged but for less than a quarter of the window.
+    // Everything is acknowledged except for less than a quarter of the window.
     assert!(worker_acks(&mut bench, worker) + 10_000 > 10 * COST);
 }
 
 #[test]
-fn worker_that_sends_more_than_is_acknowledged_is_hung_up_on() {
+fn worker_that_exceeds_its_window_is_dropped() {
     let mut bench = Bench::with(|config| {
         config.dispatcher.window_bytes = 40_000;
         config.hold_limits.peer_bytes_max = 1;
@@ -60,7 +60,7 @@ fn worker_that_sends_more_than_is_acknowledged_is_hung_up_on() {
 }
 
 #[test]
-fn request_that_may_have_to_go_elsewhere_is_not_acknowledged_beyond_the_clients_limit() {
+fn retryable_request_is_not_acknowledged_beyond_the_clients_limit() {
     let mut bench = Bench::with(|config| {
         config.dispatcher.window_bytes = 10_000;
         config.hold_limits.peer_bytes_max = 10_000;
@@ -74,7 +74,7 @@ fn request_that_may_have_to_go_elsewhere_is_not_acknowledged_beyond_the_clients_
     (1..=3).for_each(|call| ask(&mut bench, call));
     let acknowledged = bench.take(client).iter().filter_map(ack).max().unwrap_or(0);
     assert!((1..2 * COST + 200).contains(&acknowledged), "{acknowledged} bytes for three requests that are all kept");
-    // A worker that is lost gives them back to the queue, where they count as before.
+    // A lost worker's requests go back to the queue, where they count as before.
     bench.worker_with(|ready| ready.credits = 1);
     bench.drop_wire(worker);
     assert_eq!((bench.errors(client), bench.broker.open_calls()), (vec![], 3));
@@ -83,14 +83,14 @@ fn request_that_may_have_to_go_elsewhere_is_not_acknowledged_beyond_the_clients_
 }
 
 #[test]
-fn broker_that_holds_as_much_as_it_may_refuses_further_requests() {
+fn broker_at_its_total_limit_refuses_further_requests() {
     let mut bench = Bench::with(|config| config.hold_limits.total_bytes_max = 12_000);
     bench.worker();
     let clients = [bench.client(), bench.client(), bench.client()];
     for client in clients {
         bench.request_with(client, 1, "hold", |request| request.payload = value(&large()));
     }
-    let detail = "the broker holds 12000 bytes of its clients; its `total_bytes_max` raises that".to_owned();
+    let detail = "the broker holds 12000 bytes for its clients; raise its `total_bytes_max`".to_owned();
     let third = bench.take(clients[2]);
     assert!(!third.iter().any(|message| matches!(message, Message::Error(_))), "{third:?}");
     let late = bench.client();
@@ -100,20 +100,20 @@ fn broker_that_holds_as_much_as_it_may_refuses_further_requests() {
         ErrorCode::Overloaded,
         detail
     ))));
-    // Once a request has ended there is room again.
+    // The end of a request makes room again.
     bench.say(clients[0], Message::Cancel(CallId(1)));
     bench.request(late, 2, "hold");
     assert_eq!(bench.errors(late), []);
 }
 
 #[test]
-fn client_that_takes_no_reply_is_let_go_once_others_wait_for_it_whatever_its_own_interval_is() {
+fn client_that_reads_no_reply_is_dropped_once_others_wait_whatever_its_interval() {
     let mut bench = Bench::with(|config| {
         config.dispatcher.window_bytes = 200_000;
         config.hold_limits.peer_bytes_max = 20_000;
     });
     let worker = bench.worker_with(|ready| ready.credits = 100);
-    // Their intervals are of minutes. The last one is deaf as well, and stays within its limit.
+    // Their intervals are minutes long. The last one is deaf as well, and stays within its limit.
     let [deaf, slow, modest] = [(); 3].map(|()| bench.client_with(|ready| ready.window_bytes = 10_000));
     for (client, calls) in [(deaf, 20), (slow, 20), (modest, 4)] {
         (1..=calls).for_each(|call| bench.request(client, call, "hold"));
@@ -126,13 +126,13 @@ fn client_that_takes_no_reply_is_let_go_once_others_wait_for_it_whatever_its_own
     }
     bench.run(2 * INTERVAL);
     assert!(bench.is_gone(deaf) && !bench.is_gone(slow) && !bench.is_gone(modest) && !bench.is_gone(worker));
-    // What it had kept from its worker is acknowledged.
+    // What its worker sent for it is acknowledged now.
     (0..20).for_each(|_| bench.say(slow, Message::Ack(u64::MAX)));
     assert!(worker_acks(&mut bench, worker) + 200_000 / 4 > 44 * COST);
 }
 
 #[test]
-fn repeated_introductions_are_answered_only_as_fast_as_they_are_taken() {
+fn repeated_introductions_are_answered_as_fast_as_the_answers_are_acknowledged() {
     let mut bench = Bench::new();
     let worker = bench.worker();
     let client = bench.client_with(|ready| ready.window_bytes = 1_000);
@@ -149,7 +149,7 @@ fn repeated_introductions_are_answered_only_as_fast_as_they_are_taken() {
 }
 
 #[test]
-fn introduction_that_was_put_off_takes_its_place_in_the_window_before_what_is_held() {
+fn postponed_introduction_takes_its_place_in_the_window_before_held_replies() {
     let mut bench = Bench::new();
     let (worker, client) = (bench.worker(), bench.client_with(|ready| ready.window_bytes = 200));
     (1..=2).for_each(|call| bench.request(client, call, "hold"));
@@ -174,7 +174,7 @@ fn introduction_that_was_put_off_takes_its_place_in_the_window_before_what_is_he
 }
 
 #[test]
-fn worker_starts_nothing_for_a_dispatcher_that_takes_no_replies() {
+fn worker_starts_nothing_for_a_dispatcher_that_reads_no_replies() {
     let mut net = Net::new();
     let [deaf, other] = [(); 2].map(|()| net.dispatcher_with(|config| config.window_bytes = 1));
     let w = net.worker_with(&[deaf, other], |config| config.hold_limits.peer_bytes_max = 8_000);
@@ -193,7 +193,7 @@ fn worker_starts_nothing_for_a_dispatcher_that_takes_no_replies() {
     assert_eq!(net.w(w).runs.len(), 9, "all are run once the replies have left");
 }
 
-/// What the broker has acknowledged to a worker, in bytes.
+/// The bytes that the broker has acknowledged to a worker.
 fn worker_acks(bench: &mut Bench, worker: Wire) -> u64 {
     bench.take(worker).iter().filter_map(ack).max().unwrap_or(0)
 }

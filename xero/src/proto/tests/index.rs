@@ -1,5 +1,5 @@
-//! The index of workers and waiting calls: who may have a call, whose call ends at once because nobody can take it, and
-//! that nobody pays for others (`PROTOCOL.md` §8).
+//! The index of workers and waiting calls: which worker may have a call, which calls end at once, and that no peer pays
+//! for another (`PROTOCOL.md` §8).
 
 use std::sync::{
     Arc,
@@ -22,8 +22,8 @@ use crate::proto::{
 };
 
 #[test]
-fn attempt_after_one_that_may_have_run_goes_only_to_a_worker_that_declares_the_method_idempotent() {
-    // The only other one does not declare it: the call is over.
+fn retry_of_a_maybe_executed_call_goes_only_to_a_worker_that_declares_it_idempotent() {
+    // The only other worker does not declare it: the call is over.
     let (mut net, d, first) = declaring_worker();
     let other = net.puppet_with(d, |ready| ready.services = vec![declared("hold", false)]);
     let call = net.call(d, "hold");
@@ -33,7 +33,7 @@ fn attempt_after_one_that_may_have_run_goes_only_to_a_worker_that_declares_the_m
     assert_eq!(net.failure(call), &CallFailure::WorkerLost { maybe_executed: true, attempts: 1 });
     assert!(requests_to(&net, other).is_empty(), "it runs twice though it is not idempotent there");
 
-    // One declares it and one does not, which would be asked first.
+    // One declares it; the other does not, and would be next.
     let (mut net, d, first) = declaring_worker();
     let other = net.puppet_with(d, |ready| ready.services = vec![declared("hold", false)]);
     let like = net.puppet_with(d, |ready| ready.services = vec![declared("hold", true)]);
@@ -50,7 +50,7 @@ fn attempt_after_one_that_may_have_run_goes_only_to_a_worker_that_declares_the_m
 }
 
 #[test]
-fn broker_holds_a_request_to_what_its_workers_declared_unless_the_caller_knows_better() {
+fn broker_follows_its_workers_declarations_unless_the_caller_decides() {
     for as_declared in [true, false] {
         let mut bench = Bench::new();
         let first = bench.worker_with(|ready| ready.services = vec![declared("hold", true)]);
@@ -61,7 +61,7 @@ fn broker_holds_a_request_to_what_its_workers_declared_unless_the_caller_knows_b
         bench.drop_wire(first);
         let again = bench.requests(other);
         match as_declared {
-            // The client knows by now that not all declare it, and what the doubt is.
+            // The client knows by now that not all declare it, and that it may have run.
             true => assert_eq!((again, bench.errors(client)), (vec![], vec![(1, ErrorCode::NoWorker, true)])),
             false => assert_eq!((again.len(), bench.errors(client)), (1, vec![])),
         }
@@ -69,7 +69,7 @@ fn broker_holds_a_request_to_what_its_workers_declared_unless_the_caller_knows_b
 }
 
 #[test]
-fn request_says_whose_word_it_goes_by() {
+fn request_says_whose_declaration_it_follows() {
     let (mut net, d, w) = declaring_worker();
     for said in [None, Some(true), Some(false)] {
         net.call_with(d, "hold", |spec| spec.idempotent = said);
@@ -83,7 +83,7 @@ fn request_says_whose_word_it_goes_by() {
 }
 
 #[test]
-fn request_that_was_refused_unstarted_carries_the_word_of_the_worker_that_gets_it() {
+fn unstarted_request_carries_the_declaration_of_its_next_worker() {
     let (mut net, d, _) = declaring_worker();
     let refusing = net.puppet_with(d, |ready| ready.services = vec![declared("once", true)]);
     let other = net.puppet_with(d, |ready| ready.services = vec![declared("once", false)]);
@@ -107,12 +107,12 @@ fn waiting_call_ends_at_once_when_the_last_worker_with_its_method_leaves() {
     net.run(ms(5));
     net.kill_worker(with);
     net.run(ms(5));
-    assert!(net.has_ended(waiting), "it waits for nobody");
+    assert!(net.has_ended(waiting), "no worker can take it");
     assert!(matches!(net.failure(waiting), CallFailure::UnknownMethod { offered } if offered.len() == 1));
 }
 
 #[test]
-fn waiting_call_goes_to_who_has_another_signature_when_the_last_worker_that_fits_leaves() {
+fn waiting_call_goes_to_another_signature_when_the_last_fitting_worker_leaves() {
     let mut net = Net::new();
     let d = net.dispatcher();
     let fitting = net.puppet(d, 1);
@@ -130,7 +130,7 @@ fn waiting_call_goes_to_who_has_another_signature_when_the_last_worker_that_fits
 }
 
 #[test]
-fn broker_gives_a_waiting_call_back_when_nobody_has_its_method_any_more() {
+fn broker_returns_a_waiting_call_when_its_method_is_gone() {
     let mut bench = Bench::new();
     let client = bench.client();
     let with = bench.worker_with(|ready| (ready.credits, ready.services) = (1, vec![offer("Demo", &["hold"])]));
@@ -164,7 +164,7 @@ fn client_tries_another_broker_when_the_method_is_gone_from_the_first() {
 }
 
 #[test]
-fn heartbeats_go_out_between_however_many_calls_that_expire_together() {
+fn heartbeats_go_out_between_any_number_of_calls_that_expire_together() {
     const CALLS: u64 = 10_000;
     let now = start();
     let mut dispatcher = Dispatcher::new(DispatcherConfig { waiting_max: usize::MAX, ..DispatcherConfig::default() });
@@ -193,7 +193,7 @@ fn heartbeats_go_out_between_however_many_calls_that_expire_together() {
 }
 
 #[test]
-fn calls_that_fail_together_share_the_list_of_what_is_offered() {
+fn calls_that_fail_together_share_the_list_of_offers() {
     let mut net = Net::new();
     let d = net.dispatcher();
     net.worker(&[d]);
@@ -209,9 +209,9 @@ fn calls_that_fail_together_share_the_list_of_what_is_offered() {
     assert!(Arc::ptr_eq(&one, &other));
 }
 
-/// A scan of all workers' methods with each introduction would keep this test busy for minutes.
+/// Scanning all workers' methods with each introduction would keep this test busy for minutes.
 #[test]
-fn introduction_at_a_broker_with_a_thousand_workers_costs_what_it_holds() {
+fn introduction_costs_its_own_size_at_a_broker_with_a_thousand_workers() {
     let names: Vec<_> = (0..500).map(|number| format!("method-{number}")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     let mut bench = Bench::new();
@@ -222,7 +222,7 @@ fn introduction_at_a_broker_with_a_thousand_workers_costs_what_it_holds() {
     assert!(!bench.is_gone(workers[7]));
 }
 
-/// Takes the first candidate, and counts how often it is asked.
+/// Chooses the first candidate, and counts how often it is asked.
 #[derive(Clone, Debug, Default)]
 struct Counting(Arc<AtomicUsize>);
 
@@ -234,7 +234,7 @@ impl WorkerChoice for Counting {
 }
 
 #[test]
-fn reply_touches_no_call_that_its_worker_cannot_take() {
+fn reply_touches_no_call_that_its_worker_cannot_run() {
     let counting = Counting::default();
     let asked = || counting.0.load(Ordering::Relaxed);
     let mut net = Net::new();
@@ -253,7 +253,7 @@ fn reply_touches_no_call_that_its_worker_cannot_take() {
     assert_eq!((net.value(call).as_str(), asked() - before), ("pong", 1), "its reply is of no use to the others");
 }
 
-/// Chooses a worker whatever the candidates are.
+/// Chooses one worker whoever the candidates are.
 #[derive(Debug)]
 struct Stubborn(Peer);
 
@@ -264,7 +264,7 @@ impl WorkerChoice for Stubborn {
 }
 
 #[test]
-fn choice_of_a_worker_that_is_no_candidate_is_none_and_is_counted() {
+fn choice_outside_the_candidates_is_ignored_and_counted() {
     let now = start();
     let mut dispatcher =
         Dispatcher::new(DispatcherConfig { choice: Box::new(Stubborn(Peer(2))), ..DispatcherConfig::default() });
@@ -287,7 +287,7 @@ fn choice_of_a_worker_that_is_no_candidate_is_none_and_is_counted() {
 }
 
 #[test]
-fn arguments_go_to_a_worker_that_reads_their_codec_and_fail_at_once_where_nobody_does() {
+fn arguments_go_to_a_worker_that_reads_their_codec_or_fail_at_once() {
     let mut net = Net::new();
     let d = net.dispatcher();
     let reads = |codecs: Vec<Codec>| move |ready: &mut Ready| ready.codecs = codecs;
@@ -304,7 +304,7 @@ fn arguments_go_to_a_worker_that_reads_their_codec_and_fail_at_once_where_nobody
 }
 
 #[test]
-fn broker_tells_in_which_codecs_a_method_is_read() {
+fn broker_error_lists_the_codecs_of_a_methods_workers() {
     let mut bench = Bench::new();
     bench.worker_with(|ready| ready.codecs = vec![Codec::MessagePack]);
     let client = bench.client();
@@ -317,7 +317,7 @@ fn broker_tells_in_which_codecs_a_method_is_read() {
 }
 
 #[test]
-fn renewed_introduction_takes_the_room_of_the_former_one() {
+fn renewed_introduction_uses_the_room_of_the_former_one() {
     let named = |names: &[&str]| names.iter().map(|name| offer(name, &["ping"])).collect::<Vec<_>>();
     let mut bench = Bench::with(|config| config.dispatcher.limits.services_max = 2);
     let worker = bench.worker_with(|ready| ready.services = named(&["A", "B"]));
@@ -329,7 +329,7 @@ fn renewed_introduction_takes_the_room_of_the_former_one() {
 }
 
 #[test]
-fn worker_that_cannot_be_called_has_no_say_in_what_is_offered() {
+fn worker_that_cannot_be_called_does_not_affect_the_merged_offer() {
     let mut bench = Bench::new();
     let loose = bench.worker_with(|ready| ready.services = vec![declared("hold", true)]);
     let strict = bench.worker_with(|ready| {
@@ -344,7 +344,7 @@ fn worker_that_cannot_be_called_has_no_say_in_what_is_offered() {
     bench.say(strict, Message::Credit(1));
     assert_eq!(told(&mut bench), [declared("hold", false), offer("Other", &["ping"])]);
     bench.run(INTERVAL);
-    // A pause takes nothing back, and a renewed introduction without credits does.
+    // A pause revokes nothing; a renewed introduction without credits does.
     bench.say(strict, Message::Credit(0));
     assert_eq!(bench.take_news(client), []);
     let services = vec![declared("hold", false), offer("Other", &["ping"])];
@@ -356,7 +356,7 @@ fn worker_that_cannot_be_called_has_no_say_in_what_is_offered() {
 }
 
 #[test]
-fn changes_of_what_is_offered_are_passed_on_at_once_and_then_bundled() {
+fn first_change_of_the_offer_is_announced_at_once_and_later_ones_are_bundled() {
     let mut bench = Bench::new();
     let clients = [bench.client(), bench.client()];
     clients.iter().for_each(|client| drop(bench.take(*client)));
@@ -398,7 +398,7 @@ fn broker_ready(services: Vec<ServiceOffer>) -> Message {
     Message::Ready(Ready { role: Role::Dispatcher, services, ..introduction() })
 }
 
-/// The requests that a puppet was sent.
+/// The requests sent to a puppet.
 fn requests_to(net: &Net, puppet: Peer) -> Vec<Request> {
     let requests = net.told_strangers().filter(|sent| sent.peer == puppet).map(|sent| &sent.message);
     requests

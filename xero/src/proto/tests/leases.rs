@@ -15,7 +15,7 @@ use crate::proto::{
 };
 
 #[test]
-fn silent_worker_expires_at_its_expiry_and_not_before() {
+fn silent_worker_expires_exactly_at_its_expiry() {
     let (mut net, d, w) = Net::pair();
     net.freeze_worker(w);
     let (joined_at, peer) = net.d(d).joined[0];
@@ -30,7 +30,7 @@ fn silent_worker_expires_at_its_expiry_and_not_before() {
 }
 
 #[test]
-fn silent_dispatcher_expires_at_its_expiry_and_not_before() {
+fn silent_dispatcher_expires_exactly_at_its_expiry() {
     let (mut net, d, w) = Net::pair();
     net.freeze_dispatcher(d);
     let (registered_at, slot) = net.w(w).registered[0];
@@ -43,7 +43,7 @@ fn silent_dispatcher_expires_at_its_expiry_and_not_before() {
 }
 
 #[test]
-fn announced_payload_excuses_a_worker_for_as_long_as_it_may_take_and_no_longer() {
+fn announced_payload_excuses_a_worker_exactly_as_long_as_it_may_take() {
     let mut net = Net::new();
     let d = net.dispatcher();
     let puppet = net.puppet_with(d, |ready| ready.interval = INTERVAL);
@@ -57,7 +57,7 @@ fn announced_payload_excuses_a_worker_for_as_long_as_it_may_take_and_no_longer()
 }
 
 #[test]
-fn excuse_is_over_with_the_next_message_and_never_longer_than_the_largest_payload_takes() {
+fn excuse_ends_with_the_next_message_or_the_largest_payloads_time() {
     let mut net = Net::new();
     let d = net.dispatcher();
     let [ended, endless] = [(); 2].map(|()| net.puppet_with(d, |ready| ready.interval = INTERVAL));
@@ -140,7 +140,7 @@ fn any_message_of_a_dispatcher_renews_its_lease() {
 }
 
 #[test]
-fn expiry_is_the_peers_interval_times_ones_own_liveness() {
+fn expiry_is_the_peers_interval_times_this_sides_liveness() {
     let mut net = Net::new();
     let d = net.dispatcher_with(|config| config.heartbeats = Heartbeats { interval: ms(400), liveness: 5 });
     let w = net.worker_with(&[d], |config| config.heartbeats = Heartbeats { interval: ms(200), liveness: 4 });
@@ -212,7 +212,7 @@ fn killed_peer_is_noticed_at_once_by_its_connection() {
 }
 
 #[test]
-fn slow_is_not_dead() {
+fn slow_worker_is_not_dead() {
     let (mut net, d, w) = Net::pair();
     let call = net.call_with(d, "stubborn", |spec| spec.deadline += 60 * INTERVAL);
     net.run(10 * EXPIRY);
@@ -223,7 +223,7 @@ fn slow_is_not_dead() {
 }
 
 #[test]
-fn dispatcher_that_was_frozen_reads_what_has_come_before_it_takes_anyone_for_dead() {
+fn thawed_dispatcher_reads_arrived_messages_before_it_expires_anyone() {
     let mut net = Net::new();
     let d = net.dispatcher();
     let w = net.worker_with(&[d], |config| config.heartbeats.liveness = 10);

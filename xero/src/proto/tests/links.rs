@@ -1,4 +1,5 @@
-//! What one connection may do whatever the role (`PROTOCOL.md` §5, §9, §11): out of turn, and beyond what it was granted.
+//! Limits of one connection in every role (`PROTOCOL.md` §5, §9, §11): messages out of turn, and beyond what was
+//! granted.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use crate::proto::{
 };
 
 #[test]
-fn peer_that_is_let_go_cannot_register_in_the_same_turn() {
+fn dropped_peer_cannot_register_in_the_same_turn() {
     let openings: [&[Message]; 3] = [
         &[Message::Heartbeat],
         &[Message::Ready(introduction_of(Role::Dispatcher))],
@@ -41,7 +42,7 @@ fn peer_that_is_let_go_cannot_register_in_the_same_turn() {
 }
 
 #[test]
-fn peer_that_is_let_go_may_come_back_over_another_connection() {
+fn dropped_peer_may_return_over_another_connection() {
     let (mut dispatcher, now) = (Dispatcher::new(DispatcherConfig::default()), Instant::now());
     dispatcher.handle_message(now, Peer(1), Message::Heartbeat);
     dispatcher.handle_message(now, Peer(2), Message::Ready(introduction()));
@@ -50,11 +51,11 @@ fn peer_that_is_let_go_may_come_back_over_another_connection() {
 }
 
 #[test]
-fn later_introduction_without_batches_takes_them_back() {
+fn later_introduction_without_batches_revokes_them() {
     let (mut dispatcher, now) = (Dispatcher::new(DispatcherConfig::default()), Instant::now());
     let mut largest_batch = |now, capabilities| {
         dispatcher.handle_message(now, Peer(1), Message::Ready(Ready { capabilities, ..introduction() }));
-        // A heartbeat goes with the answer.
+        // A heartbeat travels with the answer.
         dispatcher.handle_timeout(now + Duration::from_secs(2));
         std::iter::from_fn(|| dispatcher.poll_transmit()).map(|Transmit { messages, .. }| messages.len()).max()
     };
@@ -63,7 +64,7 @@ fn later_introduction_without_batches_takes_them_back() {
 }
 
 #[test]
-fn client_that_exceeds_the_window_it_was_granted_is_let_go() {
+fn client_that_exceeds_its_window_is_dropped() {
     const WINDOW: u64 = 10_000;
     let mut bench = Bench::with(|config| config.dispatcher.window_bytes = WINDOW);
     let (honest, greedy) = (bench.client(), bench.client());

@@ -1,4 +1,4 @@
-//! What moves the simulated network: one turn is what is at hand, then timeouts, then transmits, as in the shell.
+//! The simulated network's loop. One turn is what has arrived, then timeouts, then transmits, as in the shell.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,11 +20,11 @@ use crate::proto::{
 #[derive(Debug)]
 pub(super) struct Net {
     pub(super) now: Instant,
-    /// What a message, or the news of a connection's end, takes one way.
+    /// The time that a message, or the news of a connection's end, takes one way.
     pub(super) latency: Duration,
-    /// What a message may take beyond the latency; a connection keeps the order all the same.
+    /// The most time beyond the latency; a connection still keeps the order.
     pub(super) jitter: Duration,
-    /// Whether workers are held to the credits that they have announced at first.
+    /// Whether workers must keep to the credits that they announced first.
     pub(super) credits_are_fixed: bool,
     pub(super) sent: Vec<Sent>,
     pub(super) dispatchers: Vec<DispatcherNode>,
@@ -33,12 +33,12 @@ pub(super) struct Net {
     pub(super) cuts: BTreeSet<(D, W)>,
     parcels: BTreeMap<(Instant, u64), Parcel>,
     posted: u64,
-    /// Parcels for the frozen and the cut off, in their order.
+    /// Parcels for the frozen and the cut off, in order.
     held: Vec<Parcel>,
     random: fastrand::Rng,
 }
 
-/// One connection, for one life. Its place in the list is the peer's number at the dispatcher.
+/// One connection. Its place in the list is the peer's number at the dispatcher.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) d: D,
@@ -51,7 +51,7 @@ pub(super) struct Connection {
     last_arrival_at: Instant,
 }
 
-/// What is on its way.
+/// A parcel on its way.
 #[derive(Debug)]
 enum Parcel {
     Dial { d: D, w: W, slot: Peer },
@@ -82,7 +82,7 @@ impl Net {
         }
     }
 
-    /// Everything that is due, until nothing more is.
+    /// Handles everything that is due, until nothing is.
     pub(super) fn turn(&mut self) {
         for _ in 0..TURNS_MAX {
             let has_delivered = self.deliver_due();
@@ -95,7 +95,7 @@ impl Net {
         panic!("the machines do not come to rest");
     }
 
-    /// When something happens next.
+    /// The instant of the next event.
     pub(super) fn next_instant(&self) -> Option<Instant> {
         let parcel = self.parcels.first_key_value().map(|((at, _), _)| *at);
         let dispatchers = self.dispatchers.iter().filter(|node| node.is_awake());
@@ -147,7 +147,7 @@ impl Net {
         self.post(at, Parcel::ToWorker(peer, frames));
     }
 
-    /// Ends connections; each side that lives hears of it behind what is on its way.
+    /// Ends connections; each live side hears of it after everything on its way.
     pub(super) fn break_connections(&mut self, is_meant: impl Fn(&Connection) -> bool) {
         for index in 0..self.connections.len() {
             if is_meant(&self.connections[index]) {
@@ -159,14 +159,14 @@ impl Net {
         }
     }
 
-    /// Sends what was held on its way again; what is still frozen or cut off is held again.
+    /// Sends held parcels on again; those for peers still frozen or cut off are held again.
     pub(super) fn release_held(&mut self) {
         for parcel in std::mem::take(&mut self.held) {
             self.post(self.now, parcel);
         }
     }
 
-    /// The requests that the dispatcher has out, over all its workers.
+    /// The dispatcher's requests in flight, over all its workers.
     pub(super) fn in_flight(&self, d: D) -> usize {
         self.dispatchers[d.0].machine.workers().map(|worker| worker.in_flight()).sum()
     }
@@ -372,7 +372,7 @@ impl Net {
         self.sent.extend(messages.into_iter().map(|message| Sent { at, d, w, peer, to_dispatcher, message, together }));
     }
 
-    /// When what is sent over a connection now arrives: behind what was sent before.
+    /// The arrival of a message sent over a connection now: after everything sent before.
     fn arrival(&mut self, peer: Peer) -> Instant {
         let at = self.now + self.latency + self.jitter.mul_f64(self.random.f64());
         let last = &mut self.connections[peer.0 as usize].last_arrival_at;
@@ -385,7 +385,7 @@ impl Net {
         self.parcels.insert((at, self.posted), parcel);
     }
 
-    /// What must hold whenever the machines are at rest.
+    /// Checks what must hold whenever the machines are at rest.
     fn check(&self) {
         for node in self.dispatchers.iter().filter(|node| node.is_alive && self.credits_are_fixed) {
             for worker in node.machine.workers() {
@@ -397,7 +397,7 @@ impl Net {
         }
     }
 
-    /// Lets everything end and asserts that nothing is left.
+    /// Lets everything end, and asserts that nothing is left.
     pub(super) fn wind_up(&mut self) {
         self.cuts.clear();
         self.dispatchers.iter_mut().for_each(|node| node.thaw(self.now));
@@ -424,9 +424,9 @@ impl Net {
     }
 }
 
-/// Turns at one instant: far more than any test needs, so that machines that feed each other for ever are noticed.
+/// Turns at one instant: far more than any test needs, so that machines that feed each other endlessly are noticed.
 const TURNS_MAX: usize = 10_000;
-/// How long a dial takes that nobody answers, as in the shell.
+/// The time of a dial without an answer, as in the shell.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// More than any grace, expiry or deadline of these tests.
 const WIND_UP: Duration = Duration::from_secs(60);

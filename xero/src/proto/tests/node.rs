@@ -1,4 +1,4 @@
-//! The processes of the simulated network: a machine each, a scripted application, and notes of what it was told.
+//! The processes of the simulated network: a machine each, a scripted application, and a record of the outputs.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -58,7 +58,7 @@ impl DispatcherNode {
         }
     }
 
-    /// The calls of a process end with it: nobody waits for them.
+    /// The calls of a process end with it, without a report.
     pub(super) fn die(&mut self) {
         self.is_alive = false;
         self.disconnects.clear();
@@ -72,7 +72,7 @@ impl DispatcherNode {
         (self.is_alive, self.frozen, self.closed_at) = (true, false, None);
     }
 
-    /// What fell due while the process was frozen is due now.
+    /// Timers that fell due while the process was frozen are due now.
     pub(super) fn thaw(&mut self, now: Instant) {
         if std::mem::take(&mut self.frozen) {
             self.deadlines.values_mut().for_each(|deadline| *deadline = now.max(*deadline));
@@ -147,7 +147,7 @@ pub(super) struct WorkerNode {
     pub(super) sockets: BTreeMap<Peer, Peer>,
     pub(super) hangups: Vec<Peer>,
     pub(super) running: BTreeMap<Execution, Start>,
-    /// Ends of procedures that the machine is still to be told.
+    /// Ends of procedures that the machine does not know yet.
     pub(super) endings: VecDeque<(Execution, Finish)>,
     /// The calls that procedures were started for.
     pub(super) runs: Vec<CallId>,
@@ -155,9 +155,9 @@ pub(super) struct WorkerNode {
     pub(super) registered: Vec<(Instant, Peer)>,
     pub(super) unregistered: Vec<(Instant, Peer)>,
     pub(super) left_at: Option<Instant>,
-    /// The partial replies that the machine says are on their way, by their payloads' bytes.
+    /// The payload sizes of the partial replies that the machine reported as sent.
     pub(super) partials_sent: Vec<usize>,
-    /// Procedures end at once, whatever they are.
+    /// Whether every procedure ends at once.
     pub(super) is_obliging: bool,
 }
 
@@ -212,7 +212,7 @@ impl WorkerNode {
         self.running.iter().find(|(_, start)| start.request.call == call).map(|(execution, _)| *execution)
     }
 
-    /// Begins a procedure. `Some` is the time that it takes; without one it ends at once or when a test says so.
+    /// Begins a procedure. `Some` is its duration; without one it ends at once or when a test says so.
     pub(super) fn start(&mut self, start: Start) -> Option<Duration> {
         let execution = start.execution;
         self.runs.push(start.request.call);
@@ -230,7 +230,7 @@ impl WorkerNode {
         time
     }
 
-    /// What a `work` procedure ends with; `None` when it has been stopped.
+    /// The result of a `work` procedure; `None` when it has been stopped.
     pub(super) fn outcome_of(&self, execution: Execution) -> Option<Finish> {
         let payload = &self.running.get(&execution).filter(|_| self.is_alive)?.request.payload;
         Some(match Work::read(payload).fails {
@@ -258,7 +258,7 @@ impl WorkerNode {
         }
     }
 
-    /// Most procedures stop where they wait; those that block run on.
+    /// Most procedures stop where they wait; blocking ones run on.
     fn abort(&mut self, execution: Execution) {
         let Some(start) = self.running.get(&execution) else { return };
         self.aborted.push(start.request.call);
@@ -273,10 +273,10 @@ impl WorkerNode {
     }
 }
 
-/// The argument of `work`, which says how it is to go.
+/// The argument of `work`, which scripts its course.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Work {
-    /// Tells this call's reply from any other's.
+    /// Distinguishes this call's reply from all others.
     pub(super) tag: u64,
     pub(super) time: Duration,
     pub(super) fails: bool,
@@ -310,7 +310,7 @@ pub(super) fn offer(name: &str, methods: &[&str]) -> ServiceOffer {
     ServiceOffer { name: name.into(), version: 1, methods: methods.collect() }
 }
 
-/// Whether the failure says that the procedure may have run, where it says so at all.
+/// Whether the failure says that the procedure may have run, if it says so at all.
 pub(super) fn maybe_executed(failure: &CallFailure) -> Option<bool> {
     match failure {
         CallFailure::Remote(error) => Some(error.maybe_executed),
@@ -328,12 +328,12 @@ pub(super) fn maybe_executed(failure: &CallFailure) -> Option<bool> {
 fn config_of(d: D, life: u64, shape: &dyn Fn(&mut DispatcherConfig)) -> DispatcherConfig {
     let incarnation = Uuid::from_u64_pair(1, ((d.0 as u64) << 32) | life);
     let mut config = DispatcherConfig { incarnation, ..DispatcherConfig::default() };
-    // Retries at once, where a test is about something else than their pace.
+    // Retries at once, for tests that are not about their pace.
     config.retry.backoff = BackoffConfig { first: Duration::ZERO, max: Duration::ZERO };
     shape(&mut config);
     config
 }
 
-/// What workers offer unless a test says otherwise. `hold` and `safe` run until a test ends them or they are stopped;
-/// `stubborn` does not stop; `work` goes as its argument says.
+/// The workers' methods unless a test says otherwise. `hold` and `safe` run until a test ends them or they are stopped;
+/// `stubborn` does not stop; `work` follows its argument.
 pub(super) const METHODS: [&str; 8] = ["ping", "echo", "fail", "panic", "hold", "safe", "stubborn", "work"];

@@ -1,4 +1,4 @@
-//! When a call is attempted again: after its back-off, within the budget; at once where nothing has been started.
+//! When a call is attempted again: after its back-off, within the budget; at once if nothing has been started.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::proto::{
 };
 
 #[test]
-fn call_is_attempted_again_when_its_back_off_is_over_and_not_before() {
+fn call_is_attempted_again_exactly_after_its_back_off() {
     for seed in 0..20 {
         let (mut net, d) = paced(seed, |_| {});
         let mut random = fastrand::Rng::with_seed(seed);
@@ -29,7 +29,7 @@ fn call_is_attempted_again_when_its_back_off_is_over_and_not_before() {
             net.say(puppet, error_reply(call, ErrorCode::Overloaded, false));
             net.run(LATENCY);
             let wait = RetryConfig::default().backoff.draw(attempts, &mut random);
-            assert!(wait > TICK, "seed {seed} draws no wait that can be told from none");
+            assert!(wait > TICK, "seed {seed} draws a wait too close to none");
             net.run(wait - TICK);
             assert_eq!(attempts_told(&net, call), attempts as usize, "seed {seed}");
             net.run(TICK);
@@ -43,7 +43,7 @@ fn call_is_attempted_again_when_its_back_off_is_over_and_not_before() {
 }
 
 #[test]
-fn call_that_is_to_fail_fast_is_attempted_elsewhere_at_once_and_ends_at_once() {
+fn fail_fast_call_is_attempted_elsewhere_at_once_and_ends_at_once() {
     let (mut net, d) = paced(0, |config| config.retry.attempts_max = 2);
     let [first, second] = [net.puppet(d, 8), net.puppet(d, 8)];
     let call = net.call_with(d, "hold", |spec| spec.wait_policy = WaitPolicy::Never);
@@ -69,7 +69,7 @@ fn bound_of_the_back_off_doubles_with_each_failure_up_to_its_maximum() {
 }
 
 #[test]
-fn calls_of_a_worker_that_dies_are_not_attempted_again_all_in_one_instant() {
+fn calls_of_a_dead_worker_are_not_all_attempted_again_at_one_instant() {
     let (mut net, d) = paced(3, |_| {});
     let w = net.worker(&[d]);
     net.connect();
@@ -87,7 +87,7 @@ fn calls_of_a_worker_that_dies_are_not_attempted_again_all_in_one_instant() {
 }
 
 #[test]
-fn call_that_backs_off_is_sent_to_nobody_before_whoever_comes() {
+fn call_in_back_off_is_not_sent_even_to_a_new_worker() {
     let (mut net, d) = paced(5, slow);
     let w = net.worker(&[d]);
     net.connect();
@@ -105,7 +105,7 @@ fn call_that_backs_off_is_sent_to_nobody_before_whoever_comes() {
 }
 
 #[test]
-fn deadline_ends_a_call_that_backs_off_and_says_whether_it_may_have_run() {
+fn deadline_ends_a_call_in_back_off_and_reports_whether_it_may_have_run() {
     for code in [ErrorCode::Refused, ErrorCode::Overloaded] {
         for maybe_executed in [false, true] {
             let (mut net, d) = paced(1, slow);
@@ -126,7 +126,7 @@ fn deadline_ends_a_call_that_backs_off_and_says_whether_it_may_have_run() {
 }
 
 #[test]
-fn call_that_is_given_up_while_it_backs_off_is_never_attempted_again() {
+fn call_ended_in_back_off_is_never_attempted_again() {
     for how in ["cancel", "overflow", "close"] {
         let (mut net, d) = paced(1, slow);
         let puppet = net.puppet(d, 8);
@@ -152,7 +152,7 @@ fn call_that_is_given_up_while_it_backs_off_is_never_attempted_again() {
 }
 
 #[test]
-fn nothing_is_kept_of_a_call_that_is_given_up_while_it_backs_off() {
+fn nothing_is_kept_of_a_call_ended_in_back_off() {
     let mut rig = Rig::new(1, slow);
     let worker = rig.worker();
     rig.call(1, true);
@@ -165,7 +165,7 @@ fn nothing_is_kept_of_a_call_that_is_given_up_while_it_backs_off() {
 }
 
 #[test]
-fn call_that_backs_off_takes_no_place_in_the_queue() {
+fn call_in_back_off_takes_no_place_in_the_queue() {
     let (mut net, d) = paced(1, |config| {
         slow(config);
         config.waiting_max = 1;
@@ -183,7 +183,7 @@ fn call_that_backs_off_takes_no_place_in_the_queue() {
 }
 
 #[test]
-fn retries_are_paid_from_what_is_saved_and_what_calls_earn() {
+fn retries_draw_on_the_reserve_and_on_what_calls_earn() {
     let (mut net, d) = paced(1, |config| {
         config.retry = RetryConfig { attempts_max: 200, backoff: NO_WAIT, budget_percent: 50, budget_reserve: 2 };
     });
@@ -202,14 +202,14 @@ fn retries_are_paid_from_what_is_saved_and_what_calls_earn() {
     let calls = [(); 3].map(|()| net.call(d, "hold"));
     net.run(ms(5));
     assert_eq!([refused(&mut net, calls[0]), refused(&mut net, calls[1])], [false, true]);
-    // No more is saved than the reserve.
+    // The reserve is the most that is saved.
     let calls: Vec<_> = (0..20).map(|_| net.call(d, "hold")).collect();
     net.run(ms(5));
     assert_eq!([0, 1, 2].map(|call: usize| refused(&mut net, calls[call])), [false, false, true]);
 }
 
 #[test]
-fn what_a_leaving_worker_has_not_started_is_sent_again_at_once_and_costs_nothing() {
+fn unstarted_requests_of_a_leaving_worker_are_resent_at_once_at_no_cost() {
     let (mut net, d) = paced(1, |config| {
         slow(config);
         (config.retry.budget_reserve, config.retry.attempts_max) = (0, 1);
@@ -229,7 +229,7 @@ fn what_a_leaving_worker_has_not_started_is_sent_again_at_once_and_costs_nothing
 }
 
 #[test]
-fn drain_waits_for_a_call_that_backs_off_and_its_cap_ends_it() {
+fn drain_waits_for_a_call_in_back_off_until_its_timeout() {
     for is_in_time in [true, false] {
         let mut rig = Rig::new(1, slow);
         let worker = rig.worker();
@@ -256,7 +256,7 @@ fn drain_waits_for_a_call_that_backs_off_and_its_cap_ends_it() {
 }
 
 #[test]
-fn request_that_never_left_goes_elsewhere_at_once_and_one_that_left_is_lost() {
+fn unsent_request_goes_elsewhere_at_once_and_a_sent_one_is_lost() {
     let mut rig = Rig::new(1, slow);
     let [first, second] = [rig.worker(), rig.worker_with(|ready| ready.credits = 0)];
     rig.call(1, false);
@@ -273,7 +273,7 @@ fn request_that_never_left_goes_elsewhere_at_once_and_one_that_left_is_lost() {
 }
 
 #[test]
-fn request_that_never_left_is_no_attempt_however_often_that_happens() {
+fn unsent_request_never_counts_as_an_attempt() {
     let mut rig = Rig::new(1, |config| (config.retry.attempts_max, config.retry.budget_reserve) = (1, 0));
     rig.call(1, false);
     for _ in 0..300 {
@@ -293,7 +293,7 @@ fn request_that_never_left_is_no_attempt_however_often_that_happens() {
 }
 
 #[test]
-fn every_end_of_a_connection_gives_back_the_requests_that_have_not_left() {
+fn every_end_of_a_connection_returns_unsent_requests() {
     for how in ["disconnected", "goodbye", "malformed goodbye"] {
         let mut rig = Rig::new(1, |_| {});
         let first = rig.worker();
@@ -305,7 +305,7 @@ fn every_end_of_a_connection_gives_back_the_requests_that_have_not_left() {
         let second = rig.worker();
         assert_eq!(rig.requests(), [(second, 1)], "{how}");
     }
-    // At the end of its lease too.
+    // Also at the end of its lease.
     let mut rig = Rig::new(1, |_| {});
     let first = rig.worker_with(|ready| ready.interval = INTERVAL);
     rig.run(3 * INTERVAL - TICK);
@@ -318,7 +318,7 @@ fn every_end_of_a_connection_gives_back_the_requests_that_have_not_left() {
 }
 
 #[test]
-fn unsent_messages_of_a_peer_that_is_nobody_any_more_change_nothing() {
+fn unsent_messages_of_a_forgotten_peer_change_nothing() {
     let mut rig = Rig::new(1, |_| {});
     let first = rig.worker();
     rig.call(1, false);
@@ -333,7 +333,7 @@ fn unsent_messages_of_a_peer_that_is_nobody_any_more_change_nothing() {
 }
 
 #[test]
-fn cancelled_request_that_never_left_is_sent_to_nobody() {
+fn cancelled_unsent_request_is_never_sent() {
     let mut rig = Rig::new(1, |_| {});
     rig.worker();
     rig.call(1, true);
@@ -345,7 +345,7 @@ fn cancelled_request_that_never_left_is_sent_to_nobody() {
 }
 
 #[test]
-fn doubt_about_an_attempt_outlives_a_later_one_that_never_left() {
+fn maybe_executed_outlives_a_later_unsent_attempt() {
     let mut rig = Rig::new(1, |_| {});
     let first = rig.worker();
     rig.call(1, true);
@@ -363,7 +363,7 @@ fn doubt_about_an_attempt_outlives_a_later_one_that_never_left() {
 }
 
 #[test]
-fn worker_without_the_method_is_not_what_a_retried_call_waits_for() {
+fn retried_call_does_not_wait_for_a_worker_without_the_method() {
     let (mut net, d) = paced(1, |_| {});
     let w: W = net.worker(&[d]);
     net.connect();
@@ -395,7 +395,7 @@ impl Rig {
         Self { now: start(), machine: Dispatcher::new(config), workers: 0, ends: Vec::new(), attempts: Vec::new() }
     }
 
-    /// A worker that has been answered, and nothing more.
+    /// A worker that has been answered, and has received nothing else.
     fn worker(&mut self) -> Peer {
         self.worker_with(|_| {})
     }
@@ -404,7 +404,7 @@ impl Rig {
         let peer = Peer(self.workers);
         self.workers += 1;
         let mut ready = Ready { incarnation: Uuid::from_u64_pair(3, peer.0), ..introduction() };
-        // No batches, so that each message is taken or not by itself.
+        // No batches, so that the transport accepts or rejects each message by itself.
         ready.capabilities = Default::default();
         shape(&mut ready);
         self.machine.handle_message(self.now, peer, Message::Ready(ready));
@@ -461,7 +461,7 @@ impl Rig {
         std::iter::from_fn(|| self.machine.poll_transmit()).collect()
     }
 
-    /// The requests that are sent now, and to whom.
+    /// The requests that are sent now, and their receivers.
     fn requests(&mut self) -> Vec<(Peer, u64)> {
         let mut requests = Vec::new();
         for transmit in self.transmits() {
@@ -476,7 +476,7 @@ impl Rig {
     }
 }
 
-/// A dispatcher that paces its retries as it does by default.
+/// A dispatcher with the default pace of retries.
 fn paced(seed: u64, shape: impl Fn(&mut DispatcherConfig) + 'static) -> (Net, D) {
     let mut net = Net::new();
     let d = net.dispatcher_with(move |config| {
@@ -486,12 +486,12 @@ fn paced(seed: u64, shape: impl Fn(&mut DispatcherConfig) + 'static) -> (Net, D)
     (net, d)
 }
 
-/// WaitPolicy of seconds, none of them near zero with the seeds of these tests.
+/// Waits of seconds, none of them near zero with these tests' seeds.
 fn slow(config: &mut DispatcherConfig) {
     config.retry.backoff = BackoffConfig { first: 3 * INTERVAL, max: 3 * INTERVAL };
 }
 
-/// How often a worker was asked for the call.
+/// How often workers were sent the call.
 fn attempts_told(net: &Net, call: CallId) -> usize {
     net.sent.iter().filter(|sent| sent.message.request() == Some(call)).count()
 }

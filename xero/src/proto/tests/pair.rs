@@ -1,5 +1,5 @@
 //! A simulated network of dispatchers and workers. It owns time, latency, connections, freezes and cuts; every message
-//! passes through `frame.rs`. When it is dropped it winds everything up and holds the machines to their empty tables.
+//! passes through `frame.rs`. On drop it winds everything up and checks that the machines' tables are empty.
 
 use std::time::{Duration, Instant};
 
@@ -20,15 +20,15 @@ use crate::proto::{
     worker::{Finish, WorkerConfig},
 };
 
-/// A dispatcher's address: what listens there may be restarted.
+/// A dispatcher's address; the dispatcher there may be restarted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct D(pub(super) usize);
 
-/// A worker process. A restarted one is another.
+/// A worker process. A restarted one is a new process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct W(pub(super) usize);
 
-/// A message as it was handed to the network.
+/// A message as given to the network.
 #[derive(Debug)]
 pub(super) struct Sent {
     pub(super) at: Instant,
@@ -39,7 +39,7 @@ pub(super) struct Sent {
     pub(super) peer: Peer,
     pub(super) to_dispatcher: bool,
     pub(super) message: Message,
-    /// How many messages travelled together.
+    /// The number of messages that travelled together.
     pub(super) together: usize,
 }
 
@@ -90,7 +90,7 @@ impl Net {
         self.run_until(self.now + time);
     }
 
-    /// Does what happens up to this instant, and at it.
+    /// Handles everything that happens up to this instant, inclusive.
     pub(super) fn run_until(&mut self, end: Instant) {
         loop {
             self.turn();
@@ -154,7 +154,7 @@ impl Net {
         self.finish(w, call, Finish::Reply(value(text)));
     }
 
-    /// Sends a partial reply of the procedure that runs for a call; `false` when nobody waits for it.
+    /// Sends a partial reply of the procedure that runs for a call; `false` when its caller no longer waits.
     pub(super) fn partial(&mut self, w: W, call: CallId, text: &str) -> bool {
         let execution = self.workers[w.0].execution_of(call).expect("the call runs on this worker");
         let is_wanted = self.workers[w.0].machine.partial(self.now, execution, value(text));
@@ -162,7 +162,7 @@ impl Net {
         is_wanted
     }
 
-    /// Lets the procedure that runs for a call have sent as many partial replies as can be counted.
+    /// Lets the procedure that runs for a call have sent the largest number of partial replies.
     pub(super) fn skip_partials(&mut self, w: W, call: CallId) {
         let execution = self.workers[w.0].execution_of(call).expect("the call runs on this worker");
         self.workers[w.0].machine.skip_partials(execution);
@@ -176,7 +176,7 @@ impl Net {
         own.for_each(|connection| connection.stands_at_worker = false);
     }
 
-    /// The dispatcher's process dies and nothing listens until a new one is started.
+    /// The dispatcher's process dies, and nothing listens until a new one is started.
     pub(super) fn kill_dispatcher(&mut self, d: D) {
         self.dispatchers[d.0].die();
         self.break_connections(|connection| connection.d == d);
@@ -188,7 +188,7 @@ impl Net {
         self.dispatchers[d.0].restart();
     }
 
-    /// The connection between the two ends; each side hears of it after the latency.
+    /// Ends the connection between the two; each side hears of it after the latency.
     pub(super) fn disconnect(&mut self, d: D, w: W) {
         self.break_connections(|connection| connection.d == d && connection.w == Some(w));
     }
@@ -197,7 +197,7 @@ impl Net {
         self.workers[w.0].frozen = true;
     }
 
-    /// The process goes on: what has arrived meanwhile is handled before its timers.
+    /// The process continues: what has arrived meanwhile is handled before its timers.
     pub(super) fn thaw_worker(&mut self, w: W) {
         self.workers[w.0].frozen = false;
         self.release_held();
@@ -212,7 +212,7 @@ impl Net {
         self.release_held();
     }
 
-    /// Nothing passes between the two until [`Self::heal`], and neither is told.
+    /// Nothing passes between the two until [`Self::heal`], and neither side notices.
     pub(super) fn cut(&mut self, d: D, w: W) {
         self.cuts.insert((d, w));
     }
@@ -227,7 +227,7 @@ impl Net {
         self.open(d, None, Peer(0))
     }
 
-    /// A worker of `Demo` that a test plays by hand; it is slow to be taken for dead.
+    /// A worker of `Demo` that a test plays by hand; its expiry is long.
     pub(super) fn puppet(&mut self, d: D, credits: u32) -> Peer {
         self.puppet_with(d, |ready| ready.credits = credits)
     }
@@ -241,7 +241,7 @@ impl Net {
         peer
     }
 
-    /// Hands the dispatcher a message as though this peer had sent it.
+    /// Gives the dispatcher a message from this peer.
     pub(super) fn say(&mut self, peer: Peer, message: Message) {
         self.say_frames(peer, frame::encode(&message));
     }
@@ -250,7 +250,7 @@ impl Net {
         self.send_to_dispatcher(peer, frames);
     }
 
-    /// Hands the worker a message as though the dispatcher had sent it.
+    /// Gives the worker a message from the dispatcher.
     pub(super) fn tell(&mut self, d: D, w: W, message: Message) {
         self.tell_frames(d, w, frame::encode(&message));
     }
@@ -260,7 +260,7 @@ impl Net {
         self.send_to_worker(peer, frames);
     }
 
-    /// The connection that stands between the two.
+    /// The connection between the two.
     pub(super) fn peer(&self, d: D, w: W) -> Peer {
         let is_meant = |connection: &Connection| {
             let stands = connection.stands_at_dispatcher && connection.stands_at_worker;
@@ -269,7 +269,7 @@ impl Net {
         Peer(self.connections.iter().position(is_meant).expect("the two are connected") as u64)
     }
 
-    /// Whether the dispatcher has not ended the connection, and has not heard of its end.
+    /// Whether the dispatcher has neither ended the connection nor heard of its end.
     pub(super) fn stands(&self, peer: Peer) -> bool {
         self.connections[peer.0 as usize].stands_at_dispatcher
     }
@@ -304,18 +304,18 @@ impl Net {
         self.ending(call).is_some()
     }
 
-    /// The partial replies that its caller has been given.
+    /// The partial replies that its caller has received.
     pub(super) fn partials(&self, call: CallId) -> Vec<String> {
         let partials = self.d(dispatcher_of(call)).partials.get(&call);
         partials.into_iter().flatten().map(text).collect()
     }
 
-    /// How often a procedure was started for the call, on any worker.
+    /// How often a procedure was started for the call, over all workers.
     pub(super) fn runs(&self, call: CallId) -> usize {
         self.workers.iter().map(|node| node.runs.iter().filter(|run| **run == call).count()).sum()
     }
 
-    /// Whether a procedure that nobody has stopped runs for the call.
+    /// Whether a procedure runs for the call, and nobody has stopped it.
     pub(super) fn is_running(&self, w: W, call: CallId) -> bool {
         self.w(w).execution_of(call).is_some()
     }
@@ -402,7 +402,7 @@ pub(super) fn text(payload: &Payload) -> String {
     String::from_utf8(payload.bytes.to_vec()).expect("payloads of these tests are text")
 }
 
-/// Tests need an instant to count from; none of them waits for a later one.
+/// Tests need an instant to count from; none waits for a later one.
 #[allow(clippy::disallowed_methods)]
 pub(in crate::proto) fn start() -> Instant {
     Instant::now()
@@ -413,13 +413,13 @@ pub(super) fn dispatcher_of(call: CallId) -> D {
     D((call.0 >> 48) as usize - 1)
 }
 
-/// The least of what `Instant` tells apart here.
+/// The smallest difference between two `Instant`s.
 pub(super) const TICK: Duration = Duration::from_nanos(1);
-/// How long a call has unless its test says otherwise.
+/// The timeout of a call unless its test says otherwise.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// The interval of dispatchers and workers unless a test says otherwise.
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);
-/// The expiry that goes with it.
+/// The expiry that belongs to it.
 pub(super) const EXPIRY: Duration = Duration::from_secs(3);
 /// The latency unless a test says otherwise.
 pub(super) const LATENCY: Duration = Duration::from_millis(1);

@@ -10,7 +10,7 @@ use crate::proto::{
 };
 
 #[test]
-fn partial_replies_come_in_order_before_the_end_and_are_never_taken_for_it() {
+fn partial_replies_arrive_in_order_before_the_end_and_never_end_the_call() {
     let (mut net, d, w) = Net::pair();
     let call = net.call(d, "hold");
     net.run(ms(5));
@@ -27,7 +27,7 @@ fn partial_replies_come_in_order_before_the_end_and_are_never_taken_for_it() {
 }
 
 #[test]
-fn missing_partial_reply_ends_the_call_and_what_follows_is_not_delivered() {
+fn missing_partial_reply_ends_the_call_and_later_ones_are_not_delivered() {
     let (mut net, d, puppet, call) = in_flight_at_a_puppet();
     for sequence in [0, 2, 3] {
         net.say(puppet, partial_reply(call, sequence, &sequence.to_string()));
@@ -45,7 +45,7 @@ fn missing_partial_reply_ends_the_call_and_what_follows_is_not_delivered() {
 }
 
 #[test]
-fn final_reply_that_counts_more_partial_replies_than_came_is_not_delivered() {
+fn final_reply_that_counts_missing_partial_replies_is_not_delivered() {
     let (mut net, d, puppet, call) = in_flight_at_a_puppet();
     net.say(puppet, partial_reply(call, 0, "0"));
     net.say(puppet, Message::Final(FinalReply { call, partials: 2, payload: value("done") }));
@@ -68,7 +68,7 @@ fn repeated_partial_reply_is_dropped_and_counted() {
 }
 
 #[test]
-fn nobody_is_told_of_partial_replies_after_the_end() {
+fn partial_replies_after_the_end_are_dropped() {
     let (mut net, d, w) = Net::pair();
     let call = net.call(d, "stubborn");
     net.run(ms(5));
@@ -84,7 +84,7 @@ fn nobody_is_told_of_partial_replies_after_the_end() {
 }
 
 #[test]
-fn caller_that_does_not_read_ends_its_call_and_no_other() {
+fn caller_that_does_not_read_ends_only_its_own_call() {
     let (mut net, d, w) = Net::pair();
     let [call, other] = [net.call(d, "hold"), net.call(d, "hold")];
     net.run(ms(5));
@@ -102,7 +102,7 @@ fn caller_that_does_not_read_ends_its_call_and_no_other() {
 }
 
 #[test]
-fn partial_replies_of_another_attempt_are_counted_anew() {
+fn each_attempt_counts_its_own_partial_replies() {
     let (mut net, d, first) = Net::pair();
     let second = net.worker(&[d]);
     net.connect();

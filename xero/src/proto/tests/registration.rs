@@ -1,4 +1,4 @@
-//! Introductions (`PROTOCOL.md` §5): who is registered, who is turned away, and what is said before.
+//! Introductions (`PROTOCOL.md` §5): which peers are registered or refused, and what is sent before.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ fn worker_is_registered_on_both_sides_once_its_introduction_is_answered() {
 }
 
 #[test]
-fn worker_says_nothing_but_its_introduction_until_it_is_answered() {
+fn worker_sends_only_its_introduction_until_it_is_answered() {
     let mut net = Net::new();
     let d = net.dispatcher();
     let w = net.worker(&[d]);
@@ -41,7 +41,7 @@ fn worker_says_nothing_but_its_introduction_until_it_is_answered() {
 }
 
 #[test]
-fn unanswered_introduction_is_given_up_at_the_expiry_and_tried_over_a_new_connection() {
+fn unanswered_introduction_is_retried_over_a_new_connection_at_the_expiry() {
     let mut net = Net::new();
     let d = net.dispatcher();
     let w = net.worker(&[d]);
@@ -69,7 +69,7 @@ fn dispatcher_says_nothing_to_a_connection_that_has_not_introduced_itself() {
 }
 
 #[test]
-fn anything_but_an_introduction_costs_a_stranger_its_connection_and_disturbs_nobody() {
+fn anything_but_an_introduction_costs_a_stranger_only_its_own_connection() {
     let (mut net, d, w) = Net::pair();
     let call = net.call(d, "hold");
     net.run(ms(5));
@@ -102,7 +102,7 @@ fn anything_but_an_introduction_costs_a_stranger_its_connection_and_disturbs_nob
 }
 
 #[test]
-fn client_that_takes_the_dispatcher_for_a_broker_is_told_so() {
+fn client_that_connects_to_a_client_gets_an_error_that_says_so() {
     let mut net = Net::new();
     let d = net.dispatcher();
     for role in [Role::Client, Role::Dispatcher] {
@@ -116,7 +116,7 @@ fn client_that_takes_the_dispatcher_for_a_broker_is_told_so() {
 }
 
 #[test]
-fn introduction_that_cannot_be_read_is_answered_with_the_reason() {
+fn unreadable_introduction_is_answered_with_the_reason() {
     let mut net = Net::new();
     let d = net.dispatcher();
     let stranger = net.stranger(d);
@@ -135,7 +135,7 @@ fn introduction_that_cannot_be_read_is_answered_with_the_reason() {
 }
 
 #[test]
-fn worker_that_is_not_taken_tries_again_after_a_pause() {
+fn refused_worker_tries_again_after_a_pause() {
     let mut net = Net::new();
     let d = net.dispatcher();
     let w = net.worker(&[d]);
@@ -150,7 +150,7 @@ fn worker_that_is_not_taken_tries_again_after_a_pause() {
 }
 
 #[test]
-fn introduction_that_comes_again_takes_the_place_of_the_former_and_is_answered() {
+fn repeated_introduction_replaces_the_former_and_is_answered() {
     let mut net = Net::new();
     let d = net.dispatcher();
     let peer = net.puppet(d, 1);
@@ -174,7 +174,7 @@ fn introduction_that_comes_again_takes_the_place_of_the_former_and_is_answered()
 }
 
 #[test]
-fn replacement_is_registered_and_served_while_the_dead_worker_still_counts_as_alive() {
+fn replacement_serves_before_the_dead_worker_expires() {
     let (mut net, d, dead) = Net::pair();
     net.freeze_worker(dead);
     let replacement = net.worker(&[d]);
@@ -202,7 +202,7 @@ fn batches_go_only_to_peers_that_read_them() {
 }
 
 #[test]
-fn peer_that_announces_no_interval_expires_after_the_shortest_and_one_with_the_longest_is_not_believed() {
+fn announced_intervals_are_clamped_to_the_shortest_and_longest() {
     let mut net = Net::new();
     let d = net.dispatcher();
     net.puppet_with(d, |ready| ready.interval = Duration::ZERO);

@@ -1,4 +1,4 @@
-//! Restarts (`PROTOCOL.md` §5, §6): they heal by themselves, in any order, and no life takes another's replies.
+//! Restarts (`PROTOCOL.md` §5, §6): connections recover in any order, and no incarnation gets another's replies.
 
 use std::time::Duration;
 
@@ -91,7 +91,7 @@ fn workers_of_a_dispatcher_that_comes_back_do_not_dial_in_step() {
 }
 
 #[test]
-fn restarted_worker_is_served_as_another_and_the_old_life_is_forgotten() {
+fn restarted_worker_is_a_new_worker_and_the_old_one_is_forgotten() {
     let (mut net, d, old) = Net::pair();
     let call = net.call(d, "safe");
     net.run(ms(5));
@@ -136,7 +136,7 @@ fn client_and_worker_may_start_and_restart_in_any_order() {
 }
 
 #[test]
-fn reply_to_an_earlier_life_reaches_nobody() {
+fn reply_to_an_earlier_incarnation_is_dropped() {
     let (mut net, d, w) = Net::pair();
     let old = net.call(d, "stubborn");
     net.run(ms(5));
@@ -156,7 +156,7 @@ fn reply_to_an_earlier_life_reaches_nobody() {
 }
 
 #[test]
-fn equal_ids_of_two_lives_are_two_calls() {
+fn equal_ids_of_two_incarnations_are_two_calls() {
     let (mut net, d, w) = Net::pair();
     net.tell(d, w, request(CallId(7)));
     net.run(ms(5));
@@ -178,7 +178,7 @@ fn equal_ids_of_two_lives_are_two_calls() {
 }
 
 #[test]
-fn connection_that_breaks_while_both_live_is_made_again_and_its_requests_are_stopped() {
+fn broken_connection_is_made_again_and_its_requests_are_stopped() {
     let (mut net, d, w) = Net::pair();
     let call = net.call(d, "hold");
     net.run(ms(5));

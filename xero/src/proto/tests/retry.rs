@@ -80,7 +80,7 @@ fn retried_call_waits_for_a_worker_and_keeps_its_deadline() {
 }
 
 #[test]
-fn retried_call_that_finds_no_worker_may_have_run_all_the_same() {
+fn retried_call_without_a_worker_is_maybe_executed() {
     let (mut net, d, w) = Net::pair();
     let call = net.call(d, "safe");
     net.run(ms(5));
@@ -90,9 +90,9 @@ fn retried_call_that_finds_no_worker_may_have_run_all_the_same() {
 }
 
 #[test]
-fn retry_that_is_not_possible_does_not_hide_that_the_call_may_have_run() {
+fn impossible_retry_does_not_hide_that_the_call_may_have_run() {
     let lost = CallFailure::WorkerLost { maybe_executed: true, attempts: 1 };
-    // Another worker has the service and not the method.
+    // Another worker has the service but not the method.
     let (mut net, d, w) = Net::pair();
     let call = net.call(d, "safe");
     net.worker_with(&[d], |config| config.services = vec![offer("Demo", &["ping"])]);
@@ -118,7 +118,7 @@ fn retry_that_is_not_possible_does_not_hide_that_the_call_may_have_run() {
     net.run(ms(5));
     assert_eq!(net.failure(call), &lost, "not overload");
 
-    // The other worker takes no arguments of this size.
+    // The other worker accepts no arguments of this size.
     let (mut net, d, w) = Net::pair();
     let call = net.call_with(d, "safe", |spec| spec.payload.bytes = vec![0; 3000].into());
     net.worker_with(&[d], |config| config.limits.payload_bytes_max = 2000);
@@ -181,7 +181,7 @@ fn refused_call_goes_to_another_worker_unharmed() {
 }
 
 #[test]
-fn call_that_a_worker_gave_up_in_the_middle_is_resent_only_if_it_is_idempotent() {
+fn call_stopped_midway_by_its_worker_is_resent_only_if_it_is_idempotent() {
     for idempotent in [true, false] {
         let mut net = Net::new();
         let d = net.dispatcher();
@@ -200,7 +200,7 @@ fn call_that_a_worker_gave_up_in_the_middle_is_resent_only_if_it_is_idempotent()
 }
 
 #[test]
-fn call_that_crosses_the_drains_of_many_workers_in_a_row_fails_of_none() {
+fn call_that_crosses_many_drains_in_a_row_fails_at_none() {
     // More workers than attempts are counted.
     for (attempts_max, count) in [(1, 4), (3, 4), (3, 300)] {
         let mut net = Net::new();
@@ -223,7 +223,7 @@ fn call_that_crosses_the_drains_of_many_workers_in_a_row_fails_of_none() {
 }
 
 #[test]
-fn caller_who_knows_decides_whether_a_call_may_run_twice_and_the_worker_for_who_does_not() {
+fn callers_own_choice_overrides_the_workers_declaration() {
     for (said, method, is_retried) in
         [(Some(false), "safe", false), (None, "safe", true), (Some(true), "hold", true), (None, "hold", false)]
     {
@@ -237,7 +237,7 @@ fn caller_who_knows_decides_whether_a_call_may_run_twice_and_the_worker_for_who_
 }
 
 #[test]
-fn worker_that_refused_is_asked_again_only_when_there_is_no_other() {
+fn worker_that_refused_is_asked_again_only_if_there_is_no_other() {
     let mut net = Net::new();
     let d = net.dispatcher();
     let puppets = [net.puppet(d, 8), net.puppet(d, 8)];
@@ -284,14 +284,14 @@ fn attempts_are_bounded() {
 }
 
 #[test]
-fn doubt_about_an_earlier_attempt_outlives_whatever_ends_a_later_one() {
+fn maybe_executed_outlives_the_end_of_a_later_attempt() {
     for code in (0..=u8::MAX).filter_map(ErrorCode::from_wire) {
         let (mut net, call, last) = retried();
         net.say(last, error_reply(call, code, false));
         net.run(ms(5));
         assert_eq!(maybe_executed(net.failure(call)), Some(true), "{code:?}: {:?}", net.failure(call));
     }
-    // The same without a word of the later worker.
+    // The same without an answer from the later worker.
     let (mut net, call, last) = retried();
     net.say(last, Message::Drain);
     net.say(last, Message::Goodbye);
@@ -328,7 +328,7 @@ fn two_workers() -> (Net, D, [W; 2]) {
     (net, d, [first, second])
 }
 
-/// A call whose first worker died of it, and the puppet that has its second and last attempt.
+/// A call whose first worker died, and the puppet that has its second and last attempt.
 fn retried() -> (Net, CallId, Peer) {
     let mut net = Net::new();
     let d = net.dispatcher_with(|config| config.retry.attempts_max = 2);
@@ -343,7 +343,7 @@ fn retried() -> (Net, CallId, Peer) {
     (net, call, last)
 }
 
-/// The attempts that workers were asked for, in order.
+/// The attempt numbers that workers were sent, in order.
 fn attempts_told(net: &Net, call: CallId) -> Vec<u8> {
     let attempt = |message: &Message| match message {
         Message::Request(request) if request.call == call => Some(request.attempt),

@@ -30,7 +30,7 @@ fn dispatchers_share_the_concurrency_of_a_worker_in_the_order_of_their_requests(
 }
 
 #[test]
-fn losing_a_dispatcher_disturbs_no_other() {
+fn losing_a_dispatcher_affects_no_other() {
     let (mut net, [one, two], w) = two_dispatchers(2);
     let lost = [net.call(one, "stubborn"), net.call(one, "hold")];
     net.run(ms(5));
@@ -50,7 +50,7 @@ fn losing_a_dispatcher_disturbs_no_other() {
 }
 
 #[test]
-fn requests_that_wait_on_a_worker_are_forgotten_with_their_connection() {
+fn waiting_requests_of_a_worker_end_with_their_connection() {
     let (mut net, [one, two], w) = two_dispatchers(1);
     let running = net.call(one, "hold");
     net.run(ms(5));
@@ -66,7 +66,7 @@ fn requests_that_wait_on_a_worker_are_forgotten_with_their_connection() {
 }
 
 #[test]
-fn request_that_waits_on_a_worker_past_its_time_is_answered_as_not_run() {
+fn request_that_waits_on_a_worker_past_its_deadline_is_answered_as_not_run() {
     let (mut net, [one, two], w) = two_dispatchers(1);
     let running = net.call(one, "hold");
     net.run(ms(5));
@@ -141,7 +141,7 @@ fn worker_that_drains_finishes_for_every_dispatcher_and_says_goodbye_to_each() {
 }
 
 #[test]
-fn dispatcher_that_is_absent_holds_up_no_other_and_no_leaving() {
+fn absent_dispatcher_delays_no_other_and_no_drain() {
     let mut net = Net::new();
     let [here, absent, frozen] = [net.dispatcher(), net.dispatcher(), net.dispatcher()];
     net.kill_dispatcher(absent);
@@ -157,7 +157,7 @@ fn dispatcher_that_is_absent_holds_up_no_other_and_no_leaving() {
 }
 
 #[test]
-fn worker_serves_several_services_and_tells_their_methods_apart() {
+fn worker_serves_several_services_with_equal_method_names() {
     let mut net = Net::new();
     let d = net.dispatcher();
     let w = net.worker_with(&[d], |config| {
@@ -175,7 +175,7 @@ fn worker_serves_several_services_and_tells_their_methods_apart() {
 }
 
 #[test]
-fn services_of_several_workers_are_routed_apart() {
+fn services_of_several_workers_are_routed_separately() {
     let mut net = Net::new();
     let d = net.dispatcher();
     let workers = ["A", "B"].map(|name| {

@@ -1,4 +1,4 @@
-//! What a broker's introduction has room for (`PROTOCOL.md` §5): shared fairly between its workers, whoever came first.
+//! The room in a broker's introduction (`PROTOCOL.md` §5): shared fairly between its workers, in any order of arrival.
 
 use std::{
     sync::{Arc, Mutex},
@@ -20,12 +20,12 @@ use super::{
 use crate::proto::message::{ErrorCode, Message, Ready, ServiceOffer};
 
 #[test]
-fn squatters_displace_nobody_who_keeps_to_a_fair_share_and_keep_nobody_out() {
+fn squatters_neither_displace_nor_block_a_worker_within_its_fair_share() {
     for squatters_first in [true, false] {
         let mut bench = Bench::new();
         let client = bench.client();
         let mut real = (!squatters_first).then(|| bench.worker_with(real_worker));
-        // As many as a READY holds, with names before and behind the real ones.
+        // As many as a READY holds, with names before and after the real ones.
         for squatter in 0..4 {
             let names =
                 (0..256).map(|number| format!("{}-{squatter}-{number}", if number % 2 == 0 { "A" } else { "Z" }));
@@ -45,7 +45,7 @@ fn squatters_displace_nobody_who_keeps_to_a_fair_share_and_keep_nobody_out() {
 }
 
 #[test]
-fn service_that_is_bloated_by_others_keeps_the_methods_of_its_own_workers() {
+fn service_bloated_by_other_workers_keeps_its_own_methods() {
     let mut bench = Bench::with(|config| config.dispatcher.limits.methods_max = 200);
     let client = bench.client();
     for squatter in 0..3 {
@@ -62,7 +62,7 @@ fn service_that_is_bloated_by_others_keeps_the_methods_of_its_own_workers() {
 }
 
 #[test]
-fn what_is_left_out_does_not_depend_on_who_came_first() {
+fn omissions_do_not_depend_on_the_order_of_arrival() {
     let offers = [&["A", "B", "C"][..], &["B", "D"], &["E"], &["F", "G", "H", "I"]];
     let mut seen = Vec::new();
     for first in 0..offers.len() {
@@ -74,7 +74,7 @@ fn what_is_left_out_does_not_depend_on_who_came_first() {
         bench.run(SETTLED);
         seen.push(offered(&mut bench, client).pop().expect("an introduction"));
     }
-    // Of each the first, then of each the second: A, B, E and F are the first of somebody.
+    // The first of each, then the second of each: A, B, E and F are first in some offer.
     assert_eq!(seen, vec![vec!["A", "B", "D", "E", "F"]; offers.len()]);
 }
 
@@ -140,7 +140,7 @@ fn large_offers_are_announced_less_often_and_a_new_service_within_a_second() {
 }
 
 #[test]
-fn client_whose_calls_come_back_is_sent_each_offer_once() {
+fn client_whose_calls_are_returned_gets_each_offer_once() {
     let mut bench = Bench::new();
     let clients = [bench.client(), bench.client()];
     bench.worker();
@@ -154,7 +154,7 @@ fn client_whose_calls_come_back_is_sent_each_offer_once() {
     bench.run(SETTLED);
 }
 
-/// Three services, as a worker that means no harm may have.
+/// Three services, as an honest worker may have.
 fn real_worker(ready: &mut Ready) {
     ready.services = REAL.map(|name| offer(name, &["hold", "ping", "safe"])).to_vec();
 }

@@ -11,7 +11,7 @@ use crate::proto::{
 };
 
 #[test]
-fn flood_of_one_owner_does_not_hold_up_the_calls_of_the_others() {
+fn flood_of_one_owner_does_not_delay_other_owners() {
     let (mut net, d, w) = busy();
     let flood: Vec<_> = (0..6).map(|_| net.call_with(d, "hold", owned_by(1))).collect();
     let [second, third] = [2, 3].map(|owner| net.call_with(d, "hold", owned_by(owner)));
@@ -20,15 +20,15 @@ fn flood_of_one_owner_does_not_hold_up_the_calls_of_the_others() {
 }
 
 #[test]
-fn full_queue_makes_room_at_the_cost_of_the_owner_that_has_the_most_in_it() {
+fn full_queue_makes_room_at_the_cost_of_the_largest_owner() {
     let mut net = Net::new();
     let d = net.dispatcher_with(|config| config.waiting_max = 4);
     let flood: Vec<_> = (0..5).map(|_| net.call_with(d, "hold", owned_by(1))).collect();
-    assert!(is_overloaded(&net, flood[4]), "whoever fills the queue alone is told so");
+    assert!(is_overloaded(&net, flood[4]), "an owner that fills the queue alone gets the error");
     let others = [2, 3].map(|owner| net.call_with(d, "safe", owned_by(owner)));
     assert!(is_overloaded(&net, flood[3]) && is_overloaded(&net, flood[2]), "the youngest make room");
     let equal = net.call_with(d, "hold", owned_by(2));
-    assert!(is_overloaded(&net, equal), "nobody has more than this owner would have");
+    assert!(is_overloaded(&net, equal), "no owner has more than this one would have");
     let open = [flood[0], flood[1], others[0], others[1]];
     assert!(open.into_iter().all(|call| !net.has_ended(call)), "{open:?}");
     net.cancel(flood[0]);
@@ -36,10 +36,10 @@ fn full_queue_makes_room_at_the_cost_of_the_owner_that_has_the_most_in_it() {
 }
 
 #[test]
-fn owner_whose_calls_wait_one_at_a_time_leaves_turns_to_the_others() {
+fn owner_with_one_waiting_call_leaves_turns_to_the_others() {
     let (mut net, d, w) = busy();
     let flood: Vec<_> = (0..20).map(|_| net.call_with(d, "hold", owned_by(1))).collect();
-    // It always has one call that waits, and no more: as soon as that is served, the next one comes.
+    // It always has exactly one waiting call: as soon as one is served, the next one comes.
     let mut next = net.call_with(d, "hold", owned_by(2));
     let mut served = [0, 0];
     for _ in 0..20 {
@@ -54,7 +54,7 @@ fn owner_whose_calls_wait_one_at_a_time_leaves_turns_to_the_others() {
 }
 
 #[test]
-fn owner_whose_calls_wait_for_many_methods_gets_no_more_turns_than_one_whose_calls_wait_for_one() {
+fn owner_waiting_for_many_methods_gets_no_extra_turns() {
     let methods = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "hold"];
     let (mut net, d, w) = busy_with(&methods);
     let many = methods[..10].iter().map(|method| net.call_with(d, method, owned_by(1))).collect::<Vec<_>>();
@@ -67,7 +67,7 @@ fn owner_whose_calls_wait_for_many_methods_gets_no_more_turns_than_one_whose_cal
 }
 
 #[test]
-fn worker_that_comes_with_much_room_is_shared_by_the_owners() {
+fn new_worker_with_many_credits_is_shared_by_the_owners() {
     let mut net = Net::new();
     let d = net.dispatcher();
     for method in ["hold", "stubborn", "safe"] {
@@ -111,7 +111,7 @@ fn owned_by(owner: u64) -> impl Fn(&mut CallSpec) {
     move |spec| spec.owner = owner
 }
 
-/// A dispatcher whose only worker runs one request at a time, and does.
+/// A dispatcher whose only worker runs one request at a time, and is busy.
 fn busy() -> (Net, D, W) {
     busy_with(&["hold"])
 }
@@ -126,7 +126,7 @@ fn busy_with(methods: &[&str]) -> (Net, D, W) {
     (net, d, w)
 }
 
-/// Ends what runs, and says what is run next.
+/// Ends the running request, and returns the next one.
 fn serve_one(net: &mut Net, w: W) -> CallId {
     let running = *net.w(w).runs.last().expect("one runs");
     net.reply(w, running, "done");

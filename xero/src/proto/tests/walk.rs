@@ -1,4 +1,4 @@
-//! A random walk of operations and faults; what is promised to every call must hold wherever it leads.
+//! A random walk of operations and faults; the promises to each call must hold wherever it leads.
 
 use std::{
     collections::BTreeMap,
@@ -48,7 +48,7 @@ struct Walk {
     calls: BTreeMap<CallId, Made>,
 }
 
-/// What a call was made with.
+/// How a call was made.
 struct Made {
     argument: String,
     is_idempotent: bool,
@@ -199,6 +199,6 @@ impl Walk {
     }
 }
 
-/// Few enough for a second or two in a debug build; raise it to hunt.
+/// Few enough for a second or two in a debug build; raise it for a longer hunt.
 const SEEDS: u64 = 300;
 const STEPS: usize = 150;

@@ -1,4 +1,5 @@
-//! Byte windows both ways: who fills one waits, who empties it is heard of, and nobody else notices.
+//! Byte windows both ways: a sender waits at a full one, its reader's acknowledgements make room, and no other peer
+//! notices.
 
 use super::{
     bench::{Bench, Wire, request},
@@ -14,7 +15,7 @@ use crate::proto::{
 };
 
 #[test]
-fn replies_wait_at_the_worker_while_the_dispatcher_reads_none_and_come_in_order_when_it_does() {
+fn replies_wait_at_the_worker_until_the_dispatcher_reads_and_arrive_in_order() {
     let (mut net, d, w) = windowed(10_000);
     let calls: Vec<_> = (0..6).map(|_| net.call(d, "hold")).collect();
     net.run(ms(5));
@@ -30,7 +31,7 @@ fn replies_wait_at_the_worker_while_the_dispatcher_reads_none_and_come_in_order_
 }
 
 #[test]
-fn procedure_is_told_of_each_partial_reply_when_it_leaves_and_not_before() {
+fn procedure_learns_of_each_partial_reply_exactly_when_it_leaves() {
     let (mut net, d, w) = windowed(1);
     let call = net.call(d, "hold");
     net.run(ms(5));
@@ -50,7 +51,7 @@ fn procedure_is_told_of_each_partial_reply_when_it_leaves_and_not_before() {
 }
 
 #[test]
-fn any_window_lets_everything_through_in_the_end() {
+fn any_window_eventually_lets_everything_through() {
     for window in [1, 2, 3, 64, 1_000, 20_000] {
         let (mut net, d, w) = windowed(window);
         let calls: Vec<_> = (0..8).map(|_| net.call(d, "hold")).collect();
@@ -85,7 +86,7 @@ fn worker_that_drains_waits_for_the_replies_that_are_held_back() {
 }
 
 #[test]
-fn call_whose_reply_is_held_back_when_its_worker_must_leave_is_never_run_again() {
+fn call_whose_reply_is_held_back_by_a_leaving_worker_never_runs_again() {
     for is_over in [true, false] {
         let mut net = Net::new();
         let d = net.dispatcher_with(|config| config.window_bytes = 1);
@@ -112,7 +113,7 @@ fn call_whose_reply_is_held_back_when_its_worker_must_leave_is_never_run_again()
 }
 
 #[test]
-fn reply_that_is_held_back_for_a_caller_who_is_gone_costs_nobody_anything() {
+fn held_reply_of_a_lost_caller_is_forgotten() {
     let (mut net, d, w) = windowed(1);
     let calls = [net.call(d, "hold"), net.call(d, "hold"), net.call(d, "stubborn")];
     net.run(ms(5));
@@ -178,7 +179,7 @@ fn dispatcher_without_a_window_acknowledges_nothing() {
 }
 
 #[test]
-fn acknowledgements_that_make_no_sense_change_nothing() {
+fn impossible_acknowledgements_change_nothing() {
     let (mut net, d, w) = windowed(10_000);
     let calls: Vec<_> = (0..5).map(|_| net.call(d, "hold")).collect();
     net.run(ms(5));
@@ -212,7 +213,8 @@ fn acknowledgements_that_make_no_sense_change_nothing() {
 
 #[test]
 fn requests_wait_at_the_dispatcher_while_the_workers_window_is_full_and_small_ones_pass() {
-    // One is let through beyond the window, and no second one; with what each counts for, the others fill it just so.
+    // One message passes beyond the window, but no second one; with its counted bytes, the others fill the window
+    // exactly.
     for sizes in [[9_000, 50_000], [4_936, 4_936]] {
         let mut net = Net::new();
         let d = net.dispatcher();
@@ -231,7 +233,7 @@ fn requests_wait_at_the_dispatcher_while_the_workers_window_is_full_and_small_on
 }
 
 #[test]
-fn request_that_has_no_room_at_one_worker_goes_to_another() {
+fn request_without_room_at_one_worker_goes_to_another() {
     let mut net = Net::new();
     let d = net.dispatcher();
     let [full, free] = [(); 2].map(|()| net.worker_with(&[d], |config| config.window_bytes = 1));
@@ -247,7 +249,7 @@ fn request_that_has_no_room_at_one_worker_goes_to_another() {
 }
 
 #[test]
-fn worker_acknowledges_every_request_whatever_becomes_of_it() {
+fn worker_acknowledges_every_request_however_it_ends() {
     let mut net = Net::new();
     let d = net.dispatcher();
     let sized = |id| Message::Request(request(id, "hold"));
@@ -271,7 +273,7 @@ fn worker_acknowledges_every_request_whatever_becomes_of_it() {
 }
 
 #[test]
-fn answers_that_a_dispatcher_leaves_unread_use_its_credits() {
+fn unread_answers_use_the_dispatchers_credits() {
     let (mut net, d, w) = windowed(1);
     net.freeze_dispatcher(d);
     for id in 1..=20 {
@@ -284,10 +286,10 @@ fn answers_that_a_dispatcher_leaves_unread_use_its_credits() {
 }
 
 #[test]
-fn dispatcher_that_goes_on_asking_for_what_it_leaves_unread_is_hung_up_on() {
+fn dispatcher_that_reads_no_answers_and_keeps_asking_is_dropped() {
     let (mut net, d, w) = windowed(1);
     net.freeze_dispatcher(d);
-    // Under an id whose reply is held back, refusals are too.
+    // While a reply is held back, so are refusals under the same id.
     for _ in 0..100 {
         net.tell(d, w, echo(1));
     }
@@ -301,7 +303,7 @@ fn dispatcher_that_goes_on_asking_for_what_it_leaves_unread_is_hung_up_on() {
 }
 
 #[test]
-fn client_that_takes_no_reply_costs_its_own_window_and_nobody_else_waits() {
+fn client_that_reads_no_reply_costs_its_window_and_delays_no_other() {
     let mut bench = Bench::new();
     let worker = bench.worker();
     let [deaf, other] = [bench.client_with(|ready| ready.window_bytes = 10_000), bench.client()];
@@ -325,7 +327,7 @@ fn client_that_takes_no_reply_costs_its_own_window_and_nobody_else_waits() {
 }
 
 #[test]
-fn client_that_gives_its_window_up_is_sent_what_was_held_back() {
+fn client_that_raises_its_window_gets_its_held_replies() {
     let mut bench = Bench::new();
     let (worker, client) = (bench.worker(), bench.client_with(|ready| ready.window_bytes = 1));
     (1..=3).for_each(|call| bench.request(client, call, "hold"));
@@ -338,14 +340,14 @@ fn client_that_gives_its_window_up_is_sent_what_was_held_back() {
 }
 
 #[test]
-fn unread_answers_of_a_client_are_bounded_by_its_credits_and_one_who_asks_for_more_is_let_go() {
+fn clients_unread_answers_are_bounded_by_its_credits_and_asking_for_more_drops_it() {
     let mut bench = Bench::with(|config| config.credits = 4);
     let worker = bench.worker();
     let client = bench.client_with(|ready| ready.window_bytes = 1);
     bench.request(client, 1, "hold");
     answer_all(&mut bench, worker, LARGE);
     assert_eq!(finals(&mut bench, client), [1]);
-    // As many as there are credits, all answered and none read.
+    // As many as the credits, all answered and none read.
     for call in 2..=5 {
         bench.request(client, call, "hold");
         answer_all(&mut bench, worker, LARGE);
@@ -355,7 +357,7 @@ fn unread_answers_of_a_client_are_bounded_by_its_credits_and_one_who_asks_for_mo
     assert_eq!(bench.requests(worker), [], "a credit is free once its answer has left");
     assert_eq!(bench.errors(client), [6, 7, 8, 9].map(|call| (call, ErrorCode::Overloaded, false)));
     assert!(!bench.is_gone(client));
-    // Under an id whose reply is held back, refusals are too.
+    // While a reply is held back, so are refusals under the same id.
     (0..2).for_each(|_| bench.request(client, 2, "hold"));
     assert!(bench.is_gone(client));
     assert_eq!(bench.outputs.last(), Some(&BrokerOutput::ClientLeft(Peer(0), Departure::Disconnected)));
@@ -367,7 +369,7 @@ fn unread_answers_of_a_client_are_bounded_by_its_credits_and_one_who_asks_for_mo
 }
 
 #[test]
-fn client_that_reads_late_is_refused_nothing_within_its_credits() {
+fn late_reader_is_refused_nothing_within_its_credits() {
     let mut bench = Bench::with(|config| config.credits = 2);
     let worker = bench.worker();
     let client = bench.client_with(|ready| ready.window_bytes = 1);
@@ -401,7 +403,7 @@ fn error_with_a_large_payload_waits_for_room_and_one_without_passes() {
 }
 
 #[test]
-fn replies_to_a_call_keep_their_order_however_large_they_are() {
+fn replies_to_a_call_keep_their_order_at_any_size() {
     let (mut net, d, w) = windowed(1);
     let call = net.call(d, "hold");
     net.run(ms(5));
@@ -414,7 +416,7 @@ fn replies_to_a_call_keep_their_order_however_large_they_are() {
     assert_eq!(net.value(call), "small enough to pass any other");
 }
 
-/// A dispatcher that takes so many bytes of replies at once, and its worker.
+/// A dispatcher with this window for replies, and its worker.
 fn windowed(window_bytes: u64) -> (Net, D, W) {
     let mut net = Net::new();
     let d = net.dispatcher_with(move |config| config.window_bytes = window_bytes);
@@ -423,7 +425,7 @@ fn windowed(window_bytes: u64) -> (Net, D, W) {
     (net, d, w)
 }
 
-/// The calls that the worker's sent messages have ended.
+/// The calls that the worker has ended.
 fn ended_by(net: &Net, w: W) -> Vec<CallId> {
     let ended = |message: &Message| match message {
         Message::Final(reply) => Some(reply.call),
@@ -433,7 +435,7 @@ fn ended_by(net: &Net, w: W) -> Vec<CallId> {
     net.said(w).filter_map(|sent| ended(&sent.message)).collect()
 }
 
-/// The calls that the worker was asked for.
+/// The calls that the worker was sent.
 fn asked(net: &Net, w: W) -> Vec<CallId> {
     net.told(w).filter_map(|sent| sent.message.request()).collect()
 }
@@ -447,12 +449,12 @@ pub(super) fn large() -> String {
     "x".repeat(LARGE)
 }
 
-/// What puppets were acknowledged.
+/// The acknowledgements sent to puppets.
 fn acks(net: &Net) -> Vec<u64> {
     net.told_strangers().filter_map(|sent| ack(&sent.message)).collect()
 }
 
-/// Ends every request that the worker was sent, with so many bytes.
+/// Ends every request that the worker was sent, with a reply of this many bytes.
 pub(super) fn answer_all(bench: &mut Bench, worker: Wire, bytes: usize) {
     for request in bench.requests(worker) {
         let payload = value(&"x".repeat(bytes));
@@ -460,7 +462,7 @@ pub(super) fn answer_all(bench: &mut Bench, worker: Wire, bytes: usize) {
     }
 }
 
-/// The calls whose final replies the client was sent since the last time.
+/// Takes the calls whose final replies were sent to the client.
 pub(super) fn finals(bench: &mut Bench, client: Wire) -> Vec<u64> {
     let call = |message| match message {
         Message::Final(reply) => Some(reply.call.0),
@@ -478,5 +480,5 @@ pub(super) fn ack(message: &Message) -> Option<u64> {
 
 pub(super) const LARGE: usize = 5_000;
 
-/// What a large reply counts for.
+/// What a large reply counts in a window.
 pub(super) const COST: u64 = LARGE as u64 + 32 + 64;

@@ -137,7 +137,7 @@ impl Executions {
         // An answer would end the call that runs under this id.
         if self.has_request(from, call) {
             exits.links.release(now, receipt);
-            return exits.links.drop_unexpected(from, "a request whose call is in flight already");
+            return exits.links.drop_unexpected(from, "a request of a call in flight");
         }
         if self.is_overrun(exits, from) {
             return let_go(now, exits, from);
@@ -339,7 +339,7 @@ impl Executions {
         }
         if requests.len() + links.outflow(from).map_or(0, Outflow::held_ends) >= self.credits as usize {
             let credits = self.credits;
-            let detail = format!("the worker takes {credits} requests at once; its `concurrency` raises that");
+            let detail = format!("the worker accepts {credits} requests at once; raise its `concurrency`");
             return Err((ErrorCode::Overloaded, detail));
         }
         if request.remaining.is_zero() {
@@ -347,7 +347,7 @@ impl Executions {
         }
         if links.is_full() {
             let max = links.hold_limits().total_bytes_max;
-            let detail = format!("the worker holds {max} bytes of its peers; its `total_bytes_max` raises that");
+            let detail = format!("the worker holds {max} bytes for its peers; raise its `total_bytes_max`");
             return Err((ErrorCode::Overloaded, detail));
         }
         let (service, method) = self.services.find(request)?;

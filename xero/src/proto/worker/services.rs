@@ -22,7 +22,7 @@ impl Services {
     pub(super) fn find(&self, request: &Request) -> Result<(usize, usize), Refusal> {
         let Some(service) = self.offers.iter().position(|offer| offer.name == request.service) else {
             let known = listed(self.offers.iter().map(|offer| &*offer.name));
-            let detail = format!("no service `{}` here; this worker offers {known}", request.service);
+            let detail = format!("this worker has no service `{}`; it offers {known}", request.service);
             return Err((ErrorCode::UnknownService, detail));
         };
         let methods = &self.offers[service].methods;

@@ -1,4 +1,4 @@
-//! What holds for every transport.
+//! Tests that every transport passes.
 
 use super::*;
 use crate::transport::contract::SendError;
@@ -15,19 +15,19 @@ on_every_transport! {
     messages_go_both_ways_with_and_without_payload
     a_large_payload_arrives_unchanged
     messages_keep_their_order
-    many_peers_are_told_apart
+    many_peers_are_distinguished
     a_dealer_that_leaves_is_gone_once_after_its_last_message
     a_router_that_leaves_ends_its_dealers
     a_send_to_a_peer_that_is_gone_fails
     a_peer_that_is_disconnected_still_gets_what_was_sent
     a_peer_that_comes_back_has_another_number
     a_lone_peer_that_never_reads_is_dropped
-    a_peer_that_never_reads_holds_up_nobody_else
+    a_peer_that_never_reads_delays_no_other
     a_router_that_never_reads_ends_its_dealer
-    an_end_is_told_amid_a_flood_of_messages
+    an_end_is_reported_amid_a_flood_of_messages
     an_endpoint_is_free_as_soon_as_its_socket_is_dropped
     an_endpoint_is_bound_once_at_a_time
-    a_dial_to_nobody_is_refused
+    a_dial_without_a_listener_is_refused
     sockets_on_other_threads_are_woken
 }
 
@@ -62,7 +62,7 @@ async fn messages_keep_their_order(site: Site) {
     }
 }
 
-async fn many_peers_are_told_apart(site: Site) {
+async fn many_peers_are_distinguished(site: Site) {
     let mut router = site.bind().await;
     let mut dealers = Vec::new();
     for n in 0..100 {
@@ -148,7 +148,7 @@ async fn a_lone_peer_that_never_reads_is_dropped(site: Site) {
     assert_round_trip(&mut router, &mut other, other_peer).await;
 }
 
-async fn a_peer_that_never_reads_holds_up_nobody_else(site: Site) {
+async fn a_peer_that_never_reads_delays_no_other(site: Site) {
     let (mut router, mut stuck, peer) = site.pair().await;
     let (mut other, other_peer) = join(&mut router).await;
     let taken = fill(|| router.send(peer, frames("more", "")));
@@ -156,7 +156,7 @@ async fn a_peer_that_never_reads_holds_up_nobody_else(site: Site) {
     assert_gone(&mut router, peer).await;
     assert_reply(&mut other, &frames("meanwhile", "")).await;
     assert_round_trip(&mut router, &mut other, other_peer).await;
-    // It gets what was queued for it, if it reads after all, and then the end.
+    // If it reads after all, it gets its queued messages, and then the end.
     for _ in 0..taken {
         assert_reply(&mut stuck, &frames("more", "")).await;
     }
@@ -170,7 +170,7 @@ async fn a_router_that_never_reads_ends_its_dealer(site: Site) {
     drop(router);
 }
 
-async fn an_end_is_told_amid_a_flood_of_messages(site: Site) {
+async fn an_end_is_reported_amid_a_flood_of_messages(site: Site) {
     let (mut router, mut flood, flood_peer) = site.pair().await;
     let (leaver, leaver_peer) = join(&mut router).await;
     drop(leaver);
@@ -210,7 +210,7 @@ async fn an_endpoint_is_bound_once_at_a_time(site: Site) {
     assert_round_trip(&mut router, &mut dealer, peer).await;
 }
 
-async fn a_dial_to_nobody_is_refused(site: Site) {
+async fn a_dial_without_a_listener_is_refused(site: Site) {
     let router = site.bind().await;
     let text = router.endpoint().to_owned();
     drop(router);
@@ -241,7 +241,8 @@ async fn sockets_on_other_threads_are_woken(site: Site) {
     within(tokio::task::spawn_blocking(|| echo.join())).await.expect("a task").expect("a thread");
 }
 
-/// Runs a test on a thread of its own: a deadlock inside a socket's method, where no timeout reaches, then fails too.
+/// Runs a test on a thread of its own: so it also fails on a deadlock inside a socket's method, where no timeout
+/// applies.
 fn run<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
     let (done, finished) = std::sync::mpsc::channel();
     let thread = std::thread::spawn(move || {
@@ -251,12 +252,12 @@ fn run<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
     });
     match finished.recv_timeout(2 * PATIENCE) {
         Err(std::sync::mpsc::RecvTimeoutError::Timeout) => panic!("a thread is blocked"),
-        // The other end is dropped by a panic, which goes on here.
+        // A panic, which continues here, has dropped the other end.
         _ => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
     }
 }
 
-/// Sends without letting any task run until the far side counts as stuck; how many were taken.
+/// Sends without letting any task run until the far side counts as stuck; returns the number of accepted messages.
 fn fill(mut send: impl FnMut() -> Result<(), SendError>) -> usize {
     for taken in 0..FILL_MAX {
         match send() {

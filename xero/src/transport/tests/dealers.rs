@@ -25,7 +25,7 @@ async fn each_endpoint_is_a_peer_with_a_connection_of_its_own() {
 }
 
 #[tokio::test]
-async fn dial_that_fails_is_an_end_and_may_be_repeated() {
+async fn failed_dial_ends_the_connection_and_may_be_repeated() {
     let mut router = Site::memory().bind().await;
     let endpoint = router.endpoint().to_owned();
     drop(router);
@@ -43,7 +43,7 @@ async fn dial_that_fails_is_an_end_and_may_be_repeated() {
 }
 
 #[tokio::test]
-async fn connection_that_is_ended_tells_nothing_more_and_delivers_what_was_sent() {
+async fn ended_connection_reports_nothing_more_and_delivers_what_was_sent() {
     let mut router = Site::memory().bind().await;
     let mut dealers = dealers_of([router.endpoint()].into_iter());
     dealers.dial(Peer(0));

@@ -1,4 +1,4 @@
-//! The transports, driven through their contract.
+//! The transports, tested through their contract.
 
 mod common;
 mod dealers;
@@ -22,10 +22,10 @@ use super::{
 };
 use crate::proto::message::Peer;
 
-/// Longer than anything takes that works.
+/// Longer than any working operation takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Somewhere to bind, and its traces to remove.
+/// Addresses to bind, and the files to remove afterwards.
 #[derive(Debug)]
 struct Site {
     text: String,
@@ -55,7 +55,7 @@ impl Site {
         try_bind(&self.text).await.expect("a bound socket")
     }
 
-    /// A ROUTER and a DEALER of it, each known to the other.
+    /// A ROUTER and a DEALER, each known to the other.
     async fn pair(&self) -> (Box<dyn RouterSocket>, Box<dyn DealerSocket>, Peer) {
         let mut router = self.bind().await;
         let (dealer, peer) = join(&mut router).await;
@@ -89,7 +89,7 @@ async fn dial(text: &str) -> Box<dyn DealerSocket> {
     try_dial(text).await.expect("a connection")
 }
 
-/// Connects a DEALER and makes it known by a message.
+/// Connects a DEALER and announces it by a message.
 async fn join(router: &mut Box<dyn RouterSocket>) -> (Box<dyn DealerSocket>, Peer) {
     let mut dealer = dial(router.endpoint()).await;
     dealer.send(frames("hello", "")).expect("a send");
@@ -97,12 +97,12 @@ async fn join(router: &mut Box<dyn RouterSocket>) -> (Box<dyn DealerSocket>, Pee
     (dealer, peer)
 }
 
-/// What a ROUTER receives next.
+/// The ROUTER's next input.
 async fn next(router: &mut Box<dyn RouterSocket>) -> RouterInput {
     within(poll_fn(|cx| router.poll_receive(cx))).await
 }
 
-/// What a DEALER receives next.
+/// The DEALER's next input.
 async fn reply(dealer: &mut Box<dyn DealerSocket>) -> DealerInput {
     within(poll_fn(|cx| dealer.poll_receive(cx))).await
 }
@@ -131,10 +131,10 @@ async fn assert_reply(dealer: &mut Box<dyn DealerSocket>, expected: &Frames) {
 async fn assert_ended(dealer: &mut Box<dyn DealerSocket>) {
     let input = reply(dealer).await;
     assert!(matches!(input, DealerInput::Gone), "{input:?} instead of the end");
-    assert!(poll_once(|cx| dealer.poll_receive(cx)).is_none(), "the end is told once");
+    assert!(poll_once(|cx| dealer.poll_receive(cx)).is_none(), "the end is reported once");
 }
 
-/// A message from a DEALER arrives, and one back.
+/// A message from a DEALER arrives, and so does the reply.
 async fn assert_round_trip(router: &mut Box<dyn RouterSocket>, dealer: &mut Box<dyn DealerSocket>, peer: Peer) {
     dealer.send(frames("there", "payload")).expect("a send");
     assert_eq!(message(router).await, (peer, frames("there", "payload")));

@@ -1,4 +1,4 @@
-//! What holds for sockets of the operating system: addresses, files, and peers that are not ours.
+//! Sockets of the operating system: addresses, files, and foreign peers.
 
 use std::{net::TcpListener, path::Path, time::Instant};
 
@@ -38,7 +38,7 @@ async fn every_form_of_address_can_be_bound_and_connected_to() {
 }
 
 #[tokio::test]
-async fn errors_tell_what_is_wrong_and_name_the_endpoint() {
+async fn errors_say_what_is_wrong_and_name_the_endpoint() {
     let free = TcpListener::bind("127.0.0.1:0").expect("a listener").local_addr().expect("an address");
     let nobody = format!("tcp://{free}");
     for (text, words) in [
@@ -63,7 +63,7 @@ async fn errors_tell_what_is_wrong_and_name_the_endpoint() {
 }
 
 #[tokio::test]
-async fn a_listener_that_says_nothing_or_nonsense_is_told_from_an_absent_one() {
+async fn a_silent_or_foreign_listener_differs_from_an_absent_one() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
     let text = format!("tcp://{}", listener.local_addr().expect("an address"));
     let started = Instant::now();
@@ -84,7 +84,7 @@ async fn a_listener_that_says_nothing_or_nonsense_is_told_from_an_absent_one() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_not_zeromq_disturb_nobody() {
+async fn bytes_that_are_not_zeromq_affect_no_peer() {
     let (mut router, mut dealer, peer) = Site::tcp().pair().await;
     let address = router.endpoint().trim_start_matches("tcp://").to_owned();
     let mut greeting_then_garbage = GREETING.to_vec();
@@ -102,7 +102,7 @@ async fn bytes_that_are_not_zeromq_disturb_nobody() {
     ] {
         let mut stream = TcpStream::connect(&address).await.expect("a connection");
         stream.write_all(&bytes).await.expect("a write");
-        // A ROUTER reads only while it is polled; the stranger's end comes of that.
+        // A ROUTER reads only while it is polled; that ends the stranger.
         let mut rest = Vec::new();
         tokio::select! {
             _ = within(stream.read_to_end(&mut rest)) => {}
@@ -144,7 +144,7 @@ async fn a_router_that_breaks_off_within_a_frame_ends_its_dealer_once() {
 }
 
 #[tokio::test]
-async fn a_message_with_another_number_of_frames_is_told_as_such() {
+async fn a_message_with_a_wrong_number_of_frames_is_reported() {
     let (mut router, mut dealer, peer) = Site::tcp().pair().await;
     let mut odd = RawDealer::dial(router.endpoint(), b"odd").await;
     odd.send(vec![Bytes::from_static(b"a"), Bytes::from_static(b"b"), Bytes::from_static(b"c")]).await;
@@ -158,7 +158,7 @@ async fn a_message_with_another_number_of_frames_is_told_as_such() {
 }
 
 #[tokio::test]
-async fn a_second_connection_under_the_same_identity_does_not_pass_for_the_first() {
+async fn a_second_connection_under_the_same_identity_is_another_peer() {
     let mut router = Site::tcp().bind().await;
     let mut first = RawDealer::dial(router.endpoint(), b"same").await;
     first.send(vec![Bytes::from_static(b"first")]).await;
@@ -175,7 +175,7 @@ async fn a_second_connection_under_the_same_identity_does_not_pass_for_the_first
 }
 
 #[tokio::test]
-async fn a_send_after_a_take_over_reaches_nobody() {
+async fn a_send_after_a_take_over_is_dropped() {
     let mut router = Site::tcp().bind().await;
     let mut first = RawDealer::dial(router.endpoint(), b"same").await;
     first.send(vec![Bytes::from_static(b"first")]).await;
@@ -221,7 +221,7 @@ async fn peers_that_close_while_they_are_flooded_block_no_thread() {
 }
 
 #[tokio::test]
-async fn a_dropped_router_leaves_no_handshake_behind() {
+async fn a_dropped_router_ends_its_handshakes() {
     let router = Site::tcp().bind().await;
     let address = router.endpoint().trim_start_matches("tcp://").to_owned();
     let mut stream = TcpStream::connect(&address).await.expect("a connection");
@@ -245,7 +245,7 @@ async fn a_socket_file_left_by_a_dead_process_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_socket_is_left_alone() {
+async fn a_file_that_is_not_a_socket_is_kept() {
     let site = Site::ipc();
     let path = site.text.trim_start_matches("ipc://");
     std::fs::write(path, "precious").expect("a file");
@@ -255,7 +255,7 @@ async fn a_file_that_is_no_socket_is_left_alone() {
 }
 
 #[tokio::test]
-async fn a_socket_file_goes_with_its_socket_and_with_no_other() {
+async fn a_socket_file_is_removed_only_with_its_own_socket() {
     let site = Site::ipc();
     let path = site.text.trim_start_matches("ipc://");
     let entries = || std::fs::read_dir(site.directory.as_ref().expect("a directory")).expect("entries").count();
@@ -270,7 +270,7 @@ async fn a_socket_file_goes_with_its_socket_and_with_no_other() {
     assert_eq!(entries(), 0);
 }
 
-/// Greets a ROUTER as a DEALER does and sends what follows.
+/// Greets a ROUTER as a DEALER does, then sends these bytes.
 async fn handshake(router: &dyn RouterSocket, then: &[u8]) -> TcpStream {
     let address = router.endpoint().trim_start_matches("tcp://");
     let mut stream = TcpStream::connect(address).await.expect("a connection");
@@ -319,9 +319,9 @@ const GREETING: [u8; 64] = {
     bytes
 };
 
-/// What a connection of a socket with itself looks like to that socket: all that it writes comes back.
+/// The view of a socket that is connected to itself: everything that it writes comes back.
 #[tokio::test]
-async fn dial_that_meets_itself_fails_at_once_and_hangs_up() {
+async fn dial_that_connects_to_itself_fails_at_once_and_closes() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a listener");
     let text = format!("tcp://{}", listener.local_addr().expect("an address"));
     let mirror = tokio::spawn(async move {
@@ -336,9 +336,9 @@ async fn dial_that_meets_itself_fails_at_once_and_hangs_up() {
 
 #[cfg(not(windows))]
 #[tokio::test]
-async fn dial_of_a_port_that_nobody_listens_at_keeps_it_from_being_chosen_for_this_end() {
+async fn dial_of_a_free_port_keeps_it_from_being_chosen_for_this_end() {
     let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
-    // Without the option for shared addresses, it finds out whether anybody has the port.
+    // Without the option for shared addresses, binding fails if anybody has the port.
     let is_free = || {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
         socket.bind(&address.into()).is_ok()

@@ -17,14 +17,14 @@ fn bytes_in_the_document_are_what_the_code_writes() {
 }
 
 #[test]
-fn bytes_in_the_document_are_read_as_it_says() {
+fn bytes_in_the_document_are_read_as_its_messages() {
     for (name, messages) in messages() {
         assert_eq!(all(document(name)), messages.into_iter().map(Ok).collect::<Vec<_>>(), "{name}");
     }
 }
 
 #[test]
-fn introductions_and_refusal_in_the_document_are_those_of_a_dispatcher_and_a_worker_of_today() {
+fn introductions_and_refusal_in_the_document_are_what_the_machines_send() {
     let now = start();
     let defaults = DispatcherConfig::default();
     let config = WorkerConfig {
@@ -42,7 +42,7 @@ fn introductions_and_refusal_in_the_document_are_those_of_a_dispatcher_and_a_wor
     };
     let mut worker = Worker::new(now, config, 1);
     let mut dispatcher = Dispatcher::new(DispatcherConfig { incarnation: answer().incarnation, ..defaults });
-    // A build with the default features; other builds have other codecs.
+    // In a build with the default features; other builds have other codecs.
     let usual = |message| match message {
         Message::Ready(ready) => Message::Ready(Ready { codecs: answer().codecs, ..ready }),
         other => other,
@@ -56,7 +56,7 @@ fn introductions_and_refusal_in_the_document_are_those_of_a_dispatcher_and_a_wor
     let answer = sent(dispatcher.poll_transmit());
     assert_eq!(encode(&answer), document("READY of a dispatcher"));
     worker.handle_message(now, Peer(0), answer);
-    // What it has keeps it from saying goodbye.
+    // Its open request keeps it from saying goodbye.
     worker.handle_message(now, Peer(0), Message::Request(Request { call: CallId(1), ..request() }));
     worker.drain(now);
     worker.handle_message(now, Peer(0), Message::Request(request()));
@@ -155,7 +155,7 @@ fn document_gives_the_limits_their_defaults() {
     }
 }
 
-/// The messages of the document's appendix under their titles.
+/// The messages of the document's appendix, by title.
 pub(super) fn messages() -> Vec<(&'static str, Vec<Message>)> {
     let call = CallId(0x0102_0304_0506_0708);
     let payload = |codec, bytes: &'static [u8]| Payload { codec, bytes: Bytes::from_static(bytes) };
@@ -208,7 +208,7 @@ fn answer() -> Ready {
     Ready { role: Role::Dispatcher, incarnation, credits: 0, services: Vec::new(), ..ready() }
 }
 
-/// The frames that the document's appendix gives under a title.
+/// The frames under a title of the document's appendix.
 fn document(title: &str) -> Frames {
     let is_title =
         |line: &str| line.strip_prefix("### A.").and_then(|rest| rest.split_once(' ')) == Some((number(line), title));
@@ -235,7 +235,7 @@ fn hexadecimal(line: &str) -> impl Iterator<Item = u8> {
     bytes.map(|byte| u8::from_str_radix(byte, 16).expect("two hexadecimal digits"))
 }
 
-/// The table rows between two lines that start so.
+/// The table rows between the lines that start with these texts.
 fn rows(from: &'static str, to: &'static str) -> impl Iterator<Item = Vec<&'static str>> {
     let section =
         DOCUMENT.lines().skip_while(move |line| !line.starts_with(from)).take_while(move |line| !line.starts_with(to));

@@ -1,4 +1,4 @@
-//! What later versions may add is skipped (`PROTOCOL.md` §15).
+//! Additions of later versions are skipped (`PROTOCOL.md` §15).
 
 use super::*;
 
@@ -25,7 +25,7 @@ fn longer_fixed_header_is_skipped() {
 }
 
 #[test]
-fn bytes_behind_the_last_field_are_skipped() {
+fn bytes_after_the_last_field_are_skipped() {
     for (name, messages) in golden::messages() {
         let Frames { header, payload } = encode_batch(&messages);
         let longer = [&header[..], &[0xee; 9]].concat();
@@ -38,7 +38,7 @@ fn bytes_at_the_end_of_an_offer_are_skipped() {
     let header = encode(&Message::Ready(ready())).header.to_vec();
     let (service, method) = (position(&header, b"\x04Demo"), position(&header, b"\x04ping"));
     let mut longer = header.clone();
-    // Two bytes end the last method offer, and the third ends the service offer around it.
+    // Two bytes at the end of the last method offer, the third at the end of its service offer.
     longer.splice(header.len()..header.len(), [0xee; 3]);
     longer[method - 1] += 2;
     longer[service - 1] += 3;
@@ -83,7 +83,7 @@ fn another_version_is_refused_by_its_number() {
     header[4] = 2;
     let malformed = refused(&header, b"");
     assert_eq!((malformed.kind, malformed.call), (None, None));
-    assert_eq!(malformed.to_string(), "message: version 2 at byte 4: only version 1 is spoken here");
+    assert_eq!(malformed.to_string(), "message: version 2 at byte 4 is not supported: this side has version 1");
 }
 
 fn position(bytes: &[u8], needle: &[u8]) -> usize {

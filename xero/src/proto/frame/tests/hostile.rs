@@ -1,4 +1,4 @@
-//! Bad input is an error that says where it lies; it never panics, and what it declares sizes nothing
+//! Bad input is an error that names its place; it never panics, and its declared sizes size no allocation
 //! (`PROTOCOL.md` §14).
 
 use super::super::{Reason, reader::Reader};
@@ -27,7 +27,7 @@ proptest! {
         let at = at.index(header.len());
         header[at] = to;
         let items = all(Frames { header: header.into(), payload });
-        // The changed byte can make a batch of it, and an empty one at that.
+        // The changed byte can turn it into a batch, and into an empty one.
         prop_assert!(items.len() == 1 || at == 5);
     }
 
@@ -48,7 +48,7 @@ proptest! {
 }
 
 #[test]
-fn declared_counts_of_an_introduction_are_not_believed() {
+fn declared_counts_of_an_introduction_are_not_trusted() {
     let limits = Limits { services_max: usize::MAX, methods_max: usize::MAX, ..Limits::default() };
     let mut header = encode(&Message::Ready(Ready { services: Vec::new(), ..ready() })).header.to_vec();
     let count = header.len() - 2;
@@ -59,7 +59,7 @@ fn declared_counts_of_an_introduction_are_not_believed() {
 }
 
 #[test]
-fn room_is_made_only_for_what_the_bytes_can_hold() {
+fn room_is_reserved_only_for_what_the_bytes_can_hold() {
     let reader = Reader::new(&[0; 100], 10);
     assert_eq!(reader.room(usize::MAX, 9), 10);
     assert_eq!(reader.room(3, 9), 3);
@@ -67,7 +67,7 @@ fn room_is_made_only_for_what_the_bytes_can_hold() {
 }
 
 #[test]
-fn declared_count_of_a_batch_is_not_believed() {
+fn declared_count_of_a_batch_is_not_trusted() {
     let limits = Limits { batch_messages_max: usize::MAX, ..Limits::default() };
     let header = [&fixed(13)[..], &[0xff; 4]].concat();
     let items = read(frames(&header, b""), &limits);
@@ -89,7 +89,7 @@ fn repeated_metadata_key_is_refused() {
     let header = [&fixed(2)[..], &[0; 8], b"\x01S\x01m\x00\x02", b"\x01k\0\0\0\0", b"\x01k\0\0\0\0"].concat();
     assert_eq!(
         refused(&header, b"").to_string(),
-        "REQUEST of call 0000000000000007: metadata key at byte 53 is there already"
+        "REQUEST of call 0000000000000007: metadata key at byte 53 is given twice"
     );
 }
 
@@ -175,7 +175,7 @@ fn batch_in_a_batch_breaks_the_one_around_it() {
     let body = [&heartbeat, &batched(&inner.header, &inner.payload)[..], &heartbeat].concat();
     let items = all(frames(&batch_of(3), &body));
     let [Ok(Message::Heartbeat), Err(malformed)] = &items[..] else { panic!("{items:?}") };
-    assert_eq!(malformed.to_string(), "BATCH: a batch may not hold a batch");
+    assert_eq!(malformed.to_string(), "BATCH: a batch must not hold a batch");
     assert!(malformed.breaks_batch());
 }
 
@@ -193,7 +193,7 @@ fn bad_message_in_a_batch_costs_only_itself() {
 }
 
 #[test]
-fn batch_that_ends_early_keeps_its_messages_and_says_so() {
+fn batch_that_ends_early_keeps_its_messages_and_is_an_error() {
     let items = all(frames(&batch_of(1000), &batched(&fixed(10), b"")));
     let [Ok(Message::Heartbeat), Err(malformed)] = &items[..] else { panic!("{items:?}") };
     assert_eq!(malformed.to_string(), "BATCH: batched header at byte 40 needs 4 bytes, 0 are left");
@@ -201,7 +201,7 @@ fn batch_that_ends_early_keeps_its_messages_and_says_so() {
 }
 
 #[test]
-fn bytes_behind_the_last_message_of_a_batch_break_it() {
+fn bytes_after_the_last_message_of_a_batch_break_it() {
     let body = [&batched(&fixed(10), b"")[..], &batched(&fixed(11), b"")].concat();
     let items = all(frames(&batch_of(1), &body));
     let [Ok(Message::Heartbeat), Err(malformed)] = &items[..] else { panic!("{items:?}") };
@@ -246,7 +246,7 @@ fn bytes(size_max: usize) -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(prop_oneof![any::<u8>(), Just(0), Just(1), Just(0xff)], 0..size_max)
 }
 
-/// A fixed header with nothing set but its kind and call 7.
+/// A fixed header with only its kind and call 7.
 fn fixed(kind: u8) -> Vec<u8> {
     let mut header = encode(&Message::Heartbeat).header.to_vec();
     (header[5], header[15]) = (kind, 7);

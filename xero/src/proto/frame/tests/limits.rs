@@ -1,9 +1,9 @@
-//! Both sides keep the limits, and each error names the setter that raises the limit (`PROTOCOL.md` §13).
+//! Both sides enforce the limits, and each error names the setter that raises the limit (`PROTOCOL.md` §13).
 
 use super::*;
 
 #[test]
-fn what_may_not_be_sent_is_not_read_either() {
+fn messages_over_a_limit_are_neither_sent_nor_read() {
     for (message, limits, text) in oversized() {
         let error = check(&message, &limits).expect_err(text);
         assert_eq!(error.to_string(), text);
@@ -14,7 +14,7 @@ fn what_may_not_be_sent_is_not_read_either() {
 }
 
 #[test]
-fn what_is_just_within_a_limit_passes() {
+fn messages_exactly_at_a_limit_pass() {
     for (message, limits, text) in oversized() {
         let error = check(&message, &limits).expect_err(text);
         let raised = raise(limits, error.setter, error.size);
@@ -70,7 +70,7 @@ fn limits_of_the_layout_say_that_no_setter_raises_them() {
 }
 
 #[test]
-fn names_and_offers_that_do_not_fit_are_cut_to_sound_frames() {
+fn names_and_offers_that_do_not_fit_are_cut_to_valid_frames() {
     let long: String = "é".repeat(300);
     let subscribe = Message::Subscribe(Subscribe { topic: long.as_str().into(), wanted: true });
     let cut = Message::Subscribe(Subscribe { topic: "é".repeat(127).as_str().into(), wanted: true });
@@ -84,7 +84,7 @@ fn names_and_offers_that_do_not_fit_are_cut_to_sound_frames() {
 }
 
 #[test]
-fn long_detail_is_cut_and_its_error_is_not_lost() {
+fn long_detail_is_cut_and_its_error_arrives() {
     let reply = ErrorReply {
         call: CallId(7),
         partials: 0,
@@ -100,7 +100,7 @@ fn long_detail_is_cut_and_its_error_is_not_lost() {
     );
 }
 
-/// Messages that are over one limit each, and what the error says.
+/// Messages over one limit each, and their errors.
 fn oversized() -> Vec<(Message, Limits, &'static str)> {
     let limits = Limits::default();
     let metadata: Metadata = [("a".into(), Bytes::from_static(b"12345")), ("b".into(), Bytes::new())].into();
@@ -145,7 +145,7 @@ fn raise(limits: Limits, setter: &str, to: usize) -> Limits {
     }
 }
 
-/// A service with so many methods whose names have so many bytes.
+/// A service with this many methods and this many bytes in each name.
 fn service(methods: usize, name_bytes: usize) -> ServiceOffer {
     let method = MethodOffer { name: "m".repeat(name_bytes).as_str().into(), idempotent: false, fingerprint: 0 };
     ServiceOffer { name: "Mass".into(), version: 1, methods: vec![method; methods] }
