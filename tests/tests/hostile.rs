@@ -16,7 +16,7 @@ use xero::{
 };
 use xero_tests::{
     raw::{self, Dispatcher, Link},
-    scene::{PATIENCE, client, eventually, has, joined, probe, prober, run, timed, within, worker},
+    scene::{PATIENCE, beating, bind, client, eventually, has, joined, probe, prober, run, timed, within, worker},
 };
 
 /// A client with a worker and constant calls; `disturb` must fail none of them, nor slow them down beyond what a busy
@@ -54,6 +54,21 @@ fn peers_without_an_identity_are_distinguished() {
             workers.push(link);
         }
         eventually("both are registered", async || client.workers().len() == 2).await;
+    });
+}
+
+#[test]
+fn connections_without_an_introduction_are_dropped_in_time() {
+    run(async {
+        let client = bind(beating(Duration::from_millis(20))).await;
+        let mut silent = Link::dial_as(client.endpoint(), b"silent").await;
+        let mut registered = Link::dial_as(client.endpoint(), b"registered").await;
+        registered.send(&Message::Ready(raw::ready())).await;
+        assert!(matches!(registered.receive().await, Some(Message::Ready(_))));
+        let (end, time) = timed(within(PATIENCE, silent.receive())).await;
+        assert!(end.is_none(), "the connection ends, without a message: {end:?}");
+        assert!(time >= Duration::from_millis(400), "not long before ten expiries of 60 ms: {time:?}");
+        eventually("it is counted", async || client.counters().await.unregistered_messages == 1).await;
     });
 }
 

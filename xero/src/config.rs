@@ -71,6 +71,7 @@ impl LinkConfig {
 /// How a client or a broker routes calls to workers.
 #[derive(Debug)]
 pub(crate) struct RoutingConfig {
+    pub(crate) offers_bytes_max: u64,
     pub(crate) waiting_max: usize,
     pub(crate) retry: RetryConfig,
     /// The user's policy, if there is one.
@@ -79,14 +80,16 @@ pub(crate) struct RoutingConfig {
 
 impl Default for RoutingConfig {
     fn default() -> Self {
-        let DispatcherConfig { waiting_max, retry, .. } = DispatcherConfig::default();
-        Self { waiting_max, retry, choice: None }
+        let DispatcherConfig { offers_bytes_max, waiting_max, retry, .. } = DispatcherConfig::default();
+        Self { offers_bytes_max, waiting_max, retry, choice: None }
     }
 }
 
 impl RoutingConfig {
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let RetryConfig { attempts_max, backoff, budget_percent, .. } = self.retry;
+        let offers = self.offers_bytes_max;
+        require(offers >= 1 << 20, "offers_bytes_max", offers, "at least 1 MiB, so that workers are accepted")?;
         require(self.waiting_max > 0, "waiting_max", self.waiting_max, "at least 1")?;
         require(attempts_max > 0, "attempts_max", attempts_max, "at least 1")?;
         require(budget_percent <= 1_000, "retry_budget", budget_percent, "at most 1,000 %: ten retries for a call")?;
@@ -95,11 +98,22 @@ impl RoutingConfig {
 
     /// The configuration of a dispatcher of a new incarnation.
     pub(crate) fn dispatcher(self, link: &LinkConfig, backoff: BackoffConfig) -> DispatcherConfig {
-        let Self { waiting_max, retry, choice } = self;
+        let Self { offers_bytes_max, waiting_max, retry, choice } = self;
         let choice = choice.unwrap_or(Box::new(LeastRecentlyUsed));
         let (incarnation, seed) = (Uuid::new_v4(), Uuid::new_v4().as_u64_pair().0);
         let LinkConfig { heartbeats, limits, window_bytes } = *link;
-        DispatcherConfig { incarnation, seed, heartbeats, limits, waiting_max, retry, backoff, window_bytes, choice }
+        DispatcherConfig {
+            incarnation,
+            seed,
+            heartbeats,
+            limits,
+            offers_bytes_max,
+            waiting_max,
+            retry,
+            backoff,
+            window_bytes,
+            choice,
+        }
     }
 }
 
@@ -241,6 +255,16 @@ macro_rules! routing_setters {
         /// arguments in memory until its deadline. (`PROTOCOL.md` §9)
         pub fn waiting_max(mut self, calls: usize) -> Self {
             self.routing.waiting_max = calls;
+            self
+        }
+
+        /// Most memory for what workers offer, in bytes. Default 512 MiB; at least 1 MiB.
+        ///
+        /// It counts names, and 1 KiB for each service and method, which is more than they take; equal offers count
+        /// once. A worker whose offer has no room is refused, logs this setter, and dials again later. Lower bounds the
+        /// memory that strangers can take; higher admits larger fleets. (`PROTOCOL.md` §13)
+        pub fn offers_bytes_max(mut self, bytes: u64) -> Self {
+            self.routing.offers_bytes_max = bytes;
             self
         }
 

@@ -233,6 +233,10 @@ impl Machine for BrokerMachine {
     type Peer = (Door, Peer);
     type Output = BrokerOutput;
 
+    fn handle_accepted(&mut self, now: Instant, (door, peer): (Door, Peer)) {
+        (**self).handle_accepted(now, door, peer);
+    }
+
     fn handle_message(&mut self, now: Instant, (door, from): (Door, Peer), message: Inbound) {
         (**self).handle_message(now, door, from, message);
     }

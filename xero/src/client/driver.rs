@@ -206,6 +206,10 @@ impl Machine for Dispatcher {
         self.handle_dialed(now, peer);
     }
 
+    fn handle_accepted(&mut self, now: Instant, peer: Peer) {
+        self.handle_accepted(now, peer);
+    }
+
     fn handle_message(&mut self, now: Instant, from: Peer, message: Inbound) {
         self.handle_message(now, from, message);
     }

@@ -157,6 +157,7 @@ impl<R: Role> Driver<R> {
         match input {
             Input::Frames(frames) => return weight.max(self.handle_frames(now, peer, frames)),
             Input::Dialed => machine.handle_dialed(now, peer),
+            Input::Accepted => machine.handle_accepted(now, peer),
             Input::WrongFrameCount(count) => machine.handle_malformed(now, peer, &Malformed::frame_count(count)),
             Input::Gone => machine.handle_disconnected(now, peer),
         }

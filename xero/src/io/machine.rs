@@ -22,6 +22,9 @@ pub(crate) trait Machine: Send + 'static {
     /// A dialed connection stands. A machine that dials nobody ignores it.
     fn handle_dialed(&mut self, _now: Instant, _peer: Self::Peer) {}
 
+    /// A peer has connected. A machine that accepts nobody ignores it.
+    fn handle_accepted(&mut self, _now: Instant, _peer: Self::Peer) {}
+
     /// Takes a message.
     fn handle_message(&mut self, now: Instant, from: Self::Peer, message: Inbound);
 
@@ -67,6 +70,8 @@ pub(crate) trait Connections<P> {
 pub(crate) enum Input {
     /// The dialed connection stands.
     Dialed,
+    /// A peer has connected; its messages follow.
+    Accepted,
     /// A message of one or two frames.
     Frames(Frames),
     /// A message with another number of frames; its content is gone.
@@ -80,7 +85,7 @@ impl Input {
     pub(crate) fn weight(&self) -> usize {
         match self {
             Self::Frames(frames) => 1 + frames.payload.len() / BYTES_PER_WEIGHT,
-            Self::Dialed | Self::WrongFrameCount(_) | Self::Gone => 1,
+            Self::Dialed | Self::Accepted | Self::WrongFrameCount(_) | Self::Gone => 1,
         }
     }
 }

@@ -85,7 +85,7 @@ pub struct BrokerCounters {
     pub requests: u64,
     /// Unreadable messages of clients: answered if they named a call, otherwise dropped.
     pub malformed_messages: u64,
-    /// Messages of unregistered clients: dropped, with their connection.
+    /// Connections of clients that sent something else before READY, or nothing in time: dropped.
     pub unregistered_messages: u64,
     /// Messages that clients do not send, and repeated requests for an open call: dropped.
     pub unexpected_messages: u64,
@@ -147,6 +147,14 @@ impl Broker {
             Door::Back => self.dispatcher.handle_malformed(now, from, malformed),
         }
         self.settle(now);
+    }
+
+    /// Handles the connection of a peer that has yet to introduce itself, in good time.
+    pub fn handle_accepted(&mut self, now: Instant, door: Door, peer: Peer) {
+        match door {
+            Door::Front => self.front.links.handle_accepted(now, peer),
+            Door::Back => self.dispatcher.handle_accepted(now, peer),
+        }
     }
 
     /// Handles the end of a peer's connection.

@@ -44,6 +44,10 @@ pub struct DispatcherConfig {
     pub heartbeats: Heartbeats,
     /// The sizes to refuse.
     pub limits: Limits,
+    /// The most memory for the offers of workers that dial in, in bytes. Default 512 MiB.
+    ///
+    /// It is an estimate: 1 KiB for each service and method, and their names. Equal offers count once.
+    pub offers_bytes_max: u64,
     /// Calls that may wait for a worker before further ones fail as overloaded.
     pub waiting_max: usize,
     /// How often, and how soon, a call is tried again.
@@ -63,6 +67,7 @@ impl Default for DispatcherConfig {
             seed: 0,
             heartbeats: Heartbeats::default(),
             limits: Limits::default(),
+            offers_bytes_max: 512 << 20,
             waiting_max: 10_000,
             retry: RetryConfig::default(),
             backoff: BackoffConfig::default(),
@@ -105,7 +110,7 @@ pub struct DispatcherCounters {
     pub late_replies: u64,
     /// Unreadable messages: dropped.
     pub malformed_messages: u64,
-    /// Messages of unregistered peers: dropped, with their connection.
+    /// Connections of peers that sent something else before READY, or nothing in time: dropped.
     pub unregistered_messages: u64,
     /// Messages of a kind that this role does not accept: dropped.
     pub unexpected_messages: u64,
@@ -241,6 +246,11 @@ impl Dispatcher {
             self.router.handle_unreadable(now, &mut self.exits, from, malformed);
         }
         self.settle(now);
+    }
+
+    /// Handles the connection of a worker that has yet to introduce itself, in good time.
+    pub fn handle_accepted(&mut self, now: Instant, peer: Peer) {
+        self.exits.links.handle_accepted(now, peer);
     }
 
     /// Handles the connection that [`Output::Dial`] asked for.
@@ -416,6 +426,9 @@ impl Dispatcher {
     fn handle_ready(&mut self, now: Instant, from: Peer, ready: Ready) {
         if self.has_said_goodbye() {
             return self.exits.links.reject(now, from, "closing".to_owned());
+        }
+        if let Err(detail) = self.router.check_room(&ready) {
+            return self.exits.links.reject(now, from, detail);
         }
         self.exits.links.accept(now, from, &ready);
         self.router.register(now, &mut self.exits, from, ready);

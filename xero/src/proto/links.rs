@@ -8,9 +8,10 @@ use std::{
 use tracing::{debug, info, trace, warn};
 
 use super::{
+    announcements::Announcements,
     dials::Dials,
     fault::{Fault, planted},
-    frame::{Inbound, Malformed},
+    frame::{Inbound, Malformed, window_bytes},
     hold::{HoldLimits, Receipt},
     ids::IdMap,
     link::{Departure, Link, Partner},
@@ -96,8 +97,7 @@ pub(crate) struct Links {
     peers: BTreeSet<Peer>,
     /// The peers that this side dials.
     dials: Dials,
-    /// Peers that still need READY, once a turn and before all else.
-    unannounced: BTreeSet<Peer>,
+    announcements: Announcements,
     /// Peers whose connections end with this turn: their remaining messages are ignored.
     ended: BTreeSet<Peer>,
     /// The workers' processes, so that an abandoned connection gets no calls.
@@ -123,7 +123,7 @@ impl Links {
             links: IdMap::default(),
             peers: BTreeSet::new(),
             dials: Dials::default(),
-            unannounced: BTreeSet::new(),
+            announcements: Announcements::default(),
             ended: BTreeSet::new(),
             lives: Lives::default(),
             timers: TimerTable::default(),
@@ -213,6 +213,13 @@ impl Links {
         }
     }
 
+    /// Handles the connection of a peer that has yet to introduce itself.
+    pub(crate) fn handle_accepted(&mut self, now: Instant, peer: Peer) {
+        if self.accepts(peer) && !self.links.contains_key(&peer) {
+            self.timers.set(Timer::Lease(peer), now + INTRODUCTION_EXPIRIES * self.heartbeats.own_expiry());
+        }
+    }
+
     /// Handles the connection that [`LinkEvent::Dial`] asked for.
     pub(crate) fn handle_dialed(&mut self, now: Instant, peer: Peer) {
         if !self.dials.has(peer) {
@@ -238,6 +245,7 @@ impl Links {
 
     /// Sends due heartbeats.
     pub(crate) fn handle_heartbeats(&mut self, now: Instant) {
+        self.announcements.begin_turn();
         while let Some(timer) = self.beats.expire(now) {
             if let Timer::Heartbeat(peer) = timer {
                 self.heartbeat(now, peer);
@@ -271,7 +279,7 @@ impl Links {
         self.beats.set(Timer::Heartbeat(peer), link.heartbeat_at());
         self.outbox.allow_batches(peer, link.partner().and_then(Partner::batch_bytes_max));
         if !self.dials.succeed(peer) {
-            self.unannounced.insert(peer);
+            self.announcements.add(now, peer);
         }
         let (endpoint, id, who) = (self.dials.endpoint(peer), ready.incarnation, self.partner_in_words());
         match (is_new, self.introduction.role, self.partner) {
@@ -390,16 +398,18 @@ impl Links {
         is_other
     }
 
-    /// Repeats the introduction to a peer, once this turn and before all else.
-    pub(crate) fn announce_to(&mut self, peer: Peer) {
+    /// Repeats the introduction to a peer, once.
+    pub(crate) fn announce_to(&mut self, now: Instant, peer: Peer) {
         if self.links.get(&peer).is_some_and(Link::is_up) {
-            self.unannounced.insert(peer);
+            self.announcements.add(now, peer);
         }
     }
 
-    /// Repeats the introduction to all peers.
-    pub(crate) fn announce_to_all(&mut self) {
-        self.unannounced = self.up().collect();
+    /// Repeats the introduction to all peers, a few of them in each turn if it is long.
+    pub(crate) fn announce_to_all(&mut self, now: Instant) {
+        for peer in self.peers() {
+            self.announce_to(now, peer);
+        }
     }
 
     /// Says goodbye to a peer, which then ends the connection.
@@ -439,8 +449,13 @@ impl Links {
 
     /// Gives the next message to send. When there is none, the turn is over.
     pub(crate) fn poll_transmit(&mut self) -> Option<Transmit> {
+        if let Some(peer) = self.outbox.next() {
+            self.announce(peer);
+        }
         // One peer at a time: thousands of introductions at once would take many megabytes.
-        if let Some(peer) = self.outbox.next().or_else(|| self.unannounced.first().copied()) {
+        while self.outbox.is_empty()
+            && let Some(peer) = self.announcements.next()
+        {
             self.announce(peer);
         }
         let transmit = self.outbox.poll();
@@ -451,7 +466,7 @@ impl Links {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        [self.timers.next(), self.beats.next()].into_iter().flatten().min()
+        [self.timers.next(), self.beats.next(), self.announcements.due_at()].into_iter().flatten().min()
     }
 
     pub(crate) fn counters(&self) -> LinkCounters {
@@ -495,7 +510,7 @@ impl Links {
     pub(crate) fn is_empty(&self) -> bool {
         self.links.is_empty()
             && self.dials.is_empty()
-            && self.unannounced.is_empty()
+            && self.announcements.is_empty()
             && self.lives.is_empty()
             && self.timers.is_empty()
             && self.beats.is_empty()
@@ -531,7 +546,7 @@ impl Links {
             _ => {
                 self.counters.unregistered += 1;
                 if self.accepts(from) {
-                    self.disconnect(from);
+                    self.hang_up(now, from, Departure::Disconnected);
                 }
             }
         }
@@ -576,7 +591,11 @@ impl Links {
     }
 
     fn check_lease(&mut self, now: Instant, peer: Peer) {
-        let Some(link) = self.links.get(&peer) else { return };
+        let Some(link) = self.links.get(&peer) else {
+            self.counters.unregistered += 1;
+            debug!(peer = peer.0, "dropped a connection without an introduction");
+            return self.hang_up(now, peer, Departure::Expired);
+        };
         if planted(Fault::LeaseNeverEnds) {
             return;
         }
@@ -597,7 +616,7 @@ impl Links {
     /// Forgets a connection; a dialed peer is dialed again after the back-off.
     fn end(&mut self, now: Instant, peer: Peer, departure: Departure) {
         let unsent = self.outbox.forget(peer);
-        self.unannounced.remove(&peer);
+        self.announcements.remove(peer);
         self.timers.stop(Timer::Lease(peer));
         self.beats.stop(Timer::Heartbeat(peer));
         self.peers.remove(&peer);
@@ -647,7 +666,7 @@ impl Links {
     /// Sends kept messages that the peer's window has room for.
     fn send_kept(&mut self, now: Instant, to: Peer) {
         if self.links.get(&to).is_some_and(Link::is_announcement_overdue) {
-            self.announce_to(to);
+            self.announce_to(now, to);
         }
         while self.links.get(&to).is_some_and(Link::has_leaving) {
             self.announce(to);
@@ -695,15 +714,20 @@ impl Links {
 
     /// Sends READY to a peer that needs it, if its window has room.
     fn announce(&mut self, peer: Peer) {
-        if !self.unannounced.remove(&peer) {
+        if !self.announcements.remove(peer) {
             return;
         }
         let ready = Message::Ready(self.introduction.clone());
         if self.links.get_mut(&peer).is_some_and(|link| link.announce(&ready)) {
+            self.announcements.note_sent(usize::try_from(window_bytes(&ready)).unwrap_or(usize::MAX));
             self.outbox.push(peer, ready);
         }
     }
 }
+
+/// How many expiries a connection may take to introduce itself: a slow link needs several for a long READY. The side
+/// that dials gives up after one of its own.
+const INTRODUCTION_EXPIRIES: u32 = 10;
 
 /// How long a closing side waits for a large reply that may still be on its way.
 pub(crate) fn sending_time(payload_bytes: usize) -> Duration {

@@ -11,6 +11,7 @@
 //! input is at hand, so that the messages of a turn to one peer travel in one BATCH. Send all of them before a
 //! disconnect that was an output.
 
+mod announcements;
 pub mod broker;
 pub mod calls;
 mod dials;
@@ -18,6 +19,7 @@ pub mod dispatch;
 mod exits;
 #[doc(hidden)]
 pub mod fault;
+mod few;
 pub mod frame;
 pub mod hold;
 mod ids;

@@ -122,6 +122,11 @@ impl Registry {
         }
     }
 
+    /// Whether there is room for the offer of a worker, if all offers may take this much memory.
+    pub(crate) fn has_room(&self, ready: &Ready, offers_bytes_max: u64) -> bool {
+        self.index.has_room(ready, offers_bytes_max)
+    }
+
     /// Registers a worker, or replaces the offer of a registered one.
     pub(crate) fn register(&mut self, now: Instant, peer: Peer, mut ready: Ready) {
         let offer = Offer::of(&mut ready);

@@ -18,6 +18,8 @@ use crate::{
 /// An input of a ROUTER-like socket.
 #[derive(Debug)]
 pub(crate) enum RouterInput {
+    /// A peer has connected. Transports that strangers cannot reach do not report it.
+    Accepted(Peer),
     /// A message of one or two frames.
     Frames(Peer, Frames),
     /// A message with another number of frames; its content is gone.
@@ -30,6 +32,7 @@ impl RouterInput {
     /// The peer, and what its connection reports.
     pub(super) fn addressed(self) -> (Peer, Input) {
         match self {
+            Self::Accepted(peer) => (peer, Input::Accepted),
             Self::Frames(peer, frames) => (peer, Input::Frames(frames)),
             Self::WrongFrameCount(peer, count) => (peer, Input::WrongFrameCount(count)),
             Self::Gone(peer) => (peer, Input::Gone),

@@ -15,58 +15,53 @@ pub(super) struct Peers {
     last: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Entry {
-    /// Given at the first message.
-    peer: Option<Peer>,
+    peer: Peer,
     /// Whether the monitor has reported the connection; messages may precede that.
-    accepted: bool,
+    is_accepted: bool,
+    /// Whether it has sent a message.
+    is_heard: bool,
 }
 
 /// Whether a new connection may stay.
 #[derive(Debug)]
 pub(super) enum Admission {
-    Fresh,
+    /// It is a new peer.
+    Fresh(Peer),
+    /// Its messages have made it known already.
+    Known,
     Full,
     /// Another connection has this identity; its entry is removed.
-    Taken(Option<Peer>),
+    Taken(Peer),
 }
 
 impl Peers {
     /// Records a connection that the transport has accepted.
     pub(super) fn accept(&mut self, identity: &[u8]) -> Admission {
-        if let Some(entry) = self.by_identity.get_mut(identity) {
-            if mem::replace(&mut entry.accepted, true) {
-                return Admission::Taken(self.forget(identity));
-            }
-        } else if self.make_room() {
-            self.by_identity.insert(Bytes::copy_from_slice(identity), Entry { peer: None, accepted: true });
-        } else {
-            return Admission::Full;
+        let Some(entry) = self.by_identity.get_mut(identity) else {
+            return self.add(identity, true).map_or(Admission::Full, Admission::Fresh);
+        };
+        if !mem::replace(&mut entry.is_accepted, true) {
+            return Admission::Known;
         }
-        Admission::Fresh
+        self.forget(identity).map_or(Admission::Full, Admission::Taken)
     }
 
     /// The number of a peer that has sent a message, unless there are too many peers.
-    pub(super) fn number(&mut self, identity: &[u8]) -> Option<Peer> {
-        if let Some(Entry { peer: Some(peer), .. }) = self.by_identity.get(identity) {
-            return Some(*peer);
-        }
-        if !self.by_identity.contains_key(identity) && !self.make_room() {
-            return None;
-        }
-        self.last += 1;
-        let peer = Peer(self.last);
-        // A copy, because the frame shares its memory with the whole receive buffer.
-        let identity = Bytes::copy_from_slice(identity);
-        self.by_number.insert(peer, identity.clone());
-        self.by_identity.entry(identity).or_default().peer = Some(peer);
+    pub(super) fn hear(&mut self, identity: &[u8]) -> Option<Peer> {
+        let peer = match self.by_identity.get(identity) {
+            Some(entry) if entry.is_heard => return Some(entry.peer),
+            Some(entry) => entry.peer,
+            None => self.add(identity, false)?,
+        };
+        self.by_identity.get_mut(identity)?.is_heard = true;
         Some(peer)
     }
 
-    /// Removes the peer with this identity; returns its number, if it had one.
+    /// Removes the peer with this identity; returns its number, if there was one.
     pub(super) fn forget(&mut self, identity: &[u8]) -> Option<Peer> {
-        let peer = self.by_identity.remove(identity)?.peer?;
+        let peer = self.by_identity.remove(identity)?.peer;
         self.by_number.remove(&peer);
         Some(peer)
     }
@@ -78,15 +73,25 @@ impl Peers {
         Some(identity)
     }
 
-    /// Whether there is room for one more.
-    ///
-    /// Silent connections make way: their entries only serve to notice that another connection takes their identity
-    /// over.
-    fn make_room(&mut self) -> bool {
-        if self.by_identity.len() >= PEERS_MAX {
-            self.by_identity.retain(|_, entry| entry.peer.is_some());
+    /// The peers that must make way for others: those that have sent nothing, once there is no room for more.
+    pub(super) fn crowding(&self) -> Vec<Peer> {
+        match self.by_identity.len() >= PEERS_MAX {
+            true => self.by_identity.values().filter(|entry| !entry.is_heard).map(|entry| entry.peer).collect(),
+            false => Vec::new(),
         }
-        self.by_identity.len() < PEERS_MAX
+    }
+
+    fn add(&mut self, identity: &[u8], is_accepted: bool) -> Option<Peer> {
+        if self.by_identity.len() >= PEERS_MAX {
+            return None;
+        }
+        self.last += 1;
+        let peer = Peer(self.last);
+        // A copy, because the frame shares its memory with the whole receive buffer.
+        let identity = Bytes::copy_from_slice(identity);
+        self.by_number.insert(peer, identity.clone());
+        self.by_identity.insert(identity, Entry { peer, is_accepted, is_heard: false });
+        Some(peer)
     }
 
     pub(super) fn identity(&self, peer: Peer) -> Option<Bytes> {
@@ -103,15 +108,31 @@ mod tests {
         let mut peers = Peers::default();
         let name = |n: usize| n.to_be_bytes();
         for n in 0..PEERS_MAX {
-            assert!(matches!(peers.accept(&name(n)), Admission::Fresh));
+            assert!(peers.crowding().is_empty());
+            assert!(matches!(peers.accept(&name(n)), Admission::Fresh(_)));
         }
-        for n in 0..PEERS_MAX {
-            assert!(peers.number(&name(PEERS_MAX + n)).is_some());
+        assert!(matches!(peers.accept(&name(PEERS_MAX)), Admission::Full));
+        let heard = peers.hear(&name(7)).expect("a peer");
+        let silent = peers.crowding();
+        assert_eq!(silent.len(), PEERS_MAX - 1);
+        silent.into_iter().for_each(|peer| assert!(peers.remove(peer).is_some()));
+        assert_eq!((peers.hear(&name(7)), peers.by_identity.len()), (Some(heard), 1));
+        for n in 1..PEERS_MAX {
+            assert!(peers.hear(&name(PEERS_MAX + n)).is_some());
         }
-        assert_eq!(peers.number(&name(0)), None);
-        assert!(matches!(peers.accept(&name(0)), Admission::Full));
-        let first = peers.forget(&name(PEERS_MAX)).expect("a peer");
-        assert!(peers.number(&name(0)).is_some_and(|peer| peer > first));
+        assert!(peers.crowding().is_empty());
+        assert_eq!(peers.hear(&name(0)), None);
+        let first = peers.forget(&name(PEERS_MAX + 1)).expect("a peer");
+        assert!(peers.hear(&name(0)).is_some_and(|peer| peer > first));
         assert_eq!(peers.by_identity.len(), peers.by_number.len());
+    }
+
+    #[test]
+    fn second_connection_under_an_identity_takes_the_place_of_the_first() {
+        let mut peers = Peers::default();
+        let first = peers.hear(b"one").expect("a peer");
+        assert!(matches!(peers.accept(b"one"), Admission::Known));
+        assert!(matches!(peers.accept(b"one"), Admission::Taken(peer) if peer == first));
+        assert!(peers.identity(first).is_none());
     }
 }

@@ -70,7 +70,7 @@ impl Transport for ZeroMq {
             backend,
             events,
             peers: Peers::default(),
-            gone: VecDeque::new(),
+            reports: VecDeque::new(),
             waker: None,
             _closer: closer,
         }))
@@ -109,8 +109,8 @@ struct ZmqRouter {
     backend: Arc<dyn MultiPeerBackend>,
     events: mpsc::Receiver<SocketEvent>,
     peers: Peers,
-    /// Peers whose end is still to be reported.
-    gone: VecDeque<Peer>,
+    /// Connections and ends that are still to be reported.
+    reports: VecDeque<RouterInput>,
     waker: Option<Waker>,
     _closer: Closer,
 }
@@ -128,8 +128,8 @@ impl RouterSocket for ZmqRouter {
             while let Poll::Ready(Some(event)) = Pin::new(&mut self.events).poll_next(cx) {
                 self.handle_event(event);
             }
-            if let Some(peer) = self.gone.pop_front() {
-                return Poll::Ready(RouterInput::Gone(peer));
+            if let Some(report) = self.reports.pop_front() {
+                return Poll::Ready(report);
             }
             match self.messages.as_mut().poll_next(cx) {
                 Poll::Ready(Some(Ok(message))) => {
@@ -155,8 +155,7 @@ impl RouterSocket for ZmqRouter {
             None => SendError::Stuck,
         };
         debug!(peer = peer.0, ?error, "dropping a peer that accepts no messages");
-        self.disconnect(peer);
-        self.gone.push_back(peer);
+        self.drop_peer(peer);
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -173,25 +172,43 @@ impl RouterSocket for ZmqRouter {
 impl ZmqRouter {
     fn handle_event(&mut self, event: SocketEvent) {
         match event {
-            SocketEvent::Accepted(_, identity) => match self.peers.accept(&identity) {
-                Admission::Fresh => {}
+            SocketEvent::Accepted(_, identity) => match self.make_room().accept(&identity) {
+                Admission::Fresh(peer) => self.reports.push_back(RouterInput::Accepted(peer)),
+                Admission::Known => {}
                 Admission::Full => self.backend.peer_disconnected(&identity),
                 Admission::Taken(before) => {
-                    debug!(?before, "dropping a peer under whose identity another one has connected");
+                    debug!(before = before.0, "dropping a peer under whose identity another one has connected");
                     self.backend.peer_disconnected(&identity);
-                    self.gone.extend(before);
+                    self.reports.push_back(RouterInput::Gone(before));
                 }
             },
-            SocketEvent::Disconnected(identity) => self.gone.extend(self.peers.forget(&identity)),
+            SocketEvent::Disconnected(identity) => {
+                self.reports.extend(self.peers.forget(&identity).map(RouterInput::Gone));
+            }
             SocketEvent::AcceptFailed(error) => debug!(%error, "a connection was not accepted"),
             _ => {}
         }
     }
 
+    /// Ends the silent connections once there is no room for others.
+    fn make_room(&mut self) -> &mut Peers {
+        for peer in self.peers.crowding() {
+            debug!(peer = peer.0, "dropping a silent connection to make room");
+            self.drop_peer(peer);
+        }
+        &mut self.peers
+    }
+
+    /// Ends a connection, and reports that.
+    fn drop_peer(&mut self, peer: Peer) {
+        self.disconnect(peer);
+        self.reports.push_back(RouterInput::Gone(peer));
+    }
+
     fn receive(&mut self, message: ZmqMessage) -> Option<RouterInput> {
         let mut frames = message.into_vecdeque();
         let identity = frames.pop_front()?;
-        let Some(peer) = self.peers.number(&identity) else {
+        let Some(peer) = self.make_room().hear(&identity) else {
             debug!(PEERS_MAX, "refusing a peer: there are too many");
             end(&*self.backend, identity);
             return None;

@@ -198,7 +198,7 @@ impl Front {
             return dispatcher.release(now, receipt);
         };
         if matches!(failure, CallFailure::NotOffered { .. } | CallFailure::UnknownMethod { .. }) {
-            self.hasten_offers(dispatcher, client);
+            self.hasten_offers(now, dispatcher, client);
         }
         let error = ErrorReply { call, partials, ..error_of(failure) };
         self.pass_on(now, dispatcher, client, Message::Error(error), receipt);
@@ -268,7 +268,7 @@ impl Front {
             return None;
         }
         self.links.accept(now, from, ready);
-        self.hasten_offers(dispatcher, from);
+        self.hasten_offers(now, dispatcher, from);
         let incarnation = ready.incarnation;
         self.clients.entry(from).or_insert_with(|| Client { incarnation, requests: BTreeMap::new() });
         Some(BrokerOutput::ClientJoined(from))
@@ -348,9 +348,9 @@ impl Front {
     }
 
     /// Lets a client know the current offer before the others.
-    fn hasten_offers(&mut self, dispatcher: &Dispatcher, client: Peer) {
+    fn hasten_offers(&mut self, now: Instant, dispatcher: &Dispatcher, client: Peer) {
         if !self.is_draining {
-            self.offers.hasten(client, dispatcher, &mut self.links);
+            self.offers.hasten(now, client, dispatcher, &mut self.links);
         }
     }
 

@@ -87,7 +87,7 @@ impl Offers {
     }
 
     /// Lets a client know the offer before the others.
-    pub(super) fn hasten(&mut self, client: Peer, dispatcher: &Dispatcher, links: &mut Links) {
+    pub(super) fn hasten(&mut self, now: Instant, client: Peer, dispatcher: &Dispatcher, links: &mut Links) {
         if matches!(self.knowledge, Knowledge::All) {
             return;
         }
@@ -103,7 +103,7 @@ impl Offers {
             // The change has been undone, or nobody else is there.
             Knowledge::All | Knowledge::NoClient | Knowledge::Nobody => self.knowledge = Knowledge::All,
         }
-        links.announce_to(client);
+        links.announce_to(now, client);
     }
 
     /// Forgets a client that is gone.
@@ -133,7 +133,7 @@ impl Offers {
             self.paused_until = Some(now + self.pause(clients));
         }
         if is_news {
-            links.announce_to_all();
+            links.announce_to_all(now);
         }
     }
 

@@ -34,6 +34,7 @@ pub(super) struct Router {
     timers: TimerTable,
     attempts: Attempts,
     limits: Limits,
+    offers_bytes_max: u64,
     waiting_max: usize,
     /// Whether its workers are brokers, of which another may have what one lacks.
     asks_brokers: bool,
@@ -61,12 +62,13 @@ pub(super) struct RouterCounters {
 
 impl Router {
     pub(super) fn new(config: DispatcherConfig, asks_brokers: bool) -> Self {
-        let DispatcherConfig { seed, heartbeats, limits, waiting_max, retry, choice, .. } = config;
+        let DispatcherConfig { seed, heartbeats, limits, offers_bytes_max, waiting_max, retry, choice, .. } = config;
         Self {
             placement: Placement::new(&limits, choice),
             timers: TimerTable::default(),
             attempts: Attempts::new(retry, seed),
             limits,
+            offers_bytes_max,
             waiting_max,
             asks_brokers,
             lateness: if planted(Fault::DeadlineLate) { heartbeats.interval } else { Duration::ZERO },
@@ -136,6 +138,18 @@ impl Router {
                 let maybe_executed = call.maybe_executed();
                 self.end(exits, id, Err(CallFailure::Closed { maybe_executed }));
             }
+        }
+    }
+
+    /// Checks whether there is memory for a worker's offer. Brokers are few, and chosen by the user.
+    ///
+    /// # Errors
+    /// What to do about it.
+    pub(super) fn check_room(&self, ready: &Ready) -> Result<(), String> {
+        let max = self.offers_bytes_max;
+        match self.asks_brokers || self.placement.registry.has_room(ready, max) {
+            true => Ok(()),
+            false => Err(format!("the offers of other workers leave no room in {max} bytes; raise `offers_bytes_max`")),
         }
     }
 

@@ -9,17 +9,17 @@
 //! A pool without a free worker is then taken out, and notes where it must return.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
+    collections::{BTreeSet, HashMap},
     sync::Arc,
 };
 
 use super::{
     choice::Free,
     merged::Offered,
-    offer::{Codecs, Offer},
+    offer::{Codecs, Offer, memory_bytes},
     shares::{Share, Shares, shares_of},
 };
-use crate::proto::{frame::OfferRoom, slab::Slab};
+use crate::proto::{few::Few, frame::OfferRoom, message::Ready, slab::Slab};
 
 /// A pool of interchangeable workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,7 +46,7 @@ pub(super) struct Kind {
 #[derive(Debug, Default)]
 pub(super) struct Group {
     /// Each with its bound in `ready`, if it is in there.
-    pub(super) pools: BTreeMap<PoolId, Option<u64>>,
+    pub(super) pools: Few<PoolId, Option<u64>>,
     /// The pools that may have a free worker, by a lower bound of its turn.
     pub(super) ready: BTreeSet<(u64, PoolId)>,
 }
@@ -71,11 +71,11 @@ struct Pool {
 pub(super) struct Method {
     pub(super) service: ServiceId,
     pub(super) name: Arc<str>,
-    pub(super) groups: BTreeMap<Kind, Group>,
+    pub(super) groups: Few<Kind, Group>,
     /// Its pool, if it has only one: this finds most methods without a search.
     pub(super) sole: Option<(Kind, PoolId)>,
     /// The number of pools in use for each share of the introduction.
-    pub(super) shares: BTreeMap<Share, usize>,
+    pub(super) shares: Few<Share, usize>,
     /// Its part in the merged offer when last counted.
     pub(super) agreed: Option<Agreed>,
     /// Pools and lines that use it: it is kept while there are any.
@@ -98,9 +98,9 @@ pub(super) struct Service {
     pub(super) name: Arc<str>,
     pub(super) methods: HashMap<Arc<str>, MethodId>,
     /// The number of pools in use for each version.
-    pub(super) versions: BTreeMap<u32, usize>,
+    pub(super) versions: Few<u32, usize>,
     /// The number of pools in use for each share of the introduction.
-    pub(super) shares: BTreeMap<Share, usize>,
+    pub(super) shares: Few<Share, usize>,
     /// Methods that calls wait for.
     lines: BTreeSet<MethodId>,
     /// Pools and kept methods that use it.
@@ -116,6 +116,8 @@ pub(super) struct Service {
 pub(super) struct Index {
     pools: Slab<Pool>,
     by_offer: HashMap<Arc<Offer>, PoolId>,
+    /// The estimated memory of all offers.
+    bytes: u64,
     pub(super) services: Slab<Service>,
     by_service: HashMap<Arc<str>, ServiceId>,
     pub(super) methods: Slab<Method>,
@@ -135,6 +137,7 @@ impl Index {
         Self {
             pools: Slab::default(),
             by_offer: HashMap::new(),
+            bytes: 0,
             services: Slab::default(),
             by_service: HashMap::new(),
             methods: Slab::default(),
@@ -143,6 +146,13 @@ impl Index {
             revision: 0,
             offered: Offered::default(),
         }
+    }
+
+    /// Whether the offers take no more than this memory with a further one of these services. Equal offers take it
+    /// once.
+    pub(super) fn has_room(&self, ready: &Ready, max: u64) -> bool {
+        self.bytes.saturating_add(memory_bytes(&ready.services)) <= max
+            || self.by_offer.contains_key(&Offer::of(&mut ready.clone()))
     }
 
     /// Counts a worker in the pool of its offer.
@@ -163,6 +173,7 @@ impl Index {
             && let Some(pool) = self.pools.remove(id.0)
         {
             self.by_offer.remove(&pool.offer);
+            self.bytes -= memory_bytes(&pool.offer.services);
             pool.methods.iter().for_each(|(method, _)| self.release(*method));
             pool.services.iter().for_each(|service| self.release_service(*service));
         }
@@ -177,7 +188,7 @@ impl Index {
             let offer = Arc::clone(&pool.offer);
             for place in 0..self.pool(id).methods.len() {
                 let (method, kind) = self.pool(id).methods[place];
-                self.method_mut(method).groups.entry(kind).or_default().pools.insert(id, None);
+                self.method_mut(method).groups.entry(kind).pools.entry(id);
                 self.note_change(method, self.pool(id).share_of_method(place), true);
             }
             self.serve_services(id, &offer, true);
@@ -214,7 +225,7 @@ impl Index {
         pool.free.insert(worker);
         for (method, kind) in std::mem::take(&mut pool.absent) {
             if let Some(group) = self.method_mut(method).groups.get_mut(&kind) {
-                group.pools.insert(id, Some(worker.0));
+                *group.pools.entry(id) = Some(worker.0);
                 group.ready.insert((worker.0, id));
             }
         }
@@ -237,7 +248,7 @@ impl Index {
                 return Some((first, id));
             }
             group.ready.pop_first();
-            group.pools.insert(id, first.map(|(turn, _)| turn));
+            *group.pools.entry(id) = first.map(|(turn, _)| turn);
             match first {
                 Some((turn, _)) => drop(group.ready.insert((turn, id))),
                 None => pool.absent.push((method, kind)),
@@ -331,6 +342,7 @@ impl Index {
             free: BTreeSet::new(),
             absent: Vec::new(),
         }));
+        self.bytes += memory_bytes(&offer.services);
         self.by_offer.insert(offer, id);
         id
     }
@@ -364,9 +376,8 @@ impl Index {
 
     fn note_change(&mut self, id: MethodId, share: Share, is_served: bool) {
         let method = self.method_mut(id);
-        let mut pools = method.groups.iter().flat_map(|(kind, group)| group.pools.keys().map(|pool| (*kind, *pool)));
-        method.sole = pools.next().filter(|_| pools.next().is_none());
-        count(&mut method.shares, share, is_served);
+        method.sole = method.only_pool();
+        method.shares.count(share, is_served);
         self.merge(id);
         if self.methods.get(id.0).is_some_and(|method| method.lines > 0) {
             self.changed.insert(id);
@@ -377,14 +388,14 @@ impl Index {
         let service_id = self.intern_service(service);
         let known = self.service(service_id).methods.get(name).copied();
         let id = known.unwrap_or_else(|| {
-            let (name, groups) = (Arc::clone(name), BTreeMap::new());
+            let name = Arc::clone(name);
             let name_of = Arc::clone(&name);
             let id = MethodId(self.methods.insert(Method {
                 service: service_id,
                 name: name_of,
-                groups,
+                groups: Few::default(),
                 sole: None,
-                shares: BTreeMap::new(),
+                shares: Few::default(),
                 agreed: None,
                 users: 0,
                 lines: 0,
@@ -405,8 +416,8 @@ impl Index {
         let id = ServiceId(self.services.insert(Service {
             name: Arc::clone(name),
             methods: HashMap::new(),
-            versions: BTreeMap::new(),
-            shares: BTreeMap::new(),
+            versions: Few::default(),
+            shares: Few::default(),
             lines: BTreeSet::new(),
             users: 0,
             offered: Offered::default(),
@@ -455,19 +466,17 @@ impl Index {
     }
 }
 
+impl Method {
+    fn only_pool(&self) -> Option<(Kind, PoolId)> {
+        let mut pools = self.groups.iter().flat_map(|(kind, group)| group.pools.keys().map(|pool| (*kind, *pool)));
+        let first = pools.next()?;
+        pools.next().is_none().then_some(first)
+    }
+}
+
 impl Pool {
     /// The share of the method at that place in `methods`.
     fn share_of_method(&self, place: usize) -> Share {
         self.shares[self.services.len() + place]
-    }
-}
-
-/// Counts one more, or one less, of this key.
-pub(super) fn count<K: Ord>(counts: &mut BTreeMap<K, usize>, key: K, is_more: bool) {
-    match (counts.entry(key), is_more) {
-        (entry, true) => *entry.or_default() += 1,
-        (Entry::Occupied(mut entry), false) if *entry.get() > 1 => *entry.get_mut() -= 1,
-        (Entry::Occupied(entry), false) => drop(entry.remove()),
-        (Entry::Vacant(_), false) => {}
     }
 }

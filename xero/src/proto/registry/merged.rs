@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    index::{Agreed, Index, Method, MethodId, Service, ServiceId, count},
+    index::{Agreed, Index, Method, MethodId, Service, ServiceId},
     shares::{Rank, Share},
 };
 use crate::proto::{
@@ -30,7 +30,7 @@ impl Method {
     pub(super) fn merged(&self) -> Option<Agreed> {
         let mut kinds = self.groups.keys();
         let first = kinds.next()?;
-        let (share, _) = self.shares.first_key_value()?;
+        let share = self.shares.first()?;
         let first = Agreed { idempotent: first.idempotent, fingerprint: first.fingerprint, share: *share };
         let agreed = kinds.fold(first, |agreed, kind| Agreed {
             idempotent: agreed.idempotent && kind.idempotent,
@@ -64,8 +64,8 @@ impl Index {
     pub(super) fn count_service(&mut self, id: ServiceId, version: u32, share: Share, is_served: bool) {
         let service = self.service_mut(id);
         let before = (service.version(), service.share());
-        count(&mut service.versions, version, is_served);
-        count(&mut service.shares, share, is_served);
+        service.versions.count(version, is_served);
+        service.shares.count(share, is_served);
         let after = (service.version(), service.share());
         if before == after {
             return;
@@ -182,12 +182,12 @@ impl Method {
 impl Service {
     /// The latest offered version.
     pub(super) fn version(&self) -> Option<u32> {
-        self.versions.keys().next_back().copied()
+        self.versions.last().copied()
     }
 
     /// Its smallest share of the introduction.
     fn share(&self) -> Option<Share> {
-        self.shares.keys().next().copied()
+        self.shares.first().copied()
     }
 }
 

@@ -33,6 +33,21 @@ impl Offer {
     }
 }
 
+/// The memory that an offer of these services takes in the index, estimated from above.
+pub(super) fn memory_bytes(services: &[ServiceOffer]) -> u64 {
+    let of_service = |service: &ServiceOffer| {
+        let names: usize = service.methods.iter().map(|method| method.name.len()).sum();
+        service.name.len() + names + SERVICE_BYTES + METHOD_BYTES * service.methods.len()
+    };
+    (SERVICE_BYTES + services.iter().map(of_service).sum::<usize>()) as u64
+}
+
+/// The memory of a service, beside its name and its methods: half of it was measured.
+const SERVICE_BYTES: usize = 1024;
+
+/// The memory of a method, beside its name: two thirds of it were measured.
+const METHOD_BYTES: usize = 1024;
+
 /// A set of codecs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Codecs(u8);

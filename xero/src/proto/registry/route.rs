@@ -105,7 +105,7 @@ impl Index {
         need: &'a Need<'_>,
         grade: u8,
     ) -> impl Iterator<Item = (&'a Kind, &'a Group)> {
-        let groups = self.method(method).into_iter().flat_map(|method| &method.groups);
+        let groups = self.method(method).into_iter().flat_map(|method| method.groups.iter());
         groups.filter(move |(kind, _)| need.grade(kind) == Some(grade))
     }
 
@@ -148,7 +148,7 @@ impl Registry {
     pub(crate) fn is_offered_beside(&self, peer: Peer, service: &str, method: &str) -> bool {
         let Some(method) = self.index.find(service, method).and_then(|id| self.index.method(id)) else { return false };
         let own = self.pool_of(peer);
-        let mut pools = method.groups.values().flat_map(|group| group.pools.keys().copied());
+        let mut pools = method.groups.iter().flat_map(|(_, group)| group.pools.keys().copied());
         pools.any(|pool| Some(pool) != own || self.index.serving(pool) > 1)
     }
 

@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 
 use super::{
     bench::{Bench, request},
+    node::offer,
     pair::{introduction, value},
 };
 use crate::proto::{
     broker::{Broker, BrokerConfig, BrokerOutput, Door},
     dispatch::{Dispatcher, DispatcherConfig, Output},
+    frame::Limits,
     message::{Capabilities, Message, Peer, Ready, Request, Role},
     outbox::{BATCHED_PAYLOAD_BYTES_MAX, Transmit},
 };
@@ -39,6 +41,79 @@ fn dropped_peer_cannot_register_in_the_same_turn() {
             assert!(broker.is_empty(), "{door:?} {opening:?}");
         }
     }
+}
+
+#[test]
+fn connection_without_an_introduction_is_dropped_in_time() {
+    let (mut broker, start) = (Broker::new(BrokerConfig::default()), Instant::now());
+    let (silent, slow, gone) = (Peer(1), Peer(2), Peer(3));
+    [silent, slow, gone].into_iter().for_each(|peer| broker.handle_accepted(start, Door::Front, peer));
+    broker.handle_disconnected(start, Door::Front, gone);
+    let just_before = start + Duration::from_secs(30) - Duration::from_millis(1);
+    broker.handle_timeout(just_before);
+    broker.handle_message(just_before, Door::Front, slow, Message::Ready(introduction_of(Role::Client)));
+    assert_eq!(std::iter::from_fn(|| broker.poll_output()).collect::<Vec<_>>(), [BrokerOutput::ClientJoined(slow)]);
+    while broker.poll_transmit().is_some() {}
+    assert_eq!(broker.poll_timeout().map(|at| at - start), Some(Duration::from_secs(30)), "ten expiries");
+    broker.handle_timeout(start + Duration::from_secs(30));
+    let outputs = std::iter::from_fn(|| broker.poll_output()).collect::<Vec<_>>();
+    assert_eq!(outputs, [BrokerOutput::Disconnect(Door::Front, silent)]);
+    assert_eq!(broker.counters().unregistered_messages, 1);
+}
+
+#[test]
+fn long_introduction_reaches_many_clients_over_several_turns() {
+    const CLIENTS: u64 = 20;
+    let mut config = BrokerConfig::default();
+    config.dispatcher.limits =
+        Limits { services_max: 1_000, methods_max: 100_000, header_bytes_max: 16 << 20, ..Limits::default() };
+    let (mut broker, now) = (Broker::new(config), Instant::now());
+    for client in 0..CLIENTS {
+        broker.handle_message(now, Door::Front, Peer(client), Message::Ready(introduction_of(Role::Client)));
+    }
+    while broker.poll_transmit().is_some() {}
+    // Half a mebibyte and more.
+    let method = |number| format!("method-{number:030}");
+    let methods: Vec<_> = (0..100).map(method).collect();
+    let methods: Vec<_> = methods.iter().map(String::as_str).collect();
+    let services = (0..120).map(|number| offer(&format!("Service{number}"), &methods)).collect();
+    let ready = Ready { services, ..introduction_of(Role::Worker) };
+    broker.handle_message(now, Door::Back, Peer(0), Message::Ready(ready));
+    let mut turns = Vec::new();
+    loop {
+        let sent = std::iter::from_fn(|| broker.poll_transmit()).filter(|(door, _)| *door == Door::Front).count();
+        if sent == 0 {
+            break;
+        }
+        turns.push(sent);
+        let is_due = broker.poll_timeout().is_some_and(|at| at <= now);
+        assert_eq!(is_due, turns.iter().sum::<usize>() < CLIENTS as usize, "the next turn follows at once: {turns:?}");
+        broker.handle_timeout(now);
+    }
+    assert_eq!(turns, [2; CLIENTS as usize / 2], "READY of each turn");
+}
+
+#[test]
+fn worker_whose_offer_has_no_memory_is_refused_and_others_are_not() {
+    let mut bench = Bench::with(|config| config.dispatcher.offers_bytes_max = 1 << 20);
+    let client = bench.client();
+    let methods: Vec<_> = (0..400).map(|number| format!("method-{number}")).collect();
+    let methods: Vec<_> = methods.iter().map(String::as_str).collect();
+    let own = |name: &str| vec![offer(name, &methods)];
+    let [first, second] = ["First", "Second"].map(|name| bench.worker_with(|ready| ready.services = own(name)));
+    let third = bench.worker_with(|ready| ready.services = own("Third"));
+    let told = bench.take(third);
+    let [Message::Error(error)] = &told[..] else { panic!("{told:?}") };
+    assert!(error.detail.contains("raise `offers_bytes_max`"), "{}", error.detail);
+    assert!(bench.is_gone(third) && !bench.is_gone(first));
+    // An equal offer takes no more memory, and a worker that leaves makes room.
+    let same = bench.worker_with(|ready| ready.services = own("First"));
+    assert!(!bench.is_gone(same));
+    bench.drop_wire(second);
+    let again = bench.worker_with(|ready| ready.services = own("Third"));
+    assert!(!bench.is_gone(again));
+    bench.request_with(client, 1, "method-0", |request| request.service = "Third".into());
+    assert_eq!(bench.requests(again).len(), 1);
 }
 
 #[test]

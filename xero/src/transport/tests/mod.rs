@@ -97,9 +97,14 @@ async fn join(router: &mut Box<dyn RouterSocket>) -> (Box<dyn DealerSocket>, Pee
     (dealer, peer)
 }
 
-/// The ROUTER's next input.
+/// The ROUTER's next input, apart from connections that it accepts.
 async fn next(router: &mut Box<dyn RouterSocket>) -> RouterInput {
-    within(poll_fn(|cx| router.poll_receive(cx))).await
+    loop {
+        match within(poll_fn(|cx| router.poll_receive(cx))).await {
+            RouterInput::Accepted(_) => {}
+            input => return input,
+        }
+    }
 }
 
 /// The DEALER's next input.
