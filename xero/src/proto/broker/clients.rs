@@ -52,7 +52,7 @@ impl Broker {
 
     fn handle_ready(&mut self, now: Instant, from: Peer, ready: &Ready) {
         if self.leaving != Leaving::No && !self.clients.contains_key(&from) {
-            return self.front.turn_away(now, from, "closing".to_owned());
+            return self.front.turn_away(now, from, "the broker is closing".to_owned());
         }
         self.front.accept(now, from, ready);
         self.hasten_offers(from);

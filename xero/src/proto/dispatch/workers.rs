@@ -36,7 +36,7 @@ impl Dispatcher {
 
     fn handle_ready(&mut self, now: Instant, from: Peer, ready: Ready) {
         if self.has_said_goodbye() {
-            return self.links.turn_away(now, from, "closing".to_owned());
+            return self.links.turn_away(now, from, "the client or broker is closing".to_owned());
         }
         self.links.accept(now, from, &ready);
         self.registry.register(now, from, ready);

@@ -44,7 +44,7 @@ impl Worker {
     /// Finds the requested procedure, or says why it cannot run.
     pub(super) fn admit(&self, from: Peer, request: &Request) -> Result<(usize, usize, usize), (ErrorCode, String)> {
         let Some(requests) = self.requests.get(&from) else {
-            return Err((ErrorCode::Refused, "not registered".to_owned()));
+            return Err((ErrorCode::Refused, "the connection is not registered".to_owned()));
         };
         if self.leaving != Leaving::No {
             return Err((ErrorCode::Refused, "the worker drains".to_owned()));
