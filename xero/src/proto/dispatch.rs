@@ -425,7 +425,7 @@ impl Dispatcher {
 
     fn handle_ready(&mut self, now: Instant, from: Peer, ready: Ready) {
         if self.has_said_goodbye() {
-            return self.exits.links.reject(now, from, "closing".to_owned());
+            return self.exits.links.reject(now, from, "the client or broker is closing".to_owned());
         }
         if let Err(detail) = self.router.check_room(&ready) {
             return self.exits.links.reject(now, from, detail);

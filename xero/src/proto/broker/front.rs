@@ -264,7 +264,7 @@ impl Front {
         ready: &Ready,
     ) -> Option<BrokerOutput> {
         if self.is_draining && !self.clients.contains_key(&from) {
-            self.links.reject(now, from, "closing".to_owned());
+            self.links.reject(now, from, "the broker is closing".to_owned());
             return None;
         }
         self.links.accept(now, from, ready);

@@ -332,7 +332,7 @@ impl Executions {
     ) -> Result<(usize, usize, usize), Refusal> {
         let links = &exits.links;
         let Some(requests) = self.requests.get(&from) else {
-            return Err((ErrorCode::Refused, "not registered".to_owned()));
+            return Err((ErrorCode::Refused, "the connection is not registered".to_owned()));
         };
         if self.is_draining {
             return Err((ErrorCode::Refused, "the worker drains".to_owned()));
