@@ -20,9 +20,7 @@ use super::{
     driver::{self, Bound, Channels},
 };
 use crate::{
-    config::{
-        LinkConfig, RoutingConfig, WAIT_MAX, check_hold_limits, hold_setters, link_setters, require, routing_setters,
-    },
+    config::{LinkConfig, RoutingConfig, WAIT_MAX, check_hold_limits, require},
     error::{BindError, ConfigError},
     info::WorkerInfo,
     io::{
@@ -213,10 +211,10 @@ impl fmt::Debug for Broker {
 /// Settings for a [`Broker`]. [`BrokerBuilder::bind`] checks them.
 #[must_use = "a broker does nothing until it is bound"]
 pub struct BrokerBuilder {
-    link: LinkConfig,
-    routing: RoutingConfig,
+    pub(super) link: LinkConfig,
+    pub(super) routing: RoutingConfig,
     client_credits: u32,
-    hold_limits: HoldLimits,
+    pub(super) hold_limits: HoldLimits,
     drain_timeout: Duration,
     stop: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
@@ -236,10 +234,6 @@ impl Default for BrokerBuilder {
 }
 
 impl BrokerBuilder {
-    link_setters!();
-    routing_setters!();
-    hold_setters!();
-
     /// Calls that each client may have here at once, waiting or in flight. Default 1,024; at least 1.
     ///
     /// Further calls wait at the client. Lower keeps one client from filling the shared queue; higher suits few clients

@@ -3,5 +3,6 @@
 mod command;
 mod driver;
 mod handle;
+mod settings;
 
 pub use self::handle::{Broker, BrokerBuilder};

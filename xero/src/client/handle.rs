@@ -14,9 +14,7 @@ use super::{
     value::Value,
 };
 use crate::{
-    config::{
-        LinkConfig, RoutingConfig, TIMEOUT_DEFAULT, WAIT_MAX, check_backoff, link_setters, require, routing_setters,
-    },
+    config::{LinkConfig, RoutingConfig, TIMEOUT_DEFAULT, WAIT_MAX, check_backoff, require},
     error::{BindError, ConfigError, ConnectError, NoWorkerError, Place},
     info::WorkerInfo,
     io::{
@@ -294,10 +292,10 @@ impl Client {
 #[derive(Debug)]
 #[must_use]
 pub struct ClientBuilder {
-    link: LinkConfig,
+    pub(super) link: LinkConfig,
     timeout: Duration,
     codec: Codec,
-    routing: RoutingConfig,
+    pub(super) routing: RoutingConfig,
     backoff: BackoffConfig,
 }
 
@@ -309,9 +307,6 @@ impl Default for ClientBuilder {
 }
 
 impl ClientBuilder {
-    link_setters!();
-    routing_setters!();
-
     /// The default time limit of a call. Default 5 s; more than zero.
     ///
     /// A call's or method's own timeout takes precedence. Every call has a deadline: a distant one keeps a lost call in

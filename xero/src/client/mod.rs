@@ -7,6 +7,7 @@ mod driver;
 mod handle;
 mod method;
 mod partials;
+mod settings;
 mod stub;
 mod value;
 

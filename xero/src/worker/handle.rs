@@ -21,7 +21,7 @@ use super::{
     service::{BoundService, IntoService},
 };
 use crate::{
-    config::{LinkConfig, WAIT_MAX, check_backoff, check_hold_limits, hold_setters, link_setters, require},
+    config::{LinkConfig, WAIT_MAX, check_backoff, check_hold_limits, require},
     error::{ConfigError, ConnectError, StartError},
     io::{
         contained::Contained,
@@ -191,18 +191,15 @@ impl Worker {
 pub struct WorkerBuilder {
     endpoints: Vec<String>,
     services: Vec<BoundService>,
-    link: LinkConfig,
+    pub(super) link: LinkConfig,
     backoff: BackoffConfig,
     concurrency: u32,
-    hold_limits: HoldLimits,
+    pub(super) hold_limits: HoldLimits,
     drain_timeout: Duration,
     stop: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl WorkerBuilder {
-    link_setters!();
-    hold_setters!();
-
     fn new() -> Self {
         let cpus = thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(1));
         Self {

@@ -7,6 +7,7 @@ mod handle;
 mod park;
 mod procedure;
 mod service;
+mod settings;
 
 pub(crate) use self::service::signature_in;
 pub use self::{
