@@ -54,7 +54,8 @@ pub async fn serve(options: BrokerOptions) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let broker = match Broker::bind(&options.frontend, &options.backend).await {
+    let settings = Broker::builder().offers_bytes_max(OFFERS_BYTES_MAX);
+    let broker = match settings.bind(&options.frontend, &options.backend).await {
         Ok(broker) => broker,
         Err(error) => {
             complain(&error.to_string());
@@ -78,3 +79,6 @@ fn announce(broker: &Broker, options: &BrokerOptions) {
     // A missing reader is no reason not to serve.
     let _ = writeln!(io::stdout(), "broker {} between clients at {frontend} and workers at {backend}", broker.id());
 }
+
+/// Thousands of methods, and little beside the memory limit of `deploy/kubernetes/broker.yaml`.
+const OFFERS_BYTES_MAX: u64 = 8 << 20;
