@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use xero::proto::{message::Message, outbox::Transmit};
+
 use super::{
-    network::{Event, Wire},
+    network::{End, Event, Wire},
     process::Life,
     scenario::{Action, BreakPlan, Pid},
     world::World,
@@ -20,6 +22,7 @@ impl World {
             Action::Drain(process, absence) => self.drain(process, absence),
             Action::Close(process, absence) => self.close(process, absence),
             Action::Slow { process, pause, time } => self.slow(process, pause, time),
+            Action::Deafen(process, time) => self.deafen(process, time),
         }
     }
 
@@ -166,6 +169,46 @@ impl World {
         }
     }
 
+    fn deafen(&mut self, pid: Pid, time: Duration) {
+        if self.processes[pid].life != Life::Dead && !self.processes[pid].is_deaf {
+            self.tell(pid, &format_args!("acknowledges nothing for {time:?}"));
+            self.processes[pid].is_deaf = true;
+            self.post_after(time, Event::Undeafen(pid));
+        }
+    }
+
+    pub(super) fn undeafen(&mut self, pid: Pid) {
+        if std::mem::take(&mut self.processes[pid].is_deaf) {
+            self.tell(pid, &"acknowledges again");
+            self.touch(pid);
+        }
+    }
+
+    /// Puts heartbeats in the place of a deaf process's acknowledgements.
+    pub(super) fn withhold(&mut self, pid: Pid, wire: Wire, messages: &mut [Message]) {
+        let process = &mut self.processes[pid];
+        for message in messages.iter_mut().filter(|_| process.is_deaf) {
+            if let Message::Ack(bytes) = message {
+                process.withheld.insert(wire, *bytes);
+                *message = Message::Heartbeat;
+            }
+        }
+    }
+
+    /// Acknowledges what was withheld, once the process is not deaf any more.
+    pub(super) fn send_withheld(&mut self, pid: Pid) {
+        if self.processes[pid].is_deaf {
+            return;
+        }
+        for (wire, bytes) in std::mem::take(&mut self.processes[pid].withheld) {
+            let side = self.side_of(wire, pid);
+            let End { stands, peer, .. } = self.connections[wire].ends[side as usize];
+            if stands && !self.ledger.has_said_goodbye(wire, side) {
+                self.send(wire, side, &Transmit { to: peer, messages: vec![Message::Ack(bytes)] });
+            }
+        }
+    }
+
     fn empty_inbox(&mut self, pid: Pid) {
         if self.processes[pid].pause.is_none() {
             let inbox = std::mem::take(&mut self.processes[pid].inbox);
@@ -197,6 +240,7 @@ impl World {
         }
         for pid in 0..self.processes.len() {
             self.quicken(pid);
+            self.undeafen(pid);
             self.thaw(pid);
             self.restart(pid);
         }

@@ -5,6 +5,7 @@
 //! machine's own account with that of the wire.
 
 mod calls;
+mod memory;
 mod rest;
 mod wires;
 
@@ -23,6 +24,7 @@ use super::{
     work::{Run, Tag},
 };
 use calls::{CallRecord, RunRecord};
+use memory::Kept;
 use wires::{Attempt, WireRecord};
 
 /// The most time between a deadline and the end of its call: a process's turn.
@@ -44,6 +46,10 @@ pub(super) struct Ledger {
     suspects: BTreeSet<(Pid, Tag)>,
     /// Clients that lost a connection with more calls in flight than may wait.
     shaken: BTreeSet<Pid>,
+    /// The payloads that each process keeps.
+    kept: BTreeMap<Pid, Vec<Kept>>,
+    /// The connections whose requests a worker has started in its turn.
+    started_for: BTreeSet<Wire>,
     blame: Option<String>,
 }
 
@@ -78,6 +84,8 @@ impl Ledger {
             leaving: BTreeMap::new(),
             suspects: BTreeSet::new(),
             shaken: BTreeSet::new(),
+            kept: BTreeMap::new(),
+            started_for: BTreeSet::new(),
             blame: None,
         }
     }
@@ -108,6 +116,7 @@ impl Ledger {
     pub(super) fn died(&mut self, pid: Pid) {
         self.leaving.remove(&pid);
         self.unrouted.remove(&pid);
+        self.kept.remove(&pid);
         self.abandon_calls_of(pid);
     }
 

@@ -48,6 +48,9 @@ pub(super) struct Process {
     pub(super) inbox: VecDeque<Event>,
     /// The time to read a message, while it is slow.
     pub(super) pause: Option<Duration>,
+    /// Whether it acknowledges nothing, and what it would have acknowledged.
+    pub(super) is_deaf: bool,
+    pub(super) withheld: BTreeMap<Wire, u64>,
     /// Whether it was asked to leave: it takes no new call, and its connections may end.
     pub(super) is_leaving: bool,
     /// Whether the machine has said goodbye to all peers.
@@ -65,6 +68,7 @@ pub(super) struct Process {
 #[derive(Clone, Debug)]
 pub(super) struct Job {
     pub(super) work: Work,
+    pub(super) peer: Peer,
     pub(super) call: CallId,
     /// Set once the runtime has begun it.
     pub(super) run: Option<Run>,
@@ -86,6 +90,8 @@ impl Process {
             disconnects: Vec::new(),
             inbox: VecDeque::new(),
             pause: None,
+            is_deaf: false,
+            withheld: BTreeMap::new(),
             is_leaving: false,
             has_left: false,
             absence: Duration::ZERO,
@@ -106,6 +112,8 @@ impl Process {
         self.calls.clear();
         self.jobs.clear();
         self.pause = None;
+        self.is_deaf = false;
+        self.withheld.clear();
     }
 
     pub(super) fn restart(&mut self, pid: usize, now: At) {

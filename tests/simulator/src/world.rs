@@ -13,13 +13,14 @@ use super::{
     ledger::Ledger,
     network::{Connection, Event, Wire},
     process::{Life, Process, Told},
-    scenario::{Pid, Scenario, Temper},
+    scenario::{Pid, Scenario, Temper, Theme},
     trace::Trace,
 };
 
 pub(super) struct World {
     pub(super) now: At,
     pub(super) temper: Temper,
+    theme: Theme,
     pub(super) random: Rng,
     pub(super) processes: Vec<Process>,
     pub(super) connections: Vec<Connection>,
@@ -48,6 +49,7 @@ impl World {
         let mut world = Self {
             now: At::ZERO,
             temper: scenario.temper,
+            theme: scenario.theme,
             random: Rng::with_seed(seed),
             processes: processes.collect(),
             connections: Vec::new(),
@@ -131,6 +133,7 @@ impl World {
             Event::Thaw(process) => self.thaw(process),
             Event::Unblock(from, to) => self.unblock(from, to),
             Event::Quicken(process) => self.quicken(process),
+            Event::Undeafen(process) => self.undeafen(process),
             Event::Restart(process) => self.restart(process),
         }
     }
@@ -159,12 +162,14 @@ impl World {
 
     fn transmit(&mut self, pid: Pid, now: Instant) {
         let role = self.processes[pid].setup.role;
-        while let Some((door, transmit)) = self.processes[pid].machine.poll_transmit(role) {
+        self.send_withheld(pid);
+        while let Some((door, mut transmit)) = self.processes[pid].machine.poll_transmit(role) {
             let Some(&wire) = self.processes[pid].sockets.get(&(door, transmit.to)) else {
                 self.ledger.blame(format!("{} sends over a connection that is gone", self.processes[pid]));
                 continue;
             };
             let side = self.side_of(wire, pid);
+            self.withhold(pid, wire, &mut transmit.messages);
             if self.send(wire, side, &transmit) {
                 continue;
             }
@@ -250,8 +255,8 @@ impl World {
     }
 
     fn describe(&self) {
-        let Self { temper, latency, jitter, .. } = self;
-        self.remark(&format_args!("{temper:?}; latency {latency:?}, jitter {jitter:?}"));
+        let Self { temper, theme, latency, jitter, .. } = self;
+        self.remark(&format_args!("{temper:?}, {theme:?}; latency {latency:?}, jitter {jitter:?}"));
         for (pid, process) in self.processes.iter().enumerate() {
             self.tell(pid, &format_args!("is process {pid}: {:?}", process.setup));
         }

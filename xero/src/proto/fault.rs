@@ -66,11 +66,27 @@ pub enum Fault {
     ReplyToWrongClient,
     /// A broker does not return a client's credit.
     ClientCreditLost,
+    /// A reply that is held for a client is acknowledged without limit.
+    HeldFinalsAcknowledged,
+    /// A worker starts requests of a dispatcher that takes none of its replies.
+    StartedUnread,
+    /// A partial reply ends its call because other replies are held.
+    InnocentUnread,
+    /// A small payload keeps the whole buffer of its BATCH.
+    BatchPinned,
+    /// A request that has gone to a worker counts no more as held.
+    ForwardedForgotten,
+    /// What is held of all peers together has no limit.
+    TotalIgnored,
+    /// Windows count payloads only.
+    HeadersUncounted,
+    /// A repeated READY ignores the window.
+    ReadyUncounted,
 }
 
 impl Fault {
     /// Every fault that can be planted.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 37] = [
         Self::LeaseNotRenewed,
         Self::LeaseNeverEnds,
         Self::HeartbeatNotSent,
@@ -100,6 +116,14 @@ impl Fault {
         Self::VanishedClientServed,
         Self::ReplyToWrongClient,
         Self::ClientCreditLost,
+        Self::HeldFinalsAcknowledged,
+        Self::StartedUnread,
+        Self::InnocentUnread,
+        Self::BatchPinned,
+        Self::ForwardedForgotten,
+        Self::TotalIgnored,
+        Self::HeadersUncounted,
+        Self::ReadyUncounted,
     ];
 }
 

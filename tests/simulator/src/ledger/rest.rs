@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use xero::proto::{broker::Door, worker::Start};
+use xero::proto::{broker::Door, hold::HoldLimits, worker::Start};
 
 use super::{
     wires::{RequestRecord, SideRecord},
@@ -13,7 +13,9 @@ use crate::{process::Process, scenario::Role};
 impl Ledger {
     pub(crate) fn check(&mut self, now: Instant, pid: Pid, processes: &[Process]) {
         let process = &processes[pid];
-        let found = self.check_suspects(pid).and_then(|()| self.check_queue(pid, process));
+        self.sweep(pid);
+        let found = self.check_memory(pid, process).and_then(|()| self.check_starts(pid, process));
+        let found = found.and_then(|()| self.check_suspects(pid)).and_then(|()| self.check_queue(pid, process));
         let found = found.and_then(|()| self.check_leave(now, pid, process));
         let found = found.and_then(|()| self.check_wires(now, pid, process));
         let found = found.and_then(|()| self.check_credits(process));
@@ -36,7 +38,9 @@ impl Ledger {
             let record = &mut self.wires[*wire];
             let stands = record.side_of(pid).stands;
             if let Some(request) = record.requests.get_mut(&start.request.call).filter(|r| stands && is_meant(r)) {
-                return request.is_started = true;
+                request.is_started = true;
+                self.started_for.insert(*wire);
+                return;
             }
         }
         self.blame(format!("{process} starts {}, which nobody waits for", start.request.call));
@@ -72,6 +76,11 @@ impl Ledger {
 
     /// Checks that the receiver of a window acknowledges. Requests that wait at a broker are not acknowledged.
     fn check_acknowledged(&self, pid: Pid, process: &Process, wire: Wire) -> Result<(), String> {
+        // A deaf process acknowledges nothing; one that keeps something may be at its limit.
+        let is_excused = process.setup.hold_limits != HoldLimits::default() && self.keeps_anything(pid);
+        if process.is_deaf || is_excused {
+            return Ok(());
+        }
         let record = &self.wires[wire];
         let flow = record.flow_to(record.side_index(pid));
         let waiting = self.unrouted.get(&pid).into_iter().flatten().filter_map(|entry| match entry {

@@ -35,6 +35,8 @@ pub(super) struct FlowRecord {
     taken: u64,
     told: u64,
     acknowledged: u64,
+    /// When the sender last read an acknowledgement.
+    heard_at: Option<Instant>,
 }
 
 /// One side's view of a connection.
@@ -328,6 +330,10 @@ impl Ledger {
         }
     }
 
+    pub(crate) fn has_said_goodbye(&self, wire: Wire, side: Side) -> bool {
+        self.wires[wire].sides[side as usize].has_said_goodbye
+    }
+
     /// Whether a request is open on it, whose end its sender has not read.
     pub(crate) fn has_requests(&self, wire: Wire) -> bool {
         !self.wires[wire].requests.is_empty()
@@ -353,7 +359,10 @@ impl Ledger {
         let pid = side.life.0;
         record.flows[to as usize].taken += counted_bytes(message, !side.has_heard_ready);
         match message {
-            Message::Ack(bytes) => record.flows[to.other() as usize].acknowledged = *bytes,
+            Message::Ack(bytes) => {
+                let flow = &mut record.flows[to.other() as usize];
+                (flow.acknowledged, flow.heard_at) = (*bytes, Some(now));
+            }
             Message::Ready(ready) => {
                 side.expiry = interval * side.liveness;
                 side.has_heard_ready = true;
@@ -417,7 +426,12 @@ impl Ledger {
         self.shaken.insert(own.life.0);
         let is_silent = now >= own.expires_at();
         let is_leaving = self.leaving.contains_key(&own.life.0) || processes[own.life.0].is_leaving;
+        let patience = STALL_EXPIRIES * (own.interval * own.liveness);
+        let flow = record.flows[side.other() as usize];
+        let is_stalled = flow.is_full() && flow.heard_at.is_none_or(|at| now >= at + patience);
+        let own = &record.sides[side as usize];
         let has_reason = !own.is_registered || own.has_said_goodbye || own.has_heard_goodbye || is_leaving || is_silent;
+        let has_reason = has_reason || is_stalled || flow.is_overrun();
         if !has_reason {
             let (who, silence) = (&processes[own.life.0], now.saturating_duration_since(own.heard_at));
             let what = format!("{who} gives up connection {wire}, from which it has heard {silence:?} ago");
@@ -430,6 +444,16 @@ impl FlowRecord {
     /// Whether nothing large may follow.
     pub(super) fn is_full(&self) -> bool {
         self.window > 0 && self.sent.saturating_sub(self.acknowledged) >= self.window
+    }
+
+    /// The bytes that the receiver has read, and has not acknowledged.
+    pub(super) fn unacknowledged(&self) -> u64 {
+        self.taken.saturating_sub(self.told)
+    }
+
+    /// Whether the receiver reads on, and acknowledges less than two windows are worth.
+    fn is_overrun(&self) -> bool {
+        self.window > 0 && self.sent.saturating_sub(self.acknowledged) > 2 * self.window
     }
 
     /// Whether the receiver owes an acknowledgement, because a quarter of its window has arrived since the last one.
@@ -466,7 +490,11 @@ fn counted_bytes(message: &Message, is_first_ready: bool) -> u64 {
         Message::Ready(_) if is_first_ready => 0,
         // Nobody counts messages to a peer that is turned away.
         Message::Error(error) if error.call == CallId(0) => 0,
-        _ => frame::window_bytes(message),
+        Message::Ready(_) | Message::Request(_) | Message::Partial(_) | Message::Final(_) | Message::Error(_) => {
+            // Counted here, and not by the machines' own count: header frame, payload, and 64 bytes.
+            frame::batched_bytes(message) as u64 - 8 + 64
+        }
+        _ => 0,
     }
 }
 
@@ -474,9 +502,13 @@ fn needs_room(message: &Message, is_first_ready: bool) -> bool {
     match message {
         Message::Partial(_) => true,
         Message::Ready(_) => !is_first_ready,
+        Message::Error(error) => (error.payload.bytes.len() + error.detail.len()) as u64 > SMALL_PAYLOAD_BYTES,
         _ => counted_bytes(message, false) > 0 && message.payload_bytes() as u64 > SMALL_PAYLOAD_BYTES,
     }
 }
+
+/// How many expiries of its own a side bears a peer that acknowledges nothing.
+const STALL_EXPIRIES: u32 = 10;
 
 /// Payloads up to this size do not wait for a window (`PROTOCOL.md` §9).
 const SMALL_PAYLOAD_BYTES: u64 = 4_096;

@@ -130,6 +130,10 @@ impl Broker {
             self.dispatcher.release(now, receipt);
             return debug!(%call, size, "dropped a partial reply that is larger than the client takes");
         }
+        if planted(Fault::InnocentUnread) && self.front.outflow(to).is_some_and(|outflow| !outflow.is_empty()) {
+            self.dispatcher.overflow(now, id);
+            return self.dispatcher.release(now, receipt);
+        }
         origin.partials = origin.partials.saturating_add(1);
         self.pass_on(now, to, Message::Partial(PartialReply { call, sequence, payload }), receipt);
     }
@@ -199,6 +203,11 @@ impl Broker {
     pub(super) fn note_forwarded(&mut self, now: Instant, id: CallId) {
         if self.origins.get(&id).is_some_and(|origin| self.front.may_hold(origin.client)) {
             self.take_request(now, id);
+            if planted(Fault::ForwardedForgotten)
+                && let Some(origin) = self.origins.get(&id)
+            {
+                self.front.forget_request(origin.client, origin.bytes);
+            }
         }
     }
 

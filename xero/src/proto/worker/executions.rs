@@ -127,7 +127,9 @@ impl Worker {
     pub(super) fn start_waiting(&mut self, now: Instant) {
         while self.running < self.config.credits as usize {
             let (links, max) = (&self.links, self.config.hold_limits.peer_bytes_max);
-            let takes_replies = |peer| links.outflow(peer).is_none_or(|outflow| outflow.held_bytes() <= max);
+            let takes_replies = |peer| {
+                links.outflow(peer).is_none_or(|outflow| outflow.held_bytes() <= max) || planted(Fault::StartedUnread)
+            };
             let Some(execution) = self.backlog.pop(takes_replies) else { return };
             let Some(task) = self.executions.get_mut(&execution) else { continue };
             let (Some(start), held) = (task.waiting.take(), task.held.take()) else { continue };
