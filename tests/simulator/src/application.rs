@@ -11,7 +11,7 @@ use xero::proto::{
 
 use super::{
     network::{Event, Step},
-    process::{Job, door_of},
+    process::{Job, Process, door_of},
     scenario::{CallPlan, Pid},
     work::{Answer, Fate, Work},
     world::World,
@@ -89,6 +89,7 @@ impl World {
         self.processes[pid].jobs.insert(execution, job);
         self.ledger.started(pid, &self.processes[pid], start);
         match work.delay.is_zero() {
+            _ if !self.processes[pid].has_runtime => self.stop(pid, execution),
             true => self.begin(pid, execution),
             false => self.schedule(pid, execution, work.delay, Step::Begin),
         }
@@ -116,18 +117,24 @@ impl World {
         let Some(job) = self.processes[pid].jobs.get_mut(&execution) else { return };
         job.is_aborted = true;
         let stops = job.run.is_none() || !job.work.is_stubborn;
-        let has_begun = job.run.is_some();
         self.tell(pid, &format_args!("is to stop execution {}", execution.0));
         if stops {
-            let finish = if has_begun { Finish::Aborted } else { Finish::NotStarted };
-            self.end(pid, execution, Some(finish));
+            self.stop(pid, execution);
         }
     }
 
+    /// Ends a procedure where it is.
+    pub(super) fn stop(&mut self, pid: Pid, execution: Execution) {
+        let has_begun = self.processes[pid].jobs.get(&execution).is_some_and(|job| job.run.is_some());
+        let finish = if has_begun { Finish::Aborted } else { Finish::NotStarted };
+        self.end(pid, execution, Some(finish));
+    }
+
     fn begin(&mut self, pid: Pid, execution: Execution) {
-        let Some(job) = self.processes[pid].jobs.get_mut(&execution) else { return };
+        let Process { setup, jobs, .. } = &mut self.processes[pid];
+        let Some(job) = jobs.get_mut(&execution) else { return };
         let work = job.work;
-        let run = self.ledger.run_begun(work.tag, pid);
+        let run = self.ledger.run_begun(work.tag, pid, setup);
         job.run = Some(run);
         self.tell(pid, &format_args!("runs execution {}: run {} of call {}", execution.0, run.0, work.tag.0));
         for number in 1..=work.partials {
@@ -212,7 +219,7 @@ fn spec_of(now: Instant, plan: &CallPlan) -> CallSpec {
     CallSpec {
         service: plan.service.into(),
         method: plan.method.into(),
-        fingerprint: 0,
+        fingerprint: plan.fingerprint,
         idempotent: plan.idempotent,
         must_declare: false,
         waits: if plan.fail_fast { Waits::Never } else { Waits::UntilDeadline },
@@ -220,6 +227,6 @@ fn spec_of(now: Instant, plan: &CallPlan) -> CallSpec {
         attempts_before: 0,
         deadline: now + plan.timeout,
         metadata: Metadata::new(),
-        payload: plan.work.payload(),
+        payload: plan.work.payload(plan.codec),
     }
 }

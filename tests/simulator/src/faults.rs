@@ -1,6 +1,6 @@
 //! The faults, and how each is undone.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use xero::proto::{message::Message, outbox::Transmit};
 
@@ -22,6 +22,7 @@ impl World {
             Action::Drain(process, absence) => self.drain(process, absence),
             Action::Close(process, absence) => self.close(process, absence),
             Action::Slow { process, pause, time } => self.slow(process, pause, time),
+            Action::EndRuntime(process, absence) => self.end_runtime(process, absence),
             Action::Deafen(process, time) => self.deafen(process, time),
         }
     }
@@ -96,7 +97,7 @@ impl World {
     pub(super) fn restart(&mut self, pid: Pid) {
         if self.processes[pid].life == Life::Dead {
             self.tell(pid, &"starts again");
-            self.processes[pid].restart(pid, self.now);
+            self.processes[pid].restart(pid, self.now, &self.is_calm);
             self.touch(pid);
         }
     }
@@ -169,6 +170,20 @@ impl World {
         }
     }
 
+    /// Ends all procedures of a worker, which starts no other.
+    fn end_runtime(&mut self, pid: Pid, absence: Duration) {
+        if !self.processes[pid].is_running() {
+            return;
+        }
+        self.tell(pid, &"has no runtime any more");
+        self.processes[pid].has_runtime = false;
+        for execution in self.processes[pid].jobs.keys().copied().collect::<Vec<_>>() {
+            self.stop(pid, execution);
+            self.drain_outputs(pid);
+        }
+        self.drain(pid, absence);
+    }
+
     fn deafen(&mut self, pid: Pid, time: Duration) {
         if self.processes[pid].life != Life::Dead && !self.processes[pid].is_deaf {
             self.tell(pid, &format_args!("acknowledges nothing for {time:?}"));
@@ -233,6 +248,7 @@ impl World {
     pub(super) fn heal(&mut self) {
         self.remark(&"everything is well again");
         self.is_healed = true;
+        self.is_calm.store(true, Ordering::Relaxed);
         self.repeats_percent = 0;
         self.events.retain(|_, event| !matches!(event, Event::Act(_) | Event::Restart(_)));
         for (from, to) in std::mem::take(&mut self.blocked).into_keys() {

@@ -5,8 +5,12 @@
 //! machine's own account with that of the wire.
 
 mod calls;
+mod judge;
 mod memory;
+mod offers;
+mod records;
 mod rest;
+mod routes;
 mod wires;
 
 use std::{
@@ -25,7 +29,7 @@ use super::{
 };
 use calls::{CallRecord, RunRecord};
 use memory::Kept;
-use wires::{Attempt, WireRecord};
+use records::{Attempt, WireRecord};
 
 /// The most time between a deadline and the end of its call: a process's turn.
 pub(super) const TICK: Duration = Duration::from_millis(1);

@@ -6,9 +6,16 @@ mod script;
 use std::time::Duration;
 
 use fastrand::Rng;
-use xero::proto::{broker::Door, hold::HoldLimits, liveness::Heartbeats, retry::BackoffConfig, retry::RetryConfig};
+use xero::proto::{
+    broker::Door,
+    hold::HoldLimits,
+    liveness::Heartbeats,
+    message::{Codec, ServiceOffer},
+    retry::BackoffConfig,
+    retry::RetryConfig,
+};
 
-use super::{clock::At, work::Work};
+use super::{clock::At, whim::Whim, work::Work};
 use cast::Cast;
 use script::Script;
 
@@ -46,6 +53,8 @@ pub(super) enum Temper {
 pub(super) enum Theme {
     /// Everything a little.
     Plain,
+    /// Workers that differ in what they offer, read, declare and accept, and choices of many kinds.
+    Diverse,
     /// Small limits of what is held, many large messages, and peers that acknowledge nothing.
     Memory,
 }
@@ -75,7 +84,21 @@ pub(super) struct Setup {
     pub(super) waiting_max: usize,
     pub(super) drain_timeout: Duration,
     /// The services of a worker.
-    pub(super) services: Vec<&'static str>,
+    pub(super) services: Vec<ServiceOffer>,
+    /// The codecs that a worker reads.
+    pub(super) codecs: Vec<Codec>,
+    pub(super) payload_bytes_max: usize,
+    /// The services that a broker announces at most.
+    pub(super) services_max: usize,
+    pub(super) whim: Whim,
+}
+
+impl Setup {
+    /// Whether this worker says that the method of a call may run twice.
+    pub(super) fn declares(&self, plan: &CallPlan) -> bool {
+        let service = self.services.iter().find(|service| &*service.name == plan.service);
+        service.is_some_and(|service| service.methods.iter().any(|m| &*m.name == plan.method && m.idempotent))
+    }
 }
 
 /// The parameters of a call.
@@ -84,6 +107,8 @@ pub(super) struct CallPlan {
     pub(super) work: Work,
     pub(super) service: &'static str,
     pub(super) method: &'static str,
+    pub(super) fingerprint: u64,
+    pub(super) codec: Codec,
     /// Whether the caller says that it may run twice; `None` leaves it to the method.
     pub(super) idempotent: Option<bool>,
     pub(super) fail_fast: bool,
@@ -91,12 +116,6 @@ pub(super) struct CallPlan {
     pub(super) cancel_after: Option<Duration>,
     /// The partial replies that are kept for the caller, who does not read them.
     pub(super) partials_max: Option<u32>,
-}
-
-impl CallPlan {
-    pub(super) fn is_idempotent(&self) -> bool {
-        self.idempotent.unwrap_or(self.method == SAFE)
-    }
 }
 
 /// An action on a process or by it.
@@ -125,6 +144,8 @@ pub(super) enum Action {
         pause: Duration,
         time: Duration,
     },
+    /// The runtime of a worker's procedures ends; the worker drains, and is restarted.
+    EndRuntime(Pid, Duration),
     /// The process acknowledges nothing for this long.
     Deafen(Pid, Duration),
 }
@@ -160,6 +181,7 @@ impl Theme {
         match random.u8(0..4) {
             _ if temper == Temper::Gentle => Self::Plain,
             0 => Self::Memory,
+            1 => Self::Diverse,
             _ => Self::Plain,
         }
     }
@@ -202,6 +224,12 @@ pub(super) const SAFE: &str = "safe";
 
 /// The method that no service declares idempotent.
 pub(super) const ONCE: &str = "once";
+
+/// A method that only some workers declare idempotent, and some do not have.
+pub(super) const MIXED: &str = "mixed";
+
+/// A method that only some workers have, with different signatures.
+pub(super) const RARE: &str = "rare";
 
 /// Calls of a gentle seed have time for every queue and every restart.
 pub(super) const GENTLE_TIMEOUT: Duration = Duration::from_secs(20);

@@ -3,17 +3,19 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, mem,
+    sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
 use fastrand::Rng;
+use xero::proto::message::Message;
 
 use super::{
     clock::At,
     ledger::Ledger,
     network::{Connection, Event, Wire},
     process::{Life, Process, Told},
-    scenario::{Pid, Scenario, Temper, Theme},
+    scenario::{Pid, Role, Scenario, Temper, Theme},
     trace::Trace,
 };
 
@@ -36,6 +38,8 @@ pub(super) struct World {
     pub(super) repeats_percent: u8,
     /// Whether all faults have ended.
     pub(super) is_healed: bool,
+    /// The same, for the policies that choose a worker.
+    pub(super) is_calm: Arc<AtomicBool>,
     pub(super) trace: Option<Trace>,
     heals_at: At,
     touched: BTreeSet<Pid>,
@@ -45,13 +49,15 @@ impl World {
     pub(super) fn new(seed: u64, trace: Option<Trace>) -> Self {
         let scenario = Scenario::draw(seed);
         let origin = Instant::now();
-        let processes = scenario.setups.into_iter().enumerate().map(|(pid, setup)| Process::new(pid, setup, origin));
+        let is_calm = Arc::new(AtomicBool::new(false));
+        let setups = scenario.setups.into_iter().enumerate();
+        let processes = setups.map(|(pid, setup)| Process::new(pid, setup, origin, &is_calm)).collect();
         let mut world = Self {
             now: At::ZERO,
             temper: scenario.temper,
             theme: scenario.theme,
             random: Rng::with_seed(seed),
-            processes: processes.collect(),
+            processes,
             connections: Vec::new(),
             ledger: Ledger::new(scenario.temper),
             events: BTreeMap::new(),
@@ -63,6 +69,7 @@ impl World {
             high_water_mark: scenario.high_water_mark,
             repeats_percent: scenario.repeats_percent,
             is_healed: false,
+            is_calm,
             trace,
             heals_at: scenario.heals_at,
             touched: BTreeSet::new(),
@@ -170,6 +177,7 @@ impl World {
             };
             let side = self.side_of(wire, pid);
             self.withhold(pid, wire, &mut transmit.messages);
+            self.dress(pid, &mut transmit.messages);
             if self.send(wire, side, &transmit) {
                 continue;
             }
@@ -178,6 +186,16 @@ impl World {
             self.disconnect(pid, door, transmit.to);
             self.processes[pid].machine.handle_unsent(now, door, transmit);
             self.drain_outputs(pid);
+        }
+    }
+
+    /// Makes a worker's introduction that of a program which reads other codecs.
+    fn dress(&self, pid: Pid, messages: &mut [Message]) {
+        let setup = &self.processes[pid].setup;
+        for message in messages.iter_mut().filter(|_| setup.role == Role::Worker) {
+            if let Message::Ready(ready) = message {
+                ready.codecs.clone_from(&setup.codecs);
+            }
         }
     }
 

@@ -82,11 +82,29 @@ pub enum Fault {
     HeadersUncounted,
     /// A repeated READY ignores the window.
     ReadyUncounted,
+    /// A request that may have run goes to a worker that does not declare its method idempotent.
+    DeclarationForgotten,
+    /// A broker takes the declaration of one worker for that of all.
+    DeclarationNotPassedOn,
+    /// A call waits although no worker can take it any more.
+    NobodyAwaited,
+    /// A policy may choose a worker that is not a candidate.
+    StrayChoiceTrusted,
+    /// A request goes to a worker that does not read its codec.
+    CodecIgnored,
+    /// A call that must fail fast backs off before its next attempt.
+    FailFastBacksOff,
+    /// A worker without credits has a say in what is offered.
+    SquatterHeard,
+    /// A worker with many services crowds out those of others.
+    SharesIgnored,
+    /// A request whose procedure ended with its runtime counts as cancelled.
+    StoppedAsCancelled,
 }
 
 impl Fault {
     /// Every fault that can be planted.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 46] = [
         Self::LeaseNotRenewed,
         Self::LeaseNeverEnds,
         Self::HeartbeatNotSent,
@@ -124,6 +142,15 @@ impl Fault {
         Self::TotalIgnored,
         Self::HeadersUncounted,
         Self::ReadyUncounted,
+        Self::DeclarationForgotten,
+        Self::DeclarationNotPassedOn,
+        Self::NobodyAwaited,
+        Self::StrayChoiceTrusted,
+        Self::CodecIgnored,
+        Self::FailFastBacksOff,
+        Self::SquatterHeard,
+        Self::SharesIgnored,
+        Self::StoppedAsCancelled,
     ];
 }
 

@@ -317,9 +317,23 @@ impl Links {
         if message.reply().is_some() {
             self.announce(to);
         }
-        let leaving = self.account(to, |link| link.push(now, message)).flatten();
-        if let Some(message) = leaving {
-            self.transmit(now, to, message);
+        let mut message = Some(message);
+        let leaving = self.account(to, |link| link.push(now, message.take()?)).flatten();
+        match leaving {
+            Some(message) => self.transmit(now, to, message),
+            None => message.into_iter().for_each(|message| self.note_unsent(to, message)),
+        }
+    }
+
+    /// Notes a message to a peer that has ended together with others, which the machine has handled first: the request
+    /// of a lost worker may go to another lost one.
+    fn note_unsent(&mut self, to: Peer, message: Message) {
+        let end = self.events.iter_mut().find_map(|event| match event {
+            LinkEvent::Ended(peer, end) if *peer == to => Some(end),
+            _ => None,
+        });
+        if let Some(end) = end {
+            end.unsent.push_back(message);
         }
     }
 

@@ -79,7 +79,7 @@ impl WorkerEntry {
 
     /// Whether it takes requests, now or later.
     fn is_serving(&self) -> bool {
-        !self.draining && self.was_callable
+        !self.draining && (self.was_callable || planted(Fault::SquatterHeard))
     }
 
     fn is_free(&self) -> bool {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use xero::proto::{broker::Door, hold::HoldLimits, worker::Start};
 
 use super::{
-    wires::{RequestRecord, SideRecord},
+    records::{RequestRecord, SideRecord},
     *,
 };
 use crate::{process::Process, scenario::Role};
@@ -21,7 +21,10 @@ impl Ledger {
         let found = found.and_then(|()| self.check_credits(process));
         let found = found.and_then(|()| match process.setup.role {
             Role::Worker => self.check_executions(pid, process),
-            _ => self.check_cancels(pid, process).and_then(|()| self.check_unrouted(pid, processes)),
+            _ => self
+                .check_cancels(pid, process)
+                .and_then(|()| self.check_unrouted(pid, processes))
+                .and_then(|()| self.check_haste(pid)),
         });
         if let Err(what) = found {
             self.blame(format!("{process} {what}"));
@@ -172,48 +175,8 @@ impl Ledger {
             false => Ok(()),
         }
     }
-
-    /// Whether the worker of this connection has introduced itself over a newer one: the older one may be dead.
-    fn is_left_behind(&self, pid: Pid, wire: Wire) -> bool {
-        let lives_of = |wire: Wire| self.wires[wire].sides.each_ref().map(|side| side.life);
-        let mut newer = (wire + 1..self.wires.len()).filter(|other| lives_of(*other) == lives_of(wire));
-        newer.any(|other| self.wires[other].side_of(pid).has_heard_ready)
-    }
-
-    /// Checks that no call waits while there is a credit for it.
-    fn check_unrouted(&self, pid: Pid, processes: &[Process]) -> Result<(), String> {
-        let Some(unrouted) = self.unrouted.get(&pid).filter(|unrouted| !unrouted.is_empty()) else { return Ok(()) };
-        let process = &processes[pid];
-        for entry in unrouted {
-            let tag = match entry {
-                Unrouted::Call(tag) => *tag,
-                Unrouted::Request(wire, _) if self.wires[*wire].flow_to(self.wires[*wire].caller).is_full() => continue,
-                Unrouted::Request(wire, call) => match self.wires[*wire].requests.get(call) {
-                    Some(request) => request.tag,
-                    None => continue,
-                },
-            };
-            let Some(call) = self.calls.get(&tag) else { continue };
-            let payload_bytes = call.plan.work.payload_bytes();
-            let has_room = |wire: &&Wire| {
-                let record = &self.wires[**wire];
-                let side = record.side_of(pid);
-                record.caller == record.side_index(pid)
-                    && is_up(side)
-                    && !side.has_heard_drain
-                    && !self.is_left_behind(pid, **wire)
-                    && record.requests.len() < record.credits as usize
-                    && record.has_room(payload_bytes)
-                    && record.services.iter().any(|service| service == call.plan.service)
-            };
-            if let Some(wire) = process.sockets.values().find(has_room) {
-                return Err(format!("lets call {} wait while connection {wire} has room for it", tag.0));
-            }
-        }
-        Ok(())
-    }
 }
 
-fn is_up(side: &SideRecord) -> bool {
+pub(super) fn is_up(side: &SideRecord) -> bool {
     side.is_registered && side.stands && !side.has_given_up && !side.has_said_goodbye && !side.has_heard_goodbye
 }

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use fastrand::Rng;
+use xero::proto::message::Codec;
 
-use super::{Action, BreakPlan, CallPlan, GENTLE_TIMEOUT, ONCE, Pid, Role, SAFE, SERVICES, Setup, Temper, Theme, ms};
+use super::{
+    Action, BreakPlan, CallPlan, GENTLE_TIMEOUT, MIXED, ONCE, Pid, RARE, Role, SAFE, SERVICES, Setup, Temper, Theme, ms,
+};
 use crate::{
     clock::At,
     work::{Fate, Tag, Work},
@@ -61,7 +64,12 @@ impl Script<'_> {
         CallPlan {
             work,
             service: SERVICES[random.usize(0..SERVICES.len())],
-            method: if random.bool() { SAFE } else { ONCE },
+            method: match self.theme {
+                Theme::Diverse => [SAFE, ONCE, MIXED, MIXED, RARE][random.usize(0..5)],
+                _ => [SAFE, ONCE][random.usize(0..2)],
+            },
+            fingerprint: if self.theme == Theme::Diverse { random.u64(0..3) } else { 0 },
+            codec: if self.theme == Theme::Diverse && random.bool() { Codec::MessagePack } else { Codec::Bincode },
             idempotent: [None, None, None, Some(true), Some(false)][random.usize(0..5)],
             fail_fast: !is_gentle && random.u8(0..20) == 0,
             timeout,
@@ -108,7 +116,7 @@ impl Script<'_> {
     fn harsh(&mut self) -> Action {
         let process = self.any(|_| true);
         let (random, time) = (&mut *self.random, |random: &mut Rng, max| ms(random.u64(0..max)));
-        match random.u8(0..17) {
+        match random.u8(0..18) {
             0..3 => {
                 let (one, other) = self.neighbours();
                 Action::Break(one, other, self.break_plan())
@@ -132,7 +140,8 @@ impl Script<'_> {
             10..13 => Action::Drain(process, time(random, 500)),
             13 => Action::Close(process, time(random, 500)),
             14 => Action::Deafen(process, time(random, 2_000)),
-            15 => Action::Slow { process, pause: time(random, 30), time: time(random, 1_500) },
+            15 => Action::EndRuntime(self.any(|role| role == Role::Worker), ms(self.random.u64(0..300))),
+            16 => Action::Slow { process, pause: time(random, 30), time: time(random, 1_500) },
             _ => {
                 let worker = self.any(|role| role == Role::Worker);
                 Action::Drain(worker, ms(self.random.u64(0..300)))

@@ -298,7 +298,7 @@ fn spec_of(now: Instant, from: Peer, request: Request) -> CallSpec {
     } = request;
     let (owner, deadline) = (from.0, now + remaining.min(DEADLINE_MAX));
     // The client knew the declaration of all workers; it must hold for the chosen worker too.
-    let must_declare = idempotent && as_declared;
+    let must_declare = idempotent && as_declared && !planted(Fault::DeclarationNotPassedOn);
     let (idempotent, attempts_before) = ((!must_declare).then_some(idempotent), attempt.saturating_sub(1));
     // Only the client knows other brokers, and a call that waits with it outlives this broker.
     let waits = if fail_fast { Waits::Never } else { Waits::WhileOffered };

@@ -140,7 +140,7 @@ impl Dispatcher {
     fn end_line(&mut self, now: Instant, line: LineId, outlook: &Outlook) {
         let calls = self.calls.in_line(line);
         let waits = calls.first().and_then(|id| self.calls.get(*id)).map(|call| call.spec.waits);
-        if waits.is_some_and(|waits| is_hopeless(outlook, waits)) {
+        if waits.is_some_and(|waits| is_hopeless(outlook, waits)) && !planted(Fault::NobodyAwaited) {
             for id in calls {
                 self.advance(now, id);
             }
@@ -236,7 +236,7 @@ impl Dispatcher {
             return false;
         }
         call.wait = match cost {
-            _ if call.spec.waits == Waits::Never => Duration::ZERO,
+            _ if call.spec.waits == Waits::Never && !planted(Fault::FailFastBacksOff) => Duration::ZERO,
             Cost::Nothing => Duration::ZERO,
             Cost::Time | Cost::Attempt => self.config.retry.backoff.draw(u32::from(call.attempts), &mut self.random),
         };

@@ -161,6 +161,7 @@ impl Worker {
             Finish::Error { code, detail, payload } => (code, detail, payload),
             Finish::Aborted => match task.aborted {
                 Some(code) => (code, String::new(), Payload::default()),
+                None if planted(Fault::StoppedAsCancelled) => (ErrorCode::Cancelled, String::new(), Payload::default()),
                 // Another worker can run it again, if it may run twice.
                 None => (ErrorCode::Refused, "the procedure's runtime has ended".to_owned(), Payload::default()),
             },
