@@ -11,7 +11,7 @@ use xero::proto::{
 
 use super::{
     network::{Event, Step},
-    process::Job,
+    process::{Job, Process, door_of},
     scenario::{CallPlan, Pid},
     work::{Answer, Fate, Work},
     world::World,
@@ -85,10 +85,11 @@ impl World {
             return self.ledger.blame(format!("an argument that nobody has sent: {:?}", start.request));
         };
         self.tell(pid, &format_args!("starts execution {} of {call}, call {}", execution.0, work.tag.0));
-        let job = Job { work, call, run: None, partials: 0, is_aborted: false };
+        let job = Job { work, peer: start.peer, call, run: None, partials: 0, is_aborted: false };
         self.processes[pid].jobs.insert(execution, job);
         self.ledger.started(pid, &self.processes[pid], start);
         match work.delay.is_zero() {
+            _ if !self.processes[pid].has_runtime => self.stop(pid, execution),
             true => self.begin(pid, execution),
             false => self.schedule(pid, execution, work.delay, Step::Begin),
         }
@@ -116,18 +117,24 @@ impl World {
         let Some(job) = self.processes[pid].jobs.get_mut(&execution) else { return };
         job.is_aborted = true;
         let stops = job.run.is_none() || !job.work.is_stubborn;
-        let has_begun = job.run.is_some();
         self.tell(pid, &format_args!("is to stop execution {}", execution.0));
         if stops {
-            let finish = if has_begun { Finish::Aborted } else { Finish::NotStarted };
-            self.end(pid, execution, Some(finish));
+            self.stop(pid, execution);
         }
     }
 
+    /// Ends a procedure where it is.
+    pub(super) fn stop(&mut self, pid: Pid, execution: Execution) {
+        let has_begun = self.processes[pid].jobs.get(&execution).is_some_and(|job| job.run.is_some());
+        let finish = if has_begun { Finish::Aborted } else { Finish::NotStarted };
+        self.end(pid, execution, Some(finish));
+    }
+
     fn begin(&mut self, pid: Pid, execution: Execution) {
-        let Some(job) = self.processes[pid].jobs.get_mut(&execution) else { return };
+        let Process { setup, jobs, .. } = &mut self.processes[pid];
+        let Some(job) = jobs.get_mut(&execution) else { return };
         let work = job.work;
-        let run = self.ledger.run_begun(work.tag, pid);
+        let run = self.ledger.run_begun(work.tag, pid, setup);
         job.run = Some(run);
         self.tell(pid, &format_args!("runs execution {}: run {} of call {}", execution.0, run.0, work.tag.0));
         for number in 1..=work.partials {
@@ -144,11 +151,15 @@ impl World {
     fn send_partial(&mut self, pid: Pid, execution: Execution) {
         let now = self.local(pid);
         let process = &mut self.processes[pid];
-        let Some(Job { work, run: Some(run), partials, .. }) = process.jobs.get_mut(&execution) else { return };
+        let Some(Job { work, peer, run: Some(run), partials, .. }) = process.jobs.get_mut(&execution) else { return };
         let answer = Answer { tag: work.tag, run: *run, number: u64::from(*partials) };
         *partials += 1;
         let ballast = work.ballast.min(100);
-        let is_wanted = process.machine.partial(now, execution, answer.payload(ballast));
+        let mut payload = answer.payload(ballast);
+        if let Some(wire) = process.sockets.get(&(door_of(process.setup.role), *peer)) {
+            self.ledger.produced(pid, *wire, &mut payload);
+        }
+        let is_wanted = process.machine.partial(now, execution, payload);
         if is_wanted {
             self.ledger.partial_sent(answer.run);
         }
@@ -158,7 +169,13 @@ impl World {
     fn end(&mut self, pid: Pid, execution: Execution, stopped: Option<Finish>) {
         let now = self.local(pid);
         let Some(job) = self.processes[pid].jobs.remove(&execution) else { return };
-        let finish = stopped.unwrap_or_else(|| finish_of(&job));
+        let mut finish = stopped.unwrap_or_else(|| finish_of(&job));
+        let process = &self.processes[pid];
+        if let Some(wire) = process.sockets.get(&(door_of(process.setup.role), job.peer))
+            && let Finish::Reply(payload) | Finish::Error { payload, .. } = &mut finish
+        {
+            self.ledger.produced(pid, *wire, payload);
+        }
         self.tell(pid, &format_args!("ends execution {}: {}", execution.0, brief(&finish)));
         self.ledger.run_ended(job.run, &finish);
         self.finish(pid, now, execution, finish);
@@ -173,18 +190,20 @@ impl World {
 fn finish_of(job: &Job) -> Finish {
     let Some(run) = job.run else { return Finish::NotStarted };
     let answer = Answer { tag: job.work.tag, run, number: job.partials.into() };
+    // As long as the ballast of a reply, and no longer than the wire carries.
+    let detail = "!".repeat(job.work.ballast.min(DETAIL_BYTES_MAX) as usize);
     match job.work.fate {
         Fate::Replies => Finish::Reply(answer.payload(job.work.ballast)),
         Fate::Fails => {
             let payload = answer.payload(0);
-            Finish::Error { code: ErrorCode::Application, detail: String::new(), payload }
+            Finish::Error { code: ErrorCode::Application, detail, payload }
         }
-        Fate::Panics => {
-            let detail = "out of bounds".to_owned();
-            Finish::Error { code: ErrorCode::Panicked, detail, payload: Payload::default() }
-        }
+        Fate::Panics => Finish::Error { code: ErrorCode::Panicked, detail, payload: Payload::default() },
     }
 }
+
+/// The longest detail of an error on the wire.
+const DETAIL_BYTES_MAX: u32 = 4_096;
 
 fn brief(finish: &Finish) -> &'static str {
     match finish {
@@ -200,7 +219,7 @@ fn spec_of(now: Instant, plan: &CallPlan) -> CallSpec {
     CallSpec {
         service: plan.service.into(),
         method: plan.method.into(),
-        fingerprint: 0,
+        fingerprint: plan.fingerprint,
         idempotent: plan.idempotent,
         must_declare: false,
         wait_policy: if plan.fail_fast { WaitPolicy::Never } else { WaitPolicy::UntilDeadline },
@@ -208,6 +227,6 @@ fn spec_of(now: Instant, plan: &CallPlan) -> CallSpec {
         attempts_before: 0,
         deadline: now + plan.timeout,
         metadata: Metadata::new(),
-        payload: plan.work.payload(),
+        payload: plan.work.payload(plan.codec),
     }
 }

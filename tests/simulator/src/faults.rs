@@ -1,9 +1,11 @@
 //! The faults, and how each is undone.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
+
+use xero::proto::{message::Message, outbox::Transmit};
 
 use super::{
-    network::{Event, Wire},
+    network::{End, Event, Wire},
     process::Life,
     scenario::{Action, BreakPlan, Pid},
     world::World,
@@ -20,6 +22,8 @@ impl World {
             Action::Drain(process, absence) => self.drain(process, absence),
             Action::Close(process, absence) => self.close(process, absence),
             Action::Slow { process, pause, time } => self.slow(process, pause, time),
+            Action::EndRuntime(process, absence) => self.end_runtime(process, absence),
+            Action::Deafen(process, time) => self.deafen(process, time),
         }
     }
 
@@ -93,7 +97,7 @@ impl World {
     pub(super) fn restart(&mut self, pid: Pid) {
         if self.processes[pid].life == Life::Dead {
             self.tell(pid, &"starts again");
-            self.processes[pid].restart(pid, self.now);
+            self.processes[pid].restart(pid, self.now, &self.is_calm);
             self.touch(pid);
         }
     }
@@ -166,6 +170,60 @@ impl World {
         }
     }
 
+    /// Ends all procedures of a worker, which starts no other.
+    fn end_runtime(&mut self, pid: Pid, absence: Duration) {
+        if !self.processes[pid].is_running() {
+            return;
+        }
+        self.tell(pid, &"has no runtime any more");
+        self.processes[pid].has_runtime = false;
+        for execution in self.processes[pid].jobs.keys().copied().collect::<Vec<_>>() {
+            self.stop(pid, execution);
+            self.drain_outputs(pid);
+        }
+        self.drain(pid, absence);
+    }
+
+    fn deafen(&mut self, pid: Pid, time: Duration) {
+        if self.processes[pid].life != Life::Dead && !self.processes[pid].is_deaf {
+            self.tell(pid, &format_args!("acknowledges nothing for {time:?}"));
+            self.processes[pid].is_deaf = true;
+            self.post_after(time, Event::Undeafen(pid));
+        }
+    }
+
+    pub(super) fn undeafen(&mut self, pid: Pid) {
+        if std::mem::take(&mut self.processes[pid].is_deaf) {
+            self.tell(pid, &"acknowledges again");
+            self.touch(pid);
+        }
+    }
+
+    /// Puts heartbeats in the place of a deaf process's acknowledgements.
+    pub(super) fn withhold(&mut self, pid: Pid, wire: Wire, messages: &mut [Message]) {
+        let process = &mut self.processes[pid];
+        for message in messages.iter_mut().filter(|_| process.is_deaf) {
+            if let Message::Ack(bytes) = message {
+                process.withheld.insert(wire, *bytes);
+                *message = Message::Heartbeat;
+            }
+        }
+    }
+
+    /// Acknowledges what was withheld, once the process is not deaf any more.
+    pub(super) fn send_withheld(&mut self, pid: Pid) {
+        if self.processes[pid].is_deaf {
+            return;
+        }
+        for (wire, bytes) in std::mem::take(&mut self.processes[pid].withheld) {
+            let side = self.side_of(wire, pid);
+            let End { stands, peer, .. } = self.connections[wire].ends[side as usize];
+            if stands && !self.ledger.has_said_goodbye(wire, side) {
+                self.send(wire, side, &Transmit { to: peer, messages: vec![Message::Ack(bytes)] });
+            }
+        }
+    }
+
     fn empty_inbox(&mut self, pid: Pid) {
         if self.processes[pid].pause.is_none() {
             let inbox = std::mem::take(&mut self.processes[pid].inbox);
@@ -190,6 +248,7 @@ impl World {
     pub(super) fn heal(&mut self) {
         self.remark(&"everything is well again");
         self.is_healed = true;
+        self.is_calm.store(true, Ordering::Relaxed);
         self.repeats_percent = 0;
         self.events.retain(|_, event| !matches!(event, Event::Act(_) | Event::Restart(_)));
         for (from, to) in std::mem::take(&mut self.blocked).into_keys() {
@@ -197,6 +256,7 @@ impl World {
         }
         for pid in 0..self.processes.len() {
             self.quicken(pid);
+            self.undeafen(pid);
             self.thaw(pid);
             self.restart(pid);
         }

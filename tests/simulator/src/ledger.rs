@@ -5,7 +5,12 @@
 //! machine's own account with that of the wire.
 
 mod calls;
+mod judge;
+mod memory;
+mod offers;
+mod records;
 mod rest;
+mod routes;
 mod wires;
 
 use std::{
@@ -23,7 +28,8 @@ use super::{
     work::{Run, Tag},
 };
 use calls::{CallRecord, RunRecord};
-use wires::{Attempt, WireRecord};
+use memory::Kept;
+use records::{Attempt, WireRecord};
 
 /// The most time between a deadline and the end of its call: a process's turn.
 pub(super) const TICK: Duration = Duration::from_millis(1);
@@ -44,6 +50,10 @@ pub(super) struct Ledger {
     suspects: BTreeSet<(Pid, Tag)>,
     /// Clients that lost a connection with more calls in flight than may wait.
     shaken: BTreeSet<Pid>,
+    /// The payloads that each process keeps.
+    kept: BTreeMap<Pid, Vec<Kept>>,
+    /// The connections whose requests a worker has started in its turn.
+    started_for: BTreeSet<Wire>,
     blame: Option<String>,
 }
 
@@ -78,6 +88,8 @@ impl Ledger {
             leaving: BTreeMap::new(),
             suspects: BTreeSet::new(),
             shaken: BTreeSet::new(),
+            kept: BTreeMap::new(),
+            started_for: BTreeSet::new(),
             blame: None,
         }
     }
@@ -108,6 +120,7 @@ impl Ledger {
     pub(super) fn died(&mut self, pid: Pid) {
         self.leaving.remove(&pid);
         self.unrouted.remove(&pid);
+        self.kept.remove(&pid);
         self.abandon_calls_of(pid);
     }
 

@@ -14,6 +14,7 @@ mod network;
 mod process;
 mod scenario;
 mod trace;
+mod whim;
 mod wind_up;
 mod work;
 mod world;

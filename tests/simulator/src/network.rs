@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use xero::proto::{
     broker::Door,
     frame::{self, Frames},
@@ -73,6 +74,7 @@ pub(super) enum Event {
     Thaw(Pid),
     Unblock(Pid, Pid),
     Quicken(Pid),
+    Undeafen(Pid),
     Restart(Pid),
 }
 
@@ -212,10 +214,12 @@ impl World {
             self.tell_on(wire, from, "→", message);
             self.ledger.sent(wire, from, now, message, &self.processes);
         }
-        let frames = match &transmit.messages[..] {
+        let mut frames = match &transmit.messages[..] {
             [message] => frame::encode(message),
             messages => frame::encode_batch(messages),
         };
+        // Their sender keeps nothing of them from now on.
+        frames.payload = Bytes::copy_from_slice(&frames.payload);
         let other = self.connections[wire].ends[from.other() as usize].process;
         // A repeated reply counts twice, which a window does not allow for.
         let has_window = self.processes[other].setup.window_bytes > 0;
@@ -276,11 +280,13 @@ impl World {
     fn receive(&mut self, wire: Wire, to: Side, frames: Frames) {
         let End { process, door, peer, .. } = self.connections[wire].ends[to as usize];
         let now = self.local(process);
+        let buffer = frames.payload.clone();
         for decoded in frame::decode(frames, &Default::default()) {
             match decoded {
-                Ok(inbound) => {
+                Ok(mut inbound) => {
                     self.tell_on(wire, to, "←", &inbound.message);
                     self.ledger.delivered(wire, to, now, &inbound.message, &self.processes);
+                    self.ledger.kept(wire, to, &mut inbound, &buffer, &self.processes);
                     self.processes[process].machine.handle_message(now, door, peer, inbound);
                 }
                 Err(malformed) => {

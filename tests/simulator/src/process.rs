@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt,
+    sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
@@ -12,7 +13,7 @@ use xero::proto::{
     calls::{CallEnd, CallSpec},
     dispatch::{Departure, Dispatcher, DispatcherConfig, Output},
     frame::{Inbound, Limits, Malformed},
-    message::{CallId, MethodOffer, Payload, Peer, ServiceOffer},
+    message::{CallId, Payload, Peer},
     outbox::Transmit,
     timer::Execution,
     worker::{Finish, Start, Worker, WorkerConfig, WorkerOutput},
@@ -21,7 +22,7 @@ use xero::proto::{
 use super::{
     clock::{At, Clock},
     network::{Event, Wire},
-    scenario::{ONCE, Role, SAFE, Setup},
+    scenario::{Role, Setup},
     work::{Run, Tag, Work},
 };
 
@@ -48,6 +49,11 @@ pub(super) struct Process {
     pub(super) inbox: VecDeque<Event>,
     /// The time to read a message, while it is slow.
     pub(super) pause: Option<Duration>,
+    /// Whether it acknowledges nothing, and what it would have acknowledged.
+    pub(super) is_deaf: bool,
+    pub(super) withheld: BTreeMap<Wire, u64>,
+    /// Whether procedures can run.
+    pub(super) has_runtime: bool,
     /// Whether it was asked to leave: it takes no new call, and its connections may end.
     pub(super) is_leaving: bool,
     /// Whether the machine has said goodbye to all peers.
@@ -65,6 +71,7 @@ pub(super) struct Process {
 #[derive(Clone, Debug)]
 pub(super) struct Job {
     pub(super) work: Work,
+    pub(super) peer: Peer,
     pub(super) call: CallId,
     /// Set once the runtime has begun it.
     pub(super) run: Option<Run>,
@@ -73,11 +80,11 @@ pub(super) struct Job {
 }
 
 impl Process {
-    pub(super) fn new(pid: usize, setup: Setup, origin: Instant) -> Self {
+    pub(super) fn new(pid: usize, setup: Setup, origin: Instant, is_healed: &Arc<AtomicBool>) -> Self {
         // Clocks differ by minutes: no message may carry a clock reading.
         let clock = Clock::new(origin + Duration::from_secs(61 * pid as u64), setup.drift);
         Self {
-            machine: Machine::new(pid, 0, &setup, clock.read(At::ZERO)),
+            machine: Machine::new(pid, 0, &setup, clock.read(At::ZERO), is_healed),
             setup,
             clock,
             life: Life::Running,
@@ -86,6 +93,9 @@ impl Process {
             disconnects: Vec::new(),
             inbox: VecDeque::new(),
             pause: None,
+            is_deaf: false,
+            has_runtime: true,
+            withheld: BTreeMap::new(),
             is_leaving: false,
             has_left: false,
             absence: Duration::ZERO,
@@ -106,13 +116,15 @@ impl Process {
         self.calls.clear();
         self.jobs.clear();
         self.pause = None;
+        self.is_deaf = false;
+        self.withheld.clear();
     }
 
-    pub(super) fn restart(&mut self, pid: usize, now: At) {
+    pub(super) fn restart(&mut self, pid: usize, now: At, is_healed: &Arc<AtomicBool>) {
         self.incarnation += 1;
         self.life = Life::Running;
-        self.machine = Machine::new(pid, self.incarnation, &self.setup, self.clock.read(now));
-        (self.is_leaving, self.has_left) = (false, false);
+        self.machine = Machine::new(pid, self.incarnation, &self.setup, self.clock.read(now), is_healed);
+        (self.is_leaving, self.has_left, self.has_runtime) = (false, false, true);
         self.peers_met = [0; 2];
     }
 
@@ -172,13 +184,15 @@ pub(super) enum Told {
 }
 
 impl Machine {
-    fn new(pid: usize, incarnation: u32, setup: &Setup, now: Instant) -> Self {
+    fn new(pid: usize, incarnation: u32, setup: &Setup, now: Instant, is_healed: &Arc<AtomicBool>) -> Self {
         let id = id_of(pid, incarnation);
         let dials = setup.dials.len() as u64;
         match setup.role {
-            Role::Binding => Self::Client(Dispatcher::new(dispatcher_config(setup, id)).into()),
-            Role::Dialing => Self::Client(Dispatcher::dialing(now, dispatcher_config(setup, id), dials).into()),
-            Role::Broker => Self::Broker(Broker::new(broker_config(setup, id)).into()),
+            Role::Binding => Self::Client(Dispatcher::new(dispatcher_config(setup, id, is_healed)).into()),
+            Role::Dialing => {
+                Self::Client(Dispatcher::dialing(now, dispatcher_config(setup, id, is_healed), dials).into())
+            }
+            Role::Broker => Self::Broker(Broker::new(broker_config(setup, id, is_healed)).into()),
             Role::Worker => Self::Worker(Worker::new(now, worker_config(setup, id), dials).into()),
         }
     }
@@ -387,22 +401,24 @@ fn told_by_worker(output: WorkerOutput) -> Told {
     }
 }
 
-fn dispatcher_config(setup: &Setup, incarnation: Uuid) -> DispatcherConfig {
+fn dispatcher_config(setup: &Setup, incarnation: Uuid, is_healed: &Arc<AtomicBool>) -> DispatcherConfig {
     DispatcherConfig {
         incarnation,
         seed: incarnation.as_u64_pair().1,
         heartbeats: setup.heartbeats,
+        offers_bytes_max: DispatcherConfig::default().offers_bytes_max,
         waiting_max: setup.waiting_max,
         retry: setup.retry,
         backoff: setup.backoff,
         window_bytes: setup.window_bytes,
-        ..DispatcherConfig::default()
+        limits: limits(setup),
+        choice: setup.whim.policy(incarnation.as_u64_pair().0, is_healed),
     }
 }
 
-fn broker_config(setup: &Setup, incarnation: Uuid) -> BrokerConfig {
+fn broker_config(setup: &Setup, incarnation: Uuid, is_healed: &Arc<AtomicBool>) -> BrokerConfig {
     BrokerConfig {
-        dispatcher: dispatcher_config(setup, incarnation),
+        dispatcher: dispatcher_config(setup, incarnation, is_healed),
         credits: setup.credits,
         hold_limits: setup.hold_limits,
         drain_timeout: setup.drain_timeout,
@@ -415,19 +431,19 @@ fn worker_config(setup: &Setup, incarnation: Uuid) -> WorkerConfig {
         seed: incarnation.as_u64_pair().1,
         heartbeats: setup.heartbeats,
         backoff: setup.backoff,
-        limits: Limits::default(),
+        limits: limits(setup),
         credits: setup.credits,
         window_bytes: setup.window_bytes,
         hold_limits: setup.hold_limits,
         drain_timeout: setup.drain_timeout,
-        services: setup.services.iter().map(|name| offer(name)).collect(),
-        signatures: setup.services.iter().map(|_| METHODS.map(|method| method.to_owned().into()).to_vec()).collect(),
+        services: setup.services.clone(),
+        signatures: Vec::new(),
     }
 }
 
-fn offer(name: &str) -> ServiceOffer {
-    let method = |name: &str| MethodOffer { name: name.into(), idempotent: name == SAFE, fingerprint: 0 };
-    ServiceOffer { name: name.into(), version: 1, methods: METHODS.map(method).to_vec() }
+fn limits(setup: &Setup) -> Limits {
+    let Setup { payload_bytes_max, services_max, .. } = *setup;
+    Limits { payload_bytes_max, services_max, ..Limits::default() }
 }
 
 /// Numbers that look random, like those of real processes, and repeat in every replay.
@@ -435,5 +451,3 @@ fn id_of(pid: usize, incarnation: u32) -> Uuid {
     let mut random = fastrand::Rng::with_seed(((pid as u64) << 32) | u64::from(incarnation));
     Uuid::from_u64_pair(random.u64(..), random.u64(..))
 }
-
-const METHODS: [&str; 2] = [SAFE, ONCE];

@@ -55,7 +55,7 @@ impl fmt::Display for Brief<'_> {
             Message::Final(m) => write!(f, "FINAL of {} after {} partial replies", m.call, m.partials),
             Message::Error(m) => {
                 let may = if m.maybe_executed { "may have run" } else { "not run" };
-                write!(f, "ERROR {:?} of {}, {may}: {}", m.code, m.call, m.detail)
+                write!(f, "ERROR {:?} of {}, {may}: {:.60}", m.code, m.call, m.detail)
             }
             Message::Cancel(call) => write!(f, "CANCEL {call}"),
             Message::Credit(credits) => write!(f, "CREDIT {credits}"),

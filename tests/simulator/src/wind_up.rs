@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use xero::proto::message::Codec;
+
 use super::{
     ledger::TICK,
     process::{Life, Process},
@@ -76,7 +78,9 @@ impl World {
             }
             self.run_until_all_ended(PROBE_TIMEOUT)?;
         }
-        self.ledger.check_probes(PROBES_FROM)
+        self.ledger.check_probes(PROBES_FROM)?;
+        self.run_for(OFFERS_PAUSE)?;
+        self.ledger.check_offers(&self.processes)
     }
 
     fn run_until_all_ended(&mut self, timeout: Duration) -> Result<(), String> {
@@ -119,6 +123,8 @@ fn probe_plan(tag: Tag, service: &'static str) -> CallPlan {
         work,
         service,
         method: SAFE,
+        fingerprint: 0,
+        codec: Codec::Bincode,
         idempotent: None,
         fail_fast: false,
         timeout: PROBE_TIMEOUT,
@@ -136,6 +142,9 @@ const SETTLING: Duration = Duration::from_millis(200);
 
 /// How often to check whether there is nothing left to wait for.
 const STEP: Duration = Duration::from_millis(50);
+
+/// Brokers announce what has changed by then.
+const OFFERS_PAUSE: Duration = Duration::from_millis(200);
 
 const PROBE_ROUNDS: usize = 3;
 

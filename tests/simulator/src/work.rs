@@ -39,7 +39,7 @@ pub(super) struct Work {
 }
 
 impl Work {
-    pub(super) fn payload(&self) -> Payload {
+    pub(super) fn payload(&self, codec: Codec) -> Payload {
         let fate = match self.fate {
             Fate::Replies => 0,
             Fate::Fails => 1,
@@ -52,7 +52,7 @@ impl Work {
             .iter()
             .for_each(|number| bytes.extend(number.to_be_bytes()));
         bytes.resize(WORK_BYTES + self.ballast as usize, 0);
-        payload(bytes)
+        Payload { codec, bytes: bytes.into() }
     }
 
     pub(super) fn payload_bytes(&self) -> u64 {

@@ -3,23 +3,26 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, mem,
+    sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
 use fastrand::Rng;
+use xero::proto::message::Message;
 
 use super::{
     clock::At,
     ledger::Ledger,
     network::{Connection, Event, Wire},
     process::{Life, Process, Told},
-    scenario::{Pid, Scenario, Temper},
+    scenario::{Pid, Role, Scenario, Temper, Theme},
     trace::Trace,
 };
 
 pub(super) struct World {
     pub(super) now: At,
     pub(super) temper: Temper,
+    theme: Theme,
     pub(super) random: Rng,
     pub(super) processes: Vec<Process>,
     pub(super) connections: Vec<Connection>,
@@ -35,6 +38,8 @@ pub(super) struct World {
     pub(super) repeats_percent: u8,
     /// Whether all faults have ended.
     pub(super) is_healed: bool,
+    /// The same, for the policies that choose a worker.
+    pub(super) is_calm: Arc<AtomicBool>,
     pub(super) trace: Option<Trace>,
     heals_at: At,
     touched: BTreeSet<Pid>,
@@ -44,12 +49,15 @@ impl World {
     pub(super) fn new(seed: u64, trace: Option<Trace>) -> Self {
         let scenario = Scenario::draw(seed);
         let origin = Instant::now();
-        let processes = scenario.setups.into_iter().enumerate().map(|(pid, setup)| Process::new(pid, setup, origin));
+        let is_calm = Arc::new(AtomicBool::new(false));
+        let setups = scenario.setups.into_iter().enumerate();
+        let processes = setups.map(|(pid, setup)| Process::new(pid, setup, origin, &is_calm)).collect();
         let mut world = Self {
             now: At::ZERO,
             temper: scenario.temper,
+            theme: scenario.theme,
             random: Rng::with_seed(seed),
-            processes: processes.collect(),
+            processes,
             connections: Vec::new(),
             ledger: Ledger::new(scenario.temper),
             events: BTreeMap::new(),
@@ -61,6 +69,7 @@ impl World {
             high_water_mark: scenario.high_water_mark,
             repeats_percent: scenario.repeats_percent,
             is_healed: false,
+            is_calm,
             trace,
             heals_at: scenario.heals_at,
             touched: BTreeSet::new(),
@@ -131,6 +140,7 @@ impl World {
             Event::Thaw(process) => self.thaw(process),
             Event::Unblock(from, to) => self.unblock(from, to),
             Event::Quicken(process) => self.quicken(process),
+            Event::Undeafen(process) => self.undeafen(process),
             Event::Restart(process) => self.restart(process),
         }
     }
@@ -159,12 +169,15 @@ impl World {
 
     fn transmit(&mut self, pid: Pid, now: Instant) {
         let role = self.processes[pid].setup.role;
-        while let Some((door, transmit)) = self.processes[pid].machine.poll_transmit(role) {
+        self.send_withheld(pid);
+        while let Some((door, mut transmit)) = self.processes[pid].machine.poll_transmit(role) {
             let Some(&wire) = self.processes[pid].sockets.get(&(door, transmit.to)) else {
                 self.ledger.blame(format!("{} sends over a connection that is gone", self.processes[pid]));
                 continue;
             };
             let side = self.side_of(wire, pid);
+            self.withhold(pid, wire, &mut transmit.messages);
+            self.dress(pid, &mut transmit.messages);
             if self.send(wire, side, &transmit) {
                 continue;
             }
@@ -173,6 +186,16 @@ impl World {
             self.disconnect(pid, door, transmit.to);
             self.processes[pid].machine.handle_unsent(now, door, transmit);
             self.drain_outputs(pid);
+        }
+    }
+
+    /// Makes a worker's introduction that of a program which reads other codecs.
+    fn dress(&self, pid: Pid, messages: &mut [Message]) {
+        let setup = &self.processes[pid].setup;
+        for message in messages.iter_mut().filter(|_| setup.role == Role::Worker) {
+            if let Message::Ready(ready) = message {
+                ready.codecs.clone_from(&setup.codecs);
+            }
         }
     }
 
@@ -250,8 +273,8 @@ impl World {
     }
 
     fn describe(&self) {
-        let Self { temper, latency, jitter, .. } = self;
-        self.remark(&format_args!("{temper:?}; latency {latency:?}, jitter {jitter:?}"));
+        let Self { temper, theme, latency, jitter, .. } = self;
+        self.remark(&format_args!("{temper:?}, {theme:?}; latency {latency:?}, jitter {jitter:?}"));
         for (pid, process) in self.processes.iter().enumerate() {
             self.tell(pid, &format_args!("is process {pid}: {:?}", process.setup));
         }

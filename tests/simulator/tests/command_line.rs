@@ -6,7 +6,7 @@ const SIMULATE: &str = env!("CARGO_BIN_EXE_simulate");
 
 #[test]
 fn simulate_explains_its_options() {
-    explains(SIMULATE, &["--seeds", "--from", "--seed"]);
+    explains(SIMULATE, &["--seeds", "--from", "--seed", "--fault"]);
 }
 
 #[test]
@@ -17,6 +17,7 @@ fn simulate_refuses_what_is_no_option_and_what_is_out_of_range() {
     for seeds in ["0", "-1", "x"] {
         refuses(SIMULATE, &["--seeds", seeds], "from 1 to 2^64 - 1");
     }
+    refuses(SIMULATE, &["--fault", "Nothing"], "LeaseNeverEnds");
     refuses(SIMULATE, &["--from", "18446744073709551615", "--seeds", "2"], "not 2 seeds");
 }
 

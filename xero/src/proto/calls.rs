@@ -160,7 +160,8 @@ impl Call {
     /// Whether only a worker that declares the method idempotent may have the next attempt: an earlier one may have
     /// run, and only its worker has declared that it may run twice.
     fn must_declare(&self) -> bool {
-        self.spec.must_declare || self.spec.idempotent.is_none() && self.maybe_executed
+        let has_run = self.maybe_executed && !planted(Fault::DeclarationForgotten);
+        self.spec.must_declare || self.spec.idempotent.is_none() && has_run
     }
 
     fn line(&self, method: MethodId) -> LineKey {

@@ -55,12 +55,12 @@ impl Dials {
         self.peers.get(&peer)?.endpoint.as_deref()
     }
 
-    /// Handles a peer's answer, which sets its back-off back to the start; `false` if the peer is not dialed.
-    pub(crate) fn succeed(&mut self, peer: Peer) -> bool {
-        let Some(dial) = self.peers.get_mut(&peer) else { return false };
-        dial.backoff.reset();
-        dial.refusal = None;
-        true
+    /// Handles a peer's answer, which sets its back-off back to the start.
+    pub(crate) fn succeed(&mut self, peer: Peer) {
+        if let Some(dial) = self.peers.get_mut(&peer) {
+            dial.backoff.reset();
+            dial.refusal = None;
+        }
     }
 
     /// Handles a peer's refusal; returns whether it gave the same reason as before.

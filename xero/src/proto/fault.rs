@@ -66,11 +66,45 @@ pub enum Fault {
     ReplyToWrongClient,
     /// A broker does not return a client's credit.
     ClientCreditLost,
+    /// A reply that is held for a client is acknowledged without limit.
+    HeldFinalsAcknowledged,
+    /// A worker starts requests of a dispatcher that takes none of its replies.
+    StartedUnread,
+    /// A partial reply ends its call because other replies are held.
+    InnocentUnread,
+    /// A small payload keeps the whole buffer of its BATCH.
+    BatchPinned,
+    /// A request that has gone to a worker counts no more as held.
+    ForwardedForgotten,
+    /// What is held of all peers together has no limit.
+    TotalIgnored,
+    /// Windows count payloads only.
+    HeadersUncounted,
+    /// A repeated READY ignores the window.
+    ReadyUncounted,
+    /// A request that may have run goes to a worker that does not declare its method idempotent.
+    DeclarationForgotten,
+    /// A broker takes the declaration of one worker for that of all.
+    DeclarationNotPassedOn,
+    /// A call waits although no worker can take it any more.
+    NobodyAwaited,
+    /// A policy may choose a worker that is not a candidate.
+    StrayChoiceTrusted,
+    /// A request goes to a worker that does not read its codec.
+    CodecIgnored,
+    /// A call that must fail fast backs off before its next attempt.
+    FailFastBacksOff,
+    /// A worker without credits has a say in what is offered.
+    SquatterHeard,
+    /// A worker with many services crowds out those of others.
+    SharesIgnored,
+    /// A request whose procedure ended with its runtime counts as cancelled.
+    StoppedAsCancelled,
 }
 
 impl Fault {
     /// Every fault that can be planted.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 46] = [
         Self::LeaseNotRenewed,
         Self::LeaseNeverEnds,
         Self::HeartbeatNotSent,
@@ -100,6 +134,23 @@ impl Fault {
         Self::VanishedClientServed,
         Self::ReplyToWrongClient,
         Self::ClientCreditLost,
+        Self::HeldFinalsAcknowledged,
+        Self::StartedUnread,
+        Self::InnocentUnread,
+        Self::BatchPinned,
+        Self::ForwardedForgotten,
+        Self::TotalIgnored,
+        Self::HeadersUncounted,
+        Self::ReadyUncounted,
+        Self::DeclarationForgotten,
+        Self::DeclarationNotPassedOn,
+        Self::NobodyAwaited,
+        Self::StrayChoiceTrusted,
+        Self::CodecIgnored,
+        Self::FailFastBacksOff,
+        Self::SquatterHeard,
+        Self::SharesIgnored,
+        Self::StoppedAsCancelled,
     ];
 }
 

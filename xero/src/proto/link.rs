@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::{
+    fault::{Fault, planted},
     frame::Inbound,
     hold::{HoldLimits, Receipt},
     liveness::{Heartbeats, Liveness, patience},
@@ -183,7 +184,7 @@ impl Link {
     pub(crate) fn announce(&mut self, ready: &Message) -> bool {
         let Some(session) = self.session_mut() else { return false };
         let is_first = session.announcement == Announcement::First;
-        let may_leave = is_first || !session.outflow.is_full();
+        let may_leave = is_first || !session.outflow.is_full() || planted(Fault::ReadyUncounted);
         session.announcement = if may_leave { Announcement::Made } else { Announcement::Overdue };
         if may_leave && !is_first {
             session.outflow.note_sent(ready);

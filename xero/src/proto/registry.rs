@@ -88,7 +88,7 @@ impl WorkerEntry {
     fn standing(&self) -> Standing {
         let credits = self.credits as usize + usize::from(planted(Fault::CreditExceeded));
         match () {
-            () if self.draining || !self.was_callable => Standing::Idle,
+            () if self.draining || !(self.was_callable || planted(Fault::SquatterHeard)) => Standing::Idle,
             () if self.is_doubted || self.in_flight.len() >= credits => Standing::Serving,
             () => Standing::Free,
         }

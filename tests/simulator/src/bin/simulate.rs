@@ -8,6 +8,7 @@ use std::{
 };
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
+use xero::proto::fault::{Fault, plant};
 use xero_simulator::{Trace, campaign, play};
 use xero_tests::command_line::whole_number;
 
@@ -27,12 +28,20 @@ struct Options {
     #[arg(long, value_name = "SEED", allow_negative_numbers = true, conflicts_with_all = ["seeds", "from"])]
     #[arg(value_parser = whole_number::<u64>(0..=u64::MAX))]
     seed: Option<u64>,
+    /// Plant this mistake in the core first, by its name in `Fault`: the run is meant to fail
+    #[arg(long, value_name = "NAME", value_parser = fault)]
+    fault: Option<Fault>,
+}
+
+fn fault(name: &str) -> Result<Fault, String> {
+    let known = Fault::ALL.into_iter().find(|fault| format!("{fault:?}") == name);
+    known.ok_or_else(|| format!("no fault has this name; there are {:?}", Fault::ALL))
 }
 
 /// The usage line.
 const USAGE: &str = "\
-simulate [--seeds <N>] [--from <SEED>]
-       simulate --seed <SEED>";
+simulate [--seeds <N>] [--from <SEED>] [--fault <NAME>]
+       simulate --seed <SEED> [--fault <NAME>]";
 
 /// What the options alone do not say.
 const HELP: &str = "\
@@ -47,10 +56,12 @@ Exit codes:
 Examples:
     simulate --seeds 1_000_000
     simulate --seeds 5000 --from 20000
-    simulate --seed 31415";
+    simulate --seed 31415
+    simulate --fault LeaseNeverEnds";
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    plant(options.fault);
     match options.seed {
         Some(seed) => replay(seed),
         None => hunt(&options),
@@ -83,7 +94,7 @@ fn hunt(options: &Options) -> ExitCode {
             println!("{count} of {} seeds, {speed:.0} a second", options.seeds);
         }
     };
-    let outcome = campaign::play_all(seeds, campaign::threads(), || {}, watch);
+    let outcome = campaign::play_all(seeds, campaign::threads(), || plant(options.fault), watch);
     let time = started_at.elapsed();
     match outcome.failure {
         Some(failure) => {

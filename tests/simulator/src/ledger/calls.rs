@@ -11,7 +11,7 @@ use xero::proto::{
 use super::*;
 use crate::{
     process::Process,
-    scenario::{CallPlan, Temper},
+    scenario::{CallPlan, MIXED, RARE, Role, Setup, Temper},
     work::Answer,
 };
 
@@ -25,6 +25,8 @@ pub(super) struct CallRecord {
     deadline_at: At,
     pub(super) state: CallState,
     runs: Vec<Run>,
+    /// Whether every worker that has run it declares that it may run twice.
+    is_declared: bool,
     /// The partial replies that the caller received, by their run.
     partials: Vec<(Run, u64)>,
     has_overflowed: bool,
@@ -75,6 +77,7 @@ impl Ledger {
             deadline_at,
             state: CallState::Open,
             runs: Vec::new(),
+            is_declared: true,
             partials: Vec::new(),
             has_overflowed: false,
         };
@@ -115,7 +118,7 @@ impl Ledger {
         u32::try_from(received).unwrap_or(u32::MAX)
     }
 
-    pub(crate) fn run_begun(&mut self, tag: Tag, pid: Pid) -> Run {
+    pub(crate) fn run_begun(&mut self, tag: Tag, pid: Pid, worker: &Setup) -> Run {
         let run = Run(self.runs.len() as u64 + 1);
         self.runs.insert(run, RunRecord { tag, partials: 0, end: None });
         let Some(call) = self.calls.get_mut(&tag) else {
@@ -123,8 +126,11 @@ impl Ledger {
             return run;
         };
         call.runs.push(run);
+        call.is_declared &= worker.declares(&call.plan);
         let complaint = match call.state {
-            _ if call.runs.len() > 1 && !call.plan.is_idempotent() => "runs again, and is not idempotent",
+            _ if call.runs.len() > 1 && !call.plan.idempotent.unwrap_or(call.is_declared) => {
+                "runs again, and is not idempotent"
+            }
             CallState::Failed { maybe_executed: false } => "runs after its caller was told that it has not",
             _ => return run,
         };
@@ -214,7 +220,10 @@ impl Ledger {
             return Err("fails, and nothing has happened that explains it".to_owned());
         }
         match failure {
-            CallFailure::Remote(error) => self.judge_remote(tag, call, error),
+            CallFailure::Remote(error) => self.judge_remote(tag, call, error, processes),
+            CallFailure::UnknownMethod { .. } if is_rare(&call.plan) => Ok(()),
+            CallFailure::CodecNotRead { .. } if has_other_codec(&call.plan, processes) => Ok(()),
+            CallFailure::TooLarge(_) if is_large(&call.plan, processes) => Ok(()),
             CallFailure::DeadlineExceeded { .. } => is_due(call, at),
             CallFailure::NoWorker { .. } if call.plan.fail_fast => Ok(()),
             CallFailure::NoWorker { .. } => is_due(call, at),
@@ -231,7 +240,13 @@ impl Ledger {
         }
     }
 
-    fn judge_remote(&self, tag: Tag, call: &CallRecord, error: &ErrorReply) -> Result<(), String> {
+    fn judge_remote(
+        &self,
+        tag: Tag,
+        call: &CallRecord,
+        error: &ErrorReply,
+        processes: &[Process],
+    ) -> Result<(), String> {
         match error.code {
             ErrorCode::Application => self.judge_answer(tag, call, Answer::read(&error.payload), RunEnd::Failed),
             ErrorCode::Panicked => {
@@ -241,6 +256,10 @@ impl Ledger {
             }
             // Leaving workers and brokers, brokers that lost their workers, and full queues.
             ErrorCode::Refused | ErrorCode::WorkerLost | ErrorCode::NoWorker | ErrorCode::Overloaded => Ok(()),
+            ErrorCode::UnknownMethod if is_rare(&call.plan) => Ok(()),
+            ErrorCode::SignatureMismatch if call.plan.method == RARE && call.plan.fingerprint != 0 => Ok(()),
+            ErrorCode::InvalidArguments if has_other_codec(&call.plan, processes) => Ok(()),
+            ErrorCode::TooLarge if is_large(&call.plan, processes) => Ok(()),
             // A run is stopped between the caller's end of the call and its own.
             ErrorCode::Cancelled => Err("is cancelled, and its caller has not asked for it".to_owned()),
             _ => Err("fails for no reason that is in this network".to_owned()),
@@ -251,7 +270,8 @@ impl Ledger {
     fn judge_loss(&self, call: &CallRecord) -> Result<(), String> {
         let attempts = self.attempts.get(&(call.client, call.id)).map(Vec::as_slice).unwrap_or_default();
         let is_over = |attempt: &Attempt| self.is_over(attempt);
-        match attempts.last().is_some_and(is_over) {
+        // The last attempt may have ended otherwise, which does not hide that an earlier one may have run.
+        match attempts.iter().any(is_over) {
             true => Ok(()),
             false => Err(format!("has lost its worker, and nobody is lost: {attempts:?}")),
         }
@@ -343,6 +363,22 @@ impl Ledger {
     }
 }
 
+/// Whether some workers lack the method.
+fn is_rare(plan: &CallPlan) -> bool {
+    [MIXED, RARE].contains(&plan.method)
+}
+
+fn has_other_codec(plan: &CallPlan, processes: &[Process]) -> bool {
+    let mut workers = processes.iter().filter(|process| process.setup.role == Role::Worker);
+    workers.any(|process| !process.setup.codecs.contains(&plan.codec))
+}
+
+/// Whether somebody takes no argument or reply of this size.
+fn is_large(plan: &CallPlan, processes: &[Process]) -> bool {
+    let bytes = plan.work.payload_bytes();
+    processes.iter().any(|process| (process.setup.payload_bytes_max as u64) < bytes)
+}
+
 /// Whether time is up, on a clock that may run slightly fast.
 fn is_due(call: &CallRecord, at: At) -> Result<(), String> {
     let timeout = call.deadline_at.since(call.made_at);
@@ -362,7 +398,7 @@ fn maybe_executed(failure: &CallFailure) -> Option<bool> {
         CallFailure::NoWorker { .. } | CallFailure::UnknownMethod { .. } | CallFailure::Overloaded { .. } => {
             Some(false)
         }
-        CallFailure::TooLarge(_) => Some(false),
+        CallFailure::TooLarge(_) | CallFailure::CodecNotRead { .. } => Some(false),
         CallFailure::NotOffered { maybe_executed, .. } => Some(*maybe_executed),
         _ => None,
     }

@@ -1,113 +1,11 @@
 //! The messages on the wire: introductions, requests and answers, credits, and forbidden sequences.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use xero::proto::{
-    frame,
-    message::{CallId, ErrorCode, Message, Ready, Request},
-};
+use xero::proto::message::{CallId, ErrorCode, Message, Ready, Request};
 
-use super::*;
+use super::{offers::Offer, records::*, *};
 use crate::{network::Connection, scenario::Role, work::Work};
-
-/// One connection, from both sides.
-#[derive(Debug)]
-pub(super) struct WireRecord {
-    pub(super) sides: [SideRecord; 2],
-    /// The side that sends requests.
-    pub(super) caller: Side,
-    /// Requests whose end the caller has not read.
-    pub(super) requests: BTreeMap<CallId, RequestRecord>,
-    /// The other side's credits and services, as the caller has read them.
-    pub(super) credits: u32,
-    pub(super) services: Vec<String>,
-    /// The bytes that count in a window, by the receiving side.
-    pub(super) flows: [FlowRecord; 2],
-}
-
-/// The bytes of requests or replies in one direction.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct FlowRecord {
-    /// The receiver's announced window, as the sender has read it; 0 for no bound.
-    window: u64,
-    sent: u64,
-    /// The bytes that the receiver has read, has acknowledged, and whose acknowledgement the sender has read.
-    taken: u64,
-    told: u64,
-    acknowledged: u64,
-}
-
-/// One side's view of a connection.
-#[derive(Debug)]
-pub(super) struct SideRecord {
-    pub(super) life: Life,
-    pub(super) stands: bool,
-    pub(super) has_given_up: bool,
-    pub(super) is_introduced: bool,
-    /// Whether it has introduced itself and read the other's introduction.
-    pub(super) is_registered: bool,
-    pub(super) has_heard_ready: bool,
-    pub(super) has_said_drain: bool,
-    pub(super) has_heard_drain: bool,
-    drain_heard_at: Option<Instant>,
-    pub(super) has_said_goodbye: bool,
-    pub(super) has_heard_goodbye: bool,
-    pub(super) sent_at: Instant,
-    pub(super) heard_at: Instant,
-    pub(super) excused_until: Option<Instant>,
-    /// How long this side stays silent, and how much silence it tolerates.
-    pub(super) interval: Duration,
-    liveness: u32,
-    pub(super) expiry: Duration,
-}
-
-/// One request, until the caller has read its end.
-#[derive(Debug)]
-pub(super) struct RequestRecord {
-    pub(super) tag: Tag,
-    pub(super) bytes: u64,
-    pub(super) is_delivered: bool,
-    pub(super) is_answered: bool,
-    pub(super) is_cancelled: bool,
-    /// Whether the other side has read the cancel.
-    pub(super) is_stopped: bool,
-    /// Whether its client has asked twice, over different connections, and one request was forwarded.
-    pub(super) may_wait: bool,
-    /// Whether a worker has started it.
-    pub(super) is_started: bool,
-    partials: u32,
-}
-
-/// One request of a call, as its sender knows it.
-#[derive(Clone, Debug)]
-pub(super) struct Attempt {
-    wire: Wire,
-    side: Side,
-    /// Whether the network did not take it.
-    pub(super) is_unsent: bool,
-    /// How the other side ended it, as far as the sender has read.
-    answer: Option<(ErrorCode, bool)>,
-}
-
-impl WireRecord {
-    pub(super) fn side_of(&self, pid: Pid) -> &SideRecord {
-        &self.sides[usize::from(self.sides[0].life.0 != pid)]
-    }
-
-    /// Whether a request with a payload of this size may be sent.
-    pub(super) fn has_room(&self, payload_bytes: u64) -> bool {
-        payload_bytes <= SMALL_PAYLOAD_BYTES || !self.flow_to(self.caller.other()).is_full()
-    }
-
-    /// The bytes that go to a side.
-    pub(super) fn flow_to(&self, side: Side) -> FlowRecord {
-        self.flows[side as usize]
-    }
-
-    pub(super) fn side_index(&self, pid: Pid) -> Side {
-        if self.sides[0].life.0 == pid { Side::Dialer } else { Side::Listener }
-    }
-}
 
 impl Ledger {
     pub(crate) fn opened(&mut self, wire: Wire, connection: &Connection, now: [Instant; 2], processes: &[Process]) {
@@ -140,7 +38,7 @@ impl Ledger {
             caller: if is_workers { Side::Listener } else { Side::Dialer },
             requests: BTreeMap::new(),
             credits: 0,
-            services: Vec::new(),
+            offer: Offer::default(),
             flows: [FlowRecord::default(); 2],
         };
         debug_assert_eq!(wire, self.wires.len());
@@ -178,105 +76,11 @@ impl Ledger {
         }
     }
 
-    fn judge_sent(&self, wire: Wire, from: Side, now: Instant, message: &Message) -> Result<(), &'static str> {
-        let record = &self.wires[wire];
-        let side = &record.sides[from as usize];
-        let is_turning_away = matches!(message, Message::Error(error) if error.call == CallId(0));
-        if side.has_said_goodbye {
-            return Err("nothing follows a goodbye");
-        }
-        if !side.is_introduced && !matches!(message, Message::Ready(_)) && !is_turning_away {
-            return Err("it has not introduced itself");
-        }
-        let begins = from == Side::Dialer && !side.is_introduced;
-        if !side.has_heard_ready && !begins && !is_turning_away {
-            return Err("the other side has not introduced itself");
-        }
-        match message {
-            _ if needs_room(message, !side.is_introduced) && record.flow_to(from.other()).is_full() => {
-                Err("there is no room for it in the window")
-            }
-            Message::Request(request) => self.judge_request(wire, from, now, request),
-            Message::Cancel(call) => match record.requests.get(call) {
-                Some(request) if request.is_cancelled => Err("it has been cancelled already"),
-                // The sender may have read its end in the same turn.
-                None if !self.attempts.contains_key(&(side.life, *call)) => Err("there is no such request"),
-                _ => Ok(()),
-            },
-            Message::Partial(reply) => match record.requests.get(&reply.call).filter(|r| r.is_delivered) {
-                Some(request) if request.is_answered => Err("the request has been answered"),
-                Some(request) if request.partials != reply.sequence => Err("it is out of order"),
-                Some(_) => Ok(()),
-                None => Err("there is no such request"),
-            },
-            Message::Final(reply) => judge_answer(record.requests.get(&reply.call), reply.partials),
-            Message::Error(reply) if !is_turning_away => judge_answer(record.requests.get(&reply.call), reply.partials),
-            Message::Goodbye if side.has_said_drain => {
-                // Requests that it has not started go elsewhere unharmed.
-                let open = |request: &RequestRecord| request.is_started && !request.is_answered;
-                match record.requests.values().any(open) {
-                    true => Err("it drains, and has not finished what it has"),
-                    false => Ok(()),
-                }
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn judge_request(&self, wire: Wire, from: Side, now: Instant, request: &Request) -> Result<(), &'static str> {
-        let record = &self.wires[wire];
-        let side = &record.sides[from as usize];
-        if from != record.caller || record.requests.contains_key(&request.call) {
-            return Err("nobody takes it");
-        }
-        // Messages from the turn in which its drain was read may still leave.
-        if side.has_heard_drain && side.drain_heard_at.is_some_and(|at| at < now) {
-            return Err("the other side drains");
-        }
-        if record.requests.len() >= record.credits as usize {
-            return Err("there is no credit for it");
-        }
-        self.judge_attempt(side.life, request)
-    }
-
-    /// Checks that a repeated request has a reason; passed time is none.
-    fn judge_attempt(&self, life: Life, request: &Request) -> Result<(), &'static str> {
-        let attempts = self.attempts.get(&(life, request.call)).map(Vec::as_slice).unwrap_or_default();
-        let work = Work::read(&request.payload).ok_or("nobody has made this call")?;
-        let call = self.calls.get(&work.tag).ok_or("nobody has made this call")?;
-        if request.idempotent && !call.plan.is_idempotent() {
-            return Err("its caller does not let it run twice");
-        }
-        match attempts.last() {
-            Some(last) if !self.is_over(last) => Err("its last attempt has not failed"),
-            Some(_) if !call.plan.is_idempotent() && attempts.iter().any(|attempt| self.may_have_run(attempt)) => {
-                Err("it may have run, and is not idempotent")
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether its sender has reason to believe that the attempt is over.
-    pub(super) fn is_over(&self, attempt: &Attempt) -> bool {
-        let side = &self.wires[attempt.wire].sides[attempt.side as usize];
-        let is_refused = matches!(
-            attempt.answer,
-            Some((ErrorCode::Refused | ErrorCode::Overloaded | ErrorCode::WorkerLost | ErrorCode::NoWorker, _))
-        );
-        attempt.is_unsent || is_refused || !side.stands || side.has_given_up
-    }
-
-    fn may_have_run(&self, attempt: &Attempt) -> bool {
-        let side = &self.wires[attempt.wire].sides[attempt.side as usize];
-        let is_refused = attempt.answer.is_some_and(|(_, maybe_executed)| !maybe_executed);
-        let is_drained = side.has_heard_drain && side.has_heard_goodbye;
-        !(attempt.is_unsent || is_refused || is_drained)
-    }
-
     fn note_request(&mut self, wire: Wire, from: Side, request: &Request) {
         let Some(work) = Work::read(&request.payload) else { return };
         let life = self.wires[wire].sides[from as usize].life;
-        let attempt = Attempt { wire, side: from, is_unsent: false, answer: None };
+        let idempotent = request.idempotent;
+        let attempt = Attempt { wire, side: from, idempotent, is_unsent: false, answer: None };
         let attempts = self.attempts.entry((life, request.call)).or_default();
         attempts.push(attempt);
         if attempts.len() == 1 {
@@ -291,6 +95,7 @@ impl Ledger {
             is_stopped: false,
             may_wait: false,
             is_started: false,
+            must_declare: request.idempotent && request.as_declared,
             partials: 0,
         };
         self.wires[wire].requests.insert(request.call, record);
@@ -328,6 +133,10 @@ impl Ledger {
         }
     }
 
+    pub(crate) fn has_said_goodbye(&self, wire: Wire, side: Side) -> bool {
+        self.wires[wire].sides[side as usize].has_said_goodbye
+    }
+
     /// Whether a request is open on it, whose end its sender has not read.
     pub(crate) fn has_requests(&self, wire: Wire) -> bool {
         !self.wires[wire].requests.is_empty()
@@ -340,7 +149,8 @@ impl Ledger {
         side.has_given_up = true;
         for message in messages {
             let Message::Request(request) = message else { continue };
-            let attempt = Attempt { wire, side: from, is_unsent: true, answer: None };
+            let idempotent = request.idempotent;
+            let attempt = Attempt { wire, side: from, idempotent, is_unsent: true, answer: None };
             self.attempts.entry((life, request.call)).or_default().push(attempt);
         }
     }
@@ -353,14 +163,17 @@ impl Ledger {
         let pid = side.life.0;
         record.flows[to as usize].taken += counted_bytes(message, !side.has_heard_ready);
         match message {
-            Message::Ack(bytes) => record.flows[to.other() as usize].acknowledged = *bytes,
+            Message::Ack(bytes) => {
+                let flow = &mut record.flows[to.other() as usize];
+                (flow.acknowledged, flow.heard_at) = (*bytes, Some(now));
+            }
             Message::Ready(ready) => {
                 side.expiry = interval * side.liveness;
                 side.has_heard_ready = true;
                 side.is_registered |= side.is_introduced;
                 record.flows[to.other() as usize].window = ready.window_bytes;
                 if to == record.caller {
-                    note_offer(record, ready);
+                    note_offer(record, now, ready);
                 }
             }
             Message::Patience(time) => side.excused_until = Some(now + *time),
@@ -417,7 +230,12 @@ impl Ledger {
         self.shaken.insert(own.life.0);
         let is_silent = now >= own.expires_at();
         let is_leaving = self.leaving.contains_key(&own.life.0) || processes[own.life.0].is_leaving;
+        let patience = STALL_EXPIRIES * (own.interval * own.liveness);
+        let flow = record.flows[side.other() as usize];
+        let is_stalled = flow.is_full() && flow.heard_at.is_none_or(|at| now >= at + patience);
+        let own = &record.sides[side as usize];
         let has_reason = !own.is_registered || own.has_said_goodbye || own.has_heard_goodbye || is_leaving || is_silent;
+        let has_reason = has_reason || is_stalled || flow.is_overrun();
         if !has_reason {
             let (who, silence) = (&processes[own.life.0], now.saturating_duration_since(own.heard_at));
             let what = format!("{who} gives up connection {wire}, from which it has heard {silence:?} ago");
@@ -426,57 +244,10 @@ impl Ledger {
     }
 }
 
-impl FlowRecord {
-    /// Whether nothing large may follow.
-    pub(super) fn is_full(&self) -> bool {
-        self.window > 0 && self.sent.saturating_sub(self.acknowledged) >= self.window
-    }
-
-    /// Whether the receiver owes an acknowledgement, because a quarter of its window has arrived since the last one.
-    pub(super) fn is_untold(&self, window: u64, waiting: u64) -> bool {
-        window > 0 && self.taken.saturating_sub(self.told + waiting) >= window.div_ceil(4)
-    }
-}
-
-impl SideRecord {
-    /// When the other side is dead unless a message arrives.
-    pub(super) fn expires_at(&self) -> Instant {
-        let expires_at = self.heard_at + self.expiry;
-        self.excused_until.map_or(expires_at, |until| expires_at.max(until))
-    }
-}
-
-fn judge_answer(request: Option<&RequestRecord>, partials: u32) -> Result<(), &'static str> {
-    match request.filter(|request| request.is_delivered) {
-        Some(request) if request.is_answered => Err("the request has been answered"),
-        Some(request) if request.partials != partials => Err("it counts its partial replies wrongly"),
-        Some(_) => Ok(()),
-        None => Err("there is no such request"),
-    }
-}
-
-fn note_offer(record: &mut WireRecord, ready: &Ready) {
+fn note_offer(record: &mut WireRecord, now: Instant, ready: &Ready) {
     record.credits = ready.credits;
-    record.services = ready.services.iter().map(|service| service.name.to_string()).collect();
+    record.offer.read(now, ready);
 }
 
-/// What a message counts in a window.
-fn counted_bytes(message: &Message, is_first_ready: bool) -> u64 {
-    match message {
-        Message::Ready(_) if is_first_ready => 0,
-        // Nobody counts messages to a peer that is turned away.
-        Message::Error(error) if error.call == CallId(0) => 0,
-        _ => frame::window_bytes(message),
-    }
-}
-
-fn needs_room(message: &Message, is_first_ready: bool) -> bool {
-    match message {
-        Message::Partial(_) => true,
-        Message::Ready(_) => !is_first_ready,
-        _ => counted_bytes(message, false) > 0 && message.payload_bytes() as u64 > SMALL_PAYLOAD_BYTES,
-    }
-}
-
-/// Payloads up to this size do not wait for a window (`PROTOCOL.md` §9).
-const SMALL_PAYLOAD_BYTES: u64 = 4_096;
+/// How many expiries of its own a side bears a peer that acknowledges nothing.
+const STALL_EXPIRIES: u32 = 10;

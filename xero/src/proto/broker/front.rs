@@ -151,6 +151,10 @@ impl Front {
         let Some(origin) = self.origins.get_mut(&id) else { return dispatcher.release(now, receipt) };
         let (to, call, sequence, size) = (origin.client, origin.call, origin.partials, payload.bytes.len());
         origin.partials = origin.partials.saturating_add(1);
+        if planted(Fault::InnocentUnread) && self.links.outflow(to).is_some_and(|outflow| !outflow.is_empty()) {
+            dispatcher.overflow(now, id);
+            return dispatcher.release(now, receipt);
+        }
         if size > self.links.reply_bytes_max(to) {
             // Its place stays empty, so the client sees a gap in the sequence.
             dispatcher.release(now, receipt);
@@ -211,6 +215,11 @@ impl Front {
     pub(super) fn note_forwarded(&mut self, now: Instant, id: CallId) {
         if self.origins.get(&id).is_some_and(|origin| self.links.may_hold(origin.client)) {
             self.release_request(now, id);
+            if planted(Fault::ForwardedForgotten)
+                && let Some(origin) = self.origins.get(&id)
+            {
+                self.links.forget_request(origin.client, origin.bytes);
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use crate::proto::{
     calls::{CallFailure, CallSpec, WaitPolicy, codec_not_read, overloaded},
+    fault::{Fault, planted},
     message::{CallId, ErrorCode, ErrorReply, Peer, Request, listed},
     worker::DEADLINE_MAX,
 };
@@ -25,7 +26,7 @@ pub(super) fn spec_of(now: Instant, from: Peer, request: Request) -> CallSpec {
     } = request;
     let (owner, deadline) = (from.0, now + remaining.min(DEADLINE_MAX));
     // The client knew the declaration of all workers; it must hold for the chosen worker too.
-    let must_declare = idempotent && as_declared;
+    let must_declare = idempotent && as_declared && !planted(Fault::DeclarationNotPassedOn);
     let (idempotent, attempts_before) = ((!must_declare).then_some(idempotent), attempt.saturating_sub(1));
     // Only the client knows other brokers, and a call that waits with it outlives this broker.
     let wait_policy = if fail_fast { WaitPolicy::Never } else { WaitPolicy::WhileOffered };

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::proto::{
     calls::{Call, WaitPolicy},
+    fault::{Fault, planted},
     retry::{Cost, RetryBudget, RetryConfig, Setback, may_retry},
 };
 
@@ -38,7 +39,8 @@ impl Attempts {
         if !may_retry(setback, call.is_idempotent(), call.charged, self.config.attempts_max) {
             return None;
         }
-        let is_at_once = call.spec.wait_policy == WaitPolicy::Never || cost == Cost::Nothing;
+        let is_at_once =
+            call.spec.wait_policy == WaitPolicy::Never && !planted(Fault::FailFastBacksOff) || cost == Cost::Nothing;
         let backoff = match is_at_once {
             true => Duration::ZERO,
             false => self.config.backoff.draw(u32::from(call.attempts), &mut self.random),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::proto::{
     calls::{Call, Calls, LineId, Precedence, WaitPolicy},
+    fault::{Fault, planted},
     frame::Limits,
     message::{CallId, Peer},
     registry::{Outlook, PoolId, Registry, Route, WorkerChoice},
@@ -97,7 +98,8 @@ impl Placement {
     fn hopeless_in(&self, line: LineId, outlook: &Outlook) -> Vec<CallId> {
         let calls = self.calls.in_line(line);
         let policy = calls.first().and_then(|id| self.calls.get(*id)).map(|call| call.spec.wait_policy);
-        if policy.is_some_and(|policy| is_hopeless(outlook, policy)) { calls } else { Vec::new() }
+        let is_awaited = policy.is_none_or(|policy| !is_hopeless(outlook, policy)) || planted(Fault::NobodyAwaited);
+        if is_awaited { Vec::new() } else { calls }
     }
 
     fn dequeue(&mut self, id: CallId) {

@@ -6,9 +6,12 @@ use std::{iter::FusedIterator, ops::Range, sync::Arc, time::Duration};
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::proto::message::{
-    Capabilities, Codec, ErrorCode, ErrorReply, Event, FinalReply, Message, Metadata, MethodOffer, PartialReply,
-    Payload, Ready, Request, Role, ServiceOffer, Subscribe,
+use crate::proto::{
+    fault::{Fault, planted},
+    message::{
+        Capabilities, Codec, ErrorCode, ErrorReply, Event, FinalReply, Message, Metadata, MethodOffer, PartialReply,
+        Payload, Ready, Request, Role, ServiceOffer, Subscribe,
+    },
 };
 
 use super::{
@@ -134,7 +137,7 @@ enum Rest {
 
 /// A payload within a body. A slice keeps the whole body in memory, so a payload of less than half the body is copied.
 fn kept_payload(body: &Bytes, range: Range<usize>) -> Bytes {
-    match range.len() < body.len() / 2 {
+    match range.len() < body.len() / 2 && !planted(Fault::BatchPinned) {
         true => Bytes::copy_from_slice(&body[range]),
         false => body.slice(range),
     }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::proto::message::CallId;
+use crate::proto::{
+    fault::{Fault, planted},
+    message::CallId,
+};
 
 use super::malformed::{Malformed, Reason};
 
@@ -85,6 +88,7 @@ impl Kind {
     pub(super) fn window_bytes(self, header_bytes: usize, payload_bytes: usize) -> u64 {
         match self {
             Self::Request | Self::Partial | Self::Final | Self::Error | Self::Ready => {
+                let header_bytes = if planted(Fault::HeadersUncounted) { 0 } else { header_bytes };
                 MESSAGE_BYTES + header_bytes as u64 + payload_bytes as u64
             }
             _ => 0,

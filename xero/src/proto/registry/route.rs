@@ -60,7 +60,8 @@ impl Need<'_> {
     /// Workers with the fitting signature come first, then those that accept the payload. Others are asked only if
     /// there is none: their error reports their own signature or limit.
     fn grade(&self, kind: &Kind) -> Option<u8> {
-        let can = kind.codecs.contains(self.codec) && (kind.idempotent || !self.must_declare);
+        let reads = kind.codecs.contains(self.codec) || planted(Fault::CodecIgnored);
+        let can = reads && (kind.idempotent || !self.must_declare);
         // 0 stands for an unchecked signature (`PROTOCOL.md` §7).
         let fits = self.fingerprint == 0 || kind.fingerprint == 0 || self.fingerprint == kind.fingerprint;
         let takes = self.bytes as u64 <= kind.payload_bytes_max;
@@ -158,7 +159,10 @@ impl Registry {
         if first.is_some_and(|(_, peer)| peer == chosen) {
             return Some((chosen, search.kind));
         }
-        let kind = self.check_choice(chosen, need, search);
+        let kind = match planted(Fault::StrayChoiceTrusted) {
+            true => Some(search.kind),
+            false => self.check_choice(chosen, need, search),
+        };
         if kind.is_none() {
             self.stray_choices += 1;
             debug!(peer = chosen.0, "the policy chose a worker that is not a candidate");

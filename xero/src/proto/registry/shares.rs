@@ -14,6 +14,7 @@ use std::{
 
 use super::index::{MethodId, ServiceId};
 use crate::proto::{
+    fault::{Fault, planted},
     frame::{OfferRoom, OfferSize, TooLarge},
     message::ServiceOffer,
 };
@@ -36,7 +37,7 @@ pub(super) fn shares_of(services: &[ServiceOffer], room: &OfferRoom) -> Vec<Shar
         ];
         let part = |(size, limit)| size as u128 * WHOLE / (limit as u128).max(1);
         let largest = parts.into_iter().map(part).max().unwrap_or(0);
-        Share(u64::try_from(largest).unwrap_or(u64::MAX))
+        Share(if planted(Fault::SharesIgnored) { 0 } else { u64::try_from(largest).unwrap_or(u64::MAX) })
     };
     services.iter().map(share).collect()
 }

@@ -49,6 +49,25 @@ fn idle_worker_leaves_at_once() {
 }
 
 #[test]
+fn worker_that_drains_before_it_is_answered_introduces_itself_once() {
+    let mut net = Net::new();
+    let d = net.dispatcher();
+    let call = net.call(d, "hold");
+    let w = net.worker(&[d]);
+    while net.told(w).next().is_none() {
+        net.run(TICK);
+    }
+    net.drain(w);
+    net.run(20 * LATENCY);
+    let is_ready = |message: &Message| matches!(message, Message::Ready(_));
+    let readies = [
+        net.said(w).filter(|sent| is_ready(&sent.message)).count(),
+        net.told(w).filter(|sent| is_ready(&sent.message)).count(),
+    ];
+    assert_eq!((readies, net.has_ended(call)), ([1, 1], false), "neither side answers the other's READY twice");
+}
+
+#[test]
 fn worker_without_a_connection_leaves_at_once() {
     let mut net = Net::new();
     let d = net.dispatcher();

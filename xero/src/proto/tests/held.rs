@@ -42,6 +42,24 @@ fn unread_replies_stay_with_their_workers_and_end_no_call() {
 }
 
 #[test]
+fn reply_that_passes_those_held_back_is_acknowledged_at_once() {
+    let mut bench = Bench::with(|config| {
+        config.dispatcher.window_bytes = 20_000;
+        config.hold_limits.peer_bytes_max = 1;
+    });
+    let worker = bench.worker_with(|ready| ready.credits = 20);
+    let client = bench.client_with(|ready| ready.window_bytes = 1);
+    (1..=5).for_each(|call| bench.request(client, call, "hold"));
+    let ids: Vec<_> = bench.requests(worker).iter().map(|request| request.call).collect();
+    // The first one leaves, the second one is held, and the small ones pass it.
+    (0..2).for_each(|call| bench.reply(worker, ids[call], &large()));
+    (2..5).for_each(|call| bench.reply(worker, ids[call], &"s".repeat(4_000)));
+    assert_eq!(finals(&mut bench, client), [1, 3, 4, 5]);
+    let taken = worker_acks(&mut bench, worker);
+    assert!((COST + 8_000..2 * COST + 8_000).contains(&taken), "{taken} bytes are acknowledged");
+}
+
+#[test]
 fn worker_that_exceeds_its_window_is_dropped() {
     let mut bench = Bench::with(|config| {
         config.dispatcher.window_bytes = 40_000;

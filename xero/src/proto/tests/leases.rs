@@ -12,6 +12,7 @@ use crate::proto::{
     frame::encode,
     liveness::Heartbeats,
     message::{CallId, ErrorCode, Event, Message},
+    retry::BackoffConfig,
 };
 
 #[test]
@@ -27,6 +28,29 @@ fn silent_worker_expires_exactly_at_its_expiry() {
     net.run_until(joined_at + EXPIRY + TICK);
     assert!(!net.stands(peer));
     assert_eq!(net.d(d).machine.counters().expired_leases, 1);
+}
+
+#[test]
+fn request_for_a_worker_that_is_lost_together_with_others_counts_as_not_sent() {
+    let mut net = Net::new();
+    let d = net.dispatcher_with(|config| {
+        config.retry.attempts_max = 2;
+        config.retry.backoff = BackoffConfig { first: Duration::ZERO, max: Duration::ZERO };
+    });
+    let lost = [net.worker(&[d]), net.worker(&[d]), net.worker(&[d])];
+    net.connect();
+    let call = net.call_with(d, "safe", |spec| spec.deadline += 20 * EXPIRY);
+    net.run(2 * LATENCY);
+    // The dispatcher is suspended, and finds all of them expired in one turn.
+    net.freeze_dispatcher(d);
+    lost.into_iter().for_each(|w| net.freeze_worker(w));
+    net.run(3 * EXPIRY);
+    net.thaw_dispatcher(d);
+    net.run(LATENCY);
+    assert_eq!((net.d(d).machine.workers().count(), net.has_ended(call)), (0, false), "its second attempt is left");
+    let w = net.worker(&[d]);
+    net.run(4 * LATENCY);
+    assert!(net.w(w).runs.contains(&call));
 }
 
 #[test]

@@ -257,7 +257,9 @@ impl Executions {
     pub(super) fn start_waiting(&mut self, now: Instant, exits: &mut Exits<WorkerOutput>) {
         while self.running < self.credits as usize {
             let (links, max) = (&exits.links, self.peer_bytes_max);
-            let takes_replies = |peer| links.outflow(peer).is_none_or(|outflow| outflow.held_bytes() <= max);
+            let takes_replies = |peer| {
+                links.outflow(peer).is_none_or(|outflow| outflow.held_bytes() <= max) || planted(Fault::StartedUnread)
+            };
             let Some(execution) = self.backlog.pop(takes_replies) else { return };
             let Some(task) = self.tasks.get_mut(&execution) else { continue };
             let Stage::Waiting(start, held) = mem::replace(&mut task.stage, Stage::Running) else { continue };
@@ -399,6 +401,7 @@ impl Executions {
             Finish::Error { code, detail, payload } => (code, detail, payload),
             Finish::Aborted => match task.aborted {
                 Some(code) => (code, String::new(), Payload::default()),
+                None if planted(Fault::StoppedAsCancelled) => (ErrorCode::Cancelled, String::new(), Payload::default()),
                 // Another worker can run it again, if it may run twice.
                 None => (ErrorCode::Refused, "the procedure's runtime has ended".to_owned(), Payload::default()),
             },

@@ -1,0 +1,204 @@
+//! What each process keeps of its peers, in bytes: a received payload counts from its arrival until its last copy is
+//! dropped. The buffer that it keeps alive may be twice as large. No machine is asked.
+
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use xero::proto::{
+    frame::Inbound,
+    message::{Message, Payload},
+};
+
+use super::*;
+use crate::{process::Process, scenario::Role, work::Answer};
+
+/// A payload that a process keeps.
+#[derive(Debug)]
+pub(super) struct Kept {
+    /// The connection that it came over; for a produced reply, the one that it leaves over.
+    wire: Wire,
+    what: What,
+    bytes: u64,
+    mark: Weak<()>,
+    /// Whether it was kept when the process's last turn ended.
+    is_old: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Request,
+    /// A reply at a broker, for that client.
+    ReplyFor(Pid),
+    /// A reply whose caller is gone, or is this process.
+    Reply,
+    /// A worker's own reply.
+    Produced,
+}
+
+/// A payload's bytes, and the mark that says whether they are alive.
+struct Marked {
+    bytes: Bytes,
+    _mark: Arc<()>,
+}
+
+impl AsRef<[u8]> for Marked {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+fn mark(payload: &mut Payload) -> Weak<()> {
+    let own = Arc::new(());
+    let mark = Arc::downgrade(&own);
+    let bytes = Bytes::copy_from_slice(&payload.bytes);
+    payload.bytes = Bytes::from_owner(Marked { bytes, _mark: own });
+    mark
+}
+
+fn payload_of(message: &mut Message) -> Option<&mut Payload> {
+    match message {
+        Message::Request(request) => Some(&mut request.payload),
+        Message::Partial(reply) => Some(&mut reply.payload),
+        Message::Final(reply) => Some(&mut reply.payload),
+        Message::Error(reply) => Some(&mut reply.payload),
+        _ => None,
+    }
+}
+
+impl Ledger {
+    /// Keeps account of a received payload; `buffer` is what it was read from.
+    pub(crate) fn kept(&mut self, wire: Wire, to: Side, inbound: &mut Inbound, buffer: &Bytes, processes: &[Process]) {
+        let pid = self.wires[wire].sides[to as usize].life.0;
+        let what = self.what_of(pid, &processes[pid], &inbound.message);
+        let Some(payload) = payload_of(&mut inbound.message).filter(|payload| !payload.bytes.is_empty()) else {
+            return;
+        };
+        let is_part = buffer.as_ptr_range().contains(&payload.bytes.as_ptr());
+        let bytes = payload.bytes.len();
+        // A payload of less than half of a BATCH is copied out of it.
+        if is_part && buffer.len() > 2 * bytes + 1 {
+            let whole = buffer.len();
+            self.blame(format!("a payload of {bytes} bytes keeps a buffer of {whole} on connection {wire}"));
+        }
+        let mark = mark(payload);
+        self.kept.entry(pid).or_default().push(Kept { wire, what, bytes: bytes as u64, mark, is_old: false });
+    }
+
+    /// Keeps account of a reply that a procedure has written for the caller on this connection.
+    pub(crate) fn produced(&mut self, pid: Pid, wire: Wire, payload: &mut Payload) {
+        let bytes = payload.bytes.len() as u64;
+        let mark = mark(payload);
+        self.kept.entry(pid).or_default().push(Kept { wire, what: What::Produced, bytes, mark, is_old: false });
+    }
+
+    fn what_of(&self, pid: Pid, process: &Process, message: &Message) -> What {
+        let answer = match message {
+            Message::Request(_) => return What::Request,
+            Message::Partial(reply) => Answer::read(&reply.payload),
+            Message::Final(reply) => Answer::read(&reply.payload),
+            Message::Error(reply) => Answer::read(&reply.payload),
+            _ => None,
+        };
+        let call = answer.and_then(|answer| self.calls.get(&answer.tag));
+        match call {
+            Some(call) if process.setup.role == Role::Broker && call.client.0 != pid => What::ReplyFor(call.client.0),
+            _ => What::Reply,
+        }
+    }
+
+    /// Forgets what is not kept any more.
+    pub(super) fn sweep(&mut self, pid: Pid) {
+        if let Some(kept) = self.kept.get_mut(&pid) {
+            kept.retain(|kept| kept.mark.strong_count() > 0);
+        }
+    }
+
+    pub(super) fn keeps_anything(&self, pid: Pid) -> bool {
+        self.kept.get(&pid).is_some_and(|kept| !kept.is_empty())
+    }
+
+    /// Checks that a process keeps no more than its limits allow, and what it has not acknowledged.
+    ///
+    /// One message may exceed each limit, because the limit is asked before a message is taken.
+    pub(super) fn check_memory(&self, pid: Pid, process: &Process) -> Result<(), String> {
+        let kept = self.kept.get(&pid).map(Vec::as_slice).unwrap_or_default();
+        if kept.is_empty() || !matches!(process.setup.role, Role::Broker | Role::Worker) {
+            return Ok(());
+        }
+        let limits = &process.setup.hold_limits;
+        let largest = kept.iter().map(|kept| kept.bytes).max().unwrap_or(0);
+        let mut requests = 0;
+        for (wire, (bytes, unacknowledged)) in self.by_wire(pid, kept, |what| what == What::Request) {
+            let bytes = bytes.saturating_sub(unacknowledged);
+            if bytes > limits.peer_bytes_max + largest {
+                let max = limits.peer_bytes_max;
+                return Err(format!("keeps {bytes} acknowledged bytes of requests on connection {wire}, over {max}"));
+            }
+            requests += bytes;
+        }
+        // What one worker's replies make room for may be acknowledged to another worker.
+        let replies = self.by_wire(pid, kept, |what| matches!(what, What::ReplyFor(_) | What::Reply));
+        let (bytes, unacknowledged) = replies.into_values().fold((0, 0), |(a, b), (c, d)| (a + c, b + d));
+        let replies = u64::saturating_sub(bytes, unacknowledged);
+        let clients = self.client_wires(kept, process);
+        if replies > clients * (limits.peer_bytes_max + largest) {
+            let max = limits.peer_bytes_max;
+            return Err(format!(
+                "keeps {replies} acknowledged bytes of replies for {clients} clients, over {max} each"
+            ));
+        }
+        match requests + replies > limits.total_bytes_max / 2 + largest {
+            true => Err(format!("keeps {} acknowledged bytes, over half of {limits:?}", requests + replies)),
+            false => self.check_total(kept, limits.total_bytes_max + largest),
+        }
+    }
+
+    /// Checks that requests are refused once the limit of all peers is reached.
+    fn check_total(&self, kept: &[Kept], max: u64) -> Result<(), String> {
+        let requests = kept.iter().filter(|kept| kept.what == What::Request);
+        let bytes: u64 = requests.map(|kept| kept.bytes).sum();
+        if bytes > max { Err(format!("keeps {bytes} bytes of requests in all, over {max}")) } else { Ok(()) }
+    }
+
+    /// What is kept of each connection, and how much that came over it is not acknowledged.
+    fn by_wire(&self, pid: Pid, kept: &[Kept], is_meant: impl Fn(What) -> bool) -> BTreeMap<Wire, (u64, u64)> {
+        let mut bytes = BTreeMap::new();
+        for kept in kept.iter().filter(|kept| is_meant(kept.what)) {
+            let record = &self.wires[kept.wire];
+            let unacknowledged = record.flow_to(record.side_index(pid)).unacknowledged();
+            bytes.entry(kept.wire).or_insert((0, unacknowledged)).0 += kept.bytes;
+        }
+        bytes
+    }
+
+    /// The connections of the clients that replies are kept for.
+    fn client_wires(&self, kept: &[Kept], process: &Process) -> u64 {
+        let clients: BTreeSet<_> = kept.iter().filter_map(|kept| kept.what.client()).collect();
+        let wires = process.sockets.values().flat_map(|wire| &self.wires[*wire].sides);
+        wires.filter(|side| clients.contains(&side.life.0)).count() as u64
+    }
+
+    /// Checks that a worker has started nothing in this turn for a dispatcher that has not taken its replies.
+    pub(super) fn check_starts(&mut self, pid: Pid, process: &Process) -> Result<(), String> {
+        let max = process.setup.hold_limits.peer_bytes_max;
+        let kept = self.kept.get_mut(&pid).map(Vec::as_mut_slice).unwrap_or_default();
+        for wire in std::mem::take(&mut self.started_for) {
+            let own = kept.iter().filter(|kept| kept.wire == wire && kept.what == What::Produced && kept.is_old);
+            let bytes: u64 = own.map(|kept| kept.bytes).sum();
+            if bytes > max {
+                return Err(format!("starts a request while it keeps {bytes} bytes of replies on connection {wire}"));
+            }
+        }
+        kept.iter_mut().for_each(|kept| kept.is_old = true);
+        Ok(())
+    }
+}
+
+impl What {
+    fn client(self) -> Option<Pid> {
+        match self {
+            Self::ReplyFor(client) => Some(client),
+            Self::Request | Self::Reply | Self::Produced => None,
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! What a side offers, who suits a call, and what a broker must announce.
+
+use std::time::Instant;
+
+use xero::proto::{
+    broker::Door,
+    message::{Codec, MethodOffer, Ready, ServiceOffer},
+};
+
+use super::{rest::is_up, *};
+use crate::{
+    process::Process,
+    scenario::{CallPlan, Role, SERVICES},
+};
+
+/// An offer, as its reader knows it.
+#[derive(Debug, Default)]
+pub(super) struct Offer {
+    services: Vec<ServiceOffer>,
+    codecs: Vec<Codec>,
+    payload_bytes_max: u64,
+    /// Whether it has had credits.
+    was_callable: bool,
+    /// When it was last read, and what it was before in that turn: requests of the same turn may still go by that.
+    read_at: Option<Instant>,
+    earlier: Vec<Self>,
+}
+
+impl Offer {
+    pub(super) fn read(&mut self, now: Instant, ready: &Ready) {
+        let mut former = std::mem::take(self);
+        let mut earlier = std::mem::take(&mut former.earlier);
+        if former.read_at != Some(now) {
+            earlier.clear();
+        }
+        earlier.push(former);
+        *self = Self {
+            read_at: Some(now),
+            earlier,
+            services: ready.services.clone(),
+            codecs: ready.codecs.clone(),
+            payload_bytes_max: ready.payload_bytes_max,
+            was_callable: ready.credits > 0,
+        };
+    }
+
+    pub(super) fn is_callable(&self) -> bool {
+        self.was_callable
+    }
+
+    pub(super) fn has_service(&self, plan: &CallPlan) -> bool {
+        self.services.iter().any(|offer| &*offer.name == plan.service)
+    }
+
+    fn method(&self, plan: &CallPlan) -> Option<&MethodOffer> {
+        method_of(&self.services, plan)
+    }
+
+    /// Whether it says that the method may run twice.
+    pub(super) fn declares(&self, plan: &CallPlan) -> bool {
+        self.method(plan).is_some_and(|method| method.idempotent)
+    }
+
+    /// The same, now or before this turn.
+    pub(super) fn declared(&self, now: Instant, plan: &CallPlan) -> bool {
+        let is_new = self.read_at == Some(now);
+        self.declares(plan) || is_new && self.earlier.iter().any(|earlier| earlier.declares(plan))
+    }
+
+    pub(super) fn reads(&self, codec: Codec) -> bool {
+        self.codecs.contains(&codec)
+    }
+
+    pub(super) fn takes(&self, bytes: u64) -> bool {
+        bytes <= self.payload_bytes_max
+    }
+
+    /// How well it suits a call: by its signature first, then by its limit; `None` for not at all.
+    pub(super) fn grade(&self, plan: &CallPlan, must_declare: bool) -> Option<(bool, bool)> {
+        let method = self.method(plan)?;
+        let can = self.reads(plan.codec) && (method.idempotent || !must_declare);
+        let fits = plan.fingerprint == 0 || method.fingerprint == 0 || plan.fingerprint == method.fingerprint;
+        can.then_some((fits, self.takes(plan.work.payload_bytes())))
+    }
+}
+
+/// The method that a call names.
+pub(super) fn method_of<'a>(services: &'a [ServiceOffer], plan: &CallPlan) -> Option<&'a MethodOffer> {
+    let service = services.iter().find(|offer| &*offer.name == plan.service)?;
+    service.methods.iter().find(|offer| &*offer.name == plan.method)
+}
+
+impl Ledger {
+    /// Checks that clients know what the workers of their brokers agree on, and nothing of those that nobody can call.
+    pub(crate) fn check_offers(&self, processes: &[Process]) -> Result<(), String> {
+        let brokers = processes.iter().enumerate().filter(|(_, process)| process.setup.role == Role::Broker);
+        for (pid, broker) in brokers {
+            let other = |wire: &Wire| self.wires[*wire].sides.iter().find(|side| side.life.0 != pid).map(|s| s.life.0);
+            // A connection that was lost before its introduction exists for nobody.
+            let is_whole = |wire: &&Wire| self.wires[**wire].sides.iter().all(is_up);
+            let wires = |door| broker.sockets.iter().filter(move |((own, _), _)| *own == door).map(|(_, wire)| wire);
+            let workers = wires(Door::Back).filter(is_whole).filter_map(other).map(|pid| &processes[pid].setup);
+            let expected = merged(workers.filter(|setup| setup.credits > 0).map(|setup| &setup.services));
+            for wire in wires(Door::Front).filter(is_whole) {
+                check_offer(&self.wires[*wire].offer.services, &expected)
+                    .map_err(|what| format!("{broker} announces {what} on connection {wire}"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The declarations of each method, by all who offer it: whether it may run twice, and its fingerprint or 0.
+type Merged<'a> = BTreeMap<(&'a str, &'a str), (bool, u64)>;
+
+fn merged<'a>(offers: impl Iterator<Item = &'a Vec<ServiceOffer>>) -> Merged<'a> {
+    let mut merged = Merged::new();
+    for service in offers.flatten() {
+        for method in &service.methods {
+            let declared = (method.idempotent, method.fingerprint);
+            let entry = merged.entry((&service.name, &method.name)).or_insert(declared);
+            let fingerprint = if entry.1 == declared.1 { entry.1 } else { 0 };
+            *entry = (entry.0 && declared.0, fingerprint);
+        }
+    }
+    merged
+}
+
+fn check_offer(services: &[ServiceOffer], expected: &Merged<'_>) -> Result<(), String> {
+    let mut missing: BTreeSet<_> = expected.keys().filter(|(service, _)| SERVICES.contains(service)).collect();
+    for (service, method) in services.iter().flat_map(|service| service.methods.iter().map(move |m| (service, m))) {
+        let names = (&*service.name, &*method.name);
+        if expected.get(&names) != Some(&(method.idempotent, method.fingerprint)) {
+            let known = expected.get(&names);
+            return Err(format!("{}.{method:?}, and its workers say {known:?}", service.name));
+        }
+        missing.remove(&names);
+    }
+    if missing.is_empty() { Ok(()) } else { Err(format!("all but {missing:?}")) }
+}

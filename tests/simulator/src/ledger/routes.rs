@@ -1,0 +1,83 @@
+//! Calls that wait: each has somebody who can take it, and nobody who could take it now.
+
+use super::{records::WireRecord, rest::is_up, *};
+use crate::{
+    process::Process,
+    scenario::{CallPlan, Role},
+};
+
+impl Ledger {
+    /// Checks that no call waits while there is a credit for it, or while nobody can ever take it.
+    pub(super) fn check_unrouted(&self, pid: Pid, processes: &[Process]) -> Result<(), String> {
+        let Some(unrouted) = self.unrouted.get(&pid).filter(|unrouted| !unrouted.is_empty()) else { return Ok(()) };
+        let process = &processes[pid];
+        for entry in unrouted {
+            let (tag, must_declare, is_stuck) = match entry {
+                Unrouted::Call(tag) => (*tag, false, false),
+                Unrouted::Request(wire, call) => {
+                    let record = &self.wires[*wire];
+                    // A goodbye answers the requests that cross it.
+                    let request = record.requests.get(call).filter(|_| is_up(record.side_of(pid)));
+                    let Some(request) = request else { continue };
+                    (request.tag, request.must_declare, record.flow_to(record.caller).is_full())
+                }
+            };
+            let Some(call) = self.calls.get(&tag) else { continue };
+            let grade = |wire: Wire| self.wires[wire].offer.grade(&call.plan, must_declare);
+            let best = self.serving(pid, process).filter_map(grade).max();
+            let has_room =
+                |wire: &Wire| best.is_some() && grade(*wire) == best && self.has_room(pid, *wire, &call.plan);
+            // A call that is too large for all waits for one of those that come closest, which refuses it.
+            let is_large = best.is_some_and(|(_, takes)| !takes);
+            let is_choosy = is_stuck || is_large || process.setup.whim.may_refuse();
+            if best.is_none() && self.is_hopeless(pid, process, &call.plan) {
+                return Err(format!("lets call {} wait for nobody", tag.0));
+            }
+            if let Some(wire) = self.serving(pid, process).find(has_room).filter(|_| !is_choosy) {
+                return Err(format!("lets call {} wait while connection {wire} has room for it", tag.0));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that a call which must fail fast neither waits nor backs off.
+    pub(super) fn check_haste(&self, pid: Pid) -> Result<(), String> {
+        let open = self.deadlines.iter().filter_map(|(_, tag)| Some((tag, self.calls.get(tag)?)));
+        for (tag, call) in open.filter(|(_, call)| call.client.0 == pid && call.plan.fail_fast) {
+            let attempts = self.attempts.get(&(call.client, call.id)).map(Vec::as_slice).unwrap_or_default();
+            if attempts.last().is_none_or(|last| self.is_over(last)) {
+                return Err(format!("lets call {} wait, which must not: {attempts:?}", tag.0));
+            }
+        }
+        Ok(())
+    }
+
+    /// The connections to those that take requests, now or later.
+    fn serving<'a>(&'a self, pid: Pid, process: &'a Process) -> impl Iterator<Item = Wire> {
+        let is_serving = move |record: &WireRecord| {
+            let side = record.side_of(pid);
+            let is_caller = record.caller == record.side_index(pid);
+            is_caller && is_up(side) && !side.has_heard_drain && record.offer.is_callable()
+        };
+        process.sockets.values().copied().filter(move |wire| is_serving(&self.wires[*wire]))
+    }
+
+    fn has_room(&self, pid: Pid, wire: Wire, plan: &CallPlan) -> bool {
+        let record = &self.wires[wire];
+        let has_credit = record.requests.len() < record.credits as usize;
+        has_credit && record.has_room(plan.work.payload_bytes()) && !self.is_left_behind(pid, wire)
+    }
+
+    /// Whether a call that nobody can take must not wait: only a client waits for a new service.
+    fn is_hopeless(&self, pid: Pid, process: &Process, plan: &CallPlan) -> bool {
+        let is_known = |wire: Wire| self.wires[wire].offer.has_service(plan);
+        process.setup.role == Role::Broker || self.serving(pid, process).any(is_known)
+    }
+
+    /// Whether the worker of this connection has introduced itself over a newer one: the older one may be dead.
+    fn is_left_behind(&self, pid: Pid, wire: Wire) -> bool {
+        let lives_of = |wire: Wire| self.wires[wire].sides.each_ref().map(|side| side.life);
+        let mut newer = (wire + 1..self.wires.len()).filter(|other| lives_of(*other) == lives_of(wire));
+        newer.any(|other| self.wires[other].side_of(pid).has_heard_ready)
+    }
+}

@@ -1,0 +1,177 @@
+//! A seed's processes and their settings.
+
+use fastrand::Rng;
+use xero::proto::{
+    broker::Door,
+    frame::Limits,
+    hold::HoldLimits,
+    liveness::Heartbeats,
+    message::{Codec, MethodOffer, ServiceOffer},
+    retry::BackoffConfig,
+    retry::RetryConfig,
+};
+
+use super::{
+    Address, MIXED, ONCE, RARE, RETRY_WAIT_MAX_MS, Role, SAFE, SERVICES, Setup, Temper, Theme, WAITING_MAX_MIN, ms,
+};
+use crate::whim::Whim;
+
+/// Draws the processes.
+pub(super) struct Cast<'a> {
+    pub(super) random: &'a mut Rng,
+    pub(super) temper: Temper,
+    pub(super) theme: Theme,
+    pub(super) setups: Vec<Setup>,
+}
+
+impl Cast<'_> {
+    pub(super) fn draw(mut self) -> Vec<Setup> {
+        let (brokers, binding, dialing) = match self.random.u8(0..5) {
+            0 | 1 => (0, self.random.usize(1..4), 0),
+            2 | 3 => (self.random.usize(1..3), 0, self.random.usize(1..4)),
+            _ => (self.random.usize(1..3), 1, self.random.usize(1..3)),
+        };
+        (0..brokers).for_each(|number| self.add(Role::Broker, number));
+        (0..binding).for_each(|number| self.add(Role::Binding, number));
+        (0..dialing).for_each(|number| self.add(Role::Dialing, binding + number));
+        let workers = self.random.usize(1..5);
+        (0..workers).for_each(|number| self.add(Role::Worker, number));
+        if self.theme == Theme::Diverse && self.random.bool() {
+            self.add(Role::Worker, workers);
+            self.squat();
+        }
+        self.setups
+    }
+
+    fn add(&mut self, role: Role, number: usize) {
+        let dials = self.dials_of(role, number);
+        let services = self.services_of(role, number);
+        let (random, is_gentle) = (&mut *self.random, self.temper == Temper::Gentle);
+        let kind = match role {
+            Role::Broker => "broker",
+            Role::Worker => "worker",
+            Role::Binding | Role::Dialing => "client",
+        };
+        let interval = ms(random.u64(100..250));
+        let attempts_max = random.u8(1..5);
+        let setup = Setup {
+            name: format!("{kind} {number}"),
+            role,
+            drift: random.i64(-10_000..10_000),
+            dials,
+            heartbeats: Heartbeats { interval, liveness: random.u32(2..5).max(if is_gentle { 3 } else { 2 }) },
+            backoff: BackoffConfig { first: ms(random.u64(1..150)), max: ms(random.u64(150..1_000)) },
+            retry: RetryConfig {
+                attempts_max,
+                backoff: BackoffConfig { first: ms(random.u64(0..20)), max: ms(random.u64(20..RETRY_WAIT_MAX_MS)) },
+                budget_percent: random.u32(0..100),
+                budget_reserve: random.u32(0..20),
+            },
+            credits: random.u32(if self.theme == Theme::Memory { 8..32 } else { 1..6 }),
+            window_bytes: match self.theme {
+                Theme::Memory => random.u64(1..4_000),
+                _ if random.bool() => 0,
+                _ => random.u64(1..10_000),
+            },
+            hold_limits: hold_limits(random, self.theme),
+            waiting_max: if is_gentle || random.bool() { 1_000 } else { random.usize(WAITING_MAX_MIN..20) },
+            drain_timeout: ms(if is_gentle { 20_000 } else { random.u64(0..2_000) }),
+            services,
+            codecs: codecs(random, self.theme, number),
+            payload_bytes_max: match self.theme {
+                Theme::Diverse if number > 0 && random.u8(0..4) == 0 => random.usize(3_000..9_000),
+                _ => Limits::default().payload_bytes_max,
+            },
+            services_max: if self.theme == Theme::Diverse { SERVICES_MAX } else { Limits::default().services_max },
+            whim: whim(random, self.theme),
+        };
+        self.setups.push(setup);
+    }
+
+    fn dials_of(&mut self, role: Role, number: usize) -> Vec<Address> {
+        let (listens, door): (fn(Role) -> bool, _) = match role {
+            Role::Worker => (|role| role != Role::Worker && role != Role::Dialing, Door::Back),
+            Role::Dialing => (|role| role == Role::Broker, Door::Front),
+            Role::Broker | Role::Binding => return Vec::new(),
+        };
+        let all = self.setups.iter().enumerate().filter(|(_, setup)| listens(setup.role));
+        let mut all: Vec<_> = all.map(|(process, _)| Address { process, door }).collect();
+        // The first of each kind dials everyone, so that every present process can be served.
+        if number > 0 && self.random.u8(0..3) == 0 {
+            self.random.shuffle(&mut all);
+            all.truncate(self.random.usize(1..=all.len()));
+        }
+        all
+    }
+
+    fn services_of(&mut self, role: Role, number: usize) -> Vec<ServiceOffer> {
+        let names = match role {
+            Role::Worker if number == 0 || self.random.bool() => SERVICES.to_vec(),
+            Role::Worker => vec![SERVICES[self.random.usize(0..SERVICES.len())]],
+            _ => Vec::new(),
+        };
+        names.into_iter().map(|name| self.service(name)).collect()
+    }
+
+    fn service(&mut self, name: &str) -> ServiceOffer {
+        let mut methods = vec![method(SAFE, true, 0), method(ONCE, false, 0)];
+        if self.theme == Theme::Diverse {
+            let random = &mut *self.random;
+            methods.extend((random.u8(0..3) > 0).then(|| method(MIXED, random.bool(), 0)));
+            methods.extend(random.bool().then(|| method(RARE, false, random.u64(1..3))));
+        }
+        ServiceOffer { name: name.into(), version: 1, methods }
+    }
+
+    /// Makes the last worker one that nobody can call and that says otherwise what others say, or one that takes much
+    /// room with names before all others.
+    fn squat(&mut self) {
+        let is_mute = self.random.bool();
+        let Some(setup) = self.setups.last_mut() else { return };
+        let offer = |name: String, methods| ServiceOffer { name: name.into(), version: 4_000_000_000, methods };
+        if is_mute {
+            setup.credits = 0;
+            let methods = || vec![method(SAFE, false, 7), method(ONCE, true, 7)];
+            setup.services = SERVICES.map(|name| offer(name.to_owned(), methods())).to_vec();
+        } else {
+            setup.services =
+                (0..SERVICES_MAX).map(|n| offer(format!("AA{n:02}"), vec![method("m", false, 0)])).collect();
+        }
+    }
+}
+
+fn method(name: &str, idempotent: bool, fingerprint: u64) -> MethodOffer {
+    MethodOffer { name: name.into(), idempotent, fingerprint }
+}
+
+/// The first worker reads everything, so that every call can be served.
+fn codecs(random: &mut Rng, theme: Theme, number: usize) -> Vec<Codec> {
+    match random.u8(0..3) {
+        _ if theme != Theme::Diverse || number == 0 => Codec::ALL.to_vec(),
+        0 => vec![Codec::Bincode],
+        1 => vec![Codec::MessagePack, Codec::Json],
+        _ => Codec::ALL.to_vec(),
+    }
+}
+
+fn whim(random: &mut Rng, theme: Theme) -> Whim {
+    match random.u8(0..6) {
+        0 => Whim::LeastLoaded,
+        1 => Whim::Last,
+        2 if theme == Theme::Diverse => Whim::Shy,
+        3 if theme == Theme::Diverse => Whim::Stray,
+        _ => Whim::LeastRecentlyUsed,
+    }
+}
+
+/// Services that a broker announces: enough for the share of each worker.
+const SERVICES_MAX: usize = 16;
+
+fn hold_limits(random: &mut Rng, theme: Theme) -> HoldLimits {
+    let default = HoldLimits::default();
+    if theme != Theme::Memory {
+        return default;
+    }
+    let total_bytes_max = if random.bool() { default.total_bytes_max } else { random.u64(4_000..40_000) };
+    HoldLimits { peer_bytes_max: random.u64(1..12_000), total_bytes_max }
+}
