@@ -455,6 +455,7 @@ impl Dispatcher {
             Some(false) if planted(Fault::StaleReplyAccepted) => {
                 self.outputs.push_back(Output::Ended(reply.call, Ok(reply.payload), Receipt::NONE));
             }
+            None if planted(Fault::UnsolicitedAccepted) => self.end(reply.call, Ok(reply.payload)),
             Some(false) => self.counters.late_replies += 1,
             None => self.counters.unsolicited_replies += 1,
         }
