@@ -10,8 +10,9 @@ use xero::proto::{
 };
 
 use super::{
+    machine::door_of,
     network::{Event, Step},
-    process::{Job, Process, door_of},
+    process::{Job, Process},
     scenario::{CallPlan, Pid},
     work::{Answer, Fate, Work},
     world::World,

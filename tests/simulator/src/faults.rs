@@ -11,6 +11,9 @@ use super::{
     world::World,
 };
 
+/// Longer than any simulation.
+const NEVER: Duration = Duration::from_secs(1_000_000);
+
 impl World {
     pub(super) fn act(&mut self, action: Action) {
         match action {
@@ -23,6 +26,7 @@ impl World {
             Action::Close(process, absence) => self.close(process, absence),
             Action::Slow { process, pause, time } => self.slow(process, pause, time),
             Action::EndRuntime(process, absence) => self.end_runtime(process, absence),
+            Action::Misbehave(process) => self.misbehave(process),
             Action::Deafen(process, time) => self.deafen(process, time),
         }
     }
@@ -250,11 +254,16 @@ impl World {
         self.is_healed = true;
         self.is_calm.store(true, Ordering::Relaxed);
         self.repeats_percent = 0;
-        self.events.retain(|_, event| !matches!(event, Event::Act(_) | Event::Restart(_)));
+        let is_over = |event: &Event| matches!(event, Event::Act(_) | Event::Restart(_) | Event::Misbehave(_));
+        self.events.retain(|_, event| !is_over(event));
         for (from, to) in std::mem::take(&mut self.blocked).into_keys() {
             self.release_held(from, to);
         }
         for pid in 0..self.processes.len() {
+            if self.processes[pid].setup.is_hostile {
+                self.end_process(pid, false, NEVER);
+                continue;
+            }
             self.quicken(pid);
             self.undeafen(pid);
             self.thaw(pid);

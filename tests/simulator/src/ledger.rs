@@ -5,6 +5,7 @@
 //! machine's own account with that of the wire.
 
 mod calls;
+mod hostile;
 mod judge;
 mod memory;
 mod offers;
@@ -127,6 +128,6 @@ impl Ledger {
     /// The number of a process's connections that are introduced on both sides.
     pub(super) fn registrations(&self, pid: Pid, process: &Process) -> usize {
         let sides = process.sockets.values().filter_map(|wire| self.wires.get(*wire));
-        sides.filter(|wire| wire.side_of(pid).is_registered).count()
+        sides.filter(|wire| wire.side_of(pid).is_registered && !wire.is_hostile).count()
     }
 }

@@ -75,6 +75,7 @@ pub(super) enum Event {
     Unblock(Pid, Pid),
     Quicken(Pid),
     Undeafen(Pid),
+    Misbehave(Pid),
     Restart(Pid),
 }
 
@@ -176,7 +177,7 @@ impl World {
 
     fn open(&mut self, process: Pid, slot: Peer, address: Address) -> Wire {
         let wire = self.connections.len();
-        let dialer_door = super::process::door_of(self.processes[process].setup.role);
+        let dialer_door = super::machine::door_of(self.processes[process].setup.role);
         let listener = &mut self.processes[address.process];
         let peer = listener.next_peer(address.door);
         listener.sockets.insert((address.door, peer), wire);
@@ -195,7 +196,7 @@ impl World {
         if !self.is_alive(process, incarnation) {
             return;
         }
-        let (now, door) = (self.local(process), super::process::door_of(self.processes[process].setup.role));
+        let (now, door) = (self.local(process), super::machine::door_of(self.processes[process].setup.role));
         self.tell(process, &"could not connect");
         self.processes[process].machine.handle_disconnected(now, door, slot);
         self.drain_outputs(process);
@@ -214,6 +215,7 @@ impl World {
             self.tell_on(wire, from, "→", message);
             self.ledger.sent(wire, from, now, message, &self.processes);
         }
+        self.ledger.sent_together(wire, from, transmit.messages.len());
         let mut frames = match &transmit.messages[..] {
             [message] => frame::encode(message),
             messages => frame::encode_batch(messages),
@@ -229,6 +231,11 @@ impl World {
         }
         self.dispatch(wire, from.other(), Contents::Frames(frames), Duration::ZERO);
         true
+    }
+
+    /// Hands frames of a hostile process to the network, whatever they are.
+    pub(super) fn send_raw(&mut self, wire: Wire, from: Side, frames: Frames) {
+        self.dispatch(wire, from.other(), Contents::Frames(frames), Duration::ZERO);
     }
 
     fn dispatch(&mut self, wire: Wire, to: Side, what: Contents, delay: Duration) {
@@ -279,6 +286,9 @@ impl World {
 
     fn receive(&mut self, wire: Wire, to: Side, frames: Frames) {
         let End { process, door, peer, .. } = self.connections[wire].ends[to as usize];
+        if self.processes[process].setup.is_hostile {
+            return self.overhear(process, frames);
+        }
         let now = self.local(process);
         let buffer = frames.payload.clone();
         for decoded in frame::decode(frames, &Default::default()) {
@@ -290,7 +300,7 @@ impl World {
                     self.processes[process].machine.handle_message(now, door, peer, inbound);
                 }
                 Err(malformed) => {
-                    self.ledger.blame(format!("a message could not be read: {malformed}"));
+                    self.ledger.unreadable(wire, to, now, &malformed);
                     self.processes[process].machine.handle_malformed(now, door, peer, &malformed);
                 }
             }

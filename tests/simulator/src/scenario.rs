@@ -55,6 +55,8 @@ pub(super) enum Theme {
     Plain,
     /// Workers that differ in what they offer, read, declare and accept, and choices of many kinds.
     Diverse,
+    /// Processes that keep to no rule, among those that do.
+    Hostile,
     /// Small limits of what is held, many large messages, and peers that acknowledge nothing.
     Memory,
 }
@@ -71,6 +73,8 @@ pub(super) struct Address {
 pub(super) struct Setup {
     pub(super) name: String,
     pub(super) role: Role,
+    /// Whether it keeps to no rule. Its role then says what it seems to be.
+    pub(super) is_hostile: bool,
     /// How much faster than the simulation its clock runs, in millionths.
     pub(super) drift: i64,
     pub(super) dials: Vec<Address>,
@@ -146,6 +150,8 @@ pub(super) enum Action {
     },
     /// The runtime of a worker's procedures ends; the worker drains, and is restarted.
     EndRuntime(Pid, Duration),
+    /// The process does what it must not, from now on.
+    Misbehave(Pid),
     /// The process acknowledges nothing for this long.
     Deafen(Pid, Duration),
 }
@@ -178,10 +184,11 @@ pub(super) struct Scenario {
 
 impl Theme {
     fn draw(random: &mut Rng, temper: Temper) -> Self {
-        match random.u8(0..4) {
+        match random.u8(0..6) {
             _ if temper == Temper::Gentle => Self::Plain,
             0 => Self::Memory,
-            1 => Self::Diverse,
+            1 | 2 => Self::Diverse,
+            3 => Self::Hostile,
             _ => Self::Plain,
         }
     }

@@ -37,7 +37,7 @@ impl World {
     fn has_healed(&self) -> bool {
         let is_well = |process: &Process| process.is_running() && !process.is_leaving && process.jobs.is_empty();
         let wires = self.processes.iter().flat_map(|process| process.sockets.values());
-        self.processes.iter().all(is_well)
+        self.processes.iter().filter(|process| !process.setup.is_hostile).all(is_well)
             && self.check_registrations().is_ok()
             && self.ledger.check_all_ended().is_ok()
             && wires.into_iter().all(|wire| self.connections[*wire].is_whole())
@@ -52,8 +52,13 @@ impl World {
     /// Checks that every dialing process is registered once at each peer that it dials, and no other is.
     fn check_registrations(&self) -> Result<(), String> {
         for (pid, process) in self.processes.iter().enumerate() {
-            let dialed = process.setup.dials.len();
-            let dialed_by = self.processes.iter().flat_map(|other| &other.setup.dials).filter(|a| a.process == pid);
+            let is_honest = |pid: Pid| !self.processes[pid].setup.is_hostile;
+            if !is_honest(pid) {
+                continue;
+            }
+            let dialed = process.setup.dials.iter().filter(|address| is_honest(address.process)).count();
+            let honest = self.processes.iter().filter(|other| !other.setup.is_hostile);
+            let dialed_by = honest.flat_map(|other| &other.setup.dials).filter(|a| a.process == pid);
             let expected = dialed + dialed_by.count();
             // A connection that broke before its introduction arrived does not exist for a machine, which never hears
             // of it.
@@ -68,8 +73,7 @@ impl World {
     /// Checks that every client's calls succeed, again and again: this reveals a lost credit.
     fn probe(&mut self) -> Result<(), String> {
         self.remark(&"every client calls every service");
-        let clients: Vec<Pid> =
-            (0..self.processes.len()).filter(|pid| self.processes[*pid].setup.role.is_client()).collect();
+        let clients: Vec<Pid> = (0..self.processes.len()).filter(|pid| self.is_client(*pid)).collect();
         let mut tag = PROBES_FROM;
         for _ in 0..PROBE_ROUNDS {
             for (client, service) in clients.iter().flat_map(|client| SERVICES.map(|service| (*client, service))) {
@@ -81,6 +85,11 @@ impl World {
         self.ledger.check_probes(PROBES_FROM)?;
         self.run_for(OFFERS_PAUSE)?;
         self.ledger.check_offers(&self.processes)
+    }
+
+    fn is_client(&self, pid: Pid) -> bool {
+        let setup = &self.processes[pid].setup;
+        setup.role.is_client() && !setup.is_hostile
     }
 
     fn run_until_all_ended(&mut self, timeout: Duration) -> Result<(), String> {

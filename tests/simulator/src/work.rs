@@ -9,6 +9,23 @@ use xero::proto::message::{Codec, Payload};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Tag(pub(super) u64);
 
+impl Tag {
+    /// A request that a hostile process has made up.
+    pub(super) fn of_hostile(pid: usize, number: u64) -> Self {
+        Self(HOSTILE_TAGS_FROM * (pid as u64 + 1) + number)
+    }
+
+    /// The hostile process that has made it up.
+    pub(super) fn hostile(self) -> Option<usize> {
+        let pid = (self.0 / HOSTILE_TAGS_FROM).checked_sub(1)?;
+        usize::try_from(pid).ok()
+    }
+
+    pub(super) fn is_hostile(self) -> bool {
+        self.hostile().is_some()
+    }
+}
+
 /// One run of a procedure, numbered by the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Run(pub(super) u64);
@@ -103,6 +120,9 @@ impl Answer {
 fn payload(bytes: Vec<u8>) -> Payload {
     Payload { codec: Codec::Bincode, bytes: bytes.into() }
 }
+
+/// Tags of hostile processes begin here, each one's at a multiple of it.
+const HOSTILE_TAGS_FROM: u64 = 1 << 32;
 
 /// The argument's numbers: a tag and six others.
 const WORK_BYTES: usize = 8 + 6 * 4;

@@ -12,9 +12,11 @@ use xero::proto::message::Message;
 
 use super::{
     clock::At,
+    hostile::Hostile,
     ledger::Ledger,
+    machine::Told,
     network::{Connection, Event, Wire},
-    process::{Life, Process, Told},
+    process::{Life, Process},
     scenario::{Pid, Role, Scenario, Temper, Theme},
     trace::Trace,
 };
@@ -40,6 +42,7 @@ pub(super) struct World {
     pub(super) is_healed: bool,
     /// The same, for the policies that choose a worker.
     pub(super) is_calm: Arc<AtomicBool>,
+    pub(super) hostiles: BTreeMap<Pid, Hostile>,
     pub(super) trace: Option<Trace>,
     heals_at: At,
     touched: BTreeSet<Pid>,
@@ -70,6 +73,7 @@ impl World {
             repeats_percent: scenario.repeats_percent,
             is_healed: false,
             is_calm,
+            hostiles: BTreeMap::new(),
             trace,
             heals_at: scenario.heals_at,
             touched: BTreeSet::new(),
@@ -140,6 +144,7 @@ impl World {
             Event::Thaw(process) => self.thaw(process),
             Event::Unblock(from, to) => self.unblock(from, to),
             Event::Quicken(process) => self.quicken(process),
+            Event::Misbehave(process) => self.misbehave(process),
             Event::Undeafen(process) => self.undeafen(process),
             Event::Restart(process) => self.restart(process),
         }
@@ -147,6 +152,9 @@ impl World {
 
     /// Timeouts after messages, then transmits, then disconnects, as in the shell.
     fn take_turn(&mut self, pid: Pid) {
+        if self.processes[pid].setup.is_hostile {
+            return self.processes[pid].set_alarm();
+        }
         if !self.processes[pid].is_running() {
             return;
         }

@@ -100,11 +100,23 @@ pub enum Fault {
     SharesIgnored,
     /// A request whose procedure ended with its runtime counts as cancelled.
     StoppedAsCancelled,
+    /// A peer whose connection is about to end may register.
+    EndedPeerAccepted,
+    /// A peer may send more than the window that it was granted.
+    ExcessAccepted,
+    /// A BATCH that breaks does not end its connection.
+    BreakBorne,
+    /// A peer that no longer reads BATCH is sent one.
+    BatchNotRevoked,
+    /// An acknowledgement of more than was sent is believed.
+    AckBelieved,
+    /// A final reply of a worker that was not asked ends a call.
+    UnsolicitedAccepted,
 }
 
 impl Fault {
     /// Every fault that can be planted.
-    pub const ALL: [Self; 46] = [
+    pub const ALL: [Self; 52] = [
         Self::LeaseNotRenewed,
         Self::LeaseNeverEnds,
         Self::HeartbeatNotSent,
@@ -151,6 +163,12 @@ impl Fault {
         Self::SquatterHeard,
         Self::SharesIgnored,
         Self::StoppedAsCancelled,
+        Self::EndedPeerAccepted,
+        Self::ExcessAccepted,
+        Self::BreakBorne,
+        Self::BatchNotRevoked,
+        Self::AckBelieved,
+        Self::UnsolicitedAccepted,
     ];
 }
 

@@ -200,7 +200,7 @@ impl Links {
                     self.events.push_back(LinkEvent::Heard(from));
                 }
                 // The bytes behind the break of a BATCH would never be acknowledged, nor its requests answered.
-                if link.is_introducing() || malformed.breaks_batch() {
+                if link.is_introducing() || malformed.breaks_batch() && !planted(Fault::BreakBorne) {
                     self.hang_up(now, from, Departure::Disconnected);
                     return false;
                 }
@@ -540,7 +540,7 @@ impl Links {
 
     /// Whether a peer's introduction is expected.
     fn accepts(&self, peer: Peer) -> bool {
-        self.partner != Role::Dispatcher && !self.ended.contains(&peer)
+        self.partner != Role::Dispatcher && (!self.ended.contains(&peer) || planted(Fault::EndedPeerAccepted))
     }
 
     /// The other end's name in the user's documentation.

@@ -56,6 +56,7 @@ impl Outbox {
     pub(crate) fn allow_batches(&mut self, peer: Peer, payload_bytes_max: Option<u64>) {
         match payload_bytes_max {
             Some(max) => self.batching.insert(peer, usize::try_from(max).unwrap_or(usize::MAX).min(BATCH_BYTES_MAX)),
+            None if planted(Fault::BatchNotRevoked) => None,
             None => self.batching.remove(&peer),
         };
     }

@@ -69,7 +69,7 @@ impl Ledger {
     /// Keeps account of a received payload; `buffer` is what it was read from.
     pub(crate) fn kept(&mut self, wire: Wire, to: Side, inbound: &mut Inbound, buffer: &Bytes, processes: &[Process]) {
         let pid = self.wires[wire].sides[to as usize].life.0;
-        let what = self.what_of(pid, &processes[pid], &inbound.message);
+        let what = self.what_of(&processes[pid], &inbound.message);
         let Some(payload) = payload_of(&mut inbound.message).filter(|payload| !payload.bytes.is_empty()) else {
             return;
         };
@@ -91,7 +91,7 @@ impl Ledger {
         self.kept.entry(pid).or_default().push(Kept { wire, what: What::Produced, bytes, mark, is_old: false });
     }
 
-    fn what_of(&self, pid: Pid, process: &Process, message: &Message) -> What {
+    fn what_of(&self, process: &Process, message: &Message) -> What {
         let answer = match message {
             Message::Request(_) => return What::Request,
             Message::Partial(reply) => Answer::read(&reply.payload),
@@ -99,9 +99,12 @@ impl Ledger {
             Message::Error(reply) => Answer::read(&reply.payload),
             _ => None,
         };
-        let call = answer.and_then(|answer| self.calls.get(&answer.tag));
-        match call {
-            Some(call) if process.setup.role == Role::Broker && call.client.0 != pid => What::ReplyFor(call.client.0),
+        let client = answer.and_then(|answer| match answer.tag.hostile() {
+            Some(hostile) => Some(hostile),
+            None => self.calls.get(&answer.tag).map(|call| call.client.0),
+        });
+        match client {
+            Some(client) if process.setup.role == Role::Broker => What::ReplyFor(client),
             _ => What::Reply,
         }
     }

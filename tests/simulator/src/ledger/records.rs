@@ -13,6 +13,10 @@ use super::{offers::Offer, *};
 #[derive(Debug)]
 pub(super) struct WireRecord {
     pub(super) sides: [SideRecord; 2],
+    /// Whether one of its sides keeps to no rule.
+    pub(super) is_hostile: bool,
+    /// What the honest side does wrong unless it ends the connection in this turn.
+    pub(super) complaint: Option<&'static str>,
     /// The side that sends requests.
     pub(super) caller: Side,
     /// Requests whose end the caller has not read.
@@ -33,7 +37,13 @@ pub(super) struct FlowRecord {
     /// The bytes that the receiver has read, has acknowledged, and whose acknowledgement the sender has read.
     pub(super) taken: u64,
     pub(super) told: u64,
+    /// What was acknowledged when a message last came that had no room.
+    pub(super) excess_at: Option<u64>,
     pub(super) acknowledged: u64,
+    /// Whether the receiver has acknowledged more than was sent.
+    pub(super) lies: bool,
+    /// When the sender last read the window's size.
+    pub(super) resized_at: Option<Instant>,
     /// When the sender last read an acknowledgement.
     pub(super) heard_at: Option<Instant>,
 }
@@ -47,6 +57,8 @@ pub(super) struct SideRecord {
     pub(super) is_introduced: bool,
     /// Whether it has introduced itself and read the other's introduction.
     pub(super) is_registered: bool,
+    /// Whether the other side's last introduction says that it reads BATCH.
+    pub(super) may_batch: bool,
     pub(super) has_heard_ready: bool,
     pub(super) has_said_drain: bool,
     pub(super) has_heard_drain: bool,
@@ -132,7 +144,7 @@ impl FlowRecord {
 
     /// Whether the receiver reads on, and acknowledges less than two windows are worth.
     pub(super) fn is_overrun(&self) -> bool {
-        self.window > 0 && self.sent.saturating_sub(self.acknowledged) > 2 * self.window
+        self.window > 0 && self.sent.saturating_sub(self.acknowledged) > self.window.saturating_mul(2)
     }
 
     /// Whether the receiver owes an acknowledgement, because a quarter of its window has arrived since the last one.

@@ -8,7 +8,7 @@ use super::{
     records::{RequestRecord, SideRecord},
     *,
 };
-use crate::{process::Process, scenario::Role};
+use crate::{process::Process, scenario::Role, work::Work};
 
 impl Ledger {
     pub(crate) fn check(&mut self, now: Instant, pid: Pid, processes: &[Process]) {
@@ -46,7 +46,10 @@ impl Ledger {
                 return;
             }
         }
-        self.blame(format!("{process} starts {}, which nobody waits for", start.request.call));
+        let work = Work::read(&start.request.payload);
+        if !work.is_some_and(|work| work.tag.is_hostile()) {
+            self.blame(format!("{process} starts {}, which nobody waits for", start.request.call));
+        }
     }
 
     fn check_leave(&self, now: Instant, pid: Pid, process: &Process) -> Result<(), String> {
@@ -62,6 +65,7 @@ impl Ledger {
     fn check_wires(&self, now: Instant, pid: Pid, process: &Process) -> Result<(), String> {
         for wire in process.sockets.values() {
             let side = self.wires[*wire].side_of(pid);
+            self.check_hostile(pid, process, *wire)?;
             if side.has_given_up || side.has_said_goodbye || side.has_heard_goodbye {
                 continue;
             }
@@ -81,7 +85,7 @@ impl Ledger {
     fn check_acknowledged(&self, pid: Pid, process: &Process, wire: Wire) -> Result<(), String> {
         // A deaf process acknowledges nothing; one that keeps something may be at its limit.
         let is_excused = process.setup.hold_limits != HoldLimits::default() && self.keeps_anything(pid);
-        if process.is_deaf || is_excused {
+        if process.is_deaf || is_excused || self.wires[wire].is_hostile {
             return Ok(());
         }
         let record = &self.wires[wire];
@@ -104,6 +108,9 @@ impl Ledger {
                 return Err(format!("still has {socket:?}, whose connection is gone"));
             };
             let sent = self.wires[*wire].requests.len();
+            if self.wires[*wire].is_hostile {
+                continue;
+            }
             if in_flight != sent {
                 return Err(format!("believes {in_flight} requests in flight on connection {wire}, and {sent} are"));
             }
@@ -114,7 +121,7 @@ impl Ledger {
     /// Checks that every running execution has a caller, or was asked to stop, and that all others are started.
     fn check_executions(&self, pid: Pid, process: &Process) -> Result<(), String> {
         let wires = || process.sockets.values().map(|wire| &self.wires[*wire]).filter(|wire| is_up(wire.side_of(pid)));
-        for (execution, job) in process.jobs.iter().filter(|(_, job)| !job.is_aborted) {
+        for (execution, job) in process.jobs.iter().filter(|(_, job)| !job.is_aborted && !job.work.tag.is_hostile()) {
             let request = wires().find_map(|wire| wire.requests.get(&job.call));
             let is_wanted = request.is_some_and(|request| !request.is_stopped && !request.is_answered);
             if !is_wanted {
@@ -136,10 +143,12 @@ impl Ledger {
         let life = (pid, process.incarnation);
         for (wire, record) in process.sockets.values().map(|wire| (wire, &self.wires[*wire])) {
             let side = record.side_of(pid);
-            if record.caller != record.side_index(pid) || !is_up(side) {
+            if record.caller != record.side_index(pid) || !is_up(side) || record.is_hostile {
                 continue;
             }
-            for (id, request) in record.requests.iter().filter(|(_, request)| !request.is_cancelled) {
+            for (id, request) in
+                record.requests.iter().filter(|(_, request)| !request.is_cancelled && !request.tag.is_hostile())
+            {
                 let is_wanted = match process.setup.role {
                     Role::Broker => self.is_asked_for(pid, process, request.tag),
                     _ => self.is_open_at(request.tag, life),

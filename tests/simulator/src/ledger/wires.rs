@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use xero::proto::message::{CallId, ErrorCode, Message, Ready, Request};
+use xero::proto::message::{CallId, Capabilities, ErrorCode, Message, Ready, Request};
 
 use super::{offers::Offer, records::*, *};
 use crate::{network::Connection, scenario::Role, work::Work};
@@ -18,6 +18,7 @@ impl Ledger {
                 has_given_up: false,
                 is_introduced: false,
                 is_registered: false,
+                may_batch: false,
                 has_heard_ready: false,
                 has_said_drain: false,
                 has_heard_drain: false,
@@ -36,6 +37,8 @@ impl Ledger {
         let record = WireRecord {
             sides: [side(Side::Dialer), side(Side::Listener)],
             caller: if is_workers { Side::Listener } else { Side::Dialer },
+            is_hostile: connection.ends.iter().any(|end| processes[end.process].setup.is_hostile),
+            complaint: None,
             requests: BTreeMap::new(),
             credits: 0,
             offer: Offer::default(),
@@ -46,7 +49,10 @@ impl Ledger {
     }
 
     pub(crate) fn sent(&mut self, wire: Wire, from: Side, now: Instant, message: &Message, processes: &[Process]) {
-        let found = self.judge_sent(wire, from, now, message);
+        let found = match self.wires[wire].is_hostile {
+            true => self.judge_towards_hostile(wire, from, now, message),
+            false => self.judge_sent(wire, from, now, message),
+        };
         let who = &processes[self.wires[wire].sides[from as usize].life.0];
         if let Err(what) = found {
             self.blame(format!("{who} sends on connection {wire} what it must not: {what}: {message:?}"));
@@ -156,6 +162,9 @@ impl Ledger {
     }
 
     pub(crate) fn delivered(&mut self, wire: Wire, to: Side, now: Instant, message: &Message, processes: &[Process]) {
+        if self.wires[wire].is_hostile {
+            return self.heard_from_hostile(wire, to, now, message, processes);
+        }
         let interval = self.wires[wire].sides[to.other() as usize].interval;
         let record = &mut self.wires[wire];
         let side = &mut record.sides[to as usize];
@@ -169,6 +178,7 @@ impl Ledger {
             }
             Message::Ready(ready) => {
                 side.expiry = interval * side.liveness;
+                side.may_batch = ready.capabilities.contains(Capabilities::BATCH);
                 side.has_heard_ready = true;
                 side.is_registered |= side.is_introduced;
                 record.flows[to.other() as usize].window = ready.window_bytes;
@@ -236,7 +246,7 @@ impl Ledger {
         let own = &record.sides[side as usize];
         let has_reason = !own.is_registered || own.has_said_goodbye || own.has_heard_goodbye || is_leaving || is_silent;
         let has_reason = has_reason || is_stalled || flow.is_overrun();
-        if !has_reason {
+        if !has_reason && !record.is_hostile {
             let (who, silence) = (&processes[own.life.0], now.saturating_duration_since(own.heard_at));
             let what = format!("{who} gives up connection {wire}, from which it has heard {silence:?} ago");
             self.blame(what);

@@ -40,7 +40,29 @@ impl Cast<'_> {
             self.add(Role::Worker, workers);
             self.squat();
         }
+        if self.theme == Theme::Hostile {
+            (0..self.random.usize(1..3)).for_each(|number| self.add_hostile(number));
+        }
         self.setups
+    }
+
+    /// Adds a process that keeps to no rule: one that dials everyone, or one that some of the others dial.
+    fn add_hostile(&mut self, number: usize) {
+        let has_brokers = self.setups.iter().any(|setup| setup.role == Role::Broker);
+        let role = match self.random.u8(0..3) {
+            0 => Role::Worker,
+            1 if has_brokers => Role::Dialing,
+            _ => Role::Broker,
+        };
+        self.add(role, 0);
+        let process = self.setups.len() - 1;
+        let setup = &mut self.setups[process];
+        (setup.name, setup.is_hostile) = (format!("hostile {number}"), true);
+        for setup in self.setups[..process].iter_mut().filter(|_| role == Role::Broker) {
+            let door = if setup.role == Role::Worker { Door::Back } else { Door::Front };
+            let dials = matches!(setup.role, Role::Worker | Role::Dialing) && !setup.is_hostile;
+            setup.dials.extend(dials.then_some(Address { process, door }));
+        }
     }
 
     fn add(&mut self, role: Role, number: usize) {
@@ -57,6 +79,7 @@ impl Cast<'_> {
         let setup = Setup {
             name: format!("{kind} {number}"),
             role,
+            is_hostile: false,
             drift: random.i64(-10_000..10_000),
             dials,
             heartbeats: Heartbeats { interval, liveness: random.u32(2..5).max(if is_gentle { 3 } else { 2 }) },
@@ -67,9 +90,13 @@ impl Cast<'_> {
                 budget_percent: random.u32(0..100),
                 budget_reserve: random.u32(0..20),
             },
-            credits: random.u32(if self.theme == Theme::Memory { 8..32 } else { 1..6 }),
+            credits: random.u32(match self.theme {
+                Theme::Memory => 8..32,
+                Theme::Hostile => 1..20,
+                _ => 1..6,
+            }),
             window_bytes: match self.theme {
-                Theme::Memory => random.u64(1..4_000),
+                Theme::Memory | Theme::Hostile => random.u64(1..4_000),
                 _ if random.bool() => 0,
                 _ => random.u64(1..10_000),
             },
@@ -169,7 +196,7 @@ const SERVICES_MAX: usize = 16;
 
 fn hold_limits(random: &mut Rng, theme: Theme) -> HoldLimits {
     let default = HoldLimits::default();
-    if theme != Theme::Memory {
+    if !matches!(theme, Theme::Memory | Theme::Hostile) || theme == Theme::Hostile && random.u8(0..4) == 0 {
         return default;
     }
     let total_bytes_max = if random.bool() { default.total_bytes_max } else { random.u64(4_000..40_000) };

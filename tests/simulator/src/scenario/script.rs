@@ -32,8 +32,14 @@ impl Script<'_> {
             let action = if self.temper == Temper::Gentle { self.gentle() } else { self.harsh() };
             self.actions.push((at, action));
         }
+        if self.theme == Theme::Diverse {
+            (0..2).for_each(|_| self.crash_worker());
+        }
         if self.theme == Theme::Memory {
             (0..2).for_each(|_| self.deafen());
+        }
+        for pid in (0..self.setups.len()).filter(|pid| self.setups[*pid].is_hostile) {
+            self.actions.push((At::ZERO, Action::Misbehave(pid)));
         }
         self.actions.sort_by_key(|(at, _)| *at);
     }
@@ -65,7 +71,7 @@ impl Script<'_> {
             work,
             service: SERVICES[random.usize(0..SERVICES.len())],
             method: match self.theme {
-                Theme::Diverse => [SAFE, ONCE, MIXED, MIXED, RARE][random.usize(0..5)],
+                Theme::Diverse => [SAFE, ONCE, MIXED, MIXED, MIXED, RARE][random.usize(0..6)],
                 _ => [SAFE, ONCE][random.usize(0..2)],
             },
             fingerprint: if self.theme == Theme::Diverse { random.u64(0..3) } else { 0 },
@@ -80,7 +86,7 @@ impl Script<'_> {
 
     fn work(&mut self, tag: Tag) -> Work {
         let (random, is_gentle) = (&mut *self.random, self.temper == Temper::Gentle);
-        let is_slow = random.u8(0..4) == 0;
+        let is_slow = random.u8(0..if self.theme == Theme::Diverse { 2 } else { 4 }) == 0;
         Work {
             tag,
             delay: if random.u8(0..10) == 0 { ms(random.u64(0..30)) } else { Duration::ZERO },
@@ -156,6 +162,13 @@ impl Script<'_> {
         self.actions.push((at, Action::Deafen(process, time)));
     }
 
+    /// A worker dies with what it runs, so that another one may get it.
+    fn crash_worker(&mut self) {
+        let (at, process) = (self.instant(), self.any(|role| role == Role::Worker));
+        let (is_silent, restart_after) = (self.random.u8(0..3) == 0, ms(self.random.u64(0..1_000)));
+        self.actions.push((at, Action::Crash { process, is_silent, restart_after }));
+    }
+
     fn break_plan(&mut self) -> BreakPlan {
         let random = &mut *self.random;
         let told_after = [0, 1].map(|_| (random.u8(0..3) > 0).then(|| ms(random.u64(0..300))));
@@ -170,7 +183,9 @@ impl Script<'_> {
     }
 
     fn any(&mut self, is_meant: fn(Role) -> bool) -> Pid {
-        let pids: Vec<_> = (0..self.setups.len()).filter(|pid| is_meant(self.setups[*pid].role)).collect();
+        let pids: Vec<_> = (0..self.setups.len())
+            .filter(|pid| is_meant(self.setups[*pid].role) && !self.setups[*pid].is_hostile)
+            .collect();
         pids[self.random.usize(0..pids.len())]
     }
 

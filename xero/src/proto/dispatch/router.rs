@@ -246,6 +246,7 @@ impl Router {
                 exits.report(Output::Ended(reply.call, Ok(reply.payload), Receipt::NONE));
             }
             Some(false) => self.counters.late_replies += 1,
+            None if planted(Fault::UnsolicitedAccepted) => self.end(exits, reply.call, Ok(reply.payload)),
             None => self.counters.unsolicited_replies += 1,
         }
         self.serve_waiting(now, exits, from);
