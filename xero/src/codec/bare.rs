@@ -71,7 +71,7 @@ impl<'de, F: Concatenated> Deserializer<'de> for InTurn<'_, 'de, F> {
         match rest.is_empty() {
             true => Ok(arguments),
             // More arguments may follow, or one of them has another type.
-            false => Err(Fault::library(format_args!("{} bytes", too_many(names.len())))),
+            false => Err(Fault::library(format_args!("{}: bytes are left over", too_many(names.len())))),
         }
     }
 

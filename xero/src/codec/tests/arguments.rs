@@ -193,7 +193,7 @@ fn codecs_without_names_need_all_arguments_of_a_known_signature() {
         let error = read(&[7, 0], Some(3)).expect_err("one is missing");
         assert!(error.contains("the argument `mark`: the bytes end within the value"), "{error}");
         let error = read(&[7, 0, 0], Some(2)).expect_err("one is too many");
-        assert!(error.contains("there are more bytes (are both sides"), "{error}");
+        assert!(error.contains("bytes are left over (are both sides"), "{error}");
         assert!(read(&[7, 0], None).is_ok(), "{codec}: a dynamic call");
     }
 }
