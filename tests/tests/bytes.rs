@@ -6,6 +6,7 @@
 //! | options, results, lists and tuples of them | `bytes_inside_other_types_…` |
 //! | sizes from nothing to 1 MiB | `bytes_of_each_size_…` |
 //! | what callers in other languages send | `dynamic_callers_…` |
+//! | what callers without types receive | `call_without_types_…` |
 
 // The macro must know paths of every length, and references to vectors.
 #![allow(unused_qualifications, clippy::ptr_arg)]
@@ -307,4 +308,37 @@ async fn pair(endpoint: &str) -> (Client, Worker) {
         .expect("starts");
     TypesClient::new(&client).wait_for_worker(Duration::from_secs(10)).await.expect("a worker");
     (client, worker)
+}
+
+#[tokio::test]
+async fn call_without_types_reads_bytes_in_every_codec() {
+    let (client, worker) = pair("inproc://bytes-without-types").await;
+    let sent = [1_u8, 200];
+    for codec in Codec::available() {
+        let call = client.call("Shapes.option").codec(codec).arguments(&(Some(serde_bytes::Bytes::new(&sent)),));
+        let reply = call.await.expect("is carried");
+        assert_eq!(reply.decode_optional_bytes().expect("is carried").as_deref(), Some(&sent[..]), "{codec}");
+        let reply = client.call("Shapes.option").codec(codec).arguments(&(None::<u8>,)).await.expect("is carried");
+        assert_eq!(reply.decode_optional_bytes().expect("is carried"), None, "{codec}");
+        let reply = client
+            .call("Types.vector")
+            .codec(codec)
+            .arguments(&(serde_bytes::Bytes::new(&sent),))
+            .await
+            .expect("is carried");
+        assert_eq!(reply.decode_bytes().expect("is carried"), sent[..], "{codec}");
+        let error = client
+            .call("Types.failed")
+            .codec(codec)
+            .arguments(&(serde_bytes::Bytes::new(&sent),))
+            .await
+            .expect_err("fails");
+        let CallError::Application(error) = error else { panic!("{error:?}") };
+        assert_eq!(error.decode_bytes().expect("is carried"), sent[..], "{codec}");
+        assert!(xero::Value::encode(codec, &7.5).expect("is carried").decode_bytes().is_err(), "{codec}");
+    }
+    // As serde reads it, it is the text in base64.
+    let reply = client.call("Types.vector").codec(Codec::Json).arguments(&(sent,)).await.expect("is carried");
+    assert_eq!(reply.decode::<String>().expect("is carried"), "Acg=");
+    worker.drain().await;
 }

@@ -36,6 +36,12 @@ trait Logs {
     async fn panic_inline(&self) -> usize;
     #[xero(blocking)]
     async fn panic_blocking(&self) -> usize;
+    /// Panic with a payload that logs when it is dropped.
+    async fn loud_panic_task(&self) -> usize;
+    #[xero(inline)]
+    async fn loud_panic_inline(&self) -> usize;
+    #[xero(blocking)]
+    async fn loud_panic_blocking(&self) -> usize;
     /// Logs when it is dropped at its await, and panics then.
     async fn cancelled(&self) -> usize;
     #[xero(inline)]
@@ -65,6 +71,15 @@ struct Bomb;
 impl Drop for Bomb {
     fn drop(&mut self) {
         std::panic::panic_any(Self);
+    }
+}
+
+/// A panic payload that logs when it is dropped.
+struct LoudPayload;
+
+impl Drop for LoudPayload {
+    fn drop(&mut self) {
+        info!("payload dropped");
     }
 }
 
@@ -100,6 +115,15 @@ impl Logs for Logger {
     }
     async fn panic_blocking(&self) -> usize {
         panic!("boom")
+    }
+    async fn loud_panic_task(&self) -> usize {
+        std::panic::panic_any(LoudPayload)
+    }
+    async fn loud_panic_inline(&self) -> usize {
+        std::panic::panic_any(LoudPayload)
+    }
+    async fn loud_panic_blocking(&self) -> usize {
+        std::panic::panic_any(LoudPayload)
     }
     async fn cancelled(&self) -> usize {
         wait_for_ever().await
@@ -143,6 +167,17 @@ async fn log_lines_of_a_procedure_and_its_panic_name_its_call() {
         assert_logged(&id.to_string(), method, "boom");
         // Where a filter drops spans, the line itself names the call.
         assert_logged(&id.to_string(), method, &format!("method=\"Logs.{method}\""));
+    }
+    let calls = [
+        ("loud_panic_task", logs.loud_panic_task()),
+        ("loud_panic_inline", logs.loud_panic_inline()),
+        ("loud_panic_blocking", logs.loud_panic_blocking()),
+    ];
+    for (method, call) in calls {
+        let call = call.timeout(PATIENCE).start();
+        let id = call.id().to_string();
+        assert!(matches!(call.await, Err(CallError::Panicked { .. })));
+        eventually("the payload is dropped in its span", async || has_logged(&id, method, "payload dropped")).await;
     }
     let calls = [
         ("cancelled", logs.cancelled()),

@@ -8,6 +8,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     codec::{self, CodecError},
     proto::message::{Codec, Payload},
+    wire::{self, Blob, Opt},
 };
 
 use super::method::Method;
@@ -47,12 +48,65 @@ impl Value {
         Self { payload: Payload { codec, bytes: bytes.into() }, method: None }
     }
 
-    /// Reads the value.
+    /// Reads the value as serde does.
+    ///
+    /// Bytes that a method returns, such as a `Vec<u8>`, are a text in JSON, and bytes in MessagePack. Read them with
+    /// [`Self::decode_bytes`].
     ///
     /// # Errors
     /// When it is not a `T`; the error names the place, and the method whose reply it is.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, CodecError> {
-        codec::decode(&self.payload).map_err(|error: CodecError| match &self.method {
+        self.read(codec::decode(&self.payload))
+    }
+
+    /// Reads the bytes that a method returns or fails with, whichever of the types `Vec<u8>`, `[u8; N]`, `Bytes` and the
+    /// like it declares.
+    ///
+    /// ```
+    /// use xero::{Client, Codec, Worker};
+    ///
+    /// #[xero::service]
+    /// trait Images {
+    ///     async fn pixel(&self, rgb: Vec<u8>) -> Vec<u8>;
+    /// }
+    ///
+    /// struct Studio;
+    ///
+    /// #[xero::worker]
+    /// impl Images for Studio {
+    ///     async fn pixel(&self, rgb: Vec<u8>) -> Vec<u8> {
+    ///         rgb
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = Client::bind("inproc://decode-bytes-example").await?;
+    /// # let worker = Worker::connect("inproc://decode-bytes-example").serve(Studio).start()?;
+    /// let pixel = client.call("Images.pixel").codec(Codec::Json).arguments(&([1, 200, 3],)).await?;
+    /// assert_eq!(pixel.decode_bytes()?, [1, 200, 3][..]);
+    /// assert_eq!(pixel.decode::<String>()?, "AcgD"); // in base64
+    /// # worker.drain().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// When the value is not bytes.
+    pub fn decode_bytes(&self) -> Result<Bytes, CodecError> {
+        self.read(wire::decode::<Blob, Bytes>(&self.payload))
+    }
+
+    /// The same for an `Option` of bytes.
+    ///
+    /// # Errors
+    /// When the value is neither bytes nor `None`.
+    pub fn decode_optional_bytes(&self) -> Result<Option<Bytes>, CodecError> {
+        self.read(wire::decode::<Opt<Blob>, Option<Bytes>>(&self.payload))
+    }
+
+    fn read<T>(&self, read: Result<T, CodecError>) -> Result<T, CodecError> {
+        read.map_err(|error| match &self.method {
             Some(method) => error.within("a reply", method),
             None => error,
         })

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{
-    fault::{Fault, Reason},
+    fault::{ANOTHER_CODEC, Fault, Reason},
     names,
 };
 use crate::proto::message::Codec;
@@ -31,7 +31,10 @@ pub(super) enum Action {
 /// Its subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
+    /// The arguments of a method, as a struct.
     Arguments,
+    /// The same as the caller of a method without types gives them.
+    Dynamic,
     Value,
 }
 
@@ -46,8 +49,25 @@ impl fmt::Display for Action {
 
 impl CodecError {
     pub(super) fn new<T: ?Sized>(codec: Codec, action: Action, what: What, fault: Fault) -> Self {
+        Self::with_carriers::<T>(codec, action, what, fault, None)
+    }
+
+    /// The same where it is known which codecs carry the value.
+    pub(super) fn with_carriers<T: ?Sized>(
+        codec: Codec,
+        action: Action,
+        what: What,
+        fault: Fault,
+        carriers: Option<&[Codec]>,
+    ) -> Self {
         let subject = subject(what, &fault, || names::readable(std::any::type_name::<T>()));
-        Self { codec, action, subject, place: String::new(), reason: reason(codec, action, what, &fault) }
+        Self {
+            codec,
+            action,
+            subject,
+            place: String::new(),
+            reason: reason(codec, action, what, &fault, &advice(codec, carriers)),
+        }
     }
 
     /// The arguments are already encoded, in another codec.
@@ -76,32 +96,42 @@ impl CodecError {
 fn subject(what: What, fault: &Fault, type_name: impl Fn() -> String) -> String {
     let place = fault.place();
     match (what, fault.root()) {
-        (What::Arguments, Some(argument)) if fault.depth() == 1 => format!("the argument `{argument}`"),
-        (What::Arguments, Some(argument)) => format!("`{place}` of the argument `{argument}`"),
-        (What::Arguments, None) => "the arguments".to_owned(),
+        (What::Arguments | What::Dynamic, Some(argument)) if fault.depth() == 1 => format!("the argument `{argument}`"),
+        (What::Arguments | What::Dynamic, Some(argument)) => format!("`{place}` of the argument `{argument}`"),
+        (What::Arguments | What::Dynamic, None) => "the arguments".to_owned(),
         (What::Value, _) if place.is_empty() => format!("`{}`", type_name()),
         (What::Value, _) => format!("`{place}` of `{}`", type_name()),
     }
 }
 
 /// The remedy for a type that a codec cannot carry.
-const USE_NAMES: &str = "use MessagePack or JSON";
+fn advice(codec: Codec, carriers: Option<&[Codec]>) -> String {
+    match carriers {
+        None if codec.is_self_describing() => "use another codec for it".to_owned(),
+        None => "use MessagePack or JSON for it".to_owned(),
+        Some([]) => "no codec of this build carries it".to_owned(),
+        Some(carriers) => {
+            let names: Vec<_> = carriers.iter().map(Codec::to_string).collect();
+            format!("use {} for it", names.join(" or "))
+        }
+    }
+}
 
-fn reason(codec: Codec, action: Action, what: What, fault: &Fault) -> String {
-    let is_argument = what == What::Arguments && fault.depth() == 0;
+fn reason(codec: Codec, action: Action, what: What, fault: &Fault, advice: &str) -> String {
+    let is_argument = what != What::Value && fault.depth() == 0;
     let noun = if is_argument { "argument" } else { "field" };
     let type_name = || names::without_options(fault.type_name().unwrap_or_else(|| "the type".to_owned()));
     match fault.reason() {
         Reason::NeedsLength { what } => format!(
             "the type `{}` does not give the length of its {what} in advance, like structs with \
-             `#[serde(flatten)]`, and {codec} does not mark the end of a {what}: {USE_NAMES}",
+             `#[serde(flatten)]`, and {codec} does not mark the end of a {what}: {advice}",
             type_name(),
         ),
         Reason::NeedsNames => {
             format!(
                 "the type `{}` needs a self-describing codec, like `serde_json::Value`, enums with \
                  `#[serde(untagged)]` or `#[serde(tag)]`, and structs with `#[serde(flatten)]`, and {codec} is not \
-                 one: {USE_NAMES}",
+                 one: {advice}",
                 type_name(),
             )
         }
@@ -119,7 +149,8 @@ fn reason(codec: Codec, action: Action, what: What, fault: &Fault) -> String {
             None => text.clone(),
         },
         Reason::Library(text) | Reason::Rule(text) | Reason::UnknownVariant(text) | Reason::Length { text, .. } => {
-            text.clone()
+            let separator = if advice.starts_with("use") { ", or " } else { "; " };
+            text.replace(ANOTHER_CODEC, &[separator, advice].concat())
         }
     }
 }

@@ -4,7 +4,10 @@ use std::fmt::{self, Display};
 
 use serde::{de, ser};
 
-use super::names;
+use super::{names, read::Named};
+
+/// Stands after the remedy in the text of a rule for the codecs that carry the value.
+pub(super) const ANOTHER_CODEC: &str = "{another codec}";
 
 /// Why a value could not be written or read. It collects the place on its way out.
 #[derive(Debug)]
@@ -17,6 +20,8 @@ struct Inner {
     trail: Vec<Step>,
     /// The innermost type that was written or read.
     type_name: Option<&'static str>,
+    /// The innermost struct, enum or variant around it of which a piece was read.
+    within: Option<Named>,
 }
 
 /// The reason.
@@ -37,12 +42,7 @@ pub(super) enum Reason {
     /// There is no such variant.
     UnknownVariant(String),
     /// The reader expects another kind of piece than was written.
-    OtherKind {
-        written: Option<&'static str>,
-        read: &'static str,
-        /// The innermost struct or enum around it.
-        within: Option<&'static str>,
-    },
+    OtherKind { written: Option<&'static str>, read: &'static str },
     /// A field is given twice.
     Twice(&'static str),
     /// The value has more or fewer parts than its type.
@@ -58,7 +58,7 @@ pub(super) enum Step {
 
 impl Fault {
     pub(super) fn new(reason: Reason) -> Self {
-        Self(Box::new(Inner { reason, trail: Vec::new(), type_name: None }))
+        Self(Box::new(Inner { reason, trail: Vec::new(), type_name: None, within: None }))
     }
 
     pub(super) fn rule(text: impl Into<String>) -> Self {
@@ -84,12 +84,24 @@ impl Fault {
         self
     }
 
-    /// Adds the struct or enum whose two halves differ. The first, innermost one stays.
-    pub(super) fn within(mut self, name: &'static str) -> Self {
-        if let Reason::OtherKind { within, .. } = &mut self.0.reason {
-            within.get_or_insert(name);
-        }
+    /// Adds the struct, enum or variant whose two halves differ. The first, innermost one stays.
+    pub(super) fn within(mut self, of: Named) -> Self {
+        self.0.within.get_or_insert(of);
         self
+    }
+
+    /// The innermost struct, enum or variant around it.
+    pub(super) fn blamed(&self) -> Option<Named> {
+        self.0.within
+    }
+
+    /// Whether its text names the codecs that carry the value.
+    pub(super) fn asks_for_another_codec(&self) -> bool {
+        match &self.0.reason {
+            Reason::Rule(text) => text.contains(ANOTHER_CODEC),
+            Reason::NeedsNames | Reason::NeedsLength { .. } => true,
+            _ => false,
+        }
     }
 
     pub(super) fn reason(&self) -> &Reason {
@@ -148,8 +160,8 @@ impl Display for Fault {
             Reason::Missing(field) => write!(f, "the field `{field}` is missing"),
             Reason::Unknown { name, known } => write!(f, "there is no field `{name}`; {}", names::known_are(known)),
             Reason::UnknownVariant(text) => f.write_str(text),
-            Reason::OtherKind { written, read, within } => {
-                let of = within.map_or("it".to_owned(), |name| format!("a part of `{name}`"));
+            Reason::OtherKind { written, read } => {
+                let of = self.0.within.map_or("it".to_owned(), |of| format!("a part of {of}"));
                 write!(f, "{of} is written as {} and read as {read}", written.unwrap_or("nothing"))
             }
             Reason::Twice(field) => write!(f, "the field `{field}` is given twice"),

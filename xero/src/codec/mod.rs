@@ -15,6 +15,7 @@ mod messagepack;
 mod names;
 mod notes;
 mod observed;
+mod place;
 #[cfg(feature = "postcard")]
 mod postcard;
 mod read;
@@ -47,9 +48,9 @@ use self::{
     fault::Fault,
     format::Format,
     notes::Notes,
-    observed::Forms,
+    place::{Node, Way},
     read::{Reading, Seed},
-    write::{Checked, Writing},
+    write::{Checked, Observed, Writing},
 };
 use crate::proto::message::{Codec, Payload};
 
@@ -97,7 +98,7 @@ pub(crate) fn encode<T: Serialize + ?Sized>(codec: Codec, value: &T) -> Result<P
 /// # Errors
 /// As [`encode`].
 pub(crate) fn encode_dynamic_arguments<T: Serialize + ?Sized>(codec: Codec, value: &T) -> Result<Payload, CodecError> {
-    encode_half(codec, value, What::Arguments)
+    encode_half(codec, value, What::Dynamic)
 }
 
 fn encode_half<T: Serialize + ?Sized>(codec: Codec, value: &T, what: What) -> Result<Payload, CodecError> {
@@ -137,13 +138,27 @@ where
     T: Serialize + ?Sized,
 {
     let written = with_format!(codec, F => {
-        write::<F, T>(value, what, None).and_then(|(bytes, forms)| {
-            twin::check::<F, O, T>(value, what, forms)?;
+        write::<F, T>(value, what, None).and_then(|(bytes, observed)| {
+            twin::check::<F, O, T>(value, what, observed)?;
             Ok(bytes)
         })
     });
-    let bytes = written.map_err(|fault| CodecError::new::<O>(codec, Action::Write, what, fault))?;
+    let bytes = written.map_err(|fault| {
+        let carriers = fault.asks_for_another_codec().then(|| carriers::<O, T>(codec, value, what));
+        CodecError::with_carriers::<O>(codec, Action::Write, what, fault, carriers.as_deref())
+    })?;
     Ok(Payload { codec, bytes: Bytes::from(bytes) })
+}
+
+/// The codecs of this build that carry a value which `codec` does not.
+fn carriers<O, T>(codec: Codec, value: &T, what: What) -> Vec<Codec>
+where
+    O: Serialize + DeserializeOwned + 'static,
+    T: Serialize + ?Sized,
+{
+    let is_carried = |other: &Codec| with_format!(*other, F => Ok(twin::is_carried::<F, O, T>(value, what)));
+    let others = Codec::available().filter(|other| *other != codec);
+    others.filter(|other| is_carried(other).is_ok_and(|is_carried: bool| is_carried)).collect()
 }
 
 /// Reads a value. All bytes must belong to it.
@@ -201,19 +216,20 @@ fn read_arguments<F: Format, A: DeserializeOwned>(bytes: &[u8]) -> Result<A, Fau
     F::read(seed, bytes).map_err(|error| reading.recover(error))
 }
 
-/// The bytes of a value, and the forms that its types have in it.
+/// The bytes of a value, and what was seen of it.
 fn write<F: Format, T: Serialize + ?Sized>(
     value: &T,
     what: What,
     notes: Option<&mut Notes>,
-) -> Result<(Vec<u8>, Forms), Fault> {
+) -> Result<(Vec<u8>, Observed), Fault> {
     let writing = Writing::new(F::TRAITS, what, notes.is_some());
-    let bytes = F::write(&Checked { value, writing: &writing }).map_err(|error| writing.recover(error))?;
-    let (forms, noted) = writing.into_observed();
+    let whole = Checked { value, writing: &writing, above: &Node::ROOT, way: Way::Newtype };
+    let bytes = F::write(&whole).map_err(|error| writing.recover(error))?;
+    let (observed, noted) = writing.into_observed();
     if let Some(notes) = notes {
         *notes = noted;
     }
-    Ok((bytes, forms))
+    Ok((bytes, observed))
 }
 
 /// The fault of a codec that this build lacks.

@@ -28,9 +28,9 @@ pub(crate) const EMPTY_PARTS_MAX: usize = 1 << 20;
 /// Bytes in memory that count as a part: together 64 MiB, the default limit of a payload.
 const EMPTY_PART_BYTES: usize = 64;
 
-/// The most stack that writing or reading may use. A level takes a few kibibytes in a debug build, and more for types
-/// with large fields of their own; Tokio's threads have two mebibytes.
-const STACK_BYTES_MAX: usize = 1024 * 1024;
+/// The most stack that writing or reading may use. A level takes up to eight kibibytes in a debug build, and more for
+/// types with large fields of their own; Tokio's threads have two mebibytes.
+const STACK_BYTES_MAX: usize = if cfg!(debug_assertions) { 1280 * 1024 } else { 1024 * 1024 };
 
 /// Values of this size on each level can exhaust the stack before [`Counts::descend`] notices.
 pub(super) const LARGE_BYTES: usize = 1024;
@@ -46,7 +46,7 @@ const BUFFERED_COPIES: usize = if cfg!(debug_assertions) { 20 } else { 8 };
 
 /// The most stack that a value may take including its buffered parts, by estimate. Most buffered types are not
 /// recursive and need no such limit, so it is as high as Tokio's threads allow.
-const BUFFERED_STACK_BYTES_MAX: usize = STACK_BYTES_MAX / 2 * 3;
+const BUFFERED_STACK_BYTES_MAX: usize = 1536 * 1024;
 
 /// The stack that each level of a buffered value takes, for a type of `size` whose reading took `frame` before it asked
 /// for the buffer. For a boxed value, `size` is a pointer's, so the frame must stand in for it: an enum with a tag has
@@ -129,6 +129,10 @@ pub(super) struct Counts {
     /// The limit for compounds in a buffer.
     buffered_depth_max: Cell<usize>,
     stack: Cell<Stack>,
+    /// The most levels of all kinds so far.
+    levels_max: Cell<usize>,
+    /// The most stack that one level has taken.
+    level_bytes_max: Cell<usize>,
     /// Grows with each piece of a value that takes bytes.
     pieces: Cell<u64>,
     /// Grows with each part of a value, even if it takes no bytes.
@@ -148,7 +152,7 @@ impl Counts {
     /// Counts each argument of a method as one value: the struct around them is no level.
     pub(super) fn new(traits: Traits, what: What) -> Self {
         let around = match what {
-            What::Arguments => 1,
+            What::Arguments | What::Dynamic => 1,
             What::Value => 0,
         };
         Self {
@@ -157,6 +161,8 @@ impl Counts {
             depths: Default::default(),
             buffered_depth_max: Cell::new(usize::MAX),
             stack: Cell::new(Stack::new()),
+            levels_max: Cell::new(0),
+            level_bytes_max: Cell::new(0),
             pieces: Cell::new(0),
             parts: Cell::new(0),
             empty_parts: Cell::new(0),
@@ -181,9 +187,31 @@ impl Counts {
         if stack.used() > STACK_BYTES_MAX {
             return Err(too_large());
         }
+        self.count_level_bytes(above.last.abs_diff(stack.last));
         self.stack.set(stack);
         depth.set(depth.get() + 1);
+        let [compounds, wrappers] = &self.depths;
+        self.levels_max.set(self.levels_max.get().max(compounds.get() + wrappers.get()));
         Ok(Below { level, above })
+    }
+
+    fn count_level_bytes(&self, bytes: usize) {
+        self.level_bytes_max.set(self.level_bytes_max.get().max(bytes));
+    }
+
+    /// The most levels of all kinds that were nested.
+    pub(super) fn levels_max(&self) -> usize {
+        self.levels_max.get()
+    }
+
+    /// The most stack that one level has taken.
+    pub(super) fn level_bytes_max(&self) -> usize {
+        self.level_bytes_max.get()
+    }
+
+    /// Whether lists have elements that take no bytes.
+    pub(super) fn has_empty_elements(&self) -> bool {
+        self.empty_parts.get() > 0
     }
 
     /// Comes back up.
@@ -203,6 +231,7 @@ impl Counts {
             return Err(too_large());
         }
         large.push(reader);
+        self.count_level_bytes(size.saturating_mul(COPIES));
         self.large_bytes.set(bytes);
         Ok(Large { bytes_before: before })
     }
@@ -225,6 +254,7 @@ impl Counts {
         let frame = begun.abs_diff(stack_pointer()).saturating_sub(LARGE_BYTES);
         let frame = if frame > STACK_BYTES_MAX { 0 } else { frame };
         let level = buffered_level_bytes(size, frame, is_tagged);
+        self.count_level_bytes(level);
         let levels = BUFFERED_STACK_BYTES_MAX.saturating_sub(self.stack.get().used()) / level;
         let depth = self.depths[Level::Compound as usize].get();
         let before = self.buffered_depth_max.get();
@@ -307,7 +337,16 @@ impl Counts {
 }
 
 fn too_large() -> Fault {
-    Fault::rule("values of this size are nested too deeply for the stack: put the large ones in a `Box`")
+    Fault::rule(
+        "values of these types are nested too deeply for the stack that it takes to read them: nest fewer, or keep their large \
+         fields in a `Box` or `Vec`",
+    )
+}
+
+/// Whether so many levels may take more than the stack that reading may use, if one takes at most `level_bytes`.
+pub(super) fn may_be_too_deep(levels: usize, level_bytes: usize) -> bool {
+    // Another value may have the largest level more often, and between smaller ones.
+    levels.saturating_mul(level_bytes) > STACK_BYTES_MAX / 2
 }
 
 #[cfg(test)]

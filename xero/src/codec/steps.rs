@@ -3,14 +3,19 @@
 use std::{
     any,
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
+    fmt,
     hash::{DefaultHasher, Hash, Hasher},
     mem,
 };
 
+use serde::de::Visitor;
+
 use super::{
-    fault::{Fault, Reason},
+    fault::{ANOTHER_CODEC, Fault, Reason},
     notes::{Beginnings, Fields, Kind, Mark, Notes, Piece},
+    observed::mix,
+    place::Start,
 };
 
 /// A reader's place in the writer's notes, and what it has read.
@@ -19,9 +24,13 @@ pub(super) struct Steps<'n> {
     notes: &'n Notes,
     /// The reader has passed all marks before this one.
     next: Cell<usize>,
+    /// The last of the notes' pieces, as a run of equal ones.
+    run: Cell<usize>,
     beginnings: RefCell<Beginnings>,
     by_name: ByName,
     read: RefCell<Read>,
+    /// The readers that begin where the notes have a value within one of its own type, each with its depth.
+    readers: RefCell<HashMap<u64, Vec<(usize, u64)>>>,
 }
 
 /// Which variants are read by the writer's name instead of by their number.
@@ -33,36 +42,73 @@ pub(super) enum ByName {
     One(usize),
 }
 
+/// A struct of the writer that belongs to one of the reader.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pair {
+    /// The number of its mark.
+    mark: usize,
+    /// Whether both have the same name.
+    are_namesakes: bool,
+}
+
+impl Pair {
+    /// The content of a variant.
+    pub(super) fn of_variant(mark: usize) -> Self {
+        Self { mark, are_namesakes: true }
+    }
+}
+
 /// What has been read.
 #[derive(Debug, Default)]
 pub(super) struct Read {
     /// The marked structs, by the mark's number.
-    structs: Vec<(usize, Fields)>,
+    structs: Vec<(Pair, Fields)>,
     /// The marked variants: by the mark's number, the variant that the reader has chosen.
     variants: BTreeMap<usize, u64>,
 }
 
 impl<'n> Steps<'n> {
     pub(super) fn new(notes: &'n Notes, by_name: ByName) -> Self {
-        Self { notes, next: Cell::new(0), beginnings: RefCell::default(), by_name, read: RefCell::default() }
+        let places = notes.again().iter().flat_map(|(around, inner)| [around.at, inner.at]);
+        let readers =
+            if by_name == ByName::None { places.map(|at| (at, Vec::new())).collect() } else { HashMap::new() };
+        Self {
+            notes,
+            next: Cell::new(0),
+            run: Cell::new(0),
+            beginnings: RefCell::default(),
+            by_name,
+            read: RefCell::default(),
+            readers: RefCell::new(readers),
+        }
+    }
+
+    pub(super) fn notes(&self) -> &'n Notes {
+        self.notes
     }
 
     /// Checks that `count` pieces, from the one at `at` on, were written as the kind that they are read as.
     pub(super) fn check_pieces(&self, at: u64, piece: Piece, count: usize) -> Result<(), Fault> {
-        match (at..at + count as u64).find_map(|at| self.notes.contradiction(at, piece)) {
+        match self.notes.contradiction(at, piece, count, &self.run) {
             None => Ok(()),
-            Some(written) => Err(Fault::new(Reason::OtherKind {
-                written: written.map(Kind::words),
-                read: piece.kind.words(),
-                within: None,
-            })),
+            Some(written) => {
+                Err(Fault::new(Reason::OtherKind { written: written.map(Kind::words), read: piece.kind.words() }))
+            }
         }
     }
 
-    /// The writer's mark of the struct `name` after `at` pieces, if there is one.
-    pub(super) fn find_struct(&self, at: u64, name: &'static str) -> Option<usize> {
-        let nth = self.beginnings.borrow_mut().count(at, name);
-        self.find(at, |mark| mark.is_struct(nth, name))
+    /// The writer's struct after `at` pieces that is read as the struct `name`: the one of this name, or else one in the
+    /// same place, if both share the name of a field.
+    pub(super) fn find_struct(&self, start: Start, name: &'static str, fields: &[&str]) -> Option<Pair> {
+        let nth = self.beginnings.borrow_mut().count(start.at, name);
+        let namesake = self.find(start.at, |mark| mark.is_struct(nth, name));
+        match namesake {
+            Some(mark) => Some(Pair { mark, are_namesakes: true }),
+            None => {
+                let mark = self.find(start.at, |mark| mark.is_like(start.depth, fields))?;
+                Some(Pair { mark, are_namesakes: false })
+            }
+        }
     }
 
     /// The mark of a variant: whatever its enum is called, there is only one here.
@@ -88,8 +134,40 @@ impl<'n> Steps<'n> {
         here.into_iter().find(|(_, mark)| is_meant(mark)).map(|(mark, _)| mark)
     }
 
-    pub(super) fn note_fields(&self, mark: usize, fields: Fields) {
-        self.read.borrow_mut().structs.push((mark, fields));
+    pub(super) fn note_fields(&self, pair: Pair, fields: Fields) {
+        self.read.borrow_mut().structs.push((pair, fields));
+    }
+
+    /// Notes a reader, identified by a hash, where a value within one of its own type begins.
+    pub(super) fn note_reader(&self, start: Start, reader: fn() -> u64) {
+        if let Some(readers) = self.readers.borrow_mut().get_mut(&start.at) {
+            readers.push((start.depth, reader()));
+        }
+    }
+
+    /// Whether each value within one of its own type was read like the one around it. What is known of one then holds
+    /// for the other.
+    pub(super) fn are_read_alike(&self) -> bool {
+        let readers = self.readers.borrow();
+        let at = |start: &Start| {
+            let all = readers.get(&start.at).into_iter().flatten();
+            all.filter(|(depth, _)| *depth == start.depth).map(|(_, reader)| *reader).collect::<Vec<_>>()
+        };
+        // Newtypes around one of them are readers in the same place.
+        self.notes.again().iter().map(|(around, inner)| (at(around), at(inner))).all(|(around, inner)| {
+            !around.is_empty() && !inner.is_empty() && (around.ends_with(&inner) || inner.ends_with(&around))
+        })
+    }
+
+    /// Notes that a variant was read from a number, in a format that writes names.
+    pub(super) fn note_number_for_variant(&self) {
+        self.notes.note_number_for_variant();
+    }
+
+    /// The variant and enum with this mark.
+    pub(super) fn named(&self, mark: usize) -> Option<(&'static str, &'static str)> {
+        let mark = self.notes.marks().get(mark)?;
+        Some((mark.variant?, mark.name))
     }
 
     /// Notes which variant the reader has chosen. Only the discriminant of its value is visible.
@@ -103,12 +181,18 @@ impl<'n> Steps<'n> {
     /// Compares the fields that were written with those that have been read.
     pub(super) fn check_fields(&self) -> Result<(), Fault> {
         let read = self.read.borrow();
-        let differing = read.structs.iter().filter_map(|(mark, fields)| Some((self.notes.marks().get(*mark)?, fields)));
-        let mut differing = differing.filter(|(mark, fields)| self.can_be_paired(mark) && !agree(&mark.fields, fields));
-        let Some((mark, fields)) = differing.next() else { return Ok(()) };
+        let differing = read.structs.iter().filter_map(|(pair, fields)| {
+            let mark = self.notes.marks().get(pair.mark)?;
+            let do_agree = match pair.are_namesakes {
+                true => agree(&mark.fields, fields),
+                false => are_in_the_same_places(&mark.fields.names, &fields.names),
+            };
+            (!do_agree && self.can_be_paired(mark)).then_some((mark, fields))
+        });
+        let Some((mark, fields)) = { differing }.next() else { return Ok(()) };
         Err(mark.blame(Fault::rule(format!(
             "`{}` is written with {} and read with {}, as with `#[serde(skip_serializing)]` or \
-             `#[serde(skip_deserializing)]`: use MessagePack or JSON for it, or skip a field on both sides",
+             `#[serde(skip_deserializing)]`: give both halves the same fields{ANOTHER_CODEC}",
             mark.variant.unwrap_or(mark.name),
             words(&mark.fields),
             words(fields),
@@ -129,6 +213,13 @@ impl<'n> Steps<'n> {
         let differing = pairs.filter(|(_, ours, theirs)| ours != theirs);
         differing.filter_map(|(mark, ..)| Some((mark, self.notes.marks().get(mark)?))).collect()
     }
+}
+
+/// Identifies the code of a visitor. Two types may have one name; they differ in their functions.
+pub(super) fn reader<'de, V: Visitor<'de>>() -> u64 {
+    let name = any::type_name::<V>();
+    let function: fn(&V, &mut fmt::Formatter<'_>) -> fmt::Result = V::expecting;
+    mix(mix(name.as_ptr() as u64, name.len() as u64), function as *const () as u64)
 }
 
 /// Whether a visitor was derived by serde: it uses exactly the fields and variants that it declares. Hand-written ones

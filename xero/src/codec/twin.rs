@@ -18,57 +18,98 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     error::What,
-    fault::{Fault, Reason},
+    fault::{ANOTHER_CODEC, Fault, Reason},
     format::Format,
     names,
     notes::{Mark, Notes},
     observed::Forms,
     read::{Reading, Seed},
+    state::may_be_too_deep,
     steps::{ByName, Steps},
     write,
+    write::Observed,
 };
 
-/// The forms that have been read back, of each type and format: as many as a program's types have, up to a limit.
-static KNOWN: RwLock<Option<HashMap<(TypeId, TypeId), Forms>>> = RwLock::new(None);
+/// What has been read back of each type and format: as many forms as a program's types have, up to a limit.
+static KNOWN: RwLock<Option<HashMap<(TypeId, TypeId), Known>>> = RwLock::new(None);
 
-/// The most remembered forms of one type. Derived code has a few for each type within it; hand-written code may have
+/// What has been read back of one type.
+#[derive(Debug, Default)]
+struct Known {
+    forms: Forms,
+    /// The most stack that reading took for one level.
+    level_bytes: usize,
+}
+
+/// The most remembered forms of one type. Derived code has a few for each place within it; hand-written code may have
 /// any number, such as one for each set of fields. Other forms are read back each time.
-const FORMS_MAX: usize = 16_384;
+const FORMS_MAX: usize = 65_536;
 
-/// Checks that a value of these forms can be read as an `O`.
-pub(super) fn check<F, O, T>(value: &T, what: What, forms: Forms) -> Result<(), Fault>
+/// Checks that the value can be read as an `O`.
+pub(super) fn check<F, O, T>(value: &T, what: What, observed: Observed) -> Result<(), Fault>
 where
     F: Format + 'static,
     O: Serialize + DeserializeOwned + 'static,
     T: Serialize + ?Sized,
 {
     let key = (TypeId::of::<O>(), TypeId::of::<F>());
-    if is_known(key, &forms) {
+    if is_known(key, &observed) {
         return Ok(());
     }
-    // The reader's half is code that a sender does not expect to run.
-    let notes = catch_unwind(AssertUnwindSafe(|| read_back::<F, O, T>(value, what)));
-    let notes = notes.unwrap_or_else(|_| {
-        Err(Fault::rule("a `Serialize`, `Deserialize` or `Drop` panicked while the value was read back"))
-    })?;
-    let mut known = KNOWN.write().unwrap_or_else(PoisonError::into_inner);
-    remember(known.get_or_insert_default().entry(key).or_default(), notes.without_changing(forms));
+    let read_back = caught(|| read_back::<F, O, T>(value, what))?;
+    if !read_back.is_changing {
+        let mut known = KNOWN.write().unwrap_or_else(PoisonError::into_inner);
+        let known = known.get_or_insert_default().entry(key).or_default();
+        known.level_bytes = known.level_bytes.max(read_back.level_bytes);
+        remember(&mut known.forms, observed.forms);
+    }
     Ok(())
 }
 
-fn remember(known: &mut Forms, forms: impl Iterator<Item = u64>) {
+/// Whether the value can be read back in another format.
+pub(super) fn is_carried<F, O, T>(value: &T, what: What) -> bool
+where
+    F: Format,
+    O: Serialize + DeserializeOwned,
+    T: Serialize + ?Sized,
+{
+    caught(|| read_back::<F, O, T>(value, what)).is_ok()
+}
+
+/// Catches a panic: the reader's half is code that a sender does not expect to run.
+fn caught<T>(run: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
+        Err(Fault::rule("a `Serialize`, `Deserialize` or `Drop` panicked while the value was read back"))
+    })
+}
+
+fn remember(known: &mut Forms, forms: Forms) {
     let room = FORMS_MAX.saturating_sub(known.len());
-    let new: Vec<_> = forms.filter(|form| !known.contains(form)).take(room).collect();
+    let new: Vec<_> = forms.into_iter().filter(|form| !known.contains(form)).take(room).collect();
     known.extend(new);
 }
 
-fn is_known(key: (TypeId, TypeId), forms: &Forms) -> bool {
+/// Whether its forms are known, and decide that it can be read: they do not tell how much stack a deep value takes, nor
+/// how large in memory elements are that take no bytes.
+fn is_known(key: (TypeId, TypeId), observed: &Observed) -> bool {
     let known = KNOWN.read().unwrap_or_else(PoisonError::into_inner);
-    known.as_ref().and_then(|known| known.get(&key)).is_some_and(|known| forms.is_subset(known))
+    known.as_ref().and_then(|known| known.get(&key)).is_some_and(|known| {
+        !observed.has_empty_elements
+            && observed.forms.is_subset(&known.forms)
+            && !may_be_too_deep(observed.levels, known.level_bytes)
+    })
 }
 
-/// Returns the notes of the writing.
-pub(super) fn read_back<F, O, T>(value: &T, what: What) -> Result<Notes, Fault>
+/// A value that has been read back.
+#[derive(Debug)]
+pub(super) struct ReadBack {
+    /// Whether another value of the same forms may differ.
+    is_changing: bool,
+    level_bytes: usize,
+}
+
+/// Reads a value back, and compares both halves.
+pub(super) fn read_back<F, O, T>(value: &T, what: What) -> Result<ReadBack, Fault>
 where
     F: Format,
     O: Serialize + DeserializeOwned,
@@ -77,30 +118,48 @@ where
     let mut notes = Notes::default();
     let (bytes, _) = write::<F, T>(value, what, Some(&mut notes))?;
     let by_number = Steps::new(&notes, ByName::None);
-    let read_by_number = read::<F, O>(&bytes, what, &by_number);
-    if !notes.has_variants() {
-        return read_by_number.map(|_| notes);
+    let (read_by_number, level_bytes) = read::<F, O>(&bytes, what, &by_number);
+    let read_by_number = match notes.has_variants() {
+        true => compare_names::<F, O>(&bytes, what, &by_number, read_by_number),
+        false => read_by_number,
+    }?;
+    if notes.has_number_for_variant() && !is_written_as::<F, O>(&bytes, &read_by_number, what) {
+        return Err(number_for_variant());
     }
-    let by_name = Steps::new(&notes, ByName::All);
-    let read_by_name = read::<F, O>(&bytes, what, &by_name);
+    Ok(ReadBack { is_changing: notes.is_changing() || !by_number.are_read_alike(), level_bytes })
+}
+
+/// Reads the variants by their names too, which must choose the same ones as their numbers.
+fn compare_names<F, O>(
+    bytes: &[u8],
+    what: What,
+    by_number: &Steps<'_>,
+    read_by_number: Result<O, Fault>,
+) -> Result<O, Fault>
+where
+    F: Format,
+    O: Serialize + DeserializeOwned,
+{
+    let notes = by_number.notes();
+    let by_name = Steps::new(notes, ByName::All);
+    let (read_by_name, _) = read::<F, O>(bytes, what, &by_name);
     for (index, mark) in by_number.differences(&by_name) {
-        let read_in_part = read::<F, O>(&bytes, what, &Steps::new(&notes, ByName::One(index)));
+        let (read_in_part, _) = read::<F, O>(bytes, what, &Steps::new(notes, ByName::One(index)));
         match (&read_by_number, read_in_part) {
             (Ok(by_number), Ok(in_part)) if are_written_alike::<F, O>(by_number, &in_part, what) => {}
             _ => return Err(another_variant(mark)),
         }
     }
     match (read_by_number, read_by_name) {
-        (Ok(_), Ok(_)) => Ok(()),
+        (Ok(read), Ok(_)) => Ok(read),
         (Err(fault), Ok(_)) => Err(numbered_differently(fault)),
         (Err(fault), Err(_)) => Err(fault),
-        (Ok(_), Err(fault)) => match fault.reason() {
+        (Ok(read), Err(fault)) => match fault.reason() {
             Reason::UnknownVariant(_) => Err(fault.map_reason(|reason| Reason::Rule(renamed(&reason)))),
             // A hand-written reader may know its variants only by number; then there is nothing to compare.
-            _ => Ok(()),
+            _ => Ok(read),
         },
     }
-    .map(|()| notes)
 }
 
 /// Whether two values are equal except for the order of unordered parts, such as the entries of a `HashMap`. A reader
@@ -114,46 +173,66 @@ fn are_written_alike<F: Format, O: Serialize>(one: &O, other: &O, what: What) ->
     sorted(one).is_some_and(|one| sorted(other) == Some(one))
 }
 
-fn read<F: Format, O: DeserializeOwned>(bytes: &[u8], what: What, steps: &Steps<'_>) -> Result<O, Fault> {
+/// Whether a value is written as these bytes. Where several parts may have changed, their order counts.
+fn is_written_as<F: Format, O: Serialize>(bytes: &[u8], value: &O, what: What) -> bool {
+    write::<F, O>(value, what, None).is_ok_and(|(others, _)| others == bytes)
+}
+
+/// The value, and the most stack that one of its levels took.
+fn read<F: Format, O: DeserializeOwned>(bytes: &[u8], what: What, steps: &Steps<'_>) -> (Result<O, Fault>, usize) {
     let reading = Reading::new(F::TRAITS, what).beside(steps);
     let seed = Seed { inner: PhantomData::<O>, reading: &reading };
     let read = F::read(seed, bytes).map_err(|error| reading.recover(error));
     // The differing fields explain more than the error that they caused.
-    steps.check_fields().and(read.map_err(cannot_read_back::<F>))
+    (steps.check_fields().and(read.map_err(cannot_read_back::<F>)), reading.level_bytes_max())
 }
 
 fn cannot_read_back<F: Format>(fault: Fault) -> Fault {
-    let type_name = fault.type_name().unwrap_or_else(|| "the value".to_owned());
-    let type_name = names::without_options(type_name);
-    let instead = match F::TRAITS.is_self_describing {
-        true => "use another codec for it",
-        false => "use MessagePack or JSON for it",
-    };
-    fault.map_reason(|reason| match reason {
-        Reason::Rule(_) | Reason::NeedsNames => reason,
+    let type_name =
+        fault.type_name().map_or("the value".to_owned(), |name| format!("`{}`", names::without_options(name)));
+    let blamed = fault.blamed();
+    // The inside of a type shows nothing of what is missing before it.
+    let of = blamed.filter(|_| !F::TRAITS.is_self_describing).map_or(type_name.clone(), |of| of.to_string());
+    let fault = fault.map_reason(|reason| match reason {
+        Reason::Rule(_) | Reason::NeedsNames | Reason::OtherKind { .. } => reason,
         Reason::Missing(field) if F::TRAITS.is_self_describing => Reason::Rule(format!(
-            "`{type_name}` cannot be read back from what it writes (the field `{field}` is missing): give the field \
+            "{type_name} cannot be read back from what it writes (the field `{field}` is missing): give the field \
              `#[serde(default)]` if it is left out on purpose, or else write it always, under the name that is read"
-        )),
-        Reason::OtherKind { .. } => Reason::Rule(format!(
-            "{}: the `Serialize` and `Deserialize` of a type around it disagree, as with `#[serde(skip_serializing)]` or \
-             with `into` and `from` of different types; {instead}",
-            Fault::new(reason)
         )),
         // With names, the library's text already says this.
         Reason::UnknownVariant(_) if !F::TRAITS.is_self_describing => reason,
         Reason::UnknownVariant(_) => Reason::Rule(renamed(&reason)),
         other => Reason::Rule(format!(
-            "`{type_name}` cannot be read back from what it writes ({}): its `Serialize` and `Deserialize` disagree in this \
-             codec, as with `#[serde(skip_serializing)]`; {instead}",
+            "{of} cannot be read back from what it writes ({}): its `Serialize` and `Deserialize` disagree in this \
+             codec, as with `#[serde(skip_serializing)]`: make them agree{ANOTHER_CODEC}",
             Fault::new(other)
         )),
-    })
+    });
+    match fault.reason() {
+        Reason::OtherKind { .. } => {
+            let text = fault.to_string();
+            fault.map_reason(|_| {
+                Reason::Rule(format!(
+                    "{text}: the `Serialize` and `Deserialize` of a type around it disagree, as with \
+                     `#[serde(skip_serializing)]` or with `into` and `from` of different types; make them agree{ANOTHER_CODEC}"
+                ))
+            })
+        }
+        _ => fault,
+    }
+}
+
+/// The error for a number that is read as a variant, or the reverse.
+fn number_for_variant() -> Fault {
+    Fault::rule(format!(
+        "a variant would arrive as another one: one half of an enum writes or reads it as a number, and the other one as a \
+         variant, as with `into` without `from`; make both halves alike{ANOTHER_CODEC}"
+    ))
 }
 
 fn another_variant(mark: &Mark) -> Fault {
     mark.blame(Fault::rule(format!(
-        "the variant `{}` of `{}` would arrive as another one: {SKIPPED_VARIANT}",
+        "the variant `{}` of `{}` would arrive as another one: {SKIPPED_VARIANT}{ANOTHER_CODEC}",
         mark.variant.unwrap_or_default(),
         mark.name,
     )))
@@ -172,12 +251,14 @@ fn renamed(reason: &Reason) -> String {
 fn numbered_differently(fault: Fault) -> Fault {
     let type_name = fault.type_name().unwrap_or_else(|| "an enum".to_owned());
     fault.map_reason(|_| {
-        Reason::Rule(format!("a variant of `{type_name}` would arrive as another one: {SKIPPED_VARIANT}"))
+        Reason::Rule(format!(
+            "a variant of `{type_name}` would arrive as another one: {SKIPPED_VARIANT}{ANOTHER_CODEC}"
+        ))
     })
 }
 
-const SKIPPED_VARIANT: &str = "its reader counts variants differently, as after one with `#[serde(skip)]`; use MessagePack \
-                               or JSON for it, or put skipped variants last";
+const SKIPPED_VARIANT: &str = "its reader counts variants differently, as after one with `#[serde(skip)]`; put skipped \
+                               variants last";
 
 #[cfg(test)]
 mod tests {
@@ -187,7 +268,7 @@ mod tests {
     fn forms_are_kept_up_to_a_number() {
         let mut known = Forms::default();
         for form in 0..2 * FORMS_MAX as u64 {
-            remember(&mut known, [form, 1].into_iter());
+            remember(&mut known, [form, 1].into_iter().collect());
         }
         assert_eq!(known.len(), FORMS_MAX);
         assert!(known.contains(&0) && known.contains(&(FORMS_MAX as u64 - 1)));

@@ -13,7 +13,8 @@ use super::{
     fault::{Fault, Reason, Step},
     format::Traits,
     notes::{Kind, Mark, Notes},
-    observed::{Form, Forms, Seen, Type},
+    observed::{Form, Forms, Seen, Type, mix, plain},
+    place::{Node, Start, Way},
     state::{Before, Below, Counts, Level},
 };
 
@@ -24,6 +25,7 @@ pub(super) struct Writing {
     /// Between a `Some` and the value in it.
     is_inside_some: Cell<bool>,
     seen: Seen,
+    are_dynamic_arguments: bool,
     /// The current argument.
     argument: Cell<Option<&'static str>>,
     /// Notes to compare a reader with, if requested.
@@ -36,14 +38,18 @@ impl Writing {
             counts: Counts::new(traits, what),
             is_inside_some: Cell::new(false),
             seen: Seen::default(),
+            are_dynamic_arguments: what == What::Dynamic,
             argument: Cell::new(None),
             notes: takes_notes.then(RefCell::default),
         }
     }
 
-    /// The forms of the types that were written, and the notes.
-    pub(super) fn into_observed(self) -> (Forms, Notes) {
-        (self.seen.into_forms(), self.notes.map(RefCell::into_inner).unwrap_or_default())
+    /// What was seen of the value, and the notes.
+    pub(super) fn into_observed(self) -> (Observed, Notes) {
+        let Self { counts, seen, notes, .. } = self;
+        let levels = counts.levels_max();
+        let observed = Observed { forms: seen.into_forms(), levels, has_empty_elements: counts.has_empty_elements() };
+        (observed, notes.map(RefCell::into_inner).unwrap_or_default())
     }
 
     /// The fault that an error of the format's library stands for.
@@ -65,18 +71,8 @@ impl Writing {
         }
     }
 
-    fn see(&self, of: Type, form: Form) {
-        self.seen.see(of, form);
-        if let Some(notes) = &self.notes {
-            notes.borrow_mut().note_form(of, form);
-        }
-    }
-
-    /// Notes the primitive of a type that may write now a number and now a text, for readers that can tell them apart.
-    fn see_primitive(&self, of: Type, kind: u64) {
-        if self.counts.traits.is_self_describing {
-            self.see(of, Form::Primitive(kind));
-        }
+    fn see(&self, node: &Node<'_>, form: Form) {
+        self.seen.see(node.place(), form);
     }
 
     /// Counts `None`, or a value that the format writes the same way.
@@ -87,6 +83,17 @@ impl Writing {
         }
     }
 
+    /// Refuses arguments by name, and in a list, where the format writes neither names nor an end.
+    fn check_arguments(&self, what: &str) -> Result<(), Fault> {
+        if !self.are_dynamic_arguments || self.counts.traits.is_self_describing || self.counts.depth() > 0 {
+            return Ok(());
+        }
+        Err(Fault::rule(format!(
+            "the arguments of a call without types are a {what}: in this codec they are a tuple; {USE_NAMES} to give them by \
+             name or as a list"
+        )))
+    }
+
     fn check_float(&self, is_finite: bool) -> Result<(), Fault> {
         match is_finite || self.counts.traits.takes_every_float {
             true => Ok(()),
@@ -95,18 +102,44 @@ impl Writing {
     }
 
     /// Notes a variant, whose number is about to be written.
-    fn mark_variant(&self, of: Type, name: &'static str, variant: &'static str) -> Option<usize> {
-        let form = Form::Variant(variant);
-        self.see(of, form);
+    fn mark_variant(&self, node: &Node<'_>, name: &'static str, variant: &'static str) -> Option<usize> {
+        let depth = self.counts.depth();
         let mark = Mark::new(name, Some(variant), self.argument.get());
-        let mark = self.notes().and_then(|mut notes| notes.mark(of, form, mark));
-        self.count_pieces(Kind::Unsigned, 1);
+        let mark = self.notes().and_then(|mut notes| notes.mark(node.path(), Form::Variant(variant, 0), depth, mark));
+        self.count_pieces(Kind::Variant, 1);
         mark
     }
 
-    fn mark_struct(&self, of: Type, name: &'static str, length: usize) -> Option<usize> {
-        self.notes()?.mark(of, Form::Fields(0, length), Mark::new(name, None, self.argument.get()))
+    fn mark_struct(&self, node: &Node<'_>, name: &'static str, length: usize) -> Option<usize> {
+        let mark = Mark::new(name, None, self.argument.get());
+        self.notes()?.mark(node.path(), Form::Fields(0, length), self.counts.depth(), mark)
     }
+
+    /// A value within `above`.
+    fn node<'n>(&self, above: &'n Node<'n>, way: Way, of: Type) -> Node<'n> {
+        let start = Start { at: self.counts.pieces(), depth: self.counts.depth() };
+        let (node, again) = Node::new(above, way, of, start, self.notes.is_some());
+        if let Some(again) = again {
+            self.seen.see(again.edge, Form::Again);
+            if let Some(mut notes) = self.notes() {
+                notes.note_again(node.path(), again.around, start);
+            }
+        }
+        if let Some(notes) = self.notes.as_ref().filter(|_| of.hides_others()) {
+            notes.borrow().note_change();
+        }
+        node
+    }
+}
+
+/// What a written value consists of.
+#[derive(Debug)]
+pub(super) struct Observed {
+    pub(super) forms: Forms,
+    /// The most levels of all kinds that are nested in it.
+    pub(super) levels: usize,
+    /// Whether it has lists whose elements take no bytes.
+    pub(super) has_empty_elements: bool,
 }
 
 /// Primitives beside those of [`Kind`] that formats with names write differently.
@@ -117,20 +150,23 @@ const UNIT: u64 = 103;
 
 const NAME_THE_CASES: &str = "use an enum that names the cases, or a codec that carries it (bincode or postcard, unless its type \
                               needs a self-describing one)";
-const USE_NAMES: &str = "use MessagePack or JSON for it";
+const USE_NAMES: &str = "use MessagePack or JSON";
 
 /// A value that is observed while it is written.
 pub(super) struct Checked<'a, T: ?Sized> {
     pub(super) value: &'a T,
     pub(super) writing: &'a Writing,
+    /// The value around it, and the way from there.
+    pub(super) above: &'a Node<'a>,
+    pub(super) way: Way,
 }
 
 impl<'a, T: Serialize + ?Sized> Serialize for Checked<'a, T> {
     fn serialize<S: Serializer>(&self, inner: S) -> Result<S::Ok, S::Error> {
-        let writing = self.writing;
+        let Self { value, writing, above, way } = *self;
         let writer: fn(&T, CheckedSerializer<'a, S>) -> Result<S::Ok, Fault> = T::serialize;
         let of = Type::of::<T>(writer as *const () as usize);
-        let written = self.value.serialize(CheckedSerializer { inner, writing, of });
+        let written = value.serialize(CheckedSerializer { inner, writing, above, way, of });
         written.map_err(|fault| writing.counts.stash(fault.of_type::<T>(), S::Error::custom))
     }
 }
@@ -138,25 +174,47 @@ impl<'a, T: Serialize + ?Sized> Serialize for Checked<'a, T> {
 struct CheckedSerializer<'a, S> {
     inner: S,
     writing: &'a Writing,
+    above: &'a Node<'a>,
+    way: Way,
     /// The type that is written.
     of: Type,
 }
 
 impl<'a, S> CheckedSerializer<'a, S> {
-    /// Begins a compound of `declared` parts. A struct or a variant's content has a name, and may have a mark.
+    fn node(&self) -> Node<'a> {
+        self.writing.node(self.above, self.way, self.of)
+    }
+
+    /// Notes what a value without parts is written as, unless its type alone decides it.
+    fn see(&self, form: Form) {
+        if !self.of.is_plain() {
+            self.writing.see(&self.node(), form);
+        }
+    }
+
+    /// Begins a compound of `declared` parts.
     fn compound<C, E: std::fmt::Display>(
         self,
-        name: &'static str,
-        declared: Option<usize>,
-        mark: Option<usize>,
+        node: Node<'a>,
         begin: impl FnOnce(S) -> Result<C, E>,
+        parts: Parts,
     ) -> Result<Compound<'a, C>, Fault> {
-        let Self { inner, writing, of } = self;
+        let writing = self.writing;
         writing.is_inside_some.set(false);
         let below = writing.counts.descend(Level::Compound)?;
-        let inner = begin(inner).map_err(|error| writing.counts.recover(error))?;
-        let before = Before::default();
-        Ok(Compound { inner, writing, of, name, declared, count: 0, left_out: 0, names: 0, before, mark, below })
+        let inner = begin(self.inner).map_err(|error| writing.counts.recover(error))?;
+        Ok(Compound {
+            inner,
+            writing,
+            node,
+            parts,
+            count: 0,
+            left_out: 0,
+            names: 0,
+            last: [1; 2],
+            before: Before::default(),
+            below,
+        })
     }
 
     /// Begins a struct or tuple struct, and marks its fields: in a format without names, a different number of fields
@@ -167,20 +225,57 @@ impl<'a, S> CheckedSerializer<'a, S> {
         declared: usize,
         begin: impl FnOnce(S) -> Result<C, E>,
     ) -> Result<Compound<'a, C>, Fault> {
-        let mark = self.writing.mark_struct(self.of, name, declared);
-        self.compound(name, Some(declared), mark, begin)
+        let node = self.node();
+        let mark = self.writing.mark_struct(&node, name, declared);
+        self.compound(node, begin, Parts { name, declared: Some(declared), mark, are_fixed: true })
+    }
+
+    /// Begins the content of a variant.
+    fn variant<C, E: std::fmt::Display>(
+        self,
+        name: &'static str,
+        variant: &'static str,
+        declared: usize,
+        begin: impl FnOnce(S) -> Result<C, E>,
+    ) -> Result<Compound<'a, C>, Fault> {
+        let mut node = self.node();
+        self.writing.see(&node, Form::Variant(variant, 0));
+        let mark = self.writing.mark_variant(&node, name, variant);
+        node.enter(variant);
+        self.compound(node, begin, Parts { name: variant, declared: Some(declared), mark, are_fixed: true })
+    }
+
+    /// Begins a list or map.
+    fn list<C, E: std::fmt::Display>(
+        self,
+        declared: Option<usize>,
+        what: &'static str,
+        begin: impl FnOnce(S) -> Result<C, E>,
+    ) -> Result<Compound<'a, C>, Fault> {
+        self.check_length(declared, what)?;
+        self.writing.check_arguments(what)?;
+        let node = self.node();
+        self.writing.count_pieces(Kind::Length, 1);
+        self.compound(node, begin, Parts { name: "", declared, mark: None, are_fixed: false })
     }
 
     fn primitive(&self, kind: Kind) {
+        self.see(Form::Primitive(kind as u64));
         self.writing.count_pieces(kind, 1);
-        self.writing.see_primitive(self.of, kind as u64);
+    }
+
+    /// Sees an integer of 128 bits.
+    fn wide(&self, kind: Kind, is_narrow: bool) {
+        let is_wide = self.writing.counts.traits.narrows_integers && !is_narrow;
+        self.see(Form::Primitive(if is_wide { WIDE } else { kind as u64 }));
+        self.writing.count_pieces(kind, 1);
     }
 
     /// Counts a text or bytes: without names they are a length, then byte after byte.
     fn bytes(&self, length: usize, kind: u64) {
+        self.see(Form::Primitive(kind));
         self.writing.count_pieces(Kind::Length, 1);
         self.writing.count_pieces(Kind::Byte, length);
-        self.writing.see_primitive(self.of, kind);
     }
 
     /// Checks that the length of a list or map is known if the format writes it first.
@@ -232,8 +327,7 @@ impl<'a, S: Serializer> Serializer for CheckedSerializer<'a, S> {
         if let Some(narrow) = narrow.filter(|_| self.writing.counts.traits.narrows_integers) {
             return self.serialize_i64(narrow);
         }
-        self.writing.count_pieces(Kind::Signed, 1);
-        self.writing.see_primitive(self.of, if narrow.is_some() { Kind::Signed as u64 } else { WIDE });
+        self.wide(Kind::Signed, narrow.is_some());
         self.inner.serialize_i128(value).map_err(|error| self.writing.counts.recover(error))
     }
 
@@ -242,8 +336,7 @@ impl<'a, S: Serializer> Serializer for CheckedSerializer<'a, S> {
         if let Some(narrow) = narrow.filter(|_| self.writing.counts.traits.narrows_integers) {
             return self.serialize_u64(narrow);
         }
-        self.writing.count_pieces(Kind::Unsigned, 1);
-        self.writing.see_primitive(self.of, if narrow.is_some() { Kind::Unsigned as u64 } else { WIDE });
+        self.wide(Kind::Unsigned, narrow.is_some());
         self.inner.serialize_u128(value).map_err(|error| self.writing.counts.recover(error))
     }
 
@@ -271,17 +364,19 @@ impl<'a, S: Serializer> Serializer for CheckedSerializer<'a, S> {
 
     fn serialize_none(self) -> Result<S::Ok, Fault> {
         self.writing.count_unit("None")?;
+        self.see(Form::None);
         self.writing.count_pieces(Kind::Byte, 1);
         self.inner.serialize_none().map_err(|error| self.writing.counts.recover(error))
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<S::Ok, Fault> {
-        let Self { inner, writing, of } = self;
+        let node = self.node();
+        let Self { inner, writing, .. } = self;
+        writing.see(&node, Form::Some(plain::<T>()));
         writing.count_pieces(Kind::Byte, 1);
         let below = writing.counts.descend(Level::Wrapper)?;
-        writing.see(of, Form::Some);
         writing.is_inside_some.set(true);
-        let written = inner.serialize_some(&Checked { value, writing });
+        let written = inner.serialize_some(&Checked { value, writing, above: &node, way: Way::Some });
         let written = written.map_err(|error| writing.counts.recover(error))?;
         writing.is_inside_some.set(false);
         writing.counts.ascend(below);
@@ -290,7 +385,7 @@ impl<'a, S: Serializer> Serializer for CheckedSerializer<'a, S> {
 
     fn serialize_unit(self) -> Result<S::Ok, Fault> {
         self.writing.count_unit("()")?;
-        self.writing.see_primitive(self.of, UNIT);
+        self.see(Form::Primitive(UNIT));
         self.inner.serialize_unit().map_err(|error| self.writing.counts.recover(error))
     }
 
@@ -298,20 +393,25 @@ impl<'a, S: Serializer> Serializer for CheckedSerializer<'a, S> {
         if self.writing.counts.traits.unit_structs_are_unit {
             self.writing.count_unit(name)?;
         }
-        self.writing.see_primitive(self.of, UNIT);
+        self.see(Form::Primitive(UNIT));
         self.inner.serialize_unit_struct(name).map_err(|error| self.writing.counts.recover(error))
     }
 
     fn serialize_unit_variant(self, name: &'static str, index: u32, variant: &'static str) -> Result<S::Ok, Fault> {
-        self.writing.mark_variant(self.of, name, variant);
+        let node = self.node();
+        self.writing.see(&node, Form::Variant(variant, 0));
+        self.writing.mark_variant(&node, name, variant);
         let written = self.inner.serialize_unit_variant(name, index, variant);
         written.map_err(|error| self.writing.counts.recover(error))
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, value: &T) -> Result<S::Ok, Fault> {
+        let node = self.node();
         let Self { inner, writing, .. } = self;
+        writing.see(&node, Form::Newtype(plain::<T>()));
         let below = writing.counts.descend(Level::Wrapper)?;
-        let written = inner.serialize_newtype_struct(name, &Checked { value, writing });
+        let part = Checked { value, writing, above: &node, way: Way::Newtype };
+        let written = inner.serialize_newtype_struct(name, &part);
         let written = written.map_err(|error| writing.counts.recover(error))?;
         writing.counts.ascend(below);
         Ok(written)
@@ -324,23 +424,27 @@ impl<'a, S: Serializer> Serializer for CheckedSerializer<'a, S> {
         variant: &'static str,
         value: &T,
     ) -> Result<S::Ok, Fault> {
-        let Self { inner, writing, of } = self;
-        writing.mark_variant(of, name, variant);
+        let mut node = self.node();
+        let Self { inner, writing, .. } = self;
+        writing.see(&node, Form::Variant(variant, plain::<T>()));
+        writing.mark_variant(&node, name, variant);
+        node.enter(variant);
         let below = writing.counts.descend(Level::Compound)?;
-        let written = inner.serialize_newtype_variant(name, index, variant, &Checked { value, writing });
+        let part = Checked { value, writing, above: &node, way: Way::Newtype };
+        let written = inner.serialize_newtype_variant(name, index, variant, &part);
         let written = written.map_err(|error| writing.counts.recover(error))?;
         writing.counts.ascend(below);
         Ok(written)
     }
 
     fn serialize_seq(self, length: Option<usize>) -> Result<Self::SerializeSeq, Fault> {
-        self.check_length(length, "list")?;
-        self.writing.count_pieces(Kind::Length, 1);
-        self.compound("", length, None, |inner| inner.serialize_seq(length))
+        self.list(length, "list", |inner| inner.serialize_seq(length))
     }
 
     fn serialize_tuple(self, length: usize) -> Result<Self::SerializeTuple, Fault> {
-        self.compound("", Some(length), None, |inner| inner.serialize_tuple(length))
+        let node = self.node();
+        let parts = Parts { name: "", declared: Some(length), mark: None, are_fixed: true };
+        self.compound(node, |inner| inner.serialize_tuple(length), parts)
     }
 
     fn serialize_tuple_struct(self, name: &'static str, length: usize) -> Result<Self::SerializeTupleStruct, Fault> {
@@ -354,17 +458,15 @@ impl<'a, S: Serializer> Serializer for CheckedSerializer<'a, S> {
         variant: &'static str,
         length: usize,
     ) -> Result<Self::SerializeTupleVariant, Fault> {
-        let mark = self.writing.mark_variant(self.of, name, variant);
-        self.compound(variant, Some(length), mark, |inner| inner.serialize_tuple_variant(name, index, variant, length))
+        self.variant(name, variant, length, |inner| inner.serialize_tuple_variant(name, index, variant, length))
     }
 
     fn serialize_map(self, length: Option<usize>) -> Result<Self::SerializeMap, Fault> {
-        self.check_length(length, "map")?;
-        self.writing.count_pieces(Kind::Length, 1);
-        self.compound("", length, None, |inner| inner.serialize_map(length))
+        self.list(length, "map", |inner| inner.serialize_map(length))
     }
 
     fn serialize_struct(self, name: &'static str, length: usize) -> Result<Self::SerializeStruct, Fault> {
+        self.writing.check_arguments("struct")?;
         self.fields(name, length, |inner| inner.serialize_struct(name, length))
     }
 
@@ -375,8 +477,7 @@ impl<'a, S: Serializer> Serializer for CheckedSerializer<'a, S> {
         variant: &'static str,
         length: usize,
     ) -> Result<Self::SerializeStructVariant, Fault> {
-        let mark = self.writing.mark_variant(self.of, name, variant);
-        self.compound(variant, Some(length), mark, |inner| inner.serialize_struct_variant(name, index, variant, length))
+        self.variant(name, variant, length, |inner| inner.serialize_struct_variant(name, index, variant, length))
     }
 
     fn is_human_readable(&self) -> bool {
@@ -384,24 +485,34 @@ impl<'a, S: Serializer> Serializer for CheckedSerializer<'a, S> {
     }
 }
 
-/// A list, tuple, map or struct that is being written.
-pub(super) struct Compound<'a, C> {
-    inner: C,
-    writing: &'a Writing,
-    of: Type,
+/// What is known of a compound when it begins.
+struct Parts {
     /// The struct's or variant's name, if it has one.
     name: &'static str,
     /// The announced number of parts.
     declared: Option<usize>,
+    /// The mark of the struct or variant.
+    mark: Option<usize>,
+    /// Whether each part may have its own type, unlike those of lists and maps.
+    are_fixed: bool,
+}
+
+/// A list, tuple, map or struct that is being written.
+pub(super) struct Compound<'a, C> {
+    inner: C,
+    writing: &'a Writing,
+    node: Node<'a>,
+    parts: Parts,
     /// The number of parts written.
     count: usize,
     /// The number of skipped fields.
     left_out: usize,
-    /// A hash of the fields' names, left out or not.
+    /// A hash of the fields' names, left out or not, and of their plain types.
     names: u64,
+    /// The plain types of the last element or key, and of the last value of a map.
+    last: [u64; 2],
     /// The counts before the map's entry.
     before: Before,
-    mark: Option<usize>,
     below: Below,
 }
 
@@ -417,11 +528,15 @@ impl<'a, C> Compound<'a, C> {
         writing.is_inside_some.set(false);
         writing.counts.count_part();
         self.count += 1;
-        if let Step::Field(name) = step {
-            self.begin_field(name);
-        }
+        let way = match step {
+            Step::Field(name) => self.begin_field(name, plain::<T>()),
+            Step::Index(index) => {
+                self.names = mix(self.names, plain::<T>());
+                Way::Index(index)
+            }
+        };
         let pieces = writing.counts.pieces();
-        write(&mut self.inner, &Checked { value, writing })
+        write(&mut self.inner, &Checked { value, writing, above: &self.node, way })
             .map_err(|error| writing.counts.recover(error).at(step.clone()))?;
         if writing.counts.pieces() > pieces {
             self.note_field(&step);
@@ -432,29 +547,44 @@ impl<'a, C> Compound<'a, C> {
     /// Writes an element of a list, or half of a map's entry.
     fn element<T: ?Sized, E: std::fmt::Display>(
         &mut self,
+        way: Way,
         value: &T,
         write: impl FnOnce(&mut C, &Checked<'_, T>) -> Result<(), E>,
     ) -> Result<(), Fault> {
         let writing = self.writing;
         writing.is_inside_some.set(false);
-        if self.count == 0 {
-            writing.see(self.of, Form::Filled);
+        let (last, form): (usize, fn(u64) -> Form) = match way {
+            Way::Key => (0, Form::Keys),
+            Way::Value => (1, Form::Values),
+            _ => (0, Form::Elements),
+        };
+        let of = plain::<T>();
+        if self.last[last] != of {
+            self.last[last] = of;
+            writing.see(&self.node, form(of));
         }
-        let written = write(&mut self.inner, &Checked { value, writing });
+        let written = write(&mut self.inner, &Checked { value, writing, above: &self.node, way });
         written.map_err(|error| writing.counts.recover(error).at(Step::Index(self.count)))
     }
 
-    fn begin_field(&mut self, name: &'static str) {
+    /// Notes a field's name and plain type: together with the others, unless these may be left out.
+    fn begin_field(&mut self, name: &'static str, plain: u64) -> Way {
         let writing = self.writing;
         self.names = self.names.rotate_left(5) ^ name.as_ptr() as u64;
+        match writing.counts.traits.is_self_describing {
+            true if plain == 0 => {}
+            true => writing.see(&self.node, Form::Field(name, plain)),
+            false => self.names = mix(self.names, plain),
+        }
         if writing.counts.is_in_arguments() {
             writing.argument.set(Some(name));
         }
+        Way::Field(name)
     }
 
     /// Notes a field that takes bytes.
     fn note_field(&self, step: &Step) {
-        if let (Some(mark), Some(mut notes)) = (self.mark, self.writing.notes())
+        if let (Some(mark), Some(mut notes)) = (self.parts.mark, self.writing.notes())
             && let Some(mark) = notes.mark_mut(mark)
         {
             mark.fields.count += 1;
@@ -471,25 +601,28 @@ impl<'a, C> Compound<'a, C> {
         if !self.writing.counts.traits.is_self_describing {
             return Err(Fault::rule(format!(
                 "the field `{field}` of `{}` is left out, as by `#[serde(skip_serializing_if)]`, and its reader would read \
-                 the next one instead: {USE_NAMES} with `#[serde(default)]` on the field, or always write it",
-                self.name
+                 the next one instead: {USE_NAMES} for it with `#[serde(default)]` on the field, or always write it",
+                self.parts.name
             )));
         }
         self.names = self.names.rotate_left(5) ^ field.as_ptr() as u64;
         self.left_out += 1;
-        self.writing.see(self.of, Form::LeftOut(field));
+        self.writing.see(&self.node, Form::LeftOut(field));
         skip(&mut self.inner).map_err(|error| self.writing.counts.recover(error))
     }
 
     fn end<R, E: std::fmt::Display>(self, end: impl FnOnce(C) -> Result<R, E>) -> Result<R, Fault> {
-        let Self { inner, writing, of, name, declared, count, left_out, names, mark, below, .. } = self;
+        let Self { inner, writing, node, parts, count, left_out, names, below, .. } = self;
+        let Parts { name, declared, mark, are_fixed } = parts;
         if writing.counts.traits.writes_lengths && declared.is_some_and(|declared| declared != count) {
             let of = if name.is_empty() { String::new() } else { format!(" of `{name}`") };
             let declared = declared.unwrap_or_default();
             return Err(Fault::rule(format!("{declared} parts{of} were announced and {count} are written")));
         }
-        if !name.is_empty() {
-            writing.see(of, Form::Fields(names, count + left_out));
+        match are_fixed {
+            true => writing.see(&node, Form::Fields(names, count + left_out)),
+            false if count == 0 => writing.see(&node, Form::Empty),
+            false => {}
         }
         if let (Some(mark), Some(mut notes)) = (mark, writing.notes())
             && let Some(mark) = notes.mark_mut(mark)
@@ -507,7 +640,7 @@ impl<C: SerializeSeq> SerializeSeq for Compound<'_, C> {
 
     fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Fault> {
         let before = self.writing.counts.before_element();
-        self.element(value, |inner, value| inner.serialize_element(value))?;
+        self.element(Way::Element, value, |inner, value| inner.serialize_element(value))?;
         self.count += 1;
         self.writing.counts.count_element(before, size_of_val(value), || None)
     }
@@ -523,11 +656,11 @@ impl<C: SerializeMap> SerializeMap for Compound<'_, C> {
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Fault> {
         self.before = self.writing.counts.before_element();
-        self.element(key, |inner, key| inner.serialize_key(key))
+        self.element(Way::Key, key, |inner, key| inner.serialize_key(key))
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Fault> {
-        self.element(value, |inner, value| inner.serialize_value(value))?;
+        self.element(Way::Value, value, |inner, value| inner.serialize_value(value))?;
         self.count += 1;
         self.writing.counts.count_element(self.before, size_of_val(value), || None)
     }

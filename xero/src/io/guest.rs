@@ -14,6 +14,7 @@ use tokio::{
     sync::oneshot,
     time::{sleep, timeout},
 };
+use tracing::Span;
 
 use super::panics::{self, NO_TEXT, drop_quietly};
 
@@ -167,11 +168,14 @@ struct Cargo<T: Send + 'static> {
 struct Load<T> {
     value: T,
     rest: Box<dyn FnOnce() + Send>,
+    /// Where it was given away: what its `Drop` logs belongs to this call.
+    span: Span,
 }
 
 impl<T: Send + 'static> Cargo<T> {
     fn new(value: T, user: Option<Handle>, rest: impl FnOnce() + Send + 'static) -> Arc<Self> {
-        Arc::new(Self { load: Mutex::new(Some(Load { value, rest: Box::new(rest) })), user })
+        let load = Load { value, rest: Box::new(rest), span: Span::current() };
+        Arc::new(Self { load: Mutex::new(Some(load)), user })
     }
 
     fn take(&self) -> Option<Load<T>> {
@@ -183,8 +187,8 @@ impl<T: Send + 'static> Cargo<T> {
     }
 
     fn unload(&self) {
-        if let Some(Load { value, rest }) = self.take() {
-            drop_quietly(value);
+        if let Some(Load { value, rest, span }) = self.take() {
+            span.in_scope(|| drop_quietly(value));
             rest();
         }
     }
@@ -231,7 +235,7 @@ impl<T: Send + 'static> Drop for Cargo<T> {
             return;
         }
         // If no thread is free, leaking the value does the least harm.
-        if let Some(Load { value, rest }) = cargo.take() {
+        if let Some(Load { value, rest, .. }) = cargo.take() {
             mem::forget(value);
             rest();
         }

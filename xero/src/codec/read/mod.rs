@@ -24,8 +24,9 @@ use super::{
     fault::{Fault, Reason, Step},
     format::Traits,
     notes::{Fields, Kind, Piece},
+    place::Start,
     state::{Before, Counts, LARGE_BYTES, Level},
-    steps::{Steps, is_derived},
+    steps::{Pair, Steps, is_derived, reader},
 };
 
 /// The state while a value is read.
@@ -38,6 +39,8 @@ pub(super) struct Reading<'r> {
     steps: Option<&'r Steps<'r>>,
     /// The name of the struct's field or variant that was read last.
     key: RefCell<String>,
+    /// The number of parts that were read last.
+    last_count: Cell<usize>,
 }
 
 impl<'r> Reading<'r> {
@@ -47,6 +50,7 @@ impl<'r> Reading<'r> {
             are_arguments_next: Cell::new(what == What::Arguments),
             steps: None,
             key: RefCell::default(),
+            last_count: Cell::new(0),
         }
     }
 
@@ -78,14 +82,54 @@ impl<'r> Reading<'r> {
         steps.check_pieces(at, Piece { kind, depth: self.counts.depth(), is_small }, count)
     }
 
-    /// The mark of the next struct with this name.
-    fn find_struct(&self, name: &'static str) -> Option<usize> {
-        self.steps()?.find_struct(self.counts.pieces(), name)
+    /// Where the next piece of the value begins.
+    fn start(&self) -> Start {
+        Start { at: self.counts.pieces(), depth: self.counts.depth() }
+    }
+
+    fn note_reader(&self, reader: fn() -> u64) {
+        if let Some(steps) = self.steps() {
+            steps.note_reader(self.start(), reader);
+        }
+    }
+
+    /// The writer's struct that is read next as the struct `name`.
+    fn find_struct(&self, name: &'static str, fields: &[&str]) -> Option<Pair> {
+        self.steps()?.find_struct(self.start(), name, fields)
+    }
+
+    /// Counts the number of a variant.
+    fn count_variant(&self, is_small: bool) -> Result<(), Fault> {
+        if let Some(steps) = self.steps.filter(|_| self.counts.traits.is_self_describing) {
+            steps.note_number_for_variant();
+        }
+        self.count(Kind::Variant, 1, is_small)
+    }
+
+    /// Checks that a derived tuple struct or variant, of `length` fields, has been read with all of them, where no name
+    /// shows which one is missing.
+    fn check_tuple<V>(&self, of: Named, length: usize) -> Result<(), Fault> {
+        let count = self.last_count.get();
+        let is_checked = self.steps.is_some() && self.counts.traits.is_self_describing && is_derived::<V>();
+        if !is_checked || count >= length {
+            return Ok(());
+        }
+        Err(Fault::rule(format!(
+            "{of} is written with {count} of {length} fields, as with `#[serde(skip_serializing_if)]`, and its reader takes \
+             each for the first one that is left: write all of them, or give the fields names"
+        )))
+    }
+
+    /// The most stack that one level has taken.
+    pub(super) fn level_bytes_max(&self) -> usize {
+        self.counts.level_bytes_max()
     }
 
     /// Notes the fields that were read: of `count` fields, those that take bytes.
-    fn note_fields(&self, shape: Shape, count: usize, filled: &[usize]) {
-        let (Some(steps), Shape::Struct { fields, mark: Some(mark), is_derived }) = (self.steps(), shape) else {
+    fn note_fields(&self, shape: Shape, count: &Cell<usize>, filled: &RefCell<Vec<usize>>) {
+        let (count, filled) = (count.get(), filled.borrow());
+        self.last_count.set(count);
+        let (Some(steps), Shape::Struct { fields, pair: Some(pair), is_derived }) = (self.steps(), shape) else {
             return;
         };
         let names = match (is_derived, fields.len() == count) {
@@ -94,7 +138,7 @@ impl<'r> Reading<'r> {
             // These include aliases.
             (true, false) => fields.to_vec(),
         };
-        steps.note_fields(mark, Fields { names, count: filled.len(), is_complete: true });
+        steps.note_fields(pair, Fields { names, count: filled.len(), is_complete: true });
     }
 
     /// Checks that the reader knows the variant, and does not confuse it with another one.
@@ -110,6 +154,11 @@ impl<'r> Reading<'r> {
         let mut key = self.key.borrow_mut();
         key.clear();
         key.push_str(name);
+    }
+
+    /// Names the struct or variant that begins at `start` in the fault, if the fault lies behind its first piece.
+    fn blame(&self, fault: Fault, start: u64, of: Named) -> Fault {
+        if self.counts.pieces() > start { fault.within(of) } else { fault }
     }
 
     /// The fault that an error of the format's library stands for.
@@ -129,16 +178,17 @@ enum Shape {
     Parts(usize),
     /// The name of a field or variant.
     Key,
+    /// A variant's name or number.
+    Variant,
     /// A text or bytes for a reader that takes ownership.
     Owned,
     /// As many elements as follow.
     List,
     Map,
     Struct {
-        /// None for a tuple struct.
         fields: &'static [&'static str],
-        /// Its mark in the writer's notes.
-        mark: Option<usize>,
+        /// What it is in the writer's notes.
+        pair: Option<Pair>,
         /// Whether the reader uses exactly these fields, in this order.
         is_derived: bool,
     },
@@ -146,6 +196,23 @@ enum Shape {
     Arguments {
         names: &'static [&'static str],
     },
+}
+
+/// The name of a struct or variant.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Named {
+    Struct(&'static str),
+    /// A variant of an enum.
+    Variant(&'static str, &'static str),
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Struct(name) => write!(f, "`{name}`"),
+            Self::Variant(variant, name) => write!(f, "`{variant}` of `{name}`"),
+        }
+    }
 }
 
 /// What an enum's reader declares.
@@ -163,7 +230,9 @@ impl Shape {
             Self::Struct { fields: names, .. } | Self::Arguments { names } => {
                 names.get(index).map_or(Step::Index(index), |name| Step::Field(name))
             }
-            Self::Parts(_) | Self::Key | Self::Owned | Self::List | Self::Map | Self::Enum(_) => Step::Index(index),
+            Self::Parts(_) | Self::Key | Self::Variant | Self::Owned | Self::List | Self::Map | Self::Enum(_) => {
+                Step::Index(index)
+            }
         }
     }
 }
@@ -212,6 +281,9 @@ impl<'r, D> Reader<'r, D> {
         D: Deserializer<'de>,
     {
         let Self { inner, reading, .. } = self;
+        if reading.steps.is_some() {
+            reading.note_reader(reader::<V>);
+        }
         let size = size_of::<V::Value>();
         let large = match size >= LARGE_BYTES {
             true => Some(reading.counts.begin_large(any::type_name::<V>(), size)?),
@@ -229,7 +301,8 @@ impl<'r, D> Reader<'r, D> {
         match self.role {
             Role::Value => Shape::Parts(0),
             Role::Variant if self.reading.steps.is_none() => Shape::Parts(0),
-            Role::Variant | Role::Field => Shape::Key,
+            Role::Variant => Shape::Variant,
+            Role::Field => Shape::Key,
         }
     }
 
@@ -341,13 +414,14 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        let mark = self.reading.find_struct(name);
-        let shape = match self.reading.are_arguments_next.take() {
+        let reading = self.reading;
+        let (start, pair) = (reading.counts.pieces(), reading.find_struct(name, fields));
+        let shape = match reading.are_arguments_next.take() {
             true => Shape::Arguments { names: fields },
-            false => Shape::Struct { fields, mark, is_derived: mark.is_some() && is_derived::<V>() },
+            false => Shape::Struct { fields, pair, is_derived: pair.is_some() && is_derived::<V>() },
         };
         self.read(visitor, shape, |inner, visitor| inner.deserialize_struct(name, fields, visitor))
-            .map_err(|fault| fault.within(name))
+            .map_err(|fault| reading.blame(fault, start, Named::Struct(name)))
     }
 
     fn deserialize_tuple_struct<V: Visitor<'de>>(
@@ -356,9 +430,12 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
         length: usize,
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        let shape = Shape::Struct { fields: &[], mark: self.reading.find_struct(name), is_derived: false };
+        let reading = self.reading;
+        let (start, of) = (reading.counts.pieces(), Named::Struct(name));
+        let shape = Shape::Struct { fields: &[], pair: reading.find_struct(name, &[]), is_derived: false };
         self.read(visitor, shape, |inner, visitor| inner.deserialize_tuple_struct(name, length, visitor))
-            .map_err(|fault| fault.within(name))
+            .and_then(|value| reading.check_tuple::<V>(of, length).map(|()| value))
+            .map_err(|fault| reading.blame(fault, start, of))
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -367,10 +444,12 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        let is_derived = self.reading.steps.is_some() && is_derived::<V>();
+        let reading = self.reading;
+        let start = reading.counts.pieces();
+        let is_derived = reading.steps.is_some() && is_derived::<V>();
         let shape = Shape::Enum(Enum { name, variants, is_derived });
         self.read(visitor, shape, |inner, visitor| inner.deserialize_enum(name, variants, visitor))
-            .map_err(|fault| fault.within(name))
+            .map_err(|fault| reading.blame(fault, start, Named::Struct(name)))
     }
 
     fn is_human_readable(&self) -> bool {
@@ -388,8 +467,12 @@ struct Watched<'r, V> {
 macro_rules! primitives {
     ($($method:ident: $type:ty, $kind:ident, $is_small:expr;)*) => {
         $(fn $method<E: Error>(self, value: $type) -> Result<V::Value, E> {
-            let Self { inner, reading, .. } = self;
-            let counted = reading.count(Kind::$kind, 1, ($is_small)(value));
+            let Self { inner, reading, shape } = self;
+            let is_small = ($is_small)(value);
+            let counted = match shape {
+                Shape::Variant => reading.count_variant(is_small),
+                _ => reading.count(Kind::$kind, 1, is_small),
+            };
             counted.and_then(|()| inner.$method(value)).map_err(|fault| reading.stash(fault))
         })*
     };
@@ -399,7 +482,7 @@ macro_rules! texts {
     ($($method:ident: $type:ty;)*) => {
         $(fn $method<E: Error>(self, value: $type) -> Result<V::Value, E> {
             let Self { inner, reading, shape } = self;
-            if let Shape::Key = shape {
+            if let Shape::Key | Shape::Variant = shape {
                 reading.note_key(&value);
             }
             let counted = reading.count_bytes(value.len());
@@ -484,7 +567,11 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watched<'_, V> {
     }
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
-        let role = if let Shape::Key = self.shape { Role::Field } else { Role::Value };
+        let role = match self.shape {
+            Shape::Key => Role::Field,
+            Shape::Variant => Role::Variant,
+            _ => Role::Value,
+        };
         self.below(Level::Wrapper, None, |visitor, reading| {
             reading.counts.begin_value(0);
             visitor.visit_newtype_struct(Reader { inner, reading, role })
@@ -504,9 +591,10 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watched<'_, V> {
                     more.map(|more| more.is_some()).map_err(|error| reading.recover(error))
                 }),
                 _ => {
-                    let value = value?;
-                    reading.note_fields(shape, count.get(), &filled.borrow());
-                    Ok(value)
+                    if value.is_ok() {
+                        reading.note_fields(shape, &count, &filled);
+                    }
+                    value
                 }
             }
         })

@@ -7,12 +7,12 @@ use serde::de::{
     value::StrDeserializer,
 };
 
-use super::{Enum, Reader, Reading, Role, Seed, Shape, Watched};
+use super::{Enum, Named, Reader, Reading, Role, Seed, Shape, Watched};
 use crate::codec::{
     arguments::Absent,
     fault::{Fault, Step},
     state::{Before, Level},
-    steps::is_derived,
+    steps::{Pair, is_derived},
 };
 
 pub(super) struct Elements<'r, 'a, A> {
@@ -43,7 +43,7 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Elements<'_, '_, A> {
                 Shape::List => {
                     reading.counts.count_element(before, size_of::<S::Value>(), || self.inner.size_hint())?
                 }
-                Shape::Struct { mark: Some(_), .. } if reading.counts.has_more_than(before) => {
+                Shape::Struct { pair: Some(_), .. } if reading.counts.has_more_than(before) => {
                     self.filled.borrow_mut().push(index);
                 }
                 _ => {}
@@ -177,7 +177,12 @@ impl<'de, 'r, A: EnumAccess<'de>> EnumAccess<'de> for Variants<'r, A> {
         if let (Some(steps), Some(mark)) = (steps, mark) {
             steps.note_variant(mark, &value);
         }
-        Ok((value, Content { inner: content, reading, mark }))
+        let variant = match steps {
+            Some(steps) => mark.and_then(|mark| steps.named(mark)).map(|(variant, _)| variant),
+            None => of.variants.iter().find(|variant| **variant == *reading.key.borrow()).copied(),
+        };
+        let named = variant.map_or(Named::Struct(of.name), |variant| Named::Variant(variant, of.name));
+        Ok((value, Content { inner: content, reading, of: named, pair: mark.map(Pair::of_variant) }))
     }
 }
 
@@ -185,8 +190,24 @@ impl<'de, 'r, A: EnumAccess<'de>> EnumAccess<'de> for Variants<'r, A> {
 pub(super) struct Content<'r, A> {
     inner: A,
     reading: &'r Reading<'r>,
-    /// The variant's mark in the writer's notes.
-    mark: Option<usize>,
+    of: Named,
+    /// What it is in the writer's notes.
+    pair: Option<Pair>,
+}
+
+impl<'r, A> Content<'r, A> {
+    /// Reads a content with several fields.
+    fn read<'de, V: Visitor<'de>, R, E: std::fmt::Display>(
+        self,
+        inner: V,
+        shape: Shape,
+        read: impl FnOnce(A, Watched<'r, V>) -> Result<R, E>,
+    ) -> Result<R, Fault> {
+        let Self { inner: access, reading, of, .. } = self;
+        let start = reading.counts.pieces();
+        let read = read(access, Watched { inner, reading, shape }).map_err(|error| reading.recover(error));
+        read.map_err(|fault| reading.blame(fault, start, of))
+    }
 }
 
 impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Content<'_, A> {
@@ -205,17 +226,15 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Content<'_, A> {
     }
 
     fn tuple_variant<V: Visitor<'de>>(self, length: usize, inner: V) -> Result<V::Value, Fault> {
-        let reading = self.reading;
-        let shape = Shape::Struct { fields: &[], mark: self.mark, is_derived: false };
-        let visitor = Watched { inner, reading, shape };
-        self.inner.tuple_variant(length, visitor).map_err(|error| reading.recover(error))
+        let (reading, of) = (self.reading, self.of);
+        let shape = Shape::Struct { fields: &[], pair: self.pair, is_derived: false };
+        let value = self.read(inner, shape, |access, visitor| access.tuple_variant(length, visitor))?;
+        reading.check_tuple::<V>(of, length).map(|()| value)
     }
 
     fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], inner: V) -> Result<V::Value, Fault> {
-        let reading = self.reading;
-        let shape = Shape::Struct { fields, mark: self.mark, is_derived: is_derived::<V>() };
-        let visitor = Watched { inner, reading, shape };
-        self.inner.struct_variant(fields, visitor).map_err(|error| reading.recover(error))
+        let shape = Shape::Struct { fields, pair: self.pair, is_derived: is_derived::<V>() };
+        self.read(inner, shape, |access, visitor| access.struct_variant(fields, visitor))
     }
 }
 

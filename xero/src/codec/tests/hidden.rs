@@ -30,7 +30,7 @@ where
     for codec in built(BARE) {
         assert_eq!(roundtrip(codec, &sound).expect("is sound"), sound, "{codec}");
         let error = refused(codec, &unsound);
-        assert!(error.contains("MessagePack or JSON"), "{error}");
+        assert!(error.contains("MessagePack or JSON") || error.contains("no codec"), "{error}");
         assert_eq!(roundtrip(codec, &sound).expect("is still sound"), sound, "{codec}");
     }
 }
@@ -151,7 +151,7 @@ fn in_tuple_structs_and_tuple_variants() {
     }
     for codec in built(BARE) {
         let error = refused(codec, &(Always(1, 2, 2), vec![1_u8, 7]));
-        assert!(error.contains("`Always`") && error.contains("MessagePack or JSON"), "{error}");
+        assert!(error.contains("`Always`") && error.contains("no codec"), "{error}");
         refused(codec, &(NowAndThen(1, None, 1), vec![2_u8, 0]));
         refused(codec, &(Variant::A(1, None, 1), vec![2_u8, 0]));
     }
@@ -229,7 +229,7 @@ fn in_codecs_with_names_too() {
     let node = Node { name: "n".to_owned(), host: Host { ip: std::net::Ipv4Addr::LOCALHOST.into() } };
     for codec in built([Codec::MessagePack]) {
         let error = refused(codec, &node);
-        assert!(error.contains("Node`") && error.contains("use another codec"), "{error}");
+        assert!(error.contains("Node`") && error.contains("use JSON for it"), "{error}");
     }
     for codec in built([Codec::Json]) {
         assert_eq!(roundtrip(codec, &node).expect("is carried"), node);

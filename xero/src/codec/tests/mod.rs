@@ -10,8 +10,11 @@ mod hidden;
 mod honest;
 mod moved;
 mod nesting;
+mod numbers;
 mod options;
 mod overlap;
+mod places;
+mod readers;
 mod shapes;
 
 use bytes::Bytes;

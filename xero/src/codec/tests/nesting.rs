@@ -390,3 +390,76 @@ fn many_structs_at_one_place_are_read_back_quickly() {
     }
     assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
 }
+
+/// Whatever the writer accepts, the reader of the same build can read, on threads with as much stack as Tokio's.
+#[test]
+fn deep_values_that_the_reader_would_refuse_are_refused_by_the_writer() {
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    enum Ext {
+        Bin { loc: (u32, u32), op: String, left: Box<Self>, right: Box<Self> },
+        Call(Box<Self>, Vec<Self>),
+        Number(f64),
+    }
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Wide {
+        inline: [[u64; 25]; 3],
+        inner: Vec<Self>,
+    }
+    fn agree<T>(make: impl Fn(usize) -> T)
+    where
+        T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug + 'static,
+    {
+        for codec in built(Codec::ALL) {
+            // Known first.
+            let _ = roundtrip(codec, &make(4));
+            for depth in 1..=DEPTH_MAX {
+                if let Ok(written) = encode_as::<T, _>(codec, &make(depth)) {
+                    let read: T = decode(&written).unwrap_or_else(|error| panic!("{depth}: {error}"));
+                    assert!(read == make(depth), "{codec}");
+                }
+            }
+        }
+    }
+    let ext = |depth| {
+        (1..depth).fold(Ext::Number(1.0), |inner, n| match n % 3 {
+            0 => Ext::Call(Box::new(Ext::Number(2.0)), vec![inner]),
+            _ => Ext::Bin { loc: (1, 2), op: "+".to_owned(), left: Box::new(inner), right: Box::new(Ext::Number(0.0)) },
+        })
+    };
+    let wide = |depth| {
+        (1..depth).fold(Wide { inline: [[1; 25]; 3], inner: vec![] }, |wide, _| Wide {
+            inline: [[1; 25]; 3],
+            inner: vec![wide],
+        })
+    };
+    let value = |depth| (1..depth).fold(serde_json::json!([]), |value, _| serde_json::json!([value]));
+    let object = |depth| (1..depth).fold(serde_json::json!(1), |value, _| serde_json::json!({ "a": value }));
+    let thread = std::thread::Builder::new().stack_size(2 * 1024 * 1024).spawn(move || {
+        agree(ext);
+        agree(wide);
+        agree(value);
+        agree(object);
+    });
+    thread.expect("a thread").join().expect("the stack is large enough");
+}
+
+/// The reader counts an element for its size, which its writer cannot see.
+#[test]
+fn elements_of_no_size_that_the_reader_would_refuse_are_refused_by_the_writer() {
+    #[derive(Clone, Debug, Serialize, Deserialize)]
+    #[allow(dead_code)]
+    struct Big {
+        #[serde(skip, default = "zeros")]
+        zeros: [[u64; 32]; 2],
+    }
+    fn zeros() -> [[u64; 32]; 2] {
+        [[0; 32]; 2]
+    }
+    for codec in built(BARE) {
+        for length in [100, 140_000] {
+            let written = encode_as::<Vec<Big>, _>(codec, &vec![Big { zeros: zeros() }; length]);
+            assert_eq!(written.is_ok(), length == 100, "{codec}");
+            assert!(written.is_err() || decode::<Vec<Big>>(&written.expect("is written")).is_ok(), "{codec}");
+        }
+    }
+}

@@ -56,13 +56,19 @@ fn struct_may_be_read_as_a_tuple_that_begins_with_one_of_its_name() {
 }
 
 /// A value made from bytes.
-trait Made: Sized {
+pub(super) trait Made: Sized {
     fn make(seed: &mut dyn Iterator<Item = u8>) -> Self;
 }
 
 impl Made for u8 {
     fn make(seed: &mut dyn Iterator<Item = u8>) -> Self {
         seed.next().unwrap_or_default()
+    }
+}
+
+impl<A: Made, B: Made, C: Made> Made for (A, B, C) {
+    fn make(seed: &mut dyn Iterator<Item = u8>) -> Self {
+        (A::make(seed), B::make(seed), C::make(seed))
     }
 }
 
