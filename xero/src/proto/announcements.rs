@@ -1,38 +1,52 @@
 //! The peers that still need this side's READY, and how many get it in one turn (`PROTOCOL.md` §5).
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{collections::BTreeMap, time::Instant};
 
-use super::message::Peer;
+use super::{ids::IdMap, message::Peer};
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Announcements {
-    due: BTreeSet<Peer>,
-    /// Since when there are such peers.
-    since: Option<Instant>,
+    /// In order: peers without any READY first, then those that have waited longest.
+    due: BTreeMap<Place, Peer>,
+    places: IdMap<Peer, Place>,
+    last: u64,
+    /// When the next turn is due, while there are such peers.
+    due_at: Option<Instant>,
     /// The bytes of READY in this turn.
     bytes: usize,
 }
 
+/// Whether the peer has had a READY, and the order of arrival.
+type Place = (bool, u64);
+
 impl Announcements {
-    /// Adds a peer that needs READY.
-    pub(crate) fn add(&mut self, now: Instant, peer: Peer) {
-        self.due.insert(peer);
-        self.since.get_or_insert(now);
+    /// Adds a peer that needs READY, its first one or a later one.
+    pub(crate) fn add(&mut self, now: Instant, peer: Peer, is_first: bool) {
+        if !self.places.contains_key(&peer) {
+            self.last += 1;
+            let place = (!is_first, self.last);
+            self.places.insert(peer, place);
+            self.due.insert(place, peer);
+            self.due_at.get_or_insert(now);
+        }
     }
 
     /// Removes a peer, because it gets READY or is gone; `false` if it needs none.
     pub(crate) fn remove(&mut self, peer: Peer) -> bool {
-        let is_due = self.due.remove(&peer);
-        if self.due.is_empty() {
-            self.since = None;
+        let place = self.places.remove(&peer);
+        if let Some(place) = &place {
+            self.due.remove(place);
         }
-        is_due
+        if self.due.is_empty() {
+            self.due_at = None;
+        }
+        place.is_some()
     }
 
     /// The next peer, unless this turn has had enough.
     pub(crate) fn next(&self) -> Option<Peer> {
-        self.due.first().copied().filter(|_| self.bytes < BYTES_OF_A_TURN)
+        self.due.values().next().copied().filter(|_| self.bytes < BYTES_OF_A_TURN)
     }
 
     /// Notes that a READY of this size leaves in this turn.
@@ -40,14 +54,18 @@ impl Announcements {
         self.bytes = self.bytes.saturating_add(bytes);
     }
 
-    /// Starts a turn. One is due at once while a peer is left.
-    pub(crate) fn begin_turn(&mut self) {
+    /// Starts a turn. Another one is due at once while a peer is left.
+    pub(crate) fn begin_turn(&mut self, now: Instant) {
         self.bytes = 0;
+        // Not the instant of the first one: that would look as if this thread were late.
+        if let Some(due_at) = &mut self.due_at {
+            *due_at = now;
+        }
     }
 
     /// When the next turn is due.
     pub(crate) fn due_at(&self) -> Option<Instant> {
-        self.since
+        self.due_at
     }
 
     pub(crate) fn is_empty(&self) -> bool {

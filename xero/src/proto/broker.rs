@@ -155,6 +155,7 @@ impl Broker {
             Door::Front => self.front.links.handle_accepted(now, peer),
             Door::Back => self.dispatcher.handle_accepted(now, peer),
         }
+        self.settle(now);
     }
 
     /// Handles the end of a peer's connection.

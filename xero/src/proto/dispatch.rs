@@ -229,6 +229,7 @@ impl Dispatcher {
         self.closing = Closing::Leaving { until: now + GOODBYE_GRACE };
         self.exits.links.stop_dialing();
         self.router.close(&mut self.exits, Which::All);
+        self.exits.links.close(now);
         self.exits.links.leave(now);
         self.settle(now);
     }
@@ -251,6 +252,7 @@ impl Dispatcher {
     /// Handles the connection of a worker that has yet to introduce itself, in good time.
     pub fn handle_accepted(&mut self, now: Instant, peer: Peer) {
         self.exits.links.handle_accepted(now, peer);
+        self.settle(now);
     }
 
     /// Handles the connection that [`Output::Dial`] asked for.
@@ -427,7 +429,7 @@ impl Dispatcher {
         if self.has_said_goodbye() {
             return self.exits.links.reject(now, from, "the client or broker is closing".to_owned());
         }
-        if let Err(detail) = self.router.check_room(&ready) {
+        if let Err(detail) = self.router.check_room(from, &ready) {
             return self.exits.links.reject(now, from, detail);
         }
         self.exits.links.accept(now, from, &ready);

@@ -98,6 +98,10 @@ pub(crate) struct Links {
     /// The peers that this side dials.
     dials: Dials,
     announcements: Announcements,
+    /// Accepted peers that have yet to introduce themselves.
+    strangers: BTreeSet<Peer>,
+    /// Whether new connections end at once.
+    is_closed: bool,
     /// Peers whose connections end with this turn: their remaining messages are ignored.
     ended: BTreeSet<Peer>,
     /// The workers' processes, so that an abandoned connection gets no calls.
@@ -124,6 +128,8 @@ impl Links {
             peers: BTreeSet::new(),
             dials: Dials::default(),
             announcements: Announcements::default(),
+            strangers: BTreeSet::new(),
+            is_closed: false,
             ended: BTreeSet::new(),
             lives: Lives::default(),
             timers: TimerTable::default(),
@@ -215,7 +221,10 @@ impl Links {
 
     /// Handles the connection of a peer that has yet to introduce itself.
     pub(crate) fn handle_accepted(&mut self, now: Instant, peer: Peer) {
-        if self.accepts(peer) && !self.links.contains_key(&peer) {
+        if self.is_closed {
+            self.disconnect(peer);
+        } else if self.accepts(peer) && !self.links.contains_key(&peer) {
+            self.strangers.insert(peer);
             self.timers.set(Timer::Lease(peer), now + INTRODUCTION_EXPIRIES * self.heartbeats.own_expiry());
         }
     }
@@ -245,7 +254,7 @@ impl Links {
 
     /// Sends due heartbeats.
     pub(crate) fn handle_heartbeats(&mut self, now: Instant) {
-        self.announcements.begin_turn();
+        self.announcements.begin_turn(now);
         while let Some(timer) = self.beats.expire(now) {
             if let Timer::Heartbeat(peer) = timer {
                 self.heartbeat(now, peer);
@@ -277,13 +286,15 @@ impl Links {
         if is_new && is_dialed {
             link.note_announced();
         }
-        self.timers.set(Timer::Lease(peer), link.expires_at());
+        let stalls_at = link.stalls_at(heartbeats.own_expiry());
+        self.timers.set(Timer::Lease(peer), stalls_at.map_or(link.expires_at(), |at| at.min(link.expires_at())));
         self.beats.set(Timer::Heartbeat(peer), link.heartbeat_at());
         self.outbox.allow_batches(peer, link.partner().and_then(Partner::batch_bytes_max));
         self.dials.succeed(peer);
         if !is_dialed {
-            self.announcements.add(now, peer);
+            self.announcements.add(now, peer, is_new);
         }
+        self.strangers.remove(&peer);
         let (endpoint, id, who) = (self.dials.endpoint(peer), ready.incarnation, self.partner_in_words());
         match (is_new, self.introduction.role, self.partner) {
             (false, ..) => {
@@ -318,6 +329,14 @@ impl Links {
         self.end(now, peer, departure);
     }
 
+    /// Ends the connections of strangers, now and from now on.
+    pub(crate) fn close(&mut self, now: Instant) {
+        self.is_closed = true;
+        for peer in std::mem::take(&mut self.strangers) {
+            self.hang_up(now, peer, Departure::Goodbye);
+        }
+    }
+
     /// Ends all connections.
     pub(crate) fn hang_up_all(&mut self, now: Instant) {
         self.peers().into_iter().for_each(|peer| self.hang_up(now, peer, Departure::Goodbye));
@@ -325,10 +344,6 @@ impl Links {
 
     /// Sends a message to an introduced peer, or keeps it until its window has room.
     pub(crate) fn send(&mut self, now: Instant, to: Peer, message: Message) {
-        // READY takes its place in the window before the message does, as it leaves before it.
-        if message.reply().is_some() {
-            self.announce(to);
-        }
         let mut message = Some(message);
         let leaving = self.account(to, |link| link.push(now, message.take()?)).flatten();
         match leaving {
@@ -420,7 +435,7 @@ impl Links {
     /// Repeats the introduction to a peer, once.
     pub(crate) fn announce_to(&mut self, now: Instant, peer: Peer) {
         if self.links.get(&peer).is_some_and(Link::is_up) {
-            self.announcements.add(now, peer);
+            self.announcements.add(now, peer, false);
         }
     }
 
@@ -468,9 +483,6 @@ impl Links {
 
     /// Gives the next message to send. When there is none, the turn is over.
     pub(crate) fn poll_transmit(&mut self) -> Option<Transmit> {
-        if let Some(peer) = self.outbox.next() {
-            self.announce(peer);
-        }
         // One peer at a time: thousands of introductions at once would take many megabytes.
         while self.outbox.is_empty()
             && let Some(peer) = self.announcements.next()
@@ -636,6 +648,7 @@ impl Links {
     fn end(&mut self, now: Instant, peer: Peer, departure: Departure) {
         let unsent = self.outbox.forget(peer);
         self.announcements.remove(peer);
+        self.strangers.remove(&peer);
         self.timers.stop(Timer::Lease(peer));
         self.beats.stop(Timer::Heartbeat(peer));
         self.peers.remove(&peer);
@@ -684,11 +697,12 @@ impl Links {
 
     /// Sends kept messages that the peer's window has room for.
     fn send_kept(&mut self, now: Instant, to: Peer) {
+        // What is kept would fill the window again.
         if self.links.get(&to).is_some_and(Link::is_announcement_overdue) {
             self.announce_to(now, to);
+            self.announce(to);
         }
         while self.links.get(&to).is_some_and(Link::has_leaving) {
-            self.announce(to);
             let Some(message) = self.account(to, Link::poll).flatten() else { break };
             self.transmit(now, to, message);
         }
@@ -731,8 +745,8 @@ impl Links {
         self.outbox.push(to, message);
     }
 
-    /// Sends READY to a peer that needs it, if its window has room.
-    fn announce(&mut self, peer: Peer) {
+    /// Sends READY to a peer that needs it, before all that is sent to it from now on, if its window has room.
+    pub(crate) fn announce(&mut self, peer: Peer) {
         if !self.announcements.remove(peer) {
             return;
         }

@@ -72,20 +72,12 @@ impl Outbox {
         if planted(Fault::OutboxKept) {
             return VecDeque::new();
         }
-        let unsent = self.queues.remove(&peer).unwrap_or_default();
-        if !unsent.is_empty() {
-            self.order.retain(|other| *other != peer);
-        }
-        unsent
-    }
-
-    /// The peer with the next message.
-    pub(crate) fn next(&self) -> Option<Peer> {
-        self.order.front().copied()
+        // Its place in the order is passed over.
+        self.queues.remove(&peer).unwrap_or_default()
     }
 
     pub(crate) fn poll(&mut self) -> Option<Transmit> {
-        let to = self.order.pop_front()?;
+        let to = std::iter::from_fn(|| self.order.pop_front()).find(|peer| self.queues.contains_key(peer))?;
         let queue = self.queues.get_mut(&to)?;
         let count = self.batching.get(&to).map_or(1, |room| batch_length(queue, *room));
         let messages = queue.drain(..count).collect();
@@ -100,7 +92,7 @@ impl Outbox {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.order.is_empty()
+        self.queues.is_empty()
     }
 }
 
@@ -170,5 +162,17 @@ mod tests {
         assert_eq!(outbox.poll().map(|transmit| transmit.to), Some(Peer(2)));
         assert_eq!(outbox.poll(), None);
         assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn peer_that_is_forgotten_and_returns_keeps_its_messages_in_order() {
+        let mut outbox = Outbox::default();
+        (0..2).for_each(|call| outbox.push(Peer(1), reply(call, 8)));
+        assert_eq!(outbox.forget(Peer(1)).len(), 2);
+        assert!(outbox.is_empty() && outbox.poll().is_none());
+        (2..4).for_each(|call| outbox.push(Peer(1), reply(call, 8)));
+        outbox.push(Peer(2), reply(4, 8));
+        let sent: Vec<_> = std::iter::from_fn(|| outbox.poll()).map(|transmit| transmit.messages[0].reply()).collect();
+        assert_eq!(sent, [2, 3, 4].map(|call| Some(CallId(call))));
     }
 }

@@ -123,8 +123,8 @@ impl Registry {
     }
 
     /// Whether there is room for the offer of a worker, if all offers may take this much memory.
-    pub(crate) fn has_room(&self, ready: &Ready, offers_bytes_max: u64) -> bool {
-        self.index.has_room(ready, offers_bytes_max)
+    pub(crate) fn has_room(&self, peer: Peer, ready: &Ready, offers_bytes_max: u64) -> bool {
+        self.index.has_room(self.pool_of(peer), ready, offers_bytes_max)
     }
 
     /// Registers a worker, or replaces the offer of a registered one.

@@ -1,6 +1,9 @@
 //! The numbers of a ROUTER's peers, and the identities behind them.
 
-use std::{collections::HashMap, mem};
+use std::{
+    collections::{BTreeSet, HashMap},
+    mem,
+};
 
 use bytes::Bytes;
 
@@ -12,6 +15,8 @@ use crate::proto::message::Peer;
 pub(super) struct Peers {
     by_identity: HashMap<Bytes, Entry>,
     by_number: HashMap<Peer, Bytes>,
+    /// Those that have sent nothing.
+    silent: BTreeSet<Peer>,
     last: u64,
 }
 
@@ -20,8 +25,6 @@ struct Entry {
     peer: Peer,
     /// Whether the monitor has reported the connection; messages may precede that.
     is_accepted: bool,
-    /// Whether it has sent a message.
-    is_heard: bool,
 }
 
 /// Whether a new connection may stay.
@@ -50,12 +53,9 @@ impl Peers {
 
     /// The number of a peer that has sent a message, unless there are too many peers.
     pub(super) fn hear(&mut self, identity: &[u8]) -> Option<Peer> {
-        let peer = match self.by_identity.get(identity) {
-            Some(entry) if entry.is_heard => return Some(entry.peer),
-            Some(entry) => entry.peer,
-            None => self.add(identity, false)?,
-        };
-        self.by_identity.get_mut(identity)?.is_heard = true;
+        let known = self.by_identity.get(identity).map(|entry| entry.peer);
+        let peer = known.or_else(|| self.add(identity, false))?;
+        self.silent.remove(&peer);
         Some(peer)
     }
 
@@ -63,6 +63,7 @@ impl Peers {
     pub(super) fn forget(&mut self, identity: &[u8]) -> Option<Peer> {
         let peer = self.by_identity.remove(identity)?.peer;
         self.by_number.remove(&peer);
+        self.silent.remove(&peer);
         Some(peer)
     }
 
@@ -70,15 +71,13 @@ impl Peers {
     pub(super) fn remove(&mut self, peer: Peer) -> Option<Bytes> {
         let identity = self.by_number.remove(&peer)?;
         self.by_identity.remove(&identity);
+        self.silent.remove(&peer);
         Some(identity)
     }
 
-    /// The peers that must make way for others: those that have sent nothing, once there is no room for more.
-    pub(super) fn crowding(&self) -> Vec<Peer> {
-        match self.by_identity.len() >= PEERS_MAX {
-            true => self.by_identity.values().filter(|entry| !entry.is_heard).map(|entry| entry.peer).collect(),
-            false => Vec::new(),
-        }
+    /// The peers that have sent nothing: they make way for others once there is no room.
+    pub(super) fn silent(&self) -> Vec<Peer> {
+        self.silent.iter().copied().collect()
     }
 
     fn add(&mut self, identity: &[u8], is_accepted: bool) -> Option<Peer> {
@@ -90,7 +89,8 @@ impl Peers {
         // A copy, because the frame shares its memory with the whole receive buffer.
         let identity = Bytes::copy_from_slice(identity);
         self.by_number.insert(peer, identity.clone());
-        self.by_identity.insert(identity, Entry { peer, is_accepted, is_heard: false });
+        self.silent.insert(peer);
+        self.by_identity.insert(identity, Entry { peer, is_accepted });
         Some(peer)
     }
 
@@ -108,19 +108,18 @@ mod tests {
         let mut peers = Peers::default();
         let name = |n: usize| n.to_be_bytes();
         for n in 0..PEERS_MAX {
-            assert!(peers.crowding().is_empty());
             assert!(matches!(peers.accept(&name(n)), Admission::Fresh(_)));
         }
         assert!(matches!(peers.accept(&name(PEERS_MAX)), Admission::Full));
         let heard = peers.hear(&name(7)).expect("a peer");
-        let silent = peers.crowding();
+        let silent = peers.silent();
         assert_eq!(silent.len(), PEERS_MAX - 1);
         silent.into_iter().for_each(|peer| assert!(peers.remove(peer).is_some()));
         assert_eq!((peers.hear(&name(7)), peers.by_identity.len()), (Some(heard), 1));
         for n in 1..PEERS_MAX {
             assert!(peers.hear(&name(PEERS_MAX + n)).is_some());
         }
-        assert!(peers.crowding().is_empty());
+        assert!(peers.silent().is_empty());
         assert_eq!(peers.hear(&name(0)), None);
         let first = peers.forget(&name(PEERS_MAX + 1)).expect("a peer");
         assert!(peers.hear(&name(0)).is_some_and(|peer| peer > first));

@@ -172,7 +172,7 @@ impl RouterSocket for ZmqRouter {
 impl ZmqRouter {
     fn handle_event(&mut self, event: SocketEvent) {
         match event {
-            SocketEvent::Accepted(_, identity) => match self.make_room().accept(&identity) {
+            SocketEvent::Accepted(_, identity) => match self.accept(&identity) {
                 Admission::Fresh(peer) => self.reports.push_back(RouterInput::Accepted(peer)),
                 Admission::Known => {}
                 Admission::Full => self.backend.peer_disconnected(&identity),
@@ -190,9 +190,16 @@ impl ZmqRouter {
         }
     }
 
-    /// Ends the silent connections once there is no room for others.
+    fn accept(&mut self, identity: &[u8]) -> Admission {
+        match self.peers.accept(identity) {
+            Admission::Full => self.make_room().accept(identity),
+            admission => admission,
+        }
+    }
+
+    /// Ends the silent connections, because there is no room for others.
     fn make_room(&mut self) -> &mut Peers {
-        for peer in self.peers.crowding() {
+        for peer in self.peers.silent() {
             debug!(peer = peer.0, "dropping a silent connection to make room");
             self.drop_peer(peer);
         }
@@ -208,7 +215,8 @@ impl ZmqRouter {
     fn receive(&mut self, message: ZmqMessage) -> Option<RouterInput> {
         let mut frames = message.into_vecdeque();
         let identity = frames.pop_front()?;
-        let Some(peer) = self.make_room().hear(&identity) else {
+        let peer = self.peers.hear(&identity).or_else(|| self.make_room().hear(&identity));
+        let Some(peer) = peer else {
             debug!(PEERS_MAX, "refusing a peer: there are too many");
             end(&*self.backend, identity);
             return None;
@@ -373,10 +381,18 @@ fn pack(identity: Option<Bytes>, frames: Frames) -> ZmqMessage {
 /// A message's frames, or their number if it is wrong.
 fn unpack(mut frames: VecDeque<Bytes>) -> Result<Frames, usize> {
     match (frames.len(), frames.pop_front(), frames.pop_front()) {
-        (1 | 2, Some(header), payload) => Ok(Frames { header, payload: payload.unwrap_or_default() }),
+        (1 | 2, Some(header), payload) => {
+            let payload = payload.unwrap_or_default();
+            // The crate reads small frames into the buffer behind a large one, which they would keep.
+            let payload = if payload.len() <= READ_BYTES { Bytes::copy_from_slice(&payload) } else { payload };
+            Ok(Frames { header, payload })
+        }
         (count, ..) => Err(count),
     }
 }
+
+/// The room that the crate reads into beyond the frame that it expects.
+const READ_BYTES: usize = 64 * 1024;
 
 fn remember(waker: &mut Option<Waker>, cx: &Context<'_>) {
     match waker {

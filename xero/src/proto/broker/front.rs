@@ -201,8 +201,9 @@ impl Front {
         let Some(Origin { client, call, partials, .. }) = self.remove_origin(now, id) else {
             return dispatcher.release(now, receipt);
         };
-        if matches!(failure, CallFailure::NotOffered { .. } | CallFailure::UnknownMethod { .. }) {
-            self.hasten_offers(now, dispatcher, client);
+        let is_unoffered = matches!(failure, CallFailure::NotOffered { .. } | CallFailure::UnknownMethod { .. });
+        if is_unoffered && !self.is_draining {
+            self.offers.hasten(now, client, dispatcher, &mut self.links);
         }
         let error = ErrorReply { call, partials, ..error_of(failure) };
         self.pass_on(now, dispatcher, client, Message::Error(error), receipt);
@@ -235,10 +236,11 @@ impl Front {
         if !self.is_draining || !self.origins.is_empty() {
             return false;
         }
+        self.links.close(now);
         let is_done = |peer: &Peer| self.links.outflow(*peer).is_some_and(Outflow::is_empty);
         let done: Vec<_> = self.links.up().filter(is_done).collect();
         done.iter().for_each(|peer| self.links.say_goodbye(now, *peer));
-        !done.is_empty()
+        !done.is_empty() || self.links.has_events()
     }
 
     /// Whether every client has received a goodbye.
@@ -277,7 +279,9 @@ impl Front {
             return None;
         }
         self.links.accept(now, from, ready);
-        self.hasten_offers(now, dispatcher, from);
+        if !self.is_draining {
+            self.offers.include(from, dispatcher, &mut self.links);
+        }
         let incarnation = ready.incarnation;
         self.clients.entry(from).or_insert_with(|| Client { incarnation, requests: BTreeMap::new() });
         Some(BrokerOutput::ClientJoined(from))
@@ -354,13 +358,6 @@ impl Front {
     fn pass_on(&mut self, now: Instant, dispatcher: &mut Dispatcher, to: Peer, message: Message, receipt: Receipt) {
         let receipt = self.links.pass_on(now, to, message, receipt);
         dispatcher.release(now, receipt);
-    }
-
-    /// Lets a client know the current offer before the others.
-    fn hasten_offers(&mut self, now: Instant, dispatcher: &Dispatcher, client: Peer) {
-        if !self.is_draining {
-            self.offers.hasten(now, client, dispatcher, &mut self.links);
-        }
     }
 
     fn remove_origin(&mut self, now: Instant, id: CallId) -> Option<Origin> {

@@ -86,8 +86,8 @@ impl Offers {
         self.announces_at
     }
 
-    /// Lets a client know the offer before the others.
-    pub(super) fn hasten(&mut self, now: Instant, client: Peer, dispatcher: &Dispatcher, links: &mut Links) {
+    /// Brings the introduction up to date for a client that is about to receive it, before the others do.
+    pub(super) fn include(&mut self, client: Peer, dispatcher: &Dispatcher, links: &mut Links) {
         if matches!(self.knowledge, Knowledge::All) {
             return;
         }
@@ -96,14 +96,25 @@ impl Offers {
             Knowledge::Nobody if is_other => self.knowledge = Knowledge::Some(BTreeSet::from([client])),
             Knowledge::Some(clients) if is_other => *clients = BTreeSet::from([client]),
             Knowledge::Some(clients) => {
-                if !clients.insert(client) {
-                    return;
-                }
+                clients.insert(client);
             }
             // The change has been undone, or nobody else is there.
             Knowledge::All | Knowledge::NoClient | Knowledge::Nobody => self.knowledge = Knowledge::All,
         }
-        links.announce_to(now, client);
+    }
+
+    /// Lets a client know the offer before anything that is sent to it from now on.
+    pub(super) fn hasten(&mut self, now: Instant, client: Peer, dispatcher: &Dispatcher, links: &mut Links) {
+        let is_known = match &self.knowledge {
+            Knowledge::All => true,
+            Knowledge::Some(clients) => clients.contains(&client) && self.revision == dispatcher.revision(),
+            Knowledge::NoClient | Knowledge::Nobody => false,
+        };
+        if !is_known {
+            self.include(client, dispatcher, links);
+            links.announce_to(now, client);
+        }
+        links.announce(client);
     }
 
     /// Forgets a client that is gone.

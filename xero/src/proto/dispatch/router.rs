@@ -145,9 +145,9 @@ impl Router {
     ///
     /// # Errors
     /// What to do about it.
-    pub(super) fn check_room(&self, ready: &Ready) -> Result<(), String> {
+    pub(super) fn check_room(&self, peer: Peer, ready: &Ready) -> Result<(), String> {
         let max = self.offers_bytes_max;
-        match self.asks_brokers || self.placement.registry.has_room(ready, max) {
+        match self.asks_brokers || self.placement.registry.has_room(peer, ready, max) {
             true => Ok(()),
             false => Err(format!("the offers of other workers leave no room in {max} bytes; raise `offers_bytes_max`")),
         }
@@ -249,7 +249,7 @@ impl Router {
             None if planted(Fault::UnsolicitedAccepted) => self.end(exits, reply.call, Ok(reply.payload)),
             None => self.counters.unsolicited_replies += 1,
         }
-        self.serve_waiting(now, exits, from);
+        self.finish_reply(now, exits, from);
     }
 
     pub(super) fn handle_error(&mut self, now: Instant, exits: &mut Exits<Output>, from: Peer, reply: ErrorReply) {
@@ -258,7 +258,7 @@ impl Router {
             Some(false) => self.counters.late_replies += 1,
             None => self.counters.unsolicited_replies += 1,
         }
-        self.serve_waiting(now, exits, from);
+        self.finish_reply(now, exits, from);
     }
 
     pub(super) fn handle_unreadable(
@@ -398,6 +398,13 @@ impl Router {
             self.advance(now, exits, id);
         }
         free.into_iter().for_each(|pool| self.serve_pool(now, exits, pool));
+    }
+
+    /// Acknowledges a reply that the owner did not get, and uses the credit that is free again.
+    fn finish_reply(&mut self, now: Instant, exits: &mut Exits<Output>, worker: Peer) {
+        let receipt = self.take_receipt();
+        exits.links.release(now, receipt);
+        self.serve_waiting(now, exits, worker);
     }
 
     /// Notes in the registry whether the worker's window has room for a large payload.

@@ -148,10 +148,12 @@ impl Index {
         }
     }
 
-    /// Whether the offers take no more than this memory with a further one of these services. Equal offers take it
-    /// once.
-    pub(super) fn has_room(&self, ready: &Ready, max: u64) -> bool {
-        self.bytes.saturating_add(memory_bytes(&ready.services)) <= max
+    /// Whether the offers take no more than this memory with these services, of a new worker or one of that pool. Equal
+    /// offers take it once.
+    pub(super) fn has_room(&self, own: Option<PoolId>, ready: &Ready, max: u64) -> bool {
+        let own = own.map(|id| self.pool(id)).filter(|pool| pool.members == 1);
+        let others = self.bytes - own.map_or(0, |pool| memory_bytes(&pool.offer.services));
+        others.saturating_add(memory_bytes(&ready.services)) <= max
             || self.by_offer.contains_key(&Offer::of(&mut ready.clone()))
     }
 

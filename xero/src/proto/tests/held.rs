@@ -42,6 +42,53 @@ fn unread_replies_stay_with_their_workers_and_end_no_call() {
 }
 
 #[test]
+fn unread_client_is_dropped_however_often_it_introduces_itself() {
+    let mut bench = Bench::with(|config| {
+        config.dispatcher.window_bytes = 40_000;
+        config.hold_limits.peer_bytes_max = 20_000;
+    });
+    let worker = bench.worker_with(|ready| ready.credits = 20);
+    let mut own = introduction();
+    let client = bench.client_with(|ready| {
+        ready.window_bytes = 1;
+        own = ready.clone();
+    });
+    (1..=8).for_each(|call| bench.request(client, call, "hold"));
+    let ids: Vec<_> = bench.requests(worker).iter().map(|request| request.call).collect();
+    ids.iter().for_each(|id| bench.reply(worker, *id, &large()));
+    for _ in 0..60 {
+        bench.run(ms(1_000));
+        bench.say(worker, Message::Heartbeat);
+        if bench.is_gone(client) {
+            return;
+        }
+        bench.say(client, Message::Ready(own.clone()));
+    }
+    panic!("its workers wait for it");
+}
+
+#[test]
+fn late_reply_is_acknowledged_whatever_becomes_of_the_call_that_gets_its_credit() {
+    let mut bench = Bench::with(|config| {
+        config.dispatcher.window_bytes = 40_000;
+        config.hold_limits.peer_bytes_max = 1_000;
+    });
+    let worker = bench.worker_with(|ready| (ready.credits, ready.payload_bytes_max) = (3, 4_000));
+    let (slow, quick) = (bench.client_with(|ready| ready.window_bytes = 1), bench.client());
+    (1..=2).for_each(|call| bench.request(slow, call, "hold"));
+    let ids: Vec<_> = bench.requests(worker).iter().map(|request| request.call).collect();
+    ids.iter().for_each(|id| bench.reply(worker, *id, &large()));
+    (1..=3).for_each(|call| bench.request(quick, call, "hold"));
+    let ids: Vec<_> = bench.requests(worker).iter().map(|request| request.call).collect();
+    // It waits for a credit, and then ends as too large for the worker.
+    bench.request_with(slow, 3, "hold", |request| request.payload = value(&large()));
+    bench.say(quick, Message::Cancel(CallId(1)));
+    bench.reply(worker, ids[0], &"y".repeat(30_000));
+    let taken = worker_acks(&mut bench, worker);
+    assert!(taken > 30_000, "{taken} bytes are acknowledged, and the slow client has no part in them");
+}
+
+#[test]
 fn reply_that_passes_those_held_back_is_acknowledged_at_once() {
     let mut bench = Bench::with(|config| {
         config.dispatcher.window_bytes = 20_000;

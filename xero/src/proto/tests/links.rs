@@ -9,6 +9,7 @@ use super::{
     pair::{introduction, value},
 };
 use crate::proto::{
+    announcements::Announcements,
     broker::{Broker, BrokerConfig, BrokerOutput, Door},
     dispatch::{Dispatcher, DispatcherConfig, Output},
     frame::Limits,
@@ -62,35 +63,103 @@ fn connection_without_an_introduction_is_dropped_in_time() {
 }
 
 #[test]
-fn long_introduction_reaches_many_clients_over_several_turns() {
+fn long_introduction_reaches_many_clients_over_several_turns_whatever_else_they_are_sent() {
     const CLIENTS: u64 = 20;
-    let mut config = BrokerConfig::default();
-    config.dispatcher.limits =
-        Limits { services_max: 1_000, methods_max: 100_000, header_bytes_max: 16 << 20, ..Limits::default() };
-    let (mut broker, now) = (Broker::new(config), Instant::now());
-    for client in 0..CLIENTS {
-        broker.handle_message(now, Door::Front, Peer(client), Message::Ready(introduction_of(Role::Client)));
-    }
-    while broker.poll_transmit().is_some() {}
-    // Half a mebibyte and more.
-    let method = |number| format!("method-{number:030}");
-    let methods: Vec<_> = (0..100).map(method).collect();
-    let methods: Vec<_> = methods.iter().map(String::as_str).collect();
-    let services = (0..120).map(|number| offer(&format!("Service{number}"), &methods)).collect();
-    let ready = Ready { services, ..introduction_of(Role::Worker) };
-    broker.handle_message(now, Door::Back, Peer(0), Message::Ready(ready));
-    let mut turns = Vec::new();
-    loop {
-        let sent = std::iter::from_fn(|| broker.poll_transmit()).filter(|(door, _)| *door == Door::Front).count();
-        if sent == 0 {
-            break;
+    for is_busy in [false, true] {
+        let mut config = BrokerConfig::default();
+        config.dispatcher.limits =
+            Limits { services_max: 1_000, methods_max: 100_000, header_bytes_max: 16 << 20, ..Limits::default() };
+        let (mut broker, mut now) = (Broker::new(config), Instant::now());
+        for client in 0..CLIENTS {
+            broker.handle_message(now, Door::Front, Peer(client), Message::Ready(introduction_of(Role::Client)));
         }
-        turns.push(sent);
-        let is_due = broker.poll_timeout().is_some_and(|at| at <= now);
-        assert_eq!(is_due, turns.iter().sum::<usize>() < CLIENTS as usize, "the next turn follows at once: {turns:?}");
-        broker.handle_timeout(now);
+        while broker.poll_transmit().is_some() {}
+        if is_busy {
+            // Heartbeats to all clients are due.
+            now += Duration::from_secs(1);
+        }
+        // Half a mebibyte and more.
+        let methods: Vec<_> = (0..100).map(|number| format!("method-{number:030}")).collect();
+        let methods: Vec<_> = methods.iter().map(String::as_str).collect();
+        let services = (0..120).map(|number| offer(&format!("Service{number}"), &methods)).collect();
+        let ready = Ready { services, ..introduction_of(Role::Worker) };
+        broker.handle_message(now, Door::Back, Peer(0), Message::Ready(ready));
+        let (mut turns, mut heartbeats) = (Vec::new(), 0);
+        loop {
+            if is_busy {
+                broker.handle_timeout(now);
+            }
+            let (mut readies, mut other) = (0, 0);
+            while let Some((door, transmit)) = broker.poll_transmit() {
+                let is_ready = |message: &&Message| matches!(message, Message::Ready(_));
+                let count = transmit.messages.iter().filter(is_ready).count();
+                if door == Door::Front {
+                    (readies, other) = (readies + count, other + transmit.messages.len() - count);
+                }
+            }
+            heartbeats += other;
+            if readies == 0 {
+                break;
+            }
+            turns.push(readies);
+            let is_left = turns.iter().sum::<usize>() < CLIENTS as usize;
+            let next = broker.poll_timeout().filter(|at| *at <= now);
+            assert_eq!(next.is_some(), is_left, "the next turn follows at once: {turns:?}");
+            if !is_busy {
+                broker.handle_timeout(now);
+            }
+            // Such a turn does not make the thread seem late.
+            assert!(!is_busy || next.is_none_or(|at| at == now), "due for {:?}", next.map(|at| now - at));
+            now += Duration::from_millis(1);
+        }
+        assert_eq!(turns, [2; CLIENTS as usize / 2], "READY of each turn");
+        assert_eq!(heartbeats, if is_busy { CLIENTS as usize } else { 0 });
     }
-    assert_eq!(turns, [2; CLIENTS as usize / 2], "READY of each turn");
+}
+
+#[test]
+fn newcomers_are_answered_before_others_hear_of_changes() {
+    let mut announcements = Announcements::default();
+    let now = Instant::now();
+    announcements.add(now, Peer(5), false);
+    announcements.add(now, Peer(1), false);
+    announcements.add(now, Peer(9), true);
+    announcements.add(now, Peer(5), false);
+    let order: Vec<_> = std::iter::from_fn(|| {
+        let next = announcements.next()?;
+        announcements.remove(next).then_some(next)
+    })
+    .collect();
+    assert_eq!(order, [Peer(9), Peer(5), Peer(1)]);
+    assert!(announcements.is_empty() && announcements.due_at().is_none());
+}
+
+#[test]
+fn worker_may_renew_its_offer_within_the_memory_of_its_former_one() {
+    let mut bench = Bench::with(|config| config.dispatcher.offers_bytes_max = 20_000);
+    let names = |tag: char| (0..10).map(|number| format!("{tag}{number}")).collect::<Vec<_>>();
+    let offer_of = |tag: char| {
+        let names = names(tag);
+        vec![offer("Demo", &names.iter().map(String::as_str).collect::<Vec<_>>())]
+    };
+    let worker = bench.worker_with(|ready| ready.services = offer_of('a'));
+    bench.say(worker, Message::Ready(Ready { services: offer_of('b'), ..introduction() }));
+    assert!(!bench.is_gone(worker));
+    let other = bench.worker_with(|ready| ready.services = offer_of('c'));
+    assert!(bench.is_gone(other) && !bench.is_gone(worker), "there is room for one");
+}
+
+#[test]
+fn closed_machine_keeps_no_stranger() {
+    let (mut broker, now) = (Broker::new(BrokerConfig::default()), Instant::now());
+    [Door::Front, Door::Back].into_iter().for_each(|door| broker.handle_accepted(now, door, Peer(1)));
+    broker.close(now);
+    broker.handle_accepted(now, Door::Front, Peer(2));
+    let outputs: Vec<_> = std::iter::from_fn(|| broker.poll_output()).collect();
+    for (door, peer) in [(Door::Front, Peer(1)), (Door::Back, Peer(1)), (Door::Front, Peer(2))] {
+        assert!(outputs.contains(&BrokerOutput::Disconnect(door, peer)), "{door:?} {peer:?}: {outputs:?}");
+    }
+    assert!(outputs.contains(&BrokerOutput::Closed) && broker.is_empty(), "{outputs:?}");
 }
 
 #[test]
