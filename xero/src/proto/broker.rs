@@ -409,7 +409,7 @@ impl Broker {
         if self.offers.revision == self.dispatcher.revision() || self.leaving != Leaving::No {
             return;
         }
-        match self.offers.paused_until.filter(|until| *until > now) {
+        match self.offers.paused_until.filter(|until| *until > now && !planted(Fault::OffersUnpaced)) {
             None => self.announce_offers(now),
             Some(until) => {
                 self.offers.is_stale = true;

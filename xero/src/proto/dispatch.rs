@@ -310,6 +310,9 @@ impl Dispatcher {
     ///
     /// For a driver that was held up: it puts off other timeouts until it has read the messages that may answer them.
     pub fn handle_heartbeats(&mut self, now: Instant) {
+        if planted(Fault::HeartbeatsWithheld) {
+            return;
+        }
         self.links.handle_heartbeats(now);
     }
 
@@ -325,7 +328,7 @@ impl Dispatcher {
         }
         self.links.handle_timeout(now);
         self.settle(now);
-        for _ in 0..EXPIRY_BOUND {
+        for _ in 0..if planted(Fault::ExpiriesUnbounded) { usize::MAX } else { EXPIRY_BOUND } {
             let Some(timer) = self.timers.expire(now) else { break };
             self.handle_timer(now, timer);
             self.settle(now);

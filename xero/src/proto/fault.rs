@@ -112,11 +112,17 @@ pub enum Fault {
     AckBelieved,
     /// A final reply of a worker that was not asked ends a call.
     UnsolicitedAccepted,
+    /// A broker announces every change of its offer at once.
+    OffersUnpaced,
+    /// All calls that expire together are ended in one pass.
+    ExpiriesUnbounded,
+    /// A dispatcher whose driver is held up sends no heartbeats.
+    HeartbeatsWithheld,
 }
 
 impl Fault {
     /// Every fault that can be planted.
-    pub const ALL: [Self; 52] = [
+    pub const ALL: [Self; 55] = [
         Self::LeaseNotRenewed,
         Self::LeaseNeverEnds,
         Self::HeartbeatNotSent,
@@ -169,6 +175,9 @@ impl Fault {
         Self::BatchNotRevoked,
         Self::AckBelieved,
         Self::UnsolicitedAccepted,
+        Self::OffersUnpaced,
+        Self::ExpiriesUnbounded,
+        Self::HeartbeatsWithheld,
     ];
 }
 

@@ -15,6 +15,9 @@ pub(super) struct WireRecord {
     pub(super) sides: [SideRecord; 2],
     /// Whether one of its sides keeps to no rule.
     pub(super) is_hostile: bool,
+    /// When a broker has announced its offer lately, and how often it had to because of a call that it gave back.
+    pub(super) announced: Vec<Instant>,
+    pub(super) gave_back: Vec<Instant>,
     /// What the honest side does wrong unless it ends the connection in this turn.
     pub(super) complaint: Option<&'static str>,
     /// The side that sends requests.

@@ -39,6 +39,8 @@ impl Ledger {
             caller: if is_workers { Side::Listener } else { Side::Dialer },
             is_hostile: connection.ends.iter().any(|end| processes[end.process].setup.is_hostile),
             complaint: None,
+            announced: Vec::new(),
+            gave_back: Vec::new(),
             requests: BTreeMap::new(),
             credits: 0,
             offer: Offer::default(),
@@ -53,6 +55,7 @@ impl Ledger {
             true => self.judge_towards_hostile(wire, from, now, message),
             false => self.judge_sent(wire, from, now, message),
         };
+        self.note_announcement(wire, from, now, message);
         let who = &processes[self.wires[wire].sides[from as usize].life.0];
         if let Err(what) = found {
             self.blame(format!("{who} sends on connection {wire} what it must not: {what}: {message:?}"));

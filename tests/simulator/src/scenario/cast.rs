@@ -101,7 +101,11 @@ impl Cast<'_> {
                 _ => random.u64(1..10_000),
             },
             hold_limits: hold_limits(random, self.theme),
-            waiting_max: if is_gentle || random.bool() { 1_000 } else { random.usize(WAITING_MAX_MIN..20) },
+            waiting_max: if self.theme == Theme::Rush || is_gentle || random.bool() {
+                WAITING_MAX
+            } else {
+                random.usize(WAITING_MAX_MIN..20)
+            },
             drain_timeout: ms(if is_gentle { 20_000 } else { random.u64(0..2_000) }),
             services,
             codecs: codecs(random, self.theme, number),
@@ -190,6 +194,9 @@ fn whim(random: &mut Rng, theme: Theme) -> Whim {
         _ => Whim::LeastRecentlyUsed,
     }
 }
+
+/// Room for all calls of any seed.
+const WAITING_MAX: usize = 10_000;
 
 /// Services that a broker announces: enough for the share of each worker.
 const SERVICES_MAX: usize = 16;
