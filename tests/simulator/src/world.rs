@@ -46,8 +46,8 @@ pub(super) struct World {
     pub(super) trace: Option<Trace>,
     heals_at: At,
     touched: BTreeSet<Pid>,
-    /// The calls that have ended in a pass.
-    ended: usize,
+    /// The calls that have ended in a pass, or for a message.
+    pub(super) ended: usize,
 }
 
 impl World {

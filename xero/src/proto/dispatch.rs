@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::{
     calls::{Call, CallEnd, CallFailure, CallSpec, CallState, Calls, LineId, Waits},
     dials::Dials,
-    fault::{Fault, planted},
+    fault::{Fault, count_step, planted},
     frame::{self, Inbound, Limits, Malformed, TooLarge},
     hold::Receipt,
     link::GOODBYE_GRACE,

@@ -84,7 +84,8 @@ impl WorkerEntry {
 
     fn is_free(&self) -> bool {
         let credits = self.credits as usize + usize::from(planted(Fault::CreditExceeded));
-        self.is_serving() && !self.is_doubted && self.in_flight.len() < credits
+        let is_doubted = self.is_doubted && !planted(Fault::GhostTrusted);
+        self.is_serving() && !is_doubted && self.in_flight.len() < credits
     }
 }
 

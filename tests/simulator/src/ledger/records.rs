@@ -63,6 +63,8 @@ pub(super) struct SideRecord {
     /// Whether the other side's last introduction says that it reads BATCH.
     pub(super) may_batch: bool,
     pub(super) has_heard_ready: bool,
+    /// When it first read the other's introduction.
+    pub(super) met_at: Option<Instant>,
     pub(super) has_said_drain: bool,
     pub(super) has_heard_drain: bool,
     pub(super) drain_heard_at: Option<Instant>,

@@ -20,6 +20,7 @@ impl Ledger {
                 is_registered: false,
                 may_batch: false,
                 has_heard_ready: false,
+                met_at: None,
                 has_said_drain: false,
                 has_heard_drain: false,
                 drain_heard_at: None,
@@ -183,6 +184,7 @@ impl Ledger {
                 side.expiry = interval * side.liveness;
                 side.may_batch = ready.capabilities.contains(Capabilities::BATCH);
                 side.has_heard_ready = true;
+                side.met_at.get_or_insert(now);
                 side.is_registered |= side.is_introduced;
                 record.flows[to.other() as usize].window = ready.window_bytes;
                 if to == record.caller {

@@ -203,9 +203,9 @@ const SERVICES_MAX: usize = 16;
 
 fn hold_limits(random: &mut Rng, theme: Theme) -> HoldLimits {
     let default = HoldLimits::default();
-    if !matches!(theme, Theme::Memory | Theme::Hostile) || theme == Theme::Hostile && random.u8(0..4) == 0 {
+    if !matches!(theme, Theme::Memory | Theme::Hostile) {
         return default;
     }
     let total_bytes_max = if random.bool() { default.total_bytes_max } else { random.u64(4_000..40_000) };
-    HoldLimits { peer_bytes_max: random.u64(1..12_000), total_bytes_max }
+    HoldLimits { peer_bytes_max: random.u64(1..if theme == Theme::Hostile { 2_000 } else { 12_000 }), total_bytes_max }
 }

@@ -107,10 +107,14 @@ impl Dispatcher {
         if self.calls.waiting_count() == 0 || planted(Fault::WaitingNotServed) {
             return;
         }
+        if planted(Fault::EverybodyWalked) {
+            self.calls.ids().into_iter().for_each(|_| count_step());
+        }
         let mut behind = None;
         while self.registry.is_free(pool)
             && let Some(place) = self.calls.next_waiting(pool, behind)
         {
+            count_step();
             let (_, id) = place.0;
             let owner = self.calls.get(id).map(|call| call.spec.owner);
             match self.advance(now, id) {
