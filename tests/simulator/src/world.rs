@@ -307,8 +307,8 @@ impl World {
     }
 }
 
-/// Calls that a machine may end before it sends heartbeats again.
-const PASS_MAX: usize = 1_000;
+/// Calls that a machine may end before it sends heartbeats again: a thousand that expire, and those of lost workers.
+const PASS_MAX: usize = 1_100;
 
 /// Turns at one instant: far more than needed, so that machines that feed each other for ever are noticed.
 const TURNS_MAX: usize = 2_000;
