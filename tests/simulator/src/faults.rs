@@ -7,7 +7,7 @@ use xero::proto::{message::Message, outbox::Transmit};
 use super::{
     network::{End, Event, Wire},
     process::Life,
-    scenario::{Action, BreakPlan, Pid},
+    scenario::{Action, BreakPlan, Pid, Temper, ms},
     world::World,
 };
 
@@ -80,7 +80,34 @@ impl World {
         self.tell(pid, &"runs again");
         self.processes[pid].life = Life::Running;
         self.ledger.thawed(self.now, pid);
+        self.fall_behind(pid);
         self.empty_inbox(pid);
+        if self.processes[pid].pause.is_none() {
+            self.catch_up(pid);
+        }
+    }
+
+    /// Lets a process that was held up read what has come one by one, before it looks at its timeouts.
+    fn fall_behind(&mut self, pid: Pid) {
+        let process = &self.processes[pid];
+        let may = self.temper == Temper::Harsh && !self.is_healed && process.pause.is_none();
+        if may && process.inbox.len() > 3 && self.random.bool() {
+            let pause = ms(self.random.u64(2..60));
+            self.tell(pid, &format_args!("is late, and takes {pause:?} to read a message"));
+            let process = &mut self.processes[pid];
+            (process.is_late, process.pause) = (true, Some(pause));
+            self.post_after(pause, Event::Read { process: pid, incarnation: self.processes[pid].incarnation });
+        }
+    }
+
+    /// Ends lateness once everything is read: what was due meanwhile is due now.
+    fn catch_up(&mut self, pid: Pid) {
+        if std::mem::take(&mut self.processes[pid].is_late) {
+            self.tell(pid, &"is late no more");
+            self.processes[pid].pause = None;
+            self.ledger.thawed(self.now, pid);
+            self.touch(pid);
+        }
     }
 
     fn crash(&mut self, pid: Pid, is_silent: bool, restart_after: Duration) {
@@ -165,12 +192,16 @@ impl World {
         self.processes[pid].pause = None;
         event.into_iter().for_each(|event| self.handle_again(event));
         self.processes[pid].pause = Some(pause);
+        if self.processes[pid].inbox.is_empty() {
+            self.catch_up(pid);
+        }
     }
 
     pub(super) fn quicken(&mut self, pid: Pid) {
         if self.processes[pid].pause.take().is_some() && self.processes[pid].life != Life::Frozen {
             self.tell(pid, &"reads fast again");
             self.empty_inbox(pid);
+            self.catch_up(pid);
         }
     }
 

@@ -64,7 +64,7 @@ impl Hostile {
             1 => vec![Message::Goodbye, self.ready()],
             2 => vec![Message::Drain, self.ready()],
             3 => vec![self.ready(), self.ready()],
-            4 => (0..self.random.usize(1..20)).map(|_| self.request()).collect(),
+            4..7 => (0..self.random.usize(1..20)).map(|_| self.request()).collect(),
             _ => (0..self.random.usize(1..4)).map(|_| self.message()).collect(),
         };
         match self.random.u8(0..6) {
@@ -172,7 +172,7 @@ impl Hostile {
             service: SERVICES[random.usize(0..SERVICES.len())].into(),
             method: SAFE.into(),
             fingerprint: 0,
-            remaining: [Duration::ZERO, ms(300), Duration::MAX][random.usize(0..3)],
+            remaining: [Duration::ZERO, ms(300), ms(600), Duration::MAX][random.usize(0..4)],
             metadata: Metadata::new(),
             payload: work.payload(Codec::Bincode),
         })

@@ -154,6 +154,15 @@ impl Machine {
         }
     }
 
+    pub(super) fn handle_heartbeats(&mut self, now: Instant) {
+        match self {
+            Self::Client(machine) => machine.handle_heartbeats(now),
+            Self::Broker(machine) => machine.handle_heartbeats(now),
+            Self::Worker(machine) => machine.handle_heartbeats(now),
+            Self::None => {}
+        }
+    }
+
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         match self {
             Self::Client(machine) => machine.handle_timeout(now),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use xero::proto::{
     broker::Door,
+    fault::take_steps,
     frame::{self, Frames},
     message::{Message, Peer},
     outbox::Transmit,
@@ -292,12 +293,15 @@ impl World {
         let now = self.local(process);
         let buffer = frames.payload.clone();
         for decoded in frame::decode(frames, &Default::default()) {
+            let mut steps = 0;
             match decoded {
                 Ok(mut inbound) => {
                     self.tell_on(wire, to, "←", &inbound.message);
                     self.ledger.delivered(wire, to, now, &inbound.message, &self.processes);
                     self.ledger.kept(wire, to, &mut inbound, &buffer, &self.processes);
+                    (_, self.ended) = (take_steps(), 0);
                     self.processes[process].machine.handle_message(now, door, peer, inbound);
+                    steps = take_steps();
                 }
                 Err(malformed) => {
                     self.ledger.unreadable(wire, to, now, &malformed);
@@ -305,6 +309,10 @@ impl World {
                 }
             }
             self.drain_outputs(process);
+            // A call whose time is over is ended where it is met.
+            if steps > STEPS_MAX + self.ended as u64 {
+                self.ledger.blame(format!("one message makes a machine look at {steps} waiting calls"));
+            }
         }
         self.touch(process);
     }
@@ -407,6 +415,9 @@ impl World {
 fn is_repeatable(message: &Message) -> bool {
     matches!(message, Message::Final(_) | Message::Partial(_) | Message::Heartbeat)
 }
+
+/// Waiting calls that a machine may look at for one message: those that it sends, and one of each line.
+const STEPS_MAX: u64 = 200;
 
 /// How long an unanswered dial takes, as in the shell.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(1);

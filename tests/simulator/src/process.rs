@@ -44,6 +44,8 @@ pub(super) struct Process {
     pub(super) inbox: VecDeque<Event>,
     /// The time to read a message, while it is slow.
     pub(super) pause: Option<Duration>,
+    /// Whether its driver was held up: it puts off timeouts, but for heartbeats, until it has read what has come.
+    pub(super) is_late: bool,
     /// Whether it acknowledges nothing, and what it would have acknowledged.
     pub(super) is_deaf: bool,
     pub(super) withheld: BTreeMap<Wire, u64>,
@@ -88,6 +90,7 @@ impl Process {
             disconnects: Vec::new(),
             inbox: VecDeque::new(),
             pause: None,
+            is_late: false,
             is_deaf: false,
             has_runtime: true,
             withheld: BTreeMap::new(),
@@ -111,7 +114,7 @@ impl Process {
         self.calls.clear();
         self.jobs.clear();
         self.pause = None;
-        self.is_deaf = false;
+        (self.is_late, self.is_deaf) = (false, false);
         self.withheld.clear();
     }
 
@@ -140,8 +143,11 @@ impl Process {
     }
 
     /// Records when its machine wants to be woken, which changes only in its turns.
-    pub(super) fn set_alarm(&mut self) {
-        self.alarm_at = self.machine.poll_timeout().map(|timeout| self.clock.at(timeout));
+    pub(super) fn set_alarm(&mut self, now: At) {
+        let alarm_at = self.machine.poll_timeout().map(|timeout| self.clock.at(timeout));
+        // What a late process puts off is due all the time.
+        let earliest = if self.is_late { now.after(LATE_TURN) } else { now };
+        self.alarm_at = alarm_at.map(|at| at.max(earliest));
     }
 
     /// When its machine wants to be woken.
@@ -155,3 +161,6 @@ impl fmt::Display for Process {
         f.pad(&self.setup.name)
     }
 }
+
+/// The time between two turns of a process that puts off its timeouts.
+const LATE_TURN: Duration = Duration::from_millis(2);

@@ -57,6 +57,8 @@ pub(super) enum Theme {
     Diverse,
     /// Processes that keep to no rule, among those that do.
     Hostile,
+    /// Thousands of calls that expire together.
+    Rush,
     /// Small limits of what is held, many large messages, and peers that acknowledge nothing.
     Memory,
 }
@@ -184,6 +186,9 @@ pub(super) struct Scenario {
 
 impl Theme {
     fn draw(random: &mut Rng, temper: Temper) -> Self {
+        if temper == Temper::Harsh && random.u8(0..60) == 0 {
+            return Self::Rush;
+        }
         match random.u8(0..6) {
             _ if temper == Temper::Gentle => Self::Plain,
             0 => Self::Memory,

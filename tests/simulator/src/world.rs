@@ -46,6 +46,8 @@ pub(super) struct World {
     pub(super) trace: Option<Trace>,
     heals_at: At,
     touched: BTreeSet<Pid>,
+    /// The calls that have ended in a pass, or for a message.
+    pub(super) ended: usize,
 }
 
 impl World {
@@ -77,6 +79,7 @@ impl World {
             trace,
             heals_at: scenario.heals_at,
             touched: BTreeSet::new(),
+            ended: 0,
         };
         scenario.actions.into_iter().for_each(|(at, action)| world.post(at, Event::Act(action)));
         world
@@ -153,16 +156,23 @@ impl World {
     /// Timeouts after messages, then transmits, then disconnects, as in the shell.
     fn take_turn(&mut self, pid: Pid) {
         if self.processes[pid].setup.is_hostile {
-            return self.processes[pid].set_alarm();
+            return self.processes[pid].set_alarm(self.now);
         }
         if !self.processes[pid].is_running() {
             return;
         }
         let now = self.local(pid);
         self.drain_outputs(pid);
-        if self.processes[pid].machine.poll_timeout().is_some_and(|at| at <= now) {
+        if self.processes[pid].is_late {
+            self.processes[pid].machine.handle_heartbeats(now);
+        } else if self.processes[pid].machine.poll_timeout().is_some_and(|at| at <= now) {
+            self.ended = 0;
             self.processes[pid].machine.handle_timeout(now);
             self.drain_outputs(pid);
+            if self.ended > PASS_MAX {
+                let what = format!("{} ends {} calls in one pass, and others wait", self.processes[pid], self.ended);
+                self.ledger.blame(what);
+            }
         }
         self.transmit(pid, now);
         for (door, peer) in mem::take(&mut self.processes[pid].disconnects) {
@@ -172,7 +182,7 @@ impl World {
         if self.processes[pid].has_left {
             self.leave(pid);
         }
-        self.processes[pid].set_alarm();
+        self.processes[pid].set_alarm(self.now);
     }
 
     fn transmit(&mut self, pid: Pid, now: Instant) {
@@ -223,7 +233,10 @@ impl World {
             Told::Joined(door, peer) => self.tell(pid, &format_args!("registered {door:?} {}", peer.0)),
             Told::Left(door, peer, why) => self.tell(pid, &format_args!("lost {door:?} {}: {why:?}", peer.0)),
             Told::Partial(call, payload) => self.take_partial(pid, call, &payload),
-            Told::Ended(call, end) => self.take_end(pid, call, &end),
+            Told::Ended(call, end) => {
+                self.ended += 1;
+                self.take_end(pid, call, &end);
+            }
             Told::Start(start) => self.start(pid, &start),
             Told::Abort(execution) => self.abort(pid, execution),
             Told::HasLeft => {
@@ -293,6 +306,9 @@ impl World {
         self.processes[pid].sockets.values().copied().collect()
     }
 }
+
+/// Calls that a machine may end before it sends heartbeats again: a thousand that expire, and those of lost workers.
+const PASS_MAX: usize = 1_100;
 
 /// Turns at one instant: far more than needed, so that machines that feed each other for ever are noticed.
 const TURNS_MAX: usize = 2_000;

@@ -279,6 +279,9 @@ impl Dispatcher {
     ///
     /// For a driver that was held up: it puts off other timeouts until it has read the messages that may answer them.
     pub fn handle_heartbeats(&mut self, now: Instant) {
+        if planted(Fault::HeartbeatsWithheld) {
+            return;
+        }
         self.exits.links.handle_heartbeats(now);
     }
 
@@ -291,7 +294,7 @@ impl Dispatcher {
         }
         self.exits.links.handle_timeout(now);
         self.settle(now);
-        for _ in 0..EXPIRY_BOUND {
+        for _ in 0..if planted(Fault::ExpiriesUnbounded) { usize::MAX } else { EXPIRY_BOUND } {
             if !self.router.handle_timeout(now, &mut self.exits) {
                 break;
             }

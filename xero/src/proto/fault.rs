@@ -112,11 +112,21 @@ pub enum Fault {
     AckBelieved,
     /// A final reply of a worker that was not asked ends a call.
     UnsolicitedAccepted,
+    /// A broker announces every change of its offer at once.
+    OffersUnpaced,
+    /// All calls that expire together are ended in one pass.
+    ExpiriesUnbounded,
+    /// A dispatcher whose driver is held up sends no heartbeats.
+    HeartbeatsWithheld,
+    /// A request goes over a connection that its worker has left behind for a newer one.
+    GhostTrusted,
+    /// A reply makes the dispatcher look at every call that waits.
+    EverybodyWalked,
 }
 
 impl Fault {
     /// Every fault that can be planted.
-    pub const ALL: [Self; 52] = [
+    pub const ALL: [Self; 57] = [
         Self::LeaseNotRenewed,
         Self::LeaseNeverEnds,
         Self::HeartbeatNotSent,
@@ -169,6 +179,11 @@ impl Fault {
         Self::BatchNotRevoked,
         Self::AckBelieved,
         Self::UnsolicitedAccepted,
+        Self::OffersUnpaced,
+        Self::ExpiriesUnbounded,
+        Self::HeartbeatsWithheld,
+        Self::GhostTrusted,
+        Self::EverybodyWalked,
     ];
 }
 
@@ -176,6 +191,27 @@ impl Fault {
 thread_local! {
     static PLANTED: Cell<Option<Fault>> = const { Cell::new(None) };
 }
+
+#[cfg(xero_planted_faults)]
+thread_local! {
+    static STEPS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Waiting calls that the machines of this thread have looked at since the last call.
+#[cfg(xero_planted_faults)]
+pub fn take_steps() -> u64 {
+    STEPS.take()
+}
+
+/// Counts a waiting call that a machine looks at.
+#[cfg(xero_planted_faults)]
+pub(crate) fn count_step() {
+    STEPS.set(STEPS.get() + 1);
+}
+
+/// Counts nothing.
+#[cfg(not(xero_planted_faults))]
+pub(crate) const fn count_step() {}
 
 /// Plants a fault in every machine of this thread, in place of the one before.
 #[cfg(xero_planted_faults)]

@@ -89,7 +89,8 @@ impl WorkerEntry {
         let credits = self.credits as usize + usize::from(planted(Fault::CreditExceeded));
         match () {
             () if self.draining || !(self.was_callable || planted(Fault::SquatterHeard)) => Standing::Idle,
-            () if self.is_doubted || self.in_flight.len() >= credits => Standing::Serving,
+            () if self.is_doubted && !planted(Fault::GhostTrusted) => Standing::Serving,
+            () if self.in_flight.len() >= credits => Standing::Serving,
             () => Standing::Free,
         }
     }

@@ -171,7 +171,7 @@ impl Ledger {
             Ok(payload) => self.judge_answer(tag, call, Answer::read(payload), RunEnd::Replied),
             Err(failure) => self.judge_failure(pid, tag, call, at, failure, processes),
         };
-        let late = at > call.deadline_at.after(TICK);
+        let late = at > call.deadline_at.after(TICK) && !processes[pid].is_late;
         let found = found.and(if late { Err("ends after its deadline".to_owned()) } else { Ok(()) });
         if let Err(what) = found {
             let what = format!("call {} at {:?} {what}; it ended with {end:?}; {call:#?}", tag.0, now);
@@ -342,7 +342,7 @@ impl Ledger {
 
     pub(crate) fn check_deadlines(&mut self, now: At, processes: &[Process]) {
         let overdue = self.deadlines.iter().take_while(|(at, _)| at.after(TICK) < now);
-        let is_meant = |tag: &Tag| self.calls.get(tag).is_some_and(|call| processes[call.client.0].is_running());
+        let is_meant = |tag: &Tag| self.calls.get(tag).is_some_and(|call| is_prompt(&processes[call.client.0]));
         let found = overdue.map(|(_, tag)| *tag).find(is_meant);
         if let Some(tag) = found {
             let what = format!("call {} is past its deadline: {:#?}", tag.0, self.calls.get(&tag));
@@ -363,6 +363,11 @@ impl Ledger {
             None => Ok(()),
         }
     }
+}
+
+/// Whether the process looks at its timeouts.
+fn is_prompt(process: &Process) -> bool {
+    process.is_running() && !process.is_late
 }
 
 /// Whether some workers lack the method.

@@ -73,6 +73,11 @@ impl Ledger {
         if side.has_heard_drain && side.drain_heard_at.is_some_and(|at| at < now) {
             return Err("the other side drains");
         }
+        // Messages from the turn in which the newer connection was introduced may still leave.
+        let is_newer = |at: Instant| at > side.heard_at && at < now;
+        if self.newer(wire).any(|other| self.wires[other].side_of(side.life.0).met_at.is_some_and(is_newer)) {
+            return Err("its worker has left this connection behind");
+        }
         if record.requests.len() >= record.credits as usize {
             return Err("there is no credit for it");
         }

@@ -1,10 +1,10 @@
 //! What a side offers, who suits a call, and what a broker must announce.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use xero::proto::{
     broker::Door,
-    message::{Codec, MethodOffer, Ready, ServiceOffer},
+    message::{Codec, ErrorCode, Message, MethodOffer, Ready, ServiceOffer},
 };
 
 use super::{rest::is_up, *};
@@ -91,6 +91,34 @@ pub(super) fn method_of<'a>(services: &'a [ServiceOffer], plan: &CallPlan) -> Op
 }
 
 impl Ledger {
+    /// Notes what a broker announces to a client, and why it may.
+    pub(super) fn note_announcement(&mut self, wire: Wire, from: Side, now: Instant, message: &Message) {
+        let record = &mut self.wires[wire];
+        if from == record.caller || record.caller == Side::Listener {
+            return;
+        }
+        match message {
+            Message::Ready(_) if record.sides[from as usize].is_introduced => record.announced.push(now),
+            Message::Error(error) if [ErrorCode::NoWorker, ErrorCode::UnknownMethod].contains(&error.code) => {
+                record.gave_back.push(now);
+            }
+            _ => return,
+        }
+        record.announced.retain(|at| *at + OFFERS_PAUSE > now);
+        record.gave_back.retain(|at| *at + OFFERS_PAUSE > now);
+    }
+
+    /// Checks that a broker bundles what it announces: in a pause, a client gets one introduction, one that had no room
+    /// before, and one for each call that is given back.
+    pub(super) fn check_pace(&self, wire: Wire) -> Result<(), String> {
+        let record = &self.wires[wire];
+        let count = record.announced.len();
+        match count > 2 + record.gave_back.len() && !record.is_hostile {
+            true => Err(format!("introduces itself {count} times in {OFFERS_PAUSE:?} on connection {wire}")),
+            false => Ok(()),
+        }
+    }
+
     /// Checks that clients know what the workers of their brokers agree on, and nothing of those that nobody can call.
     pub(crate) fn check_offers(&self, processes: &[Process]) -> Result<(), String> {
         let brokers = processes.iter().enumerate().filter(|(_, process)| process.setup.role == Role::Broker);
@@ -109,6 +137,9 @@ impl Ledger {
         Ok(())
     }
 }
+
+/// The shortest pause between two announcements.
+const OFFERS_PAUSE: Duration = Duration::from_millis(100);
 
 /// The declarations of each method, by all who offer it: whether it may run twice, and its fingerprint or 0.
 type Merged<'a> = BTreeMap<(&'a str, &'a str), (bool, u64)>;

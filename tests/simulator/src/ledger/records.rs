@@ -15,6 +15,9 @@ pub(super) struct WireRecord {
     pub(super) sides: [SideRecord; 2],
     /// Whether one of its sides keeps to no rule.
     pub(super) is_hostile: bool,
+    /// When a broker has announced its offer lately, and how often it had to because of a call that it gave back.
+    pub(super) announced: Vec<Instant>,
+    pub(super) gave_back: Vec<Instant>,
     /// What the honest side does wrong unless it ends the connection in this turn.
     pub(super) complaint: Option<&'static str>,
     /// The side that sends requests.
@@ -60,6 +63,8 @@ pub(super) struct SideRecord {
     /// Whether the other side's last introduction says that it reads BATCH.
     pub(super) may_batch: bool,
     pub(super) has_heard_ready: bool,
+    /// When it first read the other's introduction.
+    pub(super) met_at: Option<Instant>,
     pub(super) has_said_drain: bool,
     pub(super) has_heard_drain: bool,
     pub(super) drain_heard_at: Option<Instant>,

@@ -55,7 +55,7 @@ impl Ledger {
     fn check_leave(&self, now: Instant, pid: Pid, process: &Process) -> Result<(), String> {
         match self.leaving.get(&pid) {
             // A worker with large replies waits until they are read; it knows how long they take.
-            Some(leave) if now > leave.gone_by && process.setup.role != Role::Worker => {
+            Some(leave) if now > leave.gone_by && process.setup.role != Role::Worker && !process.is_late => {
                 Err(format!("takes too long to leave, since {:?}", now - leave.cut_at))
             }
             _ => Ok(()),
@@ -66,6 +66,7 @@ impl Ledger {
         for wire in process.sockets.values() {
             let side = self.wires[*wire].side_of(pid);
             self.check_hostile(pid, process, *wire)?;
+            self.check_pace(*wire)?;
             if side.has_given_up || side.has_said_goodbye || side.has_heard_goodbye {
                 continue;
             }
@@ -74,7 +75,7 @@ impl Ledger {
             }
             self.check_acknowledged(pid, process, *wire)?;
             let dials = self.wires[*wire].side_index(pid) == Side::Dialer;
-            if (side.is_registered || dials) && now > side.expires_at() + TICK {
+            if (side.is_registered || dials) && !process.is_late && now > side.expires_at() + TICK {
                 return Err(format!("still believes in connection {wire}, which is silent: {side:?}"));
             }
         }

@@ -76,8 +76,12 @@ impl Ledger {
 
     /// Whether the worker of this connection has introduced itself over a newer one: the older one may be dead.
     fn is_left_behind(&self, pid: Pid, wire: Wire) -> bool {
+        self.newer(wire).any(|other| self.wires[other].side_of(pid).has_heard_ready)
+    }
+
+    /// The newer connections between the same two, in their same lives.
+    pub(super) fn newer(&self, wire: Wire) -> impl Iterator<Item = Wire> {
         let lives_of = |wire: Wire| self.wires[wire].sides.each_ref().map(|side| side.life);
-        let mut newer = (wire + 1..self.wires.len()).filter(|other| lives_of(*other) == lives_of(wire));
-        newer.any(|other| self.wires[other].side_of(pid).has_heard_ready)
+        (wire + 1..self.wires.len()).filter(move |other| lives_of(*other) == lives_of(wire))
     }
 }

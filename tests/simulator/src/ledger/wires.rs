@@ -20,6 +20,7 @@ impl Ledger {
                 is_registered: false,
                 may_batch: false,
                 has_heard_ready: false,
+                met_at: None,
                 has_said_drain: false,
                 has_heard_drain: false,
                 drain_heard_at: None,
@@ -39,6 +40,8 @@ impl Ledger {
             caller: if is_workers { Side::Listener } else { Side::Dialer },
             is_hostile: connection.ends.iter().any(|end| processes[end.process].setup.is_hostile),
             complaint: None,
+            announced: Vec::new(),
+            gave_back: Vec::new(),
             requests: BTreeMap::new(),
             credits: 0,
             offer: Offer::default(),
@@ -53,6 +56,7 @@ impl Ledger {
             true => self.judge_towards_hostile(wire, from, now, message),
             false => self.judge_sent(wire, from, now, message),
         };
+        self.note_announcement(wire, from, now, message);
         let who = &processes[self.wires[wire].sides[from as usize].life.0];
         if let Err(what) = found {
             self.blame(format!("{who} sends on connection {wire} what it must not: {what}: {message:?}"));
@@ -180,6 +184,7 @@ impl Ledger {
                 side.expiry = interval * side.liveness;
                 side.may_batch = ready.capabilities.contains(Capabilities::BATCH);
                 side.has_heard_ready = true;
+                side.met_at.get_or_insert(now);
                 side.is_registered |= side.is_introduced;
                 record.flows[to.other() as usize].window = ready.window_bytes;
                 if to == record.caller {

@@ -101,7 +101,11 @@ impl Cast<'_> {
                 _ => random.u64(1..10_000),
             },
             hold_limits: hold_limits(random, self.theme),
-            waiting_max: if is_gentle || random.bool() { 1_000 } else { random.usize(WAITING_MAX_MIN..20) },
+            waiting_max: if self.theme == Theme::Rush || is_gentle || random.bool() {
+                WAITING_MAX
+            } else {
+                random.usize(WAITING_MAX_MIN..20)
+            },
             drain_timeout: ms(if is_gentle { 20_000 } else { random.u64(0..2_000) }),
             services,
             codecs: codecs(random, self.theme, number),
@@ -191,14 +195,17 @@ fn whim(random: &mut Rng, theme: Theme) -> Whim {
     }
 }
 
+/// Room for all calls of any seed.
+const WAITING_MAX: usize = 10_000;
+
 /// Services that a broker announces: enough for the share of each worker.
 const SERVICES_MAX: usize = 16;
 
 fn hold_limits(random: &mut Rng, theme: Theme) -> HoldLimits {
     let default = HoldLimits::default();
-    if !matches!(theme, Theme::Memory | Theme::Hostile) || theme == Theme::Hostile && random.u8(0..4) == 0 {
+    if !matches!(theme, Theme::Memory | Theme::Hostile) {
         return default;
     }
     let total_bytes_max = if random.bool() { default.total_bytes_max } else { random.u64(4_000..40_000) };
-    HoldLimits { peer_bytes_max: random.u64(1..12_000), total_bytes_max }
+    HoldLimits { peer_bytes_max: random.u64(1..if theme == Theme::Hostile { 2_000 } else { 12_000 }), total_bytes_max }
 }

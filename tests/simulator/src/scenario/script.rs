@@ -32,6 +32,9 @@ impl Script<'_> {
             let action = if self.temper == Temper::Gentle { self.gentle() } else { self.harsh() };
             self.actions.push((at, action));
         }
+        if self.theme == Theme::Rush {
+            self.rush();
+        }
         if self.theme == Theme::Diverse {
             (0..2).for_each(|_| self.crash_worker());
         }
@@ -162,6 +165,17 @@ impl Script<'_> {
         self.actions.push((at, Action::Deafen(process, time)));
     }
 
+    /// More calls at once than any worker takes, for as long as their time allows.
+    fn rush(&mut self) {
+        let (at, client) = (self.instant(), self.any(Role::is_client));
+        let (count, timeout) = (self.random.u64(RUSH_MIN..2 * RUSH_MIN), ms(self.random.u64(100..600)));
+        for number in 0..count {
+            let plan = CallPlan { timeout, ..self.plan(Tag(RUSH_TAGS_FROM + number)) };
+            let plan = CallPlan { cancel_after: None, fail_fast: false, ..plan };
+            self.actions.push((at, Action::Call(client, plan)));
+        }
+    }
+
     /// A worker dies with what it runs, so that another one may get it.
     fn crash_worker(&mut self) {
         let (at, process) = (self.instant(), self.any(|role| role == Role::Worker));
@@ -194,3 +208,9 @@ impl Script<'_> {
         At::ZERO.after(ms(self.random.u64(0..millis)))
     }
 }
+
+/// More calls than a machine may end in one pass.
+const RUSH_MIN: u64 = 1_200;
+
+/// Behind the tags of all other calls.
+const RUSH_TAGS_FROM: u64 = 10_000;

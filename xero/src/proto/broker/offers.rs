@@ -8,7 +8,14 @@ use std::{
 
 use tracing::warn;
 
-use crate::proto::{dispatch::Dispatcher, frame::TooLarge, links::Links, message::Peer, registry::Listing};
+use crate::proto::{
+    dispatch::Dispatcher,
+    fault::{Fault, planted},
+    frame::TooLarge,
+    links::Links,
+    message::Peer,
+    registry::Listing,
+};
 
 /// The shortest pause between two announcements of the offer.
 ///
@@ -63,7 +70,7 @@ impl Offers {
         if self.revision == dispatcher.revision() {
             return;
         }
-        match self.paused_until.filter(|until| *until > now) {
+        match self.paused_until.filter(|until| *until > now && !planted(Fault::OffersUnpaced)) {
             None => self.announce(now, dispatcher, links),
             Some(until) => {
                 if matches!(self.knowledge, Knowledge::All) {

@@ -15,7 +15,7 @@ use super::{
 use crate::proto::{
     calls::{Call, CallEnd, CallFailure, CallSpec, CallState, WaitPolicy},
     exits::Exits,
-    fault::{Fault, planted},
+    fault::{Fault, count_step, planted},
     frame::{self, Limits, Malformed, TooLarge},
     hold::Receipt,
     link::Departure,
@@ -379,8 +379,12 @@ impl Router {
         if self.placement.calls().waiting_count() == 0 || planted(Fault::WaitingNotServed) {
             return;
         }
+        if planted(Fault::EverybodyWalked) {
+            self.placement.calls().ids().into_iter().for_each(|_| count_step());
+        }
         let mut behind = None;
         while let Some(place) = self.placement.next_waiting(pool, behind) {
+            count_step();
             let (_, id) = place.0;
             let owner = self.get(id).map(|call| call.spec.owner);
             match self.advance(now, exits, id) {
