@@ -23,6 +23,7 @@ impl Type {
         Self { hash, name }
     }
 
+    #[inline]
     pub(super) fn hash(self) -> u64 {
         self.hash
     }
@@ -63,6 +64,7 @@ pub(super) enum Form {
 }
 
 impl Form {
+    #[inline]
     fn hash(self) -> u64 {
         match self {
             Self::None => 1,
@@ -81,6 +83,7 @@ impl Form {
     }
 
     /// Itself at a place, in one number.
+    #[inline]
     pub(super) fn at(self, place: u64) -> u64 {
         mix(place, self.hash())
     }
@@ -98,6 +101,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
+    #[inline]
     pub(super) fn see(&self, place: u64, form: Form) {
         let form = form.at(place);
         let last = &self.last[form as usize % self.last.len()];
@@ -112,12 +116,14 @@ impl Seen {
 }
 
 /// Two rounds of a multiplication that spreads its input over all bits (the constant is that of FxHash).
+#[inline]
 pub(super) fn mix(hash: u64, with: u64) -> u64 {
     const SPREAD: u64 = 0x517c_c1b7_2722_0a95;
     (hash.rotate_left(5) ^ with).wrapping_mul(SPREAD).rotate_left(23).wrapping_mul(SPREAD)
 }
 
 /// One round, for what is mixed later.
+#[inline]
 pub(super) fn fold(hash: u64, with: u64) -> u64 {
     (hash.rotate_left(5) ^ with).wrapping_mul(0x517c_c1b7_2722_0a95)
 }

@@ -15,6 +15,7 @@ pub(super) enum Way {
 }
 
 impl Way {
+    #[inline]
     fn hash(self) -> u64 {
         match self {
             Self::Element => 1,
@@ -80,6 +81,7 @@ impl<'p> Node<'p> {
     };
 
     /// A part of `above`.
+    #[inline]
     pub(super) fn new(above: &'p Self, way: Way, of: Type, start: Start, has_path: bool) -> (Self, Option<Again>) {
         let way = way.hash();
         let edge = fold(fold(above.base, way), of.hash());
@@ -94,16 +96,19 @@ impl<'p> Node<'p> {
     }
 
     /// Continues into a variant.
+    #[inline]
     pub(super) fn enter(&mut self, variant: &'static str) {
         let variant = variant.as_ptr() as u64;
         self.base = fold(self.place, variant);
         self.path_base = fold(self.path, variant);
     }
 
+    #[inline]
     pub(super) fn place(&self) -> u64 {
         self.place
     }
 
+    #[inline]
     pub(super) fn path(&self) -> u64 {
         self.path
     }

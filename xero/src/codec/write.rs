@@ -51,7 +51,9 @@ impl Writing {
     /// What was seen of the value, and the notes.
     pub(super) fn into_observed(self) -> (Observed, Notes) {
         let Self { counts, seen, notes, primitive, .. } = self;
-        seen.see(0, Form::Primitive(primitive.get()));
+        if primitive.get() != 0 {
+            seen.see(0, Form::Primitive(primitive.get()));
+        }
         let levels = counts.levels_max();
         let observed = Observed { forms: seen.into_forms(), levels, has_empty_elements: counts.has_empty_elements() };
         (observed, notes.map(RefCell::into_inner).unwrap_or_default())
@@ -68,6 +70,7 @@ impl Writing {
     }
 
     /// Counts pieces of a value that is not `()`.
+    #[inline]
     fn count_pieces(&self, kind: Kind, count: usize) {
         self.is_inside_some.set(false);
         self.counts.count_pieces(count);
@@ -76,11 +79,13 @@ impl Writing {
         }
     }
 
+    #[inline]
     fn see(&self, node: &Node<'_>, form: Form) {
         self.seen.see(node.place(), form);
     }
 
     /// Ends a value that is no primitive.
+    #[inline]
     fn end_value(&self) {
         self.primitive.set(0);
     }
@@ -126,6 +131,7 @@ impl Writing {
     }
 
     /// A value within `above`.
+    #[inline]
     fn node<'n>(&self, above: &'n Node<'n>, way: Way, of: Type) -> Node<'n> {
         let start = Start { at: self.counts.pieces(), depth: self.counts.depth() };
         let (node, again) = Node::new(above, way, of, start, self.notes.is_some());
