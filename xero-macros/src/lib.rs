@@ -117,7 +117,9 @@ use errors::Errors;
 /// every argument.
 ///
 /// `&T` has the default of its decoded type: a `String` for `&str`, a `Vec<T>` for `&[T]`, a `T` for other types. Any
-/// other type that reads `None` from nothing may be left out as well, such as an alias of an `Option`.
+/// other type that reads `None` from nothing may be left out as well, such as an alias of an `Option`. In bincode and
+/// postcard, that serves only callers without types: an older typed client gets a `SignatureMismatch`, because the
+/// signature does not show the `Option`. Write `Option`, or add `#[xero(default)]`.
 ///
 /// ```
 /// use xero::{Client, Worker};

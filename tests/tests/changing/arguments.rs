@@ -90,6 +90,52 @@ mod added_optional_last {
     }
 }
 
+/// A new argument at the end whose type is an alias of an option.
+mod added_alias_last {
+    crate::meet! {
+        "arguments::added_alias_last",
+        old {
+            #[xero::service(name = "Service")]
+            pub(super) trait Service {
+                async fn run(&self, a: u8) -> String;
+            }
+
+            pub(super) struct Here;
+
+            #[xero::worker]
+            impl Service for Here {
+                async fn run(&self, a: u8) -> String {
+                    format!("{a}")
+                }
+            }
+        }
+        new {
+            type Maybe = Option<u8>;
+
+            #[xero::service(name = "Service")]
+            pub(super) trait Service {
+                async fn run(&self, a: u8, b: Maybe) -> String;
+            }
+
+            pub(super) struct Here;
+
+            #[xero::worker]
+            impl Service for Here {
+                async fn run(&self, a: u8, b: Maybe) -> String {
+                    format!("{a} {b:?}")
+                }
+            }
+        }
+        old client {
+            |old| old.run(1) => Fails("`SignatureMismatch`", ""), Works("1 None");
+        }
+        new client {
+            |new| new.run(1, None) =>
+                Fails("`SignatureMismatch`", ""), Fails("`InvalidArguments`", "there is no argument `b`");
+        }
+    }
+}
+
 /// A new optional argument before another one.
 mod added_optional_before_others {
     crate::meet! {

@@ -302,3 +302,27 @@ mod reordered {
         }
     }
 }
+
+/// Fields of a tuple struct in another order.
+mod tuple_reordered {
+    crate::reshape! {
+        "fields::tuple_reordered",
+        old {
+            /// A number, then a size.
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) struct Job(u32, u64);
+        }
+        new {
+            /// A size, then a number.
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) struct Job(u64, u32);
+        }
+        old to new {
+            Job(7, 1) => Wrong("Job(7, 1)"), Wrong("Job(7, 1)");
+            Job(7, 1 << 40) => Refused("an integer is too large for its type"), Refused("expected u32");
+        }
+        new to old {
+            Job(7, 1) => Wrong("Job(7, 1)"), Wrong("Job(7, 1)");
+        }
+    }
+}

@@ -231,6 +231,8 @@ mod list {
         old to new {
             Job { n: vec![2, 1], tags: vec![] } =>
                 Works("Job { n: {1, 2}, tags: [] }"), Works("Job { n: {1, 2}, tags: [] }");
+            Job { n: vec![2, 1, 2], tags: vec![] } =>
+                Wrong("Job { n: {1, 2}, tags: [] }"), Wrong("Job { n: {1, 2}, tags: [] }");
         }
         new to old {
             Job { n: [1, 2].into(), tags: vec![] } =>
@@ -265,6 +267,38 @@ mod float {
         new to old {
             Job { n: 7.0, tags: vec![] } => Refused("(are both sides built from the same types?)"), Refused("n` of");
             Job { n: f64::from_bits(0x0707), tags: vec![] } => Unsound, Refused("n` of");
+        }
+    }
+}
+
+/// A narrower float.
+mod narrowed {
+    crate::reshape! {
+        "types::narrowed",
+        old {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) struct Job {
+                n: f64,
+                tags: Vec<u8>,
+            }
+        }
+        new {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) struct Job {
+                n: f32,
+                tags: Vec<u8>,
+            }
+        }
+        old to new {
+            Job { n: 1.5, tags: vec![] } => Unsound, Works("Job { n: 1.5, tags: [] }");
+            Job { n: 0.1 + 0.2, tags: vec![] } => Unsound, Wrong("Job { n: 0.3, tags: [] }");
+            Job { n: 1e300, tags: vec![] } => Unsound, Unsound;
+            Job { n: f64::from_bits(0x0000_0004_3fc0_0000), tags: vec![] } => Unsound, Wrong("Job { n: 0.0, tags: [] }");
+        }
+        new to old {
+            Job { n: 1.5, tags: vec![] } => Refused("the bytes end within the value"), Works("Job { n: 1.5, tags: [] }");
+            Job { n: 1.5, tags: vec![0, 0, 0] } => Unsound, Works("Job { n: 1.5, tags: [0, 0, 0] }");
+            Job { n: 1.5, tags: vec![0, 0, 0, 0] } => Unsound, Works("Job { n: 1.5, tags: [0, 0, 0, 0] }");
         }
     }
 }

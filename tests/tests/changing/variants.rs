@@ -271,3 +271,29 @@ mod given_a_field {
         }
     }
 }
+
+/// Names for the fields of a tuple variant, in another order.
+mod given_names {
+    crate::reshape! {
+        "variants::given_names",
+        old {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) enum Job {
+                /// A width, then a height.
+                Rect(u8, u8),
+            }
+        }
+        new {
+            #[derive(Debug, Serialize, Deserialize)]
+            pub(super) enum Job {
+                Rect { height: u8, width: u8 },
+            }
+        }
+        old to new {
+            Job::Rect(3, 4) => Wrong("Rect { height: 3, width: 4 }"), Wrong("Rect { height: 3, width: 4 }");
+        }
+        new to old {
+            Job::Rect { height: 4, width: 3 } => Wrong("Rect(4, 3)"), Refused("map");
+        }
+    }
+}

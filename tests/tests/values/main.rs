@@ -11,9 +11,16 @@
 //! | `#[serde(skip_serializing_if)]`, field left out | bincode, postcard: refused by the writer, which names type and field; MessagePack, JSON: carried | `refused::skipped_field_is_refused_by_its_writer` |
 //! | `#[serde(skip)]` on a variant in the middle | bincode, postcard: refused by the writer, which names type and variant; MessagePack, JSON: carried | `refused::variant_after_a_skipped_one_is_refused_by_its_writer` |
 //! | `#[serde(skip_serializing)]`, `#[serde(skip_deserializing)]`, one without the other | bincode, postcard: refused by the writer, which names the type | `codec::tests::halves::struct_whose_halves_skip_different_fields_is_refused` |
-//! | the same of a field with `default`, and without | MessagePack, JSON: the default arrives; refused by the reader | the same |
+//! | the same of a field with `default`, and without | MessagePack, JSON: the default arrives; refused by the writer | the same |
 //! | a skipped variant or field, where only the writer is known (dynamic calls, partial replies) | bincode, postcard: another value arrives | `codec::tests::halves::variant_after_a_skipped_one_arrives_as_another_if_only_the_writer_is_known` |
-//! | `rename` to two names, one for each side | bincode, postcard: carried; MessagePack, JSON: refused by the reader | `codec::tests::halves::field_with_two_names_is_carried_in_codecs_without_names` |
+//! | `rename` to two names, one for each side | bincode, postcard: carried; MessagePack, JSON: refused by the writer | `codec::tests::halves::field_with_two_names_is_carried_in_codecs_without_names` |
+//! | two names exchanged between fields or variants | bincode, postcard: refused by the writer; MessagePack, JSON: the other one arrives | `codec::tests::guide::exchanged_names_are_refused_without_names_and_arrive_exchanged_with_them` |
+//! | fields left out of tuple structs and tuple variants | refused by the writer in every codec | `codec::tests::numbers::fields_left_out_of_a_tuple_struct_are_refused_in_every_codec`, `refused::left_out_fields_of_tuples_are_refused_by_their_writer` |
+//! | `from` with a compatible type, `deserialize_with`, readers of an outer type, in one place of several | bincode, postcard: refused by the writer where the halves differ; MessagePack, JSON: carried | `codec::tests::places`, `codec::tests::readers`, `refused::second_reader_of_a_known_type_is_refused_by_its_writer` |
+//! | numbers for variants, in one half | refused by the writer, unless the number is the variant's own | `codec::tests::numbers::number_does_not_arrive_as_another_variant` |
+//! | values whose `Serialize` picks its kind by value | bincode, postcard: refused by the writer where the kinds differ; MessagePack, JSON: carried | `codec::tests::places::kind_of_a_number_that_depends_on_its_value` |
+//! | halves with different names of structs | bincode, postcard: compared by place | `codec::tests::numbers::halves_with_different_names_are_compared_by_place` |
+//! | arguments of a call without types, by name or in a list | bincode, postcard: refused by the writer; MessagePack, JSON: carried | `codec::tests::numbers::arguments_by_name_are_refused_in_codecs_without_names`, `refused::arguments_by_name_need_a_codec_with_names` |
 //! | skipped variants at the end, `alias`, `rename`, `skip` on both sides, `default` | carried by every codec | `codec::tests::halves` |
 //! | readers that change what they read (`from`, hand-written) | carried by every codec | `codec::tests::halves::readers_that_change_the_value_are_carried` |
 //! | `untagged`, `tag`, `flatten`, `serde_json::Value` | bincode, postcard: refused when first written, with the type's name and the codec to choose; MessagePack, JSON: carried | `refused::types_that_need_names_are_refused_when_first_written` |
@@ -116,6 +123,36 @@ trait Values {
     #[xero(idempotent)]
     async fn long_chain(&self, nodes: usize) -> Node;
     async fn nothing(&self, units: Vec<()>) -> usize;
+    async fn sparse(&self, sparse: Sparse) -> Sparse;
+    async fn sizes(&self, sizes: Sizes) -> Sizes;
+    async fn sum(&self, left: u8, right: u8) -> u8;
+}
+
+/// A tuple whose fields may be left out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Sparse(
+    #[serde(default, skip_serializing_if = "Option::is_none")] Option<u8>,
+    #[serde(default, skip_serializing_if = "Option::is_none")] Option<u8>,
+);
+
+/// Two places of one type, one of them with another reader.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "OldSizes")]
+struct Sizes {
+    width: Option<u32>,
+    height: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct OldSizes {
+    width: Option<u32>,
+    height: Option<i64>,
+}
+
+impl From<OldSizes> for Sizes {
+    fn from(OldSizes { width, height }: OldSizes) -> Self {
+        Self { width, height: height.and_then(|height| u32::try_from(height).ok()) }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -212,6 +249,18 @@ impl Values for Here {
 
     async fn nothing(&self, units: Vec<()>) -> usize {
         units.len()
+    }
+
+    async fn sparse(&self, sparse: Sparse) -> Sparse {
+        sparse
+    }
+
+    async fn sizes(&self, sizes: Sizes) -> Sizes {
+        sizes
+    }
+
+    async fn sum(&self, left: u8, right: u8) -> u8 {
+        left + right
     }
 }
 

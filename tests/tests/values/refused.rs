@@ -130,3 +130,50 @@ async fn send_bytes(call: xero::Call<xero::Value, xero::Value>, bytes: &[u8]) ->
     }
     call.arguments(&Raw(bytes)).await.map(drop)
 }
+
+#[test]
+fn left_out_fields_of_tuples_are_refused_by_their_writer() {
+    with_each_codec(&Codec::ALL, async |_client, codec, values| {
+        let whole = Sparse(Some(1), Some(2));
+        assert_eq!(values.sparse(whole.clone()).await.expect("is whole"), whole, "{codec}");
+        let reason = invalid_arguments(values.sparse(Sparse(None, Some(5))).await.expect_err("is refused"));
+        assert!(reason.contains("`Sparse`") && !reason.contains("use MessagePack"), "{codec}: {reason}");
+    });
+}
+
+#[test]
+fn second_reader_of_a_known_type_is_refused_by_its_writer() {
+    with_each_codec(&Codec::ALL, async |_client, codec, values| {
+        let sound = Sizes { width: Some(1), height: None };
+        assert_eq!(values.sizes(sound).await.expect("is sound"), sound, "{codec}");
+        let unsound = Sizes { width: Some(1), height: Some(6) };
+        match codec.is_self_describing() {
+            true => assert_eq!(values.sizes(unsound).await.expect("is carried"), unsound, "{codec}"),
+            false => {
+                let reason = invalid_arguments(values.sizes(unsound).await.expect_err("is refused"));
+                assert!(reason.contains("use MessagePack or JSON"), "{codec}: {reason}");
+            }
+        }
+    });
+}
+
+#[test]
+fn arguments_by_name_need_a_codec_with_names() {
+    with_each_codec(&Codec::ALL, async |client, codec, _values| {
+        let call = || client.call("Values.sum").codec(codec);
+        let sum = call().arguments(&(1_u8, 2_u8)).await.expect("a tuple is carried");
+        assert_eq!(sum.decode::<u8>().expect("is a number"), 3, "{codec}");
+        let by_name = BTreeMap::from([("left", 1_u8), ("right", 2)]);
+        for called in [call().arguments(&by_name), call().arguments(&vec![1_u8, 2])] {
+            match codec.is_self_describing() {
+                true => {
+                    assert_eq!(called.await.expect("is carried").decode::<u8>().expect("is a number"), 3, "{codec}")
+                }
+                false => {
+                    let reason = invalid_arguments(called.await.expect_err("is refused"));
+                    assert!(reason.contains("tuple") && reason.contains("MessagePack or JSON"), "{codec}: {reason}");
+                }
+            }
+        }
+    });
+}

@@ -92,7 +92,8 @@ impl Call<Value, Value> {
 
     /// Sets the arguments: a tuple or sequence by position, or a map or struct by name.
     ///
-    /// A single argument is a tuple of one, `&("apple",)`. `&()` means no arguments.
+    /// A single argument is a tuple of one, `&("apple",)`. `&()` means no arguments. bincode and postcard write no names
+    /// and no end of a list, so they take only a tuple; the call fails with [`CallError::InvalidArguments`] otherwise.
     pub fn arguments<A: Serialize + ?Sized>(mut self, arguments: &A) -> Self {
         self.arguments = Some(encode_arguments(self.codec, arguments));
         self

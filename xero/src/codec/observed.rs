@@ -13,24 +13,19 @@ use std::{
 pub(super) struct Type {
     hash: u64,
     name: &'static str,
-    is_plain: bool,
 }
 
 impl Type {
     /// `writer` is the address of a function of the type.
     pub(super) fn of<T: ?Sized>(writer: usize) -> Self {
         let name = any::type_name::<T>();
-        let hash = mix(mix(name.as_ptr() as u64, name.len() as u64), writer as u64);
-        Self { hash, name, is_plain: is_plain(name) }
+        let hash = fold(name.as_ptr() as u64 ^ (name.len() as u64).rotate_right(16), writer as u64);
+        Self { hash, name }
     }
 
+    #[inline]
     pub(super) fn hash(self) -> u64 {
         self.hash
-    }
-
-    /// Whether each value is the same kind of primitive.
-    pub(super) fn is_plain(self) -> bool {
-        self.is_plain
     }
 
     /// Whether it hides other types, like a `dyn` of `erased_serde`.
@@ -39,72 +34,28 @@ impl Type {
     }
 }
 
-/// A number for each type whose values are the same kind of primitive, and 0 for others: these show their own forms.
-pub(super) fn plain<T: ?Sized>() -> u64 {
-    let name = any::type_name::<T>();
-    if is_plain(name) { name.as_ptr() as u64 } else { 0 }
-}
-
-/// The compiler decides this for each type.
-#[inline(always)]
-fn is_plain(name: &'static str) -> bool {
-    matches!(
-        name,
-        "u8" | "u16"
-            | "u32"
-            | "u64"
-            | "usize"
-            | "i8"
-            | "i16"
-            | "i32"
-            | "i64"
-            | "isize"
-            | "bool"
-            | "char"
-            | "f32"
-            | "f64"
-    ) || matches!(
-        name,
-        "&u8"
-            | "&u16"
-            | "&u32"
-            | "&u64"
-            | "&usize"
-            | "&i8"
-            | "&i16"
-            | "&i32"
-            | "&i64"
-            | "&isize"
-            | "&bool"
-            | "&char"
-            | "&f32"
-            | "&f64"
-    ) || matches!(name, "str" | "&str" | "&&str" | "alloc::string::String" | "&alloc::string::String")
-}
-
 /// One of several forms that a value can take in its place.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Form {
     /// `None`, or a value that is written like it.
     None,
-    /// `Some`; of a plain type, if not 0.
+    /// `Some` of such a primitive, or of no primitive if it is 0.
     Some(u64),
-    Newtype(u64),
     /// An empty list or map.
     Empty,
-    /// A list with elements of this plain type.
+    /// A list with such an element.
     Elements(u64),
-    /// A map with such keys.
+    /// A map with such a key.
     Keys(u64),
-    /// A map with such values.
+    /// A map with such a value.
     Values(u64),
-    /// Which primitive, for types that write now a number and now a text.
+    /// The whole value is such a primitive.
     Primitive(u64),
-    /// A variant, identified by the address of its name; with content of this plain type.
+    /// A variant, identified by the address of its name, with such a content.
     Variant(&'static str, u64),
-    /// A tuple or struct with these fields, left out or not: a hash of their names and plain types, and their number.
+    /// A tuple or struct with these fields, left out or not: a hash of their names and primitives, and their number.
     Fields(u64, usize),
-    /// A field with this plain type.
+    /// A field that is such a primitive.
     Field(&'static str, u64),
     /// A skipped field.
     LeftOut(&'static str),
@@ -113,25 +64,26 @@ pub(super) enum Form {
 }
 
 impl Form {
+    #[inline]
     fn hash(self) -> u64 {
         match self {
             Self::None => 1,
-            Self::Some(plain) => mix(plain, 2),
-            Self::Newtype(plain) => mix(plain, 3),
+            Self::Some(kind) => fold(kind, 2),
             Self::Empty => 4,
-            Self::Elements(plain) => mix(plain, 5),
-            Self::Keys(plain) => mix(plain, 6),
-            Self::Values(plain) => mix(plain, 7),
-            Self::Primitive(kind) => mix(kind, 8),
-            Self::Variant(variant, plain) => mix(mix(variant.as_ptr() as u64, 9), plain),
-            Self::LeftOut(field) => mix(field.as_ptr() as u64, 10),
-            Self::Field(name, plain) => mix(mix(name.as_ptr() as u64, 11), plain),
+            Self::Elements(kind) => fold(kind, 5),
+            Self::Keys(kind) => fold(kind, 6),
+            Self::Values(kind) => fold(kind, 7),
+            Self::Primitive(kind) => fold(kind, 8),
+            Self::Variant(variant, kind) => fold(variant.as_ptr() as u64, kind + 512),
+            Self::LeftOut(field) => fold(field.as_ptr() as u64, 10),
+            Self::Field(name, kind) => fold(name.as_ptr() as u64, kind + 1024),
             Self::Again => 12,
-            Self::Fields(names, count) => mix(names, 13 + count as u64),
+            Self::Fields(names, count) => fold(names, 2048 + count as u64),
         }
     }
 
     /// Itself at a place, in one number.
+    #[inline]
     pub(super) fn at(self, place: u64) -> u64 {
         mix(place, self.hash())
     }
@@ -149,6 +101,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
+    #[inline]
     pub(super) fn see(&self, place: u64, form: Form) {
         let form = form.at(place);
         let last = &self.last[form as usize % self.last.len()];
@@ -163,9 +116,16 @@ impl Seen {
 }
 
 /// Two rounds of a multiplication that spreads its input over all bits (the constant is that of FxHash).
+#[inline]
 pub(super) fn mix(hash: u64, with: u64) -> u64 {
     const SPREAD: u64 = 0x517c_c1b7_2722_0a95;
     (hash.rotate_left(5) ^ with).wrapping_mul(SPREAD).rotate_left(23).wrapping_mul(SPREAD)
+}
+
+/// One round, for what is mixed later.
+#[inline]
+pub(super) fn fold(hash: u64, with: u64) -> u64 {
+    (hash.rotate_left(5) ^ with).wrapping_mul(0x517c_c1b7_2722_0a95)
 }
 
 /// A hasher for values that are hashes already.

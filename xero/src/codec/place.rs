@@ -1,6 +1,6 @@
 //! Places in a value. What reads a part depends on the way to it: a field may have a reader of its own, at any level.
 
-use super::observed::{Type, mix};
+use super::observed::{Type, fold};
 
 /// One step from a value into a part of it.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +15,7 @@ pub(super) enum Way {
 }
 
 impl Way {
+    #[inline]
     fn hash(self) -> u64 {
         match self {
             Self::Element => 1,
@@ -80,13 +81,14 @@ impl<'p> Node<'p> {
     };
 
     /// A part of `above`.
+    #[inline]
     pub(super) fn new(above: &'p Self, way: Way, of: Type, start: Start, has_path: bool) -> (Self, Option<Again>) {
         let way = way.hash();
-        let edge = mix(mix(above.base, way), of.hash());
+        let edge = fold(fold(above.base, way), of.hash());
         let bit = 1 << (of.hash() >> 58);
         let around = if above.types & bit == 0 { None } else { above.find(of) };
         let place = around.map_or(edge, |around| around.place);
-        let path = if has_path { mix(mix(above.path_base, way), of.hash()) } else { 0 };
+        let path = if has_path { fold(fold(above.path_base, way), of.hash()) } else { 0 };
         let types = above.types | bit;
         let again = around.map(|around| Again { edge, around: around.start });
         let above = Some(above);
@@ -94,16 +96,19 @@ impl<'p> Node<'p> {
     }
 
     /// Continues into a variant.
+    #[inline]
     pub(super) fn enter(&mut self, variant: &'static str) {
         let variant = variant.as_ptr() as u64;
-        self.base = mix(self.place, variant);
-        self.path_base = mix(self.path, variant);
+        self.base = fold(self.place, variant);
+        self.path_base = fold(self.path, variant);
     }
 
+    #[inline]
     pub(super) fn place(&self) -> u64 {
         self.place
     }
 
+    #[inline]
     pub(super) fn path(&self) -> u64 {
         self.path
     }

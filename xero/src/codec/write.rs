@@ -13,7 +13,7 @@ use super::{
     fault::{Fault, Reason, Step},
     format::Traits,
     notes::{Kind, Mark, Notes},
-    observed::{Form, Forms, Seen, Type, mix, plain},
+    observed::{Form, Forms, Seen, Type, fold},
     place::{Node, Start, Way},
     state::{Before, Below, Counts, Level},
 };
@@ -25,6 +25,9 @@ pub(super) struct Writing {
     /// Between a `Some` and the value in it.
     is_inside_some: Cell<bool>,
     seen: Seen,
+    /// The primitive that was written last, or 0 after another value. A type may choose it by its value, so it is a part
+    /// of the form of the value around it.
+    primitive: Cell<u64>,
     are_dynamic_arguments: bool,
     /// The current argument.
     argument: Cell<Option<&'static str>>,
@@ -38,6 +41,7 @@ impl Writing {
             counts: Counts::new(traits, what),
             is_inside_some: Cell::new(false),
             seen: Seen::default(),
+            primitive: Cell::new(0),
             are_dynamic_arguments: what == What::Dynamic,
             argument: Cell::new(None),
             notes: takes_notes.then(RefCell::default),
@@ -46,7 +50,10 @@ impl Writing {
 
     /// What was seen of the value, and the notes.
     pub(super) fn into_observed(self) -> (Observed, Notes) {
-        let Self { counts, seen, notes, .. } = self;
+        let Self { counts, seen, notes, primitive, .. } = self;
+        if primitive.get() != 0 {
+            seen.see(0, Form::Primitive(primitive.get()));
+        }
         let levels = counts.levels_max();
         let observed = Observed { forms: seen.into_forms(), levels, has_empty_elements: counts.has_empty_elements() };
         (observed, notes.map(RefCell::into_inner).unwrap_or_default())
@@ -63,6 +70,7 @@ impl Writing {
     }
 
     /// Counts pieces of a value that is not `()`.
+    #[inline]
     fn count_pieces(&self, kind: Kind, count: usize) {
         self.is_inside_some.set(false);
         self.counts.count_pieces(count);
@@ -71,8 +79,15 @@ impl Writing {
         }
     }
 
+    #[inline]
     fn see(&self, node: &Node<'_>, form: Form) {
         self.seen.see(node.place(), form);
+    }
+
+    /// Ends a value that is no primitive.
+    #[inline]
+    fn end_value(&self) {
+        self.primitive.set(0);
     }
 
     /// Counts `None`, or a value that the format writes the same way.
@@ -116,6 +131,7 @@ impl Writing {
     }
 
     /// A value within `above`.
+    #[inline]
     fn node<'n>(&self, above: &'n Node<'n>, way: Way, of: Type) -> Node<'n> {
         let start = Start { at: self.counts.pieces(), depth: self.counts.depth() };
         let (node, again) = Node::new(above, way, of, start, self.notes.is_some());
@@ -185,13 +201,6 @@ impl<'a, S> CheckedSerializer<'a, S> {
         self.writing.node(self.above, self.way, self.of)
     }
 
-    /// Notes what a value without parts is written as, unless its type alone decides it.
-    fn see(&self, form: Form) {
-        if !self.of.is_plain() {
-            self.writing.see(&self.node(), form);
-        }
-    }
-
     /// Begins a compound of `declared` parts.
     fn compound<C, E: std::fmt::Display>(
         self,
@@ -211,7 +220,7 @@ impl<'a, S> CheckedSerializer<'a, S> {
             count: 0,
             left_out: 0,
             names: 0,
-            last: [1; 2],
+            last: [u64::MAX; 2],
             before: Before::default(),
             below,
         })
@@ -260,20 +269,20 @@ impl<'a, S> CheckedSerializer<'a, S> {
     }
 
     fn primitive(&self, kind: Kind) {
-        self.see(Form::Primitive(kind as u64));
+        self.writing.primitive.set(1 + kind as u64);
         self.writing.count_pieces(kind, 1);
     }
 
     /// Sees an integer of 128 bits.
     fn wide(&self, kind: Kind, is_narrow: bool) {
         let is_wide = self.writing.counts.traits.narrows_integers && !is_narrow;
-        self.see(Form::Primitive(if is_wide { WIDE } else { kind as u64 }));
+        self.writing.primitive.set(if is_wide { WIDE } else { 1 + kind as u64 });
         self.writing.count_pieces(kind, 1);
     }
 
     /// Counts a text or bytes: without names they are a length, then byte after byte.
     fn bytes(&self, length: usize, kind: u64) {
-        self.see(Form::Primitive(kind));
+        self.writing.primitive.set(kind);
         self.writing.count_pieces(Kind::Length, 1);
         self.writing.count_pieces(Kind::Byte, length);
     }
@@ -364,7 +373,8 @@ impl<'a, S: Serializer> Serializer for CheckedSerializer<'a, S> {
 
     fn serialize_none(self) -> Result<S::Ok, Fault> {
         self.writing.count_unit("None")?;
-        self.see(Form::None);
+        self.writing.see(&self.node(), Form::None);
+        self.writing.end_value();
         self.writing.count_pieces(Kind::Byte, 1);
         self.inner.serialize_none().map_err(|error| self.writing.counts.recover(error))
     }
@@ -372,20 +382,21 @@ impl<'a, S: Serializer> Serializer for CheckedSerializer<'a, S> {
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<S::Ok, Fault> {
         let node = self.node();
         let Self { inner, writing, .. } = self;
-        writing.see(&node, Form::Some(plain::<T>()));
         writing.count_pieces(Kind::Byte, 1);
         let below = writing.counts.descend(Level::Wrapper)?;
         writing.is_inside_some.set(true);
         let written = inner.serialize_some(&Checked { value, writing, above: &node, way: Way::Some });
         let written = written.map_err(|error| writing.counts.recover(error))?;
         writing.is_inside_some.set(false);
+        writing.see(&node, Form::Some(writing.primitive.get()));
+        writing.end_value();
         writing.counts.ascend(below);
         Ok(written)
     }
 
     fn serialize_unit(self) -> Result<S::Ok, Fault> {
         self.writing.count_unit("()")?;
-        self.see(Form::Primitive(UNIT));
+        self.writing.primitive.set(UNIT);
         self.inner.serialize_unit().map_err(|error| self.writing.counts.recover(error))
     }
 
@@ -393,7 +404,7 @@ impl<'a, S: Serializer> Serializer for CheckedSerializer<'a, S> {
         if self.writing.counts.traits.unit_structs_are_unit {
             self.writing.count_unit(name)?;
         }
-        self.see(Form::Primitive(UNIT));
+        self.writing.primitive.set(UNIT);
         self.inner.serialize_unit_struct(name).map_err(|error| self.writing.counts.recover(error))
     }
 
@@ -401,6 +412,7 @@ impl<'a, S: Serializer> Serializer for CheckedSerializer<'a, S> {
         let node = self.node();
         self.writing.see(&node, Form::Variant(variant, 0));
         self.writing.mark_variant(&node, name, variant);
+        self.writing.end_value();
         let written = self.inner.serialize_unit_variant(name, index, variant);
         written.map_err(|error| self.writing.counts.recover(error))
     }
@@ -408,7 +420,6 @@ impl<'a, S: Serializer> Serializer for CheckedSerializer<'a, S> {
     fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, value: &T) -> Result<S::Ok, Fault> {
         let node = self.node();
         let Self { inner, writing, .. } = self;
-        writing.see(&node, Form::Newtype(plain::<T>()));
         let below = writing.counts.descend(Level::Wrapper)?;
         let part = Checked { value, writing, above: &node, way: Way::Newtype };
         let written = inner.serialize_newtype_struct(name, &part);
@@ -426,13 +437,14 @@ impl<'a, S: Serializer> Serializer for CheckedSerializer<'a, S> {
     ) -> Result<S::Ok, Fault> {
         let mut node = self.node();
         let Self { inner, writing, .. } = self;
-        writing.see(&node, Form::Variant(variant, plain::<T>()));
         writing.mark_variant(&node, name, variant);
         node.enter(variant);
         let below = writing.counts.descend(Level::Compound)?;
         let part = Checked { value, writing, above: &node, way: Way::Newtype };
         let written = inner.serialize_newtype_variant(name, index, variant, &part);
         let written = written.map_err(|error| writing.counts.recover(error))?;
+        writing.see(&node, Form::Variant(variant, writing.primitive.get()));
+        writing.end_value();
         writing.counts.ascend(below);
         Ok(written)
     }
@@ -507,9 +519,9 @@ pub(super) struct Compound<'a, C> {
     count: usize,
     /// The number of skipped fields.
     left_out: usize,
-    /// A hash of the fields' names, left out or not, and of their plain types.
+    /// A hash of the fields' names, left out or not, and of their primitives.
     names: u64,
-    /// The plain types of the last element or key, and of the last value of a map.
+    /// The primitives of the last element or key, and of the last value of a map.
     last: [u64; 2],
     /// The counts before the map's entry.
     before: Before,
@@ -529,19 +541,37 @@ impl<'a, C> Compound<'a, C> {
         writing.counts.count_part();
         self.count += 1;
         let way = match step {
-            Step::Field(name) => self.begin_field(name, plain::<T>()),
-            Step::Index(index) => {
-                self.names = mix(self.names, plain::<T>());
-                Way::Index(index)
+            Step::Field(name) => {
+                if writing.counts.is_in_arguments() {
+                    writing.argument.set(Some(name));
+                }
+                Way::Field(name)
             }
+            Step::Index(index) => Way::Index(index),
         };
         let pieces = writing.counts.pieces();
         write(&mut self.inner, &Checked { value, writing, above: &self.node, way })
             .map_err(|error| writing.counts.recover(error).at(step.clone()))?;
+        self.see_field(&step);
         if writing.counts.pieces() > pieces {
             self.note_field(&step);
         }
         Ok(())
+    }
+
+    /// Sees a field's name and primitive: together with the others, unless these may be left out.
+    fn see_field(&mut self, step: &Step) {
+        let primitive = self.writing.primitive.get();
+        let name = if let Step::Field(name) = step { *name } else { "" };
+        match name.is_empty() || !self.writing.counts.traits.is_self_describing {
+            true => self.names = fold(self.names, name.as_ptr() as u64 ^ primitive),
+            false => {
+                self.names = fold(self.names, name.as_ptr() as u64);
+                if primitive != 0 {
+                    self.writing.see(&self.node, Form::Field(name, primitive));
+                }
+            }
+        }
     }
 
     /// Writes an element of a list, or half of a map's entry.
@@ -553,33 +583,19 @@ impl<'a, C> Compound<'a, C> {
     ) -> Result<(), Fault> {
         let writing = self.writing;
         writing.is_inside_some.set(false);
+        let written = write(&mut self.inner, &Checked { value, writing, above: &self.node, way });
+        written.map_err(|error| writing.counts.recover(error).at(Step::Index(self.count)))?;
         let (last, form): (usize, fn(u64) -> Form) = match way {
             Way::Key => (0, Form::Keys),
             Way::Value => (1, Form::Values),
             _ => (0, Form::Elements),
         };
-        let of = plain::<T>();
-        if self.last[last] != of {
-            self.last[last] = of;
-            writing.see(&self.node, form(of));
+        let primitive = writing.primitive.get();
+        if self.last[last] != primitive {
+            self.last[last] = primitive;
+            writing.see(&self.node, form(primitive));
         }
-        let written = write(&mut self.inner, &Checked { value, writing, above: &self.node, way });
-        written.map_err(|error| writing.counts.recover(error).at(Step::Index(self.count)))
-    }
-
-    /// Notes a field's name and plain type: together with the others, unless these may be left out.
-    fn begin_field(&mut self, name: &'static str, plain: u64) -> Way {
-        let writing = self.writing;
-        self.names = self.names.rotate_left(5) ^ name.as_ptr() as u64;
-        match writing.counts.traits.is_self_describing {
-            true if plain == 0 => {}
-            true => writing.see(&self.node, Form::Field(name, plain)),
-            false => self.names = mix(self.names, plain),
-        }
-        if writing.counts.is_in_arguments() {
-            writing.argument.set(Some(name));
-        }
-        Way::Field(name)
+        Ok(())
     }
 
     /// Notes a field that takes bytes.
@@ -605,7 +621,7 @@ impl<'a, C> Compound<'a, C> {
                 self.parts.name
             )));
         }
-        self.names = self.names.rotate_left(5) ^ field.as_ptr() as u64;
+        self.names = fold(self.names, field.as_ptr() as u64);
         self.left_out += 1;
         self.writing.see(&self.node, Form::LeftOut(field));
         skip(&mut self.inner).map_err(|error| self.writing.counts.recover(error))
@@ -629,6 +645,7 @@ impl<'a, C> Compound<'a, C> {
         {
             mark.fields.is_complete = true;
         }
+        writing.end_value();
         writing.counts.ascend(below);
         end(inner).map_err(|error| writing.counts.recover(error))
     }

@@ -4,6 +4,7 @@ mod again;
 mod arguments;
 mod basics;
 mod disguised;
+mod guide;
 mod halves;
 mod hand;
 mod hidden;
