@@ -299,7 +299,7 @@ impl World {
                     self.tell_on(wire, to, "←", &inbound.message);
                     self.ledger.delivered(wire, to, now, &inbound.message, &self.processes);
                     self.ledger.kept(wire, to, &mut inbound, &buffer, &self.processes);
-                    (_, self.ended) = (take_steps(), 0);
+                    take_steps();
                     self.processes[process].machine.handle_message(now, door, peer, inbound);
                     steps = take_steps();
                 }
@@ -309,8 +309,7 @@ impl World {
                 }
             }
             self.drain_outputs(process);
-            // A call whose time is over is ended where it is met.
-            if steps > STEPS_MAX + self.ended as u64 {
+            if steps > STEPS_MAX {
                 self.ledger.blame(format!("one message makes a machine look at {steps} waiting calls"));
             }
         }

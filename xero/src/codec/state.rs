@@ -343,7 +343,7 @@ fn too_large() -> Fault {
     )
 }
 
-/// Whether so many levels may take more than the stack that reading may use, if one takes at most `level_bytes`.
+/// Whether reading this many levels may exceed its stack, if a level takes at most `level_bytes`.
 pub(super) fn may_be_too_deep(levels: usize, level_bytes: usize) -> bool {
     // Another value may have the largest level more often, and between smaller ones.
     levels.saturating_mul(level_bytes) > STACK_BYTES_MAX / 2

@@ -299,6 +299,9 @@ impl Dispatcher {
                 break;
             }
         }
+        if self.router.poll_timeout().is_none_or(|at| at > now) {
+            self.router.serve_unserved(now, &mut self.exits);
+        }
         match self.closing {
             Closing::Draining { until, .. } if until <= now || self.router.is_idle() => self.close(now),
             Closing::Leaving { until } if until <= now => self.exits.links.hang_up_all(now),

@@ -136,6 +136,12 @@ impl Metadata {
     pub fn new() -> Self {
         Self::default()
     }
+
+    /// The memory that the map takes beside its keys and values.
+    pub(crate) fn overhead_bytes(&self) -> u64 {
+        const ENTRY_BYTES: u64 = 192;
+        ENTRY_BYTES * self.len() as u64
+    }
 }
 
 impl fmt::Debug for Metadata {

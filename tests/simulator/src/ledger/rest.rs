@@ -23,7 +23,7 @@ impl Ledger {
             Role::Worker => self.check_executions(pid, process),
             _ => self
                 .check_cancels(pid, process)
-                .and_then(|()| self.check_unrouted(pid, processes))
+                .and_then(|()| self.check_unrouted(now, pid, processes))
                 .and_then(|()| self.check_haste(pid)),
         });
         if let Err(what) = found {

@@ -8,9 +8,13 @@ use crate::{
 
 impl Ledger {
     /// Checks that no call waits while there is a credit for it, or while nobody can ever take it.
-    pub(super) fn check_unrouted(&self, pid: Pid, processes: &[Process]) -> Result<(), String> {
+    pub(super) fn check_unrouted(&self, now: Instant, pid: Pid, processes: &[Process]) -> Result<(), String> {
         let Some(unrouted) = self.unrouted.get(&pid).filter(|unrouted| !unrouted.is_empty()) else { return Ok(()) };
         let process = &processes[pid];
+        // Expired calls end first, in several passes.
+        if process.machine.poll_timeout().is_some_and(|at| at <= now) {
+            return Ok(());
+        }
         for entry in unrouted {
             let (tag, must_declare, is_stuck) = match entry {
                 Unrouted::Call(tag) => (*tag, false, false),

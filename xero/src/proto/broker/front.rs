@@ -54,7 +54,10 @@ struct Client {
 struct Origin {
     client: Peer,
     call: CallId,
+    /// Its bytes in the client's window.
     bytes: u64,
+    /// The memory that it takes here.
+    held_bytes: u64,
     /// Whether its bytes are acknowledged. They are once the call has ended, or a worker has it and the client's limit
     /// has room for it.
     is_released: bool,
@@ -219,7 +222,7 @@ impl Front {
             if planted(Fault::ForwardedForgotten)
                 && let Some(origin) = self.origins.get(&id)
             {
-                self.links.forget_request(origin.client, origin.bytes);
+                self.links.forget_request(origin.client, origin.held_bytes);
             }
         }
     }
@@ -303,14 +306,14 @@ impl Front {
             self.links.release(now, receipt);
             return self.refuse(now, from, call, refusal);
         }
-        let bytes = receipt.bytes;
-        self.links.hold_request(from, bytes);
+        let (bytes, held_bytes) = (receipt.bytes, receipt.bytes + request.metadata.overhead_bytes());
+        self.links.hold_request(from, held_bytes);
         self.last_call += 1;
         let id = CallId(self.last_call);
         if let Some(client) = self.clients.get_mut(&from) {
             client.requests.insert(call, id);
         }
-        self.origins.insert(id, Origin { client: from, call, bytes, is_released: false, partials: 0 });
+        self.origins.insert(id, Origin { client: from, call, bytes, held_bytes, is_released: false, partials: 0 });
         dispatcher.call(now, id, spec_of(now, from, request));
         if !dispatcher.is_waiting(id) {
             self.note_forwarded(now, id);
@@ -363,7 +366,7 @@ impl Front {
     fn remove_origin(&mut self, now: Instant, id: CallId) -> Option<Origin> {
         self.release_request(now, id);
         let origin = self.origins.remove(&id)?;
-        self.links.forget_request(origin.client, origin.bytes);
+        self.links.forget_request(origin.client, origin.held_bytes);
         if let Some(client) = self.clients.get_mut(&origin.client)
             && !planted(Fault::ClientCreditLost)
         {

@@ -40,6 +40,8 @@ pub(super) struct Router {
     asks_brokers: bool,
     /// Zero, unless a fault is planted.
     lateness: Duration,
+    /// Pools whose waiting calls are served once the expired ones have ended.
+    unserved: BTreeSet<PoolId>,
     /// The receipt of the current message, unless the owner has it.
     receipt: Receipt,
     counters: RouterCounters,
@@ -72,6 +74,7 @@ impl Router {
             waiting_max,
             asks_brokers,
             lateness: if planted(Fault::DeadlineLate) { heartbeats.interval } else { Duration::ZERO },
+            unserved: BTreeSet::new(),
             receipt: Receipt::NONE,
             counters: RouterCounters::default(),
         }
@@ -280,6 +283,13 @@ impl Router {
         }
     }
 
+    /// Serves the pools whose waiting calls had expired; for when no timer is due.
+    pub(super) fn serve_unserved(&mut self, now: Instant, exits: &mut Exits<Output>) {
+        for pool in std::mem::take(&mut self.unserved) {
+            self.serve_pool(now, exits, pool);
+        }
+    }
+
     /// Handles one due timer of a call; `false` if there is none.
     pub(super) fn handle_timeout(&mut self, now: Instant, exits: &mut Exits<Output>) -> bool {
         match self.timers.expire(now) {
@@ -382,11 +392,16 @@ impl Router {
         if planted(Fault::EverybodyWalked) {
             self.placement.calls().ids().into_iter().for_each(|_| count_step());
         }
-        let mut behind = None;
+        let (mut behind, mut expired) = (None, 0);
         while let Some(place) = self.placement.next_waiting(pool, behind) {
             count_step();
             let (_, id) = place.0;
             let owner = self.get(id).map(|call| call.spec.owner);
+            expired += usize::from(self.get(id).is_some_and(|call| call.spec.deadline <= now));
+            if expired > EXPIRED_MAX && !planted(Fault::ExpiriesUnbounded) {
+                self.unserved.insert(pool);
+                return;
+            }
             match self.advance(now, exits, id) {
                 true => owner.into_iter().for_each(|owner| self.placement.calls_mut().note_served(owner)),
                 // No worker has room for it, or the policy chooses none: a line behind it may still be served.
@@ -585,3 +600,7 @@ pub(super) enum Which {
     /// Those that no worker has.
     NotInFlight,
 }
+
+/// Expired calls that are ended where a worker meets them. More are left to their timers, which are due, so that no
+/// message ends thousands of calls.
+const EXPIRED_MAX: usize = 16;

@@ -1,5 +1,7 @@
 //! What one side holds for its peers: bounded in bytes, acknowledged within the bound, and at no other peer's expense.
 
+use bytes::Bytes;
+
 use super::{
     bench::{Bench, Wire},
     network::Net,
@@ -39,6 +41,24 @@ fn unread_replies_stay_with_their_workers_and_end_no_call() {
     assert_eq!(bench.errors(client), []);
     // Everything is acknowledged except for less than a quarter of the window.
     assert!(worker_acks(&mut bench, worker) + 10_000 > 10 * COST);
+}
+
+#[test]
+fn small_metadata_entries_count_as_the_memory_that_they_take() {
+    let mut bench = Bench::with(|config| config.hold_limits.total_bytes_max = 1 << 20);
+    let worker = bench.worker_with(|ready| ready.credits = 1_000);
+    let client = bench.client();
+    let entry = |number: u32| (format!("{number:03}"), Bytes::new());
+    for call in 1..=10 {
+        bench.request_with(client, call, "hold", |request| request.metadata = (0..1_000).map(entry).collect());
+    }
+    let held = bench.broker.held_bytes();
+    assert!(held > 1 << 20, "{held} bytes of ten requests with a thousand entries each");
+    assert!(bench.errors(client).iter().all(|(_, code, _)| *code == ErrorCode::Overloaded), "the last ones");
+    for id in bench.requests(worker).iter().map(|request| request.call).collect::<Vec<_>>() {
+        bench.reply(worker, id, "done");
+    }
+    assert_eq!(bench.broker.held_bytes(), 0);
 }
 
 #[test]

@@ -193,6 +193,31 @@ fn heartbeats_go_out_between_any_number_of_calls_that_expire_together() {
 }
 
 #[test]
+fn reply_ends_few_of_the_expired_calls_behind_it_and_the_worker_gets_the_next_live_one() {
+    const CALLS: u64 = 5_000;
+    let (now, later) = (start(), start() + INTERVAL);
+    let mut dispatcher = Dispatcher::new(DispatcherConfig { waiting_max: usize::MAX, ..DispatcherConfig::default() });
+    dispatcher.handle_message(now, Peer(1), Message::Ready(Ready { credits: 1, ..introduction() }));
+    for call in 0..CALLS {
+        let spec = CallSpec { deadline: later, ..spec(now, "hold") };
+        dispatcher.call(now, CallId(call), spec);
+    }
+    dispatcher.call(now, CallId(CALLS), CallSpec { deadline: later + INTERVAL, ..spec(now, "hold") });
+    while dispatcher.poll_transmit().is_some() {}
+    // The thread was held up, and reads the reply before its timers.
+    dispatcher.handle_message(later, Peer(1), final_reply(CallId(0), "done"));
+    let mut ended =
+        || std::iter::from_fn(|| dispatcher.poll_output()).filter(|it| matches!(it, Output::Ended(..))).count();
+    assert!(ended() < 100, "one message ends all the calls that have expired");
+    while dispatcher.poll_timeout().is_some_and(|at| at <= later) {
+        dispatcher.handle_timeout(later);
+    }
+    let requests = std::iter::from_fn(|| dispatcher.poll_transmit()).flat_map(|transmit| transmit.messages);
+    let requests: Vec<_> = requests.filter_map(|message| message.request()).collect();
+    assert_eq!(requests, [CallId(CALLS)]);
+}
+
+#[test]
 fn calls_that_fail_together_share_the_list_of_offers() {
     let mut net = Net::new();
     let d = net.dispatcher();

@@ -59,7 +59,10 @@ enum Stage {
 /// What a held request counts.
 #[derive(Clone, Copy, Debug)]
 struct Held {
+    /// Its bytes in the dispatcher's window.
     bytes: u64,
+    /// The memory that it takes here.
+    held_bytes: u64,
     is_acknowledged: bool,
 }
 
@@ -150,8 +153,8 @@ impl Executions {
                 return self.refuse(now, exits, from, call, refusal);
             }
         };
-        let bytes = receipt.bytes;
-        exits.links.hold_request(from, bytes);
+        let (bytes, held_bytes) = (receipt.bytes, receipt.bytes + request.metadata.overhead_bytes());
+        exits.links.hold_request(from, held_bytes);
         let is_acknowledged = exits.links.may_hold(from);
         if is_acknowledged {
             exits.links.release(now, receipt);
@@ -160,7 +163,7 @@ impl Executions {
         let execution = self.last;
         let deadline = now + request.remaining.min(DEADLINE_MAX);
         let start = Box::new(Start { execution, peer: from, service, method, deadline, reply_bytes_max, request });
-        let stage = Stage::Waiting(start, Held { bytes, is_acknowledged });
+        let stage = Stage::Waiting(start, Held { bytes, held_bytes, is_acknowledged });
         self.tasks.insert(execution, Task { caller: Some((from, call)), partials: 0, aborted: None, stage });
         self.timers.set(Timer::Overrun(execution), deadline);
         if let Some(requests) = self.requests.get_mut(&from) {
@@ -442,8 +445,8 @@ impl Executions {
 
 /// Ends the holding of a request: its dispatcher may send as many bytes again.
 fn forget_request(now: Instant, exits: &mut Exits<WorkerOutput>, from: Peer, held: Held) {
-    let Held { bytes, is_acknowledged } = held;
-    exits.links.forget_request(from, bytes);
+    let Held { bytes, held_bytes, is_acknowledged } = held;
+    exits.links.forget_request(from, held_bytes);
     if !is_acknowledged {
         exits.links.release(now, Receipt { from, bytes });
     }
