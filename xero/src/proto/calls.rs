@@ -13,6 +13,7 @@ use super::{
     message::{CallId, Metadata, Payload, Peer, Request},
     registry::{MethodId, Need, PoolId},
     slab::Slab,
+    window::SMALL_PAYLOAD_BYTES,
 };
 pub use failure::CallFailure;
 pub(crate) use failure::{codec_not_read, overloaded};
@@ -108,6 +109,15 @@ impl Call {
 
     pub(crate) fn is_in_flight(&self) -> bool {
         matches!(self.state, CallState::InFlight { .. })
+    }
+
+    pub(crate) fn is_waiting(&self) -> bool {
+        matches!(self.state, CallState::Waiting(_))
+    }
+
+    /// Whether its request waits for room in a worker's window.
+    pub(crate) fn is_large(&self) -> bool {
+        self.spec.payload.bytes.len() > SMALL_PAYLOAD_BYTES
     }
 
     /// The partial replies of the attempt in flight so far.

@@ -13,7 +13,7 @@ use tracing::info;
 use uuid::Uuid;
 
 use super::{
-    calls::{Call, CallEnd, CallFailure, CallSpec, CallState},
+    calls::{Call, CallEnd, CallFailure, CallSpec},
     dials::Dials,
     exits::Exits,
     fault::{Fault, planted},
@@ -371,7 +371,7 @@ impl Dispatcher {
 
     /// Whether a call waits for a worker.
     pub(crate) fn is_waiting(&self, id: CallId) -> bool {
-        self.router.get(id).is_some_and(|call| matches!(call.state, CallState::Waiting(_)))
+        self.router.get(id).is_some_and(Call::is_waiting)
     }
 
     /// Ends the calls that are with no worker.

@@ -262,6 +262,13 @@ impl Registry {
         self.index.free_of(pool).is_some_and(|free| !free.is_empty())
     }
 
+    /// Whether the window of one of the pool's free workers has room for a large payload.
+    pub(crate) fn is_roomy(&self, pool: PoolId) -> bool {
+        let has_room = |peer: &Peer| self.workers.get(peer).is_some_and(|worker| worker.has_room);
+        self.index.free_of(pool).is_some_and(|free| free.iter().any(|(_, peer)| has_room(peer)))
+            || planted(Fault::RequestWindowExceeded)
+    }
+
     /// Whether a serving worker offers the service.
     pub(crate) fn is_offered(&self, service: &str) -> bool {
         self.index.find_service(service).is_some_and(|(_, service)| service.version().is_some())

@@ -390,20 +390,36 @@ impl Router {
             return;
         }
         if planted(Fault::EverybodyWalked) {
-            self.placement.calls().ids().into_iter().for_each(|_| count_step());
+            for id in self.placement.calls().ids() {
+                if self.get(id).is_some_and(Call::is_waiting) {
+                    count_step();
+                    self.advance(now, exits, id);
+                }
+            }
+            return;
         }
         let (mut behind, mut expired) = (None, 0);
+        // Whether one of the pool's free workers has room for a large payload, once that is asked.
+        let mut is_roomy = None;
         while let Some(place) = self.placement.next_waiting(pool, behind) {
-            count_step();
             let (_, id) = place.0;
-            let owner = self.get(id).map(|call| call.spec.owner);
+            let Some(call) = self.get(id) else { return };
+            let (owner, is_large) = (call.spec.owner, call.is_large());
+            if is_large && !*is_roomy.get_or_insert_with(|| self.placement.registry.is_roomy(pool)) {
+                behind = Some(place);
+                continue;
+            }
+            count_step();
             expired += usize::from(self.get(id).is_some_and(|call| call.spec.deadline <= now));
             if expired > EXPIRED_MAX && !planted(Fault::ExpiriesUnbounded) {
                 self.unserved.insert(pool);
                 return;
             }
             match self.advance(now, exits, id) {
-                true => owner.into_iter().for_each(|owner| self.placement.calls_mut().note_served(owner)),
+                true => {
+                    self.placement.calls_mut().note_served(owner);
+                    is_roomy = is_roomy.filter(|_| !is_large);
+                }
                 // No worker has room for it, or the policy chooses none: a line behind it may still be served.
                 false => behind = Some(place),
             }

@@ -278,6 +278,30 @@ fn reply_touches_no_call_that_its_worker_cannot_run() {
     assert_eq!((net.value(call).as_str(), asked() - before), ("pong", 1), "its reply is of no use to the others");
 }
 
+#[test]
+fn reply_touches_no_large_call_while_the_window_has_no_room() {
+    const LINES: u64 = 1_000;
+    let counting = Counting::default();
+    let now = start();
+    let config = DispatcherConfig { choice: Box::new(counting.clone()), ..DispatcherConfig::default() };
+    let mut dispatcher = Dispatcher::new(config);
+    dispatcher.handle_message(now, Peer(1), Message::Ready(Ready { credits: 8, window_bytes: 1, ..introduction() }));
+    let payload = Payload { bytes: vec![0; 10_000].into(), ..Payload::default() };
+    let large = CallSpec { payload, ..spec(now, "hold") };
+    // The first one fills the window, and the others wait for room, each in a line of its own.
+    for call in 0..=LINES {
+        dispatcher.call(now, CallId(call), CallSpec { fingerprint: 1 + call, ..large.clone() });
+    }
+    dispatcher.call(now, CallId(LINES + 1), spec(now, "hold"));
+    let before = counting.0.load(Ordering::Relaxed);
+    dispatcher.handle_message(now, Peer(1), final_reply(CallId(LINES + 1), "done"));
+    assert_eq!(counting.0.load(Ordering::Relaxed) - before, 0, "no large call is tried");
+    while dispatcher.poll_transmit().is_some() {}
+    dispatcher.handle_message(now, Peer(1), Message::Ack(u64::MAX));
+    let requests = std::iter::from_fn(|| dispatcher.poll_transmit()).flat_map(|transmit| transmit.messages);
+    assert_eq!(requests.filter_map(|message| message.request()).count(), 1, "there is room for one");
+}
+
 /// Chooses one worker whoever the candidates are.
 #[derive(Debug)]
 struct Stubborn(Peer);
