@@ -1,5 +1,8 @@
 //! The connections of one side of a machine: dialed, introduced, kept alive and ended.
 
+mod events;
+mod log;
+
 use std::{
     collections::{BTreeSet, VecDeque},
     time::{Duration, Instant},
@@ -22,62 +25,8 @@ use super::{
     timer::{Timer, TimerTable},
     window::Outflow,
 };
-
-/// An event that a machine must handle.
-#[derive(Debug)]
-pub(crate) enum LinkEvent {
-    /// A peer has introduced itself, first or repeated.
-    ///
-    /// Answer with [`Links::accept`], [`Links::reject`] or [`Links::hang_up`].
-    Introduced(Peer, Ready),
-    /// A request, a reply, or another message for the machine, and its bytes in the window.
-    ///
-    /// Answer with [`Links::release`] once its bytes need no room any more.
-    Received(Peer, Message, u64),
-    /// The peer accepts no more requests.
-    Draining(Peer),
-    /// The worker has introduced itself over another connection: this one may be dead, until a message arrives on it.
-    Doubted(Peer),
-    /// A message has arrived from a doubted peer.
-    Heard(Peer),
-    /// The peer has acknowledged bytes: there may be room for more.
-    Room(Peer),
-    /// A partial reply has left; the number is the size of its payload in bytes.
-    PartialLeft(Peer, CallId, usize),
-    /// A receipt that [`Links::pass_on`] has kept: acknowledge it.
-    Released(Receipt),
-    /// The connection of an introduced peer has ended.
-    Ended(Peer, End),
-    /// Connect to that peer.
-    Dial(Peer),
-    /// End that connection once everything sent on it is on its way.
-    Disconnect(Peer),
-}
-
-/// How a connection ended.
-#[derive(Debug)]
-pub(crate) struct End {
-    pub(crate) departure: Departure,
-    /// Whether the peer had announced its drain.
-    pub(crate) was_draining: bool,
-    /// The messages that did not leave.
-    pub(crate) unsent: VecDeque<Message>,
-}
-
-/// The counters of a side's connections.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct LinkCounters {
-    /// Unreadable messages.
-    pub(crate) malformed: u64,
-    /// Messages of peers before their introduction.
-    pub(crate) unregistered: u64,
-    /// Messages of a kind that the role or state does not accept.
-    pub(crate) unexpected: u64,
-    /// Peers that fell silent.
-    pub(crate) expired_leases: u64,
-    /// Dials after the first one of each peer.
-    pub(crate) redials: u64,
-}
+pub(crate) use events::{End, LinkCounters, LinkEvent};
+use log::Log;
 
 /// All connections of one side. After each method call, take the events until there are none.
 #[derive(Debug)]
@@ -295,16 +244,7 @@ impl Links {
             self.announcements.add(now, peer, is_new);
         }
         self.strangers.remove(&peer);
-        let (endpoint, id, who) = (self.dials.endpoint(peer), ready.incarnation, self.partner_in_words());
-        match (is_new, self.introduction.role, self.partner) {
-            (false, ..) => {
-                debug!(peer = peer.0, endpoint, %id, credits = ready.credits, "{who} has introduced itself again")
-            }
-            (true, Role::Worker, _) => info!(peer = peer.0, endpoint, %id, "this worker has registered with {who}"),
-            (true, Role::Client, _) => info!(peer = peer.0, endpoint, %id, "this client has connected to {who}"),
-            (true, _, Role::Worker) => info!(peer = peer.0, %id, concurrency = ready.credits, "{who} has registered"),
-            (true, ..) => info!(peer = peer.0, %id, "{who} has connected"),
-        }
+        self.log().introduced(peer, self.dials.endpoint(peer), ready, is_new);
         if ready.role == Role::Worker {
             let doubted = self.lives.introduce(peer, ready.incarnation);
             self.events.extend(doubted.into_iter().map(LinkEvent::Doubted));
@@ -555,14 +495,8 @@ impl Links {
         self.partner != Role::Dispatcher && (!self.ended.contains(&peer) || planted(Fault::EndedPeerAccepted))
     }
 
-    /// The other end's name in the user's documentation.
-    const fn partner_in_words(&self) -> &'static str {
-        match (self.introduction.role, self.partner) {
-            (_, Role::Worker) => "a worker",
-            (_, Role::Client) => "a client",
-            (Role::Client, Role::Dispatcher) => "a broker",
-            (_, Role::Dispatcher) => "a client or broker",
-        }
+    fn log(&self) -> Log {
+        Log { own: self.introduction.role, partner: self.partner }
     }
 
     fn handle_stranger(&mut self, now: Instant, from: Peer, message: Message) {
@@ -588,11 +522,7 @@ impl Links {
         match message {
             Message::Error(error) => {
                 let is_repeated = self.dials.is_refused_again(from, &error.detail);
-                let (own, endpoint, reason) = (self.introduction.role, self.dials.endpoint(from), error.detail);
-                match is_repeated {
-                    true => debug!(peer = from.0, endpoint, reason, "the connection of this {own} was refused again"),
-                    false => warn!(peer = from.0, endpoint, reason, "the connection of this {own} was refused"),
-                }
+                self.log().refused(from, self.dials.endpoint(from), &error.detail, is_repeated);
             }
             _ => self.counters.unexpected += 1,
         }
@@ -659,21 +589,7 @@ impl Links {
             self.held_bytes -= link.held_bytes();
             self.events.extend(std::iter::from_fn(|| link.poll_receipt()).map(LinkEvent::Released));
             let was_draining = link.is_draining();
-            let (endpoint, who) = (self.dials.endpoint(peer), self.partner_in_words());
-            match (link.partner(), departure) {
-                (None, _) => {
-                    info!(peer = peer.0, endpoint, "{who} has closed the connection after this side's goodbye")
-                }
-                (Some(Partner { incarnation: id, .. }), Departure::Goodbye) => {
-                    info!(peer = peer.0, endpoint, %id, "{who} has said goodbye");
-                }
-                (Some(Partner { incarnation: id, .. }), Departure::Disconnected) => {
-                    info!(peer = peer.0, endpoint, %id, "{who} is disconnected");
-                }
-                (Some(Partner { incarnation: id, .. }), Departure::Expired) => {
-                    info!(peer = peer.0, endpoint, %id, "{who} has fallen silent and counts as lost");
-                }
-            }
+            self.log().ended(peer, self.dials.endpoint(peer), link.partner(), departure);
             self.events.push_back(LinkEvent::Ended(peer, End { departure, was_draining, unsent }));
         }
         self.redial(now, peer);
