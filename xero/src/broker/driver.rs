@@ -3,7 +3,6 @@
 use std::{
     mem,
     ops::{Deref, DerefMut},
-    sync::Arc,
     task::{Context, Poll},
     time::Instant,
 };
@@ -14,7 +13,7 @@ use uuid::Uuid;
 use super::command::Command;
 use crate::{
     error::BindError,
-    info::WorkerInfo,
+    info::{WorkerInfo, WorkerList},
     io::{
         current::within_drop,
         driver::{Driver, Role, Side},
@@ -38,7 +37,7 @@ use crate::{
 pub(crate) struct Channels {
     pub(crate) io: IoThread,
     pub(crate) commands: mpsc::UnboundedReceiver<Command>,
-    pub(crate) workers: watch::Sender<Arc<[WorkerInfo]>>,
+    pub(crate) workers: WorkerList,
     pub(crate) clients: watch::Sender<usize>,
     pub(crate) left: watch::Sender<bool>,
 }
@@ -68,7 +67,7 @@ pub(crate) async fn run(
     if panics::wake(|| bound.send(Ok(doors.bound()))).is_some_and(|sent| sent.is_err()) {
         return None;
     }
-    let role = BrokerRole { channels, have_workers_changed: false, have_clients_changed: false, is_closed: false };
+    let role = BrokerRole { channels, have_clients_changed: false, is_closed: false };
     let limits = config.dispatcher.limits;
     let mut driver = Driver::new(config.map(BrokerMachine::new), limits, doors, role);
     let ended = drive(&mut driver).await;
@@ -142,7 +141,6 @@ impl Connections<(Door, Peer)> for Doors {
 
 struct BrokerRole {
     channels: Channels,
-    have_workers_changed: bool,
     have_clients_changed: bool,
     is_closed: bool,
 }
@@ -172,9 +170,9 @@ impl Role for BrokerRole {
 
     fn handle_output(&mut self, side: &mut BrokerSide, _: Instant, output: BrokerOutput) {
         match output {
-            BrokerOutput::WorkerJoined(_) | BrokerOutput::WorkerChanged(_) | BrokerOutput::WorkerLeft(..) => {
-                self.have_workers_changed = true;
-            }
+            BrokerOutput::WorkerJoined(peer)
+            | BrokerOutput::WorkerChanged(peer)
+            | BrokerOutput::WorkerLeft(peer, _) => self.channels.workers.note(peer),
             BrokerOutput::ClientJoined(_) | BrokerOutput::ClientLeft(..) => self.have_clients_changed = true,
             BrokerOutput::Disconnect(door, peer) => side.hang_up((door, peer)),
             BrokerOutput::Closed => self.is_closed = true,
@@ -182,10 +180,7 @@ impl Role for BrokerRole {
     }
 
     fn finish_turn(&mut self, side: &mut BrokerSide) {
-        if mem::take(&mut self.have_workers_changed) {
-            let workers = side.machine.workers().filter_map(WorkerInfo::of).collect();
-            panics::wake(|| self.channels.workers.send_replace(workers));
-        }
+        self.channels.workers.publish(|peer| side.machine.worker(peer).and_then(WorkerInfo::of));
         if mem::take(&mut self.have_clients_changed) {
             let count = side.machine.clients().count();
             panics::wake(|| self.channels.clients.send_replace(count));

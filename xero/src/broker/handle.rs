@@ -22,7 +22,7 @@ use super::{
 use crate::{
     config::{LinkConfig, RoutingConfig, WAIT_MAX, check_hold_limits, require},
     error::{BindError, ConfigError},
-    info::WorkerInfo,
+    info::{self, WorkerInfo, WorkerList, Workers},
     io::{
         contained::Contained,
         current,
@@ -100,7 +100,7 @@ struct Shared {
 /// The broker's ends of its channels to the I/O thread.
 struct Ends {
     commands: mpsc::UnboundedSender<Command>,
-    workers: watch::Receiver<Arc<[WorkerInfo]>>,
+    workers: watch::Receiver<Workers>,
     clients: watch::Receiver<usize>,
     left: watch::Receiver<bool>,
 }
@@ -139,7 +139,7 @@ impl Broker {
 
     /// The connected workers that do not drain, oldest connection first.
     pub fn workers(&self) -> Vec<WorkerInfo> {
-        self.open().map(|ends| ends.workers.borrow().to_vec()).unwrap_or_default()
+        self.open().map(|ends| info::list_of(&ends.workers)).unwrap_or_default()
     }
 
     /// The number of connected clients.
@@ -304,7 +304,7 @@ impl BrokerBuilder {
         let config = Guest::only_if(self.routing.choice.is_some(), self.config());
         let id = config.dispatcher.incarnation;
         let (commands, mailbox) = mpsc::unbounded_channel();
-        let (workers_sender, workers) = watch::channel(Arc::from([]));
+        let (worker_list, workers) = WorkerList::new();
         let (clients_sender, clients) = watch::channel(0);
         let (left_sender, left) = watch::channel(false);
         let (bound_sender, bound) = oneshot::channel();
@@ -312,7 +312,7 @@ impl BrokerBuilder {
         let channels = Channels {
             io: io.clone(),
             commands: mailbox,
-            workers: workers_sender,
+            workers: worker_list,
             clients: clients_sender,
             left: left_sender,
         };

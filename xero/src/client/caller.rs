@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::command::{CallSink, Command};
 use crate::{
     error::Place,
-    info::WorkerInfo,
+    info::Workers,
     io::thread::{Gone, Owned},
     proto::{
         calls::{CallFailure, CallSpec},
@@ -32,7 +32,7 @@ pub(super) struct Caller {
 #[derive(Debug)]
 pub(super) struct Ends {
     pub(super) commands: mpsc::UnboundedSender<Command>,
-    pub(super) workers: watch::Receiver<Arc<[WorkerInfo]>>,
+    pub(super) workers: watch::Receiver<Workers>,
 }
 
 struct Shared {

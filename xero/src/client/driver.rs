@@ -2,18 +2,16 @@
 
 use std::{
     collections::HashMap,
-    mem,
-    sync::Arc,
     task::{Context, Poll},
     time::Instant,
 };
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use super::command::{CallSink, Command};
 use crate::{
     error::BindError,
-    info::WorkerInfo,
+    info::{WorkerInfo, WorkerList},
     io::{
         clock,
         driver::{Driver, Role, Side},
@@ -38,7 +36,7 @@ use crate::{
 pub(crate) struct Channels {
     pub(crate) io: IoThread,
     pub(crate) commands: mpsc::UnboundedReceiver<Command>,
-    pub(crate) workers: watch::Sender<Arc<[WorkerInfo]>>,
+    pub(crate) workers: WorkerList,
 }
 
 /// Binds the endpoint, reports it, and runs until the machine has closed.
@@ -74,13 +72,7 @@ pub(crate) async fn connect(endpoints: Vec<Endpoint>, config: Guest<DispatcherCo
 }
 
 async fn run(machine: Guest<Dispatcher>, limits: Limits, connections: ClientConnections, channels: Channels) -> Rest {
-    let role = ClientRole {
-        channels,
-        sinks: HashMap::new(),
-        closers: Vec::new(),
-        have_workers_changed: false,
-        is_closed: false,
-    };
+    let role = ClientRole { channels, sinks: HashMap::new(), closers: Vec::new(), is_closed: false };
     let mut driver = Driver::new(machine, limits, connections, role);
     let ended = drive(&mut driver).await;
     let Driver { side: Side { machine, connections, .. }, role } = driver;
@@ -112,7 +104,6 @@ struct ClientRole {
     channels: Channels,
     sinks: HashMap<CallId, CallSink>,
     closers: Vec<oneshot::Sender<()>>,
-    have_workers_changed: bool,
     is_closed: bool,
 }
 
@@ -167,8 +158,8 @@ impl Role for ClientRole {
                     sink.end(end);
                 }
             }
-            Output::WorkerJoined(_) | Output::WorkerChanged(_) | Output::WorkerLeft(..) => {
-                self.have_workers_changed = true;
+            Output::WorkerJoined(peer) | Output::WorkerChanged(peer) | Output::WorkerLeft(peer, _) => {
+                self.channels.workers.note(peer);
             }
             Output::Disconnect(peer) => side.hang_up(peer),
             Output::Dial(peer) => side.connections.dial(peer),
@@ -177,10 +168,7 @@ impl Role for ClientRole {
     }
 
     fn finish_turn(&mut self, side: &mut ClientSide) {
-        if mem::take(&mut self.have_workers_changed) {
-            let workers = side.machine.workers().filter_map(WorkerInfo::of).collect();
-            panics::wake(|| self.channels.workers.send_replace(workers));
-        }
+        self.channels.workers.publish(|peer| side.machine.worker(peer).and_then(WorkerInfo::of));
     }
 
     fn has_ended(&self) -> bool {

@@ -1,9 +1,9 @@
 //! The client's handle and its builder; no timers, no retries.
 
-use std::{fmt, pin::pin, sync::Arc, time::Duration};
+use std::{fmt, pin::pin, time::Duration};
 
 use futures_util::future::{self, Either};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
     call::Call,
@@ -16,7 +16,7 @@ use super::{
 use crate::{
     config::{LinkConfig, RoutingConfig, TIMEOUT_DEFAULT, WAIT_MAX, check_backoff, require},
     error::{BindError, ConfigError, ConnectError, NoWorkerError, Place},
-    info::WorkerInfo,
+    info::{self, WorkerInfo, WorkerList},
     io::{
         guest::Guest,
         panics,
@@ -184,12 +184,12 @@ impl Client {
     ///
     /// For a client that connects, its brokers, including those without workers so far.
     pub fn workers(&self) -> Vec<WorkerInfo> {
-        self.caller.open().map(|ends| ends.workers.borrow().to_vec()).unwrap_or_default()
+        self.caller.open().map(|ends| info::list_of(&ends.workers)).unwrap_or_default()
     }
 
     /// Whether a worker is connected that does not drain, or a broker with one.
     pub fn is_connected(&self) -> bool {
-        self.caller.open().is_ok_and(|ends| ends.workers.borrow().iter().any(|worker| worker.offers(None)))
+        self.caller.open().is_ok_and(|ends| ends.workers.borrow().values().any(|worker| worker.offers(None)))
     }
 
     /// Waits until a worker is connected, or a broker that has one; at once if one is.
@@ -282,7 +282,7 @@ impl Client {
         let mut workers = ends.workers.clone();
         let (sender, late) = oneshot::channel();
         let _ = ends.commands.send(Command::Wake(timeout, sender));
-        let arrival = pin!(workers.wait_for(|workers| workers.iter().any(|worker| worker.offers(service))));
+        let arrival = pin!(workers.wait_for(|workers| workers.values().any(|worker| worker.offers(service))));
         let answer = self.caller.answer(panics::shielded(future::select(arrival, late))).await;
         matches!(answer, Some(Either::Left((Ok(_), _))))
     }
@@ -369,9 +369,9 @@ impl ClientBuilder {
         let has_policy = routing.choice.is_some();
         let config = Guest::only_if(has_policy, routing.dispatcher(&link, backoff));
         let io = IoThread::new();
-        let (workers_sender, workers) = watch::channel(Arc::from([]));
+        let (worker_list, workers) = WorkerList::new();
         let (commands, mailbox) = mpsc::unbounded_channel();
-        let channels = Channels { io: io.clone(), commands: mailbox, workers: workers_sender };
+        let channels = Channels { io: io.clone(), commands: mailbox, workers: worker_list };
         (Handle { ends: Owned::new(io, Ends { commands, workers }), timeout, codec }, config, channels)
     }
 

@@ -266,6 +266,11 @@ impl Broker {
         self.dispatcher.workers()
     }
 
+    /// The registered worker with this number.
+    pub fn worker(&self, peer: Peer) -> Option<WorkerStatus<'_>> {
+        self.dispatcher.worker(peer)
+    }
+
     /// The registered clients, with each one's incarnation.
     pub fn clients(&self) -> impl Iterator<Item = (Peer, Uuid)> {
         self.front.clients()

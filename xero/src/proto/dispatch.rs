@@ -346,6 +346,11 @@ impl Dispatcher {
         self.router.workers().iter().map(|(peer, entry)| WorkerStatus { peer, entry })
     }
 
+    /// The registered worker with this number.
+    pub fn worker(&self, peer: Peer) -> Option<WorkerStatus<'_>> {
+        self.router.workers().get(peer).map(|entry| WorkerStatus { peer, entry })
+    }
+
     /// The services that live workers offer, sorted.
     pub fn services(&self) -> impl Iterator<Item = &str> {
         self.router.workers().services().map(|name| &**name)
