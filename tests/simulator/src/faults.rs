@@ -5,11 +5,14 @@ use std::{sync::atomic::Ordering, time::Duration};
 use xero::proto::{message::Message, outbox::Transmit};
 
 use super::{
-    network::{End, Event, Wire},
+    network::{End, Event, Side, Wire},
     process::Life,
-    scenario::{Action, BreakPlan, Pid, Temper, ms},
+    scenario::{Action, BreakPlan, Pid, Role, Temper, ms},
     world::World,
 };
+
+/// What a renewed offer adds to its versions.
+const RENEWED: u32 = 1_000;
 
 /// Longer than any simulation.
 const NEVER: Duration = Duration::from_secs(1_000_000);
@@ -28,6 +31,7 @@ impl World {
             Action::EndRuntime(process, absence) => self.end_runtime(process, absence),
             Action::Misbehave(process) => self.misbehave(process),
             Action::Deafen(process, time) => self.deafen(process, time),
+            Action::Renew(process) => self.renew(process),
         }
     }
 
@@ -225,6 +229,45 @@ impl World {
             self.processes[pid].is_deaf = true;
             self.post_after(time, Event::Undeafen(pid));
         }
+    }
+
+    /// Notes a worker's offer, which it may renew.
+    pub(super) fn note_offer(&mut self, wire: Wire, pid: Pid, message: &Message) {
+        let process = &mut self.processes[pid];
+        match message {
+            Message::Ready(ready) if process.setup.role == Role::Worker => {
+                process.offers.insert(wire, ready.clone());
+            }
+            Message::Credit(credits) => {
+                process.offers.entry(wire).and_modify(|ready| ready.credits = *credits);
+            }
+            _ => {}
+        }
+    }
+
+    /// Repeats a worker's introduction with other versions, as a program in another language may. Its machine knows
+    /// nothing of it, so a listener must not count it in a window.
+    fn renew(&mut self, pid: Pid) {
+        if !self.processes[pid].is_running() || self.processes[pid].is_leaving {
+            return;
+        }
+        for wire in self.wires_of(pid) {
+            let listener = &self.connections[wire].ends[Side::Listener as usize];
+            let is_alone = self.wires_of(listener.process).iter().filter(|other| self.links(**other, pid)).count() == 1;
+            let has_window = self.processes[listener.process].setup.window_bytes > 0;
+            let may_speak = self.ledger.is_up(wire, Side::Dialer) && is_alone && !has_window;
+            let to = self.connections[wire].ends[Side::Dialer as usize].peer;
+            if let Some(ready) = self.processes[pid].offers.get(&wire).filter(|_| may_speak) {
+                let mut ready = ready.clone();
+                ready.services.iter_mut().for_each(|service| service.version += RENEWED);
+                self.tell(pid, &"renews its offer");
+                self.send(wire, Side::Dialer, &Transmit { to, messages: vec![Message::Ready(ready)] });
+            }
+        }
+    }
+
+    fn links(&self, wire: Wire, pid: Pid) -> bool {
+        self.connections[wire].ends.iter().any(|end| end.process == pid)
     }
 
     pub(super) fn undeafen(&mut self, pid: Pid) {

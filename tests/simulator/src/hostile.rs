@@ -27,6 +27,7 @@ pub(super) struct Hostile {
     random: Rng,
     pid: Pid,
     says: Says,
+    is_mute: bool,
     incarnation: Uuid,
     interval: Duration,
     requests: u64,
@@ -49,6 +50,7 @@ impl Hostile {
             random,
             pid,
             says,
+            is_mute: setup.is_mute,
             incarnation,
             interval: setup.heartbeats.interval,
             requests: 0,
@@ -59,6 +61,10 @@ impl Hostile {
 
     /// What it says next on a connection.
     fn speak(&mut self) -> Vec<Frames> {
+        if self.is_mute {
+            let count = self.random.usize(0..2);
+            return vec![frame::encode(&Message::Heartbeat); count];
+        }
         let messages: Vec<_> = match self.random.u8(0..12) {
             0 => vec![Message::Heartbeat, self.ready()],
             1 => vec![Message::Goodbye, self.ready()],

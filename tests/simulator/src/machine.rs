@@ -118,6 +118,14 @@ impl Machine {
         }
     }
 
+    pub(super) fn handle_accepted(&mut self, now: Instant, door: Door, peer: Peer) {
+        match self {
+            Self::Client(machine) => machine.handle_accepted(now, peer),
+            Self::Broker(machine) => machine.handle_accepted(now, door, peer),
+            Self::Worker(_) | Self::None => {}
+        }
+    }
+
     pub(super) fn handle_message(&mut self, now: Instant, door: Door, from: Peer, message: Inbound) {
         match self {
             Self::Client(machine) => machine.handle_message(now, from, message),
@@ -289,7 +297,7 @@ fn dispatcher_config(setup: &Setup, incarnation: Uuid, is_healed: &Arc<AtomicBoo
         incarnation,
         seed: incarnation.as_u64_pair().1,
         heartbeats: setup.heartbeats,
-        offers_bytes_max: DispatcherConfig::default().offers_bytes_max,
+        offers_bytes_max: setup.offers_bytes_max,
         waiting_max: setup.waiting_max,
         retry: setup.retry,
         backoff: setup.backoff,

@@ -99,6 +99,8 @@ pub(super) struct Parcel {
 
 #[derive(Debug)]
 enum Contents {
+    /// The connection is there; precedes all messages.
+    Accepted,
     Frames(Frames),
     /// The other side has ended the connection; follows all its messages.
     End,
@@ -171,6 +173,7 @@ impl World {
         let now = self.local(process);
         self.tell(process, &format_args!("connected to {}", self.processes[address.process]));
         self.ledger.opened(wire, &self.connections[wire], [now, self.local(address.process)], &self.processes);
+        self.dispatch(wire, Side::Listener, Contents::Accepted, Duration::ZERO);
         self.processes[process].machine.handle_dialed(now, slot);
         self.drain_outputs(process);
         self.touch(process);
@@ -213,6 +216,7 @@ impl World {
         let process = self.connections[wire].ends[from as usize].process;
         let now = self.local(process);
         for message in &transmit.messages {
+            self.note_offer(wire, process, message);
             self.tell_on(wire, from, "→", message);
             self.ledger.sent(wire, from, now, message, &self.processes);
         }
@@ -280,9 +284,19 @@ impl World {
         }
         self.connections[wire].ways[to as usize].under_way -= 1;
         match parcel.what {
+            Contents::Accepted => self.accept(wire, to),
             Contents::Frames(frames) => self.receive(wire, to, frames),
             Contents::End | Contents::News => self.lose(wire, to),
         }
+    }
+
+    fn accept(&mut self, wire: Wire, to: Side) {
+        let End { process, door, peer, .. } = self.connections[wire].ends[to as usize];
+        let now = self.local(process);
+        self.ledger.accepted(wire, to, now);
+        self.processes[process].machine.handle_accepted(now, door, peer);
+        self.drain_outputs(process);
+        self.touch(process);
     }
 
     fn receive(&mut self, wire: Wire, to: Side, frames: Frames) {
@@ -293,9 +307,10 @@ impl World {
         let now = self.local(process);
         let buffer = frames.payload.clone();
         for decoded in frame::decode(frames, &Default::default()) {
-            let mut steps = 0;
+            let (mut steps, mut steps_max) = (0, STEPS_MAX);
             match decoded {
                 Ok(mut inbound) => {
+                    steps_max += steps_of(&inbound.message);
                     self.tell_on(wire, to, "←", &inbound.message);
                     self.ledger.delivered(wire, to, now, &inbound.message, &self.processes);
                     self.ledger.kept(wire, to, &mut inbound, &buffer, &self.processes);
@@ -309,8 +324,9 @@ impl World {
                 }
             }
             self.drain_outputs(process);
-            if steps > STEPS_MAX {
-                self.ledger.blame(format!("one message makes a machine look at {steps} waiting calls"));
+            if steps > steps_max {
+                let what = format!("one message makes a machine look at {steps} waiting calls, lines and methods");
+                self.ledger.blame(what);
             }
         }
         self.touch(process);
@@ -413,6 +429,14 @@ impl World {
 /// same call id.
 fn is_repeatable(message: &Message) -> bool {
     matches!(message, Message::Final(_) | Message::Partial(_) | Message::Heartbeat)
+}
+
+/// What an introduction costs beside that: each method of the former offer, of the new one, and their lines.
+fn steps_of(message: &Message) -> u64 {
+    match message {
+        Message::Ready(ready) => 4 * ready.services.iter().map(|service| service.methods.len() as u64).sum::<u64>(),
+        _ => 0,
+    }
 }
 
 /// Waiting calls that a machine may look at for one message: those that it sends, and one of each line.

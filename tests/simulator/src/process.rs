@@ -9,7 +9,7 @@ use std::{
 
 use xero::proto::{
     broker::Door,
-    message::{CallId, Peer},
+    message::{CallId, Peer, Ready},
     timer::Execution,
 };
 
@@ -59,6 +59,8 @@ pub(super) struct Process {
     pub(super) absence: Duration,
     pub(super) calls: BTreeMap<CallId, Tag>,
     pub(super) jobs: BTreeMap<Execution, Job>,
+    /// A worker's last introduction on each connection.
+    pub(super) offers: BTreeMap<Wire, Ready>,
     alarm_at: Option<At>,
     calls_made: u64,
     peers_met: [u64; 2],
@@ -99,6 +101,7 @@ impl Process {
             absence: Duration::ZERO,
             calls: BTreeMap::new(),
             jobs: BTreeMap::new(),
+            offers: BTreeMap::new(),
             alarm_at: Some(At::ZERO),
             calls_made: 0,
             peers_met: [0; 2],
@@ -113,6 +116,7 @@ impl Process {
         self.inbox.clear();
         self.calls.clear();
         self.jobs.clear();
+        self.offers.clear();
         self.pause = None;
         (self.is_late, self.is_deaf) = (false, false);
         self.withheld.clear();

@@ -57,6 +57,8 @@ pub(super) enum Theme {
     Diverse,
     /// Processes that keep to no rule, among those that do.
     Hostile,
+    /// Hundreds of peers of one process.
+    Crowd,
     /// Thousands of calls that expire together.
     Rush,
     /// Small limits of what is held, many large messages, and peers that acknowledge nothing.
@@ -77,6 +79,8 @@ pub(super) struct Setup {
     pub(super) role: Role,
     /// Whether it keeps to no rule. Its role then says what it seems to be.
     pub(super) is_hostile: bool,
+    /// Whether a hostile process never introduces itself.
+    pub(super) is_mute: bool,
     /// How much faster than the simulation its clock runs, in millionths.
     pub(super) drift: i64,
     pub(super) dials: Vec<Address>,
@@ -96,6 +100,8 @@ pub(super) struct Setup {
     pub(super) payload_bytes_max: usize,
     /// The services that a broker announces at most.
     pub(super) services_max: usize,
+    /// The memory that the offers of its workers may take.
+    pub(super) offers_bytes_max: u64,
     pub(super) whim: Whim,
 }
 
@@ -156,6 +162,8 @@ pub(super) enum Action {
     Misbehave(Pid),
     /// The process acknowledges nothing for this long.
     Deafen(Pid, Duration),
+    /// The worker introduces itself once more, with other versions of its services.
+    Renew(Pid),
 }
 
 /// How a connection breaks.
@@ -186,8 +194,12 @@ pub(super) struct Scenario {
 
 impl Theme {
     fn draw(random: &mut Rng, temper: Temper) -> Self {
-        if temper == Temper::Harsh && random.u8(0..60) == 0 {
-            return Self::Rush;
+        if temper == Temper::Harsh {
+            match random.u8(0..150) {
+                0..3 => return Self::Rush,
+                3 => return Self::Crowd,
+                _ => {}
+            }
         }
         match random.u8(0..6) {
             _ if temper == Temper::Gentle => Self::Plain,
@@ -205,7 +217,12 @@ impl Scenario {
         let temper = if random.u8(0..5) == 0 { Temper::Gentle } else { Temper::Harsh };
         let theme = Theme::draw(&mut random, temper);
         let setups = Cast { random: &mut random, temper, theme, setups: Vec::new() }.draw();
-        let time = ms(random.u64(1_000..3_500));
+        let time = match theme {
+            Theme::Crowd => ms(CROWD_MS),
+            // Until the end of every silent connection.
+            _ if setups.iter().any(|setup| setup.is_mute) => ms(INTRODUCTIONS_MS),
+            _ => ms(random.u64(1_000..3_500)),
+        };
         let mut script = Script { random: &mut random, temper, theme, setups: &setups, time, actions: Vec::new() };
         script.draw();
         let actions = script.actions;
@@ -245,6 +262,12 @@ pub(super) const RARE: &str = "rare";
 
 /// Calls of a gentle seed have time for every queue and every restart.
 pub(super) const GENTLE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A crowd says much in a short time.
+const CROWD_MS: u64 = 1_000;
+
+/// Ten of the longest expiries: four intervals of 250 ms.
+const INTRODUCTIONS_MS: u64 = 11_000;
 
 /// Room for the calls of all of a broker's clients when all is well.
 const WAITING_MAX_MIN: usize = 6;

@@ -107,7 +107,8 @@ impl World {
         self.random.shuffle(&mut pids);
         for pid in pids {
             self.drain(pid, NEVER);
-            let pause = Duration::from_millis(self.random.u64(0..100));
+            let pause_max = if self.processes.len() > CROWD_MIN { 10 } else { 100 };
+            let pause = Duration::from_millis(self.random.u64(0..pause_max));
             self.run_for(pause)?;
         }
         self.run_for(FAREWELL)?;
@@ -154,6 +155,9 @@ const STEP: Duration = Duration::from_millis(50);
 
 /// Brokers announce what has changed by then.
 const OFFERS_PAUSE: Duration = Duration::from_millis(200);
+
+/// More processes than this leave at a faster pace.
+const CROWD_MIN: usize = 20;
 
 const PROBE_ROUNDS: usize = 3;
 

@@ -122,11 +122,19 @@ pub enum Fault {
     GhostTrusted,
     /// A reply makes the dispatcher look at every call that waits.
     EverybodyWalked,
+    /// A READY makes the dispatcher look at every method of every worker.
+    OffersWalked,
+    /// A renewed offer must fit beside the worker's former one.
+    FormerOfferCounted,
+    /// A connection may stay without an introduction.
+    StrangerKept,
+    /// A broker announces the earliest version of a service.
+    EarliestVersion,
 }
 
 impl Fault {
     /// Every fault that can be planted.
-    pub const ALL: [Self; 57] = [
+    pub const ALL: [Self; 61] = [
         Self::LeaseNotRenewed,
         Self::LeaseNeverEnds,
         Self::HeartbeatNotSent,
@@ -184,6 +192,10 @@ impl Fault {
         Self::HeartbeatsWithheld,
         Self::GhostTrusted,
         Self::EverybodyWalked,
+        Self::OffersWalked,
+        Self::FormerOfferCounted,
+        Self::StrangerKept,
+        Self::EarliestVersion,
     ];
 }
 
@@ -197,13 +209,13 @@ thread_local! {
     static STEPS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Waiting calls that the machines of this thread have looked at since the last call.
+/// Waiting calls, their lines and offered methods that the machines of this thread have looked at since the last call.
 #[cfg(xero_planted_faults)]
 pub fn take_steps() -> u64 {
     STEPS.take()
 }
 
-/// Counts a waiting call that a machine looks at.
+/// Counts a waiting call, a line or an offered method that a machine looks at.
 #[cfg(xero_planted_faults)]
 pub(crate) fn count_step() {
     STEPS.set(STEPS.get() + 1);

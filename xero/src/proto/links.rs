@@ -172,7 +172,7 @@ impl Links {
     pub(crate) fn handle_accepted(&mut self, now: Instant, peer: Peer) {
         if self.is_closed {
             self.disconnect(peer);
-        } else if self.accepts(peer) && !self.links.contains_key(&peer) {
+        } else if self.accepts(peer) && !self.links.contains_key(&peer) && !planted(Fault::StrangerKept) {
             self.strangers.insert(peer);
             self.timers.set(Timer::Lease(peer), now + INTRODUCTION_EXPIRIES * self.heartbeats.own_expiry());
         }

@@ -20,7 +20,7 @@ use std::{
 use uuid::Uuid;
 
 use super::{
-    fault::{Fault, planted},
+    fault::{Fault, count_step, planted},
     frame::{Limits, OfferRoom},
     ids::IdMap,
     message::{CallId, Names, Peer, Ready},
@@ -130,6 +130,10 @@ impl Registry {
 
     /// Registers a worker, or replaces the offer of a registered one.
     pub(crate) fn register(&mut self, now: Instant, peer: Peer, mut ready: Ready) {
+        if planted(Fault::OffersWalked) {
+            let offers = self.workers.values().flat_map(|worker| &worker.offer.services);
+            offers.flat_map(|service| &service.methods).for_each(|_| count_step());
+        }
         let offer = Offer::of(&mut ready);
         if !self.workers.contains_key(&peer) {
             self.add(now, peer, &ready, offer);

@@ -75,7 +75,9 @@ impl Ledger {
         }
         // Messages from the turn in which the newer connection was introduced may still leave.
         let is_newer = |at: Instant| at > side.heard_at && at < now;
-        if self.newer(wire).any(|other| self.wires[other].side_of(side.life.0).met_at.is_some_and(is_newer)) {
+        let newer = self.newer(wire).map(|other| self.wires[other].side_of(side.life.0));
+        // One that was turned away, for want of room, leaves the older one in use.
+        if newer.filter(|newer| newer.is_known()).any(|newer| newer.met_at.is_some_and(is_newer)) {
             return Err("its worker has left this connection behind");
         }
         if record.requests.len() >= record.credits as usize {

@@ -121,16 +121,18 @@ impl Ledger {
 
     /// Checks that clients know what the workers of their brokers agree on, and nothing of those that nobody can call.
     pub(crate) fn check_offers(&self, processes: &[Process]) -> Result<(), String> {
-        let brokers = processes.iter().enumerate().filter(|(_, process)| process.setup.role == Role::Broker);
-        for (pid, broker) in brokers {
-            let other = |wire: &Wire| self.wires[*wire].sides.iter().find(|side| side.life.0 != pid).map(|s| s.life.0);
+        let brokers = processes.iter().filter(|process| process.setup.role == Role::Broker);
+        for broker in brokers {
             // A connection that was lost before its introduction exists for nobody.
             let is_whole = |wire: &&Wire| self.wires[**wire].sides.iter().all(is_up);
             let wires = |door| broker.sockets.iter().filter(move |((own, _), _)| *own == door).map(|(_, wire)| wire);
-            let workers = wires(Door::Back).filter(is_whole).filter_map(other).map(|pid| &processes[pid].setup);
-            let expected = merged(workers.filter(|setup| setup.credits > 0).map(|setup| &setup.services));
+            let offers = wires(Door::Back).filter(is_whole).map(|wire| &self.wires[*wire].offer);
+            let offers: Vec<_> = offers.filter(|offer| offer.is_callable()).map(|offer| &*offer.services).collect();
+            let (expected, versions) = (merged(&offers), latest(&offers));
             for wire in wires(Door::Front).filter(is_whole) {
-                check_offer(&self.wires[*wire].offer.services, &expected)
+                let services = &self.wires[*wire].offer.services;
+                check_offer(services, &expected)
+                    .and_then(|()| check_versions(services, &versions))
                     .map_err(|what| format!("{broker} announces {what} on connection {wire}"))?;
             }
         }
@@ -144,9 +146,9 @@ const OFFERS_PAUSE: Duration = Duration::from_millis(100);
 /// The declarations of each method, by all who offer it: whether it may run twice, and its fingerprint or 0.
 type Merged<'a> = BTreeMap<(&'a str, &'a str), (bool, u64)>;
 
-fn merged<'a>(offers: impl Iterator<Item = &'a Vec<ServiceOffer>>) -> Merged<'a> {
+fn merged<'a>(offers: &[&'a [ServiceOffer]]) -> Merged<'a> {
     let mut merged = Merged::new();
-    for service in offers.flatten() {
+    for service in offers.iter().copied().flatten() {
         for method in &service.methods {
             let declared = (method.idempotent, method.fingerprint);
             let entry = merged.entry((&service.name, &method.name)).or_insert(declared);
@@ -155,6 +157,24 @@ fn merged<'a>(offers: impl Iterator<Item = &'a Vec<ServiceOffer>>) -> Merged<'a>
         }
     }
     merged
+}
+
+/// The latest version of each service.
+fn latest<'a>(offers: &[&'a [ServiceOffer]]) -> BTreeMap<&'a str, u32> {
+    let mut latest = BTreeMap::<&str, u32>::new();
+    for service in offers.iter().copied().flatten() {
+        let version = latest.entry(&service.name).or_default();
+        *version = service.version.max(*version);
+    }
+    latest
+}
+
+fn check_versions(services: &[ServiceOffer], latest: &BTreeMap<&str, u32>) -> Result<(), String> {
+    let is_wrong = |service: &&ServiceOffer| latest.get(&*service.name) != Some(&service.version);
+    match services.iter().find(is_wrong) {
+        Some(service) => Err(format!("version {} of {}, which is none of {latest:?}", service.version, service.name)),
+        None => Ok(()),
+    }
 }
 
 fn check_offer(services: &[ServiceOffer], expected: &Merged<'_>) -> Result<(), String> {

@@ -56,6 +56,8 @@ pub(super) struct FlowRecord {
 pub(super) struct SideRecord {
     pub(super) life: Life,
     pub(super) stands: bool,
+    /// When a listener got the connection.
+    pub(super) accepted_at: Option<Instant>,
     pub(super) has_given_up: bool,
     pub(super) is_introduced: bool,
     /// Whether it has introduced itself and read the other's introduction.
@@ -159,6 +161,11 @@ impl FlowRecord {
 }
 
 impl SideRecord {
+    /// Whether it has read the other's introduction, and not turned it away.
+    pub(super) fn is_known(&self) -> bool {
+        self.has_heard_ready && (self.is_registered || !self.has_given_up)
+    }
+
     /// When the other side is dead unless a message arrives.
     pub(super) fn expires_at(&self) -> Instant {
         let expires_at = self.heard_at + self.expiry;

@@ -65,6 +65,12 @@ impl Ledger {
     fn check_wires(&self, now: Instant, pid: Pid, process: &Process) -> Result<(), String> {
         for wire in process.sockets.values() {
             let side = self.wires[*wire].side_of(pid);
+            if let Some(at) =
+                side.accepted_at.filter(|_| !side.has_heard_ready && !side.has_given_up && !process.is_late)
+                && now > at + INTRODUCTION_EXPIRIES * (side.interval * side.liveness) + TICK
+            {
+                return Err(format!("keeps connection {wire}, which has not introduced itself: {side:?}"));
+            }
             self.check_hostile(pid, process, *wire)?;
             self.check_pace(*wire)?;
             if side.has_given_up || side.has_said_goodbye || side.has_heard_goodbye {
@@ -186,6 +192,9 @@ impl Ledger {
         }
     }
 }
+
+/// How many of its own expiries a listener waits for an introduction.
+const INTRODUCTION_EXPIRIES: u32 = 10;
 
 pub(super) fn is_up(side: &SideRecord) -> bool {
     side.is_registered && side.stands && !side.has_given_up && !side.has_said_goodbye && !side.has_heard_goodbye

@@ -105,7 +105,7 @@ impl Ledger {
 
     /// Whether the worker of this connection has introduced itself over a newer one: the older one may be dead.
     fn is_left_behind(&self, pid: Pid, wire: Wire) -> bool {
-        self.newer(wire).any(|other| self.wires[other].side_of(pid).has_heard_ready)
+        self.newer(wire).any(|other| self.wires[other].side_of(pid).is_known())
     }
 
     /// The newer connections between the same two, in their same lives.

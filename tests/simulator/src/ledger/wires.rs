@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use xero::proto::message::{CallId, Capabilities, ErrorCode, Message, Ready, Request};
 
-use super::{offers::Offer, records::*, *};
+use super::{offers::Offer, records::*, rest::is_up, *};
 use crate::{network::Connection, scenario::Role, work::Work};
 
 impl Ledger {
@@ -15,6 +15,7 @@ impl Ledger {
             SideRecord {
                 life: (end.process, end.incarnation),
                 stands: true,
+                accepted_at: None,
                 has_given_up: false,
                 is_introduced: false,
                 is_registered: false,
@@ -147,6 +148,11 @@ impl Ledger {
         self.wires[wire].sides[side as usize].has_said_goodbye
     }
 
+    /// Whether this side knows the other, and neither has said goodbye.
+    pub(crate) fn is_up(&self, wire: Wire, side: Side) -> bool {
+        is_up(&self.wires[wire].sides[side as usize])
+    }
+
     /// Whether a request is open on it, whose end its sender has not read.
     pub(crate) fn has_requests(&self, wire: Wire) -> bool {
         !self.wires[wire].requests.is_empty()
@@ -163,6 +169,11 @@ impl Ledger {
             let attempt = Attempt { wire, side: from, idempotent, is_unsent: true, answer: None };
             self.attempts.entry((life, request.call)).or_default().push(attempt);
         }
+    }
+
+    /// Notes that a listener has its end of the connection.
+    pub(crate) fn accepted(&mut self, wire: Wire, side: Side, now: Instant) {
+        self.wires[wire].sides[side as usize].accepted_at = Some(now);
     }
 
     pub(crate) fn delivered(&mut self, wire: Wire, to: Side, now: Instant, message: &Message, processes: &[Process]) {

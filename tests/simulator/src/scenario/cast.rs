@@ -3,6 +3,7 @@
 use fastrand::Rng;
 use xero::proto::{
     broker::Door,
+    dispatch::DispatcherConfig,
     frame::Limits,
     hold::HoldLimits,
     liveness::Heartbeats,
@@ -27,6 +28,8 @@ pub(super) struct Cast<'a> {
 impl Cast<'_> {
     pub(super) fn draw(mut self) -> Vec<Setup> {
         let (brokers, binding, dialing) = match self.random.u8(0..5) {
+            0..3 if self.theme == Theme::Crowd => (1, 0, self.random.usize(CROWD)),
+            _ if self.theme == Theme::Crowd => (0, 1, 0),
             0 | 1 => (0, self.random.usize(1..4), 0),
             2 | 3 => (self.random.usize(1..3), 0, self.random.usize(1..4)),
             _ => (self.random.usize(1..3), 1, self.random.usize(1..3)),
@@ -34,11 +37,14 @@ impl Cast<'_> {
         (0..brokers).for_each(|number| self.add(Role::Broker, number));
         (0..binding).for_each(|number| self.add(Role::Binding, number));
         (0..dialing).for_each(|number| self.add(Role::Dialing, binding + number));
-        let workers = self.random.usize(1..5);
+        let workers = if self.theme == Theme::Crowd { self.random.usize(CROWD) } else { self.random.usize(1..5) };
         (0..workers).for_each(|number| self.add(Role::Worker, number));
         if self.theme == Theme::Diverse && self.random.bool() {
             self.add(Role::Worker, workers);
             self.squat();
+        }
+        if self.theme == Theme::Diverse && self.random.bool() {
+            self.tighten();
         }
         if self.theme == Theme::Hostile {
             (0..self.random.usize(1..3)).for_each(|number| self.add_hostile(number));
@@ -58,6 +64,7 @@ impl Cast<'_> {
         let process = self.setups.len() - 1;
         let setup = &mut self.setups[process];
         (setup.name, setup.is_hostile) = (format!("hostile {number}"), true);
+        setup.is_mute = role != Role::Broker && self.random.u8(0..6) == 0;
         for setup in self.setups[..process].iter_mut().filter(|_| role == Role::Broker) {
             let door = if setup.role == Role::Worker { Door::Back } else { Door::Front };
             let dials = matches!(setup.role, Role::Worker | Role::Dialing) && !setup.is_hostile;
@@ -74,12 +81,13 @@ impl Cast<'_> {
             Role::Worker => "worker",
             Role::Binding | Role::Dialing => "client",
         };
-        let interval = ms(random.u64(100..250));
+        let interval = ms(if self.theme == Theme::Crowd { random.u64(400..900) } else { random.u64(100..250) });
         let attempts_max = random.u8(1..5);
         let setup = Setup {
             name: format!("{kind} {number}"),
             role,
             is_hostile: false,
+            is_mute: false,
             drift: random.i64(-10_000..10_000),
             dials,
             heartbeats: Heartbeats { interval, liveness: random.u32(2..5).max(if is_gentle { 3 } else { 2 }) },
@@ -101,7 +109,7 @@ impl Cast<'_> {
                 _ => random.u64(1..10_000),
             },
             hold_limits: hold_limits(random, self.theme),
-            waiting_max: if self.theme == Theme::Rush || is_gentle || random.bool() {
+            waiting_max: if matches!(self.theme, Theme::Rush | Theme::Crowd) || is_gentle || random.bool() {
                 WAITING_MAX
             } else {
                 random.usize(WAITING_MAX_MIN..20)
@@ -114,6 +122,7 @@ impl Cast<'_> {
                 _ => Limits::default().payload_bytes_max,
             },
             services_max: if self.theme == Theme::Diverse { SERVICES_MAX } else { Limits::default().services_max },
+            offers_bytes_max: DispatcherConfig::default().offers_bytes_max,
             whim: whim(random, self.theme),
         };
         self.setups.push(setup);
@@ -154,6 +163,19 @@ impl Cast<'_> {
         ServiceOffer { name: name.into(), version: 1, methods }
     }
 
+    /// Gives each worker an offer of its own, and those who listen just the memory for all of them.
+    fn tighten(&mut self) {
+        let workers = self.setups.iter_mut().filter(|setup| setup.role == Role::Worker);
+        for (number, worker) in workers.enumerate() {
+            worker.services.iter_mut().for_each(|service| service.version = 1 + number as u32);
+        }
+        for listener in 0..self.setups.len() {
+            let dials = |setup: &&Setup| setup.dials.iter().any(|address| address.process == listener);
+            let workers = self.setups.iter().filter(|setup| setup.role == Role::Worker).filter(dials);
+            self.setups[listener].offers_bytes_max = workers.map(|worker| memory_bytes(&worker.services)).sum();
+        }
+    }
+
     /// Makes the last worker one that nobody can call and that says otherwise what others say, or one that takes much
     /// room with names before all others.
     fn squat(&mut self) {
@@ -169,6 +191,14 @@ impl Cast<'_> {
                 (0..SERVICES_MAX).map(|n| offer(format!("AA{n:02}"), vec![method("m", false, 0)])).collect();
         }
     }
+}
+
+/// The memory of an offer, as a dispatcher estimates it.
+fn memory_bytes(services: &[ServiceOffer]) -> u64 {
+    let of_method = |method: &MethodOffer| 1_024 + method.name.len();
+    let of_service =
+        |service: &ServiceOffer| 1_024 + service.name.len() + service.methods.iter().map(of_method).sum::<usize>();
+    (1_024 + services.iter().map(of_service).sum::<usize>()) as u64
 }
 
 fn method(name: &str, idempotent: bool, fingerprint: u64) -> MethodOffer {
@@ -197,6 +227,9 @@ fn whim(random: &mut Rng, theme: Theme) -> Whim {
 
 /// Room for all calls of any seed.
 const WAITING_MAX: usize = 10_000;
+
+/// The clients or workers of a crowd.
+const CROWD: std::ops::Range<usize> = 60..160;
 
 /// Services that a broker announces: enough for the share of each worker.
 const SERVICES_MAX: usize = 16;

@@ -37,6 +37,14 @@ impl Script<'_> {
         }
         if self.theme == Theme::Diverse {
             (0..2).for_each(|_| self.crash_worker());
+            let worker = self.any(|role| role == Role::Worker);
+            for _ in 0..self.random.usize(0..4) {
+                let at = self.instant();
+                self.actions.push((at, Action::Renew(worker)));
+            }
+        }
+        if self.theme == Theme::Crowd {
+            (0..10).for_each(|_| self.crash_worker());
         }
         if self.theme == Theme::Memory {
             (0..2).for_each(|_| self.deafen());

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::proto::{
     calls::{Call, Calls, LineId, Precedence, WaitPolicy},
-    fault::{Fault, planted},
+    fault::{Fault, count_step, planted},
     frame::Limits,
     message::{CallId, Peer},
     registry::{Outlook, PoolId, Registry, Route, WorkerChoice},
@@ -110,6 +110,7 @@ impl Placement {
 
     /// Puts a line into the queues of the pools that can take its calls.
     fn target(&mut self, line: LineId) {
+        count_step();
         let targets = self.calls.need_of(line).map(|need| self.registry.targets(&need));
         self.calls.retarget(line, targets.and_then(Result::ok).unwrap_or_default());
     }

@@ -19,7 +19,13 @@ use super::{
     offer::{Codecs, Offer, memory_bytes},
     shares::{Share, Shares, shares_of},
 };
-use crate::proto::{few::Few, frame::OfferRoom, message::Ready, slab::Slab};
+use crate::proto::{
+    fault::{Fault, count_step, planted},
+    few::Few,
+    frame::OfferRoom,
+    message::Ready,
+    slab::Slab,
+};
 
 /// A pool of interchangeable workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -151,7 +157,7 @@ impl Index {
     /// Whether the offers take no more than this memory with these services, of a new worker or one of that pool. Equal
     /// offers take it once.
     pub(super) fn has_room(&self, own: Option<PoolId>, ready: &Ready, max: u64) -> bool {
-        let own = own.map(|id| self.pool(id)).filter(|pool| pool.members == 1);
+        let own = own.map(|id| self.pool(id)).filter(|pool| pool.members == 1 && !planted(Fault::FormerOfferCounted));
         let others = self.bytes - own.map_or(0, |pool| memory_bytes(&pool.offer.services));
         others.saturating_add(memory_bytes(&ready.services)) <= max
             || self.by_offer.contains_key(&Offer::of(&mut ready.clone()))
@@ -377,6 +383,7 @@ impl Index {
     }
 
     fn note_change(&mut self, id: MethodId, share: Share, is_served: bool) {
+        count_step();
         let method = self.method_mut(id);
         method.sole = method.only_pool();
         method.shares.count(share, is_served);

@@ -10,6 +10,7 @@ use super::{
     shares::{Rank, Share},
 };
 use crate::proto::{
+    fault::{Fault, planted},
     frame::{OfferRoom, OfferSize, TooLarge},
     message::{MethodOffer, Names, ServiceOffer},
 };
@@ -182,6 +183,9 @@ impl Method {
 impl Service {
     /// The latest offered version.
     pub(super) fn version(&self) -> Option<u32> {
+        if planted(Fault::EarliestVersion) {
+            return self.versions.first().copied();
+        }
         self.versions.last().copied()
     }
 
