@@ -2,6 +2,7 @@
 
 mod events;
 mod log;
+mod table;
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -16,7 +17,6 @@ use super::{
     fault::{Fault, planted},
     frame::{Inbound, Malformed, window_bytes},
     hold::{HoldLimits, Receipt},
-    ids::IdMap,
     link::{Departure, Link, Partner},
     liveness::{Heartbeats, LARGE_PAYLOAD_BYTES, patience},
     lives::Lives,
@@ -27,6 +27,7 @@ use super::{
 };
 pub(crate) use events::{End, LinkCounters, LinkEvent};
 use log::Log;
+use table::Table;
 
 /// All connections of one side. After each method call, take the events until there are none.
 #[derive(Debug)]
@@ -38,12 +39,7 @@ pub(crate) struct Links {
     /// The place for such peers, for the error to those at the wrong place.
     place: &'static str,
     heartbeats: Heartbeats,
-    hold_limits: HoldLimits,
-    /// Bytes held by all links.
-    held_bytes: u64,
-    links: IdMap<Peer, Link>,
-    /// The keys of `links`, in order.
-    peers: BTreeSet<Peer>,
+    links: Table,
     /// The peers that this side dials.
     dials: Dials,
     announcements: Announcements,
@@ -71,10 +67,7 @@ impl Links {
             partner,
             place,
             heartbeats,
-            hold_limits: HoldLimits::default(),
-            held_bytes: 0,
-            links: IdMap::default(),
-            peers: BTreeSet::new(),
+            links: Table::default(),
             dials: Dials::default(),
             announcements: Announcements::default(),
             strangers: BTreeSet::new(),
@@ -103,12 +96,12 @@ impl Links {
 
     /// Sets the limits of what is held of peers, and for them.
     pub(crate) fn holding(self, hold_limits: HoldLimits) -> Self {
-        Self { hold_limits, ..self }
+        Self { links: self.links.with_limits(hold_limits), ..self }
     }
 
     /// Handles a message from a peer.
     pub(crate) fn handle_message(&mut self, now: Instant, from: Peer, inbound: Inbound) {
-        let Some(link) = self.links.get_mut(&from) else { return self.handle_stranger(now, from, inbound.message) };
+        let Some(link) = self.links.get_mut(from) else { return self.handle_stranger(now, from, inbound.message) };
         link.received(now);
         if self.lives.hear(from) {
             self.events.push_back(LinkEvent::Heard(from));
@@ -147,7 +140,7 @@ impl Links {
     pub(crate) fn handle_malformed(&mut self, now: Instant, from: Peer, malformed: &Malformed) -> bool {
         self.counters.malformed += 1;
         debug!(peer = from.0, %malformed, "a message cannot be read");
-        match self.links.get_mut(&from) {
+        match self.links.get_mut(from) {
             Some(link) => {
                 link.received(now);
                 link.note_received(malformed.window_bytes);
@@ -172,7 +165,7 @@ impl Links {
     pub(crate) fn handle_accepted(&mut self, now: Instant, peer: Peer) {
         if self.is_closed {
             self.disconnect(peer);
-        } else if self.accepts(peer) && !self.links.contains_key(&peer) && !planted(Fault::StrangerKept) {
+        } else if self.accepts(peer) && !self.links.has(peer) && !planted(Fault::StrangerKept) {
             self.strangers.insert(peer);
             self.timers.set(Timer::Lease(peer), now + INTRODUCTION_EXPIRIES * self.heartbeats.own_expiry());
         }
@@ -185,8 +178,7 @@ impl Links {
         }
         let link = Link::introducing(now, self.heartbeats);
         self.timers.set(Timer::Lease(peer), link.expires_at());
-        self.links.insert(peer, link);
-        self.peers.insert(peer);
+        self.links.entry(peer, || link);
         self.outbox.push(peer, Message::Ready(self.introduction.clone()));
     }
 
@@ -226,9 +218,8 @@ impl Links {
     /// Accepts a peer's introduction, and answers it if the peer has connected.
     pub(crate) fn accept(&mut self, now: Instant, peer: Peer, ready: &Ready) {
         let heartbeats = self.heartbeats;
-        let is_new = self.links.get(&peer).is_none_or(Link::is_introducing);
-        self.peers.insert(peer);
-        let link = self.links.entry(peer).or_insert_with(|| Link::introducing(now, heartbeats));
+        let is_new = self.links.get(peer).is_none_or(Link::is_introducing);
+        let link = self.links.entry(peer, || Link::introducing(now, heartbeats));
         link.introduce(now, heartbeats, ready);
         // A side that stops dialing has still sent READY first, and must not answer the answer.
         let is_dialed = self.partner == Role::Dispatcher;
@@ -285,7 +276,7 @@ impl Links {
     /// Sends a message to an introduced peer, or keeps it until its window has room.
     pub(crate) fn send(&mut self, now: Instant, to: Peer, message: Message) {
         let mut message = Some(message);
-        let leaving = self.account(to, |link| link.push(now, message.take()?)).flatten();
+        let leaving = self.links.account(to, |link| link.push(now, message.take()?)).flatten();
         match leaving {
             Some(message) => self.transmit(now, to, message),
             None => message.into_iter().for_each(|message| self.note_unsent(to, message)),
@@ -312,7 +303,7 @@ impl Links {
         self.send(now, to, message);
         let has_left = self.outflow(to).is_none_or(|outflow| outflow.held_bytes() <= held_before);
         let may_hold = self.may_hold(to) || planted(Fault::HeldFinalsAcknowledged);
-        let Some(link) = self.links.get_mut(&to).filter(|_| !has_left && !may_hold) else { return receipt };
+        let Some(link) = self.links.get_mut(to).filter(|_| !has_left && !may_hold) else { return receipt };
         if receipt.is_none() {
             return receipt;
         }
@@ -326,39 +317,38 @@ impl Links {
 
     /// Holds a request of a peer until [`Self::forget_request`].
     pub(crate) fn hold_request(&mut self, from: Peer, bytes: u64) {
-        self.account(from, |link| link.hold_request(bytes));
+        self.links.account(from, |link| link.hold_request(bytes));
     }
 
     /// Ends the holding of a request.
     pub(crate) fn forget_request(&mut self, from: Peer, bytes: u64) {
-        self.account(from, |link| link.forget_request(bytes));
+        self.links.account(from, |link| link.forget_request(bytes));
         self.release_receipts(from);
     }
 
     /// Whether messages held of a peer, or for it, may be acknowledged.
     pub(crate) fn may_hold(&self, peer: Peer) -> bool {
-        let is_half_full = self.held_bytes >= self.hold_limits.total_bytes_max / 2 && !planted(Fault::TotalIgnored);
-        !is_half_full && self.links.get(&peer).is_none_or(|link| link.may_hold(&self.hold_limits))
+        self.links.may_hold(peer)
     }
 
     /// Whether the limit of all peers together is reached.
     pub(crate) fn is_full(&self) -> bool {
-        self.held_bytes >= self.hold_limits.total_bytes_max
+        self.links.is_full()
     }
 
     /// Bytes held of all peers, and for them.
     pub(crate) fn held_bytes(&self) -> u64 {
-        self.held_bytes
+        self.links.held_bytes()
     }
 
     pub(crate) fn hold_limits(&self) -> HoldLimits {
-        self.hold_limits
+        self.links.limits()
     }
 
     /// Notes that bytes from a peer need no room here any more, so that it may send as many again.
     pub(crate) fn release(&mut self, now: Instant, Receipt { from, bytes }: Receipt) {
         let window = self.introduction.window_bytes;
-        let due = self.links.get_mut(&from).and_then(|link| link.release(bytes, window));
+        let due = self.links.get_mut(from).and_then(|link| link.release(bytes, window));
         let is_dropped = planted(Fault::AckNotSent) && self.introduction.role == Role::Dispatcher;
         if let Some(bytes) = due.filter(|_| !is_dropped) {
             self.transmit(now, from, Message::Ack(bytes));
@@ -374,7 +364,7 @@ impl Links {
 
     /// Repeats the introduction to a peer, once.
     pub(crate) fn announce_to(&mut self, now: Instant, peer: Peer) {
-        if self.links.get(&peer).is_some_and(Link::is_up) {
+        if self.links.is_up(peer) {
             self.announcements.add(now, peer, false);
         }
     }
@@ -390,15 +380,15 @@ impl Links {
     pub(crate) fn say_goodbye(&mut self, now: Instant, to: Peer) {
         self.send(now, to, Message::Goodbye);
         self.beats.stop(Timer::Heartbeat(to));
-        if self.links.get(&to).is_some_and(Link::is_up) {
-            self.account(to, Link::leave);
+        if self.links.is_up(to) {
+            self.links.account(to, Link::leave);
         }
     }
 
     /// Says goodbye to every peer, and disconnects those that have not answered.
     pub(crate) fn leave(&mut self, now: Instant) {
         for peer in self.peers() {
-            match self.links.get(&peer).is_some_and(Link::is_introducing) {
+            match self.links.get(peer).is_some_and(Link::is_introducing) {
                 true => self.hang_up(now, peer, Departure::Disconnected),
                 false => self.say_goodbye(now, peer),
             }
@@ -445,27 +435,27 @@ impl Links {
     }
 
     pub(crate) fn get(&self, peer: Peer) -> Option<&Link> {
-        self.links.get(&peer)
+        self.links.get(peer)
     }
 
     pub(crate) fn outflow(&self, peer: Peer) -> Option<&Outflow> {
-        self.links.get(&peer)?.outflow()
+        self.links.get(peer)?.outflow()
     }
 
     /// The largest payload for a peer; 0 before its introduction.
     pub(crate) fn reply_bytes_max(&self, peer: Peer) -> usize {
         let own = self.introduction.payload_bytes_max as usize;
-        self.links.get(&peer).and_then(Link::partner).map_or(0, |partner| partner.reply_bytes_max(own))
+        self.links.get(peer).and_then(Link::partner).map_or(0, |partner| partner.reply_bytes_max(own))
     }
 
     /// Every peer with a connection, introduced or not, in order.
     pub(crate) fn peers(&self) -> Vec<Peer> {
-        self.peers.iter().copied().collect()
+        self.links.peers().collect()
     }
 
     /// The introduced peers without a goodbye, in order.
     pub(crate) fn up(&self) -> impl Iterator<Item = Peer> {
-        self.peers.iter().copied().filter(|peer| self.links.get(peer).is_some_and(Link::is_up))
+        self.links.peers().filter(|peer| self.links.is_up(*peer))
     }
 
     pub(crate) fn has_events(&self) -> bool {
@@ -485,7 +475,7 @@ impl Links {
             && self.lives.is_empty()
             && self.timers.is_empty()
             && self.beats.is_empty()
-            && self.held_bytes == 0
+            && self.links.held_bytes() == 0
             && self.outbox.is_empty()
             && self.events.is_empty()
     }
@@ -542,17 +532,17 @@ impl Links {
             Role::Worker => planted(Fault::WorkerHeartbeatNotSent),
             Role::Dispatcher | Role::Client => planted(Fault::HeartbeatNotSent),
         };
-        let Some(link) = self.links.get(&peer).filter(|link| link.is_up() && !is_dropped) else { return };
+        let Some(link) = self.links.get(peer).filter(|link| link.is_up() && !is_dropped) else { return };
         if link.heartbeat_at() <= now {
             self.transmit(now, peer, Message::Heartbeat);
         }
-        if let Some(link) = self.links.get(&peer) {
+        if let Some(link) = self.links.get(peer) {
             self.beats.set(Timer::Heartbeat(peer), link.heartbeat_at());
         }
     }
 
     fn check_lease(&mut self, now: Instant, peer: Peer) {
-        let Some(link) = self.links.get(&peer) else {
+        let Some(link) = self.links.get(peer) else {
             self.counters.unregistered += 1;
             debug!(peer = peer.0, "dropped a connection without an introduction");
             return self.hang_up(now, peer, Departure::Expired);
@@ -581,12 +571,10 @@ impl Links {
         self.strangers.remove(&peer);
         self.timers.stop(Timer::Lease(peer));
         self.beats.stop(Timer::Heartbeat(peer));
-        self.peers.remove(&peer);
         self.lives.forget(peer);
-        if let Some(mut link) = self.links.remove(&peer)
+        if let Some(mut link) = self.links.remove(peer)
             && !link.is_introducing()
         {
-            self.held_bytes -= link.held_bytes();
             self.events.extend(std::iter::from_fn(|| link.poll_receipt()).map(LinkEvent::Released));
             let was_draining = link.is_draining();
             self.log().ended(peer, self.dials.endpoint(peer), link.partner(), departure);
@@ -614,12 +602,12 @@ impl Links {
     /// Sends kept messages that the peer's window has room for.
     fn send_kept(&mut self, now: Instant, to: Peer) {
         // What is kept would fill the window again.
-        if self.links.get(&to).is_some_and(Link::is_announcement_overdue) {
+        if self.links.get(to).is_some_and(Link::is_announcement_overdue) {
             self.announce_to(now, to);
             self.announce(to);
         }
-        while self.links.get(&to).is_some_and(Link::has_leaving) {
-            let Some(message) = self.account(to, Link::poll).flatten() else { break };
+        while self.links.get(to).is_some_and(Link::has_leaving) {
+            let Some(message) = self.links.account(to, Link::poll).flatten() else { break };
             self.transmit(now, to, message);
         }
         self.release_receipts(to);
@@ -629,23 +617,14 @@ impl Links {
     fn release_receipts(&mut self, peer: Peer) {
         loop {
             let may_hold = self.may_hold(peer);
-            let Some(link) = self.links.get_mut(&peer).filter(|link| may_hold || link.owes_receipts()) else { return };
+            let Some(link) = self.links.get_mut(peer).filter(|link| may_hold || link.owes_receipts()) else { return };
             let Some(receipt) = link.poll_receipt() else { return };
             self.events.push_back(LinkEvent::Released(receipt));
         }
     }
 
-    /// Changes a link, and keeps the account of held bytes.
-    fn account<T>(&mut self, peer: Peer, change: impl FnOnce(&mut Link) -> T) -> Option<T> {
-        let link = self.links.get_mut(&peer)?;
-        let before = link.held_bytes();
-        let changed = change(link);
-        self.held_bytes = self.held_bytes - before + link.held_bytes();
-        Some(changed)
-    }
-
     fn transmit(&mut self, now: Instant, to: Peer, message: Message) {
-        let Some(link) = self.links.get_mut(&to) else { return };
+        let Some(link) = self.links.get_mut(to) else { return };
         link.sent(now);
         // Nothing leaves before the first READY. A later one may follow, and takes its place in the window then.
         if link.is_unannounced() {
@@ -667,7 +646,7 @@ impl Links {
             return;
         }
         let ready = Message::Ready(self.introduction.clone());
-        if self.links.get_mut(&peer).is_some_and(|link| link.announce(&ready)) {
+        if self.links.get_mut(peer).is_some_and(|link| link.announce(&ready)) {
             self.announcements.note_sent(usize::try_from(window_bytes(&ready)).unwrap_or(usize::MAX));
             self.outbox.push(peer, ready);
         }
