@@ -26,6 +26,7 @@ impl Traits {
         unit_structs_are_unit: false,
         takes_every_float: true,
         narrows_integers: false,
+        floats_are_texts: false,
         writes_lengths: true,
         explain: |text| text,
     };

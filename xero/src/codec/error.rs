@@ -148,7 +148,11 @@ fn reason(codec: Codec, action: Action, what: What, fault: &Fault, advice: &str)
             Some(type_name) => format!("{text} where `{type_name}` is expected"),
             None => text.clone(),
         },
-        Reason::Library(text) | Reason::Rule(text) | Reason::UnknownVariant(text) | Reason::Length { text, .. } => {
+        Reason::Library(text)
+        | Reason::Refused(text)
+        | Reason::Rule(text)
+        | Reason::UnknownVariant(text)
+        | Reason::Length { text, .. } => {
             let separator = if advice.starts_with("use") { ", or " } else { "; " };
             text.replace(ANOTHER_CODEC, &[separator, advice].concat())
         }

@@ -29,6 +29,8 @@ struct Inner {
 pub(super) enum Reason {
     /// The format or the type refuses bytes or a value; in its library's words.
     Library(String),
+    /// The type refuses a value that it has read; in its own words.
+    Refused(String),
     /// A rule of ours, which names the remedy.
     Rule(String),
     /// The type needs a self-describing codec.
@@ -78,7 +80,7 @@ impl Fault {
     /// Adds the type that was written or read. The first, innermost one stays. Types of generated code are skipped.
     pub(super) fn of_type<T: ?Sized>(mut self) -> Self {
         let name = std::any::type_name::<T>();
-        if self.0.type_name.is_none() && !name.contains("::__") {
+        if self.0.type_name.is_none() && !is_generated(name) {
             self.0.type_name = Some(name);
         }
         self
@@ -98,7 +100,7 @@ impl Fault {
     /// Whether its text names the codecs that carry the value.
     pub(super) fn asks_for_another_codec(&self) -> bool {
         match &self.0.reason {
-            Reason::Rule(text) => text.contains(ANOTHER_CODEC),
+            Reason::Library(text) | Reason::Rule(text) => text.contains(ANOTHER_CODEC),
             Reason::NeedsNames | Reason::NeedsLength { .. } => true,
             _ => false,
         }
@@ -148,13 +150,18 @@ impl Fault {
     }
 }
 
+/// Whether a type belongs to generated code, or to the buffers of serde and `serde_with`.
+fn is_generated(name: &str) -> bool {
+    name.contains("::__") || name.starts_with("serde") && name.contains("Content<")
+}
+
 /// The most steps of a place that are shown: the first ones, and the last.
 const STEPS_SHOWN: usize = 8;
 
 impl Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0.reason {
-            Reason::Library(text) | Reason::Rule(text) => f.write_str(text),
+            Reason::Library(text) | Reason::Refused(text) | Reason::Rule(text) => f.write_str(text),
             Reason::NeedsLength { what } => write!(f, "the length of a {what} is not known in advance"),
             Reason::NeedsNames => f.write_str("it needs a self-describing codec"),
             Reason::Missing(field) => write!(f, "the field `{field}` is missing"),
@@ -180,7 +187,11 @@ impl ser::Error for Fault {
 
 impl de::Error for Fault {
     fn custom<T: Display>(message: T) -> Self {
-        Self::library(message)
+        Self::new(Reason::Refused(message.to_string()))
+    }
+
+    fn invalid_value(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        Self::library(format_args!("invalid value: {found}, expected {expected}"))
     }
 
     fn invalid_length(length: usize, expected: &dyn de::Expected) -> Self {

@@ -27,6 +27,8 @@ pub(super) struct Traits {
     pub(super) takes_every_float: bool,
     /// Whether 128-bit integers that fit into 64 bits are written as 64-bit integers.
     pub(super) narrows_integers: bool,
+    /// Whether floats are written as texts, which a buffer reads as an `f64`.
+    pub(super) floats_are_texts: bool,
     /// Whether declared lengths are written.
     pub(super) writes_lengths: bool,
     /// Rewrites an error of the format's library in the user's terms.

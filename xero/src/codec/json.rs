@@ -3,7 +3,10 @@
 use serde::{Serialize, de::DeserializeSeed};
 use serde_json::{Deserializer, de::SliceRead};
 
-use super::format::{Format, Traits};
+use super::{
+    fault::ANOTHER_CODEC,
+    format::{Format, Traits},
+};
 
 pub(super) struct Json;
 
@@ -14,6 +17,7 @@ impl Format for Json {
         unit_structs_are_unit: true,
         takes_every_float: false,
         narrows_integers: false,
+        floats_are_texts: true,
         writes_lengths: false,
         explain,
     };
@@ -34,7 +38,9 @@ impl Format for Json {
 
 fn explain(text: String) -> String {
     match text.starts_with("key must be") {
-        true => "a map key is neither a text nor a number, and JSON allows no others: use another codec".to_owned(),
+        true => format!(
+            "a map key is neither a text nor a number, and JSON allows no others: use such a key{ANOTHER_CODEC}"
+        ),
         false => text,
     }
 }

@@ -17,6 +17,7 @@ impl Format for MessagePack {
         unit_structs_are_unit: false,
         takes_every_float: true,
         narrows_integers: true,
+        floats_are_texts: false,
         writes_lengths: true,
         explain,
     };

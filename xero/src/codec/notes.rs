@@ -73,6 +73,8 @@ pub(super) struct Notes {
     is_changing: Cell<bool>,
     /// Whether a number was written for a variant, or the reverse.
     has_number_for_variant: Cell<bool>,
+    /// Whether a field has another name for its reader.
+    has_other_names: Cell<bool>,
 }
 
 /// Equal pieces in a row.
@@ -225,6 +227,16 @@ impl Notes {
 
     pub(super) fn has_number_for_variant(&self) -> bool {
         self.has_number_for_variant.get()
+    }
+
+    /// Notes that a field has another name for its reader: it may be another field.
+    pub(super) fn note_other_names(&self) {
+        self.note_change();
+        self.has_other_names.set(true);
+    }
+
+    pub(super) fn has_other_names(&self) -> bool {
+        self.has_other_names.get()
     }
 
     pub(super) fn is_changing(&self) -> bool {

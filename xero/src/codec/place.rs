@@ -23,11 +23,14 @@ impl Way {
             Self::Value => 3,
             Self::Some => 4,
             Self::Newtype => 5,
-            Self::Index(index) => 6 + index as u64,
+            Self::Index(index) => 6 + index.min(INDICES_MAX) as u64,
             Self::Field(name) => name.as_ptr() as u64,
         }
     }
 }
+
+/// The parts of a tuple with ways of their own. Longer ones are arrays, whose elements have one reader.
+const INDICES_MAX: usize = 64;
 
 /// A value in its place, linked to those around it.
 ///

@@ -44,6 +44,10 @@ const COPIES: usize = if cfg!(debug_assertions) { 20 } else { 12 };
 const BUFFERED_LEVEL_BYTES: usize = if cfg!(debug_assertions) { 5 * 1024 } else { 2 * 1024 };
 const BUFFERED_COPIES: usize = if cfg!(debug_assertions) { 20 } else { 8 };
 
+/// The most stack that large values may take that are no part of a value of their own type, by estimate: as high as
+/// Tokio's threads allow. Without optimizations, half of it is taken before it is asked for.
+const FLAT_STACK_BYTES_MAX: usize = if cfg!(debug_assertions) { 1200 * 1024 } else { 1536 * 1024 };
+
 /// The most stack that a value may take including its buffered parts, by estimate. Most buffered types are not
 /// recursive and need no such limit, so it is as high as Tokio's threads allow.
 const BUFFERED_STACK_BYTES_MAX: usize = 1536 * 1024;
@@ -221,12 +225,18 @@ impl Counts {
         self.stack.set(below.above);
     }
 
-    /// Reserves stack for a large value before it is read. For nested types the number of large values in each other is
-    /// fixed, and shows at once; for a recursive type, the bytes decide it.
+    /// Reserves stack for a large value before it is read. A recursive type, whose depth a peer may choose, gets less of
+    /// it than values whose size only the program decides.
     pub(super) fn begin_large(&self, reader: &'static str, size: usize) -> Result<Large, Fault> {
         let before = self.large_bytes.get();
         let bytes = before.saturating_add(size.saturating_mul(COPIES));
         let mut large = self.large.borrow_mut();
+        if bytes.max(self.stack.get().used()) > FLAT_STACK_BYTES_MAX {
+            return Err(Fault::rule(format!(
+                "a value of {size} bytes in memory is too large to be read on the stack: keep its arrays and large fields in \
+                 a `Vec`"
+            )));
+        }
         if bytes > STACK_BYTES_MAX && large.contains(&reader) {
             return Err(too_large());
         }

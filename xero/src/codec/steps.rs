@@ -179,8 +179,14 @@ impl<'n> Steps<'n> {
     }
 
     /// Compares the fields that were written with those that have been read.
+    ///
+    /// Two names at one place may be a rename, or two fields of which each half skips one: only the values tell.
     pub(super) fn check_fields(&self) -> Result<(), Fault> {
         let read = self.read.borrow();
+        let names = read.structs.iter().filter_map(|(pair, fields)| Some((self.notes.marks().get(pair.mark)?, fields)));
+        if { names }.any(|(mark, fields)| have_other_names(&mark.fields.names, &fields.names)) {
+            self.notes.note_other_names();
+        }
         let differing = read.structs.iter().filter_map(|(pair, fields)| {
             let mark = self.notes.marks().get(pair.mark)?;
             let do_agree = match pair.are_namesakes {
@@ -252,6 +258,11 @@ fn are_in_the_same_places(written: &[&str], known: &[&str]) -> bool {
             .all(|(ours, theirs)| ours == theirs || !(known.contains(ours) || written.contains(theirs))),
         false => written.iter().filter(shared).eq(known.iter().filter(shared)),
     }
+}
+
+/// Whether both have as many names, and not the same.
+fn have_other_names(written: &[&str], known: &[&str]) -> bool {
+    written.len() == known.len() && written != known
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use super::{
     notes::{Mark, Notes},
     observed::Forms,
     read::{Reading, Seed},
-    state::may_be_too_deep,
+    state::{DEPTH_MAX, may_be_too_deep},
     steps::{ByName, Steps},
     write,
     write::Observed,
@@ -39,6 +39,8 @@ struct Known {
     forms: Forms,
     /// The most stack that reading took for one level.
     level_bytes: usize,
+    /// Whether reading has counted more levels than writing, up to twice as many.
+    is_deeper: bool,
 }
 
 /// The most remembered forms of one type. Derived code has a few for each place within it; hand-written code may have
@@ -61,6 +63,7 @@ where
         let mut known = KNOWN.write().unwrap_or_else(PoisonError::into_inner);
         let known = known.get_or_insert_default().entry(key).or_default();
         known.level_bytes = known.level_bytes.max(read_back.level_bytes);
+        known.is_deeper |= read_back.is_deeper;
         remember(&mut known.forms, observed.forms);
     }
     Ok(())
@@ -89,14 +92,16 @@ fn remember(known: &mut Forms, forms: Forms) {
     known.extend(new);
 }
 
-/// Whether its forms are known, and decide that it can be read: they do not tell how much stack a deep value takes, nor
-/// how large in memory elements are that take no bytes.
+/// Whether its forms are known, and decide that it can be read: they do not tell how many levels and how much stack a
+/// deep value takes, nor how large in memory elements are that take no bytes.
 fn is_known(key: (TypeId, TypeId), observed: &Observed) -> bool {
     let known = KNOWN.read().unwrap_or_else(PoisonError::into_inner);
     known.as_ref().and_then(|known| known.get(&key)).is_some_and(|known| {
+        let levels_max = if known.is_deeper { DEPTH_MAX / 2 } else { usize::MAX };
         !observed.has_empty_elements
             && observed.forms.is_subset(&known.forms)
             && !may_be_too_deep(observed.levels, known.level_bytes)
+            && observed.levels <= levels_max
     })
 }
 
@@ -106,6 +111,16 @@ pub(super) struct ReadBack {
     /// Whether another value of the same forms may differ.
     is_changing: bool,
     level_bytes: usize,
+    /// Whether its reader counts more levels than its writer, as within `untagged`.
+    is_deeper: bool,
+}
+
+/// The cost of reading a value.
+#[derive(Clone, Copy, Debug)]
+struct Cost {
+    /// The most stack that one level took.
+    level_bytes: usize,
+    levels: usize,
 }
 
 /// Reads a value back, and compares both halves.
@@ -116,9 +131,9 @@ where
     T: Serialize + ?Sized,
 {
     let mut notes = Notes::default();
-    let (bytes, _) = write::<F, T>(value, what, Some(&mut notes))?;
+    let (bytes, observed) = write::<F, T>(value, what, Some(&mut notes))?;
     let by_number = Steps::new(&notes, ByName::None);
-    let (read_by_number, level_bytes) = read::<F, O>(&bytes, what, &by_number);
+    let (read_by_number, cost) = read::<F, O>(&bytes, what, &by_number);
     let read_by_number = match notes.has_variants() {
         true => compare_names::<F, O>(&bytes, what, &by_number, read_by_number),
         false => read_by_number,
@@ -126,7 +141,14 @@ where
     if notes.has_number_for_variant() && !is_written_as::<F, O>(&bytes, &read_by_number, what) {
         return Err(number_for_variant());
     }
-    Ok(ReadBack { is_changing: notes.is_changing() || !by_number.are_read_alike(), level_bytes })
+    if notes.has_other_names() && !stays_as_it_is::<F, O>(bytes, read_by_number, what) {
+        return Err(other_field());
+    }
+    Ok(ReadBack {
+        is_changing: notes.is_changing() || !by_number.are_read_alike(),
+        level_bytes: cost.level_bytes,
+        is_deeper: cost.levels > observed.levels,
+    })
 }
 
 /// Reads the variants by their names too, which must choose the same ones as their numbers.
@@ -173,18 +195,51 @@ fn are_written_alike<F: Format, O: Serialize>(one: &O, other: &O, what: What) ->
     sorted(one).is_some_and(|one| sorted(other) == Some(one))
 }
 
+/// Whether a value that was read from these bytes is written as the same again, and again, except for the order of
+/// unordered parts. If each half skips another field, each round moves values to other fields.
+fn stays_as_it_is<F, O>(mut bytes: Vec<u8>, mut value: O, what: What) -> bool
+where
+    F: Format,
+    O: Serialize + DeserializeOwned,
+{
+    let sorted = |bytes: &[u8]| {
+        let mut bytes = bytes.to_vec();
+        bytes.sort_unstable();
+        bytes
+    };
+    for _ in 0..ROUNDS {
+        let Ok((again, _)) = write::<F, O>(&value, what, None) else { return false };
+        if again == bytes {
+            return true;
+        }
+        if sorted(&again) != sorted(&bytes) {
+            return false;
+        }
+        let reading = Reading::new(F::TRAITS, what);
+        let seed = Seed { inner: PhantomData::<O>, reading: &reading };
+        let Ok(read) = F::read(seed, &again) else { return false };
+        (bytes, value) = (again, read);
+    }
+    true
+}
+
+/// Rounds that a value with unordered parts is written and read. Fields that move are noticed as soon as one that is
+/// not a default value falls out of the last place.
+const ROUNDS: usize = 16;
+
 /// Whether a value is written as these bytes. Where several parts may have changed, their order counts.
 fn is_written_as<F: Format, O: Serialize>(bytes: &[u8], value: &O, what: What) -> bool {
     write::<F, O>(value, what, None).is_ok_and(|(others, _)| others == bytes)
 }
 
-/// The value, and the most stack that one of its levels took.
-fn read<F: Format, O: DeserializeOwned>(bytes: &[u8], what: What, steps: &Steps<'_>) -> (Result<O, Fault>, usize) {
+/// The value, and what it cost to read it.
+fn read<F: Format, O: DeserializeOwned>(bytes: &[u8], what: What, steps: &Steps<'_>) -> (Result<O, Fault>, Cost) {
     let reading = Reading::new(F::TRAITS, what).beside(steps);
     let seed = Seed { inner: PhantomData::<O>, reading: &reading };
     let read = F::read(seed, bytes).map_err(|error| reading.recover(error));
     // The differing fields explain more than the error that they caused.
-    (steps.check_fields().and(read.map_err(cannot_read_back::<F>)), reading.level_bytes_max())
+    let cost = Cost { level_bytes: reading.level_bytes_max(), levels: reading.levels_max() };
+    (steps.check_fields().and(read.map_err(cannot_read_back::<F>)), cost)
 }
 
 fn cannot_read_back<F: Format>(fault: Fault) -> Fault {
@@ -202,6 +257,14 @@ fn cannot_read_back<F: Format>(fault: Fault) -> Fault {
         // With names, the library's text already says this.
         Reason::UnknownVariant(_) if !F::TRAITS.is_self_describing => reason,
         Reason::UnknownVariant(_) => Reason::Rule(renamed(&reason)),
+        Reason::Refused(text) if text.ends_with("128 is not supported") => Reason::Rule(format!(
+            "{type_name} has a 128-bit integer within `#[serde(untagged)]`, `#[serde(tag)]` or `#[serde(flatten)]`, and \
+             serde reads none there: make it a text{ANOTHER_CODEC}"
+        )),
+        Reason::Refused(text) => Reason::Rule(format!(
+            "the `Deserialize` of {type_name} refuses what its `Serialize` writes ({text}): send a value that both \
+             take{ANOTHER_CODEC}"
+        )),
         other => Reason::Rule(format!(
             "{of} cannot be read back from what it writes ({}): its `Serialize` and `Deserialize` disagree in this \
              codec, as with `#[serde(skip_serializing)]`: make them agree{ANOTHER_CODEC}",
@@ -220,6 +283,15 @@ fn cannot_read_back<F: Format>(fault: Fault) -> Fault {
         }
         _ => fault,
     }
+}
+
+/// The error for a field of which each half skips one.
+fn other_field() -> Fault {
+    Fault::rule(format!(
+        "a field would arrive as another one: both halves of a struct have as many fields, and not the same, as with \
+         `#[serde(skip_serializing)]` on one and `#[serde(skip_deserializing)]` on another: give both halves the same \
+         fields{ANOTHER_CODEC}"
+    ))
 }
 
 /// The error for a number that is read as a variant, or the reverse.

@@ -11,7 +11,7 @@ use super::{
     fault::{Fault, planted},
     ids::IdMap,
     message::{CallId, Metadata, Payload, Peer, Request},
-    registry::{MethodId, Need, PoolId},
+    registry::{MethodId, Need, PoolId, SizeClass},
     slab::Slab,
     window::SMALL_PAYLOAD_BYTES,
 };
@@ -179,7 +179,7 @@ impl Call {
             method,
             fingerprint: self.spec.fingerprint,
             codec: self.spec.payload.codec,
-            size: LineKey::size_of(self.spec.payload.bytes.len()),
+            size: SizeClass::of(self.spec.payload.bytes.len()),
             must_declare: self.must_declare(),
             wait_policy: self.spec.wait_policy,
         }
@@ -280,10 +280,10 @@ impl Calls {
         self.waiting.calls_in(line)
     }
 
-    /// What all calls in a line require of a worker, for the smallest size of their class.
+    /// What all calls in a line require of a worker: sizes of one class suit the same workers.
     pub(crate) fn need_of(&self, line: LineId) -> Option<Need<'_>> {
         let any = self.get(self.waiting.any_in(line)?)?;
-        Some(Need { bytes: self.waiting.bytes_min(line)?, avoid: None, ..any.need() })
+        Some(Need { avoid: None, ..any.need() })
     }
 
     /// The waiting call to end when there are too many: the youngest of the owner with the most calls. That is this new

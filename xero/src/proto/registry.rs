@@ -30,7 +30,7 @@ use index::Index;
 pub(crate) use index::{MethodId, PoolId};
 pub(crate) use merged::Listing;
 use offer::Offer;
-pub(crate) use route::{Need, Outlook, Route};
+pub(crate) use route::{Need, Outlook, Route, SizeClass};
 
 /// The most credits that are believed of a worker: more requests than any process runs at once.
 const CREDITS_MAX: u32 = 65_536;

@@ -75,12 +75,14 @@ impl Offer {
         bytes <= self.payload_bytes_max
     }
 
-    /// How well it suits a call: by its signature first, then by its limit; `None` for not at all.
-    pub(super) fn grade(&self, plan: &CallPlan, must_declare: bool) -> Option<(bool, bool)> {
+    /// How well it suits a call: by its signature first, then by its limit; `None` for not at all. A limit suits all
+    /// payloads up to its largest power of two alike.
+    pub(super) fn grade(&self, plan: &CallPlan, must_declare: bool) -> Option<(bool, u64)> {
         let method = self.method(plan)?;
         let can = self.reads(plan.codec) && (method.idempotent || !must_declare);
         let fits = plan.fingerprint == 0 || method.fingerprint == 0 || plan.fingerprint == method.fingerprint;
-        can.then_some((fits, self.takes(plan.work.payload_bytes())))
+        let class = plan.work.payload_bytes().max(1_024).next_power_of_two();
+        can.then_some((fits, if self.takes(class) { u64::MAX } else { self.payload_bytes_max }))
     }
 }
 

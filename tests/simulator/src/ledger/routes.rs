@@ -32,19 +32,13 @@ impl Ledger {
             let has_room =
                 |wire: &Wire| best.is_some() && grade(*wire) == best && self.has_room(pid, *wire, &call.plan);
             // A call that is too large for all waits for one of those that come closest, which refuses it.
-            let is_large = best.is_some_and(|(_, takes)| !takes);
+            let is_large = best.is_some_and(|(_, max)| call.plan.work.payload_bytes() > max);
             let is_choosy = is_stuck || is_large || process.setup.whim.may_refuse();
             if best.is_none() && self.is_hopeless(pid, process, &call.plan) {
                 return Err(format!("lets call {} wait for nobody", tag.0));
             }
             let free = self.serving(pid, process).find(has_room).filter(|_| !is_choosy);
-            // Calls of one size class wait in one line, whose first may wait for a worker with a larger limit.
-            let is_behind = || {
-                let suiting = self.suiting(pid, process, &call.plan, must_declare);
-                let mut others = self.waiting_beside(pid, &call.plan);
-                others.any(|other| self.suiting(pid, process, &other.plan, must_declare) != suiting)
-            };
-            if let Some(wire) = free.filter(|_| !is_behind()) {
+            if let Some(wire) = free {
                 return Err(format!("lets call {} wait while connection {wire} has room for it", tag.0));
             }
         }
@@ -61,24 +55,6 @@ impl Ledger {
             }
         }
         Ok(())
-    }
-
-    /// The connections to those that suit a call best.
-    fn suiting(&self, pid: Pid, process: &Process, plan: &CallPlan, must_declare: bool) -> Vec<Wire> {
-        let grade = |wire: Wire| self.wires[wire].offer.grade(plan, must_declare);
-        let best = self.serving(pid, process).filter_map(grade).max();
-        self.serving(pid, process).filter(|wire| best.is_some() && grade(*wire) == best).collect()
-    }
-
-    /// The calls that wait for the same method.
-    fn waiting_beside<'a>(&'a self, pid: Pid, plan: &'a CallPlan) -> impl Iterator<Item = &'a CallRecord> {
-        let tag_of = |entry: &Unrouted| match entry {
-            Unrouted::Call(tag) => Some(*tag),
-            Unrouted::Request(wire, call) => self.wires[*wire].requests.get(call).map(|request| request.tag),
-        };
-        let waiting = self.unrouted.get(&pid).into_iter().flatten().filter_map(tag_of);
-        let calls = waiting.filter_map(|tag| self.calls.get(&tag));
-        calls.filter(|other| (other.plan.service, other.plan.method) == (plan.service, plan.method))
     }
 
     /// The connections to those that take requests, now or later.

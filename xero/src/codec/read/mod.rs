@@ -125,6 +125,11 @@ impl<'r> Reading<'r> {
         self.counts.level_bytes_max()
     }
 
+    /// The most levels of all kinds that were nested.
+    pub(super) fn levels_max(&self) -> usize {
+        self.counts.levels_max()
+    }
+
     /// Notes the fields that were read: of `count` fields, those that take bytes.
     fn note_fields(&self, shape: Shape, count: &Cell<usize>, filled: &RefCell<Vec<usize>>) {
         let (count, filled) = (count.get(), filled.borrow());
@@ -420,8 +425,12 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
             true => Shape::Arguments { names: fields },
             false => Shape::Struct { fields, pair, is_derived: pair.is_some() && is_derived::<V>() },
         };
-        self.read(visitor, shape, |inner, visitor| inner.deserialize_struct(name, fields, visitor))
-            .map_err(|fault| reading.blame(fault, start, Named::Struct(name)))
+        let read = self.read(visitor, shape, |inner, visitor| inner.deserialize_struct(name, fields, visitor));
+        match shape {
+            // It is generated: users know the argument and its type.
+            Shape::Arguments { .. } => read,
+            _ => read.map_err(|fault| reading.blame(fault, start, Named::Struct(name))),
+        }
     }
 
     fn deserialize_tuple_struct<V: Visitor<'de>>(

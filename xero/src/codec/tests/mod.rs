@@ -3,6 +3,7 @@
 mod again;
 mod arguments;
 mod basics;
+mod crossed;
 mod disguised;
 mod guide;
 mod halves;

@@ -10,7 +10,7 @@ use serde::ser::{Error as _, Serialize, Serializer};
 use self::parts::{Compound, Parts};
 use super::{
     error::What,
-    fault::{Fault, Reason},
+    fault::{ANOTHER_CODEC, Fault, Reason},
     format::Traits,
     notes::{Kind, Mark, Notes},
     observed::{Form, Forms, Seen, Type},
@@ -112,7 +112,7 @@ impl Writing {
     fn check_float(&self, is_finite: bool) -> Result<(), Fault> {
         match is_finite || self.counts.traits.takes_every_float {
             true => Ok(()),
-            false => Err(Fault::rule("there is no number for NaN or infinity: use another codec, or `None`")),
+            false => Err(Fault::rule(format!("there is no number for NaN or infinity: use `None`{ANOTHER_CODEC}"))),
         }
     }
 
@@ -163,6 +163,11 @@ const TEXT: u64 = 100;
 const BYTES: u64 = 101;
 const WIDE: u64 = 102;
 const UNIT: u64 = 103;
+
+/// Whether the shortest text of an `f32`, read as an `f64`, gives the same `f32`.
+fn survives_f64(value: f32) -> bool {
+    value.to_string().parse::<f64>().is_ok_and(|read| read as f32 == value)
+}
 
 const NAME_THE_CASES: &str = "use an enum that names the cases, or a codec that carries it (bincode or postcard, unless its type \
                               needs a self-describing one)";
@@ -352,6 +357,10 @@ impl<'a, S: Serializer> Serializer for CheckedSerializer<'a, S> {
     fn serialize_f32(self, value: f32) -> Result<S::Ok, Fault> {
         self.writing.check_float(value.is_finite())?;
         self.primitive(Kind::F32);
+        // Serde's buffers would round such a text twice.
+        if self.writing.counts.traits.floats_are_texts && !survives_f64(value) {
+            return self.inner.serialize_f64(value.into()).map_err(|error| self.writing.counts.recover(error));
+        }
         self.inner.serialize_f32(value).map_err(|error| self.writing.counts.recover(error))
     }
 

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::proto::{
     message::{CallId, Codec},
-    registry::{MethodId, PoolId},
+    registry::{MethodId, PoolId, SizeClass},
 };
 
 #[test]
@@ -89,7 +89,7 @@ impl Play {
             method: MethodId(self.random.u32(0..3)),
             fingerprint: self.random.u64(0..2),
             codec: Codec::Json,
-            size: 0,
+            size: SizeClass::SMALLEST,
             must_declare: false,
             wait_policy: WaitPolicy::UntilDeadline,
         };

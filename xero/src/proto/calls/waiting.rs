@@ -14,9 +14,8 @@ use std::{
 use super::WaitPolicy;
 use crate::proto::{
     message::{CallId, Codec},
-    registry::{MethodId, PoolId},
+    registry::{MethodId, PoolId, SizeClass},
     slab::Slab,
-    window::SMALL_PAYLOAD_BYTES,
 };
 
 /// The common properties of a line's calls, which decide who can take them.
@@ -25,22 +24,10 @@ pub(super) struct LineKey {
     pub(super) method: MethodId,
     pub(super) fingerprint: u64,
     pub(super) codec: Codec,
-    /// The size class: a worker may lack room, or have too low a limit, for larger classes alone.
-    pub(super) size: u8,
+    /// A worker may lack room, or have too low a limit, for larger classes alone.
+    pub(super) size: SizeClass,
     pub(super) must_declare: bool,
     pub(super) wait_policy: WaitPolicy,
-}
-
-impl LineKey {
-    /// Windows ignore small payloads; larger classes differ by powers of two.
-    pub(super) fn size_of(bytes: usize) -> u8 {
-        if bytes <= SMALL_PAYLOAD_BYTES { 0 } else { bytes.ilog2() as u8 }
-    }
-
-    /// The smallest payload of its class.
-    fn bytes_min(&self) -> usize {
-        if self.size == 0 { 0 } else { (1 << self.size).max(SMALL_PAYLOAD_BYTES + 1) }
-    }
 }
 
 /// A line's number.
@@ -173,7 +160,7 @@ impl Waiting {
             method,
             fingerprint: 0,
             codec: Codec::ALL[0],
-            size: 0,
+            size: SizeClass::SMALLEST,
             must_declare: false,
             wait_policy: WaitPolicy::UntilDeadline,
         };
@@ -189,10 +176,6 @@ impl Waiting {
 
     pub(super) fn any_in(&self, id: LineId) -> Option<CallId> {
         self.lines.get(id.0)?.heads.first().map(|(_, call, _)| *call)
-    }
-
-    pub(super) fn bytes_min(&self, id: LineId) -> Option<usize> {
-        Some(self.lines.get(id.0)?.key.bytes_min())
     }
 
     /// The youngest call of the owner with the most calls, if that owner has more than this one.

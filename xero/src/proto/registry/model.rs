@@ -183,7 +183,7 @@ impl Play {
             incarnation: Uuid::nil(),
             capabilities: Capabilities::default(),
             interval: Duration::from_secs(1),
-            payload_bytes_max: [100, 1_000][self.random.usize(0..2)],
+            payload_bytes_max: [1_000, 1_024, 3_000, 4_096][self.random.usize(0..4)],
             credits: self.random.u32(0..4),
             window_bytes: 0,
             codecs: [&Codec::ALL[..], &[Codec::Json]][self.random.usize(0..2)].to_vec(),
@@ -234,7 +234,7 @@ impl Play {
             method,
             fingerprint: [7, 8, 9, 0][self.random.usize(0..4)],
             codec: [Codec::Bincode, Codec::Json][self.random.usize(0..2)],
-            bytes: [0, 500, SMALL_PAYLOAD_BYTES + 1][self.random.usize(0..3)],
+            bytes: [0, 1_001, 2_500, 3_500, SMALL_PAYLOAD_BYTES + 1][self.random.usize(0..5)],
             must_declare: self.random.u8(0..3) == 0,
             avoid: self.random.bool().then(|| Peer(self.random.u64(0..PEERS))),
         }
@@ -320,7 +320,10 @@ impl Play {
             let offer = known.method(need.service, need.method)?;
             let can = known.ready.codecs.contains(&need.codec) && (offer.idempotent || !need.must_declare);
             let fits = need.fingerprint == 0 || offer.fingerprint == 0 || offer.fingerprint == need.fingerprint;
-            (known.is_serving() && can).then_some((fits, need.bytes as u64 <= known.ready.payload_bytes_max))
+            let max = known.ready.payload_bytes_max;
+            // Powers of two from 1,024 on.
+            let takes = need.bytes.max(1_024).next_power_of_two() as u64 <= max;
+            (known.is_serving() && can).then_some((fits, if takes { u64::MAX } else { max }))
         };
         let best = self.model.values().filter_map(can).max();
         self.model

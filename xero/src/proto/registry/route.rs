@@ -54,18 +54,45 @@ pub(crate) enum Outlook {
     NotIdempotent,
 }
 
+/// The size class of a payload: a power of two that it does not exceed. Payloads of one class suit the same workers, so
+/// they can wait in one line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SizeClass(u8);
+
+impl SizeClass {
+    /// Without a payload.
+    pub(crate) const SMALLEST: Self = Self(10);
+
+    pub(crate) fn of(bytes: usize) -> Self {
+        Self(Self::SMALLEST.0.max(bytes.next_power_of_two().ilog2() as u8))
+    }
+
+    /// The largest payload of the class.
+    fn bytes_max(self) -> u64 {
+        1 << self.0
+    }
+}
+
+/// How well workers suit a request: by their signature first, then by their limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Grade {
+    fits: bool,
+    /// The limit; `u64::MAX` for all that accept the payload's size class.
+    payload_bytes_max: u64,
+}
+
 impl Need<'_> {
     /// How well workers of this kind suit: `None` for not at all.
     ///
-    /// Workers with the fitting signature come first, then those that accept the payload. Others are asked only if
-    /// there is none: their error reports their own signature or limit.
-    fn grade(&self, kind: &Kind) -> Option<u8> {
+    /// Workers with the fitting signature come first, then those that accept the payload's size class, then those with
+    /// the largest limit. Others are asked only if there is none: their error reports their own signature or limit.
+    fn grade(&self, kind: &Kind) -> Option<Grade> {
         let reads = kind.codecs.contains(self.codec) || planted(Fault::CodecIgnored);
         let can = reads && (kind.idempotent || !self.must_declare);
         // 0 stands for an unchecked signature (`PROTOCOL.md` §7).
         let fits = self.fingerprint == 0 || kind.fingerprint == 0 || self.fingerprint == kind.fingerprint;
-        let takes = self.bytes as u64 <= kind.payload_bytes_max;
-        can.then_some(2 * u8::from(fits) + u8::from(takes))
+        let takes = SizeClass::of(self.bytes).bytes_max() <= kind.payload_bytes_max;
+        can.then_some(Grade { fits, payload_bytes_max: if takes { u64::MAX } else { kind.payload_bytes_max } })
     }
 
     /// Whether the worker's window has room; small payloads need none.
@@ -77,7 +104,7 @@ impl Need<'_> {
 
 impl Index {
     /// The method, and the grade of the workers that suit the request best.
-    fn suitable(&self, need: &Need<'_>) -> Result<(MethodId, u8), Outlook> {
+    fn suitable(&self, need: &Need<'_>) -> Result<(MethodId, Grade), Outlook> {
         let (_, service) = self.find_service(need.service).ok_or(Outlook::NoService)?;
         if service.version().is_none() {
             return Err(Outlook::NoService);
@@ -104,14 +131,14 @@ impl Index {
         &'a self,
         method: MethodId,
         need: &'a Need<'_>,
-        grade: u8,
+        grade: Grade,
     ) -> impl Iterator<Item = (&'a Kind, &'a Group)> {
         let groups = self.method(method).into_iter().flat_map(|method| method.groups.iter());
         groups.filter(move |(kind, _)| need.grade(kind) == Some(grade))
     }
 
     /// Of the workers that suit best, the free one that has gone longest without a request.
-    fn first(&mut self, method: MethodId, need: &Need<'_>, grade: u8) -> Option<(Free, Kind)> {
+    fn first(&mut self, method: MethodId, need: &Need<'_>, grade: Grade) -> Option<(Free, Kind)> {
         if let Some((kind, pool)) = self.method(method)?.sole {
             return Some((*self.free_of(pool)?.first()?, kind));
         }
@@ -189,7 +216,7 @@ impl Registry {
 #[derive(Debug)]
 struct Search {
     method: MethodId,
-    grade: u8,
+    grade: Grade,
     /// The least recently used worker of all, whether or not it can have the request.
     first: Free,
     kind: Kind,

@@ -60,6 +60,27 @@ fn worker_that_accepts_the_payload_comes_first_and_another_only_without_one() {
 }
 
 #[test]
+fn payloads_of_one_size_class_suit_the_same_workers() {
+    let limited = |max| {
+        let mut registry = Registry::new(&Limits::default());
+        for (peer, max) in (1..).zip(max) {
+            let ready = Ready { payload_bytes_max: max, ..introduction(9, 7) };
+            registry.register(Instant::now(), Peer(peer), ready);
+        }
+        registry
+    };
+    let route = |registry: &mut Registry, bytes| registry.route(&mut LeastRecentlyUsed, &Need { bytes, ..need(7) });
+    // Of those between two powers of two, only the largest limit counts.
+    let mut registry = limited([5_000, 6_000]);
+    for bytes in [4_097, 4_500, 5_500, 6_000, 8_192] {
+        assert_eq!(route(&mut registry, bytes), chosen(2), "{bytes}");
+    }
+    assert_eq!(route(&mut registry, 4_096), chosen(1));
+    let mut registry = limited([5_000, 8_192]);
+    assert_eq!((route(&mut registry, 4_500), route(&mut registry, 8_192)), (chosen(2), chosen(2)));
+}
+
+#[test]
 fn only_changes_of_the_offers_are_a_new_revision() {
     let mut registry = registry_of(&[(1, 1, 7), (2, 1, 7)]);
     let mut is_another = |change: &dyn Fn(&mut Registry)| {
