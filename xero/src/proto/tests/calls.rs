@@ -18,7 +18,7 @@ use crate::proto::{
 #[test]
 fn replies_in_any_order_reach_their_own_calls() {
     let mut net = Net::with_seed(7);
-    net.jitter = ms(20);
+    net.network.jitter = ms(20);
     let d = net.dispatcher();
     for _ in 0..3 {
         net.worker(&[d]);

@@ -225,14 +225,14 @@ fn worker_waits_for_its_goodbye_while_its_dispatcher_is_heard_from_and_may_still
     let call = net.call(d, "hold");
     net.run(ms(5));
     // A round trip of six graces, in which the dispatcher's heartbeats still come often enough.
-    net.latency = 3 * GRACE;
+    net.network.latency = 3 * GRACE;
     net.reply(w, call, "slow to arrive");
     net.drain(w);
     let drained_at = net.now;
-    net.run_until(drained_at + 2 * net.latency - TICK);
+    net.run_until(drained_at + 2 * net.network.latency - TICK);
     assert_eq!((net.value(call), net.w(w).left_at), ("slow to arrive".to_owned(), None));
-    net.run_until(drained_at + 2 * net.latency);
-    assert_eq!(net.w(w).left_at, Some(drained_at + 2 * net.latency));
+    net.run_until(drained_at + 2 * net.network.latency);
+    assert_eq!(net.w(w).left_at, Some(drained_at + 2 * net.network.latency));
 }
 
 #[test]
@@ -295,7 +295,7 @@ fn rolling_drain_of_three_workers_fails_no_call() {
     for seed in 0..20 {
         let mut net = Net::with_seed(seed);
         let mut random = fastrand::Rng::with_seed(seed);
-        net.jitter = ms(10);
+        net.network.jitter = ms(10);
         let d = net.dispatcher();
         let mut workers: Vec<_> = (0..3).map(|_| net.worker(&[d])).collect();
         net.run(ms(100));
