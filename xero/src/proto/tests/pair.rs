@@ -228,7 +228,7 @@ impl Net {
         }
     }
 
-    /// A connection that a test plays by hand; its messages go out through [`Self::say`].
+    /// A connection that a test plays by hand; its messages go out through [`Self::send_as`].
     pub(super) fn stranger(&mut self, d: D) -> Peer {
         Peer(self.open(d, Process::Stranger, Peer(0)) as u64)
     }
@@ -242,26 +242,26 @@ impl Net {
         let peer = self.stranger(d);
         let mut ready = Ready { incarnation: Uuid::from_u64_pair(3, peer.0), ..introduction() };
         shape(&mut ready);
-        self.say(peer, Message::Ready(ready));
+        self.send_as(peer, Message::Ready(ready));
         self.run(3 * self.network.latency);
         peer
     }
 
     /// Gives the dispatcher a message from this peer.
-    pub(super) fn say(&mut self, peer: Peer, message: Message) {
-        self.say_frames(peer, frame::encode(&message));
+    pub(super) fn send_as(&mut self, peer: Peer, message: Message) {
+        self.send_frames_as(peer, frame::encode(&message));
     }
 
-    pub(super) fn say_frames(&mut self, peer: Peer, frames: Frames) {
+    pub(super) fn send_frames_as(&mut self, peer: Peer, frames: Frames) {
         self.send(peer.0 as Wire, Side::Listener, frames);
     }
 
     /// Gives the worker a message from the dispatcher.
-    pub(super) fn tell(&mut self, d: D, w: W, message: Message) {
-        self.tell_frames(d, w, frame::encode(&message));
+    pub(super) fn send_to(&mut self, d: D, w: W, message: Message) {
+        self.send_frames_to(d, w, frame::encode(&message));
     }
 
-    pub(super) fn tell_frames(&mut self, d: D, w: W, frames: Frames) {
+    pub(super) fn send_frames_to(&mut self, d: D, w: W, frames: Frames) {
         let peer = self.peer(d, w);
         self.send(peer.0 as Wire, Side::Dialer, frames);
     }
@@ -331,17 +331,17 @@ impl Net {
     }
 
     /// The worker's messages so far.
-    pub(super) fn said(&self, w: W) -> impl Iterator<Item = &Sent> {
+    pub(super) fn sent_by(&self, w: W) -> impl Iterator<Item = &Sent> {
         self.sent.iter().filter(move |sent| sent.to_dispatcher && sent.w == Some(w))
     }
 
     /// The messages to a worker so far.
-    pub(super) fn told(&self, w: W) -> impl Iterator<Item = &Sent> {
+    pub(super) fn sent_to(&self, w: W) -> impl Iterator<Item = &Sent> {
         self.sent.iter().filter(move |sent| !sent.to_dispatcher && sent.w == Some(w))
     }
 
     /// The messages to strangers and puppets so far.
-    pub(super) fn told_strangers(&self) -> impl Iterator<Item = &Sent> {
+    pub(super) fn sent_to_strangers(&self) -> impl Iterator<Item = &Sent> {
         self.sent.iter().filter(|sent| !sent.to_dispatcher && sent.w.is_none())
     }
 }
