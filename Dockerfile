@@ -25,8 +25,9 @@ COPY demo/Cargo.toml demo/
 COPY tests/Cargo.toml tests/
 COPY tests/planted/Cargo.toml tests/planted/
 COPY tests/simulator/Cargo.toml tests/simulator/
+COPY tests/wires/Cargo.toml tests/wires/
 RUN set -eu; \
-    for package in xero xero-macros demo tests tests/simulator; do \
+    for package in xero xero-macros demo tests tests/simulator tests/wires; do \
         mkdir -p "$package/src"; \
         touch "$package/src/lib.rs"; \
         for kind in bin:src/bin bench:benches test:tests; do \

@@ -1,31 +1,8 @@
-//! Simulated time, and the clocks that processes read it from.
+//! The clocks that processes read simulated time from.
 
-use std::{
-    fmt,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-/// An instant of the simulation, in nanoseconds since its beginning. No process sees it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct At(u64);
-
-impl At {
-    pub(super) const ZERO: Self = Self(0);
-
-    pub(super) fn after(self, time: Duration) -> Self {
-        Self(self.0 + nanos(time))
-    }
-
-    pub(super) fn since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
-    }
-}
-
-impl fmt::Display for At {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:>3}.{:06}", self.0 / 1_000_000_000, self.0 / 1_000 % 1_000_000)
-    }
-}
+pub(super) use xero_wires::At;
 
 /// The clock of one process. It started at a time of its own and runs slightly fast or slow, like real clocks.
 #[derive(Clone, Copy, Debug)]
@@ -41,18 +18,18 @@ impl Clock {
     }
 
     pub(super) fn read(&self, at: At) -> Instant {
-        self.origin + Duration::from_nanos(self.own_nanos(at.0))
+        self.origin + Duration::from_nanos(self.own_nanos(at.nanos()))
     }
 
     /// The first instant of the simulation at which this clock shows `instant` or later.
     pub(super) fn at(&self, instant: Instant) -> At {
-        let own = nanos(instant.saturating_duration_since(self.origin));
+        let own = At::ZERO.after(instant.saturating_duration_since(self.origin)).nanos();
         let gained = signed(own) * self.drift / (MILLION + self.drift);
         let mut at = own.saturating_add_signed(-gained).saturating_sub(2);
         while self.own_nanos(at) < own {
             at += 1;
         }
-        At(at)
+        At::from_nanos(at)
     }
 
     fn own_nanos(&self, at: u64) -> u64 {
@@ -63,10 +40,6 @@ impl Clock {
 /// Simulations take minutes: a day leaves room for a drift in millionths.
 fn signed(nanos: u64) -> i64 {
     i64::try_from(nanos).unwrap_or(i64::MAX).min(DAY_NANOS)
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 const MILLION: i64 = 1_000_000;
@@ -85,7 +58,8 @@ mod tests {
             for nanos in (0..5_000_000_000).step_by(123_456_789) {
                 let instant = origin + Duration::from_nanos(nanos);
                 let at = clock.at(instant);
-                assert!(clock.read(at) >= instant && (at.0 == 0 || clock.read(At(at.0 - 1)) < instant), "{drift}");
+                let before = at.nanos().checked_sub(1).map(At::from_nanos);
+                assert!(clock.read(at) >= instant && before.is_none_or(|at| clock.read(at) < instant), "{drift}");
             }
         }
     }

@@ -36,7 +36,7 @@ impl World {
     }
 
     fn break_between(&mut self, one: Pid, other: Pid, plan: BreakPlan) {
-        let connects = |wire: &Wire| self.connections[*wire].ends.iter().all(|end| [one, other].contains(&end.process));
+        let connects = |wire: &Wire| self.network[*wire].ends.iter().all(|end| [one, other].contains(&end.process));
         let Some(wire) = self.wires_of(one).into_iter().rfind(connects) else { return };
         self.remark(&format_args!("connection {wire} breaks: {plan:?}"));
         self.break_connection(wire, plan);
@@ -45,28 +45,14 @@ impl World {
     fn block(&mut self, from: Pid, to: Pid, time: Duration) {
         let (one, other) = (&self.processes[from], &self.processes[to]);
         self.remark(&format_args!("nothing gets from {one} to {other} for {time:?}"));
-        *self.blocked.entry((from, to)).or_default() += 1;
+        self.network.block(from, to);
         self.post_after(time, Event::Unblock(from, to));
     }
 
     pub(super) fn unblock(&mut self, from: Pid, to: Pid) {
-        let Some(reasons) = self.blocked.get_mut(&(from, to)) else { return };
-        *reasons -= 1;
-        if *reasons > 0 {
-            return;
-        }
-        self.blocked.remove(&(from, to));
+        let Some(held) = self.network.unblock(from, to) else { return };
         self.remark(&format_args!("{} can reach {} again", self.processes[from], self.processes[to]));
-        self.release_held(from, to);
-    }
-
-    /// Held messages travel in order, before any message that was sent later.
-    fn release_held(&mut self, from: Pid, to: Pid) {
-        for event in self.held.remove(&(from, to)).unwrap_or_default() {
-            if let Event::Arrive(parcel) = event {
-                self.arrive(parcel);
-            }
-        }
+        held.into_iter().for_each(|parcel| self.arrive(parcel));
     }
 
     fn freeze(&mut self, pid: Pid, time: Duration) {
@@ -95,8 +81,8 @@ impl World {
     fn fall_behind(&mut self, pid: Pid) {
         let process = &self.processes[pid];
         let may = self.temper == Temper::Harsh && !self.is_healed && process.pause.is_none();
-        if may && process.inbox.len() > 3 && self.random.bool() {
-            let pause = ms(self.random.u64(2..60));
+        if may && process.inbox.len() > 3 && self.network.random.bool() {
+            let pause = ms(self.network.random.u64(2..60));
             self.tell(pid, &format_args!("is late, and takes {pause:?} to read a message"));
             let process = &mut self.processes[pid];
             (process.is_late, process.pause) = (true, Some(pause));
@@ -252,11 +238,11 @@ impl World {
             return;
         }
         for wire in self.wires_of(pid) {
-            let listener = &self.connections[wire].ends[Side::Listener as usize];
-            let is_alone = self.wires_of(listener.process).iter().filter(|other| self.links(**other, pid)).count() == 1;
-            let has_window = self.processes[listener.process].setup.window_bytes > 0;
+            let listener = self.network[wire].end(Side::Listener).process;
+            let is_alone = self.wires_of(listener).iter().filter(|other| self.links(**other, pid)).count() == 1;
+            let has_window = self.processes[listener].setup.window_bytes > 0;
             let may_speak = self.ledger.is_up(wire, Side::Dialer) && is_alone && !has_window;
-            let to = self.connections[wire].ends[Side::Dialer as usize].peer;
+            let to = self.network[wire].end(Side::Dialer).socket.peer;
             if let Some(ready) = self.processes[pid].offers.get(&wire).filter(|_| may_speak) {
                 let mut ready = ready.clone();
                 ready.services.iter_mut().for_each(|service| service.version += RENEWED);
@@ -267,7 +253,7 @@ impl World {
     }
 
     fn links(&self, wire: Wire, pid: Pid) -> bool {
-        self.connections[wire].ends.iter().any(|end| end.process == pid)
+        self.network[wire].ends.iter().any(|end| end.process == pid)
     }
 
     pub(super) fn undeafen(&mut self, pid: Pid) {
@@ -295,9 +281,9 @@ impl World {
         }
         for (wire, bytes) in std::mem::take(&mut self.processes[pid].withheld) {
             let side = self.side_of(wire, pid);
-            let End { stands, peer, .. } = self.connections[wire].ends[side as usize];
+            let End { stands, socket, .. } = *self.network[wire].end(side);
             if stands && !self.ledger.has_said_goodbye(wire, side) {
-                self.send(wire, side, &Transmit { to: peer, messages: vec![Message::Ack(bytes)] });
+                self.send(wire, side, &Transmit { to: socket.peer, messages: vec![Message::Ack(bytes)] });
             }
         }
     }
@@ -329,10 +315,8 @@ impl World {
         self.is_calm.store(true, Ordering::Relaxed);
         self.repeats_percent = 0;
         let is_over = |event: &Event| matches!(event, Event::Act(_) | Event::Restart(_) | Event::Misbehave(_));
-        self.events.retain(|_, event| !is_over(event));
-        for (from, to) in std::mem::take(&mut self.blocked).into_keys() {
-            self.release_held(from, to);
-        }
+        self.network.queue.retain(|event| !is_over(event));
+        self.network.unblock_all().into_iter().for_each(|parcel| self.arrive(parcel));
         for pid in 0..self.processes.len() {
             if self.processes[pid].setup.is_hostile {
                 self.end_process(pid, false, NEVER);

@@ -206,7 +206,7 @@ const FIXED_BYTES: usize = 32;
 impl World {
     /// Lets a hostile process dial whom it is not connected to, and speak to some of those that it is.
     pub(super) fn misbehave(&mut self, pid: Pid) {
-        let seed = self.random.u64(..);
+        let seed = self.network.random.u64(..);
         let setup = &self.processes[pid].setup;
         self.hostiles.entry(pid).or_insert_with(|| Hostile::new(seed, pid, setup));
         if setup.role != Role::Broker {
@@ -217,7 +217,7 @@ impl World {
         }
         for wire in self.wires_of(pid) {
             let side = self.side_of(wire, pid);
-            let other = self.connections[wire].ends[side.other() as usize].process;
+            let other = self.network[wire].end(side.other()).process;
             let Some(hostile) = self.hostiles.get_mut(&pid) else { return };
             hostile.guessed = self.processes[other].calls.keys().copied().collect();
             if hostile.random.bool() {
@@ -226,7 +226,7 @@ impl World {
                 said.into_iter().for_each(|frames| self.send_raw(wire, side, frames));
             }
         }
-        let pause = ms(self.random.u64(5..100));
+        let pause = ms(self.network.random.u64(5..100));
         self.post_after(pause, Event::Misbehave(pid));
     }
 
@@ -243,6 +243,6 @@ impl World {
 
     fn is_connected(&self, pid: Pid, door: Door, slot: Peer) -> bool {
         let is_dial = |event: &Event| matches!(event, Event::Dial { process, slot: other, .. } if *process == pid && *other == slot);
-        self.processes[pid].sockets.contains_key(&(door, slot)) || self.events.values().any(is_dial)
+        self.processes[pid].sockets.contains_key(&(door, slot)) || self.network.queue.iter().any(is_dial)
     }
 }

@@ -1,5 +1,4 @@
-//! Connections and their messages. A connection keeps its messages in order and repeats none. It may lose its tail, be
-//! slow, stall, or end without notice to either side.
+//! The network as the simulator drives it: dials, messages and ends, which the trace shows and the ledger checks.
 
 use std::time::Duration;
 
@@ -13,31 +12,29 @@ use xero::proto::{
     timer::Execution,
 };
 
+use xero_wires::{DIAL_TIMEOUT, Taken};
+pub(super) use xero_wires::{Side, Wire};
+
 use super::{
     clock::At,
-    process::Life,
+    machine::door_of,
+    process::{Life, Process},
     scenario::{Action, Address, BreakPlan, Pid, ms},
     trace::Brief,
     world::World,
 };
 
-/// A connection, for one life; its index in the list.
-pub(super) type Wire = usize;
+pub(super) type Network = xero_wires::Network<Pid, Socket, Frames, Event>;
+pub(super) type Connection = xero_wires::Connection<Pid, Socket>;
+pub(super) type End = xero_wires::End<Pid, Socket>;
+pub(super) type Parcel = xero_wires::Parcel<Frames>;
 
-/// The two ends of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Side {
-    Dialer = 0,
-    Listener = 1,
-}
-
-impl Side {
-    pub(super) fn other(self) -> Self {
-        match self {
-            Self::Dialer => Self::Listener,
-            Self::Listener => Self::Dialer,
-        }
-    }
+/// How a process knows a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Socket {
+    pub(super) incarnation: u32,
+    pub(super) door: Door,
+    pub(super) peer: Peer,
 }
 
 /// An event at an instant.
@@ -88,63 +85,15 @@ pub(super) enum Step {
     End,
 }
 
-/// A parcel on a connection.
-#[derive(Debug)]
-pub(super) struct Parcel {
-    pub(super) wire: Wire,
-    pub(super) to: Side,
-    number: u64,
-    what: Contents,
-}
-
-#[derive(Debug)]
-enum Contents {
-    /// The connection is there; precedes all messages.
-    Accepted,
-    Frames(Frames),
-    /// The other side has ended the connection; follows all its messages.
-    End,
-    /// This side's own machine has noticed that the connection is broken.
-    News,
-}
-
-/// One connection.
-#[derive(Debug)]
-pub(super) struct Connection {
-    pub(super) ends: [End; 2],
-    /// By the receiving side.
-    ways: [Way; 2],
-}
-
-#[derive(Debug)]
-pub(super) struct End {
-    pub(super) process: Pid,
-    pub(super) incarnation: u32,
-    pub(super) door: Door,
-    pub(super) peer: Peer,
-    pub(super) stands: bool,
-}
-
-#[derive(Debug, Default)]
-struct Way {
-    sent: u64,
-    /// Parcels from here on are lost.
-    lost_from: Option<u64>,
-    under_way: usize,
-    last_arrival_at: At,
-}
-
-impl Connection {
-    /// Whether it stands on both sides and loses nothing.
-    pub(super) fn is_whole(&self) -> bool {
-        self.ends.iter().all(|end| end.stands) && self.ways.iter().all(|way| way.lost_from.is_none())
+impl From<Parcel> for Event {
+    fn from(parcel: Parcel) -> Self {
+        Self::Arrive(parcel)
     }
 }
 
 impl World {
     pub(super) fn post(&mut self, at: At, event: Event) {
-        self.posted += 1;
-        self.events.insert((at, self.posted), event);
+        self.network.queue.post(at, event);
     }
 
     pub(super) fn post_after(&mut self, time: Duration, event: Event) {
@@ -155,7 +104,7 @@ impl World {
     pub(super) fn dial(&mut self, process: Pid, slot: Peer) {
         let address = self.processes[process].setup.dials[slot.0 as usize];
         let incarnation = self.processes[process].incarnation;
-        self.post_after(self.latency.max(ms(1)), Event::Dial { process, incarnation, slot, address });
+        self.post_after(self.network.latency.max(ms(1)), Event::Dial { process, incarnation, slot, address });
     }
 
     pub(super) fn handle_dial(&mut self, process: Pid, incarnation: u32, slot: Peer, address: Address) {
@@ -163,36 +112,31 @@ impl World {
             return;
         }
         let event = Event::DialFailed { process, incarnation, slot };
-        if self.is_blocked(process, address.process) || self.is_blocked(address.process, process) {
+        if self.network.is_cut(process, address.process) {
             return self.post_after(DIAL_TIMEOUT, event);
         }
         if self.processes[address.process].life == Life::Dead {
-            return self.post_after(self.latency, event);
+            return self.post_after(self.network.latency, event);
         }
         let wire = self.open(process, slot, address);
         let now = self.local(process);
         self.tell(process, &format_args!("connected to {}", self.processes[address.process]));
-        self.ledger.opened(wire, &self.connections[wire], [now, self.local(address.process)], &self.processes);
-        self.dispatch(wire, Side::Listener, Contents::Accepted, Duration::ZERO);
+        self.ledger.opened(wire, &self.network[wire], [now, self.local(address.process)], &self.processes);
         self.processes[process].machine.handle_dialed(now, slot);
         self.drain_outputs(process);
         self.touch(process);
     }
 
     fn open(&mut self, process: Pid, slot: Peer, address: Address) -> Wire {
-        let wire = self.connections.len();
-        let dialer_door = super::machine::door_of(self.processes[process].setup.role);
+        let Process { incarnation, setup, .. } = &self.processes[process];
+        let dialing = Socket { incarnation: *incarnation, door: door_of(setup.role), peer: slot };
         let listener = &mut self.processes[address.process];
-        let peer = listener.next_peer(address.door);
-        listener.sockets.insert((address.door, peer), wire);
         let (incarnation, door) = (listener.incarnation, address.door);
-        let listening = End { process: address.process, incarnation, door, peer, stands: true };
-        let dialer = &mut self.processes[process];
-        dialer.sockets.insert((dialer_door, slot), wire);
-        let incarnation = dialer.incarnation;
-        let dialing = End { process, incarnation, door: dialer_door, peer: slot, stands: true };
-        let way = || Way { last_arrival_at: self.now, ..Way::default() };
-        self.connections.push(Connection { ends: [dialing, listening], ways: [way(), way()] });
+        let listening = Socket { incarnation, door, peer: listener.next_peer(door) };
+        let wire = self.network.open(self.now, (process, dialing), (address.process, listening));
+        for (pid, Socket { door, peer, .. }) in [(process, dialing), (address.process, listening)] {
+            self.processes[pid].sockets.insert((door, peer), wire);
+        }
         wire
     }
 
@@ -200,7 +144,7 @@ impl World {
         if !self.is_alive(process, incarnation) {
             return;
         }
-        let (now, door) = (self.local(process), super::machine::door_of(self.processes[process].setup.role));
+        let (now, door) = (self.local(process), door_of(self.processes[process].setup.role));
         self.tell(process, &"could not connect");
         self.processes[process].machine.handle_disconnected(now, door, slot);
         self.drain_outputs(process);
@@ -209,11 +153,10 @@ impl World {
 
     /// Hands messages to the network; `false` if it does not take them.
     pub(super) fn send(&mut self, wire: Wire, from: Side, transmit: &Transmit) -> bool {
-        let way = &self.connections[wire].ways[from.other() as usize];
-        if way.under_way >= self.high_water_mark && !self.is_healed {
+        if self.network.in_transit(wire, from.other()) >= self.high_water_mark && !self.is_healed {
             return false;
         }
-        let process = self.connections[wire].ends[from as usize].process;
+        let process = self.network[wire].end(from).process;
         let now = self.local(process);
         for message in &transmit.messages {
             self.note_offer(wire, process, message);
@@ -227,71 +170,50 @@ impl World {
         };
         // Their sender keeps nothing of them from now on.
         frames.payload = Bytes::copy_from_slice(&frames.payload);
-        let other = self.connections[wire].ends[from.other() as usize].process;
+        let other = self.network[wire].end(from.other()).process;
         // A repeated reply counts twice, which a window does not allow for.
         let has_window = self.processes[other].setup.window_bytes > 0;
         let is_repeatable = !has_window && transmit.messages.iter().all(is_repeatable);
-        if is_repeatable && self.random.u8(0..100) < self.repeats_percent {
-            self.dispatch(wire, from.other(), Contents::Frames(frames.clone()), Duration::ZERO);
+        if is_repeatable && self.network.random.u8(0..100) < self.repeats_percent {
+            self.send_raw(wire, from, frames.clone());
         }
-        self.dispatch(wire, from.other(), Contents::Frames(frames), Duration::ZERO);
+        self.send_raw(wire, from, frames);
         true
     }
 
     /// Hands frames of a hostile process to the network, whatever they are.
     pub(super) fn send_raw(&mut self, wire: Wire, from: Side, frames: Frames) {
-        self.dispatch(wire, from.other(), Contents::Frames(frames), Duration::ZERO);
+        self.network.send(self.now, wire, from.other(), frames);
     }
 
-    fn dispatch(&mut self, wire: Wire, to: Side, what: Contents, delay: Duration) {
-        let time = self.latency + self.jitter.mul_f64(self.random.f64());
-        // Whole milliseconds, so that messages meet and are handled in one turn, as in a busy process.
-        let at = At::ZERO.after(ms(self.now.after(time + delay).since(At::ZERO).as_millis() as u64 + 1));
-        let way = &mut self.connections[wire].ways[to as usize];
-        way.last_arrival_at = at.max(way.last_arrival_at);
-        way.sent += 1;
-        way.under_way += 1;
-        let (at, number) = (way.last_arrival_at, way.sent);
-        self.post(at, Event::Arrive(Parcel { wire, to, number, what }));
-    }
-
-    /// Delivers a parcel that has crossed the network, unless a fault stops it.
+    /// Delivers a parcel, unless a fault stops it.
     pub(super) fn arrive(&mut self, parcel: Parcel) {
-        let Connection { ends, ways } = &self.connections[parcel.wire];
-        let (process, sender) = (ends[parcel.to as usize].process, ends[parcel.to.other() as usize].process);
-        let is_news = matches!(parcel.what, Contents::News);
-        let is_lost = ways[parcel.to as usize].lost_from.is_some_and(|number| parcel.number >= number);
-        // A parcel that nobody takes off the connection blocks those behind it.
-        if is_lost && !is_news {
-            return;
+        if let Some(parcel) = self.network.arrive(parcel) {
+            self.take_in(parcel);
         }
-        if !is_news && self.is_blocked(sender, process) {
-            return self.held.entry((sender, process)).or_default().push(Event::Arrive(parcel));
-        }
-        self.take_in(parcel);
     }
 
     /// Hands a parcel to its process, which reads it if it runs and has time.
     pub(super) fn take_in(&mut self, parcel: Parcel) {
         let (wire, to) = (parcel.wire, parcel.to);
-        let End { process, incarnation, stands, .. } = self.connections[wire].ends[to as usize];
-        if !stands || !self.is_alive(process, incarnation) {
-            self.connections[wire].ways[to as usize].under_way -= 1;
-            return self.reset(wire, to);
+        let End { process, stands, .. } = *self.network[wire].end(to);
+        let Process { life, pause, inbox, .. } = &mut self.processes[process];
+        if stands && (*life == Life::Frozen || pause.is_some()) {
+            return inbox.push_back(parcel.into());
         }
-        if self.processes[process].life == Life::Frozen || self.processes[process].pause.is_some() {
-            return self.processes[process].inbox.push_back(Event::Arrive(parcel));
-        }
-        self.connections[wire].ways[to as usize].under_way -= 1;
-        match parcel.what {
-            Contents::Accepted => self.accept(wire, to),
-            Contents::Frames(frames) => self.receive(wire, to, frames),
-            Contents::End | Contents::News => self.lose(wire, to),
+        // A machine that is down does not answer for an end that is gone.
+        let answers = *life != Life::Dead;
+        match self.network.take(parcel) {
+            Taken::Accepted => self.accept(wire, to),
+            Taken::Frames(frames) => self.receive(wire, to, frames),
+            Taken::End => self.lose(wire, to),
+            Taken::Nothing if answers => self.network.reset(self.now, wire, to),
+            Taken::Nothing => {}
         }
     }
 
     fn accept(&mut self, wire: Wire, to: Side) {
-        let End { process, door, peer, .. } = self.connections[wire].ends[to as usize];
+        let End { process, socket: Socket { door, peer, .. }, .. } = *self.network[wire].end(to);
         let now = self.local(process);
         self.ledger.accepted(wire, to, now);
         self.processes[process].machine.handle_accepted(now, door, peer);
@@ -300,7 +222,7 @@ impl World {
     }
 
     fn receive(&mut self, wire: Wire, to: Side, frames: Frames) {
-        let End { process, door, peer, .. } = self.connections[wire].ends[to as usize];
+        let End { process, socket: Socket { door, peer, .. }, .. } = *self.network[wire].end(to);
         if self.processes[process].setup.is_hostile {
             return self.overhear(process, frames);
         }
@@ -332,23 +254,9 @@ impl World {
         self.touch(process);
     }
 
-    /// Handles a message for a connection end that is gone: its sender learns of that, as with TCP.
-    fn reset(&mut self, wire: Wire, to: Side) {
-        let connection = &self.connections[wire];
-        let process = connection.ends[to as usize].process;
-        // A machine that is down does not answer.
-        if connection.ends[to.other() as usize].stands && self.processes[process].life != Life::Dead {
-            self.dispatch(wire, to.other(), Contents::End, Duration::ZERO);
-        }
-    }
-
     /// Reports to this side that its connection is gone.
-    pub(super) fn lose(&mut self, wire: Wire, side: Side) {
-        let end = &mut self.connections[wire].ends[side as usize];
-        if !std::mem::take(&mut end.stands) {
-            return;
-        }
-        let End { process, door, peer, .. } = *end;
+    fn lose(&mut self, wire: Wire, side: Side) {
+        let End { process, socket: Socket { door, peer, .. }, .. } = *self.network[wire].end(side);
         self.processes[process].sockets.remove(&(door, peer));
         let now = self.local(process);
         self.tell(process, &format_args!("lost its connection to {}", self.name_beyond(wire, side)));
@@ -362,42 +270,31 @@ impl World {
     pub(super) fn disconnect(&mut self, process: Pid, door: Door, peer: Peer) {
         let Some(wire) = self.processes[process].sockets.remove(&(door, peer)) else { return };
         let side = self.side_of(wire, process);
-        self.connections[wire].ends[side as usize].stands = false;
         self.ledger.ended(wire, side);
-        self.dispatch(wire, side.other(), Contents::End, Duration::ZERO);
+        self.network.hang_up(self.now, wire, side);
     }
 
     /// Breaks the connection. Some messages in transit still arrive; each side learns of it in its time, or not at all.
     pub(super) fn break_connection(&mut self, wire: Wire, plan: BreakPlan) {
-        for to in [Side::Dialer, Side::Listener] {
-            let way = &mut self.connections[wire].ways[to as usize];
-            let arrives = way.under_way as u64 * u64::from(plan.arrives_percent) / 100;
-            let lost_from = way.sent + 1 - (way.under_way as u64 - arrives).min(way.sent);
-            way.lost_from = Some(way.lost_from.map_or(lost_from, |earlier| earlier.min(lost_from)));
+        for to in Side::BOTH {
+            let in_transit = self.network.in_transit(wire, to);
+            let arrives = in_transit * usize::from(plan.arrives_percent) / 100;
+            self.network.lose_tail(wire, to, in_transit - arrives);
             if let Some(time) = plan.told_after[to as usize] {
-                self.dispatch(wire, to, Contents::News, time);
+                self.network.notice_break(self.now, wire, to, time);
             }
         }
     }
 
     /// Ends every connection of a dead process.
     pub(super) fn cut_off(&mut self, process: Pid, is_silent: bool) {
-        for wire in 0..self.connections.len() {
-            for side in [Side::Dialer, Side::Listener] {
-                let end = &mut self.connections[wire].ends[side as usize];
-                if end.process != process || !std::mem::take(&mut end.stands) {
-                    continue;
-                }
-                self.ledger.ended(wire, side);
-                if !is_silent {
-                    self.dispatch(wire, side.other(), Contents::End, Duration::ZERO);
-                }
-            }
+        for (wire, side) in self.network.ends_of(process) {
+            self.ledger.ended(wire, side);
+            match is_silent {
+                true => self.network.abandon(wire, side),
+                false => self.network.hang_up(self.now, wire, side),
+            };
         }
-    }
-
-    pub(super) fn is_blocked(&self, from: Pid, to: Pid) -> bool {
-        self.blocked.contains_key(&(from, to))
     }
 
     pub(super) fn is_alive(&self, process: Pid, incarnation: u32) -> bool {
@@ -406,7 +303,7 @@ impl World {
     }
 
     pub(super) fn side_of(&self, wire: Wire, process: Pid) -> Side {
-        match self.connections[wire].ends[0].process == process {
+        match self.network[wire].end(Side::Dialer).process == process {
             true => Side::Dialer,
             false => Side::Listener,
         }
@@ -415,13 +312,13 @@ impl World {
     fn tell_on(&self, wire: Wire, side: Side, arrow: &str, message: &Message) {
         if self.trace.is_some() {
             let other = self.name_beyond(wire, side);
-            let process = self.connections[wire].ends[side as usize].process;
+            let process = self.network[wire].end(side).process;
             self.tell(process, &format_args!("{arrow} {other} (connection {wire}): {}", Brief(message)));
         }
     }
 
     fn name_beyond(&self, wire: Wire, side: Side) -> &str {
-        &self.processes[self.connections[wire].ends[side.other() as usize].process].setup.name
+        &self.processes[self.network[wire].end(side.other()).process].setup.name
     }
 }
 
@@ -441,6 +338,3 @@ fn steps_of(message: &Message) -> u64 {
 
 /// Waiting calls that a machine may look at for one message: those that it sends, and one of each line.
 const STEPS_MAX: u64 = 200;
-
-/// How long an unanswered dial takes, as in the shell.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(1);

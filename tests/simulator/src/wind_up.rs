@@ -40,7 +40,7 @@ impl World {
         self.processes.iter().filter(|process| !process.setup.is_hostile).all(is_well)
             && self.check_registrations().is_ok()
             && self.ledger.check_all_ended().is_ok()
-            && wires.into_iter().all(|wire| self.connections[*wire].is_whole())
+            && wires.into_iter().all(|wire| self.network[*wire].is_whole())
     }
 
     /// Whether a request is still open on a connection that a process holds.
@@ -104,11 +104,11 @@ impl World {
     fn say_farewell(&mut self) -> Result<(), String> {
         self.remark(&"everybody leaves");
         let mut pids: Vec<Pid> = (0..self.processes.len()).collect();
-        self.random.shuffle(&mut pids);
+        self.network.random.shuffle(&mut pids);
         for pid in pids {
             self.drain(pid, NEVER);
             let pause_max = if self.processes.len() > CROWD_MIN { 10 } else { 100 };
-            let pause = Duration::from_millis(self.random.u64(0..pause_max));
+            let pause = Duration::from_millis(self.network.random.u64(0..pause_max));
             self.run_for(pause)?;
         }
         self.run_for(FAREWELL)?;

@@ -7,7 +7,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fastrand::Rng;
 use xero::proto::{calls::CallFailure, message::Message};
 
 use super::{
@@ -15,9 +14,9 @@ use super::{
     hostile::Hostile,
     ledger::Ledger,
     machine::Told,
-    network::{Connection, Event, Wire},
+    network::{Event, Network, Wire},
     process::{Life, Process},
-    scenario::{Pid, Role, Scenario, Temper, Theme},
+    scenario::{Pid, Role, Scenario, Temper, Theme, ms},
     trace::Trace,
 };
 
@@ -25,17 +24,9 @@ pub(super) struct World {
     pub(super) now: At,
     pub(super) temper: Temper,
     theme: Theme,
-    pub(super) random: Rng,
     pub(super) processes: Vec<Process>,
-    pub(super) connections: Vec<Connection>,
+    pub(super) network: Network,
     pub(super) ledger: Ledger,
-    pub(super) events: BTreeMap<(At, u64), Event>,
-    pub(super) posted: u64,
-    /// The pairs between which messages are blocked, with the number of reasons.
-    pub(super) blocked: BTreeMap<(Pid, Pid), u32>,
-    pub(super) held: BTreeMap<(Pid, Pid), Vec<Event>>,
-    pub(super) latency: Duration,
-    pub(super) jitter: Duration,
     pub(super) high_water_mark: usize,
     pub(super) repeats_percent: u8,
     /// Whether all faults have ended.
@@ -61,16 +52,9 @@ impl World {
             now: At::ZERO,
             temper: scenario.temper,
             theme: scenario.theme,
-            random: Rng::with_seed(seed),
             processes,
-            connections: Vec::new(),
+            network: Network::new(seed),
             ledger: Ledger::new(scenario.temper),
-            events: BTreeMap::new(),
-            posted: 0,
-            blocked: BTreeMap::new(),
-            held: BTreeMap::new(),
-            latency: scenario.latency,
-            jitter: scenario.jitter,
             high_water_mark: scenario.high_water_mark,
             repeats_percent: scenario.repeats_percent,
             is_healed: false,
@@ -81,6 +65,9 @@ impl World {
             touched: BTreeSet::new(),
             ended: 0,
         };
+        (world.network.latency, world.network.jitter) = (scenario.latency, scenario.jitter);
+        // Messages meet and are handled in one turn, as in a busy process.
+        world.network.grain = ms(1);
         scenario.actions.into_iter().for_each(|(at, action)| world.post(at, Event::Act(action)));
         world
     }
@@ -109,8 +96,7 @@ impl World {
     /// Runs everything that is due now, until nothing more is.
     fn happen(&mut self) -> Result<(), String> {
         for _ in 0..TURNS_MAX {
-            while let Some(entry) = self.events.first_entry().filter(|entry| entry.key().0 <= self.now) {
-                let event = entry.remove();
+            while let Some(event) = self.network.queue.pop_due(self.now) {
                 self.handle(event);
             }
             let mut pids = mem::take(&mut self.touched);
@@ -267,7 +253,7 @@ impl World {
     }
 
     fn next_instant(&self) -> Option<At> {
-        let event = self.events.first_key_value().map(|((at, _), _)| *at);
+        let event = self.network.queue.next_at();
         let turn = (!self.touched.is_empty()).then_some(self.now);
         self.processes.iter().filter_map(Process::wakes_at).chain(event).chain(turn).min()
     }
@@ -295,7 +281,7 @@ impl World {
     }
 
     fn describe(&self) {
-        let Self { temper, theme, latency, jitter, .. } = self;
+        let Self { temper, theme, network: Network { latency, jitter, .. }, .. } = self;
         self.remark(&format_args!("{temper:?}, {theme:?}; latency {latency:?}, jitter {jitter:?}"));
         for (pid, process) in self.processes.iter().enumerate() {
             self.tell(pid, &format_args!("is process {pid}: {:?}", process.setup));

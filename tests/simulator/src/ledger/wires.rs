@@ -10,10 +10,10 @@ use crate::{network::Connection, scenario::Role, work::Work};
 impl Ledger {
     pub(crate) fn opened(&mut self, wire: Wire, connection: &Connection, now: [Instant; 2], processes: &[Process]) {
         let side = |side: Side| {
-            let end = &connection.ends[side as usize];
+            let end = connection.end(side);
             let heartbeats = processes[end.process].setup.heartbeats;
             SideRecord {
-                life: (end.process, end.incarnation),
+                life: (end.process, end.socket.incarnation),
                 stands: true,
                 accepted_at: None,
                 has_given_up: false,
@@ -35,7 +35,7 @@ impl Ledger {
                 expiry: heartbeats.expiry(heartbeats.interval),
             }
         };
-        let is_workers = processes[connection.ends[0].process].setup.role == Role::Worker;
+        let is_workers = processes[connection.end(Side::Dialer).process].setup.role == Role::Worker;
         let record = WireRecord {
             sides: [side(Side::Dialer), side(Side::Listener)],
             caller: if is_workers { Side::Listener } else { Side::Dialer },

@@ -100,16 +100,16 @@ impl Bench {
         let wire = self.open(door);
         let mut ready = Ready { incarnation: Uuid::from_u64_pair(3, wire.1.0), ..introduction() };
         shape(&mut ready);
-        self.say(wire, Message::Ready(ready));
+        self.send_as(wire, Message::Ready(ready));
         wire
     }
 
     /// Gives the broker a message from this connection.
-    pub(super) fn say(&mut self, wire: Wire, message: Message) {
-        self.say_frames(wire, frame::encode(&message));
+    pub(super) fn send_as(&mut self, wire: Wire, message: Message) {
+        self.send_frames_as(wire, frame::encode(&message));
     }
 
-    pub(super) fn say_frames(&mut self, (door, peer): Wire, frames: Frames) {
+    pub(super) fn send_frames_as(&mut self, (door, peer): Wire, frames: Frames) {
         for decoded in frame::decode(frames, &self.limits) {
             match decoded {
                 Ok(message) => self.broker.handle_message(self.now, door, peer, message),
@@ -127,12 +127,12 @@ impl Bench {
     pub(super) fn request_with(&mut self, wire: Wire, call: u64, method: &str, shape: impl FnOnce(&mut Request)) {
         let mut request = request(call, method);
         shape(&mut request);
-        self.say(wire, Message::Request(request));
+        self.send_as(wire, Message::Request(request));
     }
 
     /// Ends a worker's request.
     pub(super) fn reply(&mut self, worker: Wire, id: CallId, text: &str) {
-        self.say(worker, Message::Final(FinalReply { call: id, partials: 0, payload: value(text) }));
+        self.send_as(worker, Message::Final(FinalReply { call: id, partials: 0, payload: value(text) }));
     }
 
     pub(super) fn drop_wire(&mut self, wire: Wire) {

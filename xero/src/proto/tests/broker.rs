@@ -28,8 +28,8 @@ fn call_has_the_brokers_id_at_the_worker_and_the_clients_id_in_the_reply() {
     assert_eq!((&*sent.method, &sent.payload, sent.metadata.len()), ("echo", &value("seven"), 1));
     assert!((sent.attempt, sent.idempotent, sent.remaining) == (1, false, ms(5_000)) && sent.call != CallId(7));
     let id = sent.call;
-    bench.say(worker, partial_reply(id, 0, "half"));
-    bench.say(worker, Message::Final(FinalReply { call: id, partials: 1, payload: value("done") }));
+    bench.send_as(worker, partial_reply(id, 0, "half"));
+    bench.send_as(worker, Message::Final(FinalReply { call: id, partials: 1, payload: value("done") }));
     let reply = Message::Final(FinalReply { call: CallId(7), partials: 1, payload: value("done") });
     assert_eq!(bench.take(client), [partial_reply(CallId(7), 0, "half"), reply]);
     assert_eq!(bench.broker.open_calls(), 0);
@@ -41,7 +41,7 @@ fn equal_ids_of_two_clients_are_two_calls() {
     let (worker, clients) = (bench.worker(), [bench.client(), bench.client()]);
     clients.into_iter().for_each(|client| bench.request(client, 7, "hold"));
     let ids: Vec<_> = bench.requests(worker).iter().map(|request| request.call).collect();
-    bench.say(clients[0], Message::Cancel(CallId(7)));
+    bench.send_as(clients[0], Message::Cancel(CallId(7)));
     assert_eq!(bench.take(worker), [Message::Cancel(ids[0])], "the other's call is none of its business");
     clients.into_iter().for_each(|client| drop(bench.take(client)));
     ids.into_iter().for_each(|id| bench.reply(worker, id, "done"));
@@ -103,17 +103,17 @@ fn every_way_to_lose_a_client_cancels_its_calls() {
         [1, 2].into_iter().for_each(|call| bench.request(client, call, "hold"));
         let id = bench.request_id(worker);
         match departure {
-            Departure::Goodbye => bench.say(client, Message::Goodbye),
+            Departure::Goodbye => bench.send_as(client, Message::Goodbye),
             Departure::Disconnected => bench.drop_wire(client),
             Departure::Expired => bench.run(EXPIRY),
         }
         assert_eq!(bench.outputs.last(), Some(&BrokerOutput::ClientLeft(client.1, departure)));
         assert_eq!(bench.broker.open_calls(), 0, "{departure:?}");
-        let told = bench.take(worker);
-        assert!(told.contains(&Message::Cancel(id)), "{departure:?}: {told:?}");
+        let sent = bench.take(worker);
+        assert!(sent.contains(&Message::Cancel(id)), "{departure:?}: {sent:?}");
         // The worker still has the first; its answer has no receiver, and frees the credit.
         let stopped = ErrorReply::not_started(id, ErrorCode::Cancelled, String::new());
-        bench.say(worker, Message::Error(stopped));
+        bench.send_as(worker, Message::Error(stopped));
         let other = bench.client();
         bench.request(other, 1, "hold");
         assert_eq!(bench.requests(worker).len(), 1, "{departure:?}");
@@ -128,7 +128,7 @@ fn client_expires_exactly_on_time_and_any_message_renews_its_lease() {
     let expires_at = bench.now + EXPIRY;
     bench.run_until(expires_at - TICK);
     assert!(!bench.is_gone(client));
-    bench.say(client, Message::Cancel(CallId(99)));
+    bench.send_as(client, Message::Cancel(CallId(99)));
     bench.run_until(expires_at + EXPIRY - 2 * TICK);
     assert!(!bench.is_gone(client));
     bench.run(TICK);
@@ -140,14 +140,14 @@ fn client_expires_exactly_on_time_and_any_message_renews_its_lease() {
 fn client_that_announces_a_large_message_is_excused() {
     let mut bench = Bench::new();
     let client = bench.client_with(|ready| ready.interval = INTERVAL);
-    bench.say(client, Message::Patience(ms(10_000)));
+    bench.send_as(client, Message::Patience(ms(10_000)));
     bench.run(ms(10_000) - TICK);
     assert!(!bench.is_gone(client));
     bench.run(TICK);
     assert!(bench.is_gone(client));
     // No peer is excused for longer than the largest message may take.
     let client = bench.client_with(|ready| ready.interval = INTERVAL);
-    bench.say(client, Message::Patience(ms(u64::MAX / 2)));
+    bench.send_as(client, Message::Patience(ms(u64::MAX / 2)));
     bench.run(ms(64_000));
     assert!(bench.is_gone(client));
 }
@@ -186,7 +186,7 @@ fn call_ends_at_the_broker_by_its_deadline_and_is_cancelled_at_the_worker() {
     bench.request_with(client, 3, "hold", |request| request.remaining = ms(0));
     assert_eq!(bench.errors(client), [(3, ErrorCode::DeadlineExceeded, false)]);
     bench.request_with(client, 4, "hold", |request| request.remaining = std::time::Duration::MAX);
-    bench.say(client, Message::Cancel(CallId(4)));
+    bench.send_as(client, Message::Cancel(CallId(4)));
     assert_eq!(bench.errors(client), [(4, ErrorCode::Cancelled, false)], "it has only waited");
 }
 
@@ -196,7 +196,7 @@ fn client_that_repeats_its_introduction_is_answered_once_a_turn() {
     let client = bench.client();
     bench.take(client);
     let ready = Ready { role: Role::Client, credits: 0, services: Vec::new(), ..introduction() };
-    bench.say_frames(client, frame::encode_batch(&vec![Message::Ready(ready); 50]));
+    bench.send_frames_as(client, frame::encode_batch(&vec![Message::Ready(ready); 50]));
     assert_eq!(bench.take(client).len(), 1);
 }
 
@@ -208,7 +208,7 @@ fn client_does_not_restart_a_call_that_used_up_the_brokers_attempts() {
     bench.request(client, 1, "hold");
     for _ in 0..3 {
         let id = bench.request_id(worker);
-        bench.say(worker, Message::Error(ErrorReply::not_started(id, ErrorCode::Overloaded, "full".into())));
+        bench.send_as(worker, Message::Error(ErrorReply::not_started(id, ErrorCode::Overloaded, "full".into())));
     }
     assert_eq!(bench.errors(client), [(1, ErrorCode::WorkerLost, false)]);
 }
@@ -220,10 +220,10 @@ fn cancelled_call_is_answered_once_whatever_the_worker_replies() {
     bench.request(client, 1, "hold");
     let id = bench.request_id(worker);
     bench.take(client);
-    bench.say(client, Message::Cancel(CallId(1)));
-    bench.say(client, Message::Cancel(CallId(1)));
+    bench.send_as(client, Message::Cancel(CallId(1)));
+    bench.send_as(client, Message::Cancel(CallId(1)));
     assert_eq!(bench.errors(client), [(1, ErrorCode::Cancelled, true)]);
-    bench.say(worker, partial_reply(id, 0, "half"));
+    bench.send_as(worker, partial_reply(id, 0, "half"));
     bench.reply(worker, id, "done");
     bench.reply(worker, id, "done again");
     assert_eq!(bench.take(client), []);
@@ -239,7 +239,7 @@ fn cancel_that_crosses_the_reply_changes_nothing() {
     let id = bench.request_id(worker);
     bench.take(client);
     bench.reply(worker, id, "done");
-    bench.say(client, Message::Cancel(CallId(1)));
+    bench.send_as(client, Message::Cancel(CallId(1)));
     assert_eq!(bench.take(client), [final_reply(CallId(1), "done")]);
     assert_eq!(bench.take(worker), []);
 }
@@ -275,7 +275,7 @@ fn request_is_acknowledged_once_it_goes_to_a_worker_or_ends_and_not_while_it_wai
     assert_eq!(acks(&mut bench, client), [2 * cost], "refused");
     bench.request_with(client, 3, "hold", large);
     assert_eq!(acks(&mut bench, client), [3 * cost], "open already");
-    bench.say(client, Message::Cancel(CallId(3)));
+    bench.send_as(client, Message::Cancel(CallId(3)));
     assert_eq!(acks(&mut bench, client), [4 * cost], "cancelled");
     let id = bench.request_id(worker);
     bench.reply(worker, id, "done");
@@ -292,7 +292,7 @@ fn request_is_acknowledged_once_it_goes_to_a_worker_or_ends_and_not_while_it_wai
     let mut frames = frame::encode(&Message::Request(Request { payload: value("padding"), ..request(7, "hold") }));
     // Metadata that reaches past the end.
     frames.header = [&frames.header[..frames.header.len() - 1], &[9]].concat().into();
-    bench.say_frames(client, frames);
+    bench.send_frames_as(client, frames);
     assert_eq!(acks(&mut bench, client), [8 * cost], "it cannot be read");
     bench.drain();
     bench.take(client);
@@ -360,7 +360,7 @@ fn stranger_that_does_not_introduce_itself_is_dropped_without_effect() {
         Message::Ack(7),
     ] {
         let stranger = bench.open(Door::Front);
-        bench.say(stranger, message);
+        bench.send_as(stranger, message);
         assert!(bench.is_gone(stranger) && bench.take(stranger).is_empty());
     }
     assert_eq!((bench.broker.counters().unregistered_messages, bench.take(worker)), (5, vec![]));
@@ -374,7 +374,7 @@ fn messages_that_only_workers_send_are_dropped_from_clients() {
     let id = bench.request_id(worker);
     bench.take(client);
     for message in [final_reply(id, "forged"), partial_reply(id, 0, "forged"), Message::Drain, Message::Credit(9)] {
-        bench.say(client, message);
+        bench.send_as(client, message);
     }
     assert_eq!((bench.broker.counters().unexpected_messages, bench.take(client)), (4, vec![]));
     bench.reply(worker, id, "done");
@@ -388,7 +388,7 @@ fn unreadable_request_is_answered_and_uses_no_credit() {
     bench.take(client);
     let mut frames = frame::encode(&Message::Request(request(7, "hold")));
     frames.header.truncate(40);
-    bench.say_frames(client, frames);
+    bench.send_frames_as(client, frames);
     let [(7, ErrorCode::Malformed, false)] = bench.errors(client)[..] else { panic!("not answered") };
     let worker = bench.worker();
     bench.request(client, 7, "hold");
@@ -396,13 +396,13 @@ fn unreadable_request_is_answered_and_uses_no_credit() {
     // The answer would end the open call with this id.
     let mut frames = frame::encode(&Message::Request(request(7, "hold")));
     frames.header.truncate(40);
-    bench.say_frames(client, frames);
+    bench.send_frames_as(client, frames);
     assert_eq!(bench.errors(client), []);
     assert_eq!(bench.broker.counters().malformed_messages, 2);
     let stranger = bench.open(Door::Front);
     let mut frames = frame::encode(&Message::Request(request(7, "hold")));
     frames.header.truncate(40);
-    bench.say_frames(stranger, frames);
+    bench.send_frames_as(stranger, frames);
     assert!(bench.is_gone(stranger) && bench.errors(stranger) == [(0, ErrorCode::Malformed, false)]);
 }
 
@@ -414,7 +414,7 @@ fn client_that_renews_its_introduction_keeps_its_calls() {
     let id = bench.request_id(worker);
     let mut ready = introduction();
     (ready.role, ready.payload_bytes_max) = (Role::Client, 3);
-    bench.say(client, Message::Ready(ready));
+    bench.send_as(client, Message::Ready(ready));
     bench.take(client);
     bench.reply(worker, id, "more than three bytes");
     assert_eq!(bench.errors(client), [(1, ErrorCode::TooLarge, true)]);
@@ -450,8 +450,8 @@ fn partial_reply_larger_than_its_client_accepts_leaves_a_visible_gap() {
     ["one", "too large", "three"]
         .into_iter()
         .zip(0..)
-        .for_each(|(text, sequence)| bench.say(worker, partial_reply(id, sequence, text)));
-    bench.say(worker, Message::Final(FinalReply { call: id, partials: 3, payload: value("done") }));
+        .for_each(|(text, sequence)| bench.send_as(worker, partial_reply(id, sequence, text)));
+    bench.send_as(worker, Message::Final(FinalReply { call: id, partials: 3, payload: value("done") }));
     let last = Message::Final(FinalReply { call: CallId(1), partials: 3, payload: value("done") });
     let call = CallId(1);
     assert_eq!(bench.take(client), [partial_reply(call, 0, "one"), partial_reply(call, 2, "three"), last]);

@@ -26,11 +26,11 @@ fn draining_broker_refuses_waiting_calls_finishes_those_in_flight_and_says_goodb
     assert_eq!((bench.take(idle), bench.take(worker)), (vec![Message::Drain], vec![]));
     bench.request(client, 3, "hold");
     assert_eq!(bench.errors(client), [(3, ErrorCode::Refused, false)]);
-    bench.say(worker, partial_reply(id, 0, "half"));
-    bench.say(worker, error_reply(id, ErrorCode::Application, true));
+    bench.send_as(worker, partial_reply(id, 0, "half"));
+    bench.send_as(worker, error_reply(id, ErrorCode::Application, true));
     bench.run(Duration::ZERO);
-    let told = bench.take(client);
-    assert_eq!((&told[0], told.last()), (&partial_reply(CallId(1), 0, "half"), Some(&Message::Goodbye)));
+    let sent = bench.take(client);
+    assert_eq!((&sent[0], sent.last()), (&partial_reply(CallId(1), 0, "half"), Some(&Message::Goodbye)));
     assert_eq!((bench.take(idle), bench.take(worker)), (vec![Message::Goodbye], vec![Message::Goodbye]));
     [client, idle, worker].into_iter().for_each(|wire| bench.drop_wire(wire));
     assert_eq!(bench.closed_at, Some(bench.now));
@@ -54,7 +54,7 @@ fn drain_refuses_a_call_in_back_off_at_once() {
     let (worker, client) = (bench.worker(), bench.client());
     bench.request_with(client, 1, "safe", |request| request.idempotent = true);
     let id = bench.request_id(worker);
-    bench.say(worker, error_reply(id, ErrorCode::Overloaded, true));
+    bench.send_as(worker, error_reply(id, ErrorCode::Overloaded, true));
     bench.take(client);
     bench.drain();
     assert_eq!(bench.errors(client), [(1, ErrorCode::Refused, true)]);
@@ -72,8 +72,8 @@ fn drain_ends_running_calls_exactly_at_its_timeout() {
     bench.run(DRAIN_TIMEOUT - TICK);
     assert_eq!((bench.errors(client), bench.closed_at), (vec![], None));
     bench.run(TICK);
-    let told = bench.take_news(client);
-    let [Message::Error(error), Message::Goodbye] = &told[..] else { panic!("{told:?}") };
+    let sent = bench.take_news(client);
+    let [Message::Error(error), Message::Goodbye] = &sent[..] else { panic!("{sent:?}") };
     assert_eq!((error.call, error.code, error.maybe_executed), (CallId(1), ErrorCode::Refused, true));
     assert_eq!(bench.take(worker).last(), Some(&Message::Goodbye));
     bench.run(GRACE - TICK);
@@ -115,7 +115,7 @@ fn client_that_reads_its_replies_late_gets_the_goodbye_after_them() {
     ids.into_iter().for_each(|id| bench.reply(worker, id, &large()));
     bench.take(client);
     bench.drain();
-    bench.say(client, Message::Ack(u64::MAX));
+    bench.send_as(client, Message::Ack(u64::MAX));
     assert_eq!(bench.take(client), [Message::Drain, final_reply(CallId(2), &large()), Message::Goodbye]);
 }
 
@@ -129,8 +129,8 @@ fn close_during_a_drain_ends_it_within_the_grace() {
     bench.take(client);
     bench.take(worker);
     bench.close();
-    let told = bench.take(client);
-    let [Message::Error(error), Message::Goodbye] = &told[..] else { panic!("{told:?}") };
+    let sent = bench.take(client);
+    let [Message::Error(error), Message::Goodbye] = &sent[..] else { panic!("{sent:?}") };
     assert_eq!((error.code, error.maybe_executed), (ErrorCode::Refused, true));
     assert_eq!(bench.take(worker), [Message::Goodbye]);
     bench.run(GRACE - TICK);
@@ -163,16 +163,16 @@ fn client_that_was_sent_goodbye_gets_nothing_more_and_is_ignored() {
     bench.run(Duration::ZERO);
     bench.take(client);
     bench.request(client, 1, "hold");
-    bench.say(client, Message::Cancel(CallId(1)));
-    bench.say(client, Message::Ready(super::pair::introduction()));
-    bench.say(client, Message::Heartbeat);
+    bench.send_as(client, Message::Cancel(CallId(1)));
+    bench.send_as(client, Message::Ready(super::pair::introduction()));
+    bench.send_as(client, Message::Heartbeat);
     let mut unreadable = frame::encode(&Message::Request(request(2, "hold")));
     unreadable.header.truncate(40);
-    bench.say_frames(client, unreadable);
+    bench.send_frames_as(client, unreadable);
     bench.drop_wire(worker);
     bench.run(5 * INTERVAL);
     assert_eq!((bench.take(client), bench.broker.open_calls()), (vec![], 0), "not even a heartbeat");
-    bench.say(client, Message::Goodbye);
+    bench.send_as(client, Message::Goodbye);
     assert_eq!(bench.closed_at, Some(bench.now));
 }
 
@@ -202,8 +202,8 @@ fn worker_that_dies_while_the_broker_drains_leaves_no_call_behind() {
         bench.take(client);
         bench.drop_wire(worker);
         bench.run(Duration::ZERO);
-        let told = bench.take(client);
-        let [Message::Error(error), Message::Goodbye] = &told[..] else { panic!("{told:?}") };
+        let sent = bench.take(client);
+        let [Message::Error(error), Message::Goodbye] = &sent[..] else { panic!("{sent:?}") };
         let code = if idempotent { ErrorCode::NoWorker } else { ErrorCode::WorkerLost };
         assert_eq!((error.code, error.maybe_executed), (code, true));
     }
@@ -216,9 +216,9 @@ fn close_reports_which_calls_may_have_run_before_the_goodbye() {
     (1..=2).for_each(|call| bench.request(client, call, "hold"));
     bench.take(client);
     bench.close();
-    let told = bench.take(client);
-    let [Message::Drain, Message::Error(ran), Message::Error(waited), Message::Goodbye] = &told[..] else {
-        panic!("{told:?}")
+    let sent = bench.take(client);
+    let [Message::Drain, Message::Error(ran), Message::Error(waited), Message::Goodbye] = &sent[..] else {
+        panic!("{sent:?}")
     };
     assert_eq!((ran.call.0, ran.maybe_executed, waited.call.0, waited.maybe_executed), (1, true, 2, false));
     assert_eq!(bench.take(worker).last(), Some(&Message::Goodbye));

@@ -22,14 +22,14 @@ fn clients_get_a_new_offer_exactly_when_it_changes() {
     bench.run(OFFERS_PAUSE);
     let third = bench.worker_with(|ready| ready.services = vec![offer("Other", &["ping"])]);
     assert_eq!(offered(&mut bench, client), [["Demo", "Other"]]);
-    bench.say(first, Message::Credit(3));
+    bench.send_as(first, Message::Credit(3));
     bench.drop_wire(second);
     bench.run(OFFERS_PAUSE);
     assert_eq!(offered(&mut bench, client), Vec::<Vec<String>>::new());
-    bench.say(third, Message::Drain);
+    bench.send_as(third, Message::Drain);
     assert_eq!(offered(&mut bench, client), [["Demo"]]);
     bench.run(OFFERS_PAUSE);
-    bench.say(third, Message::Goodbye);
+    bench.send_as(third, Message::Goodbye);
     bench.drop_wire(first);
     assert_eq!(offered(&mut bench, client), [Vec::<&str>::new()]);
     let late = bench.client();
@@ -49,8 +49,8 @@ fn merged_offer_lists_what_differing_workers_share() {
     let workers = offers.map(|services| bench.worker_with(|ready| ready.services = services));
     let client = bench.client();
     let together = vec![method("one", true, 7), method("three", false, 0), method("two", true, 0)];
-    let told = services(&mut bench, client);
-    assert_eq!(told, [service("A", 3, together), service("Empty", 1, vec![])]);
+    let sent = services(&mut bench, client);
+    assert_eq!(sent, [service("A", 3, together), service("Empty", 1, vec![])]);
     bench.drop_wire(workers[1]);
     let together = vec![method("one", true, 7), method("three", true, 5), method("two", true, 0)];
     assert_eq!(services(&mut bench, client), [service("A", 2, together), service("Empty", 1, vec![])]);
@@ -66,16 +66,16 @@ fn clients_know_that_a_service_is_gone_before_its_calls_come_back() {
         let id = bench.request_id(worker);
         bench.take(client);
         match departure {
-            Departure::Goodbye => bench.say(worker, Message::Drain),
+            Departure::Goodbye => bench.send_as(worker, Message::Drain),
             _ => bench.drop_wire(worker),
         }
-        let mut told = bench.take(client);
+        let mut sent = bench.take(client);
         let is_news = |message: &Message| matches!(message, Message::Ready(ready) if ready.services.is_empty());
         let is_back = |message: &Message| matches!(message, Message::Error(it) if it.code == ErrorCode::NoWorker);
-        let (news, back) = (told.iter().position(is_news), told.iter().position(is_back));
-        assert!(news.is_some() && news < back, "{departure:?}: {told:?}");
-        told.retain(|message| !is_news(message));
-        let errors = told.iter().map(|message| match message {
+        let (news, back) = (sent.iter().position(is_news), sent.iter().position(is_back));
+        assert!(news.is_some() && news < back, "{departure:?}: {sent:?}");
+        sent.retain(|message| !is_news(message));
+        let errors = sent.iter().map(|message| match message {
             Message::Error(error) => (error.call.0, error.code, error.maybe_executed),
             other => panic!("{other:?}"),
         });
@@ -125,7 +125,7 @@ fn call_in_back_off_whose_service_is_gone_returns_after_its_wait() {
     let (worker, client) = (bench.worker(), bench.client());
     bench.request(client, 1, "hold");
     let id = bench.request_id(worker);
-    bench.say(worker, error_reply(id, ErrorCode::Overloaded, false));
+    bench.send_as(worker, error_reply(id, ErrorCode::Overloaded, false));
     bench.drop_wire(worker);
     bench.run(ms(20));
     assert_eq!(bench.errors(client), [(1, ErrorCode::NoWorker, false)]);

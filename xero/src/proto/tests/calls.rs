@@ -18,7 +18,7 @@ use crate::proto::{
 #[test]
 fn replies_in_any_order_reach_their_own_calls() {
     let mut net = Net::with_seed(7);
-    net.jitter = ms(20);
+    net.network.jitter = ms(20);
     let d = net.dispatcher();
     for _ in 0..3 {
         net.worker(&[d]);
@@ -39,7 +39,7 @@ fn remaining_time_travels_and_shrinks_while_a_call_waits() {
     net.run(2 * INTERVAL);
     let w = net.worker(&[d]);
     net.connect();
-    let request = net.told(w).find_map(|sent| match &sent.message {
+    let request = net.sent_to(w).find_map(|sent| match &sent.message {
         Message::Request(request) => Some((sent.at, request)),
         _ => None,
     });
@@ -155,8 +155,8 @@ fn worker_stops_a_request_at_its_deadline_by_itself() {
     assert!(net.is_running(w, call));
     net.run_until(deadline + LATENCY);
     assert_eq!(net.w(w).aborted, [call]);
-    let said = net.said(w).last().map(|sent| &sent.message);
-    assert!(matches!(said, Some(Message::Error(e)) if e.code == ErrorCode::DeadlineExceeded && e.maybe_executed));
+    let sent = net.sent_by(w).last().map(|sent| &sent.message);
+    assert!(matches!(sent, Some(Message::Error(e)) if e.code == ErrorCode::DeadlineExceeded && e.maybe_executed));
     net.run_until(deadline + LATENCY + TICK);
     assert_eq!(net.w(w).aborted, [call], "once");
 }
@@ -181,7 +181,7 @@ fn reply_to_a_call_that_waits_is_dropped() {
     let puppet = net.puppet(d, 0);
     let call = net.call(d, "hold");
     for message in replies(call) {
-        net.say(puppet, message);
+        net.send_as(puppet, message);
     }
     net.run(ms(5));
     assert!(!net.has_ended(call) && net.partials(call).is_empty());
@@ -195,7 +195,7 @@ fn reply_of_the_wrong_worker_is_dropped() {
     net.run(ms(5));
     let puppet = net.puppet(d, 8);
     for message in replies(call) {
-        net.say(puppet, message);
+        net.send_as(puppet, message);
     }
     net.run(ms(5));
     assert!(!net.has_ended(call) && net.partials(call).is_empty());
@@ -212,17 +212,17 @@ fn repeated_or_unsolicited_reply_is_dropped_and_answers_no_later_call() {
     let puppet = net.puppet(d, 8);
     let first = net.call(d, "hold");
     net.run(ms(5));
-    net.say(puppet, final_reply(first, "first"));
-    net.say(puppet, final_reply(first, "again"));
-    net.say(puppet, final_reply(CallId(99), "stray"));
+    net.send_as(puppet, final_reply(first, "first"));
+    net.send_as(puppet, final_reply(first, "again"));
+    net.send_as(puppet, final_reply(CallId(99), "stray"));
     net.run(ms(5));
     let next = net.call(d, "hold");
-    net.say(puppet, final_reply(first, "and again"));
+    net.send_as(puppet, final_reply(first, "and again"));
     net.run(ms(5));
     assert_eq!(net.value(first), "first");
     assert!(!net.has_ended(next));
     assert_eq!(net.d(d).machine.counters().unsolicited_replies, 3);
-    net.say(puppet, final_reply(next, "next"));
+    net.send_as(puppet, final_reply(next, "next"));
     net.run(ms(5));
     assert_eq!(net.value(next), "next");
 }
@@ -237,7 +237,7 @@ fn kinds_that_workers_do_not_send_are_dropped_and_counted() {
     let subscribe = Subscribe { topic: "weather".into(), wanted: true };
     let request = request(call, "ping");
     for message in [Message::Event(event), Message::Subscribe(subscribe), Message::Cancel(call), request] {
-        net.say(peer, message);
+        net.send_as(peer, message);
     }
     net.run(ms(5));
     assert_eq!(net.d(d).machine.counters().unexpected_messages, 4);
@@ -252,10 +252,10 @@ fn kinds_that_dispatchers_do_not_send_are_dropped_and_counted() {
     let event = Event { topic: "weather".into(), sequence: 0, payload: value("rain") };
     let [partial, last, error] = replies(call);
     for message in [partial, last, error, Message::Credit(0), Message::Drain, Message::Event(event)] {
-        net.tell(d, w, message);
+        net.send_to(d, w, message);
     }
-    net.tell(d, w, Message::Ready(introduction()));
-    net.tell(d, w, Message::Cancel(CallId(99)));
+    net.send_to(d, w, Message::Ready(introduction()));
+    net.send_to(d, w, Message::Cancel(CallId(99)));
     net.run(ms(5));
     // The READY has a worker's role.
     assert_eq!(net.w(w).machine.counters().unexpected_messages, 7);
@@ -269,7 +269,7 @@ fn request_to_a_worker_that_is_not_registered_is_not_run() {
     let w = net.worker(&[d]);
     net.freeze_dispatcher(d);
     net.run(ms(10));
-    net.tell(d, w, request(CallId(1), "ping"));
+    net.send_to(d, w, request(CallId(1), "ping"));
     net.run(ms(5));
     assert!(net.w(w).runs.is_empty());
     assert_eq!(net.w(w).machine.counters().unexpected_messages, 1);
@@ -291,7 +291,7 @@ fn repeated_request_of_a_call_in_flight_is_dropped_and_the_call_continues() {
     let (mut net, d, w) = Net::pair();
     let call = net.call(d, "hold");
     net.run(ms(5));
-    net.tell(d, w, request(call, "hold"));
+    net.send_to(d, w, request(call, "hold"));
     net.run(ms(5));
     assert!(!net.has_ended(call));
     assert_eq!(net.runs(call), 1);

@@ -16,8 +16,8 @@ fn cancelled_call_stops_on_its_worker_and_returns_its_credit() {
     net.run(LATENCY);
     assert_eq!(net.w(w).aborted, [call]);
     assert_eq!(net.in_flight(d), 1);
-    let said = net.said(w).last().map(|sent| &sent.message);
-    assert!(matches!(said, Some(Message::Error(e)) if e.code == ErrorCode::Cancelled && e.maybe_executed));
+    let sent = net.sent_by(w).last().map(|sent| &sent.message);
+    assert!(matches!(sent, Some(Message::Error(e)) if e.code == ErrorCode::Cancelled && e.maybe_executed));
     net.run(LATENCY);
     assert_eq!(net.in_flight(d), 0);
     assert!(!net.has_ended(call), "no further output mentions the call");
@@ -75,10 +75,10 @@ fn cancel_of_an_ended_call_sends_nothing() {
     let (mut net, d, w) = Net::pair();
     let call = net.call(d, "ping");
     net.run(ms(5));
-    let told = net.told(w).count();
+    let sent = net.sent_to(w).count();
     net.cancel(call);
     net.run(ms(5));
-    assert_eq!(net.told(w).count(), told);
+    assert_eq!(net.sent_to(w).count(), sent);
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn worker_gets_one_cancel_for_a_call() {
     net.cancel(call);
     net.cancel(call);
     net.run(INTERVAL);
-    assert_eq!(net.told(w).filter(|sent| sent.message == Message::Cancel(call)).count(), 1);
+    assert_eq!(net.sent_to(w).filter(|sent| sent.message == Message::Cancel(call)).count(), 1);
     assert_eq!(net.w(w).aborted, [call]);
 }
 

@@ -53,21 +53,21 @@ fn credits_grow_shrink_and_pause_as_the_worker_says() {
     let d = net.dispatcher();
     let puppet = net.puppet(d, 1);
     let calls: Vec<_> = (0..6).map(|_| net.call(d, "hold")).collect();
-    let told = |net: &mut Net, message: Message| {
-        net.say(puppet, message);
+    let sent = |net: &mut Net, message: Message| {
+        net.send_as(puppet, message);
         net.run(ms(5));
-        net.told_strangers().filter(|sent| matches!(sent.message, Message::Request(_))).count()
+        net.sent_to_strangers().filter(|sent| matches!(sent.message, Message::Request(_))).count()
     };
-    assert_eq!(told(&mut net, Message::Heartbeat), 1);
-    assert_eq!(told(&mut net, Message::Credit(3)), 3, "in flight included");
-    assert_eq!(told(&mut net, Message::Credit(1)), 3, "nothing is taken back");
-    assert_eq!(told(&mut net, final_reply(calls[0], "done")), 3);
-    assert_eq!(told(&mut net, final_reply(calls[1], "done")), 3);
-    assert_eq!(told(&mut net, final_reply(calls[2], "done")), 4);
-    assert_eq!(told(&mut net, Message::Credit(0)), 4);
-    assert_eq!(told(&mut net, final_reply(calls[3], "done")), 4, "paused");
-    assert_eq!(told(&mut net, Message::Credit(u32::MAX)), 6);
-    calls[4..].iter().for_each(|call| net.say(puppet, final_reply(*call, "done")));
+    assert_eq!(sent(&mut net, Message::Heartbeat), 1);
+    assert_eq!(sent(&mut net, Message::Credit(3)), 3, "in flight included");
+    assert_eq!(sent(&mut net, Message::Credit(1)), 3, "nothing is taken back");
+    assert_eq!(sent(&mut net, final_reply(calls[0], "done")), 3);
+    assert_eq!(sent(&mut net, final_reply(calls[1], "done")), 3);
+    assert_eq!(sent(&mut net, final_reply(calls[2], "done")), 4);
+    assert_eq!(sent(&mut net, Message::Credit(0)), 4);
+    assert_eq!(sent(&mut net, final_reply(calls[3], "done")), 4, "paused");
+    assert_eq!(sent(&mut net, Message::Credit(u32::MAX)), 6);
+    calls[4..].iter().for_each(|call| net.send_as(puppet, final_reply(*call, "done")));
     net.run(ms(5));
     assert!(calls.iter().all(|call| net.end(*call).is_ok()));
 }
@@ -163,9 +163,9 @@ fn call_for_one_signature_delays_no_call_for_another() {
     let [_, on_new] = [hold(&mut net, 5), hold(&mut net, 105)];
     let [_, next] = [hold(&mut net, 5), hold(&mut net, 105)];
     net.run(ms(5));
-    net.say(new, final_reply(on_new, "done"));
+    net.send_as(new, final_reply(on_new, "done"));
     net.run(ms(5));
-    net.say(new, final_reply(next, "done"));
+    net.send_as(new, final_reply(next, "done"));
     net.run(ms(5));
     assert_eq!(net.value(next), "done", "the old worker is busy, the new one is not");
     assert!(net.stands(old));
@@ -176,10 +176,10 @@ fn request_beyond_the_credits_is_refused_and_disturbs_nothing() {
     let (mut net, d, w) = with_credits(&[1]);
     let call = net.call(d, "hold");
     net.run(ms(5));
-    let Some(Message::Request(request)) = net.told(w[0]).last().map(|sent| sent.message.clone()) else {
+    let Some(Message::Request(request)) = net.sent_to(w[0]).last().map(|sent| sent.message.clone()) else {
         panic!("a request")
     };
-    net.tell(d, w[0], Message::Request(crate::proto::message::Request { call: CallId(7), ..request }));
+    net.send_to(d, w[0], Message::Request(crate::proto::message::Request { call: CallId(7), ..request }));
     net.run(ms(5));
     assert_eq!(net.w(w[0]).runs, [call]);
     assert_eq!(net.d(d).machine.counters().unsolicited_replies, 1);
@@ -205,7 +205,7 @@ fn credits_beyond_the_maximum_count_as_the_maximum() {
     let puppet = net.puppet(d, u32::MAX);
     assert_eq!(credits(&net), Some(65_536));
     for (said, believed) in [(65_535, 65_535), (65_537, 65_536), (8, 8), (u32::MAX, 65_536)] {
-        net.say(puppet, Message::Credit(said));
+        net.send_as(puppet, Message::Credit(said));
         net.run(ms(5));
         assert_eq!(credits(&net), Some(believed));
     }

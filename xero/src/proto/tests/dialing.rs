@@ -24,10 +24,10 @@ fn every_broker_is_dialed_at_once_and_gets_an_introduction_first() {
     assert_eq!(ready.window_bytes, DispatcherConfig::default().window_bytes);
     client.run(EXPIRY - TICK);
     assert_eq!((client.sent(A), client.sent(B)), (vec![], vec![]), "no heartbeat before the answer");
-    client.say(A, Message::Ready(broker()));
+    client.send_as(A, Message::Ready(broker()));
     let [Message::Request(request)] = &client.sent(A)[..] else { panic!("the call that has waited") };
     assert_eq!(request.call, CallId(1));
-    client.say(A, final_reply(CallId(1), "done"));
+    client.send_as(A, final_reply(CallId(1), "done"));
     assert_eq!(client.end(1), Ok(value("done")));
 }
 
@@ -62,7 +62,7 @@ fn broker_that_sends_anything_but_its_introduction_is_dialed_again() {
         client.run(Duration::ZERO);
         client.connect(A);
         client.sent(A);
-        client.say(A, answer.clone());
+        client.send_as(A, answer.clone());
         assert!(!client.stands(A), "{answer:?}");
         assert_eq!((client.sent(A), client.ends.len()), (vec![], 0), "{answer:?}");
         client.take_dials();
@@ -79,7 +79,7 @@ fn broker_with_an_unreadable_introduction_gets_no_answer_and_is_dialed_again() {
     client.sent(A);
     let mut frames = frame::encode(&Message::Ready(broker()));
     frames.header.truncate(40);
-    client.say_frames(A, frames);
+    client.send_frames_as(A, frames);
     assert!(!client.stands(A));
     assert_eq!(client.sent(A), []);
     client.take_dials();
@@ -101,7 +101,7 @@ fn dials_back_off_with_jitter_and_start_over_after_an_answer() {
         client.expect_dial_after(expected.next());
     }
     client.connect(A);
-    client.say(A, Message::Ready(broker()));
+    client.send_as(A, Message::Ready(broker()));
     expected.reset();
     client.take_dials();
     client.lose(A);
@@ -119,11 +119,11 @@ fn every_way_to_lose_a_broker_loses_its_calls_and_dials_again() {
         let [(first, 1), (second, 2)] = client.requests()[..] else { panic!("one call at each") };
         assert_ne!(first, second);
         match departure {
-            Departure::Goodbye => client.say(first, Message::Goodbye),
+            Departure::Goodbye => client.send_as(first, Message::Goodbye),
             Departure::Disconnected => client.lose(first),
             Departure::Expired => {
                 client.run(EXPIRY / 2);
-                client.say(second, Message::Heartbeat);
+                client.send_as(second, Message::Heartbeat);
                 client.run(EXPIRY / 2);
             }
         }
@@ -140,20 +140,20 @@ fn every_way_to_lose_a_broker_loses_its_calls_and_dials_again() {
 #[test]
 fn renewed_introduction_of_a_broker_changes_its_offer_and_is_not_answered() {
     let mut client = Client::connected(1);
-    client.say(A, Message::Ready(Ready { services: Vec::new(), ..broker() }));
+    client.send_as(A, Message::Ready(Ready { services: Vec::new(), ..broker() }));
     assert_eq!((client.sent(A), client.machine.services().count()), (vec![], 0));
     client.call(1);
     assert_eq!(client.requests(), []);
-    client.say(A, Message::Ready(broker()));
+    client.send_as(A, Message::Ready(broker()));
     assert_eq!(client.requests(), [(A, 1)], "and nothing else");
     // Requests in flight stay so, and keep their credits, when their method is no longer offered.
-    client.say(A, Message::Ready(Ready { services: Vec::new(), credits: 1, ..broker() }));
+    client.send_as(A, Message::Ready(Ready { services: Vec::new(), credits: 1, ..broker() }));
     client.call_with(2, |spec| spec.wait_policy = WaitPolicy::Never);
     assert!(matches!(client.end(2), Err(CallFailure::NoWorker { .. })));
-    client.say(A, Message::Ready(Ready { credits: 1, ..broker() }));
+    client.send_as(A, Message::Ready(Ready { credits: 1, ..broker() }));
     client.call(3);
     assert_eq!(client.requests(), []);
-    client.say(A, final_reply(CallId(1), "done"));
+    client.send_as(A, final_reply(CallId(1), "done"));
     assert_eq!((client.end(1), client.requests()), (Ok(value("done")), vec![(A, 3)]));
 }
 
@@ -162,12 +162,12 @@ fn call_that_a_broker_returns_waits_and_goes_where_its_service_is_offered() {
     let mut client = Client::connected(2);
     client.call(1);
     let [(first, 1)] = client.requests()[..] else { panic!("not sent") };
-    client.say(first, Message::Ready(Ready { services: Vec::new(), ..broker() }));
-    client.say(first, error_reply(CallId(1), ErrorCode::NoWorker, false));
+    client.send_as(first, Message::Ready(Ready { services: Vec::new(), ..broker() }));
+    client.send_as(first, error_reply(CallId(1), ErrorCode::NoWorker, false));
     let other = if first == A { B } else { A };
     assert_eq!(client.requests(), [(other, 1)]);
-    client.say(other, Message::Ready(Ready { services: Vec::new(), ..broker() }));
-    client.say(other, error_reply(CallId(1), ErrorCode::NoWorker, false));
+    client.send_as(other, Message::Ready(Ready { services: Vec::new(), ..broker() }));
+    client.send_as(other, error_reply(CallId(1), ErrorCode::NoWorker, false));
     client.keep_alive(CALL_TIMEOUT - TICK);
     assert!(client.ends.is_empty() && client.requests().is_empty());
     client.run(TICK);
@@ -180,22 +180,22 @@ fn returned_call_costs_no_attempt_unless_it_may_have_run() {
     client.call_with(1, |spec| spec.idempotent = Some(true));
     for _ in 0..20 {
         assert_eq!(client.requests(), [(A, 1)]);
-        client.say(A, error_reply(CallId(1), ErrorCode::NoWorker, false));
+        client.send_as(A, error_reply(CallId(1), ErrorCode::NoWorker, false));
     }
     client.requests();
     // Twenty attempts that cost nothing, and one of three that does.
-    client.say(A, error_reply(CallId(1), ErrorCode::NoWorker, true));
+    client.send_as(A, error_reply(CallId(1), ErrorCode::NoWorker, true));
     assert_eq!(client.requests(), [(A, 1)]);
-    client.say(A, error_reply(CallId(1), ErrorCode::NoWorker, true));
+    client.send_as(A, error_reply(CallId(1), ErrorCode::NoWorker, true));
     assert_eq!(client.requests(), [(A, 1)]);
-    client.say(A, error_reply(CallId(1), ErrorCode::NoWorker, true));
+    client.send_as(A, error_reply(CallId(1), ErrorCode::NoWorker, true));
     assert!(matches!(client.end(1), Err(CallFailure::Remote(error)) if error.maybe_executed));
     client.call(2);
     client.requests();
-    client.say(A, error_reply(CallId(2), ErrorCode::NoWorker, true));
+    client.send_as(A, error_reply(CallId(2), ErrorCode::NoWorker, true));
     assert!(matches!(client.end(2), Err(CallFailure::Remote(error)) if error.maybe_executed), "not idempotent");
     client.call_with(3, |spec| spec.wait_policy = WaitPolicy::Never);
-    client.say(A, error_reply(CallId(3), ErrorCode::NoWorker, false));
+    client.send_as(A, error_reply(CallId(3), ErrorCode::NoWorker, false));
     assert!(matches!(client.end(3), Err(CallFailure::Remote(error)) if !error.maybe_executed), "it does not wait");
 }
 
@@ -204,14 +204,14 @@ fn draining_broker_gets_no_new_calls_and_returns_others_unharmed() {
     let mut client = Client::connected(2);
     client.call(1);
     let [(first, 1)] = client.requests()[..] else { panic!("not sent") };
-    client.say(first, Message::Drain);
-    client.say(first, error_reply(CallId(1), ErrorCode::Refused, false));
+    client.send_as(first, Message::Drain);
+    client.send_as(first, error_reply(CallId(1), ErrorCode::Refused, false));
     let other = if first == A { B } else { A };
     client.call(2);
     client.call(3);
     assert_eq!(client.requests(), [(other, 1), (other, 2), (other, 3)]);
-    client.say(other, Message::Drain);
-    client.say(other, Message::Goodbye);
+    client.send_as(other, Message::Drain);
+    client.send_as(other, Message::Goodbye);
     assert_eq!(client.ends.len(), 0, "a goodbye after a drain: what was in flight has crossed it");
     client.take_dials();
     client.run(BackoffConfig::default().first);
@@ -225,7 +225,7 @@ fn close_ends_connections_in_every_state_and_nothing_is_dialed_again() {
     let (dialing, introducing, up, down) = (A, B, Peer(2), Peer(3));
     client.connect(introducing);
     client.connect(up);
-    client.say(up, Message::Ready(broker()));
+    client.send_as(up, Message::Ready(broker()));
     client.machine.handle_disconnected(client.now, down);
     client.call(1);
     client.sent(up);
@@ -238,7 +238,7 @@ fn close_ends_connections_in_every_state_and_nothing_is_dialed_again() {
     assert!(!client.stands(introducing) && client.stands(up));
     client.connect(dialing);
     assert!(!client.stands(dialing) && client.sent(dialing).is_empty(), "hung up on before a word");
-    client.say(introducing, Message::Ready(broker()));
+    client.send_as(introducing, Message::Ready(broker()));
     client.run(GRACE - TICK);
     assert_eq!((client.closed_at, client.dialed()), (None, vec![]));
     client.run(TICK);
@@ -254,18 +254,18 @@ fn draining_client_lets_its_calls_end_and_still_dials_for_them() {
     assert_eq!(client.end(2), Err(CallFailure::Closed { maybe_executed: false }));
     client.run(Duration::ZERO);
     client.connect(A);
-    client.say(A, Message::Ready(broker()));
+    client.send_as(A, Message::Ready(broker()));
     client.lose(A);
     client.take_dials();
     client.run(BackoffConfig::default().first);
     client.connect(A);
     client.sent(A);
-    client.say(A, Message::Ready(broker()));
+    client.send_as(A, Message::Ready(broker()));
     assert_eq!(client.requests(), [(A, 1)], "again");
-    client.say(A, final_reply(CallId(1), "done"));
+    client.send_as(A, final_reply(CallId(1), "done"));
     client.run(Duration::ZERO);
     assert_eq!((client.end(1), client.sent(A)), (Ok(value("done")), vec![Message::Goodbye]));
-    client.say(A, Message::Goodbye);
+    client.send_as(A, Message::Goodbye);
     assert_eq!(client.closed_at, Some(client.now));
 }
 
@@ -358,7 +358,7 @@ impl Client {
         client.run(Duration::ZERO);
         for peer in client.take_dials() {
             client.connect(peer);
-            client.say(peer, Message::Ready(Ready { interval: INTERVAL, ..broker() }));
+            client.send_as(peer, Message::Ready(Ready { interval: INTERVAL, ..broker() }));
             client.sent(peer);
         }
         client
@@ -399,11 +399,11 @@ impl Client {
         self.settle();
     }
 
-    fn say(&mut self, from: Peer, message: Message) {
-        self.say_frames(from, frame::encode(&message));
+    fn send_as(&mut self, from: Peer, message: Message) {
+        self.send_frames_as(from, frame::encode(&message));
     }
 
-    fn say_frames(&mut self, from: Peer, frames: Frames) {
+    fn send_frames_as(&mut self, from: Peer, frames: Frames) {
         for decoded in frame::decode(frames, &self.limits) {
             match decoded {
                 Ok(message) => {
@@ -435,7 +435,7 @@ impl Client {
     fn keep_alive(&mut self, time: Duration) {
         let end = self.now + time;
         while self.now < end {
-            self.standing.clone().into_iter().for_each(|(peer, _)| self.say(peer, Message::Heartbeat));
+            self.standing.clone().into_iter().for_each(|(peer, _)| self.send_as(peer, Message::Heartbeat));
             self.run(INTERVAL.min(end - self.now));
         }
     }
@@ -536,17 +536,17 @@ impl Drop for Client {
 #[test]
 fn credits_from_a_broker_count_like_those_of_a_worker() {
     let mut client = Client::connected(1);
-    client.say(A, Message::Credit(1));
+    client.send_as(A, Message::Credit(1));
     (1..=3).for_each(|id| client.call(id));
     assert_eq!(client.requests(), [(A, 1)]);
-    client.say(A, Message::Credit(2));
+    client.send_as(A, Message::Credit(2));
     assert_eq!(client.requests(), [(A, 2)]);
-    client.say(A, Message::Credit(0));
-    client.say(A, final_reply(CallId(1), "done"));
+    client.send_as(A, Message::Credit(0));
+    client.send_as(A, final_reply(CallId(1), "done"));
     assert_eq!(client.requests(), [], "it pauses");
-    client.say(A, Message::Credit(u32::MAX));
+    client.send_as(A, Message::Credit(u32::MAX));
     assert_eq!(client.requests(), [(A, 3)]);
-    [2, 3].into_iter().for_each(|id| client.say(A, final_reply(CallId(id), "done")));
+    [2, 3].into_iter().for_each(|id| client.send_as(A, final_reply(CallId(id), "done")));
 }
 
 /// The introduction of a broker that offers `Demo`.

@@ -54,15 +54,15 @@ fn worker_that_drains_before_it_is_answered_introduces_itself_once() {
     let d = net.dispatcher();
     let call = net.call(d, "hold");
     let w = net.worker(&[d]);
-    while net.told(w).next().is_none() {
+    while net.sent_to(w).next().is_none() {
         net.run(TICK);
     }
     net.drain(w);
     net.run(20 * LATENCY);
     let is_ready = |message: &Message| matches!(message, Message::Ready(_));
     let readies = [
-        net.said(w).filter(|sent| is_ready(&sent.message)).count(),
-        net.told(w).filter(|sent| is_ready(&sent.message)).count(),
+        net.sent_by(w).filter(|sent| is_ready(&sent.message)).count(),
+        net.sent_to(w).filter(|sent| is_ready(&sent.message)).count(),
     ];
     assert_eq!((readies, net.has_ended(call)), ([1, 1], false), "neither side answers the other's READY twice");
 }
@@ -89,7 +89,7 @@ fn worker_that_drains_while_it_dials_does_not_introduce_itself() {
     net.run(LATENCY / 2);
     net.drain(w);
     net.run(INTERVAL);
-    assert_eq!((net.said(w).count(), net.d(d).joined.len()), (0, 0));
+    assert_eq!((net.sent_by(w).count(), net.d(d).joined.len()), (0, 0));
     assert!(net.w(w).sockets.is_empty());
 }
 
@@ -134,7 +134,7 @@ fn request_that_crosses_a_drain_goes_to_another_worker_unharmed() {
     net.run(ms(20));
     assert_eq!((net.value(first), net.value(second)), ("pong".to_owned(), second.to_string()));
     assert_eq!((net.w(draining).runs.len(), net.w(other).runs.len()), (1, 2));
-    let refused = net.said(draining).filter(|sent| {
+    let refused = net.sent_by(draining).filter(|sent| {
         matches!(&sent.message, Message::Error(error) if error.code == ErrorCode::Refused && !error.maybe_executed)
     });
     assert_eq!(refused.count(), 1);
@@ -162,7 +162,7 @@ fn worker_that_says_goodbye_without_a_drain_may_have_run_what_it_has() {
     let puppet = net.puppet(d, 8);
     let call = net.call(d, "hold");
     net.run(ms(5));
-    net.say(puppet, Message::Goodbye);
+    net.send_as(puppet, Message::Goodbye);
     net.run(ms(5));
     assert_eq!(net.failure(call), &CallFailure::WorkerLost { maybe_executed: true, attempts: 1 });
     assert!(!net.stands(puppet));
@@ -225,14 +225,14 @@ fn worker_waits_for_its_goodbye_while_its_dispatcher_is_heard_from_and_may_still
     let call = net.call(d, "hold");
     net.run(ms(5));
     // A round trip of six graces, in which the dispatcher's heartbeats still come often enough.
-    net.latency = 3 * GRACE;
+    net.network.latency = 3 * GRACE;
     net.reply(w, call, "slow to arrive");
     net.drain(w);
     let drained_at = net.now;
-    net.run_until(drained_at + 2 * net.latency - TICK);
+    net.run_until(drained_at + 2 * net.network.latency - TICK);
     assert_eq!((net.value(call), net.w(w).left_at), ("slow to arrive".to_owned(), None));
-    net.run_until(drained_at + 2 * net.latency);
-    assert_eq!(net.w(w).left_at, Some(drained_at + 2 * net.latency));
+    net.run_until(drained_at + 2 * net.network.latency);
+    assert_eq!(net.w(w).left_at, Some(drained_at + 2 * net.network.latency));
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn worker_stops_waiting_for_its_goodbye_when_its_dispatcher_expires() {
     let (mut net, d, w) = Net::pair();
     let call = net.call(d, "hold");
     net.run(ms(5));
-    let heard_at = net.told(w).last().expect("the request").at + LATENCY;
+    let heard_at = net.sent_to(w).last().expect("the request").at + LATENCY;
     net.freeze_dispatcher(d);
     net.reply(w, call, "for nobody");
     net.drain(w);
@@ -265,7 +265,7 @@ fn worker_stops_waiting_for_its_goodbye_at_the_drain_timeout() {
         net.drain(w);
         let drained_at = net.now;
         while net.now + INTERVAL < drained_at + drain_timeout {
-            net.tell(d, w, Message::Heartbeat);
+            net.send_to(d, w, Message::Heartbeat);
             net.run(INTERVAL);
         }
         net.run_until(drained_at + drain_timeout - TICK);
@@ -295,7 +295,7 @@ fn rolling_drain_of_three_workers_fails_no_call() {
     for seed in 0..20 {
         let mut net = Net::with_seed(seed);
         let mut random = fastrand::Rng::with_seed(seed);
-        net.jitter = ms(10);
+        net.network.jitter = ms(10);
         let d = net.dispatcher();
         let mut workers: Vec<_> = (0..3).map(|_| net.worker(&[d])).collect();
         net.run(ms(100));
@@ -358,7 +358,7 @@ fn dispatcher_without_workers_closes_at_once_and_accepts_no_later_peer() {
     net.close(d);
     net.close(d);
     let late = net.stranger(d);
-    net.say(late, Message::Ready(introduction()));
+    net.send_as(late, Message::Ready(introduction()));
     net.run(ms(5));
     assert!(!net.stands(late) && net.d(d).joined.len() == 1);
 
@@ -408,9 +408,9 @@ fn replies_of_a_worker_that_said_drain_still_count() {
     let puppet = net.puppet(d, 8);
     let call = net.call(d, "hold");
     net.run(ms(5));
-    net.say(puppet, Message::Drain);
-    net.say(puppet, final_reply(call, "done"));
-    net.say(puppet, Message::Goodbye);
+    net.send_as(puppet, Message::Drain);
+    net.send_as(puppet, final_reply(call, "done"));
+    net.send_as(puppet, Message::Goodbye);
     net.run(ms(5));
     assert_eq!(net.value(call), "done");
 }

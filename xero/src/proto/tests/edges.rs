@@ -23,10 +23,10 @@ fn broken_batch_costs_a_client_its_connection_and_earlier_messages_count() {
         let mut bench = Bench::new();
         let (worker, client) = (bench.worker(), bench.client());
         bench.take(worker);
-        bench.say_frames(client, broken);
+        bench.send_frames_as(client, broken);
         assert!(bench.is_gone(client));
-        let told = bench.take(worker);
-        let [Message::Request(request), Message::Cancel(call)] = &told[..] else { panic!("{told:?}") };
+        let sent = bench.take(worker);
+        let [Message::Request(request), Message::Cancel(call)] = &sent[..] else { panic!("{sent:?}") };
         assert_eq!(request.call, *call, "it was sent on, but its caller is gone");
         assert_eq!((bench.broker.open_calls(), bench.broker.counters().malformed_messages), (0, 1));
         assert!(!bench.is_gone(worker));
@@ -40,7 +40,7 @@ fn broken_batch_costs_a_worker_its_connection_and_earlier_messages_count() {
         let puppet = net.puppet(d, 2);
         let [answered, lost] = [net.call(d, "hold"), net.call(d, "hold")];
         net.run(ms(5));
-        net.say_frames(puppet, broken_batches(final_reply(answered, "done")).remove(nth));
+        net.send_frames_as(puppet, broken_batches(final_reply(answered, "done")).remove(nth));
         net.run(ms(5));
         assert!(!net.stands(puppet));
         assert_eq!((net.value(answered).as_str(), net.has_ended(lost)), ("done", true));
@@ -53,7 +53,7 @@ fn broken_batch_costs_a_dispatcher_its_connection_and_earlier_requests_stop() {
     for broken in broken_batches(Message::Request(request(7, "hold"))) {
         let (mut net, d, w) = Net::pair();
         let peer = net.peer(d, w);
-        net.tell_frames(d, w, broken);
+        net.send_frames_to(d, w, broken);
         net.run(ms(5));
         assert!(!net.stands(peer) && net.w(w).execution_of(CallId(7)).is_none());
         assert_eq!((net.w(w).runs.len(), net.w(w).unregistered.len()), (1, 1));
@@ -69,7 +69,7 @@ fn unreadable_message_in_a_sound_batch_is_answered_and_costs_no_connection() {
     bench.take(client);
     let mut unreadable = encode(&Message::Request(request(1, "hold")));
     unreadable.header.truncate(40);
-    bench.say_frames(client, batch(2, &[unreadable, encode(&Message::Request(request(2, "hold")))], b""));
+    bench.send_frames_as(client, batch(2, &[unreadable, encode(&Message::Request(request(2, "hold")))], b""));
     assert_eq!(bench.errors(client), [(1, ErrorCode::Malformed, false)]);
     assert_eq!(bench.requests(worker).len(), 1);
     assert!(!bench.is_gone(client));
@@ -79,7 +79,7 @@ fn unreadable_message_in_a_sound_batch_is_answered_and_costs_no_connection() {
 fn batch_over_a_limit_costs_its_sender_the_connection() {
     let mut bench = Bench::new();
     let client = bench.client();
-    bench.say_frames(client, batch(1_025, &[encode(&Message::Heartbeat)], b""));
+    bench.send_frames_as(client, batch(1_025, &[encode(&Message::Heartbeat)], b""));
     assert!(bench.is_gone(client), "the rest of the batch is unknown");
 }
 
@@ -89,9 +89,9 @@ fn introduction_in_a_batch_counts_as_if_it_came_alone() {
     let client = bench.open(Door::Front);
     let ready = Ready { role: Role::Client, credits: 0, services: Vec::new(), ..introduction() };
     let messages = [Message::Ready(ready.clone()), Message::Request(request(1, "none")), Message::Ready(ready)];
-    bench.say_frames(client, encode_batch(&messages));
-    let told = bench.take(client);
-    let [Message::Ready(_), Message::Error(error), Message::Ready(_)] = &told[..] else { panic!("{told:?}") };
+    bench.send_frames_as(client, encode_batch(&messages));
+    let sent = bench.take(client);
+    let [Message::Ready(_), Message::Error(error), Message::Ready(_)] = &sent[..] else { panic!("{sent:?}") };
     assert_eq!((error.call, error.code), (CallId(1), ErrorCode::NoWorker));
     assert!(!bench.is_gone(client));
 
@@ -100,7 +100,7 @@ fn introduction_in_a_batch_counts_as_if_it_came_alone() {
     net.freeze_dispatcher(d);
     net.run(ms(10));
     let answer = Ready { role: Role::Dispatcher, credits: 0, services: Vec::new(), ..introduction() };
-    net.tell_frames(d, w, encode_batch(&[Message::Ready(answer), Message::Request(request(7, "hold"))]));
+    net.send_frames_to(d, w, encode_batch(&[Message::Ready(answer), Message::Request(request(7, "hold"))]));
     net.run(LATENCY);
     assert!(net.w(w).execution_of(CallId(7)).is_some());
     net.kill_dispatcher(d);
@@ -110,10 +110,10 @@ fn introduction_in_a_batch_counts_as_if_it_came_alone() {
 fn request_without_time_left_is_answered_by_worker_and_broker_and_never_runs() {
     for method in ["hold", "none"] {
         let (mut net, d, w) = Net::pair();
-        net.tell(d, w, Message::Request(Request { remaining: Duration::ZERO, ..request(7, method) }));
+        net.send_to(d, w, Message::Request(Request { remaining: Duration::ZERO, ..request(7, method) }));
         net.run(LATENCY);
-        let said: Vec<_> = net.said(w).map(|sent| sent.message.clone()).collect();
-        let Some(Message::Error(error)) = said.last() else { panic!("{said:?}") };
+        let sent: Vec<_> = net.sent_by(w).map(|sent| sent.message.clone()).collect();
+        let Some(Message::Error(error)) = sent.last() else { panic!("{sent:?}") };
         assert_eq!((error.call, error.code, error.maybe_executed), (CallId(7), ErrorCode::DeadlineExceeded, false));
         assert!(net.w(w).runs.is_empty());
     }
@@ -193,10 +193,10 @@ fn call_id_zero_names_no_call() {
     assert_eq!((bench.take(client), bench.requests(worker)), (vec![], vec![]), "dropped, and not answered");
     assert!(!bench.is_gone(client));
     let (mut net, d, w) = Net::pair();
-    net.tell(d, w, Message::Request(request(0, "hold")));
+    net.send_to(d, w, Message::Request(request(0, "hold")));
     net.run(LATENCY);
     assert!(net.w(w).runs.is_empty());
-    assert_eq!((net.said(w).count(), net.w(w).machine.counters().malformed_messages), (1, 1));
+    assert_eq!((net.sent_by(w).count(), net.w(w).machine.counters().malformed_messages), (1, 1));
 }
 
 #[test]
@@ -221,9 +221,9 @@ fn acknowledgement_is_due_at_a_quarter_of_the_window_rounded_up() {
     let call = net.call(d, "hold");
     net.run(ms(5));
     let mut acked_after = |sequence, size: usize| {
-        net.say(puppet, partial_reply(call, sequence, &"x".repeat(size)));
+        net.send_as(puppet, partial_reply(call, sequence, &"x".repeat(size)));
         net.run(3 * LATENCY);
-        net.told_strangers().filter(|sent| matches!(sent.message, Message::Ack(_))).count()
+        net.sent_to_strangers().filter(|sent| matches!(sent.message, Message::Ack(_))).count()
     };
     let rest = 100 - cost_of_a_partial_reply();
     assert_eq!(acked_after(0, rest), 0, "a hundred bytes are less than a quarter of 401");
@@ -236,7 +236,7 @@ fn largest_number_of_a_partial_reply_leaves_room_for_the_count() {
     let puppet = net.puppet(d, 8);
     let call = net.call(d, "hold");
     net.run(ms(5));
-    net.say(puppet, partial_reply(call, u32::MAX, "one too many"));
+    net.send_as(puppet, partial_reply(call, u32::MAX, "one too many"));
     net.run(ms(5));
     assert!(matches!(net.failure(call), CallFailure::UnreadableReply { .. }), "{:?}", net.failure(call));
     assert!(net.stands(puppet));
@@ -248,9 +248,9 @@ fn replies_with_numbers_from_the_end_of_the_range_end_their_calls_and_nothing_el
     let puppet = net.puppet(d, 8);
     let [by_partial, by_final] = [net.call(d, "hold"), net.call(d, "hold")];
     net.run(ms(5));
-    net.say(puppet, partial_reply(by_partial, u32::MAX - 1, "far ahead"));
+    net.send_as(puppet, partial_reply(by_partial, u32::MAX - 1, "far ahead"));
     let reply = FinalReply { call: by_final, partials: u32::MAX, payload: value("far ahead") };
-    net.say(puppet, Message::Final(reply));
+    net.send_as(puppet, Message::Final(reply));
     net.run(ms(5));
     assert_eq!(net.failure(by_partial), &CallFailure::PartialsLost { sent: u32::MAX, received: 0 });
     assert_eq!(net.failure(by_final), &CallFailure::PartialsLost { sent: u32::MAX, received: 0 });
@@ -270,7 +270,7 @@ fn numbers_at_the_ends_of_their_ranges_crash_no_role() {
             Message::Credit(u32::MAX),
             Message::Patience(Duration::from_micros(u64::MAX)),
         ] {
-            bench.say(wire, message);
+            bench.send_as(wire, message);
         }
     }
     bench.request_with(client, u64::MAX, "hold", |request| {
@@ -283,9 +283,9 @@ fn numbers_at_the_ends_of_their_ranges_crash_no_role() {
     let (mut net, d, w) = Net::pair();
     let mut answer = Ready { role: Role::Dispatcher, ..introduction() };
     largest(&mut answer);
-    net.tell(d, w, Message::Ready(answer));
-    net.tell(d, w, Message::Patience(Duration::from_micros(u64::MAX)));
-    net.tell(d, w, Message::Ack(u64::MAX));
+    net.send_to(d, w, Message::Ready(answer));
+    net.send_to(d, w, Message::Patience(Duration::from_micros(u64::MAX)));
+    net.send_to(d, w, Message::Ack(u64::MAX));
     net.run(INTERVAL);
     assert_eq!(net.w(w).machine.registered().count(), 1);
 }
@@ -310,9 +310,9 @@ fn last_offer_of_a_repeated_service_or_method_counts() {
     services[1].methods[1].fingerprint = 77;
     bench.worker_with(|ready| ready.services = services.clone());
     bench.run(INTERVAL);
-    let told = bench.take(client);
-    let Some(Message::Ready(ready)) = told.iter().rfind(|message| matches!(message, Message::Ready(_))) else {
-        panic!("{told:?}")
+    let sent = bench.take(client);
+    let Some(Message::Ready(ready)) = sent.iter().rfind(|message| matches!(message, Message::Ready(_))) else {
+        panic!("{sent:?}")
     };
     let [service] = &ready.services[..] else { panic!("{ready:?}") };
     let [method] = &service.methods[..] else { panic!("{service:?}") };

@@ -40,7 +40,7 @@ fn worker_answers_requests_for_unknown_services_and_methods() {
         [("Dmeo", "ping", ErrorCode::UnknownService, "`Demo`"), ("Demo", "pong", ErrorCode::UnknownMethod, "`ping`")];
     for (service, method, code, named) in cases {
         let request = Request { service: service.into(), method: method.into(), ..request(CallId(7)) };
-        net.tell(d, w, Message::Request(request));
+        net.send_to(d, w, Message::Request(request));
         net.run(LATENCY);
         let error = last_error(&net, w);
         assert_eq!((error.call, error.code, error.maybe_executed), (CallId(7), code, false));
@@ -144,7 +144,7 @@ fn unreadable_request_is_answered_without_other_effect() {
     let running = net.call(d, "hold");
     net.run(ms(5));
     for length in [33, 40, 45, 50] {
-        net.tell_frames(d, w, cut(&Message::Request(request(CallId(7))), length));
+        net.send_frames_to(d, w, cut(&Message::Request(request(CallId(7))), length));
         net.run(LATENCY);
         let error = last_error(&net, w);
         assert_eq!((error.call, error.code, error.maybe_executed), (CallId(7), ErrorCode::Malformed, false));
@@ -161,14 +161,14 @@ fn unreadable_message_without_a_call_or_of_a_running_call_is_dropped() {
     let (mut net, d, w) = Net::pair();
     let running = net.call(d, "hold");
     net.run(ms(5));
-    let said = net.said(w).count();
+    let sent = net.sent_by(w).count();
     let bad_magic = Frames { header: vec![0; 64].into(), payload: "x".into() };
     for frames in [cut(&Message::Heartbeat, 3), bad_magic, cut(&Message::Request(request(running)), 40)] {
-        net.tell_frames(d, w, frames);
+        net.send_frames_to(d, w, frames);
     }
     net.run(ms(5));
     assert_eq!(net.w(w).machine.counters().malformed_messages, 3);
-    assert_eq!(net.said(w).count(), said);
+    assert_eq!(net.sent_by(w).count(), sent);
     net.reply(w, running, "undisturbed");
     net.run(ms(5));
     assert_eq!(net.value(running), "undisturbed");
@@ -180,10 +180,10 @@ fn unreadable_final_reply_ends_its_call_and_returns_the_credit() {
     let call = net.call(d, "hold");
     let next = net.call(d, "hold");
     net.run(ms(5));
-    net.say_frames(puppet, with_unknown_codec(&final_reply(call, "?")));
+    net.send_frames_as(puppet, with_unknown_codec(&final_reply(call, "?")));
     net.run(ms(5));
     assert!(matches!(net.failure(call), CallFailure::UnreadableReply { reason } if reason.contains("codec")));
-    net.say(puppet, final_reply(next, "next"));
+    net.send_as(puppet, final_reply(next, "next"));
     net.run(ms(5));
     assert_eq!(net.value(next), "next");
 }
@@ -193,12 +193,12 @@ fn unreadable_partial_reply_ends_its_call_and_cancels_it() {
     let (mut net, d, puppet) = with_puppet();
     let call = net.call(d, "hold");
     net.run(ms(5));
-    net.say_frames(puppet, with_unknown_codec(&partial_reply(call, 0, "?")));
+    net.send_frames_as(puppet, with_unknown_codec(&partial_reply(call, 0, "?")));
     net.run(ms(5));
     assert!(matches!(net.failure(call), CallFailure::UnreadableReply { .. }));
-    assert_eq!(net.told_strangers().last().map(|sent| &sent.message), Some(&Message::Cancel(call)));
+    assert_eq!(net.sent_to_strangers().last().map(|sent| &sent.message), Some(&Message::Cancel(call)));
     assert_eq!(net.in_flight(d), 1, "until the worker has ended it");
-    net.say_frames(puppet, with_unknown_codec(&final_reply(call, "?")));
+    net.send_frames_as(puppet, with_unknown_codec(&final_reply(call, "?")));
     net.run(ms(5));
     assert_eq!(net.in_flight(d), 0);
 }
@@ -208,7 +208,7 @@ fn unreadable_reply_of_an_unknown_call_is_dropped() {
     let (mut net, d, puppet) = with_puppet();
     let call = net.call(d, "hold");
     net.run(ms(5));
-    net.say_frames(puppet, with_unknown_codec(&final_reply(CallId(7), "?")));
+    net.send_frames_as(puppet, with_unknown_codec(&final_reply(CallId(7), "?")));
     net.run(ms(5));
     assert!(!net.has_ended(call) && net.stands(puppet));
     assert_eq!((net.in_flight(d), net.d(d).machine.counters().malformed_messages), (1, 1));
@@ -260,8 +260,8 @@ fn message_over_the_limit_costs_its_call() {
     let puppet = net.puppet(d, 8);
     let [call, other] = [net.call(d, "hold"), net.call(d, "hold")];
     net.run(ms(5));
-    net.say(puppet, final_reply(call, &"x".repeat(2001)));
-    net.say(puppet, final_reply(other, "fits"));
+    net.send_as(puppet, final_reply(call, &"x".repeat(2001)));
+    net.send_as(puppet, final_reply(other, "fits"));
     net.run(ms(5));
     assert!(matches!(net.failure(call), CallFailure::UnreadableReply { reason } if reason.contains("2000")));
     assert_eq!(net.value(other), "fits");
@@ -310,8 +310,8 @@ fn request(call: CallId) -> Request {
 }
 
 fn last_error(net: &Net, w: W) -> &ErrorReply {
-    let said = net.said(w).last().map(|sent| &sent.message);
-    let Some(Message::Error(error)) = said else { panic!("an error, not {said:?}") };
+    let sent = net.sent_by(w).last().map(|sent| &sent.message);
+    let Some(Message::Error(error)) = sent else { panic!("an error, not {sent:?}") };
     error
 }
 

@@ -18,9 +18,9 @@ fn registered_peers_keep_their_role_when_they_introduce_another() {
     let roles = [Role::Dispatcher, Role::Worker, Role::Client];
     for (door, own) in [(Door::Front, Role::Client), (Door::Back, Role::Worker)] {
         for role in roles.into_iter().filter(|role| *role != own) {
-            scene.tell(door, Message::Ready(Ready { role, ..ready(role, Vec::new()) }));
+            scene.send_as(door, Message::Ready(Ready { role, ..ready(role, Vec::new()) }));
         }
-        assert_eq!(scene.sent(), [], "nothing is said to it");
+        assert_eq!(scene.sent(), [], "nothing is sent to it");
     }
     let counters = scene.broker.counters();
     assert_eq!((counters.unexpected_messages, counters.workers.unexpected_messages), (2, 2));
@@ -32,18 +32,18 @@ fn client_that_keeps_sending_requests_without_reading_replies_is_dropped() {
     let mut reader = Scene::new();
     let mut taken = 0;
     for call in 0..CALLS {
-        reader.tell(Door::Front, request(call, "none"));
+        reader.send_as(Door::Front, request(call, "none"));
         taken += reader.sent().iter().map(|(_, message)| frame::window_bytes(message)).sum::<u64>();
         // As late as `PROTOCOL.md` §9 allows.
         if call % (WINDOW / 4 / 64) == 0 {
-            reader.tell(Door::Front, Message::Ack(taken));
+            reader.send_as(Door::Front, Message::Ack(taken));
         }
     }
     assert_eq!(reader.broker.clients().count(), 1);
 
     let mut deaf = Scene::new();
     for call in 0..CALLS {
-        deaf.tell(Door::Front, request(call, "none"));
+        deaf.send_as(Door::Front, request(call, "none"));
     }
     assert_eq!(deaf.broker.clients().count(), 0);
 }
@@ -81,13 +81,13 @@ impl Scene {
 
     fn of(services: Vec<ServiceOffer>) -> Self {
         let mut scene = Self { now: Instant::now(), broker: Broker::new(BrokerConfig::default()) };
-        scene.tell(Door::Back, Message::Ready(ready(Role::Worker, services)));
-        scene.tell(Door::Front, Message::Ready(ready(Role::Client, Vec::new())));
+        scene.send_as(Door::Back, Message::Ready(ready(Role::Worker, services)));
+        scene.send_as(Door::Front, Message::Ready(ready(Role::Client, Vec::new())));
         scene.sent();
         scene
     }
 
-    fn tell(&mut self, door: Door, message: Message) {
+    fn send_as(&mut self, door: Door, message: Message) {
         self.broker.handle_message(self.now, door, Peer(1), message);
     }
 

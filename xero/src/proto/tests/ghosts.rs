@@ -21,11 +21,11 @@ fn returning_worker_is_called_over_its_new_connection_only() {
     let waiting = net.call(d, "hold");
     net.run(ms(100));
     assert_eq!(requests_to(&net, old), []);
-    net.say(old, Message::Heartbeat);
+    net.send_as(old, Message::Heartbeat);
     net.run(3 * LATENCY);
     assert_eq!(requests_to(&net, old), [waiting]);
-    calls.iter().for_each(|call| net.say(new, final_reply(*call, "done")));
-    net.say(old, final_reply(waiting, "done"));
+    calls.iter().for_each(|call| net.send_as(new, final_reply(*call, "done")));
+    net.send_as(old, final_reply(waiting, "done"));
     net.run(3 * LATENCY);
     assert_eq!(net.value(waiting), "done");
 }
@@ -35,19 +35,19 @@ fn worker_that_dials_one_dispatcher_twice_is_called_over_both_connections() {
     let mut net = Net::new();
     let d = net.dispatcher();
     let both = [net.puppet_with(d, same_process), net.puppet_with(d, same_process)];
-    both.iter().for_each(|puppet| net.say(*puppet, Message::Heartbeat));
+    both.iter().for_each(|puppet| net.send_as(*puppet, Message::Heartbeat));
     net.run(3 * LATENCY);
     let calls: Vec<_> = (0..8).map(|_| net.call(d, "hold")).collect();
     net.run(3 * LATENCY);
     assert_eq!(both.map(|puppet| requests_to(&net, puppet).len()), [4, 4]);
     // A renewed introduction is not a new connection.
-    net.say(both[1], Message::Ready(introduction_again()));
+    net.send_as(both[1], Message::Ready(introduction_again()));
     net.run(3 * LATENCY);
     let more: Vec<_> = (0..4).map(|_| net.call(d, "hold")).collect();
     net.run(3 * LATENCY);
     assert_eq!(both.map(|puppet| requests_to(&net, puppet).len()), [6, 6]);
     for call in calls.into_iter().chain(more) {
-        both.iter().for_each(|puppet| net.say(*puppet, final_reply(call, "done")));
+        both.iter().for_each(|puppet| net.send_as(*puppet, final_reply(call, "done")));
     }
     net.run(3 * LATENCY);
 }
@@ -68,11 +68,11 @@ fn requests_of_a_silent_connection_stay_there_until_its_lease_ends() {
     assert_eq!((requests_to(&net, old), requests_to(&net, new)), (vec![call], vec![]));
     for _ in 0..6 {
         net.run(EXPIRY / 6);
-        net.say(new, Message::Heartbeat);
+        net.send_as(new, Message::Heartbeat);
     }
     net.run(ms(200));
     assert_eq!((net.stands(old), requests_to(&net, new)), (false, vec![call]));
-    net.say(new, final_reply(call, "done"));
+    net.send_as(new, final_reply(call, "done"));
     net.run(3 * LATENCY);
     assert_eq!(net.value(call), "done");
 }
@@ -90,7 +90,7 @@ fn broker_keeps_a_silent_connections_offer_but_sends_it_no_call() {
     assert_eq!(bench.take_news(client), [], "nothing else is offered");
     bench.request(client, 1, "hold");
     assert!(bench.requests(old).is_empty() && bench.requests(new).is_empty());
-    bench.say(old, Message::Heartbeat);
+    bench.send_as(old, Message::Heartbeat);
     assert_eq!(bench.requests(old).len(), 1);
 }
 
@@ -107,5 +107,5 @@ fn introduction_again() -> Ready {
 
 /// The calls sent to a puppet.
 fn requests_to(net: &Net, puppet: Peer) -> Vec<CallId> {
-    net.told_strangers().filter(|sent| sent.peer == puppet).filter_map(|sent| sent.message.request()).collect()
+    net.sent_to_strangers().filter(|sent| sent.peer == puppet).filter_map(|sent| sent.message.request()).collect()
 }

@@ -17,8 +17,8 @@ fn heartbeats_alone_keep_both_sides_connected() {
     let (mut net, d, w) = Net::pair();
     net.run(60 * INTERVAL);
     assert!(net.d(d).left.is_empty() && net.w(w).unregistered.is_empty());
-    assert_eq!(heartbeats(net.said(w)).len(), 60);
-    assert_eq!(heartbeats(net.told(w)).len(), 60);
+    assert_eq!(heartbeats(net.sent_by(w)).len(), 60);
+    assert_eq!(heartbeats(net.sent_to(w)).len(), 60);
 }
 
 #[test]
@@ -28,16 +28,16 @@ fn heartbeat_goes_out_exactly_an_interval_after_the_last_message() {
     let call = net.call(d, "ping");
     net.run(ms(5));
     assert!(net.has_ended(call));
-    let asked_at = net.told(w).last().expect("the request").at;
-    let answered_at = net.said(w).last().expect("the reply").at;
+    let asked_at = net.sent_to(w).last().expect("the request").at;
+    let answered_at = net.sent_by(w).last().expect("the reply").at;
     net.run_until(asked_at + INTERVAL - TICK);
-    assert!(heartbeats(net.told(w)).is_empty());
+    assert!(heartbeats(net.sent_to(w)).is_empty());
     net.run_until(asked_at + INTERVAL);
-    assert_eq!(heartbeats(net.told(w)), [asked_at + INTERVAL]);
+    assert_eq!(heartbeats(net.sent_to(w)), [asked_at + INTERVAL]);
     net.run_until(answered_at + INTERVAL - TICK);
-    assert!(heartbeats(net.said(w)).is_empty());
+    assert!(heartbeats(net.sent_by(w)).is_empty());
     net.run_until(answered_at + INTERVAL + TICK);
-    assert_eq!(heartbeats(net.said(w)), [answered_at + INTERVAL]);
+    assert_eq!(heartbeats(net.sent_by(w)), [answered_at + INTERVAL]);
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn busy_peers_send_no_heartbeats() {
         net.call(d, "ping");
         net.run(ms(300));
     }
-    assert!(heartbeats(net.said(w)).is_empty() && heartbeats(net.told(w)).is_empty());
+    assert!(heartbeats(net.sent_by(w)).is_empty() && heartbeats(net.sent_to(w)).is_empty());
     assert!(net.d(d).left.is_empty());
 }
 
@@ -70,10 +70,10 @@ fn heartbeats_do_not_wait_for_procedures_nor_stop_while_draining() {
     let (mut net, d, w) = Net::pair();
     let call = net.call_with(d, "stubborn", |spec| spec.deadline += 60 * INTERVAL);
     net.run(10 * INTERVAL);
-    assert_eq!(heartbeats(net.said(w)).len(), 10);
+    assert_eq!(heartbeats(net.sent_by(w)).len(), 10);
     net.drain(w);
     net.run(10 * INTERVAL);
-    assert_eq!(heartbeats(net.said(w)).len(), 20);
+    assert_eq!(heartbeats(net.sent_by(w)).len(), 20);
     net.reply(w, call, "done");
     net.run(ms(5));
     assert_eq!(net.value(call), "done");
@@ -84,12 +84,12 @@ fn nothing_piles_up_for_an_absent_peer() {
     let (mut net, d, w) = Net::pair();
     net.kill_dispatcher(d);
     net.run(ms(5));
-    let said = net.said(w).count();
+    let sent = net.sent_by(w).count();
     net.run(60 * INTERVAL);
-    assert_eq!(net.said(w).count(), said, "nobody listens");
+    assert_eq!(net.sent_by(w).count(), sent, "nobody listens");
     net.restart_dispatcher(d);
     net.run(3 * INTERVAL);
-    let burst: Vec<_> = net.said(w).skip(said).collect();
+    let burst: Vec<_> = net.sent_by(w).skip(sent).collect();
     assert!(matches!(burst[0].message, Message::Ready(_)));
     assert!(heartbeats(burst.into_iter()).len() <= 3);
 }
@@ -97,14 +97,14 @@ fn nothing_piles_up_for_an_absent_peer() {
 #[test]
 fn frozen_peer_gets_heartbeats_only_until_it_expires() {
     let (mut net, d, w) = Net::pair();
-    let told = net.told(w).count();
+    let sent = net.sent_to(w).count();
     net.freeze_worker(w);
     net.run(60 * INTERVAL);
-    assert!(net.told(w).count() - told <= (EXPIRY.as_secs() / INTERVAL.as_secs()) as usize);
-    let said = net.said(w).count();
+    assert!(net.sent_to(w).count() - sent <= (EXPIRY.as_secs() / INTERVAL.as_secs()) as usize);
+    let sent = net.sent_by(w).count();
     net.thaw_worker(w);
     net.run(3 * INTERVAL);
-    assert!(net.said(w).count() - said <= 5, "no burst");
+    assert!(net.sent_by(w).count() - sent <= 5, "no burst");
     assert_eq!(net.d(d).workers(), 1);
 }
 
@@ -117,7 +117,7 @@ fn dispatcher_says_nothing_after_its_goodbye() {
     net.freeze_worker(w);
     net.close(d);
     net.run(INTERVAL);
-    assert!(matches!(net.told(w).last().map(|sent| &sent.message), Some(Message::Goodbye)));
+    assert!(matches!(net.sent_to(w).last().map(|sent| &sent.message), Some(Message::Goodbye)));
 }
 
 #[test]
@@ -129,8 +129,8 @@ fn worker_says_nothing_after_its_goodbye() {
     net.freeze_dispatcher(d);
     net.drain(w);
     net.run(INTERVAL);
-    assert!(matches!(net.said(w).last().map(|sent| &sent.message), Some(Message::Goodbye)));
-    assert!(net.said(w).last().is_some_and(|sent| sent.at + 500 * LATENCY < net.now));
+    assert!(matches!(net.sent_by(w).last().map(|sent| &sent.message), Some(Message::Goodbye)));
+    assert!(net.sent_by(w).last().is_some_and(|sent| sent.at + 500 * LATENCY < net.now));
 }
 
 fn heartbeats<'a>(sent: impl Iterator<Item = &'a Sent>) -> Vec<Instant> {

@@ -25,7 +25,7 @@ fn unread_replies_stay_with_their_workers_and_end_no_call() {
     for id in &ids[..10] {
         bench.reply(worker, *id, &large());
     }
-    bench.say(worker, partial_reply(ids[10], 0, "abc"));
+    bench.send_as(worker, partial_reply(ids[10], 0, "abc"));
     let taken = worker_acks(&mut bench, worker);
     assert!(taken < 5 * COST, "{taken} unread bytes are acknowledged");
     assert_eq!((bench.take(worker), finals(&mut bench, client)), (vec![], vec![1]));
@@ -33,10 +33,10 @@ fn unread_replies_stay_with_their_workers_and_end_no_call() {
     let mut read = 0;
     for call in 2..=10 {
         read += COST;
-        bench.say(client, Message::Ack(read));
+        bench.send_as(client, Message::Ack(read));
         assert_eq!(finals(&mut bench, client), [call]);
     }
-    bench.say(client, Message::Ack(u64::MAX));
+    bench.send_as(client, Message::Ack(u64::MAX));
     assert!(bench.take(client).contains(&partial_reply(CallId(11), 0, "abc")), "an innocent call goes on");
     assert_eq!(bench.errors(client), []);
     // Everything is acknowledged except for less than a quarter of the window.
@@ -78,11 +78,11 @@ fn unread_client_is_dropped_however_often_it_introduces_itself() {
     ids.iter().for_each(|id| bench.reply(worker, *id, &large()));
     for _ in 0..60 {
         bench.run(ms(1_000));
-        bench.say(worker, Message::Heartbeat);
+        bench.send_as(worker, Message::Heartbeat);
         if bench.is_gone(client) {
             return;
         }
-        bench.say(client, Message::Ready(own.clone()));
+        bench.send_as(client, Message::Ready(own.clone()));
     }
     panic!("its workers wait for it");
 }
@@ -102,7 +102,7 @@ fn late_reply_is_acknowledged_whatever_becomes_of_the_call_that_gets_its_credit(
     let ids: Vec<_> = bench.requests(worker).iter().map(|request| request.call).collect();
     // It waits for a credit, and then ends as too large for the worker.
     bench.request_with(slow, 3, "hold", |request| request.payload = value(&large()));
-    bench.say(quick, Message::Cancel(CallId(1)));
+    bench.send_as(quick, Message::Cancel(CallId(1)));
     bench.reply(worker, ids[0], &"y".repeat(30_000));
     let taken = worker_acks(&mut bench, worker);
     assert!(taken > 30_000, "{taken} bytes are acknowledged, and the slow client has no part in them");
@@ -186,7 +186,7 @@ fn broker_at_its_total_limit_refuses_further_requests() {
         detail
     ))));
     // The end of a request makes room again.
-    bench.say(clients[0], Message::Cancel(CallId(1)));
+    bench.send_as(clients[0], Message::Cancel(CallId(1)));
     bench.request(late, 2, "hold");
     assert_eq!(bench.errors(late), []);
 }
@@ -206,13 +206,13 @@ fn client_that_reads_no_reply_is_dropped_once_others_wait_whatever_its_interval(
     }
     for second in 0..29 {
         assert!(!bench.is_gone(deaf), "after {second} s");
-        bench.say(slow, Message::Ack(second / 4 * COST));
+        bench.send_as(slow, Message::Ack(second / 4 * COST));
         bench.run(INTERVAL);
     }
     bench.run(2 * INTERVAL);
     assert!(bench.is_gone(deaf) && !bench.is_gone(slow) && !bench.is_gone(modest) && !bench.is_gone(worker));
     // What its worker sent for it is acknowledged now.
-    (0..20).for_each(|_| bench.say(slow, Message::Ack(u64::MAX)));
+    (0..20).for_each(|_| bench.send_as(slow, Message::Ack(u64::MAX)));
     assert!(worker_acks(&mut bench, worker) + 200_000 / 4 > 44 * COST);
 }
 
@@ -222,13 +222,13 @@ fn repeated_introductions_are_answered_as_fast_as_the_answers_are_acknowledged()
     let worker = bench.worker();
     let client = bench.client_with(|ready| ready.window_bytes = 1_000);
     let ready = Message::Ready(Ready { role: Role::Client, window_bytes: 1_000, ..introduction() });
-    (0..1_000).for_each(|_| bench.say(client, ready.clone()));
+    (0..1_000).for_each(|_| bench.send_as(client, ready.clone()));
     let is_ready = |message: &Message| matches!(message, Message::Ready(_));
     let answers = bench.take(client).into_iter().filter(is_ready).count() as u64;
     assert!((2..=20).contains(&answers), "{answers} answers to a peer that takes none");
     // The newest one follows once there is room.
     bench.drop_wire(worker);
-    bench.say(client, Message::Ack(u64::MAX));
+    bench.send_as(client, Message::Ack(u64::MAX));
     let last = bench.take(client).into_iter().rfind(is_ready);
     assert!(matches!(last, Some(Message::Ready(ready)) if ready.services.is_empty()));
 }
@@ -244,17 +244,17 @@ fn postponed_introduction_takes_its_place_in_the_window_before_held_replies() {
         ids[0],
         "small, and more than the window with its header: it passes, and fills it. ...........",
     );
-    bench.say(worker, partial_reply(ids[1], 0, &"x".repeat(200)));
-    bench.say(worker, partial_reply(ids[1], 1, "held"));
+    bench.send_as(worker, partial_reply(ids[1], 0, &"x".repeat(200)));
+    bench.send_as(worker, partial_reply(ids[1], 1, "held"));
     bench.worker_with(|ready| ready.services = vec![offer("Other", &["ping"])]);
     bench.run(ms(1_000));
     bench.take(client);
     let is_ready = |message: &Message| matches!(message, Message::Ready(_));
     let is_partial = |message: &Message| matches!(message, Message::Partial(_));
-    bench.say(client, Message::Ack(u64::MAX));
+    bench.send_as(client, Message::Ack(u64::MAX));
     let sent = bench.take(client);
     assert!(sent.iter().any(is_ready) && !sent.iter().any(is_partial), "{sent:?}");
-    bench.say(client, Message::Ack(u64::MAX));
+    bench.send_as(client, Message::Ack(u64::MAX));
     assert!(bench.take(client).iter().any(is_partial));
 }
 
@@ -266,7 +266,7 @@ fn worker_starts_nothing_for_a_dispatcher_that_reads_no_replies() {
     net.connect();
     net.freeze_dispatcher(deaf);
     for id in 1..=8 {
-        net.tell(deaf, w, echo(id));
+        net.send_to(deaf, w, echo(id));
         net.run(ms(2));
     }
     assert_eq!(net.w(w).runs.len(), 3, "one reply has left, two are held");

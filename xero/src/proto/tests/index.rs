@@ -44,7 +44,7 @@ fn retry_of_a_maybe_executed_call_goes_only_to_a_worker_that_declares_it_idempot
     let again = requests_to(&net, like);
     assert_eq!((requests_to(&net, other).len(), again.len(), again[0].attempt), (0, 1, 2));
     assert!(again[0].idempotent, "it carries the word on which it was sent again");
-    net.say(like, final_reply(call, "done"));
+    net.send_as(like, final_reply(call, "done"));
     net.run(ms(5));
     assert_eq!(net.value(call), "done");
 }
@@ -75,7 +75,7 @@ fn request_says_whose_declaration_it_follows() {
         net.call_with(d, "hold", |spec| spec.idempotent = said);
     }
     net.run(ms(5));
-    let flags = net.told(w).filter_map(|sent| match &sent.message {
+    let flags = net.sent_to(w).filter_map(|sent| match &sent.message {
         Message::Request(request) => Some((request.idempotent, request.as_declared)),
         _ => None,
     });
@@ -90,7 +90,7 @@ fn unstarted_request_carries_the_declaration_of_its_next_worker() {
     let call = net.call(d, "once");
     net.run(ms(5));
     assert!(requests_to(&net, refusing)[0].idempotent);
-    net.say(refusing, error_reply(call, ErrorCode::Refused, false));
+    net.send_as(refusing, error_reply(call, ErrorCode::Refused, false));
     net.run(ms(5));
     assert!(!requests_to(&net, other)[0].idempotent, "it is asked for the first time");
 }
@@ -122,7 +122,7 @@ fn waiting_call_goes_to_another_signature_when_the_last_fitting_worker_leaves() 
     let calls = [(); 2].map(|()| net.call_with(d, "hold", |spec| spec.fingerprint = 5));
     net.run(ms(5));
     assert_eq!(requests_to(&net, other).len(), 0, "it waits for the one that fits");
-    net.say(fitting, Message::Goodbye);
+    net.send_as(fitting, Message::Goodbye);
     net.run(ms(5));
     assert_eq!(requests_to(&net, fitting).len(), 1);
     let sent: Vec<_> = requests_to(&net, other).iter().map(|request| request.call).collect();
@@ -137,9 +137,9 @@ fn broker_returns_a_waiting_call_when_its_method_is_gone() {
     bench.worker_with(|ready| ready.services = vec![offer("Demo", &["ping"])]);
     (1..=2).for_each(|call| bench.request(client, call, "hold"));
     bench.take(client);
-    bench.say(with, Message::Drain);
-    let told = bench.take(client);
-    let [Message::Ready(ready), Message::Error(error)] = &told[..] else { panic!("{told:?}") };
+    bench.send_as(with, Message::Drain);
+    let sent = bench.take(client);
+    let [Message::Ready(ready), Message::Error(error)] = &sent[..] else { panic!("{sent:?}") };
     assert_eq!(ready.services.iter().flat_map(|service| &service.methods).count(), 1, "the client knows first");
     assert_eq!((error.call, error.code, error.maybe_executed), (CallId(2), ErrorCode::NoWorker, false));
 }
@@ -243,7 +243,7 @@ fn introduction_costs_its_own_size_at_a_broker_with_a_thousand_workers() {
     let workers: Vec<_> =
         (0..1_000).map(|_| bench.worker_with(|ready| ready.services = vec![offer("Demo", &names)])).collect();
     let repeated = Ready { services: vec![offer("Demo", &names)], ..introduction() };
-    (0..100).for_each(|_| bench.say(workers[7], Message::Ready(repeated.clone())));
+    (0..100).for_each(|_| bench.send_as(workers[7], Message::Ready(repeated.clone())));
     assert!(!bench.is_gone(workers[7]));
 }
 
@@ -359,8 +359,8 @@ fn broker_error_lists_the_codecs_of_a_methods_workers() {
     let client = bench.client();
     bench.take(client);
     bench.request_with(client, 1, "hold", |request| request.payload.codec = Codec::Json);
-    let told = bench.take(client);
-    let [Message::Error(error)] = &told[..] else { panic!("{told:?}") };
+    let sent = bench.take(client);
+    let [Message::Error(error)] = &sent[..] else { panic!("{sent:?}") };
     assert_eq!((error.code, error.maybe_executed), (ErrorCode::InvalidArguments, false));
     assert!(error.detail.contains("JSON") && error.detail.contains("MessagePack"), "{}", error.detail);
 }
@@ -370,10 +370,10 @@ fn renewed_introduction_uses_the_room_of_the_former_one() {
     let named = |names: &[&str]| names.iter().map(|name| offer(name, &["ping"])).collect::<Vec<_>>();
     let mut bench = Bench::with(|config| config.dispatcher.limits.services_max = 2);
     let worker = bench.worker_with(|ready| ready.services = named(&["A", "B"]));
-    bench.say(worker, Message::Ready(Ready { services: named(&["C", "D"]), ..introduction() }));
+    bench.send_as(worker, Message::Ready(Ready { services: named(&["C", "D"]), ..introduction() }));
     let client = bench.client();
-    let told = bench.take_news(client);
-    let [Message::Ready(ready)] = &told[..] else { panic!("{told:?}") };
+    let sent = bench.take_news(client);
+    let [Message::Ready(ready)] = &sent[..] else { panic!("{sent:?}") };
     assert_eq!(ready.services, named(&["C", "D"]), "its former services are not counted beside the new ones");
 }
 
@@ -385,23 +385,23 @@ fn worker_that_cannot_be_called_does_not_affect_the_merged_offer() {
         (ready.credits, ready.services) = (0, vec![declared("hold", false), offer("Other", &["ping"])]);
     });
     let client = bench.client();
-    let told = |bench: &mut Bench| match bench.take_news(client).pop() {
+    let sent = |bench: &mut Bench| match bench.take_news(client).pop() {
         Some(Message::Ready(ready)) => ready.services,
         other => panic!("{other:?}"),
     };
-    assert_eq!(told(&mut bench), [declared("hold", true)]);
-    bench.say(strict, Message::Credit(1));
-    assert_eq!(told(&mut bench), [declared("hold", false), offer("Other", &["ping"])]);
+    assert_eq!(sent(&mut bench), [declared("hold", true)]);
+    bench.send_as(strict, Message::Credit(1));
+    assert_eq!(sent(&mut bench), [declared("hold", false), offer("Other", &["ping"])]);
     bench.run(INTERVAL);
     // A pause revokes nothing; a renewed introduction without credits does.
-    bench.say(strict, Message::Credit(0));
+    bench.send_as(strict, Message::Credit(0));
     assert_eq!(bench.take_news(client), []);
     let services = vec![declared("hold", false), offer("Other", &["ping"])];
-    bench.say(strict, Message::Ready(Ready { credits: 0, services, ..introduction() }));
-    assert_eq!(told(&mut bench), [declared("hold", true)]);
+    bench.send_as(strict, Message::Ready(Ready { credits: 0, services, ..introduction() }));
+    assert_eq!(sent(&mut bench), [declared("hold", true)]);
     bench.run(INTERVAL);
-    bench.say(loose, Message::Drain);
-    assert_eq!(told(&mut bench), []);
+    bench.send_as(loose, Message::Drain);
+    assert_eq!(sent(&mut bench), []);
 }
 
 #[test]
@@ -449,7 +449,7 @@ fn broker_ready(services: Vec<ServiceOffer>) -> Message {
 
 /// The requests sent to a puppet.
 fn requests_to(net: &Net, puppet: Peer) -> Vec<Request> {
-    let requests = net.told_strangers().filter(|sent| sent.peer == puppet).map(|sent| &sent.message);
+    let requests = net.sent_to_strangers().filter(|sent| sent.peer == puppet).map(|sent| &sent.message);
     requests
         .filter_map(|message| if let Message::Request(request) = message { Some(request.clone()) } else { None })
         .collect()

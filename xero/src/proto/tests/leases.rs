@@ -71,7 +71,7 @@ fn announced_payload_excuses_a_worker_exactly_as_long_as_it_may_take() {
     let mut net = Net::new();
     let d = net.dispatcher();
     let puppet = net.puppet_with(d, |ready| ready.interval = INTERVAL);
-    net.say(puppet, Message::Patience(10 * EXPIRY));
+    net.send_as(puppet, Message::Patience(10 * EXPIRY));
     net.run(2 * LATENCY);
     let excused_at = net.now - LATENCY;
     net.run_until(excused_at + 10 * EXPIRY - TICK - LATENCY);
@@ -85,9 +85,9 @@ fn excuse_ends_with_the_next_message_or_the_largest_payloads_time() {
     let mut net = Net::new();
     let d = net.dispatcher();
     let [ended, endless] = [(); 2].map(|()| net.puppet_with(d, |ready| ready.interval = INTERVAL));
-    net.say(ended, Message::Patience(10 * EXPIRY));
-    net.say(ended, Message::Heartbeat);
-    net.say(endless, Message::Patience(Duration::MAX));
+    net.send_as(ended, Message::Patience(10 * EXPIRY));
+    net.send_as(ended, Message::Heartbeat);
+    net.send_as(endless, Message::Patience(Duration::MAX));
     net.run(EXPIRY + INTERVAL);
     assert_eq!(net.d(d).machine.counters().expired_leases, 1);
     // 64 MiB at 1 MiB a second.
@@ -112,8 +112,8 @@ fn large_payloads_are_announced_both_ways_and_small_ones_are_not() {
         let count = sent.iter().filter(|message| matches!(message, Message::Patience(_))).count();
         place.is_some_and(|place| count == 1 && sent[place + 1].payload_bytes() == large.len())
     };
-    assert!(announced(net.told(w).map(|sent| sent.message.clone()).collect()));
-    assert!(announced(net.said(w).map(|sent| sent.message.clone()).collect()));
+    assert!(announced(net.sent_to(w).map(|sent| sent.message.clone()).collect()));
+    assert!(announced(net.sent_by(w).map(|sent| sent.message.clone()).collect()));
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn any_message_of_a_worker_renews_its_lease() {
         let (mut net, d, w) = Net::pair();
         net.freeze_worker(w);
         net.run(ms(1500));
-        net.say_frames(net.peer(d, w), frames);
+        net.send_frames_as(net.peer(d, w), frames);
         let heard_at = net.now + LATENCY;
         net.run_until(heard_at + EXPIRY - TICK);
         assert!(net.d(d).left.is_empty());
@@ -154,7 +154,7 @@ fn any_message_of_a_dispatcher_renews_its_lease() {
         let (mut net, d, w) = Net::pair();
         net.freeze_dispatcher(d);
         net.run(ms(1500));
-        net.tell_frames(d, w, frames);
+        net.send_frames_to(d, w, frames);
         let heard_at = net.now + LATENCY;
         net.run_until(heard_at + EXPIRY - TICK);
         assert!(net.w(w).unregistered.is_empty());
@@ -172,7 +172,7 @@ fn expiry_is_the_peers_interval_times_this_sides_liveness() {
     net.run(20 * INTERVAL);
     assert!(net.d(d).left.is_empty() && net.w(w).unregistered.is_empty());
 
-    let heard_at = net.said(w).last().expect("a heartbeat").at + LATENCY;
+    let heard_at = net.sent_by(w).last().expect("a heartbeat").at + LATENCY;
     net.freeze_worker(w);
     net.run_until(heard_at + ms(5 * 200) - TICK);
     assert!(net.d(d).left.is_empty());
@@ -182,7 +182,7 @@ fn expiry_is_the_peers_interval_times_this_sides_liveness() {
     net.thaw_worker(w);
     net.run(INTERVAL);
     net.freeze_dispatcher(d);
-    let heard_at = net.told(w).last().expect("a heartbeat").at + LATENCY;
+    let heard_at = net.sent_to(w).last().expect("a heartbeat").at + LATENCY;
     let lost = net.w(w).unregistered.len();
     net.run_until(heard_at + ms(4 * 400) - TICK);
     assert_eq!(net.w(w).unregistered.len(), lost);

@@ -143,7 +143,7 @@ fn worker_may_renew_its_offer_within_the_memory_of_its_former_one() {
         vec![offer("Demo", &names.iter().map(String::as_str).collect::<Vec<_>>())]
     };
     let worker = bench.worker_with(|ready| ready.services = offer_of('a'));
-    bench.say(worker, Message::Ready(Ready { services: offer_of('b'), ..introduction() }));
+    bench.send_as(worker, Message::Ready(Ready { services: offer_of('b'), ..introduction() }));
     assert!(!bench.is_gone(worker));
     let other = bench.worker_with(|ready| ready.services = offer_of('c'));
     assert!(bench.is_gone(other) && !bench.is_gone(worker), "there is room for one");
@@ -171,8 +171,8 @@ fn worker_whose_offer_has_no_memory_is_refused_and_others_are_not() {
     let own = |name: &str| vec![offer(name, &methods)];
     let [first, second] = ["First", "Second"].map(|name| bench.worker_with(|ready| ready.services = own(name)));
     let third = bench.worker_with(|ready| ready.services = own("Third"));
-    let told = bench.take(third);
-    let [Message::Error(error)] = &told[..] else { panic!("{told:?}") };
+    let sent = bench.take(third);
+    let [Message::Error(error)] = &sent[..] else { panic!("{sent:?}") };
     assert!(error.detail.contains("raise `offers_bytes_max`"), "{}", error.detail);
     assert!(bench.is_gone(third) && !bench.is_gone(first));
     // An equal offer takes no more memory, and a worker that leaves makes room.
@@ -218,15 +218,15 @@ fn client_that_exceeds_its_window_is_dropped() {
     let large = |call| Message::Request(Request { payload: value(&"x".repeat(9_000)), ..request(call, "hold") });
     let small = |call| Message::Request(request(call, "hold"));
     for call in [2, 3] {
-        bench.say(honest, large(call));
-        bench.say(greedy, large(call));
+        bench.send_as(honest, large(call));
+        bench.send_as(greedy, large(call));
     }
     for call in 10..20 {
-        bench.say(honest, small(call));
-        bench.say(greedy, small(call));
+        bench.send_as(honest, small(call));
+        bench.send_as(greedy, small(call));
     }
     assert!(!bench.is_gone(honest) && !bench.is_gone(greedy), "one payload more than the window, and small ones");
-    bench.say(greedy, large(4));
+    bench.send_as(greedy, large(4));
     assert!(bench.is_gone(greedy) && !bench.is_gone(honest));
     assert_eq!(bench.broker.counters().malformed_messages, 1);
     assert_eq!(bench.broker.open_calls(), 13, "those of the other client");

@@ -1,9 +1,11 @@
 //! The simulated network's loop. One turn is what has arrived, then timeouts, then transmits, as in the shell.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    mem,
     time::{Duration, Instant},
 };
+
+use xero_wires::{At, DIAL_TIMEOUT, End, Network, Side, Taken, Wire};
 
 use super::{
     node::{DispatcherNode, WorkerNode},
@@ -20,65 +22,55 @@ use crate::proto::{
 #[derive(Debug)]
 pub(super) struct Net {
     pub(super) now: Instant,
-    /// The time that a message, or the news of a connection's end, takes one way.
-    pub(super) latency: Duration,
-    /// The most time beyond the latency; a connection still keeps the order.
-    pub(super) jitter: Duration,
     /// Whether workers must keep to the credits that they announced first.
     pub(super) credits_are_fixed: bool,
     pub(super) sent: Vec<Sent>,
     pub(super) dispatchers: Vec<DispatcherNode>,
     pub(super) workers: Vec<WorkerNode>,
-    pub(super) connections: Vec<Connection>,
-    pub(super) cuts: BTreeSet<(D, W)>,
-    parcels: BTreeMap<(Instant, u64), Parcel>,
-    posted: u64,
-    /// Parcels for the frozen and the cut off, in order.
-    held: Vec<Parcel>,
-    random: fastrand::Rng,
+    /// A dispatcher knows a connection by its number in the network, a worker by the number of the dispatcher.
+    pub(super) network: Network<Process, Peer, Frames, Event>,
+    /// The beginning of the network's time.
+    start: Instant,
 }
 
-/// One connection. Its place in the list is the peer's number at the dispatcher.
-#[derive(Debug)]
-pub(super) struct Connection {
-    pub(super) d: D,
-    /// `None` for a connection that a test plays by hand.
-    pub(super) w: Option<W>,
-    /// The dispatcher's number at the worker.
-    slot: Peer,
-    pub(super) stands_at_dispatcher: bool,
-    pub(super) stands_at_worker: bool,
-    last_arrival_at: Instant,
+/// A process at the end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Process {
+    Dispatcher(D),
+    Worker(W),
+    /// Dials like a worker, and a test plays it by hand.
+    Stranger,
 }
 
-/// A parcel on its way.
+/// An event at an instant.
 #[derive(Debug)]
-enum Parcel {
+pub(super) enum Event {
+    Arrive(Parcel),
     Dial { d: D, w: W, slot: Peer },
     DialFailed { w: W, slot: Peer },
-    ToDispatcher(Peer, Frames),
-    ToWorker(Peer, Frames),
-    GoneAtDispatcher(Peer),
-    GoneAtWorker(Peer),
     Finish(W, Execution),
+}
+
+type Parcel = xero_wires::Parcel<Frames>;
+
+impl From<Parcel> for Event {
+    fn from(parcel: Parcel) -> Self {
+        Self::Arrive(parcel)
+    }
 }
 
 impl Net {
     pub(super) fn at(now: Instant, seed: u64) -> Self {
+        let mut network = Network::new(seed);
+        network.latency = LATENCY;
         Self {
             now,
-            latency: LATENCY,
-            jitter: Duration::ZERO,
             credits_are_fixed: true,
             sent: Vec::new(),
             dispatchers: Vec::new(),
             workers: Vec::new(),
-            connections: Vec::new(),
-            cuts: BTreeSet::new(),
-            parcels: BTreeMap::new(),
-            posted: 0,
-            held: Vec::new(),
-            random: fastrand::Rng::with_seed(seed),
+            network,
+            start: now,
         }
     }
 
@@ -97,12 +89,12 @@ impl Net {
 
     /// The instant of the next event.
     pub(super) fn next_instant(&self) -> Option<Instant> {
-        let parcel = self.parcels.first_key_value().map(|((at, _), _)| *at);
+        let event = self.network.queue.next_at().map(|at| self.start + at.since(At::ZERO));
         let dispatchers = self.dispatchers.iter().filter(|node| node.is_awake());
         let workers = self.workers.iter().filter(|node| node.is_awake());
         let timeouts = dispatchers.filter_map(|node| node.machine.poll_timeout());
         let timeouts = timeouts.chain(workers.filter_map(|node| node.machine.poll_timeout()));
-        timeouts.chain(parcel).min()
+        timeouts.chain(event).min()
     }
 
     pub(super) fn drain_dispatcher(&mut self, d: D) {
@@ -131,38 +123,46 @@ impl Net {
         self.drain_worker(w);
     }
 
-    pub(super) fn open(&mut self, d: D, w: Option<W>, slot: Peer) -> Peer {
-        let (stands_at_dispatcher, stands_at_worker, last_arrival_at) = (true, w.is_some(), self.now);
-        self.connections.push(Connection { d, w, slot, stands_at_dispatcher, stands_at_worker, last_arrival_at });
-        Peer(self.connections.len() as u64 - 1)
+    pub(super) fn open(&mut self, d: D, dialer: Process, slot: Peer) -> Wire {
+        let peer = Peer(self.network.next_wire() as u64);
+        self.network.open(self.time(), (dialer, slot), (Process::Dispatcher(d), peer))
     }
 
-    pub(super) fn send_to_dispatcher(&mut self, peer: Peer, frames: Frames) {
-        let at = self.arrival(peer);
-        self.post(at, Parcel::ToDispatcher(peer, frames));
+    pub(super) fn send(&mut self, wire: Wire, to: Side, frames: Frames) {
+        self.network.send(self.time(), wire, to, frames);
     }
 
-    pub(super) fn send_to_worker(&mut self, peer: Peer, frames: Frames) {
-        let at = self.arrival(peer);
-        self.post(at, Parcel::ToWorker(peer, frames));
-    }
-
-    /// Ends connections; each live side hears of it after everything on its way.
-    pub(super) fn break_connections(&mut self, is_meant: impl Fn(&Connection) -> bool) {
-        for index in 0..self.connections.len() {
-            if is_meant(&self.connections[index]) {
-                let peer = Peer(index as u64);
-                let at = self.arrival(peer);
-                self.post(at, Parcel::GoneAtDispatcher(peer));
-                self.post(at, Parcel::GoneAtWorker(peer));
-            }
+    /// Ends the connections of a process; the other sides learn of it after all messages.
+    pub(super) fn hang_up_all(&mut self, process: Process) {
+        for (wire, side) in self.network.ends_of(process) {
+            self.network.hang_up(self.time(), wire, side);
         }
     }
 
-    /// Sends held parcels on again; those for peers still frozen or cut off are held again.
-    pub(super) fn release_held(&mut self) {
-        for parcel in std::mem::take(&mut self.held) {
-            self.post(self.now, parcel);
+    /// Breaks a connection; each side learns of it after all messages.
+    pub(super) fn break_connection(&mut self, wire: Wire) {
+        for side in Side::BOTH {
+            self.network.notice_break(self.time(), wire, side, Duration::ZERO);
+        }
+    }
+
+    /// Delivers a parcel, unless a cut stops it.
+    pub(super) fn arrive(&mut self, parcel: Parcel) {
+        if let Some(parcel) = self.network.arrive(parcel) {
+            self.reach(parcel.into());
+        }
+    }
+
+    /// Lets an event reach its process, where it waits while the process is frozen.
+    pub(super) fn reach(&mut self, event: Event) {
+        let process = match &event {
+            Event::Arrive(parcel) => self.network[parcel.wire].end(parcel.to).process,
+            Event::Dial { w, .. } | Event::DialFailed { w, .. } | Event::Finish(w, _) => Process::Worker(*w),
+        };
+        match process {
+            Process::Dispatcher(d) if self.dispatchers[d.0].frozen => self.dispatchers[d.0].inbox.push(event),
+            Process::Worker(w) if self.workers[w.0].frozen => self.workers[w.0].inbox.push(event),
+            _ => self.handle(event),
         }
     }
 
@@ -176,13 +176,13 @@ impl Net {
         match output {
             WorkerOutput::Dial(slot) => {
                 let d = node.dispatchers[slot.0 as usize];
-                self.post(self.now + self.latency, Parcel::Dial { d, w, slot });
+                self.post_after(self.network.latency, Event::Dial { d, w, slot });
             }
             WorkerOutput::Hangup(slot) => node.hangups.push(slot),
             WorkerOutput::Start(start) => {
                 let execution = start.execution;
                 if let Some(time) = node.start(*start) {
-                    self.post(self.now + time, Parcel::Finish(w, execution));
+                    self.post_after(time, Event::Finish(w, execution));
                 }
             }
             output => node.take_note(self.now, output),
@@ -191,41 +191,22 @@ impl Net {
 
     fn deliver_due(&mut self) -> bool {
         let mut has_delivered = false;
-        while self.parcels.first_key_value().is_some_and(|((at, _), _)| *at <= self.now) {
-            let Some((_, parcel)) = self.parcels.pop_first() else { break };
-            self.deliver(parcel);
+        while let Some(event) = self.network.queue.pop_due(self.time()) {
+            match event {
+                Event::Arrive(parcel) => self.arrive(parcel),
+                event => self.reach(event),
+            }
             has_delivered = true;
         }
         has_delivered
     }
 
-    fn deliver(&mut self, parcel: Parcel) {
-        if self.is_held(&parcel) {
-            return self.held.push(parcel);
-        }
-        match parcel {
-            Parcel::Dial { d, w, slot } => self.dial(d, w, slot),
-            Parcel::DialFailed { w, slot } => self.lose_at_worker(w, slot),
-            Parcel::ToDispatcher(peer, frames) => self.deliver_to_dispatcher(peer, frames),
-            Parcel::ToWorker(peer, frames) => self.deliver_to_worker(peer, frames),
-            Parcel::GoneAtDispatcher(peer) => {
-                let connection = &mut self.connections[peer.0 as usize];
-                if std::mem::take(&mut connection.stands_at_dispatcher) {
-                    let d = connection.d;
-                    self.dispatchers[d.0].machine.handle_disconnected(self.now, peer);
-                    self.drain_dispatcher(d);
-                }
-            }
-            Parcel::GoneAtWorker(peer) => {
-                let connection = &mut self.connections[peer.0 as usize];
-                if let Some(w) = connection.w
-                    && std::mem::take(&mut connection.stands_at_worker)
-                {
-                    let slot = connection.slot;
-                    self.lose_at_worker(w, slot);
-                }
-            }
-            Parcel::Finish(w, execution) => {
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Arrive(parcel) => self.take(parcel),
+            Event::Dial { d, w, slot } => self.dial(d, w, slot),
+            Event::DialFailed { w, slot } => self.lose_at_worker(w, slot),
+            Event::Finish(w, execution) => {
                 if let Some(finish) = self.workers[w.0].outcome_of(execution) {
                     self.finish_execution(w, execution, finish);
                 }
@@ -233,29 +214,33 @@ impl Net {
         }
     }
 
-    fn is_held(&self, parcel: &Parcel) -> bool {
-        let cut = |peer: &Peer| {
-            let Connection { d, w, .. } = self.connections[peer.0 as usize];
-            w.is_some_and(|w| self.cuts.contains(&(d, w)))
-        };
-        let d_frozen = |peer: &Peer| self.dispatchers[self.connections[peer.0 as usize].d.0].frozen;
-        let w_frozen = |peer: &Peer| self.connections[peer.0 as usize].w.is_some_and(|w| self.workers[w.0].frozen);
-        match parcel {
-            Parcel::ToDispatcher(peer, _) | Parcel::GoneAtDispatcher(peer) => cut(peer) || d_frozen(peer),
-            Parcel::ToWorker(peer, _) | Parcel::GoneAtWorker(peer) => cut(peer) || w_frozen(peer),
-            Parcel::Dial { w, .. } | Parcel::DialFailed { w, .. } | Parcel::Finish(w, _) => self.workers[w.0].frozen,
+    fn take(&mut self, parcel: Parcel) {
+        let End { process, socket, .. } = *self.network[parcel.wire].end(parcel.to);
+        match (process, self.network.take(parcel)) {
+            (Process::Dispatcher(d), Taken::Accepted) => {
+                self.dispatchers[d.0].machine.handle_accepted(self.now, socket);
+                self.drain_dispatcher(d);
+            }
+            (Process::Dispatcher(d), Taken::Frames(frames)) => self.deliver_to_dispatcher(d, socket, frames),
+            (Process::Worker(w), Taken::Frames(frames)) => self.deliver_to_worker(w, socket, frames),
+            (Process::Dispatcher(d), Taken::End) => {
+                self.dispatchers[d.0].machine.handle_disconnected(self.now, socket);
+                self.drain_dispatcher(d);
+            }
+            (Process::Worker(w), Taken::End) => self.lose_at_worker(w, socket),
+            (Process::Stranger, _) | (Process::Worker(_), Taken::Accepted) | (_, Taken::Nothing) => {}
         }
     }
 
     fn dial(&mut self, d: D, w: W, slot: Peer) {
         if !self.workers[w.0].is_alive {
-        } else if self.cuts.contains(&(d, w)) {
-            self.post(self.now + DIAL_TIMEOUT, Parcel::DialFailed { w, slot });
+        } else if self.network.is_cut(Process::Dispatcher(d), Process::Worker(w)) {
+            self.post_after(DIAL_TIMEOUT, Event::DialFailed { w, slot });
         } else if !self.dispatchers[d.0].is_alive || self.dispatchers[d.0].closed_at.is_some() {
             self.lose_at_worker(w, slot);
         } else {
-            let peer = self.open(d, Some(w), slot);
-            self.workers[w.0].sockets.insert(slot, peer);
+            let wire = self.open(d, Process::Worker(w), slot);
+            self.workers[w.0].sockets.insert(slot, wire);
             self.workers[w.0].machine.handle_dialed(self.now, slot);
             self.drain_worker(w);
         }
@@ -269,11 +254,7 @@ impl Net {
         }
     }
 
-    fn deliver_to_dispatcher(&mut self, peer: Peer, frames: Frames) {
-        let Connection { d, stands_at_dispatcher, .. } = self.connections[peer.0 as usize];
-        if !stands_at_dispatcher {
-            return;
-        }
+    fn deliver_to_dispatcher(&mut self, d: D, peer: Peer, frames: Frames) {
         for decoded in frame::decode(frames, &self.dispatchers[d.0].limits()) {
             let machine = &mut self.dispatchers[d.0].machine;
             match decoded {
@@ -284,9 +265,7 @@ impl Net {
         }
     }
 
-    fn deliver_to_worker(&mut self, peer: Peer, frames: Frames) {
-        let Connection { w, slot, stands_at_worker, .. } = self.connections[peer.0 as usize];
-        let Some(w) = w.filter(|_| stands_at_worker) else { return };
+    fn deliver_to_worker(&mut self, w: W, slot: Peer, frames: Frames) {
         for decoded in frame::decode(frames, &self.workers[w.0].config.limits) {
             let machine = &mut self.workers[w.0].machine;
             match decoded {
@@ -334,17 +313,11 @@ impl Net {
             return;
         }
         while let Some(transmit) = self.dispatchers[d.0].machine.poll_transmit() {
-            let peer = transmit.to;
-            assert!(self.stands(peer), "sent to a peer that is gone");
-            let frames = frame::encode_batch(&transmit.messages);
-            self.note_sent(peer, false, transmit.messages);
-            self.send_to_worker(peer, frames);
+            assert!(self.stands(transmit.to), "sent to a peer that is gone");
+            self.transmit_on(transmit.to.0 as Wire, Side::Dialer, transmit.messages);
         }
-        for peer in std::mem::take(&mut self.dispatchers[d.0].disconnects) {
-            if std::mem::take(&mut self.connections[peer.0 as usize].stands_at_dispatcher) {
-                let at = self.arrival(peer);
-                self.post(at, Parcel::GoneAtWorker(peer));
-            }
+        for peer in mem::take(&mut self.dispatchers[d.0].disconnects) {
+            self.network.hang_up(self.time(), peer.0 as Wire, Side::Listener);
         }
     }
 
@@ -353,36 +326,31 @@ impl Net {
             return;
         }
         while let Some(transmit) = self.workers[w.0].machine.poll_transmit() {
-            let peer = *self.workers[w.0].sockets.get(&transmit.to).expect("sent over a connection that stands");
-            let frames = frame::encode_batch(&transmit.messages);
-            self.note_sent(peer, true, transmit.messages);
-            self.send_to_dispatcher(peer, frames);
+            let wire = *self.workers[w.0].sockets.get(&transmit.to).expect("sent over a connection that stands");
+            self.transmit_on(wire, Side::Listener, transmit.messages);
         }
-        for slot in std::mem::take(&mut self.workers[w.0].hangups) {
-            let Some(peer) = self.workers[w.0].sockets.remove(&slot) else { continue };
-            self.connections[peer.0 as usize].stands_at_worker = false;
-            let at = self.arrival(peer);
-            self.post(at, Parcel::GoneAtDispatcher(peer));
+        for slot in mem::take(&mut self.workers[w.0].hangups) {
+            let Some(wire) = self.workers[w.0].sockets.remove(&slot) else { continue };
+            self.network.hang_up(self.time(), wire, Side::Dialer);
         }
     }
 
-    fn note_sent(&mut self, peer: Peer, to_dispatcher: bool, messages: Vec<Message>) {
-        let Connection { d, w, .. } = self.connections[peer.0 as usize];
-        let (at, together) = (self.now, messages.len());
+    fn transmit_on(&mut self, wire: Wire, to: Side, messages: Vec<Message>) {
+        self.send(wire, to, frame::encode_batch(&messages));
+        let [dialer, listener] = &self.network[wire].ends;
+        let Process::Dispatcher(d) = listener.process else { unreachable!("only dispatchers listen") };
+        let w = if let Process::Worker(w) = dialer.process { Some(w) } else { None };
+        let (at, peer, to_dispatcher, together) = (self.now, listener.socket, to == Side::Listener, messages.len());
         self.sent.extend(messages.into_iter().map(|message| Sent { at, d, w, peer, to_dispatcher, message, together }));
     }
 
-    /// The arrival of a message sent over a connection now: after everything sent before.
-    fn arrival(&mut self, peer: Peer) -> Instant {
-        let at = self.now + self.latency + self.jitter.mul_f64(self.random.f64());
-        let last = &mut self.connections[peer.0 as usize].last_arrival_at;
-        *last = at.max(*last);
-        *last
+    fn post_after(&mut self, time: Duration, event: Event) {
+        self.network.queue.post(self.time().after(time), event);
     }
 
-    fn post(&mut self, at: Instant, parcel: Parcel) {
-        self.posted += 1;
-        self.parcels.insert((at, self.posted), parcel);
+    /// What time it is for the network.
+    fn time(&self) -> At {
+        At::ZERO.after(self.now - self.start)
     }
 
     /// Checks what must hold whenever the machines are at rest.
@@ -399,10 +367,9 @@ impl Net {
 
     /// Lets everything end, and asserts that nothing is left.
     pub(super) fn wind_up(&mut self) {
-        self.cuts.clear();
-        self.dispatchers.iter_mut().for_each(|node| node.thaw(self.now));
-        self.workers.iter_mut().for_each(|node| node.frozen = false);
-        self.release_held();
+        self.network.unblock_all().into_iter().for_each(|parcel| self.arrive(parcel));
+        (0..self.dispatchers.len()).for_each(|d| self.thaw_dispatcher(D(d)));
+        (0..self.workers.len()).for_each(|w| self.thaw_worker(W(w)));
         for w in (0..self.workers.len()).map(W) {
             self.workers[w.0].is_obliging = true;
             for execution in self.workers[w.0].running.keys().copied().collect::<Vec<_>>() {
@@ -426,7 +393,5 @@ impl Net {
 
 /// Turns at one instant: far more than any test needs, so that machines that feed each other endlessly are noticed.
 const TURNS_MAX: usize = 10_000;
-/// The time of a dial without an answer, as in the shell.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// More than any grace, expiry or deadline of these tests.
 const WIND_UP: Duration = Duration::from_secs(60);

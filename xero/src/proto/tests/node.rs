@@ -7,8 +7,12 @@ use std::{
 };
 
 use uuid::Uuid;
+use xero_wires::Wire;
 
-use super::pair::{D, text, value};
+use super::{
+    network::Event,
+    pair::{D, text, value},
+};
 use crate::proto::{
     calls::{CallEnd, CallFailure},
     dispatch::{Departure, Dispatcher, DispatcherConfig, Output},
@@ -23,6 +27,8 @@ pub(super) struct DispatcherNode {
     pub(super) machine: Dispatcher,
     pub(super) is_alive: bool,
     pub(super) frozen: bool,
+    /// Events that wait until it is no longer frozen.
+    pub(super) inbox: Vec<Event>,
     pub(super) disconnects: Vec<Peer>,
     pub(super) deadlines: BTreeMap<CallId, Instant>,
     pub(super) cancelled: BTreeSet<CallId>,
@@ -43,6 +49,7 @@ impl DispatcherNode {
             machine: Dispatcher::new(config_of(d, 0, &*shape)),
             is_alive: true,
             frozen: false,
+            inbox: Vec::new(),
             disconnects: Vec::new(),
             deadlines: BTreeMap::new(),
             cancelled: BTreeSet::new(),
@@ -70,6 +77,7 @@ impl DispatcherNode {
         self.life += 1;
         self.machine = Dispatcher::new(config_of(self.d, self.life, &*self.shape));
         (self.is_alive, self.frozen, self.closed_at) = (true, false, None);
+        self.inbox.clear();
     }
 
     /// Timers that fell due while the process was frozen are due now.
@@ -142,9 +150,11 @@ pub(super) struct WorkerNode {
     pub(super) config: WorkerConfig,
     pub(super) is_alive: bool,
     pub(super) frozen: bool,
+    /// Events that wait until it is no longer frozen.
+    pub(super) inbox: Vec<Event>,
     /// The addresses behind the machine's peers.
     pub(super) dispatchers: Vec<D>,
-    pub(super) sockets: BTreeMap<Peer, Peer>,
+    pub(super) sockets: BTreeMap<Peer, Wire>,
     pub(super) hangups: Vec<Peer>,
     pub(super) running: BTreeMap<Execution, Start>,
     /// Ends of procedures that the machine does not know yet.
@@ -182,6 +192,7 @@ impl WorkerNode {
             config,
             is_alive: true,
             frozen: false,
+            inbox: Vec::new(),
             dispatchers,
             sockets: BTreeMap::new(),
             hangups: Vec::new(),

@@ -26,7 +26,7 @@ fn call_is_attempted_again_exactly_after_its_back_off() {
         let call = net.call(d, "hold");
         net.run(ms(5));
         for attempts in 1..3 {
-            net.say(puppet, error_reply(call, ErrorCode::Overloaded, false));
+            net.send_as(puppet, error_reply(call, ErrorCode::Overloaded, false));
             net.run(LATENCY);
             let wait = RetryConfig::default().backoff.draw(attempts, &mut random);
             assert!(wait > TICK, "seed {seed} draws a wait too close to none");
@@ -36,7 +36,7 @@ fn call_is_attempted_again_exactly_after_its_back_off() {
             assert_eq!(attempts_told(&net, call), attempts as usize + 1, "seed {seed}");
             net.run(LATENCY);
         }
-        net.say(puppet, final_reply(call, "done"));
+        net.send_as(puppet, final_reply(call, "done"));
         net.run(ms(5));
         assert_eq!(net.value(call), "done");
     }
@@ -48,11 +48,11 @@ fn fail_fast_call_is_attempted_elsewhere_at_once_and_ends_at_once() {
     let [first, second] = [net.puppet(d, 8), net.puppet(d, 8)];
     let call = net.call_with(d, "hold", |spec| spec.wait_policy = WaitPolicy::Never);
     net.run(LATENCY);
-    net.say(first, error_reply(call, ErrorCode::Overloaded, false));
+    net.send_as(first, error_reply(call, ErrorCode::Overloaded, false));
     net.run(LATENCY);
     assert_eq!(attempts_told(&net, call), 2);
     net.run(LATENCY);
-    net.say(second, error_reply(call, ErrorCode::Overloaded, false));
+    net.send_as(second, error_reply(call, ErrorCode::Overloaded, false));
     net.run(LATENCY);
     assert!(matches!(net.failure(call), CallFailure::Remote(error) if error.code == ErrorCode::Overloaded));
 }
@@ -80,10 +80,10 @@ fn calls_of_a_dead_worker_are_not_all_attempted_again_at_one_instant() {
     net.kill_worker(w);
     net.run(INTERVAL);
     let is_request = |message: &Message| matches!(message, Message::Request(_));
-    let mut told_at: Vec<_> = net.told(other).filter(|sent| is_request(&sent.message)).map(|sent| sent.at).collect();
-    assert_eq!((told_at.len(), net.w(other).runs.len()), (calls.len(), calls.len()));
-    told_at.dedup();
-    assert_eq!(told_at.len(), calls.len());
+    let mut sent_at: Vec<_> = net.sent_to(other).filter(|sent| is_request(&sent.message)).map(|sent| sent.at).collect();
+    assert_eq!((sent_at.len(), net.w(other).runs.len()), (calls.len(), calls.len()));
+    sent_at.dedup();
+    assert_eq!(sent_at.len(), calls.len());
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn deadline_ends_a_call_in_back_off_and_reports_whether_it_may_have_run() {
             let puppet = net.puppet(d, 8);
             let call = net.call_with(d, "safe", |spec| spec.deadline = spec.deadline + 2 * LATENCY - CALL_TIMEOUT);
             net.run(LATENCY);
-            net.say(puppet, error_reply(call, code, maybe_executed));
+            net.send_as(puppet, error_reply(call, code, maybe_executed));
             net.run(LATENCY - TICK);
             assert!(!net.has_ended(call));
             net.run(10 * INTERVAL);
@@ -132,7 +132,7 @@ fn call_ended_in_back_off_is_never_attempted_again() {
         let puppet = net.puppet(d, 8);
         let call = net.call(d, "safe");
         net.run(ms(5));
-        net.say(puppet, error_reply(call, ErrorCode::Overloaded, true));
+        net.send_as(puppet, error_reply(call, ErrorCode::Overloaded, true));
         net.run(LATENCY);
         match how {
             "cancel" => net.cancel(call),
@@ -140,7 +140,7 @@ fn call_ended_in_back_off_is_never_attempted_again() {
             _ => net.close(d),
         }
         net.run(10 * INTERVAL);
-        let cancels = net.told_strangers().filter(|sent| matches!(sent.message, Message::Cancel(_))).count();
+        let cancels = net.sent_to_strangers().filter(|sent| matches!(sent.message, Message::Cancel(_))).count();
         assert_eq!((attempts_told(&net, call), cancels), (1, 0), "{how}");
         let expected = match how {
             "cancel" => None,
@@ -157,7 +157,7 @@ fn nothing_is_kept_of_a_call_ended_in_back_off() {
     let worker = rig.worker();
     rig.call(1, true);
     rig.requests();
-    rig.say(worker, error_reply(CallId(1), ErrorCode::Overloaded, true));
+    rig.send_as(worker, error_reply(CallId(1), ErrorCode::Overloaded, true));
     rig.machine.cancel(rig.now, CallId(1));
     rig.machine.handle_disconnected(rig.now, worker);
     rig.settle();
@@ -173,8 +173,8 @@ fn call_in_back_off_takes_no_place_in_the_queue() {
     let puppet = net.puppet(d, 2);
     let calls = [net.call(d, "hold"), net.call(d, "hold")];
     net.run(ms(5));
-    calls.iter().for_each(|call| net.say(puppet, error_reply(*call, ErrorCode::Overloaded, false)));
-    net.say(puppet, Message::Credit(0));
+    calls.iter().for_each(|call| net.send_as(puppet, error_reply(*call, ErrorCode::Overloaded, false)));
+    net.send_as(puppet, Message::Credit(0));
     net.run(LATENCY);
     let waits = net.call(d, "hold");
     assert!(!net.has_ended(waits));
@@ -189,7 +189,7 @@ fn retries_draw_on_the_reserve_and_on_what_calls_earn() {
     });
     let puppet = net.puppet(d, 100);
     let refused = |net: &mut Net, call| {
-        net.say(puppet, error_reply(call, ErrorCode::Overloaded, false));
+        net.send_as(puppet, error_reply(call, ErrorCode::Overloaded, false));
         net.run(3 * LATENCY);
         net.has_ended(call)
     };
@@ -220,9 +220,9 @@ fn unstarted_requests_of_a_leaving_worker_are_resent_at_once_at_no_cost() {
     net.run(ms(5));
     let w = net.worker(&[d]);
     net.connect();
-    net.say(leaving, Message::Drain);
-    net.say(leaving, error_reply(refused, ErrorCode::Refused, false));
-    net.say(leaving, Message::Goodbye);
+    net.send_as(leaving, Message::Drain);
+    net.send_as(leaving, error_reply(refused, ErrorCode::Refused, false));
+    net.send_as(leaving, Message::Goodbye);
     net.run(2 * LATENCY);
     assert_eq!(net.w(w).runs, [refused, crossed]);
     assert_eq!(net.d(d).machine.counters().retries_over_budget, 0);
@@ -235,14 +235,14 @@ fn drain_waits_for_a_call_in_back_off_until_its_timeout() {
         let worker = rig.worker();
         rig.call(1, true);
         rig.requests();
-        rig.say(worker, error_reply(CallId(1), ErrorCode::Overloaded, true));
+        rig.send_as(worker, error_reply(CallId(1), ErrorCode::Overloaded, true));
         let cap = if is_in_time { 4 * INTERVAL } else { ms(1) };
         rig.machine.drain(rig.now, cap);
         match is_in_time {
             true => {
                 rig.run(3 * INTERVAL);
                 assert_eq!(rig.requests(), [(worker, 1)]);
-                rig.say(worker, final_reply(CallId(1), "done"));
+                rig.send_as(worker, final_reply(CallId(1), "done"));
                 assert_eq!(rig.ends, [(CallId(1), Ok(value("done")))]);
             }
             false => {
@@ -264,7 +264,7 @@ fn unsent_request_goes_elsewhere_at_once_and_a_sent_one_is_lost() {
     rig.call(2, false);
     let unsent = rig.transmit();
     rig.call(3, false);
-    rig.say(second, Message::Credit(8));
+    rig.send_as(second, Message::Credit(8));
     rig.machine.handle_unsent(rig.now, unsent);
     assert_eq!(rig.requests(), [(second, 2), (second, 3)], "one that was handed over in vain, one that was not yet");
     rig.settle();
@@ -328,7 +328,7 @@ fn unsent_messages_of_a_forgotten_peer_change_nothing() {
     rig.requests();
     rig.machine.handle_unsent(rig.now, unsent);
     assert_eq!(rig.requests(), []);
-    rig.say(second, final_reply(CallId(1), "done"));
+    rig.send_as(second, final_reply(CallId(1), "done"));
     assert_eq!(rig.ends.len(), 1);
 }
 
@@ -430,7 +430,7 @@ impl Rig {
         self.machine.call(self.now, CallId(id), spec);
     }
 
-    fn say(&mut self, from: Peer, message: Message) {
+    fn send_as(&mut self, from: Peer, message: Message) {
         self.machine.handle_message(self.now, from, message);
         self.settle();
     }

@@ -1,12 +1,16 @@
-//! A simulated network of dispatchers and workers. It owns time, latency, connections, freezes and cuts; every message
-//! passes through `frame.rs`. On drop it winds everything up and checks that the machines' tables are empty.
+//! Dispatchers and workers on the simulated network of `xero-wires`. `Net` owns time, freezes and the record of messages;
+//! every message passes through `frame.rs`. On drop it winds everything up and checks that the machines' tables are empty.
 
-use std::time::{Duration, Instant};
+use std::{
+    mem,
+    time::{Duration, Instant},
+};
 
 use uuid::Uuid;
+use xero_wires::{Side, Wire};
 
 use super::{
-    network::{Connection, Net},
+    network::{Net, Process},
     node::{DispatcherNode, METHODS, WorkerNode, offer},
 };
 use crate::proto::{
@@ -83,7 +87,7 @@ impl Net {
 
     /// Lets dials and introductions happen.
     pub(super) fn connect(&mut self) {
-        self.run(20 * self.latency.max(Duration::from_millis(1)));
+        self.run(20 * self.network.latency.max(Duration::from_millis(1)));
     }
 
     pub(super) fn run(&mut self, time: Duration) {
@@ -171,26 +175,22 @@ impl Net {
     /// The worker's process dies; its connections end with it.
     pub(super) fn kill_worker(&mut self, w: W) {
         self.workers[w.0].die();
-        self.break_connections(|connection| connection.w == Some(w));
-        let own = self.connections.iter_mut().filter(|connection| connection.w == Some(w));
-        own.for_each(|connection| connection.stands_at_worker = false);
+        self.hang_up_all(Process::Worker(w));
     }
 
     /// The dispatcher's process dies, and nothing listens until a new one is started.
     pub(super) fn kill_dispatcher(&mut self, d: D) {
         self.dispatchers[d.0].die();
-        self.break_connections(|connection| connection.d == d);
-        let own = self.connections.iter_mut().filter(|connection| connection.d == d);
-        own.for_each(|connection| connection.stands_at_dispatcher = false);
+        self.hang_up_all(Process::Dispatcher(d));
     }
 
     pub(super) fn restart_dispatcher(&mut self, d: D) {
         self.dispatchers[d.0].restart();
     }
 
-    /// Ends the connection between the two; each side hears of it after the latency.
+    /// Breaks the connection between the two; each side learns of it after the latency.
     pub(super) fn disconnect(&mut self, d: D, w: W) {
-        self.break_connections(|connection| connection.d == d && connection.w == Some(w));
+        self.wires(d, w).into_iter().for_each(|wire| self.break_connection(wire));
     }
 
     pub(super) fn freeze_worker(&mut self, w: W) {
@@ -200,7 +200,7 @@ impl Net {
     /// The process continues: what has arrived meanwhile is handled before its timers.
     pub(super) fn thaw_worker(&mut self, w: W) {
         self.workers[w.0].frozen = false;
-        self.release_held();
+        mem::take(&mut self.workers[w.0].inbox).into_iter().for_each(|event| self.reach(event));
     }
 
     pub(super) fn freeze_dispatcher(&mut self, d: D) {
@@ -209,22 +209,28 @@ impl Net {
 
     pub(super) fn thaw_dispatcher(&mut self, d: D) {
         self.dispatchers[d.0].thaw(self.now);
-        self.release_held();
+        mem::take(&mut self.dispatchers[d.0].inbox).into_iter().for_each(|event| self.reach(event));
     }
 
     /// Nothing passes between the two until [`Self::heal`], and neither side notices.
     pub(super) fn cut(&mut self, d: D, w: W) {
-        self.cuts.insert((d, w));
+        for (from, to) in directions(d, w) {
+            if !self.network.is_blocked(from, to) {
+                self.network.block(from, to);
+            }
+        }
     }
 
     pub(super) fn heal(&mut self, d: D, w: W) {
-        self.cuts.remove(&(d, w));
-        self.release_held();
+        for (from, to) in directions(d, w) {
+            let held = self.network.unblock(from, to);
+            held.into_iter().flatten().for_each(|parcel| self.arrive(parcel));
+        }
     }
 
-    /// A connection that a test plays by hand; its messages go out through [`Self::say`].
+    /// A connection that a test plays by hand; its messages go out through [`Self::send_as`].
     pub(super) fn stranger(&mut self, d: D) -> Peer {
-        self.open(d, None, Peer(0))
+        Peer(self.open(d, Process::Stranger, Peer(0)) as u64)
     }
 
     /// A worker of `Demo` that a test plays by hand; its expiry is long.
@@ -236,42 +242,46 @@ impl Net {
         let peer = self.stranger(d);
         let mut ready = Ready { incarnation: Uuid::from_u64_pair(3, peer.0), ..introduction() };
         shape(&mut ready);
-        self.say(peer, Message::Ready(ready));
-        self.run(3 * self.latency);
+        self.send_as(peer, Message::Ready(ready));
+        self.run(3 * self.network.latency);
         peer
     }
 
     /// Gives the dispatcher a message from this peer.
-    pub(super) fn say(&mut self, peer: Peer, message: Message) {
-        self.say_frames(peer, frame::encode(&message));
+    pub(super) fn send_as(&mut self, peer: Peer, message: Message) {
+        self.send_frames_as(peer, frame::encode(&message));
     }
 
-    pub(super) fn say_frames(&mut self, peer: Peer, frames: Frames) {
-        self.send_to_dispatcher(peer, frames);
+    pub(super) fn send_frames_as(&mut self, peer: Peer, frames: Frames) {
+        self.send(peer.0 as Wire, Side::Listener, frames);
     }
 
     /// Gives the worker a message from the dispatcher.
-    pub(super) fn tell(&mut self, d: D, w: W, message: Message) {
-        self.tell_frames(d, w, frame::encode(&message));
+    pub(super) fn send_to(&mut self, d: D, w: W, message: Message) {
+        self.send_frames_to(d, w, frame::encode(&message));
     }
 
-    pub(super) fn tell_frames(&mut self, d: D, w: W, frames: Frames) {
+    pub(super) fn send_frames_to(&mut self, d: D, w: W, frames: Frames) {
         let peer = self.peer(d, w);
-        self.send_to_worker(peer, frames);
+        self.send(peer.0 as Wire, Side::Dialer, frames);
     }
 
     /// The connection between the two.
     pub(super) fn peer(&self, d: D, w: W) -> Peer {
-        let is_meant = |connection: &Connection| {
-            let stands = connection.stands_at_dispatcher && connection.stands_at_worker;
-            stands && connection.d == d && connection.w == Some(w)
-        };
-        Peer(self.connections.iter().position(is_meant).expect("the two are connected") as u64)
+        let wire = self.wires(d, w).into_iter().find(|wire| self.network[*wire].is_whole());
+        Peer(wire.expect("the two are connected") as u64)
+    }
+
+    /// The connections between the two that stand for the worker.
+    fn wires(&self, d: D, w: W) -> Vec<Wire> {
+        let leads_to_d =
+            |(wire, side): &(Wire, Side)| self.network[*wire].end(side.other()).process == Process::Dispatcher(d);
+        self.network.ends_of(Process::Worker(w)).into_iter().filter(leads_to_d).map(|(wire, _)| wire).collect()
     }
 
     /// Whether the dispatcher has neither ended the connection nor heard of its end.
     pub(super) fn stands(&self, peer: Peer) -> bool {
-        self.connections[peer.0 as usize].stands_at_dispatcher
+        self.network[peer.0 as Wire].end(Side::Listener).stands
     }
 
     pub(super) fn d(&self, d: D) -> &DispatcherNode {
@@ -321,17 +331,17 @@ impl Net {
     }
 
     /// The worker's messages so far.
-    pub(super) fn said(&self, w: W) -> impl Iterator<Item = &Sent> {
+    pub(super) fn sent_by(&self, w: W) -> impl Iterator<Item = &Sent> {
         self.sent.iter().filter(move |sent| sent.to_dispatcher && sent.w == Some(w))
     }
 
     /// The messages to a worker so far.
-    pub(super) fn told(&self, w: W) -> impl Iterator<Item = &Sent> {
+    pub(super) fn sent_to(&self, w: W) -> impl Iterator<Item = &Sent> {
         self.sent.iter().filter(move |sent| !sent.to_dispatcher && sent.w == Some(w))
     }
 
     /// The messages to strangers and puppets so far.
-    pub(super) fn told_strangers(&self) -> impl Iterator<Item = &Sent> {
+    pub(super) fn sent_to_strangers(&self) -> impl Iterator<Item = &Sent> {
         self.sent.iter().filter(|sent| !sent.to_dispatcher && sent.w.is_none())
     }
 }
@@ -343,6 +353,12 @@ impl Drop for Net {
             self.wind_up();
         }
     }
+}
+
+/// From each of the two to the other.
+fn directions(d: D, w: W) -> [(Process, Process); 2] {
+    let (d, w) = (Process::Dispatcher(d), Process::Worker(w));
+    [(d, w), (w, d)]
 }
 
 pub(super) fn ms(milliseconds: u64) -> Duration {

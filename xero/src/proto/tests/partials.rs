@@ -30,16 +30,16 @@ fn partial_replies_arrive_in_order_before_the_end_and_never_end_the_call() {
 fn missing_partial_reply_ends_the_call_and_later_ones_are_not_delivered() {
     let (mut net, d, puppet, call) = in_flight_at_a_puppet();
     for sequence in [0, 2, 3] {
-        net.say(puppet, partial_reply(call, sequence, &sequence.to_string()));
+        net.send_as(puppet, partial_reply(call, sequence, &sequence.to_string()));
     }
     net.run(ms(5));
     assert_eq!(net.partials(call), ["0"]);
     assert_eq!(net.failure(call), &CallFailure::PartialsLost { sent: 3, received: 1 });
-    let cancels = net.told_strangers().filter(|sent| sent.message == Message::Cancel(call));
+    let cancels = net.sent_to_strangers().filter(|sent| sent.message == Message::Cancel(call));
     assert_eq!(cancels.count(), 1);
     assert_eq!(net.d(d).machine.counters().late_replies, 1);
     assert_eq!(net.in_flight(d), 1, "the credit comes back with the worker's end");
-    net.say(puppet, final_reply(call, "late"));
+    net.send_as(puppet, final_reply(call, "late"));
     net.run(ms(5));
     assert_eq!(net.in_flight(d), 0);
 }
@@ -47,8 +47,8 @@ fn missing_partial_reply_ends_the_call_and_later_ones_are_not_delivered() {
 #[test]
 fn final_reply_that_counts_missing_partial_replies_is_not_delivered() {
     let (mut net, d, puppet, call) = in_flight_at_a_puppet();
-    net.say(puppet, partial_reply(call, 0, "0"));
-    net.say(puppet, Message::Final(FinalReply { call, partials: 2, payload: value("done") }));
+    net.send_as(puppet, partial_reply(call, 0, "0"));
+    net.send_as(puppet, Message::Final(FinalReply { call, partials: 2, payload: value("done") }));
     net.run(ms(5));
     assert_eq!(net.failure(call), &CallFailure::PartialsLost { sent: 2, received: 1 });
     assert_eq!(net.in_flight(d), 0);
@@ -58,9 +58,9 @@ fn final_reply_that_counts_missing_partial_replies_is_not_delivered() {
 fn repeated_partial_reply_is_dropped_and_counted() {
     let (mut net, d, puppet, call) = in_flight_at_a_puppet();
     for sequence in [0, 0, 1, 0, 1] {
-        net.say(puppet, partial_reply(call, sequence, &sequence.to_string()));
+        net.send_as(puppet, partial_reply(call, sequence, &sequence.to_string()));
     }
-    net.say(puppet, Message::Final(FinalReply { call, partials: 2, payload: value("done") }));
+    net.send_as(puppet, Message::Final(FinalReply { call, partials: 2, payload: value("done") }));
     net.run(ms(5));
     assert_eq!(net.partials(call), ["0", "1"]);
     assert_eq!(net.value(call), "done");

@@ -36,8 +36,8 @@ fn worker_sends_only_its_introduction_until_it_is_answered() {
     let w = net.worker(&[d]);
     net.freeze_dispatcher(d);
     net.run(EXPIRY);
-    assert!(net.said(w).all(|sent| matches!(sent.message, Message::Ready(_))));
-    assert_eq!(net.said(w).count(), 1);
+    assert!(net.sent_by(w).all(|sent| matches!(sent.message, Message::Ready(_))));
+    assert_eq!(net.sent_by(w).count(), 1);
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn dispatcher_says_nothing_to_a_connection_that_has_not_introduced_itself() {
     let stranger = net.stranger(d);
     net.call(d, "ping");
     net.run(10 * INTERVAL);
-    assert_eq!(net.told_strangers().count(), 0);
+    assert_eq!(net.sent_to_strangers().count(), 0);
     assert!(net.stands(stranger));
 }
 
@@ -89,12 +89,12 @@ fn anything_but_an_introduction_costs_a_stranger_only_its_own_connection() {
     let count = messages.len() as u64;
     for message in messages {
         let stranger = net.stranger(d);
-        net.say(stranger, message);
+        net.send_as(stranger, message);
         net.run(ms(2));
         assert!(!net.stands(stranger));
     }
     assert_eq!(net.d(d).machine.counters().unregistered_messages, count);
-    assert_eq!(net.told_strangers().count(), 0);
+    assert_eq!(net.sent_to_strangers().count(), 0);
     assert!(!net.has_ended(call));
     net.reply(w, call, "mine");
     net.run(ms(5));
@@ -108,8 +108,8 @@ fn client_that_connects_to_a_client_gets_an_error_that_says_so() {
     for role in [Role::Client, Role::Dispatcher] {
         let peer = net.puppet_with(d, |ready| ready.role = role);
         assert!(!net.stands(peer));
-        let told = net.told_strangers().last().map(|sent| &sent.message);
-        let Some(Message::Error(error)) = told else { panic!("an explanation, not {told:?}") };
+        let sent = net.sent_to_strangers().last().map(|sent| &sent.message);
+        let Some(Message::Error(error)) = sent else { panic!("an explanation, not {sent:?}") };
         assert!(error.detail.contains(&role.to_string()) && !error.maybe_executed);
     }
     assert_eq!(net.d(d).workers(), 0);
@@ -122,15 +122,15 @@ fn unreadable_introduction_is_answered_with_the_reason() {
     let stranger = net.stranger(d);
     let mut frames = encode(&Message::Ready(introduction()));
     frames.header.truncate(60);
-    net.say_frames(stranger, frames);
+    net.send_frames_as(stranger, frames);
     let browser = net.stranger(d);
-    net.say_frames(browser, Frames { header: "GET / HTTP/1.1".into(), payload: "".into() });
+    net.send_frames_as(browser, Frames { header: "GET / HTTP/1.1".into(), payload: "".into() });
     net.run(ms(2));
     assert!(!net.stands(stranger) && !net.stands(browser));
     assert!(
-        net.told_strangers().all(|sent| matches!(&sent.message, Message::Error(error) if !error.detail.is_empty()))
+        net.sent_to_strangers().all(|sent| matches!(&sent.message, Message::Error(error) if !error.detail.is_empty()))
     );
-    assert_eq!(net.told_strangers().count(), 2);
+    assert_eq!(net.sent_to_strangers().count(), 2);
     assert_eq!(net.d(d).machine.counters().malformed_messages, 2);
 }
 
@@ -141,7 +141,7 @@ fn refused_worker_tries_again_after_a_pause() {
     let w = net.worker(&[d]);
     net.freeze_dispatcher(d);
     net.run(ms(10));
-    net.tell(d, w, error_reply(CallId(0), ErrorCode::Malformed, false));
+    net.send_to(d, w, error_reply(CallId(0), ErrorCode::Malformed, false));
     net.run(ms(2));
     assert_eq!(net.w(w).machine.counters().redials, 1);
     net.thaw_dispatcher(d);
@@ -157,18 +157,18 @@ fn repeated_introduction_replaces_the_former_and_is_answered() {
     let calls = [net.call(d, "hold"), net.call(d, "hold")];
     net.run(ms(5));
     let ready = |sent: &&super::pair::Sent| matches!(sent.message, Message::Ready(_));
-    assert_eq!(net.told_strangers().filter(ready).count(), 1);
+    assert_eq!(net.sent_to_strangers().filter(ready).count(), 1);
     let again = crate::proto::message::Ready { credits: 2, services: vec![offer("Demo", &["hold"])], ..introduction() };
-    net.say(peer, Message::Ready(again));
+    net.send_as(peer, Message::Ready(again));
     net.run(ms(5));
-    assert_eq!(net.told_strangers().filter(ready).count(), 2);
+    assert_eq!(net.sent_to_strangers().filter(ready).count(), 2);
     assert_eq!(
         net.d(d).machine.workers().map(|worker| (worker.in_flight(), worker.credits())).collect::<Vec<_>>(),
         [(2, 2)]
     );
     let unknown = net.call(d, "ping");
     assert!(net.has_ended(unknown));
-    calls.into_iter().for_each(|call| net.say(peer, final_reply(call, "done")));
+    calls.into_iter().for_each(|call| net.send_as(peer, final_reply(call, "done")));
     net.run(ms(5));
     assert_eq!(calls.map(|call| net.value(call)), ["done", "done"]);
 }
@@ -196,7 +196,7 @@ fn batches_go_only_to_peers_that_read_them() {
             net.call(d, "hold");
         }
         net.run(ms(5));
-        let requests = net.told_strangers().filter(|sent| matches!(sent.message, Message::Request(_)));
+        let requests = net.sent_to_strangers().filter(|sent| matches!(sent.message, Message::Request(_)));
         assert_eq!(requests.map(|sent| sent.together).collect::<Vec<_>>(), [together; 3]);
     }
 }

@@ -61,7 +61,7 @@ fn pause_doubles_while_introductions_go_unanswered() {
     net.run(60 * INTERVAL);
     let mut longest = [Duration::ZERO; 6];
     for w in workers {
-        let readies: Vec<_> = net.said(w).map(|sent| sent.at).collect();
+        let readies: Vec<_> = net.sent_by(w).map(|sent| sent.at).collect();
         for (index, longest) in longest.iter_mut().enumerate() {
             let pause = readies[index + 1] - readies[index] - EXPIRY - LATENCY;
             *longest = pause.max(*longest);
@@ -158,18 +158,18 @@ fn reply_to_an_earlier_incarnation_is_dropped() {
 #[test]
 fn equal_ids_of_two_incarnations_are_two_calls() {
     let (mut net, d, w) = Net::pair();
-    net.tell(d, w, request(CallId(7)));
+    net.send_to(d, w, request(CallId(7)));
     net.run(ms(5));
     net.kill_dispatcher(d);
     net.run(ms(5));
     net.restart_dispatcher(d);
     net.run(INTERVAL);
-    net.tell(d, w, request(CallId(7)));
+    net.send_to(d, w, request(CallId(7)));
     net.run(ms(5));
     let executions: Vec<_> = net.w(w).running.keys().copied().collect();
     assert_eq!(executions.len(), 2);
     net.reply(w, CallId(7), "stale");
-    let finals = |net: &Net| net.said(w).filter(|sent| matches!(sent.message, Message::Final(_))).count();
+    let finals = |net: &Net| net.sent_by(w).filter(|sent| matches!(sent.message, Message::Final(_))).count();
     net.run(ms(5));
     assert_eq!(finals(&net), 0, "nobody waits for the first");
     net.reply(w, CallId(7), "fresh");

@@ -69,7 +69,7 @@ fn retried_call_waits_for_a_worker_and_keeps_its_deadline() {
     net.run(INTERVAL);
     let second = net.worker(&[d]);
     net.connect();
-    let request = net.told(second).find_map(|sent| match &sent.message {
+    let request = net.sent_to(second).find_map(|sent| match &sent.message {
         Message::Request(request) => Some((sent.at, request)),
         _ => None,
     });
@@ -173,7 +173,7 @@ fn refused_call_goes_to_another_worker_unharmed() {
         net.connect();
         let call = net.call(d, "ping");
         net.run(ms(5));
-        net.say(refusing, error_reply(call, code, false));
+        net.send_as(refusing, error_reply(call, code, false));
         net.run(ms(5));
         assert_eq!(net.value(call), "pong");
         assert_eq!(net.w(w).runs, [call]);
@@ -190,7 +190,7 @@ fn call_stopped_midway_by_its_worker_is_resent_only_if_it_is_idempotent() {
         net.connect();
         let call = net.call_with(d, "ping", |spec| spec.idempotent = Some(idempotent));
         net.run(ms(5));
-        net.say(refusing, error_reply(call, ErrorCode::Refused, true));
+        net.send_as(refusing, error_reply(call, ErrorCode::Refused, true));
         net.run(ms(5));
         match idempotent {
             true => assert_eq!(net.value(call), "pong"),
@@ -212,8 +212,8 @@ fn call_that_crosses_many_drains_in_a_row_fails_at_none() {
         for puppet in draining {
             net.run(ms(5));
             assert!(!net.is_running(w, call), "they are asked in the order in which they have come");
-            net.say(puppet, Message::Drain);
-            net.say(puppet, error_reply(call, ErrorCode::Refused, false));
+            net.send_as(puppet, Message::Drain);
+            net.send_as(puppet, error_reply(call, ErrorCode::Refused, false));
         }
         net.run(ms(5));
         net.reply(w, call, "done");
@@ -245,11 +245,11 @@ fn worker_that_refused_is_asked_again_only_if_there_is_no_other() {
     net.run(ms(5));
     assert_eq!(in_flight_at(&net, d), [1, 1]);
     // It is the least recently used by now, and would be asked if it had not refused.
-    net.say(puppets[0], error_reply(calls[0], ErrorCode::Overloaded, false));
+    net.send_as(puppets[0], error_reply(calls[0], ErrorCode::Overloaded, false));
     net.run(ms(5));
     assert_eq!(in_flight_at(&net, d), [0, 2]);
-    net.say(puppets[1], Message::Drain);
-    net.say(puppets[1], error_reply(calls[0], ErrorCode::Refused, false));
+    net.send_as(puppets[1], Message::Drain);
+    net.send_as(puppets[1], error_reply(calls[0], ErrorCode::Refused, false));
     net.run(ms(5));
     assert_eq!(in_flight_at(&net, d), [1, 1]);
 }
@@ -263,7 +263,7 @@ fn attempts_are_bounded() {
     for attempt in 1..=3 {
         net.run(ms(5));
         assert_eq!(attempts_told(&net, call).len(), attempt);
-        net.say(puppet, error_reply(call, ErrorCode::Overloaded, false));
+        net.send_as(puppet, error_reply(call, ErrorCode::Overloaded, false));
     }
     net.run(ms(5));
     assert!(matches!(net.failure(call), CallFailure::Remote(error) if !error.maybe_executed));
@@ -287,14 +287,14 @@ fn attempts_are_bounded() {
 fn maybe_executed_outlives_the_end_of_a_later_attempt() {
     for code in (0..=u8::MAX).filter_map(ErrorCode::from_wire) {
         let (mut net, call, last) = retried();
-        net.say(last, error_reply(call, code, false));
+        net.send_as(last, error_reply(call, code, false));
         net.run(ms(5));
         assert_eq!(maybe_executed(net.failure(call)), Some(true), "{code:?}: {:?}", net.failure(call));
     }
     // The same without an answer from the later worker.
     let (mut net, call, last) = retried();
-    net.say(last, Message::Drain);
-    net.say(last, Message::Goodbye);
+    net.send_as(last, Message::Drain);
+    net.send_as(last, Message::Goodbye);
     net.run(5 * INTERVAL);
     assert_eq!(maybe_executed(net.failure(call)), Some(true), "{:?}", net.failure(call));
     let (mut net, call, _) = retried();

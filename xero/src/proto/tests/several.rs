@@ -78,8 +78,8 @@ fn request_that_waits_on_a_worker_past_its_deadline_is_answered_as_not_run() {
     assert_eq!(net.w(w).machine.executions(), 2);
     net.run_until(overrun_at);
     assert_eq!(net.w(w).machine.executions(), 1);
-    let said = net.said(w).last().map(|sent| &sent.message);
-    assert!(matches!(said, Some(Message::Error(e)) if e.code == ErrorCode::DeadlineExceeded && !e.maybe_executed));
+    let sent = net.sent_by(w).last().map(|sent| &sent.message);
+    assert!(matches!(sent, Some(Message::Error(e)) if e.code == ErrorCode::DeadlineExceeded && !e.maybe_executed));
     net.reply(w, running, "done");
     net.run(ms(5));
     assert_eq!((net.value(running), net.runs(waiting)), ("done".to_owned(), 0));
@@ -103,10 +103,10 @@ fn request_that_is_cancelled_while_it_waits_on_a_worker_is_answered_at_once_and_
 #[test]
 fn equal_ids_of_two_dispatchers_are_two_calls() {
     let (mut net, [one, two], w) = two_dispatchers(8);
-    net.tell(one, w, request(CallId(7), "one"));
-    net.tell(two, w, request(CallId(7), "two"));
+    net.send_to(one, w, request(CallId(7), "one"));
+    net.send_to(two, w, request(CallId(7), "two"));
     net.run(ms(5));
-    let finals = net.said(w).filter_map(|sent| match &sent.message {
+    let finals = net.sent_by(w).filter_map(|sent| match &sent.message {
         Message::Final(reply) => Some((sent.d, reply.payload.clone())),
         _ => None,
     });
@@ -118,7 +118,7 @@ fn cancel_of_one_dispatcher_stops_no_call_of_another() {
     let (mut net, [one, two], w) = two_dispatchers(8);
     let call = net.call(one, "hold");
     net.run(ms(5));
-    net.tell(two, w, Message::Cancel(call));
+    net.send_to(two, w, Message::Cancel(call));
     net.run(ms(5));
     assert!(net.is_running(w, call));
 }
@@ -136,7 +136,7 @@ fn worker_that_drains_finishes_for_every_dispatcher_and_says_goodbye_to_each() {
     net.run(ms(5));
     assert_eq!((net.value(running), net.value(waiting)), ("one".to_owned(), "two".to_owned()));
     assert!(net.w(w).left_at.is_some());
-    let goodbyes = net.said(w).filter(|sent| sent.message == Message::Goodbye).map(|sent| sent.d);
+    let goodbyes = net.sent_by(w).filter(|sent| sent.message == Message::Goodbye).map(|sent| sent.d);
     assert_eq!(goodbyes.collect::<BTreeSet<_>>(), [one, two].into());
 }
 

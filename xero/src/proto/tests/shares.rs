@@ -128,15 +128,15 @@ fn large_offers_are_announced_less_often_and_a_new_service_within_a_second() {
     for turn in 0..20 {
         let version = turn + 2;
         let services = vec![ServiceOffer { version, ..offer("Flapping", &["ping"]) }];
-        bench.say(flapping, Message::Ready(Ready { services, ..introduction() }));
+        bench.send_as(flapping, Message::Ready(Ready { services, ..introduction() }));
         bench.run(ms(100));
     }
-    let told = offered(&mut bench, clients[0]).len();
-    assert!((2..=4).contains(&told), "{told} announcements of 52 kB to 400 clients within 2 s");
+    let sent = offered(&mut bench, clients[0]).len();
+    assert!((2..=4).contains(&sent), "{sent} announcements of 52 kB to 400 clients within 2 s");
     bench.worker_with(|ready| ready.services = named(&["New"]));
     bench.run(ms(1_000));
-    let told = offered(&mut bench, clients[399]);
-    assert!(told.last().expect("an introduction").contains(&"New".to_owned()));
+    let sent = offered(&mut bench, clients[399]);
+    assert!(sent.last().expect("an introduction").contains(&"New".to_owned()));
 }
 
 #[test]

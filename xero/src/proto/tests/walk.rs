@@ -58,7 +58,7 @@ impl Walk {
     fn new(seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut net = Net::with_seed(seed);
-        (net.latency, net.jitter) = (ms(random.u64(0..5)), ms(random.u64(0..30)));
+        (net.network.latency, net.network.jitter) = (ms(random.u64(0..5)), ms(random.u64(0..30)));
         let waiting_max = random.usize(2..40);
         let dispatchers = (0..random.usize(1..3)).map(|_| {
             net.dispatcher_with(move |config| {

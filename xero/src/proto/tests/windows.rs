@@ -139,7 +139,7 @@ fn dispatcher_acknowledges_each_quarter_of_its_window_and_every_message_counts()
     net.run(ms(5));
     let sized = |sequence, size: usize| partial_reply(call, sequence, &"x".repeat(size));
     let taken = |net: &mut Net, message: Message| {
-        net.say(puppet, message);
+        net.send_as(puppet, message);
         net.run(3 * LATENCY);
         acks(net)
     };
@@ -157,11 +157,11 @@ fn dispatcher_acknowledges_each_quarter_of_its_window_and_every_message_counts()
         frames.header = header.collect::<Vec<_>>().into();
         frames
     };
-    net.say_frames(puppet, unreadable);
+    net.send_frames_as(puppet, unreadable);
     net.run(3 * LATENCY);
     assert_eq!(acks(&net).last(), Some(&(sum + 200)), "one that cannot be read");
     assert!(matches!(net.failure(call), CallFailure::UnreadableReply { .. }));
-    net.say(puppet, final_reply(call, &"x".repeat(200)));
+    net.send_as(puppet, final_reply(call, &"x".repeat(200)));
     net.run(3 * LATENCY);
     assert_eq!(acks(&net).last(), Some(&(sum + 200 + 296)), "one that is too late");
 }
@@ -173,7 +173,7 @@ fn dispatcher_without_a_window_acknowledges_nothing() {
     let puppet = net.puppet(d, 8);
     let call = net.call(d, "hold");
     net.run(ms(5));
-    net.say(puppet, final_reply(call, &"x".repeat(100_000)));
+    net.send_as(puppet, final_reply(call, &"x".repeat(100_000)));
     net.run(ms(5));
     assert_eq!(acks(&net), [0_u64; 0]);
 }
@@ -195,15 +195,15 @@ fn impossible_acknowledgements_change_nothing() {
         );
     }
     for ack in [0, 20, 0, 19] {
-        net.tell(d, w, Message::Ack(ack));
+        net.send_to(d, w, Message::Ack(ack));
         net.run(LATENCY);
     }
     assert_eq!(ended_by(&net, w).len(), 2, "ten thousand bytes are still on their way");
-    net.tell(d, w, Message::Ack(u64::MAX));
+    net.send_to(d, w, Message::Ack(u64::MAX));
     net.run(LATENCY);
     assert_eq!(ended_by(&net, w).len(), 4, "more than was sent is all that was sent");
     for ack in [15_000, 0] {
-        net.tell(d, w, Message::Ack(ack));
+        net.send_to(d, w, Message::Ack(ack));
     }
     net.run(LATENCY);
     net.reply(w, calls[4], &large());
@@ -257,9 +257,9 @@ fn worker_acknowledges_every_request_however_it_ends() {
     let w = net.worker_with(&[d], |config| (config.window_bytes, config.credits) = (4 * cost, 1));
     net.connect();
     let acked = |net: &mut Net, frames| {
-        net.tell_frames(d, w, frames);
+        net.send_frames_to(d, w, frames);
         net.run(LATENCY);
-        net.said(w).filter_map(|sent| ack(&sent.message)).last()
+        net.sent_by(w).filter_map(|sent| ack(&sent.message)).last()
     };
     let mut unreadable = frame::encode(&sized(3));
     // Metadata that reaches past the end.
@@ -277,7 +277,7 @@ fn unread_answers_use_the_dispatchers_credits() {
     let (mut net, d, w) = windowed(1);
     net.freeze_dispatcher(d);
     for id in 1..=20 {
-        net.tell(d, w, echo(id));
+        net.send_to(d, w, echo(id));
     }
     net.run(ms(2));
     let runs: Vec<_> = (1..=9).map(CallId).collect();
@@ -291,7 +291,7 @@ fn dispatcher_that_reads_no_answers_and_keeps_asking_is_dropped() {
     net.freeze_dispatcher(d);
     // While a reply is held back, so are refusals under the same id.
     for _ in 0..100 {
-        net.tell(d, w, echo(1));
+        net.send_to(d, w, echo(1));
     }
     net.run(ms(2));
     assert_eq!((net.w(w).unregistered.len(), net.w(w).runs.len()), (1, 9));
@@ -318,11 +318,11 @@ fn client_that_reads_no_reply_costs_its_window_and_delays_no_other() {
     bench.request(deaf, 5, "hold");
     answer_all(&mut bench, worker, 10);
     assert_eq!(finals(&mut bench, deaf), [5], "a small one passes");
-    bench.say(deaf, Message::Ack(298));
+    bench.send_as(deaf, Message::Ack(298));
     assert_eq!(finals(&mut bench, deaf), [0_u64; 0]);
-    bench.say(deaf, Message::Ack(299));
+    bench.send_as(deaf, Message::Ack(299));
     assert_eq!(finals(&mut bench, deaf), [3]);
-    bench.say(deaf, Message::Ack(u64::MAX));
+    bench.send_as(deaf, Message::Ack(u64::MAX));
     assert_eq!(finals(&mut bench, deaf), [4]);
 }
 
@@ -335,7 +335,7 @@ fn client_that_raises_its_window_gets_its_held_replies() {
     assert_eq!(finals(&mut bench, client), [1]);
     let mut ready = introduction();
     (ready.role, ready.window_bytes) = (Role::Client, 0);
-    bench.say(client, Message::Ready(ready));
+    bench.send_as(client, Message::Ready(ready));
     assert_eq!(finals(&mut bench, client), [2, 3]);
 }
 
@@ -380,7 +380,7 @@ fn late_reader_is_refused_nothing_within_its_credits() {
         for _ in 0..2 {
             assert_eq!(finals(&mut bench, client).len(), 1);
             taken += COST;
-            bench.say(client, Message::Ack(taken));
+            bench.send_as(client, Message::Ack(taken));
         }
     }
     assert_eq!(bench.errors(client), []);
@@ -395,10 +395,10 @@ fn error_with_a_large_payload_waits_for_room_and_one_without_passes() {
     bench.reply(worker, ids[0], "done");
     bench.take(client);
     let Message::Error(error) = error_reply(ids[1], ErrorCode::Application, true) else { panic!("an error") };
-    bench.say(worker, Message::Error(ErrorReply { payload: value(&large()), ..error }));
-    bench.say(worker, error_reply(ids[2], ErrorCode::Panicked, true));
+    bench.send_as(worker, Message::Error(ErrorReply { payload: value(&large()), ..error }));
+    bench.send_as(worker, error_reply(ids[2], ErrorCode::Panicked, true));
     assert_eq!(bench.errors(client), [(3, ErrorCode::Panicked, true)]);
-    bench.say(client, Message::Ack(u64::MAX));
+    bench.send_as(client, Message::Ack(u64::MAX));
     assert_eq!(bench.errors(client), [(2, ErrorCode::Application, true)]);
 }
 
@@ -432,12 +432,12 @@ fn ended_by(net: &Net, w: W) -> Vec<CallId> {
         Message::Error(error) => Some(error.call),
         _ => None,
     };
-    net.said(w).filter_map(|sent| ended(&sent.message)).collect()
+    net.sent_by(w).filter_map(|sent| ended(&sent.message)).collect()
 }
 
 /// The calls that the worker was sent.
 fn asked(net: &Net, w: W) -> Vec<CallId> {
-    net.told(w).filter_map(|sent| sent.message.request()).collect()
+    net.sent_to(w).filter_map(|sent| sent.message.request()).collect()
 }
 
 pub(super) fn echo(id: u64) -> Message {
@@ -451,14 +451,14 @@ pub(super) fn large() -> String {
 
 /// The acknowledgements sent to puppets.
 fn acks(net: &Net) -> Vec<u64> {
-    net.told_strangers().filter_map(|sent| ack(&sent.message)).collect()
+    net.sent_to_strangers().filter_map(|sent| ack(&sent.message)).collect()
 }
 
 /// Ends every request that the worker was sent, with a reply of this many bytes.
 pub(super) fn answer_all(bench: &mut Bench, worker: Wire, bytes: usize) {
     for request in bench.requests(worker) {
         let payload = value(&"x".repeat(bytes));
-        bench.say(worker, Message::Final(FinalReply { call: request.call, partials: 0, payload }));
+        bench.send_as(worker, Message::Final(FinalReply { call: request.call, partials: 0, payload }));
     }
 }
 
