@@ -378,6 +378,8 @@ impl ClientBuilder {
     fn check(&self) -> Result<(), ConfigError> {
         self.link.check()?;
         require(!self.timeout.is_zero(), "timeout", "0 s", "more than zero")?;
+        let codec = self.codec;
+        require(codec.is_available(), "codec", codec, "a codec of this build: enable its feature of the crate `xero`")?;
         self.routing.check()?;
         check_backoff("backoff", self.backoff)
     }

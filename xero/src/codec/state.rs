@@ -5,7 +5,11 @@ use std::{
     fmt::Display,
 };
 
-use super::{error::What, fault::Fault, format::Traits};
+use super::{
+    error::What,
+    fault::{ANOTHER_CODEC, Fault},
+    format::Traits,
+};
 
 /// The most levels of nesting (`PROTOCOL.md` §13): each list, tuple, map, struct and variant with fields is a level.
 /// `Some` and newtypes are counted apart, up to the same number. More than any data needs.
@@ -328,7 +332,9 @@ impl Counts {
         let cost = parts.max(size / EMPTY_PART_BYTES);
         let count = self.empty_parts.get().saturating_add(cost);
         if count.saturating_add(cost.saturating_mul(left().unwrap_or(0))) > EMPTY_PARTS_MAX {
-            return Err(Fault::rule(format!("more than {EMPTY_PARTS_MAX} elements of lists take no bytes at all")));
+            return Err(Fault::rule(format!(
+                "more than {EMPTY_PARTS_MAX} elements of lists take no bytes at all: send their number{ANOTHER_CODEC}"
+            )));
         }
         self.empty_parts.set(count);
         Ok(())

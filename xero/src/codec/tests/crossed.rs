@@ -110,6 +110,39 @@ fn value_that_its_own_reader_refuses_is_blamed_on_the_value() {
 }
 
 #[test]
+fn errors_of_later_arguments_blame_the_argument_and_its_type() {
+    #[derive(Debug, Serialize, Deserialize)]
+    struct __MoveArguments<A, B> {
+        first: A,
+        second: B,
+    }
+    /// Writes one kind of number, and reads another.
+    #[derive(Debug)]
+    struct Mixed(u32);
+    impl Serialize for Mixed {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.serialize_f64(self.0.into())
+        }
+    }
+    impl<'de> Deserialize<'de> for Mixed {
+        fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            u32::deserialize(deserializer).map(Self)
+        }
+    }
+    for codec in built(BARE) {
+        let odd = __MoveArguments { first: Even(2), second: Even(3) };
+        let error =
+            encode_arguments::<__MoveArguments<Even, Even>, _>(codec, &odd).expect_err("is refused").to_string();
+        assert!(error.contains("the argument `second`") && error.contains("`xero::Even`"), "{error}");
+        assert!(!error.contains("__"), "{error}");
+        let mixed = __MoveArguments { first: 1_u8, second: Mixed(3) };
+        let error =
+            encode_arguments::<__MoveArguments<u8, Mixed>, _>(codec, &mixed).expect_err("is refused").to_string();
+        assert!(error.contains("the argument `second`") && !error.contains("__"), "{error}");
+    }
+}
+
+#[test]
 fn wide_integers_in_a_buffer_are_refused_with_their_reason() {
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     struct Wide {

@@ -83,6 +83,86 @@ fn address_with_a_scope_loses_it_where_it_is_not_a_text() {
         assert_eq!(roundtrip(codec, &address(3)).expect("is carried"), address(0), "{codec}");
     }
     assert_roundtrips_in(built([Codec::Json]), [address(3)]);
+    let labelled = |label| SocketAddr::V6(SocketAddrV6::new(Ipv6Addr::LOCALHOST, 80, label, 0));
+    for codec in built(Codec::ALL) {
+        assert_eq!(roundtrip(codec, &labelled(5)).expect("is carried"), labelled(0), "{codec}");
+    }
+}
+
+#[test]
+fn times_and_paths_that_serde_does_not_write_are_refused() {
+    use std::time::{Duration, SystemTime};
+    assert_roundtrips([SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + Duration::from_secs(1)]);
+    for codec in built(Codec::ALL) {
+        refused(codec, &(SystemTime::UNIX_EPOCH - Duration::from_secs(1)));
+        #[cfg(unix)]
+        {
+            use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::PathBuf};
+            refused(codec, &PathBuf::from(OsStr::from_bytes(b"\xff")));
+        }
+    }
+}
+
+#[test]
+fn keys_within_tag_are_carried_or_refused_as_the_table_says() {
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(tag = "t")]
+    enum Keyed {
+        Bools { map: BTreeMap<bool, u8> },
+        Numbers { map: BTreeMap<u8, u8> },
+    }
+    let values = || [Keyed::Bools { map: [(true, 1)].into() }, Keyed::Numbers { map: [(2, 1)].into() }];
+    assert_roundtrips_in(built([Codec::MessagePack]), values());
+    for codec in built([Codec::Bincode, Codec::Postcard, Codec::Json]) {
+        values().iter().for_each(|value| drop(refused(codec, value)));
+    }
+}
+
+#[test]
+fn two_flattened_fields_arrive_as_the_guide_says() {
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(tag = "type")]
+    enum Kind {
+        Click { x: u8 },
+    }
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Event {
+        #[serde(flatten)]
+        kind: Kind,
+        #[serde(flatten)]
+        extra: BTreeMap<String, serde_json::Value>,
+    }
+    let event = || Event { kind: Kind::Click { x: 2 }, extra: BTreeMap::new() };
+    for codec in built(NAMED) {
+        let arrived = roundtrip(codec, &event()).expect("is carried");
+        assert_eq!(arrived.extra.keys().collect::<Vec<_>>(), ["type", "x"], "{codec}");
+    }
+}
+
+#[test]
+fn variant_that_only_its_writer_knows_arrives_as_other() {
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(tag = "t")]
+    enum Known {
+        A,
+        #[serde(rename(serialize = "bee"))]
+        B,
+        #[serde(other)]
+        Other,
+    }
+    for codec in built(NAMED) {
+        assert_eq!(roundtrip(codec, &Known::A).expect("is carried"), Known::A, "{codec}");
+        assert_eq!(roundtrip(codec, &Known::B).expect("is carried"), Known::Other, "{codec}");
+    }
+}
+
+#[test]
+fn tuple_structs_of_which_each_half_skips_another_field_arrive_as_the_guide_says() {
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Crossed(#[serde(skip_serializing)] u8, u8, #[serde(skip_deserializing)] u8);
+    for codec in built(Codec::ALL) {
+        assert_eq!(roundtrip(codec, &Crossed(1, 2, 3)).expect("is carried"), Crossed(2, 3, 0), "{codec}");
+    }
 }
 
 #[test]

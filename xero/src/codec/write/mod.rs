@@ -93,7 +93,9 @@ impl Writing {
     /// Counts `None`, or a value that the format writes the same way.
     fn count_unit(&self, what: &str) -> Result<(), Fault> {
         match self.counts.traits.none_is_unit && self.is_inside_some.get() {
-            true => Err(Fault::rule(format!("`Some({what})` would arrive as `None`: {NAME_THE_CASES}"))),
+            true => Err(Fault::rule(format!(
+                "`Some({what})` would arrive as `None`: use an enum that names the cases{ANOTHER_CODEC}"
+            ))),
             false => Ok(()),
         }
     }
@@ -169,8 +171,6 @@ fn survives_f64(value: f32) -> bool {
     value.to_string().parse::<f64>().is_ok_and(|read| read as f32 == value)
 }
 
-const NAME_THE_CASES: &str = "use an enum that names the cases, or a codec that carries it (bincode or postcard, unless its type \
-                              needs a self-describing one)";
 const USE_NAMES: &str = "use MessagePack or JSON";
 
 /// A value that is observed while it is written.

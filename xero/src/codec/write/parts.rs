@@ -133,7 +133,8 @@ impl<'a, C> Compound<'a, C> {
         if !self.writing.counts.traits.is_self_describing {
             return Err(Fault::rule(format!(
                 "the field `{field}` of `{}` is left out, as by `#[serde(skip_serializing_if)]`, and its reader would read \
-                 the next one instead: {USE_NAMES} for it with `#[serde(default)]` on the field, or always write it",
+                 the next one instead: always write it, or {USE_NAMES} for it, with `#[serde(default)]` on a field that is no \
+                 `Option`",
                 self.parts.name
             )));
         }
