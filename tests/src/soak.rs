@@ -234,14 +234,14 @@ struct Watch {
     memory: Memory,
     sampled_at: Option<Duration>,
     telling: Option<Duration>,
-    told_at: Duration,
+    reported_at: Duration,
     replies: u64,
 }
 
 impl Watch {
     fn new(settings: &Settings) -> Self {
         let (start, telling) = (Instant::now(), settings.telling);
-        Self { start, memory: Memory::default(), sampled_at: None, telling, told_at: Duration::ZERO, replies: 0 }
+        Self { start, memory: Memory::default(), sampled_at: None, telling, reported_at: Duration::ZERO, replies: 0 }
     }
 
     fn look(&mut self, members: &[Member], tally: &Mutex<Tally>) {
@@ -253,14 +253,14 @@ impl Watch {
             let bytes = resident_bytes(ours).expect("it is this process");
             self.memory.add("client", ours, Sample { at: now, bytes });
         }
-        if self.telling.is_some_and(|telling| now >= self.told_at + telling) {
-            self.tell(now, &mut locked(tally));
+        if self.telling.is_some_and(|telling| now >= self.reported_at + telling) {
+            self.report(now, &mut locked(tally));
         }
     }
 
-    fn tell(&mut self, now: Duration, tally: &mut Tally) {
-        let rate = (tally.replies - self.replies) as f64 / (now - self.told_at).as_secs_f64();
-        (self.told_at, self.replies) = (now, tally.replies);
+    fn report(&mut self, now: Duration, tally: &mut Tally) {
+        let rate = (tally.replies - self.replies) as f64 / (now - self.reported_at).as_secs_f64();
+        (self.reported_at, self.replies) = (now, tally.replies);
         let (seconds, memory) = (now.as_secs_f64(), self.memory.now(now - 2 * SAMPLING.min(now / 2)));
         let Tally { replies, errors, recent, .. } = &*tally;
         println!("{seconds:>6.1} s: {replies} replies, {errors} errors, {rate:.0} a second; {recent}; {memory}");

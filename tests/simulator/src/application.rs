@@ -31,7 +31,7 @@ impl World {
             let incarnation = self.processes[pid].incarnation;
             self.post_after(time, Event::Cancel { process: pid, incarnation, call: id });
         }
-        self.tell(pid, &format_args!("calls {id}: {plan:?}"));
+        self.log(pid, &format_args!("calls {id}: {plan:?}"));
         let spec = spec_of(now, &plan);
         let deadline_at = self.processes[pid].clock.at(spec.deadline);
         self.ledger.call_made(pid, &self.processes[pid], id, plan, [at, deadline_at]);
@@ -46,7 +46,7 @@ impl World {
         }
         let Some(tag) = self.processes[pid].calls.remove(&call) else { return };
         let now = self.local(pid);
-        self.tell(pid, &format_args!("no longer wants {call}"));
+        self.log(pid, &format_args!("no longer wants {call}"));
         self.ledger.call_cancelled(tag);
         self.processes[pid].machine.cancel(now, call);
         self.drain_outputs(pid);
@@ -55,7 +55,7 @@ impl World {
 
     pub(super) fn take_partial(&mut self, pid: Pid, call: CallId, payload: &Payload) {
         let answer = Answer::read(payload);
-        self.tell(pid, &format_args!("is told a partial reply of {call}: {answer:?}"));
+        self.log(pid, &format_args!("receives a partial reply of {call}: {answer:?}"));
         let Some(tag) = self.processes[pid].calls.get(&call).copied() else {
             return self.ledger.blame(format!("a partial reply of {call}, which is over"));
         };
@@ -63,15 +63,15 @@ impl World {
         let plan = self.ledger.plan_of(tag);
         if plan.is_some_and(|plan| plan.partials_max.is_some_and(|max| received > max)) {
             let now = self.local(pid);
-            self.tell(pid, &format_args!("keeps no more partial replies of {call}"));
+            self.log(pid, &format_args!("keeps no more partial replies of {call}"));
             self.processes[pid].machine.overflow(now, call);
         }
     }
 
     pub(super) fn take_end(&mut self, pid: Pid, call: CallId, end: &CallEnd) {
         match end {
-            Ok(payload) => self.tell(pid, &format_args!("has the reply of {call}: {:?}", Answer::read(payload))),
-            Err(failure) => self.tell(pid, &format_args!("is told that {call} has failed: {failure:?}")),
+            Ok(payload) => self.log(pid, &format_args!("has the reply of {call}: {:?}", Answer::read(payload))),
+            Err(failure) => self.log(pid, &format_args!("learns that {call} has failed: {failure:?}")),
         }
         let Some(tag) = self.processes[pid].calls.remove(&call) else {
             return self.ledger.blame(format!("{call} ends, which is over already"));
@@ -85,7 +85,7 @@ impl World {
         let Some(work) = Work::read(&start.request.payload) else {
             return self.ledger.blame(format!("an argument that nobody has sent: {:?}", start.request));
         };
-        self.tell(pid, &format_args!("starts execution {} of {call}, call {}", execution.0, work.tag.0));
+        self.log(pid, &format_args!("starts execution {} of {call}, call {}", execution.0, work.tag.0));
         let job = Job { work, peer: start.peer, call, run: None, partials: 0, is_aborted: false };
         self.processes[pid].jobs.insert(execution, job);
         self.ledger.started(pid, &self.processes[pid], start);
@@ -118,7 +118,7 @@ impl World {
         let Some(job) = self.processes[pid].jobs.get_mut(&execution) else { return };
         job.is_aborted = true;
         let stops = job.run.is_none() || !job.work.is_stubborn;
-        self.tell(pid, &format_args!("is to stop execution {}", execution.0));
+        self.log(pid, &format_args!("is to stop execution {}", execution.0));
         if stops {
             self.stop(pid, execution);
         }
@@ -137,7 +137,7 @@ impl World {
         let work = job.work;
         let run = self.ledger.run_begun(work.tag, pid, setup);
         job.run = Some(run);
-        self.tell(pid, &format_args!("runs execution {}: run {} of call {}", execution.0, run.0, work.tag.0));
+        self.log(pid, &format_args!("runs execution {}: run {} of call {}", execution.0, run.0, work.tag.0));
         for number in 1..=work.partials {
             self.schedule(pid, execution, work.time * number / (work.partials + 1), Step::Partial);
         }
@@ -177,7 +177,7 @@ impl World {
         {
             self.ledger.produced(pid, *wire, payload);
         }
-        self.tell(pid, &format_args!("ends execution {}: {}", execution.0, brief(&finish)));
+        self.log(pid, &format_args!("ends execution {}: {}", execution.0, brief(&finish)));
         self.ledger.run_ended(job.run, &finish);
         self.finish(pid, now, execution, finish);
     }

@@ -57,7 +57,7 @@ impl World {
 
     fn freeze(&mut self, pid: Pid, time: Duration) {
         if self.processes[pid].is_running() {
-            self.tell(pid, &format_args!("is frozen for {time:?}"));
+            self.log(pid, &format_args!("is frozen for {time:?}"));
             self.processes[pid].life = Life::Frozen;
             self.post_after(time, Event::Thaw(pid));
         }
@@ -67,7 +67,7 @@ impl World {
         if self.processes[pid].life != Life::Frozen {
             return;
         }
-        self.tell(pid, &"runs again");
+        self.log(pid, &"runs again");
         self.processes[pid].life = Life::Running;
         self.ledger.thawed(self.now, pid);
         self.fall_behind(pid);
@@ -83,7 +83,7 @@ impl World {
         let may = self.temper == Temper::Harsh && !self.is_healed && process.pause.is_none();
         if may && process.inbox.len() > 3 && self.network.random.bool() {
             let pause = ms(self.network.random.u64(2..60));
-            self.tell(pid, &format_args!("is late, and takes {pause:?} to read a message"));
+            self.log(pid, &format_args!("is late, and takes {pause:?} to read a message"));
             let process = &mut self.processes[pid];
             (process.is_late, process.pause) = (true, Some(pause));
             self.post_after(pause, Event::Read { process: pid, incarnation: self.processes[pid].incarnation });
@@ -93,7 +93,7 @@ impl World {
     /// Ends lateness once everything is read: what was due meanwhile is due now.
     fn catch_up(&mut self, pid: Pid) {
         if std::mem::take(&mut self.processes[pid].is_late) {
-            self.tell(pid, &"is late no more");
+            self.log(pid, &"is late no more");
             self.processes[pid].pause = None;
             self.ledger.thawed(self.now, pid);
             self.touch(pid);
@@ -104,7 +104,7 @@ impl World {
         if self.processes[pid].life == Life::Dead {
             return;
         }
-        self.tell(pid, &if is_silent { "is gone, with its machine" } else { "is killed" });
+        self.log(pid, &if is_silent { "is gone, with its machine" } else { "is killed" });
         self.end_process(pid, is_silent, restart_after);
     }
 
@@ -117,7 +117,7 @@ impl World {
 
     pub(super) fn restart(&mut self, pid: Pid) {
         if self.processes[pid].life == Life::Dead {
-            self.tell(pid, &"starts again");
+            self.log(pid, &"starts again");
             self.processes[pid].restart(pid, self.now, &self.is_calm);
             self.touch(pid);
         }
@@ -127,7 +127,7 @@ impl World {
         if !self.processes[pid].is_running() || self.processes[pid].has_left {
             return;
         }
-        self.tell(pid, &"drains");
+        self.log(pid, &"drains");
         let (now, process) = (self.local(pid), &mut self.processes[pid]);
         (process.is_leaving, process.absence) = (true, absence);
         self.ledger.is_leaving(pid, now, &process.setup);
@@ -140,7 +140,7 @@ impl World {
         if !self.processes[pid].is_running() || self.processes[pid].has_left {
             return;
         }
-        self.tell(pid, &"closes");
+        self.log(pid, &"closes");
         let (now, process) = (self.local(pid), &mut self.processes[pid]);
         (process.is_leaving, process.absence) = (true, absence);
         self.ledger.is_leaving(pid, now, &process.setup);
@@ -156,7 +156,7 @@ impl World {
             self.ledger.blame(format!("{process} has left, and something is left in it: {:#?}", process.machine));
         }
         self.ledger.left(pid);
-        self.tell(pid, &"ends");
+        self.log(pid, &"ends");
         let absence = self.processes[pid].absence;
         self.end_process(pid, false, absence);
     }
@@ -166,7 +166,7 @@ impl World {
         if process.is_running() && process.pause.is_none() && !pause.is_zero() {
             process.pause = Some(pause);
             let incarnation = process.incarnation;
-            self.tell(pid, &format_args!("takes {pause:?} to read a message for {time:?}"));
+            self.log(pid, &format_args!("takes {pause:?} to read a message for {time:?}"));
             self.post_after(pause, Event::Read { process: pid, incarnation });
             self.post_after(time, Event::Quicken(pid));
         }
@@ -189,7 +189,7 @@ impl World {
 
     pub(super) fn quicken(&mut self, pid: Pid) {
         if self.processes[pid].pause.take().is_some() && self.processes[pid].life != Life::Frozen {
-            self.tell(pid, &"reads fast again");
+            self.log(pid, &"reads fast again");
             self.empty_inbox(pid);
             self.catch_up(pid);
         }
@@ -200,7 +200,7 @@ impl World {
         if !self.processes[pid].is_running() {
             return;
         }
-        self.tell(pid, &"has no runtime any more");
+        self.log(pid, &"has no runtime any more");
         self.processes[pid].has_runtime = false;
         for execution in self.processes[pid].jobs.keys().copied().collect::<Vec<_>>() {
             self.stop(pid, execution);
@@ -211,7 +211,7 @@ impl World {
 
     fn deafen(&mut self, pid: Pid, time: Duration) {
         if self.processes[pid].life != Life::Dead && !self.processes[pid].is_deaf {
-            self.tell(pid, &format_args!("acknowledges nothing for {time:?}"));
+            self.log(pid, &format_args!("acknowledges nothing for {time:?}"));
             self.processes[pid].is_deaf = true;
             self.post_after(time, Event::Undeafen(pid));
         }
@@ -246,7 +246,7 @@ impl World {
             if let Some(ready) = self.processes[pid].offers.get(&wire).filter(|_| may_speak) {
                 let mut ready = ready.clone();
                 ready.services.iter_mut().for_each(|service| service.version += RENEWED);
-                self.tell(pid, &"renews its offer");
+                self.log(pid, &"renews its offer");
                 self.send(wire, Side::Dialer, &Transmit { to, messages: vec![Message::Ready(ready)] });
             }
         }
@@ -258,7 +258,7 @@ impl World {
 
     pub(super) fn undeafen(&mut self, pid: Pid) {
         if std::mem::take(&mut self.processes[pid].is_deaf) {
-            self.tell(pid, &"acknowledges again");
+            self.log(pid, &"acknowledges again");
             self.touch(pid);
         }
     }

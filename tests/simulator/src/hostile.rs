@@ -222,7 +222,7 @@ impl World {
             hostile.guessed = self.processes[other].calls.keys().copied().collect();
             if hostile.random.bool() {
                 let said = hostile.speak();
-                self.tell(pid, &format_args!("says {} things on connection {wire}", said.len()));
+                self.log(pid, &format_args!("says {} things on connection {wire}", said.len()));
                 said.into_iter().for_each(|frames| self.send_raw(wire, side, frames));
             }
         }

@@ -31,7 +31,7 @@ pub(super) enum Machine {
 
 /// An output of a machine, whatever its role.
 #[derive(Debug)]
-pub(super) enum Told {
+pub(super) enum Report {
     Dial(Peer),
     Disconnect(Door, Peer),
     Joined(Door, Peer),
@@ -198,13 +198,13 @@ impl Machine {
         }
     }
 
-    pub(super) fn poll_told(&mut self, now: Instant, role: Role) -> Option<Told> {
+    pub(super) fn poll_report(&mut self, now: Instant, role: Role) -> Option<Report> {
         match self {
             Self::Client(machine) => {
-                machine.poll_output().map(|output| told_by_client(machine, now, output, door_of(role)))
+                machine.poll_output().map(|output| report_of_client(machine, now, output, door_of(role)))
             }
-            Self::Broker(machine) => machine.poll_output().map(told_by_broker),
-            Self::Worker(machine) => machine.poll_output().map(told_by_worker),
+            Self::Broker(machine) => machine.poll_output().map(report_of_broker),
+            Self::Worker(machine) => machine.poll_output().map(report_of_worker),
             Self::None => None,
         }
     }
@@ -248,47 +248,47 @@ pub(super) fn door_of(role: Role) -> Door {
     }
 }
 
-fn told_by_client(machine: &mut Dispatcher, now: Instant, output: Output, door: Door) -> Told {
+fn report_of_client(machine: &mut Dispatcher, now: Instant, output: Output, door: Door) -> Report {
     match output {
         Output::Partial(call, payload, receipt) => {
             machine.release(now, receipt);
-            Told::Partial(call, payload)
+            Report::Partial(call, payload)
         }
         Output::Ended(call, end, receipt) => {
             machine.release(now, receipt);
-            Told::Ended(call, end)
+            Report::Ended(call, end)
         }
-        Output::Disconnect(peer) => Told::Disconnect(door, peer),
-        Output::Dial(peer) => Told::Dial(peer),
-        Output::WorkerJoined(peer) => Told::Joined(door, peer),
-        Output::WorkerLeft(peer, departure) => Told::Left(door, peer, departure),
-        Output::Closed => Told::HasLeft,
-        Output::WorkerChanged(_) | Output::Forwarded(_) => Told::Nothing,
+        Output::Disconnect(peer) => Report::Disconnect(door, peer),
+        Output::Dial(peer) => Report::Dial(peer),
+        Output::WorkerJoined(peer) => Report::Joined(door, peer),
+        Output::WorkerLeft(peer, departure) => Report::Left(door, peer, departure),
+        Output::Closed => Report::HasLeft,
+        Output::WorkerChanged(_) | Output::Forwarded(_) => Report::Nothing,
     }
 }
 
-fn told_by_broker(output: BrokerOutput) -> Told {
+fn report_of_broker(output: BrokerOutput) -> Report {
     match output {
-        BrokerOutput::Disconnect(door, peer) => Told::Disconnect(door, peer),
-        BrokerOutput::ClientJoined(peer) => Told::Joined(Door::Front, peer),
-        BrokerOutput::WorkerJoined(peer) => Told::Joined(Door::Back, peer),
-        BrokerOutput::ClientLeft(peer, departure) => Told::Left(Door::Front, peer, departure),
-        BrokerOutput::WorkerLeft(peer, departure) => Told::Left(Door::Back, peer, departure),
-        BrokerOutput::Closed => Told::HasLeft,
-        BrokerOutput::WorkerChanged(_) => Told::Nothing,
+        BrokerOutput::Disconnect(door, peer) => Report::Disconnect(door, peer),
+        BrokerOutput::ClientJoined(peer) => Report::Joined(Door::Front, peer),
+        BrokerOutput::WorkerJoined(peer) => Report::Joined(Door::Back, peer),
+        BrokerOutput::ClientLeft(peer, departure) => Report::Left(Door::Front, peer, departure),
+        BrokerOutput::WorkerLeft(peer, departure) => Report::Left(Door::Back, peer, departure),
+        BrokerOutput::Closed => Report::HasLeft,
+        BrokerOutput::WorkerChanged(_) => Report::Nothing,
     }
 }
 
-fn told_by_worker(output: WorkerOutput) -> Told {
+fn report_of_worker(output: WorkerOutput) -> Report {
     match output {
-        WorkerOutput::Dial(peer) => Told::Dial(peer),
-        WorkerOutput::Hangup(peer) => Told::Disconnect(Door::Front, peer),
-        WorkerOutput::Registered(peer) => Told::Joined(Door::Front, peer),
-        WorkerOutput::Unregistered(peer) => Told::Left(Door::Front, peer, Departure::Disconnected),
-        WorkerOutput::Start(start) => Told::Start(start),
-        WorkerOutput::Abort(execution) => Told::Abort(execution),
-        WorkerOutput::Left => Told::HasLeft,
-        WorkerOutput::PartialSent(..) => Told::Nothing,
+        WorkerOutput::Dial(peer) => Report::Dial(peer),
+        WorkerOutput::Hangup(peer) => Report::Disconnect(Door::Front, peer),
+        WorkerOutput::Registered(peer) => Report::Joined(Door::Front, peer),
+        WorkerOutput::Unregistered(peer) => Report::Left(Door::Front, peer, Departure::Disconnected),
+        WorkerOutput::Start(start) => Report::Start(start),
+        WorkerOutput::Abort(execution) => Report::Abort(execution),
+        WorkerOutput::Left => Report::HasLeft,
+        WorkerOutput::PartialSent(..) => Report::Nothing,
     }
 }
 

@@ -120,7 +120,7 @@ impl World {
         }
         let wire = self.open(process, slot, address);
         let now = self.local(process);
-        self.tell(process, &format_args!("connected to {}", self.processes[address.process]));
+        self.log(process, &format_args!("connected to {}", self.processes[address.process]));
         self.ledger.opened(wire, &self.network[wire], [now, self.local(address.process)], &self.processes);
         self.processes[process].machine.handle_dialed(now, slot);
         self.drain_outputs(process);
@@ -145,7 +145,7 @@ impl World {
             return;
         }
         let (now, door) = (self.local(process), door_of(self.processes[process].setup.role));
-        self.tell(process, &"could not connect");
+        self.log(process, &"could not connect");
         self.processes[process].machine.handle_disconnected(now, door, slot);
         self.drain_outputs(process);
         self.touch(process);
@@ -160,7 +160,7 @@ impl World {
         let now = self.local(process);
         for message in &transmit.messages {
             self.note_offer(wire, process, message);
-            self.tell_on(wire, from, "→", message);
+            self.log_on(wire, from, "→", message);
             self.ledger.sent(wire, from, now, message, &self.processes);
         }
         self.ledger.sent_together(wire, from, transmit.messages.len());
@@ -233,7 +233,7 @@ impl World {
             match decoded {
                 Ok(mut inbound) => {
                     steps_max += steps_of(&inbound.message);
-                    self.tell_on(wire, to, "←", &inbound.message);
+                    self.log_on(wire, to, "←", &inbound.message);
                     self.ledger.delivered(wire, to, now, &inbound.message, &self.processes);
                     self.ledger.kept(wire, to, &mut inbound, &buffer, &self.processes);
                     take_steps();
@@ -259,7 +259,7 @@ impl World {
         let End { process, socket: Socket { door, peer, .. }, .. } = *self.network[wire].end(side);
         self.processes[process].sockets.remove(&(door, peer));
         let now = self.local(process);
-        self.tell(process, &format_args!("lost its connection to {}", self.name_beyond(wire, side)));
+        self.log(process, &format_args!("lost its connection to {}", self.name_beyond(wire, side)));
         self.ledger.ended(wire, side);
         self.processes[process].machine.handle_disconnected(now, door, peer);
         self.drain_outputs(process);
@@ -280,7 +280,7 @@ impl World {
             let in_transit = self.network.in_transit(wire, to);
             let arrives = in_transit * usize::from(plan.arrives_percent) / 100;
             self.network.lose_tail(wire, to, in_transit - arrives);
-            if let Some(time) = plan.told_after[to as usize] {
+            if let Some(time) = plan.noticed_after[to as usize] {
                 self.network.notice_break(self.now, wire, to, time);
             }
         }
@@ -309,11 +309,11 @@ impl World {
         }
     }
 
-    fn tell_on(&self, wire: Wire, side: Side, arrow: &str, message: &Message) {
+    fn log_on(&self, wire: Wire, side: Side, arrow: &str, message: &Message) {
         if self.trace.is_some() {
             let other = self.name_beyond(wire, side);
             let process = self.network[wire].end(side).process;
-            self.tell(process, &format_args!("{arrow} {other} (connection {wire}): {}", Brief(message)));
+            self.log(process, &format_args!("{arrow} {other} (connection {wire}): {}", Brief(message)));
         }
     }
 

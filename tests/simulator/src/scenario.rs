@@ -170,7 +170,7 @@ pub(super) enum Action {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BreakPlan {
     /// When each side learns of it, the dialing one first; `None` leaves it to find out.
-    pub(super) told_after: [Option<Duration>; 2],
+    pub(super) noticed_after: [Option<Duration>; 2],
     /// The part of the messages in transit that still arrives, in percent.
     pub(super) arrives_percent: u8,
 }

@@ -13,7 +13,7 @@ use super::{
     clock::At,
     hostile::Hostile,
     ledger::Ledger,
-    machine::Told,
+    machine::Report,
     network::{Event, Network, Wire},
     process::{Life, Process},
     scenario::{Pid, Role, Scenario, Temper, Theme, ms},
@@ -185,7 +185,7 @@ impl World {
             if self.send(wire, side, &transmit) {
                 continue;
             }
-            self.tell(pid, &format_args!("connection {wire} is full and ends"));
+            self.log(pid, &format_args!("connection {wire} is full and ends"));
             self.ledger.unsent(wire, side, &transmit.messages);
             self.disconnect(pid, door, transmit.to);
             self.processes[pid].machine.handle_unsent(now, door, transmit);
@@ -207,37 +207,37 @@ impl World {
     pub(super) fn drain_outputs(&mut self, pid: Pid) {
         let role = self.processes[pid].setup.role;
         let now = self.local(pid);
-        while let Some(told) = self.processes[pid].machine.poll_told(now, role) {
-            self.hear(pid, told);
+        while let Some(report) = self.processes[pid].machine.poll_report(now, role) {
+            self.hear(pid, report);
         }
     }
 
-    fn hear(&mut self, pid: Pid, told: Told) {
-        match told {
-            Told::Dial(peer) => self.dial(pid, peer),
-            Told::Disconnect(door, peer) => self.give_up_connection(pid, door, peer),
-            Told::Joined(door, peer) => self.tell(pid, &format_args!("registered {door:?} {}", peer.0)),
-            Told::Left(door, peer, why) => self.tell(pid, &format_args!("lost {door:?} {}: {why:?}", peer.0)),
-            Told::Partial(call, payload) => self.take_partial(pid, call, &payload),
-            Told::Ended(call, end) => {
+    fn hear(&mut self, pid: Pid, report: Report) {
+        match report {
+            Report::Dial(peer) => self.dial(pid, peer),
+            Report::Disconnect(door, peer) => self.give_up_connection(pid, door, peer),
+            Report::Joined(door, peer) => self.log(pid, &format_args!("registered {door:?} {}", peer.0)),
+            Report::Left(door, peer, why) => self.log(pid, &format_args!("lost {door:?} {}: {why:?}", peer.0)),
+            Report::Partial(call, payload) => self.take_partial(pid, call, &payload),
+            Report::Ended(call, end) => {
                 // A machine that closes ends all calls at once.
                 self.ended += usize::from(!matches!(end, Err(CallFailure::Closed { .. })));
                 self.take_end(pid, call, &end);
             }
-            Told::Start(start) => self.start(pid, &start),
-            Told::Abort(execution) => self.abort(pid, execution),
-            Told::HasLeft => {
-                self.tell(pid, &"has said goodbye to everyone");
+            Report::Start(start) => self.start(pid, &start),
+            Report::Abort(execution) => self.abort(pid, execution),
+            Report::HasLeft => {
+                self.log(pid, &"has said goodbye to everyone");
                 self.processes[pid].has_left = true;
             }
-            Told::Nothing => {}
+            Report::Nothing => {}
         }
     }
 
     fn give_up_connection(&mut self, pid: Pid, door: xero::proto::broker::Door, peer: xero::proto::message::Peer) {
         if let Some(&wire) = self.processes[pid].sockets.get(&(door, peer)) {
             let (side, now) = (self.side_of(wire, pid), self.local(pid));
-            self.tell(pid, &format_args!("gives up connection {wire}"));
+            self.log(pid, &format_args!("gives up connection {wire}"));
             self.ledger.given_up(wire, side, now, &self.processes);
         }
         self.processes[pid].disconnects.push((door, peer));
@@ -268,7 +268,7 @@ impl World {
         self.processes[pid].clock.read(self.now)
     }
 
-    pub(super) fn tell(&self, pid: Pid, what: &dyn fmt::Display) {
+    pub(super) fn log(&self, pid: Pid, what: &dyn fmt::Display) {
         if let Some(trace) = &self.trace {
             trace.push(self.now, &self.processes[pid], what);
         }
@@ -284,7 +284,7 @@ impl World {
         let Self { temper, theme, network: Network { latency, jitter, .. }, .. } = self;
         self.remark(&format_args!("{temper:?}, {theme:?}; latency {latency:?}, jitter {jitter:?}"));
         for (pid, process) in self.processes.iter().enumerate() {
-            self.tell(pid, &format_args!("is process {pid}: {:?}", process.setup));
+            self.log(pid, &format_args!("is process {pid}: {:?}", process.setup));
         }
     }
 

@@ -28,7 +28,7 @@ fn simulate_refuses_one_seed_together_with_many() {
 }
 
 #[test]
-fn simulate_plays_the_seeds_that_it_is_told() {
+fn simulate_plays_the_given_seeds() {
     let output = run(SIMULATE, &["--seeds", "1_0", "--from", "7"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let said = String::from_utf8_lossy(&output.stdout);

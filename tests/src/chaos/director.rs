@@ -37,7 +37,7 @@ pub(super) struct Director {
     /// The faults to undo, with their time and process.
     undoing: Vec<(Duration, usize, Undo)>,
     sampled_at: Option<Duration>,
-    told_at: Duration,
+    reported_at: Duration,
     /// When a worker was last reachable.
     reachable_at: Duration,
     /// When none was last found reachable.
@@ -67,7 +67,7 @@ impl Director {
             plan: schedule::plan(seed, time, INTERVAL * LIVENESS).into(),
             undoing: Vec::new(),
             sampled_at: None,
-            told_at: Duration::ZERO,
+            reported_at: Duration::ZERO,
             reachable_at: Duration::ZERO,
             unreachable_at: Duration::ZERO,
             is_talkative,
@@ -88,8 +88,8 @@ impl Director {
                 let planned = self.plan.pop_front().expect("there is one");
                 self.strike(planned);
             }
-            if self.is_talkative && self.now() >= self.told_at + TELLING {
-                self.told_at = self.now();
+            if self.is_talkative && self.now() >= self.reported_at + TELLING {
+                self.reported_at = self.now();
                 let start = moment(self.now());
                 println!("{start}{}", summary());
                 println!("{:width$}{}", "", self.ending.memory.now(self.now() - 2 * SAMPLING), width = start.len());

@@ -18,7 +18,7 @@ pub struct Member {
     process: Process,
     condition: Condition,
     /// The number of its last report of workers when it was thawed.
-    told_frozen: u64,
+    listed_frozen: u64,
 }
 
 /// The last action on a process.
@@ -38,7 +38,7 @@ impl Member {
     /// Starts a program in a role, with the role's arguments.
     pub fn start(name: String, program: &str, arguments: Vec<String>) -> Self {
         let process = launch(program, &arguments);
-        Self { name, program: program.to_owned(), arguments, process, condition: Condition::Running, told_frozen: 0 }
+        Self { name, program: program.to_owned(), arguments, process, condition: Condition::Running, listed_frozen: 0 }
     }
 
     /// Restarts it after its end.
@@ -46,7 +46,7 @@ impl Member {
         assert_eq!(self.condition, Condition::Ended, "{} is still there", self.name);
         self.process = launch(&self.program, &self.arguments);
         self.condition = Condition::Running;
-        self.told_frozen = 0;
+        self.listed_frozen = 0;
     }
 
     /// Kills it.
@@ -63,7 +63,7 @@ impl Member {
 
     /// Unfreezes it.
     pub fn thaw(&mut self) {
-        self.told_frozen = self.told().map_or(0, |(sequence, _)| sequence);
+        self.listed_frozen = self.listed().map_or(0, |(sequence, _)| sequence);
         self.process.thaw();
         self.condition = Condition::Running;
     }
@@ -115,11 +115,11 @@ impl Member {
     /// Whether a broker has that worker, according to its reports since it was started or thawed.
     pub fn has(&self, worker: &str) -> bool {
         // One line may have been on its way when it was thawed.
-        let fresh = self.told().filter(|(sequence, _)| *sequence > self.told_frozen + 1);
+        let fresh = self.listed().filter(|(sequence, _)| *sequence > self.listed_frozen + 1);
         fresh.is_some_and(|(_, ids)| ids.split(' ').any(|id| id == worker))
     }
 
-    fn told(&self) -> Option<(u64, String)> {
+    fn listed(&self) -> Option<(u64, String)> {
         let line = self.process.last_line(WORKERS)?;
         let (sequence, ids) = line.split_once(' ')?;
         Some((sequence.parse().ok()?, ids.to_owned()))

@@ -126,14 +126,14 @@ async fn route(options: BrokerOptions, mut terminated: Terminated, records: bool
     };
     tokio::select! {
         () = leave => {}
-        () = tell_workers(&broker), if options.tells => {}
+        () = list_workers(&broker), if options.tells => {}
         () = print_workers(|| broker.workers()), if records => {}
     }
     println!("left");
     Ok(())
 }
 
-async fn tell_workers(broker: &Broker) {
+async fn list_workers(broker: &Broker) {
     let mut moments = interval(TELLING);
     for sequence in 1_u64.. {
         moments.tick().await;

@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn sender_that_has_filled_the_window_is_always_told() {
+    fn sender_that_has_filled_the_window_always_gets_an_acknowledgement() {
         for window in [1, 2, 3, 4, 5, 100, 1 << 20] {
             let (mut intake, mut unacknowledged) = (Intake::default(), 0);
             for _ in 0..window.min(1000) {

@@ -108,7 +108,7 @@ impl Ledger {
                 call.partials.push((answer.run, 1));
             }
             _ => {
-                let what = format!("call {} is told {answer:?} after {:?}", tag.0, call.partials);
+                let what = format!("call {} receives {answer:?} after {:?}", tag.0, call.partials);
                 self.blame(what);
                 return 0;
             }
@@ -133,7 +133,7 @@ impl Ledger {
             _ if call.runs.len() > 1 && !call.plan.idempotent.unwrap_or(call.is_declared) => {
                 "runs again, and is not idempotent"
             }
-            CallState::Failed { maybe_executed: false } => "runs after its caller was told that it has not",
+            CallState::Failed { maybe_executed: false } => "runs after its caller has learned that it has not",
             _ => return run,
         };
         self.blame(format!("call {} {complaint}", tag.0));
@@ -189,15 +189,15 @@ impl Ledger {
         let answer = answer.ok_or("is answered with what no procedure has written")?;
         let run = self.runs.get(&answer.run).ok_or("is answered by no run")?;
         if answer.tag != tag || run.tag != tag {
-            return Err("is told another call's reply".to_owned());
+            return Err("receives another call's reply".to_owned());
         }
         if run.end != Some(end) {
             return Err(format!("is answered otherwise than its run has ended: {run:?}"));
         }
-        let told = call.partials.last().filter(|(run, _)| *run == answer.run).map_or(0, |(_, count)| *count);
-        match told == run.partials {
+        let counted = call.partials.last().filter(|(run, _)| *run == answer.run).map_or(0, |(_, count)| *count);
+        match counted == run.partials {
             true => Ok(()),
-            false => Err(format!("has been told {told} partial replies of {run:?}")),
+            false => Err(format!("has received {counted} partial replies of {run:?}")),
         }
     }
 
@@ -212,7 +212,7 @@ impl Ledger {
     ) -> Result<(), String> {
         match maybe_executed(failure) {
             Some(false) if !call.runs.is_empty() => {
-                return Err("has run, and its caller is told that it has not".into());
+                return Err("has run, and its caller learns that it has not".into());
             }
             _ => {}
         }
@@ -254,7 +254,7 @@ impl Ledger {
             ErrorCode::Panicked => {
                 let has =
                     call.runs.iter().any(|run| self.runs.get(run).is_some_and(|r| r.end == Some(RunEnd::Panicked)));
-                if has { Ok(()) } else { Err("is told of a panic that has not been".to_owned()) }
+                if has { Ok(()) } else { Err("learns of a panic that has not been".to_owned()) }
             }
             // Leaving workers and brokers, brokers that lost their workers, and full queues.
             ErrorCode::Refused | ErrorCode::WorkerLost | ErrorCode::NoWorker | ErrorCode::Overloaded => Ok(()),

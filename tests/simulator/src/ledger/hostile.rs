@@ -49,7 +49,7 @@ impl Ledger {
         let window = processes[side.life.0].setup.window_bytes;
         let is_full = window > 0 && flow.unacknowledged() >= window;
         if side.has_heard_ready && is_full && needs_room(message, false) {
-            flow.excess_at = Some(flow.told);
+            flow.excess_at = Some(flow.confirmed);
         }
         flow.taken += counted_bytes(message, !side.has_heard_ready);
         match message {
@@ -115,7 +115,7 @@ impl Ledger {
         let flow = record.flow_to(record.side_index(pid));
         let says_all = !process.is_deaf && process.withheld.is_empty();
         // If nothing has been acknowledged since, it was in excess for the machine, too.
-        match says_all && flow.excess_at == Some(flow.told) {
+        match says_all && flow.excess_at == Some(flow.confirmed) {
             true => Err(format!("bears more than its window on connection {wire}: {flow:?}")),
             false => Ok(()),
         }

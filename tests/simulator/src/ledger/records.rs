@@ -39,7 +39,7 @@ pub(super) struct FlowRecord {
     pub(super) sent: u64,
     /// The bytes that the receiver has read, has acknowledged, and whose acknowledgement the sender has read.
     pub(super) taken: u64,
-    pub(super) told: u64,
+    pub(super) confirmed: u64,
     /// What was acknowledged when a message last came that had no room.
     pub(super) excess_at: Option<u64>,
     pub(super) acknowledged: u64,
@@ -146,7 +146,7 @@ impl FlowRecord {
 
     /// The bytes that the receiver has read, and has not acknowledged.
     pub(super) fn unacknowledged(&self) -> u64 {
-        self.taken.saturating_sub(self.told)
+        self.taken.saturating_sub(self.confirmed)
     }
 
     /// Whether the receiver reads on, and acknowledges less than two windows are worth.
@@ -155,8 +155,8 @@ impl FlowRecord {
     }
 
     /// Whether the receiver owes an acknowledgement, because a quarter of its window has arrived since the last one.
-    pub(super) fn is_untold(&self, window: u64, waiting: u64) -> bool {
-        window > 0 && self.taken.saturating_sub(self.told + waiting) >= window.div_ceil(4)
+    pub(super) fn owes_acknowledgement(&self, window: u64, waiting: u64) -> bool {
+        window > 0 && self.taken.saturating_sub(self.confirmed + waiting) >= window.div_ceil(4)
     }
 }
 

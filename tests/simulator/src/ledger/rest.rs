@@ -102,7 +102,7 @@ impl Ledger {
             _ => None,
         });
         let waiting = waiting.chain(record.requests.values().filter(|request| request.may_wait));
-        match flow.is_untold(process.setup.window_bytes, waiting.map(|request| request.bytes).sum()) {
+        match flow.owes_acknowledgement(process.setup.window_bytes, waiting.map(|request| request.bytes).sum()) {
             true => Err(format!("has not acknowledged what it has taken on connection {wire}: {flow:?}")),
             false => Ok(()),
         }

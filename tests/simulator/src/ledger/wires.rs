@@ -67,7 +67,7 @@ impl Ledger {
         side.sent_at = now;
         record.flows[from.other() as usize].sent += counted_bytes(message, !side.is_introduced);
         match message {
-            Message::Ack(bytes) => record.flows[from as usize].told = *bytes,
+            Message::Ack(bytes) => record.flows[from as usize].confirmed = *bytes,
             Message::Ready(_) => {
                 side.is_introduced = true;
                 side.is_registered |= side.has_heard_ready;

@@ -193,8 +193,8 @@ impl Script<'_> {
 
     fn break_plan(&mut self) -> BreakPlan {
         let random = &mut *self.random;
-        let told_after = [0, 1].map(|_| (random.u8(0..3) > 0).then(|| ms(random.u64(0..300))));
-        BreakPlan { told_after, arrives_percent: random.u8(0..=100) }
+        let noticed_after = [0, 1].map(|_| (random.u8(0..3) > 0).then(|| ms(random.u64(0..300))));
+        BreakPlan { noticed_after, arrives_percent: random.u8(0..=100) }
     }
 
     /// Two processes; the first dials the second.

@@ -70,7 +70,7 @@ struct Play {
     held: Vec<super::MethodId>,
     turns: u64,
     calls: u64,
-    told: (u64, Vec<ServiceOffer>),
+    listed: (u64, Vec<ServiceOffer>),
 }
 
 impl Play {
@@ -92,7 +92,7 @@ impl Play {
             held: Vec::new(),
             turns: 0,
             calls: 0,
-            told: (0, Vec::new()),
+            listed: (0, Vec::new()),
         }
     }
 
@@ -265,13 +265,13 @@ impl Play {
         let listing = self.registry.listing();
         assert_eq!(listing.services, offers, "{at}");
         assert_eq!(listing.left_out.iter().map(|(name, _)| name.clone()).collect::<BTreeSet<_>>(), left_out, "{at}");
-        assert!(self.registry.revision() != self.told.0 || offers == self.told.1, "{at}: of the revision");
+        assert!(self.registry.revision() != self.listed.0 || offers == self.listed.1, "{at}: of the revision");
         let introduction = Message::Ready(Ready { services: offers.clone(), ..self.plain() });
         assert_eq!(frame::encode(&introduction).header.len(), listing.bytes, "{at}");
         if !offers.is_empty() {
             assert_eq!(frame::check(&introduction, &self.limits), Ok(()), "{at}");
         }
-        self.told = (self.registry.revision(), offers);
+        self.listed = (self.registry.revision(), offers);
     }
 
     fn plain(&self) -> Ready {

@@ -31,9 +31,9 @@ fn call_is_attempted_again_exactly_after_its_back_off() {
             let wait = RetryConfig::default().backoff.draw(attempts, &mut random);
             assert!(wait > TICK, "seed {seed} draws a wait too close to none");
             net.run(wait - TICK);
-            assert_eq!(attempts_told(&net, call), attempts as usize, "seed {seed}");
+            assert_eq!(attempts_sent(&net, call), attempts as usize, "seed {seed}");
             net.run(TICK);
-            assert_eq!(attempts_told(&net, call), attempts as usize + 1, "seed {seed}");
+            assert_eq!(attempts_sent(&net, call), attempts as usize + 1, "seed {seed}");
             net.run(LATENCY);
         }
         net.send_as(puppet, final_reply(call, "done"));
@@ -50,7 +50,7 @@ fn fail_fast_call_is_attempted_elsewhere_at_once_and_ends_at_once() {
     net.run(LATENCY);
     net.send_as(first, error_reply(call, ErrorCode::Overloaded, false));
     net.run(LATENCY);
-    assert_eq!(attempts_told(&net, call), 2);
+    assert_eq!(attempts_sent(&net, call), 2);
     net.run(LATENCY);
     net.send_as(second, error_reply(call, ErrorCode::Overloaded, false));
     net.run(LATENCY);
@@ -120,7 +120,7 @@ fn deadline_ends_a_call_in_back_off_and_reports_whether_it_may_have_run() {
                 true => CallFailure::WorkerLost { maybe_executed, attempts: 1 },
                 false => CallFailure::DeadlineExceeded { maybe_executed },
             };
-            assert_eq!((net.failure(call), attempts_told(&net, call)), (&expected, 1));
+            assert_eq!((net.failure(call), attempts_sent(&net, call)), (&expected, 1));
         }
     }
 }
@@ -141,7 +141,7 @@ fn call_ended_in_back_off_is_never_attempted_again() {
         }
         net.run(10 * INTERVAL);
         let cancels = net.sent_to_strangers().filter(|sent| matches!(sent.message, Message::Cancel(_))).count();
-        assert_eq!((attempts_told(&net, call), cancels), (1, 0), "{how}");
+        assert_eq!((attempts_sent(&net, call), cancels), (1, 0), "{how}");
         let expected = match how {
             "cancel" => None,
             "overflow" => Some(CallFailure::PartialsUnread { received: 0 }),
@@ -492,7 +492,7 @@ fn slow(config: &mut DispatcherConfig) {
 }
 
 /// How often workers were sent the call.
-fn attempts_told(net: &Net, call: CallId) -> usize {
+fn attempts_sent(net: &Net, call: CallId) -> usize {
     net.sent.iter().filter(|sent| sent.message.request() == Some(call)).count()
 }
 

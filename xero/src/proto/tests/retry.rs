@@ -23,7 +23,7 @@ fn idempotent_call_is_retried_on_another_worker_when_its_worker_dies() {
         net.run(ms(5));
         assert_eq!(net.value(call), "done");
         assert_eq!((net.runs(call), net.d(d).machine.counters().retries), (2, 1));
-        assert_eq!(attempts_told(&net, call), [1, 2]);
+        assert_eq!(attempts_sent(&net, call), [1, 2]);
     }
 }
 
@@ -262,12 +262,12 @@ fn attempts_are_bounded() {
     let call = net.call(d, "hold");
     for attempt in 1..=3 {
         net.run(ms(5));
-        assert_eq!(attempts_told(&net, call).len(), attempt);
+        assert_eq!(attempts_sent(&net, call).len(), attempt);
         net.send_as(puppet, error_reply(call, ErrorCode::Overloaded, false));
     }
     net.run(ms(5));
     assert!(matches!(net.failure(call), CallFailure::Remote(error) if !error.maybe_executed));
-    assert_eq!(attempts_told(&net, call), [1, 2, 3]);
+    assert_eq!(attempts_sent(&net, call), [1, 2, 3]);
 
     let mut net = Net::new();
     let d = net.dispatcher_with(|config| config.retry.attempts_max = 2);
@@ -344,7 +344,7 @@ fn retried() -> (Net, CallId, Peer) {
 }
 
 /// The attempt numbers that workers were sent, in order.
-fn attempts_told(net: &Net, call: CallId) -> Vec<u8> {
+fn attempts_sent(net: &Net, call: CallId) -> Vec<u8> {
     let attempt = |message: &Message| match message {
         Message::Request(request) if request.call == call => Some(request.attempt),
         _ => None,

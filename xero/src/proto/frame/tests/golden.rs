@@ -116,17 +116,17 @@ fn batch_cut_short_anywhere_keeps_what_came_whole() {
 
 #[test]
 fn document_numbers_the_kinds_as_the_code_does() {
-    let told = rows("## 4.", "## 5.").filter(|row| row[0].parse::<u8>().is_ok());
-    let told: Vec<_> = told.map(|row| (row[0].to_owned(), row[1].to_owned())).collect();
+    let listed = rows("## 4.", "## 5.").filter(|row| row[0].parse::<u8>().is_ok());
+    let listed: Vec<_> = listed.map(|row| (row[0].to_owned(), row[1].to_owned())).collect();
     let known: Vec<_> = Kind::NAMED.map(|(kind, name)| ((kind as u8).to_string(), name.to_owned())).into();
-    assert_eq!(told, known);
+    assert_eq!(listed, known);
 }
 
 #[test]
 fn document_numbers_the_errors_as_the_code_does() {
-    let told: Vec<_> = rows("**Errors**", "## 9.").filter(|row| row[0].parse::<u8>().is_ok()).collect();
+    let listed: Vec<_> = rows("**Errors**", "## 9.").filter(|row| row[0].parse::<u8>().is_ok()).collect();
     for number in 1..=u8::MAX {
-        let row = told.iter().find(|row| row[0] == number.to_string());
+        let row = listed.iter().find(|row| row[0] == number.to_string());
         let words = |code| format!("{code:?}").to_lowercase();
         assert_eq!(row.map(|row| row[1].replace(' ', "")), ErrorCode::from_wire(number).map(words), "code {number}");
     }
@@ -134,7 +134,8 @@ fn document_numbers_the_errors_as_the_code_does() {
 
 #[test]
 fn document_gives_the_limits_their_defaults() {
-    let told: Vec<_> = rows("## 13.", "## 14.").map(|row| (row[0].replace('`', ""), row[1].replace(',', ""))).collect();
+    let listed: Vec<_> =
+        rows("## 13.", "## 14.").map(|row| (row[0].replace('`', ""), row[1].replace(',', ""))).collect();
     let Limits {
         header_bytes_max,
         metadata_bytes_max,
@@ -151,7 +152,7 @@ fn document_gives_the_limits_their_defaults() {
         ("services_max", services_max),
         ("methods_max", methods_max),
     ] {
-        assert!(told.contains(&(name.to_owned(), value.to_string())), "{name} is {value}: {told:?}");
+        assert!(listed.contains(&(name.to_owned(), value.to_string())), "{name} is {value}: {listed:?}");
     }
 }
 
