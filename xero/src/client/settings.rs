@@ -133,7 +133,10 @@ impl ClientBuilder {
         self
     }
 
-    /// Which worker gets a call when several can take it. Default: the least recently used one.
+    /// Which worker gets a call when several suit it alike. Default: the least recently used one.
+    ///
+    /// Workers whose limit (`payload_bytes_max`) holds the payload's size, rounded up to a power of two, come before
+    /// others.
     pub fn worker_choice(mut self, choice: impl WorkerChoice + 'static) -> Self {
         self.routing.choice = Some(Box::new(choice));
         self

@@ -29,7 +29,7 @@ impl Way {
     }
 }
 
-/// The parts of a tuple with ways of their own. Longer ones are arrays, whose elements have one reader.
+/// The parts of a tuple with ways of their own. Longer ones are mostly arrays, whose elements have one reader.
 const INDICES_MAX: usize = 64;
 
 /// A value in its place, linked to those around it.

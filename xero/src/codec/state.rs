@@ -139,6 +139,8 @@ pub(super) struct Counts {
     stack: Cell<Stack>,
     /// The most levels of all kinds so far.
     levels_max: Cell<usize>,
+    /// All compounds so far.
+    compounds: Cell<u64>,
     /// The most stack that one level has taken.
     level_bytes_max: Cell<usize>,
     /// Grows with each piece of a value that takes bytes.
@@ -170,6 +172,7 @@ impl Counts {
             buffered_depth_max: Cell::new(usize::MAX),
             stack: Cell::new(Stack::new()),
             levels_max: Cell::new(0),
+            compounds: Cell::new(0),
             level_bytes_max: Cell::new(0),
             pieces: Cell::new(0),
             parts: Cell::new(0),
@@ -198,6 +201,7 @@ impl Counts {
         self.count_level_bytes(above.last.abs_diff(stack.last));
         self.stack.set(stack);
         depth.set(depth.get() + 1);
+        self.compounds.set(self.compounds.get() + u64::from(matches!(level, Level::Compound)));
         let [compounds, wrappers] = &self.depths;
         self.levels_max.set(self.levels_max.get().max(compounds.get() + wrappers.get()));
         Ok(Below { level, above })
@@ -210,6 +214,11 @@ impl Counts {
     /// The most levels of all kinds that were nested.
     pub(super) fn levels_max(&self) -> usize {
         self.levels_max.get()
+    }
+
+    /// All lists, tuples, maps, structs and variants with fields.
+    pub(super) fn compounds(&self) -> u64 {
+        self.compounds.get()
     }
 
     /// The most stack that one level has taken.
@@ -235,14 +244,15 @@ impl Counts {
         let before = self.large_bytes.get();
         let bytes = before.saturating_add(size.saturating_mul(COPIES));
         let mut large = self.large.borrow_mut();
+        if bytes > STACK_BYTES_MAX.min(FLAT_STACK_BYTES_MAX) && large.contains(&reader) {
+            return Err(too_large());
+        }
         if bytes.max(self.stack.get().used()) > FLAT_STACK_BYTES_MAX {
             return Err(Fault::rule(format!(
-                "a value of {size} bytes in memory is too large to be read on the stack: keep its arrays and large fields in \
-                 a `Vec`"
+                "structs within each other take {} bytes in memory, too many to be read on the stack: keep their arrays and \
+                 large fields in a `Vec`",
+                bytes / COPIES
             )));
-        }
-        if bytes > STACK_BYTES_MAX && large.contains(&reader) {
-            return Err(too_large());
         }
         large.push(reader);
         self.count_level_bytes(size.saturating_mul(COPIES));

@@ -260,9 +260,9 @@ fn are_in_the_same_places(written: &[&str], known: &[&str]) -> bool {
     }
 }
 
-/// Whether both have as many names, and not the same.
+/// Whether a name is written that its reader does not know, even as an alias.
 fn have_other_names(written: &[&str], known: &[&str]) -> bool {
-    written.len() == known.len() && written != known
+    !known.is_empty() && written.iter().any(|name| !known.contains(name))
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ struct Known {
     forms: Forms,
     /// The most stack that reading took for one level.
     level_bytes: usize,
-    /// Whether reading has counted more levels than writing, up to twice as many.
+    /// Whether reading has counted more compounds than writing, so that it may nest up to twice as deep.
     is_deeper: bool,
 }
 
@@ -111,7 +111,7 @@ pub(super) struct ReadBack {
     /// Whether another value of the same forms may differ.
     is_changing: bool,
     level_bytes: usize,
-    /// Whether its reader counts more levels than its writer, as within `untagged`.
+    /// Whether its reader counts more compounds than its writer, as within `untagged`: then it may nest them deeper.
     is_deeper: bool,
 }
 
@@ -120,7 +120,7 @@ pub(super) struct ReadBack {
 struct Cost {
     /// The most stack that one level took.
     level_bytes: usize,
-    levels: usize,
+    compounds: u64,
 }
 
 /// Reads a value back, and compares both halves.
@@ -147,7 +147,7 @@ where
     Ok(ReadBack {
         is_changing: notes.is_changing() || !by_number.are_read_alike(),
         level_bytes: cost.level_bytes,
-        is_deeper: cost.levels > observed.levels,
+        is_deeper: cost.compounds > observed.compounds,
     })
 }
 
@@ -223,9 +223,9 @@ where
     true
 }
 
-/// Rounds that a value with unordered parts is written and read. Fields that move are noticed as soon as one that is
-/// not a default value falls out of the last place.
-const ROUNDS: usize = 16;
+/// Rounds that a value with unordered parts is written and read. A field that moves mostly shows in the first: a default
+/// value takes its place.
+const ROUNDS: usize = 2;
 
 /// Whether a value is written as these bytes. Where several parts may have changed, their order counts.
 fn is_written_as<F: Format, O: Serialize>(bytes: &[u8], value: &O, what: What) -> bool {
@@ -238,7 +238,7 @@ fn read<F: Format, O: DeserializeOwned>(bytes: &[u8], what: What, steps: &Steps<
     let seed = Seed { inner: PhantomData::<O>, reading: &reading };
     let read = F::read(seed, bytes).map_err(|error| reading.recover(error));
     // The differing fields explain more than the error that they caused.
-    let cost = Cost { level_bytes: reading.level_bytes_max(), levels: reading.levels_max() };
+    let cost = Cost { level_bytes: reading.level_bytes_max(), compounds: reading.compounds() };
     (steps.check_fields().and(read.map_err(cannot_read_back::<F>)), cost)
 }
 
@@ -257,7 +257,7 @@ fn cannot_read_back<F: Format>(fault: Fault) -> Fault {
         // With names, the library's text already says this.
         Reason::UnknownVariant(_) if !F::TRAITS.is_self_describing => reason,
         Reason::UnknownVariant(_) => Reason::Rule(renamed(&reason)),
-        Reason::Refused(text) if text.ends_with("128 is not supported") => Reason::Rule(format!(
+        Reason::Refused(text) if ["i128 is not supported", "u128 is not supported"].contains(&&*text) => Reason::Rule(format!(
             "{type_name} has a 128-bit integer within `#[serde(untagged)]`, `#[serde(tag)]` or `#[serde(flatten)]`, and \
              serde reads none there: make it a text{ANOTHER_CODEC}"
         )),
@@ -290,7 +290,8 @@ fn other_field() -> Fault {
     Fault::rule(format!(
         "a field would arrive as another one: both halves of a struct have as many fields, and not the same, as with \
          `#[serde(skip_serializing)]` on one and `#[serde(skip_deserializing)]` on another: give both halves the same \
-         fields{ANOTHER_CODEC}"
+         fields and names; nor can this be told from a renamed field beside a reader that changes what it \
+         reads{ANOTHER_CODEC}"
     ))
 }
 

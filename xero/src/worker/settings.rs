@@ -24,8 +24,8 @@ impl WorkerBuilder {
 
     /// Largest encoded value to send or accept, in bytes. Default 64 MiB; 1,024 to 4 GiB - 1.
     ///
-    /// Each call in flight may take this much memory on both sides. The introduction carries the limit to the peer.
-    /// (`PROTOCOL.md` §13)
+    /// Each call in flight may take this much memory on both sides. The introduction carries the limit to the peer. Give
+    /// the workers of a service equal limits, or powers of two: calls are routed by powers of two. (`PROTOCOL.md` §13)
     pub fn payload_bytes_max(mut self, bytes: usize) -> Self {
         self.link.limits.payload_bytes_max = bytes;
         self

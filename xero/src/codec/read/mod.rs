@@ -125,9 +125,9 @@ impl<'r> Reading<'r> {
         self.counts.level_bytes_max()
     }
 
-    /// The most levels of all kinds that were nested.
-    pub(super) fn levels_max(&self) -> usize {
-        self.counts.levels_max()
+    /// All lists, tuples, maps, structs and variants with fields.
+    pub(super) fn compounds(&self) -> u64 {
+        self.counts.compounds()
     }
 
     /// Notes the fields that were read: of `count` fields, those that take bytes.

@@ -33,6 +33,15 @@ fn field_skipped_by_one_half_does_not_arrive_as_another_one_skipped_by_the_other
             from: u8,
         },
     }
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Aliased {
+        #[serde(alias = "ID")]
+        id: u32,
+        #[serde(skip_serializing, default)]
+        password: String,
+        #[serde(skip_deserializing)]
+        created_at: String,
+    }
     for codec in built(BARE) {
         // Nothing would be lost, so this teaches nothing about the type.
         assert_eq!(roundtrip(codec, &account("", "")).expect("is the same for both"), account("", ""), "{codec}");
@@ -45,6 +54,9 @@ fn field_skipped_by_one_half_does_not_arrive_as_another_one_skipped_by_the_other
         assert!(error.contains("a field would arrive as another one"), "{error}");
         // Here both halves share a field, at different places.
         assert!(encode_as::<Event, _>(codec, &Event::Made { by: 1, at: 2, from: 3 }).is_err(), "{codec}");
+        // An alias makes the reader's list of names longer.
+        let error = refused(codec, &Aliased { id: 1, password: "secret".to_owned(), created_at: "2026".to_owned() });
+        assert!(error.contains("a field would arrive as another one"), "{error}");
         // Beside unordered parts, whose order tells nothing.
         let crowd: HashMap<_, _> = (0..20).map(|id| (id, account("secret", "2026"))).collect();
         assert!(encode_as::<HashMap<i32, Account>, _>(codec, &crowd).is_err(), "{codec}");
@@ -263,7 +275,7 @@ fn large_flat_values_are_carried_or_refused_and_never_overflow_the_stack() {
         carry::<16_384>(codec).expect("is small enough");
         for refused in TOO_LARGE {
             let error = refused(codec).expect_err("is too large").to_string();
-            assert!(error.contains("too large to be read on the stack") && error.contains("`Vec`"), "{error}");
+            assert!(error.contains("too many to be read on the stack") && error.contains("`Vec`"), "{error}");
         }
     }
 }
@@ -280,6 +292,11 @@ fn levels_that_only_the_reader_counts_are_refused_by_the_writer() {
     enum Link {
         N { a: u8, next: Box<Tree> },
     }
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Document {
+        list: Vec<Vec<Vec<Vec<Vec<Vec<u8>>>>>>,
+        tree: Tree,
+    }
     let tree =
         |depth: usize| (0..depth).fold(Tree::Leaf(1), |next, _| Tree::Node(Link::N { a: 1, next: Box::new(next) }));
     for codec in built(NAMED) {
@@ -288,5 +305,12 @@ fn levels_that_only_the_reader_counts_are_refused_by_the_writer() {
             assert!(!matches!(read, Ok(Err(_))), "{codec}: {depth} levels are written, and not read: {read:?}");
         }
         assert!(encode_as::<Tree, _>(codec, &tree(20)).is_ok(), "{codec}");
+        // Beside a list that is as deep for the writer as the tree is for the reader.
+        let document = |depth| Document { list: vec![vec![vec![vec![vec![vec![1]]]]]], tree: tree(depth) };
+        for depth in [3, 20, 60, 64, 66, 80, 100] {
+            let read =
+                encode_as::<Document, _>(codec, &document(depth)).map(|payload| decode::<Document>(&payload).map(drop));
+            assert!(!matches!(read, Ok(Err(_))), "{codec}: {depth} levels are written, and not read: {read:?}");
+        }
     }
 }

@@ -3,7 +3,10 @@
 
 mod parts;
 
-use std::cell::{Cell, RefCell, RefMut};
+use std::{
+    cell::{Cell, RefCell, RefMut},
+    io::Write,
+};
 
 use serde::ser::{Error as _, Serialize, Serializer};
 
@@ -55,7 +58,8 @@ impl Writing {
             seen.see(0, Form::Primitive(primitive.get()));
         }
         let levels = counts.levels_max();
-        let observed = Observed { forms: seen.into_forms(), levels, has_empty_elements: counts.has_empty_elements() };
+        let (compounds, has_empty_elements) = (counts.compounds(), counts.has_empty_elements());
+        let observed = Observed { forms: seen.into_forms(), levels, compounds, has_empty_elements };
         (observed, notes.map(RefCell::into_inner).unwrap_or_default())
     }
 
@@ -156,6 +160,8 @@ pub(super) struct Observed {
     pub(super) forms: Forms,
     /// The most levels of all kinds that are nested in it.
     pub(super) levels: usize,
+    /// All lists, tuples, maps, structs and variants with fields.
+    pub(super) compounds: u64,
     /// Whether it has lists whose elements take no bytes.
     pub(super) has_empty_elements: bool,
 }
@@ -168,7 +174,12 @@ const UNIT: u64 = 103;
 
 /// Whether the shortest text of an `f32`, read as an `f64`, gives the same `f32`.
 fn survives_f64(value: f32) -> bool {
-    value.to_string().parse::<f64>().is_ok_and(|read| read as f32 == value)
+    let mut buffer = [0; 32];
+    let mut rest = &mut buffer[..];
+    let is_written = write!(rest, "{value:e}").is_ok();
+    let length = 32 - rest.len();
+    let text = std::str::from_utf8(&buffer[..length]);
+    is_written && text.is_ok_and(|text| text.parse::<f64>().is_ok_and(|read| read as f32 == value))
 }
 
 const USE_NAMES: &str = "use MessagePack or JSON";
