@@ -267,8 +267,9 @@ fn cannot_read_back<F: Format>(fault: Fault) -> Fault {
         )),
         other => Reason::Rule(format!(
             "{of} cannot be read back from what it writes ({}): its `Serialize` and `Deserialize` disagree in this \
-             codec, as with `#[serde(skip_serializing)]`: make them agree{ANOTHER_CODEC}",
-            Fault::new(other)
+             codec, as with `#[serde(skip_serializing)]`{}: make them agree{ANOTHER_CODEC}",
+            Fault::new(other),
+            if F::TRAITS.is_self_describing { BUFFERS } else { "" },
         )),
     });
     match fault.reason() {
@@ -329,6 +330,10 @@ fn numbered_differently(fault: Fault) -> Fault {
         ))
     })
 }
+
+/// A cause that users cannot see in their types.
+const BUFFERS: &str = ", or serde's buffer for `untagged`, `tag` and `flatten` changes a part of it, such as an address or the \
+                       key of a map";
 
 const SKIPPED_VARIANT: &str = "its reader counts variants differently, as after one with `#[serde(skip)]`; put skipped \
                                variants last";

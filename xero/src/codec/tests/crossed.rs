@@ -262,8 +262,11 @@ fn carry<const N: usize>(codec: Codec) -> Result<(), CodecError> {
     thread.join().expect("no panic")
 }
 
+/// Carries an image of one size.
+type Carry = fn(Codec) -> Result<(), CodecError>;
+
 /// Without optimizations, larger ones overflow such a stack before any code of theirs runs.
-const TOO_LARGE: &[fn(Codec) -> Result<(), CodecError>] = match cfg!(debug_assertions) {
+const TOO_LARGE: &[Carry] = match cfg!(debug_assertions) {
     true => &[carry::<65_536>, carry::<80_000>],
     false => &[carry::<131_072>, carry::<200_000>, carry::<300_000>, carry::<400_000>],
 };
