@@ -295,9 +295,10 @@ fn levels_that_only_the_reader_counts_are_refused_by_the_writer() {
     enum Link {
         N { a: u8, next: Box<Tree> },
     }
+    type Deep<T> = Vec<Vec<Vec<T>>>;
     #[derive(Debug, Serialize, Deserialize)]
     struct Document {
-        list: Vec<Vec<Vec<Vec<Vec<Vec<u8>>>>>>,
+        list: Deep<Deep<u8>>,
         tree: Tree,
     }
     let tree =
