@@ -303,16 +303,21 @@ impl Links {
         self.send(now, to, message);
         let has_left = self.outflow(to).is_none_or(|outflow| outflow.held_bytes() <= held_before);
         let may_hold = self.may_hold(to) || planted(Fault::HeldFinalsAcknowledged);
+        let own_bytes = self.outflow(to).map_or(0, Outflow::held_bytes).saturating_sub(held_before);
         let Some(link) = self.links.get_mut(to).filter(|_| !has_left && !may_hold) else { return receipt };
         if receipt.is_none() {
             return receipt;
         }
-        link.defer(receipt);
+        // A reply that was too large is held as a small error: the rest of its receipt is owed at once, and not before
+        // the receipts of earlier replies that are still held.
+        let Receipt { from, bytes } = receipt;
+        let deferred = bytes.min(own_bytes);
+        link.defer(Receipt { from, bytes: deferred });
         // Others wait for this peer from now on, whatever its own interval is.
         if let Some(at) = link.stalls_at(self.heartbeats.own_expiry()) {
             self.timers.hasten(Timer::Lease(to), at);
         }
-        Receipt::NONE
+        Receipt { from, bytes: bytes - deferred }
     }
 
     /// Holds a request of a peer until [`Self::forget_request`].
