@@ -9,7 +9,7 @@ use super::{
     pair::{INTERVAL, LATENCY, introduction, ms, partial_reply, value},
     windows::{COST, LARGE, ack, answer_all, echo, finals, large},
 };
-use crate::proto::message::{CallId, ErrorCode, ErrorReply, Message, Ready, Role};
+use crate::proto::message::{CallId, ErrorCode, ErrorReply, FinalReply, Message, Ready, Role};
 
 #[test]
 fn unread_replies_stay_with_their_workers_and_end_no_call() {
@@ -41,6 +41,31 @@ fn unread_replies_stay_with_their_workers_and_end_no_call() {
     assert_eq!(bench.errors(client), []);
     // Everything is acknowledged except for less than a quarter of the window.
     assert!(worker_acks(&mut bench, worker) + 10_000 > 10 * COST);
+}
+
+/// Found by the simulator, with seed 3237063.
+#[test]
+fn reply_that_is_replaced_by_an_error_acknowledges_no_other_that_is_held() {
+    let mut bench = Bench::with(|config| {
+        config.dispatcher.window_bytes = 40_000;
+        config.hold_limits.peer_bytes_max = 1_000;
+    });
+    let worker = bench.worker_with(|ready| ready.credits = 20);
+    let client = bench.client_with(|ready| (ready.window_bytes, ready.payload_bytes_max) = (1, 4_000));
+    (1..=3).for_each(|call| bench.request(client, call, "hold"));
+    let ids: Vec<_> = bench.requests(worker).iter().map(|request| request.call).collect();
+    // Fills the client's window, so partial replies are held.
+    bench.reply(worker, ids[0], "full");
+    (0..6).for_each(|sequence| bench.send_as(worker, partial_reply(ids[1], sequence, &"p".repeat(400))));
+    let end = FinalReply { call: ids[1], partials: 6, payload: value(&"y".repeat(30_000)) };
+    bench.send_as(worker, Message::Final(end));
+    // The end of another call looks at what may be acknowledged.
+    bench.reply(worker, ids[2], "another");
+    let taken = worker_acks(&mut bench, worker);
+    assert!(
+        (30_000..32_300).contains(&taken),
+        "{taken} bytes are acknowledged, half of the partial replies among them"
+    );
 }
 
 #[test]
