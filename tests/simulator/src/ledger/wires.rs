@@ -94,7 +94,8 @@ impl Ledger {
         let attempt = Attempt { wire, side: from, idempotent, is_unsent: false, answer: None };
         let attempts = self.attempts.entry((life, request.call)).or_default();
         attempts.push(attempt);
-        if attempts.len() == 1 {
+        // One that a full connection did not take has left the call waiting.
+        if attempts.iter().filter(|attempt| !attempt.is_unsent).count() == 1 {
             self.route(life.0, work.tag);
         }
         let record = RequestRecord {
