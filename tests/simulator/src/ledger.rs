@@ -30,6 +30,7 @@ use super::{
 };
 use calls::{CallRecord, RunRecord};
 use memory::Kept;
+pub(crate) use records::counted_bytes;
 use records::{Attempt, WireRecord};
 
 /// The most time between a deadline and the end of its call: a process's turn.

@@ -7,7 +7,7 @@ use std::{
 
 use xero::proto::message::{Message, Request};
 
-use super::{clock::At, work::Work};
+use super::{clock::At, ledger::counted_bytes, work::Work};
 
 /// Where the lines of a replayed seed go. Cloning shares them.
 #[derive(Clone, Debug, Default)]
@@ -66,6 +66,10 @@ impl fmt::Display for Brief<'_> {
             Message::Patience(time) => write!(f, "HEARTBEAT with patience {time:?}"),
             Message::Drain => f.write_str("DRAIN"),
             Message::Goodbye => f.write_str("GOODBYE"),
+        }?;
+        match counted_bytes(self.0, false) {
+            0 => Ok(()),
+            bytes => write!(f, ", {bytes} bytes"),
         }
     }
 }

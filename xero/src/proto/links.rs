@@ -447,6 +447,11 @@ impl Links {
         self.links.get(peer)?.outflow()
     }
 
+    /// Whether nothing large may be sent to a peer now.
+    pub(crate) fn is_window_full(&self, peer: Peer) -> bool {
+        self.outflow(peer).is_some_and(Outflow::is_full)
+    }
+
     /// The largest payload for a peer; 0 before its introduction.
     pub(crate) fn reply_bytes_max(&self, peer: Peer) -> usize {
         let own = self.introduction.payload_bytes_max as usize;

@@ -30,7 +30,7 @@ use index::Index;
 pub(crate) use index::{MethodId, PoolId};
 pub(crate) use merged::Listing;
 use offer::Offer;
-pub(crate) use route::{Need, Outlook, Route, SizeClass};
+pub(crate) use route::{IsFull, Need, Outlook, Route, SizeClass};
 
 /// The most credits that are believed of a worker: more requests than any process runs at once.
 const CREDITS_MAX: u32 = 65_536;
@@ -44,8 +44,6 @@ pub(crate) struct WorkerEntry {
     pub(crate) draining: bool,
     /// Requests that the worker has not ended; `false` if the caller has already been answered.
     pub(crate) in_flight: BTreeMap<CallId, bool>,
-    /// Whether its window has room for a large payload.
-    pub(crate) has_room: bool,
     /// Whether its connection may be dead, because its process has made another one. It gets no request, but its
     /// services stay offered.
     is_doubted: bool,
@@ -196,13 +194,6 @@ impl Registry {
         }
     }
 
-    /// Sets whether the worker's window has room for a large payload.
-    pub(crate) fn set_room(&mut self, peer: Peer, has_room: bool) {
-        if let Some(worker) = self.workers.get_mut(&peer) {
-            worker.has_room = has_room;
-        }
-    }
-
     /// Sets whether the worker's connection may be dead.
     pub(crate) fn set_doubted(&mut self, peer: Peer, is_doubted: bool) {
         if let Some(worker) = self.workers.get_mut(&peer) {
@@ -267,9 +258,8 @@ impl Registry {
     }
 
     /// Whether the window of one of the pool's free workers has room for a large payload.
-    pub(crate) fn is_roomy(&self, pool: PoolId) -> bool {
-        let has_room = |peer: &Peer| self.workers.get(peer).is_some_and(|worker| worker.has_room);
-        self.index.free_of(pool).is_some_and(|free| free.iter().any(|(_, peer)| has_room(peer)))
+    pub(crate) fn is_roomy(&self, pool: PoolId, is_full: &IsFull<'_>) -> bool {
+        self.index.free_of(pool).is_some_and(|free| free.iter().any(|(_, peer)| !is_full(*peer)))
             || planted(Fault::RequestWindowExceeded)
     }
 
@@ -306,7 +296,6 @@ impl Registry {
             registered_at: now,
             draining: false,
             in_flight: BTreeMap::new(),
-            has_room: true,
             is_doubted: false,
             credits: ready.credits.min(CREDITS_MAX),
             was_callable: ready.credits > 0,

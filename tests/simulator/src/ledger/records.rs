@@ -174,7 +174,7 @@ impl SideRecord {
 }
 
 /// What a message counts in a window.
-pub(super) fn counted_bytes(message: &Message, is_first_ready: bool) -> u64 {
+pub(crate) fn counted_bytes(message: &Message, is_first_ready: bool) -> u64 {
     match message {
         Message::Ready(_) if is_first_ready => 0,
         // Nobody counts messages to a peer that is turned away.

@@ -5,7 +5,7 @@ use std::time::Instant;
 use xero::proto::message::{CallId, Capabilities, ErrorCode, Message, Ready, Request};
 
 use super::{offers::Offer, records::*, rest::is_up, *};
-use crate::{network::Connection, scenario::Role, work::Work};
+use crate::{network::Connection, scenario::Role, trace::Brief, work::Work};
 
 impl Ledger {
     pub(crate) fn opened(&mut self, wire: Wire, connection: &Connection, now: [Instant; 2], processes: &[Process]) {
@@ -60,7 +60,10 @@ impl Ledger {
         self.note_announcement(wire, from, now, message);
         let who = &processes[self.wires[wire].sides[from as usize].life.0];
         if let Err(what) = found {
-            self.blame(format!("{who} sends on connection {wire} what it must not: {what}: {message:?}"));
+            let FlowRecord { window, sent, acknowledged, .. } = self.wires[wire].flow_to(from.other());
+            let flow = format_args!("window {window}, {sent} sent, {acknowledged} acknowledged");
+            let message = Brief(message);
+            self.blame(format!("{who} sends on connection {wire} what it must not: {what}: {message} ({flow})"));
         }
         let record = &mut self.wires[wire];
         let side = &mut record.sides[from as usize];

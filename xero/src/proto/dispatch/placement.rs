@@ -7,7 +7,7 @@ use crate::proto::{
     fault::{Fault, count_step, planted},
     frame::Limits,
     message::{CallId, Peer},
-    registry::{Outlook, PoolId, Registry, Route, WorkerChoice},
+    registry::{IsFull, Outlook, PoolId, Registry, Route, WorkerChoice},
 };
 
 /// See the module.
@@ -50,9 +50,9 @@ impl Placement {
     }
 
     /// Finds a worker for a call; `None` if the call has ended.
-    pub(super) fn route(&mut self, id: CallId) -> Option<Route> {
+    pub(super) fn route(&mut self, id: CallId, is_full: &IsFull<'_>) -> Option<Route> {
         let call = self.calls.get(id)?;
-        Some(self.registry.route(&mut *self.choice, &call.need()))
+        Some(self.registry.route(&mut *self.choice, &call.need(), is_full))
     }
 
     /// Gives a call to a worker with that declaration of its method; takes no credit yet.

@@ -159,7 +159,6 @@ impl Router {
     /// Registers a worker, or replaces its offer.
     pub(super) fn register(&mut self, now: Instant, exits: &mut Exits<Output>, peer: Peer, ready: Ready) {
         self.placement.registry.register(now, peer, ready);
-        self.note_room(exits, peer);
         exits.report(Output::WorkerJoined(peer));
         self.follow_offers(now, exits);
         self.serve_waiting(now, exits, peer);
@@ -203,12 +202,6 @@ impl Router {
         if !is_doubted {
             self.serve_waiting(now, exits, peer);
         }
-    }
-
-    /// Handles changed room in a worker's window.
-    pub(super) fn update_room(&mut self, now: Instant, exits: &mut Exits<Output>, peer: Peer) {
-        self.note_room(exits, peer);
-        self.serve_waiting(now, exits, peer);
     }
 
     pub(super) fn handle_partial(&mut self, now: Instant, exits: &mut Exits<Output>, from: Peer, reply: PartialReply) {
@@ -345,7 +338,8 @@ impl Router {
             return true;
         }
         let policy = call.spec.wait_policy;
-        let Some(route) = self.placement.route(id) else { return true };
+        let is_full = |peer| exits.links.is_window_full(peer);
+        let Some(route) = self.placement.route(id, &is_full) else { return true };
         match route {
             Route::Worker { peer, idempotent } => self.send_request(now, exits, id, peer, idempotent),
             Route::AllBusy if policy == WaitPolicy::Never => {
@@ -374,12 +368,11 @@ impl Router {
         self.counters.retries += u64::from(call.attempts > 1);
         self.placement.registry.take_credit(peer, id);
         exits.links.send(now, peer, Message::Request(request));
-        self.note_room(exits, peer);
     }
 
-    /// Sends waiting calls to a worker with new free credit, and to those like it: owners take turns, each one's oldest
-    /// call first.
-    fn serve_waiting(&mut self, now: Instant, exits: &mut Exits<Output>, worker: Peer) {
+    /// Sends waiting calls to a worker with new free credit or room in its window, and to those like it: owners take
+    /// turns, each one's oldest call first.
+    pub(super) fn serve_waiting(&mut self, now: Instant, exits: &mut Exits<Output>, worker: Peer) {
         if let Some(pool) = self.placement.registry.pool_of(worker) {
             self.serve_pool(now, exits, pool);
         }
@@ -405,7 +398,8 @@ impl Router {
             let (_, id) = place.0;
             let Some(call) = self.get(id) else { return };
             let (owner, is_large) = (call.spec.owner, call.is_large());
-            if is_large && !*is_roomy.get_or_insert_with(|| self.placement.registry.is_roomy(pool)) {
+            let is_full = |peer| exits.links.is_window_full(peer);
+            if is_large && !*is_roomy.get_or_insert_with(|| self.placement.registry.is_roomy(pool, &is_full)) {
                 behind = Some(place);
                 continue;
             }
@@ -440,12 +434,6 @@ impl Router {
         let receipt = self.take_receipt();
         exits.links.release(now, receipt);
         self.serve_waiting(now, exits, worker);
-    }
-
-    /// Notes in the registry whether the worker's window has room for a large payload.
-    fn note_room(&mut self, exits: &Exits<Output>, peer: Peer) {
-        let has_room = exits.links.outflow(peer).is_none_or(|outflow| !outflow.is_full());
-        self.placement.registry.set_room(peer, has_room);
     }
 
     fn end_with_error(&mut self, now: Instant, exits: &mut Exits<Output>, from: Peer, reply: ErrorReply) {

@@ -202,7 +202,7 @@ impl Play {
     fn send_one(&mut self) {
         let names = self.names();
         let need = self.need(&names);
-        if let Route::Worker { peer, .. } = self.registry.route(&mut LeastRecentlyUsed, &need) {
+        if let Route::Worker { peer, .. } = self.registry.route(&mut LeastRecentlyUsed, &need, &|_| false) {
             self.calls += 1;
             let call = CallId(self.calls);
             self.registry.take_credit(peer, call);
@@ -245,10 +245,10 @@ impl Play {
             let names = self.names();
             let need = self.need(&names);
             let expected = self.route(&need);
-            assert_eq!(self.registry.route(&mut LeastRecentlyUsed, &need), expected, "{at}: {need:?}");
+            assert_eq!(self.registry.route(&mut LeastRecentlyUsed, &need, &|_| false), expected, "{at}: {need:?}");
             // The same, by a policy that iterates over all candidates.
             let mut last = Last(Vec::new());
-            self.registry.route(&mut last, &Need { avoid: None, ..need });
+            self.registry.route(&mut last, &Need { avoid: None, ..need }, &|_| false);
             let candidates = self.candidates(&Need { avoid: None, ..need });
             if matches!(self.route(&Need { avoid: None, ..need }), Route::Worker { .. }) {
                 assert_eq!(last.0, candidates, "{at}: {need:?}");

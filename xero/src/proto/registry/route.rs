@@ -3,7 +3,7 @@
 use tracing::debug;
 
 use super::{
-    Registry, Standing, WorkerEntry,
+    Registry, Standing,
     choice::{Candidate, Free, Merge, WorkerChoice},
     index::{Group, Index, Kind, MethodId, PoolId},
     offer::Codecs,
@@ -95,10 +95,9 @@ impl Need<'_> {
         can.then_some(Grade { fits, payload_bytes_max: if takes { u64::MAX } else { kind.payload_bytes_max } })
     }
 
-    /// Whether the worker's window has room; small payloads need none.
-    fn has_room(&self, worker: &WorkerEntry) -> bool {
-        let must_have = self.bytes > SMALL_PAYLOAD_BYTES && !planted(Fault::RequestWindowExceeded);
-        !must_have || worker.has_room
+    /// Whether it waits for room in a worker's window.
+    fn waits_for_room(&self) -> bool {
+        self.bytes > SMALL_PAYLOAD_BYTES && !planted(Fault::RequestWindowExceeded)
     }
 }
 
@@ -152,13 +151,13 @@ impl Registry {
     ///
     /// The order of preference: a fitting signature (a worker with another one will report it), a sufficient payload
     /// limit, and no refusal of this call so far.
-    pub(crate) fn route(&mut self, choice: &mut dyn WorkerChoice, need: &Need<'_>) -> Route {
+    pub(crate) fn route(&mut self, choice: &mut dyn WorkerChoice, need: &Need<'_>, is_full: &IsFull<'_>) -> Route {
         let (method, grade) = match self.index.suitable(need) {
             Ok(suitable) => suitable,
             Err(outlook) => return Route::Nobody(outlook),
         };
         let Some((first, kind)) = self.index.first(method, need, grade) else { return Route::AllBusy };
-        let search = Search { method, grade, first, kind };
+        let search = Search { method, grade, first, kind, is_full };
         let others = self.choose(choice, need, &search);
         // The worker that refused is asked again only if there is no other.
         let again = Need { avoid: None, ..*need };
@@ -180,8 +179,8 @@ impl Registry {
         pools.any(|pool| Some(pool) != own || self.index.serving(pool) > 1)
     }
 
-    fn choose(&mut self, choice: &mut dyn WorkerChoice, need: &Need<'_>, search: &Search) -> Option<(Peer, Kind)> {
-        let first = Some(search.first).filter(|(_, peer)| self.can_have(*peer, need));
+    fn choose(&mut self, choice: &mut dyn WorkerChoice, need: &Need<'_>, search: &Search<'_>) -> Option<(Peer, Kind)> {
+        let first = Some(search.first).filter(|(_, peer)| search.can_have(*peer, need));
         let chosen = choice.choose(&mut Candidates { registry: self, need, search, first, rest: None })?;
         if first.is_some_and(|(_, peer)| peer == chosen) {
             return Some((chosen, search.kind));
@@ -198,36 +197,40 @@ impl Registry {
     }
 
     /// The chosen worker's declaration of the method, if it is a candidate.
-    fn check_choice(&self, peer: Peer, need: &Need<'_>, search: &Search) -> Option<Kind> {
+    fn check_choice(&self, peer: Peer, need: &Need<'_>, search: &Search<'_>) -> Option<Kind> {
         let place = self.workers.get(&peer)?.place;
         let kind = self.index.kind_in(place.pool, search.method)?;
         let suits =
-            place.standing == Standing::Free && need.grade(&kind) == Some(search.grade) && self.can_have(peer, need);
+            place.standing == Standing::Free && need.grade(&kind) == Some(search.grade) && search.can_have(peer, need);
         suits.then_some(kind)
-    }
-
-    /// Whether a free worker of a suitable pool can itself take the request.
-    fn can_have(&self, peer: Peer, need: &Need<'_>) -> bool {
-        need.avoid != Some(peer) && self.workers.get(&peer).is_some_and(|worker| need.has_room(worker))
     }
 }
 
+/// Whether a worker's byte window is full.
+pub(crate) type IsFull<'a> = dyn Fn(Peer) -> bool + 'a;
+
 /// Where to find the candidates.
-#[derive(Debug)]
-struct Search {
+struct Search<'a> {
     method: MethodId,
     grade: Grade,
     /// The least recently used worker of all, whether or not it can have the request.
     first: Free,
     kind: Kind,
+    is_full: &'a IsFull<'a>,
+}
+
+impl Search<'_> {
+    /// Whether a free worker of a suitable pool can itself take the request.
+    fn can_have(&self, peer: Peer, need: &Need<'_>) -> bool {
+        need.avoid != Some(peer) && !(need.waits_for_room() && (self.is_full)(peer))
+    }
 }
 
 /// The workers that can take a request now, least recently used first.
-#[derive(Debug)]
 struct Candidates<'a> {
     registry: &'a Registry,
     need: &'a Need<'a>,
-    search: &'a Search,
+    search: &'a Search<'a>,
     first: Option<Free>,
     /// The candidates after the first, once asked for.
     rest: Option<Merge<'a>>,
@@ -243,7 +246,7 @@ impl Iterator for Candidates<'_> {
                 let groups = registry.index.groups(search.method, need, search.grade);
                 Merge::new(&registry.index, groups.map(|(_, group)| &group.ready))
             });
-            rest.find(|free| *free != search.first && registry.can_have(free.1, need))
+            rest.find(|free| *free != search.first && search.can_have(free.1, need))
         });
         let (_, peer) = found?;
         let worker = registry.workers.get(&peer)?;

@@ -50,7 +50,7 @@ fn worker_that_accepts_the_payload_comes_first_and_another_only_without_one() {
     registry.register(Instant::now(), Peer(2), ready);
     let route = |registry: &mut Registry, bytes| {
         let need = &Need { bytes, ..need(7) };
-        registry.route(&mut LeastRecentlyUsed, need)
+        registry.route(&mut LeastRecentlyUsed, need, ROOMY)
     };
     assert_eq!((route(&mut registry, 1024), route(&mut registry, 1025)), (chosen(1), chosen(2)));
     registry.take_credit(Peer(2), CallId(1));
@@ -69,7 +69,8 @@ fn payloads_of_one_size_class_suit_the_same_workers() {
         }
         registry
     };
-    let route = |registry: &mut Registry, bytes| registry.route(&mut LeastRecentlyUsed, &Need { bytes, ..need(7) });
+    let route =
+        |registry: &mut Registry, bytes| registry.route(&mut LeastRecentlyUsed, &Need { bytes, ..need(7) }, ROOMY);
     // Of those between two powers of two, only the largest limit counts.
     let mut registry = limited([5_000, 6_000]);
     for bytes in [4_097, 4_500, 5_500, 6_000, 8_192] {
@@ -133,12 +134,12 @@ fn worker_that_announces_no_credits_offers_nothing_until_it_has_some() {
 #[test]
 fn worker_whose_byte_window_is_full_gets_only_small_requests() {
     let mut registry = registry_of(&[(1, 9, 7)]);
-    let route = |registry: &mut Registry, bytes| registry.route(&mut LeastRecentlyUsed, &Need { bytes, ..need(0) });
-    registry.set_room(Peer(1), false);
-    assert_eq!(route(&mut registry, SMALL_PAYLOAD_BYTES + 1), Route::AllBusy);
-    assert_eq!(route(&mut registry, SMALL_PAYLOAD_BYTES), chosen(1));
-    registry.set_room(Peer(1), true);
-    assert_eq!(route(&mut registry, SMALL_PAYLOAD_BYTES + 1), chosen(1));
+    let mut route = |bytes, is_full: bool| {
+        registry.route(&mut LeastRecentlyUsed, &Need { bytes, ..need(0) }, &|peer| is_full && peer == Peer(1))
+    };
+    assert_eq!(route(SMALL_PAYLOAD_BYTES + 1, true), Route::AllBusy);
+    assert_eq!(route(SMALL_PAYLOAD_BYTES, true), chosen(1));
+    assert_eq!(route(SMALL_PAYLOAD_BYTES + 1, false), chosen(1));
 }
 
 #[test]
@@ -153,10 +154,13 @@ fn draining_worker_gets_nothing_new_even_after_a_new_introduction() {
 fn worker_that_refused_is_asked_again_only_if_it_is_the_only_one() {
     let mut registry = registry_of(&[(1, 1, 7), (2, 1, 7)]);
     let avoiding = |avoid| Need { avoid: Some(Peer(avoid)), ..need(0) };
-    assert_eq!(registry.route(&mut LeastRecentlyUsed, &avoiding(1)), chosen(2));
+    assert_eq!(registry.route(&mut LeastRecentlyUsed, &avoiding(1), ROOMY), chosen(2));
     let mut registry = registry_of(&[(1, 1, 7)]);
-    assert_eq!(registry.route(&mut LeastRecentlyUsed, &avoiding(1)), chosen(1));
+    assert_eq!(registry.route(&mut LeastRecentlyUsed, &avoiding(1), ROOMY), chosen(1));
 }
+
+/// Room in every window.
+const ROOMY: &IsFull<'static> = &|_| false;
 
 /// The need of a small call of the method.
 fn need(fingerprint: u64) -> Need<'static> {
@@ -176,7 +180,7 @@ fn chosen(peer: u64) -> Route {
 }
 
 fn route(registry: &mut Registry, service: &str, method: &str, fingerprint: u64) -> Route {
-    registry.route(&mut LeastRecentlyUsed, &Need { service, method, ..need(fingerprint) })
+    registry.route(&mut LeastRecentlyUsed, &Need { service, method, ..need(fingerprint) }, ROOMY)
 }
 
 fn registry_of(workers: &[(u64, u32, u64)]) -> Registry {

@@ -1,6 +1,8 @@
 //! Byte windows both ways: a sender waits at a full one, its reader's acknowledgements make room, and no other peer
 //! notices.
 
+use uuid::Uuid;
+
 use super::{
     bench::{Bench, Wire, request},
     network::Net,
@@ -11,7 +13,7 @@ use crate::proto::{
     calls::CallFailure,
     dispatch::Departure,
     frame,
-    message::{CallId, ErrorCode, ErrorReply, FinalReply, Message, Peer, Request, Role},
+    message::{CallId, ErrorCode, ErrorReply, FinalReply, Message, Peer, Ready, Request, Role},
 };
 
 #[test]
@@ -230,6 +232,25 @@ fn requests_wait_at_the_dispatcher_while_the_workers_window_is_full_and_small_on
         assert_eq!(asked(&net, w)[4..], calls[2..4], "taken from the transport is enough, none has ended");
         assert_eq!(net.w(w).runs.len(), 6);
     }
+}
+
+#[test]
+fn repeated_introduction_that_fills_the_workers_window_leaves_no_room_for_a_large_request() {
+    let mut net = Net::new();
+    let d = net.dispatcher();
+    let puppet = net.puppet_with(d, |ready| (ready.credits, ready.window_bytes) = (8, 100));
+    let incarnation = Uuid::from_u64_pair(3, puppet.0);
+    let again = Ready { incarnation, credits: 8, window_bytes: 100, ..introduction() };
+    net.send_as(puppet, Message::Ready(again));
+    net.run(3 * LATENCY);
+    let asked = |net: &Net| net.sent_to_strangers().filter_map(|sent| sent.message.request()).collect::<Vec<_>>();
+    let mut call = |size| net.call_with(d, "hold", |spec| spec.payload = value(&"x".repeat(size)));
+    let [large, small] = [call(5_000), call(0)];
+    net.run(3 * LATENCY);
+    assert_eq!(asked(&net), [small], "the dispatcher's own introduction has taken the room");
+    net.send_as(puppet, Message::Ack(u64::MAX));
+    net.run(3 * LATENCY);
+    assert_eq!(asked(&net), [small, large]);
 }
 
 #[test]
