@@ -114,6 +114,7 @@ fn signature_mismatch_names_both_signatures() {
         assert!(!error.maybe_executed() && !error.is_retryable());
         let text = error.to_string();
         assert!(text.contains(caller.as_str()) && text.contains(worker.as_str()), "{text}");
+        assert!(text.contains("build both from the same trait"), "{text}");
     });
 }
 

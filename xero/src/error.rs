@@ -41,7 +41,10 @@ pub enum CallError<E> {
         detail: String,
     },
     /// Caller and worker have different signatures of the method. The procedure has not run.
-    #[error("the signatures of `{method}` differ: the caller has `{caller}`, the worker has `{worker}`")]
+    #[error(
+        "the signatures of `{method}` differ: the caller has `{caller}`, the worker has `{worker}`; build both from the \
+         same trait (MessagePack and JSON allow some changes)"
+    )]
     SignatureMismatch {
         /// The method, as `Service.method`.
         method: String,

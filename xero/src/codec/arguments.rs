@@ -7,30 +7,36 @@ use super::fault::{Fault, Reason};
 /// The name of the newtype for an argument with a default; a reader of missing arguments recognizes it.
 pub(crate) const DEFAULTED: &str = "$xero::Defaulted";
 
-/// The arguments, if no more follow; the error names the first missing one.
-pub(super) fn all_taken<T>(
-    read: Result<T, Fault>,
-    names: &[&str],
-    are_there_more: impl FnOnce() -> Result<bool, Fault>,
-) -> Result<T, Fault> {
-    match read {
-        Ok(arguments) if !are_there_more()? => Ok(arguments),
-        Ok(_) => Err(Fault::rule(too_many(names.len()))),
-        Err(fault) if fault.depth() > 0 => Err(fault),
-        Err(fault) => Err(fault.map_reason(|reason| match reason {
-            Reason::Length { length, .. } if length < names.len() => Reason::Missing(names[length].to_owned()),
-            other => other,
-        })),
+/// Names the first missing argument in a fault, if one is missing.
+pub(super) fn name_missing(fault: Fault, names: &[&str]) -> Fault {
+    match fault.reason() {
+        Reason::Length { length, .. } if fault.depth() == 0 && *length < names.len() => {
+            let missing = names[*length].to_owned();
+            fault.map_reason(|_| Reason::Missing(missing))
+        }
+        _ => fault,
     }
 }
 
-/// The error for more arguments than these.
-pub(super) fn too_many(count: usize) -> String {
+/// The fault for more arguments than these.
+pub(super) fn too_many(names: &[&str]) -> Fault {
+    Fault::rule(too_many_text(names.len()))
+}
+
+fn too_many_text(count: usize) -> String {
     match count {
         0 => "the method takes no arguments, but some were given".to_owned(),
         1 => "the method takes one argument, but more were given".to_owned(),
         count => format!("the method takes {count} arguments, but more were given"),
     }
+}
+
+/// The fault for bytes behind these arguments, which do not mark where one ends. `sent` is their number, if known.
+pub(super) fn left_over(names: &[&str], sent: Option<usize>) -> Fault {
+    Fault::library(match sent {
+        Some(sent) if sent <= names.len() => "bytes are left over: an argument has another type".to_owned(),
+        _ => format!("bytes are left over: {}, or one has another type", too_many_text(names.len())),
+    })
 }
 
 /// An empty list of arguments.

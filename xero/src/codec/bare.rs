@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, SeqAccess, Visitor};
 
 use super::{
-    arguments::{Absent, all_taken, too_many},
+    arguments::{Absent, left_over, name_missing},
     error::What,
     fault::{Fault, Step},
     format::{Format, Traits},
@@ -68,11 +68,10 @@ impl<'de, F: Concatenated> Deserializer<'de> for InTurn<'_, 'de, F> {
     ) -> Result<V::Value, Fault> {
         let Self { mut rest, count, reading, .. } = self;
         let access = Arguments::<F> { rest: &mut rest, count, reading, names, index: 0, format: PhantomData };
-        let arguments = all_taken(visitor.visit_seq(access), names, || Ok(false))?;
-        match rest.is_empty() {
-            true => Ok(arguments),
-            // More arguments may follow, or one of them has another type.
-            false => Err(Fault::library(format_args!("{}: bytes are left over", too_many(names.len())))),
+        match visitor.visit_seq(access) {
+            Ok(arguments) if rest.is_empty() => Ok(arguments),
+            Ok(_) => Err(left_over(names, count)),
+            Err(fault) => Err(name_missing(fault, names)),
         }
     }
 

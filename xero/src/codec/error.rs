@@ -48,19 +48,20 @@ impl fmt::Display for Action {
 }
 
 impl CodecError {
-    pub(super) fn new<T: ?Sized>(codec: Codec, action: Action, what: What, fault: Fault) -> Self {
-        Self::with_carriers::<T>(codec, action, what, fault, None)
+    pub(super) fn new(type_name: &str, codec: Codec, action: Action, what: What, fault: Fault) -> Self {
+        Self::with_carriers(type_name, codec, action, what, fault, None)
     }
 
     /// The same where it is known which codecs carry the value.
-    pub(super) fn with_carriers<T: ?Sized>(
+    pub(super) fn with_carriers(
+        type_name: &str,
         codec: Codec,
         action: Action,
         what: What,
         fault: Fault,
         carriers: Option<&[Codec]>,
     ) -> Self {
-        let subject = subject(what, &fault, || names::readable(std::any::type_name::<T>()));
+        let subject = subject(what, &fault, || names::readable(type_name));
         Self {
             codec,
             action,

@@ -1,10 +1,25 @@
 //! Why a value and its bytes do not fit: the reason, the field, and the type.
 
-use std::fmt::{self, Display};
+use std::{
+    any,
+    fmt::{self, Display},
+};
 
 use serde::{de, ser};
 
 use super::{names, read::Named};
+
+/// The result with another fault. `Result::map_err` would be compiled anew, with its closure, for each type that a
+/// program writes or reads.
+macro_rules! or_fault {
+    ($result:expr, $fault:ident => $change:expr) => {
+        match $result {
+            Ok(value) => Ok(value),
+            Err($fault) => Err($change),
+        }
+    };
+}
+pub(super) use or_fault;
 
 /// Stands after the remedy in the text of a rule for the codecs that carry the value.
 pub(super) const ANOTHER_CODEC: &str = "{another codec}";
@@ -78,8 +93,11 @@ impl Fault {
     }
 
     /// Adds the type that was written or read. The first, innermost one stays. Types of generated code are skipped.
-    pub(super) fn of_type<T: ?Sized>(mut self) -> Self {
-        let name = std::any::type_name::<T>();
+    pub(super) fn of_type<T: ?Sized>(self) -> Self {
+        self.of_named(any::type_name::<T>())
+    }
+
+    fn of_named(mut self, name: &'static str) -> Self {
         if self.0.type_name.is_none() && !is_generated(name) {
             self.0.type_name = Some(name);
         }

@@ -30,7 +30,7 @@ compile_error!(
     "xero needs a codec: switch on at least one of its features `bincode`, `messagepack`, `json`, `postcard`"
 );
 
-use std::marker::PhantomData;
+use std::{any::type_name, marker::PhantomData};
 
 use bytes::Bytes;
 use serde::{
@@ -45,7 +45,7 @@ pub use self::{
 };
 use self::{
     error::{Action, What},
-    fault::Fault,
+    fault::{Fault, or_fault},
     format::Format,
     notes::Notes,
     place::{Node, Way},
@@ -103,8 +103,10 @@ pub(crate) fn encode_dynamic_arguments<T: Serialize + ?Sized>(codec: Codec, valu
 
 fn encode_half<T: Serialize + ?Sized>(codec: Codec, value: &T, what: What) -> Result<Payload, CodecError> {
     let written = with_format!(codec, F => write::<F, T>(value, what, None));
-    let (bytes, _) = written.map_err(|fault| CodecError::new::<T>(codec, Action::Write, what, fault))?;
-    Ok(Payload { codec, bytes: Bytes::from(bytes) })
+    match written {
+        Ok((bytes, _)) => Ok(Payload { codec, bytes: Bytes::from(bytes) }),
+        Err(fault) => Err(CodecError::new(type_name::<T>(), codec, Action::Write, what, fault)),
+    }
 }
 
 /// Writes a value that is read as an `O`. The first value of each form is read back, so that a type whose two halves
@@ -138,16 +140,21 @@ where
     T: Serialize + ?Sized,
 {
     let written = with_format!(codec, F => {
-        write::<F, T>(value, what, None).and_then(|(bytes, observed)| {
-            twin::check::<F, O, T>(value, what, observed)?;
-            Ok(bytes)
-        })
+        match write::<F, T>(value, what, None) {
+            Ok((bytes, observed)) => match twin::check::<F, O, T>(value, what, observed) {
+                Ok(()) => Ok(bytes),
+                Err(fault) => Err(fault),
+            },
+            Err(fault) => Err(fault),
+        }
     });
-    let bytes = written.map_err(|fault| {
-        let carriers = fault.asks_for_another_codec().then(|| carriers::<O, T>(codec, value, what));
-        CodecError::with_carriers::<O>(codec, Action::Write, what, fault, carriers.as_deref())
-    })?;
-    Ok(Payload { codec, bytes: Bytes::from(bytes) })
+    match written {
+        Ok(bytes) => Ok(Payload { codec, bytes: Bytes::from(bytes) }),
+        Err(fault) => {
+            let carriers = fault.asks_for_another_codec().then(|| carriers::<O, T>(codec, value, what));
+            Err(CodecError::with_carriers(type_name::<O>(), codec, Action::Write, what, fault, carriers.as_deref()))
+        }
+    }
 }
 
 /// The codecs of this build that carry a value which `codec` does not.
@@ -180,9 +187,9 @@ pub(crate) fn decode_seed<S: for<'de> DeserializeSeed<'de, Value = T>, T>(
     let Payload { codec, bytes } = payload;
     let read = with_format!(*codec, F => {
         let reading = Reading::new(F::TRAITS, What::Value);
-        F::read(Seed { inner: seed, reading: &reading }, bytes).map_err(|error| reading.recover(error))
+        or_fault!(F::read(Seed { inner: seed, reading: &reading }, bytes), error => reading.recover(error))
     });
-    read.map_err(|fault| CodecError::new::<T>(*codec, Action::Read, What::Value, fault))
+    or_fault!(read, fault => CodecError::new(type_name::<T>(), *codec, Action::Read, What::Value, fault))
 }
 
 /// Reads the arguments of a method: a struct whose fields are the arguments, in order. The last ones may be missing if
@@ -207,13 +214,13 @@ pub(crate) fn decode_arguments<A: DeserializeOwned>(payload: &Payload, count: Op
         Codec::Json if bytes.trim_ascii() == b"null" => read_arguments::<json::Json, A>(b"[]"),
         _ => with_format!(*codec, F => read_arguments::<F, A>(bytes)),
     };
-    read.map_err(|fault| CodecError::new::<A>(*codec, Action::Read, What::Arguments, fault))
+    or_fault!(read, fault => CodecError::new(type_name::<A>(), *codec, Action::Read, What::Arguments, fault))
 }
 
 fn read_arguments<F: Format, A: DeserializeOwned>(bytes: &[u8]) -> Result<A, Fault> {
     let reading = Reading::new(F::TRAITS, What::Arguments);
     let seed = Seed { inner: PhantomData, reading: &reading };
-    F::read(seed, bytes).map_err(|error| reading.recover(error))
+    or_fault!(F::read(seed, bytes), error => reading.recover(error))
 }
 
 /// The bytes of a value, and what was seen of it.
@@ -224,12 +231,10 @@ fn write<F: Format, T: Serialize + ?Sized>(
 ) -> Result<(Vec<u8>, Observed), Fault> {
     let writing = Writing::new(F::TRAITS, what, notes.is_some());
     let whole = Checked { value, writing: &writing, above: &Node::ROOT, way: Way::Newtype };
-    let bytes = F::write(&whole).map_err(|error| writing.recover(error))?;
-    let (observed, noted) = writing.into_observed();
-    if let Some(notes) = notes {
-        *notes = noted;
+    match F::write(&whole) {
+        Ok(bytes) => Ok((bytes, writing.into_observed(notes))),
+        Err(error) => Err(writing.recover(error)),
     }
-    Ok((bytes, observed))
 }
 
 /// The fault of a codec that this build lacks.

@@ -59,12 +59,12 @@ const BUFFERED_STACK_BYTES_MAX: usize = 1536 * 1024;
 /// The stack that each level of a buffered value takes, for a type of `size` whose reading took `frame` before it asked
 /// for the buffer. For a boxed value, `size` is a pointer's, so the frame must stand in for it: an enum with a tag has
 /// a frame of one value, an enum without has room for a value of each variant.
-fn buffered_level_bytes(size: usize, frame: usize, is_tagged: impl FnOnce() -> bool) -> usize {
+fn buffered_level_bytes(size: usize, frame: usize, visitor: fn() -> &'static str) -> usize {
     const SMALL_BYTES: usize = LARGE_BYTES / 4;
     let value = match (size < SMALL_BYTES, frame < SMALL_BYTES) {
         (false, _) => size,
         (true, true) => 0,
-        (true, false) if is_tagged() => frame,
+        (true, false) if visitor().contains("TaggedContentVisitor") => frame,
         (true, false) => frame.div_ceil(4).min(LARGE_BYTES),
     };
     let copies = if value < SMALL_BYTES { 0 } else { value.saturating_mul(BUFFERED_COPIES) };
@@ -272,12 +272,12 @@ impl Counts {
 
     /// Begins a buffer: serde reads the whole value from it by itself, level after level, and nothing counts the stack.
     /// So for a recursive type, the depth of the buffer is limited in advance, by the size of the type that asks for it
-    /// and the stack used so far. `is_tagged` says whether it is an enum with a tag. Returns the former limit.
-    pub(super) fn begin_buffer(&self, is_tagged: impl FnOnce() -> bool) -> usize {
+    /// and the stack used so far. `visitor` is the name of the visitor's type. Returns the former limit.
+    pub(super) fn begin_buffer(&self, visitor: fn() -> &'static str) -> usize {
         let (begun, size) = self.begun.get();
         let frame = begun.abs_diff(stack_pointer()).saturating_sub(LARGE_BYTES);
         let frame = if frame > STACK_BYTES_MAX { 0 } else { frame };
-        let level = buffered_level_bytes(size, frame, is_tagged);
+        let level = buffered_level_bytes(size, frame, visitor);
         self.count_level_bytes(level);
         let levels = BUFFERED_STACK_BYTES_MAX.saturating_sub(self.stack.get().used()) / level;
         let depth = self.depths[Level::Compound as usize].get();

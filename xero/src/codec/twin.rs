@@ -19,7 +19,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{
     error::What,
     fault::{ANOTHER_CODEC, Fault, Reason},
-    format::Format,
+    format::{Format, Traits},
     names,
     notes::{Mark, Notes},
     observed::Forms,
@@ -47,6 +47,77 @@ struct Known {
 /// any number, such as one for each set of fields. Other forms are read back each time.
 const FORMS_MAX: usize = 65_536;
 
+/// A type's two halves in a format, with a value to send. Behind a `dyn`, so that the checks are compiled once.
+trait Halves {
+    fn traits(&self) -> &'static Traits;
+
+    /// Writes the value.
+    fn write(&self, notes: &mut Notes) -> Result<(Vec<u8>, Observed), Fault>;
+
+    /// Reads the value back, and returns the cost of that.
+    fn read(&self, bytes: &[u8], steps: Option<&Steps<'_>>) -> (Result<Box<dyn ReadValue>, Fault>, Cost);
+}
+
+/// A value that was read back.
+trait ReadValue {
+    /// Writes it again.
+    fn write(&self) -> Result<Vec<u8>, Fault>;
+}
+
+/// A value in the format `F`, which its receiver reads as an `O`.
+struct Sent<'v, F, O, T: ?Sized> {
+    value: &'v T,
+    what: What,
+    format: PhantomData<F>,
+    half: PhantomData<fn() -> O>,
+}
+
+impl<'v, F, O, T: ?Sized> Sent<'v, F, O, T> {
+    fn new(value: &'v T, what: What) -> Self {
+        Self { value, what, format: PhantomData, half: PhantomData }
+    }
+}
+
+impl<F, O, T> Halves for Sent<'_, F, O, T>
+where
+    F: Format + 'static,
+    O: Serialize + DeserializeOwned + 'static,
+    T: Serialize + ?Sized,
+{
+    fn traits(&self) -> &'static Traits {
+        &F::TRAITS
+    }
+
+    fn write(&self, notes: &mut Notes) -> Result<(Vec<u8>, Observed), Fault> {
+        write::<F, T>(self.value, self.what, Some(notes))
+    }
+
+    fn read(&self, bytes: &[u8], steps: Option<&Steps<'_>>) -> (Result<Box<dyn ReadValue>, Fault>, Cost) {
+        let reading = Reading::new(F::TRAITS, self.what).beside(steps);
+        let seed = Seed { inner: PhantomData::<O>, reading: &reading };
+        let read: Result<Box<dyn ReadValue>, Fault> = match F::read(seed, bytes) {
+            Ok(value) => Ok(Box::new(Read::<F, O> { value, what: self.what, format: PhantomData })),
+            Err(error) => Err(reading.recover(error)),
+        };
+        (read, Cost { level_bytes: reading.level_bytes_max(), compounds: reading.compounds() })
+    }
+}
+
+struct Read<F, O> {
+    value: O,
+    what: What,
+    format: PhantomData<F>,
+}
+
+impl<F: Format, O: Serialize> ReadValue for Read<F, O> {
+    fn write(&self) -> Result<Vec<u8>, Fault> {
+        match write::<F, O>(&self.value, self.what, None) {
+            Ok((bytes, _)) => Ok(bytes),
+            Err(fault) => Err(fault),
+        }
+    }
+}
+
 /// Checks that the value can be read as an `O`.
 pub(super) fn check<F, O, T>(value: &T, what: What, observed: Observed) -> Result<(), Fault>
 where
@@ -54,11 +125,14 @@ where
     O: Serialize + DeserializeOwned + 'static,
     T: Serialize + ?Sized,
 {
-    let key = (TypeId::of::<O>(), TypeId::of::<F>());
+    check_halves(&Sent::<F, O, T>::new(value, what), (TypeId::of::<O>(), TypeId::of::<F>()), observed)
+}
+
+fn check_halves(halves: &dyn Halves, key: (TypeId, TypeId), observed: Observed) -> Result<(), Fault> {
     if is_known(key, &observed) {
         return Ok(());
     }
-    let read_back = caught(|| read_back::<F, O, T>(value, what))?;
+    let read_back = caught(halves)?;
     if !read_back.is_changing {
         let mut known = KNOWN.write().unwrap_or_else(PoisonError::into_inner);
         let known = known.get_or_insert_default().entry(key).or_default();
@@ -72,16 +146,16 @@ where
 /// Whether the value can be read back in another format.
 pub(super) fn is_carried<F, O, T>(value: &T, what: What) -> bool
 where
-    F: Format,
-    O: Serialize + DeserializeOwned,
+    F: Format + 'static,
+    O: Serialize + DeserializeOwned + 'static,
     T: Serialize + ?Sized,
 {
-    caught(|| read_back::<F, O, T>(value, what)).is_ok()
+    caught(&Sent::<F, O, T>::new(value, what)).is_ok()
 }
 
-/// Catches a panic: the reader's half is code that a sender does not expect to run.
-fn caught<T>(run: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
+/// Reads a value back, and catches a panic: the reader's half is code that a sender does not expect to run.
+fn caught(halves: &dyn Halves) -> Result<ReadBack, Fault> {
+    catch_unwind(AssertUnwindSafe(|| compare(halves))).unwrap_or_else(|_| {
         Err(Fault::rule("a `Serialize`, `Deserialize` or `Drop` panicked while the value was read back"))
     })
 }
@@ -124,24 +198,30 @@ struct Cost {
 }
 
 /// Reads a value back, and compares both halves.
+#[cfg(test)]
 pub(super) fn read_back<F, O, T>(value: &T, what: What) -> Result<ReadBack, Fault>
 where
-    F: Format,
-    O: Serialize + DeserializeOwned,
+    F: Format + 'static,
+    O: Serialize + DeserializeOwned + 'static,
     T: Serialize + ?Sized,
 {
+    compare(&Sent::<F, O, T>::new(value, what))
+}
+
+fn compare(halves: &dyn Halves) -> Result<ReadBack, Fault> {
     let mut notes = Notes::default();
-    let (bytes, observed) = write::<F, T>(value, what, Some(&mut notes))?;
+    let (bytes, observed) = halves.write(&mut notes)?;
     let by_number = Steps::new(&notes, ByName::None);
-    let (read_by_number, cost) = read::<F, O>(&bytes, what, &by_number);
+    let (read_by_number, cost) = read(halves, &bytes, &by_number);
     let read_by_number = match notes.has_variants() {
-        true => compare_names::<F, O>(&bytes, what, &by_number, read_by_number),
+        true => compare_names(halves, &bytes, &by_number, read_by_number),
         false => read_by_number,
     }?;
-    if notes.has_number_for_variant() && !is_written_as::<F, O>(&bytes, &read_by_number, what) {
+    // Where several parts may have changed, their order counts.
+    if notes.has_number_for_variant() && !read_by_number.write().is_ok_and(|others| others == bytes) {
         return Err(number_for_variant());
     }
-    if notes.has_other_names() && !stays_as_it_is::<F, O>(bytes, read_by_number, what) {
+    if notes.has_other_names() && !stays_as_it_is(halves, bytes, read_by_number) {
         return Err(other_field());
     }
     Ok(ReadBack {
@@ -152,23 +232,19 @@ where
 }
 
 /// Reads the variants by their names too, which must choose the same ones as their numbers.
-fn compare_names<F, O>(
+fn compare_names(
+    halves: &dyn Halves,
     bytes: &[u8],
-    what: What,
     by_number: &Steps<'_>,
-    read_by_number: Result<O, Fault>,
-) -> Result<O, Fault>
-where
-    F: Format,
-    O: Serialize + DeserializeOwned,
-{
+    read_by_number: Result<Box<dyn ReadValue>, Fault>,
+) -> Result<Box<dyn ReadValue>, Fault> {
     let notes = by_number.notes();
     let by_name = Steps::new(notes, ByName::All);
-    let (read_by_name, _) = read::<F, O>(bytes, what, &by_name);
+    let (read_by_name, _) = read(halves, bytes, &by_name);
     for (index, mark) in by_number.differences(&by_name) {
-        let (read_in_part, _) = read::<F, O>(bytes, what, &Steps::new(notes, ByName::One(index)));
+        let (read_in_part, _) = read(halves, bytes, &Steps::new(notes, ByName::One(index)));
         match (&read_by_number, read_in_part) {
-            (Ok(by_number), Ok(in_part)) if are_written_alike::<F, O>(by_number, &in_part, what) => {}
+            (Ok(by_number), Ok(in_part)) if are_written_alike(&**by_number, &*in_part) => {}
             _ => return Err(another_variant(mark)),
         }
     }
@@ -186,38 +262,28 @@ where
 
 /// Whether two values are equal except for the order of unordered parts, such as the entries of a `HashMap`. A reader
 /// that distinguishes names from numbers still returns the same value.
-fn are_written_alike<F: Format, O: Serialize>(one: &O, other: &O, what: What) -> bool {
-    let sorted = |value| {
-        let mut bytes = write::<F, O>(value, what, None).ok()?.0;
-        bytes.sort_unstable();
-        Some(bytes)
-    };
-    sorted(one).is_some_and(|one| sorted(other) == Some(one))
+fn are_written_alike(one: &dyn ReadValue, other: &dyn ReadValue) -> bool {
+    one.write().is_ok_and(|one| other.write().is_ok_and(|other| sorted(one) == sorted(other)))
+}
+
+/// The bytes, whatever the order of unordered parts.
+fn sorted(mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes.sort_unstable();
+    bytes
 }
 
 /// Whether a value that was read from these bytes is written as the same again, and again, except for the order of
 /// unordered parts. If each half skips another field, each round moves values to other fields.
-fn stays_as_it_is<F, O>(mut bytes: Vec<u8>, mut value: O, what: What) -> bool
-where
-    F: Format,
-    O: Serialize + DeserializeOwned,
-{
-    let sorted = |bytes: &[u8]| {
-        let mut bytes = bytes.to_vec();
-        bytes.sort_unstable();
-        bytes
-    };
+fn stays_as_it_is(halves: &dyn Halves, mut bytes: Vec<u8>, mut value: Box<dyn ReadValue>) -> bool {
     for _ in 0..ROUNDS {
-        let Ok((again, _)) = write::<F, O>(&value, what, None) else { return false };
+        let Ok(again) = value.write() else { return false };
         if again == bytes {
             return true;
         }
-        if sorted(&again) != sorted(&bytes) {
+        if sorted(again.clone()) != sorted(bytes) {
             return false;
         }
-        let reading = Reading::new(F::TRAITS, what);
-        let seed = Seed { inner: PhantomData::<O>, reading: &reading };
-        let Ok(read) = F::read(seed, &again) else { return false };
+        let (Ok(read), _) = halves.read(&again, None) else { return false };
         (bytes, value) = (again, read);
     }
     true
@@ -227,35 +293,28 @@ where
 /// value takes its place.
 const ROUNDS: usize = 2;
 
-/// Whether a value is written as these bytes. Where several parts may have changed, their order counts.
-fn is_written_as<F: Format, O: Serialize>(bytes: &[u8], value: &O, what: What) -> bool {
-    write::<F, O>(value, what, None).is_ok_and(|(others, _)| others == bytes)
-}
-
 /// The value, and what it cost to read it.
-fn read<F: Format, O: DeserializeOwned>(bytes: &[u8], what: What, steps: &Steps<'_>) -> (Result<O, Fault>, Cost) {
-    let reading = Reading::new(F::TRAITS, what).beside(steps);
-    let seed = Seed { inner: PhantomData::<O>, reading: &reading };
-    let read = F::read(seed, bytes).map_err(|error| reading.recover(error));
+fn read(halves: &dyn Halves, bytes: &[u8], steps: &Steps<'_>) -> (Result<Box<dyn ReadValue>, Fault>, Cost) {
+    let (read, cost) = halves.read(bytes, Some(steps));
+    let read = read.map_err(|fault| cannot_read_back(halves.traits(), fault));
     // The differing fields explain more than the error that they caused.
-    let cost = Cost { level_bytes: reading.level_bytes_max(), compounds: reading.compounds() };
-    (steps.check_fields().and(read.map_err(cannot_read_back::<F>)), cost)
+    (steps.check_fields().and(read), cost)
 }
 
-fn cannot_read_back<F: Format>(fault: Fault) -> Fault {
+fn cannot_read_back(traits: &Traits, fault: Fault) -> Fault {
     let type_name =
         fault.type_name().map_or("the value".to_owned(), |name| format!("`{}`", names::without_options(name)));
     let blamed = fault.blamed();
     // The inside of a type shows nothing of what is missing before it.
-    let of = blamed.filter(|_| !F::TRAITS.is_self_describing).map_or(type_name.clone(), |of| of.to_string());
+    let of = blamed.filter(|_| !traits.is_self_describing).map_or(type_name.clone(), |of| of.to_string());
     let fault = fault.map_reason(|reason| match reason {
         Reason::Rule(_) | Reason::NeedsNames | Reason::OtherKind { .. } => reason,
-        Reason::Missing(field) if F::TRAITS.is_self_describing => Reason::Rule(format!(
+        Reason::Missing(field) if traits.is_self_describing => Reason::Rule(format!(
             "{type_name} cannot be read back from what it writes (the field `{field}` is missing): give the field \
              `#[serde(default)]` if it is left out on purpose, or else write it always, under the name that is read"
         )),
         // With names, the library's text already says this.
-        Reason::UnknownVariant(_) if !F::TRAITS.is_self_describing => reason,
+        Reason::UnknownVariant(_) if !traits.is_self_describing => reason,
         Reason::UnknownVariant(_) => Reason::Rule(renamed(&reason)),
         Reason::Refused(text) if ["i128 is not supported", "u128 is not supported"].contains(&&*text) => Reason::Rule(format!(
             "{type_name} has a 128-bit integer within `#[serde(untagged)]`, `#[serde(tag)]` or `#[serde(flatten)]`, and \
@@ -269,7 +328,7 @@ fn cannot_read_back<F: Format>(fault: Fault) -> Fault {
             "{of} cannot be read back from what it writes ({}): its `Serialize` and `Deserialize` disagree in this \
              codec, as with `#[serde(skip_serializing)]`{}: make them agree{ANOTHER_CODEC}",
             Fault::new(other),
-            if F::TRAITS.is_self_describing { BUFFERS } else { "" },
+            if traits.is_self_describing { BUFFERS } else { "" },
         )),
     });
     match fault.reason() {

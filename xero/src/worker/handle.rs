@@ -270,7 +270,10 @@ impl WorkerBuilder {
         self
     }
 
-    /// How long a drain waits for running calls. Default 30 s; at most a day. (`PROTOCOL.md` §10)
+    /// How long a drain waits for running calls. Default 30 s; at most a day.
+    ///
+    /// After its goodbye, the worker waits up to 0.5 s longer for its clients and brokers to disconnect. (`PROTOCOL.md`
+    /// §10)
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.drain_timeout = timeout;
         self

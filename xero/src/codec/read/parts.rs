@@ -10,7 +10,7 @@ use serde::de::{
 use super::{Enum, Named, Reader, Reading, Role, Seed, Shape, Watched};
 use crate::codec::{
     arguments::Absent,
-    fault::{Fault, Step},
+    fault::{Fault, Step, or_fault},
     state::{Before, Level},
     steps::{Pair, is_derived},
 };
@@ -35,8 +35,10 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Elements<'_, '_, A> {
         }
         reading.counts.count_part();
         let before = reading.counts.before_element();
-        let element = self.inner.next_element_seed(Seed { inner, reading });
-        let element = element.map_err(|error| reading.recover(error).at(self.shape.step(index)))?;
+        let element = match self.inner.next_element_seed(Seed { inner, reading }) {
+            Ok(element) => element,
+            Err(error) => return Err(reading.recover(error).at(self.shape.step(index))),
+        };
         if element.is_some() {
             self.count.set(index + 1);
             match self.shape {
@@ -67,9 +69,11 @@ impl<A> Elements<'_, '_, A> {
     {
         let reading = self.reading;
         let mut seed = Some(inner);
-        let argument = self.inner.next_element_seed(TakenSeed { seed: &mut seed, reading });
-        let argument = argument.map_err(|error| reading.recover(error).at(self.shape.step(index)))?;
-        Ok(argument.or_else(|| seed.and_then(|seed| seed.deserialize(Absent::ARGUMENT).ok())))
+        match (self.inner.next_element_seed(TakenSeed { seed: &mut seed, reading }), seed) {
+            (Ok(None), Some(seed)) => Ok(seed.deserialize(Absent::ARGUMENT).ok()),
+            (Ok(argument), _) => Ok(argument),
+            (Err(error), _) => Err(reading.recover(error).at(self.shape.step(index))),
+        }
     }
 }
 
@@ -114,21 +118,23 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<'_, A> {
         self.before = reading.counts.before_element();
         let (Shape::Struct { fields: names, .. } | Shape::Arguments { names }) = self.shape else {
             let key = self.inner.next_key_seed(Seed { inner, reading });
-            return key.map_err(|error| reading.recover(error).at(Step::Index(self.index)));
+            return or_fault!(key, error => reading.recover(error).at(Step::Index(self.index)));
         };
-        let seed = FieldSeed { inner, reading };
-        let key = self.inner.next_key_seed(seed).map_err(|error| reading.recover(error))?;
-        let name = &*reading.key.borrow();
-        // Fields mostly come in order.
-        let expected = names.get(self.index).filter(|expected| *expected == name);
-        self.field = expected.or_else(|| names.iter().find(|known| *known == name)).copied();
-        Ok(key)
+        match self.inner.next_key_seed(FieldSeed { inner, reading }) {
+            Ok(key) => {
+                self.field = reading.find_key(names, self.index);
+                Ok(key)
+            }
+            Err(error) => Err(reading.recover(error)),
+        }
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, inner: S) -> Result<S::Value, Fault> {
         let reading = self.reading;
-        let value = self.inner.next_value_seed(Seed { inner, reading });
-        let value = value.map_err(|error| reading.recover(error).at(self.step()))?;
+        let value = match self.inner.next_value_seed(Seed { inner, reading }) {
+            Ok(value) => value,
+            Err(error) => return Err(reading.recover(error).at(self.step())),
+        };
         self.index += 1;
         if let Shape::Map = self.shape {
             reading.counts.count_element(self.before, size_of::<S::Value>(), || self.inner.size_hint())?;
@@ -170,7 +176,7 @@ impl<'de, 'r, A: EnumAccess<'de>> EnumAccess<'de> for Variants<'r, A> {
             reading.note_key(name.unwrap_or_default());
         }
         let (value, content) =
-            access.variant_seed(VariantSeed { inner, reading, name }).map_err(|error| reading.recover(error))?;
+            or_fault!(access.variant_seed(VariantSeed { inner, reading, name }), error => reading.recover(error))?;
         // One piece, however it was read.
         reading.counts.set_pieces(at + 1);
         reading.check_variant(of)?;
@@ -220,9 +226,9 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Content<'_, A> {
     fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, inner: S) -> Result<S::Value, Fault> {
         let Self { inner: access, reading, .. } = self;
         let below = reading.counts.descend(Level::Compound)?;
-        let value = access.newtype_variant_seed(Seed { inner, reading }).map_err(|error| reading.recover(error));
+        let value = access.newtype_variant_seed(Seed { inner, reading });
         reading.counts.ascend(below);
-        value
+        or_fault!(value, error => reading.recover(error))
     }
 
     fn tuple_variant<V: Visitor<'de>>(self, length: usize, inner: V) -> Result<V::Value, Fault> {
@@ -258,7 +264,7 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for VariantSeed<'_, S> {
             }
             None => seed.deserialize(Reader { inner, reading, role: Role::Variant }),
         };
-        read.map_err(|fault| reading.stash(fault))
+        or_fault!(read, fault => reading.stash(fault))
     }
 }
 
@@ -274,6 +280,6 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for FieldSeed<'_, S> {
     fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<S::Value, D::Error> {
         let Self { inner: seed, reading } = self;
         reading.key.borrow_mut().clear();
-        seed.deserialize(Reader { inner, reading, role: Role::Field }).map_err(|fault| reading.stash(fault))
+        or_fault!(seed.deserialize(Reader { inner, reading, role: Role::Field }), fault => reading.stash(fault))
     }
 }

@@ -166,7 +166,7 @@ fn honest_lists_of_every_kind_are_carried() {
 
 #[track_caller]
 fn survives<T: Serialize + DeserializeOwned + PartialEq + 'static>(codec: Codec, value: T) {
-    let name = std::any::type_name::<T>();
+    let name = type_name::<T>();
     let read = roundtrip(codec, &value).unwrap_or_else(|error| panic!("{name}: {error}"));
     assert!(read == value, "{codec} {name}");
 }

@@ -129,7 +129,7 @@ overlapping! {
 }
 
 /// Reads values of the type back, each as if it were the first.
-fn is_carried<T: Made + Serialize + DeserializeOwned>(seed: &[u8]) {
+fn is_carried<T: Made + Serialize + DeserializeOwned + 'static>(seed: &[u8]) {
     let value: Vec<T> = Made::make(&mut seed.iter().copied());
     #[cfg(feature = "bincode")]
     twin::read_back::<bincode::Bincode, Vec<T>, _>(&value, What::Value).expect("is honest");

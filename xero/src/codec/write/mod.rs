@@ -13,7 +13,7 @@ use serde::ser::{Error as _, Serialize, Serializer};
 use self::parts::{Compound, Parts};
 use super::{
     error::What,
-    fault::{ANOTHER_CODEC, Fault, Reason},
+    fault::{ANOTHER_CODEC, Fault, Reason, or_fault},
     format::Traits,
     notes::{Kind, Mark, Notes},
     observed::{Form, Forms, Seen, Type},
@@ -51,16 +51,18 @@ impl Writing {
         }
     }
 
-    /// What was seen of the value, and the notes.
-    pub(super) fn into_observed(self) -> (Observed, Notes) {
+    /// What was seen of the value; the notes replace others.
+    pub(super) fn into_observed(self, noted: Option<&mut Notes>) -> Observed {
         let Self { counts, seen, notes, primitive, .. } = self;
+        if let Some(noted) = noted {
+            *noted = notes.map(RefCell::into_inner).unwrap_or_default();
+        }
         if primitive.get() != 0 {
             seen.see(0, Form::Primitive(primitive.get()));
         }
         let levels = counts.levels_max();
         let (compounds, has_empty_elements) = (counts.compounds(), counts.has_empty_elements());
-        let observed = Observed { forms: seen.into_forms(), levels, compounds, has_empty_elements };
-        (observed, notes.map(RefCell::into_inner).unwrap_or_default())
+        Observed { forms: seen.into_forms(), levels, compounds, has_empty_elements }
     }
 
     /// The fault that an error of the format's library stands for.
@@ -199,7 +201,7 @@ impl<'a, T: Serialize + ?Sized> Serialize for Checked<'a, T> {
         let writer: fn(&T, CheckedSerializer<'a, S>) -> Result<S::Ok, Fault> = T::serialize;
         let of = Type::of::<T>(writer as *const () as usize);
         let written = value.serialize(CheckedSerializer { inner, writing, above, way, of });
-        written.map_err(|fault| writing.counts.stash(fault.of_type::<T>(), S::Error::custom))
+        or_fault!(written, fault => writing.counts.stash(fault.of_type::<T>(), S::Error::custom))
     }
 }
 
