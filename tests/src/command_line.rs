@@ -1,6 +1,11 @@
 //! The common part of this package's command lines.
 
-use std::{io, ops::RangeInclusive};
+use std::{
+    fmt,
+    io::{self, Write},
+    ops::RangeInclusive,
+    process,
+};
 
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
@@ -20,6 +25,17 @@ pub fn log_to_standard_error() {
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false);
     // If the process has a subscriber already, logs go there.
     let _ = logs.try_init();
+}
+
+/// Prints a line. Ends the program if its reader has enough, as in `simulate --seed 3 | head`.
+///
+/// # Panics
+/// When standard output cannot be written for another reason.
+pub fn print_line(line: impl fmt::Display) {
+    match writeln!(io::stdout(), "{line}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => process::exit(0),
+        written => written.unwrap_or_else(|error| panic!("cannot write to standard output: {error}")),
+    }
 }
 
 fn advice(bounds: &RangeInclusive<u64>) -> String {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use xero::proto::message::{Message, Request};
+use xero_tests::command_line::print_line;
 
 use super::{clock::At, ledger::counted_bytes, work::Work};
 
@@ -36,7 +37,7 @@ impl Trace {
     pub(super) fn push(&self, at: At, who: &dyn fmt::Display, what: &dyn fmt::Display) {
         let line = format!("{at} {who:<12} {what}");
         if self.is_live {
-            println!("{line}");
+            print_line(&line);
         } else if let Ok(mut lines) = self.lines.lock() {
             lines.push(line);
         }

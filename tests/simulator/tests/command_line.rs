@@ -1,5 +1,10 @@
 //! The command line of the simulator: its help names every option, and mistakes are reported.
 
+use std::{
+    io::{BufRead, BufReader},
+    process::{Command, Stdio},
+};
+
 use xero_tests::program::{explains, refuses, run};
 
 const SIMULATE: &str = env!("CARGO_BIN_EXE_simulate");
@@ -33,4 +38,17 @@ fn simulate_plays_the_given_seeds() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.starts_with("10 seeds in ") && said.contains("from 7"), "{said}");
+}
+
+#[test]
+fn simulate_ends_quietly_when_its_reader_has_enough() {
+    let mut command = Command::new(SIMULATE);
+    let command = command.args(["--seed", "3"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("starts");
+    let mut line = String::new();
+    let stdout = child.stdout.take().expect("is piped");
+    BufReader::with_capacity(16, stdout).read_line(&mut line).expect("a line");
+    assert!(line.contains("0.000000"), "{line}");
+    let output = child.wait_with_output().expect("ends");
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }

@@ -18,6 +18,7 @@ use xero::proto::{
         CallId, Capabilities, Codec, FinalReply, Message, MethodOffer, Payload, Peer, Ready, Role, ServiceOffer,
     },
 };
+use xero_tests::command_line::print_line;
 
 /// Measures what a call, an introduction and an expiry cost in the core alone, and how that grows
 #[derive(Debug, Parser)]
@@ -46,7 +47,7 @@ Examples:
 fn main() -> ExitCode {
     let options = Options::parse();
     let rounds = if options.brief { ROUNDS / 4 } else { ROUNDS };
-    println!("{:<58} {:>10} {:>10} {:>7} {:>7}", "", "small", "large", "ratio", "target");
+    print_line(format_args!("{:<58} {:>10} {:>10} {:>7} {:>7}", "", "small", "large", "ratio", "target"));
     let rows = [
         compare("a call: 10,000 workers beside 1", 1.5, rounds, || Play::workers(1), || Play::workers(10_000)),
         compare("a call: 100,000 in flight beside 1", 1.5, rounds, || Play::in_flight(1), || Play::in_flight(100_000)),
@@ -105,7 +106,7 @@ fn compare<S: Measured, L: Measured>(
         }
     }
     let ratio = least[1] / least[0];
-    println!("{what:<58} {:>7.0} ns {:>7.0} ns {ratio:>7.2} {target:>7.2}", least[0], least[1]);
+    print_line(format_args!("{what:<58} {:>7.0} ns {:>7.0} ns {ratio:>7.2} {target:>7.2}", least[0], least[1]));
     ratio <= target * TOLERANCE
 }
 
@@ -326,7 +327,9 @@ fn expiries() -> bool {
         while play.dispatcher.poll_transmit().is_some() {}
     }
     let total = start.elapsed();
-    println!("10,000 calls expire together: {total:?} (target {TARGET:?}) in {passes} passes, the longest {longest:?}");
+    print_line(format_args!(
+        "10,000 calls expire together: {total:?} (target {TARGET:?}) in {passes} passes, the longest {longest:?}"
+    ));
     total <= TARGET.mul_f64(TOLERANCE)
 }
 

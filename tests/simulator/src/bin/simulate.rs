@@ -10,7 +10,7 @@ use std::{
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use xero::proto::fault::{Fault, plant};
 use xero_simulator::{Trace, campaign, play};
-use xero_tests::command_line::whole_number;
+use xero_tests::command_line::{print_line, whole_number};
 
 /// Plays clients, brokers and workers against each other on a simulated network where everything goes wrong
 #[derive(Debug, Parser)]
@@ -71,11 +71,11 @@ fn main() -> ExitCode {
 fn replay(seed: u64) -> ExitCode {
     match play(seed, Some(&Trace::live())) {
         Ok(()) => {
-            println!("seed {seed} keeps every promise");
+            print_line(format_args!("seed {seed} keeps every promise"));
             ExitCode::SUCCESS
         }
         Err(failure) => {
-            println!("{failure}");
+            print_line(failure);
             ExitCode::FAILURE
         }
     }
@@ -91,19 +91,22 @@ fn hunt(options: &Options) -> ExitCode {
         let count = played.fetch_add(1, Ordering::Relaxed) + 1;
         if count.is_multiple_of(PROGRESS) {
             let speed = count as f64 / started_at.elapsed().as_secs_f64();
-            println!("{count} of {} seeds, {speed:.0} a second", options.seeds);
+            print_line(format_args!("{count} of {} seeds, {speed:.0} a second", options.seeds));
         }
     };
     let outcome = campaign::play_all(seeds, campaign::threads(), || plant(options.fault), watch);
     let time = started_at.elapsed();
     match outcome.failure {
         Some(failure) => {
-            println!("after {} seeds in {time:.1?}: {failure}", outcome.played);
-            println!("replay it with a trace: --seed {}", failure.seed);
+            print_line(format_args!("after {} seeds in {time:.1?}: {failure}", outcome.played));
+            print_line(format_args!("replay it with a trace: --seed {}", failure.seed));
             ExitCode::FAILURE
         }
         None => {
-            println!("{} seeds in {time:.1?}, from {}: every promise kept", outcome.played, options.from);
+            print_line(format_args!(
+                "{} seeds in {time:.1?}, from {}: every promise kept",
+                outcome.played, options.from
+            ));
             ExitCode::SUCCESS
         }
     }
