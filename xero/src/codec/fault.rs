@@ -7,7 +7,7 @@ use std::{
 
 use serde::{de, ser};
 
-use super::{names, read::Named};
+use super::names::{self, Named};
 
 /// The result with another fault. `Result::map_err` would be compiled anew, with its closure, for each type that a
 /// program writes or reads.

@@ -1,5 +1,24 @@
 //! Names of types in readable form.
 
+use std::fmt;
+
+/// The name of a struct or variant.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Named {
+    Struct(&'static str),
+    /// A variant of an enum.
+    Variant(&'static str, &'static str),
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Struct(name) => write!(f, "`{name}`"),
+            Self::Variant(variant, name) => write!(f, "`{variant}` of `{name}`"),
+        }
+    }
+}
+
 /// A type's name without its modules: the last word for types of the standard library, with the crate for others.
 /// Wrappers of generated code are left out.
 pub(super) fn readable(name: &str) -> String {

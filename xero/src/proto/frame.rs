@@ -6,6 +6,7 @@
 mod decode;
 mod encode;
 mod fixed;
+mod kind;
 mod malformed;
 mod names;
 mod reader;

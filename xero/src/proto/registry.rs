@@ -1,15 +1,18 @@
 //! Registered workers: their offers, leases and credits, and the next one in turn.
 
 mod choice;
+mod ids;
 mod index;
 mod merged;
 #[cfg(test)]
 mod model;
 mod offer;
+mod offered;
 mod route;
 mod shares;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,8 +29,8 @@ use super::{
     message::{CallId, Names, Peer, Ready},
 };
 pub use choice::{Candidate, LeastRecentlyUsed, WorkerChoice};
+pub(crate) use ids::{MethodId, PoolId};
 use index::Index;
-pub(crate) use index::{MethodId, PoolId};
 pub(crate) use merged::Listing;
 use offer::Offer;
 pub(crate) use route::{IsFull, Need, Outlook, Route, SizeClass};

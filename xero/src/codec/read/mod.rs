@@ -18,14 +18,15 @@ use std::{
 
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+pub(super) use self::reading::Reading;
 use self::{
     parts::{Elements, Entries, Variants},
     shape::{Enum, Shape},
 };
-pub(super) use self::{reading::Reading, shape::Named};
 use super::{
     arguments,
     fault::{Fault, Reason, or_fault},
+    names::Named,
     notes::Kind,
     state::{Before, Level},
     steps::is_derived,

@@ -8,11 +8,12 @@ use std::{
 
 use serde::de::{Error, Visitor};
 
-use super::shape::{Enum, Named, Shape};
+use super::shape::{Enum, Shape};
 use crate::codec::{
     error::What,
     fault::Fault,
     format::Traits,
+    names::Named,
     notes::{Fields, Kind, Piece},
     place::Start,
     state::{Below, Counts, LARGE_BYTES, Large, Level},

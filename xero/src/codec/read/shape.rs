@@ -1,7 +1,5 @@
 //! The shapes of values, which decide how their parts are named and counted.
 
-use std::fmt;
-
 use crate::codec::{
     arguments,
     fault::{Fault, Step},
@@ -34,23 +32,6 @@ pub(super) enum Shape {
     Arguments {
         names: &'static [&'static str],
     },
-}
-
-/// The name of a struct or variant.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Named {
-    Struct(&'static str),
-    /// A variant of an enum.
-    Variant(&'static str, &'static str),
-}
-
-impl fmt::Display for Named {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Struct(name) => write!(f, "`{name}`"),
-            Self::Variant(variant, name) => write!(f, "`{variant}` of `{name}`"),
-        }
-    }
 }
 
 /// What an enum's reader declares.

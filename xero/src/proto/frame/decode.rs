@@ -17,7 +17,8 @@ use crate::proto::{
 use super::{
     Frames, Limits,
     encode::{cut_detail, window_bytes},
-    fixed::{AS_DECLARED, FAIL_FAST, Fixed, IDEMPOTENT, Kind, MAYBE_EXECUTED, WANTED},
+    fixed::{AS_DECLARED, FAIL_FAST, Fixed, IDEMPOTENT, MAYBE_EXECUTED, WANTED},
+    kind::Kind,
     malformed::{Malformed, Reason},
     names::KnownNames,
     reader::Reader,

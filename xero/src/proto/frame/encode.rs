@@ -6,7 +6,8 @@ use crate::proto::message::{
 
 use super::{
     Frames, U8_MAX, U16_MAX,
-    fixed::{AS_DECLARED, FAIL_FAST, FIXED_BYTES, Fixed, IDEMPOTENT, Kind, MAYBE_EXECUTED, WANTED, micros},
+    fixed::{AS_DECLARED, FAIL_FAST, FIXED_BYTES, Fixed, IDEMPOTENT, MAYBE_EXECUTED, WANTED, micros},
+    kind::Kind,
 };
 
 /// The frames of one message. The payload is shared, not copied.

@@ -2,17 +2,15 @@
 
 use std::time::Duration;
 
-use crate::proto::{
-    fault::{Fault, planted},
-    message::CallId,
-};
+use crate::proto::message::CallId;
 
-use super::malformed::{Malformed, Reason};
+use super::{
+    kind::{Kind, VERSION},
+    malformed::{Malformed, Reason},
+};
 
 /// The first bytes of every header frame.
 pub(super) const MAGIC: [u8; 4] = *b"XERO";
-/// The protocol's version that this code speaks.
-pub(super) const VERSION: u8 = 1;
 /// The start of the kind's fields in this version; a reader takes it from the header.
 pub(super) const FIXED_BYTES: usize = 32;
 
@@ -26,82 +24,6 @@ pub(super) const WANTED: u16 = 1 << 2;
 pub(super) const AS_DECLARED: u16 = 1 << 4;
 /// REQUEST: it must not wait for a worker.
 pub(super) const FAIL_FAST: u16 = 1 << 3;
-
-/// A message's kind by its number on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum Kind {
-    Ready = 1,
-    Request = 2,
-    Partial = 3,
-    Final = 4,
-    Error = 5,
-    Cancel = 6,
-    Credit = 7,
-    Event = 8,
-    Subscribe = 9,
-    Heartbeat = 10,
-    Drain = 11,
-    Goodbye = 12,
-    Batch = 13,
-    Ack = 14,
-}
-
-impl Kind {
-    /// Every kind with its name, in the order of the numbers on the wire.
-    pub(super) const NAMED: [(Self, &'static str); 14] = [
-        (Self::Ready, "READY"),
-        (Self::Request, "REQUEST"),
-        (Self::Partial, "PARTIAL"),
-        (Self::Final, "FINAL"),
-        (Self::Error, "ERROR"),
-        (Self::Cancel, "CANCEL"),
-        (Self::Credit, "CREDIT"),
-        (Self::Event, "EVENT"),
-        (Self::Subscribe, "SUBSCRIBE"),
-        (Self::Heartbeat, "HEARTBEAT"),
-        (Self::Drain, "DRAIN"),
-        (Self::Goodbye, "GOODBYE"),
-        (Self::Batch, "BATCH"),
-        (Self::Ack, "ACK"),
-    ];
-
-    pub(super) fn from_wire(number: u8) -> Option<Self> {
-        Self::named(number).map(|(kind, _)| kind)
-    }
-
-    pub(super) fn name(number: u8) -> &'static str {
-        Self::named(number).map_or("message", |(_, name)| name)
-    }
-
-    /// Whether the call id has a meaning for this kind.
-    fn has_call(self) -> bool {
-        matches!(self, Self::Request | Self::Partial | Self::Final | Self::Error | Self::Cancel)
-    }
-
-    /// Whether a message of this kind must name a call; an error without one is about a connection.
-    pub(super) fn needs_call(self) -> bool {
-        self.has_call() && self != Self::Error
-    }
-
-    /// What a message of this kind, with frames of these sizes, counts in a byte window (`PROTOCOL.md` §9).
-    pub(super) fn window_bytes(self, header_bytes: usize, payload_bytes: usize) -> u64 {
-        match self {
-            Self::Request | Self::Partial | Self::Final | Self::Error | Self::Ready => {
-                let header_bytes = if planted(Fault::HeadersUncounted) { 0 } else { header_bytes };
-                MESSAGE_BYTES + header_bytes as u64 + payload_bytes as u64
-            }
-            _ => 0,
-        }
-    }
-
-    fn named(number: u8) -> Option<(Self, &'static str)> {
-        Self::NAMED.get(usize::from(number).checked_sub(1)?).copied()
-    }
-}
-
-/// What a message counts in a byte window beside its frames: the cost of tracking it.
-const MESSAGE_BYTES: u64 = 64;
 
 /// The content of the fixed header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use crate::proto::message::{CallId, ErrorCode};
 
 use super::{
     TooLarge,
-    fixed::{Kind, VERSION},
+    kind::{Kind, VERSION},
 };
 
 /// An unreadable message.

@@ -14,9 +14,9 @@ use std::{
 };
 
 use super::{
-    choice::Free,
-    merged::Offered,
+    ids::{Free, MethodId, PoolId, ServiceId},
     offer::{Codecs, Offer, memory_bytes},
+    offered::Offered,
     shares::{Share, Shares, shares_of},
 };
 use crate::proto::{
@@ -26,18 +26,6 @@ use crate::proto::{
     message::Ready,
     slab::Slab,
 };
-
-/// A pool of interchangeable workers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct PoolId(pub(in crate::proto) u32);
-
-/// A method that workers offer, or that calls wait for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct MethodId(pub(in crate::proto) u32);
-
-/// A service, with or without such a method.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct ServiceId(pub(super) u32);
 
 /// The properties that decide whether a worker suits a request for a method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

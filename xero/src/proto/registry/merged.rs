@@ -1,12 +1,13 @@
 //! The merged offer of all workers, kept up to date by difference.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    collections::{BTreeMap, btree_map::Entry},
     sync::Arc,
 };
 
 use super::{
-    index::{Agreed, Index, Method, MethodId, Service, ServiceId},
+    ids::{MethodId, ServiceId},
+    index::{Agreed, Index, Method, Service},
     shares::{Rank, Share},
 };
 use crate::proto::{
@@ -86,7 +87,7 @@ impl Index {
     }
 
     pub(super) fn services_offered(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.offered.names.iter()
+        self.offered.names()
     }
 
     /// The offered methods of a service, sorted, as far as an error lists them; shared until they change.
@@ -150,29 +151,6 @@ impl Index {
     }
 }
 
-/// The names in the merged offer, sorted.
-#[derive(Debug, Default)]
-pub(super) struct Offered {
-    names: BTreeSet<Arc<str>>,
-    /// The first of them, once asked for.
-    first: Option<Names>,
-}
-
-impl Offered {
-    fn change(&mut self, name: Arc<str>, is_offered: bool) {
-        self.first = None;
-        match is_offered {
-            true => self.names.insert(name),
-            false => self.names.remove(&name),
-        };
-    }
-
-    fn first(&mut self) -> Names {
-        let first = || self.names.iter().take(NAMES_MAX).cloned().collect();
-        Arc::clone(self.first.get_or_insert_with(first))
-    }
-}
-
 impl Method {
     fn offer(&self) -> Option<MethodOffer> {
         let Agreed { idempotent, fingerprint, .. } = self.agreed?;
@@ -197,6 +175,3 @@ impl Service {
 
 /// The most left-out services to report: as many as a READY has by default.
 const LEFT_OUT_MAX: usize = 256;
-
-/// The most names in an error: more than anyone reads.
-const NAMES_MAX: usize = 1_024;

@@ -4,9 +4,11 @@ use tracing::debug;
 
 use super::{
     Registry, Standing,
-    choice::{Candidate, Free, Merge, WorkerChoice},
-    index::{Group, Index, Kind, MethodId, PoolId},
+    choice::{Candidate, WorkerChoice},
+    ids::{Free, MethodId, PoolId},
+    index::{Group, Index, Kind},
     offer::Codecs,
+    turns::Merge,
 };
 use crate::proto::{
     fault::{Fault, planted},

@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
 };
 
-use super::index::{MethodId, ServiceId};
+use super::ids::{MethodId, ServiceId};
 use crate::proto::{
     fault::{Fault, planted},
     frame::{OfferRoom, OfferSize, TooLarge},

@@ -1,6 +1,6 @@
 //! PROTOCOL.md against the code: its bytes, its numbers, its defaults.
 
-use super::super::fixed::Kind;
+use super::super::kind::Kind;
 use super::*;
 use crate::proto::{
     dispatch::{Dispatcher, DispatcherConfig},
