@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use tokio::sync::Notify;
 use tracing::{Subscriber, error, info, level_filters::LevelFilter};
 use tracing_subscriber::{Layer, layer::SubscriberExt, registry::LookupSpan, util::SubscriberInitExt};
-use xero::{CallError, Worker};
+use xero::{CallError, Codec, Worker};
 use xero_tests::scene::{PATIENCE, client, eventually, joined, within};
 
 /// An argument that logs when it is decoded and when it is dropped.
@@ -48,6 +48,8 @@ trait Logs {
     async fn cancelled_inline(&self) -> usize;
     #[xero(blocking)]
     async fn cancelled_blocking(&self) -> usize;
+    /// Returns a value that JSON does not carry.
+    async fn not_a_number(&self) -> f64;
 }
 
 struct Logger;
@@ -134,6 +136,9 @@ impl Logs for Logger {
     async fn cancelled_blocking(&self) -> usize {
         wait_for_ever().await
     }
+    async fn not_a_number(&self) -> f64 {
+        f64::NAN
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -194,6 +199,11 @@ async fn log_lines_of_a_procedure_and_its_panic_name_its_call() {
         assert_logged(&id, method, "dropped at its await");
         assert_logged(&id, method, &format!("method=\"Logs.{method}\""));
     }
+    let call = logs.with_codec(Codec::Json).not_a_number().timeout(PATIENCE).start();
+    let id = call.id().to_string();
+    assert!(matches!(call.await, Err(CallError::InvalidReply { .. })));
+    assert_logged(&id, "not_a_number", "the reply cannot be sent");
+    assert_logged(&id, "not_a_number", "there is no number for NaN or infinity");
     // A filter that shows a line also shows its call.
     assert!(!WARNINGS.text().contains("before") && WARNINGS.text().contains("after"));
     for line in WARNINGS.text().lines() {

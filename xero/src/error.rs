@@ -84,7 +84,7 @@ pub enum CallError<E> {
         maybe_executed: bool,
     },
     /// No live worker offered the service while the call could wait for one.
-    #[error("no worker offers the service `{service}`: {}{}", none_came(*.timeout), known(.offered))]
+    #[error("no worker offers the service `{service}`: {}{}", none_came(*.timeout), found(.offered, .brokers_missing))]
     NoWorker {
         /// The requested service.
         service: String,
@@ -92,6 +92,8 @@ pub enum CallError<E> {
         timeout: Duration,
         /// The services that live workers do offer.
         offered: Vec<String>,
+        /// The endpoints of the client's brokers, if none of them is connected; empty otherwise.
+        brokers_missing: Vec<String>,
     },
     /// The worker died or was cut off before its reply, and no retry was possible.
     #[error("the worker, or a broker on the way to it, was lost before it replied (attempt {attempts}){}", executed(*.maybe_executed))]
@@ -242,6 +244,13 @@ fn executed(maybe: bool) -> &'static str {
 
 fn none_came(timeout: Duration) -> String {
     if timeout.is_zero() { String::new() } else { format!("none came within {timeout:?}; ") }
+}
+
+fn found(offered: &[String], brokers_missing: &[String]) -> String {
+    match brokers_missing {
+        [] => known(offered),
+        endpoints => format!("no broker at {} is connected; the log says why", endpoints.join(", ")),
+    }
 }
 
 fn known(services: &[String]) -> String {

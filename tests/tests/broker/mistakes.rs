@@ -21,7 +21,11 @@ fn peers_at_the_wrong_endpoint_are_refused_and_affect_no_other() {
         eventually("they come again and again", async || lost_worker.counters().await.redials >= 3).await;
         assert!(!lost_worker.is_connected() && !lost_client.is_connected());
         let error = probe(&lost_client).ping().timeout(Duration::from_millis(50)).await.unwrap_err();
-        assert!(matches!(error, CallError::NoWorker { .. }), "{error}");
+        let CallError::NoWorker { brokers_missing, .. } = &error else { panic!("{error}") };
+        assert_eq!(brokers_missing, &[broker.backend()]);
+        let expected =
+            format!("none came within 50ms; no broker at {} is connected; the log says why", broker.backend());
+        assert!(error.to_string().ends_with(&expected), "{error}");
         eventually("the other door lets it in", async || broker.workers().len() == 2).await;
         assert!(both.is_connected() && worker.is_connected());
         for _ in 0..50 {

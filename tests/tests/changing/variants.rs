@@ -41,6 +41,7 @@ mod added_before_others {
             pub(super) enum Job {
                 Start,
                 Stop,
+                Wait { time: u8 },
             }
         }
         new {
@@ -49,16 +50,18 @@ mod added_before_others {
                 Start,
                 Pause,
                 Stop,
+                Wait { time: u8 },
             }
         }
         old to new {
             Job::Start => Works("Start"), Works("Start");
             Job::Stop => Wrong("Pause"), Works("Stop");
+            Job::Wait { time: 5 } => Refused("left over"), Works("Wait { time: 5 }");
         }
         new to old {
             Job::Start => Works("Start"), Works("Start");
             Job::Pause => Wrong("Stop"), Refused("Pause");
-            Job::Stop => Refused("2"), Works("Stop");
+            Job::Wait { time: 5 } => Refused("3"), Works("Wait { time: 5 }");
         }
     }
 }
@@ -73,6 +76,7 @@ mod removed {
                 Start,
                 Pause,
                 Stop,
+                Wait { time: u8 },
             }
         }
         new {
@@ -80,16 +84,18 @@ mod removed {
             pub(super) enum Job {
                 Start,
                 Stop,
+                Wait { time: u8 },
             }
         }
         old to new {
             Job::Start => Works("Start"), Works("Start");
             Job::Pause => Wrong("Stop"), Refused("Pause");
-            Job::Stop => Refused("2"), Works("Stop");
+            Job::Wait { time: 5 } => Refused("3"), Works("Wait { time: 5 }");
         }
         new to old {
             Job::Start => Works("Start"), Works("Start");
             Job::Stop => Wrong("Pause"), Works("Stop");
+            Job::Wait { time: 5 } => Refused("left over"), Works("Wait { time: 5 }");
         }
     }
 }
@@ -134,20 +140,26 @@ mod reordered {
             pub(super) enum Job {
                 Start,
                 Stop,
+                Wait { time: u8 },
             }
         }
         new {
             #[derive(Debug, Serialize, Deserialize)]
             pub(super) enum Job {
                 Stop,
+                Wait { time: u8 },
                 Start,
             }
         }
         old to new {
             Job::Start => Wrong("Stop"), Works("Start");
+            Job::Stop => Refused("end within"), Works("Stop");
+            Job::Wait { time: 5 } => Refused("left over"), Works("Wait { time: 5 }");
         }
         new to old {
+            Job::Start => Refused("end within"), Works("Start");
             Job::Stop => Wrong("Start"), Works("Stop");
+            Job::Wait { time: 5 } => Refused("left over"), Works("Wait { time: 5 }");
         }
     }
 }

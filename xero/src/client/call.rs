@@ -328,7 +328,8 @@ impl<T, E> PendingCall<T, E> {
         // A client's call waits until its deadline, or not at all.
         let timeout = if self.fail_fast { Duration::ZERO } else { self.timeout };
         let offered = offered.iter().map(|name| name.to_string()).collect();
-        CallError::NoWorker { service: self.method.service.to_string(), timeout, offered }
+        let brokers_missing = self.caller.brokers_missing().to_vec();
+        CallError::NoWorker { service: self.method.service.to_string(), timeout, offered, brokers_missing }
     }
 
     fn explain_remote(&self, error: ErrorReply) -> CallError<E> {

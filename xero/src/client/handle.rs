@@ -379,7 +379,12 @@ impl ClientBuilder {
         self.link.check()?;
         require(!self.timeout.is_zero(), "timeout", "0 s", "more than zero")?;
         let codec = self.codec;
-        require(codec.is_available(), "codec", codec, "a codec of this build; the feature of its name adds it")?;
+        require(
+            codec.is_available(),
+            "codec",
+            codec,
+            "this build lacks it; the feature of its name, of the crate `xero`, adds it",
+        )?;
         self.routing.check()?;
         check_backoff("backoff", self.backoff)
     }

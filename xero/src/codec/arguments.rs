@@ -20,23 +20,15 @@ pub(super) fn name_missing(fault: Fault, names: &[&str]) -> Fault {
 
 /// The fault for more arguments than these.
 pub(super) fn too_many(names: &[&str]) -> Fault {
-    Fault::rule(too_many_text(names.len()))
+    Fault::rule(too_many_text(names))
 }
 
-fn too_many_text(count: usize) -> String {
-    match count {
+pub(super) fn too_many_text(names: &[&str]) -> String {
+    match names.len() {
         0 => "the method takes no arguments, but some were given".to_owned(),
         1 => "the method takes one argument, but more were given".to_owned(),
         count => format!("the method takes {count} arguments, but more were given"),
     }
-}
-
-/// The fault for bytes behind these arguments, which do not mark where one ends. `sent` is their number, if known.
-pub(super) fn left_over(names: &[&str], sent: Option<usize>) -> Fault {
-    Fault::library(match sent {
-        Some(sent) if sent <= names.len() => "bytes are left over: an argument has another type".to_owned(),
-        _ => format!("bytes are left over: {}, or one has another type", too_many_text(names.len())),
-    })
 }
 
 /// An empty list of arguments.

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, SeqAccess, Visitor};
 
 use super::{
-    arguments::{Absent, left_over, name_missing},
+    arguments::{Absent, name_missing, too_many_text},
     error::What,
     fault::{Fault, Step},
     format::{Format, Traits},
@@ -48,6 +48,17 @@ pub(super) fn read_arguments<F: Concatenated, A: DeserializeOwned>(
 ) -> Result<A, Fault> {
     let reading = Reading::new(F::TRAITS, What::Value);
     A::deserialize(InTurn::<F> { rest: bytes, count, reading: &reading, format: PhantomData })
+}
+
+/// The fault for bytes behind these arguments, which do not mark where one ends. `sent` is their number, if known.
+pub(super) fn left_over(names: &[&str], sent: Option<usize>) -> Fault {
+    let is_another_type = sent.is_some_and(|sent| sent <= names.len());
+    Fault::library(match names {
+        [] => too_many_text(names),
+        [name] if is_another_type => format!("bytes are left over: the argument `{name}` has another type"),
+        _ if is_another_type => "bytes are left over: an argument has another type".to_owned(),
+        _ => format!("bytes are left over: {}, or one has another type", too_many_text(names)),
+    })
 }
 
 struct InTurn<'r, 'de, F> {

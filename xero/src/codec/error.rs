@@ -59,7 +59,7 @@ impl CodecError {
         action: Action,
         what: What,
         fault: Fault,
-        carriers: Option<&[Codec]>,
+        carriers: Option<&Carriers>,
     ) -> Self {
         let subject = subject(what, &fault, || names::readable(type_name));
         Self {
@@ -105,14 +105,40 @@ fn subject(what: What, fault: &Fault, type_name: impl Fn() -> String) -> String 
     }
 }
 
+/// The codecs that carry a value, among those other than its own.
+#[derive(Debug, Default)]
+pub(super) struct Carriers {
+    codecs: Vec<Codec>,
+    /// Why one that writes names does not.
+    refusal: Option<String>,
+}
+
+impl Carriers {
+    pub(super) fn add(&mut self, codec: Codec, what: What, carried: Result<(), Fault>) {
+        match carried {
+            Ok(()) => self.codecs.push(codec),
+            Err(fault) if codec.is_self_describing() => {
+                let reason = || format!("{codec}: {}", reason(codec, Action::Write, what, &fault, ""));
+                self.refusal.get_or_insert_with(reason);
+            }
+            Err(_) => {}
+        }
+    }
+}
+
 /// The remedy for a type that a codec cannot carry.
-fn advice(codec: Codec, carriers: Option<&[Codec]>) -> String {
-    match carriers {
-        None if codec.is_self_describing() => "use another codec for it".to_owned(),
-        None => "use MessagePack or JSON for it".to_owned(),
-        Some([]) => "no codec of this build carries it".to_owned(),
-        Some(carriers) => {
-            let names: Vec<_> = carriers.iter().map(Codec::to_string).collect();
+fn advice(codec: Codec, carriers: Option<&Carriers>) -> String {
+    let Some(Carriers { codecs, refusal }) = carriers else {
+        return match codec.is_self_describing() {
+            true => "use another codec for it".to_owned(),
+            false => "use MessagePack or JSON for it".to_owned(),
+        };
+    };
+    match (&codecs[..], refusal) {
+        ([], Some(refusal)) if !codec.is_self_describing() => format!("no codec of this build carries it ({refusal})"),
+        ([], _) => "no codec of this build carries it".to_owned(),
+        (codecs, _) => {
+            let names: Vec<_> = codecs.iter().map(Codec::to_string).collect();
             format!("use {} for it", names.join(" or "))
         }
     }
@@ -154,7 +180,11 @@ fn reason(codec: Codec, action: Action, what: What, fault: &Fault, advice: &str)
         | Reason::Rule(text)
         | Reason::UnknownVariant(text)
         | Reason::Length { text, .. } => {
-            let separator = if advice.starts_with("use") { ", or " } else { "; " };
+            let separator = match advice {
+                "" => "",
+                _ if advice.starts_with("use") => ", or ",
+                _ => "; ",
+            };
             text.replace(ANOTHER_CODEC, &[separator, advice].concat())
         }
     }

@@ -44,7 +44,7 @@ pub use self::{
     roundtrip::{assert_roundtrips, assert_roundtrips_in},
 };
 use self::{
-    error::{Action, What},
+    error::{Action, Carriers, What},
     fault::{Fault, or_fault},
     format::Format,
     notes::Notes,
@@ -152,20 +152,22 @@ where
         Ok(bytes) => Ok(Payload { codec, bytes: Bytes::from(bytes) }),
         Err(fault) => {
             let carriers = fault.asks_for_another_codec().then(|| carriers::<O, T>(codec, value, what));
-            Err(CodecError::with_carriers(type_name::<O>(), codec, Action::Write, what, fault, carriers.as_deref()))
+            Err(CodecError::with_carriers(type_name::<O>(), codec, Action::Write, what, fault, carriers.as_ref()))
         }
     }
 }
 
 /// The codecs of this build that carry a value which `codec` does not.
-fn carriers<O, T>(codec: Codec, value: &T, what: What) -> Vec<Codec>
+fn carriers<O, T>(codec: Codec, value: &T, what: What) -> Carriers
 where
     O: Serialize + DeserializeOwned + 'static,
     T: Serialize + ?Sized,
 {
-    let is_carried = |other: &Codec| with_format!(*other, F => Ok(twin::is_carried::<F, O, T>(value, what)));
-    let others = Codec::available().filter(|other| *other != codec);
-    others.filter(|other| is_carried(other).is_ok_and(|is_carried: bool| is_carried)).collect()
+    let mut carriers = Carriers::default();
+    for other in Codec::available().filter(|other| *other != codec) {
+        carriers.add(other, what, with_format!(other, F => twin::carry::<F, O, T>(value, what)));
+    }
+    carriers
 }
 
 /// Reads a value. All bytes must belong to it.

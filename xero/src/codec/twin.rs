@@ -143,14 +143,14 @@ fn check_halves(halves: &dyn Halves, key: (TypeId, TypeId), observed: Observed) 
     Ok(())
 }
 
-/// Whether the value can be read back in another format.
-pub(super) fn is_carried<F, O, T>(value: &T, what: What) -> bool
+/// Checks that the value can be read back in another format.
+pub(super) fn carry<F, O, T>(value: &T, what: What) -> Result<(), Fault>
 where
     F: Format + 'static,
     O: Serialize + DeserializeOwned + 'static,
     T: Serialize + ?Sized,
 {
-    caught(&Sent::<F, O, T>::new(value, what)).is_ok()
+    caught(&Sent::<F, O, T>::new(value, what)).map(drop)
 }
 
 /// Reads a value back, and catches a panic: the reader's half is code that a sender does not expect to run.

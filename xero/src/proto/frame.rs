@@ -279,7 +279,11 @@ fn unit(what: &str) -> &'static str {
 }
 
 fn remedy(setter: &str) -> String {
-    if setter.is_empty() { "fixed by the protocol".into() } else { format!("raise it with `{setter}`") }
+    match setter {
+        "" => "fixed by the protocol".to_owned(),
+        "payload_bytes_max" => "raise it with `payload_bytes_max` on both sides".to_owned(),
+        _ => format!("raise it with `{setter}`"),
+    }
 }
 
 /// The largest length in one byte.

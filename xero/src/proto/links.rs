@@ -447,9 +447,9 @@ impl Links {
         self.links.get(peer)?.outflow()
     }
 
-    /// Whether nothing large may be sent to a peer now.
+    /// Whether nothing large may be sent to a peer now: its window is full, or it is gone.
     pub(crate) fn is_window_full(&self, peer: Peer) -> bool {
-        self.outflow(peer).is_some_and(Outflow::is_full)
+        self.outflow(peer).is_none_or(Outflow::is_full)
     }
 
     /// The largest payload for a peer; 0 before its introduction.

@@ -304,7 +304,9 @@ fn finish_of(outcome: Result<Outcome, Box<dyn Any + Send>>, context: &Context) -
             error(ErrorCode::InvalidArguments, reason.to_string(), Payload::default())
         }
         Ok(Err(Failure::InvalidReply(reason))) => {
-            error(ErrorCode::InvalidReply, reason.to_string(), Payload::default())
+            let reason = reason.to_string();
+            error!(call = %context.call(), method = context.method(), reason, "the reply cannot be sent");
+            error(ErrorCode::InvalidReply, reason, Payload::default())
         }
         Err(panic) => {
             let message = describe_panic(panic);

@@ -84,6 +84,15 @@ macro_rules! read {
 }
 
 impl<D> Reader<'_, D> {
+    /// Reads whatever follows. A function of its own, so that the frame of its caller, which the estimate of a buffer's
+    /// stack includes, stays small.
+    fn read_any<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault>
+    where
+        D: Deserializer<'de>,
+    {
+        read!(self, visitor as self.leaf(), |inner, visitor| inner.deserialize_any(visitor))
+    }
+
     /// The shape of a name, or of a value without parts.
     fn leaf(&self) -> Shape {
         match self.role {
@@ -157,12 +166,10 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Reader<'_, D> {
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         self.needs_names()?;
         let counts = &self.reading.counts;
-        read!(self, visitor as self.leaf(), |inner, visitor| {
-            let before = counts.begin_buffer(any::type_name::<V>);
-            let value = inner.deserialize_any(visitor);
-            counts.end_buffer(before);
-            value
-        })
+        let before = counts.begin_buffer(any::type_name::<V>);
+        let value = self.read_any(visitor);
+        counts.end_buffer(before);
+        value
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {

@@ -197,6 +197,9 @@ fn codecs_without_names_need_all_arguments_of_a_known_signature() {
         let error = read(&[7, 0, 0], Some(2)).expect_err("one is too many");
         assert!(error.contains("bytes are left over: an argument has another type (are both sides"), "{error}");
         assert!(read(&[7, 0], None).is_ok(), "{codec}: a dynamic call");
+        let read = |names: &'static [&'static str]| bare::left_over(names, Some(names.len())).to_string();
+        assert_eq!(read(&[]), "the method takes no arguments, but some were given");
+        assert_eq!(read(&["size"]), "bytes are left over: the argument `size` has another type");
     }
 }
 

@@ -372,7 +372,7 @@ fn large_buffered_values_do_not_overflow_the_stack() {
             }
             let written = encode(codec, &fat(1)).expect("is written");
             assert!(decode::<Fat>(&written).is_ok(), "{codec}");
-            assert_eq!(roundtrip(codec, &thin(50)).expect("is carried"), thin(50), "{codec}");
+            assert_eq!(roundtrip(codec, &thin(120)).expect("is carried"), thin(120), "{codec}");
         }
     });
     thread.expect("a thread").join().expect("the stack is large enough");

@@ -25,7 +25,8 @@ fn some_of_none_is_refused_where_it_would_arrive_as_none() {
         assert!(encode(codec, &vec![Some(1), None].into_iter().map(Some).collect::<Vec<_>>()).is_err(), "{codec}");
         assert!(encode(codec, &Some(Wrapped(None))).is_err(), "{codec}");
         assert!(encode(codec, &Some(Some(None::<u8>))).is_err(), "{codec}");
-        assert!(encode(codec, &Some(serde_json::Value::Null)).is_err(), "{codec}");
+        let error = encode(codec, &Some(serde_json::Value::Null)).expect_err("is refused").to_string();
+        assert!(error.contains("so would `Some` of a null `serde_json::Value`"), "{error}");
         assert_eq!(encode(codec, &Some(Unit)).is_err(), codec == Codec::Json, "{codec}");
     }
     assert_roundtrips_in(built([Codec::Bincode, Codec::Postcard, Codec::MessagePack]), [Some(Unit), None]);
@@ -70,5 +71,18 @@ fn numbers_that_json_lacks_are_refused() {
         for codec in built([Codec::Bincode, Codec::Postcard, Codec::MessagePack]) {
             assert_eq!(roundtrip(codec, &number).expect("is carried").to_bits(), number.to_bits(), "{codec}");
         }
+    }
+}
+
+#[test]
+fn value_that_no_codec_carries_is_refused_with_the_reason_of_one_that_writes_names() {
+    if !Codec::Json.is_available() {
+        return;
+    }
+    for codec in built(BARE) {
+        let error = encode_as::<Option<serde_json::Value>, _>(codec, &Some(serde_json::Value::Null));
+        let error = error.expect_err("is refused").to_string();
+        let ends = error.ends_with("needs no `Option`: use an enum that names the cases)");
+        assert!(error.contains("no codec of this build carries it (") && ends, "{error}");
     }
 }

@@ -99,9 +99,12 @@ impl Writing {
     /// Counts `None`, or a value that the format writes the same way.
     fn count_unit(&self, what: &str) -> Result<(), Fault> {
         match self.counts.traits.none_is_unit && self.is_inside_some.get() {
-            true => Err(Fault::rule(format!(
-                "`Some({what})` would arrive as `None`: use an enum that names the cases{ANOTHER_CODEC}"
-            ))),
+            true => {
+                let null = if what == "()" { NULL_VALUE } else { "" };
+                Err(Fault::rule(format!(
+                    "`Some({what})` would arrive as `None`{null}: use an enum that names the cases{ANOTHER_CODEC}"
+                )))
+            }
             false => Ok(()),
         }
     }
@@ -183,6 +186,9 @@ fn survives_f64(value: f32) -> bool {
     let text = std::str::from_utf8(&buffer[..length]);
     is_written && text.is_ok_and(|text| text.parse::<f64>().is_ok_and(|read| read as f32 == value))
 }
+
+/// What a user who has written no `()` may have.
+const NULL_VALUE: &str = ", and so would `Some` of a null `serde_json::Value`, which needs no `Option`";
 
 const USE_NAMES: &str = "use MessagePack or JSON";
 

@@ -99,7 +99,10 @@ pub(crate) fn overloaded(waiting: usize, waiting_max: Option<usize>, place: &str
 pub(crate) fn codec_not_read(codec: Codec, read: &[Codec]) -> String {
     let read: Vec<_> = read.iter().map(Codec::to_string).collect();
     let read = if read.is_empty() { "no known codec".to_owned() } else { read.join(", ") };
-    format!("the arguments are in {codec}, and the workers that offer the method read {read}")
+    format!(
+        "the arguments are in {codec}, and the workers that offer the method read {read}: choose a codec that they read, or \
+         build them with the feature of this one"
+    )
 }
 
 #[cfg(test)]

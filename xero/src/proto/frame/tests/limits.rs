@@ -32,7 +32,7 @@ fn too_large_request_names_its_call() {
     assert_eq!(
         malformed.to_string(),
         "REQUEST of call 0102030405060708: \
-         payload of 13 bytes is over the limit of 3 bytes (raise it with `payload_bytes_max`)"
+         payload of 13 bytes is over the limit of 3 bytes (raise it with `payload_bytes_max` on both sides)"
     );
 }
 
@@ -109,7 +109,7 @@ fn oversized() -> Vec<(Message, Limits, &'static str)> {
         (
             Message::Final(reply(b"seventeen letters")),
             Limits { payload_bytes_max: 16, ..limits },
-            "payload of 17 bytes is over the limit of 16 bytes (raise it with `payload_bytes_max`)",
+            "payload of 17 bytes is over the limit of 16 bytes (raise it with `payload_bytes_max` on both sides)",
         ),
         (
             Message::Request(Request { metadata, ..request() }),
