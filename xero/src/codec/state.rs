@@ -296,14 +296,17 @@ impl Counts {
     }
 
     /// The number of compounds around the value.
+    #[inline]
     pub(super) fn depth(&self) -> usize {
         self.depths[Level::Compound as usize].get()
     }
 
+    #[inline]
     pub(super) fn count_pieces(&self, count: usize) {
         self.pieces.set(self.pieces.get() + count as u64);
     }
 
+    #[inline]
     pub(super) fn pieces(&self) -> u64 {
         self.pieces.get()
     }
@@ -313,16 +316,19 @@ impl Counts {
         self.pieces.set(pieces);
     }
 
+    #[inline]
     pub(super) fn count_part(&self) {
         self.parts.set(self.parts.get().wrapping_add(1));
     }
 
     /// The counts at the beginning of a list's element.
+    #[inline]
     pub(super) fn before_element(&self) -> Before {
         Before { pieces: self.pieces.get(), parts: self.parts.get() }
     }
 
     /// Whether a piece that takes bytes has followed.
+    #[inline]
     pub(super) fn has_more_than(&self, before: Before) -> bool {
         self.pieces.get() > before.pieces
     }

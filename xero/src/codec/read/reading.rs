@@ -51,21 +51,25 @@ impl<'r> Reading<'r> {
     }
 
     /// The notes to compare with, which only formats without names need.
+    #[inline]
     pub(super) fn steps(&self) -> Option<&'r Steps<'r>> {
         self.steps.filter(|_| !self.counts.traits.is_self_describing)
     }
 
     /// Counts a text or bytes.
+    #[inline]
     pub(super) fn count_bytes(&self, length: usize) -> Result<(), Fault> {
         self.count_pieces(Kind::Length, 1)?;
         self.count_pieces(Kind::Byte, length)
     }
 
+    #[inline]
     pub(super) fn count_pieces(&self, kind: Kind, count: usize) -> Result<(), Fault> {
         self.count(kind, count, false)
     }
 
     /// `is_small` says that it is a number from 0 to 127.
+    #[inline]
     pub(super) fn count(&self, kind: Kind, count: usize, is_small: bool) -> Result<(), Fault> {
         let at = self.counts.pieces();
         self.counts.count_pieces(count);
@@ -74,6 +78,7 @@ impl<'r> Reading<'r> {
     }
 
     /// Where the next piece of the value begins.
+    #[inline]
     pub(super) fn start(&self) -> Start {
         Start { at: self.counts.pieces(), depth: self.counts.depth() }
     }
@@ -85,11 +90,13 @@ impl<'r> Reading<'r> {
     }
 
     /// The writer's struct that is read next as the struct `name`.
+    #[inline]
     pub(super) fn find_struct(&self, name: &'static str, fields: &[&str]) -> Option<Pair> {
         self.steps()?.find_struct(self.start(), name, fields)
     }
 
     /// The shape of the struct that is read next.
+    #[inline]
     pub(super) fn shape_of_struct(
         &self,
         name: &'static str,
@@ -160,6 +167,7 @@ impl<'r> Reading<'r> {
         }
     }
 
+    #[inline]
     pub(super) fn note_key(&self, name: &str) {
         let mut key = self.key.borrow_mut();
         key.clear();
@@ -167,6 +175,7 @@ impl<'r> Reading<'r> {
     }
 
     /// The known name that was read last, of the field at `index` if fields come in order, as they mostly do.
+    #[inline]
     pub(super) fn find_key(&self, names: &[&'static str], index: usize) -> Option<&'static str> {
         let name = &*self.key.borrow();
         let expected = names.get(index).filter(|expected| *expected == name);
@@ -188,6 +197,7 @@ impl<'r> Reading<'r> {
     }
 
     /// Prepares to read a value for a visitor, and reserves stack for a large one.
+    #[inline]
     pub(super) fn prepare<'de, V: Visitor<'de>>(&self) -> Result<Option<Large>, Fault> {
         if self.steps.is_some() {
             self.note_reader(reader::<V>);
@@ -200,6 +210,7 @@ impl<'r> Reading<'r> {
     }
 
     /// Ends a value that was prepared.
+    #[inline]
     pub(super) fn end(&self, large: Option<Large>) {
         if let Some(large) = large {
             self.counts.end_large(large);
@@ -207,6 +218,7 @@ impl<'r> Reading<'r> {
     }
 
     /// Goes one level down, after a piece that declares the number of parts.
+    #[inline]
     pub(super) fn descend(&self, level: Level, piece: Option<Kind>) -> Result<Below, Fault> {
         if let Some(kind) = piece {
             // The tag of `Some` is 1.
@@ -216,6 +228,7 @@ impl<'r> Reading<'r> {
     }
 
     /// Counts a primitive of this shape.
+    #[inline]
     pub(super) fn count_primitive(&self, shape: Shape, kind: Kind, is_small: bool) -> Result<(), Fault> {
         match shape {
             Shape::Variant => self.count_variant(is_small),
@@ -224,6 +237,7 @@ impl<'r> Reading<'r> {
     }
 
     /// Counts a text of this shape, and keeps it if it is a name.
+    #[inline]
     pub(super) fn count_text(&self, shape: Shape, text: &str) -> Result<(), Fault> {
         if let Shape::Key | Shape::Variant = shape {
             self.note_key(text);

@@ -45,11 +45,13 @@ pub(super) struct Enum {
 
 impl Shape {
     /// The piece that declares the number of its parts, if there is one.
+    #[inline]
     pub(super) fn length(self) -> Option<Kind> {
         if let Self::List = self { Some(Kind::Length) } else { None }
     }
 
     /// Names a missing argument in the fault.
+    #[inline]
     pub(super) fn explain(self, fault: Fault) -> Fault {
         if let Self::Arguments { names } = self { arguments::name_missing(fault, names) } else { fault }
     }
