@@ -27,13 +27,17 @@ pub fn log_to_standard_error() {
     let _ = logs.try_init();
 }
 
-/// Prints a line. Ends the program if its reader has enough, as in `simulate --seed 3 | head`.
+/// The exit code that shells give a program whose reader is gone: 128 and the number of SIGPIPE.
+pub const READER_GONE: i32 = 141;
+
+/// Prints a line. Ends the program if its reader has enough, as in `simulate --seed 3 | head`: without a verdict, so not
+/// as a success.
 ///
 /// # Panics
 /// When standard output cannot be written for another reason.
 pub fn print_line(line: impl fmt::Display) {
     match writeln!(io::stdout(), "{line}") {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => process::exit(0),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => process::exit(READER_GONE),
         written => written.unwrap_or_else(|error| panic!("cannot write to standard output: {error}")),
     }
 }

@@ -92,7 +92,7 @@ pub enum CallError<E> {
         timeout: Duration,
         /// The services that live workers do offer.
         offered: Vec<String>,
-        /// The endpoints of the client's brokers, if none of them is connected; empty otherwise.
+        /// The endpoints of the client's brokers, if none of them was connected; empty otherwise.
         brokers_missing: Vec<String>,
     },
     /// The worker died or was cut off before its reply, and no retry was possible.

@@ -5,7 +5,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-use xero_tests::program::{explains, refuses, run};
+use xero_tests::{
+    command_line::READER_GONE,
+    program::{explains, refuses, run},
+};
 
 const SIMULATE: &str = env!("CARGO_BIN_EXE_simulate");
 
@@ -50,5 +53,5 @@ fn simulate_ends_quietly_when_its_reader_has_enough() {
     BufReader::with_capacity(16, stdout).read_line(&mut line).expect("a line");
     assert!(line.contains("0.000000"), "{line}");
     let output = child.wait_with_output().expect("ends");
-    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    assert!(output.status.code() == Some(READER_GONE) && output.stderr.is_empty(), "{output:?}");
 }

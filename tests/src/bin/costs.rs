@@ -39,6 +39,7 @@ Exit codes:
        as much
     1  a row is
     2  the command line was wrong
+  141  nobody reads the output any more
 
 Examples:
     costs

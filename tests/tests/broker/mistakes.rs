@@ -112,3 +112,24 @@ fn brokers_that_cannot_be_bound_say_why() {
         }
     });
 }
+
+#[test]
+fn call_that_ended_without_a_broker_says_so_even_if_one_has_come_since() {
+    run(async {
+        let frontend = "inproc://late-broker-frontend";
+        let client = Client::connect(frontend).unwrap();
+        let probe = probe(&client);
+        let early = probe.ping().timeout(Duration::from_millis(50)).start();
+        // It ends after the other one.
+        probe.ping().timeout(Duration::from_millis(60)).await.unwrap_err();
+        let _broker = Broker::bind(frontend, "inproc://late-broker-backend").await.unwrap();
+        eventually("the broker is connected", async || !client.workers().is_empty()).await;
+        let error = early.await.unwrap_err();
+        assert!(
+            matches!(&error, CallError::NoWorker { brokers_missing, .. } if brokers_missing == &[frontend]),
+            "{error}"
+        );
+        let error = probe.ping().timeout(Duration::from_millis(50)).await.unwrap_err();
+        assert!(matches!(&error, CallError::NoWorker { brokers_missing, .. } if brokers_missing.is_empty()), "{error}");
+    });
+}

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     codec::{self, CodecError},
-    error::CallError,
+    error::{CallError, Place},
     io::{clock, thread::Gone},
     proto::{
         calls::{CallEnd, CallFailure, CallSpec, WaitPolicy, codec_not_read, overloaded},
@@ -296,7 +296,8 @@ impl<T, E> PendingCall<T, E> {
             CallFailure::DeadlineExceeded { maybe_executed } => {
                 CallError::DeadlineExceeded { timeout: self.timeout, maybe_executed }
             }
-            CallFailure::NotOffered { offered, .. } | CallFailure::NoWorker { offered } => self.no_worker(&offered),
+            CallFailure::NotOffered { offered, .. } => self.no_worker(&offered, true),
+            CallFailure::NoWorker { offered, is_connected } => self.no_worker(&offered, is_connected),
             CallFailure::UnknownMethod { offered } => {
                 let Method { service, name, .. } = &self.method;
                 let offered = offered.join("`, `");
@@ -324,11 +325,14 @@ impl<T, E> PendingCall<T, E> {
         }
     }
 
-    fn no_worker(&self, offered: &[Arc<str>]) -> CallError<E> {
+    fn no_worker(&self, offered: &[Arc<str>], is_connected: bool) -> CallError<E> {
         // A client's call waits until its deadline, or not at all.
         let timeout = if self.fail_fast { Duration::ZERO } else { self.timeout };
         let offered = offered.iter().map(|name| name.to_string()).collect();
-        let brokers_missing = self.caller.brokers_missing().to_vec();
+        let brokers_missing = match self.caller.place() {
+            Place::Brokers(endpoints) if !is_connected => endpoints.clone(),
+            Place::Brokers(_) | Place::Bound(_) => Vec::new(),
+        };
         CallError::NoWorker { service: self.method.service.to_string(), timeout, offered, brokers_missing }
     }
 
@@ -352,7 +356,7 @@ impl<T, E> PendingCall<T, E> {
             ErrorCode::Overloaded => CallError::Overloaded { detail, maybe_executed },
             ErrorCode::TooLarge => CallError::TooLarge { detail, maybe_executed },
             ErrorCode::Malformed => CallError::Malformed { reason: detail, maybe_executed },
-            ErrorCode::NoWorker => self.no_worker(&[]),
+            ErrorCode::NoWorker => self.no_worker(&[], true),
             ErrorCode::WorkerLost => CallError::WorkerLost { attempts: 1, maybe_executed },
             ErrorCode::Unread => CallError::PartialsUnread { received: partials },
         }

@@ -60,14 +60,6 @@ impl Caller {
         &self.shared.place
     }
 
-    /// The endpoints of its brokers, if none of them is connected.
-    pub(super) fn brokers_missing(&self) -> &[String] {
-        match self.place() {
-            Place::Brokers(endpoints) if self.open().is_ok_and(|ends| ends.workers.borrow().is_empty()) => endpoints,
-            Place::Brokers(_) | Place::Bound(_) => &[],
-        }
-    }
-
     pub(super) fn endpoint(&self) -> &str {
         &self.shared.endpoint
     }

@@ -250,6 +250,11 @@ impl Registry {
         self.peers.iter().filter_map(|peer| Some((*peer, self.get(*peer)?)))
     }
 
+    /// Whether no worker is registered.
+    pub(crate) fn has_no_worker(&self) -> bool {
+        self.workers.is_empty()
+    }
+
     /// The pool of this worker and all workers interchangeable with it.
     pub(crate) fn pool_of(&self, peer: Peer) -> Option<PoolId> {
         self.workers.get(&peer).map(|worker| worker.place.pool)

@@ -52,6 +52,7 @@ Exit codes:
     0  every promise was kept
     1  a promise was broken; the seed is printed
     2  the command line was wrong
+  141  nobody reads the output any more
 
 Examples:
     simulate --seeds 1_000_000

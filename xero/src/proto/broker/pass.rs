@@ -61,7 +61,7 @@ pub(super) fn error_of(failure: CallFailure) -> ErrorReply {
         CallFailure::DeadlineExceeded { maybe_executed } => {
             error(ErrorCode::DeadlineExceeded, maybe_executed, String::new())
         }
-        CallFailure::NoWorker { offered } => {
+        CallFailure::NoWorker { offered, .. } => {
             error(ErrorCode::NoWorker, false, format!("live workers offer {}", names(&offered)))
         }
         CallFailure::NotOffered { maybe_executed, offered } => {

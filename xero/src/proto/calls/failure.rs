@@ -19,6 +19,8 @@ pub enum CallFailure {
     NoWorker {
         /// The services that live workers do offer.
         offered: Names,
+        /// Whether a worker, or a broker, was connected.
+        is_connected: bool,
     },
     /// No live worker can take the call any more, and it may not wait here for one.
     NotOffered {

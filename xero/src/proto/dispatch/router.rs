@@ -20,7 +20,7 @@ use crate::proto::{
     hold::Receipt,
     link::Departure,
     links::End,
-    message::{CallId, ErrorCode, ErrorReply, FinalReply, Message, PartialReply, Peer, Ready},
+    message::{CallId, ErrorCode, ErrorReply, FinalReply, Message, Names, PartialReply, Peer, Ready},
     registry::{Outlook, PoolId, Registry, Route},
     retry::{Cost, Setback},
     timer::{Timer, TimerTable},
@@ -522,7 +522,10 @@ impl Router {
             _ if call.maybe_executed && !call.is_in_flight() => {
                 CallFailure::WorkerLost { maybe_executed, attempts: call.attempts }
             }
-            false if !maybe_executed => CallFailure::NoWorker { offered: self.placement.registry.service_names() },
+            false if !maybe_executed => {
+                let offered = self.placement.registry.service_names();
+                self.no_worker(offered)
+            }
             _ => CallFailure::DeadlineExceeded { maybe_executed },
         };
         self.abandon(now, exits, id, failure);
@@ -545,8 +548,12 @@ impl Router {
                 self.end_unsent(exits, id, CallFailure::UnknownMethod { offered });
             }
             _ if goes_back => self.end(exits, id, Err(CallFailure::NotOffered { maybe_executed, offered })),
-            _ => self.end_unsent(exits, id, CallFailure::NoWorker { offered }),
+            _ => self.end_unsent(exits, id, self.no_worker(offered)),
         }
+    }
+
+    fn no_worker(&self, offered: Names) -> CallFailure {
+        CallFailure::NoWorker { offered, is_connected: !self.placement.registry.has_no_worker() }
     }
 
     /// Ends a call whose request cannot be sent. The failure keeps the mark of an earlier attempt that may have run.

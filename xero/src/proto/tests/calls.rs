@@ -65,7 +65,7 @@ fn call_without_a_worker_ends_at_its_deadline_and_lists_what_is_offered() {
     net.run_until(deadline);
     assert_eq!(
         net.ending(call),
-        Some(&(deadline, Err(CallFailure::NoWorker { offered: [Arc::from("Other")].into() })))
+        Some(&(deadline, Err(CallFailure::NoWorker { offered: [Arc::from("Other")].into(), is_connected: true })))
     );
     net.run_until(deadline + TICK);
     assert!(net.w(w).runs.is_empty());

@@ -129,7 +129,7 @@ fn fail_fast_call_does_not_wait() {
     let mut net = Net::new();
     let d = net.dispatcher();
     let call = net.call_with(d, "ping", |spec| spec.wait_policy = WaitPolicy::Never);
-    assert_eq!(net.failure(call), &CallFailure::NoWorker { offered: Names::default() });
+    assert_eq!(net.failure(call), &CallFailure::NoWorker { offered: Names::default(), is_connected: false });
     net.worker_with(&[d], |config| config.credits = 1);
     net.connect();
     net.call(d, "hold");

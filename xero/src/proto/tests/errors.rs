@@ -30,7 +30,7 @@ fn unknown_method_fails_at_once_with_what_is_offered() {
 fn fail_fast_call_of_an_unknown_service_fails_at_once_with_what_is_offered() {
     let (mut net, d, _) = Net::pair();
     let call = net.call_with(d, "ping", |spec| (spec.service, spec.wait_policy) = ("Dmeo".into(), WaitPolicy::Never));
-    assert_eq!(net.failure(call), &CallFailure::NoWorker { offered: [Arc::from("Demo")].into() });
+    assert_eq!(net.failure(call), &CallFailure::NoWorker { offered: [Arc::from("Demo")].into(), is_connected: true });
 }
 
 #[test]

@@ -226,7 +226,7 @@ fn calls_that_fail_together_share_the_list_of_offers() {
     let calls = [(); 2].map(|()| {
         net.call_with(d, "ping", |spec| (spec.service, spec.wait_policy) = ("Absent".into(), WaitPolicy::Never))
     });
-    let [CallFailure::NoWorker { offered: one }, CallFailure::NoWorker { offered: other }] =
+    let [CallFailure::NoWorker { offered: one, .. }, CallFailure::NoWorker { offered: other, .. }] =
         calls.map(|call| net.failure(call).clone())
     else {
         panic!("there is no such service")

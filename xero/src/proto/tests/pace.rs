@@ -287,7 +287,7 @@ fn unsent_request_never_counts_as_an_attempt() {
     rig.run(CALL_TIMEOUT);
     assert_eq!(
         rig.ends,
-        [(CallId(1), Err(CallFailure::NoWorker { offered: Names::default() }))],
+        [(CallId(1), Err(CallFailure::NoWorker { offered: Names::default(), is_connected: false }))],
         "it has certainly not run"
     );
 }
