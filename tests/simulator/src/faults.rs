@@ -2,7 +2,10 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use xero::proto::{message::Message, outbox::Transmit};
+use xero::proto::{
+    message::{Message, OfferChange, Ready},
+    outbox::Transmit,
+};
 
 use super::{
     network::{End, Event, Side, Wire},
@@ -224,6 +227,10 @@ impl World {
             Message::Ready(ready) if process.setup.role == Role::Worker => {
                 process.offers.insert(wire, ready.clone());
             }
+            Message::Offer(change) => {
+                let change = change.clone();
+                process.offers.entry(wire).and_modify(|ready| ready.services = change.apply(&ready.services));
+            }
             Message::Credit(credits) => {
                 process.offers.entry(wire).and_modify(|ready| ready.credits = *credits);
             }
@@ -244,10 +251,27 @@ impl World {
             let may_speak = self.ledger.is_up(wire, Side::Dialer) && is_alone && !has_window;
             let to = self.network[wire].end(Side::Dialer).socket.peer;
             if let Some(ready) = self.processes[pid].offers.get(&wire).filter(|_| may_speak) {
-                let mut ready = ready.clone();
-                ready.services.iter_mut().for_each(|service| service.version += RENEWED);
+                let ready = ready.clone();
+                let message = self.renewed(ready);
                 self.log(pid, &"renews its offer");
-                self.send(wire, Side::Dialer, &Transmit { to, messages: vec![Message::Ready(ready)] });
+                self.send(wire, Side::Dialer, &Transmit { to, messages: vec![message] });
+            }
+        }
+    }
+
+    /// All services in another version, or one of them.
+    fn renewed(&mut self, mut ready: Ready) -> Message {
+        let place = self.network.random.usize(..ready.services.len().max(1));
+        match (self.network.random.bool(), ready.services.get_mut(place)) {
+            (true, Some(service)) => {
+                service.version += RENEWED;
+                let (name, changed) = (service.name.clone(), vec![service.clone()]);
+                // Withdrawn first, then changed: it stays.
+                Message::Offer(OfferChange { changed, withdrawn: vec![name] })
+            }
+            _ => {
+                ready.services.iter_mut().for_each(|service| service.version += RENEWED);
+                Message::Ready(ready)
             }
         }
     }

@@ -10,7 +10,7 @@ use xero::proto::{
     frame::{self, Frames},
     message::{
         CallId, Capabilities, Codec, ErrorCode, ErrorReply, Event as Publication, FinalReply, Message, Metadata,
-        PartialReply, Payload, Peer, Ready, Request, Role as Says, ServiceOffer,
+        OfferChange, PartialReply, Payload, Peer, Ready, Request, Role as Says, ServiceOffer,
     },
 };
 
@@ -98,8 +98,9 @@ impl Hostile {
 
     fn message(&mut self) -> Message {
         let random = &mut self.random;
-        match random.u8(0..16) {
+        match random.u8(0..17) {
             0 => self.ready(),
+            16 => self.offer(),
             1 => Message::Ack([0, 1, random.u64(0..100_000), u64::MAX][random.usize(0..4)]),
             2 => Message::Credit([0, 1, u32::MAX][random.usize(0..3)]),
             3 => Message::Cancel(self.call()),
@@ -134,16 +135,12 @@ impl Hostile {
     fn ready(&mut self) -> Message {
         let random = &mut self.random;
         let roles = [Says::Worker, Says::Client, Says::Dispatcher];
-        let service = |random: &mut Rng| {
-            let name = Arc::<str>::from(format!("Evil{}", random.u8(0..9)));
-            ServiceOffer { name, version: random.u32(..), methods: Vec::new() }
-        };
         let count = if self.says == Says::Worker { random.usize(0..3) } else { 0 };
-        let services = (0..count).map(|_| service(random)).collect();
+        let services = (0..count).map(|_| evil_service(random)).collect();
         Message::Ready(Ready {
             role: if random.u8(0..10) == 0 { roles[random.usize(0..3)] } else { self.says },
             incarnation: self.incarnation,
-            capabilities: Capabilities(random.u32(0..2)),
+            capabilities: Capabilities(random.u32(0..16)),
             interval: self.interval,
             payload_bytes_max: [1, 1_000, u64::MAX][random.usize(0..3)],
             credits: [0, 3, u32::MAX][random.usize(0..3)],
@@ -151,6 +148,14 @@ impl Hostile {
             codecs: vec![Codec::Bincode],
             services,
         })
+    }
+
+    /// A change of what it offers, or of what it never has.
+    fn offer(&mut self) -> Message {
+        let random = &mut self.random;
+        let changed = (0..random.usize(0..3)).map(|_| evil_service(random)).collect();
+        let withdrawn = (0..random.usize(0..3)).map(|_| evil_service(random).name).collect();
+        Message::Offer(OfferChange { changed, withdrawn })
     }
 
     /// A request that an honest worker can run, new or repeated.
@@ -198,6 +203,12 @@ impl Hostile {
         let size = if self.random.u8(0..4) == 0 { self.random.usize(4_000..9_000) } else { self.random.usize(0..40) };
         Payload { codec: Codec::Bincode, bytes: Bytes::from(vec![0xee; size]) }
     }
+}
+
+/// A service that no honest process calls.
+fn evil_service(random: &mut Rng) -> ServiceOffer {
+    let name = Arc::<str>::from(format!("Evil{}", random.u8(0..9)));
+    ServiceOffer { name, version: random.u32(..), methods: Vec::new() }
 }
 
 /// The fixed part of a header.

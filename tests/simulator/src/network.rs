@@ -332,9 +332,14 @@ fn is_repeatable(message: &Message) -> bool {
 fn steps_of(message: &Message) -> u64 {
     match message {
         Message::Ready(ready) => 4 * ready.services.iter().map(|service| service.methods.len() as u64).sum::<u64>(),
+        // The services that it does not name count as well.
+        Message::Offer(_) => OFFER_STEPS,
         _ => 0,
     }
 }
+
+/// As many as all services of a scenario have.
+const OFFER_STEPS: u64 = 4 * 64;
 
 /// Waiting calls that a machine may look at for one message: those that it sends, and one of each line.
 const STEPS_MAX: u64 = 200;

@@ -51,6 +51,7 @@ impl fmt::Display for Brief<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Message::Ready(m) => write!(f, "READY {:?}, credits {}, window {}", m.role, m.credits, m.window_bytes),
+            Message::Offer(m) => write!(f, "OFFER of {} services, without {:?}", m.changed.len(), m.withdrawn),
             Message::Request(m) => write_request(f, m),
             Message::Partial(m) => write!(f, "PARTIAL {} of {}", m.sequence, m.call),
             Message::Final(m) => write!(f, "FINAL of {} after {} partial replies", m.call, m.partials),

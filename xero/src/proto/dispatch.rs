@@ -24,7 +24,7 @@ use super::{
     liveness::Heartbeats,
     message::{CallId, Capabilities, Codec, Message, Payload, Peer, Ready, Role},
     outbox::Transmit,
-    registry::{LeastRecentlyUsed, Listing, WorkerChoice, WorkerEntry},
+    registry::{LeastRecentlyUsed, Listing, Offer, WorkerChoice, WorkerEntry},
     retry::{BackoffConfig, RetryConfig},
     timer::EXPIRY_BOUND,
     window::WINDOW_BYTES,
@@ -416,6 +416,12 @@ impl Dispatcher {
                     Message::Final(reply) => router.handle_final(now, exits, from, reply),
                     Message::Error(reply) => router.handle_error(now, exits, from, reply),
                     Message::Credit(credits) => router.set_credits(now, exits, from, credits),
+                    Message::Offer(change) => {
+                        // Without this change, the rest of the offer would be another one than the sender's.
+                        if let Err(detail) = router.change_offer(now, exits, from, change) {
+                            exits.links.reject(now, from, detail);
+                        }
+                    }
                     _ => exits.links.drop_unexpected(from, "a message that workers do not send"),
                 }
                 let receipt = router.take_receipt();
@@ -436,15 +442,16 @@ impl Dispatcher {
         }
     }
 
-    fn handle_ready(&mut self, now: Instant, from: Peer, ready: Ready) {
+    fn handle_ready(&mut self, now: Instant, from: Peer, mut ready: Ready) {
         if self.has_said_goodbye() {
             return self.exits.links.reject(now, from, "the client or broker is closing".to_owned());
         }
-        if let Err(detail) = self.router.check_room(from, &ready) {
+        let offer = Offer::take(&mut ready);
+        if let Err(detail) = self.router.check_room(from, &offer) {
             return self.exits.links.reject(now, from, detail);
         }
         self.exits.links.accept(now, from, &ready);
-        self.router.register(now, &mut self.exits, from, ready);
+        self.router.register(now, &mut self.exits, from, &ready, offer);
     }
 
     fn has_said_goodbye(&self) -> bool {
@@ -507,7 +514,7 @@ fn introduction(config: &DispatcherConfig, role: Role) -> Ready {
     Ready {
         role,
         incarnation: config.incarnation,
-        capabilities: Capabilities::BATCH,
+        capabilities: Capabilities::BATCH.and(Capabilities::OFFERS),
         interval: config.heartbeats.interval,
         payload_bytes_max: config.limits.payload_bytes_max as u64,
         credits: 0,

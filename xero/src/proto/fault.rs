@@ -114,6 +114,12 @@ pub enum Fault {
     UnsolicitedAccepted,
     /// A broker announces every change of its offer at once.
     OffersUnpaced,
+    /// A client that had no room for a change of the offer is not sent it later.
+    MissedChangeForgotten,
+    /// OFFER is sent to a peer that does not read it.
+    OfferUnasked,
+    /// A service that a broker withdraws stays known.
+    WithdrawnKept,
     /// All calls that expire together are ended in one pass.
     ExpiriesUnbounded,
     /// A dispatcher whose driver is held up sends no heartbeats.
@@ -134,7 +140,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault that can be planted.
-    pub const ALL: [Self; 61] = [
+    pub const ALL: [Self; 64] = [
         Self::LeaseNotRenewed,
         Self::LeaseNeverEnds,
         Self::HeartbeatNotSent,
@@ -188,6 +194,9 @@ impl Fault {
         Self::AckBelieved,
         Self::UnsolicitedAccepted,
         Self::OffersUnpaced,
+        Self::MissedChangeForgotten,
+        Self::OfferUnasked,
+        Self::WithdrawnKept,
         Self::ExpiriesUnbounded,
         Self::HeartbeatsWithheld,
         Self::GhostTrusted,

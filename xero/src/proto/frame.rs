@@ -16,8 +16,9 @@ mod tests;
 use bytes::Bytes;
 use thiserror::Error;
 
-use super::message::{Message, Metadata, Ready, ServiceOffer};
+use super::message::{Message, Metadata, OfferChange, ServiceOffer};
 
+pub(crate) use self::encode::header_bytes;
 pub use self::{
     decode::{Decoded, Inbound, decode},
     encode::{batched_bytes, encode, encode_batch, window_bytes},
@@ -95,6 +96,10 @@ impl Limits {
         within("service count", count, self.services_max, "services_max")
     }
 
+    fn withdrawn(&self, count: usize) -> Result<(), TooLarge> {
+        within("withdrawn count", count, self.services_max, "services_max")
+    }
+
     fn methods(&self, count: usize) -> Result<(), TooLarge> {
         within("method count", count, self.methods_max, "methods_max")
     }
@@ -128,13 +133,17 @@ pub(crate) fn reply_too_large(size: usize, limit: usize) -> String {
 pub fn check(message: &Message, limits: &Limits) -> Result<(), TooLarge> {
     limits.payload(message.payload_bytes())?;
     match message {
-        Message::Ready(m) => check_offers(m, limits)?,
+        Message::Ready(m) => {
+            within("codec count", m.codecs.len(), U8_MAX, "")?;
+            check_offers(&m.services, limits)?;
+        }
+        Message::Offer(m) => check_offer_change(m, limits)?,
         Message::Request(m) => return check_request(&m.service, &m.method, &m.metadata, m.payload.bytes.len(), limits),
         Message::Event(m) => check_name("topic", &m.topic)?,
         Message::Subscribe(m) => check_name("topic", &m.topic)?,
         _ => {}
     }
-    limits.header(encode::header_bytes(message))
+    limits.header(header_bytes(message))
 }
 
 /// Checks whether a request with these parts may be sent under these limits.
@@ -178,6 +187,11 @@ impl OfferSize {
     /// The size of a method in its service.
     pub(crate) fn of_method(name: &str) -> Self {
         Self { services: 0, methods: 1, bytes: encode::method_offer_bytes(name) }
+    }
+
+    /// The size of these services.
+    pub(crate) fn of_all(offers: &[ServiceOffer]) -> Self {
+        offers.iter().map(Self::of).fold(Self::default(), |size, offer| size.with(&offer))
     }
 
     pub(crate) fn add(&mut self, other: &Self) {
@@ -246,12 +260,18 @@ impl OfferRoom {
     }
 }
 
-fn check_offers(ready: &Ready, limits: &Limits) -> Result<(), TooLarge> {
-    limits.services(ready.services.len())?;
-    within("service count", ready.services.len(), U16_MAX, "")?;
-    within("codec count", ready.codecs.len(), U8_MAX, "")?;
-    limits.methods(ready.services.iter().map(|service| service.methods.len()).sum())?;
-    ready.services.iter().try_for_each(check_offer)
+fn check_offers(services: &[ServiceOffer], limits: &Limits) -> Result<(), TooLarge> {
+    limits.services(services.len())?;
+    within("service count", services.len(), U16_MAX, "")?;
+    limits.methods(services.iter().map(|service| service.methods.len()).sum())?;
+    services.iter().try_for_each(check_offer)
+}
+
+fn check_offer_change(change: &OfferChange, limits: &Limits) -> Result<(), TooLarge> {
+    check_offers(&change.changed, limits)?;
+    limits.withdrawn(change.withdrawn.len())?;
+    within("withdrawn count", change.withdrawn.len(), U16_MAX, "")?;
+    change.withdrawn.iter().try_for_each(|name| check_name("withdrawn service", name))
 }
 
 fn check_offer(service: &ServiceOffer) -> Result<(), TooLarge> {

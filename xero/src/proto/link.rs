@@ -8,6 +8,7 @@ use super::{
     fault::{Fault, planted},
     frame::Inbound,
     hold::{HoldLimits, Receipt},
+    introduction::{Introduction, Revision},
     liveness::{Heartbeats, Liveness, patience},
     message::{Capabilities, Message, Ready},
     window::{Intake, Outflow},
@@ -52,6 +53,8 @@ struct Session {
     /// The peer's open requests, in bytes.
     requests_bytes: u64,
     announcement: Announcement,
+    /// The revision of this side's services that the peer has been sent; `None` if it needs all of them.
+    known: Option<Revision>,
 }
 
 /// How far the peer knows this side's introduction.
@@ -112,11 +115,13 @@ impl Link {
                     outflow: Outflow::new(now, ready.window_bytes),
                     requests_bytes: 0,
                     announcement: Announcement::First,
+                    known: None,
                 }));
             }
             State::Up(session) | State::Draining(session) => {
                 session.partner = Partner::of(ready);
                 session.outflow.resize(ready.window_bytes);
+                session.known = None;
             }
             State::Leaving => {}
         }
@@ -179,17 +184,31 @@ impl Link {
         self.session_mut()?.outflow.poll()
     }
 
-    /// Whether READY may be sent now; if not, [`Self::is_announcement_overdue`] from now on. A repeated READY waits for
-    /// room like any large message.
-    pub(crate) fn announce(&mut self, ready: &Message) -> bool {
-        let Some(session) = self.session_mut() else { return false };
+    /// The introduction to send now, or its changes; if it must wait, [`Self::is_announcement_overdue`] from now on. All
+    /// but the first one wait for room like any large message.
+    pub(crate) fn announce(&mut self, introduction: &Introduction) -> Option<Message> {
+        let session = self.session_mut()?;
         let is_first = session.announcement == Announcement::First;
         let may_leave = is_first || !session.outflow.is_full() || planted(Fault::ReadyUncounted);
         session.announcement = if may_leave { Announcement::Made } else { Announcement::Overdue };
-        if may_leave && !is_first {
-            session.outflow.note_sent(ready);
+        if !may_leave {
+            if planted(Fault::MissedChangeForgotten) {
+                session.known = Some(introduction.revision());
+            }
+            return None;
         }
-        may_leave
+        let known = session.known.replace(introduction.revision());
+        let reads_changes = session.partner.capabilities.contains(Capabilities::OFFERS) || planted(Fault::OfferUnasked);
+        let message = introduction.message_since(known.filter(|_| reads_changes));
+        if !is_first {
+            session.outflow.note_sent(&message);
+        }
+        Some(message)
+    }
+
+    /// Whether the peer has been sent the services of that revision.
+    pub(crate) fn knows(&self, revision: Revision) -> bool {
+        self.session().is_some_and(|session| session.known == Some(revision))
     }
 
     /// Whether the first READY is still to be sent.

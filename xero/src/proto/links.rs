@@ -17,6 +17,7 @@ use super::{
     fault::{Fault, planted},
     frame::{Inbound, Malformed, window_bytes},
     hold::{HoldLimits, Receipt},
+    introduction::Introduction,
     link::{Departure, Link, Partner},
     liveness::{Heartbeats, LARGE_PAYLOAD_BYTES, patience},
     lives::Lives,
@@ -33,7 +34,7 @@ use table::Table;
 #[derive(Debug)]
 pub(crate) struct Links {
     /// This side's introduction.
-    introduction: Ready,
+    introduction: Introduction,
     /// The role of the connecting or connected peers.
     partner: Role,
     /// The place for such peers, for the error to those at the wrong place.
@@ -63,7 +64,7 @@ impl Links {
     /// Connections from peers of that role.
     pub(crate) fn accepting(introduction: Ready, heartbeats: Heartbeats, partner: Role, place: &'static str) -> Self {
         Self {
-            introduction,
+            introduction: Introduction::new(introduction),
             partner,
             place,
             heartbeats,
@@ -106,7 +107,7 @@ impl Links {
         if self.lives.hear(from) {
             self.events.push_back(LinkEvent::Heard(from));
         }
-        if !link.receive(&inbound, self.introduction.window_bytes) {
+        if !link.receive(&inbound, self.introduction.ready().window_bytes) {
             return self.handle_excess(now, from);
         }
         let Inbound { message, window_bytes } = inbound;
@@ -121,7 +122,7 @@ impl Links {
             message if link.is_introducing() => self.handle_refusal(now, from, message),
             Message::Heartbeat => trace!(peer = from.0, "heartbeat"),
             Message::Patience(time) => {
-                link.excuse(now + time.min(patience(self.introduction.payload_bytes_max as usize)));
+                link.excuse(now + time.min(patience(self.introduction.ready().payload_bytes_max as usize)));
             }
             Message::Ack(bytes) => {
                 link.acknowledge(now, bytes);
@@ -179,7 +180,7 @@ impl Links {
         let link = Link::introducing(now, self.heartbeats);
         self.timers.set(Timer::Lease(peer), link.expires_at());
         self.links.entry(peer, || link);
-        self.outbox.push(peer, Message::Ready(self.introduction.clone()));
+        self.outbox.push(peer, Message::Ready(self.introduction.ready().clone()));
     }
 
     /// Handles a connection that has ended, or could not be made.
@@ -245,6 +246,10 @@ impl Links {
 
     /// Answers why a peer's introduction is not accepted, and disconnects the peer.
     pub(crate) fn reject(&mut self, now: Instant, peer: Peer, detail: String) {
+        if self.partner == Role::Dispatcher {
+            warn!(peer = peer.0, reason = detail, "dropped a connection");
+            return self.hang_up(now, peer, Departure::Disconnected);
+        }
         if !self.accepts(peer) {
             return;
         }
@@ -352,33 +357,32 @@ impl Links {
 
     /// Notes that bytes from a peer need no room here any more, so that it may send as many again.
     pub(crate) fn release(&mut self, now: Instant, Receipt { from, bytes }: Receipt) {
-        let window = self.introduction.window_bytes;
+        let window = self.introduction.ready().window_bytes;
         let due = self.links.get_mut(from).and_then(|link| link.release(bytes, window));
-        let is_dropped = planted(Fault::AckNotSent) && self.introduction.role == Role::Dispatcher;
+        let is_dropped = planted(Fault::AckNotSent) && self.introduction.ready().role == Role::Dispatcher;
         if let Some(bytes) = due.filter(|_| !is_dropped) {
             self.transmit(now, from, Message::Ack(bytes));
         }
     }
 
-    /// Sets the services in future introductions; `false` if they have not changed.
+    /// Sets the services in future introductions, sorted by name; `false` if they have not changed.
     pub(crate) fn set_services(&mut self, services: Vec<ServiceOffer>) -> bool {
-        let is_other = services != self.introduction.services;
-        self.introduction.services = services;
-        is_other
+        self.introduction.set_services(services)
     }
 
-    /// Repeats the introduction to a peer, once.
-    pub(crate) fn announce_to(&mut self, now: Instant, peer: Peer) {
-        if self.links.is_up(peer) {
+    /// Sends a peer what has changed in the introduction since it had it, once. Returns whether anything has.
+    pub(crate) fn announce_to(&mut self, now: Instant, peer: Peer) -> bool {
+        let revision = self.introduction.revision();
+        let is_behind = self.links.get(peer).is_some_and(|link| link.is_up() && !link.knows(revision));
+        if is_behind {
             self.announcements.add(now, peer, false);
         }
+        is_behind
     }
 
-    /// Repeats the introduction to all peers, a few of them in each turn if it is long.
-    pub(crate) fn announce_to_all(&mut self, now: Instant) {
-        for peer in self.peers() {
-            self.announce_to(now, peer);
-        }
+    /// Does so for all peers, for a few of them in each turn if it is long. Returns their number.
+    pub(crate) fn announce_to_all(&mut self, now: Instant) -> usize {
+        self.peers().into_iter().filter(|peer| self.announce_to(now, *peer)).count()
     }
 
     /// Says goodbye to a peer, which then ends the connection.
@@ -454,7 +458,7 @@ impl Links {
 
     /// The largest payload for a peer; 0 before its introduction.
     pub(crate) fn reply_bytes_max(&self, peer: Peer) -> usize {
-        let own = self.introduction.payload_bytes_max as usize;
+        let own = self.introduction.ready().payload_bytes_max as usize;
         self.links.get(peer).and_then(Link::partner).map_or(0, |partner| partner.reply_bytes_max(own))
     }
 
@@ -496,7 +500,7 @@ impl Links {
     }
 
     fn log(&self) -> Log {
-        Log { own: self.introduction.role, partner: self.partner }
+        Log { own: self.introduction.ready().role, partner: self.partner }
     }
 
     fn handle_stranger(&mut self, now: Instant, from: Peer, message: Message) {
@@ -532,13 +536,13 @@ impl Links {
     /// Handles a peer that exceeds its window: its messages would pile up without bound.
     fn handle_excess(&mut self, now: Instant, from: Peer) {
         self.counters.malformed += 1;
-        let window_bytes = self.introduction.window_bytes;
+        let window_bytes = self.introduction.ready().window_bytes;
         warn!(peer = from.0, window_bytes, "dropped a peer that sends more than its window allows");
         self.hang_up(now, from, Departure::Disconnected);
     }
 
     fn heartbeat(&mut self, now: Instant, peer: Peer) {
-        let is_dropped = match self.introduction.role {
+        let is_dropped = match self.introduction.ready().role {
             Role::Worker => planted(Fault::WorkerHeartbeatNotSent),
             Role::Dispatcher | Role::Client => planted(Fault::HeartbeatNotSent),
         };
@@ -650,15 +654,15 @@ impl Links {
         self.outbox.push(to, message);
     }
 
-    /// Sends READY to a peer that needs it, before all that is sent to it from now on, if its window has room.
+    /// Sends READY or OFFER to a peer that needs it, before all that is sent to it from now on, if its window has room.
     pub(crate) fn announce(&mut self, peer: Peer) {
         if !self.announcements.remove(peer) {
             return;
         }
-        let ready = Message::Ready(self.introduction.clone());
-        if self.links.get_mut(peer).is_some_and(|link| link.announce(&ready)) {
-            self.announcements.note_sent(usize::try_from(window_bytes(&ready)).unwrap_or(usize::MAX));
-            self.outbox.push(peer, ready);
+        let message = self.links.get_mut(peer).and_then(|link| link.announce(&self.introduction));
+        if let Some(message) = message {
+            self.announcements.note_sent(usize::try_from(window_bytes(&message)).unwrap_or(usize::MAX));
+            self.outbox.push(peer, message);
         }
     }
 }

@@ -192,6 +192,8 @@ impl<'a> IntoIterator for &'a Metadata {
 pub enum Message {
     /// Introduces a peer; the first message each way.
     Ready(Ready),
+    /// Changes the offer in the sender's READY.
+    Offer(OfferChange),
     /// Asks a worker to run a procedure.
     Request(Request),
     /// A reply before the last one.
@@ -285,6 +287,14 @@ impl Capabilities {
     pub const EVENTS: Self = Self(1 << 1);
     /// Streams items with flow control.
     pub const STREAMS: Self = Self(1 << 2);
+    /// Reads OFFER.
+    pub const OFFERS: Self = Self(1 << 3);
+
+    /// These capabilities and those.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
 
     /// Whether every capability of `other` is announced.
     pub fn contains(self, other: Self) -> bool {
@@ -313,6 +323,26 @@ pub struct Ready {
     pub codecs: Vec<Codec>,
     /// The services of a worker, or of a broker's workers; empty for the others.
     pub services: Vec<ServiceOffer>,
+}
+
+/// A change of the services in READY (`PROTOCOL.md` §5).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OfferChange {
+    /// Services that are new or differ: each takes the place of the one with its name, methods included.
+    pub changed: Vec<ServiceOffer>,
+    /// The names of services that are gone. They are removed before `changed` is applied.
+    pub withdrawn: Vec<Arc<str>>,
+}
+
+impl OfferChange {
+    /// The services after the change, sorted by name.
+    pub fn apply(self, services: &[ServiceOffer]) -> Vec<ServiceOffer> {
+        let mut by_name: BTreeMap<_, _> =
+            services.iter().map(|service| (Arc::clone(&service.name), service.clone())).collect();
+        self.withdrawn.iter().for_each(|name| drop(by_name.remove(name)));
+        by_name.extend(self.changed.into_iter().map(|service| (Arc::clone(&service.name), service)));
+        by_name.into_values().collect()
+    }
 }
 
 /// A service that a worker offers.

@@ -23,6 +23,7 @@ mod few;
 pub mod frame;
 pub mod hold;
 mod ids;
+mod introduction;
 mod link;
 mod links;
 pub mod liveness;

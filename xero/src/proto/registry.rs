@@ -26,13 +26,13 @@ use super::{
     fault::{Fault, count_step, planted},
     frame::{Limits, OfferRoom},
     ids::IdMap,
-    message::{CallId, Names, Peer, Ready},
+    message::{CallId, Names, OfferChange, Peer, Ready},
 };
 pub use choice::{Candidate, LeastRecentlyUsed, WorkerChoice};
 pub(crate) use ids::{MethodId, PoolId};
 use index::Index;
 pub(crate) use merged::Listing;
-use offer::Offer;
+pub(crate) use offer::Offer;
 pub(crate) use route::{IsFull, Need, Outlook, Route, SizeClass};
 
 /// The most credits that are believed of a worker: more requests than any process runs at once.
@@ -125,19 +125,18 @@ impl Registry {
     }
 
     /// Whether there is room for the offer of a worker, if all offers may take this much memory.
-    pub(crate) fn has_room(&self, peer: Peer, ready: &Ready, offers_bytes_max: u64) -> bool {
-        self.index.has_room(self.pool_of(peer), ready, offers_bytes_max)
+    pub(crate) fn has_room(&self, peer: Peer, offer: &Offer, offers_bytes_max: u64) -> bool {
+        self.index.has_room(self.pool_of(peer), offer, offers_bytes_max)
     }
 
-    /// Registers a worker, or replaces the offer of a registered one.
-    pub(crate) fn register(&mut self, now: Instant, peer: Peer, mut ready: Ready) {
+    /// Registers a worker with its offer, or replaces that of a registered one.
+    pub(crate) fn register(&mut self, now: Instant, peer: Peer, ready: &Ready, offer: Offer) {
         if planted(Fault::OffersWalked) {
             let offers = self.workers.values().flat_map(|worker| &worker.offer.services);
             offers.flat_map(|service| &service.methods).for_each(|_| count_step());
         }
-        let offer = Offer::of(&mut ready);
         if !self.workers.contains_key(&peer) {
-            self.add(now, peer, &ready, offer);
+            self.add(now, peer, ready, offer);
         } else if let Some(worker) = self.workers.get_mut(&peer) {
             worker.incarnation = ready.incarnation;
             worker.payload_bytes_max = ready.payload_bytes_max;
@@ -148,6 +147,19 @@ impl Registry {
             }
         }
         self.refresh(peer);
+    }
+
+    /// The offer of a registered worker after a change.
+    pub(crate) fn changed_offer(&self, peer: Peer, change: OfferChange) -> Option<Offer> {
+        Some(self.workers.get(&peer)?.offer.changed(change))
+    }
+
+    /// Replaces the offer of a registered worker.
+    pub(crate) fn set_offer(&mut self, peer: Peer, offer: Offer) {
+        if self.workers.get(&peer).is_some_and(|worker| *worker.offer != offer) {
+            self.change_offer(peer, offer);
+            self.refresh(peer);
+        }
     }
 
     pub(crate) fn remove(&mut self, peer: Peer) -> Option<Box<WorkerEntry>> {

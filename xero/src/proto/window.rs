@@ -256,11 +256,11 @@ fn held_bytes(message: &Message) -> u64 {
 
 /// Whether a message must wait for room in the window.
 ///
-/// A partial reply and an introduction always must, another message if its payload is large. There is one small request
+/// A partial reply, an introduction and a change of it always must, another message if its payload is large. There is one small request
 /// or end of a request for each credit.
 pub(crate) fn waits_for_room(message: &Message) -> bool {
     match message {
-        Message::Partial(_) | Message::Ready(_) => true,
+        Message::Partial(_) | Message::Ready(_) | Message::Offer(_) => true,
         Message::Error(error) => error.payload.bytes.len() + error.detail.len() > SMALL_PAYLOAD_BYTES,
         Message::Request(_) | Message::Final(_) => message.payload_bytes() > SMALL_PAYLOAD_BYTES,
         _ => false,

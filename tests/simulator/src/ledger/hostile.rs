@@ -57,6 +57,7 @@ impl Ledger {
             Message::Ready(ready) if ready.role == expected => {
                 side.expiry = interval * side.liveness;
                 side.may_batch = ready.capabilities.contains(Capabilities::BATCH);
+                side.may_offer = ready.capabilities.contains(Capabilities::OFFERS);
                 side.has_heard_ready = true;
                 side.is_registered |= side.is_introduced;
                 let flow = &mut record.flows[to.other() as usize];
@@ -88,9 +89,13 @@ impl Ledger {
         let is_full = flow.is_full() && !flow.lies && flow.resized_at != Some(now);
         let is_first = !record.sides[from as usize].is_introduced;
         let is_turning_away = matches!(message, Message::Error(error) if error.call == CallId(0));
-        match needs_room(message, is_first) && is_full && !is_turning_away {
-            true => Err("there is no room for it in the window"),
-            false => Ok(()),
+        match message {
+            _ if needs_room(message, is_first) && is_full && !is_turning_away => {
+                Err("there is no room for it in the window")
+            }
+            // It may have read OFFER earlier in this turn.
+            Message::Offer(_) if flow.resized_at != Some(now) => record.judge_offer(from),
+            _ => Ok(()),
         }
     }
 

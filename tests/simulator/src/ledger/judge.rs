@@ -36,6 +36,7 @@ impl Ledger {
             _ if needs_room(message, !side.is_introduced) && record.flow_to(from.other()).is_full() => {
                 Err("there is no room for it in the window")
             }
+            Message::Offer(_) => record.judge_offer(from),
             Message::Request(request) => self.judge_request(wire, from, now, request),
             Message::Cancel(call) => match record.requests.get(call) {
                 Some(request) if request.is_cancelled => Err("it has been cancelled already"),

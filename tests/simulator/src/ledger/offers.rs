@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use xero::proto::{
     broker::Door,
-    message::{Codec, ErrorCode, Message, MethodOffer, Ready, ServiceOffer},
+    message::{Codec, ErrorCode, Message, MethodOffer, OfferChange, Ready, ServiceOffer},
 };
 
 use super::{rest::is_up, *};
@@ -28,20 +28,33 @@ pub(super) struct Offer {
 
 impl Offer {
     pub(super) fn read(&mut self, now: Instant, ready: &Ready) {
-        let mut former = std::mem::take(self);
-        let mut earlier = std::mem::take(&mut former.earlier);
-        if former.read_at != Some(now) {
-            earlier.clear();
-        }
-        earlier.push(former);
-        *self = Self {
+        self.replace(Self {
             read_at: Some(now),
-            earlier,
+            earlier: Vec::new(),
             services: ready.services.clone(),
             codecs: ready.codecs.clone(),
             payload_bytes_max: ready.payload_bytes_max,
             was_callable: ready.credits > 0,
-        };
+        });
+    }
+
+    /// Counts by hand what the machines count by their own rule.
+    pub(super) fn change(&mut self, now: Instant, change: OfferChange) {
+        let mut services = self.services.clone();
+        services.retain(|service| !change.withdrawn.contains(&service.name));
+        services.retain(|service| change.changed.iter().all(|other| other.name != service.name));
+        services.extend(change.changed);
+        let codecs = self.codecs.clone();
+        self.replace(Self { read_at: Some(now), earlier: Vec::new(), services, codecs, ..*self });
+    }
+
+    fn replace(&mut self, next: Self) {
+        let mut former = std::mem::replace(self, next);
+        self.earlier = std::mem::take(&mut former.earlier);
+        if former.read_at != self.read_at {
+            self.earlier.clear();
+        }
+        self.earlier.push(former);
     }
 
     pub(super) fn is_callable(&self) -> bool {
@@ -100,7 +113,9 @@ impl Ledger {
             return;
         }
         match message {
-            Message::Ready(_) if record.sides[from as usize].is_introduced => record.announced.push(now),
+            Message::Ready(_) | Message::Offer(_) if record.sides[from as usize].is_introduced => {
+                record.announced.push(now);
+            }
             Message::Error(error) if [ErrorCode::NoWorker, ErrorCode::UnknownMethod].contains(&error.code) => {
                 record.gave_back.push(now);
             }

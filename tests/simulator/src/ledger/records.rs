@@ -62,8 +62,9 @@ pub(super) struct SideRecord {
     pub(super) is_introduced: bool,
     /// Whether it has introduced itself and read the other's introduction.
     pub(super) is_registered: bool,
-    /// Whether the other side's last introduction says that it reads BATCH.
+    /// Whether the other side's last introduction says that it reads BATCH, and OFFER.
     pub(super) may_batch: bool,
+    pub(super) may_offer: bool,
     pub(super) has_heard_ready: bool,
     /// When it first read the other's introduction.
     pub(super) met_at: Option<Instant>,
@@ -133,6 +134,14 @@ impl WireRecord {
         self.flows[side as usize]
     }
 
+    /// Checks that changes of an offer go to one who reads them, from one who has workers.
+    pub(super) fn judge_offer(&self, from: Side) -> Result<(), &'static str> {
+        match self.sides[from as usize].may_offer && from != self.caller {
+            true => Ok(()),
+            false => Err("the other side does not read it"),
+        }
+    }
+
     pub(super) fn side_index(&self, pid: Pid) -> Side {
         if self.sides[0].life.0 == pid { Side::Dialer } else { Side::Listener }
     }
@@ -179,7 +188,12 @@ pub(crate) fn counted_bytes(message: &Message, is_first_ready: bool) -> u64 {
         Message::Ready(_) if is_first_ready => 0,
         // Nobody counts messages to a peer that is turned away.
         Message::Error(error) if error.call == CallId(0) => 0,
-        Message::Ready(_) | Message::Request(_) | Message::Partial(_) | Message::Final(_) | Message::Error(_) => {
+        Message::Ready(_)
+        | Message::Offer(_)
+        | Message::Request(_)
+        | Message::Partial(_)
+        | Message::Final(_)
+        | Message::Error(_) => {
             // Counted here, and not by the machines' own count: header frame, payload, and 64 bytes.
             frame::batched_bytes(message) as u64 - 8 + 64
         }
@@ -189,7 +203,7 @@ pub(crate) fn counted_bytes(message: &Message, is_first_ready: bool) -> u64 {
 
 pub(super) fn needs_room(message: &Message, is_first_ready: bool) -> bool {
     match message {
-        Message::Partial(_) => true,
+        Message::Partial(_) | Message::Offer(_) => true,
         Message::Ready(_) => !is_first_ready,
         Message::Error(error) => (error.payload.bytes.len() + error.detail.len()) as u64 > SMALL_PAYLOAD_BYTES,
         _ => counted_bytes(message, false) > 0 && message.payload_bytes() as u64 > SMALL_PAYLOAD_BYTES,

@@ -20,6 +20,7 @@ impl Ledger {
                 is_introduced: false,
                 is_registered: false,
                 may_batch: false,
+                may_offer: false,
                 has_heard_ready: false,
                 met_at: None,
                 has_said_drain: false,
@@ -198,6 +199,7 @@ impl Ledger {
             Message::Ready(ready) => {
                 side.expiry = interval * side.liveness;
                 side.may_batch = ready.capabilities.contains(Capabilities::BATCH);
+                side.may_offer = ready.capabilities.contains(Capabilities::OFFERS);
                 side.has_heard_ready = true;
                 side.met_at.get_or_insert(now);
                 side.is_registered |= side.is_introduced;
@@ -206,6 +208,7 @@ impl Ledger {
                     note_offer(record, now, ready);
                 }
             }
+            Message::Offer(change) => record.offer.change(now, change.clone()),
             Message::Patience(time) => side.excused_until = Some(now + *time),
             Message::Drain => {
                 side.has_heard_drain = true;

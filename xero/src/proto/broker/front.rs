@@ -283,7 +283,7 @@ impl Front {
         }
         self.links.accept(now, from, ready);
         if !self.is_draining {
-            self.offers.include(from, dispatcher, &mut self.links);
+            self.offers.include(now, dispatcher, &mut self.links);
         }
         let incarnation = ready.incarnation;
         self.clients.entry(from).or_insert_with(|| Client { incarnation, requests: BTreeMap::new() });
@@ -409,7 +409,6 @@ impl Front {
         departure: Departure,
     ) -> Option<BrokerOutput> {
         let client = self.clients.remove(&peer)?;
-        self.offers.forget(peer);
         for id in client.requests.into_values() {
             self.origins.remove(&id);
             if !planted(Fault::VanishedClientServed) {

@@ -37,7 +37,6 @@ const LEFT_OUT_LOGGED_MAX: usize = 256;
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Offers {
-    knowledge: Knowledge,
     /// The revision of the workers' offers in the introduction to clients.
     revision: u64,
     /// The size of that introduction, in bytes.
@@ -50,20 +49,6 @@ pub(super) struct Offers {
     logged: BTreeSet<Arc<str>>,
 }
 
-/// Who knows the current offer.
-#[derive(Debug, Default)]
-enum Knowledge {
-    /// All clients do.
-    #[default]
-    All,
-    /// There is no client. The first one gets the offer with its introduction.
-    NoClient,
-    /// No client does; an announcement is due after the pause.
-    Nobody,
-    /// These clients do, which could not wait for the announcement.
-    Some(BTreeSet<Peer>),
-}
-
 impl Offers {
     /// Follows the workers' offers: announces the first change at once, and bundles those soon after it.
     pub(super) fn follow(&mut self, now: Instant, dispatcher: &Dispatcher, links: &mut Links) {
@@ -72,12 +57,7 @@ impl Offers {
         }
         match self.paused_until.filter(|until| *until > now && !planted(Fault::OffersUnpaced)) {
             None => self.announce(now, dispatcher, links),
-            Some(until) => {
-                if matches!(self.knowledge, Knowledge::All) {
-                    self.knowledge = Knowledge::Nobody;
-                }
-                self.announces_at.get_or_insert(until);
-            }
+            Some(until) => self.announces_at = self.announces_at.or(Some(until)),
         }
     }
 
@@ -94,41 +74,18 @@ impl Offers {
     }
 
     /// Brings the introduction up to date for a client that is about to receive it, before the others do.
-    pub(super) fn include(&mut self, client: Peer, dispatcher: &Dispatcher, links: &mut Links) {
-        if matches!(self.knowledge, Knowledge::All) {
-            return;
-        }
-        let is_other = self.refresh(dispatcher, links);
-        match &mut self.knowledge {
-            Knowledge::Nobody if is_other => self.knowledge = Knowledge::Some(BTreeSet::from([client])),
-            Knowledge::Some(clients) if is_other => *clients = BTreeSet::from([client]),
-            Knowledge::Some(clients) => {
-                clients.insert(client);
-            }
-            // The change has been undone, or nobody else is there.
-            Knowledge::All | Knowledge::NoClient | Knowledge::Nobody => self.knowledge = Knowledge::All,
+    pub(super) fn include(&mut self, now: Instant, dispatcher: &Dispatcher, links: &mut Links) {
+        if self.refresh(dispatcher, links) {
+            let at = self.paused_until.map_or(now, |until| until.max(now));
+            self.announces_at.get_or_insert(at);
         }
     }
 
     /// Lets a client know the offer before anything that is sent to it from now on.
     pub(super) fn hasten(&mut self, now: Instant, client: Peer, dispatcher: &Dispatcher, links: &mut Links) {
-        let is_known = match &self.knowledge {
-            Knowledge::All => true,
-            Knowledge::Some(clients) => clients.contains(&client) && self.revision == dispatcher.revision(),
-            Knowledge::NoClient | Knowledge::Nobody => false,
-        };
-        if !is_known {
-            self.include(client, dispatcher, links);
-            links.announce_to(now, client);
-        }
+        self.include(now, dispatcher, links);
+        links.announce_to(now, client);
         links.announce(client);
-    }
-
-    /// Forgets a client that is gone.
-    pub(super) fn forget(&mut self, client: Peer) {
-        if let Knowledge::Some(clients) = &mut self.knowledge {
-            clients.remove(&client);
-        }
     }
 
     /// Makes no further announcement.
@@ -136,22 +93,17 @@ impl Offers {
         self.announces_at = None;
     }
 
-    /// Announces the offer to the clients, if they know another one. Without clients, that waits for one.
+    /// Announces the offer to the clients that know another one. Without clients, that waits for one.
     fn announce(&mut self, now: Instant, dispatcher: &Dispatcher, links: &mut Links) {
         self.announces_at = None;
-        let clients = links.up().count();
-        if clients == 0 {
-            self.knowledge = Knowledge::NoClient;
+        if links.up().next().is_none() {
             return;
         }
-        let revision = self.revision;
-        let is_news = self.refresh(dispatcher, links) || matches!(self.knowledge, Knowledge::Some(_));
-        self.knowledge = Knowledge::All;
-        if is_news || revision != self.revision {
+        let is_read = self.revision != dispatcher.revision();
+        self.refresh(dispatcher, links);
+        let clients = links.announce_to_all(now);
+        if is_read || clients > 0 {
             self.paused_until = Some(now + self.pause(clients));
-        }
-        if is_news {
-            links.announce_to_all(now);
         }
     }
 

@@ -16,12 +16,12 @@ use crate::proto::{
     calls::{Call, CallEnd, CallFailure, CallSpec, CallState, WaitPolicy},
     exits::Exits,
     fault::{Fault, count_step, planted},
-    frame::{self, Limits, Malformed, TooLarge},
+    frame::{self, Limits, Malformed, OfferRoom, OfferSize, TooLarge},
     hold::Receipt,
     link::Departure,
     links::End,
-    message::{CallId, ErrorCode, ErrorReply, FinalReply, Message, Names, PartialReply, Peer, Ready},
-    registry::{Outlook, PoolId, Registry, Route},
+    message::{CallId, ErrorCode, ErrorReply, FinalReply, Message, Names, OfferChange, PartialReply, Peer, Ready},
+    registry::{Offer, Outlook, PoolId, Registry, Route},
     retry::{Cost, Setback},
     timer::{Timer, TimerTable},
 };
@@ -148,17 +148,48 @@ impl Router {
     ///
     /// # Errors
     /// What to do about it.
-    pub(super) fn check_room(&self, peer: Peer, ready: &Ready) -> Result<(), String> {
+    pub(super) fn check_room(&self, peer: Peer, offer: &Offer) -> Result<(), String> {
         let max = self.offers_bytes_max;
-        match self.asks_brokers || self.placement.registry.has_room(peer, ready, max) {
+        match self.asks_brokers || self.placement.registry.has_room(peer, offer, max) {
             true => Ok(()),
             false => Err(format!("the offers of other workers leave no room in {max} bytes; raise `offers_bytes_max`")),
         }
     }
 
-    /// Registers a worker, or replaces its offer.
-    pub(super) fn register(&mut self, now: Instant, exits: &mut Exits<Output>, peer: Peer, ready: Ready) {
-        self.placement.registry.register(now, peer, ready);
+    /// Registers a worker with its offer, or replaces that of a registered one.
+    pub(super) fn register(
+        &mut self,
+        now: Instant,
+        exits: &mut Exits<Output>,
+        peer: Peer,
+        ready: &Ready,
+        offer: Offer,
+    ) {
+        self.placement.registry.register(now, peer, ready, offer);
+        self.follow_offer_of(now, exits, peer);
+    }
+
+    /// Changes the offer of a registered worker.
+    ///
+    /// # Errors
+    /// What to do about an offer that exceeds the limits of an introduction.
+    pub(super) fn change_offer(
+        &mut self,
+        now: Instant,
+        exits: &mut Exits<Output>,
+        peer: Peer,
+        change: OfferChange,
+    ) -> Result<(), String> {
+        let Some(offer) = self.placement.registry.changed_offer(peer, change) else { return Ok(()) };
+        let size = OfferSize::of_all(offer.services());
+        OfferRoom::of(&self.limits).check(&size).map_err(|limit| limit.to_string())?;
+        self.check_room(peer, &offer)?;
+        self.placement.registry.set_offer(peer, offer);
+        self.follow_offer_of(now, exits, peer);
+        Ok(())
+    }
+
+    fn follow_offer_of(&mut self, now: Instant, exits: &mut Exits<Output>, peer: Peer) {
         exits.report(Output::WorkerJoined(peer));
         self.follow_offers(now, exits);
         self.serve_waiting(now, exits, peer);

@@ -9,8 +9,8 @@ use uuid::Uuid;
 use crate::proto::{
     fault::{Fault, planted},
     message::{
-        Capabilities, Codec, ErrorCode, ErrorReply, Event, FinalReply, Message, Metadata, MethodOffer, PartialReply,
-        Payload, Ready, Request, Role, ServiceOffer, Subscribe,
+        Capabilities, Codec, ErrorCode, ErrorReply, Event, FinalReply, Message, Metadata, MethodOffer, OfferChange,
+        PartialReply, Payload, Ready, Request, Role, ServiceOffer, Subscribe,
     },
 };
 
@@ -193,6 +193,7 @@ fn read_kind(
     }
     Ok(match fixed.kind {
         Kind::Ready => Message::Ready(read_ready(fields, limits)?),
+        Kind::Offer => Message::Offer(read_offer_change(fields, limits)?),
         Kind::Request => Message::Request(read_request(fixed, fields, payload, limits, share)?),
         Kind::Partial => Message::Partial(PartialReply { call, sequence, payload: read_payload(fixed, payload)? }),
         Kind::Final => Message::Final(FinalReply { call, partials: sequence, payload: read_payload(fixed, payload)? }),
@@ -254,6 +255,17 @@ fn read_services(fields: &mut Reader<'_>, limits: &Limits) -> Result<Vec<Service
         services.push(read_service(offer, &mut methods, limits)?);
     }
     Ok(services)
+}
+
+fn read_offer_change(mut fields: Reader<'_>, limits: &Limits) -> Result<OfferChange, Reason> {
+    let changed = read_services(&mut fields, limits)?;
+    let count = usize::from(fields.u16("withdrawn count")?);
+    limits.withdrawn(count)?;
+    let mut withdrawn = Vec::with_capacity(fields.room(count, NAME_BYTES_MIN));
+    for _ in 0..count {
+        withdrawn.push(fields.name("withdrawn service")?.into());
+    }
+    Ok(OfferChange { changed, withdrawn })
 }
 
 fn read_service(mut offer: Reader<'_>, methods_before: &mut usize, limits: &Limits) -> Result<ServiceOffer, Reason> {
@@ -343,6 +355,8 @@ fn of_batch(reason: Reason) -> Malformed {
     Fixed::of(Kind::Batch).malformed(reason)
 }
 
+/// The smallest size of a name: its length.
+const NAME_BYTES_MIN: usize = 1;
 /// The smallest size of a service offer: its length, an empty name, version and method count.
 const SERVICE_BYTES_MIN: usize = 2 + 1 + 4 + 2;
 /// The smallest size of a method offer: its length, an empty name, flags and fingerprint.

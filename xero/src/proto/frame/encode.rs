@@ -1,7 +1,9 @@
 //! Messages -> frames. Sizes are counted first, so that each frame is one allocation of its exact size.
 
+use std::sync::Arc;
+
 use crate::proto::message::{
-    Codec, ErrorCode, ErrorReply, Message, Metadata, MethodOffer, Payload, Ready, Request, ServiceOffer,
+    Codec, ErrorCode, ErrorReply, Message, Metadata, MethodOffer, OfferChange, Payload, Ready, Request, ServiceOffer,
 };
 
 use super::{
@@ -50,10 +52,13 @@ pub fn batched_bytes(message: &Message) -> usize {
 }
 
 /// The size of the message's header frame.
-pub(super) fn header_bytes(message: &Message) -> usize {
+pub(crate) fn header_bytes(message: &Message) -> usize {
     FIXED_BYTES
         + match message {
             Message::Ready(m) => ready_bytes(m),
+            Message::Offer(m) => {
+                services_bytes(&m.changed) + 2 + withdrawn(m).iter().map(|name| name_bytes(name)).sum::<usize>()
+            }
             Message::Request(m) => request_field_bytes(&m.service, &m.method, &m.metadata),
             Message::Error(m) => 1 + 2 + detail(m).len(),
             Message::Credit(_) => 4,
@@ -100,8 +105,11 @@ fn request_field_bytes(service: &str, method: &str, metadata: &Metadata) -> usiz
 }
 
 fn ready_bytes(ready: &Ready) -> usize {
-    let services = services(ready).iter().map(|service| 2 + offer_bytes(service, methods(service)));
-    READY_BYTES + codecs(ready).len() + 2 + services.sum::<usize>()
+    READY_BYTES + codecs(ready).len() + services_bytes(&ready.services)
+}
+
+fn services_bytes(offers: &[ServiceOffer]) -> usize {
+    2 + services(offers).iter().map(|service| 2 + offer_bytes(service, methods(service))).sum::<usize>()
 }
 
 fn offer_bytes(service: &ServiceOffer, methods: &[MethodOffer]) -> usize {
@@ -129,6 +137,7 @@ fn write_header(message: &Message, out: &mut Vec<u8>) {
     fixed(message).write(out);
     match message {
         Message::Ready(m) => write_ready(m, out),
+        Message::Offer(m) => write_offer_change(m, out),
         Message::Request(m) => write_request(m, out),
         Message::Error(m) => write_error(m, out),
         Message::Credit(credits) => out.extend_from_slice(&credits.to_be_bytes()),
@@ -148,6 +157,7 @@ fn fixed(message: &Message) -> Fixed {
     let codec = payload(message).map_or(0, |payload| payload.codec as u8);
     match message {
         Message::Ready(_) => Fixed::of(Kind::Ready),
+        Message::Offer(_) => Fixed::of(Kind::Offer),
         Message::Request(m) => {
             let flags = [(m.idempotent, IDEMPOTENT), (m.as_declared, AS_DECLARED), (m.fail_fast, FAIL_FAST)];
             let flags = flags.into_iter().filter(|(is_set, _)| *is_set).fold(0, |flags, (_, flag)| flags | flag);
@@ -188,10 +198,18 @@ fn write_ready(ready: &Ready, out: &mut Vec<u8>) {
     out.extend_from_slice(&ready.window_bytes.to_be_bytes());
     out.push(codecs(ready).len() as u8);
     out.extend(codecs(ready).iter().map(|codec| *codec as u8));
-    out.extend_from_slice(&(services(ready).len() as u16).to_be_bytes());
-    for service in services(ready) {
-        write_offer(service, out);
-    }
+    write_services(&ready.services, out);
+}
+
+fn write_offer_change(change: &OfferChange, out: &mut Vec<u8>) {
+    write_services(&change.changed, out);
+    out.extend_from_slice(&(withdrawn(change).len() as u16).to_be_bytes());
+    withdrawn(change).iter().for_each(|name| write_name(name, out));
+}
+
+fn write_services(offers: &[ServiceOffer], out: &mut Vec<u8>) {
+    out.extend_from_slice(&(services(offers).len() as u16).to_be_bytes());
+    services(offers).iter().for_each(|service| write_offer(service, out));
 }
 
 fn write_offer(service: &ServiceOffer, out: &mut Vec<u8>) {
@@ -248,8 +266,12 @@ fn codecs(ready: &Ready) -> &[Codec] {
     &ready.codecs[..ready.codecs.len().min(U8_MAX)]
 }
 
-fn services(ready: &Ready) -> &[ServiceOffer] {
-    &ready.services[..ready.services.len().min(U16_MAX)]
+fn services(offers: &[ServiceOffer]) -> &[ServiceOffer] {
+    &offers[..offers.len().min(U16_MAX)]
+}
+
+fn withdrawn(change: &OfferChange) -> &[Arc<str>] {
+    &change.withdrawn[..change.withdrawn.len().min(U16_MAX)]
 }
 
 /// The service's methods, as many as an offer's length can cover.

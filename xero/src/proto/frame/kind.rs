@@ -23,11 +23,12 @@ pub(super) enum Kind {
     Goodbye = 12,
     Batch = 13,
     Ack = 14,
+    Offer = 15,
 }
 
 impl Kind {
     /// Every kind with its name, in the order of the numbers on the wire.
-    pub(super) const NAMED: [(Self, &'static str); 14] = [
+    pub(super) const NAMED: [(Self, &'static str); 15] = [
         (Self::Ready, "READY"),
         (Self::Request, "REQUEST"),
         (Self::Partial, "PARTIAL"),
@@ -42,6 +43,7 @@ impl Kind {
         (Self::Goodbye, "GOODBYE"),
         (Self::Batch, "BATCH"),
         (Self::Ack, "ACK"),
+        (Self::Offer, "OFFER"),
     ];
 
     pub(super) fn from_wire(number: u8) -> Option<Self> {
@@ -65,7 +67,7 @@ impl Kind {
     /// What a message of this kind, with frames of these sizes, counts in a byte window (`PROTOCOL.md` §9).
     pub(super) fn window_bytes(self, header_bytes: usize, payload_bytes: usize) -> u64 {
         match self {
-            Self::Request | Self::Partial | Self::Final | Self::Error | Self::Ready => {
+            Self::Request | Self::Partial | Self::Final | Self::Error | Self::Ready | Self::Offer => {
                 let header_bytes = if planted(Fault::HeadersUncounted) { 0 } else { header_bytes };
                 MESSAGE_BYTES + header_bytes as u64 + payload_bytes as u64
             }

@@ -23,7 +23,6 @@ use crate::proto::{
     fault::{Fault, count_step, planted},
     few::Few,
     frame::OfferRoom,
-    message::Ready,
     slab::Slab,
 };
 
@@ -142,13 +141,12 @@ impl Index {
         }
     }
 
-    /// Whether the offers take no more than this memory with these services, of a new worker or one of that pool. Equal
+    /// Whether the offers take no more than this memory with this one, of a new worker or one of that pool. Equal
     /// offers take it once.
-    pub(super) fn has_room(&self, own: Option<PoolId>, ready: &Ready, max: u64) -> bool {
+    pub(super) fn has_room(&self, own: Option<PoolId>, offer: &Offer, max: u64) -> bool {
         let own = own.map(|id| self.pool(id)).filter(|pool| pool.members == 1 && !planted(Fault::FormerOfferCounted));
         let others = self.bytes - own.map_or(0, |pool| memory_bytes(&pool.offer.services));
-        others.saturating_add(memory_bytes(&ready.services)) <= max
-            || self.by_offer.contains_key(&Offer::of(&mut ready.clone()))
+        others.saturating_add(memory_bytes(&offer.services)) <= max || self.by_offer.contains_key(offer)
     }
 
     /// Counts a worker in the pool of its offer.

@@ -3,15 +3,15 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use uuid::Uuid;
 
-use super::{LeastRecentlyUsed, Need, Outlook, Registry, Route};
+use super::{LeastRecentlyUsed, Need, Outlook, Registry, Route, tests::register};
 use crate::proto::{
     frame::{self, Limits},
-    message::{CallId, Capabilities, Codec, Message, MethodOffer, Peer, Ready, Role, ServiceOffer},
+    message::{CallId, Capabilities, Codec, Message, MethodOffer, OfferChange, Peer, Ready, Role, ServiceOffer},
     window::SMALL_PAYLOAD_BYTES,
 };
 
@@ -63,7 +63,6 @@ impl Known {
 /// A registry, and a model of it without an index.
 struct Play {
     random: fastrand::Rng,
-    now: Instant,
     limits: Limits,
     registry: Registry,
     model: BTreeMap<Peer, Known>,
@@ -85,7 +84,6 @@ impl Play {
         };
         Self {
             random,
-            now: crate::proto::tests::start(),
             limits,
             registry: Registry::new(&limits),
             model: BTreeMap::new(),
@@ -98,8 +96,9 @@ impl Play {
 
     fn step(&mut self) {
         let peer = Peer(self.random.u64(0..PEERS));
-        match self.random.u32(0..21) {
+        match self.random.u32(0..23) {
             0..4 => self.register(peer),
+            21.. => self.change_offer(peer),
             4 => {
                 self.registry.remove(peer);
                 self.model.remove(&peer);
@@ -138,7 +137,7 @@ impl Play {
 
     fn register(&mut self, peer: Peer) {
         let ready = self.introduction();
-        self.registry.register(self.now, peer, ready.clone());
+        register(&mut self.registry, peer, ready.clone());
         let fresh = Known {
             ready: ready.clone(),
             draining: false,
@@ -157,6 +156,24 @@ impl Play {
             known.was_callable = ready.credits > 0;
             known.ready = ready;
         });
+    }
+
+    /// Withdraws some services, and replaces others.
+    fn change_offer(&mut self, peer: Peer) {
+        let change = OfferChange {
+            changed: self.introduction().services,
+            withdrawn: (0..4).filter(|_| self.random.bool()).map(|service| format!("S{service}").into()).collect(),
+        };
+        let Some(offer) = self.registry.changed_offer(peer, change.clone()) else { return };
+        self.registry.set_offer(peer, offer);
+        let Some(known) = self.model.get_mut(&peer) else { return };
+        let mut services = known.ready.services.clone();
+        services.retain(|service| !change.withdrawn.contains(&service.name));
+        services.retain(|service| change.changed.iter().all(|other| other.name != service.name));
+        services.extend(change.changed);
+        services.sort_by(|one, other| one.name.cmp(&other.name));
+        known.was_free &= known.ready.services == services;
+        self.change(peer, |known| known.ready.services = services);
     }
 
     /// One of few offers, so that some are alike.

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::proto::message::{Codec, Ready, ServiceOffer};
+use crate::proto::{
+    fault::{Fault, planted},
+    message::{Codec, OfferChange, Ready, ServiceOffer},
+};
 
 /// A worker's announcement, in a fixed order.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -13,10 +16,30 @@ pub(crate) struct Offer {
 }
 
 impl Offer {
+    /// Takes the services of an introduction.
+    pub(crate) fn take(ready: &mut Ready) -> Self {
+        let services = std::mem::take(&mut ready.services);
+        Self::new(services, ready.payload_bytes_max, Codecs::of(&ready.codecs))
+    }
+
+    /// The offer after a change.
+    pub(super) fn changed(&self, change: OfferChange) -> Self {
+        let mut services = change.apply(&self.services);
+        if planted(Fault::WithdrawnKept) {
+            let is_gone = |offer: &&ServiceOffer| services.iter().all(|other| other.name != offer.name);
+            services.extend(self.services.iter().filter(is_gone).cloned().collect::<Vec<_>>());
+        }
+        Self::new(services, self.payload_bytes_max, self.codecs)
+    }
+
+    pub(crate) fn services(&self) -> &[ServiceOffer] {
+        &self.services
+    }
+
     /// If a service or a method is named twice, the last mention counts.
-    pub(super) fn of(ready: &mut Ready) -> Self {
+    fn new(services: Vec<ServiceOffer>, payload_bytes_max: u64, codecs: Codecs) -> Self {
         let by_name: BTreeMap<_, _> =
-            ready.services.drain(..).map(|service| (Arc::clone(&service.name), service)).collect();
+            services.into_iter().map(|service| (Arc::clone(&service.name), service)).collect();
         let sorted = |mut service: ServiceOffer| {
             if !service.methods.is_sorted_by(|one, next| one.name < next.name) {
                 let by_name: BTreeMap<_, _> =
@@ -25,11 +48,7 @@ impl Offer {
             }
             service
         };
-        Self {
-            services: by_name.into_values().map(sorted).collect(),
-            payload_bytes_max: ready.payload_bytes_max,
-            codecs: Codecs::of(&ready.codecs),
-        }
+        Self { services: by_name.into_values().map(sorted).collect(), payload_bytes_max, codecs }
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::proto::{
     message::{Capabilities, Codec, MethodOffer, Role, ServiceOffer},
+    tests::start,
     window::SMALL_PAYLOAD_BYTES,
 };
 
@@ -47,7 +48,7 @@ fn worker_with_the_fitting_signature_comes_first_and_another_only_without_one() 
 fn worker_that_accepts_the_payload_comes_first_and_another_only_without_one() {
     let mut registry = registry_of(&[(1, 1, 7)]);
     let ready = Ready { payload_bytes_max: 1 << 20, ..introduction(1, 7) };
-    registry.register(Instant::now(), Peer(2), ready);
+    register(&mut registry, Peer(2), ready);
     let route = |registry: &mut Registry, bytes| {
         let need = &Need { bytes, ..need(7) };
         registry.route(&mut LeastRecentlyUsed, need, ROOMY)
@@ -65,7 +66,7 @@ fn payloads_of_one_size_class_suit_the_same_workers() {
         let mut registry = Registry::new(&Limits::default());
         for (peer, max) in (1..).zip(max) {
             let ready = Ready { payload_bytes_max: max, ..introduction(9, 7) };
-            registry.register(Instant::now(), Peer(peer), ready);
+            register(&mut registry, Peer(peer), ready);
         }
         registry
     };
@@ -92,8 +93,8 @@ fn only_changes_of_the_offers_are_a_new_revision() {
     let ready = introduction(1, 8);
     assert!(!is_another(&|registry| registry.set_credits(Peer(1), 5)));
     assert!(!is_another(&|registry| registry.take_credit(Peer(1), CallId(1))));
-    assert!(!is_another(&|registry| registry.register(Instant::now(), Peer(1), introduction(1, 7))));
-    assert!(is_another(&|registry| registry.register(Instant::now(), Peer(1), ready.clone())), "they differ");
+    assert!(!is_another(&|registry| register(registry, Peer(1), introduction(1, 7))));
+    assert!(is_another(&|registry| register(registry, Peer(1), ready.clone())), "they differ");
     assert!(!is_another(&|registry| registry.set_credits(Peer(1), 0)), "a pause");
     assert!(is_another(&|registry| registry.set_draining(Peer(1))), "the other's word counts alone");
     assert!(!is_another(&|registry| drop(registry.remove(Peer(1)))), "it offered nothing any more");
@@ -127,7 +128,7 @@ fn worker_that_announces_no_credits_offers_nothing_until_it_has_some() {
     assert_eq!(route(&mut registry, "Demo", "ping", 0), Route::Nobody(Outlook::NoService));
     registry.set_credits(Peer(1), 1);
     assert_eq!(route(&mut registry, "Demo", "ping", 0), chosen(1));
-    registry.register(Instant::now(), Peer(1), introduction(0, 7));
+    register(&mut registry, Peer(1), introduction(0, 7));
     assert_eq!(route(&mut registry, "Demo", "ping", 0), Route::Nobody(Outlook::NoService));
 }
 
@@ -146,7 +147,7 @@ fn worker_whose_byte_window_is_full_gets_only_small_requests() {
 fn draining_worker_gets_nothing_new_even_after_a_new_introduction() {
     let mut registry = registry_of(&[(1, 1, 7)]);
     registry.set_draining(Peer(1));
-    registry.register(Instant::now(), Peer(1), introduction(1, 7));
+    register(&mut registry, Peer(1), introduction(1, 7));
     assert_eq!(route(&mut registry, "Demo", "ping", 0), Route::Nobody(Outlook::NoService));
 }
 
@@ -157,6 +158,11 @@ fn worker_that_refused_is_asked_again_only_if_it_is_the_only_one() {
     assert_eq!(registry.route(&mut LeastRecentlyUsed, &avoiding(1), ROOMY), chosen(2));
     let mut registry = registry_of(&[(1, 1, 7)]);
     assert_eq!(registry.route(&mut LeastRecentlyUsed, &avoiding(1), ROOMY), chosen(1));
+}
+
+pub(super) fn register(registry: &mut Registry, peer: Peer, mut ready: Ready) {
+    let offer = Offer::take(&mut ready);
+    registry.register(start(), peer, &ready, offer);
 }
 
 /// Room in every window.
@@ -184,10 +190,9 @@ fn route(registry: &mut Registry, service: &str, method: &str, fingerprint: u64)
 }
 
 fn registry_of(workers: &[(u64, u32, u64)]) -> Registry {
-    let now = Instant::now();
     let mut registry = Registry::new(&Limits::default());
     for &(peer, credits, fingerprint) in workers {
-        registry.register(now, Peer(peer), introduction(credits, fingerprint));
+        register(&mut registry, Peer(peer), introduction(credits, fingerprint));
     }
     registry
 }

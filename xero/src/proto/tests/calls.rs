@@ -251,14 +251,15 @@ fn kinds_that_dispatchers_do_not_send_are_dropped_and_counted() {
     net.run(ms(5));
     let event = Event { topic: "weather".into(), sequence: 0, payload: value("rain") };
     let [partial, last, error] = replies(call);
-    for message in [partial, last, error, Message::Credit(0), Message::Drain, Message::Event(event)] {
+    let change = Message::Offer(Default::default());
+    for message in [partial, last, error, Message::Credit(0), Message::Drain, Message::Event(event), change] {
         net.send_to(d, w, message);
     }
     net.send_to(d, w, Message::Ready(introduction()));
     net.send_to(d, w, Message::Cancel(CallId(99)));
     net.run(ms(5));
     // The READY has a worker's role.
-    assert_eq!(net.w(w).machine.counters().unexpected_messages, 7);
+    assert_eq!(net.w(w).machine.counters().unexpected_messages, 8);
     assert!(net.is_running(w, call) && net.w(w).unregistered.is_empty());
 }
 

@@ -1,13 +1,19 @@
 //! A client's dispatcher that dials brokers, played by hand: introductions, redials, leaving.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use super::pair::{CALL_TIMEOUT, EXPIRY, INTERVAL, TICK, error_reply, final_reply, introduction, start, value};
+use super::{
+    node::offer,
+    pair::{CALL_TIMEOUT, EXPIRY, INTERVAL, TICK, error_reply, final_reply, introduction, start, value},
+};
 use crate::proto::{
     calls::{CallEnd, CallFailure, CallSpec, WaitPolicy},
     dispatch::{Departure, Dispatcher, DispatcherConfig, Output},
     frame::{self, Frames, Limits},
-    message::{CallId, ErrorCode, Message, Metadata, Peer, Ready, Role},
+    message::{CallId, ErrorCode, Message, Metadata, OfferChange, Peer, Ready, Role},
     retry::{Backoff, BackoffConfig},
 };
 
@@ -52,6 +58,7 @@ fn broker_that_sends_anything_but_its_introduction_is_dialed_again() {
         Message::Heartbeat,
         Message::Goodbye,
         Message::Drain,
+        Message::Offer(OfferChange::default()),
         Message::Patience(INTERVAL),
         Message::Ready(worker),
         final_reply(CallId(1), "early"),
@@ -155,6 +162,40 @@ fn renewed_introduction_of_a_broker_changes_its_offer_and_is_not_answered() {
     assert_eq!(client.requests(), []);
     client.send_as(A, final_reply(CallId(1), "done"));
     assert_eq!((client.end(1), client.requests()), (Ok(value("done")), vec![(A, 3)]));
+}
+
+#[test]
+fn changes_of_a_brokers_offer_apply_one_after_the_other() {
+    let mut client = Client::connected(1);
+    let change = |changed: &[&str], withdrawn: &[&str]| {
+        let changed = changed.iter().map(|name| offer(name, &["hold"])).collect();
+        Message::Offer(OfferChange { changed, withdrawn: withdrawn.iter().map(|name| Arc::from(*name)).collect() })
+    };
+    client.send_as(A, change(&["New", "Other"], &[]));
+    client.send_as(A, change(&["Last"], &["Demo", "Other"]));
+    assert_eq!(client.machine.services().collect::<Vec<_>>(), ["Last", "New"]);
+    client.call(1);
+    assert_eq!(client.requests(), []);
+    client.send_as(A, change(&["Demo"], &[]));
+    assert_eq!(client.requests(), [(A, 1)]);
+    // Requests in flight and credits stay as they are.
+    client.send_as(A, change(&[], &["Demo"]));
+    client.send_as(A, final_reply(CallId(1), "done"));
+    assert_eq!(client.end(1), Ok(value("done")));
+}
+
+#[test]
+fn broker_whose_offer_grows_beyond_the_clients_limits_is_dialed_again() {
+    let mut client = Client::with(1, |config| config.limits.services_max = 1);
+    client.run(Duration::ZERO);
+    client.connect(A);
+    client.send_as(A, Message::Ready(broker()));
+    client.take_dials();
+    let changed = vec![offer("New", &["hold"])];
+    client.send_as(A, Message::Offer(OfferChange { changed, withdrawn: vec![] }));
+    assert!(!client.stands(A));
+    client.run(BackoffConfig::default().first);
+    assert_eq!(client.dialed(), [A]);
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod held;
 mod index;
 mod leases;
 mod links;
+mod offer_changes;
 mod pace;
 mod partials;
 mod registration;

@@ -8,6 +8,7 @@ pub(super) fn message() -> Union<BoxedStrategy<Message>> {
     let call = (1..=u64::MAX).prop_map(CallId);
     Union::new([
         ready().prop_map(Message::Ready).boxed(),
+        offer_change().prop_map(Message::Offer).boxed(),
         request().prop_map(Message::Request).boxed(),
         (call.clone(), 0..u32::MAX, payload())
             .prop_map(|(call, sequence, payload)| Message::Partial(PartialReply { call, sequence, payload }))
@@ -49,6 +50,13 @@ fn ready() -> impl Strategy<Value = Ready> {
             codecs,
             services,
         }
+    })
+}
+
+fn offer_change() -> impl Strategy<Value = OfferChange> {
+    (vec(service(), 0..4), vec(name(), 0..4)).prop_map(|(changed, withdrawn)| OfferChange {
+        changed,
+        withdrawn: withdrawn.iter().map(|name| name.as_str().into()).collect(),
     })
 }
 

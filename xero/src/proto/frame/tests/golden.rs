@@ -178,6 +178,11 @@ pub(super) fn messages() -> Vec<(&'static str, Vec<Message>)> {
     };
     let trace = Bytes::from_static(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
     let event = Event { topic: "weather".into(), sequence: 7, payload: payload(Codec::Json, br#"{"rain":true}"#) };
+    let method = MethodOffer { name: "greet".into(), idempotent: false, fingerprint: 0xf0ba_12c0_45b0_6998 };
+    let change = OfferChange {
+        changed: vec![ServiceOffer { name: "Greeter".into(), version: 2, methods: vec![method] }],
+        withdrawn: vec!["Demo".into()],
+    };
     let pong = FinalReply { call: CallId(1), ..reply(b"\x04pong") };
     [
         ("READY of a worker", Message::Ready(ready())),
@@ -200,13 +205,18 @@ pub(super) fn messages() -> Vec<(&'static str, Vec<Message>)> {
     ]
     .map(|(name, message)| (name, vec![message]))
     .into_iter()
-    .chain([("BATCH", vec![Message::Final(pong), Message::Heartbeat]), ("ACK", vec![Message::Ack(1 << 20)])])
+    .chain([
+        ("BATCH", vec![Message::Final(pong), Message::Heartbeat]),
+        ("ACK", vec![Message::Ack(1 << 20)]),
+        ("OFFER", vec![Message::Offer(change)]),
+    ])
     .collect()
 }
 
 fn answer() -> Ready {
     let incarnation = Uuid::from_u128(0xffee_ddcc_bbaa_9988_7766_5544_3322_1100);
-    Ready { role: Role::Dispatcher, incarnation, credits: 0, services: Vec::new(), ..ready() }
+    let capabilities = Capabilities::BATCH.and(Capabilities::OFFERS);
+    Ready { role: Role::Dispatcher, incarnation, capabilities, credits: 0, services: Vec::new(), ..ready() }
 }
 
 /// The frames under a title of the document's appendix.

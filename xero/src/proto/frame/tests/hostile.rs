@@ -108,7 +108,7 @@ fn unknown_role_is_refused() {
 
 #[test]
 fn unknown_kind_is_refused_by_its_number() {
-    for kind in [0, 15, 255] {
+    for kind in [0, 16, 255] {
         let malformed = refused(&fixed(kind), b"");
         assert_eq!((malformed.kind, malformed.call, malformed.code), (Some(kind), None, ErrorCode::Malformed));
         assert_eq!(malformed.to_string(), format!("message: kind {kind} at byte 5 is unknown"));

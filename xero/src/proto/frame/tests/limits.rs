@@ -127,6 +127,16 @@ fn oversized() -> Vec<(Message, Limits, &'static str)> {
             "service count of 2 is over the limit of 1 (raise it with `services_max`)",
         ),
         (
+            Message::Offer(OfferChange { changed: two.services.clone(), withdrawn: Vec::new() }),
+            Limits { services_max: 1, ..limits },
+            "service count of 2 is over the limit of 1 (raise it with `services_max`)",
+        ),
+        (
+            Message::Offer(OfferChange { changed: Vec::new(), withdrawn: vec!["A".into(), "B".into()] }),
+            Limits { services_max: 1, ..limits },
+            "withdrawn count of 2 is over the limit of 1 (raise it with `services_max`)",
+        ),
+        (
             Message::Ready(two),
             Limits { methods_max: 2, ..limits },
             "method count of 3 is over the limit of 2 (raise it with `methods_max`)",

@@ -1,0 +1,294 @@
+//! OFFER: a broker's changes to its clients, and what a dispatcher makes of them.
+
+use super::{
+    bench::{Bench, Wire},
+    node::offer,
+    pair::{introduction, ms},
+};
+use crate::proto::{
+    broker::{Door, OFFERS_PAUSE},
+    frame::window_bytes,
+    message::{Capabilities, ErrorCode, Message, OfferChange, Ready, Role, ServiceOffer},
+};
+
+#[test]
+fn client_that_reads_changes_gets_only_what_has_changed() {
+    let mut bench = Bench::new();
+    bench.worker_with(|ready| ready.services = (0..20).map(|place| offer(&format!("S{place:02}"), &["a"])).collect());
+    let (client, older) = (bench.client_with(reads_changes), bench.client());
+    assert_eq!(shapes(&mut bench, client), ["READY 20"]);
+    let worker = bench.worker_with(|ready| ready.services = vec![offer("S07", &["b"]), offer("S99", &["c"])]);
+    bench.run(OFFERS_PAUSE);
+    let both = [offer("S07", &["a"]), offer("S07", &["b"])].into_iter().flat_map(|service| service.methods);
+    let both = ServiceOffer { methods: both.collect(), ..offer("S07", &[]) };
+    let change = OfferChange { changed: vec![both, offer("S99", &["c"])], withdrawn: vec![] };
+    assert_eq!(bench.take_news(client), [Message::Offer(change)]);
+    bench.drop_wire(worker);
+    bench.run(OFFERS_PAUSE);
+    let change = OfferChange { changed: vec![offer("S07", &["a"])], withdrawn: vec!["S99".into()] };
+    assert_eq!(bench.take_news(client), [Message::Offer(change)]);
+    assert_eq!(shapes(&mut bench, older), ["READY 20", "READY 21", "READY 20"]);
+}
+
+#[test]
+fn change_that_is_undone_within_a_pause_is_not_announced() {
+    let mut bench = Bench::new();
+    let client = bench.client_with(reads_changes);
+    bench.worker();
+    let other = bench.worker_with(|ready| ready.services = vec![offer("Other", &["ping"])]);
+    bench.drop_wire(other);
+    bench.run(2 * OFFERS_PAUSE);
+    assert_eq!(shapes(&mut bench, client), ["READY 0", "OFFER +1 -0"]);
+}
+
+#[test]
+fn answer_to_an_introduction_has_all_services() {
+    let mut bench = Bench::new();
+    bench.worker();
+    let client = bench.client_with(reads_changes);
+    bench.take(client);
+    bench.send_as(client, Message::Ready(client_ready()));
+    assert_eq!(shapes(&mut bench, client), ["READY 1"]);
+    // It may have lost the capability, too.
+    bench.send_as(client, Message::Ready(Ready { capabilities: Capabilities::default(), ..client_ready() }));
+    bench.worker_with(|ready| ready.services = vec![offer("Other", &["ping"])]);
+    bench.run(OFFERS_PAUSE);
+    assert_eq!(shapes(&mut bench, client), ["READY 1", "READY 2"]);
+}
+
+#[test]
+fn client_that_has_missed_more_changes_than_there_are_services_gets_all_of_them() {
+    for missed in [1, 2, 3] {
+        let mut bench = Bench::new();
+        bench.worker_with(|ready| ready.services = vec![offer("A", &["one", "two"]), offer("B", &["three", "four"])]);
+        let client = bench.client_with(|ready| {
+            reads_changes(ready);
+            ready.window_bytes = 1;
+        });
+        // Fills the window.
+        announce(&mut bench, "First");
+        assert_eq!(shapes(&mut bench, client), ["READY 2", "OFFER +1 -0"]);
+        for number in 0..missed {
+            announce(&mut bench, &format!("N{number}"));
+        }
+        assert_eq!(shapes(&mut bench, client), Vec::<String>::new());
+        bench.send_as(client, Message::Ack(u64::MAX));
+        let expected = format!("OFFER +{missed} -0");
+        assert_eq!(shapes(&mut bench, client), [expected], "{missed}");
+    }
+    let mut bench = Bench::new();
+    bench.worker();
+    let client = bench.client_with(|ready| {
+        reads_changes(ready);
+        ready.window_bytes = 1;
+    });
+    announce(&mut bench, "First");
+    bench.take(client);
+    for number in 0..3 {
+        let worker = announce(&mut bench, &format!("N{number}"));
+        bench.drop_wire(worker);
+        bench.run(OFFERS_PAUSE);
+    }
+    bench.send_as(client, Message::Ack(u64::MAX));
+    assert_eq!(shapes(&mut bench, client), ["READY 2"]);
+}
+
+#[test]
+fn changes_count_in_the_window_and_wait_for_room() {
+    let mut bench = Bench::new();
+    let change = |name: &str| OfferChange { changed: vec![offer(name, &["ping"])], withdrawn: vec![] };
+    let bytes = window_bytes(&Message::Offer(change("A")));
+    let client = bench.client_with(|ready| {
+        reads_changes(ready);
+        ready.window_bytes = bytes + 1;
+    });
+    bench.take(client);
+    for name in ["A", "B"] {
+        announce(&mut bench, name);
+    }
+    assert_eq!(shapes(&mut bench, client), ["OFFER +1 -0"; 2]);
+    announce(&mut bench, "C");
+    assert_eq!(shapes(&mut bench, client), Vec::<String>::new());
+    bench.send_as(client, Message::Ack(bytes));
+    assert_eq!(bench.take_news(client), [Message::Offer(change("C"))]);
+}
+
+/// Clients of every kind have the same offer in the end: those that read OFFER and those that do not, with windows that
+/// are full now and then.
+#[test]
+fn changes_add_up_to_the_offer_of_a_new_client() {
+    for seed in 0..200 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut bench = Bench::new();
+        let mut clients = Vec::new();
+        let mut workers = Vec::new();
+        for _ in 0..60 {
+            match random.u8(0..8) {
+                0 if clients.len() < 6 => {
+                    let window_bytes = [0, 1, 400][random.usize(0..3)];
+                    let capabilities = [Capabilities::OFFERS, Capabilities::default()][random.usize(0..2)];
+                    let shape =
+                        |ready: &mut Ready| (ready.window_bytes, ready.capabilities) = (window_bytes, capabilities);
+                    clients.push((bench.client_with(shape), Vec::new()));
+                }
+                1..4 => {
+                    let names: Vec<_> = (0..random.u8(0..4)).map(|_| format!("S{}", random.u8(0..9))).collect();
+                    let services = names.iter().map(|name| offer(name, &[["a"], ["b"]][random.usize(0..2)])).collect();
+                    workers.push(bench.worker_with(|ready| ready.services = services));
+                }
+                4 if !workers.is_empty() => bench.drop_wire(workers.swap_remove(random.usize(0..workers.len()))),
+                5 if !clients.is_empty() => {
+                    let place = random.usize(0..clients.len());
+                    bench.send_as(clients[place].0, Message::Ack(u64::MAX));
+                }
+                6 if !clients.is_empty() => {
+                    // Its error brings the offer along.
+                    let place = random.usize(0..clients.len());
+                    let service = format!("S{}", random.u8(0..9));
+                    let call = 1 + random.u64(..1 << 40);
+                    bench.request_with(clients[place].0, call, "none", |request| request.service = service.into());
+                }
+                _ => bench.run(ms(random.u64(0..150))),
+            }
+            clients.iter_mut().for_each(|(client, services)| follow(&mut bench, *client, services));
+        }
+        // An announcement may wait for the window twice.
+        for _ in 0..2 {
+            bench.run(OFFERS_PAUSE);
+            clients.iter().for_each(|(client, _)| bench.send_as(*client, Message::Ack(u64::MAX)));
+        }
+        let mut expected = Vec::new();
+        let newcomer = bench.client();
+        follow(&mut bench, newcomer, &mut expected);
+        for (client, services) in &mut clients {
+            follow(&mut bench, *client, services);
+            assert_eq!(*services, expected, "seed {seed}: {client:?}");
+        }
+    }
+}
+
+#[test]
+fn worker_may_change_its_offer() {
+    let mut bench = Bench::new();
+    let worker = bench.worker_with(|ready| {
+        ready.services = vec![offer("Demo", &["hold"]), offer("Gone", &["ping"]), offer("Kept", &["ping"])];
+    });
+    let client = bench.client_with(reads_changes);
+    bench.take(client);
+    bench.request(client, 1, "ping");
+    assert_eq!(bench.errors(client), [(1, ErrorCode::UnknownMethod, false)]);
+    let changed = vec![offer("Demo", &["hold", "ping"]), offer("New", &["ping"])];
+    bench.send_as(worker, Message::Offer(OfferChange { changed, withdrawn: vec!["Gone".into(), "Never".into()] }));
+    assert_eq!(shapes(&mut bench, client), ["OFFER +2 -1"]);
+    bench.request(client, 2, "ping");
+    bench.request_with(client, 3, "ping", |request| request.service = "New".into());
+    assert_eq!(bench.requests(worker).len(), 2);
+    bench.request_with(client, 4, "ping", |request| request.service = "Gone".into());
+    assert_eq!(bench.errors(client), [(4, ErrorCode::NoWorker, false)]);
+}
+
+#[test]
+fn waiting_call_goes_to_a_worker_that_offers_its_method_by_a_change() {
+    let mut bench = Bench::new();
+    let busy = bench.worker_with(|ready| ready.credits = 1);
+    let free = bench.worker_with(|ready| ready.services = vec![offer("Other", &["ping"])]);
+    let client = bench.client();
+    (1..=2).for_each(|call| bench.request(client, call, "hold"));
+    assert_eq!((bench.requests(busy).len(), bench.requests(free).len()), (1, 0));
+    let changed = vec![offer("Demo", &["hold"])];
+    bench.send_as(free, Message::Offer(OfferChange { changed, withdrawn: vec![] }));
+    assert_eq!(bench.requests(free).len(), 1);
+}
+
+#[test]
+fn change_beyond_the_limits_of_an_introduction_ends_the_connection() {
+    let mut bench = Bench::with(|config| config.dispatcher.limits.services_max = 2);
+    let worker = bench.worker();
+    bench.take(worker);
+    let changed = vec![offer("A", &["ping"]), offer("B", &["ping"])];
+    bench.send_as(worker, Message::Offer(OfferChange { changed: changed.clone(), withdrawn: vec![] }));
+    let [Message::Error(error)] = &bench.take_news(worker)[..] else { panic!("not an error") };
+    let detail = "service count of 3 is over the limit of 2 (raise it with `services_max`)";
+    assert_eq!((error.code, error.call.0, &*error.detail), (ErrorCode::Malformed, 0, detail));
+    assert!(bench.is_gone(worker));
+    // The same services fit once the former ones are gone.
+    let worker = bench.worker();
+    bench.take(worker);
+    bench.send_as(worker, Message::Offer(OfferChange { changed, withdrawn: vec!["Demo".into()] }));
+    assert!(!bench.is_gone(worker) && bench.take_news(worker).is_empty());
+}
+
+#[test]
+fn change_without_room_in_the_memory_of_offers_ends_the_connection() {
+    let mut bench = Bench::with(|config| config.dispatcher.offers_bytes_max = 10_000);
+    let worker = bench.worker();
+    let methods: Vec<_> = (0..10).map(|number| number.to_string()).collect();
+    let methods: Vec<_> = methods.iter().map(|name| &**name).collect();
+    bench.send_as(worker, Message::Offer(OfferChange { changed: vec![offer("A", &methods)], withdrawn: vec![] }));
+    assert!(bench.is_gone(worker));
+}
+
+#[test]
+fn change_without_an_introduction_ends_the_connection() {
+    let mut bench = Bench::new();
+    let stranger = bench.open(Door::Back);
+    bench.send_as(stranger, Message::Offer(OfferChange::default()));
+    assert!(bench.is_gone(stranger));
+}
+
+#[test]
+fn change_from_a_client_is_dropped_and_counted() {
+    let mut bench = Bench::new();
+    let client = bench.client();
+    bench.take(client);
+    let changed = vec![offer("Mine", &["ping"])];
+    bench.send_as(client, Message::Offer(OfferChange { changed, withdrawn: vec![] }));
+    assert_eq!((bench.broker.counters().unexpected_messages, bench.take(client)), (1, vec![]));
+    assert!(!bench.is_gone(client));
+}
+
+/// What was sent to a client about services: how many READY has, or OFFER adds and removes.
+fn shapes(bench: &mut Bench, client: Wire) -> Vec<String> {
+    let shape = |message| match message {
+        Message::Ready(ready) => Some(format!("READY {}", ready.services.len())),
+        Message::Offer(change) => Some(format!("OFFER +{} -{}", change.changed.len(), change.withdrawn.len())),
+        _ => None,
+    };
+    bench.take(client).into_iter().filter_map(shape).collect()
+}
+
+/// Reads what was sent to a client about services, in its own way.
+fn follow(bench: &mut Bench, client: Wire, services: &mut Vec<ServiceOffer>) {
+    for message in bench.take(client) {
+        match message {
+            Message::Ready(ready) => *services = ready.services,
+            Message::Offer(change) => {
+                let is_listed = |service: &ServiceOffer| {
+                    change.withdrawn.contains(&service.name) || change.changed.iter().any(|it| it.name == service.name)
+                };
+                services.retain(|service| !is_listed(service));
+                services.extend(change.changed);
+                services.sort_by(|one, other| one.name.cmp(&other.name));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A worker with one service, which the clients learn of.
+fn announce(bench: &mut Bench, service: &str) -> Wire {
+    let worker = bench.worker_with(|ready| ready.services = vec![offer(service, &["ping"])]);
+    bench.run(OFFERS_PAUSE);
+    worker
+}
+
+fn reads_changes(ready: &mut Ready) {
+    ready.capabilities = Capabilities::OFFERS;
+}
+
+fn client_ready() -> Ready {
+    let mut ready = introduction();
+    (ready.role, ready.credits, ready.services) = (Role::Client, 0, Vec::new());
+    reads_changes(&mut ready);
+    ready
+}
