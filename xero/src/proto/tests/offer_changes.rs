@@ -94,6 +94,18 @@ fn client_that_has_missed_more_changes_than_there_are_services_gets_all_of_them(
 }
 
 #[test]
+fn longer_change_is_sent_as_an_introduction() {
+    let mut bench = Bench::new();
+    bench.worker();
+    let names = (0..20).map(|number| format!("A service of many letters {number}"));
+    let worker = bench.worker_with(|ready| ready.services = names.map(|name| offer(&name, &["ping"])).collect());
+    let client = bench.client_with(reads_changes);
+    bench.drop_wire(worker);
+    bench.run(OFFERS_PAUSE);
+    assert_eq!(shapes(&mut bench, client), ["READY 21", "READY 1"]);
+}
+
+#[test]
 fn changes_count_in_the_window_and_wait_for_room() {
     let mut bench = Bench::new();
     let change = |name: &str| OfferChange { changed: vec![offer(name, &["ping"])], withdrawn: vec![] };
@@ -220,9 +232,10 @@ fn change_beyond_the_limits_of_an_introduction_ends_the_connection() {
 
 #[test]
 fn change_without_room_in_the_memory_of_offers_ends_the_connection() {
-    let mut bench = Bench::with(|config| config.dispatcher.offers_bytes_max = 10_000);
+    let mut bench = Bench::with(|config| config.dispatcher.offers_bytes_max = 20_000);
     let worker = bench.worker();
-    let methods: Vec<_> = (0..10).map(|number| number.to_string()).collect();
+    assert!(!bench.is_gone(worker));
+    let methods: Vec<_> = (0..20).map(|number| number.to_string()).collect();
     let methods: Vec<_> = methods.iter().map(|name| &**name).collect();
     bench.send_as(worker, Message::Offer(OfferChange { changed: vec![offer("A", &methods)], withdrawn: vec![] }));
     assert!(bench.is_gone(worker));
