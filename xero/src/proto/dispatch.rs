@@ -447,7 +447,7 @@ impl Dispatcher {
             return self.exits.links.reject(now, from, "the client or broker is closing".to_owned());
         }
         let offer = Offer::take(&mut ready);
-        if let Err(detail) = self.router.check_room(from, &offer) {
+        if let Err(detail) = self.router.workers().check_room(from, &offer) {
             return self.exits.links.reject(now, from, detail);
         }
         self.exits.links.accept(now, from, &ready);

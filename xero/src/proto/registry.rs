@@ -107,26 +107,36 @@ pub(crate) struct Registry {
     /// The keys of `workers`, in order.
     peers: BTreeSet<Peer>,
     index: Index,
+    /// The most memory of all offers, estimated.
+    offers_bytes_max: u64,
     turns: u64,
     /// Choices that were not candidates.
     stray_choices: u64,
 }
 
 impl Registry {
-    /// A registry that lists the merged offer as far as an introduction under these limits has room.
-    pub(crate) fn new(limits: &Limits) -> Self {
+    /// A registry of offers within this memory, that lists them as far as an introduction under these limits has room.
+    pub(crate) fn new(limits: &Limits, offers_bytes_max: u64) -> Self {
         Self {
             workers: IdMap::default(),
             peers: BTreeSet::new(),
             index: Index::new(OfferRoom::of(limits)),
+            offers_bytes_max,
             turns: 0,
             stray_choices: 0,
         }
     }
 
-    /// Whether there is room for the offer of a worker, if all offers may take this much memory.
-    pub(crate) fn has_room(&self, peer: Peer, offer: &Offer, offers_bytes_max: u64) -> bool {
-        self.index.has_room(self.pool_of(peer), offer, offers_bytes_max)
+    /// Checks whether there is memory for a worker's offer.
+    ///
+    /// # Errors
+    /// What to do about it.
+    pub(crate) fn check_room(&self, peer: Peer, offer: &Offer) -> Result<(), String> {
+        let max = self.offers_bytes_max;
+        match self.index.has_room(self.pool_of(peer), offer, max) {
+            true => Ok(()),
+            false => Err(format!("the offers of other workers leave no room in {max} bytes; raise `offers_bytes_max`")),
+        }
     }
 
     /// Registers a worker with its offer, or replaces that of a registered one.
@@ -143,23 +153,26 @@ impl Registry {
             worker.credits = ready.credits.min(CREDITS_MAX);
             worker.was_callable = ready.credits > 0;
             if *worker.offer != offer {
-                self.change_offer(peer, offer);
+                self.replace_offer(peer, offer);
             }
         }
         self.refresh(peer);
     }
 
-    /// The offer of a registered worker after a change.
-    pub(crate) fn changed_offer(&self, peer: Peer, change: OfferChange) -> Option<Offer> {
-        Some(self.workers.get(&peer)?.offer.changed(change))
-    }
-
-    /// Replaces the offer of a registered worker.
-    pub(crate) fn set_offer(&mut self, peer: Peer, offer: Offer) {
-        if self.workers.get(&peer).is_some_and(|worker| *worker.offer != offer) {
-            self.change_offer(peer, offer);
+    /// Changes the offer of a registered worker.
+    ///
+    /// # Errors
+    /// The result exceeds the limits of an introduction, or the memory: what to do about it.
+    pub(crate) fn apply_change(&mut self, peer: Peer, change: OfferChange) -> Result<(), String> {
+        let Some(worker) = self.workers.get(&peer) else { return Ok(()) };
+        let offer = worker.offer.changed(change);
+        self.index.check_limits(&offer).map_err(|limit| limit.to_string())?;
+        self.check_room(peer, &offer)?;
+        if *worker.offer != offer {
+            self.replace_offer(peer, offer);
             self.refresh(peer);
         }
+        Ok(())
     }
 
     pub(crate) fn remove(&mut self, peer: Peer) -> Option<Box<WorkerEntry>> {
@@ -326,7 +339,7 @@ impl Registry {
         self.peers.insert(peer);
     }
 
-    fn change_offer(&mut self, peer: Peer, offer: Offer) {
+    fn replace_offer(&mut self, peer: Peer, offer: Offer) {
         let pool = self.index.join(offer);
         // Before the former offer is removed, so that a service in both stays offered throughout.
         let is_serving = self.workers.get(&peer).is_some_and(|worker| worker.standing() != Standing::Idle);

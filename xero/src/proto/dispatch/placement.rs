@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use crate::proto::{
     calls::{Call, Calls, LineId, Precedence, WaitPolicy},
     fault::{Fault, count_step, planted},
-    frame::Limits,
     message::{CallId, Peer},
     registry::{IsFull, Outlook, PoolId, Registry, Route, WorkerChoice},
 };
@@ -31,8 +30,8 @@ pub(super) struct Prospects {
 }
 
 impl Placement {
-    pub(super) fn new(limits: &Limits, choice: Box<dyn WorkerChoice>) -> Self {
-        Self { registry: Registry::new(limits), calls: Calls::default(), choice }
+    pub(super) fn new(registry: Registry, choice: Box<dyn WorkerChoice>) -> Self {
+        Self { registry, calls: Calls::default(), choice }
     }
 
     pub(super) fn calls(&self) -> &Calls {

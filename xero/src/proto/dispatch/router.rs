@@ -16,7 +16,7 @@ use crate::proto::{
     calls::{Call, CallEnd, CallFailure, CallSpec, CallState, WaitPolicy},
     exits::Exits,
     fault::{Fault, count_step, planted},
-    frame::{self, Limits, Malformed, OfferRoom, OfferSize, TooLarge},
+    frame::{self, Limits, Malformed, TooLarge},
     hold::Receipt,
     link::Departure,
     links::End,
@@ -34,7 +34,6 @@ pub(super) struct Router {
     timers: TimerTable,
     attempts: Attempts,
     limits: Limits,
-    offers_bytes_max: u64,
     waiting_max: usize,
     /// Whether its workers are brokers, of which another may have what one lacks.
     asks_brokers: bool,
@@ -65,12 +64,13 @@ pub(super) struct RouterCounters {
 impl Router {
     pub(super) fn new(config: DispatcherConfig, asks_brokers: bool) -> Self {
         let DispatcherConfig { seed, heartbeats, limits, offers_bytes_max, waiting_max, retry, choice, .. } = config;
+        // Brokers are few, and chosen by the user.
+        let offers_max = if asks_brokers { u64::MAX } else { offers_bytes_max };
         Self {
-            placement: Placement::new(&limits, choice),
+            placement: Placement::new(Registry::new(&limits, offers_max), choice),
             timers: TimerTable::default(),
             attempts: Attempts::new(retry, seed),
             limits,
-            offers_bytes_max,
             waiting_max,
             asks_brokers,
             lateness: if planted(Fault::DeadlineLate) { heartbeats.interval } else { Duration::ZERO },
@@ -144,18 +144,6 @@ impl Router {
         }
     }
 
-    /// Checks whether there is memory for a worker's offer. Brokers are few, and chosen by the user.
-    ///
-    /// # Errors
-    /// What to do about it.
-    pub(super) fn check_room(&self, peer: Peer, offer: &Offer) -> Result<(), String> {
-        let max = self.offers_bytes_max;
-        match self.asks_brokers || self.placement.registry.has_room(peer, offer, max) {
-            true => Ok(()),
-            false => Err(format!("the offers of other workers leave no room in {max} bytes; raise `offers_bytes_max`")),
-        }
-    }
-
     /// Registers a worker with its offer, or replaces that of a registered one.
     pub(super) fn register(
         &mut self,
@@ -172,7 +160,7 @@ impl Router {
     /// Changes the offer of a registered worker.
     ///
     /// # Errors
-    /// What to do about an offer that exceeds the limits of an introduction.
+    /// The result exceeds the limits of an introduction, or the memory: what to do about it.
     pub(super) fn change_offer(
         &mut self,
         now: Instant,
@@ -180,11 +168,7 @@ impl Router {
         peer: Peer,
         change: OfferChange,
     ) -> Result<(), String> {
-        let Some(offer) = self.placement.registry.changed_offer(peer, change) else { return Ok(()) };
-        let size = OfferSize::of_all(offer.services());
-        OfferRoom::of(&self.limits).check(&size).map_err(|limit| limit.to_string())?;
-        self.check_room(peer, &offer)?;
-        self.placement.registry.set_offer(peer, offer);
+        self.placement.registry.apply_change(peer, change)?;
         self.follow_offer_of(now, exits, peer);
         Ok(())
     }

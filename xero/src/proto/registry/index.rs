@@ -22,7 +22,7 @@ use super::{
 use crate::proto::{
     fault::{Fault, count_step, planted},
     few::Few,
-    frame::OfferRoom,
+    frame::{OfferRoom, OfferSize, TooLarge},
     slab::Slab,
 };
 
@@ -147,6 +147,11 @@ impl Index {
         let own = own.map(|id| self.pool(id)).filter(|pool| pool.members == 1 && !planted(Fault::FormerOfferCounted));
         let others = self.bytes - own.map_or(0, |pool| memory_bytes(&pool.offer.services));
         others.saturating_add(memory_bytes(&offer.services)) <= max || self.by_offer.contains_key(offer)
+    }
+
+    /// Checks whether an introduction may hold the offer.
+    pub(super) fn check_limits(&self, offer: &Offer) -> Result<(), TooLarge> {
+        self.shares.room().check(&OfferSize::of_all(&offer.services))
     }
 
     /// Counts a worker in the pool of its offer.

@@ -85,7 +85,7 @@ impl Play {
         Self {
             random,
             limits,
-            registry: Registry::new(&limits),
+            registry: Registry::new(&limits, u64::MAX),
             model: BTreeMap::new(),
             held: Vec::new(),
             turns: 0,
@@ -164,16 +164,21 @@ impl Play {
             changed: self.introduction().services,
             withdrawn: (0..4).filter(|_| self.random.bool()).map(|service| format!("S{service}").into()).collect(),
         };
-        let Some(offer) = self.registry.changed_offer(peer, change.clone()) else { return };
-        self.registry.set_offer(peer, offer);
-        let Some(known) = self.model.get_mut(&peer) else { return };
+        let result = self.registry.apply_change(peer, change.clone());
+        let Some(known) = self.model.get(&peer) else { return };
         let mut services = known.ready.services.clone();
         services.retain(|service| !change.withdrawn.contains(&service.name));
         services.retain(|service| change.changed.iter().all(|other| other.name != service.name));
         services.extend(change.changed);
         services.sort_by(|one, other| one.name.cmp(&other.name));
-        known.was_free &= known.ready.services == services;
-        self.change(peer, |known| known.ready.services = services);
+        let introduction = Message::Ready(Ready { services: services.clone(), ..self.plain() });
+        assert_eq!(result.is_ok(), frame::check(&introduction, &self.limits).is_ok(), "{result:?}");
+        if result.is_ok() {
+            self.change(peer, |known| {
+                known.was_free &= known.ready.services == services;
+                known.ready.services = services;
+            });
+        }
     }
 
     /// One of few offers, so that some are alike.

@@ -32,10 +32,6 @@ impl Offer {
         Self::new(services, self.payload_bytes_max, self.codecs)
     }
 
-    pub(crate) fn services(&self) -> &[ServiceOffer] {
-        &self.services
-    }
-
     /// If a service or a method is named twice, the last mention counts.
     fn new(services: Vec<ServiceOffer>, payload_bytes_max: u64, codecs: Codecs) -> Self {
         let by_name: BTreeMap<_, _> =

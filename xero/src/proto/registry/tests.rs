@@ -63,7 +63,7 @@ fn worker_that_accepts_the_payload_comes_first_and_another_only_without_one() {
 #[test]
 fn payloads_of_one_size_class_suit_the_same_workers() {
     let limited = |max| {
-        let mut registry = Registry::new(&Limits::default());
+        let mut registry = Registry::new(&Limits::default(), u64::MAX);
         for (peer, max) in (1..).zip(max) {
             let ready = Ready { payload_bytes_max: max, ..introduction(9, 7) };
             register(&mut registry, Peer(peer), ready);
@@ -190,7 +190,7 @@ fn route(registry: &mut Registry, service: &str, method: &str, fingerprint: u64)
 }
 
 fn registry_of(workers: &[(u64, u32, u64)]) -> Registry {
-    let mut registry = Registry::new(&Limits::default());
+    let mut registry = Registry::new(&Limits::default(), u64::MAX);
     for &(peer, credits, fingerprint) in workers {
         register(&mut registry, Peer(peer), introduction(credits, fingerprint));
     }
