@@ -44,6 +44,11 @@ impl Announcements {
         place.is_some()
     }
 
+    /// Whether the peer needs READY.
+    pub(crate) fn has(&self, peer: Peer) -> bool {
+        self.places.contains_key(&peer)
+    }
+
     /// The next peer, unless this turn has had enough.
     pub(crate) fn next(&self) -> Option<Peer> {
         self.due.values().next().copied().filter(|_| self.bytes < BYTES_OF_A_TURN)

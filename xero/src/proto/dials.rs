@@ -55,11 +55,17 @@ impl Dials {
         self.peers.get(&peer)?.endpoint.as_deref()
     }
 
-    /// Handles a peer's answer, which sets its back-off back to the start.
-    pub(crate) fn succeed(&mut self, peer: Peer) {
+    /// Handles a peer's answer: its next refusal is news.
+    pub(crate) fn note_accepted(&mut self, peer: Peer) {
+        if let Some(dial) = self.peers.get_mut(&peer) {
+            dial.refusal = None;
+        }
+    }
+
+    /// Handles the end of a connection that has lasted: its back-off starts over.
+    pub(crate) fn note_lasting(&mut self, peer: Peer) {
         if let Some(dial) = self.peers.get_mut(&peer) {
             dial.backoff.reset();
-            dial.refusal = None;
         }
     }
 

@@ -285,15 +285,19 @@ impl Dispatcher {
         self.exits.links.handle_heartbeats(now);
     }
 
-    /// Handles due timeouts: all those of peers, then a bounded number of calls.
+    /// Handles due timeouts: first those of peers, then those of calls, a bounded number of each.
     ///
     /// While more are due, [`Self::poll_timeout`] is due at once, so that transmits leave in between.
     pub fn handle_timeout(&mut self, now: Instant) {
         if planted(Fault::RetriedForTime) {
             self.router.retry_all(now, &mut self.exits);
         }
-        self.exits.links.handle_timeout(now);
+        let are_peers_left = self.exits.links.handle_timeout(now);
         self.settle(now);
+        // A call must not end at its deadline if its worker is lost by then.
+        if are_peers_left {
+            return;
+        }
         for _ in 0..if planted(Fault::ExpiriesUnbounded) { usize::MAX } else { EXPIRY_BOUND } {
             if !self.router.handle_timeout(now, &mut self.exits) {
                 break;
@@ -409,24 +413,7 @@ impl Dispatcher {
         let Self { router, exits, .. } = self;
         match event {
             LinkEvent::Introduced(peer, ready) => self.handle_ready(now, peer, ready),
-            LinkEvent::Received(from, message, bytes) => {
-                router.begin(Receipt { from, bytes });
-                match message {
-                    Message::Partial(reply) => router.handle_partial(now, exits, from, reply),
-                    Message::Final(reply) => router.handle_final(now, exits, from, reply),
-                    Message::Error(reply) => router.handle_error(now, exits, from, reply),
-                    Message::Credit(credits) => router.set_credits(now, exits, from, credits),
-                    Message::Offer(change) => {
-                        // Without this change, the rest of the offer would be another one than the sender's.
-                        if let Err(detail) = router.change_offer(now, exits, from, change) {
-                            exits.links.reject(now, from, detail);
-                        }
-                    }
-                    _ => exits.links.drop_unexpected(from, "a message that workers do not send"),
-                }
-                let receipt = router.take_receipt();
-                exits.links.release(now, receipt);
-            }
+            LinkEvent::Received(from, message, bytes) => self.handle_received(now, Receipt { from, bytes }, message),
             LinkEvent::Draining(peer) => {
                 info!(peer = peer.0, "a worker drains: it finishes its calls and accepts no others");
                 router.set_draining(now, exits, peer);
@@ -440,6 +427,35 @@ impl Dispatcher {
             // Dispatchers pass nothing on to workers.
             LinkEvent::PartialLeft(..) | LinkEvent::Released(_) => {}
         }
+    }
+
+    fn handle_received(&mut self, now: Instant, receipt: Receipt, message: Message) {
+        let Self { router, exits, .. } = self;
+        let from = receipt.from;
+        // A reply is released with what becomes of it.
+        let receipt = match message.reply() {
+            Some(_) => {
+                router.begin(receipt);
+                Receipt::NONE
+            }
+            None => receipt,
+        };
+        match message {
+            Message::Partial(reply) => router.handle_partial(now, exits, from, reply),
+            Message::Final(reply) => router.handle_final(now, exits, from, reply),
+            Message::Error(reply) => router.handle_error(now, exits, from, reply),
+            Message::Credit(credits) => router.set_credits(now, exits, from, credits),
+            Message::Offer(change) => {
+                // Without this change, the rest of the offer would be another one than the sender's.
+                if let Err(detail) = router.change_offer(now, exits, from, change) {
+                    exits.links.reject(now, from, detail);
+                }
+            }
+            _ => exits.links.drop_unexpected(from, "a message that workers do not send"),
+        }
+        let of_reply = router.take_receipt();
+        exits.links.release(now, of_reply);
+        exits.links.release(now, receipt);
     }
 
     fn handle_ready(&mut self, now: Instant, from: Peer, mut ready: Ready) {

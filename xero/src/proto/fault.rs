@@ -116,6 +116,10 @@ pub enum Fault {
     OffersUnpaced,
     /// A client that had no room for a change of the offer is not sent it later.
     MissedChangeForgotten,
+    /// A call whose service is gone comes back before its client knows that.
+    ReturnedTooSoon,
+    /// A peer whose offer cannot be read stays connected.
+    HiddenOfferBorne,
     /// OFFER is sent to a peer that does not read it.
     OfferUnasked,
     /// A service that a broker withdraws stays known.
@@ -140,7 +144,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault that can be planted.
-    pub const ALL: [Self; 64] = [
+    pub const ALL: [Self; 66] = [
         Self::LeaseNotRenewed,
         Self::LeaseNeverEnds,
         Self::HeartbeatNotSent,
@@ -195,6 +199,8 @@ impl Fault {
         Self::UnsolicitedAccepted,
         Self::OffersUnpaced,
         Self::MissedChangeForgotten,
+        Self::ReturnedTooSoon,
+        Self::HiddenOfferBorne,
         Self::OfferUnasked,
         Self::WithdrawnKept,
         Self::ExpiriesUnbounded,

@@ -7,12 +7,13 @@ use super::message::Peer;
 /// Further messages are acknowledged only once there is room, so they stay with their sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HoldLimits {
-    /// For each peer: its open requests and the replies that it has not taken. Default 64 MiB, one largest payload.
+    /// For each peer: its open requests, and the replies that it has not acknowledged. Default 64 MiB, one largest
+    /// payload.
     pub peer_bytes_max: u64,
     /// For all peers together. Default 256 MiB.
     ///
-    /// From half of it on, messages are acknowledged only once there is room; when all of it is held, further requests
-    /// are refused.
+    /// A peer's messages are acknowledged while it holds less than what is left of this for all; its requests are refused
+    /// once it would hold four times that. So the others never lock a peer out, and one peer alone may hold four fifths.
     pub total_bytes_max: u64,
 }
 

@@ -1,13 +1,16 @@
 //! One connection to one peer: introduction, liveness, windows and its end (`PROTOCOL.md` §5, §6, §9, §10).
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use uuid::Uuid;
 
 use super::{
     fault::{Fault, planted},
     frame::Inbound,
-    hold::{HoldLimits, Receipt},
+    hold::Receipt,
     introduction::{Introduction, Revision},
     liveness::{Heartbeats, Liveness, patience},
     message::{Capabilities, Message, Ready},
@@ -47,6 +50,7 @@ enum State {
 /// What the two introduced sides know of each other.
 #[derive(Debug)]
 struct Session {
+    introduced_at: Instant,
     partner: Partner,
     intake: Intake,
     outflow: Outflow,
@@ -110,6 +114,7 @@ impl Link {
         match &mut self.state {
             State::Introducing => {
                 self.state = State::Up(Box::new(Session {
+                    introduced_at: now,
                     partner: Partner::of(ready),
                     intake: Intake::default(),
                     outflow: Outflow::new(now, ready.window_bytes),
@@ -127,12 +132,14 @@ impl Link {
         }
     }
 
-    /// Handles the peer's DRAIN: it finishes its requests and accepts no new one.
-    pub(crate) fn drain(&mut self) {
+    /// Handles the peer's DRAIN: it finishes its requests and accepts no new one. Returns whether that is new.
+    pub(crate) fn drain(&mut self) -> bool {
+        let was_up = matches!(self.state, State::Up(_));
         self.state = match std::mem::replace(&mut self.state, State::Leaving) {
             State::Up(session) => State::Draining(session),
             other => other,
         };
+        was_up
     }
 
     /// Notes that GOODBYE was sent.
@@ -167,16 +174,28 @@ impl Link {
 
     /// Sends a request or reply: returns it if it may leave now, else keeps it for [`Self::poll`]. Other messages may
     /// always leave.
-    pub(crate) fn push(&mut self, now: Instant, message: Message) -> Option<Message> {
+    pub(crate) fn push(&mut self, message: Message) -> Option<Message> {
         let session = self.session_mut()?;
         match (&message, message.reply()) {
-            (_, Some(call)) => session.outflow.push(now, call, message),
+            (_, Some(call)) => session.outflow.push(call, message),
             (Message::Request(_), None) => {
                 session.outflow.note_sent(&message);
                 Some(message)
             }
             _ => Some(message),
         }
+    }
+
+    /// Keeps an error until the peer has been sent the current offer.
+    pub(crate) fn hold_returned(&mut self, message: Message) {
+        if let Some(session) = self.session_mut() {
+            session.outflow.hold_returned(message);
+        }
+    }
+
+    /// Gives the next error that has waited for the offer.
+    pub(crate) fn poll_returned(&mut self) -> Option<Message> {
+        self.session_mut()?.outflow.poll_returned()
     }
 
     /// Gives the next kept message that may leave.
@@ -248,32 +267,36 @@ impl Link {
         }
     }
 
-    /// Keeps the receipt of a reply that is held back for the peer.
-    pub(crate) fn defer(&mut self, receipt: Receipt) {
+    /// Keeps the receipt of a reply that is held back for the peer, or on its way.
+    pub(crate) fn defer(&mut self, now: Instant, receipt: Receipt) {
         if let Some(session) = self.session_mut() {
-            session.outflow.defer(receipt);
+            session.outflow.defer(now, receipt);
         }
     }
 
-    pub(crate) fn poll_receipt(&mut self) -> Option<Receipt> {
-        self.session_mut()?.outflow.poll_receipt()
+    /// Gives as much of the oldest kept receipt as the peer has taken, or as there is room to hold.
+    pub(crate) fn poll_receipt(&mut self, room: u64) -> Option<Receipt> {
+        self.session_mut()?.outflow.poll_receipt(room)
     }
 
-    /// Whether receipts are kept of replies that have left.
-    pub(crate) fn owes_receipts(&self) -> bool {
-        self.outflow().is_some_and(Outflow::owes_receipts)
+    /// Gives all kept receipts.
+    pub(crate) fn take_receipts(&mut self) -> VecDeque<Receipt> {
+        self.session_mut().map(|session| session.outflow.take_receipts()).unwrap_or_default()
     }
 
-    /// Bytes held of the peer and for it.
+    /// Whether receipts are kept.
+    pub(crate) fn keeps_receipts(&self) -> bool {
+        self.outflow().is_some_and(Outflow::keeps_receipts)
+    }
+
+    /// Bytes held of the peer and for it, those in transit included.
     pub(crate) fn held_bytes(&self) -> u64 {
-        self.session().map_or(0, |session| session.requests_bytes + session.outflow.held_bytes())
+        self.session().map_or(0, |session| session.requests_bytes + session.outflow.counted_bytes())
     }
 
-    /// Whether the limits allow to hold more than is acknowledged already.
-    pub(crate) fn may_hold(&self, limits: &HoldLimits) -> bool {
-        self.session().is_none_or(|session| {
-            session.requests_bytes + session.outflow.acknowledged_bytes() <= limits.peer_bytes_max
-        })
+    /// The same without what still counts in the windows of others.
+    pub(crate) fn acknowledged_bytes(&self) -> u64 {
+        self.session().map_or(0, |session| session.requests_bytes + session.outflow.acknowledged_bytes())
     }
 
     /// When the peer has taken nothing for longer than a living one needs, although others wait until it does: receipts
@@ -287,6 +310,21 @@ impl Link {
     /// Notes that bytes from the peer need no room here any more. `Some` is the acknowledgement to send now.
     pub(crate) fn release(&mut self, bytes: u64, window: u64) -> Option<u64> {
         self.session_mut()?.intake.release(bytes, window)
+    }
+
+    /// Whether an acknowledgement is due within [`ACK_DELAY`].
+    pub(crate) fn owes_ack(&self) -> bool {
+        self.session().is_some_and(|session| session.intake.has_rest())
+    }
+
+    /// The acknowledgement of all that needs no room any more, if any of it is left.
+    pub(crate) fn take_ack(&mut self) -> Option<u64> {
+        self.session_mut()?.intake.take_rest()
+    }
+
+    /// The instant of the peer's first introduction.
+    pub(crate) fn introduced_at(&self) -> Option<Instant> {
+        self.session().map(|session| session.introduced_at)
     }
 
     /// Whether a held reply may leave now.
@@ -350,6 +388,11 @@ impl Link {
 
 /// How long a side waits, after its goodbye, for its peers to disconnect when no reply can still be on its way.
 pub(crate) const GOODBYE_GRACE: Duration = Duration::from_millis(500);
+
+/// How long an acknowledgement may wait for more to acknowledge.
+///
+/// The rest of a burst is less than a quarter of the window. Without this, its sender would count it as held for ever.
+pub(crate) const ACK_DELAY: Duration = Duration::from_secs(1);
 
 /// How many expiries a peer may take nothing while others wait for it. It sends heartbeats, so it lives; a slow link
 /// needs several expiries for a quarter of a window.

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracing::{debug, info, trace, warn};
+use tracing::{debug, trace, warn};
 
 use super::{
     announcements::Announcements,
@@ -18,7 +18,7 @@ use super::{
     frame::{Inbound, Malformed, window_bytes},
     hold::{HoldLimits, Receipt},
     introduction::Introduction,
-    link::{Departure, Link, Partner},
+    link::{ACK_DELAY, Departure, Link, Partner},
     liveness::{Heartbeats, LARGE_PAYLOAD_BYTES, patience},
     lives::Lives,
     message::{CallId, ErrorCode, ErrorReply, Message, Peer, Ready, Role, ServiceOffer},
@@ -27,7 +27,7 @@ use super::{
     window::Outflow,
 };
 pub(crate) use events::{End, LinkCounters, LinkEvent};
-use log::Log;
+use log::{Log, Refusals};
 use table::Table;
 
 /// All connections of one side. After each method call, take the events until there are none.
@@ -52,10 +52,13 @@ pub(crate) struct Links {
     ended: BTreeSet<Peer>,
     /// The workers' processes, so that an abandoned connection gets no calls.
     lives: Lives,
+    /// Peers for whose replies receipts are kept.
+    owing: BTreeSet<Peer>,
     timers: TimerTable,
     /// Heartbeats to send; separate, because they are never put off.
     beats: TimerTable,
     outbox: Outbox,
+    refusals: Refusals,
     events: VecDeque<LinkEvent>,
     counters: LinkCounters,
 }
@@ -75,9 +78,11 @@ impl Links {
             is_closed: false,
             ended: BTreeSet::new(),
             lives: Lives::default(),
+            owing: BTreeSet::new(),
             timers: TimerTable::default(),
             beats: TimerTable::default(),
             outbox: Outbox::default(),
+            refusals: Refusals::default(),
             events: VecDeque::new(),
             counters: LinkCounters::default(),
         }
@@ -125,13 +130,14 @@ impl Links {
                 link.excuse(now + time.min(patience(self.introduction.ready().payload_bytes_max as usize)));
             }
             Message::Ack(bytes) => {
-                link.acknowledge(now, bytes);
+                self.links.account(from, |link| link.acknowledge(now, bytes));
                 self.send_kept(now, from);
                 self.events.push_back(LinkEvent::Room(from));
             }
             Message::Drain => {
-                link.drain();
-                self.events.push_back(LinkEvent::Draining(from));
+                if link.drain() {
+                    self.events.push_back(LinkEvent::Draining(from));
+                }
             }
             message => self.events.push_back(LinkEvent::Received(from, message, window_bytes)),
         }
@@ -147,6 +153,10 @@ impl Links {
                 link.note_received(malformed.window_bytes);
                 if self.lives.hear(from) {
                     self.events.push_back(LinkEvent::Heard(from));
+                }
+                if link.is_up() && malformed.hides_offer() && !planted(Fault::HiddenOfferBorne) {
+                    self.reject(now, from, malformed.to_string());
+                    return false;
                 }
                 // The bytes behind the break of a BATCH would never be acknowledged, nor its requests answered.
                 if link.is_introducing() || malformed.breaks_batch() && !planted(Fault::BreakBorne) {
@@ -204,16 +214,18 @@ impl Links {
         }
     }
 
-    /// Handles due timeouts.
-    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+    /// Handles due timeouts, of a bounded number of peers: each may have a thousand calls. Returns whether more are due.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) -> bool {
         self.handle_heartbeats(now);
-        while let Some(timer) = self.timers.expire(now) {
-            match timer {
-                Timer::Lease(peer) => self.check_lease(now, peer),
-                Timer::Dial(peer) => self.events.push_back(LinkEvent::Dial(peer)),
-                Timer::Heartbeat(_) | Timer::Deadline(_) | Timer::Retry(_) | Timer::Overrun(_) => {}
+        for _ in 0..if planted(Fault::ExpiriesUnbounded) { usize::MAX } else { LEASE_BOUND } {
+            match self.timers.expire(now) {
+                Some(Timer::Lease(peer)) => self.check_lease(now, peer),
+                Some(Timer::Dial(peer)) => self.events.push_back(LinkEvent::Dial(peer)),
+                Some(Timer::Heartbeat(_) | Timer::Deadline(_) | Timer::Retry(_) | Timer::Overrun(_)) => {}
+                None => return false,
             }
         }
+        self.timers.next().is_some_and(|at| at <= now)
     }
 
     /// Accepts a peer's introduction, and answers it if the peer has connected.
@@ -231,7 +243,7 @@ impl Links {
         self.timers.set(Timer::Lease(peer), stalls_at.map_or(link.expires_at(), |at| at.min(link.expires_at())));
         self.beats.set(Timer::Heartbeat(peer), link.heartbeat_at());
         self.outbox.allow_batches(peer, link.partner().and_then(Partner::batch_bytes_max));
-        self.dials.succeed(peer);
+        self.dials.note_accepted(peer);
         if !is_dialed {
             self.announcements.add(now, peer, is_new);
         }
@@ -254,7 +266,7 @@ impl Links {
             return;
         }
         self.end(now, peer, Departure::Disconnected);
-        info!(peer = peer.0, reason = detail, "refused a connection");
+        self.refusals.log(now, peer, &detail);
         self.outbox.push(peer, Message::Error(ErrorReply::not_started(CallId(0), ErrorCode::Malformed, detail)));
         self.disconnect(peer);
     }
@@ -281,10 +293,21 @@ impl Links {
     /// Sends a message to an introduced peer, or keeps it until its window has room.
     pub(crate) fn send(&mut self, now: Instant, to: Peer, message: Message) {
         let mut message = Some(message);
-        let leaving = self.links.account(to, |link| link.push(now, message.take()?)).flatten();
+        let leaving = self.links.account(to, |link| link.push(message.take()?)).flatten();
         match leaving {
             Some(message) => self.transmit(now, to, message),
             None => message.into_iter().for_each(|message| self.note_unsent(to, message)),
+        }
+    }
+
+    /// Sends an error that only makes sense with the current offer: after that, if the peer has yet to be sent it.
+    pub(crate) fn send_returned(&mut self, now: Instant, to: Peer, message: Message) {
+        let is_overdue = self.links.get(to).is_some_and(Link::is_announcement_overdue);
+        // An error behind partial replies of its call waits with them, and the offer goes before all of them.
+        let is_behind = message.reply().is_some_and(|call| self.outflow(to).is_some_and(|outflow| outflow.holds(call)));
+        match (self.announcements.has(to) || is_overdue) && !is_behind && !planted(Fault::ReturnedTooSoon) {
+            true => drop(self.links.account(to, |link| link.hold_returned(message))),
+            false => self.send(now, to, message),
         }
     }
 
@@ -304,22 +327,26 @@ impl Links {
     ///
     /// Returns its receipt if it may be acknowledged now; otherwise [`LinkEvent::Released`] returns it later.
     pub(crate) fn pass_on(&mut self, now: Instant, to: Peer, message: Message, receipt: Receipt) -> Receipt {
-        let held_before = self.outflow(to).map_or(0, Outflow::held_bytes);
+        let counted = |links: &Self| links.outflow(to).map_or(0, Outflow::counted_bytes);
+        let before = counted(self);
         self.send(now, to, message);
-        let has_left = self.outflow(to).is_none_or(|outflow| outflow.held_bytes() <= held_before);
-        let may_hold = self.may_hold(to) || planted(Fault::HeldFinalsAcknowledged);
-        let own_bytes = self.outflow(to).map_or(0, Outflow::held_bytes).saturating_sub(held_before);
-        let Some(link) = self.links.get_mut(to).filter(|_| !has_left && !may_hold) else { return receipt };
-        if receipt.is_none() {
+        let own_bytes = counted(self).saturating_sub(before);
+        if receipt.is_none() || self.may_hold(to) || planted(Fault::HeldFinalsAcknowledged) {
             return receipt;
         }
         // A reply that was too large is held as a small error: the rest of its receipt is owed at once, and not before
         // the receipts of earlier replies that are still held.
         let Receipt { from, bytes } = receipt;
         let deferred = bytes.min(own_bytes);
-        link.defer(Receipt { from, bytes: deferred });
+        if deferred == 0 {
+            return Receipt { from, bytes };
+        }
+        self.links.account(to, |link| link.defer(now, Receipt { from, bytes: deferred }));
+        let stalls_at = self.links.get(to).and_then(|link| link.stalls_at(self.heartbeats.own_expiry()));
+        self.owing.insert(to);
+        self.links.note_waiting(to);
         // Others wait for this peer from now on, whatever its own interval is.
-        if let Some(at) = link.stalls_at(self.heartbeats.own_expiry()) {
+        if let Some(at) = stalls_at {
             self.timers.hasten(Timer::Lease(to), at);
         }
         Receipt { from, bytes: bytes - deferred }
@@ -341,12 +368,12 @@ impl Links {
         self.links.may_hold(peer)
     }
 
-    /// Whether the limit of all peers together is reached.
-    pub(crate) fn is_full(&self) -> bool {
-        self.links.is_full()
+    /// Whether there is no room for a request of the peer.
+    pub(crate) fn is_full(&self, peer: Peer, bytes: u64) -> bool {
+        self.links.is_full(peer, bytes)
     }
 
-    /// Bytes held of all peers, and for them.
+    /// Bytes held of all peers, and for them, those in transit included.
     pub(crate) fn held_bytes(&self) -> u64 {
         self.links.held_bytes()
     }
@@ -359,10 +386,15 @@ impl Links {
     pub(crate) fn release(&mut self, now: Instant, Receipt { from, bytes }: Receipt) {
         let window = self.introduction.ready().window_bytes;
         let due = self.links.get_mut(from).and_then(|link| link.release(bytes, window));
-        let is_dropped = planted(Fault::AckNotSent) && self.introduction.ready().role == Role::Dispatcher;
-        if let Some(bytes) = due.filter(|_| !is_dropped) {
+        if let Some(bytes) = due.filter(|_| !self.is_ack_dropped()) {
             self.transmit(now, from, Message::Ack(bytes));
+        } else if self.links.get(from).is_some_and(Link::owes_ack) {
+            self.beats.hasten(Timer::Heartbeat(from), now + ACK_DELAY);
         }
+    }
+
+    fn is_ack_dropped(&self) -> bool {
+        planted(Fault::AckNotSent) && self.introduction.ready().role == Role::Dispatcher
     }
 
     /// Sets the services in future introductions, sorted by name; `false` if they have not changed.
@@ -417,6 +449,9 @@ impl Links {
 
     /// Gives the next event.
     pub(crate) fn poll_event(&mut self) -> Option<LinkEvent> {
+        if self.links.take_relief() {
+            self.owing.clone().into_iter().for_each(|peer| self.release_receipts(peer));
+        }
         self.events.pop_front()
     }
 
@@ -487,6 +522,7 @@ impl Links {
             && self.dials.is_empty()
             && self.announcements.is_empty()
             && self.lives.is_empty()
+            && self.owing.is_empty()
             && self.timers.is_empty()
             && self.beats.is_empty()
             && self.links.held_bytes() == 0
@@ -546,8 +582,11 @@ impl Links {
             Role::Worker => planted(Fault::WorkerHeartbeatNotSent),
             Role::Dispatcher | Role::Client => planted(Fault::HeartbeatNotSent),
         };
-        let Some(link) = self.links.get(peer).filter(|link| link.is_up() && !is_dropped) else { return };
-        if link.heartbeat_at() <= now {
+        let Some(link) = self.links.get_mut(peer).filter(|link| link.is_up() && !is_dropped) else { return };
+        let rest = link.take_ack();
+        if let Some(bytes) = rest.filter(|_| !self.is_ack_dropped()) {
+            self.transmit(now, peer, Message::Ack(bytes));
+        } else if self.links.get(peer).is_some_and(|link| link.heartbeat_at() <= now) {
             self.transmit(now, peer, Message::Heartbeat);
         }
         if let Some(link) = self.links.get(peer) {
@@ -586,10 +625,15 @@ impl Links {
         self.timers.stop(Timer::Lease(peer));
         self.beats.stop(Timer::Heartbeat(peer));
         self.lives.forget(peer);
+        self.owing.remove(&peer);
         if let Some(mut link) = self.links.remove(peer)
             && !link.is_introducing()
         {
-            self.events.extend(std::iter::from_fn(|| link.poll_receipt()).map(LinkEvent::Released));
+            // One that ends at once, again and again, must not be dialed without a pause.
+            if link.introduced_at().is_some_and(|at| at + self.heartbeats.own_expiry() <= now) {
+                self.dials.note_lasting(peer);
+            }
+            self.events.extend(link.take_receipts().into_iter().map(LinkEvent::Released));
             let was_draining = link.is_draining();
             self.log().ended(peer, self.dials.endpoint(peer), link.partner(), departure);
             self.events.push_back(LinkEvent::Ended(peer, End { departure, was_draining, unsent }));
@@ -627,13 +671,17 @@ impl Links {
         self.release_receipts(to);
     }
 
-    /// Acknowledges messages that the limits have room for, or that have left.
+    /// Acknowledges messages that the limits have room for, or that the peer has taken.
     fn release_receipts(&mut self, peer: Peer) {
         loop {
-            let may_hold = self.may_hold(peer);
-            let Some(link) = self.links.get_mut(peer).filter(|link| may_hold || link.owes_receipts()) else { return };
-            let Some(receipt) = link.poll_receipt() else { return };
+            let room = self.links.room_for(peer);
+            let receipt = self.links.account(peer, |link| link.poll_receipt(room)).flatten();
+            let Some(receipt) = receipt else { break };
             self.events.push_back(LinkEvent::Released(receipt));
+        }
+        match self.links.get(peer).is_some_and(Link::keeps_receipts) {
+            true => self.links.note_waiting(peer),
+            false => drop(self.owing.remove(&peer)),
         }
     }
 
@@ -659,10 +707,14 @@ impl Links {
         if !self.announcements.remove(peer) {
             return;
         }
-        let message = self.links.get_mut(peer).and_then(|link| link.announce(&self.introduction));
+        let introduction = &self.introduction;
+        let message = self.links.account(peer, |link| link.announce(introduction)).flatten();
         if let Some(message) = message {
             self.announcements.note_sent(usize::try_from(window_bytes(&message)).unwrap_or(usize::MAX));
             self.outbox.push(peer, message);
+            while let Some(returned) = self.links.account(peer, Link::poll_returned).flatten() {
+                self.outbox.push(peer, returned);
+            }
         }
     }
 }
@@ -670,6 +722,9 @@ impl Links {
 /// How many expiries a connection may take to introduce itself: a slow link needs several for a long READY. The side
 /// that dials gives up after one of its own.
 const INTRODUCTION_EXPIRIES: u32 = 10;
+
+/// The leases that are checked in one pass.
+const LEASE_BOUND: usize = 64;
 
 /// How long a closing side waits for a large reply that may still be on its way.
 pub(crate) fn sending_time(payload_bytes: usize) -> Duration {

@@ -480,6 +480,11 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
+    /// Whether only a broker sends it.
+    pub(crate) fn is_of_broker(self) -> bool {
+        matches!(self, Self::NoWorker | Self::WorkerLost | Self::Unread)
+    }
+
     /// The error code with this number on the wire, if it exists.
     pub fn from_wire(number: u8) -> Option<Self> {
         use ErrorCode::*;

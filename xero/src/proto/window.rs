@@ -77,12 +77,10 @@ impl Window {
         self.sent += bytes;
     }
 
-    /// Handles the total that the peer has taken since its introduction; `true` if it has grown.
-    pub(crate) fn acknowledge(&mut self, bytes: u64) -> bool {
-        let before = self.acknowledged;
+    /// Handles the total that the peer has taken since its introduction.
+    pub(crate) fn acknowledge(&mut self, bytes: u64) {
         let most = if planted(Fault::AckBelieved) { u64::MAX } else { self.sent };
         self.acknowledged = bytes.clamp(self.acknowledged, most);
-        self.acknowledged > before
     }
 }
 
@@ -96,6 +94,8 @@ pub(crate) struct Outflow {
     held_bytes: u64,
     /// The held replies that end a request.
     held_ends: usize,
+    /// Errors of calls that no worker offers any more; they wait until the peer has been sent that offer.
+    returned: VecDeque<Message>,
     /// The number of held replies for each call.
     calls: BTreeMap<CallId, usize>,
     /// The largest count of a message that has left.
@@ -103,8 +103,10 @@ pub(crate) struct Outflow {
     /// Receipts of held replies, which their senders still wait for, the oldest first.
     receipts: VecDeque<Receipt>,
     receipt_bytes: u64,
-    /// When the peer last took something, while replies are held for it.
+    /// Since when the peer has taken less than [`Self::expected`], while receipts are kept.
     stalled_since: Instant,
+    /// The acknowledged total that ends the stall.
+    goal: u64,
 }
 
 impl Outflow {
@@ -114,11 +116,13 @@ impl Outflow {
             held: VecDeque::new(),
             held_bytes: 0,
             held_ends: 0,
+            returned: VecDeque::new(),
             calls: BTreeMap::new(),
             largest: 0,
             receipts: VecDeque::new(),
             receipt_bytes: 0,
             stalled_since: now,
+            goal: 0,
         }
     }
 
@@ -129,8 +133,10 @@ impl Outflow {
 
     /// Handles the total that the peer has taken since its introduction.
     pub(crate) fn acknowledge(&mut self, now: Instant, bytes: u64) {
-        if self.window.acknowledge(bytes) {
-            self.stalled_since = now;
+        self.window.acknowledge(bytes);
+        // A few bytes now and then are no progress: others wait for the rest.
+        if self.window.acknowledged >= self.goal {
+            self.start_waiting(now);
         }
     }
 
@@ -140,14 +146,11 @@ impl Outflow {
     }
 
     /// Sends a reply to a call: returns it if it may leave now, else keeps it for [`Self::poll`].
-    pub(crate) fn push(&mut self, now: Instant, call: CallId, message: Message) -> Option<Message> {
+    pub(crate) fn push(&mut self, call: CallId, message: Message) -> Option<Message> {
         let is_next = !self.calls.contains_key(&call) && (!waits_for_room(&message) || self.held.is_empty());
         if is_next && self.may_leave(&message) {
             self.note_sent(&message);
             return Some(message);
-        }
-        if self.held.is_empty() {
-            self.stalled_since = now;
         }
         *self.calls.entry(call).or_default() += 1;
         self.held_bytes += held_bytes(&message);
@@ -176,27 +179,67 @@ impl Outflow {
         Some(message)
     }
 
+    /// Whether replies of the call are held.
+    pub(crate) fn holds(&self, call: CallId) -> bool {
+        self.calls.contains_key(&call)
+    }
+
+    /// Holds an error until the peer has been sent the current offer.
+    pub(crate) fn hold_returned(&mut self, message: Message) {
+        self.held_bytes += held_bytes(&message);
+        self.held_ends += usize::from(ends_request(&message));
+        self.returned.push_back(message);
+    }
+
+    /// Gives the next error that has waited for the offer.
+    pub(crate) fn poll_returned(&mut self) -> Option<Message> {
+        let message = self.returned.pop_front()?;
+        self.note_sent(&message);
+        self.held_bytes -= held_bytes(&message);
+        self.held_ends -= usize::from(ends_request(&message));
+        Some(message)
+    }
+
     /// Whether [`Self::poll`] has a reply to give.
     pub(crate) fn has_leaving(&self) -> bool {
         self.held.front().is_some_and(|message| self.may_leave(message))
     }
 
-    /// Keeps the receipt of a reply that is held back.
-    pub(crate) fn defer(&mut self, receipt: Receipt) {
+    /// Keeps the receipt of a reply that is held back, or on its way.
+    pub(crate) fn defer(&mut self, now: Instant, receipt: Receipt) {
+        if self.receipts.is_empty() {
+            self.start_waiting(now);
+        }
         self.receipt_bytes += receipt.bytes;
         self.receipts.push_back(receipt);
     }
 
-    /// Gives the oldest kept receipt.
-    pub(crate) fn poll_receipt(&mut self) -> Option<Receipt> {
-        let receipt = self.receipts.pop_front()?;
-        self.receipt_bytes -= receipt.bytes;
+    /// Gives as much of the oldest kept receipt as the peer has taken, or as there is room to hold.
+    pub(crate) fn poll_receipt(&mut self, room: u64) -> Option<Receipt> {
+        let taken = self.receipt_bytes.saturating_sub(self.counted_bytes());
+        let first = self.receipts.front_mut()?;
+        let bytes = first.bytes.min(taken.max(room));
+        if bytes == 0 {
+            return None;
+        }
+        let receipt = Receipt { from: first.from, bytes };
+        first.bytes -= bytes;
+        self.receipt_bytes -= bytes;
+        if first.bytes == 0 {
+            self.receipts.pop_front();
+        }
         Some(receipt)
     }
 
-    /// Whether receipts are kept of replies that have left.
-    pub(crate) fn owes_receipts(&self) -> bool {
-        self.receipt_bytes > self.held_bytes
+    /// Gives all kept receipts.
+    pub(crate) fn take_receipts(&mut self) -> VecDeque<Receipt> {
+        self.receipt_bytes = 0;
+        std::mem::take(&mut self.receipts)
+    }
+
+    /// Whether receipts are kept.
+    pub(crate) fn keeps_receipts(&self) -> bool {
+        !self.receipts.is_empty()
     }
 
     /// Whether the peer keeps sending requests without reading replies.
@@ -211,11 +254,20 @@ impl Outflow {
         self.held_ends > credits as usize || self.window.in_transit() > owed
     }
 
-    /// Since when the peer takes nothing, and the bytes that its next acknowledgement waits for: a quarter of the
-    /// window and the message that fills it. `None` while no receipt is kept, so nobody waits for the peer.
+    /// Since when the peer has taken less than it should, and the bytes that it should take. `None` while no receipt is
+    /// kept, so nobody waits for the peer.
     pub(crate) fn stall(&self) -> Option<(Instant, u64)> {
-        let expected = (self.window.size.div_ceil(4) + self.largest).min(self.window.in_transit());
-        (!self.receipts.is_empty()).then_some((self.stalled_since, expected))
+        self.keeps_receipts().then(|| (self.stalled_since, self.expected()))
+    }
+
+    /// The bytes of an acknowledgement by a peer that reads: a quarter of the window, and the message that fills it.
+    fn expected(&self) -> u64 {
+        (self.window.size.div_ceil(4) + self.largest).min(self.window.in_transit())
+    }
+
+    fn start_waiting(&mut self, now: Instant) {
+        self.stalled_since = now;
+        self.goal = self.window.acknowledged + self.expected();
     }
 
     /// Counts a message that is never held back here.
@@ -234,9 +286,14 @@ impl Outflow {
         self.held_bytes
     }
 
+    /// The same, and the bytes in transit: nobody knows whether they have left this process.
+    pub(crate) fn counted_bytes(&self) -> u64 {
+        self.held_bytes + self.window.in_transit()
+    }
+
     /// The same without messages that count in the windows of others, whose receipts are kept.
     pub(crate) fn acknowledged_bytes(&self) -> u64 {
-        self.held_bytes.saturating_sub(self.receipt_bytes)
+        self.counted_bytes().saturating_sub(self.receipt_bytes)
     }
 
     /// Requests whose end is held back: to the caller, each still uses a credit.
@@ -245,7 +302,7 @@ impl Outflow {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.held.is_empty()
+        self.held.is_empty() && self.returned.is_empty()
     }
 }
 
@@ -299,7 +356,17 @@ impl Intake {
         let (window, released) = (bounded(window), self.released - self.acknowledged);
         let is_full = self.received - self.acknowledged >= window;
         let is_due = bytes != 0 && released != 0 && (is_full || released >= window.div_ceil(4));
-        is_due.then(|| {
+        is_due.then(|| self.take_rest()).flatten()
+    }
+
+    /// Whether bytes need no room any more, and are not acknowledged.
+    pub(crate) fn has_rest(&self) -> bool {
+        self.released > self.acknowledged
+    }
+
+    /// The acknowledgement of all bytes that need no room any more, if any are left.
+    pub(crate) fn take_rest(&mut self) -> Option<u64> {
+        self.has_rest().then(|| {
             self.acknowledged = self.released;
             self.released
         })
@@ -354,11 +421,8 @@ mod tests {
         let mut outflow = Outflow::new(start(), 2 * EMPTY);
         let partial =
             |sequence| Message::Partial(PartialReply { call: CallId(1), sequence, payload: Payload::default() });
-        assert!(
-            outflow.push(start(), CallId(1), partial(0)).is_some()
-                && outflow.push(start(), CallId(1), partial(1)).is_some()
-        );
-        assert!(outflow.push(start(), CallId(1), partial(2)).is_none() && outflow.poll().is_none());
+        assert!(outflow.push(CallId(1), partial(0)).is_some() && outflow.push(CallId(1), partial(1)).is_some());
+        assert!(outflow.push(CallId(1), partial(2)).is_none() && outflow.poll().is_none());
         assert_eq!((outflow.held.len(), outflow.held_ends()), (1, 0));
         outflow.acknowledge(start(), EMPTY);
         assert_eq!(outflow.poll(), Some(partial(2)));
@@ -398,20 +462,35 @@ mod tests {
         let mut outflow = Outflow::new(start(), 1);
         assert!(push(&mut outflow, 0, LARGE) && !push(&mut outflow, 1, LARGE));
         assert_eq!(outflow.stall(), None, "it costs what is held for it, and nobody waits");
-        outflow.defer(Receipt { from: Peer(1), bytes: COST });
+        outflow.defer(start(), Receipt { from: Peer(1), bytes: COST });
         assert_eq!(outflow.stall().map(|(_, bytes)| bytes), Some(COST));
     }
 
     #[test]
-    fn receipts_are_kept_for_what_is_held_and_owed_for_what_has_left() {
+    fn drip_of_acknowledgements_does_not_end_a_stall() {
+        let (now, mut outflow) = (start(), Outflow::new(start(), 1));
+        assert!(push(&mut outflow, 0, LARGE) && !push(&mut outflow, 1, LARGE));
+        outflow.defer(now, Receipt { from: Peer(1), bytes: 2 * COST });
+        let later = |seconds| now + std::time::Duration::from_secs(seconds);
+        outflow.acknowledge(later(1), COST - 1);
+        assert_eq!(outflow.stall().map(|(since, _)| since), Some(now));
+        outflow.acknowledge(later(2), COST);
+        assert_eq!(outflow.stall().map(|(since, _)| since), Some(later(2)));
+    }
+
+    #[test]
+    fn receipts_are_kept_for_what_is_held_or_on_its_way_and_owed_for_what_was_taken() {
         let mut outflow = Outflow::new(start(), 1);
         assert!(push(&mut outflow, 0, LARGE) && !push(&mut outflow, 1, LARGE) && !push(&mut outflow, 2, LARGE));
-        (1..=2).for_each(|peer| outflow.defer(Receipt { from: Peer(peer), bytes: COST }));
-        assert!(!outflow.owes_receipts());
+        (1..=2).for_each(|peer| outflow.defer(start(), Receipt { from: Peer(peer), bytes: COST }));
+        assert_eq!(outflow.poll_receipt(0), None);
         outflow.acknowledge(start(), COST);
-        assert_eq!((next(&mut outflow), outflow.owes_receipts()), (Some(1), true));
-        assert_eq!(outflow.poll_receipt().map(|receipt| receipt.from), Some(Peer(1)));
-        assert!(!outflow.owes_receipts() && outflow.acknowledged_bytes() < COST);
+        assert_eq!((next(&mut outflow), outflow.poll_receipt(0)), (Some(1), None));
+        outflow.acknowledge(start(), 2 * COST);
+        let taken = 2 * COST - outflow.counted_bytes();
+        assert_eq!(outflow.poll_receipt(0), Some(Receipt { from: Peer(1), bytes: taken }));
+        assert_eq!(outflow.poll_receipt(0), None);
+        assert_eq!(outflow.poll_receipt(u64::MAX), Some(Receipt { from: Peer(1), bytes: COST - taken }));
     }
 
     #[test]
@@ -438,7 +517,7 @@ mod tests {
     fn push(outflow: &mut Outflow, call: u64, bytes: usize) -> bool {
         let payload = Payload { bytes: vec![0; bytes].into(), ..Payload::default() };
         let reply = FinalReply { call: CallId(call), partials: 0, payload };
-        outflow.push(start(), CallId(call), Message::Final(reply)).is_some()
+        outflow.push(CallId(call), Message::Final(reply)).is_some()
     }
 
     fn next(outflow: &mut Outflow) -> Option<u64> {

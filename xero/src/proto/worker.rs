@@ -250,12 +250,15 @@ impl Worker {
         self.exits.links.handle_heartbeats(now);
     }
 
-    /// Handles due timeouts: all those of peers, then a bounded number of requests.
+    /// Handles due timeouts: first those of peers, then those of requests, a bounded number of each.
     ///
     /// While more are due, [`Self::poll_timeout`] is due at once, so that transmits leave in between.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.exits.links.handle_timeout(now);
+        let are_peers_left = self.exits.links.handle_timeout(now);
         self.settle(now);
+        if are_peers_left {
+            return;
+        }
         for _ in 0..EXPIRY_BOUND {
             if !self.executions.handle_timeout(now, &mut self.exits) {
                 break;

@@ -25,6 +25,9 @@ impl Ledger {
         if malformed.breaks_batch() {
             record.complaint = Some("bears a broken BATCH");
         }
+        if malformed.hides_offer() && record.sides[to as usize].is_registered {
+            record.complaint = Some("bears an offer that it cannot read");
+        }
     }
 
     /// Notes what the honest side has read.

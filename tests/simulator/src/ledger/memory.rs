@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use xero::proto::{
+    broker::Door,
     frame::Inbound,
     message::{Message, Payload},
 };
@@ -150,9 +151,35 @@ impl Ledger {
                 "keeps {replies} acknowledged bytes of replies for {clients} clients, over {max} each"
             ));
         }
-        match requests + replies > limits.total_bytes_max / 2 + largest {
-            true => Err(format!("keeps {} acknowledged bytes, over half of {limits:?}", requests + replies)),
+        match requests + replies > limits.total_bytes_max + largest {
+            true => Err(format!("keeps {} acknowledged bytes, over {limits:?}", requests + replies)),
             false => self.check_total(kept, limits.total_bytes_max + largest),
+        }
+    }
+
+    /// Checks that a broker acknowledges no more replies than it may have on their way to its clients.
+    pub(super) fn check_transit(&self, pid: Pid, process: &Process) -> Result<(), String> {
+        if process.setup.role != Role::Broker {
+            return Ok(());
+        }
+        let (mut in_transit, mut unacknowledged, mut clients) = (0, 0, 0);
+        for ((door, _), wire) in &process.sockets {
+            let record = &self.wires[*wire];
+            let own = record.side_index(pid);
+            match door {
+                Door::Front if !record.flow_to(own.other()).lies => {
+                    in_transit += record.flow_to(own.other()).in_transit();
+                    clients += 1;
+                }
+                Door::Front => {}
+                Door::Back => unacknowledged += record.flow_to(own).unacknowledged(),
+            }
+        }
+        // Beside replies, a client may be sent errors and offers.
+        let max = process.setup.hold_limits.total_bytes_max + LARGEST + clients * OTHERS;
+        match in_transit > unacknowledged + max {
+            true => Err(format!("has {in_transit} bytes on their way to clients, and may have {max}")),
+            false => Ok(()),
         }
     }
 
@@ -196,6 +223,12 @@ impl Ledger {
         Ok(())
     }
 }
+
+/// The largest message of a simulation, and its header.
+const LARGEST: u64 = 10_000;
+
+/// What a client may be sent beside replies: each of its requests may be refused.
+const OTHERS: u64 = 30_000;
 
 impl What {
     fn client(self) -> Option<Pid> {

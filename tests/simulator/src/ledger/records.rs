@@ -150,7 +150,12 @@ impl WireRecord {
 impl FlowRecord {
     /// Whether nothing large may follow.
     pub(super) fn is_full(&self) -> bool {
-        self.window > 0 && self.sent.saturating_sub(self.acknowledged) >= self.window
+        self.window > 0 && self.in_transit() >= self.window
+    }
+
+    /// The bytes that the sender does not know to be acknowledged.
+    pub(super) fn in_transit(&self) -> u64 {
+        self.sent.saturating_sub(self.acknowledged)
     }
 
     /// The bytes that the receiver has read, and has not acknowledged.

@@ -14,7 +14,8 @@ impl Ledger {
     pub(crate) fn check(&mut self, now: Instant, pid: Pid, processes: &[Process]) {
         let process = &processes[pid];
         self.sweep(pid);
-        let found = self.check_memory(pid, process).and_then(|()| self.check_starts(pid, process));
+        let found = self.check_memory(pid, process).and_then(|()| self.check_transit(pid, process));
+        let found = found.and_then(|()| self.check_starts(pid, process));
         let found = found.and_then(|()| self.check_suspects(pid)).and_then(|()| self.check_queue(pid, process));
         let found = found.and_then(|()| self.check_leave(now, pid, process));
         let found = found.and_then(|()| self.check_wires(now, pid, process));
@@ -90,8 +91,13 @@ impl Ledger {
 
     /// Checks that the receiver of a window acknowledges. Requests that wait at a broker are not acknowledged.
     fn check_acknowledged(&self, pid: Pid, process: &Process, wire: Wire) -> Result<(), String> {
-        // A deaf process acknowledges nothing; one that keeps something may be at its limit.
-        let is_excused = process.setup.hold_limits != HoldLimits::default() && self.keeps_anything(pid);
+        // A deaf process acknowledges nothing; one that keeps something, or has something on its way, may be at its limit.
+        let is_on_its_way = |wire: &Wire| {
+            let record = &self.wires[*wire];
+            record.flow_to(record.side_index(pid).other()).in_transit() > 0
+        };
+        let is_limited = process.setup.hold_limits != HoldLimits::default();
+        let is_excused = is_limited && (self.keeps_anything(pid) || process.sockets.values().any(is_on_its_way));
         if process.is_deaf || is_excused || self.wires[wire].is_hostile {
             return Ok(());
         }

@@ -34,7 +34,8 @@ impl Ledger {
             // A call that is too large for all waits for one of those that come closest, which refuses it.
             let is_large = best.is_some_and(|(_, max)| call.plan.work.payload_bytes() > max);
             let is_choosy = is_stuck || is_large || process.setup.whim.may_refuse();
-            if best.is_none() && self.is_hopeless(pid, process, &call.plan) {
+            // Its error waits until the client has room for the offer without its service.
+            if best.is_none() && !is_stuck && self.is_hopeless(pid, process, &call.plan) {
                 return Err(format!("lets call {} wait for nobody", tag.0));
             }
             let free = self.serving(pid, process).find(has_room).filter(|_| !is_choosy);

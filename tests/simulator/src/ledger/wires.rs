@@ -265,7 +265,7 @@ impl Ledger {
         let is_leaving = self.leaving.contains_key(&own.life.0) || processes[own.life.0].is_leaving;
         let patience = STALL_EXPIRIES * (own.interval * own.liveness);
         let flow = record.flows[side.other() as usize];
-        let is_stalled = flow.is_full() && flow.heard_at.is_none_or(|at| now >= at + patience);
+        let is_stalled = flow.in_transit() > 0 && flow.heard_at.is_none_or(|at| now >= at + patience);
         let own = &record.sides[side as usize];
         let has_reason = !own.is_registered || own.has_said_goodbye || own.has_heard_goodbye || is_leaving || is_silent;
         let has_reason = has_reason || is_stalled || flow.is_overrun();

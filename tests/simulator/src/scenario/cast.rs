@@ -239,6 +239,11 @@ fn hold_limits(random: &mut Rng, theme: Theme) -> HoldLimits {
     if !matches!(theme, Theme::Memory | Theme::Hostile) {
         return default;
     }
-    let total_bytes_max = if random.bool() { default.total_bytes_max } else { random.u64(4_000..40_000) };
-    HoldLimits { peer_bytes_max: random.u64(1..if theme == Theme::Hostile { 2_000 } else { 12_000 }), total_bytes_max }
+    let (peer_max, total) = (if theme == Theme::Hostile { 2_000 } else { 12_000 }, random.u64(4_000..40_000));
+    let (peer_bytes_max, total_bytes_max) = match random.u8(0..4) {
+        0 => (default.peer_bytes_max, total),
+        1 => (random.u64(1..peer_max), total),
+        _ => (random.u64(1..peer_max), default.total_bytes_max),
+    };
+    HoldLimits { peer_bytes_max, total_bytes_max }
 }

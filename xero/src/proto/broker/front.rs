@@ -205,11 +205,13 @@ impl Front {
             return dispatcher.release(now, receipt);
         };
         let is_unoffered = matches!(failure, CallFailure::NotOffered { .. } | CallFailure::UnknownMethod { .. });
+        let error = Message::Error(ErrorReply { call, partials, ..error_of(failure) });
         if is_unoffered && !self.is_draining {
             self.offers.hasten(now, client, dispatcher, &mut self.links);
+            self.links.send_returned(now, client, error);
+            return dispatcher.release(now, receipt);
         }
-        let error = ErrorReply { call, partials, ..error_of(failure) };
-        self.pass_on(now, dispatcher, client, Message::Error(error), receipt);
+        self.pass_on(now, dispatcher, client, error, receipt);
     }
 
     /// Notes that a worker has the request.
@@ -302,11 +304,11 @@ impl Front {
             return self.links.drop_unexpected(from, "a request of an open call");
         }
         self.requests += 1;
-        if let Err(refusal) = self.admit(from, client, &request) {
+        let (bytes, held_bytes) = (receipt.bytes, receipt.bytes + request.metadata.overhead_bytes());
+        if let Err(refusal) = self.admit(from, client, &request, held_bytes) {
             self.links.release(now, receipt);
             return self.refuse(now, from, call, refusal);
         }
-        let (bytes, held_bytes) = (receipt.bytes, receipt.bytes + request.metadata.overhead_bytes());
         self.links.hold_request(from, held_bytes);
         self.last_call += 1;
         let id = CallId(self.last_call);
@@ -320,7 +322,7 @@ impl Front {
         }
     }
 
-    fn admit(&self, from: Peer, client: &Client, request: &Request) -> Result<(), Refusal> {
+    fn admit(&self, from: Peer, client: &Client, request: &Request, held_bytes: u64) -> Result<(), Refusal> {
         let held_ends = self.links.outflow(from).map_or(0, Outflow::held_ends);
         if self.is_draining {
             return Err((ErrorCode::Refused, "the broker drains".to_owned()));
@@ -334,9 +336,11 @@ impl Front {
         if request.remaining.is_zero() {
             return Err((ErrorCode::DeadlineExceeded, String::new()));
         }
-        if self.links.is_full() {
+        if self.links.is_full(from, held_bytes) {
             let max = self.links.hold_limits().total_bytes_max;
-            let detail = format!("the broker holds {max} bytes for its clients; raise its `total_bytes_max`");
+            let detail = format!(
+                "the broker has no room: it holds up to {max} bytes for its clients; raise its `total_bytes_max`"
+            );
             return Err((ErrorCode::Overloaded, detail));
         }
         Ok(())

@@ -81,11 +81,10 @@ impl Offers {
         }
     }
 
-    /// Lets a client know the offer before anything that is sent to it from now on.
+    /// Sends a client the offer in its turn, and not only after the pause.
     pub(super) fn hasten(&mut self, now: Instant, client: Peer, dispatcher: &Dispatcher, links: &mut Links) {
         self.include(now, dispatcher, links);
         links.announce_to(now, client);
-        links.announce(client);
     }
 
     /// Makes no further announcement.

@@ -263,7 +263,11 @@ impl Router {
         self.finish_reply(now, exits, from);
     }
 
-    pub(super) fn handle_error(&mut self, now: Instant, exits: &mut Exits<Output>, from: Peer, reply: ErrorReply) {
+    pub(super) fn handle_error(&mut self, now: Instant, exits: &mut Exits<Output>, from: Peer, mut reply: ErrorReply) {
+        if reply.code.is_of_broker() && !self.asks_brokers {
+            reply.detail = format!("the worker has answered with code {}, which only brokers send", reply.code as u8);
+            reply.code = ErrorCode::Malformed;
+        }
         match self.placement.registry.return_credit(from, reply.call) {
             Some(true) => self.end_with_error(now, exits, from, reply),
             Some(false) => self.counters.late_replies += 1,
@@ -481,7 +485,8 @@ impl Router {
         let is_leaving = self.placement.registry.get(from).is_none_or(|worker| worker.draining);
         let cost = match (setback, reply.code) {
             (Setback::NotStarted, _) if is_leaving => Cost::Nothing,
-            (Setback::NotStarted, ErrorCode::NoWorker) => Cost::Time,
+            // It had announced before that its workers are gone; a broker that has not could cause requests without end.
+            (Setback::NotStarted, ErrorCode::NoWorker) if !self.is_offered_by(from, id) => Cost::Time,
             _ => Cost::Attempt,
         };
         let Some(call) = self.placement.calls_mut().get_mut(id) else { return };
@@ -611,6 +616,12 @@ impl Router {
 
     fn get_mut(&mut self, id: CallId) -> Option<&mut Call> {
         self.placement.calls_mut().get_mut(id)
+    }
+
+    /// Whether a worker offers the call's method.
+    fn is_offered_by(&self, worker: Peer, id: CallId) -> bool {
+        let Some(call) = self.get(id) else { return false };
+        self.placement.registry.offers(worker, &call.spec.service, &call.spec.method)
     }
 
     /// Whether a worker has the request, for a caller that may already have its answer.

@@ -42,6 +42,11 @@ impl Malformed {
         self.kind == Some(Kind::Batch as u8)
     }
 
+    /// Whether the message was about the services of its sender, which its receiver no longer knows.
+    pub fn hides_offer(&self) -> bool {
+        self.kind.is_some_and(|kind| [Kind::Ready as u8, Kind::Offer as u8].contains(&kind))
+    }
+
     /// Whether the message was a request.
     pub fn is_request(&self) -> bool {
         self.kind == Some(Kind::Request as u8)

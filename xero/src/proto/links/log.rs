@@ -1,5 +1,7 @@
 //! The words of the log about connections, for the user of either side.
 
+use std::time::{Duration, Instant};
+
 use tracing::{debug, info, warn};
 
 use crate::proto::{
@@ -59,3 +61,27 @@ impl Log {
         }
     }
 }
+
+/// Refused connections: anybody can cause them, so only some are logged for users.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    /// The start of the current minute, and the refusals since then.
+    minute: Option<(Instant, u64)>,
+}
+
+impl Refusals {
+    pub(super) fn log(&mut self, now: Instant, peer: Peer, reason: &str) {
+        let (start, count) = self.minute.filter(|(start, _)| now < *start + MINUTE).unwrap_or((now, 0));
+        self.minute = Some((start, count + 1));
+        match count {
+            0..LOGGED_MAX => info!(peer = peer.0, reason, "refused a connection"),
+            LOGGED_MAX => info!(peer = peer.0, reason, "refused a connection; more of them this minute: level debug"),
+            _ => debug!(peer = peer.0, reason, "refused a connection"),
+        }
+    }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// The refusals of a minute that users read about, but one.
+const LOGGED_MAX: u64 = 9;

@@ -181,6 +181,12 @@ impl Registry {
         pools.any(|pool| Some(pool) != own || self.index.serving(pool) > 1)
     }
 
+    /// Whether this worker offers the method.
+    pub(crate) fn offers(&self, peer: Peer, service: &str, method: &str) -> bool {
+        let method = self.index.find(service, method);
+        method.zip(self.pool_of(peer)).is_some_and(|(method, pool)| self.index.kind_in(pool, method).is_some())
+    }
+
     fn choose(&mut self, choice: &mut dyn WorkerChoice, need: &Need<'_>, search: &Search<'_>) -> Option<(Peer, Kind)> {
         let first = Some(search.first).filter(|(_, peer)| search.can_have(*peer, need));
         let chosen = choice.choose(&mut Candidates { registry: self, need, search, first, rest: None })?;

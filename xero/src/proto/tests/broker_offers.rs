@@ -94,6 +94,45 @@ fn clients_know_that_a_service_is_gone_before_its_calls_come_back() {
 }
 
 #[test]
+fn error_of_a_service_that_is_gone_waits_for_the_offer_in_a_full_window() {
+    let mut bench = Bench::new();
+    let worker = bench.worker_with(|ready| ready.credits = 1);
+    let client = bench.client_with(|ready| ready.window_bytes = 1);
+    (1..=3).for_each(|call| bench.request(client, call, "hold"));
+    // Fills the window.
+    let id = bench.request_id(worker);
+    bench.reply(worker, id, "done");
+    bench.take(client);
+    bench.drop_wire(worker);
+    bench.run(OFFERS_PAUSE);
+    let lost = bench.take_news(client);
+    assert!(matches!(&lost[..], [Message::Error(error)] if error.code == ErrorCode::WorkerLost), "{lost:?}");
+    bench.send_as(client, Message::Ack(u64::MAX));
+    let sent = bench.take_news(client);
+    let [Message::Ready(_), Message::Error(error)] = &sent[..] else { panic!("{sent:?}") };
+    assert_eq!((error.call, error.code), (CallId(3), ErrorCode::NoWorker));
+}
+
+#[test]
+fn clients_whose_service_is_gone_are_sent_the_offer_a_few_in_each_turn() {
+    let mut bench = Bench::new();
+    let long: Vec<_> = (0..200).map(|number| offer(&format!("{number:0>250}"), &[])).collect();
+    bench.worker_with(|ready| ready.services = long);
+    let worker = bench.worker_with(|ready| ready.credits = 1);
+    let clients: Vec<_> = (0..100).map(|_| bench.client()).collect();
+    clients.iter().for_each(|client| bench.request(*client, 1, "hold"));
+    bench.run(OFFERS_PAUSE * 12);
+    clients.iter().for_each(|client| drop(bench.take(*client)));
+    bench.drop_wire(worker);
+    let is_sent = |bench: &mut Bench, client: &Wire| !bench.take_news(*client).is_empty();
+    let first = clients.iter().filter(|client| is_sent(&mut bench, client)).count();
+    assert!((10..40).contains(&first), "{first} introductions of 52 kB in one turn");
+    bench.run(ms(0));
+    let rest = clients.iter().filter(|client| is_sent(&mut bench, client)).count();
+    assert!(first + rest >= 100, "{first} and {rest}");
+}
+
+#[test]
 fn call_waits_for_room_and_returns_at_once_without_its_service_or_method() {
     let mut bench = Bench::new();
     let client = bench.client();

@@ -96,7 +96,7 @@ fn broker_with_an_unreadable_introduction_gets_no_answer_and_is_dialed_again() {
 }
 
 #[test]
-fn dials_back_off_with_jitter_and_start_over_after_an_answer() {
+fn dials_back_off_with_jitter_and_start_over_after_a_connection_that_has_lasted() {
     let (seed, backoff) = (11, BackoffConfig::default());
     let mut client = Client::with(1, |config| config.seed = seed);
     let mut expected = Backoff::new(backoff, seed);
@@ -109,6 +109,13 @@ fn dials_back_off_with_jitter_and_start_over_after_an_answer() {
     }
     client.connect(A);
     client.send_as(A, Message::Ready(broker()));
+    client.take_dials();
+    // It answers, and ends at once.
+    client.lose(A);
+    client.expect_dial_after(expected.next());
+    client.connect(A);
+    client.send_as(A, Message::Ready(broker()));
+    client.keep_alive(EXPIRY);
     expected.reset();
     client.take_dials();
     client.lose(A);
@@ -216,12 +223,28 @@ fn call_that_a_broker_returns_waits_and_goes_where_its_service_is_offered() {
 }
 
 #[test]
+fn call_that_comes_back_from_a_broker_that_still_offers_it_costs_an_attempt() {
+    let mut client = Client::connected(1);
+    client.call(1);
+    for _ in 0..3 {
+        assert_eq!(client.requests(), [(A, 1)]);
+        client.send_as(A, error_reply(CallId(1), ErrorCode::NoWorker, false));
+        client.run(INTERVAL);
+        client.send_as(A, Message::Heartbeat);
+    }
+    assert_eq!(client.requests(), []);
+    assert!(matches!(client.end(1), Err(CallFailure::Remote(error)) if error.code == ErrorCode::NoWorker));
+}
+
+#[test]
 fn returned_call_costs_no_attempt_unless_it_may_have_run() {
     let mut client = Client::connected(1);
     client.call_with(1, |spec| spec.idempotent = Some(true));
     for _ in 0..20 {
         assert_eq!(client.requests(), [(A, 1)]);
+        client.send_as(A, Message::Ready(Ready { services: Vec::new(), ..broker() }));
         client.send_as(A, error_reply(CallId(1), ErrorCode::NoWorker, false));
+        client.send_as(A, Message::Ready(broker()));
     }
     client.requests();
     // Twenty attempts that cost nothing, and one of three that does.
@@ -550,7 +573,7 @@ impl Client {
     fn requests(&mut self) -> Vec<(Peer, u64)> {
         let request = |(peer, message)| match message {
             Message::Request(request) => Some((peer, request.call.0)),
-            Message::Heartbeat => None,
+            Message::Heartbeat | Message::Ack(_) => None,
             other => panic!("neither request nor heartbeat: {other:?}"),
         };
         std::mem::take(&mut self.sent).into_iter().filter_map(request).collect()

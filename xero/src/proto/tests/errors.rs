@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{
     network::Net,
     node::{error, offer},
-    pair::{D, INTERVAL, LATENCY, W, final_reply, ms, partial_reply, value},
+    pair::{D, INTERVAL, LATENCY, W, error_reply, final_reply, ms, partial_reply, value},
 };
 use crate::proto::{
     calls::{CallFailure, WaitPolicy},
@@ -24,6 +24,22 @@ fn unknown_method_fails_at_once_with_what_is_offered() {
     let call = net.call(d, "pong");
     let offered = ["echo", "ping"].map(Arc::from).into();
     assert_eq!(net.failure(call), &CallFailure::UnknownMethod { offered });
+}
+
+#[test]
+fn code_of_a_broker_from_a_worker_is_malformed() {
+    for code in [ErrorCode::NoWorker, ErrorCode::WorkerLost, ErrorCode::Unread] {
+        let mut net = Net::new();
+        let d = net.dispatcher();
+        let puppet = net.puppet(d, 8);
+        let call = net.call(d, "hold");
+        net.run(ms(5));
+        net.send_as(puppet, error_reply(call, code, false));
+        net.run(ms(5));
+        let CallFailure::Remote(error) = net.failure(call) else { panic!("{:?}", net.failure(call)) };
+        assert_eq!(error.code, ErrorCode::Malformed);
+        assert!(error.detail.contains("which only brokers send"), "{}", error.detail);
+    }
 }
 
 #[test]

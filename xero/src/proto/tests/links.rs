@@ -237,3 +237,28 @@ fn introduction_of(role: Role) -> Ready {
 }
 
 const _: () = assert!(BATCHED_PAYLOAD_BYTES_MAX < 9_000);
+
+#[test]
+fn drain_that_is_repeated_is_reported_once() {
+    let mut bench = Bench::new();
+    let worker = bench.worker();
+    bench.outputs.clear();
+    (0..1_000).for_each(|_| bench.send_as(worker, Message::Drain));
+    assert_eq!(bench.outputs.len(), 1);
+}
+
+#[test]
+fn clients_that_expire_together_do_not_hold_up_one_pass() {
+    let mut bench = Bench::new();
+    bench.worker();
+    let clients: Vec<_> =
+        (0..500).map(|_| bench.client_with(|ready| ready.interval = Duration::from_secs(1))).collect();
+    for client in &clients {
+        (1..=4).for_each(|call| bench.request(*client, call, "hold"));
+    }
+    bench.broker.handle_timeout(bench.now + Duration::from_secs(3));
+    let left = std::iter::from_fn(|| bench.broker.poll_output()).count();
+    assert!((1..=2 * 64).contains(&left), "{left} ends of 500 connections in one pass");
+    bench.run(Duration::from_secs(3));
+    assert_eq!(bench.broker.clients().count(), 0);
+}

@@ -242,6 +242,41 @@ fn change_without_room_in_the_memory_of_offers_ends_the_connection() {
 }
 
 #[test]
+fn introduction_or_change_that_cannot_be_read_ends_the_connection() {
+    for is_change in [false, true] {
+        let mut bench = Bench::with(|config| config.dispatcher.limits.methods_max = 3);
+        let worker = bench.worker_with(|ready| ready.services = vec![offer("A", &["a"])]);
+        bench.take(worker);
+        let services = vec![offer("B", &["1", "2", "3", "4"])];
+        bench.send_as(
+            worker,
+            match is_change {
+                true => Message::Offer(OfferChange { changed: services, withdrawn: vec![] }),
+                false => Message::Ready(Ready { services, ..introduction() }),
+            },
+        );
+        let [Message::Error(error)] = &bench.take_news(worker)[..] else { panic!("not an error") };
+        assert!(error.detail.contains("method count of 4 is over the limit of 3"), "{}", error.detail);
+        assert!(bench.is_gone(worker), "what it offers is no longer known");
+    }
+}
+
+#[test]
+fn change_is_acknowledged_at_once_although_a_waiting_call_ends_by_it() {
+    let mut bench = Bench::with(|config| {
+        config.dispatcher.window_bytes = 1_000;
+        config.hold_limits.peer_bytes_max = 1;
+    });
+    let worker = bench.worker_with(|ready| ready.credits = 1);
+    let client = bench.client_with(|ready| ready.window_bytes = 1);
+    (1..=2).for_each(|call| bench.request(client, call, "hold"));
+    bench.take(worker);
+    let long = offer(&"N".repeat(250), &[]);
+    bench.send_as(worker, Message::Offer(OfferChange { changed: vec![long], withdrawn: vec!["Demo".into()] }));
+    assert!(bench.take(worker).iter().any(|message| matches!(message, Message::Ack(_))));
+}
+
+#[test]
 fn change_without_an_introduction_ends_the_connection() {
     let mut bench = Bench::new();
     let stranger = bench.open(Door::Back);

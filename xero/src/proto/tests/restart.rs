@@ -37,7 +37,7 @@ fn worker_that_has_waited_for_an_hour_serves_within_seconds() {
 }
 
 #[test]
-fn pause_is_short_again_after_an_answer() {
+fn pause_is_short_again_after_a_connection_that_has_lasted() {
     for seed in 0..20 {
         let mut net = Net::new();
         let d = net.dispatcher();
@@ -45,7 +45,7 @@ fn pause_is_short_again_after_an_answer() {
         let w = net.worker_with(&[d], |config| config.seed = seed);
         net.run(60 * INTERVAL);
         net.restart_dispatcher(d);
-        net.run(3 * INTERVAL);
+        net.run(3 * INTERVAL + EXPIRY);
         net.disconnect(d, w);
         net.run(ms(100) + 4 * LATENCY);
         assert_eq!(net.d(d).workers(), 1, "seed {seed}");

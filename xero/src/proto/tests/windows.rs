@@ -335,7 +335,7 @@ fn client_that_reads_no_reply_costs_its_window_and_delays_no_other() {
     answer_all(&mut bench, worker, LARGE);
     assert_eq!(finals(&mut bench, other), [1]);
     bench.run(INTERVAL);
-    assert_eq!(bench.take(deaf), [Message::Heartbeat], "held back are replies and nothing else");
+    assert!(matches!(bench.take(deaf)[..], [Message::Ack(_)]), "held back are replies and nothing else");
     bench.request(deaf, 5, "hold");
     answer_all(&mut bench, worker, 10);
     assert_eq!(finals(&mut bench, deaf), [5], "a small one passes");

@@ -146,14 +146,14 @@ impl Executions {
             return let_go(now, exits, from);
         }
         self.received += 1;
-        let (service, method, reply_bytes_max) = match self.admit(exits, from, &request) {
+        let (bytes, held_bytes) = (receipt.bytes, receipt.bytes + request.metadata.overhead_bytes());
+        let (service, method, reply_bytes_max) = match self.admit(exits, from, &request, held_bytes) {
             Ok(admitted) => admitted,
             Err(refusal) => {
                 exits.links.release(now, receipt);
                 return self.refuse(now, exits, from, call, refusal);
             }
         };
-        let (bytes, held_bytes) = (receipt.bytes, receipt.bytes + request.metadata.overhead_bytes());
         exits.links.hold_request(from, held_bytes);
         let is_acknowledged = exits.links.may_hold(from);
         if is_acknowledged {
@@ -334,6 +334,7 @@ impl Executions {
         exits: &Exits<WorkerOutput>,
         from: Peer,
         request: &Request,
+        held_bytes: u64,
     ) -> Result<(usize, usize, usize), Refusal> {
         let links = &exits.links;
         let Some(requests) = self.requests.get(&from) else {
@@ -350,9 +351,11 @@ impl Executions {
         if request.remaining.is_zero() {
             return Err((ErrorCode::DeadlineExceeded, String::new()));
         }
-        if links.is_full() {
+        if links.is_full(from, held_bytes) {
             let max = links.hold_limits().total_bytes_max;
-            let detail = format!("the worker holds {max} bytes for its peers; raise its `total_bytes_max`");
+            let detail = format!(
+                "the worker has no room: it holds up to {max} bytes for its peers; raise its `total_bytes_max`"
+            );
             return Err((ErrorCode::Overloaded, detail));
         }
         let (service, method) = self.services.find(request)?;

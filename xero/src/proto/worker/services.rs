@@ -1,5 +1,7 @@
 //! The services that a worker offers, and whether they have the method that a request asks for.
 
+use std::{collections::HashMap, sync::Arc};
+
 use crate::proto::{
     message::{ErrorCode, Request, ServiceOffer, listed},
     worker::{Refusal, Signature},
@@ -9,29 +11,37 @@ use crate::proto::{
 #[derive(Debug)]
 pub(super) struct Services {
     offers: Vec<ServiceOffer>,
+    /// The places of services by name, and those of their methods.
+    places: HashMap<Arc<str>, (usize, HashMap<Arc<str>, usize>)>,
     /// By service and method.
     signatures: Vec<Vec<Signature>>,
 }
 
 impl Services {
     pub(super) fn new(offers: Vec<ServiceOffer>, signatures: Vec<Vec<Signature>>) -> Self {
-        Self { offers, signatures }
+        let methods = |offer: &ServiceOffer| {
+            let names = offer.methods.iter().map(|method| Arc::clone(&method.name));
+            names.zip(0..).collect()
+        };
+        let services = offers.iter().enumerate();
+        let places = services.map(|(place, offer)| (Arc::clone(&offer.name), (place, methods(offer)))).collect();
+        Self { offers, places, signatures }
     }
 
     /// The places of the request's service and method, if the caller's signature fits.
     pub(super) fn find(&self, request: &Request) -> Result<(usize, usize), Refusal> {
-        let Some(service) = self.offers.iter().position(|offer| offer.name == request.service) else {
+        let Some((service, methods)) = self.places.get(&request.service) else {
             let known = listed(self.offers.iter().map(|offer| &*offer.name));
             let detail = format!("this worker has no service `{}`; it offers {known}", request.service);
             return Err((ErrorCode::UnknownService, detail));
         };
-        let methods = &self.offers[service].methods;
-        let Some(method) = methods.iter().position(|offer| offer.name == request.method) else {
-            let known = listed(methods.iter().map(|offer| &*offer.name));
+        let (service, offers) = (*service, &self.offers[*service].methods);
+        let Some(method) = methods.get(&request.method).copied() else {
+            let known = listed(offers.iter().map(|offer| &*offer.name));
             let detail = format!("service `{}` has no method `{}`; it has {known}", request.service, request.method);
             return Err((ErrorCode::UnknownMethod, detail));
         };
-        let fingerprint = methods[method].fingerprint;
+        let fingerprint = offers[method].fingerprint;
         let checked = !request.payload.codec.is_self_describing() && request.fingerprint != 0 && fingerprint != 0;
         let signature = self.signatures.get(service).and_then(|signatures| signatures.get(method));
         let is_older = signature.is_some_and(|signature| signature.older.contains(&request.fingerprint));
