@@ -1,6 +1,7 @@
 //! The dispatcher: routes calls to registered workers. A client that binds hosts one; so does a broker.
 
 mod attempts;
+mod changes;
 mod placement;
 mod router;
 
@@ -298,6 +299,7 @@ impl Dispatcher {
         if are_peers_left {
             return;
         }
+        self.router.make_changes(now, &mut self.exits);
         for _ in 0..if planted(Fault::ExpiriesUnbounded) { usize::MAX } else { EXPIRY_BOUND } {
             if !self.router.handle_timeout(now, &mut self.exits) {
                 break;
@@ -445,12 +447,7 @@ impl Dispatcher {
             Message::Final(reply) => router.handle_final(now, exits, from, reply),
             Message::Error(reply) => router.handle_error(now, exits, from, reply),
             Message::Credit(credits) => router.set_credits(now, exits, from, credits),
-            Message::Offer(change) => {
-                // Without this change, the rest of the offer would be another one than the sender's.
-                if let Err(detail) = router.change_offer(now, exits, from, change) {
-                    exits.links.reject(now, from, detail);
-                }
-            }
+            Message::Offer(change) => router.change_offer(now, exits, from, change),
             _ => exits.links.drop_unexpected(from, "a message that workers do not send"),
         }
         let of_reply = router.take_receipt();

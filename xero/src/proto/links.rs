@@ -139,6 +139,11 @@ impl Links {
                     self.events.push_back(LinkEvent::Draining(from));
                 }
             }
+            Message::Error(error) if error.call == CallId(0) && self.partner == Role::Dispatcher => {
+                let is_repeated = self.dials.is_refused_again(from, &error.detail);
+                self.log().refused(from, self.dials.endpoint(from), &error.detail, is_repeated);
+                self.release(now, Receipt { from, bytes: window_bytes });
+            }
             message => self.events.push_back(LinkEvent::Received(from, message, window_bytes)),
         }
     }

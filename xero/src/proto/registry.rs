@@ -97,6 +97,15 @@ impl WorkerEntry {
     }
 }
 
+/// What a change of an offer has cost.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OfferCost {
+    /// Whether the offer is another one now.
+    pub(crate) is_other: bool,
+    /// The methods and services that were looked at.
+    pub(crate) methods: usize,
+}
+
 /// The registered workers of a dispatcher.
 ///
 /// Workers *serve* if they have had credits and do not drain. The others' services are not offered: nobody can call
@@ -139,40 +148,59 @@ impl Registry {
         }
     }
 
-    /// Registers a worker with its offer, or replaces that of a registered one.
+    /// Registers a worker with its offer.
     pub(crate) fn register(&mut self, now: Instant, peer: Peer, ready: &Ready, offer: Offer) {
         if planted(Fault::OffersWalked) {
             let offers = self.workers.values().flat_map(|worker| &worker.offer.services);
             offers.flat_map(|service| &service.methods).for_each(|_| count_step());
         }
-        if !self.workers.contains_key(&peer) {
-            self.add(now, peer, ready, offer);
-        } else if let Some(worker) = self.workers.get_mut(&peer) {
-            worker.incarnation = ready.incarnation;
-            worker.payload_bytes_max = ready.payload_bytes_max;
-            worker.credits = ready.credits.min(CREDITS_MAX);
-            worker.was_callable = ready.credits > 0;
-            if *worker.offer != offer {
-                self.replace_offer(peer, offer);
-            }
-        }
+        self.add(now, peer, ready, offer);
         self.refresh(peer);
     }
 
-    /// Changes the offer of a registered worker.
+    /// Handles another introduction of a registered worker, without its offer. `false` if it is not registered.
+    pub(crate) fn renew(&mut self, peer: Peer, ready: &Ready) -> bool {
+        let Some(worker) = self.workers.get_mut(&peer) else { return false };
+        worker.incarnation = ready.incarnation;
+        worker.payload_bytes_max = ready.payload_bytes_max;
+        worker.credits = ready.credits.min(CREDITS_MAX);
+        worker.was_callable = ready.credits > 0;
+        self.refresh(peer);
+        true
+    }
+
+    /// Replaces the offer of a registered worker, if there is a new one, then changes services of it.
     ///
     /// # Errors
     /// The result exceeds the limits of an introduction, or the memory: what to do about it.
-    pub(crate) fn apply_change(&mut self, peer: Peer, change: OfferChange) -> Result<(), String> {
-        let Some(worker) = self.workers.get(&peer) else { return Ok(()) };
-        let offer = worker.offer.changed(change);
-        self.index.check_limits(&offer).map_err(|limit| limit.to_string())?;
-        self.check_room(peer, &offer)?;
-        if *worker.offer != offer {
-            self.replace_offer(peer, offer);
-            self.refresh(peer);
+    pub(crate) fn change_offer(
+        &mut self,
+        peer: Peer,
+        offer: Option<Offer>,
+        change: OfferChange,
+    ) -> Result<OfferCost, String> {
+        let nothing = OfferCost { is_other: false, methods: 0 };
+        let Some(worker) = self.workers.get(&peer) else { return Ok(nothing) };
+        if offer.is_none() && worker.offer.is_as_after(&change) {
+            return Ok(nothing);
         }
-        Ok(())
+        let is_whole = change.changed.is_empty() && change.withdrawn.is_empty();
+        let offer = match offer {
+            Some(offer) if is_whole => offer,
+            Some(offer) => offer.changed(change),
+            None => worker.offer.changed(change),
+        };
+        let methods = worker.offer.method_count() + offer.method_count();
+        if *worker.offer == offer {
+            return Ok(OfferCost { is_other: false, methods });
+        }
+        if !is_whole {
+            self.index.check_limits(&offer).map_err(|limit| limit.to_string())?;
+        }
+        self.check_room(peer, &offer)?;
+        self.replace_offer(peer, offer);
+        self.refresh(peer);
+        Ok(OfferCost { is_other: true, methods })
     }
 
     pub(crate) fn remove(&mut self, peer: Peer) -> Option<Box<WorkerEntry>> {

@@ -27,6 +27,8 @@ pub(super) struct Prospects {
     pub(super) hopeless: Vec<CallId>,
     /// Pools with a free worker for some of the calls.
     pub(super) free: BTreeSet<PoolId>,
+    /// The pools that the lines of these calls stand at, each counted for itself.
+    pub(super) places: usize,
 }
 
 impl Placement {
@@ -83,11 +85,14 @@ impl Placement {
     pub(super) fn follow_offers(&mut self) -> Prospects {
         let lines: Vec<_> = self.registry.take_changed().flat_map(|method| self.calls.lines_of(method)).collect();
         lines.iter().for_each(|line| self.target(*line));
-        let mut prospects = Prospects { hopeless: Vec::new(), free: BTreeSet::new() };
+        let mut prospects = Prospects { hopeless: Vec::new(), free: BTreeSet::new(), places: lines.len() };
         for line in lines {
             let Some(need) = self.calls.need_of(line) else { continue };
             match self.registry.targets(&need) {
-                Ok(pools) => prospects.free.extend(pools.into_iter().filter(|pool| self.registry.is_free(*pool))),
+                Ok(pools) => {
+                    prospects.places += pools.len();
+                    prospects.free.extend(pools.into_iter().filter(|pool| self.registry.is_free(*pool)));
+                }
                 Err(outlook) => prospects.hopeless.extend(self.hopeless_in(line, &outlook)),
             }
         }

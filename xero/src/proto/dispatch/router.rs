@@ -10,6 +10,7 @@ use std::{
 use super::{
     DispatcherConfig, Output,
     attempts::Attempts,
+    changes::{Changes, Pending},
     placement::{Placement, Prospects, is_hopeless},
 };
 use crate::proto::{
@@ -21,7 +22,7 @@ use crate::proto::{
     link::Departure,
     links::End,
     message::{CallId, ErrorCode, ErrorReply, FinalReply, Message, Names, OfferChange, PartialReply, Peer, Ready},
-    registry::{Offer, Outlook, PoolId, Registry, Route},
+    registry::{Offer, OfferCost, Outlook, PoolId, Registry, Route},
     retry::{Cost, Setback},
     timer::{Timer, TimerTable},
 };
@@ -33,6 +34,7 @@ pub(super) struct Router {
     /// Deadlines and back-offs of calls.
     timers: TimerTable,
     attempts: Attempts,
+    changes: Changes,
     limits: Limits,
     waiting_max: usize,
     /// Whether its workers are brokers, of which another may have what one lacks.
@@ -70,6 +72,7 @@ impl Router {
             placement: Placement::new(Registry::new(&limits, offers_max), choice),
             timers: TimerTable::default(),
             attempts: Attempts::new(retry, seed),
+            changes: Changes::default(),
             limits,
             waiting_max,
             asks_brokers,
@@ -153,34 +156,55 @@ impl Router {
         ready: &Ready,
         offer: Offer,
     ) {
+        if self.placement.registry.renew(peer, ready) {
+            self.changes.replace(peer, offer);
+            self.follow_credits(now, exits, peer);
+            return self.make_changes(now, exits);
+        }
         self.placement.registry.register(now, peer, ready, offer);
         self.follow_offer_of(now, exits, peer);
     }
 
-    /// Changes the offer of a registered worker.
-    ///
-    /// # Errors
-    /// The result exceeds the limits of an introduction, or the memory: what to do about it.
-    pub(super) fn change_offer(
-        &mut self,
-        now: Instant,
-        exits: &mut Exits<Output>,
-        peer: Peer,
-        change: OfferChange,
-    ) -> Result<(), String> {
-        self.placement.registry.apply_change(peer, change)?;
-        self.follow_offer_of(now, exits, peer);
-        Ok(())
+    /// Changes the offer of a registered worker, now or soon.
+    pub(super) fn change_offer(&mut self, now: Instant, exits: &mut Exits<Output>, peer: Peer, change: OfferChange) {
+        if self.placement.registry.get(peer).is_none() {
+            return;
+        }
+        match self.changes.change(peer, change, &self.limits) {
+            Ok(()) => self.make_changes(now, exits),
+            Err(detail) => exits.links.reject(now, peer, detail),
+        }
     }
 
-    fn follow_offer_of(&mut self, now: Instant, exits: &mut Exits<Output>, peer: Peer) {
+    /// Makes the changes of offers that are due.
+    pub(super) fn make_changes(&mut self, now: Instant, exits: &mut Exits<Output>) {
+        while let Some((peer, pending)) = self.changes.next(now) {
+            self.make_change(now, exits, peer, pending);
+        }
+    }
+
+    fn make_change(&mut self, now: Instant, exits: &mut Exits<Output>, peer: Peer, pending: Pending) {
+        let (offer, change) = pending.into_parts();
+        match self.placement.registry.change_offer(peer, offer, change) {
+            Ok(OfferCost { is_other, methods }) => {
+                let places = if is_other { self.follow_offer_of(now, exits, peer) } else { 0 };
+                self.changes.note_cost(now, methods + places);
+            }
+            // Without this change, the rest of the offer would be another one than the sender's.
+            Err(detail) => exits.links.reject(now, peer, detail),
+        }
+    }
+
+    fn follow_offer_of(&mut self, now: Instant, exits: &mut Exits<Output>, peer: Peer) -> usize {
         exits.report(Output::WorkerJoined(peer));
-        self.follow_offers(now, exits);
+        let places = self.follow_offers(now, exits);
         self.serve_waiting(now, exits, peer);
+        places
     }
 
     /// Removes a worker. Its requests go elsewhere, or fail.
     pub(super) fn remove_worker(&mut self, now: Instant, exits: &mut Exits<Output>, peer: Peer, end: &End) {
+        self.changes.take(peer);
         let Some(worker) = self.placement.registry.remove(peer) else { return };
         let unsent: BTreeSet<_> = end.unsent.iter().filter_map(Message::request).collect();
         exits.report(Output::WorkerLeft(peer, end.departure));
@@ -200,6 +224,10 @@ impl Router {
 
     pub(super) fn set_credits(&mut self, now: Instant, exits: &mut Exits<Output>, peer: Peer, credits: u32) {
         self.placement.registry.set_credits(peer, credits);
+        self.follow_credits(now, exits, peer);
+    }
+
+    fn follow_credits(&mut self, now: Instant, exits: &mut Exits<Output>, peer: Peer) {
         exits.report(Output::WorkerChanged(peer));
         self.follow_offers(now, exits);
         self.serve_waiting(now, exits, peer);
@@ -264,6 +292,15 @@ impl Router {
     }
 
     pub(super) fn handle_error(&mut self, now: Instant, exits: &mut Exits<Output>, from: Peer, mut reply: ErrorReply) {
+        // What it says of its offer concerns the one that it has now.
+        let is_about_offer =
+            [ErrorCode::NoWorker, ErrorCode::UnknownMethod, ErrorCode::UnknownService].contains(&reply.code);
+        if is_about_offer
+            && self.has_request(from, reply.call)
+            && let Some(pending) = self.changes.take(from)
+        {
+            self.make_change(now, exits, from, pending);
+        }
         if reply.code.is_of_broker() && !self.asks_brokers {
             reply.detail = format!("the worker has answered with code {}, which only brokers send", reply.code as u8);
             reply.code = ErrorCode::Malformed;
@@ -314,7 +351,7 @@ impl Router {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+        [self.timers.next(), self.changes.due_at()].into_iter().flatten().min()
     }
 
     /// Treats every request in flight as lost with its worker.
@@ -346,7 +383,7 @@ impl Router {
 
     /// Whether there is no call, worker or timer.
     pub(super) fn is_empty(&self) -> bool {
-        self.is_idle() && self.placement.registry.keeps_nothing() && self.timers.is_empty()
+        self.is_idle() && self.placement.registry.keeps_nothing() && self.timers.is_empty() && self.changes.is_empty()
     }
 
     /// Sends an unplaced call if a worker can take it; `false` if it must wait, or wait on.
@@ -440,12 +477,14 @@ impl Router {
     }
 
     /// Sends the waiting calls that changed offers let a worker take, and ends those that no worker can take any more.
-    fn follow_offers(&mut self, now: Instant, exits: &mut Exits<Output>) {
-        let Prospects { hopeless, free } = self.placement.follow_offers();
+    /// Returns the number of places that lines of calls have had, or have now.
+    fn follow_offers(&mut self, now: Instant, exits: &mut Exits<Output>) -> usize {
+        let Prospects { hopeless, free, places } = self.placement.follow_offers();
         for id in hopeless {
             self.advance(now, exits, id);
         }
         free.into_iter().for_each(|pool| self.serve_pool(now, exits, pool));
+        places
     }
 
     /// Acknowledges a reply that the owner did not get, and uses the credit that is free again.

@@ -32,6 +32,18 @@ impl Offer {
         Self::new(services, self.payload_bytes_max, self.codecs)
     }
 
+    /// Whether the change makes no difference.
+    pub(super) fn is_as_after(&self, change: &OfferChange) -> bool {
+        let find = |name: &str| self.services.binary_search_by(|service| (*service.name).cmp(name)).ok();
+        change.withdrawn.iter().all(|name| find(name).is_none())
+            && change.changed.iter().all(|service| find(&service.name).is_some_and(|at| self.services[at] == *service))
+    }
+
+    /// The number of its methods, and one for each service.
+    pub(super) fn method_count(&self) -> usize {
+        self.services.len() + self.services.iter().map(|service| service.methods.len()).sum::<usize>()
+    }
+
     /// If a service or a method is named twice, the last mention counts.
     fn new(services: Vec<ServiceOffer>, payload_bytes_max: u64, codecs: Codecs) -> Self {
         let by_name: BTreeMap<_, _> =

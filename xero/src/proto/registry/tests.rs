@@ -162,7 +162,10 @@ fn worker_that_refused_is_asked_again_only_if_it_is_the_only_one() {
 
 pub(super) fn register(registry: &mut Registry, peer: Peer, mut ready: Ready) {
     let offer = Offer::take(&mut ready);
-    registry.register(start(), peer, &ready, offer);
+    match registry.renew(peer, &ready) {
+        true => drop(registry.change_offer(peer, Some(offer), OfferChange::default())),
+        false => registry.register(start(), peer, &ready, offer),
+    }
 }
 
 /// Room in every window.

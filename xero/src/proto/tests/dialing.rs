@@ -13,7 +13,7 @@ use crate::proto::{
     calls::{CallEnd, CallFailure, CallSpec, WaitPolicy},
     dispatch::{Departure, Dispatcher, DispatcherConfig, Output},
     frame::{self, Frames, Limits},
-    message::{CallId, ErrorCode, Message, Metadata, OfferChange, Peer, Ready, Role},
+    message::{CallId, ErrorCode, Message, Metadata, OfferChange, Peer, Ready, Role, ServiceOffer},
     retry::{Backoff, BackoffConfig},
 };
 
@@ -189,6 +189,28 @@ fn changes_of_a_brokers_offer_apply_one_after_the_other() {
     client.send_as(A, change(&[], &["Demo"]));
     client.send_as(A, final_reply(CallId(1), "done"));
     assert_eq!(client.end(1), Ok(value("done")));
+}
+
+#[test]
+fn change_that_explains_an_error_is_made_before_it() {
+    let mut client = Client::connected(1);
+    client.call(1);
+    client.requests();
+    let methods: Vec<_> = (0..2_000).map(|number| number.to_string()).collect();
+    let methods: Vec<_> = methods.iter().map(|name| &**name).collect();
+    for version in 1..=100 {
+        let changed = vec![ServiceOffer { version, ..offer("Large", &methods) }];
+        client.send_as(A, Message::Offer(OfferChange { changed, withdrawn: vec![] }));
+    }
+    client.send_as(A, Message::Offer(OfferChange { changed: vec![], withdrawn: vec!["Demo".into()] }));
+    assert_eq!(client.machine.services().collect::<Vec<_>>(), ["Demo", "Large"], "it waits for its turn");
+    client.send_as(A, error_reply(CallId(1), ErrorCode::NoWorker, false));
+    assert_eq!(client.machine.services().collect::<Vec<_>>(), ["Large"]);
+    assert_eq!(client.requests(), []);
+    let demo = vec![offer("Demo", &["hold"])];
+    client.send_as(A, Message::Offer(OfferChange { changed: demo, withdrawn: vec![] }));
+    client.keep_alive(INTERVAL);
+    assert_eq!(client.requests(), [(A, 1)]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::{
     pair::{introduction, ms},
 };
 use crate::proto::{
-    broker::{Door, OFFERS_PAUSE},
+    broker::{BrokerOutput, Door, OFFERS_PAUSE},
     frame::window_bytes,
     message::{Capabilities, ErrorCode, Message, OfferChange, Ready, Role, ServiceOffer},
 };
@@ -210,6 +210,41 @@ fn waiting_call_goes_to_a_worker_that_offers_its_method_by_a_change() {
     let changed = vec![offer("Demo", &["hold"])];
     bench.send_as(free, Message::Offer(OfferChange { changed, withdrawn: vec![] }));
     assert_eq!(bench.requests(free).len(), 1);
+}
+
+#[test]
+fn flood_of_changes_is_made_a_few_at_a_time() {
+    for is_change in [false, true] {
+        let mut bench = Bench::with(|config| config.dispatcher.window_bytes = 0);
+        let names: Vec<_> = (0..100).map(|number| number.to_string()).collect();
+        let methods: Vec<_> = names.iter().map(|name| &**name).collect();
+        let large: Vec<_> = (0..20).map(|number| offer(&format!("S{number:02}"), &methods)).collect();
+        let worker = bench.worker_with(|ready| ready.services = large.clone());
+        bench.outputs.clear();
+        for version in 2..=1_000 {
+            let last = ServiceOffer { version, ..offer("S99", &[]) };
+            bench.send_as(
+                worker,
+                match is_change {
+                    true => Message::Offer(OfferChange { changed: vec![last], withdrawn: vec![] }),
+                    false => {
+                        let services = large.iter().cloned().chain([last]).collect();
+                        Message::Ready(Ready { services, ..introduction() })
+                    }
+                },
+            );
+        }
+        let is_made = |output: &&BrokerOutput| matches!(output, BrokerOutput::WorkerJoined(_));
+        let made = bench.outputs.iter().filter(is_made).count();
+        assert!((1..=8).contains(&made), "{made} of 1,000 changes of 2,000 methods at one instant");
+        bench.run(ms(100));
+        let made = bench.outputs.iter().filter(is_made).count();
+        assert!((2..=10).contains(&made), "{made}");
+        let client = bench.client();
+        let sent = bench.take_news(client);
+        let [Message::Ready(ready)] = &sent[..] else { panic!("{sent:?}") };
+        assert_eq!(ready.services.last().map(|service| service.version), Some(1_000), "the last one counts");
+    }
 }
 
 #[test]

@@ -7,12 +7,15 @@ use crate::proto::{
     worker::{Refusal, Signature},
 };
 
+/// The places of methods in a service.
+type Places = HashMap<Arc<str>, usize>;
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Services {
     offers: Vec<ServiceOffer>,
     /// The places of services by name, and those of their methods.
-    places: HashMap<Arc<str>, (usize, HashMap<Arc<str>, usize>)>,
+    places: HashMap<Arc<str>, (usize, Places)>,
     /// By service and method.
     signatures: Vec<Vec<Signature>>,
 }
