@@ -101,11 +101,11 @@ impl Link {
         Some(messages.remove(0).expect("our own peers write what can be read").message)
     }
 
-    /// The next message except heartbeats; `None` when the connection has ended.
+    /// The next message except heartbeats and acknowledgements; `None` when the connection has ended.
     pub async fn receive_news(&mut self) -> Option<Message> {
         loop {
             match self.receive().await {
-                Some(Message::Heartbeat | Message::Patience(_)) => {}
+                Some(Message::Heartbeat | Message::Patience(_) | Message::Ack(_)) => {}
                 other => return other,
             }
         }
