@@ -252,13 +252,14 @@ impl Calls {
         self.waiting.note_served(owner);
     }
 
-    /// The next call for a pool, after a given precedence.
+    /// The next call for a pool, after a given precedence; a large one only if the pool has room for it.
     pub(crate) fn next_waiting(
         &mut self,
         pool: PoolId,
         behind: Option<(Precedence, LineId)>,
+        is_roomy: bool,
     ) -> Option<(Precedence, LineId)> {
-        self.waiting.next(pool, behind)
+        self.waiting.next(pool, behind, is_roomy)
     }
 
     /// Makes these pools, and no others, serve the line.

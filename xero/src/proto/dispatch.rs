@@ -422,7 +422,7 @@ impl Dispatcher {
             }
             LinkEvent::Doubted(peer) => router.set_doubted(now, exits, peer, true),
             LinkEvent::Heard(peer) => router.set_doubted(now, exits, peer, false),
-            LinkEvent::Room(peer) => router.serve_waiting(now, exits, peer),
+            LinkEvent::Room(peer) => router.note_room(now, exits, peer),
             LinkEvent::Ended(peer, end) => router.remove_worker(now, exits, peer, &end),
             LinkEvent::Dial(peer) => exits.report(Output::Dial(peer)),
             LinkEvent::Disconnect(peer) => exits.report(Output::Disconnect(peer)),

@@ -166,6 +166,8 @@ impl Registry {
         worker.credits = ready.credits.min(CREDITS_MAX);
         worker.was_callable = ready.credits > 0;
         self.refresh(peer);
+        // Its window may be larger.
+        self.note_room(peer);
         true
     }
 
@@ -319,9 +321,15 @@ impl Registry {
     }
 
     /// Whether the window of one of the pool's free workers has room for a large payload.
-    pub(crate) fn is_roomy(&self, pool: PoolId, is_full: &IsFull<'_>) -> bool {
-        self.index.free_of(pool).is_some_and(|free| free.iter().any(|(_, peer)| !is_full(*peer)))
-            || planted(Fault::RequestWindowExceeded)
+    pub(crate) fn is_roomy(&mut self, pool: PoolId, is_full: &IsFull<'_>) -> bool {
+        self.index.first_roomy_of(pool, is_full).is_some() || planted(Fault::RequestWindowExceeded)
+    }
+
+    /// Notes that a worker's window may have room again.
+    pub(crate) fn note_room(&mut self, peer: Peer) {
+        if let Some(Place { pool, turn, standing: Standing::Free }) = self.workers.get(&peer).map(|it| it.place) {
+            self.index.note_room(pool, (turn, peer));
+        }
     }
 
     /// Whether a serving worker offers the service.

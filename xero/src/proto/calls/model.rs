@@ -23,7 +23,7 @@ fn lines_and_scan_agree_on_who_is_served_next() {
             play.remove(call);
         }
         assert_eq!(play.waiting.len(), 0, "seed {seed}");
-        assert!((0..POOLS).all(|pool| play.waiting.next(PoolId(pool), None).is_none()), "seed {seed}");
+        assert!((0..POOLS).all(|pool| play.waiting.next(PoolId(pool), None, true).is_none()), "seed {seed}");
     }
 }
 
@@ -89,7 +89,7 @@ impl Play {
             method: MethodId(self.random.u32(0..3)),
             fingerprint: self.random.u64(0..2),
             codec: Codec::Json,
-            size: SizeClass::SMALLEST,
+            size: [SizeClass::SMALLEST, SizeClass::of(1 << 20)][self.random.usize(0..2)],
             must_declare: false,
             wait_policy: WaitPolicy::UntilDeadline,
         };
@@ -112,7 +112,7 @@ impl Play {
 
     fn serve(&mut self) {
         let pool = PoolId(self.random.u32(0..POOLS));
-        if let Some(((_, call), _)) = self.waiting.next(pool, None) {
+        if let Some(((_, call), _)) = self.waiting.next(pool, None, true) {
             let owner = self.calls[&call].owner;
             self.remove(call);
             self.waiting.note_served(owner);
@@ -135,10 +135,13 @@ impl Play {
     }
 
     fn check(&mut self, at: &str) {
-        for pool in (0..POOLS).map(PoolId) {
+        for (pool, is_roomy) in (0..POOLS).flat_map(|pool| [true, false].map(|is_roomy| (PoolId(pool), is_roomy))) {
             // The first call of each line that the pool serves, in the pool's order.
             let mut firsts = BTreeMap::new();
-            for (call, known) in self.calls.iter().filter(|(_, known)| self.pools[&known.key].contains(&pool)) {
+            let is_meant = |known: &Known| is_roomy || !known.key.size.waits_for_room();
+            let served =
+                self.calls.iter().filter(|(_, known)| self.pools[&known.key].contains(&pool) && is_meant(known));
+            for (call, known) in served {
                 let first = (self.turns[&known.owner], *call);
                 let line = firsts.entry(known.line).or_insert(first);
                 *line = first.min(*line);
@@ -146,7 +149,7 @@ impl Play {
             let mut expected: Vec<_> = firsts.into_iter().map(|(line, first)| (first, line)).collect();
             expected.sort_unstable();
             let mut served = Vec::new();
-            while let Some(next) = self.waiting.next(pool, served.last().copied()) {
+            while let Some(next) = self.waiting.next(pool, served.last().copied(), is_roomy) {
                 served.push(next);
             }
             assert_eq!(served, expected, "{at}");

@@ -65,6 +65,24 @@ struct Owner {
     calls: BTreeSet<CallId>,
 }
 
+/// The lines that a pool serves, by lower bounds of their first call's precedence.
+#[derive(Debug, Default)]
+struct Served {
+    small: BTreeSet<(Precedence, LineId)>,
+    /// Those of calls that wait for room in a worker's window: thousands may, while others can be served.
+    large: BTreeSet<(Precedence, LineId)>,
+}
+
+impl Served {
+    fn lines_like(&mut self, key: &LineKey) -> &mut BTreeSet<(Precedence, LineId)> {
+        if key.size.waits_for_room() { &mut self.large } else { &mut self.small }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.small.is_empty() && self.large.is_empty()
+    }
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
@@ -73,8 +91,8 @@ pub(super) struct Waiting {
     owners: BTreeMap<u64, Owner>,
     /// Owners by their number of calls.
     by_share: BTreeSet<(usize, u64)>,
-    /// The lines that each pool serves, by lower bounds of their first call's precedence.
-    served: BTreeMap<PoolId, BTreeSet<(Precedence, LineId)>>,
+    /// The lines that each pool serves.
+    served: BTreeMap<PoolId, Served>,
     turns: u64,
     count: usize,
 }
@@ -111,7 +129,7 @@ impl Waiting {
         let line = self.lines.remove(id.0)?;
         self.by_key.remove(&line.key);
         for (pool, place) in line.pools {
-            self.stop_serving(pool, place, id);
+            self.stop_serving(pool, place, id, &line.key);
         }
         Some(line.key.method)
     }
@@ -124,18 +142,27 @@ impl Waiting {
         }
     }
 
-    /// A pool's first line after a given place, and the precedence of its first call.
-    pub(super) fn next(&mut self, pool: PoolId, behind: Option<(Precedence, LineId)>) -> Option<(Precedence, LineId)> {
+    /// A pool's first line after a given place, and the precedence of its first call. Lines of large calls count only if
+    /// the pool has room for these.
+    pub(super) fn next(
+        &mut self,
+        pool: PoolId,
+        behind: Option<(Precedence, LineId)>,
+        is_roomy: bool,
+    ) -> Option<(Precedence, LineId)> {
         loop {
+            let served = self.served.get(&pool)?;
             let lower = behind.map_or(Bound::Unbounded, Bound::Excluded);
-            let (place, id) = *self.served.get(&pool)?.range((lower, Bound::Unbounded)).next()?;
+            let first = |lines: &BTreeSet<_>| lines.range((lower, Bound::Unbounded)).next().copied();
+            let large = is_roomy.then(|| first(&served.large)).flatten();
+            let (place, id) = first(&served.small).into_iter().chain(large).min()?;
             let line = self.lines.get_mut(id.0)?;
             let first = line.first(&self.owners)?;
             if first <= place {
                 return Some((place, id));
             }
             line.pools.insert(pool, first);
-            let lines = self.served.get_mut(&pool)?;
+            let lines = self.served.get_mut(&pool)?.lines_like(&line.key);
             lines.remove(&(place, id));
             lines.insert((first, id));
         }
@@ -147,11 +174,12 @@ impl Waiting {
         let Some(first) = line.first(&self.owners) else { return };
         let pools: BTreeMap<_, _> = pools.into_iter().map(|pool| (pool, first)).collect();
         let before = std::mem::replace(&mut line.pools, pools.clone());
+        let key = line.key;
         for (pool, place) in before {
-            self.stop_serving(pool, place, id);
+            self.stop_serving(pool, place, id, &key);
         }
         for pool in pools.into_keys() {
-            self.served.entry(pool).or_default().insert((first, id));
+            self.served.entry(pool).or_default().lines_like(&key).insert((first, id));
         }
     }
 
@@ -193,7 +221,8 @@ impl Waiting {
     fn advance(&mut self, id: LineId, first: Option<Precedence>) {
         let (Some(line), Some(first)) = (self.lines.get_mut(id.0), first) else { return };
         for (pool, place) in line.pools.iter_mut().filter(|(_, place)| first < **place) {
-            if let Some(lines) = self.served.get_mut(pool) {
+            if let Some(served) = self.served.get_mut(pool) {
+                let lines = served.lines_like(&line.key);
                 lines.remove(&(*place, id));
                 lines.insert((first, id));
             }
@@ -201,10 +230,10 @@ impl Waiting {
         }
     }
 
-    fn stop_serving(&mut self, pool: PoolId, place: Precedence, line: LineId) {
-        if let Some(lines) = self.served.get_mut(&pool) {
-            lines.remove(&(place, line));
-            if lines.is_empty() {
+    fn stop_serving(&mut self, pool: PoolId, place: Precedence, line: LineId, key: &LineKey) {
+        if let Some(served) = self.served.get_mut(&pool) {
+            served.lines_like(key).remove(&(place, line));
+            if served.is_empty() {
                 self.served.remove(&pool);
             }
         }

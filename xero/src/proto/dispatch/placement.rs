@@ -72,13 +72,15 @@ impl Placement {
         }
     }
 
-    /// The next waiting call that a free worker of the pool may have, after a given place.
+    /// The next waiting call that a free worker of the pool may have, after a given place; a large one only if one of them
+    /// has room for it.
     pub(super) fn next_waiting(
         &mut self,
         pool: PoolId,
         behind: Option<(Precedence, LineId)>,
+        is_roomy: bool,
     ) -> Option<(Precedence, LineId)> {
-        self.registry.is_free(pool).then(|| self.calls.next_waiting(pool, behind)).flatten()
+        self.registry.is_free(pool).then(|| self.calls.next_waiting(pool, behind, is_roomy)).flatten()
     }
 
     /// Follows changed offers of methods that calls wait for.

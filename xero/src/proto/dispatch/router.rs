@@ -247,6 +247,12 @@ impl Router {
         }
     }
 
+    /// Handles an acknowledgement of a worker: its window may have room again.
+    pub(super) fn note_room(&mut self, now: Instant, exits: &mut Exits<Output>, peer: Peer) {
+        self.placement.registry.note_room(peer);
+        self.serve_waiting(now, exits, peer);
+    }
+
     pub(super) fn handle_partial(&mut self, now: Instant, exits: &mut Exits<Output>, from: Peer, reply: PartialReply) {
         let id = reply.call;
         let Some(partials) = self.get_mut(id).and_then(|call| call.partials_from(from)) else {
@@ -450,13 +456,12 @@ impl Router {
         let (mut behind, mut expired) = (None, 0);
         // Whether one of the pool's free workers has room for a large payload, once that is asked.
         let mut is_roomy = None;
-        while let Some(place) = self.placement.next_waiting(pool, behind) {
+        while let Some(place) = self.placement.next_waiting(pool, behind, is_roomy.unwrap_or(true)) {
             let (_, id) = place.0;
             let Some(call) = self.get(id) else { return };
             let (owner, is_large) = (call.spec.owner, call.is_large());
             let is_full = |peer| exits.links.is_window_full(peer);
             if is_large && !*is_roomy.get_or_insert_with(|| self.placement.registry.is_roomy(pool, &is_full)) {
-                behind = Some(place);
                 continue;
             }
             count_step();

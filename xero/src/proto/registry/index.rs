@@ -17,6 +17,7 @@ use super::{
     ids::{Free, MethodId, PoolId, ServiceId},
     offer::{Codecs, Offer, memory_bytes},
     offered::Offered,
+    route::IsFull,
     shares::{Share, Shares, shares_of},
 };
 use crate::proto::{
@@ -56,6 +57,8 @@ struct Pool {
     /// Members that serve: with credits, and not draining.
     serving: usize,
     free: BTreeSet<Free>,
+    /// Those of them that have room for a large payload, as far as was asked since they last may have got it.
+    roomy: BTreeSet<Free>,
     /// The groups that the pool was taken out of for want of a free worker.
     absent: Vec<(MethodId, Kind)>,
 }
@@ -222,6 +225,7 @@ impl Index {
     pub(super) fn free(&mut self, id: PoolId, worker: Free) {
         let pool = self.pool_mut(id);
         pool.free.insert(worker);
+        pool.roomy.insert(worker);
         for (method, kind) in std::mem::take(&mut pool.absent) {
             if let Some(group) = self.method_mut(method).groups.get_mut(&kind) {
                 *group.pools.entry(id) = Some(worker.0);
@@ -232,7 +236,44 @@ impl Index {
 
     /// Removes a free worker of the pool, which is full or about to get another turn.
     pub(super) fn fill(&mut self, id: PoolId, worker: Free) {
-        self.pool_mut(id).free.remove(&worker);
+        let pool = self.pool_mut(id);
+        pool.free.remove(&worker);
+        pool.roomy.remove(&worker);
+    }
+
+    /// Notes that a worker of the pool may have room for a large payload again.
+    pub(super) fn note_room(&mut self, id: PoolId, worker: Free) {
+        let pool = self.pool_mut(id);
+        if pool.free.contains(&worker) {
+            pool.roomy.insert(worker);
+        }
+    }
+
+    /// The pool's free worker with room for a large payload that has gone longest without a request. Each worker without
+    /// room is met once, until it may have room again.
+    pub(super) fn first_roomy_of(&mut self, id: PoolId, is_full: &IsFull<'_>) -> Option<Free> {
+        let roomy = &mut self.pools.get_mut(id.0)?.roomy;
+        while let Some(first) = roomy.first().copied() {
+            if !is_full(first.1) {
+                return Some(first);
+            }
+            roomy.pop_first();
+        }
+        None
+    }
+
+    /// The same among the workers of a group.
+    pub(super) fn first_roomy(&mut self, method: MethodId, kind: Kind, is_full: &IsFull<'_>) -> Option<Free> {
+        // The bounds are those of any free worker.
+        let ready: Vec<_> = self.methods.get_mut(method.0)?.groups.get_mut(&kind)?.ready.iter().copied().collect();
+        let mut best = None;
+        for (bound, pool) in ready {
+            if best.is_some_and(|(turn, _)| turn <= bound) {
+                break;
+            }
+            best = best.into_iter().chain(self.first_roomy_of(pool, is_full)).min();
+        }
+        best
     }
 
     /// The free worker of a group that has gone longest without a request. Repairs the bounds on the way.
@@ -339,6 +380,7 @@ impl Index {
             members: 0,
             serving: 0,
             free: BTreeSet::new(),
+            roomy: BTreeSet::new(),
             absent: Vec::new(),
         }));
         self.bytes += memory_bytes(&offer.services);

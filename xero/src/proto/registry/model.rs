@@ -66,6 +66,8 @@ struct Play {
     limits: Limits,
     registry: Registry,
     model: BTreeMap<Peer, Known>,
+    /// Workers whose window is full.
+    full: BTreeSet<Peer>,
     held: Vec<super::MethodId>,
     turns: u64,
     calls: u64,
@@ -87,6 +89,7 @@ impl Play {
             limits,
             registry: Registry::new(&limits, u64::MAX),
             model: BTreeMap::new(),
+            full: BTreeSet::new(),
             held: Vec::new(),
             turns: 0,
             calls: 0,
@@ -96,9 +99,14 @@ impl Play {
 
     fn step(&mut self) {
         let peer = Peer(self.random.u64(0..PEERS));
-        match self.random.u32(0..23) {
+        match self.random.u32(0..25) {
+            23 => drop(self.full.insert(peer)),
+            24 => {
+                self.full.remove(&peer);
+                self.registry.note_room(peer);
+            }
             0..4 => self.register(peer),
-            21.. => self.change_offer(peer),
+            21 | 22 => self.change_offer(peer),
             4 => {
                 self.registry.remove(peer);
                 self.model.remove(&peer);
@@ -226,7 +234,10 @@ impl Play {
     fn send_one(&mut self) {
         let names = self.names();
         let need = self.need(&names);
-        if let Route::Worker { peer, .. } = self.registry.route(&mut LeastRecentlyUsed, &need, &|_| false) {
+        let full = self.full.clone();
+        if let Route::Worker { peer, .. } =
+            self.registry.route(&mut LeastRecentlyUsed, &need, &|peer| full.contains(&peer))
+        {
             self.calls += 1;
             let call = CallId(self.calls);
             self.registry.take_credit(peer, call);
@@ -265,14 +276,19 @@ impl Play {
     }
 
     fn check(&mut self, at: &str) {
+        let full = self.full.clone();
         for _ in 0..4 {
             let names = self.names();
             let need = self.need(&names);
             let expected = self.route(&need);
-            assert_eq!(self.registry.route(&mut LeastRecentlyUsed, &need, &|_| false), expected, "{at}: {need:?}");
+            assert_eq!(
+                self.registry.route(&mut LeastRecentlyUsed, &need, &|peer| full.contains(&peer)),
+                expected,
+                "{at}: {need:?}"
+            );
             // The same, by a policy that iterates over all candidates.
             let mut last = Last(Vec::new());
-            self.registry.route(&mut last, &Need { avoid: None, ..need }, &|_| false);
+            self.registry.route(&mut last, &Need { avoid: None, ..need }, &|peer| full.contains(&peer));
             let candidates = self.candidates(&Need { avoid: None, ..need });
             if matches!(self.route(&Need { avoid: None, ..need }), Route::Worker { .. }) {
                 assert_eq!(last.0, candidates, "{at}: {need:?}");
@@ -359,7 +375,9 @@ impl Play {
 
     /// The free ones among them, least recently used first.
     fn candidates(&self, need: &Need<'_>) -> Vec<Peer> {
-        let mut free: Vec<_> = self.suitable(need).into_iter().filter(|peer| self.model[peer].is_free()).collect();
+        let has_room = |peer: &Peer| need.bytes <= SMALL_PAYLOAD_BYTES || !self.full.contains(peer);
+        let is_free = |peer: &Peer| self.model[peer].is_free() && has_room(peer);
+        let mut free: Vec<_> = self.suitable(need).into_iter().filter(is_free).collect();
         free.sort_by_key(|peer| self.model[peer].turn);
         free
     }

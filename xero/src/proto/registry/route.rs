@@ -69,6 +69,11 @@ impl SizeClass {
         Self(Self::SMALLEST.0.max(bytes.next_power_of_two().ilog2() as u8))
     }
 
+    /// Whether its payloads wait for room in a worker's window.
+    pub(crate) fn waits_for_room(self) -> bool {
+        self.bytes_max() > SMALL_PAYLOAD_BYTES as u64
+    }
+
     /// The largest payload of the class.
     fn bytes_max(self) -> u64 {
         1 << self.0
@@ -138,13 +143,20 @@ impl Index {
         groups.filter(move |(kind, _)| need.grade(kind) == Some(grade))
     }
 
-    /// Of the workers that suit best, the free one that has gone longest without a request.
-    fn first(&mut self, method: MethodId, need: &Need<'_>, grade: Grade) -> Option<(Free, Kind)> {
+    /// Of the workers that suit best, the free one with room that has gone longest without a request.
+    fn first(&mut self, method: MethodId, need: &Need<'_>, grade: Grade, is_full: &IsFull<'_>) -> Option<(Free, Kind)> {
+        let is_large = need.waits_for_room();
         if let Some((kind, pool)) = self.method(method)?.sole {
-            return Some((*self.free_of(pool)?.first()?, kind));
+            let first =
+                if is_large { self.first_roomy_of(pool, is_full) } else { self.free_of(pool)?.first().copied() };
+            return Some((first?, kind));
         }
         let kinds: Vec<_> = self.groups(method, need, grade).map(|(kind, _)| *kind).collect();
-        kinds.into_iter().filter_map(|kind| Some((self.first_free(method, kind)?.0, kind))).min()
+        let mut first = |kind| match is_large {
+            true => self.first_roomy(method, kind, is_full),
+            false => self.first_free(method, kind).map(|(first, _)| first),
+        };
+        kinds.into_iter().filter_map(|kind| Some((first(kind)?, kind))).min()
     }
 }
 
@@ -158,7 +170,7 @@ impl Registry {
             Ok(suitable) => suitable,
             Err(outlook) => return Route::Nobody(outlook),
         };
-        let Some((first, kind)) = self.index.first(method, need, grade) else { return Route::AllBusy };
+        let Some((first, kind)) = self.index.first(method, need, grade, is_full) else { return Route::AllBusy };
         let search = Search { method, grade, first, kind, is_full };
         let others = self.choose(choice, need, &search);
         // The worker that refused is asked again only if there is no other.

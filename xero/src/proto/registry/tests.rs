@@ -135,12 +135,13 @@ fn worker_that_announces_no_credits_offers_nothing_until_it_has_some() {
 #[test]
 fn worker_whose_byte_window_is_full_gets_only_small_requests() {
     let mut registry = registry_of(&[(1, 9, 7)]);
-    let mut route = |bytes, is_full: bool| {
+    let route = |registry: &mut Registry, bytes, is_full: bool| {
         registry.route(&mut LeastRecentlyUsed, &Need { bytes, ..need(0) }, &|peer| is_full && peer == Peer(1))
     };
-    assert_eq!(route(SMALL_PAYLOAD_BYTES + 1, true), Route::AllBusy);
-    assert_eq!(route(SMALL_PAYLOAD_BYTES, true), chosen(1));
-    assert_eq!(route(SMALL_PAYLOAD_BYTES + 1, false), chosen(1));
+    assert_eq!(route(&mut registry, SMALL_PAYLOAD_BYTES + 1, true), Route::AllBusy);
+    assert_eq!(route(&mut registry, SMALL_PAYLOAD_BYTES, true), chosen(1));
+    registry.note_room(Peer(1));
+    assert_eq!(route(&mut registry, SMALL_PAYLOAD_BYTES + 1, false), chosen(1));
 }
 
 #[test]
