@@ -39,7 +39,7 @@ impl Changes {
         *self.entry(peer) = Pending { offer: Some(offer), services: BTreeMap::new() };
     }
 
-    /// Changes a worker's offer.
+    /// Changes a worker's offer. What waits stays within twice the limits of an introduction: that much is gone, or new.
     ///
     /// # Errors
     /// No introduction holds so much.
@@ -47,11 +47,15 @@ impl Changes {
         let services = &mut self.entry(peer).services;
         services.extend(change.withdrawn.into_iter().map(|name| (name, None)));
         services.extend(change.changed.into_iter().map(|service| (Arc::clone(&service.name), Some(service))));
-        let max = limits.services_max.saturating_mul(2);
-        match services.len() > max {
-            true => Err(format!("more than {max} services are changed at once (raise `services_max`)")),
+        let methods = services.values().flatten().map(|service| service.methods.len()).sum();
+        let within = |what, count: usize, max: usize, setter| match count > max.saturating_mul(2) {
+            true => Err(format!(
+                "{count} {what} are changed at once, more than twice the limit of {max} (raise `{setter}`)"
+            )),
             false => Ok(()),
-        }
+        };
+        within("services", services.len(), limits.services_max, "services_max")?;
+        within("methods", methods, limits.methods_max, "methods_max")
     }
 
     /// Takes the next change to make, unless those before have cost so much that others must have their turn.

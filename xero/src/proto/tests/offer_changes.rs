@@ -266,6 +266,32 @@ fn change_beyond_the_limits_of_an_introduction_ends_the_connection() {
 }
 
 #[test]
+fn changes_that_wait_are_bounded() {
+    for is_wide in [false, true] {
+        let mut bench = Bench::with(|config| {
+            config.dispatcher.window_bytes = 0;
+            config.dispatcher.limits.header_bytes_max = 1 << 20;
+        });
+        let methods: Vec<_> = (0..2_000).map(|number| number.to_string()).collect();
+        let methods: Vec<_> = methods.iter().map(|name| &**name).collect();
+        let worker = bench.worker();
+        // Expensive ones, so that the others wait.
+        for version in 1..=20 {
+            let changed = vec![ServiceOffer { version, ..offer("Large", &methods) }];
+            bench.send_as(worker, Message::Offer(OfferChange { changed, withdrawn: vec![] }));
+        }
+        let sent = (0..1_000).take_while(|number| {
+            let own = if is_wide { &methods[..1_000] } else { &[] };
+            let changed = vec![offer(&number.to_string(), own)];
+            bench.send_as(worker, Message::Offer(OfferChange { changed, withdrawn: vec![] }));
+            !bench.is_gone(worker)
+        });
+        let sent = sent.count();
+        assert!(if is_wide { sent < 9 } else { sent < 2 * 256 }, "{sent} changes wait");
+    }
+}
+
+#[test]
 fn change_without_room_in_the_memory_of_offers_ends_the_connection() {
     let mut bench = Bench::with(|config| config.dispatcher.offers_bytes_max = 20_000);
     let worker = bench.worker();
