@@ -29,11 +29,11 @@ use super::{
     message::{CallId, Names, OfferChange, Peer, Ready},
 };
 pub use choice::{Candidate, LeastRecentlyUsed, WorkerChoice};
-pub(crate) use ids::{MethodId, PoolId};
+pub(crate) use ids::{IsFull, MethodId, PoolId};
 use index::Index;
 pub(crate) use merged::Listing;
 pub(crate) use offer::Offer;
-pub(crate) use route::{IsFull, Need, Outlook, Route, SizeClass};
+pub(crate) use route::{Need, Outlook, Route, SizeClass};
 
 /// The most credits that are believed of a worker: more requests than any process runs at once.
 const CREDITS_MAX: u32 = 65_536;

@@ -16,3 +16,6 @@ pub(super) struct ServiceId(pub(super) u32);
 
 /// A free worker, with the turn in which it was last used.
 pub(super) type Free = (u64, Peer);
+
+/// Whether a worker's byte window is full.
+pub(crate) type IsFull<'a> = dyn Fn(Peer) -> bool + 'a;

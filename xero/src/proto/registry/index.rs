@@ -14,10 +14,9 @@ use std::{
 };
 
 use super::{
-    ids::{Free, MethodId, PoolId, ServiceId},
+    ids::{Free, IsFull, MethodId, PoolId, ServiceId},
     offer::{Codecs, Offer, memory_bytes},
     offered::Offered,
-    route::IsFull,
     shares::{Share, Shares, shares_of},
 };
 use crate::proto::{

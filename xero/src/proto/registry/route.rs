@@ -5,7 +5,7 @@ use tracing::debug;
 use super::{
     Registry, Standing,
     choice::{Candidate, WorkerChoice},
-    ids::{Free, MethodId, PoolId},
+    ids::{Free, IsFull, MethodId, PoolId},
     index::{Group, Index, Kind},
     offer::Codecs,
     turns::Merge,
@@ -225,9 +225,6 @@ impl Registry {
         suits.then_some(kind)
     }
 }
-
-/// Whether a worker's byte window is full.
-pub(crate) type IsFull<'a> = dyn Fn(Peer) -> bool + 'a;
 
 /// Where to find the candidates.
 struct Search<'a> {
