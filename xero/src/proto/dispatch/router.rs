@@ -183,6 +183,17 @@ impl Router {
         }
     }
 
+    /// Makes a worker's changes before its error about them: that concerns the offer that the worker has now.
+    pub(super) fn explain(&mut self, now: Instant, exits: &mut Exits<Output>, from: Peer, reply: &ErrorReply) {
+        let codes = [ErrorCode::NoWorker, ErrorCode::UnknownMethod, ErrorCode::UnknownService];
+        if codes.contains(&reply.code)
+            && self.has_request(from, reply.call)
+            && let Some(pending) = self.changes.take(from)
+        {
+            self.make_change(now, exits, from, pending);
+        }
+    }
+
     fn make_change(&mut self, now: Instant, exits: &mut Exits<Output>, peer: Peer, pending: Pending) {
         let (offer, change) = pending.into_parts();
         match self.placement.registry.change_offer(peer, offer, change) {
@@ -298,15 +309,6 @@ impl Router {
     }
 
     pub(super) fn handle_error(&mut self, now: Instant, exits: &mut Exits<Output>, from: Peer, mut reply: ErrorReply) {
-        // What it says of its offer concerns the one that it has now.
-        let is_about_offer =
-            [ErrorCode::NoWorker, ErrorCode::UnknownMethod, ErrorCode::UnknownService].contains(&reply.code);
-        if is_about_offer
-            && self.has_request(from, reply.call)
-            && let Some(pending) = self.changes.take(from)
-        {
-            self.make_change(now, exits, from, pending);
-        }
         if reply.code.is_of_broker() && !self.asks_brokers {
             reply.detail = format!("the worker has answered with code {}, which only brokers send", reply.code as u8);
             reply.code = ErrorCode::Malformed;

@@ -137,6 +137,6 @@ impl Table {
     }
 }
 
-/// A peer's requests are refused once it would hold this many times what is left. More than once, because a refusal costs more
-/// than an acknowledgement that waits.
+/// A peer's requests are refused once it would hold this many times what is left: more than once, because a refusal costs
+/// more than an acknowledgement that waits.
 const REQUESTS_PART: u64 = 4;

@@ -3,12 +3,14 @@
 use super::{
     bench::{Bench, Wire},
     node::offer,
-    pair::{introduction, ms},
+    pair::{error_reply, introduction, ms, spec, start},
 };
 use crate::proto::{
     broker::{BrokerOutput, Door, OFFERS_PAUSE},
+    calls::{CallSpec, WaitPolicy},
+    dispatch::{Dispatcher, DispatcherConfig, Output},
     frame::window_bytes,
-    message::{Capabilities, ErrorCode, Message, OfferChange, Ready, Role, ServiceOffer},
+    message::{CallId, Capabilities, ErrorCode, Message, OfferChange, Peer, Ready, Role, ServiceOffer},
 };
 
 #[test]
@@ -263,6 +265,33 @@ fn change_beyond_the_limits_of_an_introduction_ends_the_connection() {
     bench.take(worker);
     bench.send_as(worker, Message::Offer(OfferChange { changed, withdrawn: vec!["Demo".into()] }));
     assert!(!bench.is_gone(worker) && bench.take_news(worker).is_empty());
+}
+
+#[test]
+fn error_that_brings_a_change_along_is_acknowledged_with_its_own_call() {
+    let (now, worker) = (start(), Peer(1));
+    let mut dispatcher = Dispatcher::new(DispatcherConfig::default());
+    dispatcher.handle_message(now, worker, Message::Ready(Ready { credits: 1, ..introduction() }));
+    for id in 1..=2 {
+        let spec = CallSpec { wait_policy: WaitPolicy::WhileOffered, ..spec(now, "hold") };
+        dispatcher.call(now, CallId(id), spec);
+    }
+    let methods: Vec<_> = (0..2_000).map(|number| number.to_string()).collect();
+    let methods: Vec<_> = methods.iter().map(|name| &**name).collect();
+    for version in 1..=20 {
+        let changed = vec![ServiceOffer { version, ..offer("Large", &methods) }];
+        dispatcher.handle_message(now, worker, Message::Offer(OfferChange { changed, withdrawn: vec![] }));
+    }
+    let change = OfferChange { changed: vec![], withdrawn: vec!["Demo".into()] };
+    dispatcher.handle_message(now, worker, Message::Offer(change));
+    dispatcher.handle_message(now, worker, error_reply(CallId(1), ErrorCode::UnknownMethod, false));
+    let ended = std::iter::from_fn(|| dispatcher.poll_output()).filter_map(|output| match output {
+        Output::Ended(id, _, receipt) => Some((id.0, receipt.is_none())),
+        _ => None,
+    });
+    let mut ended: Vec<_> = ended.collect();
+    ended.sort_unstable();
+    assert_eq!(ended, [(1, false), (2, true)]);
 }
 
 #[test]
