@@ -417,3 +417,16 @@ fn serve(bench: &mut Bench, worker: Wire, bytes: usize, acknowledged: &mut u64) 
         }
     }
 }
+
+#[test]
+fn rest_of_a_burst_is_acknowledged_within_a_second() {
+    let mut bench = Bench::with(|config| config.dispatcher.heartbeats.interval = 10 * INTERVAL);
+    let (worker, client) = (bench.worker(), bench.client());
+    bench.request(client, 1, "hold");
+    answer_all(&mut bench, worker, 3);
+    bench.take(worker);
+    bench.run(INTERVAL);
+    assert_eq!(bench.take(worker), [Message::Ack(64 + 32 + 3)]);
+    bench.run(INTERVAL);
+    assert_eq!(bench.take(worker), [], "nothing is left");
+}
