@@ -2,8 +2,9 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
+use fastrand::Rng;
 use xero::proto::{
-    message::{Message, OfferChange, Ready},
+    message::{Message, OfferChange, Ready, ServiceOffer},
     outbox::Transmit,
 };
 
@@ -214,7 +215,7 @@ impl World {
 
     fn deafen(&mut self, pid: Pid, time: Duration) {
         if self.processes[pid].life != Life::Dead && !self.processes[pid].is_deaf {
-            self.log(pid, &format_args!("acknowledges nothing for {time:?}"));
+            self.log(pid, &format_args!("acknowledges next to nothing for {time:?}"));
             self.processes[pid].is_deaf = true;
             self.post_after(time, Event::Undeafen(pid));
         }
@@ -238,41 +239,43 @@ impl World {
         }
     }
 
-    /// Repeats a worker's introduction with other versions, as a program in another language may. Its machine knows
-    /// nothing of it, so a listener must not count it in a window.
+    /// Changes what a worker offers, as a program in another language may.
     fn renew(&mut self, pid: Pid) {
-        if !self.processes[pid].is_running() || self.processes[pid].is_leaving {
-            return;
-        }
-        for wire in self.wires_of(pid) {
-            let listener = self.network[wire].end(Side::Listener).process;
-            let is_alone = self.wires_of(listener).iter().filter(|other| self.links(**other, pid)).count() == 1;
-            let has_window = self.processes[listener].setup.window_bytes > 0;
-            let may_speak = self.ledger.is_up(wire, Side::Dialer) && is_alone && !has_window;
-            let to = self.network[wire].end(Side::Dialer).socket.peer;
-            if let Some(ready) = self.processes[pid].offers.get(&wire).filter(|_| may_speak) {
-                let ready = ready.clone();
-                let message = self.renewed(ready);
-                self.log(pid, &"renews its offer");
-                self.send(wire, Side::Dialer, &Transmit { to, messages: vec![message] });
+        if self.processes[pid].is_running() && !self.processes[pid].is_leaving {
+            for wire in self.wires_of(pid) {
+                let all = self.processes[pid].setup.services.clone();
+                let random = Rng::with_seed(self.network.random.u64(..));
+                self.send_offer(pid, wire, |ready| Some(renewed(random, ready, &all)));
             }
         }
     }
 
-    /// All services in another version, or one of them.
-    fn renewed(&mut self, mut ready: Ready) -> Message {
-        let place = self.network.random.usize(..ready.services.len().max(1));
-        match (self.network.random.bool(), ready.services.get_mut(place)) {
-            (true, Some(service)) => {
-                service.version += RENEWED;
-                let (name, changed) = (service.name.clone(), vec![service.clone()]);
-                // Withdrawn first, then changed: it stays.
-                Message::Offer(OfferChange { changed, withdrawn: vec![name] })
+    /// Offers again what workers have withdrawn.
+    fn restore_offers(&mut self) {
+        for pid in 0..self.processes.len() {
+            for wire in self.wires_of(pid) {
+                let mut changed = self.processes[pid].setup.services.clone();
+                self.send_offer(pid, wire, |ready| {
+                    changed.retain(|service| ready.services.iter().all(|other| other.name != service.name));
+                    let change = OfferChange { changed, withdrawn: Vec::new() };
+                    (!change.changed.is_empty()).then_some(Message::Offer(change))
+                });
             }
-            _ => {
-                ready.services.iter_mut().for_each(|service| service.version += RENEWED);
-                Message::Ready(ready)
-            }
+        }
+    }
+
+    /// Sends a message about what a worker offers, if it may. Its machine knows nothing of it, so a listener must not
+    /// count it in a window.
+    fn send_offer(&mut self, pid: Pid, wire: Wire, message: impl FnOnce(Ready) -> Option<Message>) {
+        let listener = self.network[wire].end(Side::Listener).process;
+        let is_alone = self.wires_of(listener).iter().filter(|other| self.links(**other, pid)).count() == 1;
+        let has_window = self.processes[listener].setup.window_bytes > 0;
+        let may_speak = self.ledger.is_up(wire, Side::Dialer) && is_alone && !has_window;
+        let to = self.network[wire].end(Side::Dialer).socket.peer;
+        let ready = self.processes[pid].offers.get(&wire).filter(|_| may_speak).cloned();
+        if let Some(message) = ready.and_then(message) {
+            self.log(pid, &"changes its offer");
+            self.send(wire, Side::Dialer, &Transmit { to, messages: vec![message] });
         }
     }
 
@@ -287,13 +290,20 @@ impl World {
         }
     }
 
-    /// Puts heartbeats in the place of a deaf process's acknowledgements.
+    /// Withholds a deaf process's acknowledgements: on every second connection it acknowledges a byte each time, and
+    /// nothing on the others.
     pub(super) fn withhold(&mut self, pid: Pid, wire: Wire, messages: &mut [Message]) {
         let process = &mut self.processes[pid];
-        for message in messages.iter_mut().filter(|_| process.is_deaf) {
-            if let Message::Ack(bytes) = message {
-                process.withheld.insert(wire, *bytes);
-                *message = Message::Heartbeat;
+        for message in messages {
+            let Message::Ack(bytes) = *message else { continue };
+            let last = process.acknowledged.entry(wire).or_default();
+            if process.is_deaf {
+                process.withheld.insert(wire, bytes);
+                let drips = wire.is_multiple_of(2) && *last + 1 < bytes;
+                *message = if drips { Message::Ack(*last + 1) } else { Message::Heartbeat };
+                *last += u64::from(drips);
+            } else {
+                *last = bytes;
             }
         }
     }
@@ -350,6 +360,32 @@ impl World {
             self.undeafen(pid);
             self.thaw(pid);
             self.restart(pid);
+        }
+        self.restore_offers();
+    }
+}
+
+/// All services in another version, or one of them; one service less, or one that was withdrawn before.
+fn renewed(mut random: Rng, mut ready: Ready, all: &[ServiceOffer]) -> Message {
+    let is_there = |service: &&ServiceOffer| ready.services.iter().any(|other| other.name == service.name);
+    if let Some(withdrawn) = all.iter().find(|service| !is_there(service)).filter(|_| random.bool()) {
+        return Message::Offer(OfferChange { changed: vec![withdrawn.clone()], withdrawn: Vec::new() });
+    }
+    let place = random.usize(..ready.services.len().max(1));
+    match (random.u8(..3), ready.services.get_mut(place)) {
+        (0, Some(service)) => {
+            service.version += RENEWED;
+            let (name, changed) = (service.name.clone(), vec![service.clone()]);
+            // Withdrawn first, then changed: it stays.
+            Message::Offer(OfferChange { changed, withdrawn: vec![name] })
+        }
+        (1, Some(service)) => {
+            let withdrawn = vec![service.name.clone()];
+            Message::Offer(OfferChange { changed: Vec::new(), withdrawn })
+        }
+        _ => {
+            ready.services.iter_mut().for_each(|service| service.version += RENEWED);
+            Message::Ready(ready)
         }
     }
 }

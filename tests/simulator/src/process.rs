@@ -46,9 +46,11 @@ pub(super) struct Process {
     pub(super) pause: Option<Duration>,
     /// Whether its driver was held up: it puts off timeouts, but for heartbeats, until it has read what has come.
     pub(super) is_late: bool,
-    /// Whether it acknowledges nothing, and what it would have acknowledged.
+    /// Whether it acknowledges next to nothing, and what it would have acknowledged.
     pub(super) is_deaf: bool,
     pub(super) withheld: BTreeMap<Wire, u64>,
+    /// What it has acknowledged on each connection.
+    pub(super) acknowledged: BTreeMap<Wire, u64>,
     /// Whether procedures can run.
     pub(super) has_runtime: bool,
     /// Whether it was asked to leave: it takes no new call, and its connections may end.
@@ -96,6 +98,7 @@ impl Process {
             is_deaf: false,
             has_runtime: true,
             withheld: BTreeMap::new(),
+            acknowledged: BTreeMap::new(),
             is_leaving: false,
             has_left: false,
             absence: Duration::ZERO,
@@ -120,6 +123,7 @@ impl Process {
         self.pause = None;
         (self.is_late, self.is_deaf) = (false, false);
         self.withheld.clear();
+        self.acknowledged.clear();
     }
 
     pub(super) fn restart(&mut self, pid: usize, now: At, is_healed: &Arc<AtomicBool>) {

@@ -67,6 +67,14 @@ fn main() -> ExitCode {
             || Play::waiting(10_000),
         ),
         compare("a call: 1,000 kinds of workers beside 1", 3.0, rounds, || Play::kinds(1), || Play::kinds(1_000)),
+        compare(
+            "a call: 1,000 signatures and limits beside 1",
+            3.0,
+            rounds,
+            || Play::declarations(1),
+            || Play::declarations(1_000),
+        ),
+        compare("a call that waits: 1,000 kinds beside 1", 3.0, rounds, || Play::busy(1), || Play::busy(1_000)),
         compare("READY x 500 methods: 1,000 workers beside 10", 2.0, rounds, || Fleet::of(10), || Fleet::of(1_000)),
         compare(
             "READY x 500 of its own: 1,000 workers beside 10",
@@ -127,6 +135,8 @@ struct Play {
     specs: Vec<CallSpec>,
     sent: std::collections::VecDeque<(Peer, CallId)>,
     in_flight: usize,
+    /// Whether each call waits until another one has ended.
+    is_busy: bool,
     /// The next method: a step that has no factor in common with any of the counts used here.
     at: usize,
 }
@@ -141,6 +151,7 @@ impl Play {
             specs: Vec::new(),
             sent: Default::default(),
             in_flight: 1,
+            is_busy: false,
             at: 0,
         }
     }
@@ -196,9 +207,37 @@ impl Play {
         play
     }
 
+    /// Each worker has a limit of its own, and half of them a signature of their own.
+    fn declarations(count: u64) -> Self {
+        let mut play = Self::new();
+        for peer in 0..count {
+            let mut service = service("Demo", 4);
+            service.methods[0].fingerprint += peer % 2 * peer;
+            let ready = ready(peer, 64, vec![service]);
+            play.introduce(peer, Ready { payload_bytes_max: ready.payload_bytes_max + peer, ..ready });
+        }
+        play.specs = vec![spec(play.now, "Demo", "method-0")];
+        play
+    }
+
+    /// The same workers as in [`Self::kinds`], each with a call in flight and room for no other.
+    fn busy(count: u64) -> Self {
+        let mut play = Self::new();
+        for peer in 0..count {
+            play.join(peer, 1, vec![service("Demo", 4), service(&format!("Own{peer}"), 1)]);
+        }
+        play.specs = vec![spec(play.now, "Demo", "method-0")];
+        (0..count).for_each(|_| play.call(play.specs[0].clone()));
+        play.is_busy = true;
+        play
+    }
+
     fn join(&mut self, peer: u64, credits: u32, services: Vec<ServiceOffer>) {
-        let ready = Message::Ready(ready(peer, credits, services));
-        self.dispatcher.handle_message(self.now, Peer(peer), ready);
+        self.introduce(peer, ready(peer, credits, services));
+    }
+
+    fn introduce(&mut self, peer: u64, ready: Ready) {
+        self.dispatcher.handle_message(self.now, Peer(peer), Message::Ready(ready));
         self.settle();
         self.sent.clear();
     }
@@ -238,7 +277,10 @@ impl Measured for Play {
             self.now += Duration::from_micros(1);
             let spec = CallSpec { deadline: self.now + Duration::from_secs(5), ..self.specs[self.at].clone() };
             self.call(spec);
-            while self.sent.len() >= self.in_flight {
+            if self.is_busy {
+                self.reply();
+            }
+            while !self.is_busy && self.sent.len() >= self.in_flight {
                 self.reply();
             }
         }

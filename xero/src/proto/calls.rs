@@ -220,7 +220,7 @@ impl Calls {
         is_new.then_some(line)
     }
 
-    /// Takes the call out of its line. `Some` is the method of the line, if that is now gone.
+    /// Takes the call out of its line. `Some` is the method of a line that is gone: this one, or another that was empty.
     pub(crate) fn dequeue(&mut self, id: CallId) -> Option<MethodId> {
         let call = self.rows.get_mut(*self.places.get(&id)?)?;
         let CallState::Waiting(line) = call.state else { return None };
@@ -269,6 +269,11 @@ impl Calls {
 
     pub(crate) fn get(&self, id: CallId) -> Option<&Call> {
         self.rows.get(*self.places.get(&id)?)
+    }
+
+    /// Removes the empty lines of a method; returns their number.
+    pub(crate) fn remove_empty_lines(&mut self, method: MethodId) -> usize {
+        self.waiting.remove_empty(method)
     }
 
     /// The lines of calls that wait for a method.

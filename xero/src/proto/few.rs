@@ -69,6 +69,16 @@ impl<K: Ord, V> Few<K, V> {
         one.into_iter().chain(several.into_iter().flatten())
     }
 
+    /// The entries from this key on.
+    pub(crate) fn from(&self, first: K) -> impl Iterator<Item = (&K, &V)> {
+        let (one, several) = match self {
+            Self::None => (None, None),
+            Self::One(key, value) => (Some((key, value)).filter(|(key, _)| **key >= first), None),
+            Self::Several(map) => (None, Some(map.range(first..))),
+        };
+        one.into_iter().chain(several.into_iter().flatten())
+    }
+
     pub(crate) fn keys(&self) -> impl Iterator<Item = &K> {
         self.iter().map(|(key, _)| key)
     }
@@ -131,6 +141,7 @@ mod tests {
                 _ => {}
             }
             assert!(few.iter().eq(map.iter()), "step {step}: {few:?} {map:?}");
+            assert!(few.from(key).eq(map.range(key..)), "step {step}: {few:?} {map:?}");
             assert_eq!((few.first(), few.last()), (map.keys().next(), map.keys().next_back()), "step {step}");
             assert_eq!(few.is_empty(), map.is_empty(), "step {step}");
             assert_eq!(matches!(few, Few::Several(_)), map.len() > 1, "step {step}");

@@ -3,6 +3,7 @@
 mod choice;
 mod ids;
 mod index;
+mod kind;
 mod merged;
 #[cfg(test)]
 mod model;
@@ -31,9 +32,10 @@ use super::{
 pub use choice::{Candidate, LeastRecentlyUsed, WorkerChoice};
 pub(crate) use ids::{IsFull, MethodId, PoolId};
 use index::Index;
+pub(crate) use kind::SizeClass;
 pub(crate) use merged::Listing;
 pub(crate) use offer::Offer;
-pub(crate) use route::{Need, Outlook, Route, SizeClass};
+pub(crate) use route::{Need, Outlook, Route};
 
 /// The most credits that are believed of a worker: more requests than any process runs at once.
 const CREDITS_MAX: u32 = 65_536;

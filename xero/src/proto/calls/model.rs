@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     WaitPolicy,
-    waiting::{LineId, LineKey, Waiting},
+    waiting::{EMPTY_LINES_MAX, LineId, LineKey, Waiting},
 };
 use crate::proto::{
     message::{CallId, Codec},
@@ -23,6 +23,9 @@ fn lines_and_scan_agree_on_who_is_served_next() {
             play.remove(call);
         }
         assert_eq!(play.waiting.len(), 0, "seed {seed}");
+        assert!(play.waiting.empty_count() <= EMPTY_LINES_MAX, "seed {seed}");
+        (0..METHODS).for_each(|method| play.remove_empty(MethodId(method)));
+        assert_eq!(play.waiting.empty_count(), 0, "seed {seed}");
         assert!((0..POOLS).all(|pool| play.waiting.next(PoolId(pool), None, true).is_none()), "seed {seed}");
     }
 }
@@ -43,6 +46,8 @@ struct Play {
     turn: u64,
     /// The pools that serve each line.
     pools: BTreeMap<LineKey, BTreeSet<PoolId>>,
+    /// The lines without calls, by the time since they have none.
+    empty: Vec<LineKey>,
     last: u64,
 }
 
@@ -55,6 +60,7 @@ impl Play {
             turns: BTreeMap::new(),
             turn: 0,
             pools: BTreeMap::new(),
+            empty: Vec::new(),
             last: 0,
         }
     }
@@ -69,6 +75,8 @@ impl Play {
             }
             7..9 => self.serve(),
             _ => {
+                let method = MethodId(self.random.u32(0..METHODS));
+                self.remove_empty(method);
                 if let Some(call) = self.any() {
                     let Known { key, line, .. } = self.calls[&call];
                     self.retarget(key, line);
@@ -86,8 +94,8 @@ impl Play {
         }
         let owner = self.random.u64(0..5);
         let key = LineKey {
-            method: MethodId(self.random.u32(0..3)),
-            fingerprint: self.random.u64(0..2),
+            method: MethodId(self.random.u32(0..METHODS)),
+            fingerprint: self.random.u64(0..4),
             codec: Codec::Json,
             size: [SizeClass::SMALLEST, SizeClass::of(1 << 20)][self.random.usize(0..2)],
             must_declare: false,
@@ -96,18 +104,35 @@ impl Play {
         self.turns.entry(owner).or_insert(self.turn);
         let (line, is_new) = self.waiting.insert(key, owner, id);
         self.calls.insert(id, Known { owner, key, line });
+        assert_eq!(is_new, !self.pools.contains_key(&key));
         if is_new {
             self.retarget(key, line);
         }
+        self.empty.retain(|empty| *empty != key);
     }
 
     fn remove(&mut self, call: CallId) {
         let Known { owner, key, line } = self.calls.remove(&call).expect("it waits");
         let is_last = !self.calls.values().any(|known| known.key == key);
-        assert_eq!(self.waiting.remove(line, owner, call), is_last.then_some(key.method));
+        let mut gone = None;
+        if is_last && self.pools[&key].is_empty() {
+            gone = Some(key);
+        } else if is_last {
+            self.empty.push(key);
+            gone = (self.empty.len() > EMPTY_LINES_MAX).then(|| self.empty.remove(0));
+        }
+        gone.inspect(|key| drop(self.pools.remove(key)));
+        assert_eq!(self.waiting.remove(line, owner, call), gone.map(|key| key.method));
         if !self.calls.values().any(|known| known.owner == owner) {
             self.turns.remove(&owner);
         }
+    }
+
+    fn remove_empty(&mut self, method: MethodId) {
+        let (gone, kept): (Vec<_>, Vec<_>) = self.empty.iter().partition(|key| key.method == method);
+        gone.iter().for_each(|key| drop(self.pools.remove(key)));
+        self.empty = kept;
+        assert_eq!(self.waiting.remove_empty(method), gone.len());
     }
 
     fn serve(&mut self) {
@@ -166,5 +191,6 @@ impl Play {
 }
 
 const POOLS: u32 = 4;
+const METHODS: u32 = 3;
 const SEEDS: u64 = 100;
 const STEPS: u32 = 300;

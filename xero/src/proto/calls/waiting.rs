@@ -5,9 +5,12 @@
 //!
 //! A place in a line, and a line's place at a pool, are lower bounds. An owner's turn only grows while its calls wait,
 //! so a stale bound is found and repaired when it is first in order.
+//!
+//! A line that has become empty stays for a while: a call that finds all workers busy again joins it without a look at
+//! every pool. A pool that finds an empty line leaves it, and returns when the next call joins.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     ops::Bound,
 };
 
@@ -46,6 +49,10 @@ struct Line {
     heads: BTreeSet<(u64, CallId, u64)>,
     /// The pools that serve it, each with the line's place there.
     pools: BTreeMap<PoolId, Precedence>,
+    /// An upper bound of the places.
+    last_place: Precedence,
+    /// Pools that serve it, but have left it because it was empty.
+    absent: Vec<PoolId>,
 }
 
 /// An owner's calls in one line.
@@ -88,6 +95,8 @@ impl Served {
 pub(super) struct Waiting {
     lines: Slab<Line>,
     by_key: BTreeMap<LineKey, LineId>,
+    /// The empty lines, by the time since they are.
+    empty: VecDeque<LineId>,
     owners: BTreeMap<u64, Owner>,
     /// Owners by their number of calls.
     by_share: BTreeSet<(usize, u64)>,
@@ -103,22 +112,25 @@ impl Waiting {
         let turn = self.count_in(owner, call);
         let known = self.by_key.get(&key).copied();
         let id = known.unwrap_or_else(|| {
-            let line = Line { key, owners: BTreeMap::new(), heads: BTreeSet::new(), pools: BTreeMap::new() };
-            let id = LineId(self.lines.insert(line));
+            let id = LineId(self.lines.insert(Line::new(key)));
             self.by_key.insert(key, id);
             id
         });
         let line = self.lines.get_mut(id.0).expect("a line is there while it has a key");
-        let before = line.heads.first().map(|(turn, call, _)| (*turn, *call));
+        let before = line.head();
         line.add(owner, turn, call);
-        let first = line.heads.first().map(|(turn, call, _)| (*turn, *call));
-        if first < before {
+        let first = line.head();
+        if before.is_none() && known.is_some() {
+            self.empty.retain(|empty| *empty != id);
+        }
+        if before.is_none_or(|before| first < Some(before)) {
             self.advance(id, first);
         }
         (id, known.is_none())
     }
 
-    /// Removes a call. `Some` is the method of its line, if the line is now empty and gone.
+    /// Removes a call. `Some` is the method of a line that is gone: the one that has been empty for longest, if there are
+    /// too many.
     pub(super) fn remove(&mut self, id: LineId, owner: u64, call: CallId) -> Option<MethodId> {
         self.count_out(owner, call);
         let line = self.lines.get_mut(id.0)?;
@@ -126,6 +138,23 @@ impl Waiting {
         if !line.owners.is_empty() {
             return None;
         }
+        if line.pools.is_empty() && line.absent.is_empty() {
+            return self.remove_line(id);
+        }
+        self.empty.push_back(id);
+        let surplus = self.empty.len() > EMPTY_LINES_MAX;
+        surplus.then(|| self.empty.pop_front()).flatten().and_then(|id| self.remove_line(id))
+    }
+
+    /// Removes the empty lines of a method; returns their number.
+    pub(super) fn remove_empty(&mut self, method: MethodId) -> usize {
+        let is_of = |line: &LineId| self.lines.get(line.0).is_some_and(|line| line.key.method == method);
+        let (gone, kept): (Vec<_>, Vec<_>) = self.empty.iter().copied().partition(is_of);
+        self.empty = kept.into();
+        gone.into_iter().filter_map(|line| self.remove_line(line)).count()
+    }
+
+    fn remove_line(&mut self, id: LineId) -> Option<MethodId> {
         let line = self.lines.remove(id.0)?;
         self.by_key.remove(&line.key);
         for (pool, place) in line.pools {
@@ -157,11 +186,18 @@ impl Waiting {
             let large = is_roomy.then(|| first(&served.large)).flatten();
             let (place, id) = first(&served.small).into_iter().chain(large).min()?;
             let line = self.lines.get_mut(id.0)?;
-            let first = line.first(&self.owners)?;
+            let Some(first) = line.first(&self.owners) else {
+                line.pools.remove(&pool);
+                line.absent.push(pool);
+                let key = line.key;
+                self.stop_serving(pool, place, id, &key);
+                continue;
+            };
             if first <= place {
                 return Some((place, id));
             }
             line.pools.insert(pool, first);
+            line.last_place = first.max(line.last_place);
             let lines = self.served.get_mut(&pool)?.lines_like(&line.key);
             lines.remove(&(place, id));
             lines.insert((first, id));
@@ -174,6 +210,7 @@ impl Waiting {
         let Some(first) = line.first(&self.owners) else { return };
         let pools: BTreeMap<_, _> = pools.into_iter().map(|pool| (pool, first)).collect();
         let before = std::mem::replace(&mut line.pools, pools.clone());
+        (line.last_place, line.absent) = (first, Vec::new());
         let key = line.key;
         for (pool, place) in before {
             self.stop_serving(pool, place, id, &key);
@@ -217,9 +254,21 @@ impl Waiting {
         self.count
     }
 
+    #[cfg(test)]
+    pub(super) fn empty_count(&self) -> usize {
+        self.empty.len()
+    }
+
     /// Moves a line forward at its pools: a new call precedes the others in it.
     fn advance(&mut self, id: LineId, first: Option<Precedence>) {
         let (Some(line), Some(first)) = (self.lines.get_mut(id.0), first) else { return };
+        for pool in std::mem::take(&mut line.absent) {
+            line.pools.insert(pool, first);
+            self.served.entry(pool).or_default().lines_like(&line.key).insert((first, id));
+        }
+        if std::mem::replace(&mut line.last_place, first) <= first {
+            return;
+        }
         for (pool, place) in line.pools.iter_mut().filter(|(_, place)| first < **place) {
             if let Some(served) = self.served.get_mut(pool) {
                 let lines = served.lines_like(&line.key);
@@ -262,6 +311,22 @@ impl Waiting {
 }
 
 impl Line {
+    fn new(key: LineKey) -> Self {
+        Self {
+            key,
+            owners: BTreeMap::new(),
+            heads: BTreeSet::new(),
+            pools: BTreeMap::new(),
+            last_place: (0, CallId(0)),
+            absent: Vec::new(),
+        }
+    }
+
+    /// Its first call, by a lower bound of its owner's turn.
+    fn head(&self) -> Option<Precedence> {
+        self.heads.first().map(|(turn, call, _)| (*turn, *call))
+    }
+
     fn add(&mut self, owner: u64, turn: u64, call: CallId) {
         let stand = self.owners.entry(owner).or_insert_with(|| Stand { bound: turn, calls: BTreeSet::new() });
         let before = stand.calls.first().copied();
@@ -303,3 +368,6 @@ impl Line {
         }
     }
 }
+
+/// The most empty lines: each stands at all pools that can take its calls, which takes some 80 bytes for each.
+pub(super) const EMPTY_LINES_MAX: usize = 16;

@@ -6,7 +6,7 @@ use crate::proto::{
     calls::{Call, Calls, LineId, Precedence, WaitPolicy},
     fault::{Fault, count_step, planted},
     message::{CallId, Peer},
-    registry::{IsFull, Outlook, PoolId, Registry, Route, WorkerChoice},
+    registry::{IsFull, MethodId, Outlook, PoolId, Registry, Route, WorkerChoice},
 };
 
 /// See the module.
@@ -85,7 +85,8 @@ impl Placement {
 
     /// Follows changed offers of methods that calls wait for.
     pub(super) fn follow_offers(&mut self) -> Prospects {
-        let lines: Vec<_> = self.registry.take_changed().flat_map(|method| self.calls.lines_of(method)).collect();
+        let changed = self.registry.take_changed();
+        let lines: Vec<_> = changed.flat_map(|method| self.used_lines_of(method)).collect();
         lines.iter().for_each(|line| self.target(*line));
         let mut prospects = Prospects { hopeless: Vec::new(), free: BTreeSet::new(), places: lines.len() };
         for line in lines {
@@ -99,6 +100,12 @@ impl Placement {
             }
         }
         prospects
+    }
+
+    /// The lines of a method with calls in them; the others would be in the wrong queues now.
+    fn used_lines_of(&mut self, method: MethodId) -> Vec<LineId> {
+        (0..self.calls.remove_empty_lines(method)).for_each(|_| self.registry.release_line(method));
+        self.calls.lines_of(method)
     }
 
     fn hopeless_in(&self, line: LineId, outlook: &Outlook) -> Vec<CallId> {

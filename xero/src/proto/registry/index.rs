@@ -1,7 +1,8 @@
 //! The index of the offer: (service, method) → pools of workers, free ones apart.
 //!
-//! Workers with equal offers form one *pool*. Pools that declare a method alike form one *group* of that method. A
-//! request suits all workers of a group or none, apart from the state of single workers (room in a window, a refusal).
+//! Workers with equal offers form one *pool*. Pools that declare a method alike form one *group* of that method, and
+//! those that differ in the signature alone form another. A request suits all workers of a group or none, apart from the
+//! state of single workers (room in a window, a refusal) and from limits below the payload's size class.
 //! A pool is in the groups of its methods while one of its workers serves.
 //!
 //! A group orders its pools by lower bounds of their first turn. A worker that is used, or becomes free, goes to the
@@ -15,7 +16,8 @@ use std::{
 
 use super::{
     ids::{Free, IsFull, MethodId, PoolId, ServiceId},
-    offer::{Codecs, Offer, memory_bytes},
+    kind::{Group, Kind, Signature},
+    offer::{Offer, memory_bytes},
     offered::Offered,
     shares::{Share, Shares, shares_of},
 };
@@ -25,24 +27,6 @@ use crate::proto::{
     frame::{OfferRoom, OfferSize, TooLarge},
     slab::Slab,
 };
-
-/// The properties that decide whether a worker suits a request for a method.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Kind {
-    pub(super) fingerprint: u64,
-    pub(super) idempotent: bool,
-    pub(super) codecs: Codecs,
-    pub(super) payload_bytes_max: u64,
-}
-
-/// The pools that offer a method in the same way.
-#[derive(Debug, Default)]
-pub(super) struct Group {
-    /// Each with its bound in `ready`, if it is in there.
-    pub(super) pools: Few<PoolId, Option<u64>>,
-    /// The pools that may have a free worker, by a lower bound of its turn.
-    pub(super) ready: BTreeSet<(u64, PoolId)>,
-}
 
 #[derive(Debug)]
 struct Pool {
@@ -185,11 +169,16 @@ impl Index {
         let pool = self.pool_mut(id);
         pool.serving += 1;
         if pool.serving == 1 {
-            pool.absent = pool.methods.to_vec();
+            let of_method = |(method, kind): &(MethodId, Kind)| kind.with_any().map(|kind| (*method, kind));
+            pool.absent = pool.methods.iter().flat_map(of_method).collect();
             let offer = Arc::clone(&pool.offer);
             for place in 0..self.pool(id).methods.len() {
                 let (method, kind) = self.pool(id).methods[place];
-                self.method_mut(method).groups.entry(kind).pools.entry(id);
+                for kind in kind.with_any() {
+                    let group = self.method_mut(method).groups.entry(kind);
+                    group.pools.entry(id);
+                    group.limits.count(offer.payload_bytes_max, true);
+                }
                 self.note_change(method, self.pool(id).share_of_method(place), true);
             }
             self.serve_services(id, &offer, true);
@@ -205,11 +194,13 @@ impl Index {
             let offer = Arc::clone(&pool.offer);
             for place in 0..self.pool(id).methods.len() {
                 let (method, kind) = self.pool(id).methods[place];
-                let groups = &mut self.method_mut(method).groups;
-                if let Some(group) = groups.get_mut(&kind) {
+                for kind in kind.with_any() {
+                    let groups = &mut self.method_mut(method).groups;
+                    let Some(group) = groups.get_mut(&kind) else { continue };
                     if let Some(Some(bound)) = group.pools.remove(&id) {
                         group.ready.remove(&(bound, id));
                     }
+                    group.limits.count(offer.payload_bytes_max, false);
                     if group.pools.is_empty() {
                         groups.remove(&kind);
                     }
@@ -248,29 +239,22 @@ impl Index {
         }
     }
 
-    /// The pool's free worker with room for a large payload that has gone longest without a request. Each worker without
-    /// room is met once, until it may have room again.
+    /// The pool's free worker with room for a large payload that has gone longest without a request.
     pub(super) fn first_roomy_of(&mut self, id: PoolId, is_full: &IsFull<'_>) -> Option<Free> {
-        let roomy = &mut self.pools.get_mut(id.0)?.roomy;
-        while let Some(first) = roomy.first().copied() {
-            if !is_full(first.1) {
-                return Some(first);
-            }
-            roomy.pop_first();
-        }
-        None
+        self.pools.get_mut(id.0)?.first_roomy(is_full)
     }
 
     /// The same among the workers of a group.
     pub(super) fn first_roomy(&mut self, method: MethodId, kind: Kind, is_full: &IsFull<'_>) -> Option<Free> {
-        // The bounds are those of any free worker.
-        let ready: Vec<_> = self.methods.get_mut(method.0)?.groups.get_mut(&kind)?.ready.iter().copied().collect();
+        let group = self.methods.get_mut(method.0)?.groups.get_mut(&kind)?;
         let mut best = None;
-        for (bound, pool) in ready {
-            if best.is_some_and(|(turn, _)| turn <= bound) {
+        // The bounds are those of any free worker.
+        for (bound, pool) in &group.ready {
+            if best.is_some_and(|(turn, _)| turn <= *bound) {
                 break;
             }
-            best = best.into_iter().chain(self.first_roomy_of(pool, is_full)).min();
+            let first = self.pools.get_mut(pool.0).and_then(|pool| pool.first_roomy(is_full));
+            best = best.into_iter().chain(first).min();
         }
         best
     }
@@ -396,8 +380,7 @@ impl Index {
             self.service_mut(id).users += 1;
             services.push(id);
             for method in &service.methods {
-                let (fingerprint, idempotent) = (method.fingerprint, method.idempotent);
-                let kind = Kind { fingerprint, idempotent, codecs: *codecs, payload_bytes_max: *payload_bytes_max };
+                let kind = Kind::of(method, *codecs, *payload_bytes_max);
                 methods.push((self.intern(&service.name, &method.name), kind, *share));
             }
         }
@@ -508,14 +491,32 @@ impl Index {
 }
 
 impl Method {
+    /// The groups of a signature.
+    pub(super) fn with(&self, signature: Signature) -> impl Iterator<Item = (&Kind, &Group)> {
+        self.groups.from(Kind::first(signature)).take_while(move |(kind, _)| kind.signature == signature)
+    }
+
     fn only_pool(&self) -> Option<(Kind, PoolId)> {
-        let mut pools = self.groups.iter().flat_map(|(kind, group)| group.pools.keys().map(|pool| (*kind, *pool)));
+        let exact = self.groups.from(Kind::first(Signature::Exact(0)));
+        let mut pools = exact.flat_map(|(kind, group)| group.pools.keys().map(|pool| (*kind, *pool)));
         let first = pools.next()?;
         pools.next().is_none().then_some(first)
     }
 }
 
 impl Pool {
+    /// Its first free worker with room for a large payload. Each worker without room is met once, until it may have room
+    /// again.
+    fn first_roomy(&mut self, is_full: &IsFull<'_>) -> Option<Free> {
+        while let Some(first) = self.roomy.first().copied() {
+            if !is_full(first.1) {
+                return Some(first);
+            }
+            self.roomy.pop_first();
+        }
+        None
+    }
+
     /// The share of the method at that place in `methods`.
     fn share_of_method(&self, place: usize) -> Share {
         self.shares[self.services.len() + place]

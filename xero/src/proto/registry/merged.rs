@@ -8,6 +8,7 @@ use std::{
 use super::{
     ids::{MethodId, ServiceId},
     index::{Agreed, Index, Method, Service},
+    kind::{Kind, Signature},
     shares::{Rank, Share},
 };
 use crate::proto::{
@@ -30,17 +31,15 @@ pub(crate) struct Listing {
 impl Method {
     /// The properties that the serving workers agree on, if there are any.
     pub(super) fn merged(&self) -> Option<Agreed> {
-        let mut kinds = self.groups.keys();
-        let first = kinds.next()?;
-        let share = self.shares.first()?;
-        let first = Agreed { idempotent: first.idempotent, fingerprint: first.fingerprint, share: *share };
-        let agreed = kinds.fold(first, |agreed, kind| Agreed {
-            idempotent: agreed.idempotent && kind.idempotent,
+        let signatures = [self.groups.from(Kind::first(Signature::Exact(0))).next()?.0, self.groups.last()?];
+        let [first, last] = signatures.map(|kind| kind.signature);
+        let fingerprint = match first {
+            Signature::Exact(fingerprint) if first == last => fingerprint,
             // 0 stands for an unchecked signature: the worker itself checks it.
-            fingerprint: if agreed.fingerprint == kind.fingerprint { agreed.fingerprint } else { 0 },
-            share: agreed.share,
-        });
-        Some(agreed)
+            _ => 0,
+        };
+        let idempotent = self.with(Signature::Any).all(|(kind, _)| kind.idempotent);
+        Some(Agreed { idempotent, fingerprint, share: *self.shares.first()? })
     }
 }
 

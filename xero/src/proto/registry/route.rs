@@ -3,10 +3,11 @@
 use tracing::debug;
 
 use super::{
-    Registry, Standing,
+    Registry, Standing, WorkerEntry,
     choice::{Candidate, WorkerChoice},
     ids::{Free, IsFull, MethodId, PoolId},
-    index::{Group, Index, Kind},
+    index::{Index, Method},
+    kind::{Group, Kind, Signature, SizeClass},
     offer::Codecs,
     turns::Merge,
 };
@@ -56,50 +57,47 @@ pub(crate) enum Outlook {
     NotIdempotent,
 }
 
-/// The size class of a payload: a power of two that it does not exceed. Payloads of one class suit the same workers, so
-/// they can wait in one line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct SizeClass(u8);
-
-impl SizeClass {
-    /// Without a payload.
-    pub(crate) const SMALLEST: Self = Self(10);
-
-    pub(crate) fn of(bytes: usize) -> Self {
-        Self(Self::SMALLEST.0.max(bytes.next_power_of_two().ilog2() as u8))
-    }
-
-    /// Whether its payloads wait for room in a worker's window.
-    pub(crate) fn waits_for_room(self) -> bool {
-        self.bytes_max() > SMALL_PAYLOAD_BYTES as u64
-    }
-
-    /// The largest payload of the class.
-    fn bytes_max(self) -> u64 {
-        1 << self.0
-    }
-}
-
 /// How well workers suit a request: by their signature first, then by their limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Grade {
     fits: bool,
-    /// The limit; `u64::MAX` for all that accept the payload's size class.
+    /// The largest limit; `u64::MAX` if it covers the payload's size class.
     payload_bytes_max: u64,
 }
 
+impl Grade {
+    /// The limit that a worker must have, where not all of one kind suit.
+    fn exact_limit(self) -> Option<u64> {
+        (self.payload_bytes_max != u64::MAX).then_some(self.payload_bytes_max)
+    }
+
+    /// Whether workers with this limit suit, if their kind does.
+    fn suits(self, payload_bytes_max: u64) -> bool {
+        self.exact_limit().is_none_or(|limit| limit == payload_bytes_max)
+    }
+}
+
 impl Need<'_> {
-    /// How well workers of this kind suit: `None` for not at all.
+    /// How well workers of this kind, with this limit, suit: `None` for not at all.
     ///
     /// Workers with the fitting signature come first, then those that accept the payload's size class, then those with
     /// the largest limit. Others are asked only if there is none: their error reports their own signature or limit.
-    fn grade(&self, kind: &Kind) -> Option<Grade> {
+    fn grade(&self, kind: &Kind, payload_bytes_max: u64) -> Option<Grade> {
         let reads = kind.codecs.contains(self.codec) || planted(Fault::CodecIgnored);
         let can = reads && (kind.idempotent || !self.must_declare);
         // 0 stands for an unchecked signature (`PROTOCOL.md` §7).
-        let fits = self.fingerprint == 0 || kind.fingerprint == 0 || self.fingerprint == kind.fingerprint;
-        let takes = SizeClass::of(self.bytes).bytes_max() <= kind.payload_bytes_max;
-        can.then_some(Grade { fits, payload_bytes_max: if takes { u64::MAX } else { kind.payload_bytes_max } })
+        let fits = self.fingerprint == 0
+            || [Signature::Exact(0), Signature::Exact(self.fingerprint)].contains(&kind.signature);
+        let takes = Some(SizeClass::of(self.bytes)) <= kind.size;
+        can.then_some(Grade { fits, payload_bytes_max: if takes { u64::MAX } else { payload_bytes_max } })
+    }
+
+    /// The signatures whose groups hold all workers that may suit best.
+    fn signatures(&self) -> impl Iterator<Item = Signature> {
+        let fitting = [Signature::Exact(0), Signature::Exact(self.fingerprint)];
+        // All signatures fit a request without one.
+        let fitting = fitting.into_iter().filter(|_| self.fingerprint != 0);
+        fitting.chain([Signature::Any])
     }
 
     /// Whether it waits for room in a worker's window.
@@ -117,47 +115,73 @@ impl Index {
         }
         let id = *service.methods.get(need.method).ok_or(Outlook::NoMethod)?;
         let method = self.method(id).ok_or(Outlook::NoMethod)?;
-        if let Some(grade) = method.sole.and_then(|(kind, _)| need.grade(&kind)) {
+        if let Some(grade) =
+            method.sole.and_then(|(kind, pool)| need.grade(&kind, self.offer_of(pool).payload_bytes_max))
+        {
             return Ok((id, grade));
         }
-        let groups = &method.groups;
-        if let Some(grade) = groups.keys().filter_map(|kind| need.grade(kind)).max() {
+        if let Some(grade) = graded(method, need).map(|(grade, ..)| grade).max() {
             return Ok((id, grade));
         }
-        let read = groups.keys().fold(Codecs::default(), |read, kind| read.union(kind.codecs));
-        Err(match groups.is_empty() {
+        let read = method.with(Signature::Any).fold(Codecs::default(), |read, (kind, _)| read.union(kind.codecs));
+        Err(match method.groups.is_empty() {
             true => Outlook::NoMethod,
             false if read.contains(need.codec) => Outlook::NotIdempotent,
             false => Outlook::NoCodec(read.iter().collect()),
         })
     }
 
-    /// The groups of a method that suit a request best.
+    /// The groups of a method that hold all workers of this grade. Each worker of them has it, but for its limit.
     fn groups<'a>(
         &'a self,
         method: MethodId,
         need: &'a Need<'_>,
         grade: Grade,
     ) -> impl Iterator<Item = (&'a Kind, &'a Group)> {
-        let groups = self.method(method).into_iter().flat_map(|method| method.groups.iter());
-        groups.filter(move |(kind, _)| need.grade(kind) == Some(grade))
+        let graded = self.method(method).into_iter().flat_map(|method| graded(method, need));
+        graded.filter(move |(its, ..)| *its == grade).map(|(_, kind, group)| (kind, group))
     }
 
-    /// Of the workers that suit best, the free one with room that has gone longest without a request.
-    fn first(&mut self, method: MethodId, need: &Need<'_>, grade: Grade, is_full: &IsFull<'_>) -> Option<(Free, Kind)> {
+    /// The pools whose workers suit a request best.
+    fn pools<'a>(&'a self, method: MethodId, need: &'a Need<'_>, grade: Grade) -> impl Iterator<Item = PoolId> {
+        let pools = self.groups(method, need, grade).flat_map(|(_, group)| group.pools.keys().copied());
+        pools.filter(move |pool| grade.suits(self.offer_of(*pool).payload_bytes_max))
+    }
+
+    /// Of the workers that suit best, the free one with room that has gone longest without a request; and whether they
+    /// declare the method idempotent.
+    fn first(&mut self, method: MethodId, need: &Need<'_>, grade: Grade, is_full: &IsFull<'_>) -> Option<(Free, bool)> {
         let is_large = need.waits_for_room();
         if let Some((kind, pool)) = self.method(method)?.sole {
-            let first =
-                if is_large { self.first_roomy_of(pool, is_full) } else { self.free_of(pool)?.first().copied() };
-            return Some((first?, kind));
+            return Some((self.first_of(pool, is_large, is_full)?, kind.idempotent));
+        }
+        if grade.exact_limit().is_some() {
+            // No limit covers the payload's size class: a rare request.
+            let pools: Vec<_> = self.pools(method, need, grade).collect();
+            let first = |pool| Some((self.first_of(pool, is_large, is_full)?, pool));
+            let (first, pool) = pools.into_iter().filter_map(first).min()?;
+            return Some((first, self.kind_in(pool, method)?.idempotent));
         }
         let kinds: Vec<_> = self.groups(method, need, grade).map(|(kind, _)| *kind).collect();
         let mut first = |kind| match is_large {
             true => self.first_roomy(method, kind, is_full),
             false => self.first_free(method, kind).map(|(first, _)| first),
         };
-        kinds.into_iter().filter_map(|kind| Some((first(kind)?, kind))).min()
+        kinds.into_iter().filter_map(|kind| Some((first(kind)?, kind.idempotent))).min()
     }
+
+    fn first_of(&mut self, pool: PoolId, is_large: bool, is_full: &IsFull<'_>) -> Option<Free> {
+        match is_large {
+            true => self.first_roomy_of(pool, is_full),
+            false => self.free_of(pool)?.first().copied(),
+        }
+    }
+}
+
+/// The groups that may hold the workers that suit best, with the best grade in each.
+fn graded<'a>(method: &'a Method, need: &'a Need<'_>) -> impl Iterator<Item = (Grade, &'a Kind, &'a Group)> {
+    let groups = need.signatures().flat_map(|signature| method.with(signature));
+    groups.filter_map(|(kind, group)| Some((need.grade(kind, *group.limits.last()?)?, kind, group)))
 }
 
 impl Registry {
@@ -170,26 +194,26 @@ impl Registry {
             Ok(suitable) => suitable,
             Err(outlook) => return Route::Nobody(outlook),
         };
-        let Some((first, kind)) = self.index.first(method, need, grade, is_full) else { return Route::AllBusy };
-        let search = Search { method, grade, first, kind, is_full };
+        let Some((first, idempotent)) = self.index.first(method, need, grade, is_full) else { return Route::AllBusy };
+        let search = Search { method, grade, first, idempotent, is_full };
         let others = self.choose(choice, need, &search);
         // The worker that refused is asked again only if there is no other.
         let again = Need { avoid: None, ..*need };
         let chosen = others.or_else(|| need.avoid.and_then(|_| self.choose(choice, &again, &search)));
-        chosen.map_or(Route::AllBusy, |(peer, kind)| Route::Worker { peer, idempotent: kind.idempotent })
+        chosen.map_or(Route::AllBusy, |(peer, idempotent)| Route::Worker { peer, idempotent })
     }
 
     /// The pools that can take a request now or later, or why there is none.
     pub(crate) fn targets(&self, need: &Need<'_>) -> Result<Vec<PoolId>, Outlook> {
         let (method, grade) = self.index.suitable(need)?;
-        Ok(self.index.groups(method, need, grade).flat_map(|(_, group)| group.pools.keys().copied()).collect())
+        Ok(self.index.pools(method, need, grade).collect())
     }
 
     /// Whether a serving worker other than this one offers the method.
     pub(crate) fn is_offered_beside(&self, peer: Peer, service: &str, method: &str) -> bool {
         let Some(method) = self.index.find(service, method).and_then(|id| self.index.method(id)) else { return false };
         let own = self.pool_of(peer);
-        let mut pools = method.groups.iter().flat_map(|(_, group)| group.pools.keys().copied());
+        let mut pools = method.with(Signature::Any).flat_map(|(_, group)| group.pools.keys().copied());
         pools.any(|pool| Some(pool) != own || self.index.serving(pool) > 1)
     }
 
@@ -199,30 +223,30 @@ impl Registry {
         method.zip(self.pool_of(peer)).is_some_and(|(method, pool)| self.index.kind_in(pool, method).is_some())
     }
 
-    fn choose(&mut self, choice: &mut dyn WorkerChoice, need: &Need<'_>, search: &Search<'_>) -> Option<(Peer, Kind)> {
+    fn choose(&mut self, choice: &mut dyn WorkerChoice, need: &Need<'_>, search: &Search<'_>) -> Option<(Peer, bool)> {
         let first = Some(search.first).filter(|(_, peer)| search.can_have(*peer, need));
         let chosen = choice.choose(&mut Candidates { registry: self, need, search, first, rest: None })?;
         if first.is_some_and(|(_, peer)| peer == chosen) {
-            return Some((chosen, search.kind));
+            return Some((chosen, search.idempotent));
         }
-        let kind = match planted(Fault::StrayChoiceTrusted) {
-            true => Some(search.kind),
+        let idempotent = match planted(Fault::StrayChoiceTrusted) {
+            true => Some(search.idempotent),
             false => self.check_choice(chosen, need, search),
         };
-        if kind.is_none() {
+        if idempotent.is_none() {
             self.stray_choices += 1;
             debug!(peer = chosen.0, "the policy chose a worker that is not a candidate");
         }
-        kind.map(|kind| (chosen, kind))
+        idempotent.map(|idempotent| (chosen, idempotent))
     }
 
     /// The chosen worker's declaration of the method, if it is a candidate.
-    fn check_choice(&self, peer: Peer, need: &Need<'_>, search: &Search<'_>) -> Option<Kind> {
-        let place = self.workers.get(&peer)?.place;
+    fn check_choice(&self, peer: Peer, need: &Need<'_>, search: &Search<'_>) -> Option<bool> {
+        let WorkerEntry { offer, place, .. } = &**self.workers.get(&peer)?;
         let kind = self.index.kind_in(place.pool, search.method)?;
-        let suits =
-            place.standing == Standing::Free && need.grade(&kind) == Some(search.grade) && search.can_have(peer, need);
-        suits.then_some(kind)
+        let grade = need.grade(&kind, offer.payload_bytes_max);
+        let suits = place.standing == Standing::Free && grade == Some(search.grade) && search.can_have(peer, need);
+        suits.then_some(kind.idempotent)
     }
 }
 
@@ -232,7 +256,8 @@ struct Search<'a> {
     grade: Grade,
     /// The least recently used worker of all, whether or not it can have the request.
     first: Free,
-    kind: Kind,
+    /// Whether that one declares the method idempotent.
+    idempotent: bool,
     is_full: &'a IsFull<'a>,
 }
 
@@ -263,7 +288,8 @@ impl Iterator for Candidates<'_> {
                 let groups = registry.index.groups(search.method, need, search.grade);
                 Merge::new(&registry.index, groups.map(|(_, group)| &group.ready))
             });
-            rest.find(|free| *free != search.first && search.can_have(free.1, need))
+            let suits = |peer| registry.get(peer).is_some_and(|it| search.grade.suits(it.offer.payload_bytes_max));
+            rest.find(|free| *free != search.first && search.can_have(free.1, need) && suits(free.1))
         });
         let (_, peer) = found?;
         let worker = registry.workers.get(&peer)?;

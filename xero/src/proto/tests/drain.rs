@@ -55,7 +55,7 @@ fn worker_that_drains_before_it_is_answered_introduces_itself_once() {
     let call = net.call(d, "hold");
     let w = net.worker(&[d]);
     while net.sent_to(w).next().is_none() {
-        net.run(TICK);
+        net.run(LATENCY / 10);
     }
     net.drain(w);
     net.run(20 * LATENCY);

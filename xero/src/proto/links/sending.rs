@@ -1,0 +1,175 @@
+//! Messages to peers: what leaves now, what waits for room in a window, and when what has arrived is acknowledged.
+
+use std::time::Instant;
+
+use super::{LinkEvent, Links};
+use crate::proto::{
+    fault::{Fault, planted},
+    frame::window_bytes,
+    hold::Receipt,
+    link::{ACK_DELAY, Link},
+    liveness::{LARGE_PAYLOAD_BYTES, patience},
+    message::{Message, Peer, Role, ServiceOffer},
+    timer::Timer,
+    window::Outflow,
+};
+
+impl Links {
+    /// Sends a message to an introduced peer, or keeps it until its window has room.
+    pub(crate) fn send(&mut self, now: Instant, to: Peer, message: Message) {
+        let mut message = Some(message);
+        let leaving = self.links.account(to, |link| link.push(message.take()?)).flatten();
+        match leaving {
+            Some(message) => self.transmit(now, to, message),
+            None => message.into_iter().for_each(|message| self.note_unsent(to, message)),
+        }
+    }
+
+    /// Sends an error that only makes sense with the current offer: after that, if the peer has yet to be sent it.
+    pub(crate) fn send_returned(&mut self, now: Instant, to: Peer, message: Message) {
+        let is_overdue = self.links.get(to).is_some_and(Link::is_announcement_overdue);
+        // An error behind partial replies of its call waits with them, and the offer goes before all of them.
+        let is_behind = message.reply().is_some_and(|call| self.outflow(to).is_some_and(|outflow| outflow.holds(call)));
+        match (self.announcements.has(to) || is_overdue) && !is_behind && !planted(Fault::ReturnedTooSoon) {
+            true => drop(self.links.account(to, |link| link.hold_returned(message))),
+            false => self.send(now, to, message),
+        }
+    }
+
+    /// Notes a message to a peer that has ended together with others, which the machine has handled first: the request
+    /// of a lost worker may go to another lost one.
+    fn note_unsent(&mut self, to: Peer, message: Message) {
+        let end = self.events.iter_mut().find_map(|event| match event {
+            LinkEvent::Ended(peer, end) if *peer == to => Some(end),
+            _ => None,
+        });
+        if let Some(end) = end {
+            end.unsent.push_back(message);
+        }
+    }
+
+    /// Sends a reply from another peer, as [`Self::send`] does.
+    ///
+    /// Returns its receipt if it may be acknowledged now; otherwise [`LinkEvent::Released`] returns it later.
+    pub(crate) fn pass_on(&mut self, now: Instant, to: Peer, message: Message, receipt: Receipt) -> Receipt {
+        let counted = |links: &Self| links.outflow(to).map_or(0, Outflow::counted_bytes);
+        let before = counted(self);
+        self.send(now, to, message);
+        let own_bytes = counted(self).saturating_sub(before);
+        if receipt.is_none() || self.may_hold(to) || planted(Fault::HeldFinalsAcknowledged) {
+            return receipt;
+        }
+        // A reply that was too large is held as a small error: the rest of its receipt is owed at once, and not before
+        // the receipts of earlier replies that are still held.
+        let Receipt { from, bytes } = receipt;
+        let deferred = bytes.min(own_bytes);
+        if deferred == 0 {
+            return Receipt { from, bytes };
+        }
+        self.links.account(to, |link| link.defer(now, Receipt { from, bytes: deferred }));
+        let stalls_at = self.links.get(to).and_then(|link| link.stalls_at(self.heartbeats.own_expiry()));
+        self.owing.insert(to);
+        self.links.note_waiting(to);
+        // Others wait for this peer from now on, whatever its own interval is.
+        if let Some(at) = stalls_at {
+            self.timers.hasten(Timer::Lease(to), at);
+        }
+        Receipt { from, bytes: bytes - deferred }
+    }
+
+    /// Sends a peer what has changed in the introduction since it had it, once. Returns whether anything has.
+    pub(crate) fn announce_to(&mut self, now: Instant, peer: Peer) -> bool {
+        let revision = self.introduction.revision();
+        let is_behind = self.links.get(peer).is_some_and(|link| link.is_up() && !link.knows(revision));
+        if is_behind {
+            self.announcements.add(now, peer, false);
+        }
+        is_behind
+    }
+
+    /// Does so for all peers, for a few of them in each turn if it is long. Returns their number.
+    pub(crate) fn announce_to_all(&mut self, now: Instant) -> usize {
+        self.peers().into_iter().filter(|peer| self.announce_to(now, *peer)).count()
+    }
+
+    /// Sends kept messages that the peer's window has room for.
+    pub(super) fn send_kept(&mut self, now: Instant, to: Peer) {
+        // What is kept would fill the window again.
+        if self.links.get(to).is_some_and(Link::is_announcement_overdue) {
+            self.announce_to(now, to);
+            self.announce(to);
+        }
+        while self.links.get(to).is_some_and(Link::has_leaving) {
+            let Some(message) = self.links.account(to, Link::poll).flatten() else { break };
+            self.transmit(now, to, message);
+        }
+        self.release_receipts(to);
+    }
+
+    /// Acknowledges messages that the limits have room for, or that the peer has taken.
+    pub(super) fn release_receipts(&mut self, peer: Peer) {
+        loop {
+            let room = self.links.room_for(peer);
+            let receipt = self.links.account(peer, |link| link.poll_receipt(room)).flatten();
+            let Some(receipt) = receipt else { break };
+            self.events.push_back(LinkEvent::Released(receipt));
+        }
+        match self.links.get(peer).is_some_and(Link::keeps_receipts) {
+            true => self.links.note_waiting(peer),
+            false => drop(self.owing.remove(&peer)),
+        }
+    }
+
+    pub(super) fn transmit(&mut self, now: Instant, to: Peer, message: Message) {
+        let Some(link) = self.links.get_mut(to) else { return };
+        link.sent(now);
+        // Nothing leaves before the first READY. A later one may follow, and takes its place in the window then.
+        if link.is_unannounced() {
+            self.announce(to);
+        }
+        let bytes = message.payload_bytes();
+        if let Message::Partial(reply) = &message {
+            self.events.push_back(LinkEvent::PartialLeft(to, reply.call, bytes));
+        }
+        if bytes >= LARGE_PAYLOAD_BYTES {
+            self.outbox.push(to, Message::Patience(patience(bytes)));
+        }
+        self.outbox.push(to, message);
+    }
+
+    /// Sends READY or OFFER to a peer that needs it, before all that is sent to it from now on, if its window has room.
+    pub(crate) fn announce(&mut self, peer: Peer) {
+        if !self.announcements.remove(peer) {
+            return;
+        }
+        let introduction = &self.introduction;
+        let message = self.links.account(peer, |link| link.announce(introduction)).flatten();
+        if let Some(message) = message {
+            self.announcements.note_sent(usize::try_from(window_bytes(&message)).unwrap_or(usize::MAX));
+            self.outbox.push(peer, message);
+            while let Some(returned) = self.links.account(peer, Link::poll_returned).flatten() {
+                self.outbox.push(peer, returned);
+            }
+        }
+    }
+
+    /// Notes that bytes from a peer need no room here any more, so that it may send as many again.
+    pub(crate) fn release(&mut self, now: Instant, Receipt { from, bytes }: Receipt) {
+        let window = self.introduction.ready().window_bytes;
+        let due = self.links.get_mut(from).and_then(|link| link.release(bytes, window));
+        if let Some(bytes) = due.filter(|_| !self.is_ack_dropped()) {
+            self.transmit(now, from, Message::Ack(bytes));
+        } else if self.links.get(from).is_some_and(Link::owes_ack) {
+            self.beats.hasten(Timer::Heartbeat(from), now + ACK_DELAY);
+        }
+    }
+
+    pub(super) fn is_ack_dropped(&self) -> bool {
+        planted(Fault::AckNotSent) && self.introduction.ready().role == Role::Dispatcher
+    }
+
+    /// Sets the services in future introductions, sorted by name; `false` if they have not changed.
+    pub(crate) fn set_services(&mut self, services: Vec<ServiceOffer>) -> bool {
+        self.introduction.set_services(services)
+    }
+}
