@@ -75,6 +75,13 @@ fn main() -> ExitCode {
             || Play::declarations(1_000),
         ),
         compare("a call that waits: 1,000 kinds beside 1", 3.0, rounds, || Play::busy(1), || Play::busy(1_000)),
+        compare(
+            "a worker beside 3,000 lines: 100 kinds beside 1",
+            2.0,
+            rounds,
+            || Lines { play: Play::lines(1) },
+            || Lines { play: Play::lines(100) },
+        ),
         compare("READY x 500 methods: 1,000 workers beside 10", 2.0, rounds, || Fleet::of(10), || Fleet::of(1_000)),
         compare(
             "READY x 500 of its own: 1,000 workers beside 10",
@@ -232,6 +239,14 @@ impl Play {
         play
     }
 
+    /// The same workers, all busy, and calls of 3,000 signatures that wait for them.
+    fn lines(count: u64) -> Self {
+        let mut play = Self::busy(count);
+        let own = spec(play.now, "Demo", "method-0");
+        (0..3_000).for_each(|number| play.call(CallSpec { fingerprint: 1_000 + number, ..own.clone() }));
+        play
+    }
+
     fn join(&mut self, peer: u64, credits: u32, services: Vec<ServiceOffer>) {
         self.introduce(peer, ready(peer, credits, services));
     }
@@ -288,6 +303,27 @@ impl Measured for Play {
 
     fn steps(&self) -> u32 {
         20_000_u32.max(self.in_flight as u32 + 20_000)
+    }
+}
+
+/// Waiting calls of many signatures; a worker that offers their method in a way of its own joins, and leaves.
+struct Lines {
+    play: Play,
+}
+
+impl Measured for Lines {
+    fn run(&mut self, steps: u32) {
+        for _ in 0..steps {
+            let mut service = service("Demo", 4);
+            service.methods[0].fingerprint = 77;
+            self.play.join(1_000_000, 1, vec![service]);
+            self.play.dispatcher.handle_disconnected(self.play.now, Peer(1_000_000));
+            self.play.settle();
+        }
+    }
+
+    fn steps(&self) -> u32 {
+        4
     }
 }
 

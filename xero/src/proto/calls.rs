@@ -11,7 +11,7 @@ use super::{
     fault::{Fault, planted},
     ids::IdMap,
     message::{CallId, Metadata, Payload, Peer, Request},
-    registry::{MethodId, Need, PoolId, SizeClass},
+    registry::{Grade, MethodId, Need, PoolId, SizeClass},
     slab::Slab,
     window::SMALL_PAYLOAD_BYTES,
 };
@@ -262,9 +262,19 @@ impl Calls {
         self.waiting.next(pool, behind, is_roomy)
     }
 
-    /// Makes these pools, and no others, serve the line.
-    pub(crate) fn retarget(&mut self, line: LineId, pools: Vec<PoolId>) {
-        self.waiting.retarget(line, pools);
+    /// Makes these pools, and no others, serve the line: all of this grade.
+    pub(crate) fn retarget(&mut self, line: LineId, grade: Option<Grade>, pools: Vec<PoolId>) {
+        self.waiting.retarget(line, grade, pools);
+    }
+
+    /// Makes a pool serve the line, or not.
+    pub(crate) fn set_target(&mut self, line: LineId, pool: PoolId, is_target: bool) {
+        self.waiting.set_target(line, pool, is_target);
+    }
+
+    /// The grade of the pools that serve the line.
+    pub(crate) fn grade_of(&self, line: LineId) -> Option<Grade> {
+        self.waiting.grade_of(line)
     }
 
     pub(crate) fn get(&self, id: CallId) -> Option<&Call> {

@@ -434,10 +434,6 @@ impl Dispatcher {
     fn handle_received(&mut self, now: Instant, receipt: Receipt, message: Message) {
         let Self { router, exits, .. } = self;
         let from = receipt.from;
-        // Before the receipt is at hand: calls that end by a change have no part in it.
-        if let Message::Error(reply) = &message {
-            router.explain(now, exits, from, reply);
-        }
         // A reply is released with what becomes of it.
         let receipt = match message.reply() {
             Some(_) => {

@@ -31,11 +31,12 @@ use super::{
 };
 pub use choice::{Candidate, LeastRecentlyUsed, WorkerChoice};
 pub(crate) use ids::{IsFull, MethodId, PoolId};
+pub(crate) use index::ChangedPools;
 use index::Index;
 pub(crate) use kind::SizeClass;
 pub(crate) use merged::Listing;
-pub(crate) use offer::Offer;
-pub(crate) use route::{Need, Outlook, Route};
+pub(crate) use offer::{Draft, Offer, draft_bytes};
+pub(crate) use route::{Grade, Need, Outlook, Route};
 
 /// The most credits that are believed of a worker: more requests than any process runs at once.
 const CREDITS_MAX: u32 = 65_536;
@@ -52,6 +53,8 @@ pub(crate) struct WorkerEntry {
     /// Whether its connection may be dead, because its process has made another one. It gets no request, but its
     /// services stay offered.
     is_doubted: bool,
+    /// Whether its offer is about to change. The same holds then.
+    is_suspended: bool,
     credits: u32,
     /// Whether it has had credits since its introduction: a pause differs from an offer that nobody can use.
     was_callable: bool,
@@ -93,16 +96,35 @@ impl WorkerEntry {
         match () {
             () if self.draining || !(self.was_callable || planted(Fault::SquatterHeard)) => Standing::Idle,
             () if self.is_doubted && !planted(Fault::GhostTrusted) => Standing::Serving,
+            () if self.is_suspended => Standing::Serving,
             () if self.in_flight.len() >= credits => Standing::Serving,
             () => Standing::Free,
         }
     }
 }
 
+/// What a registered worker is to be.
+#[derive(Debug)]
+pub(crate) struct Renewal {
+    pub(crate) draft: Draft,
+    /// Its new introduction, if there is one, without the services.
+    pub(crate) ready: Option<Ready>,
+    /// What it has said of its credits since.
+    pub(crate) credits: Option<Credits>,
+}
+
+/// Several messages about credits, in one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Credits {
+    pub(crate) last: u32,
+    /// Whether one of them granted any.
+    pub(crate) were_any: bool,
+}
+
 /// What a change of an offer has cost.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OfferCost {
-    /// Whether the offer is another one now.
+    /// Whether the worker's part in the merged offer is another one now.
     pub(crate) is_other: bool,
     /// The methods and services that were looked at.
     pub(crate) methods: usize,
@@ -160,51 +182,64 @@ impl Registry {
         self.refresh(peer);
     }
 
-    /// Handles another introduction of a registered worker, without its offer. `false` if it is not registered.
-    pub(crate) fn renew(&mut self, peer: Peer, ready: &Ready) -> bool {
-        let Some(worker) = self.workers.get_mut(&peer) else { return false };
-        worker.incarnation = ready.incarnation;
-        worker.payload_bytes_max = ready.payload_bytes_max;
-        worker.credits = ready.credits.min(CREDITS_MAX);
-        worker.was_callable = ready.credits > 0;
-        self.refresh(peer);
-        // Its window may be larger.
-        self.note_room(peer);
-        true
+    /// Whether another introduction of a registered worker changes neither what it offers nor whether that counts.
+    pub(crate) fn is_as_before(&self, peer: Peer, ready: &Ready, offer: &Offer) -> bool {
+        let is_same = |worker: &WorkerEntry| *worker.offer == *offer && worker.was_callable == (ready.credits > 0);
+        self.get(peer).is_some_and(is_same)
     }
 
-    /// Replaces the offer of a registered worker, if there is a new one, then changes services of it.
+    /// Whether a change of services makes no difference.
+    pub(crate) fn is_as_after(&self, peer: Peer, change: &OfferChange) -> bool {
+        self.get(peer).is_some_and(|worker| worker.offer.is_as_after(change))
+    }
+
+    /// A worker's offer, to be changed.
+    pub(crate) fn draft(&self, peer: Peer) -> Option<Draft> {
+        self.get(peer).map(|worker| Draft::of((*worker.offer).clone()))
+    }
+
+    /// Suspends a worker whose offer is about to change: it gets no request by the former one, which counts until then.
+    pub(crate) fn suspend(&mut self, peer: Peer) {
+        if let Some(worker) = self.workers.get_mut(&peer) {
+            worker.is_suspended = true;
+            self.refresh(peer);
+        }
+    }
+
+    /// Renews a worker: its introduction, its offer and its credits, in one.
     ///
     /// # Errors
     /// The result exceeds the limits of an introduction, or the memory: what to do about it.
-    pub(crate) fn change_offer(
-        &mut self,
-        peer: Peer,
-        offer: Option<Offer>,
-        change: OfferChange,
-    ) -> Result<OfferCost, String> {
-        let nothing = OfferCost { is_other: false, methods: 0 };
-        let Some(worker) = self.workers.get(&peer) else { return Ok(nothing) };
-        if offer.is_none() && worker.offer.is_as_after(&change) {
-            return Ok(nothing);
+    pub(crate) fn renew(&mut self, peer: Peer, renewal: Renewal) -> Result<OfferCost, String> {
+        let Some(worker) = self.workers.get_mut(&peer) else { return Ok(OfferCost { is_other: false, methods: 0 }) };
+        let Renewal { draft, ready, credits } = renewal;
+        let was_serving = worker.standing() != Standing::Idle;
+        if let Some(ready) = &ready {
+            worker.incarnation = ready.incarnation;
+            worker.payload_bytes_max = ready.payload_bytes_max;
+            worker.credits = ready.credits.min(CREDITS_MAX);
+            worker.was_callable = ready.credits > 0;
         }
-        let is_whole = change.changed.is_empty() && change.withdrawn.is_empty();
-        let offer = match offer {
-            Some(offer) if is_whole => offer,
-            Some(offer) => offer.changed(change),
-            None => worker.offer.changed(change),
-        };
+        if let Some(credits) = credits {
+            worker.credits = credits.last.min(CREDITS_MAX);
+            worker.was_callable |= credits.were_any;
+        }
+        worker.is_suspended = false;
+        let serves_as_before = was_serving == (worker.standing() != Standing::Idle);
+        let offer = draft.finish();
         let methods = worker.offer.method_count() + offer.method_count();
-        if *worker.offer == offer {
-            return Ok(OfferCost { is_other: false, methods });
+        let is_other = *worker.offer != offer;
+        if is_other {
+            if ready.is_none() {
+                self.index.check_limits(&offer).map_err(|limit| limit.to_string())?;
+            }
+            self.check_room(peer, &offer)?;
+            self.replace_offer(peer, offer);
         }
-        if !is_whole {
-            self.index.check_limits(&offer).map_err(|limit| limit.to_string())?;
-        }
-        self.check_room(peer, &offer)?;
-        self.replace_offer(peer, offer);
         self.refresh(peer);
-        Ok(OfferCost { is_other: true, methods })
+        // Its window may be larger.
+        self.note_room(peer);
+        Ok(OfferCost { is_other: is_other || !serves_as_before, methods })
     }
 
     pub(crate) fn remove(&mut self, peer: Peer) -> Option<Box<WorkerEntry>> {
@@ -280,7 +315,7 @@ impl Registry {
     }
 
     /// The methods that calls wait for and whose workers have changed since the last call.
-    pub(crate) fn take_changed(&mut self) -> impl Iterator<Item = MethodId> + use<> {
+    pub(crate) fn take_changed(&mut self) -> impl Iterator<Item = (MethodId, ChangedPools)> + use<> {
         self.index.take_changed().into_iter()
     }
 
@@ -368,6 +403,7 @@ impl Registry {
             draining: false,
             in_flight: BTreeMap::new(),
             is_doubted: false,
+            is_suspended: false,
             credits: ready.credits.min(CREDITS_MAX),
             was_callable: ready.credits > 0,
             offer: Arc::clone(self.index.offer_of(pool)),

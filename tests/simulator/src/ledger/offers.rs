@@ -89,12 +89,13 @@ impl Offer {
     }
 
     /// How well it suits a call: by its signature first, then by its limit; `None` for not at all. A limit suits all
-    /// payloads up to its largest power of two alike.
+    /// payloads up to its largest eighth of a power of two alike.
     pub(super) fn grade(&self, plan: &CallPlan, must_declare: bool) -> Option<(bool, u64)> {
         let method = self.method(plan)?;
         let can = self.reads(plan.codec) && (method.idempotent || !must_declare);
         let fits = plan.fingerprint == 0 || method.fingerprint == 0 || plan.fingerprint == method.fingerprint;
-        let class = plan.work.payload_bytes().max(1_024).next_power_of_two();
+        let bytes = plan.work.payload_bytes().max(1_024);
+        let class = bytes.next_multiple_of((1 << bytes.ilog2()) / 8);
         can.then_some((fits, if self.takes(class) { u64::MAX } else { self.payload_bytes_max }))
     }
 }

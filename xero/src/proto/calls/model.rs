@@ -150,7 +150,14 @@ impl Play {
 
     fn retarget(&mut self, key: LineKey, line: LineId) {
         let pools: BTreeSet<_> = (0..POOLS).filter(|_| self.random.bool()).map(PoolId).collect();
-        self.waiting.retarget(line, pools.iter().copied().collect());
+        let known = self.pools.get(&key).filter(|_| self.random.bool());
+        match known.cloned() {
+            Some(before) => {
+                let changed = before.symmetric_difference(&pools);
+                changed.for_each(|pool| self.waiting.set_target(line, *pool, pools.contains(pool)));
+            }
+            None => self.waiting.retarget(line, None, pools.iter().copied().collect()),
+        }
         self.pools.insert(key, pools);
     }
 

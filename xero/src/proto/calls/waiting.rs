@@ -17,7 +17,7 @@ use std::{
 use super::WaitPolicy;
 use crate::proto::{
     message::{CallId, Codec},
-    registry::{MethodId, PoolId, SizeClass},
+    registry::{Grade, MethodId, PoolId, SizeClass},
     slab::Slab,
 };
 
@@ -47,6 +47,8 @@ struct Line {
     owners: BTreeMap<u64, Stand>,
     /// Each owner's oldest call, by a lower bound of the owner's turn.
     heads: BTreeSet<(u64, CallId, u64)>,
+    /// How well the pools that serve it suit its calls.
+    grade: Option<Grade>,
     /// The pools that serve it, each with the line's place there.
     pools: BTreeMap<PoolId, Precedence>,
     /// An upper bound of the places.
@@ -204,10 +206,11 @@ impl Waiting {
         }
     }
 
-    /// Makes these pools, and no others, serve the line.
-    pub(super) fn retarget(&mut self, id: LineId, pools: Vec<PoolId>) {
+    /// Makes these pools, and no others, serve the line: all of this grade.
+    pub(super) fn retarget(&mut self, id: LineId, grade: Option<Grade>, pools: Vec<PoolId>) {
         let Some(line) = self.lines.get_mut(id.0) else { return };
         let Some(first) = line.first(&self.owners) else { return };
+        line.grade = grade;
         let pools: BTreeMap<_, _> = pools.into_iter().map(|pool| (pool, first)).collect();
         let before = std::mem::replace(&mut line.pools, pools.clone());
         (line.last_place, line.absent) = (first, Vec::new());
@@ -218,6 +221,25 @@ impl Waiting {
         for pool in pools.into_keys() {
             self.served.entry(pool).or_default().lines_like(&key).insert((first, id));
         }
+    }
+
+    /// Makes a pool serve the line, or not.
+    pub(super) fn set_target(&mut self, id: LineId, pool: PoolId, is_target: bool) {
+        let Some(line) = self.lines.get_mut(id.0) else { return };
+        let key = line.key;
+        if is_target && !line.pools.contains_key(&pool) {
+            let Some(first) = line.first(&self.owners) else { return };
+            line.pools.insert(pool, first);
+            line.last_place = first.max(line.last_place);
+            self.served.entry(pool).or_default().lines_like(&key).insert((first, id));
+        } else if !is_target && let Some(place) = line.pools.remove(&pool) {
+            self.stop_serving(pool, place, id, &key);
+        }
+    }
+
+    /// The grade of the pools that serve the line.
+    pub(super) fn grade_of(&self, id: LineId) -> Option<Grade> {
+        self.lines.get(id.0)?.grade
     }
 
     pub(super) fn lines_of(&self, method: MethodId) -> Vec<LineId> {
@@ -316,6 +338,7 @@ impl Line {
             key,
             owners: BTreeMap::new(),
             heads: BTreeSet::new(),
+            grade: None,
             pools: BTreeMap::new(),
             last_place: (0, CallId(0)),
             absent: Vec::new(),

@@ -1,77 +1,100 @@
 //! Changes of workers' offers that are yet to be made, and their pace.
 //!
-//! A change costs as much as the whole offer and the calls that wait for it, but takes only some bytes to ask for.
+//! A change costs as much as the whole offer and the calls that wait for it, but takes only some bytes to ask for. So
+//! changes that have cost much make those after them wait, and those of one worker are made together: its introduction,
+//! its services and its credits.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
+    collections::BTreeMap,
     time::{Duration, Instant},
 };
 
 use crate::proto::{
-    frame::Limits,
-    message::{OfferChange, Peer, ServiceOffer},
-    registry::Offer,
+    frame::OfferRoom,
+    message::{OfferChange, Peer, Ready},
+    registry::{Credits, Draft, Renewal, draft_bytes},
 };
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Changes {
+    /// The room of an introduction.
+    room: OfferRoom,
+    /// The most memory of all changes, estimated.
+    bytes_max: u64,
+    bytes: u64,
     pending: BTreeMap<Peer, Pending>,
-    /// The keys of `pending`, in the order of their arrival.
-    order: VecDeque<Peer>,
+    /// The workers in `pending`, in the order of their arrival.
+    order: BTreeMap<u64, Peer>,
+    arrivals: u64,
     /// What the changes up to an instant have cost, and is not spread over time yet.
     debt: Option<(Instant, Duration)>,
 }
 
-/// What is to become of a worker's offer.
-#[derive(Debug, Default)]
-pub(super) struct Pending {
-    /// A new offer; otherwise the worker's own is changed.
-    offer: Option<Offer>,
-    /// By name: the service, or that it is gone.
-    services: BTreeMap<Arc<str>, Option<ServiceOffer>>,
+#[derive(Debug)]
+struct Pending {
+    renewal: Renewal,
+    arrival: u64,
 }
 
 impl Changes {
-    /// Replaces a worker's offer.
-    pub(super) fn replace(&mut self, peer: Peer, offer: Offer) {
-        *self.entry(peer) = Pending { offer: Some(offer), services: BTreeMap::new() };
+    /// Changes within the room of an introduction each, and together within this memory.
+    pub(super) fn new(room: OfferRoom, bytes_max: u64) -> Self {
+        Self { room, bytes_max, bytes: 0, pending: BTreeMap::new(), order: BTreeMap::new(), arrivals: 0, debt: None }
     }
 
-    /// Changes a worker's offer. What waits stays within twice the limits of an introduction: that much is gone, or new.
+    /// Replaces a worker's offer by that of a new introduction.
     ///
     /// # Errors
-    /// No introduction holds so much.
-    pub(super) fn change(&mut self, peer: Peer, change: OfferChange, limits: &Limits) -> Result<(), String> {
-        let services = &mut self.entry(peer).services;
-        services.extend(change.withdrawn.into_iter().map(|name| (name, None)));
-        services.extend(change.changed.into_iter().map(|service| (Arc::clone(&service.name), Some(service))));
-        let methods = services.values().flatten().map(|service| service.methods.len()).sum();
-        let within = |what, count: usize, max: usize, setter| match count > max.saturating_mul(2) {
-            true => Err(format!(
-                "{count} {what} are changed at once, more than twice the limit of {max} (raise `{setter}`)"
-            )),
-            false => Ok(()),
+    /// Why there is no room for it, and what to do about it.
+    pub(super) fn replace(&mut self, peer: Peer, ready: Ready, draft: Draft) -> Result<(), String> {
+        let arrival = self.remove(peer).map(|pending| pending.arrival);
+        self.put(peer, Renewal { draft, ready: Some(ready), credits: None }, arrival)
+    }
+
+    /// Changes services of a worker, whose offer is this.
+    ///
+    /// # Errors
+    /// The result exceeds a limit, or the memory: what to do about it.
+    pub(super) fn change(
+        &mut self,
+        peer: Peer,
+        change: OfferChange,
+        offer: impl FnOnce() -> Option<Draft>,
+    ) -> Result<(), String> {
+        let (mut renewal, arrival) = match self.remove(peer) {
+            Some(Pending { renewal, arrival }) => (renewal, Some(arrival)),
+            None => {
+                let Some(draft) = offer() else { return Ok(()) };
+                (Renewal { draft, ready: None, credits: None }, None)
+            }
         };
-        within("services", services.len(), limits.services_max, "services_max")?;
-        within("methods", methods, limits.methods_max, "methods_max")
+        renewal.draft.change(change);
+        self.room.check(renewal.draft.size()).map_err(|limit| limit.to_string())?;
+        self.put(peer, renewal, arrival)
+    }
+
+    /// Notes a worker's credits; `false` if they need not wait.
+    pub(super) fn set_credits(&mut self, peer: Peer, last: u32) -> bool {
+        let Some(Pending { renewal, .. }) = self.pending.get_mut(&peer) else { return false };
+        let were_any = renewal.credits.is_some_and(|credits| credits.were_any) || last > 0;
+        renewal.credits = Some(Credits { last, were_any });
+        true
     }
 
     /// Takes the next change to make, unless those before have cost so much that others must have their turn.
-    pub(super) fn next(&mut self, now: Instant) -> Option<(Peer, Pending)> {
+    pub(super) fn next(&mut self, now: Instant) -> Option<(Peer, Renewal)> {
         if self.due_at().is_some_and(|at| at > now) {
             return None;
         }
-        let peer = self.order.front().copied()?;
+        let (_, peer) = self.order.first_key_value()?;
+        let peer = *peer;
         Some((peer, self.take(peer)?))
     }
 
-    /// Takes a worker's changes, because they must be made now, or because it is gone.
-    pub(super) fn take(&mut self, peer: Peer) -> Option<Pending> {
-        let pending = self.pending.remove(&peer)?;
-        self.order.retain(|other| *other != peer);
-        Some(pending)
+    /// Takes a worker's changes, because they are made, or because it is gone.
+    pub(super) fn take(&mut self, peer: Peer) -> Option<Renewal> {
+        self.remove(peer).map(|pending| pending.renewal)
     }
 
     /// Notes the cost of a change: methods, and places of waiting calls, that were looked at.
@@ -85,32 +108,37 @@ impl Changes {
     /// When the next change may be made, if there is one.
     pub(super) fn due_at(&self) -> Option<Instant> {
         let (at, debt) = self.debt?;
-        self.order.front().map(|_| at + debt.saturating_sub(BURST))
+        self.order.first_key_value().map(|_| at + debt.saturating_sub(BURST))
+    }
+
+    /// What a worker is to offer, if that is to change.
+    pub(super) fn draft_of(&self, peer: Peer) -> Option<&Draft> {
+        self.pending.get(&peer).map(|pending| &pending.renewal.draft)
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.pending.is_empty()
+        self.pending.is_empty() && self.bytes == 0
     }
 
-    fn entry(&mut self, peer: Peer) -> &mut Pending {
-        if !self.pending.contains_key(&peer) {
-            self.order.push_back(peer);
+    /// Keeps a worker's changes, in the place of its former ones.
+    fn put(&mut self, peer: Peer, renewal: Renewal, arrival: Option<u64>) -> Result<(), String> {
+        let (bytes, max) = (draft_bytes(renewal.draft.size()), self.bytes_max);
+        if self.bytes.saturating_add(bytes) > max {
+            return Err(format!("changes of other workers leave no room in {max} bytes; raise `offers_bytes_max`"));
         }
-        self.pending.entry(peer).or_default()
+        self.bytes += bytes;
+        self.arrivals += 1;
+        let arrival = arrival.unwrap_or(self.arrivals);
+        self.order.insert(arrival, peer);
+        self.pending.insert(peer, Pending { renewal, arrival });
+        Ok(())
     }
-}
 
-impl Pending {
-    /// The new offer, and the changes of services.
-    pub(super) fn into_parts(self) -> (Option<Offer>, OfferChange) {
-        let mut change = OfferChange::default();
-        for (name, service) in self.services {
-            match service {
-                Some(service) => change.changed.push(service),
-                None => change.withdrawn.push(name),
-            }
-        }
-        (self.offer, change)
+    fn remove(&mut self, peer: Peer) -> Option<Pending> {
+        let pending = self.pending.remove(&peer)?;
+        self.order.remove(&pending.arrival);
+        self.bytes -= draft_bytes(pending.renewal.draft.size());
+        Some(pending)
     }
 }
 

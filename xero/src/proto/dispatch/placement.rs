@@ -6,7 +6,7 @@ use crate::proto::{
     calls::{Call, Calls, LineId, Precedence, WaitPolicy},
     fault::{Fault, count_step, planted},
     message::{CallId, Peer},
-    registry::{IsFull, MethodId, Outlook, PoolId, Registry, Route, WorkerChoice},
+    registry::{ChangedPools, IsFull, MethodId, Outlook, PoolId, Registry, Route, WorkerChoice},
 };
 
 /// See the module.
@@ -67,7 +67,7 @@ impl Placement {
         let Some(call) = self.calls.get(id) else { return };
         let method = self.registry.hold_line(&call.spec.service, &call.spec.method);
         match self.calls.enqueue(id, method) {
-            Some(line) => self.target(line),
+            Some(line) => drop(self.follow(line, &ChangedPools::All)),
             None => self.registry.release_line(method),
         }
     }
@@ -85,21 +85,37 @@ impl Placement {
 
     /// Follows changed offers of methods that calls wait for.
     pub(super) fn follow_offers(&mut self) -> Prospects {
-        let changed = self.registry.take_changed();
-        let lines: Vec<_> = changed.flat_map(|method| self.used_lines_of(method)).collect();
-        lines.iter().for_each(|line| self.target(*line));
-        let mut prospects = Prospects { hopeless: Vec::new(), free: BTreeSet::new(), places: lines.len() };
-        for line in lines {
-            let Some(need) = self.calls.need_of(line) else { continue };
-            match self.registry.targets(&need) {
-                Ok(pools) => {
-                    prospects.places += pools.len();
-                    prospects.free.extend(pools.into_iter().filter(|pool| self.registry.is_free(*pool)));
+        let mut prospects = Prospects { hopeless: Vec::new(), free: BTreeSet::new(), places: 0 };
+        for (method, changed) in self.registry.take_changed() {
+            for line in self.used_lines_of(method) {
+                match self.follow(line, &changed) {
+                    Ok(pools) => {
+                        prospects.places += 1 + pools.len();
+                        prospects.free.extend(pools.into_iter().filter(|pool| self.registry.is_free(*pool)));
+                    }
+                    Err(outlook) => prospects.hopeless.extend(self.hopeless_in(line, &outlook)),
                 }
-                Err(outlook) => prospects.hopeless.extend(self.hopeless_in(line, &outlook)),
             }
         }
         prospects
+    }
+
+    /// Puts a line into the queues of changed pools. Returns those that can take its calls.
+    fn follow(&mut self, line: LineId, changed: &ChangedPools) -> Result<Vec<PoolId>, Outlook> {
+        count_step();
+        let Some(need) = self.calls.need_of(line) else { return Ok(Vec::new()) };
+        let grade = self.registry.grade(&need);
+        if let (Ok(grade), ChangedPools::Few(pools)) = (&grade, changed)
+            && self.calls.grade_of(line) == Some(*grade)
+        {
+            let targets: Vec<_> = pools.iter().map(|pool| self.registry.is_target(&need, *grade, *pool)).collect();
+            let targets = pools.iter().copied().zip(targets);
+            targets.clone().for_each(|(pool, is_target)| self.calls.set_target(line, pool, is_target));
+            return Ok(targets.filter(|(_, is_target)| *is_target).map(|(pool, _)| pool).collect());
+        }
+        let pools = grade.as_ref().map(|grade| self.registry.targets(&need, *grade)).unwrap_or_default();
+        self.calls.retarget(line, grade.as_ref().ok().copied(), pools.clone());
+        grade.map(|_| pools)
     }
 
     /// The lines of a method with calls in them; the others would be in the wrong queues now.
@@ -119,13 +135,6 @@ impl Placement {
         if let Some(method) = self.calls.dequeue(id) {
             self.registry.release_line(method);
         }
-    }
-
-    /// Puts a line into the queues of the pools that can take its calls.
-    fn target(&mut self, line: LineId) {
-        count_step();
-        let targets = self.calls.need_of(line).map(|need| self.registry.targets(&need));
-        self.calls.retarget(line, targets.and_then(Result::ok).unwrap_or_default());
     }
 }
 

@@ -19,7 +19,7 @@ use crate::proto::{
     calls::{Call, CallEnd, CallFailure, CallSpec, CallState, WaitPolicy},
     exits::Exits,
     fault::{Fault, count_step, planted},
-    frame::{self, Limits, Malformed, TooLarge},
+    frame::{self, Limits, Malformed, OfferRoom, TooLarge},
     hold::Receipt,
     message::{CallId, ErrorCode, ErrorReply, FinalReply, Message, Names, PartialReply, Peer},
     registry::{Outlook, PoolId, Registry, Route},
@@ -72,7 +72,7 @@ impl Router {
             placement: Placement::new(Registry::new(&limits, offers_max), choice),
             timers: TimerTable::default(),
             attempts: Attempts::new(retry, seed),
-            changes: Changes::default(),
+            changes: Changes::new(OfferRoom::of(&limits), offers_max),
             limits,
             waiting_max,
             asks_brokers,
@@ -393,8 +393,8 @@ impl Router {
             // The broker has lost its last worker for the service, and announced that before: another broker, or
             // waiting, helps.
             ErrorCode::NoWorker => self.asks_brokers && call.spec.wait_policy != WaitPolicy::Never,
-            // The broker no longer has the method, but another one has.
-            ErrorCode::UnknownMethod => self.asks_brokers && !reply.maybe_executed && is_elsewhere(),
+            // It no longer has the method or the service, but another one has.
+            ErrorCode::UnknownMethod | ErrorCode::UnknownService => !reply.maybe_executed && is_elsewhere(),
             _ => false,
         };
         let maybe_executed = reply.maybe_executed || call.maybe_executed;
@@ -414,8 +414,12 @@ impl Router {
         let is_leaving = self.placement.registry.get(from).is_none_or(|worker| worker.draining);
         let cost = match (setback, reply.code) {
             (Setback::NotStarted, _) if is_leaving => Cost::Nothing,
-            // It had announced before that its workers are gone; a broker that has not could cause requests without end.
-            (Setback::NotStarted, ErrorCode::NoWorker) if !self.is_offered_by(from, id) => Cost::Time,
+            // It had announced that before; one that has not could cause requests without end.
+            (Setback::NotStarted, ErrorCode::NoWorker | ErrorCode::UnknownMethod | ErrorCode::UnknownService)
+                if !self.is_offered_by(from, id) =>
+            {
+                Cost::Time
+            }
             _ => Cost::Attempt,
         };
         let Some(call) = self.placement.calls_mut().get_mut(id) else { return };
@@ -547,10 +551,14 @@ impl Router {
         self.placement.calls_mut().get_mut(id)
     }
 
-    /// Whether a worker offers the call's method.
+    /// Whether a worker offers the call's method, as far as it has said.
     fn is_offered_by(&self, worker: Peer, id: CallId) -> bool {
         let Some(call) = self.get(id) else { return false };
-        self.placement.registry.offers(worker, &call.spec.service, &call.spec.method)
+        let (service, method) = (&call.spec.service, &call.spec.method);
+        match self.changes.draft_of(worker) {
+            Some(draft) => draft.offers(service, method),
+            None => self.placement.registry.offers(worker, service, method),
+        }
     }
 
     /// Whether a worker has the request, for a caller that may already have its answer.

@@ -10,7 +10,7 @@
 //! A pool without a free worker is then taken out, and notes where it must return.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -88,6 +88,14 @@ pub(super) struct Service {
     pub(super) offered: Offered,
 }
 
+/// The pools of a method that serve it anew, or no longer.
+#[derive(Clone, Debug)]
+pub(crate) enum ChangedPools {
+    Few(Vec<PoolId>),
+    /// Many, or the service itself is new, or gone.
+    All,
+}
+
 /// See the module.
 ///
 /// The hash maps serve look-ups; nothing depends on their order.
@@ -101,7 +109,7 @@ pub(super) struct Index {
     by_service: HashMap<Arc<str>, ServiceId>,
     pub(super) methods: Slab<Method>,
     /// Methods that calls wait for, and whose pools have changed.
-    changed: BTreeSet<MethodId>,
+    changed: BTreeMap<MethodId, ChangedPools>,
     /// The merged offer.
     pub(super) shares: Shares,
     /// Grows with each change of the merged offer, listed or not.
@@ -120,7 +128,7 @@ impl Index {
             services: Slab::default(),
             by_service: HashMap::new(),
             methods: Slab::default(),
-            changed: BTreeSet::new(),
+            changed: BTreeMap::new(),
             shares: Shares::new(room),
             revision: 0,
             offered: Offered::default(),
@@ -179,7 +187,7 @@ impl Index {
                     group.pools.entry(id);
                     group.limits.count(offer.payload_bytes_max, true);
                 }
-                self.note_change(method, self.pool(id).share_of_method(place), true);
+                self.note_change(method, id, self.pool(id).share_of_method(place), true);
             }
             self.serve_services(id, &offer, true);
         }
@@ -205,7 +213,7 @@ impl Index {
                         groups.remove(&kind);
                     }
                 }
-                self.note_change(method, self.pool(id).share_of_method(place), false);
+                self.note_change(method, id, self.pool(id).share_of_method(place), false);
             }
             self.serve_services(id, &offer, false);
         }
@@ -301,14 +309,14 @@ impl Index {
     }
 
     /// The methods that calls wait for and whose pools have changed since the last call.
-    pub(super) fn take_changed(&mut self) -> BTreeSet<MethodId> {
+    pub(super) fn take_changed(&mut self) -> BTreeMap<MethodId, ChangedPools> {
         std::mem::take(&mut self.changed)
     }
 
     /// Marks the service's methods that calls wait for as changed: the service is new, or gone.
     pub(super) fn note_service(&mut self, id: ServiceId) {
         let Some(service) = self.services.get(id.0) else { return };
-        self.changed.extend(&service.lines);
+        self.changed.extend(service.lines.iter().map(|method| (*method, ChangedPools::All)));
     }
 
     pub(super) fn find_service(&self, name: &str) -> Option<(ServiceId, &Service)> {
@@ -397,14 +405,14 @@ impl Index {
         self.revision += u64::from(self.shares.settle());
     }
 
-    fn note_change(&mut self, id: MethodId, share: Share, is_served: bool) {
+    fn note_change(&mut self, id: MethodId, pool: PoolId, share: Share, is_served: bool) {
         count_step();
         let method = self.method_mut(id);
         method.sole = method.only_pool();
         method.shares.count(share, is_served);
         self.merge(id);
         if self.methods.get(id.0).is_some_and(|method| method.lines > 0) {
-            self.changed.insert(id);
+            self.changed.entry(id).or_default().note(pool);
         }
     }
 
@@ -489,6 +497,25 @@ impl Index {
         self.methods.get_mut(id.0).expect("a method is kept while a pool or a line has it")
     }
 }
+
+impl Default for ChangedPools {
+    fn default() -> Self {
+        Self::Few(Vec::new())
+    }
+}
+
+impl ChangedPools {
+    fn note(&mut self, pool: PoolId) {
+        match self {
+            Self::Few(pools) if pools.contains(&pool) => {}
+            Self::Few(pools) if pools.len() < FEW_POOLS => pools.push(pool),
+            _ => *self = Self::All,
+        }
+    }
+}
+
+/// So many changed pools are looked at one by one in each line that waits for them.
+const FEW_POOLS: usize = 8;
 
 impl Method {
     /// The groups of a signature.

@@ -39,10 +39,10 @@ pub(super) struct Group {
     pub(super) limits: Few<u64, usize>,
 }
 
-/// The size class of a payload: a power of two that it does not exceed. Payloads of one class suit the same workers, so
-/// they can wait in one line.
+/// The size class of a payload: its bytes, rounded up to eight steps between two powers of two. Payloads of one class
+/// suit the same workers, so they can wait in one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct SizeClass(u8);
+pub(crate) struct SizeClass(u16);
 
 impl Kind {
     /// The kind of workers that offer the method in this way.
@@ -63,23 +63,35 @@ impl Kind {
 }
 
 impl SizeClass {
-    /// Without a payload.
-    pub(crate) const SMALLEST: Self = Self(10);
+    /// Up to 1,024 bytes.
+    pub(crate) const SMALLEST: Self = Self(10 * STEPS);
 
     pub(crate) fn of(bytes: usize) -> Self {
-        Self(Self::SMALLEST.0.max(bytes.next_power_of_two().ilog2() as u8))
+        let bytes = bytes.max(1_024) as u64;
+        Self::at(bytes, u64::div_ceil)
     }
 
     /// The largest class whose payloads do not exceed a limit.
     fn within(bytes_max: u64) -> Option<Self> {
-        bytes_max.checked_ilog2().map(|power| Self(power as u8)).filter(|class| *class >= Self::SMALLEST)
+        (bytes_max >= 1_024).then(|| Self::at(bytes_max, |bytes, step| bytes / step))
     }
 
     /// Whether its payloads wait for room in a worker's window.
     pub(crate) fn waits_for_room(self) -> bool {
-        1_u64 << self.0 > SMALL_PAYLOAD_BYTES as u64
+        self > Self::of(SMALL_PAYLOAD_BYTES)
+    }
+
+    fn at(bytes: u64, divide: fn(u64, u64) -> u64) -> Self {
+        let power = bytes.ilog2();
+        let steps = divide(bytes, (1 << power) / u64::from(STEPS)) as u16;
+        // From 8 to 16, which is the next power of two.
+        Self(power as u16 * STEPS + steps - STEPS)
     }
 }
+
+/// The classes between two powers of two: a payload is rounded up by an eighth at most, and there are only hundreds of
+/// classes.
+const STEPS: u16 = 8;
 
 #[cfg(test)]
 mod tests {
@@ -87,12 +99,17 @@ mod tests {
 
     #[test]
     fn limit_covers_every_class_up_to_it() {
-        for limit in [0, 1_023, 1_024, 1_025, 2_047, 2_048, 3_000, (1 << 26) - 1, 1 << 26, u64::MAX] {
-            for bytes in [0, 1, 1_024, 1_025, 2_048, 2_049, 1 << 26, (1 << 26) + 1] {
+        let limits = [0, 1_023, 1_024, 1_025, 1_151, 1_152, 2_047, 2_048, 3_000, (1 << 26) - 1, 1 << 26, u64::MAX];
+        for limit in limits {
+            for bytes in [0, 1, 1_024, 1_025, 1_152, 1_153, 1_921, 2_048, 2_049, 1 << 26, (1 << 26) + 1] {
                 let is_covered = Some(SizeClass::of(bytes)) <= SizeClass::within(limit);
-                let class_bytes = bytes.max(1_024).next_power_of_two() as u64;
-                assert_eq!(is_covered, class_bytes <= limit, "{bytes} bytes within {limit}");
+                assert_eq!(is_covered, rounded_up(bytes) <= limit, "{bytes} bytes within {limit}");
             }
         }
+    }
+
+    fn rounded_up(bytes: usize) -> u64 {
+        let bytes = bytes.max(1_024);
+        bytes.next_multiple_of((1 << bytes.ilog2()) / 8) as u64
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{LeastRecentlyUsed, Need, Outlook, Registry, Route, tests::register};
+use super::{LeastRecentlyUsed, Need, Outlook, Registry, Renewal, Route, tests::register};
 use crate::proto::{
     frame::{self, Limits},
     message::{CallId, Capabilities, Codec, Message, MethodOffer, OfferChange, Peer, Ready, Role, ServiceOffer},
@@ -172,7 +172,10 @@ impl Play {
             changed: self.introduction().services,
             withdrawn: (0..4).filter(|_| self.random.bool()).map(|service| format!("S{service}").into()).collect(),
         };
-        let result = self.registry.change_offer(peer, None, change.clone());
+        let Some(mut draft) = self.registry.draft(peer) else { return };
+        draft.change(change.clone());
+        let is_same = self.registry.is_as_after(peer, &change);
+        let result = self.registry.renew(peer, Renewal { draft, ready: None, credits: None });
         let Some(known) = self.model.get(&peer) else { return };
         let mut services = known.ready.services.clone();
         services.retain(|service| !change.withdrawn.contains(&service.name));
@@ -181,6 +184,7 @@ impl Play {
         services.sort_by(|one, other| one.name.cmp(&other.name));
         let introduction = Message::Ready(Ready { services: services.clone(), ..self.plain() });
         let is_other = known.ready.services != services;
+        assert_eq!(is_same, !is_other);
         let may_be = !is_other || frame::check(&introduction, &self.limits).is_ok();
         assert_eq!(result.is_ok(), may_be, "{result:?}");
         if result.is_ok() {
@@ -293,7 +297,17 @@ impl Play {
             if matches!(self.route(&Need { avoid: None, ..need }), Route::Worker { .. }) {
                 assert_eq!(last.0, candidates, "{at}: {need:?}");
             }
-            assert_eq!(self.registry.targets(&need).is_ok(), !matches!(expected, Route::Nobody(_)), "{at}: {need:?}");
+            let grade = self.registry.grade(&need);
+            assert_eq!(grade.is_ok(), !matches!(expected, Route::Nobody(_)), "{at}: {need:?}");
+            if let Ok(grade) = grade {
+                let pool_of = |peer: &Peer| self.registry.pool_of(*peer);
+                let suitable: BTreeSet<_> = self.suitable(&need).iter().filter_map(pool_of).collect();
+                let targets: BTreeSet<_> = self.registry.targets(&need, grade).into_iter().collect();
+                assert_eq!(targets, suitable, "{at}: {need:?}");
+                for pool in self.model.keys().filter_map(pool_of) {
+                    assert_eq!(self.registry.is_target(&need, grade, pool), suitable.contains(&pool), "{at}: {need:?}");
+                }
+            }
         }
         if self.random.u8(0..8) == 0 {
             self.check_listing(at);
@@ -361,8 +375,9 @@ impl Play {
             let can = known.ready.codecs.contains(&need.codec) && (offer.idempotent || !need.must_declare);
             let fits = need.fingerprint == 0 || offer.fingerprint == 0 || offer.fingerprint == need.fingerprint;
             let max = known.ready.payload_bytes_max;
-            // Powers of two from 1,024 on.
-            let takes = need.bytes.max(1_024).next_power_of_two() as u64 <= max;
+            // From 1,024 on, in eighths of a power of two.
+            let bytes = need.bytes.max(1_024);
+            let takes = bytes.next_multiple_of((1 << bytes.ilog2()) / 8) as u64 <= max;
             (known.is_serving() && can).then_some((fits, if takes { u64::MAX } else { max }))
         };
         let best = self.model.values().filter_map(can).max();

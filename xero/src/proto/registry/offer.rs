@@ -4,11 +4,12 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::proto::{
     fault::{Fault, planted},
+    frame::OfferSize,
     message::{Codec, OfferChange, Ready, ServiceOffer},
 };
 
 /// A worker's announcement, in a fixed order.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Offer {
     pub(super) services: Vec<ServiceOffer>,
     pub(super) payload_bytes_max: u64,
@@ -20,16 +21,6 @@ impl Offer {
     pub(crate) fn take(ready: &mut Ready) -> Self {
         let services = std::mem::take(&mut ready.services);
         Self::new(services, ready.payload_bytes_max, Codecs::of(&ready.codecs))
-    }
-
-    /// The offer after a change.
-    pub(super) fn changed(&self, change: OfferChange) -> Self {
-        let mut services = change.apply(&self.services);
-        if planted(Fault::WithdrawnKept) {
-            let is_gone = |offer: &&ServiceOffer| services.iter().all(|other| other.name != offer.name);
-            services.extend(self.services.iter().filter(is_gone).cloned().collect::<Vec<_>>());
-        }
-        Self::new(services, self.payload_bytes_max, self.codecs)
     }
 
     /// Whether the change makes no difference.
@@ -58,6 +49,58 @@ impl Offer {
         };
         Self { services: by_name.into_values().map(sorted).collect(), payload_bytes_max, codecs }
     }
+}
+
+/// A worker's offer while it changes.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    services: BTreeMap<Arc<str>, ServiceOffer>,
+    size: OfferSize,
+    payload_bytes_max: u64,
+    codecs: Codecs,
+}
+
+impl Draft {
+    pub(crate) fn of(offer: Offer) -> Self {
+        let Offer { services, payload_bytes_max, codecs } = offer;
+        let size = OfferSize::of_all(&services);
+        let services = services.into_iter().map(|service| (Arc::clone(&service.name), service)).collect();
+        Self { services, size, payload_bytes_max, codecs }
+    }
+
+    pub(crate) fn change(&mut self, change: OfferChange) {
+        for name in change.withdrawn.iter().filter(|_| !planted(Fault::WithdrawnKept)) {
+            self.remove(name);
+        }
+        for service in change.changed {
+            self.remove(&service.name);
+            self.size.add(&OfferSize::of(&service));
+            self.services.insert(Arc::clone(&service.name), service);
+        }
+    }
+
+    pub(crate) fn size(&self) -> &OfferSize {
+        &self.size
+    }
+
+    pub(crate) fn offers(&self, service: &str, method: &str) -> bool {
+        self.services.get(service).is_some_and(|service| service.methods.iter().any(|other| &*other.name == method))
+    }
+
+    pub(crate) fn finish(self) -> Offer {
+        Offer::new(self.services.into_values().collect(), self.payload_bytes_max, self.codecs)
+    }
+
+    fn remove(&mut self, name: &str) {
+        if let Some(service) = self.services.remove(name) {
+            self.size.subtract(&OfferSize::of(&service));
+        }
+    }
+}
+
+/// The memory that an offer of this size takes while it changes, estimated from above.
+pub(crate) fn draft_bytes(size: &OfferSize) -> u64 {
+    (size.bytes + SERVICE_BYTES * (1 + size.services) + METHOD_BYTES * size.methods) as u64
 }
 
 /// The memory that an offer of these services takes in the index, estimated from above.

@@ -59,7 +59,7 @@ pub(crate) enum Outlook {
 
 /// How well workers suit a request: by their signature first, then by their limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Grade {
+pub(crate) struct Grade {
     fits: bool,
     /// The largest limit; `u64::MAX` if it covers the payload's size class.
     payload_bytes_max: u64,
@@ -203,10 +203,24 @@ impl Registry {
         chosen.map_or(Route::AllBusy, |(peer, idempotent)| Route::Worker { peer, idempotent })
     }
 
-    /// The pools that can take a request now or later, or why there is none.
-    pub(crate) fn targets(&self, need: &Need<'_>) -> Result<Vec<PoolId>, Outlook> {
-        let (method, grade) = self.index.suitable(need)?;
-        Ok(self.index.pools(method, need, grade).collect())
+    /// The grade of the workers that can take a request now or later, or why there is none.
+    pub(crate) fn grade(&self, need: &Need<'_>) -> Result<Grade, Outlook> {
+        self.index.suitable(need).map(|(_, grade)| grade)
+    }
+
+    /// The pools of this grade.
+    pub(crate) fn targets(&self, need: &Need<'_>, grade: Grade) -> Vec<PoolId> {
+        let method = self.index.find(need.service, need.method);
+        method.map(|method| self.index.pools(method, need, grade).collect()).unwrap_or_default()
+    }
+
+    /// Whether a pool is one of them.
+    pub(crate) fn is_target(&self, need: &Need<'_>, grade: Grade, pool: PoolId) -> bool {
+        let Some(method) = self.index.find(need.service, need.method) else { return false };
+        let Some(kind) = self.index.kind_in(pool, method).filter(|_| self.index.serving(pool) > 0) else {
+            return false;
+        };
+        need.grade(&kind, self.index.offer_of(pool).payload_bytes_max) == Some(grade)
     }
 
     /// Whether a serving worker other than this one offers the method.

@@ -72,14 +72,15 @@ fn payloads_of_one_size_class_suit_the_same_workers() {
     };
     let route =
         |registry: &mut Registry, bytes| registry.route(&mut LeastRecentlyUsed, &Need { bytes, ..need(7) }, ROOMY);
-    // Of those between two powers of two, only the largest limit counts.
-    let mut registry = limited([5_000, 6_000]);
-    for bytes in [4_097, 4_500, 5_500, 6_000, 8_192] {
+    // Of those between two steps, only the largest limit counts.
+    let mut registry = limited([5_000, 5_100]);
+    for bytes in [4_609, 5_000, 5_100, 8_192] {
         assert_eq!(route(&mut registry, bytes), chosen(2), "{bytes}");
     }
-    assert_eq!(route(&mut registry, 4_096), chosen(1));
+    assert_eq!((route(&mut registry, 4_096), route(&mut registry, 4_608)), (chosen(1), chosen(1)));
     let mut registry = limited([5_000, 8_192]);
-    assert_eq!((route(&mut registry, 4_500), route(&mut registry, 8_192)), (chosen(2), chosen(2)));
+    let routes = [4_608, 4_609, 8_192].map(|bytes| route(&mut registry, bytes));
+    assert_eq!(routes, [chosen(1), chosen(2), chosen(2)]);
 }
 
 #[test]
@@ -163,8 +164,11 @@ fn worker_that_refused_is_asked_again_only_if_it_is_the_only_one() {
 
 pub(super) fn register(registry: &mut Registry, peer: Peer, mut ready: Ready) {
     let offer = Offer::take(&mut ready);
-    match registry.renew(peer, &ready) {
-        true => drop(registry.change_offer(peer, Some(offer), OfferChange::default())),
+    match registry.get(peer).is_some() {
+        true => {
+            let renewal = Renewal { draft: Draft::of(offer), ready: Some(ready), credits: None };
+            registry.renew(peer, renewal).expect("it is within all limits");
+        }
         false => registry.register(start(), peer, &ready, offer),
     }
 }

@@ -192,7 +192,7 @@ fn changes_of_a_brokers_offer_apply_one_after_the_other() {
 }
 
 #[test]
-fn change_that_explains_an_error_is_made_before_it() {
+fn call_that_a_changed_broker_returns_waits_for_the_change() {
     let mut client = Client::connected(1);
     client.call(1);
     client.requests();
@@ -204,7 +204,11 @@ fn change_that_explains_an_error_is_made_before_it() {
     }
     client.send_as(A, Message::Offer(OfferChange { changed: vec![], withdrawn: vec!["Demo".into()] }));
     assert_eq!(client.machine.services().collect::<Vec<_>>(), ["Demo", "Large"], "it waits for its turn");
-    client.send_as(A, error_reply(CallId(1), ErrorCode::NoWorker, false));
+    for _ in 0..5 {
+        client.send_as(A, error_reply(CallId(1), ErrorCode::NoWorker, false));
+        assert_eq!(client.requests(), [], "a broker that is about to change gets no request");
+    }
+    client.keep_alive(INTERVAL);
     assert_eq!(client.machine.services().collect::<Vec<_>>(), ["Large"]);
     assert_eq!(client.requests(), []);
     let demo = vec![offer("Demo", &["hold"])];

@@ -1,16 +1,20 @@
 //! OFFER: a broker's changes to its clients, and what a dispatcher makes of them.
 
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
 use super::{
     bench::{Bench, Wire},
     node::offer,
-    pair::{error_reply, introduction, ms, spec, start},
+    pair::{error_reply, introduction, ms, spec, start, value},
 };
 use crate::proto::{
     broker::{BrokerOutput, Door, OFFERS_PAUSE},
-    calls::{CallSpec, WaitPolicy},
+    calls::CallSpec,
     dispatch::{Dispatcher, DispatcherConfig, Output},
     frame::window_bytes,
-    message::{CallId, Capabilities, ErrorCode, Message, OfferChange, Peer, Ready, Role, ServiceOffer},
+    message::{CallId, Capabilities, ErrorCode, Message, MethodOffer, OfferChange, Peer, Ready, Role, ServiceOffer},
 };
 
 #[test]
@@ -268,30 +272,95 @@ fn change_beyond_the_limits_of_an_introduction_ends_the_connection() {
 }
 
 #[test]
-fn error_that_brings_a_change_along_is_acknowledged_with_its_own_call() {
-    let (now, worker) = (start(), Peer(1));
-    let mut dispatcher = Dispatcher::new(DispatcherConfig::default());
-    dispatcher.handle_message(now, worker, Message::Ready(Ready { credits: 1, ..introduction() }));
-    for id in 1..=2 {
-        let spec = CallSpec { wait_policy: WaitPolicy::WhileOffered, ..spec(now, "hold") };
-        dispatcher.call(now, CallId(id), spec);
+fn request_never_follows_an_offer_that_its_worker_has_changed() {
+    let (now, mut dispatcher) = indebted();
+    let with = |idempotent| {
+        let method = MethodOffer { name: "pay".into(), idempotent, fingerprint: 1 };
+        ServiceOffer { name: "Bank".into(), version: 1, methods: vec![method] }
+    };
+    dispatcher.handle_message(now, Peer(1), ready_of(1, 8, vec![with(true)]));
+    dispatcher.handle_message(now, Peer(1), change(vec![with(false)], &[]));
+    dispatcher.call(now, CallId(1), CallSpec { service: "Bank".into(), ..spec(now, "pay") });
+    assert_eq!(requests(&mut dispatcher), [], "the change waits, and the call with it");
+    assert_eq!(pass(&mut dispatcher, now, ms(500)), [(1, 1, false)]);
+    let (now, mut dispatcher) = indebted();
+    // The same after READY: with a lower limit, or without the service.
+    for (worker, ready) in [(1, introduction()), (2, introduction())] {
+        dispatcher.handle_message(now, Peer(worker), Message::Ready(Ready { incarnation: id(worker), ..ready }));
     }
-    let methods: Vec<_> = (0..2_000).map(|number| number.to_string()).collect();
-    let methods: Vec<_> = methods.iter().map(|name| &**name).collect();
-    for version in 1..=20 {
-        let changed = vec![ServiceOffer { version, ..offer("Large", &methods) }];
-        dispatcher.handle_message(now, worker, Message::Offer(OfferChange { changed, withdrawn: vec![] }));
+    let lower = Ready { incarnation: id(1), payload_bytes_max: 1_000, ..introduction() };
+    dispatcher.handle_message(now, Peer(1), Message::Ready(lower));
+    dispatcher.call(now, CallId(1), CallSpec { payload: value(&"x".repeat(2_000)), ..spec(now, "hold") });
+    assert_eq!(requests(&mut dispatcher), [(2, 1, false)]);
+}
+
+#[test]
+fn introduction_counts_as_a_whole_or_not_yet() {
+    let (now, mut dispatcher) = indebted();
+    dispatcher.handle_message(now, Peer(1), ready_of(1, 0, vec![offer("Former", &["a"])]));
+    dispatcher.handle_message(now, Peer(1), ready_of(1, 8, vec![offer("New", &["a"])]));
+    dispatcher.handle_message(now, Peer(1), Message::Credit(8));
+    let names = |dispatcher: &Dispatcher| {
+        let names = dispatcher.services().filter(|name| !name.starts_with("Large")).map(ToString::to_string);
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(names(&dispatcher), [""; 0], "it grants no credit to the former offer");
+    pass(&mut dispatcher, now, ms(500));
+    assert_eq!(names(&dispatcher), ["New"]);
+}
+
+#[test]
+fn call_goes_elsewhere_when_its_worker_has_withdrawn_the_service_meanwhile() {
+    for code in [ErrorCode::UnknownService, ErrorCode::UnknownMethod] {
+        for is_late in [false, true] {
+            let (now, mut dispatcher) = match is_late {
+                true => indebted(),
+                false => (start(), Dispatcher::new(DispatcherConfig::default())),
+            };
+            dispatcher.handle_message(now, Peer(1), ready_of(1, 8, introduction().services));
+            dispatcher.call(now, CallId(1), spec(now, "hold"));
+            dispatcher.handle_message(now, Peer(2), ready_of(2, 8, introduction().services));
+            assert_eq!(requests(&mut dispatcher), [(1, 1, false)]);
+            // The request crosses the change.
+            dispatcher.handle_message(now, Peer(1), change(vec![], &["Demo"]));
+            dispatcher.handle_message(now, Peer(1), error_reply(CallId(1), code, false));
+            assert_eq!(pass(&mut dispatcher, now, ms(500)), [(2, 1, false)], "{code:?}, {is_late}");
+        }
     }
-    let change = OfferChange { changed: vec![], withdrawn: vec!["Demo".into()] };
-    dispatcher.handle_message(now, worker, Message::Offer(change));
-    dispatcher.handle_message(now, worker, error_reply(CallId(1), ErrorCode::UnknownMethod, false));
-    let ended = std::iter::from_fn(|| dispatcher.poll_output()).filter_map(|output| match output {
-        Output::Ended(id, _, receipt) => Some((id.0, receipt.is_none())),
-        _ => None,
-    });
-    let mut ended: Vec<_> = ended.collect();
-    ended.sort_unstable();
-    assert_eq!(ended, [(1, false), (2, true)]);
+}
+
+#[test]
+fn errors_make_no_change_before_its_turn() {
+    let (now, mut dispatcher) = indebted();
+    dispatcher.handle_message(now, Peer(1), ready_of(1, 2_000, vec![offer("Demo", &["hold"]), large("Other", 1)]));
+    (1..=100).for_each(|call| dispatcher.call(now, CallId(call), spec(now, "hold")));
+    joined(&mut dispatcher);
+    for call in 1..=100 {
+        let version = 1 + u32::try_from(call).expect("it is small");
+        dispatcher.handle_message(now, Peer(1), change(vec![large("Other", version)], &[]));
+        dispatcher.handle_message(now, Peer(1), error_reply(CallId(call), ErrorCode::UnknownMethod, false));
+    }
+    assert_eq!(joined(&mut dispatcher), 0);
+    dispatcher.handle_message(now, Peer(2), ready_of(2, 8, vec![offer("Honest", &["a"])]));
+    dispatcher.handle_message(now, Peer(2), change(vec![offer("New", &["a"])], &["Honest"]));
+    pass(&mut dispatcher, now, ms(500));
+    assert!(dispatcher.services().any(|name| name == "New"), "an honest change waits only for its turn");
+}
+
+#[test]
+fn changes_within_the_limits_are_never_too_many() {
+    let (now, mut dispatcher) = indebted();
+    let names = |round: usize| (0..200).map(|number| format!("S{round}-{number}")).collect::<Vec<_>>();
+    let services = |round| names(round).iter().map(|name| offer(name, &["a"])).collect::<Vec<_>>();
+    dispatcher.handle_message(now, Peer(1), ready_of(1, 8, services(0)));
+    for round in 1..10 {
+        let gone = names(round - 1);
+        let gone: Vec<_> = gone.iter().map(|name| &**name).collect();
+        dispatcher.handle_message(now, Peer(1), change(services(round), &gone));
+    }
+    let left =
+        std::iter::from_fn(|| dispatcher.poll_output()).filter(|output| matches!(output, Output::WorkerLeft(..)));
+    assert_eq!(left.count(), 0);
 }
 
 #[test]
@@ -318,6 +387,18 @@ fn changes_that_wait_are_bounded() {
         let sent = sent.count();
         assert!(if is_wide { sent < 9 } else { sent < 2 * 256 }, "{sent} changes wait");
     }
+}
+
+#[test]
+fn changes_that_wait_take_no_more_than_the_memory_of_offers() {
+    let (now, mut dispatcher) = indebted_within(10 << 20);
+    let is_kept = |dispatcher: &mut Dispatcher, worker| {
+        dispatcher.handle_message(now, Peer(worker), ready_of(worker, 8, vec![offer("Tiny", &["a"])]));
+        dispatcher.handle_message(now, Peer(worker), change(vec![large(&format!("W{worker}"), 1)], &[]));
+        std::iter::from_fn(|| dispatcher.poll_output()).all(|output| !matches!(output, Output::Disconnect(_)))
+    };
+    let kept: Vec<_> = (1..=6).map(|worker| is_kept(&mut dispatcher, worker)).collect();
+    assert_eq!(kept, [true, true, true, true, false, false], "each takes 2 MiB");
 }
 
 #[test]
@@ -429,4 +510,65 @@ fn client_ready() -> Ready {
     (ready.role, ready.credits, ready.services) = (Role::Client, 0, Vec::new());
     reads_changes(&mut ready);
     ready
+}
+
+/// A dispatcher whose next changes wait: a worker, peer 100, has caused many.
+fn indebted() -> (Instant, Dispatcher) {
+    indebted_within(DispatcherConfig::default().offers_bytes_max)
+}
+
+fn indebted_within(offers_bytes_max: u64) -> (Instant, Dispatcher) {
+    let now = start();
+    let config = DispatcherConfig { window_bytes: 0, offers_bytes_max, ..DispatcherConfig::default() };
+    let mut dispatcher = Dispatcher::new(config);
+    dispatcher.handle_message(now, Peer(100), ready_of(100, 8, vec![large("Large", 0)]));
+    for version in 1..20 {
+        dispatcher.handle_message(now, Peer(100), change(vec![large("Large", version)], &[]));
+    }
+    (now, dispatcher)
+}
+
+fn large(name: &str, version: u32) -> ServiceOffer {
+    let names: Vec<_> = (0..2_000).map(|number| number.to_string()).collect();
+    let names: Vec<_> = names.iter().map(|name| &**name).collect();
+    ServiceOffer { version, ..offer(name, &names) }
+}
+
+fn change(changed: Vec<ServiceOffer>, withdrawn: &[&str]) -> Message {
+    Message::Offer(OfferChange { changed, withdrawn: withdrawn.iter().map(|name| (*name).into()).collect() })
+}
+
+fn ready_of(worker: u64, credits: u32, services: Vec<ServiceOffer>) -> Message {
+    Message::Ready(Ready { incarnation: id(worker), credits, services, ..introduction() })
+}
+
+fn id(worker: u64) -> Uuid {
+    Uuid::from_u64_pair(9, worker)
+}
+
+/// The requests that leave: to whom, of which call, and whether it may run twice.
+fn requests(dispatcher: &mut Dispatcher) -> Vec<(u64, u64, bool)> {
+    let transmits = std::iter::from_fn(|| dispatcher.poll_transmit());
+    let sent = transmits.flat_map(|transmit| transmit.messages.into_iter().map(move |message| (transmit.to, message)));
+    let request = |(to, message): (Peer, Message)| match message {
+        Message::Request(request) => Some((to.0, request.call.0, request.idempotent)),
+        _ => None,
+    };
+    sent.filter_map(request).collect()
+}
+
+/// The number of workers that have joined, or changed what they offer.
+fn joined(dispatcher: &mut Dispatcher) -> usize {
+    std::iter::from_fn(|| dispatcher.poll_output()).filter(|output| matches!(output, Output::WorkerJoined(_))).count()
+}
+
+/// Lets time pass, in which all due timeouts are handled. Returns the requests that leave meanwhile.
+fn pass(dispatcher: &mut Dispatcher, now: Instant, time: Duration) -> Vec<(u64, u64, bool)> {
+    let (mut sent, mut at) = (requests(dispatcher), now);
+    while let Some(due) = dispatcher.poll_timeout().filter(|due| *due <= now + time) {
+        at = at.max(due);
+        dispatcher.handle_timeout(at);
+        sent.extend(requests(dispatcher));
+    }
+    sent
 }

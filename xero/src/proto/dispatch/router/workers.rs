@@ -4,13 +4,13 @@ use std::{collections::BTreeSet, time::Instant};
 
 use super::Router;
 use crate::proto::{
-    dispatch::{Output, changes::Pending},
+    dispatch::Output,
     exits::Exits,
     fault::{Fault, planted},
     link::Departure,
     links::End,
-    message::{ErrorCode, ErrorReply, Message, OfferChange, Peer, Ready},
-    registry::{Offer, OfferCost},
+    message::{Message, OfferChange, Peer, Ready},
+    registry::{Draft, Offer, OfferCost, Renewal},
     retry::Setback,
 };
 
@@ -24,10 +24,16 @@ impl Router {
         ready: &Ready,
         offer: Offer,
     ) {
-        if self.placement.registry.renew(peer, ready) {
-            self.changes.replace(peer, offer);
-            self.follow_credits(now, exits, peer);
-            return self.make_changes(now, exits);
+        let registry = &mut self.placement.registry;
+        if registry.get(peer).is_some() {
+            // Changes that wait are superseded.
+            let is_same = self.changes.draft_of(peer).is_none() && registry.is_as_before(peer, ready, &offer);
+            let renewal = self.changes.replace(peer, ready.clone(), Draft::of(offer));
+            return match renewal {
+                Ok(()) if is_same => self.make_changes_of(now, exits, peer),
+                Ok(()) => self.await_changes(now, exits, peer),
+                Err(detail) => exits.links.reject(now, peer, detail),
+            };
         }
         self.placement.registry.register(now, peer, ready, offer);
         self.follow_offer_of(now, exits, peer);
@@ -41,44 +47,40 @@ impl Router {
         peer: Peer,
         change: OfferChange,
     ) {
-        if self.placement.registry.get(peer).is_none() {
+        let registry = &self.placement.registry;
+        if self.changes.draft_of(peer).is_none() && registry.is_as_after(peer, &change) {
             return;
         }
-        match self.changes.change(peer, change, &self.limits) {
-            Ok(()) => self.make_changes(now, exits),
+        match self.changes.change(peer, change, || registry.draft(peer)) {
+            Ok(()) => self.await_changes(now, exits, peer),
             Err(detail) => exits.links.reject(now, peer, detail),
         }
     }
 
+    /// Lets a worker's changes have their turn. It gets no request before.
+    fn await_changes(&mut self, now: Instant, exits: &mut Exits<Output>, peer: Peer) {
+        self.placement.registry.suspend(peer);
+        self.make_changes(now, exits);
+    }
+
     /// Makes the changes of offers that are due.
     pub(in crate::proto::dispatch) fn make_changes(&mut self, now: Instant, exits: &mut Exits<Output>) {
-        while let Some((peer, pending)) = self.changes.next(now) {
-            self.make_change(now, exits, peer, pending);
+        while let Some((peer, renewal)) = self.changes.next(now) {
+            self.renew(now, exits, peer, renewal);
         }
     }
 
-    /// Makes a worker's changes before its error about them: that concerns the offer that the worker has now.
-    pub(in crate::proto::dispatch) fn explain(
-        &mut self,
-        now: Instant,
-        exits: &mut Exits<Output>,
-        from: Peer,
-        reply: &ErrorReply,
-    ) {
-        let codes = [ErrorCode::NoWorker, ErrorCode::UnknownMethod, ErrorCode::UnknownService];
-        if codes.contains(&reply.code)
-            && self.has_request(from, reply.call)
-            && let Some(pending) = self.changes.take(from)
-        {
-            self.make_change(now, exits, from, pending);
+    fn make_changes_of(&mut self, now: Instant, exits: &mut Exits<Output>, peer: Peer) {
+        if let Some(renewal) = self.changes.take(peer) {
+            self.renew(now, exits, peer, renewal);
         }
     }
 
-    fn make_change(&mut self, now: Instant, exits: &mut Exits<Output>, peer: Peer, pending: Pending) {
-        let (offer, change) = pending.into_parts();
-        match self.placement.registry.change_offer(peer, offer, change) {
-            Ok(OfferCost { is_other, methods }) => {
-                let places = if is_other { self.follow_offer_of(now, exits, peer) } else { 0 };
+    fn renew(&mut self, now: Instant, exits: &mut Exits<Output>, peer: Peer, renewal: Renewal) {
+        match self.placement.registry.renew(peer, renewal) {
+            Ok(OfferCost { is_other: false, .. }) => self.follow_credits(now, exits, peer),
+            Ok(OfferCost { methods, .. }) => {
+                let places = self.follow_offer_of(now, exits, peer);
                 self.changes.note_cost(now, methods + places);
             }
             // Without this change, the rest of the offer would be another one than the sender's.
@@ -126,8 +128,10 @@ impl Router {
         peer: Peer,
         credits: u32,
     ) {
-        self.placement.registry.set_credits(peer, credits);
-        self.follow_credits(now, exits, peer);
+        if !self.changes.set_credits(peer, credits) {
+            self.placement.registry.set_credits(peer, credits);
+            self.follow_credits(now, exits, peer);
+        }
     }
 
     fn follow_credits(&mut self, now: Instant, exits: &mut Exits<Output>, peer: Peer) {
