@@ -14,6 +14,7 @@ use crate::{
         registry::{LeastRecentlyUsed, WorkerChoice},
         retry::{BackoffConfig, RetryConfig},
     },
+    transport::Transport,
 };
 
 /// The default time limit of a call.
@@ -41,12 +42,13 @@ pub(crate) struct LinkConfig {
     pub(crate) heartbeats: Heartbeats,
     pub(crate) limits: Limits,
     pub(crate) window_bytes: u64,
+    pub(crate) transport: Transport,
 }
 
 impl Default for LinkConfig {
     fn default() -> Self {
         let DispatcherConfig { heartbeats, limits, window_bytes, .. } = DispatcherConfig::default();
-        Self { heartbeats, limits, window_bytes }
+        Self { heartbeats, limits, window_bytes, transport: Transport::default() }
     }
 }
 
@@ -101,7 +103,7 @@ impl RoutingConfig {
         let Self { offers_bytes_max, waiting_max, retry, choice } = self;
         let choice = choice.unwrap_or(Box::new(LeastRecentlyUsed));
         let (incarnation, seed) = (Uuid::new_v4(), Uuid::new_v4().as_u64_pair().0);
-        let LinkConfig { heartbeats, limits, window_bytes } = *link;
+        let LinkConfig { heartbeats, limits, window_bytes, .. } = *link;
         DispatcherConfig {
             incarnation,
             seed,

@@ -57,6 +57,7 @@
 //!
 //! - `net` (default): clients, workers, transports and macros. Without it the crate is [`proto`], the protocol core,
 //!   which has neither Tokio nor ZeroMQ in its tree.
+//! - `zeromq`: a second transport, `Transport::ZeroMq`, by the crate of that name. For comparison, on trusted networks.
 //! - `bincode`, `messagepack`, `json` (default) and `postcard`: the codecs, of which a program needs at least one.
 
 // Tests start the clock themselves; nothing else of the library may.
@@ -99,7 +100,7 @@ cfg_if! { if #[cfg(feature = "net")] {
             registry::{Candidate, LeastRecentlyUsed, WorkerChoice},
             worker::WorkerCounters,
         },
-        transport::{Endpoint, EndpointError, IntoEndpoints, TransportError},
+        transport::{Endpoint, EndpointError, IntoEndpoints, Transport, TransportError},
         worker::{BoundService, Context, IntoService, Worker, WorkerBuilder},
     };
     pub use xero_macros::{service, worker};

@@ -29,7 +29,7 @@ use crate::{
         message::Peer,
         outbox::Transmit,
     },
-    transport::{Endpoint, RouterSocket, transport_for},
+    transport::{Endpoint, RouterSocket, Sockets, Transport},
 };
 
 /// The ends of a broker's channels that the I/O thread holds.
@@ -51,13 +51,14 @@ pub(crate) struct Bound {
 
 /// Binds both endpoints, reports them, and runs until the machine has closed.
 pub(crate) async fn run(
+    transport: Transport,
     frontend: Endpoint,
     backend: Endpoint,
     config: Guest<BrokerConfig>,
     channels: Channels,
     bound: oneshot::Sender<Result<Bound, BindError>>,
 ) -> Rest {
-    let doors = match Doors::bind(&frontend, &backend).await {
+    let doors = match Doors::bind(Sockets::new(transport, config.dispatcher.limits), &frontend, &backend).await {
         Ok(doors) => doors,
         Err(error) => {
             return config.dispose(|| drop(panics::wake(|| bound.send(Err(error))))).await;
@@ -97,9 +98,9 @@ struct Doors {
 }
 
 impl Doors {
-    async fn bind(frontend: &Endpoint, backend: &Endpoint) -> Result<Self, BindError> {
-        let front = transport_for(frontend).bind(frontend).await?;
-        let back = transport_for(backend).bind(backend).await?;
+    async fn bind(sockets: Sockets, frontend: &Endpoint, backend: &Endpoint) -> Result<Self, BindError> {
+        let front = sockets.bind(frontend).await?;
+        let back = sockets.bind(backend).await?;
         Ok(Self { front, back, next: Door::Front })
     }
 
@@ -132,6 +133,11 @@ impl Connections<(Door, Peer)> for Doors {
 
     fn send(&mut self, (door, peer): (Door, Peer), frames: Frames) -> Result<(), SendError> {
         self.at(door).send(peer, frames)
+    }
+
+    fn flush(&mut self) {
+        self.front.flush();
+        self.back.flush();
     }
 
     fn disconnect(&mut self, (door, peer): (Door, Peer)) {
@@ -275,17 +281,20 @@ mod tests {
 
     use bytes::Bytes;
 
+    use crate::proto::frame;
+
     use super::*;
 
     #[tokio::test]
     async fn endpoints_take_turns_so_that_a_flood_at_one_does_not_hide_the_other() {
         let anywhere: Endpoint = "inproc://*".parse().expect("an endpoint");
-        let mut doors = Doors::bind(&anywhere, &anywhere).await.expect("two sockets");
+        let sockets = Sockets::new(Transport::default(), frame::Limits::default());
+        let mut doors = Doors::bind(sockets, &anywhere, &anywhere).await.expect("two sockets");
         let Bound { frontend, backend } = doors.bound();
         let mut dealers = Vec::new();
         for (text, messages) in [(frontend, 100), (backend, 1)] {
             let endpoint: Endpoint = text.parse().expect("an endpoint");
-            let mut dealer = transport_for(&endpoint).dial(&endpoint).await.expect("a connection");
+            let mut dealer = sockets.dial(&endpoint).await.expect("a connection");
             for _ in 0..messages {
                 let frames = Frames { header: Bytes::from_static(b"hello"), payload: Bytes::new() };
                 dealer.send(frames).expect("a send");

@@ -304,6 +304,7 @@ impl BrokerBuilder {
     }
 
     async fn open(self, frontend: Endpoint, backend: Endpoint) -> Result<Broker, BindError> {
+        let transport = self.link.transport;
         let config = Guest::only_if(self.routing.choice.is_some(), self.config());
         let id = config.dispatcher.incarnation;
         let (commands, mailbox) = mpsc::unbounded_channel();
@@ -319,7 +320,7 @@ impl BrokerBuilder {
             clients: clients_sender,
             left: left_sender,
         };
-        IoThread::spawn("xero-broker", driver::run(frontend, backend, config, channels, bound_sender))
+        IoThread::spawn("xero-broker", driver::run(transport, frontend, backend, config, channels, bound_sender))
             .map_err(BindError::Thread)?;
         let bound = bound.await.unwrap_or_else(|_| Err(BindError::Thread(io_thread_died())))?;
         let ends = Owned::new(io, Ends { commands, workers, clients, left });

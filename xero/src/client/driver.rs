@@ -28,7 +28,7 @@ use crate::{
         message::{CallId, Payload, Peer},
         outbox::Transmit,
     },
-    transport::{Dealers, Endpoint, RouterSocket, transport_for},
+    transport::{Dealers, Endpoint, RouterSocket, Sockets, Transport},
 };
 
 /// The ends of a client's channels that the I/O thread holds.
@@ -41,12 +41,13 @@ pub(crate) struct Channels {
 
 /// Binds the endpoint, reports it, and runs until the machine has closed.
 pub(crate) async fn bind(
+    transport: Transport,
     endpoint: Endpoint,
     config: Guest<DispatcherConfig>,
     channels: Channels,
     bound: oneshot::Sender<Result<String, BindError>>,
 ) -> Rest {
-    let socket = match transport_for(&endpoint).bind(&endpoint).await {
+    let socket = match Sockets::new(transport, config.limits).bind(&endpoint).await {
         Ok(socket) => socket,
         Err(error) => {
             return config.dispose(|| drop(panics::wake(|| bound.send(Err(error.into()))))).await;
@@ -61,14 +62,20 @@ pub(crate) async fn bind(
 }
 
 /// Connects to the brokers at these endpoints, and runs until the machine has closed.
-pub(crate) async fn connect(endpoints: Vec<Endpoint>, config: Guest<DispatcherConfig>, channels: Channels) -> Rest {
+pub(crate) async fn connect(
+    transport: Transport,
+    endpoints: Vec<Endpoint>,
+    config: Guest<DispatcherConfig>,
+    channels: Channels,
+) -> Rest {
     let limits = config.limits;
+    let sockets = Sockets::new(transport, limits);
     let machine = config.map(|config| {
         let mut machine = Dispatcher::dialing(clock::now(), config, endpoints.len() as u64);
         machine.name_endpoints(endpoints.iter().map(Endpoint::to_string));
         machine
     });
-    run(machine, limits, ClientConnections::Dialed(Dealers::new(endpoints)), channels).await
+    run(machine, limits, ClientConnections::Dialed(Dealers::new(endpoints, sockets)), channels).await
 }
 
 async fn run(machine: Guest<Dispatcher>, limits: Limits, connections: ClientConnections, channels: Channels) -> Rest {
@@ -265,6 +272,10 @@ impl Connections<Peer> for ClientConnections {
 
     fn send(&mut self, peer: Peer, frames: Frames) -> Result<(), SendError> {
         self.any().send(peer, frames)
+    }
+
+    fn flush(&mut self) {
+        self.any().flush();
     }
 
     fn disconnect(&mut self, peer: Peer) {

@@ -343,8 +343,9 @@ impl ClientBuilder {
         self.check()?;
         let endpoint: Endpoint = endpoint.as_ref().parse()?;
         let (bound_sender, bound) = oneshot::channel();
+        let transport = self.link.transport;
         let (handle, config, channels) = self.open();
-        IoThread::spawn("xero-client", driver::bind(endpoint, config, channels, bound_sender))
+        IoThread::spawn("xero-client", driver::bind(transport, endpoint, config, channels, bound_sender))
             .map_err(BindError::Thread)?;
         let endpoint = bound.await.unwrap_or_else(|_| Err(BindError::Thread(io_thread_died())))?;
         Ok(handle.at(Place::Bound(endpoint)))
@@ -358,8 +359,10 @@ impl ClientBuilder {
         self.check()?;
         let texts = endpoints.into_endpoints();
         let endpoints = ConnectError::check(&texts)?;
+        let transport = self.link.transport;
         let (handle, config, channels) = self.open();
-        IoThread::spawn("xero-client", driver::connect(endpoints, config, channels)).map_err(ConnectError::Thread)?;
+        IoThread::spawn("xero-client", driver::connect(transport, endpoints, config, channels))
+            .map_err(ConnectError::Thread)?;
         Ok(handle.at(Place::Brokers(texts)))
     }
 

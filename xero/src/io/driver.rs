@@ -12,7 +12,7 @@ use tracing::debug;
 use super::{
     clock,
     guest::Guest,
-    machine::{Connections, Input, Machine, SendError},
+    machine::{Connections, Input, Machine, Oversized, SendError},
 };
 use crate::proto::{
     frame::{self, Frames, KnownNames, Limits, Malformed},
@@ -141,6 +141,7 @@ impl<R: Role> Driver<R> {
                 self.drain_outputs(now);
             }
         }
+        self.side.connections.flush();
         for peer in mem::take(&mut self.side.hangups) {
             self.side.connections.disconnect(peer);
         }
@@ -159,6 +160,10 @@ impl<R: Role> Driver<R> {
             Input::Dialed => machine.handle_dialed(now, peer),
             Input::Accepted => machine.handle_accepted(now, peer),
             Input::WrongFrameCount(count) => machine.handle_malformed(now, peer, &Malformed::frame_count(count)),
+            Input::Oversized(Oversized { header, header_bytes, payload_bytes }) => {
+                let malformed = frame::oversized(&header, header_bytes, payload_bytes, &self.side.limits);
+                machine.handle_malformed(now, peer, &malformed);
+            }
             Input::Gone => machine.handle_disconnected(now, peer),
         }
         self.drain_outputs(now);

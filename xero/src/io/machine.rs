@@ -6,6 +6,8 @@ use std::{
     time::Instant,
 };
 
+use bytes::Bytes;
+
 use crate::proto::{
     frame::{Frames, Inbound, Malformed},
     outbox::Transmit,
@@ -61,6 +63,9 @@ pub(crate) trait Connections<P> {
     /// Hands a message to a connection, at once or not at all.
     fn send(&mut self, peer: P, frames: Frames) -> Result<(), SendError>;
 
+    /// Writes what was sent, as far as the system takes it; called after the last message of a turn.
+    fn flush(&mut self);
+
     /// Ends a connection once everything sent on it is on its way.
     fn disconnect(&mut self, peer: P);
 }
@@ -76,6 +81,8 @@ pub(crate) enum Input {
     Frames(Frames),
     /// A message with another number of frames; its content is gone.
     WrongFrameCount(usize),
+    /// A message over a limit; its content is gone.
+    Oversized(Oversized),
     /// The connection has ended, or could not be made.
     Gone,
 }
@@ -85,9 +92,20 @@ impl Input {
     pub(crate) fn weight(&self) -> usize {
         match self {
             Self::Frames(frames) => 1 + frames.payload.len() / BYTES_PER_WEIGHT,
-            Self::Dialed | Self::Accepted | Self::WrongFrameCount(_) | Self::Gone => 1,
+            Self::Dialed | Self::Accepted | Self::WrongFrameCount(_) | Self::Oversized(_) | Self::Gone => 1,
         }
     }
+}
+
+/// What is left of a message that the transport did not keep, because it exceeds a limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Oversized {
+    /// The start of the header frame.
+    pub(crate) header: Bytes,
+    /// The declared size of the header frame.
+    pub(crate) header_bytes: usize,
+    /// The declared size of the payload frame.
+    pub(crate) payload_bytes: usize,
 }
 
 /// Why a connection did not take a message. The connection is dropped, and its end reported.

@@ -9,10 +9,13 @@ use std::{
 use async_trait::async_trait;
 
 use super::{endpoint::Endpoint, error::TransportError};
-pub(crate) use crate::{io::machine::SendError, proto::frame::Frames};
 use crate::{
     io::machine::{Connections, Input},
     proto::message::Peer,
+};
+pub(crate) use crate::{
+    io::machine::{Oversized, SendError},
+    proto::frame::{Frames, Limits},
 };
 
 /// An input of a ROUTER-like socket.
@@ -24,6 +27,8 @@ pub(crate) enum RouterInput {
     Frames(Peer, Frames),
     /// A message with another number of frames; its content is gone.
     WrongFrameCount(Peer, usize),
+    /// A message over a limit; its content is gone.
+    Oversized(Peer, Oversized),
     /// The peer's connection has ended; its number is never used again.
     Gone(Peer),
 }
@@ -35,6 +40,7 @@ impl RouterInput {
             Self::Accepted(peer) => (peer, Input::Accepted),
             Self::Frames(peer, frames) => (peer, Input::Frames(frames)),
             Self::WrongFrameCount(peer, count) => (peer, Input::WrongFrameCount(count)),
+            Self::Oversized(peer, oversized) => (peer, Input::Oversized(oversized)),
             Self::Gone(peer) => (peer, Input::Gone),
         }
     }
@@ -47,6 +53,8 @@ pub(crate) enum DealerInput {
     Frames(Frames),
     /// A message with another number of frames; its content is gone.
     WrongFrameCount(usize),
+    /// A message over a limit; its content is gone.
+    Oversized(Oversized),
     /// The connection has ended, and the socket with it.
     Gone,
 }
@@ -59,8 +67,11 @@ pub(crate) trait RouterSocket: Send {
     /// Gives the next input. Never ends; nothing of a peer follows its `Gone`.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<RouterInput>;
 
-    /// Hands a message to the peer's connection, at once or not at all.
+    /// Hands a message to the peer's connection, at once or not at all. It leaves at the next [`Self::flush`].
     fn send(&mut self, peer: Peer, frames: Frames) -> Result<(), SendError>;
+
+    /// Writes what was sent, as far as the system takes it; the rest follows while the socket is polled.
+    fn flush(&mut self) {}
 
     /// Ends the peer's connection once everything sent to it is on its way. A `Gone` may or may not follow.
     fn disconnect(&mut self, peer: Peer);
@@ -75,6 +86,10 @@ impl Connections<Peer> for Box<dyn RouterSocket> {
         (**self).send(peer, frames)
     }
 
+    fn flush(&mut self) {
+        (**self).flush();
+    }
+
     fn disconnect(&mut self, peer: Peer) {
         (**self).disconnect(peer);
     }
@@ -85,24 +100,32 @@ pub(crate) trait DealerSocket: Send {
     /// Gives the next input; nothing follows `Gone`.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<DealerInput>;
 
-    /// Hands a message to the connection, at once or not at all.
+    /// Hands a message to the connection, at once or not at all. It leaves at the next [`Self::flush`].
     fn send(&mut self, frames: Frames) -> Result<(), SendError>;
+
+    /// Writes what was sent, as far as the system takes it; the rest follows while the socket is polled.
+    fn flush(&mut self) {}
 }
 
 /// A way to make sockets. Called on the runtime that will poll them.
 #[async_trait]
-pub(crate) trait Transport: fmt::Debug + Send + Sync {
-    /// Binds a ROUTER-like socket.
-    async fn bind(&self, endpoint: &Endpoint) -> Result<Box<dyn RouterSocket>, TransportError>;
+pub(crate) trait Backend: fmt::Debug + Send + Sync {
+    /// Binds a ROUTER-like socket. It reports messages over the limits, or leaves them to the reader of frames.
+    async fn bind(&self, endpoint: &Endpoint, limits: &Limits) -> Result<Box<dyn RouterSocket>, TransportError>;
 
     /// Connects a DEALER-like socket with an identity of its own; gives up after a second or so.
-    async fn dial(&self, endpoint: &Endpoint) -> Result<Box<dyn DealerSocket>, TransportError>;
+    async fn dial(&self, endpoint: &Endpoint, limits: &Limits) -> Result<Box<dyn DealerSocket>, TransportError>;
 }
 
 /// The most peers of a socket; it turns further ones away.
 ///
 /// That is far more than one process can serve, and few enough that a flood of connections costs megabytes.
 pub(crate) const PEERS_MAX: usize = 65_536;
+
+/// The most messages that wait to be written to one peer; a peer with more has stopped reading.
+///
+/// Credits keep a healthy peer's queue far below it. Windows bound the bytes of large messages.
+pub(crate) const QUEUE_MESSAGES_MAX: usize = 100_000;
 
 /// The time limit of a dial, with look-up and handshake.
 ///

@@ -12,7 +12,7 @@ use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use tracing::{debug, warn};
 
 use super::{
-    choice::transport_for,
+    choice::Sockets,
     contract::{DealerInput, DealerSocket, Frames, SendError},
     endpoint::Endpoint,
     error::TransportError,
@@ -27,6 +27,7 @@ use crate::{
 
 /// DEALER connections to several endpoints, which are the peers 0, 1, 2 …
 pub(crate) struct Dealers {
+    sockets: Sockets,
     links: Vec<Link>,
     dials: FuturesUnordered<Dial>,
     /// The link to look at first, so that a flood from one hides no other.
@@ -44,17 +45,18 @@ type Dial = Pin<Box<dyn Future<Output = (Peer, Result<Box<dyn DealerSocket>, Tra
 
 impl Dealers {
     /// Starts without connections.
-    pub(crate) fn new(endpoints: Vec<Endpoint>) -> Self {
+    pub(crate) fn new(endpoints: Vec<Endpoint>, sockets: Sockets) -> Self {
         let links = endpoints.into_iter().map(|endpoint| Link { endpoint, socket: None, complaint: None });
-        Self { links: links.collect(), dials: FuturesUnordered::new(), next: 0 }
+        Self { sockets, links: links.collect(), dials: FuturesUnordered::new(), next: 0 }
     }
 
     /// Starts to connect; [`Input::Dialed`] or the end of the connection follows.
     pub(crate) fn dial(&mut self, peer: Peer) {
         let Some(endpoint) = self.link(peer).map(|link| link.endpoint.clone()) else { return };
+        let sockets = self.sockets;
         self.dials.push(Box::pin(async move {
             // Tokio panics if it gets no thread for the look-up.
-            let dialed = AssertUnwindSafe(transport_for(&endpoint).dial(&endpoint)).catch_unwind().await;
+            let dialed = AssertUnwindSafe(sockets.dial(&endpoint)).catch_unwind().await;
             let failed = |panic| {
                 let source = io::Error::other(describe_panic(panic));
                 Err(TransportError::Io { endpoint: endpoint.clone(), source })
@@ -67,6 +69,7 @@ impl Dealers {
         match input {
             DealerInput::Frames(frames) => Input::Frames(frames),
             DealerInput::WrongFrameCount(count) => Input::WrongFrameCount(count),
+            DealerInput::Oversized(oversized) => Input::Oversized(oversized),
             DealerInput::Gone => {
                 self.links[index].socket = None;
                 Input::Gone
@@ -121,6 +124,10 @@ impl Connections<Peer> for Dealers {
             link.socket = None;
         }
         sent
+    }
+
+    fn flush(&mut self) {
+        self.links.iter_mut().filter_map(|link| link.socket.as_mut()).for_each(|socket| socket.flush());
     }
 
     fn disconnect(&mut self, peer: Peer) {

@@ -119,6 +119,16 @@ impl TransportError {
         }
     }
 
+    /// The meaning of a dial's system error.
+    pub(super) fn of_dial(endpoint: &Endpoint, source: io::Error) -> Self {
+        let endpoint = endpoint.clone();
+        match source.kind() {
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Self::Refused { endpoint },
+            io::ErrorKind::PermissionDenied => Self::PermissionDenied { endpoint },
+            _ => Self::Unreachable { endpoint, source },
+        }
+    }
+
     /// The endpoint that was asked for.
     pub fn endpoint(&self) -> &Endpoint {
         match self {

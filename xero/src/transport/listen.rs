@@ -123,7 +123,7 @@ fn range_of(text: &str) -> Option<RangeInclusive<u16>> {
 }
 
 /// The addresses to try, best first.
-async fn candidates(endpoint: &Endpoint, host: &Host, port: u16) -> Result<Vec<SocketAddr>, TransportError> {
+pub(super) async fn candidates(endpoint: &Endpoint, host: &Host, port: u16) -> Result<Vec<SocketAddr>, TransportError> {
     match host {
         Host::Any => Ok(vec![(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()]),
         Host::Ip(ip) => Ok(vec![(*ip, port).into()]),
@@ -196,10 +196,10 @@ const BACKLOG: i32 = 1024;
 
 /// How long a peer may leave sent bytes unacknowledged, or its window closed, before the system ends its connection.
 ///
-/// Without it, the queue of a peer that never reads would stay until that peer's process ends. It is far longer than
-/// any pause of a healthy peer, whose I/O thread always reads.
+/// Both ends of our own transport have it. Without it, the queue of a peer that never reads would stay until that
+/// peer's process ends. It is far longer than any pause of a healthy peer, whose I/O thread always reads.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-const UNREAD_MAX: Duration = Duration::from_secs(30);
+pub(super) const UNREAD_MAX: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {

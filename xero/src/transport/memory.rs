@@ -1,4 +1,4 @@
-//! ROUTER and DEALER within one process, for tests, doctests and embedding; they behave like those of `zeromq.rs`.
+//! ROUTER and DEALER within one process, for tests, doctests and embedding; they behave like those of `zmtp/`.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -10,7 +10,10 @@ use std::{
 use async_trait::async_trait;
 
 use super::{
-    contract::{DealerInput, DealerSocket, Frames, PEERS_MAX, RouterInput, RouterSocket, SendError, Transport},
+    contract::{
+        Backend, DealerInput, DealerSocket, Frames, Limits, PEERS_MAX, QUEUE_MESSAGES_MAX, RouterInput, RouterSocket,
+        SendError,
+    },
     endpoint::{ANY, Address, Endpoint},
     error::TransportError,
 };
@@ -21,8 +24,8 @@ use crate::proto::message::Peer;
 pub(crate) struct Memory;
 
 #[async_trait]
-impl Transport for Memory {
-    async fn bind(&self, endpoint: &Endpoint) -> Result<Box<dyn RouterSocket>, TransportError> {
+impl Backend for Memory {
+    async fn bind(&self, endpoint: &Endpoint, _: &Limits) -> Result<Box<dyn RouterSocket>, TransportError> {
         let mut names = names();
         let name = match name_of(endpoint)? {
             ANY => names.unused(),
@@ -36,7 +39,7 @@ impl Transport for Memory {
         Ok(Box::new(MemoryRouter { endpoint: Endpoint::inproc(name.clone()).to_string(), name, hub }))
     }
 
-    async fn dial(&self, endpoint: &Endpoint) -> Result<Box<dyn DealerSocket>, TransportError> {
+    async fn dial(&self, endpoint: &Endpoint, _: &Limits) -> Result<Box<dyn DealerSocket>, TransportError> {
         if let Some(reason) = endpoint.undialable() {
             return Err(TransportError::NotDialable { endpoint: endpoint.clone(), reason });
         }
@@ -257,7 +260,7 @@ impl Hub {
         let Some(link) = self.links.get_mut(&peer).filter(|link| !link.router_left && !link.dealer_left) else {
             return (Err(SendError::Gone), Vec::new());
         };
-        if link.to_dealer.len() >= QUEUE_MAX {
+        if link.to_dealer.len() >= QUEUE_MESSAGES_MAX {
             self.gone.push_back(peer);
             return (Err(SendError::Stuck), vec![self.close_router_side(peer), Wake(self.waker.take())]);
         }
@@ -269,7 +272,7 @@ impl Hub {
         let Some(link) = self.links.get_mut(&peer).filter(|link| !link.router_left && !link.dealer_left) else {
             return (Err(SendError::Gone), Vec::new());
         };
-        if link.to_router.len() >= QUEUE_MAX {
+        if link.to_router.len() >= QUEUE_MESSAGES_MAX {
             let dealer = Wake(link.waker.take());
             link.to_dealer.clear();
             return (Err(SendError::Stuck), vec![dealer, self.close_dealer_side(peer)]);
@@ -323,6 +326,3 @@ impl Hub {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-/// The most messages in the queue to one side, as in the ZeroMQ crate.
-const QUEUE_MAX: usize = 100_000;

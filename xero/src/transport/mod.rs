@@ -7,14 +7,18 @@ mod endpoint;
 mod error;
 mod listen;
 mod memory;
+#[cfg(any(test, feature = "zeromq"))]
 mod peers;
+#[cfg(any(test, feature = "zeromq"))]
 mod zeromq;
+mod zmtp;
 
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::{choice::transport_for, contract::RouterSocket, dealers::Dealers};
+pub(crate) use self::{choice::Sockets, contract::RouterSocket, dealers::Dealers};
 pub use self::{
+    choice::Transport,
     endpoint::{Endpoint, EndpointError, IntoEndpoints},
     error::TransportError,
 };

@@ -36,7 +36,8 @@ use zeromq::{
 
 use super::{
     contract::{
-        DIAL_TIMEOUT, DealerInput, DealerSocket, Frames, PEERS_MAX, RouterInput, RouterSocket, SendError, Transport,
+        Backend, DIAL_TIMEOUT, DealerInput, DealerSocket, Frames, Limits, PEERS_MAX, RouterInput, RouterSocket,
+        SendError,
     },
     endpoint::{Address, Endpoint, Host},
     error::TransportError,
@@ -50,8 +51,8 @@ use crate::proto::message::Peer;
 pub(crate) struct ZeroMq;
 
 #[async_trait]
-impl Transport for ZeroMq {
-    async fn bind(&self, endpoint: &Endpoint) -> Result<Box<dyn RouterSocket>, TransportError> {
+impl Backend for ZeroMq {
+    async fn bind(&self, endpoint: &Endpoint, _: &Limits) -> Result<Box<dyn RouterSocket>, TransportError> {
         let Bound { listener, endpoint: bound, closer } = listen::bind(endpoint).await?;
         let listener = match listener {
             Listener::Tcp(listener) => zeromq::Listener::from(listener),
@@ -76,7 +77,7 @@ impl Transport for ZeroMq {
         }))
     }
 
-    async fn dial(&self, endpoint: &Endpoint) -> Result<Box<dyn DealerSocket>, TransportError> {
+    async fn dial(&self, endpoint: &Endpoint, _: &Limits) -> Result<Box<dyn DealerSocket>, TransportError> {
         if let Some(reason) = endpoint.undialable() {
             return Err(TransportError::NotDialable { endpoint: endpoint.clone(), reason });
         }
@@ -441,12 +442,7 @@ async fn probe(endpoint: &Endpoint) -> Result<(), TransportError> {
         Address::Ipc { .. } => return Ok(()),
         Address::Inproc { .. } => return Ok(()),
     };
-    let endpoint = endpoint.clone();
-    connected.map_err(|source| match source.kind() {
-        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => TransportError::Refused { endpoint },
-        io::ErrorKind::PermissionDenied => TransportError::PermissionDenied { endpoint },
-        _ => TransportError::Unreachable { endpoint, source },
-    })
+    connected.map_err(|source| TransportError::of_dial(endpoint, source))
 }
 
 fn other(endpoint: &Endpoint, error: ZmqError) -> TransportError {

@@ -39,7 +39,7 @@ use crate::{
         timer::Execution,
         worker::{Start, Worker, WorkerConfig, WorkerOutput},
     },
-    transport::{Dealers, Endpoint},
+    transport::{Dealers, Endpoint, Sockets, Transport},
 };
 
 /// The ends of a worker's channels that the I/O thread holds.
@@ -57,6 +57,7 @@ pub(crate) struct Channels {
 ///
 /// The services are guests from the first poll on; before it, they are dropped in place.
 pub(crate) async fn run(
+    transport: Transport,
     endpoints: Vec<Endpoint>,
     config: WorkerConfig,
     services: Vec<BoundService>,
@@ -78,7 +79,7 @@ pub(crate) async fn run(
     machine.name_endpoints(endpoints.iter().map(Endpoint::to_string));
     // It holds no user value.
     let machine = Guest::only_if(false, machine);
-    let mut driver = Driver::new(machine, limits, Dealers::new(endpoints), role);
+    let mut driver = Driver::new(machine, limits, Dealers::new(endpoints, Sockets::new(transport, limits)), role);
     // A runtime that ends drops its tasks. The worker cannot run procedures then, and by staying would only take calls
     // away from others.
     let sentinel = Sentinel(Owned::new(driver.role.channels.io.clone(), driver.role.channels.commands.clone()));

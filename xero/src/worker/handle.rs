@@ -320,7 +320,7 @@ impl WorkerBuilder {
         frame::check(&Message::Ready(config.introduction()), &config.limits)?;
         let id = config.incarnation;
         let (ends, channels) = open();
-        let driver = driver::run(endpoints, config, self.services, user.clone(), channels);
+        let driver = driver::run(self.link.transport, endpoints, config, self.services, user.clone(), channels);
         IoThread::spawn("xero-worker", driver).map_err(ConnectError::Thread)?;
         let worker = Worker { id, ends };
         if let Some(stop) = self.stop {

@@ -3,8 +3,17 @@
 use std::time::Duration;
 
 use super::handle::WorkerBuilder;
+use crate::transport::Transport;
 
 impl WorkerBuilder {
+    /// The implementation of `tcp://` and `ipc://`. Default [`Transport::Zmtp`].
+    ///
+    /// Peers need not agree: the wire is the same. Another one costs speed and safety, and serves comparison.
+    pub fn transport(mut self, transport: Transport) -> Self {
+        self.link.transport = transport;
+        self
+    }
+
     /// Longest silence before a heartbeat. Default 1 s; 1 ms to 60 s.
     ///
     /// Shorter notices a frozen peer sooner and costs more idle traffic; longer the reverse. The introduction carries

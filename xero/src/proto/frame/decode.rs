@@ -32,6 +32,22 @@ pub fn decode(frames: Frames, limits: &Limits) -> Decoded {
     Decoded { rest: Rest::Frames(frames), limits: *limits }
 }
 
+/// The error of a message over a limit, of which the transport has kept only the start of the header.
+pub fn oversized(header: &[u8], header_bytes: usize, payload_bytes: usize, limits: &Limits) -> Malformed {
+    let fixed = match read_fixed(header, payload_bytes) {
+        Ok((fixed, _)) => fixed,
+        Err(malformed) => return malformed,
+    };
+    match limits.header(header_bytes).and(limits.payload(payload_bytes)) {
+        Err(too_large) => {
+            let window_bytes = fixed.kind.window_bytes(header_bytes, payload_bytes);
+            Malformed { window_bytes, ..fixed.malformed(too_large.into()) }
+        }
+        // A transport with limits of its own; the call must end all the same.
+        Ok(()) => fixed.malformed(Reason::FrameCount(0)),
+    }
+}
+
 /// A received message.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Inbound {

@@ -33,8 +33,8 @@ impl Drop for SocketFile {
 
 /// Binds under a temporary name, then links the socket to its path.
 ///
-/// So nobody meets a file that does not listen yet. Removing the temporary name, as the ZeroMQ crate does some time
-/// after the end, harms nobody.
+/// So nobody meets a file that does not listen yet. Removing the temporary name again, as the `zeromq` crate does
+/// some time after the end, harms nobody.
 pub(super) fn bind_path(endpoint: &Endpoint, path: &Path) -> Result<(UnixListener, SocketFile), TransportError> {
     let failed = |error| TransportError::of_bind(endpoint, error);
     let draft = path.with_file_name(format!(".{:06x}", Uuid::new_v4().as_u128() & 0xff_ffff));

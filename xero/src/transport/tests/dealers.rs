@@ -2,18 +2,19 @@
 
 use super::*;
 use crate::{
-    io::machine::{Connections, Input, SendError},
+    io::machine::{Connections, Input},
     transport::dealers::Dealers,
 };
 
 #[tokio::test]
 async fn each_endpoint_is_a_peer_with_a_connection_of_its_own() {
-    let mut routers = [Site::memory().bind().await, Site::tcp().bind().await];
+    let mut routers = [Site::memory().bind().await, Site::tcp(Transport::Zmtp).bind().await];
     let mut dealers = dealers_of(routers.iter().map(|router| router.endpoint()));
     for (peer, router) in (0..).map(Peer).zip(&mut routers) {
         dealers.dial(peer);
         assert_dialed(&mut dealers, peer).await;
         dealers.send(peer, frames("hello", "")).expect("a send");
+        dealers.flush();
         let (dealer, _) = message(router).await;
         router.send(dealer, frames(&peer.0.to_string(), "")).expect("a send");
         assert_received(&mut dealers, peer, &peer.0.to_string()).await;
@@ -35,7 +36,7 @@ async fn failed_dial_ends_the_connection_and_may_be_repeated() {
         assert_eq!(assert_ended(&mut dealers).await, Peer(0));
         assert_eq!(dealers.send(Peer(0), frames("nobody", "")), Err(SendError::Gone));
     }
-    router = try_bind(&endpoint).await.expect("a free name");
+    router = Site::memory().try_bind(&endpoint).await.expect("a free name");
     dealers.dial(Peer(0));
     assert_dialed(&mut dealers, Peer(0)).await;
     dealers.send(Peer(0), frames("somebody", "")).expect("a send");
@@ -84,7 +85,8 @@ async fn flood_from_one_peer_hides_neither_another_nor_a_new_connection() {
 }
 
 fn dealers_of<'a>(endpoints: impl Iterator<Item = &'a str>) -> Dealers {
-    Dealers::new(endpoints.map(|text| text.parse().expect("an endpoint")).collect())
+    let endpoints = endpoints.map(|text| text.parse().expect("an endpoint")).collect();
+    Dealers::new(endpoints, Sockets::new(Transport::Zmtp, Limits::default()))
 }
 
 async fn input(dealers: &mut Dealers) -> (Peer, Input) {

@@ -1,12 +1,18 @@
 //! The transports, tested through their contract.
 
+mod attacks;
 mod common;
 mod dealers;
+mod interop;
 mod sockets;
+
+pub(in crate::transport) use self::sockets::{GREETING, ready};
 
 use std::{
     future::poll_fn,
+    ops::{Deref, DerefMut},
     path::PathBuf,
+    pin::pin,
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -15,12 +21,15 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{
-    choice::transport_for,
-    contract::{DealerInput, DealerSocket, Frames, RouterInput, RouterSocket},
+    choice::{Sockets, Transport},
+    contract::{DealerInput, DealerSocket, Frames, Limits, RouterInput, RouterSocket, SendError},
     endpoint::Endpoint,
     error::TransportError,
 };
 use crate::proto::message::Peer;
+
+/// Every implementation of `tcp://` and `ipc://`.
+const TRANSPORTS: [Transport; 2] = [Transport::Zmtp, Transport::ZeroMq];
 
 /// Longer than any working operation takes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -28,38 +37,69 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Addresses to bind, and the files to remove afterwards.
 #[derive(Debug)]
 struct Site {
+    transport: Transport,
+    limits: Limits,
     text: String,
     directory: Option<PathBuf>,
 }
 
 impl Site {
     fn memory() -> Self {
-        Self::at("inproc://*")
+        Self::at(Transport::Zmtp, "inproc://*")
     }
 
-    fn tcp() -> Self {
-        Self::at("tcp://127.0.0.1:0")
+    fn tcp(transport: Transport) -> Self {
+        Self::at(transport, "tcp://127.0.0.1:0")
     }
 
-    fn ipc() -> Self {
+    fn ipc(transport: Transport) -> Self {
         let directory = std::env::temp_dir().join(format!("x{:08x}", Uuid::new_v4().as_fields().0));
         std::fs::create_dir(&directory).expect("a directory");
-        Self { text: format!("ipc://{}/socket", directory.display()), directory: Some(directory) }
+        let text = format!("ipc://{}/socket", directory.display());
+        let mut site = Self::at(transport, &text);
+        site.directory = Some(directory);
+        site
     }
 
-    fn at(text: &str) -> Self {
-        Self { text: text.to_owned(), directory: None }
+    fn at(transport: Transport, text: &str) -> Self {
+        Self { transport, limits: Limits::default(), text: text.to_owned(), directory: None }
     }
 
-    async fn bind(&self) -> Box<dyn RouterSocket> {
-        try_bind(&self.text).await.expect("a bound socket")
+    async fn bind(&self) -> Router {
+        self.try_bind(&self.text).await.expect("a bound socket")
+    }
+
+    async fn try_bind(&self, text: &str) -> Result<Router, TransportError> {
+        let endpoint: Endpoint = text.parse().expect("an endpoint");
+        within(self.sockets().bind(&endpoint)).await.map(Router)
+    }
+
+    async fn dial(&self, text: &str) -> Dealer {
+        self.try_dial(text).await.expect("a connection")
+    }
+
+    async fn try_dial(&self, text: &str) -> Result<Dealer, TransportError> {
+        let endpoint: Endpoint = text.parse().expect("an endpoint");
+        within(self.sockets().dial(&endpoint)).await.map(Dealer)
+    }
+
+    /// Connects a DEALER and announces it by a message.
+    async fn join(&self, router: &mut Router) -> (Dealer, Peer) {
+        let mut dealer = self.dial(router.endpoint()).await;
+        dealer.send(frames("hello", "")).expect("a send");
+        let (peer, _) = message(router).await;
+        (dealer, peer)
     }
 
     /// A ROUTER and a DEALER, each known to the other.
-    async fn pair(&self) -> (Box<dyn RouterSocket>, Box<dyn DealerSocket>, Peer) {
+    async fn pair(&self) -> (Router, Dealer, Peer) {
         let mut router = self.bind().await;
-        let (dealer, peer) = join(&mut router).await;
+        let (dealer, peer) = self.join(&mut router).await;
         (router, dealer, peer)
+    }
+
+    fn sockets(&self) -> Sockets {
+        Sockets::new(self.transport, self.limits)
     }
 }
 
@@ -75,30 +115,48 @@ async fn within<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, work).await.expect("to be done in time")
 }
 
-async fn try_bind(text: &str) -> Result<Box<dyn RouterSocket>, TransportError> {
-    let endpoint: Endpoint = text.parse().expect("an endpoint");
-    within(transport_for(&endpoint).bind(&endpoint)).await
+/// A ROUTER whose messages leave at once.
+struct Router(Box<dyn RouterSocket>);
+
+impl Router {
+    fn send(&mut self, peer: Peer, frames: Frames) -> Result<(), SendError> {
+        let sent = self.0.send(peer, frames);
+        self.0.flush();
+        sent
+    }
 }
 
-async fn try_dial(text: &str) -> Result<Box<dyn DealerSocket>, TransportError> {
-    let endpoint: Endpoint = text.parse().expect("an endpoint");
-    within(transport_for(&endpoint).dial(&endpoint)).await
+impl Deref for Router {
+    type Target = dyn RouterSocket;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
 }
 
-async fn dial(text: &str) -> Box<dyn DealerSocket> {
-    try_dial(text).await.expect("a connection")
+impl DerefMut for Router {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut *self.0
+    }
 }
 
-/// Connects a DEALER and announces it by a message.
-async fn join(router: &mut Box<dyn RouterSocket>) -> (Box<dyn DealerSocket>, Peer) {
-    let mut dealer = dial(router.endpoint()).await;
-    dealer.send(frames("hello", "")).expect("a send");
-    let (peer, _) = message(router).await;
-    (dealer, peer)
+/// A DEALER whose messages leave at once.
+struct Dealer(Box<dyn DealerSocket>);
+
+impl Dealer {
+    fn send(&mut self, frames: Frames) -> Result<(), SendError> {
+        let sent = self.0.send(frames);
+        self.0.flush();
+        sent
+    }
+
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<DealerInput> {
+        self.0.poll_receive(cx)
+    }
 }
 
 /// The ROUTER's next input, apart from connections that it accepts.
-async fn next(router: &mut Box<dyn RouterSocket>) -> RouterInput {
+async fn next(router: &mut Router) -> RouterInput {
     loop {
         match within(poll_fn(|cx| router.poll_receive(cx))).await {
             RouterInput::Accepted(_) => {}
@@ -108,43 +166,53 @@ async fn next(router: &mut Box<dyn RouterSocket>) -> RouterInput {
 }
 
 /// The DEALER's next input.
-async fn reply(dealer: &mut Box<dyn DealerSocket>) -> DealerInput {
+async fn reply(dealer: &mut Dealer) -> DealerInput {
     within(poll_fn(|cx| dealer.poll_receive(cx))).await
 }
 
-async fn message(router: &mut Box<dyn RouterSocket>) -> (Peer, Frames) {
+async fn message(router: &mut Router) -> (Peer, Frames) {
     match next(router).await {
         RouterInput::Frames(peer, frames) => (peer, frames),
         input => panic!("{input:?} instead of a message"),
     }
 }
 
-async fn assert_gone(router: &mut Box<dyn RouterSocket>, peer: Peer) {
+async fn assert_gone(router: &mut Router, peer: Peer) {
     match next(router).await {
         RouterInput::Gone(gone) => assert_eq!(gone, peer),
         input => panic!("{input:?} instead of the end of {peer:?}"),
     }
 }
 
-async fn assert_reply(dealer: &mut Box<dyn DealerSocket>, expected: &Frames) {
+async fn assert_reply(dealer: &mut Dealer, expected: &Frames) {
     match reply(dealer).await {
         DealerInput::Frames(frames) => assert_eq!(&frames, expected),
         input => panic!("{input:?} instead of {expected:?}"),
     }
 }
 
-async fn assert_ended(dealer: &mut Box<dyn DealerSocket>) {
+async fn assert_ended(dealer: &mut Dealer) {
     let input = reply(dealer).await;
     assert!(matches!(input, DealerInput::Gone), "{input:?} instead of the end");
     assert!(poll_once(|cx| dealer.poll_receive(cx)).is_none(), "the end is reported once");
 }
 
 /// A message from a DEALER arrives, and so does the reply.
-async fn assert_round_trip(router: &mut Box<dyn RouterSocket>, dealer: &mut Box<dyn DealerSocket>, peer: Peer) {
+async fn assert_round_trip(router: &mut Router, dealer: &mut Dealer, peer: Peer) {
     dealer.send(frames("there", "payload")).expect("a send");
     assert_eq!(message(router).await, (peer, frames("there", "payload")));
     router.send(peer, frames("back", "payload")).expect("a send");
     assert_reply(dealer, &frames("back", "payload")).await;
+}
+
+/// Does the work while another socket is polled as well, which has nothing to report and may have something to write.
+async fn alongside<T>(mut poll: impl FnMut(&mut Context<'_>) -> bool, work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    poll_fn(|cx| {
+        assert!(poll(cx), "nothing to report");
+        work.as_mut().poll(cx)
+    })
+    .await
 }
 
 fn poll_once<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {

@@ -37,6 +37,22 @@ fn too_large_request_names_its_call() {
 }
 
 #[test]
+fn transport_that_drops_a_large_message_causes_the_same_error() {
+    let limits = Limits { payload_bytes_max: 3, header_bytes_max: 500, ..Limits::default() };
+    let batch = encode_batch(&[Message::Request(request()), Message::Heartbeat]);
+    let metadata = [("a".into(), Bytes::from(vec![1; 600]))].into();
+    let large_header = Message::Request(Request { metadata, ..request() });
+    for frames in [encode(&Message::Request(request())), batch, encode(&large_header)] {
+        let kept = frames.header.slice(..frames.header.len().min(100));
+        let dropped = super::super::oversized(&kept, frames.header.len(), frames.payload.len(), &limits);
+        let malformed = decode(frames, &limits).next().expect("one item").expect_err("it is too large");
+        assert_eq!(dropped, malformed);
+    }
+    let foreign = super::super::oversized(b"GET / HTTP/1.1", 14, 1 << 20, &limits);
+    assert_eq!(foreign.reason, super::super::Reason::Magic);
+}
+
+#[test]
 fn batch_of_too_many_is_refused_whole() {
     let limits = Limits { batch_messages_max: 2, ..Limits::default() };
     let batch = encode_batch(&[Message::Heartbeat, Message::Heartbeat, Message::Drain]);

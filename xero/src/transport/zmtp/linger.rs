@@ -1,0 +1,68 @@
+//! The end of a connection from this side: the peer gets what was sent, and then the end.
+
+use std::{
+    future::poll_fn,
+    io,
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
+};
+
+use tokio::{runtime::Handle, time::timeout};
+
+use super::connection::Connection;
+
+/// The connections of a socket that end in the background.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lingering(Arc<()>);
+
+impl Lingering {
+    /// Ends a connection; what the system does not take at once is written in the background.
+    ///
+    /// A close while the peer's bytes are unread would reset the connection, and the reset may overtake what was sent.
+    /// So the peer is left to close first, for a moment.
+    pub(super) fn end(&self, mut connection: Connection) {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let Poll::Ready(flushed) = connection.poll_flush(cx).map(|flushed| flushed.is_ok()) else {
+            return self.spawn(connection);
+        };
+        // An error means that the peer has closed, so nothing is lost by closing too.
+        if flushed && connection.stream().poll_shutdown(cx).is_ready() && discard(&mut connection, cx).is_pending() {
+            self.spawn(connection);
+        }
+    }
+
+    fn spawn(&self, mut connection: Connection) {
+        // The last moments of a runtime, or a flood of connections that end.
+        let Ok(runtime) = Handle::try_current() else { return };
+        if Arc::strong_count(&self.0) > LINGERING_MAX {
+            return;
+        }
+        let place = Arc::clone(&self.0);
+        runtime.spawn(async move {
+            let _place = place;
+            let flushed = timeout(LINGER, poll_fn(|cx| connection.poll_flush(cx))).await;
+            if let Ok(Ok(())) = flushed {
+                let _ = poll_fn(|cx| connection.stream().poll_shutdown(cx)).await;
+                let _ = timeout(CLOSE, poll_fn(|cx| discard(&mut connection, cx))).await;
+            }
+        });
+    }
+}
+
+/// Reads to the end and keeps nothing.
+fn discard(connection: &mut Connection, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    let mut bytes = [0; 4096];
+    while ready!(connection.stream().poll_read(cx, &mut bytes))? > 0 {}
+    Poll::Ready(Ok(()))
+}
+
+/// How long the queue of an ended connection is kept for a peer that does not read: as long as the system keeps one.
+const LINGER: Duration = Duration::from_secs(30);
+
+/// How long a peer has to close its end: many round trips.
+const CLOSE: Duration = Duration::from_secs(1);
+
+/// The most connections of a socket that end in the background: a broker's clients all leave at once, but a stranger
+/// cannot keep more descriptors than this by connecting and misbehaving.
+const LINGERING_MAX: usize = 4096;

@@ -1,0 +1,406 @@
+//! A ROUTER: many connections, each with a number of its own.
+//!
+//! Peers are known by their connections alone. The identity that a peer gives itself means nothing here, so nobody can
+//! take over the place of another.
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    fmt, mem,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use tokio::{sync::mpsc, task::AbortHandle};
+use tracing::debug;
+
+use super::{
+    accept::{OPENED_MAX, accept},
+    connection::{Connection, Inbox, Input, Opened, engine_limits},
+    linger::Lingering,
+    queue_bytes_max,
+    ready::{Ready, Signal},
+    stream::Listener,
+    unfinished::{Share, Unfinished},
+};
+use crate::{
+    proto::message::Peer,
+    transport::{
+        contract::{Frames, Limits, PEERS_MAX, QUEUE_MESSAGES_MAX, RouterInput, RouterSocket, SendError},
+        listen::Closer,
+    },
+};
+
+/// A bound ROUTER.
+pub(super) struct Router {
+    endpoint: String,
+    opened: mpsc::Receiver<Opened>,
+    opened_signal: Arc<Signal>,
+    peers: HashMap<Peer, Member>,
+    last: u64,
+    /// Those that have sent nothing: they make way for others once there is no room.
+    silent: BTreeSet<Peer>,
+    /// Inputs that are known and not reported yet.
+    reports: VecDeque<RouterInput>,
+    ready: Arc<Ready>,
+    /// The numbers to look at, taken from `ready`.
+    turn: VecDeque<u64>,
+    inbox: Inbox,
+    /// The connection that was read last; the inbox holds bytes of it.
+    current: Option<Peer>,
+    /// Those with something to write.
+    unwritten: Vec<Peer>,
+    unfinished: Unfinished,
+    queue_bytes_max: usize,
+    lingering: Lingering,
+    acceptor: AbortHandle,
+    _closer: Closer,
+}
+
+/// A connection, and its place in the socket.
+struct Member {
+    connection: Connection,
+    signal: Arc<Signal>,
+    waker: Waker,
+    share: Share,
+    /// Whether a message has been completed since the share was recorded.
+    has_completed: bool,
+    is_unwritten: bool,
+    /// A write has failed. What the peer has sent before is still read.
+    is_broken: bool,
+}
+
+impl RouterSocket for Router {
+    fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<RouterInput> {
+        let mut has_taken = false;
+        for _ in 0..STEPS_MAX {
+            if let Some(report) = self.reports.pop_front() {
+                return Poll::Ready(report);
+            }
+            if let Some(peer) = self.current {
+                if let Some(input) = self.next_of(peer) {
+                    return Poll::Ready(input);
+                }
+                continue;
+            }
+            match self.turn.pop_front() {
+                Some(OPENED) => self.admit(),
+                Some(number) => self.read(Peer(number)),
+                // A connection that is woken again at once waits for the next poll, or this one would never end.
+                None if has_taken => break,
+                None => {
+                    self.ready.take(&mut self.turn);
+                    has_taken = true;
+                }
+            }
+        }
+        self.flush();
+        if self.turn.is_empty() && self.reports.is_empty() && self.current.is_none() {
+            self.ready.wait(cx);
+        } else {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    fn send(&mut self, peer: Peer, frames: Frames) -> Result<(), SendError> {
+        let Some(member) = self.peers.get_mut(&peer) else { return Err(SendError::Gone) };
+        let (messages, bytes) = (member.connection.outgoing().messages(), member.connection.outgoing().bytes());
+        let error = if member.is_broken {
+            SendError::Gone
+        } else if messages >= QUEUE_MESSAGES_MAX || bytes > self.queue_bytes_max {
+            SendError::Stuck
+        } else {
+            member.connection.push(frames);
+            self.note_unwritten(peer);
+            return Ok(());
+        };
+        debug!(peer = peer.0, ?error, "dropping a peer that accepts no messages");
+        self.disconnect(peer);
+        self.reports.push_back(RouterInput::Gone(peer));
+        self.ready.wake();
+        Err(error)
+    }
+
+    fn flush(&mut self) {
+        for peer in mem::take(&mut self.unwritten) {
+            if let Some(member) = self.peers.get_mut(&peer) {
+                member.is_unwritten = false;
+                member.flush();
+            }
+        }
+    }
+
+    fn disconnect(&mut self, peer: Peer) {
+        if let Some(member) = self.remove(peer)
+            && !member.is_broken
+        {
+            self.lingering.end(member.connection);
+        }
+    }
+}
+
+impl Router {
+    pub(super) fn new(endpoint: String, listener: Listener, closer: Closer, limits: &Limits) -> Self {
+        let (sender, opened) = mpsc::channel(OPENED_MAX);
+        let ready = Arc::new(Ready::default());
+        let opened_signal = ready.signal(OPENED);
+        // Its first poll is what makes it wake.
+        Waker::from(Arc::clone(&opened_signal)).wake();
+        Self {
+            endpoint,
+            opened,
+            opened_signal,
+            peers: HashMap::new(),
+            last: OPENED,
+            silent: BTreeSet::new(),
+            reports: VecDeque::new(),
+            ready,
+            turn: VecDeque::new(),
+            inbox: Inbox::new(),
+            current: None,
+            unwritten: Vec::new(),
+            unfinished: Unfinished::new(limits),
+            queue_bytes_max: queue_bytes_max(limits),
+            lingering: Lingering::default(),
+            acceptor: tokio::spawn(accept(listener, engine_limits(limits), sender)).abort_handle(),
+            _closer: closer,
+        }
+    }
+
+    /// Takes one new connection; others follow in the next turns.
+    fn admit(&mut self) {
+        self.opened_signal.reset();
+        let waker = Waker::from(Arc::clone(&self.opened_signal));
+        let Poll::Ready(Some(opened)) = self.opened.poll_recv(&mut Context::from_waker(&waker)) else { return };
+        self.opened_signal.set_without_waking();
+        if self.peers.len() >= PEERS_MAX && !self.make_room() {
+            return debug!(PEERS_MAX, "refusing a peer: there are too many");
+        }
+        let Opened { connection, rest } = opened;
+        self.last += 1;
+        let peer = Peer(self.last);
+        let signal = self.ready.signal(peer.0);
+        signal.set_without_waking();
+        let waker = Waker::from(Arc::clone(&signal));
+        let share = Share::default();
+        let (has_completed, is_unwritten, is_broken) = (false, false, false);
+        let member = Member { connection, signal, waker, share, has_completed, is_unwritten, is_broken };
+        self.peers.insert(peer, member);
+        self.silent.insert(peer);
+        self.note_unwritten(peer);
+        self.reports.push_back(RouterInput::Accepted(peer));
+        if !rest.is_empty() {
+            self.inbox.fill(&rest);
+            self.current = Some(peer);
+        }
+    }
+
+    /// Ends the oldest connection that has sent nothing, unless there is none.
+    fn make_room(&mut self) -> bool {
+        let Some(peer) = self.silent.pop_first() else { return false };
+        debug!(peer = peer.0, "dropping a silent connection to make room");
+        self.end(peer);
+        true
+    }
+
+    /// Reads once from a connection that may have something to read, or room to write.
+    fn read(&mut self, peer: Peer) {
+        let Some(member) = self.peers.get_mut(&peer) else { return };
+        member.signal.reset();
+        member.flush();
+        match member.connection.poll_read(&mut Context::from_waker(&member.waker), &mut self.inbox) {
+            Poll::Ready(Ok(true)) => {
+                // There may be more, after others have had their turn.
+                member.signal.set_without_waking();
+                self.current = Some(peer);
+            }
+            Poll::Ready(Ok(false)) => self.end(peer),
+            Poll::Ready(Err(error)) => {
+                debug!(peer = peer.0, %error, "a connection was lost");
+                self.end(peer);
+            }
+            Poll::Pending => {}
+        }
+    }
+
+    /// The next input in the inbox; none once it is empty, or the connection has ended.
+    fn next_of(&mut self, peer: Peer) -> Option<RouterInput> {
+        let member = self.peers.get_mut(&peer)?;
+        match member.connection.next(&mut self.inbox) {
+            Ok(Some(input)) => {
+                if !mem::replace(&mut member.has_completed, true) {
+                    self.silent.remove(&peer);
+                }
+                Some(match input {
+                    Input::Frames(frames) => RouterInput::Frames(peer, frames),
+                    Input::WrongFrameCount(count) => RouterInput::WrongFrameCount(peer, count),
+                    Input::Oversized(oversized) => RouterInput::Oversized(peer, oversized),
+                })
+            }
+            Ok(None) => {
+                self.current = None;
+                self.account(peer);
+                None
+            }
+            Err(violation) => {
+                debug!(peer = peer.0, %violation, "dropping a peer that breaks the protocol");
+                self.end(peer);
+                None
+            }
+        }
+    }
+
+    /// Records what a connection holds after a read, and what it has to answer.
+    fn account(&mut self, peer: Peer) {
+        let Some(member) = self.peers.get_mut(&peer) else { return };
+        let begun = mem::take(&mut member.has_completed);
+        self.unfinished.update(peer, &mut member.share, member.connection.held_bytes(), begun);
+        if !member.connection.outgoing().is_empty() {
+            self.note_unwritten(peer);
+        }
+        while let Some(oldest) = self.unfinished.excess() {
+            debug!(peer = oldest.0, "dropping the peer whose message is under way for longest: all hold too much");
+            self.end(oldest);
+        }
+    }
+
+    fn note_unwritten(&mut self, peer: Peer) {
+        if let Some(member) = self.peers.get_mut(&peer)
+            && !mem::replace(&mut member.is_unwritten, true)
+        {
+            self.unwritten.push(peer);
+        }
+    }
+
+    /// Drops a connection that has ended, or must end at once, and reports that.
+    fn end(&mut self, peer: Peer) {
+        if self.remove(peer).is_some() {
+            self.reports.push_back(RouterInput::Gone(peer));
+        }
+    }
+
+    fn remove(&mut self, peer: Peer) -> Option<Member> {
+        let mut member = self.peers.remove(&peer)?;
+        self.silent.remove(&peer);
+        self.unfinished.update(peer, &mut member.share, 0, false);
+        if self.current == Some(peer) {
+            self.current = None;
+            self.inbox.clear();
+        }
+        Some(member)
+    }
+}
+
+impl Member {
+    /// Writes what the system takes; its signal reports when it takes more.
+    fn flush(&mut self) {
+        if self.is_broken {
+            return;
+        }
+        if let Poll::Ready(Err(error)) = self.connection.poll_flush(&mut Context::from_waker(&self.waker)) {
+            debug!(%error, "a connection takes no more");
+            self.is_broken = true;
+            // The end is found by reading.
+            self.waker.wake_by_ref();
+        }
+    }
+}
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        self.acceptor.abort();
+        for (_, member) in self.peers.drain() {
+            if !member.is_broken {
+                self.lingering.end(member.connection);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Router {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Router").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+/// The number that reports new connections. Those of connections follow.
+const OPENED: u64 = 0;
+
+/// The most steps of one poll: reads that complete no message must not keep the task from everything else.
+const STEPS_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::{io::AsyncWriteExt, net::TcpStream};
+
+    use super::*;
+    use crate::transport::{
+        listen::{self, Bound},
+        tests::{GREETING, ready},
+    };
+
+    async fn stranger(router: &Router, first: &[u8]) -> TcpStream {
+        let address = router.endpoint().trim_start_matches("tcp://");
+        let mut stream = TcpStream::connect(address).await.expect("a connection");
+        stream.write_all(&[&GREETING[..], &ready("DEALER"), first].concat()).await.expect("a write");
+        stream
+    }
+
+    #[tokio::test]
+    async fn peer_whose_message_is_oldest_is_dropped_once_all_hold_too_much() {
+        let Bound { listener, endpoint, closer } =
+            listen::bind(&"tcp://127.0.0.1:0".parse().expect("an endpoint")).await.expect("a listener");
+        let listener = Listener::new(listener).expect("a listener");
+        let limits = Limits { payload_bytes_max: 1 << 20, ..Limits::default() };
+        let mut router = Router::new(endpoint.to_string(), listener, closer, &limits);
+        router.unfinished = Unfinished::bounded(1 << 20);
+        // A header, and three quarters of a payload of 512 KiB.
+        let unfinished = [&b"\0\x01a\x01\x01h\x02\0\0\0\0\0\x08\0\0"[..], &[7; 384 << 10]].concat();
+        let mut streams = Vec::new();
+        let mut peers = Vec::new();
+        for _ in 0..3 {
+            streams.push(stranger(&router, &unfinished).await);
+            let accepted = poll_fn(|cx| router.poll_receive(cx)).await;
+            let RouterInput::Accepted(peer) = accepted else { panic!("{accepted:?}") };
+            peers.push(peer);
+            let hello = poll_fn(|cx| router.poll_receive(cx)).await;
+            assert!(matches!(hello, RouterInput::Frames(..)), "{hello:?}");
+        }
+        let gone = poll_fn(|cx| router.poll_receive(cx)).await;
+        assert!(matches!(gone, RouterInput::Gone(peer) if peer == peers[0]), "{gone:?}");
+        // The others complete theirs.
+        for (stream, peer) in streams.iter_mut().zip(&peers).skip(1) {
+            stream.write_all(&[7; 128 << 10]).await.expect("a write");
+            let completed = poll_fn(|cx| router.poll_receive(cx)).await;
+            assert!(matches!(completed, RouterInput::Frames(from, _) if from == *peer), "{completed:?}");
+        }
+        assert!(poll_fn(|cx| Poll::Ready(router.poll_receive(cx).is_pending())).await);
+        assert!(router.unfinished.is_empty());
+    }
+
+    #[tokio::test]
+    async fn silent_connections_make_way_for_new_ones() {
+        let Bound { listener, endpoint, closer } =
+            listen::bind(&"tcp://127.0.0.1:0".parse().expect("an endpoint")).await.expect("a listener");
+        let listener = Listener::new(listener).expect("a listener");
+        let mut router = Router::new(endpoint.to_string(), listener, closer, &Limits::default());
+        let _silent = (stranger(&router, b"").await, stranger(&router, b"").await);
+        let mut accepted = Vec::new();
+        while accepted.len() < 2 {
+            match poll_fn(|cx| router.poll_receive(cx)).await {
+                RouterInput::Accepted(peer) => accepted.push(peer),
+                input => panic!("{input:?}"),
+            }
+        }
+        assert!(router.make_room());
+        let gone = poll_fn(|cx| router.poll_receive(cx)).await;
+        assert!(matches!(gone, RouterInput::Gone(peer) if peer == accepted[0]), "{gone:?}");
+        assert!(router.make_room() && !router.make_room());
+    }
+}
