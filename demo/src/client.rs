@@ -109,10 +109,15 @@ async fn prepared(options: ClientOptions) -> Result<u8, String> {
     let code = match arrived {
         Some(Ok(())) => make_calls(&client, options.plan(target.method, arguments), &mut report, &signals).await,
         Some(Err(error)) => {
-            let printed = report.no_worker(&error.to_string());
+            // The client names its address on this machine; its user has asked for another one.
+            let message = error.to_string().replace(client.endpoint(), &target.place.shown(&client));
+            let printed = report.no_worker(&message);
             code(&report, printed.err())
         }
-        None => INTERRUPTED,
+        None => {
+            let printed = report.interrupted(false);
+            code(&report, printed.err())
+        }
     };
     client.close().await;
     Ok(code)
@@ -144,6 +149,14 @@ fn code(report: &Report, unprintable: Option<io::Error>) -> u8 {
 
 impl ClientOptions {
     fn target(&self) -> Result<Target, String> {
+        let target = self.asked()?;
+        if target.method.ends_with('.') {
+            return Err("<METHOD> is empty; write it as `ping` or `Demo.ping`".to_owned());
+        }
+        Ok(target)
+    }
+
+    fn asked(&self) -> Result<Target, String> {
         let missing = |what| Err(format!("{what} is missing\n\nUsage: {USAGE}\n\nFor more, try '--help'."));
         let is_endpoint = |text: &str| text.contains("://");
         match (self.first.as_deref(), self.second.as_deref(), self.connect.is_empty()) {
@@ -224,8 +237,15 @@ impl Place {
 
     fn awaited(&self, client: &Client) -> String {
         match self {
-            Self::Bound(asked) => format!("a worker at {}", shown_endpoint(asked, client.endpoint())),
-            Self::Brokers(_) => format!("a broker with a worker at {}", client.endpoint()),
+            Self::Bound(_) => format!("a worker at {}", self.shown(client)),
+            Self::Brokers(_) => format!("a broker with a worker at {}", self.shown(client)),
+        }
+    }
+
+    fn shown(&self, client: &Client) -> String {
+        match self {
+            Self::Bound(asked) => shown_endpoint(asked, client.endpoint()),
+            Self::Brokers(_) => client.endpoint().to_owned(),
         }
     }
 }

@@ -144,6 +144,14 @@ impl Report {
         self.error(None, "no_worker", &with_execution(message, false), false, None)
     }
 
+    /// Prints that a signal came before the only call, or any call, had ended.
+    ///
+    /// # Errors
+    /// When nobody reads standard output any more, or it cannot be written to.
+    pub fn interrupted(&self, maybe_executed: bool) -> io::Result<()> {
+        self.error(None, "interrupted", &with_execution("interrupted", maybe_executed), maybe_executed, None)
+    }
+
     /// The verdict so far; `None` before the first call has ended.
     pub fn verdict(&self) -> Option<Verdict> {
         (self.succeeded + self.failed > 0 || self.verdict > Verdict::Succeeded).then_some(self.verdict)
@@ -156,7 +164,7 @@ impl Report {
     pub fn finish(&self, took: Duration, interrupted: bool) -> io::Result<()> {
         self.bar.finish_and_clear();
         if self.style.count == Some(1) {
-            return Ok(());
+            return if interrupted && self.verdict().is_none() { self.interrupted(true) } else { Ok(()) };
         }
         let summary = Summary { report: self, took, interrupted };
         if self.style.json {

@@ -384,6 +384,30 @@ fn interrupted_before_any_call_has_ended_exits_with_130() {
     process.signal("INT");
     let run = process.wait();
     assert_eq!((run.code, run.stdout.as_str()), (130, ""), "{run:?}");
+    assert!(run.stderr.contains("error: interrupted; the procedure has not run"), "{run:?}");
+}
+
+#[test]
+fn interrupted_single_call_says_so() {
+    for json in [false, true] {
+        let worker = Worker::start(&free_endpoint(), &[]);
+        let mut arguments = vec!["slow_succeed", "--args", "30", "--timeout", "60"];
+        arguments.extend(json.then_some("--json"));
+        let mut process = worker.start_call(&arguments);
+        process.first_stdout_line();
+        process.signal("INT");
+        let run = process.wait();
+        let said = if json { &run.stdout } else { &run.stderr };
+        assert!(run.code == 130 && said.contains("interrupted; the procedure may have run"), "{run:?}");
+    }
+}
+
+#[test]
+fn empty_method_is_refused() {
+    for method in ["", "Demo."] {
+        let run = client(&["tcp://*:0", method]);
+        assert!(run.code == 2 && run.stderr.contains("<METHOD> is empty"), "{run:?}");
+    }
 }
 
 // Workers and clients that come and go.

@@ -45,6 +45,7 @@ fn lines_say_who_registered_with_whom_and_where() {
             format!("this client has connected to a broker peer=0 endpoint=\"{front}\""),
             format!("a worker has registered peer=1 id={}", worker.id()),
             "a client has connected peer=".to_owned(),
+            "this worker drains: ".to_owned(),
             "a worker drains: ".to_owned(),
         ] {
             eventually(&line, async || logged().contains(&line)).await;

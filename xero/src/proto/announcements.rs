@@ -1,6 +1,9 @@
 //! The peers that still need this side's READY, and how many get it in one turn (`PROTOCOL.md` §5).
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use super::{ids::IdMap, message::Peer};
 
@@ -10,6 +13,8 @@ pub(crate) struct Announcements {
     /// In order: peers without any READY first, then those that have waited longest.
     due: BTreeMap<Place, Peer>,
     places: IdMap<Peer, Place>,
+    /// Peers whose errors wait for an offer that is yet to be made.
+    expecting: BTreeSet<Peer>,
     last: u64,
     /// When the next turn is due, while there are such peers.
     due_at: Option<Instant>,
@@ -32,7 +37,7 @@ impl Announcements {
         }
     }
 
-    /// Removes a peer, because it gets READY or is gone; `false` if it needs none.
+    /// Removes a peer, because it gets READY; `false` if it needs none.
     pub(crate) fn remove(&mut self, peer: Peer) -> bool {
         let place = self.places.remove(&peer);
         if let Some(place) = &place {
@@ -42,6 +47,27 @@ impl Announcements {
             self.due_at = None;
         }
         place.is_some()
+    }
+
+    /// Notes that errors to the peer wait for the next offer.
+    pub(crate) fn expect(&mut self, peer: Peer) {
+        self.expecting.insert(peer);
+    }
+
+    /// Whether errors to the peer wait for the next offer.
+    pub(crate) fn is_expecting(&self, peer: Peer) -> bool {
+        self.expecting.contains(&peer)
+    }
+
+    /// Takes the peers whose errors wait for the next offer.
+    pub(crate) fn take_expecting(&mut self) -> BTreeSet<Peer> {
+        std::mem::take(&mut self.expecting)
+    }
+
+    /// Forgets a peer that is gone.
+    pub(crate) fn forget(&mut self, peer: Peer) {
+        self.remove(peer);
+        self.expecting.remove(&peer);
     }
 
     /// Whether the peer needs READY.
@@ -74,7 +100,7 @@ impl Announcements {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.due.is_empty()
+        self.due.is_empty() && self.expecting.is_empty()
     }
 }
 

@@ -10,7 +10,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracing::info;
 use uuid::Uuid;
 
 use super::{
@@ -417,7 +416,7 @@ impl Dispatcher {
             LinkEvent::Introduced(peer, ready) => self.handle_ready(now, peer, ready),
             LinkEvent::Received(from, message, bytes) => self.handle_received(now, Receipt { from, bytes }, message),
             LinkEvent::Draining(peer) => {
-                info!(peer = peer.0, "a worker drains: it finishes its calls and accepts no others");
+                exits.links.note_draining(now, peer);
                 router.set_draining(now, exits, peer);
             }
             LinkEvent::Doubted(peer) => router.set_doubted(now, exits, peer, true),

@@ -57,6 +57,8 @@ struct Session {
     /// The peer's open requests, in bytes.
     requests_bytes: u64,
     announcement: Announcement,
+    /// Whether a later READY has left since the last held reply: the next room is for replies.
+    is_reply_next: bool,
     /// The revision of this side's services that the peer has been sent; `None` if it needs all of them.
     known: Option<Revision>,
 }
@@ -120,6 +122,7 @@ impl Link {
                     outflow: Outflow::new(now, ready.window_bytes),
                     requests_bytes: 0,
                     announcement: Announcement::First,
+                    is_reply_next: false,
                     known: None,
                 }));
             }
@@ -200,7 +203,9 @@ impl Link {
 
     /// Gives the next kept message that may leave.
     pub(crate) fn poll(&mut self) -> Option<Message> {
-        self.session_mut()?.outflow.poll()
+        let session = self.session_mut()?;
+        session.is_reply_next = false;
+        session.outflow.poll()
     }
 
     /// The introduction to send now, or its changes; if it must wait, [`Self::is_announcement_overdue`] from now on. All
@@ -220,6 +225,7 @@ impl Link {
         let reads_changes = session.partner.capabilities.contains(Capabilities::OFFERS) || planted(Fault::OfferUnasked);
         let message = introduction.message_since(known.filter(|_| reads_changes));
         if !is_first {
+            session.is_reply_next = true;
             session.outflow.note_sent(&message);
         }
         Some(message)
@@ -327,9 +333,14 @@ impl Link {
         self.session().map(|session| session.introduced_at)
     }
 
-    /// Whether a held reply may leave now.
-    pub(crate) fn has_leaving(&self) -> bool {
-        self.outflow().is_some_and(Outflow::has_leaving)
+    /// The next held reply, if it may leave now.
+    pub(crate) fn next_leaving(&self) -> Option<&Message> {
+        self.outflow()?.next_leaving()
+    }
+
+    /// Whether a READY that waits for room goes before held replies. They take turns: either could take all the room.
+    pub(crate) fn is_announcement_next(&self) -> bool {
+        self.is_announcement_overdue() && !self.session().is_some_and(|session| session.is_reply_next)
     }
 
     pub(crate) fn is_introducing(&self) -> bool {

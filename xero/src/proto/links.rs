@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracing::{debug, trace, warn};
+use tracing::{debug, trace};
 
 use super::{
     announcements::Announcements,
@@ -28,7 +28,7 @@ use super::{
     window::Outflow,
 };
 pub(crate) use events::{End, LinkCounters, LinkEvent};
-use log::{Log, Refusals};
+use log::Log;
 use table::Table;
 
 /// All connections of one side. After each method call, take the events until there are none.
@@ -59,7 +59,7 @@ pub(crate) struct Links {
     /// Heartbeats to send; separate, because they are never put off.
     beats: TimerTable,
     outbox: Outbox,
-    refusals: Refusals,
+    log: Log,
     events: VecDeque<LinkEvent>,
     counters: LinkCounters,
 }
@@ -68,6 +68,7 @@ impl Links {
     /// Connections from peers of that role.
     pub(crate) fn accepting(introduction: Ready, heartbeats: Heartbeats, partner: Role, place: &'static str) -> Self {
         Self {
+            log: Log::new(introduction.role, partner),
             introduction: Introduction::new(introduction),
             partner,
             place,
@@ -83,7 +84,6 @@ impl Links {
             timers: TimerTable::default(),
             beats: TimerTable::default(),
             outbox: Outbox::default(),
-            refusals: Refusals::default(),
             events: VecDeque::new(),
             counters: LinkCounters::default(),
         }
@@ -141,8 +141,7 @@ impl Links {
                 }
             }
             Message::Error(error) if error.call == CallId(0) && self.partner == Role::Dispatcher => {
-                let is_repeated = self.dials.is_refused_again(from, &error.detail);
-                self.log().refused(from, self.dials.endpoint(from), &error.detail, is_repeated);
+                self.note_refused(now, from, &error.detail);
                 self.release(now, Receipt { from, bytes: window_bytes });
             }
             message => self.events.push_back(LinkEvent::Received(from, message, window_bytes)),
@@ -247,14 +246,18 @@ impl Links {
         }
         let stalls_at = link.stalls_at(heartbeats.own_expiry());
         self.timers.set(Timer::Lease(peer), stalls_at.map_or(link.expires_at(), |at| at.min(link.expires_at())));
-        self.beats.set(Timer::Heartbeat(peer), link.heartbeat_at());
+        // An acknowledgement may be due earlier.
+        match link.owes_ack() {
+            true => self.beats.hasten(Timer::Heartbeat(peer), link.heartbeat_at()),
+            false => self.beats.set(Timer::Heartbeat(peer), link.heartbeat_at()),
+        }
         self.outbox.allow_batches(peer, link.partner().and_then(Partner::batch_bytes_max));
         self.dials.note_accepted(peer);
         if !is_dialed {
             self.announcements.add(now, peer, is_new);
         }
         self.strangers.remove(&peer);
-        self.log().introduced(peer, self.dials.endpoint(peer), ready, is_new);
+        self.log.introduced(now, peer, self.dials.endpoint(peer), ready, is_new);
         if ready.role == Role::Worker {
             let doubted = self.lives.introduce(peer, ready.incarnation);
             self.events.extend(doubted.into_iter().map(LinkEvent::Doubted));
@@ -265,14 +268,14 @@ impl Links {
     /// Answers why a peer's introduction is not accepted, and disconnects the peer.
     pub(crate) fn reject(&mut self, now: Instant, peer: Peer, detail: String) {
         if self.partner == Role::Dispatcher {
-            warn!(peer = peer.0, reason = detail, "dropped a connection");
+            self.log.dropped(now, peer, &detail);
             return self.hang_up(now, peer, Departure::Disconnected);
         }
         if !self.accepts(peer) {
             return;
         }
         self.end(now, peer, Departure::Disconnected);
-        self.refusals.log(now, peer, &detail);
+        self.log.rejected(now, peer, &detail);
         self.outbox.push(peer, Message::Error(ErrorReply::not_started(CallId(0), ErrorCode::Malformed, detail)));
         self.disconnect(peer);
     }
@@ -348,6 +351,11 @@ impl Links {
     /// Stops dialing.
     pub(crate) fn stop_dialing(&mut self) {
         std::mem::take(&mut self.dials).peers().for_each(|peer| self.timers.stop(Timer::Dial(peer)));
+    }
+
+    /// Logs that a peer drains.
+    pub(crate) fn note_draining(&mut self, now: Instant, peer: Peer) {
+        self.log.draining(now, peer);
     }
 
     /// Counts a message of a kind that the machine does not accept.
@@ -444,10 +452,6 @@ impl Links {
         self.partner != Role::Dispatcher && (!self.ended.contains(&peer) || planted(Fault::EndedPeerAccepted))
     }
 
-    fn log(&self) -> Log {
-        Log { own: self.introduction.ready().role, partner: self.partner }
-    }
-
     fn handle_stranger(&mut self, now: Instant, from: Peer, message: Message) {
         match message {
             Message::Ready(ready) if self.accepts(from) && ready.role == self.partner => {
@@ -469,20 +473,22 @@ impl Links {
     /// Handles a dialed peer's answer to the introduction that is not its own.
     fn handle_refusal(&mut self, now: Instant, from: Peer, message: Message) {
         match message {
-            Message::Error(error) => {
-                let is_repeated = self.dials.is_refused_again(from, &error.detail);
-                self.log().refused(from, self.dials.endpoint(from), &error.detail, is_repeated);
-            }
+            Message::Error(error) => self.note_refused(now, from, &error.detail),
             _ => self.counters.unexpected += 1,
         }
         self.hang_up(now, from, Departure::Disconnected);
     }
 
+    /// Logs why a dialed peer ends the connection.
+    fn note_refused(&mut self, now: Instant, from: Peer, reason: &str) {
+        let is_repeated = self.dials.is_refused_again(from, reason);
+        self.log.refused(now, from, self.dials.endpoint(from), reason, is_repeated);
+    }
+
     /// Handles a peer that exceeds its window: its messages would pile up without bound.
     fn handle_excess(&mut self, now: Instant, from: Peer) {
         self.counters.malformed += 1;
-        let window_bytes = self.introduction.ready().window_bytes;
-        warn!(peer = from.0, window_bytes, "dropped a peer that sends more than its window allows");
+        self.log.dropped(now, from, "it sends more than its window allows");
         self.hang_up(now, from, Departure::Disconnected);
     }
 
@@ -514,7 +520,7 @@ impl Links {
         }
         let stalls_at = link.stalls_at(self.heartbeats.own_expiry());
         if stalls_at.is_some_and(|at| at <= now) {
-            warn!(peer = peer.0, "dropped a peer that reads no replies");
+            self.log.dropped(now, peer, "it reads no replies");
             return self.hang_up(now, peer, Departure::Disconnected);
         }
         if link.expires_at() > now {
@@ -529,7 +535,7 @@ impl Links {
     /// Forgets a connection; a dialed peer is dialed again after the back-off.
     fn end(&mut self, now: Instant, peer: Peer, departure: Departure) {
         let unsent = self.outbox.forget(peer);
-        self.announcements.remove(peer);
+        self.announcements.forget(peer);
         self.strangers.remove(&peer);
         self.timers.stop(Timer::Lease(peer));
         self.beats.stop(Timer::Heartbeat(peer));
@@ -544,7 +550,7 @@ impl Links {
             }
             self.events.extend(link.take_receipts().into_iter().map(LinkEvent::Released));
             let was_draining = link.is_draining();
-            self.log().ended(peer, self.dials.endpoint(peer), link.partner(), departure);
+            self.log.ended(now, peer, self.dials.endpoint(peer), link.partner(), departure);
             self.events.push_back(LinkEvent::Ended(peer, End { departure, was_draining, unsent }));
         }
         self.redial(now, peer);

@@ -200,9 +200,9 @@ impl Outflow {
         Some(message)
     }
 
-    /// Whether [`Self::poll`] has a reply to give.
-    pub(crate) fn has_leaving(&self) -> bool {
-        self.held.front().is_some_and(|message| self.may_leave(message))
+    /// The reply that [`Self::poll`] would give.
+    pub(crate) fn next_leaving(&self) -> Option<&Message> {
+        self.held.front().filter(|message| self.may_leave(message))
     }
 
     /// Keeps the receipt of a reply that is held back, or on its way.
@@ -313,8 +313,8 @@ fn held_bytes(message: &Message) -> u64 {
 
 /// Whether a message must wait for room in the window.
 ///
-/// A partial reply, an introduction and a change of it always must, another message if its payload is large. There is one small request
-/// or end of a request for each credit.
+/// A partial reply, an introduction and a change of it always must, another message if its payload is large. There is
+/// one small request or end of a request for each credit.
 pub(crate) fn waits_for_room(message: &Message) -> bool {
     match message {
         Message::Partial(_) | Message::Ready(_) | Message::Offer(_) => true,

@@ -6,6 +6,7 @@ mod services;
 
 use std::time::{Duration, Instant};
 
+use tracing::info;
 use uuid::Uuid;
 
 use super::{
@@ -295,6 +296,7 @@ impl Worker {
         if self.leaving != Leaving::No {
             return;
         }
+        info!(open = self.executions.len(), "this worker drains: it finishes its calls and accepts no others");
         self.leaving = Leaving::Draining { until: now + self.drain_timeout };
         self.executions.drain();
         let links = &mut self.exits.links;

@@ -74,9 +74,17 @@ pub enum TransportError {
         /// The system's error.
         source: io::Error,
     },
-    /// Nothing answered in time: a frozen process, or a network that drops packets.
+    /// Nothing answered in time: a machine that is down, or a network that drops packets.
     #[error("no answer from {endpoint} within {after:?}; check that its process runs and no firewall is in between")]
     TimedOut {
+        /// The endpoint that was asked for.
+        endpoint: Endpoint,
+        /// How long the dial waited.
+        after: Duration,
+    },
+    /// The system there accepts connections, but no ZeroMQ peer has greeted in time: another program, or a frozen one.
+    #[error("something answers at {endpoint}, but not as a ZeroMQ peer within {after:?}: is this the right port?")]
+    Silent {
         /// The endpoint that was asked for.
         endpoint: Endpoint,
         /// How long the dial waited.
@@ -143,6 +151,7 @@ impl TransportError {
             | Self::Refused { endpoint }
             | Self::Unreachable { endpoint, .. }
             | Self::TimedOut { endpoint, .. }
+            | Self::Silent { endpoint, .. }
             | Self::SelfConnected { endpoint }
             | Self::WrongProtocol { endpoint, .. }
             | Self::Io { endpoint, .. } => endpoint,

@@ -410,10 +410,11 @@ async fn explain(endpoint: &Endpoint, error: ZmqError) -> TransportError {
     trace!(%endpoint, %error, "a dial failed");
     match error {
         ZmqError::ConnectTimeout(after) => {
-            let timed_out = TransportError::TimedOut { endpoint: endpoint.clone(), after };
-            match timeout(PROBE_TIMEOUT, probe(endpoint)).await {
+            let endpoint = endpoint.clone();
+            match timeout(PROBE_TIMEOUT, probe(&endpoint)).await {
                 Ok(Err(error)) => error,
-                Ok(Ok(())) | Err(_) => timed_out,
+                Ok(Ok(())) => TransportError::Silent { endpoint, after },
+                Err(_) => TransportError::TimedOut { endpoint, after },
             }
         }
         ZmqError::Network(source) => match timeout(PROBE_TIMEOUT, probe(endpoint)).await {

@@ -204,7 +204,10 @@ impl Front {
         let Some(Origin { client, call, partials, .. }) = self.remove_origin(now, id) else {
             return dispatcher.release(now, receipt);
         };
-        let is_unoffered = matches!(failure, CallFailure::NotOffered { .. } | CallFailure::UnknownMethod { .. });
+        let is_unoffered = matches!(
+            failure,
+            CallFailure::NotOffered { .. } | CallFailure::UnknownMethod { .. } | CallFailure::NoWorker { .. }
+        );
         let error = Message::Error(ErrorReply { call, partials, ..error_of(failure) });
         if is_unoffered && !self.is_draining {
             self.offers.hasten(now, client, dispatcher, &mut self.links);
@@ -233,6 +236,7 @@ impl Front {
     pub(super) fn drain(&mut self, now: Instant) {
         self.is_draining = true;
         self.offers.stop();
+        self.links.meet_expectations(now);
         self.links.peers().into_iter().for_each(|peer| self.links.send(now, peer, Message::Drain));
     }
 

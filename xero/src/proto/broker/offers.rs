@@ -43,6 +43,8 @@ pub(super) struct Offers {
     bytes: usize,
     /// The end of the pause after the last announcement.
     paused_until: Option<Instant>,
+    /// Whether an error has brought the introduction up to date since then.
+    is_hastened: bool,
     /// When to announce the offer to all clients.
     announces_at: Option<Instant>,
     /// Left-out services that were already logged.
@@ -81,8 +83,17 @@ impl Offers {
         }
     }
 
-    /// Sends a client the offer in its turn, and not only after the pause.
+    /// Sends a client the offer in its turn, and not only after the pause; once in each pause, because listing the whole
+    /// offer takes much longer than causing it does. After that, errors to the client wait for the end of the pause.
     pub(super) fn hasten(&mut self, now: Instant, client: Peer, dispatcher: &Dispatcher, links: &mut Links) {
+        if self.revision != dispatcher.revision() {
+            let until = self.paused_until.filter(|until| *until > now && self.is_hastened);
+            if let Some(until) = until.filter(|_| !planted(Fault::OffersUnpaced)) {
+                self.announces_at.get_or_insert(until);
+                return links.expect_offer(client);
+            }
+            self.is_hastened = true;
+        }
         self.include(now, dispatcher, links);
         links.announce_to(now, client);
     }
@@ -103,7 +114,9 @@ impl Offers {
         let clients = links.announce_to_all(now);
         if is_read || clients > 0 {
             self.paused_until = Some(now + self.pause(clients));
+            self.is_hastened = false;
         }
+        links.meet_expectations(now);
     }
 
     /// The pause after an announcement, which grows with its size.

@@ -9,7 +9,7 @@ use crate::proto::{
     hold::Receipt,
     link::{ACK_DELAY, Link},
     liveness::{LARGE_PAYLOAD_BYTES, patience},
-    message::{Message, Peer, Role, ServiceOffer},
+    message::{ErrorCode, Message, Peer, Role, ServiceOffer},
     timer::Timer,
     window::Outflow,
 };
@@ -27,13 +27,37 @@ impl Links {
 
     /// Sends an error that only makes sense with the current offer: after that, if the peer has yet to be sent it.
     pub(crate) fn send_returned(&mut self, now: Instant, to: Peer, message: Message) {
-        let is_overdue = self.links.get(to).is_some_and(Link::is_announcement_overdue);
-        // An error behind partial replies of its call waits with them, and the offer goes before all of them.
+        // An error behind partial replies of its call waits with them, and then for the offer.
         let is_behind = message.reply().is_some_and(|call| self.outflow(to).is_some_and(|outflow| outflow.holds(call)));
-        match (self.announcements.has(to) || is_overdue) && !is_behind && !planted(Fault::ReturnedTooSoon) {
+        match self.lacks_offer(to) && !is_behind && !planted(Fault::ReturnedTooSoon) {
             true => drop(self.links.account(to, |link| link.hold_returned(message))),
             false => self.send(now, to, message),
         }
+    }
+
+    /// Keeps errors that only make sense with the current offer until [`Self::meet_expectations`].
+    pub(crate) fn expect_offer(&mut self, peer: Peer) {
+        if self.links.is_up(peer) {
+            self.announcements.expect(peer);
+        }
+    }
+
+    /// Sends the errors that have waited for the current offer; those to peers that need it follow it.
+    pub(crate) fn meet_expectations(&mut self, now: Instant) {
+        for peer in self.announcements.take_expecting() {
+            if !self.lacks_offer(peer) {
+                while let Some(returned) = self.links.account(peer, Link::poll_returned).flatten() {
+                    self.transmit(now, peer, returned);
+                }
+            }
+            self.send_kept(now, peer);
+        }
+    }
+
+    /// Whether a peer has yet to be sent the current offer.
+    fn lacks_offer(&self, peer: Peer) -> bool {
+        let is_overdue = self.links.get(peer).is_some_and(Link::is_announcement_overdue);
+        is_overdue || self.announcements.has(peer) || self.announcements.is_expecting(peer)
     }
 
     /// Notes a message to a peer that has ended together with others, which the machine has handled first: the request
@@ -94,16 +118,28 @@ impl Links {
 
     /// Sends kept messages that the peer's window has room for.
     pub(super) fn send_kept(&mut self, now: Instant, to: Peer) {
-        // What is kept would fill the window again.
-        if self.links.get(to).is_some_and(Link::is_announcement_overdue) {
-            self.announce_to(now, to);
-            self.announce(to);
+        if self.links.get(to).is_some_and(Link::is_announcement_next) {
+            self.announce_overdue(now, to);
         }
-        while self.links.get(to).is_some_and(Link::has_leaving) {
+        while let Some(next) = self.links.get(to).and_then(Link::next_leaving) {
+            if needs_offer(next) && self.lacks_offer(to) && !planted(Fault::ReturnedTooSoon) {
+                self.announce_overdue(now, to);
+                if self.lacks_offer(to) {
+                    break;
+                }
+            }
             let Some(message) = self.links.account(to, Link::poll).flatten() else { break };
             self.transmit(now, to, message);
         }
+        if self.links.get(to).is_some_and(Link::is_announcement_overdue) {
+            self.announce_overdue(now, to);
+        }
         self.release_receipts(to);
+    }
+
+    fn announce_overdue(&mut self, now: Instant, to: Peer) {
+        self.announce_to(now, to);
+        self.announce(to);
     }
 
     /// Acknowledges messages that the limits have room for, or that the peer has taken.
@@ -147,7 +183,9 @@ impl Links {
         if let Some(message) = message {
             self.announcements.note_sent(usize::try_from(window_bytes(&message)).unwrap_or(usize::MAX));
             self.outbox.push(peer, message);
-            while let Some(returned) = self.links.account(peer, Link::poll_returned).flatten() {
+            while !self.announcements.is_expecting(peer)
+                && let Some(returned) = self.links.account(peer, Link::poll_returned).flatten()
+            {
                 self.outbox.push(peer, returned);
             }
         }
@@ -172,4 +210,9 @@ impl Links {
     pub(crate) fn set_services(&mut self, services: Vec<ServiceOffer>) -> bool {
         self.introduction.set_services(services)
     }
+}
+
+/// Whether an error ends its call because a service or method is not offered: the peer must know the current offer first.
+fn needs_offer(message: &Message) -> bool {
+    matches!(message, Message::Error(error) if matches!(error.code, ErrorCode::NoWorker | ErrorCode::UnknownMethod))
 }

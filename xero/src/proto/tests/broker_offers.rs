@@ -1,14 +1,17 @@
 //! A broker's merged offer to its clients, as it changes.
 
+use uuid::Uuid;
+
 use super::{
     bench::{Bench, Wire},
     node::offer,
-    pair::{error_reply, final_reply, ms},
+    pair::{error_reply, final_reply, introduction, ms, partial_reply},
+    windows::{LARGE, answer_all},
 };
 use crate::proto::{
     broker::OFFERS_PAUSE,
     dispatch::Departure,
-    message::{CallId, ErrorCode, Message, MethodOffer, Ready, ServiceOffer},
+    message::{CallId, Capabilities, ErrorCode, Message, MethodOffer, OfferChange, Ready, ServiceOffer},
 };
 
 #[test]
@@ -168,6 +171,117 @@ fn call_in_back_off_whose_service_is_gone_returns_after_its_wait() {
     bench.drop_wire(worker);
     bench.run(ms(20));
     assert_eq!(bench.errors(client), [(1, ErrorCode::NoWorker, false)]);
+}
+
+#[test]
+fn error_of_a_request_that_does_not_wait_follows_the_offer() {
+    let mut bench = Bench::new();
+    let (client, worker) = (bench.client(), bench.worker());
+    bench.take(client);
+    bench.drop_wire(worker);
+    bench.request_with(client, 1, "ping", |request| request.fail_fast = true);
+    let sent = bench.take(client);
+    let [Message::Ready(ready), Message::Error(error)] = &sent[..] else { panic!("{sent:?}") };
+    assert_eq!((ready.services.len(), error.code), (0, ErrorCode::NoWorker));
+}
+
+#[test]
+fn error_behind_partial_replies_follows_the_offer_although_they_leave_earlier() {
+    let mut bench = Bench::new();
+    let (worker, client) = (bench.worker(), bench.client_with(|ready| ready.window_bytes = 1));
+    bench.request_with(client, 1, "safe", |request| (request.idempotent, request.as_declared) = (true, true));
+    let id = bench.request_id(worker);
+    (0..2).for_each(|sequence| bench.send_as(worker, partial_reply(id, sequence, "fills the window")));
+    bench.run(OFFERS_PAUSE);
+    bench.take(client);
+    // All in one turn.
+    bench.broker.handle_disconnected(bench.now, worker.0, worker.1);
+    bench.broker.handle_message(bench.now, client.0, client.1, Message::Ack(u64::MAX));
+    bench.send_as(client, Message::Ack(u64::MAX));
+    let sent = bench.take(client);
+    let [Message::Partial(_), Message::Ready(_), Message::Error(error)] = &sent[..] else { panic!("{sent:?}") };
+    assert_eq!((error.code, error.maybe_executed), (ErrorCode::NoWorker, true));
+}
+
+#[test]
+fn errors_bring_the_offer_forward_once_in_each_pause_and_then_wait_for_its_end() {
+    // Back to what the client knows, or not.
+    for returns in [false, true] {
+        let mut bench = Bench::new();
+        let (client, worker) = (bench.client(), bench.worker());
+        bench.run(OFFERS_PAUSE);
+        let ask = |bench: &mut Bench, call| bench.request_with(client, call, "ping", |it| it.fail_fast = true);
+        let toggle = |bench: &mut Bench, credits| bench.send_as(worker, ready_with(credits));
+        // The first change is announced at once, and the next one by an error.
+        bench.worker_with(|ready| ready.services = vec![offer("Other", &["ping"])]);
+        toggle(&mut bench, 0);
+        bench.take(client);
+        ask(&mut bench, 1);
+        assert_eq!(kinds(&bench.take(client)), ["READY 1", "ERROR 1"]);
+        toggle(&mut bench, 1);
+        toggle(&mut bench, 0);
+        ask(&mut bench, 2);
+        assert_eq!(kinds(&bench.take(client)), Vec::<String>::new());
+        let third = (!returns).then(|| bench.worker_with(|ready| ready.services = vec![offer("Third", &["ping"])]));
+        bench.run(OFFERS_PAUSE);
+        match third {
+            Some(_) => assert_eq!(kinds(&bench.take(client)), ["READY 2", "ERROR 2"]),
+            None => assert_eq!(kinds(&bench.take(client)), ["ERROR 2"]),
+        }
+    }
+}
+
+#[test]
+fn error_that_waits_for_the_offer_leaves_before_a_drain_ends() {
+    let mut bench = Bench::new();
+    let (client, worker) = (bench.client(), bench.worker());
+    for call in 1..=2 {
+        bench.send_as(worker, ready_with(1));
+        bench.send_as(worker, ready_with(0));
+        bench.request_with(client, call, "ping", |request| request.fail_fast = true);
+    }
+    assert!(kinds(&bench.take(client)).ends_with(&["ERROR 1".to_owned()]));
+    bench.drain();
+    assert_eq!(kinds(&bench.take(client)), ["ERROR 2", "Drain", "Goodbye"]);
+}
+
+#[test]
+fn replies_and_changed_offers_take_turns_in_a_small_window() {
+    let mut bench = Bench::new();
+    let worker = bench.worker_with(|ready| ready.credits = 40);
+    let client = bench.client_with(|ready| (ready.window_bytes, ready.capabilities) = (64, Capabilities::OFFERS));
+    let toggling = bench.worker_with(|ready| ready.services = Vec::new());
+    (1..=40).for_each(|call| bench.request_with(client, call, "hold", |request| request.remaining = ms(60_000)));
+    answer_all(&mut bench, worker, LARGE);
+    bench.take(client);
+    let (mut replies, mut offers) = (0, 0);
+    for version in 0..40 {
+        let changed = vec![ServiceOffer { version, ..offer("Toggled", &["ping"]) }];
+        bench.send_as(toggling, Message::Offer(OfferChange { changed, withdrawn: Vec::new() }));
+        bench.run(2 * OFFERS_PAUSE);
+        bench.send_as(client, Message::Ack(u64::MAX));
+        bench.send_as(worker, Message::Heartbeat);
+        for message in bench.take(client) {
+            replies += usize::from(matches!(message, Message::Final(_)));
+            offers += usize::from(matches!(message, Message::Offer(_)));
+        }
+    }
+    assert!(replies >= 19 && offers >= 19, "{replies} replies and {offers} offers with 40 acknowledgements");
+}
+
+/// READY of the worker of `Demo`, with that many credits: with 0, it offers nothing.
+fn ready_with(credits: u32) -> Message {
+    Message::Ready(Ready { incarnation: Uuid::from_u64_pair(3, 0), credits, ..introduction() })
+}
+
+/// The messages in short: READY with its number of services, ERROR with its call.
+fn kinds(messages: &[Message]) -> Vec<String> {
+    let kind = |message: &Message| match message {
+        Message::Ready(ready) => format!("READY {}", ready.services.len()),
+        Message::Error(error) => format!("ERROR {}", error.call.0),
+        other => format!("{other:?}"),
+    };
+    messages.iter().map(kind).collect()
 }
 
 /// Takes the services of each introduction sent to the client.

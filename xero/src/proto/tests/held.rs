@@ -1,6 +1,7 @@
 //! What one side holds for its peers: bounded in bytes, acknowledged within the bound, and at no other peer's expense.
 
 use bytes::Bytes;
+use uuid::Uuid;
 
 use super::{
     bench::{Bench, Wire},
@@ -429,4 +430,14 @@ fn rest_of_a_burst_is_acknowledged_within_a_second() {
     assert_eq!(bench.take(worker), [Message::Ack(64 + 32 + 3)]);
     bench.run(INTERVAL);
     assert_eq!(bench.take(worker), [], "nothing is left");
+}
+
+#[test]
+fn repeated_introduction_does_not_put_an_acknowledgement_off() {
+    let mut bench = Bench::with(|config| config.dispatcher.heartbeats.interval = 60 * INTERVAL);
+    let worker = bench.worker();
+    bench.take(worker);
+    bench.send_as(worker, Message::Ready(Ready { incarnation: Uuid::from_u64_pair(3, 0), ..introduction() }));
+    bench.run(INTERVAL);
+    assert!(bench.take(worker).iter().any(|message| matches!(message, Message::Ack(_))));
 }

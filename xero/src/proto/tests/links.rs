@@ -1,7 +1,15 @@
 //! Limits of one connection in every role (`PROTOCOL.md` §5, §9, §11): messages out of turn, and beyond what was
 //! granted.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use tracing::span;
 
 use super::{
     bench::{Bench, request},
@@ -13,9 +21,36 @@ use crate::proto::{
     broker::{Broker, BrokerConfig, BrokerOutput, Door},
     dispatch::{Dispatcher, DispatcherConfig, Output},
     frame::Limits,
-    message::{Capabilities, Message, Peer, Ready, Request, Role},
+    message::{CallId, Capabilities, ErrorCode, ErrorReply, Message, Peer, Ready, Request, Role},
     outbox::{BATCHED_PAYLOAD_BYTES_MAX, Transmit},
 };
+
+#[test]
+fn peers_cannot_flood_the_log() {
+    let lines = Arc::new(AtomicUsize::new(0));
+    tracing::subscriber::with_default(Counting(Arc::clone(&lines)), || {
+        let (mut broker, now) = (Broker::new(BrokerConfig::default()), Instant::now());
+        for peer in (0..1_000).map(Peer) {
+            for (door, role) in [(Door::Front, Role::Client), (Door::Back, Role::Worker)] {
+                for message in [Message::Ready(introduction_of(role)), Message::Drain, Message::Goodbye] {
+                    broker.handle_message(now, door, peer, message);
+                }
+            }
+        }
+        assert!((20..50).contains(&lines.swap(0, Relaxed)), "of 6,000");
+        let mut client = Dispatcher::dialing(now, DispatcherConfig::default(), 1);
+        client.handle_dialed(now, Peer(0));
+        client.handle_message(now, Peer(0), Message::Ready(introduction_of(Role::Dispatcher)));
+        for number in 0..1_000 {
+            let error = ErrorReply::not_started(CallId(0), ErrorCode::Malformed, number.to_string());
+            client.handle_message(now, Peer(0), Message::Error(error));
+        }
+        assert!((20..30).contains(&lines.swap(0, Relaxed)), "of 1,001");
+        let error = ErrorReply::not_started(CallId(0), ErrorCode::Malformed, "later".into());
+        client.handle_message(now + Duration::from_secs(1), Peer(0), Message::Error(error));
+        assert_eq!(lines.load(Relaxed), 2, "the number of left-out lines, and the new one");
+    });
+}
 
 #[test]
 fn dropped_peer_cannot_register_in_the_same_turn() {
@@ -261,4 +296,30 @@ fn clients_that_expire_together_do_not_hold_up_one_pass() {
     assert!((1..=2 * 64).contains(&left), "{left} ends of 500 connections in one pass");
     bench.run(Duration::from_secs(3));
     assert_eq!(bench.broker.clients().count(), 0);
+}
+
+/// Counts the lines that users read.
+#[derive(Debug)]
+struct Counting(Arc<AtomicUsize>);
+
+impl tracing::Subscriber for Counting {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() <= tracing::Level::INFO
+    }
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        self.0.fetch_add(1, Relaxed);
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
 }

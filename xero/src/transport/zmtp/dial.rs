@@ -20,13 +20,21 @@ use crate::transport::{
 
 /// Connects to an endpoint and makes the handshake, in [`DIAL_TIMEOUT`].
 pub(super) async fn dial(endpoint: &Endpoint, limits: Limits) -> Result<Opened, TransportError> {
+    let mut is_connected = false;
     let dialed = timeout(DIAL_TIMEOUT, async {
         let stream = connect(endpoint).await?;
+        is_connected = true;
         let opened = Connection::open(stream, Role::Dealer, fresh_identity(), limits).await;
         opened.map_err(|error| of_handshake(endpoint, error))
     });
-    let timed_out = |_| TransportError::TimedOut { endpoint: endpoint.clone(), after: DIAL_TIMEOUT };
-    dialed.await.map_err(timed_out)?
+    let dialed = dialed.await;
+    let (endpoint, after) = (endpoint.clone(), DIAL_TIMEOUT);
+    dialed.unwrap_or_else(|_| {
+        Err(match is_connected {
+            true => TransportError::Silent { endpoint, after },
+            false => TransportError::TimedOut { endpoint, after },
+        })
+    })
 }
 
 async fn connect(endpoint: &Endpoint) -> Result<Stream, TransportError> {
