@@ -159,7 +159,8 @@ impl BrokerBuilder {
     /// Most bytes held of one client. Default 64 MiB; one message always fits.
     ///
     /// This counts its open requests, and the replies that it has not read. Further requests and replies are
-    /// acknowledged only once there is room, so they stay with their sender. Lower bounds the memory of one client;
+    /// acknowledged only once there is room, so they stay with their sender. Its requests wait while more replies than
+    /// this are held back. Lower bounds the memory of one client;
     /// higher lets it have more large requests in flight. (`PROTOCOL.md` §9)
     pub fn peer_bytes_max(mut self, bytes: u64) -> Self {
         self.hold_limits.peer_bytes_max = bytes;
@@ -169,8 +170,9 @@ impl BrokerBuilder {
     /// Most bytes held of all peers together. Default 256 MiB; at least 1 MiB.
     ///
     /// A peer's messages are acknowledged while it holds less than what is left of this for all; beyond that, its senders
-    /// slow down. Requests with which it would hold four times as much are refused as overloaded, and go elsewhere if
-    /// they can. So a few peers never lock out the others. Set it to the memory that the process can spare.
+    /// slow down. Requests of a peer that has more than four times what the requests of all leave are refused as
+    /// overloaded, and go elsewhere if they can. So a few peers never lock out the others. Beyond this, large replies
+    /// to a peer that reads nothing become errors. Set it to the memory that the process can spare.
     /// (`PROTOCOL.md` §9)
     pub fn total_bytes_max(mut self, bytes: u64) -> Self {
         self.hold_limits.total_bytes_max = bytes;

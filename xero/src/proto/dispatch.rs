@@ -184,13 +184,25 @@ impl Dispatcher {
     /// The id must be new in this life of the process and, as far as chance allows, in earlier ones: count from a
     /// random number. Waiting calls are served in the order of their ids.
     pub fn call(&mut self, now: Instant, id: CallId, spec: CallSpec) {
-        match self.closing {
-            Closing::No => self.router.call(now, &mut self.exits, id, spec),
-            _ => {
-                let failure = CallFailure::Closed { maybe_executed: false };
-                self.exits.report(Output::Ended(id, Err(failure), Receipt::NONE));
-            }
+        if self.add(id, spec) {
+            self.start(now, id);
         }
+    }
+
+    /// Adds a call that no worker gets before [`Self::start`]; `false` if it has ended at once. It ends by its deadline
+    /// like any other, and does not count among the waiting calls.
+    pub(crate) fn add(&mut self, id: CallId, spec: CallSpec) -> bool {
+        if self.closing != Closing::No {
+            let failure = CallFailure::Closed { maybe_executed: false };
+            self.exits.report(Output::Ended(id, Err(failure), Receipt::NONE));
+            return false;
+        }
+        self.router.add(&mut self.exits, id, spec)
+    }
+
+    /// Starts a call that was added.
+    pub(crate) fn start(&mut self, now: Instant, id: CallId) {
+        self.router.start(now, &mut self.exits, id);
     }
 
     /// Acknowledges a reply to its worker, which may send as many bytes again.

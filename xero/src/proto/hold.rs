@@ -12,8 +12,9 @@ pub struct HoldLimits {
     pub peer_bytes_max: u64,
     /// For all peers together. Default 256 MiB.
     ///
-    /// A peer's messages are acknowledged while it holds less than what is left of this for all; its requests are refused
-    /// once it would hold four times that. So the others never lock a peer out, and one peer alone may hold four fifths.
+    /// A peer's messages are acknowledged while it holds less than what is left of this for all. Its requests are
+    /// refused once they would be more than four times what the requests of all leave, and more than a 4,096th of this. So the
+    /// others never lock a peer out, and one peer's requests alone may take four fifths.
     pub total_bytes_max: u64,
 }
 

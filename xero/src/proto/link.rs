@@ -13,7 +13,7 @@ use super::{
     hold::Receipt,
     introduction::{Introduction, Revision},
     liveness::{Heartbeats, Liveness, patience},
-    message::{Capabilities, Message, Ready},
+    message::{Capabilities, Message, Ready, Role},
     window::{Intake, Outflow},
 };
 
@@ -119,7 +119,7 @@ impl Link {
                     introduced_at: now,
                     partner: Partner::of(ready),
                     intake: Intake::default(),
-                    outflow: Outflow::new(now, ready.window_bytes),
+                    outflow: Outflow::new(ready.window_bytes),
                     requests_bytes: 0,
                     announcement: Announcement::First,
                     is_reply_next: false,
@@ -254,9 +254,9 @@ impl Link {
     }
 
     /// Handles the peer's acknowledgement of bytes, counted since its introduction.
-    pub(crate) fn acknowledge(&mut self, now: Instant, bytes: u64) {
+    pub(crate) fn acknowledge(&mut self, bytes: u64) {
         if let Some(session) = self.session_mut() {
-            session.outflow.acknowledge(now, bytes);
+            session.outflow.acknowledge(bytes);
         }
     }
 
@@ -274,9 +274,9 @@ impl Link {
     }
 
     /// Keeps the receipt of a reply that is held back for the peer, or on its way.
-    pub(crate) fn defer(&mut self, now: Instant, receipt: Receipt) {
+    pub(crate) fn defer(&mut self, receipt: Receipt) {
         if let Some(session) = self.session_mut() {
-            session.outflow.defer(now, receipt);
+            session.outflow.defer(receipt);
         }
     }
 
@@ -295,6 +295,11 @@ impl Link {
         self.outflow().is_some_and(Outflow::keeps_receipts)
     }
 
+    /// The peer's open requests, in bytes.
+    pub(crate) fn requests_bytes(&self) -> u64 {
+        self.session().map_or(0, |session| session.requests_bytes)
+    }
+
     /// Bytes held of the peer and for it, those in transit included.
     pub(crate) fn held_bytes(&self) -> u64 {
         self.session().map_or(0, |session| session.requests_bytes + session.outflow.counted_bytes())
@@ -305,12 +310,19 @@ impl Link {
         self.session().map_or(0, |session| session.requests_bytes + session.outflow.acknowledged_bytes())
     }
 
-    /// When the peer has taken nothing for longer than a living one needs, although others wait until it does: receipts
-    /// of its replies are kept. `expiry` is this side's own: a peer must not put the others off with a long interval.
-    pub(crate) fn stalls_at(&self, expiry: Duration) -> Option<Instant> {
-        let (since, bytes) = self.outflow().and_then(Outflow::stall)?;
+    /// When the peer will have taken nothing for longer than a living one needs.
+    ///
+    /// For a client, `expiry` is this side's own: a peer must not put the others off with a long interval. A broker may
+    /// have to wait for a client itself, with its own interval; so a worker gives it several times as long.
+    pub(crate) fn stalls_at(&mut self, now: Instant, partner: Role, expiry: Duration) -> Option<Instant> {
+        let partners_expiry = self.liveness.expiry();
+        let (since, bytes) = self.session_mut()?.outflow.stall(now)?;
+        let wait = |expiry, bytes| STALL_EXPIRIES * expiry + patience(bytes);
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-        Some(since + STALL_EXPIRIES * expiry + patience(bytes))
+        Some(match partner {
+            Role::Dispatcher => since + BROKER_STALLS * wait(expiry.max(partners_expiry), bytes.max(BROKER_BYTES)),
+            Role::Client | Role::Worker => since + wait(expiry, bytes),
+        })
     }
 
     /// Notes that bytes from the peer need no room here any more. `Some` is the acknowledgement to send now.
@@ -408,3 +420,9 @@ pub(crate) const ACK_DELAY: Duration = Duration::from_secs(1);
 /// How many expiries a peer may take nothing while others wait for it. It sends heartbeats, so it lives; a slow link
 /// needs several expiries for a quarter of a window.
 const STALL_EXPIRIES: u32 = 10;
+
+/// How many times a worker waits as long as the broker may wait for a client: several of its clients may stall.
+const BROKER_STALLS: u32 = 3;
+
+/// The most bytes that a broker may wait for: a quarter of the largest window, and a payload.
+const BROKER_BYTES: usize = 80 << 20;

@@ -53,8 +53,6 @@ pub(crate) struct Links {
     ended: BTreeSet<Peer>,
     /// The workers' processes, so that an abandoned connection gets no calls.
     lives: Lives,
-    /// Peers for whose replies receipts are kept.
-    owing: BTreeSet<Peer>,
     timers: TimerTable,
     /// Heartbeats to send; separate, because they are never put off.
     beats: TimerTable,
@@ -80,7 +78,6 @@ impl Links {
             is_closed: false,
             ended: BTreeSet::new(),
             lives: Lives::default(),
-            owing: BTreeSet::new(),
             timers: TimerTable::default(),
             beats: TimerTable::default(),
             outbox: Outbox::default(),
@@ -131,8 +128,9 @@ impl Links {
                 link.excuse(now + time.min(patience(self.introduction.ready().payload_bytes_max as usize)));
             }
             Message::Ack(bytes) => {
-                self.links.account(from, |link| link.acknowledge(now, bytes));
+                self.links.account(from, |link| link.acknowledge(bytes));
                 self.send_kept(now, from);
+                self.watch(now, from);
                 self.events.push_back(LinkEvent::Room(from));
             }
             Message::Drain => {
@@ -244,8 +242,7 @@ impl Links {
         if is_new && is_dialed {
             link.note_announced();
         }
-        let stalls_at = link.stalls_at(heartbeats.own_expiry());
-        self.timers.set(Timer::Lease(peer), stalls_at.map_or(link.expires_at(), |at| at.min(link.expires_at())));
+        self.timers.set(Timer::Lease(peer), link.expires_at());
         // An acknowledgement may be due earlier.
         match link.owes_ack() {
             true => self.beats.hasten(Timer::Heartbeat(peer), link.heartbeat_at()),
@@ -263,6 +260,7 @@ impl Links {
             self.events.extend(doubted.into_iter().map(LinkEvent::Doubted));
         }
         self.send_kept(now, peer);
+        self.watch(now, peer);
     }
 
     /// Answers why a peer's introduction is not accepted, and disconnects the peer.
@@ -307,12 +305,38 @@ impl Links {
     /// Ends the holding of a request.
     pub(crate) fn forget_request(&mut self, from: Peer, bytes: u64) {
         self.links.account(from, |link| link.forget_request(bytes));
-        self.release_receipts(from);
     }
 
     /// Whether messages held of a peer, or for it, may be acknowledged.
     pub(crate) fn may_hold(&self, peer: Peer) -> bool {
         self.links.may_hold(peer)
+    }
+
+    /// Whether more than its limit is held back for the peer, because it has not taken what is on its way.
+    ///
+    /// Another of its requests would only add a reply.
+    pub(crate) fn is_unread(&self, peer: Peer) -> bool {
+        let max = self.links.limits().peer_bytes_max;
+        self.outflow(peer).is_some_and(|outflow| outflow.kept_bytes() > max)
+    }
+
+    /// Whether a large reply to the peer must become an error: it holds more than its limit, has taken nothing for an
+    /// expiry, and all peers together hold more than theirs.
+    pub(crate) fn is_hoarding(&self, now: Instant, peer: Peer) -> bool {
+        let HoldLimits { peer_bytes_max, total_bytes_max } = self.links.limits();
+        let is_beyond = self.links.held_bytes() > total_bytes_max
+            && self.links.get(peer).is_some_and(|link| link.held_bytes() > peer_bytes_max);
+        let since = self.outflow(peer).and_then(Outflow::stalled_since);
+        is_beyond && since.is_some_and(|since| since + self.heartbeats.own_expiry() <= now)
+    }
+
+    /// Why [`Self::is_hoarding`] leaves no room for a large reply.
+    pub(crate) fn unread(&self, bytes: usize) -> String {
+        let HoldLimits { peer_bytes_max, total_bytes_max } = self.links.limits();
+        format!(
+            "a reply of {bytes} bytes finds no room, because the caller's side reads no replies: more than {peer_bytes_max} \
+             bytes are held for it, and {total_bytes_max} for all; raise `total_bytes_max`"
+        )
     }
 
     /// Whether there is no room for a request of the peer.
@@ -366,8 +390,8 @@ impl Links {
 
     /// Gives the next event.
     pub(crate) fn poll_event(&mut self) -> Option<LinkEvent> {
-        if self.links.take_relief() {
-            self.owing.clone().into_iter().for_each(|peer| self.release_receipts(peer));
+        while let Some(peer) = self.links.next_relieved() {
+            self.release_receipts(peer);
         }
         self.events.pop_front()
     }
@@ -439,7 +463,6 @@ impl Links {
             && self.dials.is_empty()
             && self.announcements.is_empty()
             && self.lives.is_empty()
-            && self.owing.is_empty()
             && self.timers.is_empty()
             && self.beats.is_empty()
             && self.links.held_bytes() == 0
@@ -510,6 +533,7 @@ impl Links {
     }
 
     fn check_lease(&mut self, now: Instant, peer: Peer) {
+        let stalls_at = self.stalls_at(now, peer);
         let Some(link) = self.links.get(peer) else {
             self.counters.unregistered += 1;
             debug!(peer = peer.0, "dropped a connection without an introduction");
@@ -518,18 +542,36 @@ impl Links {
         if planted(Fault::LeaseNeverEnds) {
             return;
         }
-        let stalls_at = link.stalls_at(self.heartbeats.own_expiry());
-        if stalls_at.is_some_and(|at| at <= now) {
+        let is_in_arrears = self.links.is_in_arrears(peer);
+        if is_in_arrears && stalls_at.is_some_and(|at| at <= now) {
             self.log.dropped(now, peer, "it reads no replies");
             return self.hang_up(now, peer, Departure::Disconnected);
         }
         if link.expires_at() > now {
+            // Others may come to wait for a peer that takes nothing, whatever its own interval is.
+            let looks_at =
+                stalls_at.map(|at| if is_in_arrears { at } else { at.max(now + self.heartbeats.own_expiry()) });
             let check_at = link.check_at(now);
-            return self.timers.set(Timer::Lease(peer), stalls_at.map_or(check_at, |at| at.min(check_at)));
+            return self.timers.set(Timer::Lease(peer), looks_at.map_or(check_at, |at| at.min(check_at)));
         }
         self.counters.expired_leases += u64::from(!link.is_introducing());
         debug!(peer = peer.0, "the peer has fallen silent");
         self.hang_up(now, peer, Departure::Expired);
+    }
+
+    /// Has the peer checked in time if others suffer from what it does not take.
+    fn watch(&mut self, now: Instant, peer: Peer) {
+        if self.links.is_in_arrears(peer)
+            && let Some(at) = self.stalls_at(now, peer)
+        {
+            self.timers.hasten(Timer::Lease(peer), at);
+        }
+    }
+
+    /// When the peer will have taken nothing for too long; `None` while nothing is on its way.
+    fn stalls_at(&mut self, now: Instant, peer: Peer) -> Option<Instant> {
+        let (partner, expiry) = (self.partner, self.heartbeats.own_expiry());
+        self.links.get_mut(peer)?.stalls_at(now, partner, expiry)
     }
 
     /// Forgets a connection; a dialed peer is dialed again after the back-off.
@@ -540,7 +582,6 @@ impl Links {
         self.timers.stop(Timer::Lease(peer));
         self.beats.stop(Timer::Heartbeat(peer));
         self.lives.forget(peer);
-        self.owing.remove(&peer);
         if let Some(mut link) = self.links.remove(peer)
             && !link.is_introducing()
         {

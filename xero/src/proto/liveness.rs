@@ -83,6 +83,11 @@ impl Liveness {
         self.excused_until = Some(until);
     }
 
+    /// The silence after which the peer expires.
+    pub(crate) fn expiry(&self) -> Duration {
+        self.expiry
+    }
+
     pub(crate) fn heartbeat_at(&self) -> Instant {
         self.sent_at + self.interval
     }

@@ -96,6 +96,7 @@ pub(crate) struct Outflow {
     held_ends: usize,
     /// Errors of calls that no worker offers any more; they wait until the peer has been sent that offer.
     returned: VecDeque<Message>,
+    returned_bytes: u64,
     /// The number of held replies for each call.
     calls: BTreeMap<CallId, usize>,
     /// The largest count of a message that has left.
@@ -103,26 +104,32 @@ pub(crate) struct Outflow {
     /// Receipts of held replies, which their senders still wait for, the oldest first.
     receipts: VecDeque<Receipt>,
     receipt_bytes: u64,
-    /// Since when the peer has taken less than [`Self::expected`], while receipts are kept.
-    stalled_since: Instant,
-    /// The acknowledged total that ends the stall.
+    /// What the peer should take next; `None` until [`Self::stall`] asks.
+    wait: Option<Wait>,
+}
+
+/// A wait for a peer to take some of what is on its way.
+#[derive(Clone, Copy, Debug)]
+struct Wait {
+    since: Instant,
+    /// The acknowledged total that ends it.
     goal: u64,
 }
 
 impl Outflow {
-    pub(crate) fn new(now: Instant, window: u64) -> Self {
+    pub(crate) fn new(window: u64) -> Self {
         Self {
             window: Window::new(window),
             held: VecDeque::new(),
             held_bytes: 0,
             held_ends: 0,
             returned: VecDeque::new(),
+            returned_bytes: 0,
             calls: BTreeMap::new(),
             largest: 0,
             receipts: VecDeque::new(),
             receipt_bytes: 0,
-            stalled_since: now,
-            goal: 0,
+            wait: None,
         }
     }
 
@@ -132,12 +139,10 @@ impl Outflow {
     }
 
     /// Handles the total that the peer has taken since its introduction.
-    pub(crate) fn acknowledge(&mut self, now: Instant, bytes: u64) {
+    pub(crate) fn acknowledge(&mut self, bytes: u64) {
         self.window.acknowledge(bytes);
         // A few bytes now and then are no progress: others wait for the rest.
-        if self.window.acknowledged >= self.goal {
-            self.start_waiting(now);
-        }
+        self.wait = self.wait.filter(|wait| self.window.acknowledged < wait.goal);
     }
 
     /// Whether the bytes in transit have reached the window.
@@ -186,7 +191,7 @@ impl Outflow {
 
     /// Holds an error until the peer has been sent the current offer.
     pub(crate) fn hold_returned(&mut self, message: Message) {
-        self.held_bytes += held_bytes(&message);
+        self.returned_bytes += held_bytes(&message);
         self.held_ends += usize::from(ends_request(&message));
         self.returned.push_back(message);
     }
@@ -195,7 +200,7 @@ impl Outflow {
     pub(crate) fn poll_returned(&mut self) -> Option<Message> {
         let message = self.returned.pop_front()?;
         self.note_sent(&message);
-        self.held_bytes -= held_bytes(&message);
+        self.returned_bytes -= held_bytes(&message);
         self.held_ends -= usize::from(ends_request(&message));
         Some(message)
     }
@@ -206,10 +211,7 @@ impl Outflow {
     }
 
     /// Keeps the receipt of a reply that is held back, or on its way.
-    pub(crate) fn defer(&mut self, now: Instant, receipt: Receipt) {
-        if self.receipts.is_empty() {
-            self.start_waiting(now);
-        }
+    pub(crate) fn defer(&mut self, receipt: Receipt) {
         self.receipt_bytes += receipt.bytes;
         self.receipts.push_back(receipt);
     }
@@ -246,28 +248,35 @@ impl Outflow {
     ///
     /// More is held back or in transit than a peer with these credits can owe if it reads its replies. Small ends pass
     /// the window, and only a peer that waits for them keeps to the credits.
-    pub(crate) fn is_overrun(&self, credits: u32) -> bool {
+    pub(crate) fn is_overrun(&self, credits: u32, peer_bytes_max: u64) -> bool {
         let Window { size, .. } = self.window;
         let small = u64::from(credits).saturating_mul(SMALL_BYTES_MAX);
-        // Once the window for bytes in transit, and once for bytes taken but not acknowledged yet.
-        let owed = size.saturating_mul(2).saturating_add(self.largest).saturating_add(small);
+        // The window for bytes in transit, and at least a quarter of it for bytes taken but not acknowledged yet.
+        let taken = size.min(peer_bytes_max).max(size.div_ceil(4));
+        let owed = size.saturating_add(taken).saturating_add(self.largest).saturating_add(small);
         self.held_ends > credits as usize || self.window.in_transit() > owed
     }
 
-    /// Since when the peer has taken less than it should, and the bytes that it should take. `None` while no receipt is
-    /// kept, so nobody waits for the peer.
-    pub(crate) fn stall(&self) -> Option<(Instant, u64)> {
-        self.keeps_receipts().then(|| (self.stalled_since, self.expected()))
+    /// Since when the peer has taken less than it should, and the bytes that it should take. `None` while nothing is on
+    /// its way. The wait for the next bytes begins when this is first asked.
+    pub(crate) fn stall(&mut self, now: Instant) -> Option<(Instant, u64)> {
+        let expected = self.expected();
+        if expected == 0 {
+            return None;
+        }
+        let goal = self.window.acknowledged + expected;
+        let wait = self.wait.get_or_insert(Wait { since: now, goal });
+        Some((wait.since, expected))
+    }
+
+    /// Since when the peer has taken less than it should, as far as anybody has asked.
+    pub(crate) fn stalled_since(&self) -> Option<Instant> {
+        self.wait.map(|wait| wait.since)
     }
 
     /// The bytes of an acknowledgement by a peer that reads: a quarter of the window, and the message that fills it.
     fn expected(&self) -> u64 {
         (self.window.size.div_ceil(4) + self.largest).min(self.window.in_transit())
-    }
-
-    fn start_waiting(&mut self, now: Instant) {
-        self.stalled_since = now;
-        self.goal = self.window.acknowledged + self.expected();
     }
 
     /// Counts a message that is never held back here.
@@ -281,14 +290,14 @@ impl Outflow {
         !waits_for_room(message) || !self.window.is_full() || planted(Fault::ReplyWindowExceeded)
     }
 
-    /// The memory that held messages take in this process, in bytes.
-    pub(crate) fn held_bytes(&self) -> u64 {
+    /// The memory that replies without room in the window take in this process, in bytes.
+    pub(crate) fn kept_bytes(&self) -> u64 {
         self.held_bytes
     }
 
-    /// The same, and the bytes in transit: nobody knows whether they have left this process.
+    /// The memory of all held messages, and the bytes in transit: nobody knows whether they have left this process.
     pub(crate) fn counted_bytes(&self) -> u64 {
-        self.held_bytes + self.window.in_transit()
+        self.held_bytes + self.returned_bytes + self.window.in_transit()
     }
 
     /// The same without messages that count in the windows of others, whose receipts are kept.
@@ -350,12 +359,13 @@ impl Intake {
     }
 
     /// Notes that bytes need no room any more. `Some` is the acknowledgement to send: after a quarter of the window
-    /// since the last one, or less in a full window.
+    /// since the last one, or less if that makes room in a full window.
     pub(crate) fn release(&mut self, bytes: u64, window: u64) -> Option<u64> {
         self.released = self.released.saturating_add(bytes).min(self.received);
         let (window, released) = (bounded(window), self.released - self.acknowledged);
-        let is_full = self.received - self.acknowledged >= window;
-        let is_due = bytes != 0 && released != 0 && (is_full || released >= window.div_ceil(4));
+        let unacknowledged = self.received - self.acknowledged;
+        let makes_room = unacknowledged >= window && unacknowledged - released < window;
+        let is_due = bytes != 0 && released != 0 && (makes_room || released >= window.div_ceil(4));
         is_due.then(|| self.take_rest()).flatten()
     }
 
@@ -391,48 +401,48 @@ mod tests {
 
     #[test]
     fn large_replies_are_held_once_the_window_is_full_and_leave_in_order_when_there_is_room() {
-        let mut outflow = Outflow::new(start(), COST + 1);
+        let mut outflow = Outflow::new(COST + 1);
         assert_eq!((push(&mut outflow, 0, LARGE), push(&mut outflow, 1, LARGE)), (true, true));
         assert_eq!((push(&mut outflow, 2, LARGE), push(&mut outflow, 3, LARGE)), (false, false));
         assert_eq!((next(&mut outflow), outflow.held.len()), (None, 2));
-        outflow.acknowledge(start(), COST - 1);
+        outflow.acknowledge(COST - 1);
         assert_eq!(next(&mut outflow), None);
-        outflow.acknowledge(start(), COST);
+        outflow.acknowledge(COST);
         assert_eq!((next(&mut outflow), next(&mut outflow)), (Some(2), None));
-        outflow.acknowledge(start(), 3 * COST);
-        assert_eq!((next(&mut outflow), outflow.is_empty(), outflow.held_bytes()), (Some(3), true, 0));
+        outflow.acknowledge(3 * COST);
+        assert_eq!((next(&mut outflow), outflow.is_empty(), outflow.kept_bytes()), (Some(3), true, 0));
         assert!(outflow.calls.is_empty());
     }
 
     #[test]
     fn small_replies_pass_those_of_other_calls_and_never_those_of_their_own() {
-        let mut outflow = Outflow::new(start(), 1);
+        let mut outflow = Outflow::new(1);
         assert!(push(&mut outflow, 0, LARGE));
         assert!(!push(&mut outflow, 1, LARGE));
         assert!(!push(&mut outflow, 1, 1), "behind the one before it");
         assert!(push(&mut outflow, 2, SMALL_PAYLOAD_BYTES));
-        outflow.acknowledge(start(), u64::MAX);
+        outflow.acknowledge(u64::MAX);
         assert_eq!((next(&mut outflow), next(&mut outflow), next(&mut outflow)), (Some(1), Some(1), None));
         assert!(push(&mut outflow, 1, 1), "nothing is held any more");
     }
 
     #[test]
     fn partial_replies_wait_for_the_window_however_small() {
-        let mut outflow = Outflow::new(start(), 2 * EMPTY);
+        let mut outflow = Outflow::new(2 * EMPTY);
         let partial =
             |sequence| Message::Partial(PartialReply { call: CallId(1), sequence, payload: Payload::default() });
         assert!(outflow.push(CallId(1), partial(0)).is_some() && outflow.push(CallId(1), partial(1)).is_some());
         assert!(outflow.push(CallId(1), partial(2)).is_none() && outflow.poll().is_none());
         assert_eq!((outflow.held.len(), outflow.held_ends()), (1, 0));
-        outflow.acknowledge(start(), EMPTY);
+        outflow.acknowledge(EMPTY);
         assert_eq!(outflow.poll(), Some(partial(2)));
     }
 
     #[test]
     fn no_window_holds_nothing_and_one_reply_fits_any_window() {
-        let mut unbounded = Outflow::new(start(), 0);
+        let mut unbounded = Outflow::new(0);
         assert!((0..3).all(|call| push(&mut unbounded, call, 1 << 20)));
-        assert!(push(&mut Outflow::new(start(), 1), 7, 1 << 20));
+        assert!(push(&mut Outflow::new(1), 7, 1 << 20));
     }
 
     #[test]
@@ -458,35 +468,41 @@ mod tests {
     }
 
     #[test]
-    fn peer_that_takes_nothing_stalls_only_those_whose_receipts_are_kept() {
-        let mut outflow = Outflow::new(start(), 1);
+    fn peer_stalls_while_it_takes_nothing_of_what_is_on_its_way() {
+        let (now, mut outflow) = (start(), Outflow::new(1));
+        let later = |seconds| now + std::time::Duration::from_secs(seconds);
+        assert_eq!(outflow.stall(now), None);
         assert!(push(&mut outflow, 0, LARGE) && !push(&mut outflow, 1, LARGE));
-        assert_eq!(outflow.stall(), None, "it costs what is held for it, and nobody waits");
-        outflow.defer(start(), Receipt { from: Peer(1), bytes: COST });
-        assert_eq!(outflow.stall().map(|(_, bytes)| bytes), Some(COST));
+        assert_eq!(outflow.stall(later(1)), Some((later(1), COST)), "since somebody has asked");
+        assert_eq!(outflow.stall(later(2)), Some((later(1), COST)));
+        outflow.acknowledge(COST);
+        assert_eq!(outflow.stall(later(3)), None);
     }
 
     #[test]
     fn drip_of_acknowledgements_does_not_end_a_stall() {
-        let (now, mut outflow) = (start(), Outflow::new(start(), 1));
-        assert!(push(&mut outflow, 0, LARGE) && !push(&mut outflow, 1, LARGE));
-        outflow.defer(now, Receipt { from: Peer(1), bytes: 2 * COST });
+        let (now, mut outflow) = (start(), Outflow::new(1));
         let later = |seconds| now + std::time::Duration::from_secs(seconds);
-        outflow.acknowledge(later(1), COST - 1);
-        assert_eq!(outflow.stall().map(|(since, _)| since), Some(now));
-        outflow.acknowledge(later(2), COST);
-        assert_eq!(outflow.stall().map(|(since, _)| since), Some(later(2)));
+        assert!(push(&mut outflow, 0, LARGE) && !push(&mut outflow, 1, LARGE));
+        let since = |outflow: &mut Outflow, at| outflow.stall(at).map(|(since, _)| since);
+        assert_eq!(since(&mut outflow, now), Some(now));
+        outflow.acknowledge(COST - 1);
+        assert_eq!(since(&mut outflow, later(1)), Some(now));
+        outflow.acknowledge(COST);
+        assert_eq!((next(&mut outflow), since(&mut outflow, later(2))), (Some(1), Some(later(2))));
+        outflow.acknowledge(COST);
+        assert_eq!(since(&mut outflow, later(3)), Some(later(2)), "one that comes again is no progress");
     }
 
     #[test]
     fn receipts_are_kept_for_what_is_held_or_on_its_way_and_owed_for_what_was_taken() {
-        let mut outflow = Outflow::new(start(), 1);
+        let mut outflow = Outflow::new(1);
         assert!(push(&mut outflow, 0, LARGE) && !push(&mut outflow, 1, LARGE) && !push(&mut outflow, 2, LARGE));
-        (1..=2).for_each(|peer| outflow.defer(start(), Receipt { from: Peer(peer), bytes: COST }));
+        (1..=2).for_each(|peer| outflow.defer(Receipt { from: Peer(peer), bytes: COST }));
         assert_eq!(outflow.poll_receipt(0), None);
-        outflow.acknowledge(start(), COST);
+        outflow.acknowledge(COST);
         assert_eq!((next(&mut outflow), outflow.poll_receipt(0)), (Some(1), None));
-        outflow.acknowledge(start(), 2 * COST);
+        outflow.acknowledge(2 * COST);
         let taken = 2 * COST - outflow.counted_bytes();
         assert_eq!(outflow.poll_receipt(0), Some(Receipt { from: Peer(1), bytes: taken }));
         assert_eq!(outflow.poll_receipt(0), None);

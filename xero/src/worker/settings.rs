@@ -106,8 +106,9 @@ impl WorkerBuilder {
     /// Most bytes held of all peers together. Default 256 MiB; at least 1 MiB.
     ///
     /// A peer's messages are acknowledged while it holds less than what is left of this for all; beyond that, its senders
-    /// slow down. Requests with which it would hold four times as much are refused as overloaded, and go elsewhere if
-    /// they can. So a few peers never lock out the others. Set it to the memory that the process can spare.
+    /// slow down. Requests of a peer that has more than four times what the requests of all leave are refused as
+    /// overloaded, and go elsewhere if they can. So a few peers never lock out the others. Beyond this, large replies
+    /// to a peer that reads nothing become errors. Set it to the memory that the process can spare.
     /// (`PROTOCOL.md` §9)
     pub fn total_bytes_max(mut self, bytes: u64) -> Self {
         self.hold_limits.total_bytes_max = bytes;

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use xero::proto::{
     calls::{CallEnd, CallFailure},
+    hold::HoldLimits,
     message::{CallId, ErrorCode, ErrorReply},
     worker::Finish,
 };
@@ -261,7 +262,8 @@ impl Ledger {
             ErrorCode::UnknownMethod if is_rare(&call.plan) => Ok(()),
             ErrorCode::SignatureMismatch if call.plan.method == RARE && call.plan.fingerprint != 0 => Ok(()),
             ErrorCode::InvalidArguments if has_other_codec(&call.plan, processes) => Ok(()),
-            ErrorCode::TooLarge if is_large(&call.plan, processes) => Ok(()),
+            ErrorCode::TooLarge if is_large(&call.plan, processes) || is_limited(processes) => Ok(()),
+            ErrorCode::Unread if is_limited(processes) => Ok(()),
             // A run is stopped between the caller's end of the call and its own.
             ErrorCode::Cancelled => Err("is cancelled, and its caller has not asked for it".to_owned()),
             _ => Err("fails for no reason that is in this network".to_owned()),
@@ -384,6 +386,11 @@ fn has_other_codec(plan: &CallPlan, processes: &[Process]) -> bool {
 fn is_large(plan: &CallPlan, processes: &[Process]) -> bool {
     let bytes = plan.work.payload_bytes();
     processes.iter().any(|process| (process.setup.payload_bytes_max as u64) < bytes)
+}
+
+/// Whether a process may have no room for a large reply, because its peer acknowledges nothing.
+fn is_limited(processes: &[Process]) -> bool {
+    processes.iter().any(|process| process.setup.hold_limits != HoldLimits::default())
 }
 
 /// Whether time is up, on a clock that may run slightly fast.

@@ -175,8 +175,9 @@ impl Ledger {
                 Door::Back => unacknowledged += record.flow_to(own).unacknowledged(),
             }
         }
-        // Beside replies, a client may be sent errors and offers.
-        let max = process.setup.hold_limits.total_bytes_max + LARGEST + clients * OTHERS;
+        // Beside replies, a client may be sent errors and offers. It may exceed its own limit by a message, which is not
+        // charged to the others.
+        let max = process.setup.hold_limits.total_bytes_max + clients * (LARGEST + OTHERS);
         match in_transit > unacknowledged + max {
             true => Err(format!("has {in_transit} bytes on their way to clients, and may have {max}")),
             false => Ok(()),

@@ -1,6 +1,9 @@
 //! The clients' side of a broker: registrations, requests in, replies out.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use tracing::debug;
 use uuid::Uuid;
@@ -22,7 +25,7 @@ use crate::proto::{
         CallId, Capabilities, Codec, ErrorCode, ErrorReply, FinalReply, Message, PartialReply, Payload, Peer, Ready,
         Request, Role,
     },
-    window::Outflow,
+    window::{Outflow, SMALL_PAYLOAD_BYTES},
 };
 
 /// See the module.
@@ -47,6 +50,8 @@ struct Client {
     incarnation: Uuid,
     /// Open calls by the client's own ids.
     requests: BTreeMap<CallId, CallId>,
+    /// Those of them that start once the client has read enough of its replies.
+    unstarted: BTreeSet<CallId>,
 }
 
 /// The origin of a call.
@@ -108,8 +113,9 @@ impl Front {
             LinkEvent::Draining(peer) => self.links.drop_unexpected(peer, "a message that clients do not send"),
             LinkEvent::Ended(peer, end) => return self.remove_client(now, dispatcher, peer, end.departure),
             LinkEvent::Disconnect(peer) => return Some(BrokerOutput::Disconnect(Door::Front, peer)),
+            LinkEvent::Room(peer) => self.start_waiting(now, dispatcher, peer),
             // Clients dial us; partial replies kept for them leave by themselves.
-            LinkEvent::Dial(_) | LinkEvent::Room(_) | LinkEvent::PartialLeft(..) => {}
+            LinkEvent::Dial(_) | LinkEvent::PartialLeft(..) => {}
             // These concern workers.
             LinkEvent::Doubted(_) | LinkEvent::Heard(_) => {}
         }
@@ -153,6 +159,10 @@ impl Front {
     ) {
         let Some(origin) = self.origins.get_mut(&id) else { return dispatcher.release(now, receipt) };
         let (to, call, sequence, size) = (origin.client, origin.call, origin.partials, payload.bytes.len());
+        if self.links.is_hoarding(now, to) {
+            dispatcher.overflow(now, id);
+            return dispatcher.release(now, receipt);
+        }
         origin.partials = origin.partials.saturating_add(1);
         if planted(Fault::InnocentUnread) && self.links.outflow(to).is_some_and(|outflow| !outflow.is_empty()) {
             dispatcher.overflow(now, id);
@@ -182,13 +192,14 @@ impl Front {
         }
         let limit = self.links.reply_bytes_max(client);
         let size = payload.bytes.len();
-        let message = match size > limit {
-            true => Message::Error(ErrorReply {
-                partials,
-                maybe_executed: true,
-                ..ErrorReply::not_started(call, ErrorCode::TooLarge, frame::reply_too_large(size, limit))
-            }),
-            false => Message::Final(FinalReply { call, partials, payload }),
+        let reason = match size {
+            _ if size > limit => Some(frame::reply_too_large(size, limit)),
+            _ if self.is_refused(now, client, size) => Some(self.links.unread(size)),
+            _ => None,
+        };
+        let message = match reason {
+            Some(detail) => Message::Error(too_large(call, partials, detail)),
+            None => Message::Final(FinalReply { call, partials, payload }),
         };
         self.pass_on(now, dispatcher, client, message, receipt);
     }
@@ -208,7 +219,12 @@ impl Front {
             failure,
             CallFailure::NotOffered { .. } | CallFailure::UnknownMethod { .. } | CallFailure::NoWorker { .. }
         );
-        let error = Message::Error(ErrorReply { call, partials, ..error_of(failure) });
+        let error = ErrorReply { call, partials, ..error_of(failure) };
+        let size = error.payload.bytes.len() + error.detail.len();
+        let error = Message::Error(match self.is_refused(now, client, size) {
+            true => too_large(call, partials, self.links.unread(size)),
+            false => error,
+        });
         if is_unoffered && !self.is_draining {
             self.offers.hasten(now, client, dispatcher, &mut self.links);
             self.links.send_returned(now, client, error);
@@ -279,7 +295,7 @@ impl Front {
     fn handle_ready(
         &mut self,
         now: Instant,
-        dispatcher: &Dispatcher,
+        dispatcher: &mut Dispatcher,
         from: Peer,
         ready: &Ready,
     ) -> Option<BrokerOutput> {
@@ -292,7 +308,9 @@ impl Front {
             self.offers.include(now, dispatcher, &mut self.links);
         }
         let incarnation = ready.incarnation;
-        self.clients.entry(from).or_insert_with(|| Client { incarnation, requests: BTreeMap::new() });
+        let client = || Client { incarnation, requests: BTreeMap::new(), unstarted: BTreeSet::new() };
+        self.clients.entry(from).or_insert_with(client);
+        self.start_waiting(now, dispatcher, from);
         Some(BrokerOutput::ClientJoined(from))
     }
 
@@ -320,9 +338,23 @@ impl Front {
             client.requests.insert(call, id);
         }
         self.origins.insert(id, Origin { client: from, call, bytes, held_bytes, is_released: false, partials: 0 });
-        dispatcher.call(now, id, spec_of(now, from, request));
-        if !dispatcher.is_waiting(id) {
-            self.note_forwarded(now, id);
+        if !dispatcher.add(id, spec_of(now, from, request)) {
+            return self.note_forwarded(now, id);
+        }
+        if let Some(client) = self.clients.get_mut(&from) {
+            client.unstarted.insert(id);
+        }
+        self.start_waiting(now, dispatcher, from);
+    }
+
+    /// Starts the client's calls, unless more than its limit is held back for it: their replies would be held as well.
+    fn start_waiting(&mut self, now: Instant, dispatcher: &mut Dispatcher, peer: Peer) {
+        while !self.links.is_unread(peer) || planted(Fault::StartedUnread) {
+            let Some(id) = self.clients.get_mut(&peer).and_then(|client| client.unstarted.pop_first()) else { return };
+            dispatcher.start(now, id);
+            if !dispatcher.is_waiting(id) {
+                self.note_forwarded(now, id);
+            }
         }
     }
 
@@ -339,6 +371,10 @@ impl Front {
         }
         if request.remaining.is_zero() {
             return Err((ErrorCode::DeadlineExceeded, String::new()));
+        }
+        if request.fail_fast && self.links.is_unread(from) {
+            let max = self.links.hold_limits().peer_bytes_max;
+            return Err((ErrorCode::Overloaded, format!("the client has not read more than {max} bytes of replies")));
         }
         if self.links.is_full(from, held_bytes) {
             let max = self.links.hold_limits().total_bytes_max;
@@ -379,6 +415,7 @@ impl Front {
             && !planted(Fault::ClientCreditLost)
         {
             client.requests.remove(&origin.call);
+            client.unstarted.remove(&id);
         }
         Some(origin)
     }
@@ -398,7 +435,13 @@ impl Front {
     }
 
     fn is_overrun(&self, peer: Peer) -> bool {
-        self.links.outflow(peer).is_some_and(|outflow| outflow.is_overrun(self.credits))
+        let peer_bytes_max = self.links.hold_limits().peer_bytes_max;
+        self.links.outflow(peer).is_some_and(|outflow| outflow.is_overrun(self.credits, peer_bytes_max))
+    }
+
+    /// Whether a reply of that size is not kept for a client that takes none.
+    fn is_refused(&self, now: Instant, client: Peer, size: usize) -> bool {
+        size > SMALL_PAYLOAD_BYTES && self.links.is_hoarding(now, client)
     }
 
     /// Acknowledges a request to its client, once.
@@ -425,6 +468,10 @@ impl Front {
         }
         Some(BrokerOutput::ClientLeft(peer, departure))
     }
+}
+
+fn too_large(call: CallId, partials: u32, detail: String) -> ErrorReply {
+    ErrorReply { partials, maybe_executed: true, ..ErrorReply::not_started(call, ErrorCode::TooLarge, detail) }
 }
 
 /// The broker's introduction to clients, before any worker has an offer.

@@ -93,15 +93,21 @@ impl Router {
         std::mem::replace(&mut self.receipt, Receipt::NONE)
     }
 
-    /// Starts a call: sends it to a worker, or puts it in line.
-    pub(super) fn call(&mut self, now: Instant, exits: &mut Exits<Output>, id: CallId, spec: CallSpec) {
+    /// Adds a call, which begins with [`Self::start`]; `false` if it has ended at once.
+    pub(super) fn add(&mut self, exits: &mut Exits<Output>, id: CallId, spec: CallSpec) -> bool {
         let CallSpec { service, method, metadata, payload, .. } = &spec;
         if let Err(limit) = frame::check_request(service, method, metadata, payload.bytes.len(), &self.limits) {
-            return exits.report(Output::Ended(id, Err(CallFailure::TooLarge(limit)), Receipt::NONE));
+            exits.report(Output::Ended(id, Err(CallFailure::TooLarge(limit)), Receipt::NONE));
+            return false;
         }
         let deadline_at = spec.deadline + self.lateness;
         self.timers.arm(Timer::Deadline(id), deadline_at);
         self.placement.calls_mut().insert(id, spec, deadline_at);
+        true
+    }
+
+    /// Starts a call: sends it to a worker, or puts it in line.
+    pub(super) fn start(&mut self, now: Instant, exits: &mut Exits<Output>, id: CallId) {
         self.attempts.note_call();
         if self.advance(now, exits, id) {
             return;

@@ -23,6 +23,7 @@ impl Links {
             Some(message) => self.transmit(now, to, message),
             None => message.into_iter().for_each(|message| self.note_unsent(to, message)),
         }
+        self.watch(now, to);
     }
 
     /// Sends an error that only makes sense with the current offer: after that, if the peer has yet to be sent it.
@@ -90,14 +91,9 @@ impl Links {
         if deferred == 0 {
             return Receipt { from, bytes };
         }
-        self.links.account(to, |link| link.defer(now, Receipt { from, bytes: deferred }));
-        let stalls_at = self.links.get(to).and_then(|link| link.stalls_at(self.heartbeats.own_expiry()));
-        self.owing.insert(to);
-        self.links.note_waiting(to);
+        self.links.account(to, |link| link.defer(Receipt { from, bytes: deferred }));
         // Others wait for this peer from now on, whatever its own interval is.
-        if let Some(at) = stalls_at {
-            self.timers.hasten(Timer::Lease(to), at);
-        }
+        self.watch(now, to);
         Receipt { from, bytes: bytes - deferred }
     }
 
@@ -149,10 +145,6 @@ impl Links {
             let receipt = self.links.account(peer, |link| link.poll_receipt(room)).flatten();
             let Some(receipt) = receipt else { break };
             self.events.push_back(LinkEvent::Released(receipt));
-        }
-        match self.links.get(peer).is_some_and(Link::keeps_receipts) {
-            true => self.links.note_waiting(peer),
-            false => drop(self.owing.remove(&peer)),
         }
     }
 

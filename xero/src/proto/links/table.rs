@@ -13,18 +13,51 @@ use crate::proto::{
 /// See the module.
 ///
 /// Changes of what a link holds go through [`Self::account`] or [`Self::remove`], so that the total stays true.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Table {
     links: IdMap<Peer, Link>,
     /// The keys of `links`, in order.
     peers: BTreeSet<Peer>,
     limits: HoldLimits,
-    /// Bytes held by all links.
-    held_bytes: u64,
-    /// Those of them that count in no window of others any more.
-    acknowledged_bytes: u64,
-    /// Below this, a waiting peer may hold more.
-    room_at: u64,
+    sums: Sums,
+    /// Peers for whose replies receipts are kept, by their own bytes: the first one has the most room.
+    owing: BTreeSet<(u64, Peer)>,
+}
+
+/// What all links hold, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sums {
+    held: u64,
+    /// What counts in no window of others any more; of each peer at most its limit, so that none takes another's part.
+    charged: u64,
+    /// Open requests.
+    requests: u64,
+}
+
+impl Sums {
+    fn of(link: &Link, limits: &HoldLimits) -> Self {
+        let charged = link.acknowledged_bytes().min(limits.peer_bytes_max);
+        Self { held: link.held_bytes(), charged, requests: link.requests_bytes() }
+    }
+
+    fn change(&mut self, before: Self, after: Self) {
+        self.held = self.held - before.held + after.held;
+        self.charged = self.charged - before.charged + after.charged;
+        self.requests = self.requests - before.requests + after.requests;
+    }
+}
+
+impl Default for Table {
+    /// A table without limits.
+    fn default() -> Self {
+        Self {
+            links: IdMap::default(),
+            peers: BTreeSet::new(),
+            limits: HoldLimits { peer_bytes_max: u64::MAX, total_bytes_max: u64::MAX },
+            sums: Sums::default(),
+            owing: BTreeSet::new(),
+        }
+    }
 }
 
 impl Table {
@@ -41,18 +74,24 @@ impl Table {
     pub(super) fn remove(&mut self, peer: Peer) -> Option<Link> {
         self.peers.remove(&peer);
         let link = self.links.remove(&peer)?;
-        self.held_bytes -= link.held_bytes();
-        self.acknowledged_bytes -= link.acknowledged_bytes();
+        self.sums.change(Sums::of(&link, &self.limits), Sums::default());
+        if let Some(own) = owing(&link) {
+            self.owing.remove(&(own, peer));
+        }
         Some(link)
     }
 
     /// Changes a link, and keeps the account of held bytes.
     pub(super) fn account<T>(&mut self, peer: Peer, change: impl FnOnce(&mut Link) -> T) -> Option<T> {
         let link = self.links.get_mut(&peer)?;
-        let (held, acknowledged) = (link.held_bytes(), link.acknowledged_bytes());
+        let (before, owed) = (Sums::of(link, &self.limits), owing(link));
         let changed = change(link);
-        self.held_bytes = self.held_bytes - held + link.held_bytes();
-        self.acknowledged_bytes = self.acknowledged_bytes - acknowledged + link.acknowledged_bytes();
+        self.sums.change(before, Sums::of(link, &self.limits));
+        let owes = owing(link);
+        if owed != owes {
+            owed.map(|own| self.owing.remove(&(own, peer)));
+            owes.map(|own| self.owing.insert((own, peer)));
+        }
         Some(changed)
     }
 
@@ -86,32 +125,36 @@ impl Table {
         self.room_for(peer) > 0
     }
 
-    /// The further bytes of a peer, or for it, that may be acknowledged.
+    /// The further bytes of a peer, or for it, that may be acknowledged: then it holds no more than what is left.
     pub(super) fn room_for(&self, peer: Peer) -> u64 {
-        let own = self.acknowledged_bytes_of(peer);
-        self.left().min(self.limits.peer_bytes_max.saturating_add(1)).saturating_sub(own)
+        let own = self.own_bytes(peer);
+        let shared = self.left().saturating_sub(own).div_ceil(2);
+        shared.min(self.limits.peer_bytes_max.saturating_add(1).saturating_sub(own))
     }
 
-    /// Whether there is no room for a request of the peer.
+    /// A peer for whose replies receipts are kept, and that may hold more.
+    pub(super) fn next_relieved(&self) -> Option<Peer> {
+        // Who holds the least has the most room.
+        self.owing.first().map(|(_, peer)| *peer).filter(|peer| self.may_hold(*peer))
+    }
+
+    /// Whether others wait for the peer, or have less because of it: it holds more than its limit, or than is left.
+    pub(super) fn is_in_arrears(&self, peer: Peer) -> bool {
+        let own = self.own_bytes(peer);
+        own > self.limits.peer_bytes_max || own > self.left() || self.get(peer).is_some_and(Link::keeps_receipts)
+    }
+
+    /// Whether there is no room for a request of the peer: requests would leave too little for those of others.
+    ///
+    /// Replies are no reason: who does not read them must not keep others from sending requests.
     pub(super) fn is_full(&self, peer: Peer, bytes: u64) -> bool {
-        let left = self.left();
-        bytes > left || self.acknowledged_bytes_of(peer).saturating_add(bytes) > left.saturating_mul(REQUESTS_PART)
+        let total = self.limits.total_bytes_max;
+        let own = self.get(peer).map_or(0, Link::requests_bytes).saturating_add(bytes);
+        let left = total.saturating_sub(self.sums.requests.saturating_add(bytes));
+        own > left.saturating_mul(REQUESTS_PART).max(total / SHARES) && !planted(Fault::TotalIgnored)
     }
 
-    /// Notes that a peer must wait until it may hold more.
-    pub(super) fn note_waiting(&mut self, peer: Peer) {
-        let room_at = self.limits.total_bytes_max.saturating_sub(self.acknowledged_bytes_of(peer));
-        self.room_at = self.room_at.max(room_at);
-    }
-
-    /// Whether a waiting peer may hold more since the last call, because others hold less.
-    pub(super) fn take_relief(&mut self) -> bool {
-        let is_relieved = self.acknowledged_bytes < self.room_at;
-        self.room_at = if is_relieved { 0 } else { self.room_at };
-        is_relieved
-    }
-
-    fn acknowledged_bytes_of(&self, peer: Peer) -> u64 {
+    fn own_bytes(&self, peer: Peer) -> u64 {
         self.get(peer).map_or(0, Link::acknowledged_bytes)
     }
 
@@ -119,12 +162,12 @@ impl Table {
     fn left(&self) -> u64 {
         match planted(Fault::TotalIgnored) {
             true => u64::MAX,
-            false => self.limits.total_bytes_max.saturating_sub(self.acknowledged_bytes),
+            false => self.limits.total_bytes_max.saturating_sub(self.sums.charged),
         }
     }
 
     pub(super) fn held_bytes(&self) -> u64 {
-        self.held_bytes
+        self.sums.held
     }
 
     pub(super) fn limits(&self) -> HoldLimits {
@@ -137,6 +180,46 @@ impl Table {
     }
 }
 
+/// What a link holds apart from replies whose receipts are kept; `None` if there are none.
+fn owing(link: &Link) -> Option<u64> {
+    link.keeps_receipts().then(|| link.acknowledged_bytes())
+}
+
 /// A peer's requests are refused once it would hold this many times what is left: more than once, because a refusal costs
 /// more than an acknowledgement that waits.
 const REQUESTS_PART: u64 = 4;
+
+/// A peer's requests within this part of the limit are never refused: 64 KiB of 256 MiB, hundreds of small ones.
+///
+/// So this many peers may hold the limit once more.
+const SHARES: u64 = 4_096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::{
+        hold::Receipt,
+        liveness::Heartbeats,
+        tests::{introduction, start},
+    };
+
+    #[test]
+    fn peer_that_holds_the_least_is_relieved_first_and_none_beyond_its_own_limit() {
+        let limits = HoldLimits { peer_bytes_max: 50, total_bytes_max: 100 };
+        let mut table = Table::default().with_limits(limits);
+        for (peer, bytes) in [(1, 70), (2, 30), (3, 10)] {
+            let (now, heartbeats) = (start(), Heartbeats::default());
+            table.entry(Peer(peer), || Link::introducing(now, heartbeats)).introduce(now, heartbeats, &introduction());
+            table.account(Peer(peer), |link| link.hold_request(bytes));
+            table.account(Peer(peer), |link| link.defer(Receipt { from: Peer(9), bytes: 5 }));
+        }
+        // The first one counts as 50, so 10 are left.
+        assert_eq!((table.next_relieved(), table.room_for(Peer(3))), (None, 0));
+        table.account(Peer(2), |link| link.forget_request(20));
+        assert_eq!((table.next_relieved(), table.room_for(Peer(3))), (Some(Peer(2)), 10));
+        table.remove(Peer(2));
+        assert_eq!((table.next_relieved(), table.room_for(Peer(3))), (Some(Peer(3)), 15));
+        table.remove(Peer(3));
+        assert_eq!(table.next_relieved(), None, "there is room, but not for that one");
+    }
+}

@@ -214,7 +214,7 @@ fn broker_at_its_total_limit_refuses_further_requests() {
     let late = bench.client();
     bench.request(late, 1, "hold");
     bench.request_with(late, 2, "hold", |request| request.payload = value(&large()));
-    bench.request(clients[0], 2, "hold");
+    bench.request_with(clients[0], 2, "hold", |request| request.payload = value(&"x".repeat(1_000)));
     assert_eq!(bench.errors(late), [(2, ErrorCode::Overloaded, false)]);
     assert_eq!(bench.errors(clients[0]), [(2, ErrorCode::Overloaded, false)], "it holds the most");
     // The end of a request makes room again.

@@ -4,7 +4,7 @@ mod bench;
 mod network;
 mod node;
 mod pair;
-pub(super) use pair::start;
+pub(super) use pair::{introduction, start};
 
 mod broker;
 mod broker_leaving;
@@ -20,6 +20,7 @@ mod foreign;
 mod ghosts;
 mod heartbeats;
 mod held;
+mod hoarders;
 mod index;
 mod leases;
 mod links;

@@ -366,7 +366,7 @@ pub(super) fn ms(milliseconds: u64) -> Duration {
 }
 
 /// The READY of a worker of `Demo` that may be silent for minutes.
-pub(super) fn introduction() -> Ready {
+pub(in crate::proto) fn introduction() -> Ready {
     Ready {
         role: Role::Worker,
         incarnation: Uuid::from_u64_pair(3, 0),

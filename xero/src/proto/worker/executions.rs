@@ -12,7 +12,7 @@ use crate::proto::{
     links::sending_time,
     message::{CallId, ErrorCode, ErrorReply, FinalReply, Message, PartialReply, Payload, Peer, Request},
     timer::{Execution, Timer, TimerTable},
-    window::Outflow,
+    window::{Outflow, SMALL_PAYLOAD_BYTES},
 };
 
 /// See the module.
@@ -20,7 +20,7 @@ use crate::proto::{
 pub(super) struct Executions {
     services: Services,
     credits: u32,
-    /// The most bytes of replies held for a dispatcher whose requests are started.
+    /// The limit of what is held for a dispatcher.
     peer_bytes_max: u64,
     /// The requests of each dispatcher that has answered and has not received a goodbye.
     requests: BTreeMap<Peer, BTreeMap<CallId, Execution>>,
@@ -259,10 +259,8 @@ impl Executions {
     /// A dispatcher with untaken replies beyond its limit gets none started, because another reply would be held as well.
     pub(super) fn start_waiting(&mut self, now: Instant, exits: &mut Exits<WorkerOutput>) {
         while self.running < self.credits as usize {
-            let (links, max) = (&exits.links, self.peer_bytes_max);
-            let takes_replies = |peer| {
-                links.outflow(peer).is_none_or(|outflow| outflow.held_bytes() <= max) || planted(Fault::StartedUnread)
-            };
+            let links = &exits.links;
+            let takes_replies = |peer| !links.is_unread(peer) || planted(Fault::StartedUnread);
             let Some(execution) = self.backlog.pop(takes_replies) else { return };
             let Some(task) = self.tasks.get_mut(&execution) else { continue };
             let Stage::Waiting(start, held) = mem::replace(&mut task.stage, Stage::Running) else { continue };
@@ -401,6 +399,11 @@ impl Executions {
             Finish::Reply(_) | Finish::Error { .. } if bytes > reply_bytes_max => {
                 (ErrorCode::TooLarge, frame::reply_too_large(bytes, reply_bytes_max), Payload::default())
             }
+            Finish::Reply(_) | Finish::Error { .. }
+                if bytes > SMALL_PAYLOAD_BYTES && exits.links.is_hoarding(now, peer) =>
+            {
+                (ErrorCode::TooLarge, exits.links.unread(bytes), Payload::default())
+            }
             Finish::Reply(payload) => {
                 return exits.links.send(now, peer, Message::Final(FinalReply { call, partials, payload }));
             }
@@ -438,7 +441,7 @@ impl Executions {
     }
 
     fn is_overrun(&self, exits: &Exits<WorkerOutput>, peer: Peer) -> bool {
-        exits.links.outflow(peer).is_some_and(|outflow| outflow.is_overrun(self.credits))
+        exits.links.outflow(peer).is_some_and(|outflow| outflow.is_overrun(self.credits, self.peer_bytes_max))
     }
 
     fn has_request(&self, from: Peer, call: CallId) -> bool {
