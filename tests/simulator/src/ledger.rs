@@ -15,6 +15,7 @@ mod routes;
 mod wires;
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
@@ -47,6 +48,8 @@ pub(super) struct Ledger {
     attempts: BTreeMap<(Life, CallId), Vec<Attempt>>,
     /// Calls of clients, and requests that brokers have read, which have not been forwarded yet.
     unrouted: BTreeMap<Pid, BTreeSet<Unrouted>>,
+    /// When a process has ended such a call, whose error is still to come, by its clock.
+    hopeless: RefCell<BTreeMap<(Pid, Unrouted), Instant>>,
     leaving: BTreeMap<Pid, Leave>,
     /// Calls whose callers have just learned that they may have run.
     suspects: BTreeSet<(Pid, Tag)>,
@@ -87,6 +90,7 @@ impl Ledger {
             wires: Vec::new(),
             attempts: BTreeMap::new(),
             unrouted: BTreeMap::new(),
+            hopeless: RefCell::default(),
             leaving: BTreeMap::new(),
             suspects: BTreeSet::new(),
             shaken: BTreeSet::new(),

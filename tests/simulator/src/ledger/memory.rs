@@ -209,6 +209,12 @@ impl Ledger {
         wires.filter(|side| clients.contains(&side.life.0)).count() as u64
     }
 
+    /// The bytes of replies that a broker keeps for a client.
+    pub(super) fn kept_for(&self, pid: Pid, client: Pid) -> u64 {
+        let kept = self.kept.get(&pid).into_iter().flatten();
+        kept.filter(|kept| kept.what.client() == Some(client)).map(|kept| kept.bytes).sum()
+    }
+
     /// Checks that a worker has started nothing in this turn for a dispatcher that has not taken its replies.
     pub(super) fn check_starts(&mut self, pid: Pid, process: &Process) -> Result<(), String> {
         let max = process.setup.hold_limits.peer_bytes_max;

@@ -159,7 +159,7 @@ impl Ledger {
 }
 
 /// The shortest pause between two announcements.
-const OFFERS_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const OFFERS_PAUSE: Duration = Duration::from_millis(100);
 
 /// The declarations of each method, by all who offer it: whether it may run twice, and its fingerprint or 0.
 type Merged<'a> = BTreeMap<(&'a str, &'a str), (bool, u64)>;

@@ -1,6 +1,8 @@
 //! Calls that wait: each has somebody who can take it, and nobody who could take it now.
 
-use super::{records::WireRecord, rest::is_up, *};
+use std::time::{Duration, Instant};
+
+use super::{offers::OFFERS_PAUSE, records::WireRecord, rest::is_up, *};
 use crate::{
     process::Process,
     scenario::{CallPlan, Role},
@@ -22,7 +24,7 @@ impl Ledger {
                     let record = &self.wires[*wire];
                     // A goodbye answers the requests that cross it.
                     let request = record.requests.get(call).filter(|_| is_up(record.side_of(pid)));
-                    let Some(request) = request else { continue };
+                    let Some(request) = request.filter(|_| !self.is_unread(pid, process, *wire)) else { continue };
                     (request.tag, request.must_declare, record.flow_to(record.caller).is_full())
                 }
             };
@@ -34,9 +36,13 @@ impl Ledger {
             // A call that is too large for all waits for one of those that come closest, which refuses it.
             let is_large = best.is_some_and(|(_, max)| call.plan.work.payload_bytes() > max);
             let is_choosy = is_stuck || is_large || process.setup.whim.may_refuse();
-            // Its error waits until the client has room for the offer without its service.
-            if best.is_none() && !is_stuck && self.is_hopeless(pid, process, &call.plan) {
-                return Err(format!("lets call {} wait for nobody", tag.0));
+            // Its error waits until the client has room for the offer without its service, and for the end of a pause.
+            let is_hopeless = best.is_none() && !is_stuck && self.is_hopeless(pid, process, &call.plan);
+            let pause = if process.setup.role == Role::Broker { OFFERS_PAUSE } else { Duration::ZERO };
+            match self.hopeless_since(now, pid, *entry, is_hopeless) {
+                Some(since) if now >= since + pause => return Err(format!("lets call {} wait for nobody", tag.0)),
+                Some(_) => continue,
+                None => {}
             }
             let free = self.serving(pid, process).find(has_room).filter(|_| !is_choosy);
             if let Some(wire) = free {
@@ -44,6 +50,22 @@ impl Ledger {
             }
         }
         Ok(())
+    }
+
+    /// When a process has ended a call that nobody could take, if its error is still to come.
+    fn hopeless_since(&self, now: Instant, pid: Pid, call: Unrouted, is_hopeless: bool) -> Option<Instant> {
+        let mut hopeless = self.hopeless.borrow_mut();
+        match is_hopeless {
+            true => Some(*hopeless.entry((pid, call)).or_insert(now)),
+            false => hopeless.get(&(pid, call)).copied(),
+        }
+    }
+
+    /// Whether a broker starts nothing for a client, because it holds too much back for it.
+    fn is_unread(&self, pid: Pid, process: &Process, wire: Wire) -> bool {
+        let record = &self.wires[wire];
+        let client = record.sides[record.caller as usize].life.0;
+        self.kept_for(pid, client) > process.setup.hold_limits.peer_bytes_max
     }
 
     /// Checks that a call which must fail fast neither waits nor backs off.

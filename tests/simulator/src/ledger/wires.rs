@@ -221,6 +221,7 @@ impl Ledger {
                 record.requests.get_mut(&request.call).into_iter().for_each(|request| request.is_delivered = true);
                 if is_broker {
                     self.unrouted.entry(pid).or_default().insert(Unrouted::Request(wire, request.call));
+                    self.hopeless.get_mut().remove(&(pid, Unrouted::Request(wire, request.call)));
                 }
             }
             Message::Cancel(call) => {

@@ -20,7 +20,7 @@ use crate::proto::{
 pub(super) struct Changes {
     /// The room of an introduction.
     room: OfferRoom,
-    /// The most memory of all changes, estimated.
+    /// The memory that changes may take, estimated, before there is no room for another.
     bytes_max: u64,
     bytes: u64,
     pending: BTreeMap<Peer, Pending>,
@@ -38,7 +38,7 @@ struct Pending {
 }
 
 impl Changes {
-    /// Changes within the room of an introduction each, and together within this memory.
+    /// Changes within the room of an introduction each. None is added once they take more than this memory.
     pub(super) fn new(room: OfferRoom, bytes_max: u64) -> Self {
         Self { room, bytes_max, bytes: 0, pending: BTreeMap::new(), order: BTreeMap::new(), arrivals: 0, debt: None }
     }
@@ -122,11 +122,11 @@ impl Changes {
 
     /// Keeps a worker's changes, in the place of its former ones.
     fn put(&mut self, peer: Peer, renewal: Renewal, arrival: Option<u64>) -> Result<(), String> {
-        let (bytes, max) = (draft_bytes(renewal.draft.size()), self.bytes_max);
-        if self.bytes.saturating_add(bytes) > max {
+        let max = self.bytes_max;
+        if self.bytes > max {
             return Err(format!("changes of other workers leave no room in {max} bytes; raise `offers_bytes_max`"));
         }
-        self.bytes += bytes;
+        self.bytes += draft_bytes(renewal.draft.size());
         self.arrivals += 1;
         let arrival = arrival.unwrap_or(self.arrivals);
         self.order.insert(arrival, peer);
