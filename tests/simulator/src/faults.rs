@@ -317,6 +317,7 @@ impl World {
             let side = self.side_of(wire, pid);
             let End { stands, socket, .. } = *self.network[wire].end(side);
             if stands && !self.ledger.has_said_goodbye(wire, side) {
+                self.processes[pid].acknowledged.insert(wire, bytes);
                 self.send(wire, side, &Transmit { to: socket.peer, messages: vec![Message::Ack(bytes)] });
             }
         }

@@ -232,7 +232,7 @@ impl Ledger {
 }
 
 /// The largest message of a simulation, and its header.
-const LARGEST: u64 = 10_000;
+pub(super) const LARGEST: u64 = 10_000;
 
 /// What a client may be sent beside replies: each of its requests may be refused.
 const OTHERS: u64 = 30_000;

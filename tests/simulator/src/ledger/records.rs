@@ -47,8 +47,9 @@ pub(super) struct FlowRecord {
     pub(super) lies: bool,
     /// When the sender last read the window's size.
     pub(super) resized_at: Option<Instant>,
-    /// When the sender last read an acknowledgement.
-    pub(super) heard_at: Option<Instant>,
+    /// What was acknowledged when the receiver had last made progress, and when.
+    pub(super) progressed: u64,
+    pub(super) progressed_at: Option<Instant>,
 }
 
 /// One side's view of a connection.
@@ -163,9 +164,11 @@ impl FlowRecord {
         self.taken.saturating_sub(self.confirmed)
     }
 
-    /// Whether the receiver reads on, and acknowledges less than two windows are worth.
-    pub(super) fn is_overrun(&self) -> bool {
-        self.window > 0 && self.sent.saturating_sub(self.acknowledged) > self.window.saturating_mul(2)
+    /// Whether the receiver reads on, and leaves more than its window unacknowledged: beyond that, what the sender holds of
+    /// one peer, and no less than a quarter of the window.
+    pub(super) fn is_overrun(&self, peer_bytes_max: u64) -> bool {
+        let taken = self.window.min(peer_bytes_max).max(self.window.div_ceil(4));
+        self.window > 0 && self.sent.saturating_sub(self.acknowledged) > self.window.saturating_add(taken)
     }
 
     /// Whether the receiver owes an acknowledgement, because a quarter of its window has arrived since the last one.

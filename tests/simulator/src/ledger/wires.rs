@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use xero::proto::message::{CallId, Capabilities, ErrorCode, Message, Ready, Request};
 
-use super::{offers::Offer, records::*, rest::is_up, *};
+use super::{memory::LARGEST, offers::Offer, records::*, rest::is_up, *};
 use crate::{network::Connection, scenario::Role, trace::Brief, work::Work};
 
 impl Ledger {
@@ -194,7 +194,12 @@ impl Ledger {
         match message {
             Message::Ack(bytes) => {
                 let flow = &mut record.flows[to.other() as usize];
-                (flow.acknowledged, flow.heard_at) = (*bytes, Some(now));
+                flow.acknowledged = *bytes;
+                // A few bytes more are no progress.
+                let enough = flow.progressed + flow.window.div_ceil(4) + LARGEST;
+                if flow.in_transit() == 0 || *bytes >= enough {
+                    (flow.progressed, flow.progressed_at) = (*bytes, Some(now));
+                }
             }
             Message::Ready(ready) => {
                 side.expiry = interval * side.liveness;
@@ -266,10 +271,11 @@ impl Ledger {
         let is_leaving = self.leaving.contains_key(&own.life.0) || processes[own.life.0].is_leaving;
         let patience = STALL_EXPIRIES * (own.interval * own.liveness);
         let flow = record.flows[side.other() as usize];
-        let is_stalled = flow.in_transit() > 0 && flow.heard_at.is_none_or(|at| now >= at + patience);
+        let peer_bytes_max = processes[own.life.0].setup.hold_limits.peer_bytes_max;
+        let is_stalled = flow.in_transit() > 0 && flow.progressed_at.is_none_or(|at| now >= at + patience);
         let own = &record.sides[side as usize];
         let has_reason = !own.is_registered || own.has_said_goodbye || own.has_heard_goodbye || is_leaving || is_silent;
-        let has_reason = has_reason || is_stalled || flow.is_overrun();
+        let has_reason = has_reason || is_stalled || flow.is_overrun(peer_bytes_max);
         if !has_reason && !record.is_hostile {
             let (who, silence) = (&processes[own.life.0], now.saturating_duration_since(own.heard_at));
             let what = format!("{who} gives up connection {wire}, from which it has heard {silence:?} ago");
