@@ -50,6 +50,8 @@ pub(super) struct Ledger {
     unrouted: BTreeMap<Pid, BTreeSet<Unrouted>>,
     /// When a process has ended such a call, whose error is still to come, by its clock.
     hopeless: RefCell<BTreeMap<(Pid, Unrouted), Instant>>,
+    /// Since when somebody has room for such a call, in the same way.
+    unserved: RefCell<BTreeMap<(Pid, Unrouted), Instant>>,
     leaving: BTreeMap<Pid, Leave>,
     /// Calls whose callers have just learned that they may have run.
     suspects: BTreeSet<(Pid, Tag)>,
@@ -91,6 +93,7 @@ impl Ledger {
             attempts: BTreeMap::new(),
             unrouted: BTreeMap::new(),
             hopeless: RefCell::default(),
+            unserved: RefCell::default(),
             leaving: BTreeMap::new(),
             suspects: BTreeSet::new(),
             shaken: BTreeSet::new(),

@@ -45,7 +45,9 @@ impl Ledger {
                 None => {}
             }
             let free = self.serving(pid, process).find(has_room).filter(|_| !is_choosy);
-            if let Some(wire) = free {
+            // The broker may have ended it in this turn, before the worker came.
+            let since = self.unserved_since(now, pid, *entry, free.is_some());
+            if let Some(wire) = free.filter(|_| since.is_some_and(|since| now >= since + pause)) {
                 return Err(format!("lets call {} wait while connection {wire} has room for it", tag.0));
             }
         }
@@ -59,6 +61,16 @@ impl Ledger {
             true => Some(*hopeless.entry((pid, call)).or_insert(now)),
             false => hopeless.get(&(pid, call)).copied(),
         }
+    }
+
+    /// Since when a process lets a call wait that somebody has room for.
+    fn unserved_since(&self, now: Instant, pid: Pid, call: Unrouted, is_unserved: bool) -> Option<Instant> {
+        let mut unserved = self.unserved.borrow_mut();
+        if !is_unserved {
+            unserved.remove(&(pid, call));
+            return None;
+        }
+        Some(*unserved.entry((pid, call)).or_insert(now))
     }
 
     /// Whether a broker starts nothing for a client, because it holds too much back for it.

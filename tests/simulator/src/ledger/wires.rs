@@ -227,6 +227,7 @@ impl Ledger {
                 if is_broker {
                     self.unrouted.entry(pid).or_default().insert(Unrouted::Request(wire, request.call));
                     self.hopeless.get_mut().remove(&(pid, Unrouted::Request(wire, request.call)));
+                    self.unserved.get_mut().remove(&(pid, Unrouted::Request(wire, request.call)));
                 }
             }
             Message::Cancel(call) => {
