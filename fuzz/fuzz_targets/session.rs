@@ -3,7 +3,8 @@
 
 #![no_main]
 
-// The engine is no part of the library's interface; it imports nothing of the rest of the library.
+// The engine is no part of the library's interface; it imports nothing of the rest of the library. The target uses only
+// some of it, and what is `pub(crate)` there has no crate around it here.
 #[allow(dead_code, unreachable_pub, unused_imports)]
 #[path = "../../xero/src/transport/zmtp/engine/mod.rs"]
 mod engine;

@@ -399,6 +399,11 @@ fn changes_that_wait_take_no_more_than_the_memory_of_offers() {
     };
     let kept: Vec<_> = (1..=6).map(|worker| is_kept(&mut dispatcher, worker)).collect();
     assert_eq!(kept, [true, true, true, true, true, false], "each takes 2 MiB");
+    // An introduction that changes nothing needs no room.
+    dispatcher.handle_message(now, Peer(7), ready_of(7, 8, vec![offer("Tiny", &["a"])]));
+    dispatcher.handle_message(now, Peer(7), ready_of(7, 4, vec![offer("Tiny", &["a"])]));
+    let outputs = std::iter::from_fn(|| dispatcher.poll_output());
+    assert_eq!(outputs.filter(|output| matches!(output, Output::Disconnect(_))).count(), 0);
 }
 
 #[test]

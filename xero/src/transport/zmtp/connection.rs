@@ -169,7 +169,7 @@ impl Connection {
         &self.outgoing
     }
 
-    /// The memory of the message that is under way.
+    /// The memory of the unfinished message.
     pub(super) fn held_bytes(&self) -> usize {
         self.session.held_bytes()
     }

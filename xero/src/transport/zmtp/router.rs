@@ -263,7 +263,7 @@ impl Router {
             self.note_unwritten(peer);
         }
         while let Some(oldest) = self.unfinished.excess() {
-            debug!(peer = oldest.0, "dropping the peer whose message is under way for longest: all hold too much");
+            debug!(peer = oldest.0, "dropping the peer whose unfinished message is the oldest: all hold too much");
             self.end(oldest);
         }
     }

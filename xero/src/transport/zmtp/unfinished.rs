@@ -49,7 +49,7 @@ impl Unfinished {
         self.bytes == 0 && self.by_age.is_empty()
     }
 
-    /// The peer to end because all together hold too much: the one whose message is under way for longest.
+    /// The peer to end because all together hold too much: the one whose unfinished message is the oldest.
     ///
     /// A working peer completes its message soon, so it is seldom the oldest.
     pub(super) fn excess(&self) -> Option<Peer> {

@@ -24,13 +24,14 @@ impl Router {
         ready: &Ready,
         offer: Offer,
     ) {
-        let registry = &mut self.placement.registry;
+        let registry = &self.placement.registry;
         if registry.get(peer).is_some() {
-            // Changes that wait are superseded.
-            let is_same = self.changes.draft_of(peer).is_none() && registry.is_as_before(peer, ready, &offer);
-            let renewal = self.changes.replace(peer, ready.clone(), Draft::of(offer));
-            return match renewal {
-                Ok(()) if is_same => self.make_changes_of(now, exits, peer),
+            let (draft, ready) = (Draft::of(offer.clone()), ready.clone());
+            // One that changes nothing costs nothing, and needs no room among the changes that wait.
+            if self.changes.draft_of(peer).is_none() && registry.is_as_before(peer, &ready, &offer) {
+                return self.renew(now, exits, peer, Renewal { draft, ready: Some(ready), credits: None });
+            }
+            return match self.changes.replace(peer, ready, draft) {
                 Ok(()) => self.await_changes(now, exits, peer),
                 Err(detail) => exits.links.reject(now, peer, detail),
             };
@@ -66,12 +67,6 @@ impl Router {
     /// Makes the changes of offers that are due.
     pub(in crate::proto::dispatch) fn make_changes(&mut self, now: Instant, exits: &mut Exits<Output>) {
         while let Some((peer, renewal)) = self.changes.next(now) {
-            self.renew(now, exits, peer, renewal);
-        }
-    }
-
-    fn make_changes_of(&mut self, now: Instant, exits: &mut Exits<Output>, peer: Peer) {
-        if let Some(renewal) = self.changes.take(peer) {
             self.renew(now, exits, peer, renewal);
         }
     }

@@ -146,7 +146,7 @@ impl Session {
         }
     }
 
-    /// The buffer of a large frame that is under way: reading into it saves a copy.
+    /// The buffer of an unfinished large frame: reading into it saves a copy.
     ///
     /// [`Self::receive`] must be called after the read.
     pub(crate) fn body(&mut self) -> Option<&mut Body> {
@@ -163,7 +163,7 @@ impl Session {
         }
     }
 
-    /// The memory of the message that is under way.
+    /// The memory of the unfinished message.
     pub(crate) fn held_bytes(&self) -> usize {
         let under_way = match &self.part {
             Part::Command(body) | Part::Kept { body, .. } => body.capacity(),

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Receives bytes as the sockets do: pieces by `receive`, or straight into a large frame where one is under way.
+/// Receives bytes as the sockets do: pieces by `receive`, or straight into a large frame that is unfinished.
 fn receive_cut(side: &mut Side, mut bytes: &[u8], cuts: &[usize]) -> Result<Vec<Event>, Violation> {
     let (mut events, mut cuts) = (Vec::new(), cuts.iter().cycle());
     while !bytes.is_empty() {
