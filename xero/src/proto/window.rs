@@ -90,22 +90,50 @@ impl Window {
 #[derive(Debug)]
 pub(crate) struct Outflow {
     window: Window,
-    held: VecDeque<Message>,
+    /// The memory of `held` replies.
     held_bytes: u64,
     /// The held replies that end a request.
     held_ends: usize,
-    /// Errors of calls that no worker offers any more; they wait until the peer has been sent that offer.
-    returned: VecDeque<Message>,
+    /// The memory of `returned` errors.
     returned_bytes: u64,
-    /// The number of held replies for each call.
-    calls: BTreeMap<CallId, usize>,
     /// The largest count of a message that has left.
     largest: u64,
-    /// Receipts of held replies, which their senders still wait for, the oldest first.
-    receipts: VecDeque<Receipt>,
+    /// The sum of the `receipts`.
     receipt_bytes: u64,
     /// What the peer should take next; `None` until [`Self::stall`] asks.
     wait: Option<Wait>,
+    /// Most peers keep up: then there is nothing here, and the rest is small.
+    kept: Option<Box<Kept>>,
+}
+
+/// What is kept for a peer that does not keep up.
+#[derive(Debug, Default)]
+struct Kept {
+    held: VecDeque<Message>,
+    /// The number of held replies for each call.
+    calls: BTreeMap<CallId, usize>,
+    /// Errors of calls that no worker offers any more; they wait until the peer has been sent that offer.
+    returned: VecDeque<Message>,
+    /// Receipts of held replies, which their senders still wait for, the oldest first.
+    receipts: VecDeque<Receipt>,
+}
+
+impl Kept {
+    fn is_empty(&self) -> bool {
+        self.held.is_empty() && self.returned.is_empty() && self.receipts.is_empty()
+    }
+
+    /// Counts a held reply less.
+    fn uncount(&mut self, message: &Message) {
+        if let Some(call) = message.reply()
+            && let Some(count) = self.calls.get_mut(&call)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.calls.remove(&call);
+            }
+        }
+    }
 }
 
 /// A wait for a peer to take some of what is on its way.
@@ -120,16 +148,13 @@ impl Outflow {
     pub(crate) fn new(window: u64) -> Self {
         Self {
             window: Window::new(window),
-            held: VecDeque::new(),
             held_bytes: 0,
             held_ends: 0,
-            returned: VecDeque::new(),
             returned_bytes: 0,
-            calls: BTreeMap::new(),
             largest: 0,
-            receipts: VecDeque::new(),
             receipt_bytes: 0,
             wait: None,
+            kept: None,
         }
     }
 
@@ -152,96 +177,88 @@ impl Outflow {
 
     /// Sends a reply to a call: returns it if it may leave now, else keeps it for [`Self::poll`].
     pub(crate) fn push(&mut self, call: CallId, message: Message) -> Option<Message> {
-        let is_next = !self.calls.contains_key(&call) && (!waits_for_room(&message) || self.held.is_empty());
+        let is_next = !self.holds(call) && (!waits_for_room(&message) || self.next_held().is_none());
         if is_next && self.may_leave(&message) {
             self.note_sent(&message);
             return Some(message);
         }
-        *self.calls.entry(call).or_default() += 1;
         self.held_bytes += held_bytes(&message);
         self.held_ends += usize::from(ends_request(&message));
-        self.held.push_back(message);
+        let kept = self.kept.get_or_insert_default();
+        *kept.calls.entry(call).or_default() += 1;
+        kept.held.push_back(message);
         None
     }
 
     /// Gives the next held reply that may leave.
     pub(crate) fn poll(&mut self) -> Option<Message> {
-        if !self.may_leave(self.held.front()?) {
-            return None;
-        }
-        let message = self.held.pop_front()?;
-        self.note_sent(&message);
+        self.next_leaving()?;
+        let message = self.take_kept(|kept| {
+            let message = kept.held.pop_front()?;
+            kept.uncount(&message);
+            Some(message)
+        })?;
         self.held_bytes -= held_bytes(&message);
-        self.held_ends -= usize::from(ends_request(&message));
-        if let Some(call) = message.reply()
-            && let Some(count) = self.calls.get_mut(&call)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.calls.remove(&call);
-            }
-        }
+        self.note_kept_sent(&message);
         Some(message)
     }
 
     /// Whether replies of the call are held.
     pub(crate) fn holds(&self, call: CallId) -> bool {
-        self.calls.contains_key(&call)
+        self.kept.as_ref().is_some_and(|kept| kept.calls.contains_key(&call))
     }
 
     /// Holds an error until the peer has been sent the current offer.
     pub(crate) fn hold_returned(&mut self, message: Message) {
         self.returned_bytes += held_bytes(&message);
         self.held_ends += usize::from(ends_request(&message));
-        self.returned.push_back(message);
+        self.kept.get_or_insert_default().returned.push_back(message);
     }
 
     /// Gives the next error that has waited for the offer.
     pub(crate) fn poll_returned(&mut self) -> Option<Message> {
-        let message = self.returned.pop_front()?;
-        self.note_sent(&message);
+        let message = self.take_kept(|kept| kept.returned.pop_front())?;
         self.returned_bytes -= held_bytes(&message);
-        self.held_ends -= usize::from(ends_request(&message));
+        self.note_kept_sent(&message);
         Some(message)
     }
 
     /// The reply that [`Self::poll`] would give.
     pub(crate) fn next_leaving(&self) -> Option<&Message> {
-        self.held.front().filter(|message| self.may_leave(message))
+        self.next_held().filter(|message| self.may_leave(message))
     }
 
     /// Keeps the receipt of a reply that is held back, or on its way.
     pub(crate) fn defer(&mut self, receipt: Receipt) {
         self.receipt_bytes += receipt.bytes;
-        self.receipts.push_back(receipt);
+        self.kept.get_or_insert_default().receipts.push_back(receipt);
     }
 
     /// Gives as much of the oldest kept receipt as the peer has taken, or as there is room to hold.
     pub(crate) fn poll_receipt(&mut self, room: u64) -> Option<Receipt> {
         let taken = self.receipt_bytes.saturating_sub(self.counted_bytes());
-        let first = self.receipts.front_mut()?;
-        let bytes = first.bytes.min(taken.max(room));
-        if bytes == 0 {
-            return None;
-        }
-        let receipt = Receipt { from: first.from, bytes };
-        first.bytes -= bytes;
-        self.receipt_bytes -= bytes;
-        if first.bytes == 0 {
-            self.receipts.pop_front();
-        }
-        Some(receipt)
+        let receipt = self.take_kept(|kept| {
+            let first = kept.receipts.front_mut()?;
+            let receipt = Receipt { from: first.from, bytes: first.bytes.min(taken.max(room)) };
+            first.bytes -= receipt.bytes;
+            if first.bytes == 0 {
+                kept.receipts.pop_front();
+            }
+            Some(receipt)
+        })?;
+        self.receipt_bytes -= receipt.bytes;
+        Some(receipt).filter(|receipt| receipt.bytes > 0)
     }
 
     /// Gives all kept receipts.
     pub(crate) fn take_receipts(&mut self) -> VecDeque<Receipt> {
         self.receipt_bytes = 0;
-        std::mem::take(&mut self.receipts)
+        self.take_kept(|kept| Some(std::mem::take(&mut kept.receipts))).unwrap_or_default()
     }
 
     /// Whether receipts are kept.
     pub(crate) fn keeps_receipts(&self) -> bool {
-        !self.receipts.is_empty()
+        self.kept.as_ref().is_some_and(|kept| !kept.receipts.is_empty())
     }
 
     /// Whether the peer keeps sending requests without reading replies.
@@ -311,7 +328,26 @@ impl Outflow {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.held.is_empty() && self.returned.is_empty()
+        self.kept.as_ref().is_none_or(|kept| kept.held.is_empty() && kept.returned.is_empty())
+    }
+
+    fn next_held(&self) -> Option<&Message> {
+        self.kept.as_ref()?.held.front()
+    }
+
+    /// Takes something of what is kept, and frees the memory with the last of it.
+    fn take_kept<T>(&mut self, take: impl FnOnce(&mut Kept) -> Option<T>) -> Option<T> {
+        let kept = self.kept.as_mut()?;
+        let taken = take(kept);
+        if kept.is_empty() {
+            self.kept = None;
+        }
+        taken
+    }
+
+    fn note_kept_sent(&mut self, message: &Message) {
+        self.note_sent(message);
+        self.held_ends -= usize::from(ends_request(message));
     }
 }
 
@@ -404,14 +440,14 @@ mod tests {
         let mut outflow = Outflow::new(COST + 1);
         assert_eq!((push(&mut outflow, 0, LARGE), push(&mut outflow, 1, LARGE)), (true, true));
         assert_eq!((push(&mut outflow, 2, LARGE), push(&mut outflow, 3, LARGE)), (false, false));
-        assert_eq!((next(&mut outflow), outflow.held.len()), (None, 2));
+        assert_eq!((next(&mut outflow), held(&outflow)), (None, 2));
         outflow.acknowledge(COST - 1);
         assert_eq!(next(&mut outflow), None);
         outflow.acknowledge(COST);
         assert_eq!((next(&mut outflow), next(&mut outflow)), (Some(2), None));
         outflow.acknowledge(3 * COST);
         assert_eq!((next(&mut outflow), outflow.is_empty(), outflow.kept_bytes()), (Some(3), true, 0));
-        assert!(outflow.calls.is_empty());
+        assert!(outflow.kept.is_none());
     }
 
     #[test]
@@ -433,7 +469,7 @@ mod tests {
             |sequence| Message::Partial(PartialReply { call: CallId(1), sequence, payload: Payload::default() });
         assert!(outflow.push(CallId(1), partial(0)).is_some() && outflow.push(CallId(1), partial(1)).is_some());
         assert!(outflow.push(CallId(1), partial(2)).is_none() && outflow.poll().is_none());
-        assert_eq!((outflow.held.len(), outflow.held_ends()), (1, 0));
+        assert_eq!((held(&outflow), outflow.held_ends()), (1, 0));
         outflow.acknowledge(EMPTY);
         assert_eq!(outflow.poll(), Some(partial(2)));
     }
@@ -534,6 +570,10 @@ mod tests {
         let payload = Payload { bytes: vec![0; bytes].into(), ..Payload::default() };
         let reply = FinalReply { call: CallId(call), partials: 0, payload };
         outflow.push(CallId(call), Message::Final(reply)).is_some()
+    }
+
+    fn held(outflow: &Outflow) -> usize {
+        outflow.kept.as_ref().map_or(0, |kept| kept.held.len())
     }
 
     fn next(outflow: &mut Outflow) -> Option<u64> {

@@ -186,10 +186,13 @@ impl Links {
     /// Notes that bytes from a peer need no room here any more, so that it may send as many again.
     pub(crate) fn release(&mut self, now: Instant, Receipt { from, bytes }: Receipt) {
         let window = self.introduction.ready().window_bytes;
-        let due = self.links.get_mut(from).and_then(|link| link.release(bytes, window));
+        let Some(link) = self.links.get_mut(from) else { return };
+        let had_owed = link.owes_ack();
+        let due = link.release(bytes, window);
+        let is_first_owed = link.owes_ack() && !had_owed;
         if let Some(bytes) = due.filter(|_| !self.is_ack_dropped()) {
             self.transmit(now, from, Message::Ack(bytes));
-        } else if self.links.get(from).is_some_and(Link::owes_ack) {
+        } else if is_first_owed {
             self.beats.hasten(Timer::Heartbeat(from), now + ACK_DELAY);
         }
     }
