@@ -4,6 +4,7 @@
 //! that readers do not see. Each test compares the row's cells with the outcomes: a cell must name every outcome, and
 //! no other. A test without a row fails, and so does a row without a test.
 
+mod argument_types;
 mod arguments;
 mod errors;
 mod fields;

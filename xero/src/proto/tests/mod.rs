@@ -1,6 +1,7 @@
 //! Conversations between machines, over a simulated network: time by arithmetic, every fault on command.
 
 mod bench;
+mod client;
 mod network;
 mod node;
 mod pair;
@@ -11,6 +12,7 @@ mod broker_leaving;
 mod broker_offers;
 mod calls;
 mod cancel;
+mod client_leaving;
 mod credits;
 mod dialing;
 mod drain;

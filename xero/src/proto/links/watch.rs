@@ -1,0 +1,76 @@
+//! Watching the peers: heartbeats to them, their leases, and whether they take what is sent to them.
+
+use std::time::Instant;
+
+use tracing::debug;
+
+use super::Links;
+use crate::proto::{
+    fault::{Fault, planted},
+    link::Departure,
+    message::{Message, Peer, Role},
+    timer::Timer,
+};
+
+impl Links {
+    /// Sends what keeps the connection alive: an acknowledgement that is due, or a heartbeat.
+    pub(super) fn heartbeat(&mut self, now: Instant, peer: Peer) {
+        let is_dropped = match self.introduction.ready().role {
+            Role::Worker => planted(Fault::WorkerHeartbeatNotSent),
+            Role::Dispatcher | Role::Client => planted(Fault::HeartbeatNotSent),
+        };
+        let Some(link) = self.links.get_mut(peer).filter(|link| link.is_up() && !is_dropped) else { return };
+        let rest = link.take_ack();
+        if let Some(bytes) = rest.filter(|_| !self.is_ack_dropped()) {
+            self.transmit(now, peer, Message::Ack(bytes));
+        } else if self.links.get(peer).is_some_and(|link| link.heartbeat_at() <= now) {
+            self.transmit(now, peer, Message::Heartbeat);
+        }
+        if let Some(link) = self.links.get(peer) {
+            self.beats.set(Timer::Heartbeat(peer), link.heartbeat_at());
+        }
+    }
+
+    /// Ends a connection whose peer is silent, or takes nothing while others wait for that.
+    pub(super) fn check_lease(&mut self, now: Instant, peer: Peer) {
+        let stalls_at = self.stalls_at(now, peer);
+        let Some(link) = self.links.get(peer) else {
+            self.counters.unregistered += 1;
+            debug!(peer = peer.0, "dropped a connection without an introduction");
+            return self.hang_up(now, peer, Departure::Expired);
+        };
+        if planted(Fault::LeaseNeverEnds) {
+            return;
+        }
+        let is_in_arrears = self.links.is_in_arrears(peer);
+        if is_in_arrears && stalls_at.is_some_and(|at| at <= now) {
+            self.log.dropped(now, peer, "it reads no replies");
+            return self.hang_up(now, peer, Departure::Disconnected);
+        }
+        if link.expires_at() > now {
+            // Others may come to wait for a peer that takes nothing, whatever its own interval is.
+            let looks_at =
+                stalls_at.map(|at| if is_in_arrears { at } else { at.max(now + self.heartbeats.own_expiry()) });
+            let check_at = link.check_at(now);
+            return self.timers.set(Timer::Lease(peer), looks_at.map_or(check_at, |at| at.min(check_at)));
+        }
+        self.counters.expired_leases += u64::from(!link.is_introducing());
+        debug!(peer = peer.0, "the peer has fallen silent");
+        self.hang_up(now, peer, Departure::Expired);
+    }
+
+    /// Has the peer checked in time if others suffer from what it does not take.
+    pub(super) fn watch(&mut self, now: Instant, peer: Peer) {
+        if self.links.is_in_arrears(peer)
+            && let Some(at) = self.stalls_at(now, peer)
+        {
+            self.timers.hasten(Timer::Lease(peer), at);
+        }
+    }
+
+    /// When the peer will have taken nothing for too long; `None` while nothing is on its way.
+    fn stalls_at(&mut self, now: Instant, peer: Peer) -> Option<Instant> {
+        let (partner, expiry) = (self.partner, self.heartbeats.own_expiry());
+        self.links.get_mut(peer)?.stalls_at(now, partner, expiry)
+    }
+}
