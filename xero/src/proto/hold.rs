@@ -13,8 +13,9 @@ pub struct HoldLimits {
     /// For all peers together. Default 256 MiB.
     ///
     /// A peer's messages are acknowledged while it holds less than what is left of this for all. Its requests are
-    /// refused once they would be more than four times what the requests of all leave, and more than a 4,096th of this. So the
-    /// others never lock a peer out, and one peer's requests alone may take four fifths.
+    /// refused once they would be more than four times what the requests of all leave, and more than a 4,096th of this.
+    /// So the others never lock a peer out, and one peer's requests alone may take four fifths. Apart from
+    /// this, each peer may send or owe its windows and one payload without an acknowledgement.
     pub total_bytes_max: u64,
 }
 

@@ -108,7 +108,8 @@ impl WorkerBuilder {
     /// A peer's messages are acknowledged while it holds less than what is left of this for all; beyond that, its senders
     /// slow down. Requests of a peer that has more than four times what the requests of all leave are refused as
     /// overloaded, and go elsewhere if they can. So a few peers never lock out the others. Beyond this, large replies
-    /// to a peer that reads nothing become errors. Set it to the memory that the process can spare.
+    /// to a peer that reads nothing become errors. Set it to the memory that the process can spare: apart from this,
+    /// each peer may send or owe its windows (`window_bytes`) and one payload without an acknowledgement.
     /// (`PROTOCOL.md` §9)
     pub fn total_bytes_max(mut self, bytes: u64) -> Self {
         self.hold_limits.total_bytes_max = bytes;
