@@ -149,8 +149,7 @@ impl BrokerBuilder {
 
     /// Which worker gets a call when several suit it alike. Default: the least recently used one.
     ///
-    /// Workers whose limit (`payload_bytes_max`) holds the payload's size, rounded up by at most an eighth, come before
-    /// others.
+    /// Workers whose limit (`payload_bytes_max`) allows the payload come before others.
     pub fn worker_choice(mut self, choice: impl WorkerChoice + 'static) -> Self {
         self.routing.choice = Some(Box::new(choice));
         self

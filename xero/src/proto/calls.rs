@@ -11,7 +11,7 @@ use super::{
     fault::{Fault, planted},
     ids::IdMap,
     message::{CallId, Metadata, Payload, Peer, Request},
-    registry::{Grade, MethodId, Need, PoolId, SizeClass},
+    registry::{Distinction, Grade, MethodId, Need, PoolId},
     slab::Slab,
     window::SMALL_PAYLOAD_BYTES,
 };
@@ -128,6 +128,11 @@ impl Call {
         }
     }
 
+    /// Whether the attempt in flight has provably started.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.partials() > 0
+    }
+
     /// Their count, if the attempt is in flight with this worker.
     pub(crate) fn partials_from(&mut self, from: Peer) -> Option<&mut u32> {
         match &mut self.state {
@@ -174,12 +179,12 @@ impl Call {
         self.spec.must_declare || self.spec.idempotent.is_none() && has_run
     }
 
-    fn line(&self, method: MethodId) -> LineKey {
+    fn line(&self, method: MethodId, distinction: Distinction) -> LineKey {
         LineKey {
             method,
-            fingerprint: self.spec.fingerprint,
+            distinction,
             codec: self.spec.payload.codec,
-            size: SizeClass::of(self.spec.payload.bytes.len()),
+            is_large: self.is_large(),
             must_declare: self.must_declare(),
             wait_policy: self.spec.wait_policy,
         }
@@ -213,9 +218,19 @@ impl Calls {
     }
 
     /// Puts the call in the line for a method. `Some` is a new line, which no pool serves yet.
-    pub(crate) fn enqueue(&mut self, id: CallId, method: MethodId) -> Option<LineId> {
+    pub(crate) fn enqueue(&mut self, id: CallId, method: MethodId, distinction: Distinction) -> Option<LineId> {
         let call = self.rows.get_mut(*self.places.get(&id)?)?;
-        let (line, is_new) = self.waiting.insert(call.line(method), call.spec.owner, id);
+        let (line, is_new) = self.waiting.insert(call.line(method, distinction), call.spec.owner, id);
+        call.state = CallState::Waiting(line);
+        is_new.then_some(line)
+    }
+
+    /// Puts a waiting call where this distinction belongs. `Some` is a new line, which no pool serves yet. The former
+    /// line may be empty.
+    pub(crate) fn distinguish(&mut self, id: CallId, distinction: Distinction) -> Option<LineId> {
+        let call = self.rows.get_mut(*self.places.get(&id)?)?;
+        let CallState::Waiting(before) = call.state else { return None };
+        let (line, is_new) = self.waiting.distinguish(before, call.spec.owner, id, distinction)?;
         call.state = CallState::Waiting(line);
         is_new.then_some(line)
     }
@@ -296,7 +311,7 @@ impl Calls {
         self.waiting.calls_in(line)
     }
 
-    /// What all calls in a line require of a worker: sizes of one class suit the same workers.
+    /// What all calls in a line require of a worker, as far as that decides who suits them.
     pub(crate) fn need_of(&self, line: LineId) -> Option<Need<'_>> {
         let any = self.get(self.waiting.any_in(line)?)?;
         Some(Need { avoid: None, ..any.need() })

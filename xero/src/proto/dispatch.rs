@@ -304,15 +304,14 @@ impl Dispatcher {
         if planted(Fault::RetriedForTime) {
             self.router.retry_all(now, &mut self.exits);
         }
-        let are_peers_left = self.exits.links.handle_timeout(now);
-        self.settle(now);
         // A call must not end at its deadline if its worker is lost by then.
-        if are_peers_left {
-            return;
-        }
+        let workers = self.router.workers();
+        let weight = |peer| workers.get(peer).map_or(0, |worker| worker.method_count());
+        let by = self.exits.links.handle_timeout(now, weight);
+        self.settle(now);
         self.router.make_changes(now, &mut self.exits);
         for _ in 0..if planted(Fault::ExpiriesUnbounded) { usize::MAX } else { EXPIRY_BOUND } {
-            if !self.router.handle_timeout(now, &mut self.exits) {
+            if !self.router.handle_timeout(now, by, &mut self.exits) {
                 break;
             }
         }

@@ -79,6 +79,15 @@ impl<K: Ord, V> Few<K, V> {
         one.into_iter().chain(several.into_iter().flatten())
     }
 
+    /// The largest key below this one.
+    pub(crate) fn below(&self, key: &K) -> Option<&K> {
+        match self {
+            Self::None => None,
+            Self::One(only, _) => Some(only).filter(|only| *only < key),
+            Self::Several(map) => map.range(..key).next_back().map(|(below, _)| below),
+        }
+    }
+
     pub(crate) fn keys(&self) -> impl Iterator<Item = &K> {
         self.iter().map(|(key, _)| key)
     }
@@ -96,6 +105,14 @@ impl<K: Ord, V> Few<K, V> {
             Self::None => None,
             Self::One(key, _) => Some(key),
             Self::Several(map) => map.keys().next_back(),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::One(..) => 1,
+            Self::Several(map) => map.len(),
         }
     }
 

@@ -93,8 +93,10 @@ impl Liveness {
     }
 
     /// When to check again whether the peer has expired: the next message may end an excuse.
+    ///
+    /// A peer with a short interval does not set the pace: its excuse costs it one message.
     pub(crate) fn check_at(&self, now: Instant) -> Instant {
-        self.expires_at().min(now + self.expiry)
+        self.expires_at().min(now + self.expiry.max(self.interval))
     }
 
     pub(crate) fn expires_at(&self) -> Instant {

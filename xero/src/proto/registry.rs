@@ -33,10 +33,9 @@ pub use choice::{Candidate, LeastRecentlyUsed, WorkerChoice};
 pub(crate) use ids::{IsFull, MethodId, PoolId};
 pub(crate) use index::ChangedPools;
 use index::Index;
-pub(crate) use kind::SizeClass;
 pub(crate) use merged::Listing;
 pub(crate) use offer::{Draft, Offer, draft_bytes};
-pub(crate) use route::{Grade, Need, Outlook, Route};
+pub(crate) use route::{Distinction, Grade, Need, Outlook, Route};
 
 /// The most credits that are believed of a worker: more requests than any process runs at once.
 const CREDITS_MAX: u32 = 65_536;
@@ -85,6 +84,10 @@ enum Standing {
 impl WorkerEntry {
     pub(crate) fn credits(&self) -> u32 {
         self.credits
+    }
+
+    pub(crate) fn method_count(&self) -> usize {
+        self.offer.method_count()
     }
 
     pub(crate) fn services(&self) -> impl Iterator<Item = &Arc<str>> {
@@ -307,6 +310,11 @@ impl Registry {
     /// Keeps a method's number for a line of waiting calls, until it is released.
     pub(crate) fn hold_line(&mut self, service: &Arc<str>, method: &Arc<str>) -> MethodId {
         self.index.hold_line(service, method)
+    }
+
+    /// Keeps it for another line.
+    pub(crate) fn hold_line_again(&mut self, method: MethodId) {
+        self.index.hold_line_again(method);
     }
 
     /// Releases a method's number: no call waits in a line of it any more.

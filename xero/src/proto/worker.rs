@@ -255,13 +255,10 @@ impl Worker {
     ///
     /// While more are due, [`Self::poll_timeout`] is due at once, so that transmits leave in between.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let are_peers_left = self.exits.links.handle_timeout(now);
+        let by = self.exits.links.handle_timeout(now, |_| 0);
         self.settle(now);
-        if are_peers_left {
-            return;
-        }
         for _ in 0..EXPIRY_BOUND {
-            if !self.executions.handle_timeout(now, &mut self.exits) {
+            if !self.executions.handle_timeout(now, by, &mut self.exits) {
                 break;
             }
             self.settle(now);

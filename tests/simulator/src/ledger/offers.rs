@@ -88,15 +88,13 @@ impl Offer {
         bytes <= self.payload_bytes_max
     }
 
-    /// How well it suits a call: by its signature first, then by its limit; `None` for not at all. A limit suits all
-    /// payloads up to its largest eighth of a power of two alike.
+    /// How well it suits a call: by its signature first, then by its limit; `None` for not at all.
     pub(super) fn grade(&self, plan: &CallPlan, must_declare: bool) -> Option<(bool, u64)> {
         let method = self.method(plan)?;
         let can = self.reads(plan.codec) && (method.idempotent || !must_declare);
         let fits = plan.fingerprint == 0 || method.fingerprint == 0 || plan.fingerprint == method.fingerprint;
-        let bytes = plan.work.payload_bytes().max(1_024);
-        let class = bytes.next_multiple_of((1 << bytes.ilog2()) / 8);
-        can.then_some((fits, if self.takes(class) { u64::MAX } else { self.payload_bytes_max }))
+        let takes = self.takes(plan.work.payload_bytes());
+        can.then_some((fits, if takes { u64::MAX } else { self.payload_bytes_max }))
     }
 }
 

@@ -134,7 +134,7 @@ impl Front {
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant, dispatcher: &Dispatcher) {
-        self.links.handle_timeout(now);
+        self.links.handle_timeout(now, |_| 0);
         self.offers.handle_timeout(now, dispatcher, &mut self.links);
     }
 

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::proto::{
     message::{CallId, Codec},
-    registry::{MethodId, PoolId, SizeClass},
+    registry::{Distinction, MethodId, PoolId},
 };
 
 #[test]
@@ -73,7 +73,8 @@ impl Play {
                     self.remove(call);
                 }
             }
-            7..9 => self.serve(),
+            7..8 => self.serve(),
+            8 => self.distinguish(),
             _ => {
                 let method = MethodId(self.random.u32(0..METHODS));
                 self.remove_empty(method);
@@ -95,9 +96,9 @@ impl Play {
         let owner = self.random.u64(0..5);
         let key = LineKey {
             method: MethodId(self.random.u32(0..METHODS)),
-            fingerprint: self.random.u64(0..4),
+            distinction: Distinction { fingerprint: Some(self.random.u64(0..4)), exceeds: None },
             codec: Codec::Json,
-            size: [SizeClass::SMALLEST, SizeClass::of(1 << 20)][self.random.usize(0..2)],
+            is_large: self.random.bool(),
             must_declare: false,
             wait_policy: WaitPolicy::UntilDeadline,
         };
@@ -135,6 +136,28 @@ impl Play {
         assert_eq!(self.waiting.remove_empty(method), gone.len());
     }
 
+    /// A worker makes another distinction between calls of a method, as after which empty lines are removed.
+    fn distinguish(&mut self) {
+        let Some(call) = self.any() else { return };
+        let Known { owner, key, line } = self.calls[&call];
+        let distinction = Distinction { fingerprint: Some(self.random.u64(0..4)), exceeds: None };
+        let moved = self.waiting.distinguish(line, owner, call, distinction);
+        assert_eq!(moved.is_none(), distinction == key.distinction);
+        if let Some((line, is_new)) = moved {
+            let known = Known { owner, key: LineKey { distinction, ..key }, line };
+            self.calls.insert(call, known);
+            assert_eq!(is_new, !self.pools.contains_key(&known.key));
+            if is_new {
+                self.retarget(known.key, line);
+            }
+            self.empty.retain(|empty| *empty != known.key);
+            if !self.calls.values().any(|known| known.key == key) {
+                self.empty.push(key);
+            }
+        }
+        self.remove_empty(key.method);
+    }
+
     fn serve(&mut self) {
         let pool = PoolId(self.random.u32(0..POOLS));
         if let Some(((_, call), _)) = self.waiting.next(pool, None, true) {
@@ -170,7 +193,7 @@ impl Play {
         for (pool, is_roomy) in (0..POOLS).flat_map(|pool| [true, false].map(|is_roomy| (PoolId(pool), is_roomy))) {
             // The first call of each line that the pool serves, in the pool's order.
             let mut firsts = BTreeMap::new();
-            let is_meant = |known: &Known| is_roomy || !known.key.size.waits_for_room();
+            let is_meant = |known: &Known| is_roomy || !known.key.is_large;
             let served =
                 self.calls.iter().filter(|(_, known)| self.pools[&known.key].contains(&pool) && is_meant(known));
             for (call, known) in served {

@@ -17,7 +17,7 @@ use std::{
 use super::WaitPolicy;
 use crate::proto::{
     message::{CallId, Codec},
-    registry::{Grade, MethodId, PoolId, SizeClass},
+    registry::{Distinction, Grade, MethodId, PoolId},
     slab::Slab,
 };
 
@@ -25,10 +25,10 @@ use crate::proto::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct LineKey {
     pub(super) method: MethodId,
-    pub(super) fingerprint: u64,
+    pub(super) distinction: Distinction,
     pub(super) codec: Codec,
-    /// A worker may lack room, or have too low a limit, for larger classes alone.
-    pub(super) size: SizeClass,
+    /// Whether they wait for room in a worker's window.
+    pub(super) is_large: bool,
     pub(super) must_declare: bool,
     pub(super) wait_policy: WaitPolicy,
 }
@@ -84,7 +84,7 @@ struct Served {
 
 impl Served {
     fn lines_like(&mut self, key: &LineKey) -> &mut BTreeSet<(Precedence, LineId)> {
-        if key.size.waits_for_room() { &mut self.large } else { &mut self.small }
+        if key.is_large { &mut self.large } else { &mut self.small }
     }
 
     fn is_empty(&self) -> bool {
@@ -112,6 +112,32 @@ impl Waiting {
     /// Adds a call to its line; returns the line, and whether it is new.
     pub(super) fn insert(&mut self, key: LineKey, owner: u64, call: CallId) -> (LineId, bool) {
         let turn = self.count_in(owner, call);
+        self.join(key, owner, turn, call)
+    }
+
+    /// Moves a call to the line of the same calls with this distinction, in its place there. Returns that line, and
+    /// whether it is new; `None` if the call is there already.
+    pub(super) fn distinguish(
+        &mut self,
+        id: LineId,
+        owner: u64,
+        call: CallId,
+        distinction: Distinction,
+    ) -> Option<(LineId, bool)> {
+        let line = self.lines.get_mut(id.0)?;
+        if line.key.distinction == distinction {
+            return None;
+        }
+        let key = LineKey { distinction, ..line.key };
+        line.take(owner, call);
+        if line.owners.is_empty() {
+            self.empty.push_back(id);
+        }
+        let turn = self.owners.get(&owner).map_or(self.turns, |owner| owner.turn);
+        Some(self.join(key, owner, turn, call))
+    }
+
+    fn join(&mut self, key: LineKey, owner: u64, turn: u64, call: CallId) -> (LineId, bool) {
         let known = self.by_key.get(&key).copied();
         let id = known.unwrap_or_else(|| {
             let id = LineId(self.lines.insert(Line::new(key)));
@@ -245,9 +271,9 @@ impl Waiting {
     pub(super) fn lines_of(&self, method: MethodId) -> Vec<LineId> {
         let first = LineKey {
             method,
-            fingerprint: 0,
+            distinction: Distinction { fingerprint: None, exceeds: None },
             codec: Codec::ALL[0],
-            size: SizeClass::SMALLEST,
+            is_large: false,
             must_declare: false,
             wait_policy: WaitPolicy::UntilDeadline,
         };

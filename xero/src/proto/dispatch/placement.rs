@@ -66,7 +66,8 @@ impl Placement {
     pub(super) fn enqueue(&mut self, id: CallId) {
         let Some(call) = self.calls.get(id) else { return };
         let method = self.registry.hold_line(&call.spec.service, &call.spec.method);
-        match self.calls.enqueue(id, method) {
+        let distinction = self.registry.distinguish(method, &call.need());
+        match self.calls.enqueue(id, method, distinction) {
             Some(line) => drop(self.follow(line, &ChangedPools::All)),
             None => self.registry.release_line(method),
         }
@@ -87,6 +88,9 @@ impl Placement {
     pub(super) fn follow_offers(&mut self) -> Prospects {
         let mut prospects = Prospects { hopeless: Vec::new(), free: BTreeSet::new(), places: 0 };
         for (method, changed) in self.registry.take_changed() {
+            if let ChangedPools::Others = changed {
+                prospects.places += self.distinguish(method);
+            }
             for line in self.used_lines_of(method) {
                 match self.follow(line, &changed) {
                     Ok(pools) => {
@@ -116,6 +120,20 @@ impl Placement {
         let pools = grade.as_ref().map(|grade| self.registry.targets(&need, *grade)).unwrap_or_default();
         self.calls.retarget(line, grade.as_ref().ok().copied(), pools.clone());
         grade.map(|_| pools)
+    }
+
+    /// Puts the calls that wait for a method into the lines of what distinguishes them now. Returns their number.
+    fn distinguish(&mut self, method: MethodId) -> usize {
+        let lines = self.calls.lines_of(method);
+        let calls: Vec<_> = lines.into_iter().flat_map(|line| self.calls.in_line(line)).collect();
+        for id in &calls {
+            let Some(call) = self.calls.get(*id) else { continue };
+            let distinction = self.registry.distinguish(method, &call.need());
+            if self.calls.distinguish(*id, distinction).is_some() {
+                self.registry.hold_line_again(method);
+            }
+        }
+        calls.len()
     }
 
     /// The lines of a method with calls in them; the others would be in the wrong queues now.

@@ -203,7 +203,11 @@ impl Router {
             reply.code = ErrorCode::Malformed;
         }
         match self.placement.registry.return_credit(from, reply.call) {
-            Some(true) => self.end_with_error(now, exits, from, reply),
+            Some(true) => {
+                // Whoever sends partial replies has started, whatever it says.
+                reply.maybe_executed |= self.get(reply.call).is_some_and(Call::has_begun);
+                self.end_with_error(now, exits, from, reply);
+            }
             Some(false) => self.counters.late_replies += 1,
             None => self.counters.unsolicited_replies += 1,
         }
@@ -236,9 +240,9 @@ impl Router {
         }
     }
 
-    /// Handles one due timer of a call; `false` if there is none.
-    pub(super) fn handle_timeout(&mut self, now: Instant, exits: &mut Exits<Output>) -> bool {
-        match self.timers.expire(now) {
+    /// Handles one timer of a call that was due by then; `false` if there is none.
+    pub(super) fn handle_timeout(&mut self, now: Instant, by: Instant, exits: &mut Exits<Output>) -> bool {
+        match self.timers.expire(by) {
             Some(Timer::Deadline(id)) => self.handle_deadline(now, exits, id),
             Some(Timer::Retry(id)) => self.retry(now, exits, id),
             Some(_) => {}
@@ -442,8 +446,9 @@ impl Router {
     }
 
     fn lose_worker_of(&mut self, now: Instant, exits: &mut Exits<Output>, id: CallId, setback: Setback) {
-        let cost = if setback == Setback::NotStarted { Cost::Nothing } else { Cost::Attempt };
         let Some(call) = self.placement.calls_mut().get_mut(id) else { return };
+        let setback = if call.has_begun() { Setback::MaybeExecuted } else { setback };
+        let cost = if setback == Setback::NotStarted { Cost::Nothing } else { Cost::Attempt };
         match self.attempts.next(call, setback, cost) {
             Some(backoff) => self.attempt_again(now, exits, id, backoff),
             None => {

@@ -2,7 +2,8 @@
 //!
 //! Workers with equal offers form one *pool*. Pools that declare a method alike form one *group* of that method, and
 //! those that differ in the signature alone form another. A request suits all workers of a group or none, apart from the
-//! state of single workers (room in a window, a refusal) and from limits below the payload's size class.
+//! state of single workers (room in a window, a refusal), and from limits that are neither below the payload's size nor
+//! at least the next power of two.
 //! A pool is in the groups of its methods while one of its workers serves.
 //!
 //! A group orders its pools by lower bounds of their first turn. A worker that is used, or becomes free, goes to the
@@ -50,7 +51,10 @@ struct Pool {
 pub(super) struct Method {
     pub(super) service: ServiceId,
     pub(super) name: Arc<str>,
-    pub(super) groups: Few<Kind, Group>,
+    /// Boxed, because a tree has room for eleven of them.
+    pub(super) groups: Few<Kind, Box<Group>>,
+    /// The number of serving pools with each limit of a payload's bytes.
+    pub(super) limits: Few<u64, usize>,
     /// Its pool, if it has only one: this finds most methods without a search.
     pub(super) sole: Option<(Kind, PoolId)>,
     /// The number of pools in use for each share of the introduction.
@@ -94,6 +98,8 @@ pub(crate) enum ChangedPools {
     Few(Vec<PoolId>),
     /// Many, or the service itself is new, or gone.
     All,
+    /// Signatures or limits have come or gone, so that other calls than before suit the same workers.
+    Others,
 }
 
 /// See the module.
@@ -182,12 +188,14 @@ impl Index {
             let offer = Arc::clone(&pool.offer);
             for place in 0..self.pool(id).methods.len() {
                 let (method, kind) = self.pool(id).methods[place];
+                let before = self.method_mut(method).distinctions(kind.signature);
                 for kind in kind.with_any() {
                     let group = self.method_mut(method).groups.entry(kind);
                     group.pools.entry(id);
                     group.limits.count(offer.payload_bytes_max, true);
                 }
-                self.note_change(method, id, self.pool(id).share_of_method(place), true);
+                self.method_mut(method).limits.count(offer.payload_bytes_max, true);
+                self.note_change(place, id, true, before);
             }
             self.serve_services(id, &offer, true);
         }
@@ -202,6 +210,7 @@ impl Index {
             let offer = Arc::clone(&pool.offer);
             for place in 0..self.pool(id).methods.len() {
                 let (method, kind) = self.pool(id).methods[place];
+                let before = self.method_mut(method).distinctions(kind.signature);
                 for kind in kind.with_any() {
                     let groups = &mut self.method_mut(method).groups;
                     let Some(group) = groups.get_mut(&kind) else { continue };
@@ -213,7 +222,8 @@ impl Index {
                         groups.remove(&kind);
                     }
                 }
-                self.note_change(method, id, self.pool(id).share_of_method(place), false);
+                self.method_mut(method).limits.count(offer.payload_bytes_max, false);
+                self.note_change(place, id, false, before);
             }
             self.serve_services(id, &offer, false);
         }
@@ -227,7 +237,7 @@ impl Index {
         for (method, kind) in std::mem::take(&mut pool.absent) {
             if let Some(group) = self.method_mut(method).groups.get_mut(&kind) {
                 *group.pools.entry(id) = Some(worker.0);
-                group.ready.insert((worker.0, id));
+                group.ready.entry((worker.0, id));
             }
         }
     }
@@ -255,14 +265,22 @@ impl Index {
     /// The same among the workers of a group.
     pub(super) fn first_roomy(&mut self, method: MethodId, kind: Kind, is_full: &IsFull<'_>) -> Option<Free> {
         let group = self.methods.get_mut(method.0)?.groups.get_mut(&kind)?;
-        let mut best = None;
+        let (mut best, mut stale) = (None, Vec::new());
         // The bounds are those of any free worker.
-        for (bound, pool) in &group.ready {
+        for (bound, id) in group.ready.keys() {
             if best.is_some_and(|(turn, _)| turn <= *bound) {
                 break;
             }
-            let first = self.pools.get_mut(pool.0).and_then(|pool| pool.first_roomy(is_full));
-            best = best.into_iter().chain(first).min();
+            let Some(pool) = self.pools.get_mut(id.0) else { continue };
+            best = best.into_iter().chain(pool.first_roomy(is_full)).min();
+            if pool.free.first().is_none_or(|(turn, _)| turn != bound) {
+                stale.push((*bound, *id));
+            }
+        }
+        for (bound, id) in stale {
+            if let Some(pool) = self.pools.get_mut(id.0) {
+                group.repair((method, kind), (bound, id), pool);
+            }
         }
         best
     }
@@ -278,12 +296,7 @@ impl Index {
             if let Some(first) = first.filter(|(turn, _)| *turn == bound || group.ready.len() == 1) {
                 return Some((first, id));
             }
-            group.ready.pop_first();
-            *group.pools.entry(id) = first.map(|(turn, _)| turn);
-            match first {
-                Some((turn, _)) => drop(group.ready.insert((turn, id))),
-                None => pool.absent.push((method, kind)),
-            }
+            group.repair((method, kind), (bound, id), pool);
         }
     }
 
@@ -295,6 +308,12 @@ impl Index {
         let service = method.service;
         self.service_mut(service).lines.insert(id);
         id
+    }
+
+    /// Keeps the number of a method for another line.
+    pub(super) fn hold_line_again(&mut self, id: MethodId) {
+        let method = self.method_mut(id);
+        (method.lines, method.users) = (method.lines + 1, method.users + 1);
     }
 
     pub(super) fn release_line(&mut self, id: MethodId) {
@@ -316,7 +335,9 @@ impl Index {
     /// Marks the service's methods that calls wait for as changed: the service is new, or gone.
     pub(super) fn note_service(&mut self, id: ServiceId) {
         let Some(service) = self.services.get(id.0) else { return };
-        self.changed.extend(service.lines.iter().map(|method| (*method, ChangedPools::All)));
+        for method in &service.lines {
+            self.changed.entry(*method).or_default().note_all();
+        }
     }
 
     pub(super) fn find_service(&self, name: &str) -> Option<(ServiceId, &Service)> {
@@ -405,14 +426,17 @@ impl Index {
         self.revision += u64::from(self.shares.settle());
     }
 
-    fn note_change(&mut self, id: MethodId, pool: PoolId, share: Share, is_served: bool) {
+    /// Notes that a pool serves the method at that place in its offer, or no longer.
+    fn note_change(&mut self, place: usize, pool: PoolId, is_served: bool, before: (bool, usize)) {
         count_step();
+        let ((id, kind), share) = (self.pool(pool).methods[place], self.pool(pool).share_of_method(place));
         let method = self.method_mut(id);
+        let are_others = method.distinctions(kind.signature) != before;
         method.sole = method.only_pool();
         method.shares.count(share, is_served);
         self.merge(id);
         if self.methods.get(id.0).is_some_and(|method| method.lines > 0) {
-            self.changed.entry(id).or_default().note(pool);
+            self.changed.entry(id).or_default().note(pool, are_others);
         }
     }
 
@@ -426,6 +450,7 @@ impl Index {
                 service: service_id,
                 name: name_of,
                 groups: Few::default(),
+                limits: Few::default(),
                 sole: None,
                 shares: Few::default(),
                 agreed: None,
@@ -505,11 +530,18 @@ impl Default for ChangedPools {
 }
 
 impl ChangedPools {
-    fn note(&mut self, pool: PoolId) {
+    fn note(&mut self, pool: PoolId, are_others: bool) {
         match self {
+            _ if are_others => *self = Self::Others,
             Self::Few(pools) if pools.contains(&pool) => {}
             Self::Few(pools) if pools.len() < FEW_POOLS => pools.push(pool),
-            _ => *self = Self::All,
+            _ => self.note_all(),
+        }
+    }
+
+    fn note_all(&mut self) {
+        if let Self::Few(_) = self {
+            *self = Self::All;
         }
     }
 }
@@ -520,7 +552,18 @@ const FEW_POOLS: usize = 8;
 impl Method {
     /// The groups of a signature.
     pub(super) fn with(&self, signature: Signature) -> impl Iterator<Item = (&Kind, &Group)> {
-        self.groups.from(Kind::first(signature)).take_while(move |(kind, _)| kind.signature == signature)
+        let groups = self.groups.from(Kind::first(signature)).map(|(kind, group)| (kind, &**group));
+        groups.take_while(move |(kind, _)| kind.signature == signature)
+    }
+
+    /// What changes when a signature, or a limit, comes or goes.
+    fn distinctions(&self, signature: Signature) -> (bool, usize) {
+        (self.knows(signature), self.limits.len())
+    }
+
+    /// Whether a serving pool declares the method with this signature.
+    pub(super) fn knows(&self, signature: Signature) -> bool {
+        self.with(signature).next().is_some()
     }
 
     fn only_pool(&self) -> Option<(Kind, PoolId)> {
@@ -528,6 +571,19 @@ impl Method {
         let mut pools = exact.flat_map(|(kind, group)| group.pools.keys().map(|pool| (*kind, *pool)));
         let first = pools.next()?;
         pools.next().is_none().then_some(first)
+    }
+}
+
+impl Group {
+    /// Replaces the stale bound of a pool by its first free worker's turn; takes a pool out that has no free worker.
+    fn repair(&mut self, own: (MethodId, Kind), (bound, id): (u64, PoolId), pool: &mut Pool) {
+        let first = pool.free.first().map(|(turn, _)| *turn);
+        self.ready.remove(&(bound, id));
+        *self.pools.entry(id) = first;
+        match first {
+            Some(turn) => *self.ready.entry((turn, id)),
+            None => pool.absent.push(own),
+        }
     }
 }
 

@@ -375,9 +375,7 @@ impl Play {
             let can = known.ready.codecs.contains(&need.codec) && (offer.idempotent || !need.must_declare);
             let fits = need.fingerprint == 0 || offer.fingerprint == 0 || offer.fingerprint == need.fingerprint;
             let max = known.ready.payload_bytes_max;
-            // From 1,024 on, in eighths of a power of two.
-            let bytes = need.bytes.max(1_024);
-            let takes = bytes.next_multiple_of((1 << bytes.ilog2()) / 8) as u64 <= max;
+            let takes = need.bytes as u64 <= max;
             (known.is_serving() && can).then_some((fits, if takes { u64::MAX } else { max }))
         };
         let best = self.model.values().filter_map(can).max();

@@ -7,7 +7,7 @@ use super::{
     choice::{Candidate, WorkerChoice},
     ids::{Free, IsFull, MethodId, PoolId},
     index::{Index, Method},
-    kind::{Group, Kind, Signature, SizeClass},
+    kind::{Group, Kind, Signature},
     offer::Codecs,
     turns::Merge,
 };
@@ -61,20 +61,19 @@ pub(crate) enum Outlook {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Grade {
     fits: bool,
-    /// The largest limit; `u64::MAX` if it covers the payload's size class.
+    /// The largest limit; `u64::MAX` if it allows the payload.
     payload_bytes_max: u64,
 }
 
-impl Grade {
-    /// The limit that a worker must have, where not all of one kind suit.
-    fn exact_limit(self) -> Option<u64> {
-        (self.payload_bytes_max != u64::MAX).then_some(self.payload_bytes_max)
-    }
-
-    /// Whether workers with this limit suit, if their kind does.
-    fn suits(self, payload_bytes_max: u64) -> bool {
-        self.exact_limit().is_none_or(|limit| limit == payload_bytes_max)
-    }
+/// What distinguishes a request from others for the same method, as far as it decides which workers suit it.
+///
+/// There are no more distinctions than workers make, whatever callers ask for. They change with the workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Distinction {
+    /// The fingerprint, unless no worker has it.
+    pub(crate) fingerprint: Option<u64>,
+    /// The largest limit of a worker that the payload exceeds, if there is one.
+    pub(crate) exceeds: Option<u64>,
 }
 
 impl Need<'_> {
@@ -88,8 +87,23 @@ impl Need<'_> {
         // 0 stands for an unchecked signature (`PROTOCOL.md` §7).
         let fits = self.fingerprint == 0
             || [Signature::Exact(0), Signature::Exact(self.fingerprint)].contains(&kind.signature);
-        let takes = Some(SizeClass::of(self.bytes)) <= kind.size;
-        can.then_some(Grade { fits, payload_bytes_max: if takes { u64::MAX } else { payload_bytes_max } })
+        can.then_some(Grade { fits, payload_bytes_max: self.allowance(payload_bytes_max) })
+    }
+
+    /// A limit as part of a grade.
+    fn allowance(&self, payload_bytes_max: u64) -> u64 {
+        if payload_bytes_max >= self.bytes as u64 { u64::MAX } else { payload_bytes_max }
+    }
+
+    /// Whether workers with this limit have the grade, if their kind has it.
+    fn suits(&self, grade: Grade, payload_bytes_max: u64) -> bool {
+        self.allowance(payload_bytes_max) == grade.payload_bytes_max
+    }
+
+    /// Whether all workers of a group have the grade, if its kind has it.
+    fn suits_all(&self, grade: Grade, group: &Group) -> bool {
+        // Limits between these have the grade too.
+        [group.limits.first(), group.limits.last()].into_iter().flatten().all(|limit| self.suits(grade, *limit))
     }
 
     /// The signatures whose groups hold all workers that may suit best.
@@ -145,7 +159,17 @@ impl Index {
     /// The pools whose workers suit a request best.
     fn pools<'a>(&'a self, method: MethodId, need: &'a Need<'_>, grade: Grade) -> impl Iterator<Item = PoolId> {
         let pools = self.groups(method, need, grade).flat_map(|(_, group)| group.pools.keys().copied());
-        pools.filter(move |pool| grade.suits(self.offer_of(*pool).payload_bytes_max))
+        pools.filter(move |pool| need.suits(grade, self.offer_of(*pool).payload_bytes_max))
+    }
+
+    /// What distinguishes a request for a method at present.
+    fn distinguish(&self, method: MethodId, need: &Need<'_>) -> Distinction {
+        let Some(method) = self.method(method) else { return Distinction { fingerprint: None, exceeds: None } };
+        let is_known = need.fingerprint == 0 || method.knows(Signature::Exact(need.fingerprint));
+        Distinction {
+            fingerprint: is_known.then_some(need.fingerprint),
+            exceeds: method.limits.below(&(need.bytes as u64)).copied(),
+        }
     }
 
     /// Of the workers that suit best, the free one with room that has gone longest without a request; and whether they
@@ -155,19 +179,20 @@ impl Index {
         if let Some((kind, pool)) = self.method(method)?.sole {
             return Some((self.first_of(pool, is_large, is_full)?, kind.idempotent));
         }
-        if grade.exact_limit().is_some() {
-            // No limit covers the payload's size class: a rare request.
-            let pools: Vec<_> = self.pools(method, need, grade).collect();
-            let first = |pool| Some((self.first_of(pool, is_large, is_full)?, pool));
-            let (first, pool) = pools.into_iter().filter_map(first).min()?;
-            return Some((first, self.kind_in(pool, method)?.idempotent));
-        }
-        let kinds: Vec<_> = self.groups(method, need, grade).map(|(kind, _)| *kind).collect();
-        let mut first = |kind| match is_large {
-            true => self.first_roomy(method, kind, is_full),
-            false => self.first_free(method, kind).map(|(first, _)| first),
+        // Few groups have limits on both sides of a payload's size.
+        let pools_of = |group: &Group| {
+            let pools = group.pools.keys().copied();
+            pools.filter(|pool| need.suits(grade, self.offer_of(*pool).payload_bytes_max)).collect::<Vec<_>>()
         };
-        kinds.into_iter().filter_map(|kind| Some((first(kind)?, kind.idempotent))).min()
+        let groups = self.groups(method, need, grade);
+        let groups: Vec<_> =
+            groups.map(|(kind, group)| (*kind, (!need.suits_all(grade, group)).then(|| pools_of(group)))).collect();
+        let mut first = |kind, pools: Option<Vec<PoolId>>| match pools {
+            Some(pools) => pools.into_iter().filter_map(|pool| self.first_of(pool, is_large, is_full)).min(),
+            None if is_large => self.first_roomy(method, kind, is_full),
+            None => self.first_free(method, kind).map(|(first, _)| first),
+        };
+        groups.into_iter().filter_map(|(kind, pools)| Some((first(kind, pools)?, kind.idempotent))).min()
     }
 
     fn first_of(&mut self, pool: PoolId, is_large: bool, is_full: &IsFull<'_>) -> Option<Free> {
@@ -208,6 +233,11 @@ impl Registry {
         self.index.suitable(need).map(|(_, grade)| grade)
     }
 
+    /// What distinguishes a request for a method at present.
+    pub(crate) fn distinguish(&self, method: MethodId, need: &Need<'_>) -> Distinction {
+        self.index.distinguish(method, need)
+    }
+
     /// The pools of this grade.
     pub(crate) fn targets(&self, need: &Need<'_>, grade: Grade) -> Vec<PoolId> {
         let method = self.index.find(need.service, need.method);
@@ -227,8 +257,9 @@ impl Registry {
     pub(crate) fn is_offered_beside(&self, peer: Peer, service: &str, method: &str) -> bool {
         let Some(method) = self.index.find(service, method).and_then(|id| self.index.method(id)) else { return false };
         let own = self.pool_of(peer);
+        let own_part = usize::from(self.get(peer).is_some_and(|worker| worker.place.standing != Standing::Idle));
         let mut pools = method.with(Signature::Any).flat_map(|(_, group)| group.pools.keys().copied());
-        pools.any(|pool| Some(pool) != own || self.index.serving(pool) > 1)
+        pools.any(|pool| Some(pool) != own || self.index.serving(pool) > own_part)
     }
 
     /// Whether this worker offers the method.
@@ -300,9 +331,10 @@ impl Iterator for Candidates<'_> {
         let found = self.first.take().or_else(|| {
             let rest = self.rest.get_or_insert_with(|| {
                 let groups = registry.index.groups(search.method, need, search.grade);
-                Merge::new(&registry.index, groups.map(|(_, group)| &group.ready))
+                Merge::new(&registry.index, groups.map(|(_, group)| group.ready.keys().copied()))
             });
-            let suits = |peer| registry.get(peer).is_some_and(|it| search.grade.suits(it.offer.payload_bytes_max));
+            let suits =
+                |peer| registry.get(peer).is_some_and(|it| need.suits(search.grade, it.offer.payload_bytes_max));
             rest.find(|free| *free != search.first && search.can_have(free.1, need) && suits(free.1))
         });
         let (_, peer) = found?;

@@ -61,26 +61,23 @@ fn worker_that_accepts_the_payload_comes_first_and_another_only_without_one() {
 }
 
 #[test]
-fn payloads_of_one_size_class_suit_the_same_workers() {
-    let limited = |max| {
+fn payload_goes_to_those_whose_limit_allows_it_however_close_the_limits_are() {
+    let route = |limits: [u64; 2], bytes| {
         let mut registry = Registry::new(&Limits::default(), u64::MAX);
-        for (peer, max) in (1..).zip(max) {
-            let ready = Ready { payload_bytes_max: max, ..introduction(9, 7) };
-            register(&mut registry, Peer(peer), ready);
+        for (peer, max) in (1..).zip(limits) {
+            register(&mut registry, Peer(peer), Ready { payload_bytes_max: max, ..introduction(9, 7) });
         }
-        registry
+        registry.route(&mut LeastRecentlyUsed, &Need { bytes, ..need(7) }, ROOMY)
     };
-    let route =
-        |registry: &mut Registry, bytes| registry.route(&mut LeastRecentlyUsed, &Need { bytes, ..need(7) }, ROOMY);
-    // Of those between two steps, only the largest limit counts.
-    let mut registry = limited([5_000, 5_100]);
-    for bytes in [4_609, 5_000, 5_100, 8_192] {
-        assert_eq!(route(&mut registry, bytes), chosen(2), "{bytes}");
+    for (first, second) in [(5_000, 5_001), (5_000, 8_191), (5_000, 8_192), (1_000, 1_001), (3, 4), (1 << 40, 1 << 41)]
+    {
+        let size = |limit: u64| usize::try_from(limit).expect("64 bits");
+        assert_eq!(route([first, second], size(first)), chosen(1), "{first} and {second}");
+        assert_eq!(route([first, second], size(first) + 1), chosen(2), "{first} and {second}");
+        // The error names the largest limit.
+        assert_eq!(route([first, second], size(second) + 1), chosen(2), "{first} and {second}");
+        assert_eq!(route([second, first], size(first) + 1), chosen(1), "{first} and {second}");
     }
-    assert_eq!((route(&mut registry, 4_096), route(&mut registry, 4_608)), (chosen(1), chosen(1)));
-    let mut registry = limited([5_000, 8_192]);
-    let routes = [4_608, 4_609, 8_192].map(|bytes| route(&mut registry, bytes));
-    assert_eq!(routes, [chosen(1), chosen(2), chosen(2)]);
 }
 
 #[test]

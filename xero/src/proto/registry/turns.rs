@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeSet, BinaryHeap, btree_set},
+    collections::{BTreeSet, BinaryHeap},
     iter::Peekable,
     ops::Bound,
 };
@@ -16,22 +16,25 @@ use crate::proto::message::Peer;
 /// The free workers of several pools, least recently used first.
 ///
 /// It opens a pool only when its bound is first in order, so that taking the first candidate costs no other.
-#[derive(Debug)]
 pub(super) struct Merge<'a> {
     index: &'a Index,
-    unopened: Vec<Peekable<btree_set::Iter<'a, (u64, PoolId)>>>,
+    unopened: Vec<Peekable<Bounds<'a>>>,
     open: BinaryHeap<Reverse<(u64, Peer, PoolId)>>,
 }
 
+/// Pools in the order of their bounds.
+type Bounds<'a> = Box<dyn Iterator<Item = (u64, PoolId)> + 'a>;
+
 impl<'a> Merge<'a> {
     /// The free workers of the pools in these sets; each number is a lower bound of its pool's first turn.
-    pub(super) fn new(index: &'a Index, sets: impl Iterator<Item = &'a BTreeSet<(u64, PoolId)>>) -> Self {
-        Self { index, unopened: sets.map(|set| set.iter().peekable()).collect(), open: BinaryHeap::new() }
+    pub(super) fn new<S: Iterator<Item = (u64, PoolId)> + 'a>(index: &'a Index, sets: impl Iterator<Item = S>) -> Self {
+        let unopened = sets.map(|set| (Box::new(set) as Bounds<'a>).peekable()).collect();
+        Self { index, unopened, open: BinaryHeap::new() }
     }
 
     fn open_due(&mut self) {
         for pools in &mut self.unopened {
-            while let Some((bound, pool)) = pools.peek().copied().copied()
+            while let Some((bound, pool)) = pools.peek().copied()
                 && self.open.peek().is_none_or(|Reverse((turn, ..))| bound <= *turn)
             {
                 pools.next();

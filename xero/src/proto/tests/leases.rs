@@ -2,16 +2,20 @@
 
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use super::{
     network::Net,
-    pair::{EXPIRY, INTERVAL, LATENCY, TICK, error_reply, final_reply, ms, partial_reply, value},
+    pair::{
+        EXPIRY, INTERVAL, LATENCY, TICK, error_reply, final_reply, introduction, ms, partial_reply, spec, start, value,
+    },
 };
 use crate::proto::{
-    calls::CallFailure,
-    dispatch::Departure,
+    calls::{CallFailure, CallSpec},
+    dispatch::{Departure, Dispatcher, DispatcherConfig, Output},
     frame::encode,
-    liveness::Heartbeats,
-    message::{CallId, ErrorCode, Event, Message},
+    liveness::{Heartbeats, INTERVAL_MIN},
+    message::{CallId, ErrorCode, Event, Message, Peer, Ready},
     retry::BackoffConfig,
 };
 
@@ -78,6 +82,50 @@ fn announced_payload_excuses_a_worker_exactly_as_long_as_it_may_take() {
     assert!(net.d(d).left.is_empty());
     net.run(2 * LATENCY + 2 * TICK);
     assert_eq!(net.d(d).machine.counters().expired_leases, 1);
+}
+
+/// Each message that excuses a silence would cost its receiver twenty thousand looks.
+#[test]
+fn excused_peer_with_a_short_interval_is_not_looked_after_more_often_than_others() {
+    let now = start();
+    let mut dispatcher = Dispatcher::new(DispatcherConfig::default());
+    let ready = Ready { interval: Duration::from_millis(1), ..introduction() };
+    dispatcher.handle_message(now, Peer(1), Message::Ready(ready));
+    dispatcher.handle_message(now, Peer(1), Message::Patience(Duration::from_secs(60)));
+    let mut looks = 0;
+    while let Some(at) = dispatcher.poll_timeout().filter(|at| *at < now + Duration::from_secs(30)) {
+        dispatcher.handle_timeout(at);
+        while dispatcher.poll_transmit().is_some() {}
+        looks += 1;
+    }
+    assert_eq!(dispatcher.workers().count(), 1);
+    // A heartbeat each second, and a look.
+    assert!(looks <= 61, "{looks} in 30 s");
+}
+
+/// Peers' timers come first, but only those that were due before.
+#[test]
+fn call_ends_on_time_however_many_leases_are_due_after_it() {
+    const PEERS: u64 = 1_000;
+    let now = start();
+    let mut dispatcher = Dispatcher::new(DispatcherConfig::default());
+    dispatcher.handle_message(now, Peer(0), Message::Ready(introduction()));
+    dispatcher.call(now, CallId(1), CallSpec { deadline: now + EXPIRY / 2, ..spec(now, "hold") });
+    let later = now + EXPIRY / 2;
+    for peer in 1..=PEERS {
+        let incarnation = Uuid::from_u64_pair(3, peer);
+        let ready = Ready { interval: INTERVAL_MIN, incarnation, ..introduction() };
+        dispatcher.handle_message(later, Peer(peer), Message::Ready(ready));
+    }
+    while dispatcher.poll_transmit().is_some() || dispatcher.poll_output().is_some() {}
+    // The thread was held up: by now, all of them are due.
+    let late = now + 2 * EXPIRY;
+    dispatcher.handle_message(late, Peer(0), Message::Heartbeat);
+    dispatcher.handle_timeout(late);
+    let is_end = |output: &Output| matches!(output, Output::Ended(CallId(1), ..));
+    let outputs: Vec<_> = std::iter::from_fn(|| dispatcher.poll_output()).collect();
+    assert!(outputs.iter().any(is_end), "{outputs:?}");
+    assert!(dispatcher.workers().count() > 900, "few of them end in one pass");
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod cancel;
 mod client_leaving;
 mod credits;
 mod dialing;
+mod distinctions;
 mod drain;
 mod edges;
 mod errors;

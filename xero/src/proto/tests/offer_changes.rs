@@ -330,6 +330,22 @@ fn call_goes_elsewhere_when_its_worker_has_withdrawn_the_service_meanwhile() {
 }
 
 #[test]
+fn call_goes_elsewhere_when_its_draining_worker_has_withdrawn_the_service() {
+    for drains in [false, true] {
+        let (now, mut dispatcher) = (start(), Dispatcher::new(DispatcherConfig::default()));
+        dispatcher.handle_message(now, Peer(1), ready_of(1, 8, introduction().services));
+        dispatcher.call(now, CallId(1), spec(now, "hold"));
+        dispatcher.handle_message(now, Peer(2), ready_of(2, 8, introduction().services));
+        assert_eq!(requests(&mut dispatcher), [(1, 1, false)]);
+        if drains {
+            dispatcher.handle_message(now, Peer(1), Message::Drain);
+        }
+        dispatcher.handle_message(now, Peer(1), error_reply(CallId(1), ErrorCode::UnknownMethod, false));
+        assert_eq!(pass(&mut dispatcher, now, ms(500)), [(2, 1, false)], "drains: {drains}");
+    }
+}
+
+#[test]
 fn errors_make_no_change_before_its_turn() {
     let (now, mut dispatcher) = indebted();
     dispatcher.handle_message(now, Peer(1), ready_of(1, 2_000, vec![offer("Demo", &["hold"]), large("Other", 1)]));

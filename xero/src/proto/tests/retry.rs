@@ -3,7 +3,7 @@
 use super::{
     network::Net,
     node::{maybe_executed, offer},
-    pair::{D, EXPIRY, INTERVAL, W, error_reply, ms},
+    pair::{D, EXPIRY, INTERVAL, W, error_reply, ms, partial_reply},
 };
 use crate::proto::{
     calls::{CallFailure, WaitPolicy},
@@ -196,6 +196,29 @@ fn call_stopped_midway_by_its_worker_is_resent_only_if_it_is_idempotent() {
             true => assert_eq!(net.value(call), "pong"),
             false => assert!(matches!(net.failure(call), CallFailure::Remote(error) if error.maybe_executed)),
         }
+    }
+}
+
+#[test]
+fn worker_that_has_sent_partial_replies_has_started_whatever_it_says() {
+    let says: [&dyn Fn(CallId) -> Vec<Message>; 3] = [
+        &|call| vec![error_reply(call, ErrorCode::Refused, false)],
+        &|call| vec![error_reply(call, ErrorCode::Overloaded, false)],
+        &|_| vec![Message::Drain, Message::Goodbye],
+    ];
+    for messages in says {
+        let mut net = Net::new();
+        let d = net.dispatcher();
+        let puppet = net.puppet(d, 8);
+        let w = net.worker(&[d]);
+        net.connect();
+        let call = net.call_with(d, "ping", |spec| spec.idempotent = Some(false));
+        net.run(ms(5));
+        net.send_as(puppet, partial_reply(call, 0, "half"));
+        messages(call).into_iter().for_each(|message| net.send_as(puppet, message));
+        net.run(ms(5));
+        assert_eq!(maybe_executed(net.failure(call)), Some(true));
+        assert_eq!(net.w(w).runs.len(), 0);
     }
 }
 

@@ -194,9 +194,9 @@ impl Executions {
         }
     }
 
-    /// Aborts one request whose deadline has passed; `false` if there is none.
-    pub(super) fn handle_timeout(&mut self, now: Instant, exits: &mut Exits<WorkerOutput>) -> bool {
-        match self.timers.expire(now) {
+    /// Aborts one request whose deadline had passed by then; `false` if there is none.
+    pub(super) fn handle_timeout(&mut self, now: Instant, by: Instant, exits: &mut Exits<WorkerOutput>) -> bool {
+        match self.timers.expire(by) {
             Some(Timer::Overrun(execution)) => self.abort(now, exits, execution, ErrorCode::DeadlineExceeded),
             Some(_) => {}
             None => return false,
