@@ -69,6 +69,7 @@ fn main() -> ExitCode {
         || Play::waiting(10_000),
     );
     table.compare("a call: 1,000 kinds of workers beside 1", 3.0, || Play::kinds(1), || Play::kinds(1_000));
+    table.compare("a large call: 1,000 kinds of workers beside 1", 3.0, || Play::large(1), || Play::large(1_000));
     table.compare(
         "a call: 1,000 signatures and limits beside 1",
         3.0,
@@ -242,6 +243,13 @@ impl Play {
             play.join(peer, 64, vec![service("Demo", 4), service(&format!("Own{peer}"), 1)]);
         }
         play.specs = vec![spec(play.now, "Demo", "method-0")];
+        play
+    }
+
+    /// The same workers, and calls that wait for room in a window.
+    fn large(count: u64) -> Self {
+        let mut play = Self::kinds(count);
+        play.specs[0].payload.bytes = vec![0; 5_000].into();
         play
     }
 

@@ -304,7 +304,8 @@ impl Front {
             return None;
         }
         self.links.accept(now, from, ready);
-        if !self.is_draining {
+        // A client that repeats itself gets what others have, until the next announcement.
+        if !self.is_draining && !(self.clients.contains_key(&from) && self.offers.is_paused(now)) {
             self.offers.include(now, dispatcher, &mut self.links);
         }
         let incarnation = ready.incarnation;

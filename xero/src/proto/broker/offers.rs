@@ -75,6 +75,11 @@ impl Offers {
         self.announces_at
     }
 
+    /// Whether changes wait for the end of a pause.
+    pub(super) fn is_paused(&self, now: Instant) -> bool {
+        self.paused_until.is_some_and(|until| until > now)
+    }
+
     /// Brings the introduction up to date for a client that is about to receive it, before the others do.
     pub(super) fn include(&mut self, now: Instant, dispatcher: &Dispatcher, links: &mut Links) {
         if self.refresh(dispatcher, links) {
