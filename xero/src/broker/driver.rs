@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
 
 use super::command::Command;
@@ -19,6 +19,7 @@ use crate::{
         driver::{Driver, Role, Side},
         guest::{Guest, Rest},
         machine::{Connections, Input, Machine, SendError},
+        mailbox::Mailbox,
         panics,
         thread::{IoThread, close},
         turns::drive,
@@ -36,7 +37,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Channels {
     pub(crate) io: IoThread,
-    pub(crate) commands: mpsc::UnboundedReceiver<Command>,
+    pub(crate) mailbox: Mailbox<Command>,
     pub(crate) workers: WorkerList,
     pub(crate) clients: watch::Sender<usize>,
     pub(crate) left: watch::Sender<bool>,
@@ -70,15 +71,14 @@ pub(crate) async fn run(
     }
     let role = BrokerRole { channels, have_clients_changed: false, is_closed: false };
     let limits = config.dispatcher.limits;
-    let mut driver = Driver::new(config.map(BrokerMachine::new), limits, doors, role);
-    let ended = drive(&mut driver).await;
+    let (driver, ended) = drive(Driver::new(config.map(BrokerMachine::new), limits, doors, role)).await;
     let Driver { side: Side { machine, connections: doors, .. }, role } = driver;
-    let Channels { io, commands, workers, clients, left } = role.channels;
+    let Channels { io, mailbox, workers, clients, left } = role.channels;
     if let Err(panic) = ended {
         io.crash(machine.beside(panic));
     }
     // Later commands fail.
-    close(commands);
+    close(mailbox);
     drop(doors);
     panics::drop_quietly(workers);
     panics::drop_quietly(clients);
@@ -158,8 +158,8 @@ impl Role for BrokerRole {
     type Connections = Doors;
     type Command = Command;
 
-    fn mailbox(&mut self) -> &mut mpsc::UnboundedReceiver<Command> {
-        &mut self.channels.commands
+    fn mailbox(&mut self) -> &mut Mailbox<Command> {
+        &mut self.channels.mailbox
     }
 
     fn handle_command(&mut self, side: &mut BrokerSide, now: Instant, command: Command) {
@@ -191,6 +191,11 @@ impl Role for BrokerRole {
             let count = side.machine.clients().count();
             panics::wake(|| self.channels.clients.send_replace(count));
         }
+    }
+
+    fn is_quiet(&self) -> bool {
+        // Its handles have little to say, and wait for the answer.
+        true
     }
 
     fn has_ended(&self) -> bool {

@@ -11,7 +11,7 @@ use std::{
 use futures_util::future::{self, Either};
 use tokio::{
     runtime,
-    sync::{mpsc, oneshot, watch},
+    sync::{oneshot, watch},
 };
 use uuid::Uuid;
 
@@ -27,6 +27,7 @@ use crate::{
         contained::Contained,
         current,
         guest::Guest,
+        mailbox::{Commands, WeakCommands, mailbox},
         panics,
         thread::{IoThread, Owned, io_thread_died},
     },
@@ -99,7 +100,7 @@ struct Shared {
 
 /// The broker's ends of its channels to the I/O thread.
 struct Ends {
-    commands: mpsc::UnboundedSender<Command>,
+    commands: Commands<Command>,
     workers: watch::Receiver<Workers>,
     clients: watch::Receiver<usize>,
     left: watch::Receiver<bool>,
@@ -307,19 +308,14 @@ impl BrokerBuilder {
         let transport = self.link.transport;
         let config = Guest::only_if(self.routing.choice.is_some(), self.config());
         let id = config.dispatcher.incarnation;
-        let (commands, mailbox) = mpsc::unbounded_channel();
+        let (commands, mailbox) = mailbox();
         let (worker_list, workers) = WorkerList::new();
         let (clients_sender, clients) = watch::channel(0);
         let (left_sender, left) = watch::channel(false);
         let (bound_sender, bound) = oneshot::channel();
         let io = IoThread::new();
-        let channels = Channels {
-            io: io.clone(),
-            commands: mailbox,
-            workers: worker_list,
-            clients: clients_sender,
-            left: left_sender,
-        };
+        let channels =
+            Channels { io: io.clone(), mailbox, workers: worker_list, clients: clients_sender, left: left_sender };
         IoThread::spawn("xero-broker", driver::run(transport, frontend, backend, config, channels, bound_sender))
             .map_err(BindError::Thread)?;
         let bound = bound.await.unwrap_or_else(|_| Err(BindError::Thread(io_thread_died())))?;
@@ -344,7 +340,7 @@ impl BrokerBuilder {
 }
 
 /// Drains the broker when the signal is ready. Drops the signal if the broker leaves first.
-async fn drain_on(stop: Contained, commands: mpsc::WeakUnboundedSender<Command>, mut left: watch::Receiver<bool>) {
+async fn drain_on(stop: Contained, commands: WeakCommands<Command>, mut left: watch::Receiver<bool>) {
     let left = pin!(left.wait_for(|left| *left));
     if let Either::Left(_) = future::select(stop, left).await
         && let Some(commands) = commands.upgrade()

@@ -8,14 +8,17 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
 
 use super::command::{CallSink, Command};
 use crate::{
     error::Place,
     info::Workers,
-    io::thread::{Gone, Owned},
+    io::{
+        mailbox::Commands,
+        thread::{Gone, Owned},
+    },
     proto::{
         calls::{CallFailure, CallSpec},
         message::{CallId, Codec},
@@ -31,7 +34,7 @@ pub(super) struct Caller {
 /// The ends of its channels to the I/O thread.
 #[derive(Debug)]
 pub(super) struct Ends {
-    pub(super) commands: mpsc::UnboundedSender<Command>,
+    pub(super) commands: Commands<Command>,
     pub(super) workers: watch::Receiver<Workers>,
 }
 
@@ -78,9 +81,7 @@ impl Caller {
 
     pub(super) fn send(&self, id: CallId, spec: CallSpec, sink: CallSink) {
         let Some(ends) = self.shared.ends.here() else { return refuse(sink) };
-        if let Err(mpsc::error::SendError(Command::Call(_, _, sink))) =
-            ends.commands.send(Command::Call(id, spec, sink))
-        {
+        if let Err(Command::Call(_, _, sink)) = ends.commands.send(Command::Call(id, spec, sink)) {
             refuse(sink);
         }
     }

@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::command::{CallSink, Command};
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
         driver::{Driver, Role, Side},
         guest::{Guest, Rest},
         machine::{Connections, Input, Machine, SendError},
+        mailbox::Mailbox,
         panics,
         thread::IoThread,
         turns::{drive, wake_after},
@@ -35,7 +36,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Channels {
     pub(crate) io: IoThread,
-    pub(crate) commands: mpsc::UnboundedReceiver<Command>,
+    pub(crate) mailbox: Mailbox<Command>,
     pub(crate) workers: WorkerList,
 }
 
@@ -80,14 +81,13 @@ pub(crate) async fn connect(
 
 async fn run(machine: Guest<Dispatcher>, limits: Limits, connections: ClientConnections, channels: Channels) -> Rest {
     let role = ClientRole { channels, sinks: HashMap::new(), closers: Vec::new(), is_closed: false };
-    let mut driver = Driver::new(machine, limits, connections, role);
-    let ended = drive(&mut driver).await;
+    let (driver, ended) = drive(Driver::new(machine, limits, connections, role)).await;
     let Driver { side: Side { machine, connections, .. }, role } = driver;
     let ClientRole { sinks, closers, channels, .. } = role;
     if let Err(panic) = ended {
         channels.io.crash(machine.beside(panic));
     }
-    refuse_the_rest(channels.commands);
+    refuse_the_rest(channels.mailbox);
     panics::drop_quietly(channels.workers);
     drop(connections);
     // After a panic there are open calls, whose callers learn of it by this drop.
@@ -97,9 +97,9 @@ async fn run(machine: Guest<Dispatcher>, limits: Limits, connections: ClientConn
 }
 
 /// Ends late calls with the report that nothing was sent.
-fn refuse_the_rest(mut commands: mpsc::UnboundedReceiver<Command>) {
-    commands.close();
-    while let Ok(command) = commands.try_recv() {
+fn refuse_the_rest(mut mailbox: Mailbox<Command>) {
+    mailbox.close();
+    while let Ok(command) = mailbox.take() {
         match command {
             Command::Call(_, _, sink) => sink.end(Err(CallFailure::Closed { maybe_executed: false })),
             command => panics::drop_quietly(command),
@@ -121,8 +121,8 @@ impl Role for ClientRole {
     type Connections = ClientConnections;
     type Command = Command;
 
-    fn mailbox(&mut self) -> &mut mpsc::UnboundedReceiver<Command> {
-        &mut self.channels.commands
+    fn mailbox(&mut self) -> &mut Mailbox<Command> {
+        &mut self.channels.mailbox
     }
 
     fn handle_command(&mut self, side: &mut ClientSide, now: Instant, command: Command) {
@@ -176,6 +176,10 @@ impl Role for ClientRole {
 
     fn finish_turn(&mut self, side: &mut ClientSide) {
         self.channels.workers.publish(|peer| side.machine.worker(peer).and_then(WorkerInfo::of));
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.sinks.is_empty()
     }
 
     fn has_ended(&self) -> bool {

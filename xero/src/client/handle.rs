@@ -3,7 +3,7 @@
 use std::{fmt, pin::pin, time::Duration};
 
 use futures_util::future::{self, Either};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::{
     call::Call,
@@ -19,6 +19,7 @@ use crate::{
     info::{self, WorkerInfo, WorkerList},
     io::{
         guest::Guest,
+        mailbox::mailbox,
         panics,
         thread::{IoThread, Owned, io_thread_died},
     },
@@ -373,8 +374,8 @@ impl ClientBuilder {
         let config = Guest::only_if(has_policy, routing.dispatcher(&link, backoff));
         let io = IoThread::new();
         let (worker_list, workers) = WorkerList::new();
-        let (commands, mailbox) = mpsc::unbounded_channel();
-        let channels = Channels { io: io.clone(), commands: mailbox, workers: worker_list };
+        let (commands, mailbox) = mailbox();
+        let channels = Channels { io: io.clone(), mailbox, workers: worker_list };
         (Handle { ends: Owned::new(io, Ends { commands, workers }), timeout, codec }, config, channels)
     }
 

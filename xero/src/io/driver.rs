@@ -6,13 +6,14 @@ use std::{
     time::Instant,
 };
 
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TryRecvError;
 use tracing::debug;
 
 use super::{
     clock,
     guest::Guest,
     machine::{Connections, Input, Machine, Oversized, SendError},
+    mailbox::Mailbox,
 };
 use crate::proto::{
     frame::{self, Frames, KnownNames, Limits, Malformed},
@@ -20,18 +21,18 @@ use crate::proto::{
 };
 
 /// The part of a driver that differs by role: commands of its handles, and outputs of its machine.
-pub(crate) trait Role: Sized {
+pub(crate) trait Role: Sized + Send + 'static {
     /// The role's machine.
     type Machine: Machine;
 
     /// Its connections.
-    type Connections: Connections<PeerOf<Self>>;
+    type Connections: Connections<PeerOf<Self>> + Send;
 
     /// A command from a handle.
     type Command;
 
     /// Where commands arrive.
-    fn mailbox(&mut self) -> &mut mpsc::UnboundedReceiver<Self::Command>;
+    fn mailbox(&mut self) -> &mut Mailbox<Self::Command>;
 
     /// Handles a command.
     fn handle_command(&mut self, side: &mut SideOf<Self>, now: Instant, command: Self::Command);
@@ -44,6 +45,9 @@ pub(crate) trait Role: Sized {
 
     /// Shows the handles what has changed; called once a turn.
     fn finish_turn(&mut self, side: &mut SideOf<Self>);
+
+    /// Whether the next command is likely to be the only one for a while: nobody else is at work.
+    fn is_quiet(&self) -> bool;
 
     /// Whether the machine has ended.
     fn has_ended(&self) -> bool;
@@ -92,24 +96,31 @@ impl<R: Role> Driver<R> {
     /// It reads the clock for each input once the input has arrived. Otherwise a thread that was held up would count a
     /// request's remaining time from before its arrival, and end its call early.
     pub(super) fn poll_inputs(&mut self, cx: &mut Context<'_>) -> usize {
-        let mut taken = 0;
-        let command = self.role.mailbox().poll_recv(cx);
-        let now = clock::now();
-        match command {
-            Poll::Ready(Some(command)) => {
-                self.role.handle_command(&mut self.side, now, command);
-                taken += 1;
-            }
-            // The channel stays ready, so it does not count as input.
-            Poll::Ready(None) => self.role.handle_abandoned(&mut self.side, now),
-            Poll::Pending => {}
-        }
-        // Also without a command: a new machine has outputs.
-        self.drain_outputs(now);
+        let mut taken = usize::from(self.handle_command());
         if let Poll::Ready((peer, input)) = self.side.connections.poll_receive(cx) {
             taken += self.handle_input(clock::now(), peer, input);
         }
         taken
+    }
+
+    /// Handles the commands at hand; `true` if there may be more.
+    pub(super) fn handle_commands(&mut self) -> bool {
+        (0..TURN_BOUND).all(|_| self.handle_command())
+    }
+
+    fn handle_command(&mut self) -> bool {
+        let command = self.role.mailbox().take();
+        let now = clock::now();
+        let is_command = command.is_ok();
+        match command {
+            Ok(command) => self.role.handle_command(&mut self.side, now, command),
+            // An abandoned mailbox stays so, and does not count as input.
+            Err(TryRecvError::Disconnected) => self.role.handle_abandoned(&mut self.side, now),
+            Err(TryRecvError::Empty) => {}
+        }
+        // Also without a command: a new machine has outputs.
+        self.drain_outputs(now);
+        is_command
     }
 
     /// Sends the heartbeats that are due, so that peers hear from this side while other timeouts are put off.
@@ -146,6 +157,11 @@ impl<R: Role> Driver<R> {
             self.side.connections.disconnect(peer);
         }
         self.role.finish_turn(&mut self.side);
+    }
+
+    /// Whether the next command is likely to be the only one for a while.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.role.is_quiet()
     }
 
     /// Whether the machine has ended.
@@ -191,6 +207,11 @@ impl<R: Role> Driver<R> {
         }
     }
 }
+
+/// The most commands and messages in one turn before its results are sent; a large message counts as several.
+///
+/// That is enough to fill a BATCH, and so little that a flood delays neither heartbeats nor the calls of others.
+pub(super) const TURN_BOUND: usize = 512;
 
 /// The frames of one message, or of a BATCH of several.
 fn frames_of(messages: &[Message]) -> Frames {

@@ -16,7 +16,7 @@ use crate::proto::{
 /// A machine of the core: messages and the time go in, transmits and outputs come out.
 pub(crate) trait Machine: Send + 'static {
     /// How the machine knows a connection.
-    type Peer: Copy + fmt::Debug;
+    type Peer: Copy + fmt::Debug + Send;
 
     /// An instruction to the role.
     type Output;

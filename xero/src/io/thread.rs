@@ -14,11 +14,12 @@ use std::{
     thread,
 };
 
-use tokio::{runtime, sync::mpsc};
+use tokio::runtime;
 use tracing::error;
 
 use super::{
     guest::{Guest, Rest, describe_guest},
+    mailbox::Mailbox,
     panics,
 };
 
@@ -152,9 +153,9 @@ impl<T> Drop for Owned<T> {
 }
 
 /// Closes a mailbox. Late commands wake their waiting senders, each by itself.
-pub(crate) fn close<T>(mut mailbox: mpsc::UnboundedReceiver<T>) {
+pub(crate) fn close<T>(mut mailbox: Mailbox<T>) {
     mailbox.close();
-    while let Ok(command) = mailbox.try_recv() {
+    while let Ok(command) = mailbox.take() {
         panics::drop_quietly(command);
     }
 }

@@ -1,4 +1,4 @@
-//! The turns of a driver: commands and messages at hand, then timeouts, then transmits.
+//! The guardian's turns: commands and messages at hand, then timeouts, then transmits.
 
 use std::{
     any::Any,
@@ -16,26 +16,31 @@ use tokio::{
 
 use super::{
     clock,
-    driver::{Driver, Role},
+    driver::{Driver, Role, TURN_BOUND},
+    engine::{Desk, Engine},
     panics,
 };
 
-/// The most commands and messages in one turn before its results are sent; a large message counts as several.
+/// Drives a role until its machine has ended, as its guardian. Returns what is left of it.
 ///
-/// That is enough to fill a BATCH, and so little that a flood delays neither heartbeats nor the calls of others.
-const IO_LOOP_BOUND: usize = 512;
-
-/// Takes turns until the machine has ended.
-///
-/// # Errors
-/// When a turn panics: user code, such as a policy, runs there too. The machine is unusable then.
-pub(crate) async fn drive(driver: &mut Driver<impl Role>) -> Result<(), Box<dyn Any + Send>> {
+/// The second value is an error if a turn panicked: user code, such as a policy, runs there too. The machine is unusable
+/// then.
+pub(crate) async fn drive<R: Role>(driver: Driver<R>) -> (Driver<R>, Result<(), Box<dyn Any + Send>>) {
+    let engine = Engine::new(driver);
     let mut turns = Turns::default();
-    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| turns.poll(driver, cx))) {
-        Ok(poll) => poll.map(Ok),
-        Err(panic) => Poll::Ready(Err(panic)),
+    let ended = poll_fn(|cx| {
+        engine.register(cx);
+        let mut desk = engine.wait();
+        let rings = engine.rings();
+        let poll = turns.poll_at(&mut desk, cx);
+        if engine.leave(desk, rings) {
+            cx.waker().wake_by_ref();
+        }
+        poll
     })
-    .await
+    .await;
+    let driver = engine.wait().driver.take();
+    (driver.expect("only the end of the drive takes it"), ended)
 }
 
 /// Answers after this duration on the I/O thread's clock: the caller's clock may be paused, or missing.
@@ -56,6 +61,19 @@ struct Turns {
 }
 
 impl Turns {
+    fn poll_at<R: Role>(&mut self, desk: &mut Desk<R>, cx: &mut Context<'_>) -> Poll<Result<(), Box<dyn Any + Send>>> {
+        if let Some(panic) = desk.take_panic() {
+            return Poll::Ready(Err(panic));
+        }
+        let Some(driver) = &mut desk.driver else { return Poll::Pending };
+        let poll = match catch_unwind(AssertUnwindSafe(|| self.poll(driver, cx))) {
+            Ok(poll) => poll.map(Ok),
+            Err(panic) => Poll::Ready(Err(panic)),
+        };
+        desk.alarm = driver.poll_timeout();
+        poll
+    }
+
     fn poll(&mut self, driver: &mut Driver<impl Role>, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let taken = take_inputs(driver, cx);
@@ -71,7 +89,7 @@ impl Turns {
                 return Poll::Ready(());
             }
             // More input may be ready: let the reactor and the transport's own tasks run first, then return.
-            if taken >= IO_LOOP_BOUND || self.late > 0 {
+            if taken >= TURN_BOUND || self.late > 0 {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -102,7 +120,7 @@ const LATE_TURNS_MAX: u32 = 1024;
 
 fn take_inputs(driver: &mut Driver<impl Role>, cx: &mut Context<'_>) -> usize {
     let mut taken = 0;
-    while taken < IO_LOOP_BOUND {
+    while taken < TURN_BOUND {
         match driver.poll_inputs(cx) {
             0 => break,
             count => taken += count,

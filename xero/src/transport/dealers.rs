@@ -5,7 +5,7 @@ use std::{
     io,
     panic::AssertUnwindSafe,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
@@ -30,6 +30,8 @@ pub(crate) struct Dealers {
     sockets: Sockets,
     links: Vec<Link>,
     dials: FuturesUnordered<Dial>,
+    /// The task that polls the connections: another one may start a dial.
+    waker: Waker,
     /// The link to look at first, so that a flood from one hides no other.
     next: usize,
 }
@@ -47,7 +49,7 @@ impl Dealers {
     /// Starts without connections.
     pub(crate) fn new(endpoints: Vec<Endpoint>, sockets: Sockets) -> Self {
         let links = endpoints.into_iter().map(|endpoint| Link { endpoint, socket: None, complaint: None });
-        Self { sockets, links: links.collect(), dials: FuturesUnordered::new(), next: 0 }
+        Self { sockets, links: links.collect(), dials: FuturesUnordered::new(), waker: Waker::noop().clone(), next: 0 }
     }
 
     /// Starts to connect; [`Input::Dialed`] or the end of the connection follows.
@@ -63,6 +65,7 @@ impl Dealers {
             };
             (peer, dialed.unwrap_or_else(failed))
         }));
+        self.waker.wake_by_ref();
     }
 
     fn handle_input(&mut self, index: usize, input: DealerInput) -> Input {
@@ -102,6 +105,7 @@ impl Dealers {
 
 impl Connections<Peer> for Dealers {
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<(Peer, Input)> {
+        self.waker.clone_from(cx.waker());
         // The back-off limits new connections, so they cannot hide received messages.
         if let Poll::Ready(input) = self.poll_dials(cx) {
             return Poll::Ready(input);

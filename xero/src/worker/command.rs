@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::{
-    io::thread::Owned,
+    io::{mailbox::Commands, thread::Owned},
     proto::{
         message::Payload,
         timer::Execution,
@@ -30,7 +30,7 @@ pub(crate) enum Command {
 
 /// Drains the worker when dropped.
 #[derive(Debug)]
-pub(crate) struct Sentinel(pub(crate) Owned<mpsc::UnboundedSender<Command>>);
+pub(crate) struct Sentinel(pub(crate) Owned<Commands<Command>>);
 
 impl Drop for Sentinel {
     fn drop(&mut self) {

@@ -12,14 +12,14 @@ use std::{
 
 use bytes::Bytes;
 use serde::Serialize;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore};
 use uuid::Uuid;
 
 use super::command::Command;
 use crate::{
     codec::{self, CodecError},
     error::PartialError,
-    io::{clock, panics, thread::Owned},
+    io::{clock, mailbox::Commands, panics, thread::Owned},
     proto::{
         frame::TooLarge,
         message::{CallId, Codec, Metadata, Request},
@@ -94,7 +94,7 @@ struct Inner {
     is_cancelled: AtomicBool,
     cancelled: Notify,
     pending: Semaphore,
-    commands: Owned<mpsc::UnboundedSender<Command>>,
+    commands: Owned<Commands<Command>>,
 }
 
 /// Where a procedure runs, beside its request.
@@ -103,7 +103,7 @@ pub(crate) struct Place {
     pub(crate) execution: Execution,
     pub(crate) deadline: Instant,
     pub(crate) reply_bytes_max: usize,
-    pub(crate) commands: Owned<mpsc::UnboundedSender<Command>>,
+    pub(crate) commands: Owned<Commands<Command>>,
 }
 
 impl Context {
@@ -147,7 +147,7 @@ impl Context {
         self.inner.execution
     }
 
-    pub(crate) fn commands(&self) -> &Owned<mpsc::UnboundedSender<Command>> {
+    pub(crate) fn commands(&self) -> &Owned<Commands<Command>> {
         &self.inner.commands
     }
 

@@ -28,6 +28,7 @@ use crate::{
         driver::{Driver, Role, Side},
         guest::{Guest, Rest},
         machine::Machine,
+        mailbox::{Commands, Mailbox},
         panics,
         thread::{IoThread, Owned, close},
         turns::{drive, wake_after},
@@ -47,8 +48,8 @@ use crate::{
 pub(crate) struct Channels {
     pub(crate) io: IoThread,
     /// Commands from procedures; this also keeps the mailbox open when the last handle is dropped.
-    pub(crate) commands: mpsc::UnboundedSender<Command>,
-    pub(crate) mailbox: mpsc::UnboundedReceiver<Command>,
+    pub(crate) commands: Commands<Command>,
+    pub(crate) mailbox: Mailbox<Command>,
     pub(crate) registered: watch::Sender<usize>,
     pub(crate) left: watch::Sender<bool>,
 }
@@ -79,7 +80,7 @@ pub(crate) async fn run(
     machine.name_endpoints(endpoints.iter().map(Endpoint::to_string));
     // It holds no user value.
     let machine = Guest::only_if(false, machine);
-    let mut driver = Driver::new(machine, limits, Dealers::new(endpoints, Sockets::new(transport, limits)), role);
+    let driver = Driver::new(machine, limits, Dealers::new(endpoints, Sockets::new(transport, limits)), role);
     // A runtime that ends drops its tasks. The worker cannot run procedures then, and by staying would only take calls
     // away from others.
     let sentinel = Sentinel(Owned::new(driver.role.channels.io.clone(), driver.role.channels.commands.clone()));
@@ -87,7 +88,7 @@ pub(crate) async fn run(
         let _sentinel = sentinel;
         pending::<()>().await;
     });
-    let ended = drive(&mut driver).await;
+    let (driver, ended) = drive(driver).await;
     watch.abort();
     if let Err(panic) = ended {
         driver.role.channels.io.crash(Guest::of(&driver.role.lease.user, panic));
@@ -166,7 +167,7 @@ impl Role for WorkerRole {
     type Connections = Dealers;
     type Command = Command;
 
-    fn mailbox(&mut self) -> &mut mpsc::UnboundedReceiver<Command> {
+    fn mailbox(&mut self) -> &mut Mailbox<Command> {
         &mut self.channels.mailbox
     }
 
@@ -220,6 +221,11 @@ impl Role for WorkerRole {
 
     fn finish_turn(&mut self, side: &mut WorkerSide) {
         self.release_leaving(&side.machine);
+    }
+
+    fn is_quiet(&self) -> bool {
+        // The command is probably the end of the only procedure.
+        self.running.len() <= 1
     }
 
     fn has_ended(&self) -> bool {

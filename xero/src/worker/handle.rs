@@ -11,7 +11,7 @@ use std::{
 use futures_util::future::{self, Either};
 use tokio::{
     runtime,
-    sync::{mpsc, oneshot, watch},
+    sync::{oneshot, watch},
 };
 use uuid::Uuid;
 
@@ -25,7 +25,9 @@ use crate::{
     error::{ConfigError, ConnectError, StartError},
     io::{
         contained::Contained,
-        current, panics,
+        current,
+        mailbox::{Commands, mailbox},
+        panics,
         thread::{IoThread, Owned, io_thread_died},
     },
     proto::{
@@ -65,7 +67,7 @@ pub struct Worker {
 /// The worker's ends of its channels to the I/O thread.
 #[derive(Clone, Debug)]
 struct Ends {
-    commands: mpsc::UnboundedSender<Command>,
+    commands: Commands<Command>,
     registered: watch::Receiver<usize>,
     left: watch::Receiver<bool>,
 }
@@ -382,7 +384,7 @@ impl std::fmt::Debug for WorkerBuilder {
 
 /// The initial state of a handle and its I/O thread.
 fn open() -> (Owned<Ends>, Channels) {
-    let (io, (commands, mailbox)) = (IoThread::new(), mpsc::unbounded_channel());
+    let (io, (commands, mailbox)) = (IoThread::new(), mailbox());
     let (registered_sender, registered) = watch::channel(0);
     let (left_sender, left) = watch::channel(false);
     let channels = Channels {

@@ -26,6 +26,7 @@ use crate::{
     io::{
         current::{CURRENT, Current, within_drop},
         guest::{Guest, describe_panic},
+        mailbox::Commands,
         panics,
         thread::Owned,
     },
@@ -144,7 +145,7 @@ impl Drop for Turn {
 /// Reports the procedure's end when its last clone is dropped: a runtime that shuts down drops its tasks.
 struct Report {
     execution: Execution,
-    commands: Owned<mpsc::UnboundedSender<Command>>,
+    commands: Owned<Commands<Command>>,
     finish: Mutex<Finish>,
 }
 
