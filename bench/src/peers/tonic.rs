@@ -1,7 +1,7 @@
 //! tonic: protobuf over HTTP/2, without TLS.
 //!
 //! `TCP_NODELAY` is its default on both sides. Its documentation offers the rest: as many concurrent streams as there
-//! are calls in flight (HTTP/2 servers refuse more than 200 by default), and windows that hold the large messages. The
+//! are calls in flight (a server allows 200 by default), and windows that hold the large messages. The
 //! payload's type for bytes is `Bytes`, which prost does not copy when it decodes.
 
 use bytes::Bytes;
