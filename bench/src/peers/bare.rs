@@ -6,7 +6,7 @@
 
 use std::{
     collections::VecDeque,
-    io,
+    io, iter,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -143,14 +143,17 @@ async fn write_gathered(
     let batch_max = buffer_bytes(mode) / mode.payload_bytes();
     let requests = vec![b'x'; batch_max * mode.payload_bytes()];
     let mut batch = Vec::new();
-    loop {
-        let calls = mailbox.recv_many(&mut batch, batch_max).await;
-        if calls == 0 {
-            return Ok(());
-        }
+    while let Some(first) = mailbox.recv().await {
+        // The other callers come first: a multi-thread runtime runs a task that was just woken before all others, and
+        // so would write each request by itself.
+        tokio::task::yield_now().await;
+        batch.push(first);
+        batch.extend(iter::from_fn(|| mailbox.try_recv().ok()).take(batch_max - 1));
+        let bytes = batch.len() * mode.payload_bytes();
         push(&waiting, batch.drain(..));
-        writer.write_all(&requests[..calls * mode.payload_bytes()]).await?;
+        writer.write_all(&requests[..bytes]).await?;
     }
+    Ok(())
 }
 
 async fn read_gathered(mut reader: OwnedReadHalf, mode: Mode, waiting: Waiting) -> io::Result<()> {
