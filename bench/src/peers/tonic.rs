@@ -1,8 +1,8 @@
 //! tonic: protobuf over HTTP/2, without TLS.
 //!
 //! `TCP_NODELAY` is its default on both sides. Its documentation offers the rest: as many concurrent streams as there
-//! are calls in flight (a server allows 200 by default), and windows that hold the large messages. The
-//! payload's type for bytes is `Bytes`, which prost does not copy when it decodes.
+//! are calls in flight (a server allows 200 by default), and windows that hold the large messages. The payload's type
+//! for bytes is `Bytes`, which prost does not copy when it decodes.
 
 use bytes::Bytes;
 use tonic::{
