@@ -64,8 +64,8 @@ pub struct RunOptions {
 /// The rest of the help.
 const HELP: &str = "\
 Client and server are processes of their own, each pinned to a CPU. Each round measures every mode, runtime and peer
-once, so that what disturbs one round disturbs all peers alike. Tables show the median of the rounds; ratios are those of
-figures of the same round. A peer that fails is a row with its reason. A full run takes about a quarter of an hour.
+once, so that what disturbs one round disturbs all peers alike. Tables show the median of the rounds; ratios are those
+of figures of the same round. A peer that fails is a row with its reason. A full run takes about a quarter of an hour.
 
 Exit codes:
     0  the run is complete, whatever it has measured
@@ -75,7 +75,7 @@ Exit codes:
 
 Examples:
     cargo run --release --manifest-path bench/Cargo.toml
-    cargo run --release --manifest-path bench/Cargo.toml -- --modes in-flight-64 --peers batching,xero,tarpc --seconds 5";
+    cargo run --release --manifest-path bench/Cargo.toml -- --modes bytes,workers --peers xero --rounds 5";
 
 impl RunOptions {
     /// What each round measures, in its order: all peers of a mode and runtime one after another.
