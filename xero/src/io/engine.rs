@@ -1,12 +1,11 @@
-//! A driver that several threads share: its guardian, and whoever has something to say.
+//! A driver that several threads share: the I/O thread, and whoever has something to say.
 //!
-//! One thread at a time takes a turn. Whoever puts a command into the mailbox takes a turn itself, which handles the
-//! command and writes to the sockets: a lone call costs no change of threads on its way out. If another thread is in a
-//! turn, that one handles the command before it leaves. Nobody but the guardian waits for the lock, so user code that
-//! runs in a turn, such as a waker, may send commands.
+//! One thread at a time takes a turn. Whoever puts a command into the mailbox takes one itself if nobody else is at work:
+//! it handles the command and writes to the sockets, so a lone call changes no thread on its way out. A command that
+//! comes during another thread's turn is handled by that thread before it leaves. Only the I/O thread waits for the lock,
+//! so user code that runs in a turn, such as a waker, may send commands.
 //!
-//! The *guardian* is a thread of its own. It alone reads sockets and handles timeouts, so that heartbeats never wait for
-//! user code.
+//! The I/O thread alone reads sockets and handles timeouts, so heartbeats never wait for user code.
 
 use std::{
     any::Any,
@@ -33,11 +32,11 @@ pub(super) struct Engine<R: Role> {
     desk: Mutex<Desk<R>>,
     /// Counts commands, so that whoever leaves the desk sees whether there are new ones.
     bell: AtomicU64,
-    /// Whether the next command is likely to be the only one: then it should leave at once. Otherwise the guardian
-    /// handles it together with others, whose messages leave in one BATCH.
+    /// Whether the next command is likely to be the only one: then it leaves at once. Otherwise the I/O thread handles it
+    /// together with others, whose messages leave in one BATCH.
     is_quiet: AtomicBool,
-    guardian: AtomicWaker,
-    /// The guardian's runtime, to which sockets, timers and tasks belong.
+    io_thread: AtomicWaker,
+    /// The I/O thread's runtime, to which sockets, timers and tasks belong.
     runtime: Handle,
 }
 
@@ -45,14 +44,14 @@ pub(super) struct Engine<R: Role> {
 pub(super) struct Desk<R: Role> {
     /// Taken at the end.
     pub(super) driver: Option<Driver<R>>,
-    /// When the guardian looks by itself.
+    /// When the I/O thread looks by itself.
     pub(super) alarm: Option<Instant>,
     /// Of a turn: the machine is unusable.
     panic: Option<Box<dyn Any + Send>>,
 }
 
 impl<R: Role> Engine<R> {
-    /// Made on the guardian's runtime.
+    /// To be called on the I/O thread.
     pub(super) fn new(mut driver: Driver<R>) -> Arc<Self> {
         Arc::new_cyclic(|engine: &Weak<Self>| {
             driver.role.mailbox().attend(engine.clone());
@@ -60,18 +59,18 @@ impl<R: Role> Engine<R> {
                 desk: Mutex::new(Desk { driver: Some(driver), alarm: None, panic: None }),
                 bell: AtomicU64::new(0),
                 is_quiet: AtomicBool::new(true),
-                guardian: AtomicWaker::new(),
+                io_thread: AtomicWaker::new(),
                 runtime: Handle::current(),
             }
         })
     }
 
-    /// Has the guardian polled whenever there is something for it.
+    /// Has the I/O thread polled whenever there is something for it.
     pub(super) fn register(&self, cx: &Context<'_>) {
-        self.guardian.register(cx.waker());
+        self.io_thread.register(cx.waker());
     }
 
-    /// Waits for the desk. Only the guardian may wait.
+    /// Waits for the desk. Only the I/O thread may wait.
     pub(super) fn wait(&self) -> MutexGuard<'_, Desk<R>> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -105,24 +104,24 @@ impl<R: Role> Engine<R> {
         for _ in 0..TURNS_MAX {
             let Some(mut desk) = self.try_desk() else { return };
             let rings = self.rings();
-            let needs_guardian = {
+            let is_work_left = {
                 let _inside = self.runtime.enter();
                 desk.take_turn()
             };
             let has_more = self.leave(desk, rings);
-            if needs_guardian {
-                return self.guardian.wake();
+            if is_work_left {
+                return self.io_thread.wake();
             }
             if !has_more {
                 return;
             }
         }
-        self.guardian.wake();
+        self.io_thread.wake();
     }
 }
 
 impl<R: Role> Desk<R> {
-    /// A turn without reading and timeouts. Returns whether something is left for the guardian.
+    /// A turn without reading and timeouts. Returns whether something is left for the I/O thread.
     fn take_turn(&mut self) -> bool {
         let Some(driver) = self.driver.as_mut().filter(|_| self.panic.is_none()) else { return true };
         let turn = || {
@@ -144,7 +143,7 @@ impl<R: Role> Desk<R> {
         self.panic.take()
     }
 
-    /// Whether the next timeout is earlier than the guardian knows.
+    /// Whether the next timeout is earlier than the I/O thread knows.
     fn is_earlier(&self) -> bool {
         let next = self.driver.as_ref().and_then(Driver::poll_timeout);
         next.is_some_and(|at| self.alarm.is_none_or(|alarm| at < alarm))
@@ -159,14 +158,14 @@ impl<R: Role> Turns for Engine<R> {
         let is_ending = Handle::try_current().is_err_and(|error| error.is_thread_local_destroyed());
         match self.is_quiet.swap(false, Ordering::Relaxed) && !is_ending {
             true => self.take_turns(),
-            false => self.guardian.wake(),
+            false => self.io_thread.wake(),
         }
     }
 
     fn abandon(&self) {
-        self.guardian.wake();
+        self.io_thread.wake();
     }
 }
 
-/// The turns that one thread takes for others before it leaves the rest to the guardian.
+/// The turns that one thread takes for others before it leaves the rest to the I/O thread.
 const TURNS_MAX: u32 = 16;

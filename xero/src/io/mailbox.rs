@@ -143,3 +143,64 @@ impl<C> fmt::Debug for Post<C> {
         f.debug_struct("Post").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    /// Counts how often it is asked for turns, and whether nobody is left.
+    #[derive(Default)]
+    struct Counting {
+        rings: AtomicUsize,
+        abandoned: AtomicUsize,
+    }
+
+    impl Turns for Counting {
+        fn ring(&self) {
+            self.rings.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn abandon(&self) {
+            self.abandoned.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn commands_before_the_driver_wait_and_later_ones_are_handled_at_once() {
+        let (commands, mut mailbox) = mailbox();
+        assert_eq!(commands.send(1), Ok(()));
+        let turns = Arc::new(Counting::default());
+        mailbox.attend(Arc::downgrade(&turns) as Weak<dyn Turns>);
+        assert_eq!(turns.rings.load(Ordering::Relaxed), 0);
+        assert_eq!(commands.send(2), Ok(()));
+        assert_eq!(turns.rings.load(Ordering::Relaxed), 1);
+        assert_eq!((mailbox.take(), mailbox.take()), (Ok(1), Ok(2)));
+        assert_eq!(mailbox.take(), Err(mpsc::error::TryRecvError::Empty));
+    }
+
+    #[test]
+    fn end_of_the_last_clone_is_noticed_and_weak_ones_keep_nothing_open() {
+        let (commands, mut mailbox) = mailbox::<u8>();
+        let turns = Arc::new(Counting::default());
+        mailbox.attend(Arc::downgrade(&turns) as Weak<dyn Turns>);
+        let (clone, weak) = (commands.clone(), commands.downgrade());
+        drop(commands);
+        assert_eq!(turns.abandoned.load(Ordering::Relaxed), 0);
+        assert!(weak.upgrade().is_some());
+        drop(clone);
+        assert_eq!(turns.abandoned.load(Ordering::Relaxed), 1);
+        assert!(weak.upgrade().is_none());
+        assert_eq!(mailbox.take(), Err(mpsc::error::TryRecvError::Disconnected));
+    }
+
+    #[test]
+    fn closed_mailbox_returns_commands_and_keeps_earlier_ones() {
+        let (commands, mut mailbox) = mailbox();
+        assert_eq!(commands.send(1), Ok(()));
+        mailbox.close();
+        assert!(commands.is_closed());
+        assert_eq!((commands.send(2), mailbox.take()), (Err(2), Ok(1)));
+    }
+}

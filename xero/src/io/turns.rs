@@ -1,4 +1,4 @@
-//! The guardian's turns: commands and messages at hand, then timeouts, then transmits.
+//! The I/O thread's turns: commands and messages at hand, then timeouts, then transmits.
 
 use std::{
     any::Any,
@@ -21,7 +21,7 @@ use super::{
     panics,
 };
 
-/// Drives a role until its machine has ended, as its guardian. Returns what is left of it.
+/// Drives a role on its I/O thread until its machine has ended. Returns what is left of it.
 ///
 /// The second value is an error if a turn panicked: user code, such as a policy, runs there too. The machine is unusable
 /// then.

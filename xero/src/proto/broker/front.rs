@@ -305,7 +305,8 @@ impl Front {
         }
         self.links.accept(now, from, ready);
         // A client that repeats itself gets what others have, until the next announcement.
-        if !self.is_draining && !(self.clients.contains_key(&from) && self.offers.is_paused(now)) {
+        let is_repeated = self.clients.contains_key(&from);
+        if !self.is_draining && (!is_repeated || !self.offers.is_paused(now)) {
             self.offers.include(now, dispatcher, &mut self.links);
         }
         let incarnation = ready.incarnation;
