@@ -1,14 +1,13 @@
 //! Who takes turns: callers and procedures that find nobody else at work, or the I/O thread.
 
 use std::{
-    convert::Infallible,
     future::Future,
     sync::{Arc, Mutex},
     task::{Context, Poll, Wake, Waker},
     thread,
 };
 
-use xero::{Candidate, Client, PendingCall, WorkerChoice, proto::message::Peer};
+use xero::{Candidate, Client, Never, PendingCall, WorkerChoice, proto::message::Peer};
 use xero_tests::{
     scene::{PATIENCE, bind, client, eventually, has_workers, probe, run, worker},
     service::ProbeClient,
@@ -52,7 +51,7 @@ fn lone_call_is_sent_by_its_caller_and_one_beside_others_by_the_io_thread() {
 /// Makes a call whenever it is woken: within a turn.
 struct Eager {
     probe: ProbeClient,
-    calls: Mutex<Vec<PendingCall<String, Infallible>>>,
+    calls: Mutex<Vec<PendingCall<String, Never>>>,
 }
 
 impl Wake for Eager {
