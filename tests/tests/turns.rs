@@ -19,13 +19,13 @@ struct Witness(Arc<Mutex<Vec<Option<String>>>>);
 
 impl Witness {
     fn take(&self) -> Vec<Option<String>> {
-        std::mem::take(&mut self.0.lock().unwrap())
+        std::mem::take(&mut self.0.lock().expect("not poisoned"))
     }
 }
 
 impl WorkerChoice for Witness {
     fn choose(&mut self, candidates: &mut dyn Iterator<Item = Candidate>) -> Option<Peer> {
-        self.0.lock().unwrap().push(thread::current().name().map(str::to_owned));
+        self.0.lock().expect("not poisoned").push(thread::current().name().map(str::to_owned));
         candidates.next().map(|candidate| candidate.peer)
     }
 }
@@ -39,7 +39,7 @@ fn lone_call_is_sent_by_its_caller_and_one_beside_others_by_the_io_thread() {
         has_workers(&client, 1).await;
         assert_eq!(probe(&client).ping().timeout(PATIENCE).await.unwrap(), "pong");
         let caller = thread::current().name().map(str::to_owned);
-        assert_eq!(witness.take(), [caller.clone()]);
+        assert_eq!(witness.take(), std::slice::from_ref(&caller));
         let held = probe(&client).work("held", 60_000).timeout(PATIENCE).start();
         eventually("the call is on its way", async || witness.take() == [caller.clone()]).await;
         assert_eq!(probe(&client).ping().timeout(PATIENCE).await.unwrap(), "pong");
@@ -57,7 +57,7 @@ struct Eager {
 impl Wake for Eager {
     fn wake(self: Arc<Self>) {
         let call = self.probe.ping().timeout(PATIENCE).start();
-        self.calls.lock().unwrap().push(call);
+        self.calls.lock().expect("not poisoned").push(call);
     }
 }
 
