@@ -145,9 +145,11 @@ impl Link {
         was_up
     }
 
-    /// Notes that GOODBYE was sent.
-    pub(crate) fn leave(&mut self) {
+    /// Notes that GOODBYE was sent. Returns the kept receipts.
+    pub(crate) fn leave(&mut self) -> VecDeque<Receipt> {
+        let receipts = self.take_receipts();
         self.state = State::Leaving;
+        receipts
     }
 
     pub(crate) fn received(&mut self, now: Instant) {
