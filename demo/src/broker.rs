@@ -35,7 +35,7 @@ pub const HELP: &str = "\
 Exit codes:
     0  it was stopped, and all running calls have ended
     2  the command line was wrong, or an endpoint cannot be bound
-  130  a second signal cut it short
+  130  a second signal, 300 ms or later after the first, cut it short
 
 Example, with a worker and a client of its own:
     demo-broker 'tcp://*:5560' 'tcp://*:5561'

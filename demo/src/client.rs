@@ -57,7 +57,8 @@ pub struct ClientOptions {
 /// The rest of the help.
 pub const HELP: &str = "\
 Replies go to standard output, one a line; everything else to standard error. With --json all of them are objects on
-standard output, errors and summary included; they say which call they belong to when --concurrency is more than 1.
+standard output, errors and summary included; they say which call they belong to when --concurrency is more than 1. Only
+what ends the program before the first call, with exit code 2, is text.
 
 Exit codes:
     0  every call succeeded

@@ -33,7 +33,7 @@ pub const HELP: &str = "\
 Exit codes:
     0  it was stopped, and all running calls have ended
     2  the command line was wrong, or names what is no endpoint to connect to
-  130  a second signal cut it short
+  130  a second signal, 300 ms or later after the first, cut it short
 
 Examples, for a client that binds, and for two brokers:
     demo-worker tcp://127.0.0.1:5550

@@ -270,7 +270,8 @@ impl<T, E> PendingCall<T, E> {
         Some(Value { payload, method: Some(self.method.clone()) })
     }
 
-    /// The call's number, equal to the one in the worker's `Context`.
+    /// The call's number. Where the client binds, the worker's `Context` has the same; a broker gives its requests
+    /// numbers of its own.
     pub fn id(&self) -> CallId {
         self.id
     }

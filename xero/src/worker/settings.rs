@@ -33,8 +33,11 @@ impl WorkerBuilder {
 
     /// Largest encoded value to send or accept, in bytes. Default 64 MiB; 1,024 to 4 GiB - 1.
     ///
-    /// Each call in flight may take this much memory on both sides. The introduction carries the limit to the peer. Give
-    /// the workers of a service equal limits, or powers of two: calls are routed by powers of two. (`PROTOCOL.md` §13)
+    /// Each call in flight may take this much memory on both sides. The introduction carries the limit to the peer.
+    ///
+    /// Give the workers of a service equal limits. Else a call whose arguments exceed the limits of all workers that are
+    /// there fails as too large, and does not wait for a larger worker; and a reply may exceed the limit of the worker
+    /// that was chosen. (`PROTOCOL.md` §5, §13)
     pub fn payload_bytes_max(mut self, bytes: usize) -> Self {
         self.link.limits.payload_bytes_max = bytes;
         self
