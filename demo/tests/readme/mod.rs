@@ -59,6 +59,11 @@ fn commands_in_readme_work() {
                 let target = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../fuzz/fuzz_targets/{target}.rs"));
                 assert!(target.exists(), "{} is not there", target.display());
             }
+            // `.ci/run` compiles the benchmark; its own tests run all of it for a moment.
+            ["cargo", "run", "--release", "--manifest-path", manifest @ "bench/Cargo.toml"] => {
+                let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(manifest);
+                assert!(manifest.exists(), "{} is not there", manifest.display());
+            }
             // The long forms of tests, which `.ci/run` runs.
             ["cargo", "run", "--release", "-p", "xero-tests", "--bin", "chaos" | "soak", "--", ..]
             | ["cargo", "run", "--release", "-p", "xero-tests", "--bin", "costs"]
