@@ -162,7 +162,8 @@ impl<R: Role> Turns for Engine<R> {
         }
     }
 
-    fn abandon(&self) {
+    fn wake(&self) {
+        self.bell.fetch_add(1, Ordering::SeqCst);
         self.io_thread.wake();
     }
 }

@@ -12,11 +12,12 @@ use tokio::sync::mpsc;
 
 /// Something that has a driver take turns.
 pub(crate) trait Turns: Send + Sync {
-    /// A command has been put into the mailbox: it is handled here and now, unless another thread is at it.
+    /// A command has been put into the mailbox: it is handled here and now, unless others are at work.
     fn ring(&self);
 
-    /// Nobody is left who could put a command into the mailbox.
-    fn abandon(&self);
+    /// A command has been put into the mailbox that others may follow, or none will follow any more: the I/O thread
+    /// handles that.
+    fn wake(&self);
 }
 
 /// The handles' end of a mailbox. Clones are cheap.
@@ -52,12 +53,28 @@ impl<C> Commands<C> {
     /// # Errors
     /// The mailbox is closed: the command comes back.
     pub(crate) fn send(&self, command: C) -> Result<(), C> {
-        let Some(sender) = &self.0.sender else { return Err(command) };
-        sender.send(command).map_err(|mpsc::error::SendError(command)| command)?;
+        self.put(command)?;
         if let Some(turns) = self.0.turns() {
             turns.ring();
         }
         Ok(())
+    }
+
+    /// Puts a command into the mailbox that others may soon follow: the I/O thread handles them together.
+    ///
+    /// # Errors
+    /// The mailbox is closed: the command comes back.
+    pub(crate) fn send_one_of_many(&self, command: C) -> Result<(), C> {
+        self.put(command)?;
+        if let Some(turns) = self.0.turns() {
+            turns.wake();
+        }
+        Ok(())
+    }
+
+    fn put(&self, command: C) -> Result<(), C> {
+        let Some(sender) = &self.0.sender else { return Err(command) };
+        sender.send(command).map_err(|mpsc::error::SendError(command)| command)
     }
 
     /// Whether nobody handles commands any more.
@@ -115,7 +132,7 @@ impl<C> Drop for Post<C> {
     fn drop(&mut self) {
         drop(self.sender.take());
         if let Some(turns) = self.turns() {
-            turns.abandon();
+            turns.wake();
         }
     }
 }
@@ -150,11 +167,11 @@ mod tests {
 
     use super::*;
 
-    /// Counts how often it is asked for turns, and whether nobody is left.
+    /// Counts how often it is asked for turns.
     #[derive(Default)]
     struct Counting {
         rings: AtomicUsize,
-        abandoned: AtomicUsize,
+        wakes: AtomicUsize,
     }
 
     impl Turns for Counting {
@@ -162,8 +179,8 @@ mod tests {
             self.rings.fetch_add(1, Ordering::Relaxed);
         }
 
-        fn abandon(&self) {
-            self.abandoned.fetch_add(1, Ordering::Relaxed);
+        fn wake(&self) {
+            self.wakes.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -176,7 +193,8 @@ mod tests {
         assert_eq!(turns.rings.load(Ordering::Relaxed), 0);
         assert_eq!(commands.send(2), Ok(()));
         assert_eq!(turns.rings.load(Ordering::Relaxed), 1);
-        assert_eq!((mailbox.take(), mailbox.take()), (Ok(1), Ok(2)));
+        assert_eq!((commands.send_one_of_many(3), turns.wakes.load(Ordering::Relaxed)), (Ok(()), 1));
+        assert_eq!((mailbox.take(), mailbox.take(), mailbox.take()), (Ok(1), Ok(2), Ok(3)));
         assert_eq!(mailbox.take(), Err(mpsc::error::TryRecvError::Empty));
     }
 
@@ -187,10 +205,10 @@ mod tests {
         mailbox.attend(Arc::downgrade(&turns) as Weak<dyn Turns>);
         let (clone, weak) = (commands.clone(), commands.downgrade());
         drop(commands);
-        assert_eq!(turns.abandoned.load(Ordering::Relaxed), 0);
+        assert_eq!(turns.wakes.load(Ordering::Relaxed), 0);
         assert!(weak.upgrade().is_some());
         drop(clone);
-        assert_eq!(turns.abandoned.load(Ordering::Relaxed), 1);
+        assert_eq!(turns.wakes.load(Ordering::Relaxed), 1);
         assert!(weak.upgrade().is_none());
         assert_eq!(mailbox.take(), Err(mpsc::error::TryRecvError::Disconnected));
     }

@@ -213,7 +213,7 @@ impl Context {
         }
         let command = Command::Partial(self.inner.execution, payload);
         let commands = self.inner.commands.here().ok_or(PartialError::Unwanted)?;
-        commands.send(command).map_err(|_| PartialError::Unwanted)
+        commands.send_one_of_many(command).map_err(|_| PartialError::Unwanted)
     }
 
     /// Waits until the call is cancelled, its deadline passes, or its connection is lost.
