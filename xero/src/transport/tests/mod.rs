@@ -3,6 +3,7 @@
 mod attacks;
 mod common;
 mod dealers;
+mod hostile_routers;
 mod interop;
 mod sockets;
 
