@@ -40,7 +40,9 @@ impl Ledger {
             let is_hopeless = best.is_none() && !is_stuck && self.is_hopeless(pid, process, &call.plan);
             let pause = if process.setup.role == Role::Broker { OFFERS_PAUSE } else { Duration::ZERO };
             match self.hopeless_since(now, pid, *entry, is_hopeless) {
-                Some(since) if now >= since + pause => return Err(format!("lets call {} wait for nobody", tag.0)),
+                Some(since) if now >= since + pause && !is_stuck => {
+                    return Err(format!("lets call {} wait for nobody", tag.0));
+                }
                 Some(_) => continue,
                 None => {}
             }
