@@ -8,7 +8,7 @@ use xero::proto::{
 };
 
 use super::{
-    records::{counted_bytes, needs_room},
+    records::{counted_bytes, needs_room, own_count},
     *,
 };
 use crate::process::Process;
@@ -54,7 +54,11 @@ impl Ledger {
         if side.has_heard_ready && is_full && needs_room(message, false) {
             flow.excess_at = Some(flow.confirmed);
         }
-        flow.taken += counted_bytes(message, !side.has_heard_ready);
+        flow.taken += match message {
+            // It turns nobody away, so this counts like any other error.
+            Message::Error(_) if side.has_heard_ready => own_count(message),
+            _ => counted_bytes(message, !side.has_heard_ready),
+        };
         match message {
             // Nobody believes an introduction of another role.
             Message::Ready(ready) if ready.role == expected => {

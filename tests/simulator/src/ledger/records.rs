@@ -201,12 +201,14 @@ pub(crate) fn counted_bytes(message: &Message, is_first_ready: bool) -> u64 {
         | Message::Request(_)
         | Message::Partial(_)
         | Message::Final(_)
-        | Message::Error(_) => {
-            // Counted here, and not by the machines' own count: header frame, payload, and 64 bytes.
-            frame::batched_bytes(message) as u64 - 8 + 64
-        }
+        | Message::Error(_) => own_count(message),
         _ => 0,
     }
+}
+
+/// Counted here, and not by the machines' own count: header frame, payload, and 64 bytes.
+pub(super) fn own_count(message: &Message) -> u64 {
+    frame::batched_bytes(message) as u64 - 8 + 64
 }
 
 pub(super) fn needs_room(message: &Message, is_first_ready: bool) -> bool {
