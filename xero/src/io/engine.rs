@@ -80,7 +80,7 @@ impl<R: Role> Engine<R> {
         self.bell.load(Ordering::SeqCst)
     }
 
-    /// Leaves the desk. Returns whether there are commands that came after so many.
+    /// Leaves the desk. Returns whether commands have arrived since [`Self::rings`] gave this number.
     pub(super) fn leave(&self, desk: MutexGuard<'_, Desk<R>>, rings: u64) -> bool {
         if let Some(driver) = &desk.driver {
             self.is_quiet.store(driver.is_quiet(), Ordering::Relaxed);

@@ -304,9 +304,9 @@ impl Dispatcher {
         if planted(Fault::RetriedForTime) {
             self.router.retry_all(now, &mut self.exits);
         }
-        // A call must not end at its deadline if its worker is lost by then.
         let workers = self.router.workers();
         let weight = |peer| workers.get(peer).map_or(0, |worker| worker.method_count());
+        // A call must not end at its deadline if its worker is lost by then.
         let by = self.exits.links.handle_timeout(now, weight);
         self.settle(now);
         self.router.make_changes(now, &mut self.exits);

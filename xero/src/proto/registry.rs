@@ -1,5 +1,6 @@
 //! Registered workers: their offers, leases and credits, and the next one in turn.
 
+mod changed;
 mod choice;
 mod ids;
 mod index;
@@ -29,9 +30,9 @@ use super::{
     ids::IdMap,
     message::{CallId, Names, OfferChange, Peer, Ready},
 };
+pub(crate) use changed::ChangedPools;
 pub use choice::{Candidate, LeastRecentlyUsed, WorkerChoice};
 pub(crate) use ids::{IsFull, MethodId, PoolId};
-pub(crate) use index::ChangedPools;
 use index::Index;
 pub(crate) use merged::Listing;
 pub(crate) use offer::{Draft, Offer, draft_bytes};

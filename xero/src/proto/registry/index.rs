@@ -16,6 +16,7 @@ use std::{
 };
 
 use super::{
+    changed::ChangedPools,
     ids::{Free, IsFull, MethodId, PoolId, ServiceId},
     kind::{Group, Kind, Signature},
     offer::{Offer, memory_bytes},
@@ -90,16 +91,6 @@ pub(super) struct Service {
     users: usize,
     /// Its methods in the merged offer.
     pub(super) offered: Offered,
-}
-
-/// The pools of a method that serve it anew, or no longer.
-#[derive(Clone, Debug)]
-pub(crate) enum ChangedPools {
-    Few(Vec<PoolId>),
-    /// Many, or the service itself is new, or gone.
-    All,
-    /// Signatures or limits have come or gone, so that other calls than before suit the same workers.
-    Others,
 }
 
 /// See the module.
@@ -522,32 +513,6 @@ impl Index {
         self.methods.get_mut(id.0).expect("a method is kept while a pool or a line has it")
     }
 }
-
-impl Default for ChangedPools {
-    fn default() -> Self {
-        Self::Few(Vec::new())
-    }
-}
-
-impl ChangedPools {
-    fn note(&mut self, pool: PoolId, are_others: bool) {
-        match self {
-            _ if are_others => *self = Self::Others,
-            Self::Few(pools) if pools.contains(&pool) => {}
-            Self::Few(pools) if pools.len() < FEW_POOLS => pools.push(pool),
-            _ => self.note_all(),
-        }
-    }
-
-    fn note_all(&mut self) {
-        if let Self::Few(_) = self {
-            *self = Self::All;
-        }
-    }
-}
-
-/// So many changed pools are looked at one by one in each line that waits for them.
-const FEW_POOLS: usize = 8;
 
 impl Method {
     /// The groups of a signature.

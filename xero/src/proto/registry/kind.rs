@@ -67,6 +67,5 @@ impl LimitClass {
     }
 }
 
-/// The powers of two that are told apart, from a kibibyte to a gibibyte: so there are few kinds, whatever limits workers
-/// announce.
+/// The lowest and the highest class: a kibibyte and a gibibyte. So there are few kinds, whatever limits workers announce.
 const POWERS: (u8, u8) = (10, 30);

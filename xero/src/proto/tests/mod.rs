@@ -30,6 +30,7 @@ mod links;
 mod offer_changes;
 mod pace;
 mod partials;
+mod receipts;
 mod registration;
 mod restart;
 mod retry;
