@@ -1,6 +1,6 @@
 //! The choice of a worker, in small examples; `model.rs` plays many.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::*;
 use crate::proto::{
@@ -78,6 +78,28 @@ fn payload_goes_to_those_whose_limit_allows_it_however_close_the_limits_are() {
         assert_eq!(route([first, second], size(second) + 1), chosen(2), "{first} and {second}");
         assert_eq!(route([second, first], size(first) + 1), chosen(1), "{first} and {second}");
     }
+}
+
+#[test]
+fn requests_differ_only_by_signatures_and_limits_that_workers_have() {
+    let mut registry = registry_of(&[(1, 1, 7)]);
+    register(&mut registry, Peer(2), Ready { payload_bytes_max: 5_000, ..introduction(9, 8) });
+    let Need { service, method, .. } = need(7);
+    let id = registry.hold_line(&service.into(), &method.into());
+    let distinct = |registry: &Registry, fingerprint, sizes: &[usize]| -> BTreeSet<_> {
+        sizes.iter().map(|bytes| registry.distinguish(id, &Need { bytes: *bytes, ..need(fingerprint) })).collect()
+    };
+    let all = |registry: &Registry, fingerprints: &[u64]| -> BTreeSet<_> {
+        fingerprints.iter().flat_map(|fingerprint| distinct(registry, *fingerprint, &[1])).collect()
+    };
+    assert_eq!(all(&registry, &[100, 101, 102, u64::MAX]).len(), 1, "no worker has them");
+    assert_eq!(all(&registry, &[0, 7, 8, 100]).len(), 4);
+    assert_eq!(distinct(&registry, 7, &[1_025, 4_999, 5_000]).len(), 1);
+    assert_eq!(distinct(&registry, 7, &[5_000, 5_001, 6_000, 60_000]).len(), 2);
+    registry.remove(Peer(2));
+    assert_eq!(all(&registry, &[8, 100]).len(), 1);
+    assert_eq!(distinct(&registry, 7, &[5_000, 5_001]).len(), 1);
+    registry.release_line(id);
 }
 
 #[test]
