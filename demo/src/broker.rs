@@ -54,7 +54,7 @@ pub async fn serve(options: BrokerOptions) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let settings = Broker::builder().offers_bytes_max(OFFERS_BYTES_MAX);
+    let settings = Broker::builder().offers_bytes_max(OFFERS_BYTES_MAX).total_bytes_max(TOTAL_BYTES_MAX);
     let broker = match settings.bind(&options.frontend, &options.backend).await {
         Ok(broker) => broker,
         Err(error) => {
@@ -82,3 +82,6 @@ fn announce(broker: &Broker, options: &BrokerOptions) {
 
 /// Thousands of methods, and little beside the memory limit of `deploy/kubernetes/broker.yaml`.
 const OFFERS_BYTES_MAX: u64 = 8 << 20;
+
+/// Within the same limit, with room for the windows of 50 workers.
+const TOTAL_BYTES_MAX: u64 = 384 << 20;

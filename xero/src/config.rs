@@ -131,5 +131,5 @@ pub(crate) fn check_backoff(setting: &'static str, backoff: BackoffConfig) -> Re
 /// Checks the limits of what is held.
 pub(crate) fn check_hold_limits(limits: &HoldLimits) -> Result<(), ConfigError> {
     let total = limits.total_bytes_max;
-    require(total >= 1 << 20, "total_bytes_max", total, "at least 1 MiB, so that requests are accepted")
+    require(total >= 3 << 20, "total_bytes_max", total, "at least 3 MiB, so that requests are accepted")
 }

@@ -65,12 +65,13 @@ impl Hostile {
             let count = self.random.usize(0..2);
             return vec![frame::encode(&Message::Heartbeat); count];
         }
-        let messages: Vec<_> = match self.random.u8(0..12) {
+        let messages: Vec<_> = match self.random.u8(0..13) {
             0 => vec![Message::Heartbeat, self.ready()],
             1 => vec![Message::Goodbye, self.ready()],
             2 => vec![Message::Drain, self.ready()],
             3 => vec![self.ready(), self.ready()],
             4..7 => (0..self.random.usize(1..20)).map(|_| self.request()).collect(),
+            7 => (0..self.random.usize(1..200)).map(|_| self.late_request()).collect(),
             _ => (0..self.random.usize(1..4)).map(|_| self.message()).collect(),
         };
         match self.random.u8(0..6) {
@@ -187,6 +188,14 @@ impl Hostile {
             metadata: Metadata::new(),
             payload: work.payload(Codec::Bincode),
         })
+    }
+
+    /// A small request that is answered with an error at once.
+    fn late_request(&mut self) -> Message {
+        let request = self.request();
+        let Message::Request(request) = request else { return request };
+        let payload = Payload { codec: Codec::Bincode, bytes: Bytes::new() };
+        Message::Request(Request { remaining: Duration::ZERO, payload, ..request })
     }
 
     /// A call that it was asked for, one of an honest client, or none.

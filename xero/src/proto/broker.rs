@@ -91,6 +91,8 @@ pub struct BrokerCounters {
     pub unexpected_messages: u64,
     /// Clients that fell silent.
     pub expired_leases: u64,
+    /// Clients disconnected because all together held more than `total_bytes_max`.
+    pub shed_clients: u64,
     /// The counters of the workers' side.
     pub workers: DispatcherCounters,
 }
@@ -257,6 +259,7 @@ impl Broker {
             unregistered_messages: links.unregistered,
             unexpected_messages: links.unexpected,
             expired_leases: links.expired_leases,
+            shed_clients: links.shed,
             workers: self.dispatcher.counters(),
         }
     }
@@ -294,7 +297,7 @@ impl Broker {
     /// Acts on the events and outputs of both sides, and takes the next step of leaving.
     fn settle(&mut self, now: Instant) {
         loop {
-            if let Some(event) = self.front.links.poll_event() {
+            if let Some(event) = self.front.links.poll_event(now) {
                 self.outputs.extend(self.front.handle_event(now, &mut self.dispatcher, event));
             } else if let Some(output) = self.dispatcher.poll_output() {
                 self.handle_dispatcher_output(now, output);
@@ -315,6 +318,9 @@ impl Broker {
         // Announced before the calls return for that reason: their clients must not send them here again.
         if matches!(output, Output::WorkerJoined(_) | Output::WorkerChanged(_) | Output::WorkerLeft(..)) {
             front.follow_offers(now, dispatcher);
+        }
+        if let Output::WorkerLeft(peer, _) = output {
+            front.links.forget_receipts(now, peer);
         }
         match output {
             Output::Forwarded(id) => front.note_forwarded(now, id),

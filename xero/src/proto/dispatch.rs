@@ -412,7 +412,7 @@ impl Dispatcher {
 
     /// Acts on what the links report.
     fn settle(&mut self, now: Instant) {
-        while let Some(event) = self.exits.links.poll_event() {
+        while let Some(event) = self.exits.links.poll_event(now) {
             self.handle_event(now, event);
         }
         if matches!(self.closing, Closing::Leaving { .. }) && self.exits.links.are_gone() {

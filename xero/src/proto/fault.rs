@@ -78,6 +78,8 @@ pub enum Fault {
     ForwardedForgotten,
     /// What is held of all peers together has no limit.
     TotalIgnored,
+    /// Peers that take nothing are kept although all together hold more than the limit.
+    ExcessKept,
     /// Windows count payloads only.
     HeadersUncounted,
     /// A repeated READY ignores the window.
@@ -144,7 +146,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault that can be planted.
-    pub const ALL: [Self; 66] = [
+    pub const ALL: [Self; 67] = [
         Self::LeaseNotRenewed,
         Self::LeaseNeverEnds,
         Self::HeartbeatNotSent,
@@ -180,6 +182,7 @@ impl Fault {
         Self::BatchPinned,
         Self::ForwardedForgotten,
         Self::TotalIgnored,
+        Self::ExcessKept,
         Self::HeadersUncounted,
         Self::ReadyUncounted,
         Self::DeclarationForgotten,

@@ -10,18 +10,33 @@ pub struct HoldLimits {
     /// For each peer: its open requests, and the replies that it has not acknowledged. Default 64 MiB, one largest
     /// payload.
     pub peer_bytes_max: u64,
-    /// For all peers together. Default 256 MiB.
+    /// For all peers together. Default 768 MiB.
     ///
-    /// A peer's messages are acknowledged while it holds less than what is left of this for all. Its requests are
-    /// refused once they would be more than four times what the requests of all leave, and more than a 4,096th of this.
-    /// So the others never lock a peer out, and one peer's requests alone may take four fifths. Apart from
-    /// this, each peer may send or owe its windows and one payload without an acknowledgement.
+    /// A peer's messages are acknowledged while it holds less than what all leave of a third of this. Its requests are
+    /// refused once they would be more than four times what the requests of all leave of that third, and more than a
+    /// 4,096th of it; or if the requests of all would be more than half of this. So the others never lock a peer out.
+    ///
+    /// Beyond this, the peers that take nothing and hold the most are disconnected. Bytes that still wait for their
+    /// acknowledgement, and large replies of running procedures, come on top: they are within the windows and the
+    /// concurrency that this side grants.
     pub total_bytes_max: u64,
+}
+
+impl HoldLimits {
+    /// What all peers together may hold before senders wait.
+    pub(crate) fn shared_bytes(&self) -> u64 {
+        self.total_bytes_max / 3
+    }
+
+    /// The most that the requests of all peers may take.
+    pub(crate) fn requests_bytes_max(&self) -> u64 {
+        self.total_bytes_max / 2
+    }
 }
 
 impl Default for HoldLimits {
     fn default() -> Self {
-        Self { peer_bytes_max: 64 << 20, total_bytes_max: 256 << 20 }
+        Self { peer_bytes_max: 64 << 20, total_bytes_max: 768 << 20 }
     }
 }
 

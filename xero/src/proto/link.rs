@@ -13,7 +13,7 @@ use super::{
     hold::Receipt,
     introduction::{Introduction, Revision},
     liveness::{Heartbeats, Liveness, patience},
-    message::{Capabilities, Message, Ready, Role},
+    message::{Capabilities, Message, Peer, Ready, Role},
     window::{Intake, Outflow},
 };
 
@@ -290,6 +290,13 @@ impl Link {
     /// Gives all kept receipts.
     pub(crate) fn take_receipts(&mut self) -> VecDeque<Receipt> {
         self.session_mut().map(|session| session.outflow.take_receipts()).unwrap_or_default()
+    }
+
+    /// Forgets the kept receipts of one sender.
+    pub(crate) fn forget_receipts(&mut self, from: Peer) {
+        if let Some(session) = self.session_mut() {
+            session.outflow.forget_receipts(from);
+        }
     }
 
     /// Whether receipts are kept.

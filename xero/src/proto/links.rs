@@ -2,6 +2,7 @@
 
 mod events;
 mod log;
+mod owed;
 mod sending;
 mod table;
 mod watch;
@@ -30,6 +31,7 @@ use super::{
 };
 pub(crate) use events::{End, LinkCounters, LinkEvent};
 use log::Log;
+use owed::Owed;
 use table::Table;
 
 /// All connections of one side. After each method call, take the events until there are none.
@@ -43,6 +45,7 @@ pub(crate) struct Links {
     place: &'static str,
     heartbeats: Heartbeats,
     links: Table,
+    owed: Owed,
     /// The peers that this side dials.
     dials: Dials,
     announcements: Announcements,
@@ -73,6 +76,7 @@ impl Links {
             place,
             heartbeats,
             links: Table::default(),
+            owed: Owed::default(),
             dials: Dials::default(),
             announcements: Announcements::default(),
             strangers: BTreeSet::new(),
@@ -332,8 +336,9 @@ impl Links {
     /// Whether a large reply to the peer must become an error: it holds more than its limit, has taken nothing for an
     /// expiry, and all peers together hold more than theirs.
     pub(crate) fn is_hoarding(&self, now: Instant, peer: Peer) -> bool {
-        let HoldLimits { peer_bytes_max, total_bytes_max } = self.links.limits();
-        let is_beyond = self.links.held_bytes() > total_bytes_max
+        let limits = self.links.limits();
+        let HoldLimits { peer_bytes_max, .. } = limits;
+        let is_beyond = self.links.held_bytes() > limits.shared_bytes()
             && self.links.get(peer).is_some_and(|link| link.held_bytes() > peer_bytes_max);
         let since = self.outflow(peer).and_then(Outflow::stalled_since);
         is_beyond && since.is_some_and(|since| since + self.heartbeats.own_expiry() <= now)
@@ -341,16 +346,23 @@ impl Links {
 
     /// Why [`Self::is_hoarding`] leaves no room for a large reply.
     pub(crate) fn unread(&self, bytes: usize) -> String {
-        let HoldLimits { peer_bytes_max, total_bytes_max } = self.links.limits();
+        let limits = self.links.limits();
+        let (peer_bytes_max, shared) = (limits.peer_bytes_max, limits.shared_bytes());
         format!(
             "a reply of {bytes} bytes finds no room, because the caller's side reads no replies: more than {peer_bytes_max} \
-             bytes are held for it, and {total_bytes_max} for all; raise `total_bytes_max`"
+             bytes are held for it, and {shared} for all; raise `total_bytes_max`"
         )
     }
 
     /// Whether there is no room for a request of the peer.
     pub(crate) fn is_full(&self, peer: Peer, bytes: u64) -> bool {
         self.links.is_full(peer, bytes)
+    }
+
+    /// Why [`Self::is_full`] leaves no room for a request.
+    pub(crate) fn no_room(&self, who: &str) -> String {
+        let max = self.links.limits().shared_bytes();
+        format!("the {who} has no room: it shares {max} bytes among all requests; raise its `total_bytes_max`")
     }
 
     /// Bytes held of all peers, and for them, those in transit included.
@@ -369,7 +381,7 @@ impl Links {
         if self.links.is_up(to) {
             // Whether or not the peer still takes what is on its way, others wait for it no longer.
             let receipts = self.links.account(to, Link::leave).unwrap_or_default();
-            self.events.extend(receipts.into_iter().map(LinkEvent::Released));
+            self.note_released(to, receipts);
         }
     }
 
@@ -400,9 +412,13 @@ impl Links {
     }
 
     /// Gives the next event.
-    pub(crate) fn poll_event(&mut self) -> Option<LinkEvent> {
+    pub(crate) fn poll_event(&mut self, now: Instant) -> Option<LinkEvent> {
         while let Some(peer) = self.links.next_relieved() {
             self.release_receipts(peer);
+        }
+        // Not earlier: an introduction that waits here is of a connection that stands.
+        if self.events.is_empty() && self.links.acknowledged_bytes() > self.links.limits().total_bytes_max {
+            self.shed(now);
         }
         self.events.pop_front()
     }
@@ -473,6 +489,7 @@ impl Links {
         self.links.is_empty()
             && self.dials.is_empty()
             && self.announcements.is_empty()
+            && self.owed.is_empty()
             && self.lives.is_empty()
             && self.timers.is_empty()
             && self.beats.is_empty()
@@ -541,7 +558,7 @@ impl Links {
             if link.introduced_at().is_some_and(|at| at + self.heartbeats.own_expiry() <= now) {
                 self.dials.note_lasting(peer);
             }
-            self.events.extend(link.take_receipts().into_iter().map(LinkEvent::Released));
+            self.note_released(peer, link.take_receipts());
             let was_draining = link.is_draining();
             self.log.ended(now, peer, self.dials.endpoint(peer), link.partner(), departure);
             self.events.push_back(LinkEvent::Ended(peer, End { departure, was_draining, unsent }));

@@ -9,7 +9,7 @@ use super::{
     fault::{Fault, planted},
     frame::{Inbound, window_bytes},
     hold::Receipt,
-    message::{CallId, Message},
+    message::{CallId, Message, Peer},
     outbox::BATCHED_PAYLOAD_BYTES_MAX,
 };
 
@@ -254,6 +254,16 @@ impl Outflow {
     pub(crate) fn take_receipts(&mut self) -> VecDeque<Receipt> {
         self.receipt_bytes = 0;
         self.take_kept(|kept| Some(std::mem::take(&mut kept.receipts))).unwrap_or_default()
+    }
+
+    /// Forgets the kept receipts of one sender.
+    pub(crate) fn forget_receipts(&mut self, from: Peer) {
+        let bytes = self.take_kept(|kept| {
+            let before: u64 = kept.receipts.iter().map(|receipt| receipt.bytes).sum();
+            kept.receipts.retain(|receipt| receipt.from != from);
+            Some(before - kept.receipts.iter().map(|receipt| receipt.bytes).sum::<u64>())
+        });
+        self.receipt_bytes -= bytes.unwrap_or_default();
     }
 
     /// Whether receipts are kept.

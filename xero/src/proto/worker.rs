@@ -159,6 +159,8 @@ pub struct WorkerCounters {
     pub unexpected_messages: u64,
     /// Dispatchers that fell silent.
     pub expired_leases: u64,
+    /// Dispatchers disconnected because all together held more than `total_bytes_max`.
+    pub shed_dispatchers: u64,
     /// Dials after the first one of each dispatcher.
     pub redials: u64,
     /// Outcomes without a caller any more: dropped.
@@ -327,6 +329,7 @@ impl Worker {
             malformed_messages: links.malformed,
             unexpected_messages: links.unexpected + links.unregistered,
             expired_leases: links.expired_leases,
+            shed_dispatchers: links.shed,
             redials: links.redials,
             unwanted_replies: self.executions.unwanted_replies(),
         }
@@ -366,7 +369,7 @@ impl Worker {
     /// Acts on the events of the links, and takes the next step of leaving.
     fn settle(&mut self, now: Instant) {
         loop {
-            while let Some(event) = self.exits.links.poll_event() {
+            while let Some(event) = self.exits.links.poll_event(now) {
                 self.handle_event(now, event);
             }
             self.go_on_leaving(now);

@@ -106,14 +106,14 @@ impl WorkerBuilder {
         self
     }
 
-    /// Most bytes held of all peers together. Default 256 MiB; at least 1 MiB.
+    /// Most bytes held of all peers together. Default 768 MiB; at least 3 MiB.
     ///
-    /// A peer's messages are acknowledged while it holds less than what is left of this for all; beyond that, its senders
-    /// slow down. Requests of a peer that has more than four times what the requests of all leave are refused as
-    /// overloaded, and go elsewhere if they can. So a few peers never lock out the others. Beyond this, large replies
-    /// to a peer that reads nothing become errors. Set it to the memory that the process can spare: apart from this,
-    /// each peer may send or owe its windows (`window_bytes`) and one payload without an acknowledgement.
-    /// (`PROTOCOL.md` §9)
+    /// Up to a third, senders slow down only if their peer holds more than what is left of that third for all. Requests
+    /// of a peer that has more than four times what the requests of all leave of it are refused as overloaded, and go
+    /// elsewhere if they can; all requests together take half of this at most. So a few peers never lock out the
+    /// others. Beyond a third, large replies to a peer that reads nothing become errors. Beyond the whole, the peers
+    /// that read nothing and hold the most are disconnected (`WorkerCounters::shed_dispatchers`). Set it to the memory that the process can spare:
+    /// only large replies of procedures that run at the same time, one for each, come on top. (`PROTOCOL.md` §9)
     pub fn total_bytes_max(mut self, bytes: u64) -> Self {
         self.hold_limits.total_bytes_max = bytes;
         self

@@ -10,7 +10,7 @@ use xero::proto::{
     message::{Message, Payload},
 };
 
-use super::*;
+use super::{records::FlowRecord, *};
 use crate::{process::Process, scenario::Role, work::Answer};
 
 /// A payload that a process keeps.
@@ -151,10 +151,30 @@ impl Ledger {
                 "keeps {replies} acknowledged bytes of replies for {clients} clients, over {max} each"
             ));
         }
-        match requests + replies > limits.total_bytes_max + largest {
+        let shared = limits.total_bytes_max / 3;
+        match requests + replies > shared + largest {
             true => Err(format!("keeps {} acknowledged bytes, over {limits:?}", requests + replies)),
-            false => self.check_total(kept, limits.total_bytes_max + largest),
+            false => self.check_total(kept, shared + largest),
         }
+    }
+
+    /// Whether a process holds so much of all its peers together that it may end their connections.
+    ///
+    /// It counts all of a message that it keeps, not only the payload.
+    pub(super) fn is_crowded(&self, pid: Pid, process: &Process) -> bool {
+        let kept: u64 = self.kept.get(&pid).into_iter().flatten().map(|kept| kept.bytes + MESSAGE).sum();
+        let in_transit: u64 = self.flows_from(pid, process).map(|flow| flow.in_transit()).sum();
+        kept + in_transit > process.setup.hold_limits.total_bytes_max / 2
+    }
+
+    /// What a broker or worker sends to each of those that send it requests.
+    fn flows_from(&self, pid: Pid, process: &Process) -> impl Iterator<Item = FlowRecord> {
+        let doors =
+            process.sockets.iter().filter(|((door, _), _)| *door == Door::Front || process.setup.role == Role::Worker);
+        doors.map(move |(_, wire)| {
+            let record = &self.wires[*wire];
+            record.flow_to(record.side_index(pid).other())
+        })
     }
 
     /// Checks that a broker acknowledges no more replies than it may have on their way to its clients.
@@ -177,7 +197,10 @@ impl Ledger {
         }
         // Beside replies, a client may be sent errors and offers. It may exceed its own limit by a message, which is not
         // charged to the others.
-        let max = process.setup.hold_limits.total_bytes_max + clients * (LARGEST + OTHERS);
+        let total = process.setup.hold_limits.total_bytes_max;
+        let each = total / 3 + clients * (LARGEST + OTHERS);
+        // One message, and the introductions of one turn, may exceed the limit of all.
+        let max = each.min(total + clients * OFFER);
         match in_transit > unacknowledged + max {
             true => Err(format!("has {in_transit} bytes on their way to clients, and may have {max}")),
             false => Ok(()),
@@ -233,6 +256,12 @@ impl Ledger {
 
 /// The largest message of a simulation, and its header.
 pub(super) const LARGEST: u64 = 10_000;
+
+/// The most that a message in memory takes beside its payload.
+const MESSAGE: u64 = 500;
+
+/// The longest introduction of a broker in a simulation.
+const OFFER: u64 = 500;
 
 /// What a client may be sent beside replies: each of its requests may be refused.
 const OTHERS: u64 = 30_000;

@@ -267,18 +267,21 @@ impl Ledger {
         let record = &mut self.wires[wire];
         let own = &mut record.sides[side as usize];
         own.has_given_up = true;
-        self.shaken.insert(own.life.0);
+        let pid = own.life.0;
+        self.shaken.insert(pid);
         let is_silent = now >= own.expires_at();
-        let is_leaving = self.leaving.contains_key(&own.life.0) || processes[own.life.0].is_leaving;
+        let silence = now.saturating_duration_since(own.heard_at);
+        let is_leaving = self.leaving.contains_key(&pid) || processes[pid].is_leaving;
         let patience = STALL_EXPIRIES * (own.interval * own.liveness);
         let flow = record.flows[side.other() as usize];
-        let peer_bytes_max = processes[own.life.0].setup.hold_limits.peer_bytes_max;
+        let peer_bytes_max = processes[pid].setup.hold_limits.peer_bytes_max;
         let is_stalled = flow.in_transit() > 0 && flow.progressed_at.is_none_or(|at| now >= at + patience);
         let own = &record.sides[side as usize];
         let has_reason = !own.is_registered || own.has_said_goodbye || own.has_heard_goodbye || is_leaving || is_silent;
         let has_reason = has_reason || is_stalled || flow.is_overrun(peer_bytes_max);
-        if !has_reason && !record.is_hostile {
-            let (who, silence) = (&processes[own.life.0], now.saturating_duration_since(own.heard_at));
+        let is_hostile = record.is_hostile;
+        if !has_reason && !is_hostile && !self.is_crowded(pid, &processes[pid]) {
+            let who = &processes[pid];
             let what = format!("{who} gives up connection {wire}, from which it has heard {silence:?} ago");
             self.blame(what);
         }

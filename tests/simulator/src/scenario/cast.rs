@@ -239,7 +239,8 @@ fn hold_limits(random: &mut Rng, theme: Theme) -> HoldLimits {
     if !matches!(theme, Theme::Memory | Theme::Hostile) {
         return default;
     }
-    let (peer_max, total) = (if theme == Theme::Hostile { 2_000 } else { 12_000 }, random.u64(4_000..40_000));
+    let (peer_max, total_max) = if theme == Theme::Hostile { (2_000, 12_000) } else { (12_000, 40_000) };
+    let total = random.u64(3_000..total_max) * if random.bool() { 1 } else { 3 };
     let (peer_bytes_max, total_bytes_max) = match random.u8(0..4) {
         0 => (default.peer_bytes_max, total),
         1 => (random.u64(1..peer_max), total),

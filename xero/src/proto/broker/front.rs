@@ -379,10 +379,7 @@ impl Front {
             return Err((ErrorCode::Overloaded, format!("the client has not read more than {max} bytes of replies")));
         }
         if self.links.is_full(from, held_bytes) {
-            let max = self.links.hold_limits().total_bytes_max;
-            let detail = format!(
-                "the broker has no room: it holds up to {max} bytes for its clients; raise its `total_bytes_max`"
-            );
+            let detail = self.links.no_room("broker");
             return Err((ErrorCode::Overloaded, detail));
         }
         Ok(())

@@ -60,6 +60,8 @@ pub(crate) struct LinkCounters {
     pub(crate) unexpected: u64,
     /// Peers that fell silent.
     pub(crate) expired_leases: u64,
+    /// Connections that ended because all peers together held too much.
+    pub(crate) shed: u64,
     /// Dials after the first one of each peer.
     pub(crate) redials: u64,
 }

@@ -11,7 +11,7 @@ use crate::proto::{
     liveness::{LARGE_PAYLOAD_BYTES, patience},
     message::{ErrorCode, Message, Peer, Role, ServiceOffer},
     timer::Timer,
-    window::Outflow,
+    window::{Outflow, waits_for_room},
 };
 
 impl Links {
@@ -91,10 +91,21 @@ impl Links {
         if deferred == 0 {
             return Receipt { from, bytes };
         }
-        self.links.account(to, |link| link.defer(Receipt { from, bytes: deferred }));
+        let kept = Receipt { from, bytes: deferred };
+        self.owed.add(to, &kept);
+        self.links.account(to, |link| link.defer(kept));
         // Others wait for this peer from now on, whatever its own interval is.
         self.watch(now, to);
         Receipt { from, bytes: bytes - deferred }
+    }
+
+    /// Sends a reply of a running procedure, as [`Self::send`] does.
+    ///
+    /// A large one counts within the concurrency of this side until the limits have room for it.
+    pub(crate) fn hand_over(&mut self, now: Instant, to: Peer, message: Message) {
+        let bytes = if waits_for_room(&message) { window_bytes(&message) } else { 0 };
+        // Nobody waits for the receipt.
+        let _ = self.pass_on(now, to, message, Receipt { from: to, bytes });
     }
 
     /// Sends a peer what has changed in the introduction since it had it, once. Returns whether anything has.
@@ -144,7 +155,23 @@ impl Links {
             let room = self.links.room_for(peer);
             let receipt = self.links.account(peer, |link| link.poll_receipt(room)).flatten();
             let Some(receipt) = receipt else { break };
+            self.note_released(peer, [receipt]);
+        }
+    }
+
+    /// Notes that receipts are no longer kept for a peer.
+    pub(super) fn note_released(&mut self, peer: Peer, receipts: impl IntoIterator<Item = Receipt>) {
+        for receipt in receipts {
+            self.owed.subtract(peer, &receipt);
             self.events.push_back(LinkEvent::Released(receipt));
+        }
+    }
+
+    /// Forgets the receipts of a peer that is gone: what it has sent counts in its window no more, but here.
+    pub(crate) fn forget_receipts(&mut self, now: Instant, from: Peer) {
+        for peer in self.owed.forget(from) {
+            self.links.account(peer, |link| link.forget_receipts(from));
+            self.watch(now, peer);
         }
     }
 

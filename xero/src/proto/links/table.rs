@@ -28,6 +28,8 @@ pub(super) struct Table {
 #[derive(Clone, Copy, Debug, Default)]
 struct Sums {
     held: u64,
+    /// The same without what still counts in the windows of others.
+    acknowledged: u64,
     /// What counts in no window of others any more; of each peer at most its limit, so that none takes another's part.
     charged: u64,
     /// Open requests.
@@ -36,12 +38,14 @@ struct Sums {
 
 impl Sums {
     fn of(link: &Link, limits: &HoldLimits) -> Self {
-        let charged = link.acknowledged_bytes().min(limits.peer_bytes_max);
-        Self { held: link.held_bytes(), charged, requests: link.requests_bytes() }
+        let acknowledged = link.acknowledged_bytes();
+        let charged = acknowledged.min(limits.peer_bytes_max);
+        Self { held: link.held_bytes(), acknowledged, charged, requests: link.requests_bytes() }
     }
 
     fn change(&mut self, before: Self, after: Self) {
         self.held = self.held - before.held + after.held;
+        self.acknowledged = self.acknowledged - before.acknowledged + after.acknowledged;
         self.charged = self.charged - before.charged + after.charged;
         self.requests = self.requests - before.requests + after.requests;
     }
@@ -148,26 +152,32 @@ impl Table {
     ///
     /// Replies are no reason: who does not read them must not keep others from sending requests.
     pub(super) fn is_full(&self, peer: Peer, bytes: u64) -> bool {
-        let total = self.limits.total_bytes_max;
+        let shared = self.limits.shared_bytes();
         let own = self.get(peer).map_or(0, Link::requests_bytes).saturating_add(bytes);
-        let left = total.saturating_sub(self.sums.requests.saturating_add(bytes));
-        own > left.saturating_mul(REQUESTS_PART).max(total / SHARES) && !planted(Fault::TotalIgnored)
+        let all = self.sums.requests.saturating_add(bytes);
+        let most = shared.saturating_sub(all).saturating_mul(REQUESTS_PART).max(shared / SHARES);
+        (own > most || all > self.limits.requests_bytes_max()) && !planted(Fault::TotalIgnored)
     }
 
     fn own_bytes(&self, peer: Peer) -> u64 {
         self.get(peer).map_or(0, Link::acknowledged_bytes)
     }
 
-    /// What is left of the limit of all peers together.
+    /// What is left of what all peers together may hold before senders wait.
     fn left(&self) -> u64 {
         match planted(Fault::TotalIgnored) {
             true => u64::MAX,
-            false => self.limits.total_bytes_max.saturating_sub(self.sums.charged),
+            false => self.limits.shared_bytes().saturating_sub(self.sums.charged),
         }
     }
 
     pub(super) fn held_bytes(&self) -> u64 {
         self.sums.held
+    }
+
+    /// The same without what still counts in the windows of others.
+    pub(super) fn acknowledged_bytes(&self) -> u64 {
+        self.sums.acknowledged
     }
 
     pub(super) fn limits(&self) -> HoldLimits {
@@ -189,9 +199,8 @@ fn owing(link: &Link) -> Option<u64> {
 /// more than an acknowledgement that waits.
 const REQUESTS_PART: u64 = 4;
 
-/// A peer's requests within this part of the limit are never refused: 64 KiB of 256 MiB, hundreds of small ones.
-///
-/// So this many peers may hold the limit once more.
+/// A peer's requests within this part of the same are taken whatever the others have: 64 KiB of 256 MiB, hundreds of
+/// small ones.
 const SHARES: u64 = 4_096;
 
 #[cfg(test)]
@@ -205,7 +214,7 @@ mod tests {
 
     #[test]
     fn peer_that_holds_the_least_is_relieved_first_and_none_beyond_its_own_limit() {
-        let limits = HoldLimits { peer_bytes_max: 50, total_bytes_max: 100 };
+        let limits = HoldLimits { peer_bytes_max: 50, total_bytes_max: 300 };
         let mut table = Table::default().with_limits(limits);
         for (peer, bytes) in [(1, 70), (2, 30), (3, 10)] {
             let (now, heartbeats) = (start(), Heartbeats::default());

@@ -10,6 +10,7 @@ use crate::proto::{
     link::Departure,
     message::{Message, Peer, Role},
     timer::Timer,
+    window::Outflow,
 };
 
 impl Links {
@@ -65,6 +66,32 @@ impl Links {
             && let Some(at) = self.stalls_at(now, peer)
         {
             self.timers.hasten(Timer::Lease(peer), at);
+        }
+    }
+
+    /// Ends connections until all peers together hold less than their limit, by an eighth: first those of peers that have
+    /// taken nothing for an expiry, and of these the ones that hold the most.
+    pub(super) fn shed(&mut self, now: Instant) {
+        if planted(Fault::ExcessKept) {
+            return;
+        }
+        let expiry = self.heartbeats.own_expiry();
+        let holding = |peer| {
+            let link = self.links.get(peer)?;
+            let since = link.outflow().and_then(Outflow::stalled_since);
+            let bytes = link.acknowledged_bytes();
+            (bytes > 0).then(|| (since.is_some_and(|since| since + expiry <= now), bytes, peer))
+        };
+        let mut peers: Vec<_> = self.links.peers().filter_map(holding).collect();
+        peers.sort_unstable();
+        let total = self.links.limits().total_bytes_max;
+        while self.links.acknowledged_bytes() > total - total / 8
+            && let Some((_, bytes, peer)) = peers.pop()
+        {
+            self.counters.shed += 1;
+            let reason = format!("it takes less than it is sent, and holds {bytes} of the {total} bytes for all");
+            self.log.dropped(now, peer, &reason);
+            self.hang_up(now, peer, Departure::Disconnected);
         }
     }
 

@@ -74,7 +74,7 @@ fn reply_that_is_replaced_by_an_error_acknowledges_no_other_that_is_held() {
 
 #[test]
 fn small_metadata_entries_count_as_the_memory_that_they_take() {
-    let mut bench = Bench::with(|config| config.hold_limits.total_bytes_max = 1 << 20);
+    let mut bench = Bench::with(|config| config.hold_limits.total_bytes_max = 3 << 20);
     let worker = bench.worker_with(|ready| ready.credits = 1_000);
     let client = bench.client();
     let entry = |number: u32| (format!("{number:03}"), Bytes::new());
@@ -200,13 +200,13 @@ fn retryable_request_is_not_acknowledged_beyond_the_clients_limit() {
 
 #[test]
 fn broker_at_its_total_limit_refuses_further_requests() {
-    let mut bench = Bench::with(|config| config.hold_limits.total_bytes_max = 12_000);
+    let mut bench = Bench::with(|config| config.hold_limits.total_bytes_max = 36_000);
     bench.worker();
     let clients = [bench.client(), bench.client(), bench.client()];
     for client in clients {
         bench.request_with(client, 1, "hold", |request| request.payload = value(&large()));
     }
-    let detail = "the broker has no room: it holds up to 12000 bytes for its clients; raise its `total_bytes_max`";
+    let detail = "the broker has no room: it shares 12000 bytes among all requests; raise its `total_bytes_max`";
     let refusal = ErrorReply::not_started(CallId(1), ErrorCode::Overloaded, detail.to_owned());
     assert!(bench.take(clients[2]).contains(&Message::Error(refusal)));
     assert_eq!((bench.errors(clients[0]), bench.errors(clients[1])), (vec![], vec![]));
@@ -341,7 +341,7 @@ fn client_that_drips_acknowledgements_is_dropped_while_others_wait() {
 fn clients_that_hold_all_memory_lock_nobody_out() {
     let mut bench = Bench::with(|config| {
         config.dispatcher.window_bytes = 1 << 20;
-        config.hold_limits = HoldLimits { peer_bytes_max: 64_000, total_bytes_max: 256_000 };
+        config.hold_limits = HoldLimits { peer_bytes_max: 64_000, total_bytes_max: 768_000 };
     });
     let worker = bench.worker_with(|ready| ready.credits = 1_000);
     let greedy = [(); 4].map(|()| bench.client_with(|ready| ready.window_bytes = 1));
@@ -363,7 +363,7 @@ fn clients_that_hold_all_memory_lock_nobody_out() {
 fn replies_on_their_way_count_in_the_limits() {
     let mut bench = Bench::with(|config| {
         config.dispatcher.window_bytes = 100_000;
-        config.hold_limits = HoldLimits { peer_bytes_max: 64_000, total_bytes_max: 400_000 };
+        config.hold_limits = HoldLimits { peer_bytes_max: 64_000, total_bytes_max: 1_200_000 };
     });
     let worker = bench.worker_with(|ready| ready.credits = 1_000);
     let clients: Vec<_> = (0..40).map(|_| bench.client()).collect();
@@ -388,7 +388,7 @@ fn replies_on_their_way_count_in_the_limits() {
 fn replies_are_acknowledged_once_others_make_room() {
     let mut bench = Bench::with(|config| {
         config.dispatcher.window_bytes = 40_000;
-        config.hold_limits = HoldLimits { peer_bytes_max: 1 << 20, total_bytes_max: 60_000 };
+        config.hold_limits = HoldLimits { peer_bytes_max: 1 << 20, total_bytes_max: 180_000 };
     });
     let filler = bench.worker_with(|ready| (ready.credits, ready.services) = (100, vec![offer("Fill", &["fill"])]));
     let worker = bench.worker_with(|ready| ready.credits = 100);

@@ -18,7 +18,7 @@ use crate::proto::{
 fn clients_that_take_two_large_replies_each_leave_room_for_the_next_one() {
     let mut bench = Bench::with(|config| {
         config.dispatcher.window_bytes = 0;
-        config.hold_limits = HoldLimits { peer_bytes_max: 64_000, total_bytes_max: 256_000 };
+        config.hold_limits = HoldLimits { peer_bytes_max: 64_000, total_bytes_max: 768_000 };
     });
     let workers = [(); 5].map(|()| bench.worker_with(|ready| ready.services = vec![offer("Fill", &["fill"])]));
     let worker = bench.worker_with(|ready| ready.window_bytes = 0);
@@ -40,7 +40,7 @@ fn clients_that_take_two_large_replies_each_leave_room_for_the_next_one() {
 fn errors_that_nobody_acknowledges_cost_no_more_than_a_limit_and_end_the_connection() {
     let mut bench = Bench::with(|config| {
         config.dispatcher.window_bytes = 0;
-        config.hold_limits = HoldLimits { peer_bytes_max: 20_000, total_bytes_max: 60_000 };
+        config.hold_limits = HoldLimits { peer_bytes_max: 20_000, total_bytes_max: 180_000 };
     });
     let worker = bench.worker_with(|ready| ready.window_bytes = 0);
     let deaf = [bench.client(), bench.client()];
@@ -69,7 +69,7 @@ fn errors_that_nobody_acknowledges_cost_no_more_than_a_limit_and_end_the_connect
 fn honest_clients_whose_replies_fill_all_memory_are_refused_nothing() {
     let mut bench = Bench::with(|config| {
         config.dispatcher.window_bytes = 20_000;
-        config.hold_limits = HoldLimits { peer_bytes_max: 64_000, total_bytes_max: 100_000 };
+        config.hold_limits = HoldLimits { peer_bytes_max: 64_000, total_bytes_max: 300_000 };
     });
     let workers = [(); 20].map(|()| bench.worker());
     let clients: Vec<_> = (0..40).map(|_| bench.client()).collect();
@@ -86,7 +86,7 @@ fn honest_clients_whose_replies_fill_all_memory_are_refused_nothing() {
 fn small_requests_within_a_share_are_taken_whatever_requests_others_have() {
     let mut bench = Bench::with(|config| {
         config.dispatcher.window_bytes = 0;
-        config.hold_limits.total_bytes_max = 1 << 20;
+        config.hold_limits.total_bytes_max = 3 << 20;
     });
     bench.worker_with(|ready| ready.credits = 1_000);
     let greedy = [(); 12].map(|()| bench.client());
@@ -152,7 +152,7 @@ fn calls_that_have_not_started_return_when_the_broker_drains_and_end_with_their_
 fn large_replies_to_a_hoarder_become_errors_once_all_memory_is_taken() {
     let mut bench = Bench::with(|config| {
         config.dispatcher.window_bytes = 0;
-        config.hold_limits = HoldLimits { peer_bytes_max: 8_000, total_bytes_max: 40_000 };
+        config.hold_limits = HoldLimits { peer_bytes_max: 8_000, total_bytes_max: 120_000 };
     });
     let worker = bench.worker_with(|ready| ready.credits = 100);
     let [deaf, other] = [(); 2].map(|()| bench.client_with(|ready| ready.window_bytes = 1));
@@ -176,7 +176,7 @@ fn large_replies_to_a_hoarder_become_errors_once_all_memory_is_taken() {
 #[test]
 fn dispatcher_that_takes_no_replies_costs_no_other_one_a_call_and_is_dropped_in_the_end() {
     let mut now = start();
-    let mut worker = worker(now, HoldLimits { peer_bytes_max: 20_000, total_bytes_max: 60_000 });
+    let mut worker = worker(now, HoldLimits { peer_bytes_max: 20_000, total_bytes_max: 180_000 }, &[1, 0]);
     let started = ask(&mut worker, now, Peer(0), 1..=64);
     let reply = |worker: &mut Worker, now, execution| worker.finish(now, execution, Finish::Reply(value(&large())));
     started[..32].iter().for_each(|execution| reply(&mut worker, now, *execution));
@@ -262,8 +262,8 @@ fn last_ack(bench: &mut Bench, wire: Wire) -> u64 {
     bench.take(wire).iter().filter_map(ack).max().unwrap_or(0)
 }
 
-/// A worker with these limits and two dispatchers; the first one has a window of one byte.
-fn worker(now: Instant, hold_limits: HoldLimits) -> Worker {
+/// A worker with these limits, and dispatchers with these windows.
+pub(super) fn worker(now: Instant, hold_limits: HoldLimits, windows: &[u64]) -> Worker {
     let config = WorkerConfig {
         incarnation: introduction().incarnation,
         seed: 1,
@@ -277,10 +277,10 @@ fn worker(now: Instant, hold_limits: HoldLimits) -> Worker {
         services: vec![offer("Demo", &["hold"])],
         signatures: vec![],
     };
-    let mut worker = Worker::new(now, config, 2);
-    for peer in 0..2 {
+    let mut worker = Worker::new(now, config, windows.len() as u64);
+    for (peer, window_bytes) in (0..).zip(windows.iter().copied()) {
         worker.handle_dialed(now, Peer(peer));
-        let ready = Ready { role: Role::Dispatcher, interval: INTERVAL, window_bytes: 1 - peer, ..introduction() };
+        let ready = Ready { role: Role::Dispatcher, interval: INTERVAL, window_bytes, ..introduction() };
         worker.handle_message(now, Peer(peer), Message::Ready(Ready { services: Vec::new(), ..ready }));
     }
     transmits(&mut worker);
@@ -288,7 +288,7 @@ fn worker(now: Instant, hold_limits: HoldLimits) -> Worker {
 }
 
 /// Sends requests to a worker; returns those that it starts.
-fn ask(
+pub(super) fn ask(
     worker: &mut Worker,
     now: Instant,
     from: Peer,
@@ -302,7 +302,7 @@ fn ask(
     std::iter::from_fn(|| worker.poll_output()).filter_map(execution).collect()
 }
 
-fn transmits(worker: &mut Worker) -> Vec<(Peer, Message)> {
+pub(super) fn transmits(worker: &mut Worker) -> Vec<(Peer, Message)> {
     let transmits: Vec<_> = std::iter::from_fn(|| worker.poll_transmit()).collect();
     transmits.into_iter().flat_map(|it| it.messages.into_iter().map(move |message| (it.to, message))).collect()
 }

@@ -36,6 +36,7 @@ mod restart;
 mod retry;
 mod several;
 mod shares;
+mod shed;
 mod turns;
 mod walk;
 mod windows;

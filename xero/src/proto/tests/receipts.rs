@@ -11,16 +11,16 @@ use crate::proto::{
 #[test]
 fn goodbye_returns_the_receipts_of_what_the_peer_has_not_acknowledged() {
     let (now, peer) = (start(), Peer(1));
-    let limits = HoldLimits { peer_bytes_max: 100, total_bytes_max: 1 << 20 };
+    let limits = HoldLimits { peer_bytes_max: 100, total_bytes_max: 3 << 20 };
     let mut links = Links::accepting(introduction(), Heartbeats::default(), Role::Client, "").holding(limits);
     links.accept(now, peer, &Ready { role: Role::Client, ..introduction() });
     let payload = Payload { bytes: vec![0; 1_000].into(), ..Payload::default() };
     let reply = Message::Final(FinalReply { call: CallId(1), partials: 0, payload });
     let receipt = links.pass_on(now, peer, reply, Receipt { from: Peer(9), bytes: 1_000 });
     assert_eq!(receipt.bytes, 0, "all of it is owed");
-    while links.poll_event().is_some() {}
+    while links.poll_event(now).is_some() {}
     links.say_goodbye(now, peer);
-    let events: Vec<_> = std::iter::from_fn(|| links.poll_event()).collect();
+    let events: Vec<_> = std::iter::from_fn(|| links.poll_event(now)).collect();
     let released = events.iter().filter_map(|event| match event {
         LinkEvent::Released(Receipt { from: Peer(9), bytes }) => Some(*bytes),
         _ => None,

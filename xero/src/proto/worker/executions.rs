@@ -250,7 +250,7 @@ impl Executions {
             return false;
         };
         task.partials = partials;
-        exits.links.send(now, peer, Message::Partial(PartialReply { call, sequence, payload }));
+        exits.links.hand_over(now, peer, Message::Partial(PartialReply { call, sequence, payload }));
         true
     }
 
@@ -350,10 +350,7 @@ impl Executions {
             return Err((ErrorCode::DeadlineExceeded, String::new()));
         }
         if links.is_full(from, held_bytes) {
-            let max = links.hold_limits().total_bytes_max;
-            let detail = format!(
-                "the worker has no room: it holds up to {max} bytes for its peers; raise its `total_bytes_max`"
-            );
+            let detail = links.no_room("worker");
             return Err((ErrorCode::Overloaded, detail));
         }
         let (service, method) = self.services.find(request)?;
@@ -405,7 +402,7 @@ impl Executions {
                 (ErrorCode::TooLarge, exits.links.unread(bytes), Payload::default())
             }
             Finish::Reply(payload) => {
-                return exits.links.send(now, peer, Message::Final(FinalReply { call, partials, payload }));
+                return exits.links.hand_over(now, peer, Message::Final(FinalReply { call, partials, payload }));
             }
             Finish::Error { code, detail, payload } => (code, detail, payload),
             Finish::Aborted => match task.aborted {
@@ -422,7 +419,7 @@ impl Executions {
         let has_started = matches!(task.stage, Stage::Running);
         let maybe_executed = has_started && code != ErrorCode::InvalidArguments;
         let error = ErrorReply { call, partials, code, maybe_executed, detail, payload };
-        exits.links.send(now, peer, Message::Error(error));
+        exits.links.hand_over(now, peer, Message::Error(error));
     }
 
     /// Answers a request that does not start, unless its dispatcher takes no answer.

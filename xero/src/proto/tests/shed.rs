@@ -1,0 +1,148 @@
+//! The limit of all peers together holds whatever they send: those that take nothing and hold the most are disconnected.
+
+use super::{
+    bench::{Bench, Wire},
+    hoarders::{ask, transmits, worker},
+    node::offer,
+    pair::{EXPIRY, INTERVAL, ms, start, value},
+    windows::{LARGE, answer_all, finals, large},
+};
+use crate::proto::{
+    hold::HoldLimits,
+    message::{Message, Peer, Ready, Role},
+    tests::introduction,
+    worker::Finish,
+};
+
+const TOTAL: u64 = 600_000;
+
+#[test]
+fn errors_to_many_deaf_clients_stay_within_the_limit_of_all() {
+    let mut bench = small_bench();
+    let worker = bench.worker_with(|ready| ready.window_bytes = 0);
+    let innocent = bench.client();
+    let deaf = [(); 30].map(|()| bench.client_with(|ready| ready.window_bytes = 0));
+    for round in 0..200 {
+        deaf.iter().for_each(|client| ask_for_nothing(&mut bench, *client, round));
+        let held = bench.broker.held_bytes();
+        assert!(held <= TOTAL, "{held} bytes after {round} rounds");
+        bench.request(innocent, 1_000 + round, "ping");
+        answer_all(&mut bench, worker, 3);
+        assert_eq!(finals(&mut bench, innocent), [1_000 + round]);
+        bench.send_as(innocent, Message::Ack(u64::MAX));
+    }
+    let shed = bench.broker.counters().shed_clients;
+    assert!(shed > 0, "nobody is disconnected, so nothing was tested");
+    assert_eq!(deaf.iter().filter(|client| bench.is_gone(**client)).count() as u64, shed);
+    assert!(!bench.is_gone(innocent));
+}
+
+#[test]
+fn introductions_to_clients_that_repeat_theirs_stay_within_the_limit_of_all() {
+    let mut bench = small_bench();
+    let methods: Vec<_> = (0..500).map(|number| format!("method{number:05}")).collect();
+    let methods: Vec<_> = methods.iter().map(String::as_str).collect();
+    bench.worker_with(|ready| ready.services = vec![offer("Large", &methods)]);
+    let deaf = [(); 10].map(|()| bench.client_with(|ready| ready.window_bytes = 0));
+    for _ in 0..60 {
+        for client in deaf {
+            if !bench.is_gone(client) {
+                let ready = Ready { role: Role::Client, window_bytes: 0, services: vec![], ..introduction() };
+                bench.send_as(client, Message::Ready(ready));
+            }
+        }
+        bench.run(ms(100));
+        // The introductions of one turn may exceed it.
+        let held = bench.broker.held_bytes();
+        assert!(held <= TOTAL + 100_000, "{held} bytes");
+    }
+    assert!(bench.broker.counters().shed_clients > 0, "nobody is disconnected, so nothing was tested");
+}
+
+#[test]
+fn clients_that_have_taken_nothing_for_an_expiry_go_before_one_that_holds_more() {
+    let mut bench = small_bench();
+    let [deaf, slow] = [(); 2].map(|()| [(); 3].map(|()| bench.client_with(|ready| ready.window_bytes = 0)));
+    let mut call = 0;
+    // Beyond a third, so that there is too little room for each.
+    while bench.broker.held_bytes() < TOTAL / 3 + 2_000 {
+        call += 1;
+        deaf.iter().chain(&slow).for_each(|client| ask_for_nothing(&mut bench, *client, call));
+    }
+    bench.run(EXPIRY + INTERVAL);
+    slow.iter().for_each(|client| bench.send_as(*client, Message::Ack(u64::MAX)));
+    for call in call + 1..9_000 {
+        slow.iter().for_each(|client| ask_for_nothing(&mut bench, *client, call));
+        if bench.broker.counters().shed_clients > 0 {
+            break;
+        }
+    }
+    assert_eq!([deaf, slow].map(|clients| clients.iter().filter(|client| bench.is_gone(**client)).count()), [3, 0]);
+}
+
+#[test]
+fn small_replies_to_many_deaf_dispatchers_stay_within_the_limit_of_all() {
+    let now = start();
+    let limits = HoldLimits { peer_bytes_max: 60_000, total_bytes_max: 300_000 };
+    let mut worker = worker(now, limits, &[0; 6]);
+    let mut most = 0;
+    for round in 0..400 {
+        for peer in 0..6 {
+            for execution in ask(&mut worker, now, Peer(peer), round..=round) {
+                worker.finish(now, execution, Finish::Reply(value(&"x".repeat(2_000))));
+            }
+        }
+        transmits(&mut worker);
+        most = most.max(worker.held_bytes());
+    }
+    assert!(most <= 300_000, "{most} bytes");
+    assert!(worker.counters().shed_dispatchers > 0, "nobody is disconnected, so nothing was tested");
+}
+
+#[test]
+fn large_replies_of_running_procedures_end_no_connection_however_much_they_exceed_the_limit() {
+    let now = start();
+    let mut worker = worker(now, HoldLimits { peer_bytes_max: 20_000, total_bytes_max: 90_000 }, &[1, 0]);
+    let started = ask(&mut worker, now, Peer(0), 1..=64);
+    started.iter().for_each(|execution| worker.finish(now, *execution, Finish::Reply(value(&large()))));
+    assert!(worker.held_bytes() > 300_000, "{}", worker.held_bytes());
+    assert_eq!(std::iter::from_fn(|| worker.poll_output()).count(), 0);
+    for taken in (0..1_000_000).step_by(5_000) {
+        worker.handle_message(now, Peer(0), Message::Ack(taken));
+    }
+    assert_eq!(transmits(&mut worker).iter().filter(|(_, message)| matches!(message, Message::Final(_))).count(), 64);
+}
+
+#[test]
+fn replies_of_workers_that_leave_again_count_like_those_that_are_acknowledged() {
+    let mut bench = small_bench();
+    let deaf = [(); 3].map(|()| bench.client_with(|ready| ready.window_bytes = 0));
+    for call in 1..=400 {
+        let worker = bench.worker();
+        deaf.iter().filter(|client| !bench.is_gone(**client)).copied().collect::<Vec<_>>().into_iter().for_each(
+            |client| {
+                bench.request(client, call, "hold");
+                answer_all(&mut bench, worker, LARGE);
+            },
+        );
+        bench.drop_wire(worker);
+        let held = bench.broker.held_bytes();
+        assert!(held <= TOTAL, "{held} bytes after {call} workers");
+    }
+    assert!(bench.broker.counters().shed_clients > 0, "nobody is disconnected, so nothing was tested");
+}
+
+/// A broker with little room for all its clients, and enough for each.
+fn small_bench() -> Bench {
+    Bench::with(|config| {
+        config.dispatcher.window_bytes = 0;
+        config.hold_limits = HoldLimits { peer_bytes_max: 200_000, total_bytes_max: TOTAL };
+    })
+}
+
+/// Makes the broker send a client an error of some kilobytes.
+fn ask_for_nothing(bench: &mut Bench, client: Wire, call: u64) {
+    if !bench.is_gone(client) {
+        bench.request_with(client, call, "ping", |request| request.service = "n".repeat(200).into());
+    }
+}
