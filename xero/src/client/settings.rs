@@ -98,8 +98,9 @@ impl ClientBuilder {
 
     /// Most calls that wait for a worker. Default 10,000; at least 1.
     ///
-    /// Further calls fail with [`CallError::Overloaded`](crate::CallError::Overloaded). Each waiting call keeps its
-    /// arguments in memory until its deadline. (`PROTOCOL.md` §9)
+    /// Further calls fail with [`CallError::Overloaded`](crate::CallError::Overloaded). Requests that return from a worker
+    /// which drains, refuses or is lost wait beside these: there are at most as many as credits. Each waiting call keeps
+    /// its arguments in memory until its deadline. (`PROTOCOL.md` §9)
     pub fn waiting_max(mut self, calls: usize) -> Self {
         self.routing.waiting_max = calls;
         self

@@ -3,6 +3,8 @@
 mod failure;
 #[cfg(test)]
 mod model;
+mod queue;
+mod view;
 mod waiting;
 
 use std::{sync::Arc, time::Instant};
@@ -11,13 +13,14 @@ use super::{
     fault::{Fault, planted},
     ids::IdMap,
     message::{CallId, Metadata, Payload, Peer, Request},
-    registry::{Distinction, Grade, MethodId, Need, PoolId},
+    registry::{Distinction, MethodId, Need, PoolId, Station},
     slab::Slab,
     window::SMALL_PAYLOAD_BYTES,
 };
 pub use failure::CallFailure;
 pub(crate) use failure::{codec_not_read, overloaded};
-pub(crate) use waiting::{LineId, Precedence};
+pub(crate) use queue::{LineId, Place, QueueId};
+pub(crate) use waiting::Crew;
 use waiting::{LineKey, Waiting};
 
 /// A call as its caller specifies it.
@@ -217,7 +220,7 @@ impl Calls {
         self.places.insert(id, row);
     }
 
-    /// Puts the call in the line for a method. `Some` is a new line, which no pool serves yet.
+    /// Puts the call in the line for a method. `Some` is a new line, which stands nowhere yet.
     pub(crate) fn enqueue(&mut self, id: CallId, method: MethodId, distinction: Distinction) -> Option<LineId> {
         let call = self.rows.get_mut(*self.places.get(&id)?)?;
         let (line, is_new) = self.waiting.insert(call.line(method, distinction), call.spec.owner, id);
@@ -225,8 +228,7 @@ impl Calls {
         is_new.then_some(line)
     }
 
-    /// Puts a waiting call where this distinction belongs. `Some` is a new line, which no pool serves yet. The former
-    /// line may be empty.
+    /// Puts a waiting call where this distinction belongs. `Some` is a new line, which stands nowhere yet.
     pub(crate) fn distinguish(&mut self, id: CallId, distinction: Distinction) -> Option<LineId> {
         let call = self.rows.get_mut(*self.places.get(&id)?)?;
         let CallState::Waiting(before) = call.state else { return None };
@@ -235,7 +237,7 @@ impl Calls {
         is_new.then_some(line)
     }
 
-    /// Takes the call out of its line. `Some` is the method of a line that is gone: this one, or another that was empty.
+    /// Takes the call out of its line. `Some` is the method that it waited for.
     pub(crate) fn dequeue(&mut self, id: CallId) -> Option<MethodId> {
         let call = self.rows.get_mut(*self.places.get(&id)?)?;
         let CallState::Waiting(line) = call.state else { return None };
@@ -267,38 +269,38 @@ impl Calls {
         self.waiting.note_served(owner);
     }
 
-    /// The next call for a pool, after a given precedence; a large one only if the pool has room for it.
-    pub(crate) fn next_waiting(
-        &mut self,
-        pool: PoolId,
-        behind: Option<(Precedence, LineId)>,
-        is_roomy: bool,
-    ) -> Option<(Precedence, LineId)> {
-        self.waiting.next(pool, behind, is_roomy)
+    /// The first waiting call for a pool, and its queue; a large one only if there is room for it.
+    pub(crate) fn next_for(&mut self, pool: PoolId, is_roomy: bool, crew: &impl Crew) -> Option<(Place, QueueId)> {
+        self.waiting.next_for(pool, is_roomy, crew)
     }
 
-    /// Makes these pools, and no others, serve the line: all of this grade.
-    pub(crate) fn retarget(&mut self, line: LineId, grade: Option<Grade>, pools: Vec<PoolId>) {
-        self.waiting.retarget(line, grade, pools);
+    /// The next line of a queue, after a given place.
+    pub(crate) fn next_in(&mut self, queue: QueueId, behind: Option<Place>) -> Option<Place> {
+        self.waiting.next(queue, behind)
     }
 
-    /// Makes a pool serve the line, or not.
-    pub(crate) fn set_target(&mut self, line: LineId, pool: PoolId, is_target: bool) {
-        self.waiting.set_target(line, pool, is_target);
+    /// The queues where a pool may find calls, as it has last seen them.
+    pub(crate) fn queues_of(&self, pool: PoolId) -> Vec<QueueId> {
+        self.waiting.queues_of(pool)
     }
 
-    /// The grade of the pools that serve the line.
-    pub(crate) fn grade_of(&self, line: LineId) -> Option<Grade> {
-        self.waiting.grade_of(line)
+    /// The queues of a station.
+    pub(crate) fn queues_at(&self, station: Station) -> Vec<QueueId> {
+        self.waiting.queues_at(station)
+    }
+
+    /// Forgets a pool that is gone.
+    pub(crate) fn forget_pool(&mut self, pool: PoolId) {
+        self.waiting.forget_pool(pool);
+    }
+
+    /// Makes a line stand at these stations, in order, and at no others. Returns whether that is new.
+    pub(crate) fn retarget(&mut self, line: LineId, stations: &[Station]) -> bool {
+        self.waiting.retarget(line, stations)
     }
 
     pub(crate) fn get(&self, id: CallId) -> Option<&Call> {
         self.rows.get(*self.places.get(&id)?)
-    }
-
-    /// Removes the empty lines of a method; returns their number.
-    pub(crate) fn remove_empty_lines(&mut self, method: MethodId) -> usize {
-        self.waiting.remove_empty(method)
     }
 
     /// The lines of calls that wait for a method.

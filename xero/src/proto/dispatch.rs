@@ -305,11 +305,12 @@ impl Dispatcher {
             self.router.retry_all(now, &mut self.exits);
         }
         let workers = self.router.workers();
-        let weight = |peer| workers.get(peer).map_or(0, |worker| worker.method_count());
+        let weight = |peer| workers.get(peer).map_or(0, |worker| worker.method_count() + worker.in_flight.len());
         // A call must not end at its deadline if its worker is lost by then.
         let by = self.exits.links.handle_timeout(now, weight);
         self.settle(now);
         self.router.make_changes(now, &mut self.exits);
+        self.router.follow_changes(now, &mut self.exits);
         for _ in 0..if planted(Fault::ExpiriesUnbounded) { usize::MAX } else { EXPIRY_BOUND } {
             if !self.router.handle_timeout(now, by, &mut self.exits) {
                 break;

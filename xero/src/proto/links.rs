@@ -224,7 +224,7 @@ impl Links {
 
     /// Handles due timeouts, of a bounded number of peers. Returns the instant up to which none is left.
     ///
-    /// `weight` is what the end of a peer concerns, in methods.
+    /// `weight` is what the end of a peer concerns: methods and requests.
     pub(crate) fn handle_timeout(&mut self, now: Instant, weight: impl Fn(Peer) -> usize) -> Instant {
         self.handle_heartbeats(now);
         let (mut checked, mut ended) = (0, 0);
@@ -590,7 +590,7 @@ const INTRODUCTION_EXPIRIES: u32 = 10;
 /// The leases that are checked in one pass.
 const LEASE_BOUND: usize = 64;
 
-/// The methods of the workers that end by them: 4,096, the most that one worker offers, take some 15 ms.
+/// The methods and requests of the peers that end by them: 4,096, the most methods of one worker, take some 15 ms.
 const ENDS_BOUND: usize = 4_096;
 
 /// How long a closing side waits for a large reply that may still be on its way.

@@ -5,6 +5,7 @@ mod choice;
 mod ids;
 mod index;
 mod kind;
+mod limits;
 mod merged;
 #[cfg(test)]
 mod model;
@@ -30,13 +31,14 @@ use super::{
     ids::IdMap,
     message::{CallId, Names, OfferChange, Peer, Ready},
 };
-pub(crate) use changed::ChangedPools;
+pub(crate) use changed::Changed;
 pub use choice::{Candidate, LeastRecentlyUsed, WorkerChoice};
 pub(crate) use ids::{IsFull, MethodId, PoolId};
 use index::Index;
+pub(crate) use kind::Station;
 pub(crate) use merged::Listing;
 pub(crate) use offer::{Draft, Offer, draft_bytes};
-pub(crate) use route::{Distinction, Grade, Need, Outlook, Route};
+pub(crate) use route::{Distinction, Need, Outlook, Route};
 
 /// The most credits that are believed of a worker: more requests than any process runs at once.
 const CREDITS_MAX: u32 = 65_536;
@@ -308,24 +310,49 @@ impl Registry {
         }
     }
 
-    /// Keeps a method's number for a line of waiting calls, until it is released.
-    pub(crate) fn hold_line(&mut self, service: &Arc<str>, method: &Arc<str>) -> MethodId {
-        self.index.hold_line(service, method)
+    /// Keeps a method's number for a waiting call, until it is released.
+    pub(crate) fn wait(&mut self, service: &Arc<str>, method: &Arc<str>) -> MethodId {
+        self.index.wait(service, method)
     }
 
-    /// Keeps it for another line.
-    pub(crate) fn hold_line_again(&mut self, method: MethodId) {
-        self.index.hold_line_again(method);
+    /// Notes that a call does not wait for the method any more.
+    pub(crate) fn stop_awaiting(&mut self, method: MethodId) {
+        self.index.stop_awaiting(method);
     }
 
-    /// Releases a method's number: no call waits in a line of it any more.
-    pub(crate) fn release_line(&mut self, method: MethodId) {
-        self.index.release_line(method);
+    /// One of the methods that calls wait for and whose workers have changed.
+    pub(crate) fn take_changed(&mut self) -> Option<(MethodId, Changed)> {
+        self.index.take_changed()
     }
 
-    /// The methods that calls wait for and whose workers have changed since the last call.
-    pub(crate) fn take_changed(&mut self) -> impl Iterator<Item = (MethodId, ChangedPools)> + use<> {
-        self.index.take_changed().into_iter()
+    /// Whether there is one.
+    pub(crate) fn has_changed(&self) -> bool {
+        self.index.has_changed()
+    }
+
+    /// The pools that are gone since the last call.
+    pub(crate) fn take_gone(&mut self) -> Vec<PoolId> {
+        self.index.take_gone()
+    }
+
+    /// The most stations that a pool's workers have.
+    pub(crate) fn station_count(&self, pool: PoolId) -> usize {
+        self.index.station_count(pool)
+    }
+
+    /// The stations of a pool's workers where calls may wait.
+    pub(crate) fn stations_of(&self, pool: PoolId) -> Vec<Station> {
+        self.index.stations_of(pool)
+    }
+
+    /// Whether a pool's workers stand at that station.
+    pub(crate) fn stands_at(&self, pool: PoolId, station: Station) -> bool {
+        self.index.stands_at(pool, station)
+    }
+
+    /// Whether a pool's workers take payloads that exceed a limit.
+    pub(crate) fn takes_beyond(&self, pool: PoolId, limit: Option<u64>) -> bool {
+        self.index.takes_beyond(pool, limit)
     }
 
     /// The services of serving workers, sorted, as far as an error lists them.
@@ -364,6 +391,17 @@ impl Registry {
     /// Whether a serving worker of the pool has free credit.
     pub(crate) fn is_free(&self, pool: PoolId) -> bool {
         self.index.free_of(pool).is_some_and(|free| !free.is_empty())
+    }
+
+    /// Whether a worker of that station has free credit.
+    pub(crate) fn is_free_at(&mut self, station: Station) -> bool {
+        self.index.first_free(station.method, station.kind).is_some()
+    }
+
+    /// Whether the window of one of its free workers has room for a large payload.
+    pub(crate) fn is_roomy_at(&mut self, station: Station, is_full: &IsFull<'_>) -> bool {
+        let first = self.index.first_roomy(station.method, station.kind, 0, is_full);
+        first.is_some() || planted(Fault::RequestWindowExceeded)
     }
 
     /// Whether the window of one of the pool's free workers has room for a large payload.

@@ -134,7 +134,8 @@ impl Front {
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant, dispatcher: &Dispatcher) {
-        self.links.handle_timeout(now, |_| 0);
+        let clients = &self.clients;
+        self.links.handle_timeout(now, |peer| clients.get(&peer).map_or(0, |client| client.requests.len()));
         self.offers.handle_timeout(now, dispatcher, &mut self.links);
     }
 

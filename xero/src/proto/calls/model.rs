@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     WaitPolicy,
-    waiting::{EMPTY_LINES_MAX, LineId, LineKey, Waiting},
+    queue::{LineId, Place, QueueId},
+    waiting::{Crew, LineKey, Waiting},
 };
 use crate::proto::{
     message::{CallId, Codec},
-    registry::{Distinction, MethodId, PoolId},
+    registry::{Distinction, MethodId, PoolId, Station},
 };
 
 #[test]
@@ -23,10 +24,7 @@ fn lines_and_scan_agree_on_who_is_served_next() {
             play.remove(call);
         }
         assert_eq!(play.waiting.len(), 0, "seed {seed}");
-        assert!(play.waiting.empty_count() <= EMPTY_LINES_MAX, "seed {seed}");
-        (0..METHODS).for_each(|method| play.remove_empty(MethodId(method)));
-        assert_eq!(play.waiting.empty_count(), 0, "seed {seed}");
-        assert!((0..POOLS).all(|pool| play.waiting.next(PoolId(pool), None, true).is_none()), "seed {seed}");
+        assert!(!play.waiting.has_queues(), "seed {seed}");
     }
 }
 
@@ -44,23 +42,26 @@ struct Play {
     calls: BTreeMap<CallId, Known>,
     turns: BTreeMap<u64, u64>,
     turn: u64,
-    /// The pools that serve each line.
-    pools: BTreeMap<LineKey, BTreeSet<PoolId>>,
-    /// The lines without calls, by the time since they have none.
-    empty: Vec<LineKey>,
+    /// Where each line stands.
+    stations: BTreeMap<LineKey, BTreeSet<Station>>,
+    /// The stations of each pool.
+    crews: BTreeMap<PoolId, BTreeSet<Station>>,
     last: u64,
 }
 
 impl Play {
     fn new(seed: u64) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut crew = |_| stations().filter(|_| random.u8(0..3) == 0).collect();
+        let crews = (0..POOLS).map(|pool| (PoolId(pool), crew(pool))).collect();
         Self {
-            random: fastrand::Rng::with_seed(seed),
+            random,
             waiting: Waiting::default(),
             calls: BTreeMap::new(),
             turns: BTreeMap::new(),
             turn: 0,
-            pools: BTreeMap::new(),
-            empty: Vec::new(),
+            stations: BTreeMap::new(),
+            crews,
             last: 0,
         }
     }
@@ -76,8 +77,6 @@ impl Play {
             7..8 => self.serve(),
             8 => self.distinguish(),
             _ => {
-                let method = MethodId(self.random.u32(0..METHODS));
-                self.remove_empty(method);
                 if let Some(call) = self.any() {
                     let Known { key, line, .. } = self.calls[&call];
                     self.retarget(key, line);
@@ -96,7 +95,7 @@ impl Play {
         let owner = self.random.u64(0..5);
         let key = LineKey {
             method: MethodId(self.random.u32(0..METHODS)),
-            distinction: Distinction { fingerprint: Some(self.random.u64(0..4)), exceeds: None },
+            distinction: self.distinction(),
             codec: Codec::Json,
             is_large: self.random.bool(),
             must_declare: false,
@@ -105,62 +104,54 @@ impl Play {
         self.turns.entry(owner).or_insert(self.turn);
         let (line, is_new) = self.waiting.insert(key, owner, id);
         self.calls.insert(id, Known { owner, key, line });
-        assert_eq!(is_new, !self.pools.contains_key(&key));
+        self.note_new(key, line, is_new);
+    }
+
+    fn distinction(&mut self) -> Distinction {
+        let exceeds = [None, Some(1), Some(2)][self.random.usize(0..3)];
+        Distinction { fingerprint: Some(self.random.u64(0..4)), exceeds }
+    }
+
+    fn note_new(&mut self, key: LineKey, line: LineId, is_new: bool) {
+        assert_eq!(is_new, !self.stations.contains_key(&key));
         if is_new {
             self.retarget(key, line);
         }
-        self.empty.retain(|empty| *empty != key);
+    }
+
+    fn forget_empty(&mut self, key: LineKey) {
+        if !self.calls.values().any(|known| known.key == key) {
+            self.stations.remove(&key);
+        }
     }
 
     fn remove(&mut self, call: CallId) {
         let Known { owner, key, line } = self.calls.remove(&call).expect("it waits");
-        let is_last = !self.calls.values().any(|known| known.key == key);
-        let mut gone = None;
-        if is_last && self.pools[&key].is_empty() {
-            gone = Some(key);
-        } else if is_last {
-            self.empty.push(key);
-            gone = (self.empty.len() > EMPTY_LINES_MAX).then(|| self.empty.remove(0));
-        }
-        gone.inspect(|key| drop(self.pools.remove(key)));
-        assert_eq!(self.waiting.remove(line, owner, call), gone.map(|key| key.method));
+        assert_eq!(self.waiting.remove(line, owner, call), Some(key.method));
+        self.forget_empty(key);
         if !self.calls.values().any(|known| known.owner == owner) {
             self.turns.remove(&owner);
         }
     }
 
-    fn remove_empty(&mut self, method: MethodId) {
-        let (gone, kept): (Vec<_>, Vec<_>) = self.empty.iter().partition(|key| key.method == method);
-        gone.iter().for_each(|key| drop(self.pools.remove(key)));
-        self.empty = kept;
-        assert_eq!(self.waiting.remove_empty(method), gone.len());
-    }
-
-    /// A worker makes another distinction between calls of a method, as after which empty lines are removed.
+    /// A worker makes another distinction between calls of a method.
     fn distinguish(&mut self) {
         let Some(call) = self.any() else { return };
         let Known { owner, key, line } = self.calls[&call];
-        let distinction = Distinction { fingerprint: Some(self.random.u64(0..4)), exceeds: None };
+        let distinction = self.distinction();
         let moved = self.waiting.distinguish(line, owner, call, distinction);
         assert_eq!(moved.is_none(), distinction == key.distinction);
         if let Some((line, is_new)) = moved {
             let known = Known { owner, key: LineKey { distinction, ..key }, line };
             self.calls.insert(call, known);
-            assert_eq!(is_new, !self.pools.contains_key(&known.key));
-            if is_new {
-                self.retarget(known.key, line);
-            }
-            self.empty.retain(|empty| *empty != known.key);
-            if !self.calls.values().any(|known| known.key == key) {
-                self.empty.push(key);
-            }
+            self.note_new(known.key, line, is_new);
+            self.forget_empty(key);
         }
-        self.remove_empty(key.method);
     }
 
     fn serve(&mut self) {
         let pool = PoolId(self.random.u32(0..POOLS));
-        if let Some(((_, call), _)) = self.waiting.next(pool, None, true) {
+        if let Some((((_, call), _), _)) = self.waiting.next_for(pool, true, &Members(&self.crews[&pool])) {
             let owner = self.calls[&call].owner;
             self.remove(call);
             self.waiting.note_served(owner);
@@ -172,16 +163,9 @@ impl Play {
     }
 
     fn retarget(&mut self, key: LineKey, line: LineId) {
-        let pools: BTreeSet<_> = (0..POOLS).filter(|_| self.random.bool()).map(PoolId).collect();
-        let known = self.pools.get(&key).filter(|_| self.random.bool());
-        match known.cloned() {
-            Some(before) => {
-                let changed = before.symmetric_difference(&pools);
-                changed.for_each(|pool| self.waiting.set_target(line, *pool, pools.contains(pool)));
-            }
-            None => self.waiting.retarget(line, None, pools.iter().copied().collect()),
-        }
-        self.pools.insert(key, pools);
+        let at: BTreeSet<_> = stations().filter(|_| self.random.bool()).collect();
+        let before = self.stations.insert(key, at.clone()).unwrap_or_default();
+        assert_eq!(self.waiting.retarget(line, &at.iter().copied().collect::<Vec<_>>()), at != before);
     }
 
     fn any(&mut self) -> Option<CallId> {
@@ -190,27 +174,43 @@ impl Play {
     }
 
     fn check(&mut self, at: &str) {
+        for queue in queues() {
+            let expected = self.firsts(|known| {
+                known.key.queue(queue.station) == queue && self.stations[&known.key].contains(&queue.station)
+            });
+            let mut found = Vec::new();
+            while let Some(next) = self.waiting.next(queue, found.last().copied()) {
+                found.push(next);
+            }
+            assert_eq!(found, expected, "{at}");
+        }
+        // Pools look now and then: others have missed much.
         for (pool, is_roomy) in (0..POOLS).flat_map(|pool| [true, false].map(|is_roomy| (PoolId(pool), is_roomy))) {
-            // The first call of each line that the pool serves, in the pool's order.
-            let mut firsts = BTreeMap::new();
-            let is_meant = |known: &Known| is_roomy || !known.key.is_large;
-            let served =
-                self.calls.iter().filter(|(_, known)| self.pools[&known.key].contains(&pool) && is_meant(known));
-            for (call, known) in served {
-                let first = (self.turns[&known.owner], *call);
-                let line = firsts.entry(known.line).or_insert(first);
-                *line = first.min(*line);
+            if self.random.u8(0..4) == 0 {
+                let crew = &self.crews[&pool];
+                let is_meant = |known: &Known| {
+                    let mut stations = self.stations[&known.key].iter().map(|station| known.key.queue(*station));
+                    (is_roomy || !known.key.is_large) && stations.any(|queue| Members(crew).takes_from(queue))
+                };
+                let next = self.waiting.next_for(pool, is_roomy, &Members(crew));
+                assert_eq!(next.map(|(place, _)| place), self.firsts(is_meant).first().copied(), "{at}");
             }
-            let mut expected: Vec<_> = firsts.into_iter().map(|(line, first)| (first, line)).collect();
-            expected.sort_unstable();
-            let mut served = Vec::new();
-            while let Some(next) = self.waiting.next(pool, served.last().copied(), is_roomy) {
-                served.push(next);
-            }
-            assert_eq!(served, expected, "{at}");
         }
         assert_eq!(self.waiting.len(), self.calls.len(), "{at}");
         (0..5).for_each(|owner| assert_eq!(self.waiting.crowding(owner), self.crowding(owner), "{at}"));
+    }
+
+    /// The first call of each such line, in order.
+    fn firsts(&self, is_meant: impl Fn(&Known) -> bool) -> Vec<Place> {
+        let mut firsts = BTreeMap::new();
+        for (call, known) in self.calls.iter().filter(|(_, known)| is_meant(known)) {
+            let first = (self.turns[&known.owner], *call);
+            let line = firsts.entry(known.line).or_insert(first);
+            *line = first.min(*line);
+        }
+        let mut firsts: Vec<_> = firsts.into_iter().map(|(line, first)| (first, line)).collect();
+        firsts.sort_unstable();
+        firsts
     }
 
     fn crowding(&self, owner: u64) -> Option<CallId> {
@@ -220,7 +220,37 @@ impl Play {
     }
 }
 
+/// The stations of a pool.
+struct Members<'a>(&'a BTreeSet<Station>);
+
+impl Crew for Members<'_> {
+    fn station_count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn stations(&self) -> Vec<Station> {
+        self.0.iter().copied().collect()
+    }
+
+    fn takes_from(&self, queue: QueueId) -> bool {
+        self.0.contains(&queue.station) && queue.exceeds.is_none_or(|limit| limit < self.0.len() as u64)
+    }
+}
+
+fn queues() -> impl Iterator<Item = QueueId> {
+    let of = |station| {
+        let limits = [None, Some(1), Some(2)].into_iter();
+        limits.flat_map(move |exceeds| [false, true].map(|is_large| QueueId { station, exceeds, is_large }))
+    };
+    stations().flat_map(of)
+}
+
+fn stations() -> impl Iterator<Item = Station> {
+    (0..STATIONS).map(|number| Station::numbered(MethodId(0), number))
+}
+
 const POOLS: u32 = 4;
+const STATIONS: u64 = 6;
 const METHODS: u32 = 3;
 const SEEDS: u64 = 100;
 const STEPS: u32 = 300;

@@ -1,23 +1,26 @@
 //! Calls that wait for a worker, indexed by what they wait for.
 //!
 //! Calls that the same workers can take stand in one *line*. Owners take turns in it, and each owner's oldest call is
-//! first. Each pool of workers orders its lines by their next call.
+//! first. A line stands in the *queues* of a few stations, where workers that declare its method alike look for calls.
+//! Each queue orders its lines by their next call.
 //!
-//! A place in a line, and a line's place at a pool, are lower bounds. An owner's turn only grows while its calls wait,
+//! A place in a line, and a line's place in a queue, are lower bounds. An owner's turn only grows while its calls wait,
 //! so a stale bound is found and repaired when it is first in order.
-//!
-//! A line that has become empty stays for a while: a call that finds all workers busy again joins it without a look at
-//! every pool. A pool that finds an empty line leaves it, and returns when the next call joins.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     ops::Bound,
 };
 
-use super::WaitPolicy;
+use super::{
+    WaitPolicy,
+    queue::{LineId, Place, Precedence, QueueId},
+    view::View,
+};
 use crate::proto::{
+    fault::count_step,
     message::{CallId, Codec},
-    registry::{Distinction, Grade, MethodId, PoolId},
+    registry::{Distinction, MethodId, PoolId, Station},
     slab::Slab,
 };
 
@@ -33,12 +36,11 @@ pub(super) struct LineKey {
     pub(super) wait_policy: WaitPolicy,
 }
 
-/// A line's number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct LineId(u32);
-
-/// The order of waiting calls: owners take turns, and each owner's oldest call is first.
-pub(crate) type Precedence = (u64, CallId);
+impl LineKey {
+    pub(super) fn queue(&self, station: Station) -> QueueId {
+        QueueId { station, exceeds: self.distinction.exceeds, is_large: self.is_large }
+    }
+}
 
 #[derive(Debug)]
 struct Line {
@@ -47,14 +49,8 @@ struct Line {
     owners: BTreeMap<u64, Stand>,
     /// Each owner's oldest call, by a lower bound of the owner's turn.
     heads: BTreeSet<(u64, CallId, u64)>,
-    /// How well the pools that serve it suit its calls.
-    grade: Option<Grade>,
-    /// The pools that serve it, each with the line's place there.
-    pools: BTreeMap<PoolId, Precedence>,
-    /// An upper bound of the places.
-    last_place: Precedence,
-    /// Pools that serve it, but have left it because it was empty.
-    absent: Vec<PoolId>,
+    /// Where it stands, in order, each with its place in the queue there.
+    stations: Vec<(Station, Precedence)>,
 }
 
 /// An owner's calls in one line.
@@ -74,22 +70,24 @@ struct Owner {
     calls: BTreeSet<CallId>,
 }
 
-/// The lines that a pool serves, by lower bounds of their first call's precedence.
+/// The lines at a station, by lower bounds of their first call's precedence.
 #[derive(Debug, Default)]
-struct Served {
-    small: BTreeSet<(Precedence, LineId)>,
-    /// Those of calls that wait for room in a worker's window: thousands may, while others can be served.
-    large: BTreeSet<(Precedence, LineId)>,
+struct Queue {
+    lines: BTreeSet<Place>,
+    /// When a line last became the first one.
+    stamp: u64,
 }
 
-impl Served {
-    fn lines_like(&mut self, key: &LineKey) -> &mut BTreeSet<(Precedence, LineId)> {
-        if key.is_large { &mut self.large } else { &mut self.small }
-    }
+/// The stations of a pool's workers.
+pub(crate) trait Crew {
+    /// An upper bound of their number.
+    fn station_count(&self) -> usize;
 
-    fn is_empty(&self) -> bool {
-        self.small.is_empty() && self.large.is_empty()
-    }
+    /// Those with waiting calls, and perhaps others.
+    fn stations(&self) -> Vec<Station>;
+
+    /// Whether the workers can take the calls of a queue.
+    fn takes_from(&self, queue: QueueId) -> bool;
 }
 
 /// See the module.
@@ -97,13 +95,15 @@ impl Served {
 pub(super) struct Waiting {
     lines: Slab<Line>,
     by_key: BTreeMap<LineKey, LineId>,
-    /// The empty lines, by the time since they are.
-    empty: VecDeque<LineId>,
     owners: BTreeMap<u64, Owner>,
     /// Owners by their number of calls.
     by_share: BTreeSet<(usize, u64)>,
-    /// The lines that each pool serves.
-    served: BTreeMap<PoolId, Served>,
+    queues: BTreeMap<QueueId, Queue>,
+    /// The queues, by their stamps.
+    stamps: BTreeMap<u64, QueueId>,
+    last_stamp: u64,
+    /// What pools have seen of the queues.
+    views: BTreeMap<PoolId, View>,
     turns: u64,
     count: usize,
 }
@@ -124,17 +124,13 @@ impl Waiting {
         call: CallId,
         distinction: Distinction,
     ) -> Option<(LineId, bool)> {
-        let line = self.lines.get_mut(id.0)?;
-        if line.key.distinction == distinction {
+        let key = self.lines.get_mut(id.0)?.key;
+        if key.distinction == distinction {
             return None;
         }
-        let key = LineKey { distinction, ..line.key };
-        line.take(owner, call);
-        if line.owners.is_empty() {
-            self.empty.push_back(id);
-        }
+        self.leave(id, owner, call);
         let turn = self.owners.get(&owner).map_or(self.turns, |owner| owner.turn);
-        Some(self.join(key, owner, turn, call))
+        Some(self.join(LineKey { distinction, ..key }, owner, turn, call))
     }
 
     fn join(&mut self, key: LineKey, owner: u64, turn: u64, call: CallId) -> (LineId, bool) {
@@ -147,48 +143,32 @@ impl Waiting {
         let line = self.lines.get_mut(id.0).expect("a line is there while it has a key");
         let before = line.head();
         line.add(owner, turn, call);
-        let first = line.head();
-        if before.is_none() && known.is_some() {
-            self.empty.retain(|empty| *empty != id);
-        }
-        if before.is_none_or(|before| first < Some(before)) {
+        if let Some(first) = line.head().filter(|first| before.is_none_or(|before| *first < before)) {
             self.advance(id, first);
         }
         (id, known.is_none())
     }
 
-    /// Removes a call. `Some` is the method of a line that is gone: the one that has been empty for longest, if there are
-    /// too many.
+    /// Removes a call. Returns the method that it waited for.
     pub(super) fn remove(&mut self, id: LineId, owner: u64, call: CallId) -> Option<MethodId> {
         self.count_out(owner, call);
-        let line = self.lines.get_mut(id.0)?;
+        let method = self.lines.get_mut(id.0)?.key.method;
+        self.leave(id, owner, call);
+        Some(method)
+    }
+
+    /// Takes a call out of its line, which ends with the last one.
+    fn leave(&mut self, id: LineId, owner: u64, call: CallId) {
+        let Some(line) = self.lines.get_mut(id.0) else { return };
         line.take(owner, call);
-        if !line.owners.is_empty() {
-            return None;
+        if line.owners.is_empty()
+            && let Some(line) = self.lines.remove(id.0)
+        {
+            self.by_key.remove(&line.key);
+            for (station, place) in line.stations {
+                self.leave_queue(line.key.queue(station), (place, id));
+            }
         }
-        if line.pools.is_empty() && line.absent.is_empty() {
-            return self.remove_line(id);
-        }
-        self.empty.push_back(id);
-        let surplus = self.empty.len() > EMPTY_LINES_MAX;
-        surplus.then(|| self.empty.pop_front()).flatten().and_then(|id| self.remove_line(id))
-    }
-
-    /// Removes the empty lines of a method; returns their number.
-    pub(super) fn remove_empty(&mut self, method: MethodId) -> usize {
-        let is_of = |line: &LineId| self.lines.get(line.0).is_some_and(|line| line.key.method == method);
-        let (gone, kept): (Vec<_>, Vec<_>) = self.empty.iter().copied().partition(is_of);
-        self.empty = kept.into();
-        gone.into_iter().filter_map(|line| self.remove_line(line)).count()
-    }
-
-    fn remove_line(&mut self, id: LineId) -> Option<MethodId> {
-        let line = self.lines.remove(id.0)?;
-        self.by_key.remove(&line.key);
-        for (pool, place) in line.pools {
-            self.stop_serving(pool, place, id, &line.key);
-        }
-        Some(line.key.method)
     }
 
     /// Notes the owner's turn: its other calls move behind those of every waiting owner.
@@ -199,73 +179,87 @@ impl Waiting {
         }
     }
 
-    /// A pool's first line after a given place, and the precedence of its first call. Lines of large calls count only if
-    /// the pool has room for these.
-    pub(super) fn next(
-        &mut self,
-        pool: PoolId,
-        behind: Option<(Precedence, LineId)>,
-        is_roomy: bool,
-    ) -> Option<(Precedence, LineId)> {
+    /// A queue's first line after a given place, and the precedence of its first call.
+    pub(super) fn next(&mut self, id: QueueId, behind: Option<Place>) -> Option<Place> {
+        let queue = self.queues.get_mut(&id)?;
+        let lower = behind.map_or(Bound::Unbounded, Bound::Excluded);
         loop {
-            let served = self.served.get(&pool)?;
-            let lower = behind.map_or(Bound::Unbounded, Bound::Excluded);
-            let first = |lines: &BTreeSet<_>| lines.range((lower, Bound::Unbounded)).next().copied();
-            let large = is_roomy.then(|| first(&served.large)).flatten();
-            let (place, id) = first(&served.small).into_iter().chain(large).min()?;
-            let line = self.lines.get_mut(id.0)?;
-            let Some(first) = line.first(&self.owners) else {
-                line.pools.remove(&pool);
-                line.absent.push(pool);
-                let key = line.key;
-                self.stop_serving(pool, place, id, &key);
-                continue;
-            };
+            let (place, line_id) = queue.lines.range((lower, Bound::Unbounded)).next().copied()?;
+            let line = self.lines.get_mut(line_id.0)?;
+            let first = line.first(&self.owners)?;
             if first <= place {
-                return Some((place, id));
+                return Some((place, line_id));
             }
-            line.pools.insert(pool, first);
-            line.last_place = first.max(line.last_place);
-            let lines = self.served.get_mut(&pool)?.lines_like(&line.key);
-            lines.remove(&(place, id));
-            lines.insert((first, id));
+            queue.lines.remove(&(place, line_id));
+            queue.lines.insert((first, line_id));
+            line.set_place(id.station, first);
         }
     }
 
-    /// Makes these pools, and no others, serve the line: all of this grade.
-    pub(super) fn retarget(&mut self, id: LineId, grade: Option<Grade>, pools: Vec<PoolId>) {
-        let Some(line) = self.lines.get_mut(id.0) else { return };
-        let Some(first) = line.first(&self.owners) else { return };
-        line.grade = grade;
-        let pools: BTreeMap<_, _> = pools.into_iter().map(|pool| (pool, first)).collect();
-        let before = std::mem::replace(&mut line.pools, pools.clone());
-        (line.last_place, line.absent) = (first, Vec::new());
+    /// The first line for a pool, and its queue; lines of large calls count only if there is room for these.
+    ///
+    /// The pool looks only at queues that have a new first line since it last looked, or at all of its own stations, if
+    /// these are fewer.
+    pub(super) fn next_for(&mut self, pool: PoolId, is_roomy: bool, crew: &impl Crew) -> Option<(Place, QueueId)> {
+        self.catch_up(pool, crew);
+        loop {
+            let (bound, id) = self.views.get(&pool)?.first(is_roomy)?;
+            let next = self.next(id, None);
+            let view = self.views.get_mut(&pool)?;
+            match next {
+                None => view.forget(id),
+                Some(place) if place.0 <= bound => return Some((place, id)),
+                Some(place) => view.set(id, place.0),
+            }
+        }
+    }
+
+    /// The queues where a pool may find calls, as it has last seen them.
+    pub(super) fn queues_of(&self, pool: PoolId) -> Vec<QueueId> {
+        self.views.get(&pool).map(|view| view.queues().collect()).unwrap_or_default()
+    }
+
+    fn catch_up(&mut self, pool: PoolId, crew: &impl Crew) {
+        let view = self.views.entry(pool).or_default();
+        let seen = std::mem::replace(&mut view.seen, self.last_stamp);
+        let news = self.stamps.range(seen + 1..).map(|(_, id)| *id);
+        let own = crew.station_count();
+        let news: Vec<_> = match news.clone().nth(own) {
+            None => news.collect(),
+            Some(_) => crew.stations().into_iter().flat_map(|station| queues_at(&self.queues, station)).collect(),
+        };
+        for id in news.into_iter().filter(|id| crew.takes_from(*id)) {
+            count_step();
+            if let Some((first, _)) = self.queues.get(&id).and_then(|queue| queue.lines.first()) {
+                view.set(id, *first);
+            }
+        }
+    }
+
+    /// The queues of a station.
+    pub(super) fn queues_at(&self, station: Station) -> Vec<QueueId> {
+        queues_at(&self.queues, station).collect()
+    }
+
+    /// Forgets a pool that is gone.
+    pub(super) fn forget_pool(&mut self, pool: PoolId) {
+        self.views.remove(&pool);
+    }
+
+    /// Makes a line stand at these stations, and at no others. Returns whether that is new.
+    pub(super) fn retarget(&mut self, id: LineId, stations: &[Station]) -> bool {
+        let Some(line) = self.lines.get_mut(id.0) else { return false };
+        let Some(first) = line.first(&self.owners) else { return false };
+        if line.stations.iter().map(|(station, _)| station).eq(stations) {
+            return false;
+        }
         let key = line.key;
-        for (pool, place) in before {
-            self.stop_serving(pool, place, id, &key);
+        let stations: Vec<_> = stations.iter().map(|station| (*station, first)).collect();
+        for (station, place) in std::mem::replace(&mut line.stations, stations.clone()) {
+            self.leave_queue(key.queue(station), (place, id));
         }
-        for pool in pools.into_keys() {
-            self.served.entry(pool).or_default().lines_like(&key).insert((first, id));
-        }
-    }
-
-    /// Makes a pool serve the line, or not.
-    pub(super) fn set_target(&mut self, id: LineId, pool: PoolId, is_target: bool) {
-        let Some(line) = self.lines.get_mut(id.0) else { return };
-        let key = line.key;
-        if is_target && !line.pools.contains_key(&pool) {
-            let Some(first) = line.first(&self.owners) else { return };
-            line.pools.insert(pool, first);
-            line.last_place = first.max(line.last_place);
-            self.served.entry(pool).or_default().lines_like(&key).insert((first, id));
-        } else if !is_target && let Some(place) = line.pools.remove(&pool) {
-            self.stop_serving(pool, place, id, &key);
-        }
-    }
-
-    /// The grade of the pools that serve the line.
-    pub(super) fn grade_of(&self, id: LineId) -> Option<Grade> {
-        self.lines.get(id.0)?.grade
+        stations.into_iter().for_each(|(station, first)| self.enter_queue(key.queue(station), (first, id)));
+        true
     }
 
     pub(super) fn lines_of(&self, method: MethodId) -> Vec<LineId> {
@@ -303,36 +297,39 @@ impl Waiting {
     }
 
     #[cfg(test)]
-    pub(super) fn empty_count(&self) -> usize {
-        self.empty.len()
+    pub(super) fn has_queues(&self) -> bool {
+        !(self.queues.is_empty() && self.stamps.is_empty() && self.by_key.is_empty())
     }
 
-    /// Moves a line forward at its pools: a new call precedes the others in it.
-    fn advance(&mut self, id: LineId, first: Option<Precedence>) {
-        let (Some(line), Some(first)) = (self.lines.get_mut(id.0), first) else { return };
-        for pool in std::mem::take(&mut line.absent) {
-            line.pools.insert(pool, first);
-            self.served.entry(pool).or_default().lines_like(&line.key).insert((first, id));
+    /// Moves a line forward in its queues: a new call precedes the others in it.
+    fn advance(&mut self, id: LineId, first: Precedence) {
+        let Some(line) = self.lines.get_mut(id.0) else { return };
+        let (key, mut moved) = (line.key, Vec::new());
+        for (station, place) in line.stations.iter_mut().filter(|(_, place)| first < *place) {
+            moved.push((*station, std::mem::replace(place, first)));
         }
-        if std::mem::replace(&mut line.last_place, first) <= first {
-            return;
-        }
-        for (pool, place) in line.pools.iter_mut().filter(|(_, place)| first < **place) {
-            if let Some(served) = self.served.get_mut(pool) {
-                let lines = served.lines_like(&line.key);
-                lines.remove(&(*place, id));
-                lines.insert((first, id));
-            }
-            *place = first;
+        for (station, place) in moved {
+            self.leave_queue(key.queue(station), (place, id));
+            self.enter_queue(key.queue(station), (first, id));
         }
     }
 
-    fn stop_serving(&mut self, pool: PoolId, place: Precedence, line: LineId, key: &LineKey) {
-        if let Some(served) = self.served.get_mut(&pool) {
-            served.lines_like(key).remove(&(place, line));
-            if served.is_empty() {
-                self.served.remove(&pool);
-            }
+    fn enter_queue(&mut self, id: QueueId, place: Place) {
+        let queue = self.queues.entry(id).or_default();
+        queue.lines.insert(place);
+        if queue.lines.first() == Some(&place) {
+            self.last_stamp += 1;
+            self.stamps.remove(&std::mem::replace(&mut queue.stamp, self.last_stamp));
+            self.stamps.insert(self.last_stamp, id);
+        }
+    }
+
+    fn leave_queue(&mut self, id: QueueId, place: Place) {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        queue.lines.remove(&place);
+        if queue.lines.is_empty() {
+            self.stamps.remove(&queue.stamp);
+            self.queues.remove(&id);
         }
     }
 
@@ -360,20 +357,18 @@ impl Waiting {
 
 impl Line {
     fn new(key: LineKey) -> Self {
-        Self {
-            key,
-            owners: BTreeMap::new(),
-            heads: BTreeSet::new(),
-            grade: None,
-            pools: BTreeMap::new(),
-            last_place: (0, CallId(0)),
-            absent: Vec::new(),
-        }
+        Self { key, owners: BTreeMap::new(), heads: BTreeSet::new(), stations: Vec::new() }
     }
 
     /// Its first call, by a lower bound of its owner's turn.
     fn head(&self) -> Option<Precedence> {
         self.heads.first().map(|(turn, call, _)| (*turn, *call))
+    }
+
+    fn set_place(&mut self, station: Station, place: Precedence) {
+        if let Ok(at) = self.stations.binary_search_by_key(&station, |(station, _)| *station) {
+            self.stations[at].1 = place;
+        }
     }
 
     fn add(&mut self, owner: u64, turn: u64, call: CallId) {
@@ -418,5 +413,7 @@ impl Line {
     }
 }
 
-/// The most empty lines: each stands at all pools that can take its calls, which takes some 80 bytes for each.
-pub(super) const EMPTY_LINES_MAX: usize = 16;
+fn queues_at(queues: &BTreeMap<QueueId, Queue>, station: Station) -> impl Iterator<Item = QueueId> {
+    let first = QueueId { station, exceeds: None, is_large: false };
+    queues.range(first..).map(|(id, _)| *id).take_while(move |id| id.station == station)
+}

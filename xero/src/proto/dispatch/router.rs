@@ -13,7 +13,7 @@ use super::{
     DispatcherConfig, Output,
     attempts::Attempts,
     changes::Changes,
-    placement::{Placement, Prospects, is_hopeless},
+    placement::{Placement, Prospects, Start, is_hopeless},
 };
 use crate::proto::{
     calls::{Call, CallEnd, CallFailure, CallSpec, CallState, WaitPolicy},
@@ -22,7 +22,7 @@ use crate::proto::{
     frame::{self, Limits, Malformed, OfferRoom, TooLarge},
     hold::Receipt,
     message::{CallId, ErrorCode, ErrorReply, FinalReply, Message, Names, PartialReply, Peer},
-    registry::{Outlook, PoolId, Registry, Route},
+    registry::{Outlook, Registry, Route},
     retry::{Cost, Setback},
     timer::{Timer, TimerTable},
 };
@@ -41,8 +41,10 @@ pub(super) struct Router {
     asks_brokers: bool,
     /// Zero, unless a fault is planted.
     lateness: Duration,
-    /// Pools whose waiting calls are served once the expired ones have ended.
-    unserved: BTreeSet<PoolId>,
+    /// Where waiting calls are served once the expired ones have ended.
+    unserved: BTreeSet<Start>,
+    /// When waiting calls follow changed offers again.
+    follows_at: Option<Instant>,
     /// The receipt of the current message, unless the owner has it.
     receipt: Receipt,
     counters: RouterCounters,
@@ -78,6 +80,7 @@ impl Router {
             asks_brokers,
             lateness: if planted(Fault::DeadlineLate) { heartbeats.interval } else { Duration::ZERO },
             unserved: BTreeSet::new(),
+            follows_at: None,
             receipt: Receipt::NONE,
             counters: RouterCounters::default(),
         }
@@ -233,10 +236,10 @@ impl Router {
         }
     }
 
-    /// Serves the pools whose waiting calls had expired; for when no timer is due.
+    /// Serves calls that wait where others had expired; for when no timer is due.
     pub(super) fn serve_unserved(&mut self, now: Instant, exits: &mut Exits<Output>) {
-        for pool in std::mem::take(&mut self.unserved) {
-            self.serve_pool(now, exits, pool);
+        for start in std::mem::take(&mut self.unserved) {
+            self.serve(now, exits, start);
         }
     }
 
@@ -252,7 +255,8 @@ impl Router {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        [self.timers.next(), self.changes.due_at()].into_iter().flatten().min()
+        let follows_at = self.follows_at.filter(|_| self.placement.registry.has_changed());
+        [self.timers.next(), self.changes.due_at(), follows_at].into_iter().flatten().min()
     }
 
     /// Treats every request in flight as lost with its worker.
@@ -310,14 +314,7 @@ impl Router {
     }
 
     fn send_request(&mut self, now: Instant, exits: &mut Exits<Output>, id: CallId, peer: Peer, idempotent: bool) {
-        let worker_max = self.placement.registry.get(peer).map_or(u64::MAX, |worker| worker.payload_bytes_max);
         let Some(call) = self.placement.assign(id, peer, idempotent) else { return };
-        let size = call.spec.payload.bytes.len();
-        if size as u64 > worker_max {
-            let limit = usize::try_from(worker_max).unwrap_or(usize::MAX);
-            let too_large = TooLarge { what: "payload for this worker", size, limit, setter: "payload_bytes_max" };
-            return self.end_unsent(exits, id, CallFailure::TooLarge(too_large));
-        }
         if call.has_waited {
             exits.report(Output::Forwarded(id));
         }
@@ -331,11 +328,12 @@ impl Router {
     /// turns, each one's oldest call first.
     pub(super) fn serve_waiting(&mut self, now: Instant, exits: &mut Exits<Output>, worker: Peer) {
         if let Some(pool) = self.placement.registry.pool_of(worker) {
-            self.serve_pool(now, exits, pool);
+            self.serve(now, exits, Start::Pool(pool));
         }
     }
 
-    fn serve_pool(&mut self, now: Instant, exits: &mut Exits<Output>, pool: PoolId) {
+    /// Sends the calls that wait there and that a worker can take.
+    fn serve(&mut self, now: Instant, exits: &mut Exits<Output>, start: Start) {
         if self.placement.calls().waiting_count() == 0 || planted(Fault::WaitingNotServed) {
             return;
         }
@@ -348,43 +346,55 @@ impl Router {
             }
             return;
         }
-        let (mut behind, mut expired) = (None, 0);
-        // Whether one of the pool's free workers has room for a large payload, once that is asked.
+        let mut walk = self.placement.walk_from(start);
+        let mut expired = 0;
+        // Whether a free worker has room for a large payload, once that is asked.
         let mut is_roomy = None;
-        while let Some(place) = self.placement.next_waiting(pool, behind, is_roomy.unwrap_or(true)) {
-            let (_, id) = place.0;
-            let Some(call) = self.get(id) else { return };
-            let (owner, is_large) = (call.spec.owner, call.is_large());
+        while let Some(step) = self.placement.next(&mut walk, is_roomy.unwrap_or(true)) {
+            let Some(call) = self.get(step.call()) else { return };
+            let (owner, is_large, is_expired) = (call.spec.owner, call.is_large(), call.spec.deadline <= now);
             let is_full = |peer| exits.links.is_window_full(peer);
-            if is_large && !*is_roomy.get_or_insert_with(|| self.placement.registry.is_roomy(pool, &is_full)) {
+            if is_large && !*is_roomy.get_or_insert_with(|| self.placement.is_roomy(start, &is_full)) {
+                self.placement.go_on(&mut walk, step, false);
                 continue;
             }
             count_step();
-            expired += usize::from(self.get(id).is_some_and(|call| call.spec.deadline <= now));
+            expired += usize::from(is_expired);
             if expired > EXPIRED_MAX && !planted(Fault::ExpiriesUnbounded) {
-                self.unserved.insert(pool);
+                self.unserved.insert(start);
                 return;
             }
-            match self.advance(now, exits, id) {
-                true => {
-                    self.placement.calls_mut().note_served(owner);
-                    is_roomy = is_roomy.filter(|_| !is_large);
-                }
-                // No worker has room for it, or the policy chooses none: a line behind it may still be served.
-                false => behind = Some(place),
+            // If not, no worker has room for it, or the policy chooses none: a line behind it may still be served.
+            let has_gone = self.advance(now, exits, step.call());
+            if has_gone {
+                self.placement.calls_mut().note_served(owner);
+                is_roomy = is_roomy.filter(|_| !is_large);
             }
+            self.placement.go_on(&mut walk, step, !has_gone);
+        }
+    }
+
+    /// Follows changed offers that are still to be followed.
+    pub(super) fn follow_changes(&mut self, now: Instant, exits: &mut Exits<Output>) {
+        if self.placement.registry.has_changed() {
+            self.follow_offers(now, exits);
         }
     }
 
     /// Sends the waiting calls that changed offers let a worker take, and ends those that no worker can take any more.
-    /// Returns the number of places that lines of calls have had, or have now.
+    ///
+    /// Offers that change fast while many calls wait are followed a little later: until then, calls wait where they did.
     fn follow_offers(&mut self, now: Instant, exits: &mut Exits<Output>) -> usize {
-        let Prospects { hopeless, free, places } = self.placement.follow_offers();
+        if self.follows_at.is_some_and(|at| at > now) {
+            return 0;
+        }
+        let Prospects { hopeless, stations, looks } = self.placement.follow_offers(LOOKS_MAX);
+        self.follows_at = (looks >= LOOKS_MAX / 8).then(|| now + PRICE * u32::try_from(looks).unwrap_or(u32::MAX));
         for id in hopeless {
             self.advance(now, exits, id);
         }
-        free.into_iter().for_each(|pool| self.serve_pool(now, exits, pool));
-        places
+        stations.into_iter().for_each(|station| self.serve(now, exits, Start::Station(station)));
+        looks
     }
 
     /// Acknowledges a reply that the owner did not get, and uses the credit that is free again.
@@ -499,6 +509,7 @@ impl Router {
     fn end_hopeless(&mut self, exits: &mut Exits<Output>, id: CallId, outlook: Outlook) {
         let Some(call) = self.get(id) else { return };
         let (service, codec) = (Arc::clone(&call.spec.service), call.spec.payload.codec);
+        let size = call.spec.payload.bytes.len();
         let (maybe_executed, goes_back) = (call.maybe_executed, call.spec.wait_policy == WaitPolicy::WhileOffered);
         // A call that a worker could once take is not at fault, and may find a worker elsewhere.
         let is_new = call.attempts == 0 && !call.has_waited;
@@ -508,6 +519,11 @@ impl Router {
         };
         match outlook {
             Outlook::NoCodec(read) => self.end_unsent(exits, id, CallFailure::CodecNotRead { codec, read }),
+            Outlook::TooLarge(limit) if !goes_back || is_new => {
+                let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+                let too_large = TooLarge { what: "payload for this worker", size, limit, setter: "payload_bytes_max" };
+                self.end_unsent(exits, id, CallFailure::TooLarge(too_large));
+            }
             Outlook::NoMethod if !goes_back || is_new => {
                 self.end_unsent(exits, id, CallFailure::UnknownMethod { offered });
             }
@@ -589,3 +605,9 @@ pub(super) enum Which {
 /// Expired calls that are ended where a worker meets them. More are left to their timers, which are due, so that no
 /// message ends thousands of calls.
 const EXPIRED_MAX: usize = 16;
+
+/// The calls, lines and stations to look at before messages leave again: some milliseconds.
+const LOOKS_MAX: usize = 20_000;
+
+/// The pause for each of them, if they are many: about twice what that takes.
+const PRICE: Duration = Duration::from_micros(1);

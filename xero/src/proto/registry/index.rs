@@ -2,8 +2,7 @@
 //!
 //! Workers with equal offers form one *pool*. Pools that declare a method alike form one *group* of that method, and
 //! those that differ in the signature alone form another. A request suits all workers of a group or none, apart from the
-//! state of single workers (room in a window, a refusal), and from limits that are neither below the payload's size nor
-//! at least the next power of two.
+//! state of single workers (room in a window, a refusal), and from limits if many are in use.
 //! A pool is in the groups of its methods while one of its workers serves.
 //!
 //! A group orders its pools by lower bounds of their first turn. A worker that is used, or becomes free, goes to the
@@ -16,9 +15,10 @@ use std::{
 };
 
 use super::{
-    changed::ChangedPools,
+    changed::Changed,
     ids::{Free, IsFull, MethodId, PoolId, ServiceId},
-    kind::{Group, Kind, Signature},
+    kind::{Group, Kind, Signature, Station},
+    limits::PayloadLimits,
     offer::{Offer, memory_bytes},
     offered::Offered,
     shares::{Share, Shares, shares_of},
@@ -31,8 +31,10 @@ use crate::proto::{
 };
 
 #[derive(Debug)]
-struct Pool {
+pub(super) struct Pool {
     offer: Arc<Offer>,
+    /// What its limit on a payload's bytes counts as.
+    limit: u64,
     /// Sorted.
     methods: Box<[(MethodId, Kind)]>,
     services: Box<[ServiceId]>,
@@ -41,7 +43,7 @@ struct Pool {
     members: usize,
     /// Members that serve: with credits, and not draining.
     serving: usize,
-    free: BTreeSet<Free>,
+    pub(super) free: BTreeSet<Free>,
     /// Those of them that have room for a large payload, as far as was asked since they last may have got it.
     roomy: BTreeSet<Free>,
     /// The groups that the pool was taken out of for want of a free worker.
@@ -54,7 +56,7 @@ pub(super) struct Method {
     pub(super) name: Arc<str>,
     /// Boxed, because a tree has room for eleven of them.
     pub(super) groups: Few<Kind, Box<Group>>,
-    /// The number of serving pools with each limit of a payload's bytes.
+    /// The number of serving pools with each limit on a payload's bytes.
     pub(super) limits: Few<u64, usize>,
     /// Its pool, if it has only one: this finds most methods without a search.
     pub(super) sole: Option<(Kind, PoolId)>,
@@ -62,10 +64,10 @@ pub(super) struct Method {
     pub(super) shares: Few<Share, usize>,
     /// Its part in the merged offer when last counted.
     pub(super) agreed: Option<Agreed>,
-    /// Pools and lines that use it: it is kept while there are any.
+    /// Pools and waiting calls that use it: it is kept while there are any.
     users: usize,
-    /// Lines of calls that wait for it.
-    lines: usize,
+    /// Calls that wait for it.
+    waiting: usize,
 }
 
 /// A method in the merged offer.
@@ -86,7 +88,7 @@ pub(super) struct Service {
     /// The number of pools in use for each share of the introduction.
     pub(super) shares: Few<Share, usize>,
     /// Methods that calls wait for.
-    lines: BTreeSet<MethodId>,
+    awaited: BTreeSet<MethodId>,
     /// Pools and kept methods that use it.
     users: usize,
     /// Its methods in the merged offer.
@@ -105,8 +107,13 @@ pub(super) struct Index {
     pub(super) services: Slab<Service>,
     by_service: HashMap<Arc<str>, ServiceId>,
     pub(super) methods: Slab<Method>,
-    /// Methods that calls wait for, and whose pools have changed.
-    changed: BTreeMap<MethodId, ChangedPools>,
+    limits: PayloadLimits,
+    /// Methods that calls wait for.
+    awaited: BTreeSet<MethodId>,
+    /// Those whose workers have changed.
+    changed: BTreeMap<MethodId, Changed>,
+    /// Pools that are gone.
+    gone: Vec<PoolId>,
     /// The merged offer.
     pub(super) shares: Shares,
     /// Grows with each change of the merged offer, listed or not.
@@ -125,7 +132,10 @@ impl Index {
             services: Slab::default(),
             by_service: HashMap::new(),
             methods: Slab::default(),
+            limits: PayloadLimits::default(),
+            awaited: BTreeSet::new(),
             changed: BTreeMap::new(),
+            gone: Vec::new(),
             shares: Shares::new(room),
             revision: 0,
             offered: Offered::default(),
@@ -163,6 +173,8 @@ impl Index {
             && let Some(pool) = self.pools.remove(id.0)
         {
             self.by_offer.remove(&pool.offer);
+            self.limits.release(pool.limit);
+            self.gone.push(id);
             self.bytes -= memory_bytes(&pool.offer.services);
             pool.methods.iter().for_each(|(method, _)| self.release(*method));
             pool.services.iter().for_each(|service| self.release_service(*service));
@@ -179,13 +191,14 @@ impl Index {
             let offer = Arc::clone(&pool.offer);
             for place in 0..self.pool(id).methods.len() {
                 let (method, kind) = self.pool(id).methods[place];
-                let before = self.method_mut(method).distinctions(kind.signature);
+                let method = self.method_mut(method);
+                let before = method.outline(kind.signature);
                 for kind in kind.with_any() {
-                    let group = self.method_mut(method).groups.entry(kind);
+                    let group = method.groups.entry(kind);
                     group.pools.entry(id);
                     group.limits.count(offer.payload_bytes_max, true);
                 }
-                self.method_mut(method).limits.count(offer.payload_bytes_max, true);
+                method.limits.count(offer.payload_bytes_max, true);
                 self.note_change(place, id, true, before);
             }
             self.serve_services(id, &offer, true);
@@ -201,19 +214,19 @@ impl Index {
             let offer = Arc::clone(&pool.offer);
             for place in 0..self.pool(id).methods.len() {
                 let (method, kind) = self.pool(id).methods[place];
-                let before = self.method_mut(method).distinctions(kind.signature);
+                let method = self.method_mut(method);
+                let before = method.outline(kind.signature);
                 for kind in kind.with_any() {
-                    let groups = &mut self.method_mut(method).groups;
-                    let Some(group) = groups.get_mut(&kind) else { continue };
+                    let Some(group) = method.groups.get_mut(&kind) else { continue };
                     if let Some(Some(bound)) = group.pools.remove(&id) {
                         group.ready.remove(&(bound, id));
                     }
                     group.limits.count(offer.payload_bytes_max, false);
                     if group.pools.is_empty() {
-                        groups.remove(&kind);
+                        method.groups.remove(&kind);
                     }
                 }
-                self.method_mut(method).limits.count(offer.payload_bytes_max, false);
+                method.limits.count(offer.payload_bytes_max, false);
                 self.note_change(place, id, false, before);
             }
             self.serve_services(id, &offer, false);
@@ -253,8 +266,26 @@ impl Index {
         self.pools.get_mut(id.0)?.first_roomy(is_full)
     }
 
-    /// The same among the workers of a group.
-    pub(super) fn first_roomy(&mut self, method: MethodId, kind: Kind, is_full: &IsFull<'_>) -> Option<Free> {
+    /// The same among the workers of a group whose limit is at least this.
+    pub(super) fn first_roomy(
+        &mut self,
+        method: MethodId,
+        kind: Kind,
+        limit: u64,
+        is_full: &IsFull<'_>,
+    ) -> Option<Free> {
+        self.first_within(method, kind, limit, |pool| pool.first_roomy(is_full))
+    }
+
+    /// The free worker of a group, with at least this limit, that has gone longest without a request, as one pool after
+    /// another finds it. Repairs the bounds on the way.
+    pub(super) fn first_within(
+        &mut self,
+        method: MethodId,
+        kind: Kind,
+        limit: u64,
+        mut first: impl FnMut(&mut Pool) -> Option<Free>,
+    ) -> Option<Free> {
         let group = self.methods.get_mut(method.0)?.groups.get_mut(&kind)?;
         let (mut best, mut stale) = (None, Vec::new());
         // The bounds are those of any free worker.
@@ -263,7 +294,9 @@ impl Index {
                 break;
             }
             let Some(pool) = self.pools.get_mut(id.0) else { continue };
-            best = best.into_iter().chain(pool.first_roomy(is_full)).min();
+            if pool.offer.payload_bytes_max >= limit {
+                best = best.into_iter().chain(first(pool)).min();
+            }
             if pool.free.first().is_none_or(|(turn, _)| turn != bound) {
                 stale.push((*bound, *id));
             }
@@ -291,43 +324,83 @@ impl Index {
         }
     }
 
-    /// The number of a method for waiting calls; kept until [`Self::release_line`].
-    pub(super) fn hold_line(&mut self, service: &Arc<str>, name: &Arc<str>) -> MethodId {
+    /// The number of a method for a waiting call; kept until [`Self::stop_awaiting`].
+    pub(super) fn wait(&mut self, service: &Arc<str>, name: &Arc<str>) -> MethodId {
         let id = self.intern(service, name);
         let method = self.method_mut(id);
-        method.lines += 1;
-        let service = method.service;
-        self.service_mut(service).lines.insert(id);
+        method.waiting += 1;
+        if method.waiting == 1 {
+            let service = method.service;
+            self.service_mut(service).awaited.insert(id);
+            self.awaited.insert(id);
+        }
         id
     }
 
-    /// Keeps the number of a method for another line.
-    pub(super) fn hold_line_again(&mut self, id: MethodId) {
+    /// Notes that a call does not wait for the method any more.
+    pub(super) fn stop_awaiting(&mut self, id: MethodId) {
         let method = self.method_mut(id);
-        (method.lines, method.users) = (method.lines + 1, method.users + 1);
-    }
-
-    pub(super) fn release_line(&mut self, id: MethodId) {
-        let method = self.method_mut(id);
-        method.lines -= 1;
-        if method.lines == 0 {
+        method.waiting -= 1;
+        if method.waiting == 0 {
             let service = method.service;
-            self.service_mut(service).lines.remove(&id);
+            self.service_mut(service).awaited.remove(&id);
+            self.awaited.remove(&id);
             self.changed.remove(&id);
         }
         self.release(id);
     }
 
-    /// The methods that calls wait for and whose pools have changed since the last call.
-    pub(super) fn take_changed(&mut self) -> BTreeMap<MethodId, ChangedPools> {
-        std::mem::take(&mut self.changed)
+    /// One of the methods that calls wait for and whose workers have changed.
+    pub(super) fn take_changed(&mut self) -> Option<(MethodId, Changed)> {
+        self.changed.pop_first()
+    }
+
+    pub(super) fn has_changed(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
+    /// The pools that are gone since the last call.
+    pub(super) fn take_gone(&mut self) -> Vec<PoolId> {
+        std::mem::take(&mut self.gone)
+    }
+
+    /// The most stations that the pool's workers have.
+    pub(super) fn station_count(&self, id: PoolId) -> usize {
+        2 * self.pools.get(id.0).map_or(0, |pool| pool.methods.len())
+    }
+
+    /// The stations of the pool's workers where calls may wait.
+    pub(super) fn stations_of(&self, id: PoolId) -> Vec<Station> {
+        let Some(pool) = self.pools.get(id.0) else { return Vec::new() };
+        let of = |(method, kind): (MethodId, Kind)| kind.with_any().map(|kind| Station { method, kind });
+        match self.awaited.len() < pool.methods.len() {
+            true => self
+                .awaited
+                .iter()
+                .filter_map(|method| Some((*method, self.kind_in(id, *method)?)))
+                .flat_map(of)
+                .collect(),
+            false => {
+                pool.methods.iter().filter(|(method, _)| self.awaited.contains(method)).copied().flat_map(of).collect()
+            }
+        }
+    }
+
+    /// Whether the pool's workers are of that kind.
+    pub(super) fn stands_at(&self, id: PoolId, station: Station) -> bool {
+        self.kind_in(id, station.method).is_some_and(|kind| kind.with_any().contains(&station.kind))
+    }
+
+    /// Whether the pool's workers take payloads that exceed a limit.
+    pub(super) fn takes_beyond(&self, id: PoolId, limit: Option<u64>) -> bool {
+        self.pools.get(id.0).is_some_and(|pool| limit.is_none_or(|limit| pool.offer.payload_bytes_max > limit))
     }
 
     /// Marks the service's methods that calls wait for as changed: the service is new, or gone.
     pub(super) fn note_service(&mut self, id: ServiceId) {
         let Some(service) = self.services.get(id.0) else { return };
-        for method in &service.lines {
-            self.changed.entry(*method).or_default().note_all();
+        for method in &service.awaited {
+            self.changed.entry(*method).or_insert(Changed::Kinds);
         }
     }
 
@@ -374,9 +447,11 @@ impl Index {
 
     fn add_pool(&mut self, offer: Offer) -> PoolId {
         let offer = Arc::new(offer);
-        let (services, methods, shares) = self.intern_offer(&offer);
+        let limit = self.limits.admit(offer.payload_bytes_max);
+        let (services, methods, shares) = self.intern_offer(&offer, limit);
         let id = PoolId(self.pools.insert(Pool {
             offer: Arc::clone(&offer),
+            limit,
             methods: methods.into(),
             services: services.into(),
             shares: shares.into(),
@@ -391,8 +466,8 @@ impl Index {
         id
     }
 
-    fn intern_offer(&mut self, offer: &Offer) -> (Vec<ServiceId>, Vec<(MethodId, Kind)>, Vec<Share>) {
-        let Offer { services: offers, codecs, payload_bytes_max } = offer;
+    fn intern_offer(&mut self, offer: &Offer, limit: u64) -> (Vec<ServiceId>, Vec<(MethodId, Kind)>, Vec<Share>) {
+        let Offer { services: offers, codecs, .. } = offer;
         let mut shares = shares_of(offers, self.shares.room());
         let (mut services, mut methods) = (Vec::with_capacity(offers.len()), Vec::new());
         for (service, share) in offers.iter().zip(&shares) {
@@ -400,7 +475,7 @@ impl Index {
             self.service_mut(id).users += 1;
             services.push(id);
             for method in &service.methods {
-                let kind = Kind::of(method, *codecs, *payload_bytes_max);
+                let kind = Kind::of(method, *codecs, limit);
                 methods.push((self.intern(&service.name, &method.name), kind, *share));
             }
         }
@@ -418,16 +493,17 @@ impl Index {
     }
 
     /// Notes that a pool serves the method at that place in its offer, or no longer.
-    fn note_change(&mut self, place: usize, pool: PoolId, is_served: bool, before: (bool, usize)) {
+    fn note_change(&mut self, place: usize, pool: PoolId, is_served: bool, before: Outline) {
         count_step();
         let ((id, kind), share) = (self.pool(pool).methods[place], self.pool(pool).share_of_method(place));
         let method = self.method_mut(id);
-        let are_others = method.distinctions(kind.signature) != before;
+        let changed = method.outline(kind.signature).change_since(before);
         method.sole = method.only_pool();
         method.shares.count(share, is_served);
         self.merge(id);
-        if self.methods.get(id.0).is_some_and(|method| method.lines > 0) {
-            self.changed.entry(id).or_default().note(pool, are_others);
+        if let Some(changed) = changed.filter(|_| self.awaited.contains(&id)) {
+            let noted = self.changed.entry(id).or_insert(changed);
+            *noted = changed.max(*noted);
         }
     }
 
@@ -446,7 +522,7 @@ impl Index {
                 shares: Few::default(),
                 agreed: None,
                 users: 0,
-                lines: 0,
+                waiting: 0,
             }));
             let service = self.service_mut(service_id);
             service.users += 1;
@@ -466,7 +542,7 @@ impl Index {
             methods: HashMap::new(),
             versions: Few::default(),
             shares: Few::default(),
-            lines: BTreeSet::new(),
+            awaited: BTreeSet::new(),
             users: 0,
             offered: Offered::default(),
         }));
@@ -498,7 +574,11 @@ impl Index {
     /// Whether the index keeps nothing.
     pub(super) fn is_empty(&self) -> bool {
         let is_empty = self.pools.is_empty() && self.methods.is_empty() && self.services.is_empty();
-        is_empty && self.changed.is_empty() && self.shares.is_empty()
+        is_empty
+            && self.awaited.is_empty()
+            && self.changed.is_empty()
+            && self.shares.is_empty()
+            && self.limits.is_empty()
     }
 
     fn pool(&self, id: PoolId) -> &Pool {
@@ -510,7 +590,7 @@ impl Index {
     }
 
     pub(super) fn method_mut(&mut self, id: MethodId) -> &mut Method {
-        self.methods.get_mut(id.0).expect("a method is kept while a pool or a line has it")
+        self.methods.get_mut(id.0).expect("a method is kept while a pool or a waiting call has it")
     }
 }
 
@@ -521,9 +601,8 @@ impl Method {
         groups.take_while(move |(kind, _)| kind.signature == signature)
     }
 
-    /// What changes when a signature, or a limit, comes or goes.
-    fn distinctions(&self, signature: Signature) -> (bool, usize) {
-        (self.knows(signature), self.limits.len())
+    fn outline(&self, signature: Signature) -> Outline {
+        Outline { is_known: self.knows(signature), limits: self.limits.len(), groups: self.groups.len() }
     }
 
     /// Whether a serving pool declares the method with this signature.
@@ -536,6 +615,24 @@ impl Method {
         let mut pools = exact.flat_map(|(kind, group)| group.pools.keys().map(|pool| (*kind, *pool)));
         let first = pools.next()?;
         pools.next().is_none().then_some(first)
+    }
+}
+
+/// What changes when a kind of workers, a signature or a limit comes or goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Outline {
+    is_known: bool,
+    limits: usize,
+    groups: usize,
+}
+
+impl Outline {
+    /// What a change means to waiting calls, if anything.
+    fn change_since(self, before: Self) -> Option<Changed> {
+        match (self.is_known, self.limits) == (before.is_known, before.limits) {
+            false => Some(Changed::Distinctions),
+            true => (self.groups != before.groups).then_some(Changed::Kinds),
+        }
     }
 }
 

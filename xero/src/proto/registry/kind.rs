@@ -1,19 +1,23 @@
 //! What workers declare of a method, as far as it decides which requests suit them.
 
-use super::{ids::PoolId, offer::Codecs};
+use super::{
+    ids::{MethodId, PoolId},
+    offer::Codecs,
+};
 use crate::proto::{few::Few, message::MethodOffer};
 
 /// The properties that decide whether a worker suits a request for a method.
 ///
-/// A pool counts under its own signature and under [`Signature::Any`]. So workers that differ in signatures or limits,
-/// however many, cost a call no more than workers of a few kinds.
+/// A pool counts under its own signature and under [`Signature::Any`]. So workers that differ in signatures, however
+/// many, cost a call no more than workers of a few kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Kind {
     /// First in order: kinds of one signature are neighbours.
     pub(super) signature: Signature,
     pub(super) idempotent: bool,
     pub(super) codecs: Codecs,
-    pub(super) limit: LimitClass,
+    /// What the limit on a payload's bytes counts as: itself, or a lower one if there are many.
+    pub(super) limit: u64,
 }
 
 /// The signatures of a kind.
@@ -25,6 +29,13 @@ pub(super) enum Signature {
     Exact(u64),
 }
 
+/// A kind of workers for one method: calls that suit it wait there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Station {
+    pub(super) method: MethodId,
+    pub(super) kind: Kind,
+}
+
 /// The pools that offer a method in the same way.
 #[derive(Debug, Default)]
 pub(super) struct Group {
@@ -32,20 +43,22 @@ pub(super) struct Group {
     pub(super) pools: Few<PoolId, Option<u64>>,
     /// The pools that may have a free worker, by a lower bound of its turn.
     pub(super) ready: Few<(u64, PoolId), ()>,
-    /// The number of pools with each limit of a payload's bytes.
+    /// The number of pools with each limit: there is one, unless many are in use.
     pub(super) limits: Few<u64, usize>,
 }
 
-/// The power of two that a limit on a payload's bytes reaches.
-///
-/// It only keeps workers with similar limits together. The limits themselves decide who suits a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct LimitClass(u8);
+#[cfg(test)]
+impl Station {
+    /// A station for workers with this fingerprint.
+    pub(crate) fn numbered(method: MethodId, fingerprint: u64) -> Self {
+        let kind = Kind { signature: Signature::Exact(fingerprint), ..Kind::first(Signature::Any) };
+        Self { method, kind }
+    }
+}
 
 impl Kind {
     /// The kind of workers that offer the method in this way.
-    pub(super) fn of(method: &MethodOffer, codecs: Codecs, payload_bytes_max: u64) -> Self {
-        let limit = LimitClass::of(payload_bytes_max);
+    pub(super) fn of(method: &MethodOffer, codecs: Codecs, limit: u64) -> Self {
         Self { signature: Signature::Exact(method.fingerprint), idempotent: method.idempotent, codecs, limit }
     }
 
@@ -56,16 +69,6 @@ impl Kind {
 
     /// The first of a signature in order.
     pub(super) fn first(signature: Signature) -> Self {
-        Self { signature, idempotent: false, codecs: Codecs::default(), limit: LimitClass(0) }
+        Self { signature, idempotent: false, codecs: Codecs::default(), limit: 0 }
     }
 }
-
-impl LimitClass {
-    fn of(bytes_max: u64) -> Self {
-        let power = bytes_max.max(1).ilog2() as u8;
-        Self(power.clamp(POWERS.0, POWERS.1))
-    }
-}
-
-/// The lowest and the highest class: a kibibyte and a gibibyte. So there are few kinds, whatever limits workers announce.
-const POWERS: (u8, u8) = (10, 30);

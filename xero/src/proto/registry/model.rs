@@ -26,7 +26,7 @@ fn index_and_scan_agree_on_every_route_and_offer() {
         for peer in play.model.keys().copied().collect::<Vec<_>>() {
             play.registry.remove(peer);
         }
-        play.held.iter().for_each(|method| play.registry.release_line(*method));
+        play.held.iter().for_each(|method| play.registry.stop_awaiting(*method));
         assert!(play.registry.keeps_nothing(), "seed {seed}: {:?}", play.registry);
         assert_eq!(play.registry.listing().services, [], "seed {seed}");
     }
@@ -126,12 +126,12 @@ impl Play {
             8..13 => self.end_one(peer),
             13 => {
                 let (service, method) = (self.random.u32(0..3), self.random.u32(0..4));
-                let held = self.registry.hold_line(&format!("S{service}").into(), &format!("m{method}").into());
+                let held = self.registry.wait(&format!("S{service}").into(), &format!("m{method}").into());
                 self.held.push(held);
             }
             14 => {
                 if let Some(held) = self.held.pop() {
-                    self.registry.release_line(held);
+                    self.registry.stop_awaiting(held);
                 }
             }
             15 => {
@@ -297,15 +297,14 @@ impl Play {
             if matches!(self.route(&Need { avoid: None, ..need }), Route::Worker { .. }) {
                 assert_eq!(last.0, candidates, "{at}: {need:?}");
             }
-            let grade = self.registry.grade(&need);
-            assert_eq!(grade.is_ok(), !matches!(expected, Route::Nobody(_)), "{at}: {need:?}");
-            if let Ok(grade) = grade {
-                let pool_of = |peer: &Peer| self.registry.pool_of(*peer);
-                let suitable: BTreeSet<_> = self.suitable(&need).iter().filter_map(pool_of).collect();
-                let targets: BTreeSet<_> = self.registry.targets(&need, grade).into_iter().collect();
-                assert_eq!(targets, suitable, "{at}: {need:?}");
-                for pool in self.model.keys().filter_map(pool_of) {
-                    assert_eq!(self.registry.is_target(&need, grade, pool), suitable.contains(&pool), "{at}: {need:?}");
+            let stations = self.registry.stations(&need);
+            assert_eq!(stations.is_ok(), !matches!(expected, Route::Nobody(_)), "{at}: {need:?}");
+            if let Ok(stations) = stations {
+                let suitable = self.suitable(&need);
+                for (peer, _) in self.model.iter().filter(|(_, known)| known.is_serving()) {
+                    let pool = self.registry.pool_of(*peer).expect("a registered worker");
+                    let stands = stations.iter().any(|station| self.registry.stands_at(pool, *station));
+                    assert_eq!(stands, suitable.contains(peer), "{at}: {need:?}");
                 }
             }
         }
@@ -356,8 +355,12 @@ impl Play {
             let read = |codec: &Codec| with.iter().any(|known| known.ready.codecs.contains(codec));
             return Route::Nobody(Outlook::NoCodec(Codec::ALL.into_iter().filter(read).collect()));
         }
-        if self.suitable(need).is_empty() {
+        let suitable = self.suitable(need);
+        let Some(limit) = suitable.first().map(|peer| self.model[peer].ready.payload_bytes_max) else {
             return Route::Nobody(Outlook::NotIdempotent);
+        };
+        if limit < need.bytes as u64 {
+            return Route::Nobody(Outlook::TooLarge(limit));
         }
         let candidates = self.candidates(need);
         let others = candidates.iter().find(|peer| Some(**peer) != need.avoid);

@@ -7,7 +7,7 @@ use super::{
     choice::{Candidate, WorkerChoice},
     ids::{Free, IsFull, MethodId, PoolId},
     index::{Index, Method},
-    kind::{Group, Kind, Signature},
+    kind::{Group, Kind, Signature, Station},
     offer::Codecs,
     turns::Merge,
 };
@@ -55,6 +55,8 @@ pub(crate) enum Outlook {
     NoCodec(Vec<Codec>),
     /// None of the workers with the method declares it idempotent.
     NotIdempotent,
+    /// None of the workers that it could go to takes a payload of its size; the largest limit, in bytes.
+    TooLarge(u64),
 }
 
 /// How well workers suit a request: by their signature first, then by their limit.
@@ -79,31 +81,20 @@ pub(crate) struct Distinction {
 impl Need<'_> {
     /// How well workers of this kind, with this limit, suit: `None` for not at all.
     ///
-    /// Workers with the fitting signature come first, then those that accept the payload's size class, then those with
-    /// the largest limit. Others are asked only if there is none: their error reports their own signature or limit.
-    fn grade(&self, kind: &Kind, payload_bytes_max: u64) -> Option<Grade> {
+    /// Workers with the fitting signature come first; others are asked only if there is none, because their error
+    /// reports their own signature. Of these, those that accept the payload come first.
+    fn grade(&self, kind: &Kind, limit: u64) -> Option<Grade> {
         let reads = kind.codecs.contains(self.codec) || planted(Fault::CodecIgnored);
         let can = reads && (kind.idempotent || !self.must_declare);
         // 0 stands for an unchecked signature (`PROTOCOL.md` §7).
         let fits = self.fingerprint == 0
             || [Signature::Exact(0), Signature::Exact(self.fingerprint)].contains(&kind.signature);
-        can.then_some(Grade { fits, payload_bytes_max: self.allowance(payload_bytes_max) })
+        let payload_bytes_max = if self.is_within(limit) { u64::MAX } else { limit };
+        can.then_some(Grade { fits, payload_bytes_max })
     }
 
-    /// A limit as part of a grade.
-    fn allowance(&self, payload_bytes_max: u64) -> u64 {
-        if payload_bytes_max >= self.bytes as u64 { u64::MAX } else { payload_bytes_max }
-    }
-
-    /// Whether workers with this limit have the grade, if their kind has it.
-    fn suits(&self, grade: Grade, payload_bytes_max: u64) -> bool {
-        self.allowance(payload_bytes_max) == grade.payload_bytes_max
-    }
-
-    /// Whether all workers of a group have the grade, if its kind has it.
-    fn suits_all(&self, grade: Grade, group: &Group) -> bool {
-        // Limits between these have the grade too.
-        [group.limits.first(), group.limits.last()].into_iter().flatten().all(|limit| self.suits(grade, *limit))
+    fn is_within(&self, limit: u64) -> bool {
+        limit >= self.bytes as u64
     }
 
     /// The signatures whose groups hold all workers that may suit best.
@@ -129,13 +120,11 @@ impl Index {
         }
         let id = *service.methods.get(need.method).ok_or(Outlook::NoMethod)?;
         let method = self.method(id).ok_or(Outlook::NoMethod)?;
-        if let Some(grade) =
-            method.sole.and_then(|(kind, pool)| need.grade(&kind, self.offer_of(pool).payload_bytes_max))
-        {
-            return Ok((id, grade));
-        }
-        if let Some(grade) = graded(method, need).map(|(grade, ..)| grade).max() {
-            return Ok((id, grade));
+        let sole = method.sole.and_then(|(kind, pool)| need.grade(&kind, self.offer_of(pool).payload_bytes_max));
+        match sole.or_else(|| graded(method, need).map(|(grade, ..)| grade).max()) {
+            Some(grade @ Grade { payload_bytes_max: u64::MAX, .. }) => return Ok((id, grade)),
+            Some(Grade { payload_bytes_max, .. }) => return Err(Outlook::TooLarge(payload_bytes_max)),
+            None => {}
         }
         let read = method.with(Signature::Any).fold(Codecs::default(), |read, (kind, _)| read.union(kind.codecs));
         Err(match method.groups.is_empty() {
@@ -156,12 +145,6 @@ impl Index {
         graded.filter(move |(its, ..)| *its == grade).map(|(_, kind, group)| (kind, group))
     }
 
-    /// The pools whose workers suit a request best.
-    fn pools<'a>(&'a self, method: MethodId, need: &'a Need<'_>, grade: Grade) -> impl Iterator<Item = PoolId> {
-        let pools = self.groups(method, need, grade).flat_map(|(_, group)| group.pools.keys().copied());
-        pools.filter(move |pool| need.suits(grade, self.offer_of(*pool).payload_bytes_max))
-    }
-
     /// What distinguishes a request for a method at present.
     fn distinguish(&self, method: MethodId, need: &Need<'_>) -> Distinction {
         let Some(method) = self.method(method) else { return Distinction { fingerprint: None, exceeds: None } };
@@ -179,20 +162,17 @@ impl Index {
         if let Some((kind, pool)) = self.method(method)?.sole {
             return Some((self.first_of(pool, is_large, is_full)?, kind.idempotent));
         }
-        // Few groups have limits on both sides of a payload's size.
-        let pools_of = |group: &Group| {
-            let pools = group.pools.keys().copied();
-            pools.filter(|pool| need.suits(grade, self.offer_of(*pool).payload_bytes_max)).collect::<Vec<_>>()
-        };
+        let limit = need.bytes as u64;
+        // If some of a group's limits suffice and others do not, its pools are looked at one by one.
+        let is_mixed = |group: &Group| group.limits.first().is_some_and(|limit| !need.is_within(*limit));
         let groups = self.groups(method, need, grade);
-        let groups: Vec<_> =
-            groups.map(|(kind, group)| (*kind, (!need.suits_all(grade, group)).then(|| pools_of(group)))).collect();
-        let mut first = |kind, pools: Option<Vec<PoolId>>| match pools {
-            Some(pools) => pools.into_iter().filter_map(|pool| self.first_of(pool, is_large, is_full)).min(),
-            None if is_large => self.first_roomy(method, kind, is_full),
-            None => self.first_free(method, kind).map(|(first, _)| first),
+        let groups: Vec<_> = groups.map(|(kind, group)| (*kind, is_mixed(group))).collect();
+        let mut first = |kind, is_mixed: bool| match is_mixed {
+            _ if is_large => self.first_roomy(method, kind, limit, is_full),
+            true => self.first_within(method, kind, limit, |pool| pool.free.first().copied()),
+            false => self.first_free(method, kind).map(|(first, _)| first),
         };
-        groups.into_iter().filter_map(|(kind, pools)| Some((first(kind, pools)?, kind.idempotent))).min()
+        groups.into_iter().filter_map(|(kind, is_mixed)| Some((first(kind, is_mixed)?, kind.idempotent))).min()
     }
 
     fn first_of(&mut self, pool: PoolId, is_large: bool, is_full: &IsFull<'_>) -> Option<Free> {
@@ -228,29 +208,18 @@ impl Registry {
         chosen.map_or(Route::AllBusy, |(peer, idempotent)| Route::Worker { peer, idempotent })
     }
 
-    /// The grade of the workers that can take a request now or later, or why there is none.
-    pub(crate) fn grade(&self, need: &Need<'_>) -> Result<Grade, Outlook> {
-        self.index.suitable(need).map(|(_, grade)| grade)
+    /// The stations of the workers that can take a request now or later, in order, or why there is none.
+    pub(crate) fn stations(&self, need: &Need<'_>) -> Result<Vec<Station>, Outlook> {
+        let (method, grade) = self.index.suitable(need)?;
+        let kinds = self.index.groups(method, need, grade).map(|(kind, _)| *kind);
+        let mut stations: Vec<_> = kinds.map(|kind| Station { method, kind }).collect();
+        stations.sort_unstable();
+        Ok(stations)
     }
 
     /// What distinguishes a request for a method at present.
     pub(crate) fn distinguish(&self, method: MethodId, need: &Need<'_>) -> Distinction {
         self.index.distinguish(method, need)
-    }
-
-    /// The pools of this grade.
-    pub(crate) fn targets(&self, need: &Need<'_>, grade: Grade) -> Vec<PoolId> {
-        let method = self.index.find(need.service, need.method);
-        method.map(|method| self.index.pools(method, need, grade).collect()).unwrap_or_default()
-    }
-
-    /// Whether a pool is one of them.
-    pub(crate) fn is_target(&self, need: &Need<'_>, grade: Grade, pool: PoolId) -> bool {
-        let Some(method) = self.index.find(need.service, need.method) else { return false };
-        let Some(kind) = self.index.kind_in(pool, method).filter(|_| self.index.serving(pool) > 0) else {
-            return false;
-        };
-        need.grade(&kind, self.index.offer_of(pool).payload_bytes_max) == Some(grade)
     }
 
     /// Whether a serving worker other than this one offers the method.
@@ -333,8 +302,7 @@ impl Iterator for Candidates<'_> {
                 let groups = registry.index.groups(search.method, need, search.grade);
                 Merge::new(&registry.index, groups.map(|(_, group)| group.ready.keys().copied()))
             });
-            let suits =
-                |peer| registry.get(peer).is_some_and(|it| need.suits(search.grade, it.offer.payload_bytes_max));
+            let suits = |peer| registry.get(peer).is_some_and(|worker| need.is_within(worker.offer.payload_bytes_max));
             rest.find(|free| *free != search.first && search.can_have(free.1, need) && suits(free.1))
         });
         let (_, peer) = found?;

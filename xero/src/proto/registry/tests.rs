@@ -45,7 +45,7 @@ fn worker_with_the_fitting_signature_comes_first_and_another_only_without_one() 
 }
 
 #[test]
-fn worker_that_accepts_the_payload_comes_first_and_another_only_without_one() {
+fn payload_goes_to_a_worker_that_accepts_it_or_to_nobody() {
     let mut registry = registry_of(&[(1, 1, 7)]);
     let ready = Ready { payload_bytes_max: 1 << 20, ..introduction(1, 7) };
     register(&mut registry, Peer(2), ready);
@@ -57,7 +57,7 @@ fn worker_that_accepts_the_payload_comes_first_and_another_only_without_one() {
     registry.take_credit(Peer(2), CallId(1));
     assert_eq!(route(&mut registry, 1025), Route::AllBusy);
     registry.remove(Peer(2));
-    assert_eq!(route(&mut registry, 1025), chosen(1), "the error names its limit");
+    assert_eq!(route(&mut registry, 1025), Route::Nobody(Outlook::TooLarge(1024)));
 }
 
 #[test]
@@ -74,8 +74,8 @@ fn payload_goes_to_those_whose_limit_allows_it_however_close_the_limits_are() {
         let size = |limit: u64| usize::try_from(limit).expect("64 bits");
         assert_eq!(route([first, second], size(first)), chosen(1), "{first} and {second}");
         assert_eq!(route([first, second], size(first) + 1), chosen(2), "{first} and {second}");
-        // The error names the largest limit.
-        assert_eq!(route([first, second], size(second) + 1), chosen(2), "{first} and {second}");
+        let too_large = Route::Nobody(Outlook::TooLarge(second));
+        assert_eq!(route([first, second], size(second) + 1), too_large, "{first} and {second}");
         assert_eq!(route([second, first], size(first) + 1), chosen(1), "{first} and {second}");
     }
 }
@@ -85,7 +85,7 @@ fn requests_differ_only_by_signatures_and_limits_that_workers_have() {
     let mut registry = registry_of(&[(1, 1, 7)]);
     register(&mut registry, Peer(2), Ready { payload_bytes_max: 5_000, ..introduction(9, 8) });
     let Need { service, method, .. } = need(7);
-    let id = registry.hold_line(&service.into(), &method.into());
+    let id = registry.wait(&service.into(), &method.into());
     let distinct = |registry: &Registry, fingerprint, sizes: &[usize]| -> BTreeSet<_> {
         sizes.iter().map(|bytes| registry.distinguish(id, &Need { bytes: *bytes, ..need(fingerprint) })).collect()
     };
@@ -99,7 +99,7 @@ fn requests_differ_only_by_signatures_and_limits_that_workers_have() {
     registry.remove(Peer(2));
     assert_eq!(all(&registry, &[8, 100]).len(), 1);
     assert_eq!(distinct(&registry, 7, &[5_000, 5_001]).len(), 1);
-    registry.release_line(id);
+    registry.stop_awaiting(id);
 }
 
 #[test]
@@ -154,7 +154,8 @@ fn worker_that_announces_no_credits_offers_nothing_until_it_has_some() {
 
 #[test]
 fn worker_whose_byte_window_is_full_gets_only_small_requests() {
-    let mut registry = registry_of(&[(1, 9, 7)]);
+    let mut registry = registry_of(&[]);
+    register(&mut registry, Peer(1), Ready { payload_bytes_max: 1 << 20, ..introduction(9, 7) });
     let route = |registry: &mut Registry, bytes, is_full: bool| {
         registry.route(&mut LeastRecentlyUsed, &Need { bytes, ..need(0) }, &|peer| is_full && peer == Peer(1))
     };
