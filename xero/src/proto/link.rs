@@ -152,8 +152,9 @@ impl Link {
         receipts
     }
 
-    pub(crate) fn received(&mut self, now: Instant) {
-        self.liveness.received(now);
+    /// Returns whether the message ends an excuse for silence: the lease is to be checked at [`Self::expires_at`].
+    pub(crate) fn received(&mut self, now: Instant) -> bool {
+        self.liveness.received(now)
     }
 
     /// Handles a received message. `false` if it exceeds the window that the peer was granted.

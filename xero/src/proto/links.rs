@@ -111,7 +111,9 @@ impl Links {
     /// Handles a message from a peer.
     pub(crate) fn handle_message(&mut self, now: Instant, from: Peer, inbound: Inbound) {
         let Some(link) = self.links.get_mut(from) else { return self.handle_stranger(now, from, inbound.message) };
-        link.received(now);
+        if link.received(now) {
+            self.timers.hasten(Timer::Lease(from), link.expires_at());
+        }
         if self.lives.hear(from) {
             self.events.push_back(LinkEvent::Heard(from));
         }
@@ -157,7 +159,9 @@ impl Links {
         debug!(peer = from.0, %malformed, "a message cannot be read");
         match self.links.get_mut(from) {
             Some(link) => {
-                link.received(now);
+                if link.received(now) {
+                    self.timers.hasten(Timer::Lease(from), link.expires_at());
+                }
                 link.note_received(malformed.window_bytes);
                 if self.lives.hear(from) {
                     self.events.push_back(LinkEvent::Heard(from));

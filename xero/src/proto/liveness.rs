@@ -70,12 +70,13 @@ impl Liveness {
         self.sent_at = now;
     }
 
-    pub(crate) fn received(&mut self, now: Instant) {
+    /// Returns whether the message ends an excuse. Then a check that [`Self::check_at`] has put off may come too late.
+    pub(crate) fn received(&mut self, now: Instant) -> bool {
         if planted(Fault::LeaseNotRenewed) {
-            return;
+            return false;
         }
         self.received_at = now;
-        self.excused_until = None;
+        self.excused_until.take().is_some()
     }
 
     /// Excuses silence before an announced large message. Call it after `received`; the next message ends the excuse.
@@ -92,9 +93,9 @@ impl Liveness {
         self.sent_at + self.interval
     }
 
-    /// When to check again whether the peer has expired: the next message may end an excuse.
+    /// When to check again whether the peer has expired.
     ///
-    /// A peer with a short interval does not set the pace: its excuse costs it one message.
+    /// A peer with a short interval does not set the pace during an excuse, which costs it one message.
     pub(crate) fn check_at(&self, now: Instant) -> Instant {
         self.expires_at().min(now + self.expiry.max(self.interval))
     }

@@ -103,6 +103,33 @@ fn excused_peer_with_a_short_interval_is_not_looked_after_more_often_than_others
     assert!(looks <= 61, "{looks} in 30 s");
 }
 
+/// While silence is excused, the lease is checked at this side's own pace.
+#[test]
+fn peer_that_falls_silent_after_a_large_message_expires_exactly_at_its_expiry() {
+    for (own, peers) in [(1_000, 1_000), (1_000, 100), (10_000, 1_000), (60_000, 1_000)] {
+        let (began_at, interval) = (start(), ms(peers));
+        let heartbeats = Heartbeats { interval: ms(own), ..Heartbeats::default() };
+        let mut dispatcher = Dispatcher::new(DispatcherConfig { heartbeats, ..DispatcherConfig::default() });
+        dispatcher.handle_message(began_at, Peer(1), Message::Ready(Ready { interval, ..introduction() }));
+        dispatcher.handle_message(began_at, Peer(1), Message::Patience(Duration::from_secs(64)));
+        let handle_next = |dispatcher: &mut Dispatcher, until| {
+            let at = dispatcher.poll_timeout().filter(|at| *at <= until)?;
+            dispatcher.handle_timeout(at);
+            while dispatcher.poll_transmit().is_some() || dispatcher.poll_output().is_some() {}
+            Some(at)
+        };
+        // Silent for longer than the expiry.
+        let arrives_at = began_at + interval * 7 / 2;
+        while handle_next(&mut dispatcher, arrives_at).is_some() {}
+        dispatcher.handle_message(arrives_at, Peer(1), partial_reply(CallId(1), 0, "large"));
+        let mut expired_at = None;
+        while dispatcher.workers().count() > 0 {
+            expired_at = handle_next(&mut dispatcher, arrives_at + Duration::from_secs(3600));
+        }
+        assert_eq!(expired_at, Some(arrives_at + heartbeats.expiry(interval)), "{own} ms here, {peers} ms there");
+    }
+}
+
 /// Peers' timers come first, but only those that were due before.
 #[test]
 fn call_ends_on_time_however_many_leases_are_due_after_it() {
