@@ -2,13 +2,16 @@
 
 use std::{
     io::{self, Write},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, Once, PoisonError},
+    thread,
+    time::Duration,
 };
 
+use tokio::time::sleep;
 use tracing::level_filters::LevelFilter;
 use xero::{Broker, Client, Worker};
 use xero_tests::{
-    scene::{eventually, prober, run},
+    scene::{client, eventually, prober, run_alone, start},
     service::ProbeClient,
 };
 
@@ -30,10 +33,19 @@ fn logged() -> String {
     String::from_utf8_lossy(&LOG.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
 }
 
+/// Captures the log from now on.
+fn capture() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let log = tracing_subscriber::fmt().with_max_level(LevelFilter::INFO).with_thread_names(true);
+        log.with_ansi(false).with_writer(|| Log).init();
+    });
+}
+
 #[test]
 fn lines_say_who_registered_with_whom_and_where() {
-    tracing_subscriber::fmt().with_max_level(LevelFilter::INFO).with_ansi(false).with_writer(|| Log).init();
-    run(async {
+    capture();
+    run_alone(async {
         let broker = Broker::bind("tcp://127.0.0.1:0", "tcp://127.0.0.1:0").await.unwrap();
         let (front, back) = (broker.frontend().to_string(), broker.backend().to_string());
         let worker = Worker::connect(&*back).serve(prober()).start().unwrap();
@@ -51,5 +63,28 @@ fn lines_say_who_registered_with_whom_and_where() {
             eventually(&line, async || logged().contains(&line)).await;
         }
         assert!(!logged().contains("dispatcher"), "{}", logged());
+    });
+}
+
+/// A line about a drain is written by the thread that handles it.
+#[test]
+fn worker_may_keep_all_turns_to_its_io_thread() {
+    capture();
+    run_alone(async {
+        let client = client().await;
+        let thread_of_a_drain = async |procedure_turns, thread: &str| {
+            let settings = Worker::connect(client.endpoint()).procedure_turns(procedure_turns);
+            let worker = start(&client, settings).await;
+            // Until the I/O thread is idle.
+            sleep(Duration::from_millis(20)).await;
+            LOG.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            worker.drain().await;
+            logged().contains(&format!("{thread} xero::proto::worker: this worker drains: "))
+        };
+        let here = thread::current().name().expect("tests run on named threads").to_owned();
+        eventually("its handle takes a turn", async || thread_of_a_drain(true, &here).await).await;
+        for _ in 0..5 {
+            assert!(thread_of_a_drain(false, "xero-worker").await, "{}", logged());
+        }
     });
 }

@@ -65,6 +65,11 @@ impl WorkerList {
         self.changed.insert(peer);
     }
 
+    /// Whether workers were noted since they were published.
+    pub(crate) fn has_changed(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
     /// Publishes the current state of the noted workers; `None` for one that takes no more calls.
     pub(crate) fn publish(&mut self, info_of: impl Fn(Peer) -> Option<WorkerInfo>) {
         if self.changed.is_empty() {

@@ -164,7 +164,10 @@ impl Role for BrokerRole {
 
     fn handle_command(&mut self, side: &mut BrokerSide, now: Instant, command: Command) {
         match command {
-            Command::Counters(sender) => drop(panics::wake(|| sender.send(side.machine.counters()))),
+            Command::Counters(sender) => {
+                let counters = side.machine.counters();
+                side.errands.run(move || _ = panics::wake(|| sender.send(counters)));
+            }
             Command::Drain => side.machine.drain(now),
             Command::Close => side.machine.close(now),
         }
@@ -193,9 +196,13 @@ impl Role for BrokerRole {
         }
     }
 
+    fn has_news(&self) -> bool {
+        self.channels.workers.has_changed() || self.have_clients_changed
+    }
+
     fn is_quiet(&self) -> bool {
-        // Its handles have little to say, and wait for the answer.
-        true
+        // Its handles have little to say, and wait for the answer: nothing is gained on their threads.
+        false
     }
 
     fn has_ended(&self) -> bool {

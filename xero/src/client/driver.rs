@@ -38,6 +38,8 @@ pub(crate) struct Channels {
     pub(crate) io: IoThread,
     pub(crate) mailbox: Mailbox<Command>,
     pub(crate) workers: WorkerList,
+    /// Whether callers handle their commands themselves when nobody else is at work.
+    pub(crate) caller_turns: bool,
 }
 
 /// Binds the endpoint, reports it, and runs until the machine has closed.
@@ -132,10 +134,15 @@ impl Role for ClientRole {
                 side.machine.call(now, id, spec);
             }
             Command::Cancel(id) => {
-                panics::drop_quietly(self.sinks.remove(&id));
+                if let Some(sink) = self.sinks.remove(&id) {
+                    side.errands.run(move || panics::drop_quietly(sink));
+                }
                 side.machine.cancel(now, id);
             }
-            Command::Counters(sender) => drop(panics::wake(|| sender.send(side.machine.counters()))),
+            Command::Counters(sender) => {
+                let counters = side.machine.counters();
+                side.errands.run(move || _ = panics::wake(|| sender.send(counters)));
+            }
             Command::Wake(time, sender) => wake_after(time, sender),
             Command::Close(sender) => {
                 self.closers.push(sender);
@@ -162,7 +169,7 @@ impl Role for ClientRole {
             Output::Ended(id, end, receipt) => {
                 side.machine.release(now, receipt);
                 if let Some(sink) = self.sinks.remove(&id) {
-                    sink.end(end);
+                    side.errands.run(move || sink.end(end));
                 }
             }
             Output::WorkerJoined(peer) | Output::WorkerChanged(peer) | Output::WorkerLeft(peer, _) => {
@@ -178,8 +185,12 @@ impl Role for ClientRole {
         self.channels.workers.publish(|peer| side.machine.worker(peer).and_then(WorkerInfo::of));
     }
 
+    fn has_news(&self) -> bool {
+        self.channels.workers.has_changed()
+    }
+
     fn is_quiet(&self) -> bool {
-        self.sinks.is_empty()
+        self.channels.caller_turns && self.sinks.is_empty()
     }
 
     fn has_ended(&self) -> bool {
@@ -189,6 +200,7 @@ impl Role for ClientRole {
 
 impl ClientRole {
     fn deliver_partial(&mut self, side: &mut ClientSide, now: Instant, id: CallId, payload: Payload) {
+        debug_assert!(!side.errands.are_put_off(), "only received messages lead here, which the I/O thread reads");
         let Some(partials) = self.sinks.get(&id).and_then(|sink| sink.partials.as_ref()) else { return };
         // If a waker panics, the partial reply is already in the channel.
         if panics::wake(|| partials.push(payload)) == Some(false) {
@@ -284,5 +296,21 @@ impl Connections<Peer> for ClientConnections {
 
     fn disconnect(&mut self, peer: Peer) {
         self.any().disconnect(peer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::mailbox::mailbox;
+
+    #[test]
+    fn callers_take_turns_only_if_the_settings_allow_it() {
+        for caller_turns in [true, false] {
+            let (_commands, mailbox) = mailbox();
+            let channels = Channels { io: IoThread::new(), mailbox, workers: WorkerList::new().0, caller_turns };
+            let role = ClientRole { channels, sinks: HashMap::new(), closers: Vec::new(), is_closed: false };
+            assert_eq!(role.is_quiet(), caller_turns);
+        }
     }
 }

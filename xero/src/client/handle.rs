@@ -37,8 +37,8 @@ use crate::{
 /// its calls to one or several brokers, each of which routes them to its own workers: see [`Client::connect`] and
 /// [`Broker`](crate::Broker). Both kinds have the same methods and the same calls.
 ///
-/// Clones share one endpoint and one I/O thread, which sends heartbeats whatever the rest of the program does. When the
-/// last clone is dropped, the client says goodbye to its workers and brokers.
+/// Clones share one endpoint and one I/O thread, which sends heartbeats even while all threads of your runtime are busy.
+/// When the last clone is dropped, the client says goodbye to its workers and brokers.
 ///
 /// A client works under any executor, and belongs to the process that made it. In a forked process, calls fail at once
 /// with [`CallError::Forked`](crate::CallError::Forked), and the other methods return like those of a closed client. A
@@ -298,12 +298,13 @@ pub struct ClientBuilder {
     codec: Codec,
     pub(super) routing: RoutingConfig,
     backoff: BackoffConfig,
+    pub(super) caller_turns: bool,
 }
 
 impl Default for ClientBuilder {
     fn default() -> Self {
         let (link, routing, backoff) = (LinkConfig::default(), RoutingConfig::default(), BackoffConfig::default());
-        Self { link, timeout: TIMEOUT_DEFAULT, codec: Codec::default(), routing, backoff }
+        Self { link, timeout: TIMEOUT_DEFAULT, codec: Codec::default(), routing, backoff, caller_turns: true }
     }
 }
 
@@ -369,13 +370,15 @@ impl ClientBuilder {
 
     /// The initial state of the client and its I/O thread.
     fn open(self) -> (Handle, Guest<DispatcherConfig>, Channels) {
-        let Self { link, timeout, codec, routing, backoff } = self;
+        let Self { link, timeout, codec, routing, backoff, caller_turns } = self;
         let has_policy = routing.choice.is_some();
         let config = Guest::only_if(has_policy, routing.dispatcher(&link, backoff));
         let io = IoThread::new();
         let (worker_list, workers) = WorkerList::new();
         let (commands, mailbox) = mailbox();
-        let channels = Channels { io: io.clone(), mailbox, workers: worker_list };
+        // A caller may hold a lock that its policy takes.
+        let caller_turns = caller_turns && !has_policy;
+        let channels = Channels { io: io.clone(), mailbox, workers: worker_list, caller_turns };
         (Handle { ends: Owned::new(io, Ends { commands, workers }), timeout, codec }, config, channels)
     }
 
@@ -406,5 +409,19 @@ impl Handle {
     fn at(self, place: Place) -> Client {
         let Self { ends, timeout, codec } = self;
         Client { caller: Caller::new(ends, place, timeout, codec) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::registry::LeastRecentlyUsed;
+
+    #[test]
+    fn callers_take_turns_unless_a_policy_or_a_setting_forbids_it() {
+        let caller_turns = |builder: ClientBuilder| builder.open().2.caller_turns;
+        assert!(caller_turns(Client::builder()));
+        assert!(!caller_turns(Client::builder().caller_turns(false)));
+        assert!(!caller_turns(Client::builder().worker_choice(LeastRecentlyUsed)));
     }
 }

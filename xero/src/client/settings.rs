@@ -152,4 +152,16 @@ impl ClientBuilder {
         self.routing.choice = Some(Box::new(choice));
         self
     }
+
+    /// Whether a caller's thread may send its call itself. Default `true`.
+    ///
+    /// A call that finds no other in flight is then written to the socket on its caller's thread, which saves a change
+    /// of threads. Meanwhile the I/O thread waits: if the system interrupts the caller there, heartbeats and all other
+    /// calls of this client wait until it runs again. Switch it off if threads of low priority make calls on a busy
+    /// machine. A client with a [`Self::worker_choice`] of its own works as if it were off, because a caller may hold a
+    /// lock that the choice takes.
+    pub fn caller_turns(mut self, may_send: bool) -> Self {
+        self.caller_turns = may_send;
+        self
+    }
 }

@@ -11,6 +11,7 @@ use tracing::debug;
 
 use super::{
     clock,
+    errands::Errands,
     guest::Guest,
     machine::{Connections, Input, Machine, Oversized, SendError},
     mailbox::Mailbox,
@@ -43,10 +44,14 @@ pub(crate) trait Role: Sized + Send + 'static {
     /// Handles an output of the machine.
     fn handle_output(&mut self, side: &mut SideOf<Self>, now: Instant, output: <Self::Machine as Machine>::Output);
 
-    /// Shows the handles what has changed; called once a turn.
+    /// Shows the handles what has changed; called once a turn of the I/O thread, because it runs user code.
     fn finish_turn(&mut self, side: &mut SideOf<Self>);
 
-    /// Whether the next command is likely to be the only one for a while: nobody else is at work.
+    /// Whether [`Self::finish_turn`] has something to show.
+    fn has_news(&self) -> bool;
+
+    /// Whether the sender of the next command may handle it: it is likely to be the only one for a while, and the turn
+    /// runs no user code.
     fn is_quiet(&self) -> bool;
 
     /// Whether the machine has ended.
@@ -64,6 +69,8 @@ pub(crate) struct Side<M: Machine, C> {
     /// A guest, because it may hold a user's policy.
     pub(crate) machine: Guest<M>,
     pub(crate) connections: C,
+    /// For all user code that handling a command or an output leads to.
+    pub(crate) errands: Errands,
     limits: Limits,
     /// Names in earlier requests, so that no name is allocated for each request.
     names: KnownNames,
@@ -87,8 +94,8 @@ pub(crate) struct Driver<R: Role> {
 impl<R: Role> Driver<R> {
     /// A driver before its first turn. It reads messages within these limits.
     pub(crate) fn new(machine: Guest<R::Machine>, limits: Limits, connections: R::Connections, role: R) -> Self {
-        let side = Side { machine, connections, limits, names: KnownNames::default(), hangups: Vec::new() };
-        Self { side, role }
+        let (errands, names, hangups) = (Errands::default(), KnownNames::default(), Vec::new());
+        Self { side: Side { machine, connections, errands, limits, names, hangups }, role }
     }
 
     /// Handles at most one command and one message. Returns their total weight.
@@ -103,9 +110,18 @@ impl<R: Role> Driver<R> {
         taken
     }
 
-    /// Handles the commands at hand; `true` if there may be more.
-    pub(super) fn handle_commands(&mut self) -> bool {
-        (0..TURN_BOUND).all(|_| self.handle_command())
+    /// Takes a turn on another thread than the I/O thread: without reading, timeouts and user code. Returns whether
+    /// something is left for the I/O thread.
+    pub(super) fn take_callers_turn(&mut self) -> bool {
+        self.side.errands.put_off();
+        let has_more = (0..TURN_BOUND).all(|_| self.handle_command());
+        self.transmit(clock::now());
+        has_more || self.side.errands.are_waiting() || self.role.has_news() || self.has_ended()
+    }
+
+    /// Runs the user code that other threads' turns have led to. Only the I/O thread calls it.
+    pub(super) fn run_errands(&mut self) {
+        self.side.errands.catch_up();
     }
 
     fn handle_command(&mut self) -> bool {
@@ -156,12 +172,16 @@ impl<R: Role> Driver<R> {
         for peer in mem::take(&mut self.side.hangups) {
             self.side.connections.disconnect(peer);
         }
+    }
+
+    /// Shows the handles what has changed. Only the I/O thread calls it.
+    pub(super) fn finish_turn(&mut self) {
         self.role.finish_turn(&mut self.side);
     }
 
-    /// Whether the next command is likely to be the only one for a while.
+    /// Whether the sender of the next command may handle it.
     pub(super) fn is_quiet(&self) -> bool {
-        self.role.is_quiet()
+        self.role.is_quiet() && !self.side.errands.are_waiting()
     }
 
     /// Whether the machine has ended.

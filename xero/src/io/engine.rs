@@ -2,10 +2,16 @@
 //!
 //! One thread at a time takes a turn. Whoever puts a command into the mailbox takes one itself if nobody else is at work:
 //! it handles the command and writes to the sockets, so a lone call changes no thread on its way out. A command that
-//! comes during another thread's turn is handled by that thread before it leaves. Only the I/O thread waits for the lock,
-//! so user code that runs in a turn, such as a waker, may send commands.
+//! comes during another thread's turn is handled by that thread before it leaves. Only the I/O thread waits for the lock.
 //!
-//! The I/O thread alone reads sockets and handles timeouts, so heartbeats never wait for user code.
+//! A caller may hold any lock of the program. So its turn runs no user code: a role with a policy of the user is never
+//! quiet, and wakers and drops are [`Errands`](super::errands::Errands) for the I/O thread. What remains is the program's
+//! `tracing` subscriber, which must not make a call while it holds a lock of its own.
+//!
+//! The I/O thread alone reads sockets and handles timeouts, and for these it waits until another thread's turn ends. Such
+//! a turn is short: it encodes and writes, without reading or blocking. But the system may interrupt its thread. If a
+//! thread of low priority takes turns on a busy machine, heartbeats wait as long as that thread does; the settings
+//! `caller_turns` and `procedure_turns` forbid it.
 
 use std::{
     any::Any,
@@ -22,7 +28,6 @@ use futures_util::task::AtomicWaker;
 use tokio::runtime::Handle;
 
 use super::{
-    clock,
     driver::{Driver, Role},
     mailbox::Turns,
 };
@@ -32,8 +37,8 @@ pub(super) struct Engine<R: Role> {
     desk: Mutex<Desk<R>>,
     /// Counts commands, so that whoever leaves the desk sees whether there are new ones.
     bell: AtomicU64,
-    /// Whether the next command is likely to be the only one: then it leaves at once. Otherwise the I/O thread handles it
-    /// together with others, whose messages leave in one BATCH.
+    /// Whether the sender of the next command may handle it: it is likely to be the only one, and leaves at once.
+    /// Otherwise the I/O thread handles it together with others, whose messages leave in one BATCH.
     is_quiet: AtomicBool,
     io_thread: AtomicWaker,
     /// The I/O thread's runtime, to which sockets, timers and tasks belong.
@@ -53,12 +58,13 @@ pub(super) struct Desk<R: Role> {
 impl<R: Role> Engine<R> {
     /// To be called on the I/O thread.
     pub(super) fn new(mut driver: Driver<R>) -> Arc<Self> {
+        let is_quiet = AtomicBool::new(driver.is_quiet());
         Arc::new_cyclic(|engine: &Weak<Self>| {
             driver.role.mailbox().attend(engine.clone());
             Self {
                 desk: Mutex::new(Desk { driver: Some(driver), alarm: None, panic: None }),
                 bell: AtomicU64::new(0),
-                is_quiet: AtomicBool::new(true),
+                is_quiet,
                 io_thread: AtomicWaker::new(),
                 runtime: Handle::current(),
             }
@@ -124,13 +130,8 @@ impl<R: Role> Desk<R> {
     /// A turn without reading and timeouts. Returns whether something is left for the I/O thread.
     fn take_turn(&mut self) -> bool {
         let Some(driver) = self.driver.as_mut().filter(|_| self.panic.is_none()) else { return true };
-        let turn = || {
-            let has_more = driver.handle_commands();
-            driver.transmit(clock::now());
-            has_more
-        };
-        match catch_unwind(AssertUnwindSafe(turn)) {
-            Ok(has_more) => has_more || driver.has_ended() || self.is_earlier(),
+        match catch_unwind(AssertUnwindSafe(|| driver.take_callers_turn())) {
+            Ok(is_work_left) => is_work_left || self.is_earlier(),
             Err(panic) => {
                 self.panic = Some(panic);
                 true
@@ -170,3 +171,179 @@ impl<R: Role> Turns for Engine<R> {
 
 /// The turns that one thread takes for others before it leaves the rest to the I/O thread.
 const TURNS_MAX: u32 = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::mpsc,
+        task::Poll,
+        thread::{self, JoinHandle},
+        time::Duration,
+    };
+
+    use tokio::runtime;
+
+    use super::*;
+    use crate::{
+        io::{
+            driver::SideOf,
+            guest::Guest,
+            machine::{Connections, Input, Machine, SendError},
+            mailbox::{Commands, Mailbox, mailbox},
+            turns::drive,
+        },
+        proto::{
+            frame::{Frames, Inbound, Limits, Malformed},
+            outbox::Transmit,
+        },
+    };
+
+    #[test]
+    fn lone_command_is_handled_by_its_sender_and_the_user_code_after_it_by_the_io_thread() {
+        let stage = Stage::new(true);
+        let here = thread::current().name().map(str::to_owned);
+        // The first ones may find the I/O thread at work.
+        let is_here = |_| {
+            thread::sleep(Duration::from_millis(10));
+            let Threads { handled, errand } = stage.send();
+            assert_eq!(errand.as_deref(), Some("io"));
+            handled == here
+        };
+        assert!((0..1_000).any(is_here));
+        stage.end();
+    }
+
+    #[test]
+    fn role_that_is_never_quiet_has_its_commands_handled_by_the_io_thread() {
+        let stage = Stage::new(false);
+        for _ in 0..100 {
+            let io = || Some("io".to_owned());
+            assert_eq!(stage.send(), Threads { handled: io(), errand: io() });
+        }
+        stage.end();
+    }
+
+    /// A driver on a thread of the name `io`.
+    struct Stage(Commands<mpsc::Sender<Option<String>>>, JoinHandle<()>);
+
+    impl Stage {
+        fn new(is_quiet: bool) -> Self {
+            let (commands, mailbox) = mailbox();
+            let role = Recorder { mailbox, is_quiet, has_ended: false };
+            let thread = thread::Builder::new().name("io".to_owned()).spawn(move || {
+                let runtime = runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+                let driver = Driver::new(Guest::only_if(false, Idle), Limits::default(), Nobody, role);
+                assert!(runtime.block_on(drive(driver)).1.is_ok());
+            });
+            Self(commands, thread.expect("a thread"))
+        }
+
+        fn send(&self) -> Threads {
+            let (sender, receiver) = mpsc::channel();
+            assert!(self.0.send(sender).is_ok());
+            let [handled, errand] = [(); 2].map(|()| receiver.recv().expect("handled"));
+            Threads { handled, errand }
+        }
+
+        fn end(self) {
+            drop(self.0);
+            self.1.join().expect("no panic");
+        }
+    }
+
+    /// Where a command and its errand have run.
+    #[derive(Debug, PartialEq, Eq)]
+    struct Threads {
+        handled: Option<String>,
+        errand: Option<String>,
+    }
+
+    struct Recorder {
+        mailbox: Mailbox<mpsc::Sender<Option<String>>>,
+        is_quiet: bool,
+        has_ended: bool,
+    }
+
+    impl Role for Recorder {
+        type Machine = Idle;
+        type Connections = Nobody;
+        type Command = mpsc::Sender<Option<String>>;
+
+        fn mailbox(&mut self) -> &mut Mailbox<Self::Command> {
+            &mut self.mailbox
+        }
+
+        fn handle_command(&mut self, side: &mut SideOf<Self>, _: Instant, command: Self::Command) {
+            let record = move || _ = command.send(thread::current().name().map(str::to_owned));
+            record.clone()();
+            side.errands.run(record);
+        }
+
+        fn handle_abandoned(&mut self, _: &mut SideOf<Self>, _: Instant) {
+            self.has_ended = true;
+        }
+
+        fn handle_output(&mut self, _: &mut SideOf<Self>, _: Instant, (): ()) {}
+
+        fn finish_turn(&mut self, _: &mut SideOf<Self>) {}
+
+        fn has_news(&self) -> bool {
+            false
+        }
+
+        fn is_quiet(&self) -> bool {
+            self.is_quiet
+        }
+
+        fn has_ended(&self) -> bool {
+            self.has_ended
+        }
+    }
+
+    struct Idle;
+
+    impl Machine for Idle {
+        type Peer = ();
+        type Output = ();
+
+        fn handle_message(&mut self, _: Instant, (): (), _: Inbound) {}
+
+        fn handle_malformed(&mut self, _: Instant, (): (), _: &Malformed) {}
+
+        fn handle_disconnected(&mut self, _: Instant, (): ()) {}
+
+        fn handle_unsent(&mut self, _: Instant, (): (), _: Transmit) {}
+
+        fn handle_heartbeats(&mut self, _: Instant) {}
+
+        fn handle_timeout(&mut self, _: Instant) {}
+
+        fn poll_transmit(&mut self) -> Option<((), Transmit)> {
+            None
+        }
+
+        fn poll_timeout(&self) -> Option<Instant> {
+            None
+        }
+
+        fn poll_output(&mut self) -> Option<()> {
+            None
+        }
+    }
+
+    struct Nobody;
+
+    impl Connections<()> for Nobody {
+        fn poll_receive(&mut self, _: &mut Context<'_>) -> Poll<((), Input)> {
+            Poll::Pending
+        }
+
+        fn send(&mut self, (): (), _: Frames) -> Result<(), SendError> {
+            Ok(())
+        }
+
+        fn flush(&mut self) {}
+
+        fn disconnect(&mut self, (): ()) {}
+    }
+}

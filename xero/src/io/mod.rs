@@ -5,6 +5,7 @@ pub(crate) mod contained;
 pub(crate) mod current;
 pub(crate) mod driver;
 mod engine;
+pub(crate) mod errands;
 pub(crate) mod guest;
 pub(crate) mod machine;
 pub(crate) mod mailbox;

@@ -48,7 +48,7 @@ impl IoThread {
         Self { process: process::id(), has_panicked: Arc::default() }
     }
 
-    /// Runs a driver on its own thread and runtime, so that heartbeats never wait for user code.
+    /// Runs a driver on its own thread and runtime, so that heartbeats never wait for the user's.
     ///
     /// The thread does the driver's remaining work once that runtime has ended.
     pub(crate) fn spawn(name: &str, driver: impl Future<Output = Rest> + Send + 'static) -> io::Result<()> {

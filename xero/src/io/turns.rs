@@ -39,8 +39,10 @@ pub(crate) async fn drive<R: Role>(driver: Driver<R>) -> (Driver<R>, Result<(), 
         poll
     })
     .await;
-    let driver = engine.wait().driver.take();
-    (driver.expect("only the end of the drive takes it"), ended)
+    let mut driver = engine.wait().driver.take().expect("only the end of the drive takes it");
+    // After a panic on another thread, some may be left.
+    driver.run_errands();
+    (driver, ended)
 }
 
 /// Answers after this duration on the I/O thread's clock: the caller's clock may be paused, or missing.
@@ -75,6 +77,7 @@ impl Turns {
     }
 
     fn poll(&mut self, driver: &mut Driver<impl Role>, cx: &mut Context<'_>) -> Poll<()> {
+        driver.run_errands();
         loop {
             let taken = take_inputs(driver, cx);
             let now = clock::now();
@@ -85,6 +88,7 @@ impl Turns {
                 driver.handle_heartbeats(now);
             }
             driver.transmit(now);
+            driver.finish_turn();
             if driver.has_ended() {
                 return Poll::Ready(());
             }

@@ -5,7 +5,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -92,6 +92,8 @@ struct Inner {
     execution: Execution,
     reply_bytes_max: usize,
     is_cancelled: AtomicBool,
+    /// Waits of user code on the next two.
+    waits: AtomicUsize,
     cancelled: Notify,
     pending: Semaphore,
     commands: Owned<Commands<Command>>,
@@ -123,6 +125,7 @@ impl Context {
             execution,
             reply_bytes_max,
             is_cancelled: AtomicBool::new(false),
+            waits: AtomicUsize::new(0),
             cancelled: Notify::new(),
             pending: Semaphore::new(UNITS_MAX as usize),
             commands,
@@ -132,10 +135,20 @@ impl Context {
 
     /// Nobody waits for the reply any more.
     pub(crate) fn cancel(&self) {
-        self.inner.is_cancelled.store(true, Ordering::Release);
+        self.note_unwanted();
         // Senders that wait for room learn that nobody listens.
         self.inner.pending.close();
         self.inner.cancelled.notify_waiters();
+    }
+
+    /// Nobody waits for the reply any more; waits learn it by [`Self::cancel`], and no other wait begins.
+    pub(crate) fn note_unwanted(&self) {
+        self.inner.is_cancelled.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether user code waits for the cancelling or for room: its wakers may be any.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.inner.waits.load(Ordering::SeqCst) > 0
     }
 
     /// A partial reply has been sent.
@@ -162,7 +175,7 @@ impl Context {
     }
 
     pub(crate) fn is_unwanted(&self) -> bool {
-        self.inner.is_cancelled.load(Ordering::Acquire)
+        self.inner.is_cancelled.load(Ordering::SeqCst)
     }
 
     /// Whether this process was forked from the worker's.
@@ -206,8 +219,8 @@ impl Context {
         if self.is_elsewhere() {
             return Err(PartialError::Unwanted);
         }
-        let room = panics::shielded(self.inner.pending.acquire_many(units(size))).await;
-        room.map_err(|_| PartialError::Unwanted)?.forget();
+        let room = self.wait(self.inner.pending.acquire_many(units(size))).await;
+        room.and_then(Result::ok).ok_or(PartialError::Unwanted)?.forget();
         if self.is_unwanted() {
             return Err(PartialError::Unwanted);
         }
@@ -224,8 +237,18 @@ impl Context {
     /// In a process that the procedure has forked, it returns at once.
     pub async fn cancelled(&self) {
         if !self.is_elsewhere() {
-            panics::shielded(self.unwanted()).await;
+            self.wait(self.unwanted()).await;
         }
+    }
+
+    /// A wait of user code, whose wakers may be any. `None` if nobody waits for the reply any more.
+    async fn wait<T>(&self, wait: impl Future<Output = T>) -> Option<T> {
+        let _counted = Counted::new(&self.inner.waits);
+        // Counted before this look: either the canceller sees the wait, or this sees the cancelling.
+        if self.is_unwanted() {
+            return None;
+        }
+        Some(panics::shielded(wait).await)
     }
 
     /// Whether nobody waits for the reply any more. A blocking procedure should ask from time to time.
@@ -276,6 +299,22 @@ impl Context {
     /// The method, as `Service.method`.
     pub fn method(&self) -> String {
         format!("{}.{}", self.inner.service, self.inner.method)
+    }
+}
+
+/// A wait that counts until it ends or is dropped.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn new(waits: &'a AtomicUsize) -> Self {
+        waits.fetch_add(1, Ordering::SeqCst);
+        Self(waits)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -26,6 +26,7 @@ use crate::{
     io::{
         clock,
         driver::{Driver, Role, Side},
+        errands::Errands,
         guest::{Guest, Rest},
         machine::Machine,
         mailbox::{Commands, Mailbox},
@@ -52,6 +53,8 @@ pub(crate) struct Channels {
     pub(crate) mailbox: Mailbox<Command>,
     pub(crate) registered: watch::Sender<usize>,
     pub(crate) left: watch::Sender<bool>,
+    /// Whether procedures handle their commands themselves when nobody else is at work.
+    pub(crate) procedure_turns: bool,
 }
 
 /// Runs until the machine has left and the services are dropped.
@@ -74,6 +77,7 @@ pub(crate) async fn run(
         channels,
         running: HashMap::new(),
         leaving: Leaving::default(),
+        has_registered_changed: false,
         has_left: false,
     };
     let mut machine = Worker::new(clock::now(), config, endpoints.len() as u64);
@@ -103,10 +107,12 @@ struct WorkerRole {
     channels: Channels,
     running: HashMap<Execution, Running>,
     leaving: Leaving,
+    has_registered_changed: bool,
     has_left: bool,
 }
 
 /// A procedure whose end has not been reported.
+#[derive(Clone)]
 struct Running {
     context: Context,
     /// Set while a blocking procedure waits for a thread.
@@ -115,7 +121,21 @@ struct Running {
 
 impl Running {
     /// Reports to the procedure that nobody wants its reply.
-    fn cancel(&self) {
+    fn cancel(&self, errands: &mut Errands) {
+        // From here on, no wait begins.
+        self.context.note_unwanted();
+        match self.context.is_awaited() {
+            true => {
+                let running = self.clone();
+                errands.run(move || running.wake());
+            }
+            // Only tasks of Tokio's and threads of ours wait.
+            false => self.wake(),
+        }
+    }
+
+    /// Wakes what waits for that, and ends a procedure that waits for a thread.
+    fn wake(&self) {
         panics::wake(|| self.context.cancel());
         if let Some(queued) = &self.queued {
             queued.withdraw();
@@ -129,20 +149,27 @@ impl Running {
 
 /// Procedures that wait for the others to end.
 #[derive(Default)]
-struct Leaving(Vec<(Execution, oneshot::Sender<()>)>);
+struct Leaving(Vec<Wait>);
+
+/// A procedure that waits, and where to answer it.
+type Wait = (Execution, oneshot::Sender<()>);
 
 impl Leaving {
     /// Cancelled waits are removed before the list grows, so it is at most twice as long as needed.
-    fn push(&mut self, execution: Execution, sender: oneshot::Sender<()>) {
+    /// Returns the removed ones.
+    fn push(&mut self, execution: Execution, sender: oneshot::Sender<()>) -> Vec<Wait> {
+        let mut cancelled = Vec::new();
         if self.0.len() == self.0.capacity() {
-            self.prune();
+            cancelled = self.prune();
             self.0.reserve(self.0.len().max(LEAVING_MIN));
         }
         self.0.push((execution, sender));
+        cancelled
     }
 
-    fn prune(&mut self) {
-        self.0.retain(|(_, sender)| !sender.is_closed());
+    /// Removes the cancelled waits, and returns them: their drop runs user code.
+    fn prune(&mut self) -> Vec<Wait> {
+        self.0.extract_if(.., |(_, sender)| sender.is_closed()).collect()
     }
 
     fn executions(&self) -> HashSet<Execution> {
@@ -176,16 +203,22 @@ impl Role for WorkerRole {
             Command::Finish(execution, finish) => {
                 // Nobody wants the work that the procedure left running elsewhere.
                 if let Some(running) = self.running.remove(&execution) {
-                    running.cancel();
+                    running.cancel(&mut side.errands);
                 }
                 side.machine.finish(now, execution, finish);
             }
             Command::Partial(execution, payload) => {
                 side.machine.partial(now, execution, payload);
             }
-            Command::Counters(sender) => drop(panics::wake(|| sender.send(side.machine.counters()))),
+            Command::Counters(sender) => {
+                let counters = side.machine.counters();
+                side.errands.run(move || _ = panics::wake(|| sender.send(counters)));
+            }
             Command::Drain => side.machine.drain(now),
-            Command::AwaitOthers(execution, sender) => self.leaving.push(execution, sender),
+            Command::AwaitOthers(execution, sender) => {
+                let cancelled = self.leaving.push(execution, sender);
+                side.errands.run(move || cancelled.into_iter().for_each(panics::drop_quietly));
+            }
             Command::Wake(time, sender) => wake_after(time, sender),
             #[cfg(test)]
             Command::Panic => panic!("as asked"),
@@ -201,18 +234,18 @@ impl Role for WorkerRole {
             WorkerOutput::Dial(peer) => side.connections.dial(peer),
             WorkerOutput::Hangup(peer) => side.hang_up(peer),
             WorkerOutput::Registered(_) | WorkerOutput::Unregistered(_) => {
-                let count = side.machine.registered().count();
-                panics::wake(|| self.channels.registered.send_replace(count));
+                self.has_registered_changed = true;
             }
             WorkerOutput::Start(start) => self.start(*start),
             WorkerOutput::PartialSent(execution, bytes) => {
                 if let Some(running) = self.running.get(&execution) {
-                    panics::wake(|| running.context.make_room(bytes));
+                    let context = running.context.clone();
+                    side.errands.run(move || _ = panics::wake(|| context.make_room(bytes)));
                 }
             }
             WorkerOutput::Abort(execution) => {
                 if let Some(running) = self.running.get(&execution) {
-                    running.cancel();
+                    running.cancel(&mut side.errands);
                 }
             }
             WorkerOutput::Left => self.has_left = true,
@@ -220,12 +253,20 @@ impl Role for WorkerRole {
     }
 
     fn finish_turn(&mut self, side: &mut WorkerSide) {
+        if mem::take(&mut self.has_registered_changed) {
+            let count = side.machine.registered().count();
+            panics::wake(|| self.channels.registered.send_replace(count));
+        }
         self.release_leaving(&side.machine);
+    }
+
+    fn has_news(&self) -> bool {
+        self.has_registered_changed || !self.leaving.0.is_empty()
     }
 
     fn is_quiet(&self) -> bool {
         // The command is probably the end of the only procedure.
-        self.running.len() <= 1
+        self.channels.procedure_turns && self.running.len() <= 1
     }
 
     fn has_ended(&self) -> bool {
@@ -255,7 +296,7 @@ impl WorkerRole {
         if self.leaving.0.is_empty() || !machine.is_leaving() {
             return;
         }
-        self.leaving.prune();
+        self.leaving.prune().into_iter().for_each(panics::drop_quietly);
         let leaving = self.leaving.executions();
         let mut begun = self.running.iter().filter(|(_, running)| running.has_begun());
         if begun.all(|(execution, _)| leaving.contains(execution)) {
@@ -266,13 +307,13 @@ impl WorkerRole {
     /// Ends the connections, drops the services, and reports that the worker has left.
     async fn finish(self, side: WorkerSide, mut released: mpsc::Receiver<Infallible>) -> Rest {
         let Self { lease, channels, running, leaving, .. } = self;
-        let Channels { io, commands, mailbox, registered, left } = channels;
+        let Channels { io, commands, mailbox, registered, left, .. } = channels;
         // Later commands fail.
         drop((side, commands));
         close(mailbox);
         leaving.0.into_iter().for_each(panics::drop_quietly);
         panics::wake(|| registered.send_replace(0));
-        running.values().for_each(Running::cancel);
+        running.values().for_each(Running::wake);
         let Lease { services, _held: held, .. } = lease;
         drop(held);
         // An error means that a procedure ignores its cancellation; it drops its values when it ends.

@@ -118,4 +118,15 @@ impl WorkerBuilder {
         self.hold_limits.total_bytes_max = bytes;
         self
     }
+
+    /// Whether a procedure's thread may send its reply itself. Default `true`.
+    ///
+    /// A procedure that ends while no other runs then writes its reply to the socket on its own thread, which saves a
+    /// change of threads. Meanwhile the I/O thread waits: if the system interrupts the thread there, heartbeats and all
+    /// other replies of this worker wait until it runs again. Switch it off if the worker's runtime has threads of low
+    /// priority on a busy machine.
+    pub fn procedure_turns(mut self, may_send: bool) -> Self {
+        self.procedure_turns = may_send;
+        self
+    }
 }
