@@ -17,8 +17,8 @@ pub struct Candidate {
 
 /// Chooses which of the candidate workers gets a request.
 ///
-/// It runs on the I/O thread, or on the thread of a caller, and must not block: heartbeats, deadlines and waits of the
-/// whole client or broker wait until it returns. A panic ends the client or broker.
+/// It runs on the I/O thread and must not block: heartbeats, deadlines and waits of the whole client or broker wait until
+/// it returns. A panic ends the client or broker.
 pub trait WorkerChoice: fmt::Debug + Send {
     /// Chooses one; the least recently used candidate is first.
     ///
