@@ -142,11 +142,19 @@ pub enum Fault {
     StrangerKept,
     /// A broker announces the earliest version of a service.
     EarliestVersion,
+    /// Calls of any size wait in one line.
+    LimitsForgotten,
+    /// A goodbye keeps what the senders of unread replies wait for.
+    GoodbyeKeepsReceipts,
+    /// A pool does not learn of queues that are new since it first looked.
+    RouseMissed,
+    /// A call waits although no worker takes its payload.
+    TooLargeAwaited,
 }
 
 impl Fault {
     /// Every fault that can be planted.
-    pub const ALL: [Self; 67] = [
+    pub const ALL: [Self; 71] = [
         Self::LeaseNotRenewed,
         Self::LeaseNeverEnds,
         Self::HeartbeatNotSent,
@@ -214,6 +222,10 @@ impl Fault {
         Self::FormerOfferCounted,
         Self::StrangerKept,
         Self::EarliestVersion,
+        Self::LimitsForgotten,
+        Self::GoodbyeKeepsReceipts,
+        Self::RouseMissed,
+        Self::TooLargeAwaited,
     ];
 }
 

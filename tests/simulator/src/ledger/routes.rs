@@ -33,11 +33,11 @@ impl Ledger {
             let best = self.serving(pid, process).filter_map(grade).max();
             let has_room =
                 |wire: &Wire| best.is_some() && grade(*wire) == best && self.has_room(pid, *wire, &call.plan);
-            // A call that is too large for all waits for one of those that come closest, which refuses it.
             let is_large = best.is_some_and(|(_, max)| call.plan.work.payload_bytes() > max);
             let is_choosy = is_stuck || is_large || process.setup.whim.may_refuse();
             // Its error waits until the client has room for the offer without its service, and for the end of a pause.
-            let is_hopeless = best.is_none() && !is_stuck && self.is_hopeless(pid, process, &call.plan);
+            let is_hopeless = is_large || best.is_none() && self.is_hopeless(pid, process, &call.plan);
+            let is_hopeless = is_hopeless && !is_stuck;
             let pause = if process.setup.role == Role::Broker { OFFERS_PAUSE } else { Duration::ZERO };
             match self.hopeless_since(now, pid, *entry, is_hopeless) {
                 Some(since) if now >= since + pause && !is_stuck => {

@@ -118,7 +118,7 @@ impl Cast<'_> {
             services,
             codecs: codecs(random, self.theme, number),
             payload_bytes_max: match self.theme {
-                Theme::Diverse if number > 0 && random.u8(0..4) == 0 => random.usize(3_000..9_000),
+                Theme::Diverse if number > 0 && random.bool() => random.usize(3_000..9_000),
                 _ => Limits::default().payload_bytes_max,
             },
             services_max: if self.theme == Theme::Diverse { SERVICES_MAX } else { Limits::default().services_max },

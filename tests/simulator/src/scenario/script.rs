@@ -110,7 +110,7 @@ impl Script<'_> {
             },
             is_stubborn: random.u8(0..5) == 0,
             ballast: match random.u16(0..400) {
-                0..200 if self.theme == Theme::Memory => random.u32(3_000..9_000),
+                0..200 if matches!(self.theme, Theme::Memory | Theme::Diverse) => random.u32(3_000..9_000),
                 // Large enough to be announced first.
                 0 => 300_000,
                 1..40 => random.u32(3_000..9_000),

@@ -18,7 +18,7 @@ use super::{
     view::View,
 };
 use crate::proto::{
-    fault::count_step,
+    fault::{Fault, count_step, planted},
     message::{CallId, Codec},
     registry::{Distinction, MethodId, PoolId, Station},
     slab::Slab,
@@ -221,6 +221,9 @@ impl Waiting {
 
     fn catch_up(&mut self, pool: PoolId, crew: &impl Crew) {
         let view = self.views.entry(pool).or_default();
+        if view.seen > 0 && planted(Fault::RouseMissed) {
+            return;
+        }
         let seen = std::mem::replace(&mut view.seen, self.last_stamp);
         let news = self.stamps.range(seen + 1..).map(|(_, id)| *id);
         let own = crew.station_count();
