@@ -3,14 +3,17 @@
 use std::{future::Future, pin::Pin, process::Command};
 
 use tokio::{io::AsyncWriteExt, net::TcpStream};
-use xero::proto::{
-    frame,
-    message::{Message, Ready, Role},
+use xero::{
+    Broker,
+    proto::{
+        frame::{self, Frames},
+        message::{Message, Ready, Request, Role},
+    },
 };
 use xero_tests::{
     process::resident_bytes,
     raw,
-    scene::{PATIENCE, broker, client, client_of, eventually, probe, run_alone, worker, worker_of},
+    scene::{PATIENCE, bind_broker, broker, client, client_of, eventually, probe, run_alone, worker, worker_of},
 };
 
 /// A way to attack an endpoint; the connections stay open until they are dropped.
@@ -79,18 +82,58 @@ fn resident() -> usize {
     resident_bytes(std::process::id()).expect("this process runs")
 }
 
+/// Runs a test of this name in a process of its own.
+///
 /// By default, glibc stops to give memory back once it has freed a large block; settings of a whole process tell it to go
-/// on. So this runs once more, in a process of its own.
+/// on.
+fn in_a_process_of_its_own(name: &str, test: impl Future<Output = ()>) {
+    const SETTINGS: [&str; 2] = ["MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"];
+    if std::env::var_os(SETTINGS[0]).is_some() {
+        return run_alone(test);
+    }
+    let mut again = Command::new(std::env::current_exe().expect("this program"));
+    again.args(["--exact", name, "--nocapture"]);
+    let status = again.envs(SETTINGS.map(|setting| (setting, "131072"))).status();
+    assert!(status.expect("a process").success());
+}
+
+#[test]
+fn deaf_clients_cost_a_broker_no_more_than_its_limit() {
+    in_a_process_of_its_own("deaf_clients_cost_a_broker_no_more_than_its_limit", async {
+        let broker = bind_broker(Broker::builder().total_bytes_max(6 << 20)).await;
+        let _worker = worker_of(&broker).await;
+        let client = client_of(&broker).await;
+        let before = resident();
+        let mut deaf = Vec::new();
+        for _ in 0..6 {
+            let mut link = raw::Link::dial(broker.frontend()).await;
+            // A window of 64 MiB, more than the broker may hold for all.
+            let services = Vec::new();
+            link.send(&Message::Ready(Ready { role: Role::Client, credits: 0, services, ..raw::ready() })).await;
+            deaf.push(link);
+        }
+        // Each request is answered with an error of some hundred bytes, which nobody reads.
+        for call in 1..=40_000 {
+            let request = Request { service: "None".into(), ..raw::request(call, "ping", "[]") };
+            let Frames { header, payload } = frame::encode(&Message::Request(request));
+            for link in &mut deaf {
+                // It may have been disconnected.
+                let _ = link.try_send_frames(&[&header, &payload]).await;
+            }
+            if call % 4_000 == 0 {
+                assert_eq!(probe(&client).ping().timeout(PATIENCE).await.expect("a reply"), "pong");
+                let during = resident();
+                assert!(during < before + (32 << 20), "{before} -> {during} bytes after {call} calls of each");
+            }
+        }
+        eventually("the broker disconnects who reads nothing", async || broker.counters().await.shed_clients > 0).await;
+        assert_eq!(probe(&client).ping().timeout(PATIENCE).await.expect("a reply"), "pong");
+    });
+}
+
 #[test]
 fn memory_returns_after_attacks_on_every_listening_side() {
-    const SETTINGS: [&str; 2] = ["MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"];
-    if std::env::var_os(SETTINGS[0]).is_none() {
-        let mut again = Command::new(std::env::current_exe().expect("this program"));
-        again.args(["--exact", "memory_returns_after_attacks_on_every_listening_side", "--nocapture"]);
-        let status = again.envs(SETTINGS.map(|setting| (setting, "131072"))).status();
-        return assert!(status.expect("a process").success());
-    }
-    run_alone(async {
+    in_a_process_of_its_own("memory_returns_after_attacks_on_every_listening_side", async {
         let (client, broker) = (client().await, broker().await);
         let _workers = (worker(&client).await, worker_of(&broker).await);
         let behind = client_of(&broker).await;

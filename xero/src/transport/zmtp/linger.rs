@@ -3,7 +3,10 @@
 use std::{
     future::poll_fn,
     io,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll, Waker, ready},
     time::Duration,
 };
@@ -14,7 +17,22 @@ use super::connection::Connection;
 
 /// The connections of a socket that end in the background.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Lingering(Arc<()>);
+pub(super) struct Lingering {
+    /// The bytes that wait to be written on them.
+    bytes: Arc<AtomicUsize>,
+}
+
+/// One of them, until it has ended.
+struct Place {
+    all: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
 
 impl Lingering {
     /// Ends a connection; what the system does not take at once is written in the background.
@@ -35,10 +53,13 @@ impl Lingering {
     fn spawn(&self, mut connection: Connection) {
         // The last moments of a runtime, or a flood of connections that end.
         let Ok(runtime) = Handle::try_current() else { return };
-        if Arc::strong_count(&self.0) > LINGERING_MAX {
+        let bytes = connection.outgoing().bytes();
+        let others = self.bytes.load(Ordering::Relaxed);
+        if Arc::strong_count(&self.bytes) > LINGERING_MAX || others > LINGERING_BYTES_MAX {
             return;
         }
-        let place = Arc::clone(&self.0);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let place = Place { all: Arc::clone(&self.bytes), bytes };
         runtime.spawn(async move {
             let _place = place;
             let flushed = timeout(LINGER, poll_fn(|cx| connection.poll_flush(cx))).await;
@@ -62,6 +83,10 @@ const LINGER: Duration = Duration::from_secs(30);
 
 /// How long a peer has to close its end: many round trips.
 const CLOSE: Duration = Duration::from_secs(1);
+
+/// The most bytes that wait on them, apart from one connection: who reads nothing is disconnected for the memory that it
+/// takes, and must not keep it.
+const LINGERING_BYTES_MAX: usize = 64 << 20;
 
 /// The most connections of a socket that end in the background: a broker's clients all leave at once, but a stranger
 /// cannot keep more descriptors than this by connecting and misbehaving.
