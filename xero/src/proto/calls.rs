@@ -279,19 +279,14 @@ impl Calls {
         self.waiting.next(queue, behind)
     }
 
-    /// The queues where a pool may find calls, as it has last seen them.
-    pub(crate) fn queues_of(&self, pool: PoolId) -> Vec<QueueId> {
-        self.waiting.queues_of(pool)
+    /// The queues where a pool may find calls.
+    pub(crate) fn queues_for(&self, crew: &impl Crew) -> Vec<QueueId> {
+        self.waiting.queues_for(crew)
     }
 
     /// The queues of a station.
     pub(crate) fn queues_at(&self, station: Station) -> Vec<QueueId> {
         self.waiting.queues_at(station)
-    }
-
-    /// Forgets a pool that is gone.
-    pub(crate) fn forget_pool(&mut self, pool: PoolId) {
-        self.waiting.forget_pool(pool);
     }
 
     /// Makes a line stand at these stations, in order, and at no others. Returns whether that is new.

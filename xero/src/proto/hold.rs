@@ -16,9 +16,9 @@ pub struct HoldLimits {
     /// refused once they would be more than four times what the requests of all leave of that third, and more than a
     /// 4,096th of it; or if the requests of all would be more than half of this. So the others never lock a peer out.
     ///
-    /// Beyond this, the peers that take nothing and hold the most are disconnected. Bytes that still wait for their
-    /// acknowledgement, and large replies of running procedures, come on top: they are within the windows and the
-    /// concurrency that this side grants.
+    /// Large replies of procedures become errors beyond three quarters of it. Beyond the whole, the peers that take
+    /// nothing and hold the most are disconnected. Replies that still wait for their acknowledgement come on top: they
+    /// are within the windows that a broker grants its workers.
     pub total_bytes_max: u64,
 }
 
@@ -26,6 +26,11 @@ impl HoldLimits {
     /// What all peers together may hold before senders wait.
     pub(crate) fn shared_bytes(&self) -> u64 {
         self.total_bytes_max / 3
+    }
+
+    /// The most that is held with a large reply of this side's own: what is left is for small ones.
+    pub(crate) fn replies_bytes_max(&self) -> u64 {
+        self.total_bytes_max - self.total_bytes_max / 4
     }
 
     /// The most that the requests of all peers may take.

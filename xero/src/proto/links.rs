@@ -27,7 +27,7 @@ use super::{
     message::{CallId, ErrorCode, ErrorReply, Message, Peer, Ready, Role},
     outbox::{Outbox, Transmit},
     timer::{Timer, TimerTable},
-    window::Outflow,
+    window::{Outflow, SMALL_PAYLOAD_BYTES},
 };
 pub(crate) use events::{End, LinkCounters, LinkEvent};
 use log::Log;
@@ -355,6 +355,20 @@ impl Links {
         format!(
             "a reply of {bytes} bytes finds no room, because the caller's side reads no replies: more than {peer_bytes_max} \
              bytes are held for it, and {shared} for all; raise `total_bytes_max`"
+        )
+    }
+
+    /// Whether there is no room for a large reply of this side's own.
+    pub(crate) fn lacks_room(&self, bytes: usize) -> bool {
+        let held = self.links.held_bytes().saturating_add(bytes as u64);
+        bytes > SMALL_PAYLOAD_BYTES && held > self.links.limits().replies_bytes_max()
+    }
+
+    /// Why [`Self::lacks_room`].
+    pub(crate) fn no_room_to_reply(&self, bytes: usize) -> String {
+        let (held, max) = (self.links.held_bytes(), self.links.limits().replies_bytes_max());
+        format!(
+            "a reply of {bytes} bytes finds no room: {held} bytes of {max} are held for all; raise `total_bytes_max`"
         )
     }
 

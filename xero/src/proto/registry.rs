@@ -330,9 +330,9 @@ impl Registry {
         self.index.has_changed()
     }
 
-    /// The pools that are gone since the last call.
-    pub(crate) fn take_gone(&mut self) -> Vec<PoolId> {
-        self.index.take_gone()
+    /// Which pool it is of all that there have been.
+    pub(crate) fn born(&self, pool: PoolId) -> u64 {
+        self.index.born(pool)
     }
 
     /// The most stations that a pool's workers have.

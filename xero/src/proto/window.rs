@@ -2,13 +2,14 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{
     fault::{Fault, planted},
     frame::{Inbound, window_bytes},
     hold::Receipt,
+    liveness::patience,
     message::{CallId, Message, Peer},
     outbox::BATCHED_PAYLOAD_BYTES_MAX,
 };
@@ -301,6 +302,13 @@ impl Outflow {
         self.wait.map(|wait| wait.since)
     }
 
+    /// When it will have taken less than it should for this time and the time that those bytes need, as far as anybody has
+    /// asked.
+    pub(crate) fn stalls_at(&self, time: Duration) -> Option<Instant> {
+        let expected = usize::try_from(self.expected()).unwrap_or(usize::MAX);
+        self.stalled_since().map(|since| since + time + patience(expected))
+    }
+
     /// The bytes of an acknowledgement by a peer that reads: a quarter of the window, and the message that fills it.
     fn expected(&self) -> u64 {
         (self.window.size.div_ceil(4) + self.largest).min(self.window.in_transit())
@@ -516,7 +524,7 @@ mod tests {
     #[test]
     fn peer_stalls_while_it_takes_nothing_of_what_is_on_its_way() {
         let (now, mut outflow) = (start(), Outflow::new(1));
-        let later = |seconds| now + std::time::Duration::from_secs(seconds);
+        let later = |seconds| now + Duration::from_secs(seconds);
         assert_eq!(outflow.stall(now), None);
         assert!(push(&mut outflow, 0, LARGE) && !push(&mut outflow, 1, LARGE));
         assert_eq!(outflow.stall(later(1)), Some((later(1), COST)), "since somebody has asked");
@@ -528,7 +536,7 @@ mod tests {
     #[test]
     fn drip_of_acknowledgements_does_not_end_a_stall() {
         let (now, mut outflow) = (start(), Outflow::new(1));
-        let later = |seconds| now + std::time::Duration::from_secs(seconds);
+        let later = |seconds| now + Duration::from_secs(seconds);
         assert!(push(&mut outflow, 0, LARGE) && !push(&mut outflow, 1, LARGE));
         let since = |outflow: &mut Outflow, at| outflow.stall(at).map(|(since, _)| since);
         assert_eq!(since(&mut outflow, now), Some(now));

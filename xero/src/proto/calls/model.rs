@@ -155,9 +155,11 @@ impl Play {
             let owner = self.calls[&call].owner;
             self.remove(call);
             self.waiting.note_served(owner);
-            self.turn += 1;
-            if let Some(turn) = self.turns.get_mut(&owner) {
-                *turn = self.turn;
+            if self.turns.len() > 1 {
+                self.turn += 1;
+                if let Some(turn) = self.turns.get_mut(&owner) {
+                    *turn = self.turn;
+                }
             }
         }
     }
@@ -224,6 +226,10 @@ impl Play {
 struct Members<'a>(&'a BTreeSet<Station>);
 
 impl Crew for Members<'_> {
+    fn born(&self) -> u64 {
+        1
+    }
+
     fn station_count(&self) -> usize {
         self.0.len()
     }

@@ -80,6 +80,9 @@ struct Queue {
 
 /// The stations of a pool's workers.
 pub(crate) trait Crew {
+    /// Which pool it is of all that there have been.
+    fn born(&self) -> u64;
+
     /// An upper bound of their number.
     fn station_count(&self) -> usize;
 
@@ -173,6 +176,10 @@ impl Waiting {
 
     /// Notes the owner's turn: its other calls move behind those of every waiting owner.
     pub(super) fn note_served(&mut self, owner: u64) {
+        // Alone, it waits for nobody.
+        if self.owners.len() < 2 {
+            return;
+        }
         self.turns += 1;
         if let Some(owner) = self.owners.get_mut(&owner) {
             owner.turn = self.turns;
@@ -202,6 +209,10 @@ impl Waiting {
     /// these are fewer.
     pub(super) fn next_for(&mut self, pool: PoolId, is_roomy: bool, crew: &impl Crew) -> Option<(Place, QueueId)> {
         self.catch_up(pool, crew);
+        if self.views.get(&pool).is_some_and(View::is_full) {
+            let queues = self.queues_for(crew).into_iter().filter(|id| is_roomy || !id.is_large);
+            return queues.filter_map(|id| Some((self.next(id, None)?, id))).min();
+        }
         loop {
             let (bound, id) = self.views.get(&pool)?.first(is_roomy)?;
             let next = self.next(id, None);
@@ -214,24 +225,30 @@ impl Waiting {
         }
     }
 
-    /// The queues where a pool may find calls, as it has last seen them.
-    pub(super) fn queues_of(&self, pool: PoolId) -> Vec<QueueId> {
-        self.views.get(&pool).map(|view| view.queues().collect()).unwrap_or_default()
+    /// The queues where a pool may find calls.
+    pub(super) fn queues_for(&self, crew: &impl Crew) -> Vec<QueueId> {
+        let queues = crew.stations().into_iter().flat_map(|station| queues_at(&self.queues, station));
+        queues.filter(|id| crew.takes_from(*id)).collect()
     }
 
     fn catch_up(&mut self, pool: PoolId, crew: &impl Crew) {
         let view = self.views.entry(pool).or_default();
+        if view.born != crew.born() {
+            *view = View::of(crew.born(), crew.station_count());
+        }
         if view.seen > 0 && planted(Fault::RouseMissed) {
             return;
         }
         let seen = std::mem::replace(&mut view.seen, self.last_stamp);
-        let news = self.stamps.range(seen + 1..).map(|(_, id)| *id);
         let own = crew.station_count();
-        let news: Vec<_> = match news.clone().nth(own) {
-            None => news.collect(),
-            Some(_) => crew.stations().into_iter().flat_map(|station| queues_at(&self.queues, station)).collect(),
-        };
-        for id in news.into_iter().filter(|id| crew.takes_from(*id)) {
+        let news: Vec<_> = self.stamps.range(seen + 1..).map(|(_, id)| *id).take(own + 1).collect();
+        let is_behind = news.len() > own || view.is_full() && !news.is_empty();
+        let news = if is_behind { self.queues_for(crew) } else { news };
+        let Some(view) = self.views.get_mut(&pool) else { return };
+        if is_behind {
+            view.clear();
+        }
+        for id in news.into_iter().filter(|id| is_behind || crew.takes_from(*id)) {
             count_step();
             if let Some((first, _)) = self.queues.get(&id).and_then(|queue| queue.lines.first()) {
                 view.set(id, *first);
@@ -242,11 +259,6 @@ impl Waiting {
     /// The queues of a station.
     pub(super) fn queues_at(&self, station: Station) -> Vec<QueueId> {
         queues_at(&self.queues, station).collect()
-    }
-
-    /// Forgets a pool that is gone.
-    pub(super) fn forget_pool(&mut self, pool: PoolId) {
-        self.views.remove(&pool);
     }
 
     /// Makes a line stand at these stations, and at no others. Returns whether that is new.
@@ -354,6 +366,9 @@ impl Waiting {
         match owner.calls.len() {
             0 => drop(self.owners.remove(&id)),
             share => drop(self.by_share.insert((share, id))),
+        }
+        if self.owners.is_empty() {
+            self.views.clear();
         }
     }
 }

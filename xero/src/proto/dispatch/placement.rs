@@ -20,6 +20,8 @@ pub(super) struct Placement {
     pub(super) registry: Registry,
     calls: Calls,
     choice: Box<dyn WorkerChoice>,
+    /// Lines that are still to follow changed offers.
+    unfollowed: BTreeSet<LineId>,
 }
 
 /// What changed offers mean to waiting calls.
@@ -34,19 +36,19 @@ pub(super) struct Prospects {
 }
 
 /// Where a walk through waiting calls starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Start {
     /// With the workers of a pool, which may take calls at several stations.
     Pool(PoolId),
-    Station(Station),
+    Stations(BTreeSet<Station>),
 }
 
-/// A walk through waiting calls, as long as there are free workers where it has started. Owners take turns, each one's
-/// oldest call first.
+/// A walk through waiting calls, as long as there are free workers for them. Owners take turns, each one's oldest call
+/// first.
 #[derive(Debug)]
 pub(super) struct Walk {
-    start: Start,
-    /// Once a call waits on, or if it has started at a station: the next line of each queue.
+    pool: Option<PoolId>,
+    /// Once a call waits on, or if it has started at stations: the next line of each queue.
     steps: Option<BinaryHeap<Reverse<Step>>>,
 }
 
@@ -70,6 +72,10 @@ impl Step {
 struct Members<'a>(&'a Registry, PoolId);
 
 impl Crew for Members<'_> {
+    fn born(&self) -> u64 {
+        self.0.born(self.1)
+    }
+
     fn station_count(&self) -> usize {
         self.0.station_count(self.1)
     }
@@ -85,7 +91,7 @@ impl Crew for Members<'_> {
 
 impl Placement {
     pub(super) fn new(registry: Registry, choice: Box<dyn WorkerChoice>) -> Self {
-        Self { registry, calls: Calls::default(), choice }
+        Self { registry, calls: Calls::default(), choice, unfollowed: BTreeSet::new() }
     }
 
     pub(super) fn calls(&self) -> &Calls {
@@ -125,56 +131,59 @@ impl Placement {
     }
 
     /// Starts a walk.
-    pub(super) fn walk_from(&mut self, start: Start) -> Walk {
-        let steps = match start {
-            Start::Pool(_) => None,
-            Start::Station(station) => Some(self.steps(self.calls.queues_at(station), None)),
-        };
-        Walk { start, steps }
+    pub(super) fn walk_from(&mut self, start: &Start) -> Walk {
+        match start {
+            Start::Pool(pool) => Walk { pool: Some(*pool), steps: None },
+            Start::Stations(stations) => {
+                let queues: Vec<_> = stations.iter().flat_map(|station| self.calls.queues_at(*station)).collect();
+                Walk { pool: None, steps: Some(self.steps(queues, None)) }
+            }
+        }
     }
 
-    /// The next step of a walk. Large calls count only if there is room for them.
-    pub(super) fn next(&mut self, walk: &mut Walk, is_roomy: bool) -> Option<Step> {
+    /// The next step of a walk: a call that waits, and a free worker that may take it.
+    pub(super) fn next(&mut self, walk: &mut Walk, is_full: &IsFull<'_>) -> Option<Step> {
         let Self { registry, calls, .. } = self;
-        let is_free = match walk.start {
-            Start::Pool(pool) => registry.is_free(pool),
-            Start::Station(station) => registry.is_free_at(station),
+        let Some(steps) = &mut walk.steps else {
+            let pool = walk.pool.filter(|pool| registry.is_free(*pool))?;
+            let members = Members(registry, pool);
+            let (place, queue) = calls.next_for(pool, true, &members)?;
+            let step = Step { place, queue, behind: None };
+            if !queue.is_large || self.registry.is_roomy(pool, is_full) {
+                return Some(step);
+            }
+            let members = Members(&self.registry, pool);
+            let (place, queue) = self.calls.next_for(pool, false, &members)?;
+            return Some(Step { place, queue, behind: None });
         };
-        match (&mut walk.steps, walk.start) {
-            _ if !is_free => None,
-            (Some(steps), _) => {
-                let steps = std::iter::from_fn(|| steps.pop()).map(|Reverse(step)| step);
-                steps.into_iter().find(|step| is_roomy || !step.queue.is_large)
+        while let Some(Reverse(step)) = steps.pop() {
+            // Its owner may have had a turn since it was noted.
+            let place = calls.next_in(step.queue, step.behind);
+            if place != Some(step.place) {
+                steps.extend(place.map(|place| Reverse(Step { place, ..step })));
+                continue;
             }
-            (None, Start::Pool(pool)) => {
-                let (place, queue) = calls.next_for(pool, is_roomy, &Members(registry, pool))?;
-                Some(Step { place, queue, behind: None })
+            let (station, is_large) = (step.queue.station, step.queue.is_large);
+            let has_worker = match walk.pool {
+                Some(pool) => registry.is_free(pool) && (!is_large || registry.is_roomy(pool, is_full)),
+                None => registry.is_free_at(station) && (!is_large || registry.is_roomy_at(station, is_full)),
+            };
+            if has_worker {
+                return Some(step);
             }
-            (None, Start::Station(_)) => None,
         }
+        None
     }
 
     /// Goes on after a step: behind it if its call waits on.
     pub(super) fn go_on(&mut self, walk: &mut Walk, step: Step, waits_on: bool) {
         let behind = if waits_on { Some(step.place) } else { step.behind };
-        match (&mut walk.steps, walk.start) {
-            (Some(steps), _) => {
-                let place = self.calls.next_in(step.queue, behind);
-                steps.extend(place.map(|place| Reverse(Step { place, behind, ..step })));
-            }
-            (None, Start::Pool(pool)) if waits_on => {
-                let queues = self.calls.queues_of(pool);
-                walk.steps = Some(self.steps(queues, behind));
-            }
-            (None, _) => {}
-        }
-    }
-
-    /// Whether a free worker there has room for a large call in its window.
-    pub(super) fn is_roomy(&mut self, start: Start, is_full: &IsFull<'_>) -> bool {
-        match start {
-            Start::Pool(pool) => self.registry.is_roomy(pool, is_full),
-            Start::Station(station) => self.registry.is_roomy_at(station, is_full),
+        if let Some(steps) = &mut walk.steps {
+            let place = self.calls.next_in(step.queue, behind);
+            steps.extend(place.map(|place| Reverse(Step { place, behind, ..step })));
+        } else if let Some(pool) = walk.pool.filter(|_| waits_on) {
+            let queues = self.calls.queues_for(&Members(&self.registry, pool));
+            walk.steps = Some(self.steps(queues, behind));
         }
     }
 
@@ -186,20 +195,24 @@ impl Placement {
         steps.collect()
     }
 
+    /// Whether lines are still to follow changed offers.
+    pub(super) fn is_behind(&self) -> bool {
+        !self.unfollowed.is_empty() || self.registry.has_changed()
+    }
+
     /// Follows changed offers of methods that calls wait for, until it has looked at so many of them.
     pub(super) fn follow_offers(&mut self, looks_max: usize) -> Prospects {
-        for pool in self.registry.take_gone() {
-            self.calls.forget_pool(pool);
-        }
         let mut prospects = Prospects::default();
-        while prospects.looks < looks_max
-            && let Some((method, changed)) = self.registry.take_changed()
-        {
-            if let Changed::Distinctions = changed {
-                self.distinguish(method, &mut prospects);
-            }
-            for line in self.calls.lines_of(method) {
+        while prospects.looks < looks_max {
+            if let Some(line) = self.unfollowed.pop_first() {
                 self.follow(line, &mut prospects);
+            } else if let Some((method, changed)) = self.registry.take_changed() {
+                if let Changed::Distinctions = changed {
+                    self.distinguish(method, &mut prospects);
+                }
+                self.unfollowed = self.calls.lines_of(method).into_iter().collect();
+            } else {
+                break;
             }
         }
         prospects

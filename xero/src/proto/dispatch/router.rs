@@ -255,7 +255,7 @@ impl Router {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let follows_at = self.follows_at.filter(|_| self.placement.registry.has_changed());
+        let follows_at = self.follows_at.filter(|_| self.placement.is_behind());
         [self.timers.next(), self.changes.due_at(), follows_at].into_iter().flatten().min()
     }
 
@@ -346,20 +346,19 @@ impl Router {
             }
             return;
         }
-        let mut walk = self.placement.walk_from(start);
+        let mut walk = self.placement.walk_from(&start);
         let mut expired = 0;
-        // Whether a free worker has room for a large payload, once that is asked.
-        let mut is_roomy = None;
-        while let Some(step) = self.placement.next(&mut walk, is_roomy.unwrap_or(true)) {
-            let Some(call) = self.get(step.call()) else { return };
-            let (owner, is_large, is_expired) = (call.spec.owner, call.is_large(), call.spec.deadline <= now);
+        loop {
             let is_full = |peer| exits.links.is_window_full(peer);
-            if is_large && !*is_roomy.get_or_insert_with(|| self.placement.is_roomy(start, &is_full)) {
-                self.placement.go_on(&mut walk, step, false);
+            let Some(step) = self.placement.next(&mut walk, &is_full) else { return };
+            // A line may stand in several of the queues, so its call may have gone already.
+            let waiting = self.get(step.call()).filter(|call| call.is_waiting());
+            let Some((owner, deadline)) = waiting.map(|call| (call.spec.owner, call.spec.deadline)) else {
+                self.placement.go_on(&mut walk, step, true);
                 continue;
-            }
+            };
             count_step();
-            expired += usize::from(is_expired);
+            expired += usize::from(deadline <= now);
             if expired > EXPIRED_MAX && !planted(Fault::ExpiriesUnbounded) {
                 self.unserved.insert(start);
                 return;
@@ -368,7 +367,6 @@ impl Router {
             let has_gone = self.advance(now, exits, step.call());
             if has_gone {
                 self.placement.calls_mut().note_served(owner);
-                is_roomy = is_roomy.filter(|_| !is_large);
             }
             self.placement.go_on(&mut walk, step, !has_gone);
         }
@@ -376,7 +374,7 @@ impl Router {
 
     /// Follows changed offers that are still to be followed.
     pub(super) fn follow_changes(&mut self, now: Instant, exits: &mut Exits<Output>) {
-        if self.placement.registry.has_changed() {
+        if self.placement.is_behind() {
             self.follow_offers(now, exits);
         }
     }
@@ -389,11 +387,13 @@ impl Router {
             return 0;
         }
         let Prospects { hopeless, stations, looks } = self.placement.follow_offers(LOOKS_MAX);
-        self.follows_at = (looks >= LOOKS_MAX / 8).then(|| now + PRICE * u32::try_from(looks).unwrap_or(u32::MAX));
+        self.follows_at = (looks >= LOOKS_MAX / 8).then(|| now + (PRICE * looks as u32).min(PAUSE_MAX));
         for id in hopeless {
             self.advance(now, exits, id);
         }
-        stations.into_iter().for_each(|station| self.serve(now, exits, Start::Station(station)));
+        if !stations.is_empty() {
+            self.serve(now, exits, Start::Stations(stations));
+        }
         looks
     }
 
@@ -611,3 +611,6 @@ const LOOKS_MAX: usize = 20_000;
 
 /// The pause for each of them, if they are many: about twice what that takes.
 const PRICE: Duration = Duration::from_micros(1);
+
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_millis(50);

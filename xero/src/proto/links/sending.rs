@@ -11,7 +11,7 @@ use crate::proto::{
     liveness::{LARGE_PAYLOAD_BYTES, patience},
     message::{ErrorCode, Message, Peer, Role, ServiceOffer},
     timer::Timer,
-    window::{Outflow, waits_for_room},
+    window::Outflow,
 };
 
 impl Links {
@@ -97,15 +97,6 @@ impl Links {
         // Others wait for this peer from now on, whatever its own interval is.
         self.watch(now, to);
         Receipt { from, bytes: bytes - deferred }
-    }
-
-    /// Sends a reply of a running procedure, as [`Self::send`] does.
-    ///
-    /// A large one counts within the concurrency of this side until the limits have room for it.
-    pub(crate) fn hand_over(&mut self, now: Instant, to: Peer, message: Message) {
-        let bytes = if waits_for_room(&message) { window_bytes(&message) } else { 0 };
-        // Nobody waits for the receipt.
-        let _ = self.pass_on(now, to, message, Receipt { from: to, bytes });
     }
 
     /// Sends a peer what has changed in the introduction since it had it, once. Returns whether anything has.

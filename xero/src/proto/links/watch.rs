@@ -7,10 +7,9 @@ use tracing::debug;
 use super::Links;
 use crate::proto::{
     fault::{Fault, planted},
-    link::Departure,
+    link::{Departure, Link},
     message::{Message, Peer, Role},
     timer::Timer,
-    window::Outflow,
 };
 
 impl Links {
@@ -70,26 +69,27 @@ impl Links {
     }
 
     /// Ends connections until all peers together hold less than their limit, by an eighth: first those of peers that have
-    /// taken nothing for an expiry, and of these the ones that hold the most.
+    /// taken nothing for an expiry and the time that the next bytes need, and of these the ones that the most is held
+    /// for.
     pub(super) fn shed(&mut self, now: Instant) {
         if planted(Fault::ExcessKept) {
             return;
         }
         let expiry = self.heartbeats.own_expiry();
-        let holding = |peer| {
-            let link = self.links.get(peer)?;
-            let since = link.outflow().and_then(Outflow::stalled_since);
-            let bytes = link.acknowledged_bytes();
-            (bytes > 0).then(|| (since.is_some_and(|since| since + expiry <= now), bytes, peer))
-        };
-        let mut peers: Vec<_> = self.links.peers().filter_map(holding).collect();
-        peers.sort_unstable();
+        let mut peers: Vec<_> = self.links.peers().collect();
+        let links = &self.links;
+        peers.sort_by_cached_key(|peer| {
+            let link = links.get(*peer);
+            let is_stalled = link.and_then(Link::outflow).and_then(|outflow| outflow.stalls_at(expiry));
+            let bytes = link.map_or(0, |link| link.acknowledged_bytes() - link.requests_bytes());
+            (is_stalled.is_some_and(|at| at <= now), bytes, *peer)
+        });
         let total = self.links.limits().total_bytes_max;
         while self.links.acknowledged_bytes() > total - total / 8
-            && let Some((_, bytes, peer)) = peers.pop()
+            && let Some(peer) = peers.pop()
         {
             self.counters.shed += 1;
-            let reason = format!("it takes less than it is sent, and holds {bytes} of the {total} bytes for all");
+            let reason = format!("it takes less than it is sent, and {total} bytes are held for all");
             self.log.dropped(now, peer, &reason);
             self.hang_up(now, peer, Departure::Disconnected);
         }

@@ -33,6 +33,8 @@ use crate::proto::{
 #[derive(Debug)]
 pub(super) struct Pool {
     offer: Arc<Offer>,
+    /// Which pool it is of all that there have been: numbers are used again.
+    born: u64,
     /// What its limit on a payload's bytes counts as.
     limit: u64,
     /// Sorted.
@@ -112,8 +114,8 @@ pub(super) struct Index {
     awaited: BTreeSet<MethodId>,
     /// Those whose workers have changed.
     changed: BTreeMap<MethodId, Changed>,
-    /// Pools that are gone.
-    gone: Vec<PoolId>,
+    /// The pools that there have been.
+    births: u64,
     /// The merged offer.
     pub(super) shares: Shares,
     /// Grows with each change of the merged offer, listed or not.
@@ -135,7 +137,7 @@ impl Index {
             limits: PayloadLimits::default(),
             awaited: BTreeSet::new(),
             changed: BTreeMap::new(),
-            gone: Vec::new(),
+            births: 0,
             shares: Shares::new(room),
             revision: 0,
             offered: Offered::default(),
@@ -174,7 +176,6 @@ impl Index {
         {
             self.by_offer.remove(&pool.offer);
             self.limits.release(pool.limit);
-            self.gone.push(id);
             self.bytes -= memory_bytes(&pool.offer.services);
             pool.methods.iter().for_each(|(method, _)| self.release(*method));
             pool.services.iter().for_each(|service| self.release_service(*service));
@@ -192,7 +193,7 @@ impl Index {
             for place in 0..self.pool(id).methods.len() {
                 let (method, kind) = self.pool(id).methods[place];
                 let method = self.method_mut(method);
-                let before = method.outline(kind.signature);
+                let before = method.outline(kind);
                 for kind in kind.with_any() {
                     let group = method.groups.entry(kind);
                     group.pools.entry(id);
@@ -215,7 +216,7 @@ impl Index {
             for place in 0..self.pool(id).methods.len() {
                 let (method, kind) = self.pool(id).methods[place];
                 let method = self.method_mut(method);
-                let before = method.outline(kind.signature);
+                let before = method.outline(kind);
                 for kind in kind.with_any() {
                     let Some(group) = method.groups.get_mut(&kind) else { continue };
                     if let Some(Some(bound)) = group.pools.remove(&id) {
@@ -359,9 +360,9 @@ impl Index {
         !self.changed.is_empty()
     }
 
-    /// The pools that are gone since the last call.
-    pub(super) fn take_gone(&mut self) -> Vec<PoolId> {
-        std::mem::take(&mut self.gone)
+    /// Which pool it is of all that there have been.
+    pub(super) fn born(&self, id: PoolId) -> u64 {
+        self.pools.get(id.0).map_or(0, |pool| pool.born)
     }
 
     /// The most stations that the pool's workers have.
@@ -447,10 +448,12 @@ impl Index {
 
     fn add_pool(&mut self, offer: Offer) -> PoolId {
         let offer = Arc::new(offer);
+        self.births += 1;
         let limit = self.limits.admit(offer.payload_bytes_max);
         let (services, methods, shares) = self.intern_offer(&offer, limit);
         let id = PoolId(self.pools.insert(Pool {
             offer: Arc::clone(&offer),
+            born: self.births,
             limit,
             methods: methods.into(),
             services: services.into(),
@@ -497,7 +500,7 @@ impl Index {
         count_step();
         let ((id, kind), share) = (self.pool(pool).methods[place], self.pool(pool).share_of_method(place));
         let method = self.method_mut(id);
-        let changed = method.outline(kind.signature).change_since(before);
+        let changed = method.outline(kind).change_since(before);
         method.sole = method.only_pool();
         method.shares.count(share, is_served);
         self.merge(id);
@@ -601,8 +604,9 @@ impl Method {
         groups.take_while(move |(kind, _)| kind.signature == signature)
     }
 
-    fn outline(&self, signature: Signature) -> Outline {
-        Outline { is_known: self.knows(signature), limits: self.limits.len(), groups: self.groups.len() }
+    fn outline(&mut self, kind: Kind) -> Outline {
+        let largest = kind.with_any().map(|kind| self.groups.get_mut(&kind)?.limits.last().copied());
+        Outline { is_known: self.knows(kind.signature), limits: self.limits.len(), largest }
     }
 
     /// Whether a serving pool declares the method with this signature.
@@ -623,7 +627,8 @@ impl Method {
 struct Outline {
     is_known: bool,
     limits: usize,
-    groups: usize,
+    /// The largest limit of each of its groups, if there is one.
+    largest: [Option<u64>; 2],
 }
 
 impl Outline {
@@ -631,7 +636,7 @@ impl Outline {
     fn change_since(self, before: Self) -> Option<Changed> {
         match (self.is_known, self.limits) == (before.is_known, before.limits) {
             false => Some(Changed::Distinctions),
-            true => (self.groups != before.groups).then_some(Changed::Kinds),
+            true => (self.largest != before.largest).then_some(Changed::Kinds),
         }
     }
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::proto::{
     hold::HoldLimits,
-    message::{Message, Peer, Ready, Role},
+    message::{ErrorCode, Message, Peer, Ready, Role},
     tests::introduction,
     worker::Finish,
 };
@@ -100,17 +100,59 @@ fn small_replies_to_many_deaf_dispatchers_stay_within_the_limit_of_all() {
 }
 
 #[test]
-fn large_replies_of_running_procedures_end_no_connection_however_much_they_exceed_the_limit() {
+fn large_replies_of_procedures_end_no_connection_but_become_errors_beyond_the_limit() {
     let now = start();
-    let mut worker = worker(now, HoldLimits { peer_bytes_max: 20_000, total_bytes_max: 90_000 }, &[1, 0]);
+    let mut worker = worker(now, HoldLimits { peer_bytes_max: 20_000, total_bytes_max: 200_000 }, &[1, 0]);
     let started = ask(&mut worker, now, Peer(0), 1..=64);
     started.iter().for_each(|execution| worker.finish(now, *execution, Finish::Reply(value(&large()))));
-    assert!(worker.held_bytes() > 300_000, "{}", worker.held_bytes());
+    assert!((130_000..=160_000).contains(&worker.held_bytes()), "{}", worker.held_bytes());
     assert_eq!(std::iter::from_fn(|| worker.poll_output()).count(), 0);
+    let mut sent = transmits(&mut worker);
     for taken in (0..1_000_000).step_by(5_000) {
         worker.handle_message(now, Peer(0), Message::Ack(taken));
+        sent.extend(transmits(&mut worker));
     }
-    assert_eq!(transmits(&mut worker).iter().filter(|(_, message)| matches!(message, Message::Final(_))).count(), 64);
+    let replies = sent.iter().filter(|(_, message)| matches!(message, Message::Final(_))).count();
+    let errors: Vec<_> = sent.iter().filter_map(|(_, message)| error_of(message)).collect();
+    assert_eq!((replies + errors.len(), worker.held_bytes()), (64, 0));
+    assert!(errors[0].1.ends_with("are held for all; raise `total_bytes_max`"), "{errors:?}");
+    assert!(errors.iter().all(|(code, _)| *code == ErrorCode::TooLarge) && replies > 20, "{replies} replies");
+}
+
+fn error_of(message: &Message) -> Option<(ErrorCode, &str)> {
+    match message {
+        Message::Error(error) => Some((error.code, &error.detail)),
+        _ => None,
+    }
+}
+
+#[test]
+fn client_that_takes_one_large_reply_slowly_is_kept_before_those_that_take_nothing() {
+    let mut bench = Bench::with(|config| {
+        config.dispatcher.window_bytes = 0;
+        config.hold_limits = HoldLimits { peer_bytes_max: 64 << 20, total_bytes_max: 60 << 20 };
+    });
+    let worker = bench.worker_with(|ready| ready.window_bytes = 0);
+    let slow = bench.client_with(|ready| ready.window_bytes = 0);
+    bench.request(slow, 1, "hold");
+    answer_all(&mut bench, worker, 15 << 20);
+    let deaf = [(); 5].map(|()| bench.client_with(|ready| ready.window_bytes = 0));
+    for (call, client) in (1..=3).flat_map(|call| deaf.iter().map(move |client| (call, *client))) {
+        bench.request(client, call, "hold");
+        answer_all(&mut bench, worker, 2 << 20);
+    }
+    // Less than the slow one's reply takes at 1 MiB a second, and more than the others need.
+    bench.run(EXPIRY + 10 * INTERVAL);
+    bench.send_as(worker, Message::Heartbeat);
+    let mut call = 10;
+    while bench.broker.counters().shed_clients == 0 && call < 40 {
+        call += 1;
+        let filler = bench.client_with(|ready| ready.window_bytes = 0);
+        bench.request(filler, call, "hold");
+        answer_all(&mut bench, worker, 1 << 20);
+        (0..200).for_each(|more| ask_for_nothing(&mut bench, filler, 1_000 + more));
+    }
+    assert!(!bench.is_gone(slow), "after {call} calls");
 }
 
 #[test]

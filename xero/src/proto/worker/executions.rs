@@ -243,6 +243,10 @@ impl Executions {
             return false;
         };
         let Some((peer, call)) = task.caller else { return false };
+        if exits.links.lacks_room(payload.bytes.len()) {
+            self.abort(now, exits, execution, ErrorCode::TooLarge);
+            return false;
+        }
         let sequence = task.partials;
         let Some(partials) = sequence.checked_add(1) else {
             // The final reply could not count them.
@@ -250,7 +254,7 @@ impl Executions {
             return false;
         };
         task.partials = partials;
-        exits.links.hand_over(now, peer, Message::Partial(PartialReply { call, sequence, payload }));
+        exits.links.send(now, peer, Message::Partial(PartialReply { call, sequence, payload }));
         true
     }
 
@@ -401,8 +405,11 @@ impl Executions {
             {
                 (ErrorCode::TooLarge, exits.links.unread(bytes), Payload::default())
             }
+            Finish::Reply(_) | Finish::Error { .. } if exits.links.lacks_room(bytes) => {
+                (ErrorCode::TooLarge, exits.links.no_room_to_reply(bytes), Payload::default())
+            }
             Finish::Reply(payload) => {
-                return exits.links.hand_over(now, peer, Message::Final(FinalReply { call, partials, payload }));
+                return exits.links.send(now, peer, Message::Final(FinalReply { call, partials, payload }));
             }
             Finish::Error { code, detail, payload } => (code, detail, payload),
             Finish::Aborted => match task.aborted {
@@ -419,7 +426,7 @@ impl Executions {
         let has_started = matches!(task.stage, Stage::Running);
         let maybe_executed = has_started && code != ErrorCode::InvalidArguments;
         let error = ErrorReply { call, partials, code, maybe_executed, detail, payload };
-        exits.links.hand_over(now, peer, Message::Error(error));
+        exits.links.send(now, peer, Message::Error(error));
     }
 
     /// Answers a request that does not start, unless its dispatcher takes no answer.
