@@ -135,7 +135,8 @@ impl Placement {
         match start {
             Start::Pool(pool) => Walk { pool: Some(*pool), steps: None },
             Start::Stations(stations) => {
-                let queues: Vec<_> = stations.iter().flat_map(|station| self.calls.queues_at(*station)).collect();
+                let free: Vec<_> = stations.iter().filter(|station| self.registry.is_free_at(**station)).collect();
+                let queues: Vec<_> = free.into_iter().flat_map(|station| self.calls.queues_at(*station)).collect();
                 Walk { pool: None, steps: Some(self.steps(queues, None)) }
             }
         }
