@@ -30,6 +30,7 @@ mod links;
 mod offer_changes;
 mod pace;
 mod partials;
+mod placement;
 mod receipts;
 mod registration;
 mod restart;
