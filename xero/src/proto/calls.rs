@@ -325,6 +325,12 @@ impl Calls {
         self.waiting.len()
     }
 
+    /// The places of all lines at their stations.
+    #[cfg(test)]
+    pub(crate) fn waiting_places(&self) -> usize {
+        self.waiting.places()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.places.len()
     }

@@ -396,6 +396,12 @@ impl Dispatcher {
         self.router.get(id).is_some_and(Call::is_waiting)
     }
 
+    /// The places of waiting calls' lines, which changes of offers look at.
+    #[cfg(test)]
+    pub(crate) fn waiting_places(&self) -> usize {
+        self.router.waiting_places()
+    }
+
     /// Ends the calls that are with no worker.
     pub(crate) fn release_waiting(&mut self) {
         self.router.close(&mut self.exits, Which::NotInFlight);

@@ -311,6 +311,12 @@ impl Waiting {
         self.count
     }
 
+    /// The places of all lines at their stations.
+    #[cfg(test)]
+    pub(super) fn places(&self) -> usize {
+        self.by_key.values().filter_map(|id| self.lines.get(id.0)).map(|line| line.stations.len()).sum()
+    }
+
     #[cfg(test)]
     pub(super) fn has_queues(&self) -> bool {
         !(self.queues.is_empty() && self.stamps.is_empty() && self.by_key.is_empty())

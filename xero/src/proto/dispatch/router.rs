@@ -281,6 +281,11 @@ impl Router {
         &self.placement.registry
     }
 
+    #[cfg(test)]
+    pub(super) fn waiting_places(&self) -> usize {
+        self.placement.calls().waiting_places()
+    }
+
     /// Whether no call is open.
     pub(super) fn is_idle(&self) -> bool {
         self.placement.calls().len() == 0

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::pair::{final_reply, introduction, spec, start, value};
 use crate::proto::{
-    calls::CallSpec,
+    calls::{CallFailure, CallSpec, WaitPolicy},
     dispatch::{Dispatcher, DispatcherConfig, Output},
     message::{CallId, Message, Peer, Ready},
 };
@@ -28,7 +28,6 @@ fn waiting_payloads_of_similar_sizes_go_to_whoever_accepts_them() {
     let mut play = Play::new();
     play.worker(1, |ready| (ready.payload_bytes_max, ready.credits) = (10_000, 1));
     play.worker(2, |ready| (ready.payload_bytes_max, ready.credits) = (1 << 20, 1));
-    let sized = |bytes: usize| move |spec: &mut CallSpec| spec.payload = value(&"x".repeat(bytes));
     [1, 2].into_iter().for_each(|call| play.call(call, |_| ()));
     assert_eq!(play.requests(), [(1, 1), (2, 2)]);
     // The first one in line must not hold up the second.
@@ -86,6 +85,89 @@ fn fingerprints_that_no_worker_has_cost_workers_that_come_and_go_nothing() {
     }
 }
 
+#[test]
+fn payload_that_no_worker_accepts_fails_at_once_also_while_all_are_busy() {
+    for wait_policy in [WaitPolicy::UntilDeadline, WaitPolicy::Never] {
+        let mut play = Play::new();
+        play.worker(1, |ready| (ready.payload_bytes_max, ready.credits) = (100, 1));
+        let large = |spec: &mut CallSpec| (spec.payload, spec.wait_policy) = (value(&"x".repeat(200)), wait_policy);
+        play.make(1, large);
+        assert_eq!(play.too_large(), [(1, 100)], "{wait_policy:?}, beside a free worker");
+        play.call(2, |_| ());
+        assert_eq!(play.requests(), [(1, 2)]);
+        play.make(3, large);
+        assert_eq!(play.too_large(), [(3, 100)], "{wait_policy:?}, beside a busy worker");
+    }
+}
+
+#[test]
+fn waiting_payload_fails_as_soon_as_the_last_worker_that_accepts_it_leaves() {
+    let mut play = Play::new();
+    play.worker(1, |ready| (ready.payload_bytes_max, ready.credits) = (100, 1));
+    [2, 3].into_iter().for_each(|peer| play.worker(peer, |ready| ready.credits = 1));
+    (1..=3).for_each(|call| play.call(call, |_| ()));
+    assert_eq!(play.requests(), [(1, 1), (2, 2), (3, 3)]);
+    play.call(4, sized(200));
+    play.dispatcher.handle_disconnected(play.now, Peer(2));
+    assert_eq!(play.too_large(), []);
+    assert!(play.dispatcher.is_waiting(CallId(4)));
+    play.dispatcher.handle_disconnected(play.now, Peer(3));
+    assert_eq!(play.too_large(), [(4, 100)]);
+}
+
+#[test]
+fn waiting_payload_follows_the_highest_limit_of_workers_whose_limits_count_alike() {
+    let mut play = Play::new();
+    // Four limits count exactly; those of later workers count as powers of 16.
+    (1..=4).for_each(|peer| play.worker(peer, |ready| (ready.payload_bytes_max, ready.credits) = (peer, 1)));
+    let limited = |limit: u64| move |ready: &mut Ready| (ready.payload_bytes_max, ready.credits) = (limit, 1);
+    let declaring = |limit: u64| {
+        move |ready: &mut Ready| {
+            limited(limit)(ready);
+            ready.services.iter_mut().flat_map(|service| &mut service.methods).for_each(|it| it.idempotent = true);
+        }
+    };
+    play.worker(5, limited(900));
+    play.worker(6, declaring(1_000));
+    play.call(1, sized(800));
+    play.call(2, sized(800));
+    assert_eq!(play.requests(), [(5, 1), (6, 2)]);
+    play.call(3, sized(950));
+    // The limit is in use, and so is the group, but not yet that limit in that group.
+    play.worker(7, limited(1_000));
+    assert_eq!(play.requests(), [(7, 3)]);
+    play.worker(8, declaring(900));
+    play.call(4, |spec| (spec.payload, spec.must_declare) = (value(&"x".repeat(950)), true));
+    // Now that limit leaves a group, and both stay in use.
+    play.dispatcher.handle_disconnected(play.now, Peer(6));
+    assert_eq!(play.too_large(), [(4, 900)]);
+}
+
+/// A place for each size at each worker would be half a million.
+#[test]
+fn calls_of_many_sizes_wait_in_few_places_beside_workers_of_as_many_limits() {
+    const WORKERS: u64 = 1_000;
+    let mut play = Play::new();
+    for worker in 1..=WORKERS {
+        play.worker(worker, |ready| (ready.payload_bytes_max, ready.credits) = (10 * worker, 1));
+        play.call(worker, sized(10));
+    }
+    assert_eq!(play.requests().len(), WORKERS as usize);
+    for call in 1..=WORKERS {
+        play.call(WORKERS + call, sized(10 * call as usize - 5));
+    }
+    assert_eq!(play.requests(), []);
+    let places = play.dispatcher.waiting_places();
+    // A line for each size, and a handful of stations.
+    assert!((WORKERS as usize..10 * WORKERS as usize).contains(&places), "{places} places");
+    play.worker(WORKERS + 1, |ready| (ready.payload_bytes_max, ready.credits) = (10 * WORKERS + 5, 1));
+    let joined = play.dispatcher.waiting_places();
+    assert!(joined.abs_diff(places) <= 10, "{places} places, {joined} after a worker has joined");
+    // Its request, which nobody has taken out, waits again.
+    play.dispatcher.handle_disconnected(play.now, Peer(WORKERS + 1));
+    assert_eq!(play.dispatcher.waiting_places(), places);
+}
+
 /// A dispatcher, fed by hand.
 struct Play {
     dispatcher: Dispatcher,
@@ -103,13 +185,29 @@ impl Play {
         self.dispatcher.handle_message(self.now, Peer(peer), Message::Ready(ready));
     }
 
+    /// Makes a call that does not end at once.
     fn call(&mut self, id: u64, shape: impl FnOnce(&mut CallSpec)) {
-        let mut spec = spec(self.now, "hold");
-        shape(&mut spec);
-        self.dispatcher.call(self.now, CallId(id), spec);
+        self.make(id, shape);
         while let Some(output) = self.dispatcher.poll_output() {
             assert!(!matches!(output, Output::Ended(..)), "{output:?}");
         }
+    }
+
+    fn make(&mut self, id: u64, shape: impl FnOnce(&mut CallSpec)) {
+        let mut spec = spec(self.now, "hold");
+        shape(&mut spec);
+        self.dispatcher.call(self.now, CallId(id), spec);
+    }
+
+    /// The calls that have ended as too large since the last look, each with the highest limit of a worker.
+    fn too_large(&mut self) -> Vec<(u64, usize)> {
+        let mut ended = Vec::new();
+        while let Some(output) = self.dispatcher.poll_output() {
+            if let Output::Ended(call, Err(CallFailure::TooLarge(too_large)), _) = output {
+                ended.push((call.0, too_large.limit));
+            }
+        }
+        ended
     }
 
     /// The requests sent since the last look: worker and call, sorted.
@@ -123,4 +221,9 @@ impl Play {
         requests.sort_unstable();
         requests
     }
+}
+
+/// Gives a call a payload of this size.
+fn sized(bytes: usize) -> impl Fn(&mut CallSpec) {
+    move |spec| spec.payload = value(&"x".repeat(bytes))
 }
