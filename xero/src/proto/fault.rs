@@ -144,8 +144,6 @@ pub enum Fault {
     EarliestVersion,
     /// Calls of any size wait in one line.
     LimitsForgotten,
-    /// A goodbye keeps what the senders of unread replies wait for.
-    GoodbyeKeepsReceipts,
     /// A pool does not learn of queues that are new since it first looked.
     RouseMissed,
     /// A call waits although no worker takes its payload.
@@ -154,7 +152,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault that can be planted.
-    pub const ALL: [Self; 71] = [
+    pub const ALL: [Self; 70] = [
         Self::LeaseNotRenewed,
         Self::LeaseNeverEnds,
         Self::HeartbeatNotSent,
@@ -223,7 +221,6 @@ impl Fault {
         Self::StrangerKept,
         Self::EarliestVersion,
         Self::LimitsForgotten,
-        Self::GoodbyeKeepsReceipts,
         Self::RouseMissed,
         Self::TooLargeAwaited,
     ];

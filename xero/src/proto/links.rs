@@ -399,9 +399,7 @@ impl Links {
         if self.links.is_up(to) {
             // Whether or not the peer still takes what is on its way, others wait for it no longer.
             let receipts = self.links.account(to, Link::leave).unwrap_or_default();
-            if !planted(Fault::GoodbyeKeepsReceipts) {
-                self.note_released(to, receipts);
-            }
+            self.note_released(to, receipts);
         }
     }
 
