@@ -94,7 +94,8 @@ fn oversized_messages_of_peers_that_ignore_limits_are_errors() {
         let error = link.receive_error().await;
         assert_eq!((error.code, error.maybe_executed), (ErrorCode::TooLarge, false));
         assert!(error.detail.contains("payload_bytes_max"), "{}", error.detail);
-        assert!(worker.is_connected());
+        // The handle shows it after the answers of the same turn have left.
+        eventually("the worker has registered", async || worker.is_connected()).await;
     });
 }
 
