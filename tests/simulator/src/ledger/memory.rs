@@ -7,10 +7,14 @@ use bytes::Bytes;
 use xero::proto::{
     broker::Door,
     frame::Inbound,
+    hold::HoldLimits,
     message::{Message, Payload},
 };
 
-use super::{records::FlowRecord, *};
+use super::{
+    records::{FlowRecord, WireRecord},
+    *,
+};
 use crate::{process::Process, scenario::Role, work::Answer};
 
 /// A payload that a process keeps.
@@ -160,8 +164,14 @@ impl Ledger {
 
     /// Whether a process holds so much of all its peers together that it may end their connections.
     ///
-    /// It counts all of a message that it keeps, not only the payload.
+    /// It counts all of a message that it keeps, not only the payload. What it has held for a hostile peer whose connection
+    /// ends in the same turn is not known here.
     pub(super) fn is_crowded(&self, pid: Pid, process: &Process) -> bool {
+        let is_small = process.setup.hold_limits.total_bytes_max != HoldLimits::default().total_bytes_max;
+        let is_own = |record: &WireRecord| record.is_hostile && record.sides.iter().any(|side| side.life.0 == pid);
+        if is_small && self.wires.iter().any(is_own) {
+            return true;
+        }
         let kept: u64 = self.kept.get(&pid).into_iter().flatten().map(|kept| kept.bytes + MESSAGE).sum();
         let in_transit: u64 = self.flows_from(pid, process).map(|flow| flow.in_transit()).sum();
         kept + in_transit > process.setup.hold_limits.total_bytes_max / 2
