@@ -173,8 +173,10 @@ impl BrokerBuilder {
     /// of a peer that has more than four times what the requests of all leave of it are refused as overloaded, and go
     /// elsewhere if they can; all requests together take half of this at most. So a few peers never lock out the
     /// others. Beyond a third, large replies to a peer that reads nothing become errors. Beyond the whole, the peers
-    /// that read nothing and hold the most are disconnected (`BrokerCounters::shed_clients`). Set it to the memory that the process can spare:
-    /// only `window_bytes` and one payload for each worker come on top. (`PROTOCOL.md` §9)
+    /// that read nothing and hold the most are disconnected (`BrokerCounters::shed_clients`).
+    ///
+    /// Set it to the memory that the process can spare: only `window_bytes` and one payload for each worker come on top.
+    /// (`PROTOCOL.md` §9)
     pub fn total_bytes_max(mut self, bytes: u64) -> Self {
         self.hold_limits.total_bytes_max = bytes;
         self

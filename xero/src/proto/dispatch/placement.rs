@@ -201,7 +201,7 @@ impl Placement {
         !self.unfollowed.is_empty() || self.registry.has_changed()
     }
 
-    /// Follows changed offers of methods that calls wait for, until it has looked at so many of them.
+    /// Follows changed offers of methods that calls wait for, up to a number of looks at calls, lines and stations.
     pub(super) fn follow_offers(&mut self, looks_max: usize) -> Prospects {
         let mut prospects = Prospects::default();
         while prospects.looks < looks_max {

@@ -119,6 +119,20 @@ fn large_replies_of_procedures_end_no_connection_but_become_errors_beyond_the_li
     assert!(errors.iter().all(|(code, _)| *code == ErrorCode::TooLarge) && replies > 20, "{replies} replies");
 }
 
+#[test]
+fn large_partial_reply_beyond_the_limit_ends_its_call_and_says_why() {
+    let now = start();
+    let mut worker = worker(now, HoldLimits { peer_bytes_max: 20_000, total_bytes_max: 40_000 }, &[1, 0]);
+    let started = ask(&mut worker, now, Peer(0), 1..=1);
+    let sent = (0..10).take_while(|_| worker.partial(now, started[0], value(&large()))).count();
+    assert!((4..=6).contains(&sent), "{sent} partial replies");
+    worker.finish(now, started[0], Finish::Aborted);
+    (0..20).for_each(|_| worker.handle_message(now, Peer(0), Message::Ack(u64::MAX)));
+    let sent = transmits(&mut worker);
+    let (code, detail) = sent.iter().find_map(|(_, message)| error_of(message)).expect("its call ends");
+    assert!(code == ErrorCode::TooLarge && detail.contains("`total_bytes_max`"), "{code:?}: {detail}");
+}
+
 fn error_of(message: &Message) -> Option<(ErrorCode, &str)> {
     match message {
         Message::Error(error) => Some((error.code, &error.detail)),

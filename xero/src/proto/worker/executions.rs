@@ -413,6 +413,10 @@ impl Executions {
             }
             Finish::Error { code, detail, payload } => (code, detail, payload),
             Finish::Aborted => match task.aborted {
+                Some(ErrorCode::TooLarge) => {
+                    let detail = "a partial reply finds no room; raise the worker's `total_bytes_max`".to_owned();
+                    (ErrorCode::TooLarge, detail, Payload::default())
+                }
                 Some(code) => (code, String::new(), Payload::default()),
                 None if planted(Fault::StoppedAsCancelled) => (ErrorCode::Cancelled, String::new(), Payload::default()),
                 // Another worker can run it again, if it may run twice.
