@@ -4,7 +4,10 @@ use std::time::Instant;
 
 use uuid::Uuid;
 
-use super::pair::{final_reply, introduction, spec, start, value};
+use super::{
+    node::offer,
+    pair::{final_reply, introduction, spec, start, value},
+};
 use crate::proto::{
     calls::{CallFailure, CallSpec, WaitPolicy},
     dispatch::{Dispatcher, DispatcherConfig, Output},
@@ -59,6 +62,23 @@ fn limit_or_signature_that_comes_later_tells_waiting_calls_apart() {
     assert_eq!(play.requests(), [(2, 3), (2, 4), (2, 5)]);
     play.dispatcher.handle_message(play.now, Peer(1), final_reply(CallId(1), "done"));
     assert_eq!(play.requests(), [(1, 2)]);
+}
+
+/// Numbers of pools are used again: what the former one has seen is nothing to the next.
+#[test]
+fn worker_that_joins_after_another_has_left_finds_the_calls_that_wait() {
+    let mut play = Play::new();
+    play.worker(1, |ready| ready.credits = 1);
+    (1..=10).for_each(|call| play.call(call, |_| ()));
+    assert_eq!(play.requests(), [(1, 1)]);
+    play.worker(2, |ready| (ready.credits, ready.services) = (8, vec![offer("Other", &["x"])]));
+    assert_eq!(play.requests(), []);
+    play.dispatcher.handle_disconnected(play.now, Peer(2));
+    play.worker(3, |ready| {
+        ready.credits = 8;
+        ready.services.push(offer("More", &["y"]));
+    });
+    assert_eq!(play.requests(), (2..=9).map(|call| (3, call)).collect::<Vec<_>>());
 }
 
 /// A place for each fingerprint at each worker would take hundreds of megabytes, and minutes in this build.
