@@ -144,29 +144,35 @@ fn error_of(message: &Message) -> Option<(ErrorCode, &str)> {
 fn client_that_takes_one_large_reply_slowly_is_kept_before_those_that_take_nothing() {
     let mut bench = Bench::with(|config| {
         config.dispatcher.window_bytes = 0;
-        config.hold_limits = HoldLimits { peer_bytes_max: 64 << 20, total_bytes_max: 60 << 20 };
+        config.hold_limits = HoldLimits { peer_bytes_max: 64 << 20, total_bytes_max: 3_600_000 };
     });
-    let worker = bench.worker_with(|ready| ready.window_bytes = 0);
-    let slow = bench.client_with(|ready| ready.window_bytes = 0);
+    // Errors list what is offered.
+    let names = ["a", "b", "c", "d", "e", "f"].map(|letter| letter.repeat(200));
+    let worker = bench.worker_with(|ready| {
+        ready.window_bytes = 0;
+        ready.services.extend(names.iter().map(|name| offer(name, &["x"])));
+    });
+    let [slow, filler] = [(); 2].map(|()| bench.client_with(|ready| ready.window_bytes = 0));
     bench.request(slow, 1, "hold");
-    answer_all(&mut bench, worker, 15 << 20);
-    let deaf = [(); 5].map(|()| bench.client_with(|ready| ready.window_bytes = 0));
-    for (call, client) in (1..=3).flat_map(|call| deaf.iter().map(move |client| (call, *client))) {
-        bench.request(client, call, "hold");
-        answer_all(&mut bench, worker, 2 << 20);
-    }
-    // Less than the slow one's reply takes at 1 MiB a second, and more than the others need.
-    bench.run(EXPIRY + 10 * INTERVAL);
-    bench.send_as(worker, Message::Heartbeat);
-    let mut call = 10;
-    while bench.broker.counters().shed_clients == 0 && call < 40 {
+    answer_all(&mut bench, worker, 500_000);
+    let deaf = [(); 10].map(|()| bench.client_with(|ready| ready.window_bytes = 0));
+    let mut call = 0;
+    while bench.broker.held_bytes() < 1_500_000 {
         call += 1;
-        let filler = bench.client_with(|ready| ready.window_bytes = 0);
-        bench.request(filler, call, "hold");
-        answer_all(&mut bench, worker, 1 << 20);
-        (0..200).for_each(|more| ask_for_nothing(&mut bench, filler, 1_000 + more));
+        deaf.iter().for_each(|client| ask_for_nothing(&mut bench, *client, call));
     }
-    assert!(!bench.is_gone(slow), "after {call} calls");
+    bench.request(slow, 2, "hold");
+    answer_all(&mut bench, worker, 3);
+    // The large reply takes half a second more at 1 MiB a second.
+    bench.run(EXPIRY + ms(300));
+    bench.send_as(worker, Message::Heartbeat);
+    for call in 0..9_000 {
+        ask_for_nothing(&mut bench, filler, call);
+        if bench.broker.counters().shed_clients > 0 {
+            break;
+        }
+    }
+    assert!(deaf.iter().any(|client| bench.is_gone(*client)) && !bench.is_gone(slow));
 }
 
 #[test]
