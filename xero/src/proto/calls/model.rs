@@ -108,7 +108,7 @@ impl Play {
     }
 
     fn distinction(&mut self) -> Distinction {
-        let exceeds = [None, Some(1), Some(2)][self.random.usize(0..3)];
+        let exceeds = Some(self.random.u64(0..LIMITS)).filter(|limit| *limit > 0);
         Distinction { fingerprint: Some(self.random.u64(0..4)), exceeds }
     }
 
@@ -239,13 +239,13 @@ impl Crew for Members<'_> {
     }
 
     fn takes_from(&self, queue: QueueId) -> bool {
-        self.0.contains(&queue.station) && queue.exceeds.is_none_or(|limit| limit < self.0.len() as u64)
+        self.0.contains(&queue.station) && queue.exceeds.is_none_or(|limit| limit < LIMITS / 2 + self.0.len() as u64)
     }
 }
 
 fn queues() -> impl Iterator<Item = QueueId> {
     let of = |station| {
-        let limits = [None, Some(1), Some(2)].into_iter();
+        let limits = (0..LIMITS).map(|limit| Some(limit).filter(|limit| *limit > 0));
         limits.flat_map(move |exceeds| [false, true].map(|is_large| QueueId { station, exceeds, is_large }))
     };
     stations().flat_map(of)
@@ -257,6 +257,8 @@ fn stations() -> impl Iterator<Item = Station> {
 
 const POOLS: u32 = 4;
 const STATIONS: u64 = 6;
+/// In some seeds more queues than a pool notes.
+const LIMITS: u64 = 20;
 const METHODS: u32 = 3;
-const SEEDS: u64 = 100;
+const SEEDS: u64 = 40;
 const STEPS: u32 = 300;
