@@ -162,6 +162,17 @@ pub fn resident_bytes(process: u32) -> Option<usize> {
     Some(kibibytes * 1024)
 }
 
+/// Whether all threads of this process with that name wait for something.
+pub fn threads_wait(name: &str) -> bool {
+    let tasks = fs::read_dir("/proc/self/task").expect("Linux").flatten().map(|task| task.path());
+    let mut own = tasks.filter(|task| fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim() == name));
+    // A thread that has ended meanwhile has no state.
+    own.all(|task| {
+        let stat = fs::read_to_string(task.join("stat")).unwrap_or_default();
+        stat.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with('S'))
+    })
+}
+
 /// How long a killed probe may stay unnoticed.
 pub const UNNOTICED: Duration = Duration::from_secs(5);
 

@@ -4,13 +4,12 @@ use std::{
     io::{self, Write},
     sync::{Mutex, Once, PoisonError},
     thread,
-    time::Duration,
 };
 
-use tokio::time::sleep;
 use tracing::level_filters::LevelFilter;
 use xero::{Broker, Client, Worker};
 use xero_tests::{
+    process::threads_wait,
     scene::{client, eventually, prober, run_alone, start},
     service::ProbeClient,
 };
@@ -75,8 +74,7 @@ fn worker_may_keep_all_turns_to_its_io_thread() {
         let thread_of_a_drain = async |procedure_turns, thread: &str| {
             let settings = Worker::connect(client.endpoint()).procedure_turns(procedure_turns);
             let worker = start(&client, settings).await;
-            // Until the I/O thread is idle.
-            sleep(Duration::from_millis(20)).await;
+            eventually("the I/O thread is idle", async || threads_wait("xero-worker")).await;
             LOG.lock().unwrap_or_else(PoisonError::into_inner).clear();
             worker.drain().await;
             logged().contains(&format!("{thread} xero::proto::worker: this worker drains: "))

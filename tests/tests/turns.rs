@@ -6,12 +6,12 @@ use std::{
     sync::{Arc, Mutex},
     task::{Context, Poll, Wake, Waker},
     thread,
-    time::Duration,
 };
 
-use tokio::{sync::oneshot, time::sleep};
+use tokio::sync::oneshot;
 use xero::{Candidate, Client, Never, PendingCall, Worker, WorkerChoice, proto::message::Peer};
 use xero_tests::{
+    process::threads_wait,
     scene::{PATIENCE, bind, client, eventually, has_workers, probe, run, start, within, worker},
     service::ProbeClient,
 };
@@ -109,8 +109,7 @@ impl Brief for Waits {
         let waker = Waker::from(Arc::clone(&self.1));
         assert!(wait.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         self.0.lock().expect("not poisoned").push(wait);
-        // Until the I/O thread is idle.
-        sleep(Duration::from_millis(20)).await;
+        eventually("the I/O thread is idle", async || threads_wait("xero-worker")).await;
     }
 }
 
