@@ -3,6 +3,7 @@
 mod events;
 mod log;
 mod owed;
+mod room;
 mod sending;
 mod table;
 mod watch;
@@ -27,7 +28,7 @@ use super::{
     message::{CallId, ErrorCode, ErrorReply, Message, Peer, Ready, Role},
     outbox::{Outbox, Transmit},
     timer::{Timer, TimerTable},
-    window::{Outflow, SMALL_PAYLOAD_BYTES},
+    window::Outflow,
 };
 pub(crate) use events::{End, LinkCounters, LinkEvent};
 use log::Log;
@@ -312,84 +313,6 @@ impl Links {
     /// Ends all connections.
     pub(crate) fn hang_up_all(&mut self, now: Instant) {
         self.peers().into_iter().for_each(|peer| self.hang_up(now, peer, Departure::Goodbye));
-    }
-
-    /// Holds a request of a peer until [`Self::forget_request`].
-    pub(crate) fn hold_request(&mut self, from: Peer, bytes: u64) {
-        self.links.account(from, |link| link.hold_request(bytes));
-    }
-
-    /// Ends the holding of a request.
-    pub(crate) fn forget_request(&mut self, from: Peer, bytes: u64) {
-        self.links.account(from, |link| link.forget_request(bytes));
-    }
-
-    /// Whether messages held of a peer, or for it, may be acknowledged.
-    pub(crate) fn may_hold(&self, peer: Peer) -> bool {
-        self.links.may_hold(peer)
-    }
-
-    /// Whether more than its limit is held back for the peer, because it has not taken what is on its way.
-    ///
-    /// Another of its requests would only add a reply.
-    pub(crate) fn is_unread(&self, peer: Peer) -> bool {
-        let max = self.links.limits().peer_bytes_max;
-        self.outflow(peer).is_some_and(|outflow| outflow.kept_bytes() > max)
-    }
-
-    /// Whether a large reply to the peer must become an error: it holds more than its limit, has taken nothing for an
-    /// expiry, and all peers together hold more than theirs.
-    pub(crate) fn is_hoarding(&self, now: Instant, peer: Peer) -> bool {
-        let limits = self.links.limits();
-        let HoldLimits { peer_bytes_max, .. } = limits;
-        let is_beyond = self.links.held_bytes() > limits.shared_bytes()
-            && self.links.get(peer).is_some_and(|link| link.held_bytes() > peer_bytes_max);
-        let since = self.outflow(peer).and_then(Outflow::stalled_since);
-        is_beyond && since.is_some_and(|since| since + self.heartbeats.own_expiry() <= now)
-    }
-
-    /// Why [`Self::is_hoarding`] leaves no room for a large reply.
-    pub(crate) fn unread(&self, bytes: usize) -> String {
-        let limits = self.links.limits();
-        let (peer_bytes_max, shared) = (limits.peer_bytes_max, limits.shared_bytes());
-        format!(
-            "a reply of {bytes} bytes finds no room, because the caller's side reads no replies: more than {peer_bytes_max} \
-             bytes are held for it, and {shared} for all; raise `total_bytes_max`"
-        )
-    }
-
-    /// Whether there is no room for a large reply of this side's own.
-    pub(crate) fn lacks_room(&self, bytes: usize) -> bool {
-        let held = self.links.held_bytes().saturating_add(bytes as u64);
-        bytes > SMALL_PAYLOAD_BYTES && held > self.links.limits().replies_bytes_max()
-    }
-
-    /// Why [`Self::lacks_room`].
-    pub(crate) fn no_room_to_reply(&self, bytes: usize) -> String {
-        let (held, max) = (self.links.held_bytes(), self.links.limits().replies_bytes_max());
-        format!(
-            "a reply of {bytes} bytes finds no room: {held} bytes of {max} are held for all; raise `total_bytes_max`"
-        )
-    }
-
-    /// Whether there is no room for a request of the peer.
-    pub(crate) fn is_full(&self, peer: Peer, bytes: u64) -> bool {
-        self.links.is_full(peer, bytes)
-    }
-
-    /// Why [`Self::is_full`] leaves no room for a request.
-    pub(crate) fn no_room(&self, who: &str) -> String {
-        let max = self.links.limits().shared_bytes();
-        format!("the {who} has no room: it shares {max} bytes among all requests; raise its `total_bytes_max`")
-    }
-
-    /// Bytes held of all peers, and for them, those in transit included.
-    pub(crate) fn held_bytes(&self) -> u64 {
-        self.links.held_bytes()
-    }
-
-    pub(crate) fn hold_limits(&self) -> HoldLimits {
-        self.links.limits()
     }
 
     /// Says goodbye to a peer, which then ends the connection.

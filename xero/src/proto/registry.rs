@@ -1,5 +1,6 @@
 //! Registered workers: their offers, leases and credits, and the next one in turn.
 
+mod awaited;
 mod changed;
 mod choice;
 mod ids;

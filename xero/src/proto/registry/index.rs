@@ -15,9 +15,9 @@ use std::{
 };
 
 use super::{
-    changed::Changed,
+    changed::{Changed, Outline},
     ids::{Free, IsFull, MethodId, PoolId, ServiceId},
-    kind::{Group, Kind, Signature, Station},
+    kind::{Group, Kind, Signature},
     limits::PayloadLimits,
     offer::{Offer, memory_bytes},
     offered::Offered,
@@ -32,13 +32,13 @@ use crate::proto::{
 
 #[derive(Debug)]
 pub(super) struct Pool {
-    offer: Arc<Offer>,
+    pub(super) offer: Arc<Offer>,
     /// Which pool it is of all that there have been: numbers are used again.
     born: u64,
     /// What its limit on a payload's bytes counts as.
     limit: u64,
     /// Sorted.
-    methods: Box<[(MethodId, Kind)]>,
+    pub(super) methods: Box<[(MethodId, Kind)]>,
     services: Box<[ServiceId]>,
     /// The share of each service in `services`, then that of each method in `methods`.
     shares: Box<[Share]>,
@@ -69,7 +69,7 @@ pub(super) struct Method {
     /// Pools and waiting calls that use it: it is kept while there are any.
     users: usize,
     /// Calls that wait for it.
-    waiting: usize,
+    pub(super) waiting: usize,
 }
 
 /// A method in the merged offer.
@@ -90,7 +90,7 @@ pub(super) struct Service {
     /// The number of pools in use for each share of the introduction.
     pub(super) shares: Few<Share, usize>,
     /// Methods that calls wait for.
-    awaited: BTreeSet<MethodId>,
+    pub(super) awaited: BTreeSet<MethodId>,
     /// Pools and kept methods that use it.
     users: usize,
     /// Its methods in the merged offer.
@@ -102,7 +102,7 @@ pub(super) struct Service {
 /// The hash maps serve look-ups; nothing depends on their order.
 #[derive(Debug)]
 pub(super) struct Index {
-    pools: Slab<Pool>,
+    pub(super) pools: Slab<Pool>,
     by_offer: HashMap<Arc<Offer>, PoolId>,
     /// The estimated memory of all offers.
     bytes: u64,
@@ -111,9 +111,9 @@ pub(super) struct Index {
     pub(super) methods: Slab<Method>,
     limits: PayloadLimits,
     /// Methods that calls wait for.
-    awaited: BTreeSet<MethodId>,
+    pub(super) awaited: BTreeSet<MethodId>,
     /// Those whose workers have changed.
-    changed: BTreeMap<MethodId, Changed>,
+    pub(super) changed: BTreeMap<MethodId, Changed>,
     /// The pools that there have been.
     births: u64,
     /// The merged offer.
@@ -325,76 +325,9 @@ impl Index {
         }
     }
 
-    /// The number of a method for a waiting call; kept until [`Self::stop_awaiting`].
-    pub(super) fn wait(&mut self, service: &Arc<str>, name: &Arc<str>) -> MethodId {
-        let id = self.intern(service, name);
-        let method = self.method_mut(id);
-        method.waiting += 1;
-        if method.waiting == 1 {
-            let service = method.service;
-            self.service_mut(service).awaited.insert(id);
-            self.awaited.insert(id);
-        }
-        id
-    }
-
-    /// Notes that a call does not wait for the method any more.
-    pub(super) fn stop_awaiting(&mut self, id: MethodId) {
-        let method = self.method_mut(id);
-        method.waiting -= 1;
-        if method.waiting == 0 {
-            let service = method.service;
-            self.service_mut(service).awaited.remove(&id);
-            self.awaited.remove(&id);
-            self.changed.remove(&id);
-        }
-        self.release(id);
-    }
-
-    /// One of the methods that calls wait for and whose workers have changed.
-    pub(super) fn take_changed(&mut self) -> Option<(MethodId, Changed)> {
-        self.changed.pop_first()
-    }
-
-    pub(super) fn has_changed(&self) -> bool {
-        !self.changed.is_empty()
-    }
-
     /// Which pool it is of all that there have been.
     pub(super) fn born(&self, id: PoolId) -> u64 {
         self.pools.get(id.0).map_or(0, |pool| pool.born)
-    }
-
-    /// The most stations that the pool's workers have.
-    pub(super) fn station_count(&self, id: PoolId) -> usize {
-        2 * self.pools.get(id.0).map_or(0, |pool| pool.methods.len())
-    }
-
-    /// The stations of the pool's workers where calls may wait.
-    pub(super) fn stations_of(&self, id: PoolId) -> Vec<Station> {
-        let Some(pool) = self.pools.get(id.0) else { return Vec::new() };
-        let of = |(method, kind): (MethodId, Kind)| kind.with_any().map(|kind| Station { method, kind });
-        match self.awaited.len() < pool.methods.len() {
-            true => self
-                .awaited
-                .iter()
-                .filter_map(|method| Some((*method, self.kind_in(id, *method)?)))
-                .flat_map(of)
-                .collect(),
-            false => {
-                pool.methods.iter().filter(|(method, _)| self.awaited.contains(method)).copied().flat_map(of).collect()
-            }
-        }
-    }
-
-    /// Whether the pool's workers are of that kind.
-    pub(super) fn stands_at(&self, id: PoolId, station: Station) -> bool {
-        self.kind_in(id, station.method).is_some_and(|kind| kind.with_any().contains(&station.kind))
-    }
-
-    /// Whether the pool's workers take payloads that exceed a limit.
-    pub(super) fn takes_beyond(&self, id: PoolId, limit: Option<u64>) -> bool {
-        self.pools.get(id.0).is_some_and(|pool| limit.is_none_or(|limit| pool.offer.payload_bytes_max > limit))
     }
 
     /// Marks the service's methods that calls wait for as changed: the service is new, or gone.
@@ -510,7 +443,7 @@ impl Index {
         }
     }
 
-    fn intern(&mut self, service: &Arc<str>, name: &Arc<str>) -> MethodId {
+    pub(super) fn intern(&mut self, service: &Arc<str>, name: &Arc<str>) -> MethodId {
         let service_id = self.intern_service(service);
         let known = self.service(service_id).methods.get(name).copied();
         let id = known.unwrap_or_else(|| {
@@ -553,7 +486,7 @@ impl Index {
         id
     }
 
-    fn release(&mut self, id: MethodId) {
+    pub(super) fn release(&mut self, id: MethodId) {
         let method = self.method_mut(id);
         method.users -= 1;
         if method.users == 0
@@ -604,11 +537,6 @@ impl Method {
         groups.take_while(move |(kind, _)| kind.signature == signature)
     }
 
-    fn outline(&mut self, kind: Kind) -> Outline {
-        let largest = kind.with_any().map(|kind| self.groups.get_mut(&kind)?.limits.last().copied());
-        Outline { is_known: self.knows(kind.signature), limits: self.limits.len(), largest }
-    }
-
     /// Whether a serving pool declares the method with this signature.
     pub(super) fn knows(&self, signature: Signature) -> bool {
         self.with(signature).next().is_some()
@@ -619,25 +547,6 @@ impl Method {
         let mut pools = exact.flat_map(|(kind, group)| group.pools.keys().map(|pool| (*kind, *pool)));
         let first = pools.next()?;
         pools.next().is_none().then_some(first)
-    }
-}
-
-/// What changes when a kind of workers, a signature or a limit comes or goes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Outline {
-    is_known: bool,
-    limits: usize,
-    /// The largest limit of each of its groups, if there is one.
-    largest: [Option<u64>; 2],
-}
-
-impl Outline {
-    /// What a change means to waiting calls, if anything.
-    fn change_since(self, before: Self) -> Option<Changed> {
-        match (self.is_known, self.limits) == (before.is_known, before.limits) {
-            false => Some(Changed::Distinctions),
-            true => (self.largest != before.largest).then_some(Changed::Kinds),
-        }
     }
 }
 
