@@ -71,8 +71,8 @@ fn worker_may_keep_all_turns_to_its_io_thread() {
     capture();
     run_alone(async {
         let client = client().await;
-        let thread_of_a_drain = async |procedure_turns, thread: &str| {
-            let settings = Worker::connect(client.endpoint()).procedure_turns(procedure_turns);
+        let thread_of_a_drain = async |program_turns, thread: &str| {
+            let settings = Worker::connect(client.endpoint()).program_turns(program_turns);
             let worker = start(&client, settings).await;
             eventually("the I/O thread is idle", async || threads_wait("xero-worker")).await;
             LOG.lock().unwrap_or_else(PoisonError::into_inner).clear();

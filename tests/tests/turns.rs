@@ -1,15 +1,16 @@
 //! Who takes turns, and which thread runs the user code that they lead to.
 
 use std::{
-    future::Future,
+    future::{Future, pending},
     pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll, Wake, Waker},
     thread,
+    time::{Duration, Instant},
 };
 
-use tokio::sync::oneshot;
-use xero::{Candidate, Client, Never, PendingCall, Worker, WorkerChoice, proto::message::Peer};
+use tokio::{runtime, sync::oneshot};
+use xero::{Candidate, Client, Never, PendingCall, Worker, WorkerBuilder, WorkerChoice, proto::message::Peer};
 use xero_tests::{
     process::threads_wait,
     scene::{PATIENCE, bind, client, eventually, has_workers, probe, run, start, within, worker},
@@ -115,7 +116,7 @@ impl Brief for Waits {
 
 /// The thread on which a procedure ends may hold the lock that such a waker takes.
 #[test]
-fn wakers_run_on_the_io_thread_alone() {
+fn wakers_never_run_on_the_thread_where_a_procedure_ends() {
     run(async {
         let client = client().await;
         let waits = Waits::default();
@@ -175,3 +176,125 @@ fn waker_may_make_calls() {
         }
     });
 }
+
+/// Says where it runs, and blocks the thread of its runtime.
+#[derive(Clone, Copy)]
+struct Place;
+
+#[xero::service]
+trait Places {
+    #[xero(inline)]
+    async fn thread(&self) -> Option<String>;
+    async fn block(&self, time: Duration);
+}
+
+#[xero::worker]
+impl Places for Place {
+    async fn thread(&self) -> Option<String> {
+        thread::current().name().map(str::to_owned)
+    }
+
+    async fn block(&self, time: Duration) {
+        thread::sleep(time);
+    }
+}
+
+/// A runtime with one thread of this name, which runs until the end of the process.
+fn driven(builder: &mut runtime::Builder) -> runtime::Handle {
+    let runtime = builder.build().expect("a runtime");
+    let handle = runtime.handle().clone();
+    thread::Builder::new().name(PROGRAM.to_owned()).spawn(move || runtime.block_on(pending::<()>())).expect("a thread");
+    handle
+}
+
+/// A worker whose procedures and sockets belong to this runtime.
+async fn place_on(client: &Client, program: &runtime::Handle, settings: WorkerBuilder) -> Worker {
+    let started = program.spawn(async move { settings.serve(Place).start() }).await;
+    let worker = started.expect("no panic").expect("a worker");
+    has_workers(client, 1).await;
+    worker
+}
+
+async fn thread_of(places: &PlacesClient) -> Option<String> {
+    places.thread().timeout(PATIENCE).await.expect("a reply")
+}
+
+/// Whether a call soon runs on this thread.
+async fn is_read_by(places: &PlacesClient, thread: &str) -> bool {
+    places.thread().timeout(Duration::from_millis(200)).await.is_ok_and(|name| name.as_deref() == Some(thread))
+}
+
+#[test]
+fn inline_procedure_runs_where_the_program_reads_and_on_the_io_thread_while_the_program_is_blocked() {
+    run(async {
+        let client = client().await;
+        let program = driven(runtime::Builder::new_current_thread().enable_all());
+        let _worker = place_on(&client, &program, Worker::connect(client.endpoint())).await;
+        let places = PlacesClient::new(&client);
+        eventually("the program reads", async || is_read_by(&places, PROGRAM).await).await;
+        let blocked = Instant::now();
+        let block = places.block(Duration::from_secs(3)).timeout(PATIENCE).start();
+        // The first ones may still be read before the block.
+        eventually("the I/O thread reads", async || is_read_by(&places, "xero-worker").await).await;
+        assert!(blocked.elapsed() < Duration::from_secs(2), "{:?}", blocked.elapsed());
+        block.await.unwrap();
+        eventually("the program reads again", async || is_read_by(&places, PROGRAM).await).await;
+    });
+}
+
+#[test]
+fn settings_leave_the_sockets_to_the_io_thread() {
+    run(async {
+        let client = bind(Client::builder().program_turns(false)).await;
+        let program = driven(runtime::Builder::new_current_thread().enable_all());
+        let settings = Worker::connect(client.endpoint()).program_turns(false);
+        let _worker = place_on(&client, &program, settings).await;
+        for _ in 0..100 {
+            assert_eq!(thread_of(&PlacesClient::new(&client)).await.as_deref(), Some("xero-worker"));
+        }
+    });
+}
+
+#[test]
+fn runtimes_without_a_reactor_are_served_by_the_io_thread() {
+    run(async {
+        let program = driven(&mut runtime::Builder::new_current_thread());
+        let client = program.spawn(Client::bind("tcp://127.0.0.1:0")).await.unwrap().unwrap();
+        let _worker = place_on(&client, &program, Worker::connect(client.endpoint())).await;
+        let places = PlacesClient::new(&client);
+        for _ in 0..100 {
+            assert!(thread_of(&places).await.is_some());
+        }
+    });
+}
+
+/// A program with a runtime that it drives only now and then, and calls from elsewhere.
+#[test]
+fn client_of_a_runtime_that_nobody_drives_answers_others_soon() {
+    run(async {
+        let idle = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let bound = thread::spawn(move || {
+            let client = idle.block_on(Client::bind("tcp://127.0.0.1:0")).unwrap();
+            // The reader answers here, so that it gets the sockets.
+            idle.block_on(async { tokio::time::sleep(Duration::from_millis(50)).await });
+            (client, idle)
+        });
+        let (client, idle) = bound.join().expect("no panic");
+        let _worker = worker(&client).await;
+        has_workers(&client, 1).await;
+        assert_eq!(probe(&client).ping().timeout(PATIENCE).await.unwrap(), "pong");
+        let begun = Instant::now();
+        for _ in 0..1_000 {
+            assert_eq!(probe(&client).ping().timeout(PATIENCE).await.unwrap(), "pong");
+        }
+        // A reader that got the sockets back each time would take 20 ms for each of them.
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+        thread::spawn(|| drop(idle)).join().expect("no panic");
+        for _ in 0..100 {
+            assert_eq!(probe(&client).ping().timeout(PATIENCE).await.unwrap(), "pong");
+        }
+    });
+}
+
+/// The name of the thread that drives a program's runtime.
+const PROGRAM: &str = "program";

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::{
-    io::panics,
+    io::{errands::Errands, panics},
     proto::{dispatch::WorkerStatus, message::Peer},
 };
 
@@ -65,26 +65,24 @@ impl WorkerList {
         self.changed.insert(peer);
     }
 
-    /// Whether workers were noted since they were published.
-    pub(crate) fn has_changed(&self) -> bool {
-        !self.changed.is_empty()
-    }
-
     /// Publishes the current state of the noted workers; `None` for one that takes no more calls.
-    pub(crate) fn publish(&mut self, info_of: impl Fn(Peer) -> Option<WorkerInfo>) {
+    pub(crate) fn publish(&mut self, errands: &mut Errands, info_of: impl Fn(Peer) -> Option<WorkerInfo>) {
         if self.changed.is_empty() {
             return;
         }
         let news = mem::take(&mut self.changed).into_iter();
         let news: Vec<_> = news.map(|peer| (peer, info_of(peer).map(Arc::new))).collect();
-        panics::wake(|| {
-            self.sender.send_modify(|workers| {
-                for (peer, info) in news {
-                    match info {
-                        Some(info) => drop(workers.insert(peer, info)),
-                        None => drop(workers.remove(&peer)),
+        let sender = self.sender.clone();
+        errands.run(move || {
+            panics::wake(|| {
+                sender.send_modify(|workers| {
+                    for (peer, info) in news {
+                        match info {
+                            Some(info) => drop(workers.insert(peer, info)),
+                            None => drop(workers.remove(&peer)),
+                        }
                     }
-                }
+                });
             });
         });
     }
@@ -108,12 +106,12 @@ mod tests {
         let info = |credits| WorkerInfo { id: Uuid::nil(), services: vec!["Demo".to_owned()], credits };
         let credits = |workers| list_of(workers).iter().map(|worker| worker.credits).collect::<Vec<_>>();
         (0..1_000).rev().for_each(|peer| list.note(Peer(peer)));
-        list.publish(|peer| Some(info(peer.0 as u32)));
+        list.publish(&mut Errands::default(), |peer| Some(info(peer.0 as u32)));
         assert_eq!(credits(&workers), (0..1_000).collect::<Vec<_>>());
 
         let asked = RefCell::new(Vec::new());
         [7, 3, 7].into_iter().for_each(|peer| list.note(Peer(peer)));
-        list.publish(|peer| {
+        list.publish(&mut Errands::default(), |peer| {
             asked.borrow_mut().push(peer);
             (peer == Peer(3)).then(|| info(5_000))
         });
@@ -121,6 +119,6 @@ mod tests {
         let expected = (0..1_000).filter(|peer| *peer != 7).map(|peer| if peer == 3 { 5_000 } else { peer });
         assert_eq!(credits(&workers), expected.collect::<Vec<_>>());
 
-        list.publish(|_| unreachable!("nothing was noted since"));
+        list.publish(&mut Errands::default(), |_| unreachable!("nothing was noted since"));
     }
 }

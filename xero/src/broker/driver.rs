@@ -71,7 +71,7 @@ pub(crate) async fn run(
     }
     let role = BrokerRole { channels, have_clients_changed: false, is_closed: false };
     let limits = config.dispatcher.limits;
-    let (driver, ended) = drive(Driver::new(config.map(BrokerMachine::new), limits, doors, role)).await;
+    let (driver, ended) = drive(Driver::new(config.map(BrokerMachine::new), limits, doors, role), None).await;
     let Driver { side: Side { machine, connections: doors, .. }, role } = driver;
     let Channels { io, mailbox, workers, clients, left } = role.channels;
     if let Err(panic) = ended {
@@ -189,19 +189,21 @@ impl Role for BrokerRole {
     }
 
     fn finish_turn(&mut self, side: &mut BrokerSide) {
-        self.channels.workers.publish(|peer| side.machine.worker(peer).and_then(WorkerInfo::of));
+        let Side { machine, errands, .. } = side;
+        self.channels.workers.publish(errands, |peer| machine.worker(peer).and_then(WorkerInfo::of));
         if mem::take(&mut self.have_clients_changed) {
-            let count = side.machine.clients().count();
-            panics::wake(|| self.channels.clients.send_replace(count));
+            let (count, clients) = (machine.clients().count(), self.channels.clients.clone());
+            errands.run(move || _ = panics::wake(|| clients.send_replace(count)));
         }
-    }
-
-    fn has_news(&self) -> bool {
-        self.channels.workers.has_changed() || self.have_clients_changed
     }
 
     fn is_quiet(&self) -> bool {
         // Its handles have little to say, and wait for the answer: nothing is gained on their threads.
+        false
+    }
+
+    fn is_busy(&self) -> bool {
+        // The I/O thread reads its sockets.
         false
     }
 

@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use tokio::sync::oneshot;
+use tokio::{runtime::Handle, sync::oneshot};
 
 use super::command::{CallSink, Command};
 use crate::{
@@ -39,7 +39,9 @@ pub(crate) struct Channels {
     pub(crate) mailbox: Mailbox<Command>,
     pub(crate) workers: WorkerList,
     /// Whether callers handle their commands themselves when nobody else is at work.
-    pub(crate) caller_turns: bool,
+    pub(crate) program_turns: bool,
+    /// The runtime that may read the sockets.
+    pub(crate) program: Option<Handle>,
 }
 
 /// Binds the endpoint, reports it, and runs until the machine has closed.
@@ -82,8 +84,9 @@ pub(crate) async fn connect(
 }
 
 async fn run(machine: Guest<Dispatcher>, limits: Limits, connections: ClientConnections, channels: Channels) -> Rest {
+    let program = channels.program.clone();
     let role = ClientRole { channels, sinks: HashMap::new(), closers: Vec::new(), is_closed: false };
-    let (driver, ended) = drive(Driver::new(machine, limits, connections, role)).await;
+    let (driver, ended) = drive(Driver::new(machine, limits, connections, role), program).await;
     let Driver { side: Side { machine, connections, .. }, role } = driver;
     let ClientRole { sinks, closers, channels, .. } = role;
     if let Err(panic) = ended {
@@ -182,15 +185,16 @@ impl Role for ClientRole {
     }
 
     fn finish_turn(&mut self, side: &mut ClientSide) {
-        self.channels.workers.publish(|peer| side.machine.worker(peer).and_then(WorkerInfo::of));
-    }
-
-    fn has_news(&self) -> bool {
-        self.channels.workers.has_changed()
+        let Side { machine, errands, .. } = side;
+        self.channels.workers.publish(errands, |peer| machine.worker(peer).and_then(WorkerInfo::of));
     }
 
     fn is_quiet(&self) -> bool {
-        self.channels.caller_turns && self.sinks.is_empty()
+        self.channels.program_turns && self.sinks.is_empty()
+    }
+
+    fn is_busy(&self) -> bool {
+        !self.sinks.is_empty()
     }
 
     fn has_ended(&self) -> bool {
@@ -200,11 +204,11 @@ impl Role for ClientRole {
 
 impl ClientRole {
     fn deliver_partial(&mut self, side: &mut ClientSide, now: Instant, id: CallId, payload: Payload) {
-        debug_assert!(!side.errands.are_put_off(), "only received messages lead here, which the I/O thread reads");
         let Some(partials) = self.sinks.get(&id).and_then(|sink| sink.partials.as_ref()) else { return };
-        // If a waker panics, the partial reply is already in the channel.
-        if panics::wake(|| partials.push(payload)) == Some(false) {
-            side.machine.overflow(now, id);
+        match partials.reserve(&payload) {
+            // If a waker panics, the partial reply is already in the channel.
+            Some(place) => side.errands.run(move || _ = panics::wake(|| place.fill(payload))),
+            None => side.machine.overflow(now, id),
         }
     }
 }
@@ -297,6 +301,10 @@ impl Connections<Peer> for ClientConnections {
     fn disconnect(&mut self, peer: Peer) {
         self.any().disconnect(peer);
     }
+
+    fn rehome(&mut self, home: &Handle) {
+        self.any().rehome(home);
+    }
 }
 
 #[cfg(test)]
@@ -306,11 +314,12 @@ mod tests {
 
     #[test]
     fn callers_take_turns_only_if_the_settings_allow_it() {
-        for caller_turns in [true, false] {
+        for program_turns in [true, false] {
             let (_commands, mailbox) = mailbox();
-            let channels = Channels { io: IoThread::new(), mailbox, workers: WorkerList::new().0, caller_turns };
+            let workers = WorkerList::new().0;
+            let channels = Channels { io: IoThread::new(), mailbox, workers, program_turns, program: None };
             let role = ClientRole { channels, sinks: HashMap::new(), closers: Vec::new(), is_closed: false };
-            assert_eq!(role.is_quiet(), caller_turns);
+            assert_eq!(role.is_quiet(), program_turns);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{fmt, pin::pin, time::Duration};
 
 use futures_util::future::{self, Either};
-use tokio::sync::oneshot;
+use tokio::{runtime, sync::oneshot};
 
 use super::{
     call::Call,
@@ -298,13 +298,13 @@ pub struct ClientBuilder {
     codec: Codec,
     pub(super) routing: RoutingConfig,
     backoff: BackoffConfig,
-    pub(super) caller_turns: bool,
+    pub(super) program_turns: bool,
 }
 
 impl Default for ClientBuilder {
     fn default() -> Self {
         let (link, routing, backoff) = (LinkConfig::default(), RoutingConfig::default(), BackoffConfig::default());
-        Self { link, timeout: TIMEOUT_DEFAULT, codec: Codec::default(), routing, backoff, caller_turns: true }
+        Self { link, timeout: TIMEOUT_DEFAULT, codec: Codec::default(), routing, backoff, program_turns: true }
     }
 }
 
@@ -370,15 +370,16 @@ impl ClientBuilder {
 
     /// The initial state of the client and its I/O thread.
     fn open(self) -> (Handle, Guest<DispatcherConfig>, Channels) {
-        let Self { link, timeout, codec, routing, backoff, caller_turns } = self;
+        let Self { link, timeout, codec, routing, backoff, program_turns } = self;
         let has_policy = routing.choice.is_some();
         let config = Guest::only_if(has_policy, routing.dispatcher(&link, backoff));
         let io = IoThread::new();
         let (worker_list, workers) = WorkerList::new();
         let (commands, mailbox) = mailbox();
         // A caller may hold a lock that its policy takes.
-        let caller_turns = caller_turns && !has_policy;
-        let channels = Channels { io: io.clone(), mailbox, workers: worker_list, caller_turns };
+        let program_turns = program_turns && !has_policy;
+        let program = runtime::Handle::try_current().ok().filter(|_| program_turns);
+        let channels = Channels { io: io.clone(), mailbox, workers: worker_list, program_turns, program };
         (Handle { ends: Owned::new(io, Ends { commands, workers }), timeout, codec }, config, channels)
     }
 
@@ -419,9 +420,9 @@ mod tests {
 
     #[test]
     fn callers_take_turns_unless_a_policy_or_a_setting_forbids_it() {
-        let caller_turns = |builder: ClientBuilder| builder.open().2.caller_turns;
-        assert!(caller_turns(Client::builder()));
-        assert!(!caller_turns(Client::builder().caller_turns(false)));
-        assert!(!caller_turns(Client::builder().worker_choice(LeastRecentlyUsed)));
+        let program_turns = |builder: ClientBuilder| builder.open().2.program_turns;
+        assert!(program_turns(Client::builder()));
+        assert!(!program_turns(Client::builder().program_turns(false)));
+        assert!(!program_turns(Client::builder().worker_choice(LeastRecentlyUsed)));
     }
 }

@@ -153,15 +153,20 @@ impl ClientBuilder {
         self
     }
 
-    /// Whether a caller's thread may send its call itself. Default `true`.
+    /// Whether the program's own threads may read and write the sockets. Default `true`.
     ///
-    /// A call that finds no other in flight is then written to the socket on its caller's thread, which saves a change
-    /// of threads. Meanwhile the I/O thread waits: if the system interrupts the caller there, heartbeats and all other
-    /// calls of this client wait until it runs again. Switch it off if threads of low priority make calls on a busy
-    /// machine. A client with a [`Self::worker_choice`] of its own works as if it were off, because a caller may hold a
-    /// lock that the choice takes.
-    pub fn caller_turns(mut self, may_send: bool) -> Self {
-        self.caller_turns = may_send;
+    /// A call that finds no other in flight is then written on its caller's thread, and a task on the runtime in which
+    /// the client was made reads what arrives: a call changes no thread on its way. Heartbeats keep their own thread. If
+    /// that runtime is blocked, has ended or is not driven, this thread takes over the sockets: within 40 ms while calls
+    /// come and go, within 400 ms after a silence. A runtime without `enable_io` leaves them there from the start, after
+    /// Tokio has printed a panic message; build such a client outside of it.
+    ///
+    /// While another thread has a turn, the I/O thread waits: if the system interrupts that thread, heartbeats and all
+    /// other calls of this client wait until it runs again. Switch it off if threads of low priority make calls, or
+    /// drive the runtime, on a busy machine. A client with a [`Self::worker_choice`] of its own works as if it were off,
+    /// because a caller may hold a lock that the choice takes.
+    pub fn program_turns(mut self, are_allowed: bool) -> Self {
+        self.program_turns = are_allowed;
         self
     }
 }

@@ -3,15 +3,15 @@
 use std::{
     mem,
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use tokio::sync::mpsc::error::TryRecvError;
+use tokio::{runtime::Handle, sync::mpsc::error::TryRecvError};
 use tracing::debug;
 
 use super::{
     clock,
-    errands::Errands,
+    errands::{Errand, Errands},
     guest::Guest,
     machine::{Connections, Input, Machine, Oversized, SendError},
     mailbox::Mailbox,
@@ -44,15 +44,15 @@ pub(crate) trait Role: Sized + Send + 'static {
     /// Handles an output of the machine.
     fn handle_output(&mut self, side: &mut SideOf<Self>, now: Instant, output: <Self::Machine as Machine>::Output);
 
-    /// Shows the handles what has changed; called once a turn of the I/O thread, because it runs user code.
+    /// Shows the handles what has changed; called at the end of each turn.
     fn finish_turn(&mut self, side: &mut SideOf<Self>);
-
-    /// Whether [`Self::finish_turn`] has something to show.
-    fn has_news(&self) -> bool;
 
     /// Whether the sender of the next command may handle it: it is likely to be the only one for a while, and the turn
     /// runs no user code.
     fn is_quiet(&self) -> bool;
+
+    /// Whether calls are in flight, so that messages must be read soon.
+    fn is_busy(&self) -> bool;
 
     /// Whether the machine has ended.
     fn has_ended(&self) -> bool;
@@ -71,6 +71,8 @@ pub(crate) struct Side<M: Machine, C> {
     pub(crate) connections: C,
     /// For all user code that handling a command or an output leads to.
     pub(crate) errands: Errands,
+    /// The runtime whose task reads the sockets.
+    pub(crate) home: Handle,
     limits: Limits,
     /// Names in earlier requests, so that no name is allocated for each request.
     names: KnownNames,
@@ -92,10 +94,11 @@ pub(crate) struct Driver<R: Role> {
 }
 
 impl<R: Role> Driver<R> {
-    /// A driver before its first turn. It reads messages within these limits.
+    /// A driver before its first turn. It reads messages within these limits, on the current runtime so far.
     pub(crate) fn new(machine: Guest<R::Machine>, limits: Limits, connections: R::Connections, role: R) -> Self {
         let (errands, names, hangups) = (Errands::default(), KnownNames::default(), Vec::new());
-        Self { side: Side { machine, connections, errands, limits, names, hangups }, role }
+        let home = Handle::current();
+        Self { side: Side { machine, connections, errands, home, limits, names, hangups }, role }
     }
 
     /// Handles at most one command and one message. Returns their total weight.
@@ -110,18 +113,67 @@ impl<R: Role> Driver<R> {
         taken
     }
 
-    /// Takes a turn on another thread than the I/O thread: without reading, timeouts and user code. Returns whether
-    /// something is left for the I/O thread.
+    /// Handles commands and messages at hand, within the bound of a turn. Returns their total weight.
+    pub(super) fn take_inputs(&mut self, cx: &mut Context<'_>) -> usize {
+        let mut taken = 0;
+        while taken < TURN_BOUND {
+            match self.poll_inputs(cx) {
+                0 => break,
+                count => taken += count,
+            }
+        }
+        taken
+    }
+
+    /// Handles commands at hand, within the bound of a turn. Returns their number.
+    pub(super) fn take_commands(&mut self) -> usize {
+        (0..TURN_BOUND).take_while(|_| self.handle_command()).count()
+    }
+
+    /// Takes a turn on a caller's thread: without reading, timeouts and user code. Returns whether something is left for
+    /// the I/O thread.
     pub(super) fn take_callers_turn(&mut self) -> bool {
         self.side.errands.put_off();
-        let has_more = (0..TURN_BOUND).all(|_| self.handle_command());
+        let has_more = self.take_commands() == TURN_BOUND;
         self.transmit(clock::now());
-        has_more || self.side.errands.are_waiting() || self.role.has_news() || self.has_ended()
+        self.finish_turn();
+        has_more || self.side.errands.are_waiting() || self.has_ended()
+    }
+
+    /// Takes a turn of the reader, which runs the errands afterwards.
+    pub(super) fn take_readers_turn(&mut self, cx: &mut Context<'_>) -> ReadersTurn {
+        self.side.errands.put_off();
+        let has_more = self.take_inputs(cx) >= TURN_BOUND;
+        let now = clock::now();
+        // Late ones are for the I/O thread, which has the reactor look at the sockets first.
+        let is_due = self.is_due(now) && !self.is_late(now);
+        if is_due && !has_more {
+            self.handle_timeout(now);
+        }
+        self.transmit(now);
+        self.finish_turn();
+        ReadersTurn { errands: self.side.errands.take(), has_more, has_ended: self.has_ended() }
     }
 
     /// Runs the user code that other threads' turns have led to. Only the I/O thread calls it.
     pub(super) fn run_errands(&mut self) {
         self.side.errands.catch_up();
+    }
+
+    /// Moves the sockets to this runtime.
+    pub(super) fn rehome(&mut self, home: &Handle) {
+        self.side.home.clone_from(home);
+        self.side.connections.rehome(home);
+    }
+
+    /// Whether a timeout is due.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.poll_timeout().is_some_and(|at| at <= now)
+    }
+
+    /// Whether a timeout has been due for so long that this process must have been held up.
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        self.poll_timeout().is_some_and(|at| at + LATE <= now)
     }
 
     fn handle_command(&mut self) -> bool {
@@ -174,7 +226,7 @@ impl<R: Role> Driver<R> {
         }
     }
 
-    /// Shows the handles what has changed. Only the I/O thread calls it.
+    /// Shows the handles what has changed.
     pub(super) fn finish_turn(&mut self) {
         self.role.finish_turn(&mut self.side);
     }
@@ -182,6 +234,11 @@ impl<R: Role> Driver<R> {
     /// Whether the sender of the next command may handle it.
     pub(super) fn is_quiet(&self) -> bool {
         self.role.is_quiet() && !self.side.errands.are_waiting()
+    }
+
+    /// Whether messages must be read soon.
+    pub(super) fn is_busy(&self) -> bool {
+        self.role.is_busy()
     }
 
     /// Whether the machine has ended.
@@ -232,6 +289,18 @@ impl<R: Role> Driver<R> {
 ///
 /// That is enough to fill a BATCH, and so little that a flood delays neither heartbeats nor the calls of others.
 pub(super) const TURN_BOUND: usize = 512;
+
+/// A timeout handled later than this was held up: by a frozen process, a suspended machine or a flood.
+const LATE: Duration = Duration::from_millis(100);
+
+/// What a turn of the reader has left.
+pub(super) struct ReadersTurn {
+    /// User code to run without the desk.
+    pub(super) errands: Vec<Errand>,
+    pub(super) has_more: bool,
+    /// Whether the machine has ended; the I/O thread does the rest.
+    pub(super) has_ended: bool,
+}
 
 /// The frames of one message, or of a BATCH of several.
 fn frames_of(messages: &[Message]) -> Frames {

@@ -1,17 +1,18 @@
-//! A driver that several threads share: the I/O thread, and whoever has something to say.
+//! A driver that several threads share: the I/O thread, the reader, and whoever has something to say.
 //!
 //! One thread at a time takes a turn. Whoever puts a command into the mailbox takes one itself if nobody else is at work:
 //! it handles the command and writes to the sockets, so a lone call changes no thread on its way out. A command that
-//! comes during another thread's turn is handled by that thread before it leaves. Only the I/O thread waits for the lock.
+//! comes during another thread's turn is handled by that thread before it leaves. The reader, a task on the program's
+//! runtime, reads the sockets while they belong to it. Only the I/O thread waits for the lock.
 //!
 //! A caller may hold any lock of the program. So its turn runs no user code: a role with a policy of the user is never
 //! quiet, and wakers and drops are [`Errands`](super::errands::Errands) for the I/O thread. What remains is the program's
 //! `tracing` subscriber, which must not make a call while it holds a lock of its own.
 //!
-//! The I/O thread alone reads sockets and handles timeouts, and for these it waits until another thread's turn ends. Such
-//! a turn is short: it encodes and writes, without reading or blocking. But the system may interrupt its thread. If a
-//! thread of low priority takes turns on a busy machine, heartbeats wait as long as that thread does; the settings
-//! `caller_turns` and `procedure_turns` forbid it.
+//! The I/O thread handles timeouts, and for these it waits until another thread's turn ends. Such a turn is short: it
+//! moves the bytes at hand, within the bound of a turn. But the system may interrupt its thread. If a thread of low
+//! priority takes turns on a busy machine, heartbeats wait as long as that thread does; the setting `program_turns`
+//! forbids it.
 
 use std::{
     any::Any,
@@ -20,16 +21,17 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering, fence},
     },
-    task::Context,
+    task::{Context, Waker},
     time::Instant,
 };
 
 use futures_util::task::AtomicWaker;
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, task::yield_now};
 
 use super::{
-    driver::{Driver, Role},
+    driver::{Driver, ReadersTurn, Role},
     mailbox::Turns,
+    reader::Reader,
 };
 
 /// See the module.
@@ -40,9 +42,11 @@ pub(super) struct Engine<R: Role> {
     /// Whether the sender of the next command may handle it: it is likely to be the only one, and leaves at once.
     /// Otherwise the I/O thread handles it together with others, whose messages leave in one BATCH.
     is_quiet: AtomicBool,
-    io_thread: AtomicWaker,
-    /// The I/O thread's runtime, to which sockets, timers and tasks belong.
+    io_thread: Arc<AtomicWaker>,
+    /// The I/O thread's runtime, to which timers and tasks belong.
     runtime: Handle,
+    /// The task on the program's runtime, unless the I/O thread does everything.
+    reader: Option<Arc<Reader>>,
 }
 
 /// What only one thread at a time may use.
@@ -56,19 +60,30 @@ pub(super) struct Desk<R: Role> {
 }
 
 impl<R: Role> Engine<R> {
-    /// To be called on the I/O thread.
-    pub(super) fn new(mut driver: Driver<R>) -> Arc<Self> {
+    /// To be called on the I/O thread. With a runtime of the program, a task is started there.
+    pub(super) fn new(mut driver: Driver<R>, program: Option<Handle>) -> Arc<Self> {
         let is_quiet = AtomicBool::new(driver.is_quiet());
-        Arc::new_cyclic(|engine: &Weak<Self>| {
+        let io_thread = Arc::new(AtomicWaker::new());
+        let reader = program.map(|program| Arc::new(Reader::new(program, Arc::clone(&io_thread))));
+        let engine = Arc::new_cyclic(|engine: &Weak<Self>| {
             driver.role.mailbox().attend(engine.clone());
             Self {
                 desk: Mutex::new(Desk { driver: Some(driver), alarm: None, panic: None }),
                 bell: AtomicU64::new(0),
                 is_quiet,
-                io_thread: AtomicWaker::new(),
+                io_thread,
                 runtime: Handle::current(),
+                reader,
             }
-        })
+        });
+        if let Some(reader) = &engine.reader {
+            reader.runtime().spawn(read(Presence { engine: Arc::clone(&engine), reader: Arc::clone(reader) }));
+        }
+        engine
+    }
+
+    pub(super) fn reader(&self) -> Option<&Arc<Reader>> {
+        self.reader.as_ref()
     }
 
     /// Has the I/O thread polled whenever there is something for it.
@@ -92,8 +107,11 @@ impl<R: Role> Engine<R> {
             self.is_quiet.store(driver.is_quiet(), Ordering::Relaxed);
         }
         drop(desk);
-        // Either this sees a ring, or whoever rang sees that the desk is free.
+        // Either this sees a ring, or whoever rang sees that the desk is free. The same goes for the reader.
         fence(Ordering::SeqCst);
+        if let Some(reader) = &self.reader {
+            reader.offer_desk();
+        }
         self.rings() != rings
     }
 
@@ -110,31 +128,128 @@ impl<R: Role> Engine<R> {
         for _ in 0..TURNS_MAX {
             let Some(mut desk) = self.try_desk() else { return };
             let rings = self.rings();
-            let is_work_left = {
+            let (is_work_left, is_busy) = {
                 let _inside = self.runtime.enter();
-                desk.take_turn()
+                (desk.take_callers_turn(), desk.is_busy())
             };
             let has_more = self.leave(desk, rings);
             if is_work_left {
                 return self.io_thread.wake();
             }
             if !has_more {
+                if is_busy && let Some(reader) = &self.reader {
+                    reader.watch();
+                }
                 return;
             }
         }
         self.io_thread.wake();
     }
+
+    /// A turn of the reader.
+    fn read(&self, reader: &Arc<Reader>) -> Next {
+        let Some(mut desk) = self.try_desk().or_else(|| {
+            // Either this finds the desk free, or whoever leaves it finds that the reader waits.
+            reader.await_desk();
+            fence(Ordering::SeqCst);
+            self.try_desk()
+        }) else {
+            return Next::Wait;
+        };
+        let rings = self.rings();
+        let (turn, is_busy, is_earlier) = {
+            let _inside = self.runtime.enter();
+            let waker = Waker::from(Arc::clone(reader));
+            (desk.take_readers_turn(&mut Context::from_waker(&waker)), desk.is_busy(), desk.is_earlier())
+        };
+        let has_more = self.leave(desk, rings);
+        let Some(ReadersTurn { errands, has_more: has_input, has_ended }) = turn else {
+            // The I/O thread takes the panic.
+            self.io_thread.wake();
+            return Next::Wait;
+        };
+        errands.into_iter().for_each(|errand| errand());
+        if has_ended || is_earlier {
+            self.io_thread.wake();
+        }
+        if is_busy {
+            reader.watch();
+        }
+        if has_more || has_input { Next::Again } else { Next::Wait }
+    }
+
+    /// Has commands handled by the thread that reads the sockets.
+    fn call(&self) {
+        match self.reader.as_ref().filter(|reader| reader.has_sockets()) {
+            Some(reader) => reader.call(),
+            None => self.io_thread.wake(),
+        }
+    }
+}
+
+/// The reader's task. It ends after its driver.
+async fn read<R: Role>(presence: Presence<R>) {
+    let Presence { engine, reader } = &presence;
+    loop {
+        reader.called().await;
+        if reader.is_elsewhere() {
+            return;
+        }
+        reader.answer();
+        loop {
+            if reader.is_dismissed() {
+                return;
+            }
+            if !reader.has_sockets() {
+                // It waits for the answer.
+                engine.io_thread.wake();
+                break;
+            }
+            match engine.read(reader) {
+                Next::Again => yield_now().await,
+                Next::Wait => break,
+            }
+        }
+    }
+}
+
+/// The presence of a reader: dropped with its runtime, or with its driver.
+struct Presence<R: Role> {
+    engine: Arc<Engine<R>>,
+    reader: Arc<Reader>,
+}
+
+impl<R: Role> Drop for Presence<R> {
+    fn drop(&mut self) {
+        self.reader.end();
+        self.engine.io_thread.wake();
+    }
+}
+
+/// What follows a turn of the reader.
+enum Next {
+    Again,
+    Wait,
 }
 
 impl<R: Role> Desk<R> {
     /// A turn without reading and timeouts. Returns whether something is left for the I/O thread.
-    fn take_turn(&mut self) -> bool {
-        let Some(driver) = self.driver.as_mut().filter(|_| self.panic.is_none()) else { return true };
-        match catch_unwind(AssertUnwindSafe(|| driver.take_callers_turn())) {
-            Ok(is_work_left) => is_work_left || self.is_earlier(),
+    fn take_callers_turn(&mut self) -> bool {
+        self.contain(Driver::take_callers_turn).is_none_or(|is_work_left| is_work_left || self.is_earlier())
+    }
+
+    /// A turn of the reader; `None` if there is no driver that can be used.
+    fn take_readers_turn(&mut self, cx: &mut Context<'_>) -> Option<ReadersTurn> {
+        self.contain(|driver| driver.take_readers_turn(cx))
+    }
+
+    fn contain<T>(&mut self, turn: impl FnOnce(&mut Driver<R>) -> T) -> Option<T> {
+        let driver = self.driver.as_mut().filter(|_| self.panic.is_none())?;
+        match catch_unwind(AssertUnwindSafe(|| turn(driver))) {
+            Ok(result) => Some(result),
             Err(panic) => {
                 self.panic = Some(panic);
-                true
+                None
             }
         }
     }
@@ -142,6 +257,10 @@ impl<R: Role> Desk<R> {
     /// The panic of another thread's turn.
     pub(super) fn take_panic(&mut self) -> Option<Box<dyn Any + Send>> {
         self.panic.take()
+    }
+
+    fn is_busy(&self) -> bool {
+        self.driver.as_ref().is_some_and(Driver::is_busy)
     }
 
     /// Whether the next timeout is earlier than the I/O thread knows.
@@ -159,13 +278,13 @@ impl<R: Role> Turns for Engine<R> {
         let is_ending = Handle::try_current().is_err_and(|error| error.is_thread_local_destroyed());
         match self.is_quiet.swap(false, Ordering::Relaxed) && !is_ending {
             true => self.take_turns(),
-            false => self.io_thread.wake(),
+            false => self.call(),
         }
     }
 
     fn wake(&self) {
         self.bell.fetch_add(1, Ordering::SeqCst);
-        self.io_thread.wake();
+        self.call();
     }
 }
 
@@ -232,8 +351,9 @@ mod tests {
             let role = Recorder { mailbox, is_quiet, has_ended: false };
             let thread = thread::Builder::new().name("io".to_owned()).spawn(move || {
                 let runtime = runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+                let _inside = runtime.enter();
                 let driver = Driver::new(Guest::only_if(false, Idle), Limits::default(), Nobody, role);
-                assert!(runtime.block_on(drive(driver)).1.is_ok());
+                assert!(runtime.block_on(drive(driver, None)).1.is_ok());
             });
             Self(commands, thread.expect("a thread"))
         }
@@ -287,12 +407,12 @@ mod tests {
 
         fn finish_turn(&mut self, _: &mut SideOf<Self>) {}
 
-        fn has_news(&self) -> bool {
-            false
-        }
-
         fn is_quiet(&self) -> bool {
             self.is_quiet
+        }
+
+        fn is_busy(&self) -> bool {
+            false
         }
 
         fn has_ended(&self) -> bool {

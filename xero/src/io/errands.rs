@@ -1,6 +1,8 @@
 //! User code that a turn leads to: wakers, and drops of user values.
 
-/// Runs user code on the I/O thread, whichever thread takes the turn.
+use std::mem;
+
+/// Runs user code on the I/O thread, or after the turn of a reader, whichever thread takes the turn.
 ///
 /// A caller's thread may hold a lock that the code takes, such as its executor's. It would wait for itself then, and
 /// every other thread for the turn.
@@ -8,8 +10,11 @@
 pub(crate) struct Errands {
     /// Whether another thread takes the turn.
     are_put_off: bool,
-    put_off: Vec<Box<dyn FnOnce() + Send>>,
+    put_off: Vec<Errand>,
 }
+
+/// Code that a turn has left for later.
+pub(super) type Errand = Box<dyn FnOnce() + Send>;
 
 impl Errands {
     /// Runs the code at once on the I/O thread; on another thread, leaves it to the I/O thread.
@@ -22,9 +27,9 @@ impl Errands {
         }
     }
 
-    /// Whether this is the turn of another thread than the I/O thread.
-    pub(crate) fn are_put_off(&self) -> bool {
-        self.are_put_off
+    /// What was put off so far.
+    pub(super) fn take(&mut self) -> Vec<Errand> {
+        mem::take(&mut self.put_off)
     }
 
     /// Puts off the code of the turn that begins now, on another thread.

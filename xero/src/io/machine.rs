@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use tokio::runtime::Handle;
 
 use crate::proto::{
     frame::{Frames, Inbound, Malformed},
@@ -68,6 +69,9 @@ pub(crate) trait Connections<P> {
 
     /// Ends a connection once everything sent on it is on its way.
     fn disconnect(&mut self, peer: P);
+
+    /// Moves the sockets to this runtime, whose tasks read them from now on. The next poll looks at all of them.
+    fn rehome(&mut self, _home: &Handle) {}
 }
 
 /// What a connection reports.

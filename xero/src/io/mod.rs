@@ -10,5 +10,7 @@ pub(crate) mod guest;
 pub(crate) mod machine;
 pub(crate) mod mailbox;
 pub(crate) mod panics;
+mod reader;
 pub(crate) mod thread;
 pub(crate) mod turns;
+mod watch;

@@ -3,31 +3,42 @@
 use std::{
     any::Any,
     future::{Future, poll_fn},
+    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use tokio::{
+    runtime::Handle,
     sync::oneshot,
     time::{Sleep, sleep_until, timeout},
 };
+use tracing::debug;
 
 use super::{
     clock,
     driver::{Driver, Role, TURN_BOUND},
     engine::{Desk, Engine},
     panics,
+    reader::Reader,
+    watch::{Decision, Need, Watch},
 };
 
 /// Drives a role on its I/O thread until its machine has ended. Returns what is left of it.
 ///
+/// With a runtime of the program, a task there reads the sockets, as long as that runtime is at work.
+///
 /// The second value is an error if a turn panicked: user code, such as a policy, runs there too. The machine is unusable
 /// then.
-pub(crate) async fn drive<R: Role>(driver: Driver<R>) -> (Driver<R>, Result<(), Box<dyn Any + Send>>) {
-    let engine = Engine::new(driver);
-    let mut turns = Turns::default();
+pub(crate) async fn drive<R: Role>(
+    driver: Driver<R>,
+    program: Option<Handle>,
+) -> (Driver<R>, Result<(), Box<dyn Any + Send>>) {
+    let engine = Engine::new(driver, program);
+    let mut turns = Turns::new(engine.reader());
     let ended = poll_fn(|cx| {
         engine.register(cx);
         let mut desk = engine.wait();
@@ -40,6 +51,9 @@ pub(crate) async fn drive<R: Role>(driver: Driver<R>) -> (Driver<R>, Result<(), 
     })
     .await;
     let mut driver = engine.wait().driver.take().expect("only the end of the drive takes it");
+    if let Some(reader) = engine.reader() {
+        reader.dismiss();
+    }
     // After a panic on another thread, some may be left.
     driver.run_errands();
     (driver, ended)
@@ -56,13 +70,21 @@ pub(crate) fn wake_after(time: Duration, mut sender: oneshot::Sender<()>) {
 }
 
 /// State from one turn to the next.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Turns {
     alarm: Alarm,
     late: u32,
+    /// Whether the sockets have just been taken, so that the reactor has not looked at them.
+    is_fresh: bool,
+    reader: Option<(Arc<Reader>, Watch)>,
 }
 
 impl Turns {
+    fn new(reader: Option<&Arc<Reader>>) -> Self {
+        let reader = reader.map(|reader| (Arc::clone(reader), Watch::new(clock::now())));
+        Self { alarm: Alarm::default(), late: 0, is_fresh: false, reader }
+    }
+
     fn poll_at<R: Role>(&mut self, desk: &mut Desk<R>, cx: &mut Context<'_>) -> Poll<Result<(), Box<dyn Any + Send>>> {
         if let Some(panic) = desk.take_panic() {
             return Poll::Ready(Err(panic));
@@ -79,59 +101,158 @@ impl Turns {
     fn poll(&mut self, driver: &mut Driver<impl Role>, cx: &mut Context<'_>) -> Poll<()> {
         driver.run_errands();
         loop {
-            let taken = take_inputs(driver, cx);
-            let now = clock::now();
-            let is_due = driver.poll_timeout().is_some_and(|at| at <= now) && !self.must_look_again(driver, taken, now);
-            if is_due {
-                driver.handle_timeout(now);
-            } else if self.late > 0 {
-                driver.handle_heartbeats(now);
-            }
-            driver.transmit(now);
+            let look_at = self.look(driver);
+            let is_pending = match self.reads() {
+                true => self.take_turn(driver, cx),
+                false => self.stand_by(driver),
+            };
             driver.finish_turn();
             if driver.has_ended() {
                 return Poll::Ready(());
             }
-            // More input may be ready: let the reactor and the transport's own tasks run first, then return.
-            if taken >= TURN_BOUND || self.late > 0 {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            // Due timeouts may have opened something that must be polled before it can wake this task.
-            if !is_due && self.alarm.poll(cx, driver.poll_timeout()).is_pending() {
-                return Poll::Pending;
+            match is_pending {
+                Next::Again => {
+                    // More input may be ready: let the reactor and the transport's own tasks run first, then return.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                // Due timeouts may have opened something that must be polled before it can wake this task.
+                Next::Look => {}
+                Next::Sleep => {
+                    let timeout = driver.poll_timeout().filter(|_| self.reads() || !driver.is_due(clock::now()));
+                    let at = [timeout, look_at].into_iter().flatten().min();
+                    if self.alarm.poll(cx, at).is_pending() {
+                        return Poll::Pending;
+                    }
+                }
             }
         }
     }
 
-    /// Whether this thread was held up so long that the reactor must look at the sockets first.
+    /// Whether the I/O thread reads the sockets.
+    fn reads(&self) -> bool {
+        self.reader.as_ref().is_none_or(|(reader, _)| !reader.has_sockets())
+    }
+
+    /// A turn of the thread that reads the sockets.
+    fn take_turn(&mut self, driver: &mut Driver<impl Role>, cx: &mut Context<'_>) -> Next {
+        let taken = driver.take_inputs(cx);
+        let now = clock::now();
+        let is_due = !self.must_look_again(driver, taken, now) && driver.is_due(now);
+        if is_due {
+            driver.handle_timeout(now);
+        } else if self.late > 0 {
+            driver.handle_heartbeats(now);
+        }
+        driver.transmit(now);
+        match (taken >= TURN_BOUND || self.late > 0, is_due) {
+            (true, _) => Next::Again,
+            (false, true) => Next::Look,
+            (false, false) => Next::Sleep,
+        }
+    }
+
+    /// A turn while the reader has the sockets: peers hear from this side, whatever the program's runtime does.
+    fn stand_by(&mut self, driver: &mut Driver<impl Role>) -> Next {
+        let taken = driver.take_commands();
+        let now = clock::now();
+        driver.handle_heartbeats(now);
+        driver.transmit(now);
+        // The watch looks at what is still due.
+        match taken >= TURN_BOUND {
+            true => Next::Again,
+            false => Next::Sleep,
+        }
+    }
+
+    /// Decides whose the sockets are. Returns when to look again.
+    fn look(&mut self, driver: &mut Driver<impl Role>) -> Option<Instant> {
+        let (reader, watch) = self.reader.as_mut()?;
+        let now = clock::now();
+        let has_sockets = reader.has_sockets();
+        if reader.has_ended() {
+            if has_sockets {
+                self.take_sockets(driver);
+            }
+            self.reader = None;
+            return None;
+        }
+        if has_sockets {
+            reader.begin_watch();
+            driver.handle_heartbeats(now);
+        }
+        let is_late = driver.is_late(now);
+        let need = match (driver.is_due(now), driver.is_busy() || reader.is_called()) {
+            (true, _) => Need::Timeouts,
+            (false, true) => Need::Replies,
+            (false, false) => Need::Nothing,
+        };
+        let decision = match is_late && has_sockets {
+            true => watch.take(now),
+            false => watch.look(now, reader.answers(), need),
+        };
+        match decision {
+            Decision::Wait(at) => Some(at),
+            Decision::Rest => {
+                reader.end_watch();
+                // Either this finds the call, or the caller finds that the watch has ended.
+                (has_sockets && reader.is_called()).then(|| now + LOOK_AGAIN)
+            }
+            Decision::Ask(at) => {
+                reader.call();
+                Some(at)
+            }
+            Decision::Take => {
+                self.take_sockets(driver);
+                Some(now)
+            }
+            Decision::Give => {
+                debug!("the program's runtime reads the sockets");
+                driver.rehome(reader.runtime());
+                reader.set_has_sockets(true);
+                reader.call_to_read();
+                Some(now)
+            }
+        }
+    }
+
+    fn take_sockets(&mut self, driver: &mut Driver<impl Role>) {
+        debug!("the I/O thread reads the sockets");
+        driver.rehome(&Handle::current());
+        self.is_fresh = true;
+        if let Some((reader, _)) = &self.reader {
+            reader.set_has_sockets(false);
+        }
+    }
+
+    /// Whether the reactor must look at the sockets first, because this thread was held up, or has just got them.
     ///
     /// They may hold messages that answer the due timeouts: a process that was frozen must not treat its peers as dead.
     fn must_look_again(&mut self, driver: &Driver<impl Role>, taken: usize, now: Instant) -> bool {
-        let is_late = driver.poll_timeout().is_some_and(|at| at + LATE <= now);
         // Once the reactor has looked, continue only while there is something to read.
-        let must = is_late && self.late < LATE_TURNS_MAX && (self.late == 0 || taken > 0);
+        let is_late = driver.is_late(now) && self.late < LATE_TURNS_MAX && (self.late == 0 || taken > 0);
+        let must = mem::take(&mut self.is_fresh) || is_late;
         self.late = if must { self.late + 1 } else { 0 };
         must
     }
 }
 
-/// A timeout handled later than this was held up: by a frozen process, a suspended machine or a flood.
-const LATE: Duration = Duration::from_millis(100);
+/// What follows a turn of the I/O thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// Another one, after the reactor and other tasks.
+    Again,
+    /// Another one at once.
+    Look,
+    /// One when something happens.
+    Sleep,
+}
 
 /// The most turns that put off timeouts, so that a flood cannot put them off for ever.
 const LATE_TURNS_MAX: u32 = 1024;
 
-fn take_inputs(driver: &mut Driver<impl Role>, cx: &mut Context<'_>) -> usize {
-    let mut taken = 0;
-    while taken < TURN_BOUND {
-        match driver.poll_inputs(cx) {
-            0 => break,
-            count => taken += count,
-        }
-    }
-    taken
-}
+/// When to look again at a call that has just come.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// The machine's next timeout as a future.
 #[derive(Debug, Default)]

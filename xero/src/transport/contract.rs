@@ -7,6 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use tokio::runtime::Handle;
 
 use super::{endpoint::Endpoint, error::TransportError};
 use crate::{
@@ -75,6 +76,9 @@ pub(crate) trait RouterSocket: Send {
 
     /// Ends the peer's connection once everything sent to it is on its way. A `Gone` may or may not follow.
     fn disconnect(&mut self, peer: Peer);
+
+    /// Moves the connections to this runtime, whose tasks poll the socket from now on.
+    fn rehome(&mut self, _home: &Handle) {}
 }
 
 impl Connections<Peer> for Box<dyn RouterSocket> {
@@ -93,6 +97,10 @@ impl Connections<Peer> for Box<dyn RouterSocket> {
     fn disconnect(&mut self, peer: Peer) {
         (**self).disconnect(peer);
     }
+
+    fn rehome(&mut self, home: &Handle) {
+        (**self).rehome(home);
+    }
 }
 
 /// One connection, for one life.
@@ -105,6 +113,9 @@ pub(crate) trait DealerSocket: Send {
 
     /// Writes what was sent, as far as the system takes it; the rest follows while the socket is polled.
     fn flush(&mut self) {}
+
+    /// Moves the connection to this runtime, whose tasks poll the socket from now on.
+    fn rehome(&mut self, _home: &Handle) {}
 }
 
 /// A way to make sockets. Called on the runtime that will poll them.

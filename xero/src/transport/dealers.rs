@@ -9,6 +9,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
+use tokio::runtime::Handle;
 use tracing::{debug, warn};
 
 use super::{
@@ -34,6 +35,8 @@ pub(crate) struct Dealers {
     waker: Waker,
     /// The link to look at first, so that a flood from one hides no other.
     next: usize,
+    /// The runtime of the connections, unless it is that of the dials.
+    home: Option<Handle>,
 }
 
 struct Link {
@@ -49,7 +52,8 @@ impl Dealers {
     /// Starts without connections.
     pub(crate) fn new(endpoints: Vec<Endpoint>, sockets: Sockets) -> Self {
         let links = endpoints.into_iter().map(|endpoint| Link { endpoint, socket: None, complaint: None });
-        Self { sockets, links: links.collect(), dials: FuturesUnordered::new(), waker: Waker::noop().clone(), next: 0 }
+        let (links, dials, waker) = (links.collect(), FuturesUnordered::new(), Waker::noop().clone());
+        Self { sockets, links, dials, waker, next: 0, home: None }
     }
 
     /// Starts to connect; [`Input::Dialed`] or the end of the connection follows.
@@ -82,8 +86,12 @@ impl Dealers {
 
     fn poll_dials(&mut self, cx: &mut Context<'_>) -> Poll<(Peer, Input)> {
         let Poll::Ready(Some((peer, dialed))) = self.dials.poll_next_unpin(cx) else { return Poll::Pending };
+        let home = self.home.clone();
         Poll::Ready(match (self.link(peer), dialed) {
-            (Some(link), Ok(socket)) => {
+            (Some(link), Ok(mut socket)) => {
+                if let Some(home) = home {
+                    socket.rehome(&home);
+                }
                 debug!(peer = peer.0, endpoint = %link.endpoint, "connected");
                 link.complaint = None;
                 link.socket = Some(socket);
@@ -138,6 +146,11 @@ impl Connections<Peer> for Dealers {
         if let Some(link) = self.link(peer) {
             link.socket = None;
         }
+    }
+
+    fn rehome(&mut self, home: &Handle) {
+        self.home = Some(home.clone());
+        self.links.iter_mut().filter_map(|link| link.socket.as_mut()).for_each(|socket| socket.rehome(home));
     }
 }
 

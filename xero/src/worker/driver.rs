@@ -54,7 +54,7 @@ pub(crate) struct Channels {
     pub(crate) registered: watch::Sender<usize>,
     pub(crate) left: watch::Sender<bool>,
     /// Whether procedures handle their commands themselves when nobody else is at work.
-    pub(crate) procedure_turns: bool,
+    pub(crate) program_turns: bool,
 }
 
 /// Runs until the machine has left and the services are dropped.
@@ -92,7 +92,8 @@ pub(crate) async fn run(
         let _sentinel = sentinel;
         pending::<()>().await;
     });
-    let (driver, ended) = drive(driver).await;
+    let program = driver.role.channels.program_turns.then(|| driver.role.lease.user.clone());
+    let (driver, ended) = drive(driver, program).await;
     watch.abort();
     if let Err(panic) = ended {
         driver.role.channels.io.crash(Guest::of(&driver.role.lease.user, panic));
@@ -236,7 +237,7 @@ impl Role for WorkerRole {
             WorkerOutput::Registered(_) | WorkerOutput::Unregistered(_) => {
                 self.has_registered_changed = true;
             }
-            WorkerOutput::Start(start) => self.start(*start),
+            WorkerOutput::Start(start) => self.start(*start, &side.home),
             WorkerOutput::PartialSent(execution, bytes) => {
                 if let Some(running) = self.running.get(&execution) {
                     let context = running.context.clone();
@@ -254,19 +255,19 @@ impl Role for WorkerRole {
 
     fn finish_turn(&mut self, side: &mut WorkerSide) {
         if mem::take(&mut self.has_registered_changed) {
-            let count = side.machine.registered().count();
-            panics::wake(|| self.channels.registered.send_replace(count));
+            let (count, registered) = (side.machine.registered().count(), self.channels.registered.clone());
+            side.errands.run(move || _ = panics::wake(|| registered.send_replace(count)));
         }
-        self.release_leaving(&side.machine);
-    }
-
-    fn has_news(&self) -> bool {
-        self.has_registered_changed || !self.leaving.0.is_empty()
+        self.release_leaving(side);
     }
 
     fn is_quiet(&self) -> bool {
         // The command is probably the end of the only procedure.
-        self.channels.procedure_turns && self.running.len() <= 1
+        self.channels.program_turns && self.running.len() <= 1
+    }
+
+    fn is_busy(&self) -> bool {
+        !self.running.is_empty()
     }
 
     fn has_ended(&self) -> bool {
@@ -275,7 +276,7 @@ impl Role for WorkerRole {
 }
 
 impl WorkerRole {
-    fn start(&mut self, start: Start) {
+    fn start(&mut self, start: Start, home: &Handle) {
         let Start { execution, peer, service, method, deadline, reply_bytes_max, mut request } = start;
         let lease = self.lease.clone();
         let procedure = lease.services.services[service].procedures[method].clone();
@@ -284,7 +285,7 @@ impl WorkerRole {
         let arguments = Payload { codec: request.payload.codec, bytes };
         let place = Place { worker: self.id, execution, deadline, reply_bytes_max, commands };
         let context = Context::new(request, place);
-        let queued = procedure::spawn(Job { procedure, context: context.clone(), arguments, peer, lease });
+        let queued = procedure::spawn(Job { procedure, context: context.clone(), arguments, peer, lease }, home);
         self.running.insert(execution, Running { context, queued });
     }
 
@@ -292,15 +293,17 @@ impl WorkerRole {
     ///
     /// Queued requests do not count, nor do procedures that wait for a thread: they may wait for the place of one of
     /// these.
-    fn release_leaving(&mut self, machine: &Worker) {
-        if self.leaving.0.is_empty() || !machine.is_leaving() {
+    fn release_leaving(&mut self, side: &mut WorkerSide) {
+        if self.leaving.0.is_empty() || !side.machine.is_leaving() {
             return;
         }
-        self.leaving.prune().into_iter().for_each(panics::drop_quietly);
+        let cancelled = self.leaving.prune();
+        side.errands.run(move || cancelled.into_iter().for_each(panics::drop_quietly));
         let leaving = self.leaving.executions();
         let mut begun = self.running.iter().filter(|(_, running)| running.has_begun());
         if begun.all(|(execution, _)| leaving.contains(execution)) {
-            self.leaving.release();
+            let mut leaving = mem::take(&mut self.leaving);
+            side.errands.run(move || leaving.release());
         }
     }
 

@@ -198,7 +198,7 @@ pub struct WorkerBuilder {
     concurrency: u32,
     pub(super) hold_limits: HoldLimits,
     drain_timeout: Duration,
-    pub(super) procedure_turns: bool,
+    pub(super) program_turns: bool,
     stop: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
@@ -213,7 +213,7 @@ impl WorkerBuilder {
             concurrency: cpus.saturating_mul(CREDITS_PER_CPU),
             hold_limits: HoldLimits::default(),
             drain_timeout: DRAIN_TIMEOUT,
-            procedure_turns: true,
+            program_turns: true,
             stop: None,
         }
     }
@@ -323,7 +323,7 @@ impl WorkerBuilder {
         let config = self.config();
         frame::check(&Message::Ready(config.introduction()), &config.limits)?;
         let id = config.incarnation;
-        let (ends, channels) = open(self.procedure_turns);
+        let (ends, channels) = open(self.program_turns);
         let driver = driver::run(self.link.transport, endpoints, config, self.services, user.clone(), channels);
         IoThread::spawn("xero-worker", driver).map_err(ConnectError::Thread)?;
         let worker = Worker { id, ends };
@@ -385,7 +385,7 @@ impl std::fmt::Debug for WorkerBuilder {
 }
 
 /// The initial state of a handle and its I/O thread.
-fn open(procedure_turns: bool) -> (Owned<Ends>, Channels) {
+fn open(program_turns: bool) -> (Owned<Ends>, Channels) {
     let (io, (commands, mailbox)) = (IoThread::new(), mailbox());
     let (registered_sender, registered) = watch::channel(0);
     let (left_sender, left) = watch::channel(false);
@@ -395,7 +395,7 @@ fn open(procedure_turns: bool) -> (Owned<Ends>, Channels) {
         mailbox,
         registered: registered_sender,
         left: left_sender,
-        procedure_turns,
+        program_turns,
     };
     (Owned::new(io, Ends { commands, registered, left }), channels)
 }

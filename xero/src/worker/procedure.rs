@@ -77,12 +77,13 @@ impl Drop for Served {
     }
 }
 
-/// Starts a procedure, which ends with a [`Command::Finish`]. A blocking one first waits for a thread.
-pub(super) fn spawn(job: Job) -> Option<Queued> {
+/// Starts a procedure, which ends with a [`Command::Finish`]. A blocking one first waits for a thread, an inline one runs
+/// where the sockets are read.
+pub(super) fn spawn(job: Job, home: &Handle) -> Option<Queued> {
     let (mode, user) = (job.procedure.descriptor.mode, job.lease.user.clone());
     match mode {
         Mode::Task => drop(user.spawn(run(job))),
-        Mode::Inline => drop(tokio::spawn(run(job))),
+        Mode::Inline => drop(home.spawn(run(job))),
         Mode::Blocking => return Some(Queued::spawn(job, &user)),
     }
     None

@@ -9,7 +9,8 @@ use std::{
 
 use bytes::Bytes;
 use thiserror::Error;
-use tokio::task::unconstrained;
+use tokio::{runtime::Handle, task::unconstrained};
+use tracing::debug;
 
 use super::{
     engine::{self, Event, Outgoing, Received, Role, Session, Violation},
@@ -163,6 +164,13 @@ impl Connection {
         // A peer that reads as fast as this side writes must not keep the task from everything else.
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Moves the connection to this runtime, if that has a reactor.
+    pub(super) fn rehome(&mut self, home: &Handle) {
+        if let Err(error) = self.stream.rehome(home) {
+            debug!(%error, "a connection stays with its runtime");
+        }
     }
 
     pub(super) fn outgoing(&self) -> &Outgoing {

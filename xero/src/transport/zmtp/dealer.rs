@@ -1,10 +1,11 @@
 //! A DEALER: one connection, for one life.
 
 use std::{
-    fmt,
+    fmt, mem,
     task::{Context, Poll, Waker},
 };
 
+use tokio::runtime::Handle;
 use tracing::debug;
 
 use super::{
@@ -92,7 +93,7 @@ impl DealerSocket for Dealer {
             connection.push(frames);
             return Ok(());
         }
-        if let Life::Open(connection) = std::mem::replace(&mut self.life, Life::Ending) {
+        if let Life::Open(connection) = mem::replace(&mut self.life, Life::Ending) {
             Lingering::default().end(*connection);
         }
         self.waker.wake_by_ref();
@@ -105,11 +106,18 @@ impl DealerSocket for Dealer {
             let _ = connection.poll_flush(&mut Context::from_waker(&self.waker));
         }
     }
+
+    fn rehome(&mut self, home: &Handle) {
+        if let Life::Open(connection) = &mut self.life {
+            connection.rehome(home);
+        }
+        self.waker.wake_by_ref();
+    }
 }
 
 impl Drop for Dealer {
     fn drop(&mut self) {
-        if let Life::Open(connection) = std::mem::replace(&mut self.life, Life::Ended) {
+        if let Life::Open(connection) = mem::replace(&mut self.life, Life::Ended) {
             Lingering::default().end(*connection);
         }
     }

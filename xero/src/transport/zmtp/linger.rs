@@ -53,6 +53,7 @@ impl Lingering {
     fn spawn(&self, mut connection: Connection) {
         // The last moments of a runtime, or a flood of connections that end.
         let Ok(runtime) = Handle::try_current() else { return };
+        connection.rehome(&runtime);
         let bytes = connection.outgoing().bytes();
         let others = self.bytes.load(Ordering::Relaxed);
         if Arc::strong_count(&self.bytes) > LINGERING_MAX || others > LINGERING_BYTES_MAX {

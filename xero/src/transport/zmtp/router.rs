@@ -10,7 +10,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use tokio::{sync::mpsc, task::AbortHandle};
+use tokio::{runtime::Handle, sync::mpsc, task::AbortHandle};
 use tracing::debug;
 
 use super::{
@@ -52,6 +52,8 @@ pub(super) struct Router {
     unfinished: Unfinished,
     queue_bytes_max: usize,
     lingering: Lingering,
+    /// The runtime of the connections, unless it is that of the handshakes.
+    home: Option<Handle>,
     acceptor: AbortHandle,
     _closer: Closer,
 }
@@ -141,6 +143,15 @@ impl RouterSocket for Router {
             self.lingering.end(member.connection);
         }
     }
+
+    fn rehome(&mut self, home: &Handle) {
+        for member in self.peers.values_mut() {
+            member.connection.rehome(home);
+            member.signal.set_without_waking();
+        }
+        self.home = Some(home.clone());
+        self.ready.wake();
+    }
 }
 
 impl Router {
@@ -166,6 +177,7 @@ impl Router {
             unfinished: Unfinished::new(limits),
             queue_bytes_max: queue_bytes_max(limits),
             lingering: Lingering::default(),
+            home: None,
             acceptor: tokio::spawn(accept(listener, engine_limits(limits), sender)).abort_handle(),
             _closer: closer,
         }
@@ -180,7 +192,10 @@ impl Router {
         if self.peers.len() >= PEERS_MAX && !self.make_room() {
             return debug!(PEERS_MAX, "refusing a peer: there are too many");
         }
-        let Opened { connection, rest } = opened;
+        let Opened { mut connection, rest } = opened;
+        if let Some(home) = &self.home {
+            connection.rehome(home);
+        }
         self.last += 1;
         let peer = Peer(self.last);
         let signal = self.ready.signal(peer.0);

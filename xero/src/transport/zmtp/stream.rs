@@ -14,9 +14,13 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
+    runtime::Handle,
 };
 
-use crate::transport::listen;
+use crate::{
+    io::{guest::describe_panic, panics},
+    transport::listen,
+};
 
 /// A connection.
 #[derive(Debug)]
@@ -77,8 +81,28 @@ impl Stream {
         }
     }
 
+    /// Writes at once what the system takes, also if the stream's reactor is stuck.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        either!(self, stream => Pin::new(stream).poll_write_vectored(cx, slices))
+        match either!(self, stream => SockRef::from(&*stream).send_vectored(slices)) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                either!(self, stream => Pin::new(stream).poll_write_vectored(cx, slices))
+            }
+            result => Poll::Ready(result),
+        }
+    }
+
+    /// Moves the stream to this runtime. It stays where it is if the runtime has ended or has no reactor.
+    pub(super) fn rehome(&mut self, home: &Handle) -> io::Result<()> {
+        let socket = either!(self, stream => SockRef::from(&*stream).try_clone())?;
+        let _inside = home.enter();
+        // Tokio panics without a reactor.
+        let moved = panics::catch(|| match self {
+            Self::Tcp(_) => TcpStream::from_std(socket.into()).map(Self::Tcp),
+            #[cfg(unix)]
+            Self::Unix(_) => UnixStream::from_std(socket.into()).map(Self::Unix),
+        });
+        *self = moved.unwrap_or_else(|panic| Err(io::Error::other(describe_panic(panic))))?;
+        Ok(())
     }
 
     /// Tells the peer that nothing follows.
