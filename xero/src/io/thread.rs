@@ -98,30 +98,34 @@ impl Drop for Unstarted {
     }
 }
 
-/// A handle's ends of the channels to its I/O thread.
+/// A handle's ends of the channels to its I/O thread. Clones share them.
 ///
 /// A forked process neither uses nor drops them: the other ends, and locks held during the fork, belong to a missing
 /// thread.
-#[derive(Clone, Debug)]
-pub(crate) struct Owned<T> {
+#[derive(Debug)]
+pub(crate) struct Owned<T>(Arc<Held<T>>);
+
+#[derive(Debug)]
+struct Held<T> {
     io: IoThread,
+    /// Taken by the drop in a forked process.
     ends: Option<T>,
 }
 
 impl<T> Owned<T> {
     pub(crate) fn new(io: IoThread, ends: T) -> Self {
-        Self { io, ends: Some(ends) }
+        Self(Arc::new(Held { io, ends: Some(ends) }))
     }
 
     /// The ends, unless this is a forked process.
     pub(crate) fn here(&self) -> Option<&T> {
-        self.ends.as_ref().filter(|_| !self.io.is_elsewhere())
+        self.0.ends.as_ref().filter(|_| !self.0.io.is_elsewhere())
     }
 
     /// The future's value; `None` in a forked process, whenever the fork was, because no thread there gives it.
     pub(crate) async fn answer<A>(&self, future: impl Future<Output = A>) -> Option<A> {
         let mut future = pin!(future);
-        poll_fn(|cx| match self.io.is_elsewhere() {
+        poll_fn(|cx| match self.0.io.is_elsewhere() {
             true => Poll::Ready(None),
             false => future.as_mut().poll(cx).map(Some),
         })
@@ -130,21 +134,27 @@ impl<T> Owned<T> {
 
     /// Some of the ends.
     pub(crate) fn map<U>(&self, part: impl FnOnce(&T) -> U) -> Owned<U> {
-        Owned { io: self.io.clone(), ends: self.here().map(part) }
+        Owned(Arc::new(Held { io: self.0.io.clone(), ends: self.here().map(part) }))
     }
 
     /// The ends, or why nobody holds the other ends.
     pub(crate) fn open(&self, is_closed: impl FnOnce(&T) -> bool) -> Result<&T, Gone> {
         let ends = self.here().ok_or(Gone::Forked)?;
         match is_closed(ends) {
-            true if self.io.has_panicked() => Err(Gone::Crashed),
+            true if self.0.io.has_panicked() => Err(Gone::Crashed),
             true => Err(Gone::Closed),
             false => Ok(ends),
         }
     }
 }
 
-impl<T> Drop for Owned<T> {
+impl<T> Clone for Owned<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Drop for Held<T> {
     fn drop(&mut self) {
         if self.io.is_elsewhere() {
             mem::forget(self.ends.take());

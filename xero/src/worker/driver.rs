@@ -49,7 +49,7 @@ use crate::{
 pub(crate) struct Channels {
     pub(crate) io: IoThread,
     /// Commands from procedures; this also keeps the mailbox open when the last handle is dropped.
-    pub(crate) commands: Commands<Command>,
+    pub(crate) commands: Owned<Commands<Command>>,
     pub(crate) mailbox: Mailbox<Command>,
     pub(crate) registered: watch::Sender<usize>,
     pub(crate) left: watch::Sender<bool>,
@@ -87,7 +87,7 @@ pub(crate) async fn run(
     let driver = Driver::new(machine, limits, Dealers::new(endpoints, Sockets::new(transport, limits)), role);
     // A runtime that ends drops its tasks. The worker cannot run procedures then, and by staying would only take calls
     // away from others.
-    let sentinel = Sentinel(Owned::new(driver.role.channels.io.clone(), driver.role.channels.commands.clone()));
+    let sentinel = Sentinel(driver.role.channels.commands.clone());
     let watch = driver.role.lease.user.spawn(async move {
         let _sentinel = sentinel;
         pending::<()>().await;
@@ -280,7 +280,7 @@ impl WorkerRole {
         let Start { execution, peer, service, method, deadline, reply_bytes_max, mut request } = start;
         let lease = self.lease.clone();
         let procedure = lease.services.services[service].procedures[method].clone();
-        let commands = Owned::new(self.channels.io.clone(), self.channels.commands.clone());
+        let commands = self.channels.commands.clone();
         let bytes = mem::take(&mut request.payload.bytes);
         let arguments = Payload { codec: request.payload.codec, bytes };
         let place = Place { worker: self.id, execution, deadline, reply_bytes_max, commands };

@@ -391,7 +391,7 @@ fn open(program_turns: bool) -> (Owned<Ends>, Channels) {
     let (left_sender, left) = watch::channel(false);
     let channels = Channels {
         io: io.clone(),
-        commands: commands.clone(),
+        commands: Owned::new(io.clone(), commands.clone()),
         mailbox,
         registered: registered_sender,
         left: left_sender,
