@@ -321,7 +321,7 @@ impl Registry {
         self.index.stop_awaiting(method);
     }
 
-    /// One of the methods that calls wait for and whose workers have changed.
+    /// The next of the methods that calls wait for and whose workers have changed: they take turns.
     pub(crate) fn take_changed(&mut self) -> Option<(MethodId, Changed)> {
         self.index.take_changed()
     }

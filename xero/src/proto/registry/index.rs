@@ -114,6 +114,8 @@ pub(super) struct Index {
     pub(super) awaited: BTreeSet<MethodId>,
     /// Those whose workers have changed.
     pub(super) changed: BTreeMap<MethodId, Changed>,
+    /// The one of them that was last taken.
+    pub(super) last_followed: Option<MethodId>,
     /// The pools that there have been.
     births: u64,
     /// The merged offer.
@@ -137,6 +139,7 @@ impl Index {
             limits: PayloadLimits::default(),
             awaited: BTreeSet::new(),
             changed: BTreeMap::new(),
+            last_followed: None,
             births: 0,
             shares: Shares::new(room),
             revision: 0,

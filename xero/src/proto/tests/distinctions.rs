@@ -1,12 +1,12 @@
 //! Calls differ by their fingerprints and sizes only as far as workers do.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
 use super::{
     node::offer,
-    pair::{final_reply, introduction, spec, start, value},
+    pair::{final_reply, introduction, ms, spec, start, value},
 };
 use crate::proto::{
     calls::{CallFailure, CallSpec, WaitPolicy},
@@ -188,6 +188,36 @@ fn calls_of_many_sizes_wait_in_few_places_beside_workers_of_as_many_limits() {
     assert_eq!(play.dispatcher.waiting_places(), places);
 }
 
+/// The calls for the first method are as many as one pass looks at.
+#[test]
+fn method_whose_signatures_change_all_the_time_holds_up_no_other() {
+    const CALLS: u64 = 20_000;
+    let mut play = Play::with(|config| config.waiting_max = 2 * CALLS as usize);
+    let signed = |fingerprint| {
+        move |ready: &mut Ready| {
+            ready.credits = 1;
+            ready.services.iter_mut().flat_map(|it| &mut it.methods).for_each(|it| it.fingerprint = fingerprint);
+        }
+    };
+    play.worker(1, signed(1));
+    let deadline = play.now + Duration::from_secs(60);
+    (0..=CALLS).for_each(|call| play.call(call, |spec| (spec.fingerprint, spec.deadline) = (1, deadline)));
+    play.call(CALLS + 1, |spec| (spec.service, spec.deadline) = ("Other".into(), deadline));
+    assert_eq!(play.requests(), [(1, 0)]);
+    play.worker(2, signed(2));
+    play.worker(3, |ready| ready.services = vec![offer("Other", &["hold"])]);
+    for step in 3..33 {
+        play.now += ms(5);
+        play.worker(step + 1, signed(step));
+        play.dispatcher.handle_disconnected(play.now, Peer(if step == 3 { 2 } else { step }));
+        play.dispatcher.handle_timeout(play.now);
+        if play.requests() == [(3, CALLS + 1)] {
+            return;
+        }
+    }
+    panic!("its worker is free, and it waits");
+}
+
 /// A dispatcher, fed by hand.
 struct Play {
     dispatcher: Dispatcher,
@@ -196,7 +226,13 @@ struct Play {
 
 impl Play {
     fn new() -> Self {
-        Self { dispatcher: Dispatcher::new(DispatcherConfig::default()), now: start() }
+        Self::with(|_| ())
+    }
+
+    fn with(shape: impl FnOnce(&mut DispatcherConfig)) -> Self {
+        let mut config = DispatcherConfig::default();
+        shape(&mut config);
+        Self { dispatcher: Dispatcher::new(config), now: start() }
     }
 
     fn worker(&mut self, peer: u64, shape: impl FnOnce(&mut Ready)) {
