@@ -99,6 +99,8 @@ pub(crate) struct Outflow {
     returned_bytes: u64,
     /// The largest count of a message that has left.
     largest: u64,
+    /// The largest message of those that may still be in transit: its count, and the total with it.
+    in_transit: (u64, u64),
     /// The sum of the `receipts`.
     receipt_bytes: u64,
     /// What the peer should take next; `None` until [`Self::stall`] asks.
@@ -153,6 +155,7 @@ impl Outflow {
             held_ends: 0,
             returned_bytes: 0,
             largest: 0,
+            in_transit: (0, 0),
             receipt_bytes: 0,
             wait: None,
             kept: None,
@@ -319,6 +322,15 @@ impl Outflow {
         let bytes = window_bytes(message);
         self.window.send(bytes);
         self.largest = self.largest.max(bytes);
+        if bytes >= self.largest_in_transit() {
+            self.in_transit = (bytes, self.window.sent);
+        }
+    }
+
+    /// The count of one large message in transit, if there is any.
+    pub(crate) fn largest_in_transit(&self) -> u64 {
+        let (bytes, total) = self.in_transit;
+        if total > self.window.acknowledged { bytes } else { 0 }
     }
 
     fn may_leave(&self, message: &Message) -> bool {

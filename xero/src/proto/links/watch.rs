@@ -10,6 +10,7 @@ use crate::proto::{
     link::{Departure, Link},
     message::{Message, Peer, Role},
     timer::Timer,
+    window::Outflow,
 };
 
 impl Links {
@@ -70,21 +71,26 @@ impl Links {
 
     /// Ends connections until all peers together hold less than their limit, by an eighth: first those of peers that have
     /// taken nothing for an expiry and the time that the next bytes need, and of these the ones that the most is held
-    /// for.
+    /// for. Then those that the most is held for beyond what a peer that reads may have: one large message in transit, or
+    /// half of an equal share.
     pub(super) fn shed(&mut self, now: Instant) {
         if planted(Fault::ExcessKept) {
             return;
         }
         let expiry = self.heartbeats.own_expiry();
         let mut peers: Vec<_> = self.links.peers().collect();
-        let links = &self.links;
+        let (links, total) = (&self.links, self.links.limits().total_bytes_max);
+        // Not all peers hold less than that: together, they would hold half of the limit.
+        let half_share = total / (2 * peers.len().max(1) as u64);
         peers.sort_by_cached_key(|peer| {
             let link = links.get(*peer);
-            let is_stalled = link.and_then(Link::outflow).and_then(|outflow| outflow.stalls_at(expiry));
+            let outflow = link.and_then(Link::outflow);
+            let is_stalled = outflow.and_then(|it| it.stalls_at(expiry)).is_some_and(|at| at <= now);
             let bytes = link.map_or(0, |link| link.acknowledged_bytes() - link.requests_bytes());
-            (is_stalled.is_some_and(|at| at <= now), bytes, *peer)
+            let usual = outflow.map_or(0, Outflow::largest_in_transit).max(half_share);
+            let excess = if is_stalled { bytes } else { bytes.saturating_sub(usual) };
+            (is_stalled, excess, bytes, *peer)
         });
-        let total = self.links.limits().total_bytes_max;
         while self.links.acknowledged_bytes() > total - total / 8
             && let Some(peer) = peers.pop()
         {
