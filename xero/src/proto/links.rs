@@ -400,6 +400,11 @@ impl Links {
         self.outflow(peer).is_none_or(Outflow::is_full)
     }
 
+    /// Whether no request may be sent to a peer now, however small.
+    pub(crate) fn is_clogged(&self, peer: Peer) -> bool {
+        self.outflow(peer).is_some_and(Outflow::is_clogged)
+    }
+
     /// The largest payload for a peer; 0 before its introduction.
     pub(crate) fn reply_bytes_max(&self, peer: Peer) -> usize {
         let own = self.introduction.ready().payload_bytes_max as usize;

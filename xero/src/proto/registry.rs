@@ -58,6 +58,8 @@ pub(crate) struct WorkerEntry {
     is_doubted: bool,
     /// Whether its offer is about to change. The same holds then.
     is_suspended: bool,
+    /// Whether it has to acknowledge some of its requests before it gets another. The same holds then.
+    is_clogged: bool,
     credits: u32,
     /// Whether it has had credits since its introduction: a pause differs from an offer that nobody can use.
     was_callable: bool,
@@ -103,7 +105,7 @@ impl WorkerEntry {
         match () {
             () if self.draining || !(self.was_callable || planted(Fault::SquatterHeard)) => Standing::Idle,
             () if self.is_doubted && !planted(Fault::GhostTrusted) => Standing::Serving,
-            () if self.is_suspended => Standing::Serving,
+            () if self.is_suspended || self.is_clogged => Standing::Serving,
             () if self.in_flight.len() >= credits => Standing::Serving,
             () => Standing::Free,
         }
@@ -304,6 +306,16 @@ impl Registry {
         }
     }
 
+    /// Sets whether the worker has to acknowledge some of its requests before it gets another.
+    pub(crate) fn set_clogged(&mut self, peer: Peer, is_clogged: bool) {
+        if let Some(worker) = self.workers.get_mut(&peer)
+            && worker.is_clogged != is_clogged
+        {
+            worker.is_clogged = is_clogged;
+            self.refresh(peer);
+        }
+    }
+
     pub(crate) fn set_draining(&mut self, peer: Peer) {
         if let Some(worker) = self.workers.get_mut(&peer) {
             worker.draining = !planted(Fault::DrainIgnored);
@@ -452,6 +464,7 @@ impl Registry {
             in_flight: BTreeMap::new(),
             is_doubted: false,
             is_suspended: false,
+            is_clogged: false,
             credits: ready.credits.min(CREDITS_MAX),
             was_callable: ready.credits > 0,
             offer: Arc::clone(self.index.offer_of(pool)),

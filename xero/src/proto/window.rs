@@ -36,6 +36,12 @@ fn bounded(size: u64) -> u64 {
 /// They are the messages that would wait behind large ones, and one for each credit is little.
 pub(crate) const SMALL_PAYLOAD_BYTES: usize = BATCHED_PAYLOAD_BYTES_MAX;
 
+/// The bytes of small requests that may be in transit beyond the window and one large message.
+///
+/// A worker that reads acknowledges long before. This is room for 1,024 of the largest ones, the usual credits at a
+/// broker, several times over.
+pub(crate) const SMALL_REQUESTS_BYTES_MAX: u64 = 16 << 20;
+
 /// The most that a small end of a request counts: its payload, and room for its header.
 const SMALL_BYTES_MAX: u64 = SMALL_PAYLOAD_BYTES as u64 + 128;
 
@@ -177,6 +183,12 @@ impl Outflow {
     /// Whether the bytes in transit have reached the window.
     pub(crate) fn is_full(&self) -> bool {
         self.window.is_full()
+    }
+
+    /// Whether no request may follow, however small: the peer acknowledges nothing.
+    pub(crate) fn is_clogged(&self) -> bool {
+        let most = self.window.size + self.largest_in_transit() + SMALL_REQUESTS_BYTES_MAX;
+        self.window.in_transit() >= most
     }
 
     /// Sends a reply to a call: returns it if it may leave now, else keeps it for [`Self::poll`].

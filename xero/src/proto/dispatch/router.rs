@@ -327,6 +327,9 @@ impl Router {
         self.counters.retries += u64::from(call.attempts > 1);
         self.placement.registry.take_credit(peer, id);
         exits.links.send(now, peer, Message::Request(request));
+        if exits.links.is_clogged(peer) {
+            self.placement.registry.set_clogged(peer, true);
+        }
     }
 
     /// Sends waiting calls to a worker with new free credit or room in its window, and to those like it: owners take

@@ -6,12 +6,14 @@ use uuid::Uuid;
 use super::{
     bench::{Bench, Wire, request},
     network::Net,
-    pair::{D, INTERVAL, LATENCY, TICK, W, error_reply, final_reply, introduction, ms, partial_reply, value},
+    pair::{
+        D, INTERVAL, LATENCY, TICK, W, error_reply, final_reply, introduction, ms, partial_reply, spec, start, value,
+    },
 };
 use crate::proto::{
     broker::{BrokerOutput, Door},
-    calls::CallFailure,
-    dispatch::Departure,
+    calls::{CallFailure, CallSpec},
+    dispatch::{Departure, Dispatcher, DispatcherConfig},
     frame,
     message::{CallId, ErrorCode, ErrorReply, FinalReply, Message, Peer, Ready, Request, Role},
 };
@@ -232,6 +234,48 @@ fn requests_wait_at_the_dispatcher_while_the_workers_window_is_full_and_small_on
         assert_eq!(asked(&net, w)[4..], calls[2..4], "taken from the transport is enough, none has ended");
         assert_eq!(net.w(w).runs.len(), 6);
     }
+}
+
+#[test]
+fn worker_that_acknowledges_nothing_gets_no_request_beyond_a_bound_however_small() {
+    let (now, mut dispatcher) = (start(), Dispatcher::new(DispatcherConfig::default()));
+    let ready = |worker, window_bytes| {
+        let incarnation = Uuid::from_u64_pair(3, worker);
+        Message::Ready(Ready { incarnation, credits: 65_536, window_bytes, ..introduction() })
+    };
+    let requests = |dispatcher: &mut Dispatcher| {
+        while dispatcher.poll_output().is_some() {}
+        let transmits = std::iter::from_fn(|| dispatcher.poll_transmit());
+        let sent = transmits.flat_map(|transmit| transmit.messages.into_iter().map(move |it| (transmit.to, it)));
+        sent.filter(|(_, message)| matches!(message, Message::Request(_))).collect::<Vec<_>>()
+    };
+    let payload = value(&"x".repeat(4_096));
+    let call = |dispatcher: &mut Dispatcher, id, time| {
+        let (deadline, payload) = (now + time, payload.clone());
+        dispatcher.call(now, CallId(id), CallSpec { deadline, payload, ..spec(now, "hold") });
+    };
+    dispatcher.handle_message(now, Peer(1), ready(1, 1));
+    // Its calls end; what is on its way to it stays there.
+    (0..5_000).for_each(|id| call(&mut dispatcher, id, ms(1)));
+    (0..6).for_each(|_| dispatcher.handle_timeout(now + ms(1)));
+    let sent = requests(&mut dispatcher);
+    let bytes: u64 = sent.iter().map(|(_, message)| frame::window_bytes(message)).sum();
+    assert!((16 << 20..(16 << 20) + 20_000).contains(&bytes), "{bytes} bytes");
+    // A later call goes elsewhere, or waits.
+    dispatcher.handle_message(now, Peer(2), ready(2, 1));
+    call(&mut dispatcher, 6_000, ms(9_000));
+    assert_eq!(requests(&mut dispatcher).iter().map(|(to, _)| to.0).collect::<Vec<_>>(), [2]);
+    dispatcher.handle_disconnected(now, Peer(2));
+    [6_001, 6_002].into_iter().for_each(|id| call(&mut dispatcher, id, ms(9_000)));
+    assert!(dispatcher.is_waiting(CallId(6_001)) && requests(&mut dispatcher).is_empty());
+    // An acknowledgement makes room, and so does a larger window.
+    dispatcher.handle_message(now, Peer(1), Message::Ack(10_000));
+    assert_eq!(requests(&mut dispatcher).len(), 2);
+    (6_003..6_006).for_each(|id| call(&mut dispatcher, id, ms(9_000)));
+    requests(&mut dispatcher);
+    assert!(dispatcher.is_waiting(CallId(6_005)));
+    dispatcher.handle_message(now, Peer(1), ready(1, 1 << 20));
+    assert!(!dispatcher.is_waiting(CallId(6_005)));
 }
 
 #[test]
