@@ -15,7 +15,7 @@ use super::{
     message::{CallId, Metadata, Payload, Peer, Request},
     registry::{Distinction, MethodId, Need, PoolId, Station},
     slab::Slab,
-    window::SMALL_PAYLOAD_BYTES,
+    window,
 };
 pub use failure::CallFailure;
 pub(crate) use failure::{codec_not_read, overloaded};
@@ -120,7 +120,7 @@ impl Call {
 
     /// Whether its request waits for room in a worker's window.
     pub(crate) fn is_large(&self) -> bool {
-        self.spec.payload.bytes.len() > SMALL_PAYLOAD_BYTES
+        window::is_large(self.spec.payload.bytes.len(), &self.spec.metadata)
     }
 
     /// The partial replies of the attempt in flight so far.
@@ -170,6 +170,7 @@ impl Call {
             fingerprint: self.spec.fingerprint,
             codec: self.spec.payload.codec,
             bytes: self.spec.payload.bytes.len(),
+            is_large: self.is_large(),
             must_declare: self.must_declare(),
             avoid: self.refused_by,
         }

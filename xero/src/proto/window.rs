@@ -7,10 +7,10 @@ use std::{
 
 use super::{
     fault::{Fault, planted},
-    frame::{Inbound, window_bytes},
+    frame::{Inbound, metadata_bytes, window_bytes},
     hold::Receipt,
     liveness::patience,
-    message::{CallId, Message, Peer},
+    message::{CallId, Message, Metadata, Peer},
     outbox::BATCHED_PAYLOAD_BYTES_MAX,
 };
 
@@ -31,7 +31,7 @@ fn bounded(size: u64) -> u64 {
     }
 }
 
-/// Payloads up to this size leave whatever the window says.
+/// Payloads up to this size leave whatever the window says; a request's metadata counts as well.
 ///
 /// They are the messages that would wait behind large ones, and one for each credit is little.
 pub(crate) const SMALL_PAYLOAD_BYTES: usize = BATCHED_PAYLOAD_BYTES_MAX;
@@ -400,15 +400,21 @@ fn held_bytes(message: &Message) -> u64 {
 
 /// Whether a message must wait for room in the window.
 ///
-/// A partial reply, an introduction and a change of it always must, another message if its payload is large. There is
-/// one small request or end of a request for each credit.
+/// A partial reply, an introduction and a change of it always must, another message if it is large. There is one small
+/// request or end of a request for each credit.
 pub(crate) fn waits_for_room(message: &Message) -> bool {
     match message {
         Message::Partial(_) | Message::Ready(_) | Message::Offer(_) => true,
         Message::Error(error) => error.payload.bytes.len() + error.detail.len() > SMALL_PAYLOAD_BYTES,
-        Message::Request(_) | Message::Final(_) => message.payload_bytes() > SMALL_PAYLOAD_BYTES,
+        Message::Request(request) => is_large(request.payload.bytes.len(), &request.metadata),
+        Message::Final(_) => message.payload_bytes() > SMALL_PAYLOAD_BYTES,
         _ => false,
     }
+}
+
+/// Whether a request with this payload and metadata must wait for room in the window.
+pub(crate) fn is_large(payload_bytes: usize, metadata: &Metadata) -> bool {
+    payload_bytes + metadata_bytes(metadata) > SMALL_PAYLOAD_BYTES
 }
 
 fn ends_request(message: &Message) -> bool {

@@ -237,6 +237,27 @@ fn requests_wait_at_the_dispatcher_while_the_workers_window_is_full_and_small_on
 }
 
 #[test]
+fn metadata_of_a_request_waits_for_the_workers_window_like_its_payload() {
+    let mut net = Net::new();
+    let d = net.dispatcher();
+    let w = net.worker_with(&[d], |config| config.window_bytes = 1);
+    net.connect();
+    net.freeze_worker(w);
+    let mut call = |metadata: usize, size| {
+        net.call_with(d, "hold", |spec| {
+            spec.metadata.insert("key".to_owned(), vec![0; metadata].into());
+            spec.payload = value(&"x".repeat(size));
+        })
+    };
+    let calls = [call(5_000, 0), call(5_000, 0), call(2_000, 3_000), call(1_000, 2_000)];
+    net.run(ms(5));
+    assert_eq!(asked(&net, w), [calls[0], calls[3]], "the first one has taken the room");
+    net.thaw_worker(w);
+    net.run(10 * LATENCY);
+    assert_eq!(asked(&net, w)[2..], calls[1..3]);
+}
+
+#[test]
 fn worker_that_acknowledges_nothing_gets_no_request_beyond_a_bound_however_small() {
     let (now, mut dispatcher) = (start(), Dispatcher::new(DispatcherConfig::default()));
     let ready = |worker, window_bytes| {
