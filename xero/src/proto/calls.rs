@@ -304,9 +304,22 @@ impl Calls {
         self.waiting.lines_of(method)
     }
 
-    /// The calls in a line, the oldest first.
-    pub(crate) fn in_line(&self, line: LineId) -> Vec<CallId> {
-        self.waiting.calls_in(line)
+    /// The calls in a line behind one of them, each with its owner, at most so many.
+    pub(crate) fn in_line(&self, line: LineId, behind: Option<(u64, CallId)>, max: usize) -> Vec<(u64, CallId)> {
+        self.waiting.calls_in(line, behind, max)
+    }
+
+    /// The method that a call waits for.
+    pub(crate) fn method_of(&self, id: CallId) -> Option<MethodId> {
+        match self.get(id)?.state {
+            CallState::Waiting(line) => self.waiting.method_of(line),
+            _ => None,
+        }
+    }
+
+    /// A call in a line.
+    pub(crate) fn any_in(&self, line: LineId) -> Option<CallId> {
+        self.waiting.any_in(line)
     }
 
     /// What all calls in a line require of a worker, as far as that decides who suits them.

@@ -4,6 +4,7 @@ mod attempts;
 mod changes;
 mod placement;
 mod router;
+mod sweep;
 
 use std::{
     sync::Arc,

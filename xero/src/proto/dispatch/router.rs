@@ -24,7 +24,7 @@ use crate::proto::{
     message::{CallId, ErrorCode, ErrorReply, FinalReply, Message, Names, PartialReply, Peer},
     registry::{Outlook, Registry, Route},
     retry::{Cost, Setback},
-    timer::{Timer, TimerTable},
+    timer::{EXPIRY_BOUND, Timer, TimerTable},
 };
 
 /// The calls of a dispatcher and the workers that may take them.
@@ -390,19 +390,35 @@ impl Router {
     /// Sends the waiting calls that changed offers let a worker take, and ends those that no worker can take any more.
     ///
     /// Offers that change fast while many calls wait are followed a little later: until then, calls wait where they did.
+    /// The pause is in proportion to the cost.
     fn follow_offers(&mut self, now: Instant, exits: &mut Exits<Output>) -> usize {
         if self.follows_at.is_some_and(|at| at > now) {
             return 0;
         }
-        let Prospects { hopeless, stations, looks } = self.placement.follow_offers(LOOKS_MAX);
-        self.follows_at = (looks >= LOOKS_MAX / 8).then(|| now + (PRICE * looks as u32).min(PAUSE_MAX));
-        for id in hopeless {
-            self.advance(now, exits, id);
-        }
+        let Prospects { stations, looks } = self.placement.follow_offers(LOOKS_MAX);
+        let looks = looks + END_LOOKS * self.end_hopeless_calls(now, exits);
         if !stations.is_empty() {
             self.serve(now, exits, Start::Stations(stations));
         }
+        let has_cost = looks >= LOOKS_MAX / 8 || self.placement.is_behind();
+        self.follows_at = has_cost.then(|| now + (PRICE * looks as u32).min(PAUSE_MAX));
         looks
+    }
+
+    /// Ends a bounded number of calls that no worker can take any more. Returns how many it has looked at.
+    fn end_hopeless_calls(&mut self, now: Instant, exits: &mut Exits<Output>) -> usize {
+        let mut count = 0;
+        while count < EXPIRY_BOUND {
+            let calls = self.placement.next_hopeless(EXPIRY_BOUND - count);
+            if calls.is_empty() {
+                break;
+            }
+            count += calls.len();
+            for id in calls.into_iter().flatten() {
+                self.advance(now, exits, id);
+            }
+        }
+        count
     }
 
     /// Acknowledges a reply that the owner did not get, and uses the credit that is free again.
@@ -620,5 +636,8 @@ const LOOKS_MAX: usize = 20_000;
 /// The pause for each of them, if they are many: about twice what that takes.
 const PRICE: Duration = Duration::from_micros(1);
 
+/// What the end of a hopeless call costs, in looks.
+const END_LOOKS: usize = 8;
+
 /// The longest pause.
-const PAUSE_MAX: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(1);

@@ -218,6 +218,56 @@ fn method_whose_signatures_change_all_the_time_holds_up_no_other() {
     panic!("its worker is free, and it waits");
 }
 
+#[test]
+fn signature_that_comes_tells_a_bounded_number_of_calls_apart_in_one_step() {
+    const CALLS: usize = 45_000;
+    let mut play = Play::with(|config| config.waiting_max = 2 * CALLS);
+    let signed = |fingerprint: u64, credits| {
+        move |ready: &mut Ready| {
+            ready.credits = credits;
+            for method in ready.services.iter_mut().flat_map(|service| &mut service.methods) {
+                (method.fingerprint, method.idempotent) = (fingerprint, fingerprint == 2);
+            }
+        }
+    };
+    play.worker(1, signed(1, 1));
+    (0..=CALLS as u64).for_each(|call| play.call(call, |spec| (spec.fingerprint, spec.owner) = (2, call % 7)));
+    assert_eq!(play.requests(), [(1, 0)]);
+    play.worker(2, signed(2, 65_536));
+    let mut sent = vec![play.requests().len()];
+    while sent.iter().sum::<usize>() < CALLS {
+        assert!(sent.len() < 10, "{sent:?}");
+        play.now = play.dispatcher.poll_timeout().expect("it goes on");
+        play.dispatcher.handle_timeout(play.now);
+        sent.push(play.requests().len());
+    }
+    assert!(sent.iter().all(|sent| *sent <= 20_000), "{sent:?}");
+}
+
+#[test]
+fn calls_that_no_worker_can_take_any_more_end_a_bounded_number_in_one_step() {
+    const CALLS: u64 = 3_500;
+    let mut play = Play::new();
+    play.worker(1, |ready| ready.credits = 1);
+    play.worker(2, |ready| ready.services = vec![offer("Demo", &["other"])]);
+    (0..=CALLS).for_each(|call| play.call(call, |spec| spec.owner = call % 7));
+    assert_eq!(play.requests(), [(1, 0)]);
+    let ended = |play: &mut Play| {
+        let outputs = std::iter::from_fn(|| play.dispatcher.poll_output());
+        outputs.filter(|output| matches!(output, Output::Ended(..))).count()
+    };
+    play.dispatcher.handle_disconnected(play.now, Peer(1));
+    let mut ends = vec![ended(&mut play)];
+    let left_at = play.now;
+    while ends.iter().sum::<usize>() <= CALLS as usize {
+        play.now = play.dispatcher.poll_timeout().expect("it goes on");
+        play.dispatcher.handle_timeout(play.now);
+        ends.push(ended(&mut play));
+    }
+    assert!(ends.iter().all(|ended| *ended <= 1_001), "{ends:?}");
+    assert!(play.now - left_at < ms(100), "{:?}", play.now - left_at);
+}
+
 /// A dispatcher, fed by hand.
 struct Play {
     dispatcher: Dispatcher,
