@@ -411,10 +411,10 @@ impl Registry {
         self.index.first_free(station.method, station.kind).is_some()
     }
 
-    /// Whether the window of one of its free workers has room for a large payload.
-    pub(crate) fn is_roomy_at(&mut self, station: Station, is_full: &IsFull<'_>) -> bool {
-        let first = self.index.first_roomy(station.method, station.kind, 0, is_full);
-        first.is_some() || planted(Fault::RequestWindowExceeded)
+    /// The largest limit of a station's free workers; if that is for a large payload, of those with room in their windows.
+    pub(crate) fn largest_roomy_at(&mut self, station: Station, is_large: bool, is_full: &IsFull<'_>) -> Option<u64> {
+        let is_large = is_large && !planted(Fault::RequestWindowExceeded);
+        self.index.largest_roomy(station.method, station.kind, is_large, is_full)
     }
 
     /// Whether the window of one of the pool's free workers has room for a large payload.

@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeSet, BinaryHeap},
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
 };
 
 use super::sweep::Sweep;
@@ -54,6 +54,20 @@ pub(super) struct Walk {
     pool: Option<PoolId>,
     /// Once a call waits on, or if it has started at stations: the next line of each queue.
     steps: Option<BinaryHeap<Reverse<Step>>>,
+    /// The largest limit of the workers with room at each station, for small calls and for large ones, and how many calls
+    /// had gone when it was asked. It may be less by now.
+    reaches: BTreeMap<(Station, bool), (Option<u64>, usize)>,
+    /// The calls that have gone since it started.
+    gone: usize,
+    /// The queues and steps that were looked at.
+    pub(super) looks: usize,
+}
+
+impl Walk {
+    fn new(pool: Option<PoolId>, steps: Option<BinaryHeap<Reverse<Step>>>) -> Self {
+        let looks = steps.as_ref().map_or(0, BinaryHeap::len);
+        Self { pool, steps, reaches: BTreeMap::new(), gone: 0, looks }
+    }
 }
 
 /// A step of a walk.
@@ -145,11 +159,11 @@ impl Placement {
     /// Starts a walk.
     pub(super) fn walk_from(&mut self, start: &Start) -> Walk {
         match start {
-            Start::Pool(pool) => Walk { pool: Some(*pool), steps: None },
+            Start::Pool(pool) => Walk::new(Some(*pool), None),
             Start::Stations(stations) => {
                 let free: Vec<_> = stations.iter().filter(|station| self.registry.is_free_at(**station)).collect();
                 let queues: Vec<_> = free.into_iter().flat_map(|station| self.calls.queues_at(*station)).collect();
-                Walk { pool: None, steps: Some(self.steps(queues, None)) }
+                Walk::new(None, Some(self.steps(queues, None)))
             }
         }
     }
@@ -176,10 +190,17 @@ impl Placement {
                 steps.extend(place.map(|place| Reverse(Step { place, ..step })));
                 continue;
             }
-            let (station, is_large) = (step.queue.station, step.queue.is_large);
+            walk.looks += 1;
+            let QueueId { station, exceeds, is_large } = step.queue;
             let has_worker = match walk.pool {
                 Some(pool) => registry.is_free(pool) && (!is_large || registry.is_roomy(pool, is_full)),
-                None => registry.is_free_at(station) && (!is_large || registry.is_roomy_at(station, is_full)),
+                None => {
+                    registry.is_free_at(station) && {
+                        let ask = || (registry.largest_roomy_at(station, is_large, is_full), walk.gone);
+                        let (limit, _) = walk.reaches.entry((station, is_large)).or_insert_with(ask);
+                        limit.is_some_and(|limit| exceeds.is_none_or(|exceeds| limit > exceeds))
+                    }
+                }
             };
             if has_worker {
                 return Some(step);
@@ -190,6 +211,11 @@ impl Placement {
 
     /// Goes on after a step: behind it if its call waits on.
     pub(super) fn go_on(&mut self, walk: &mut Walk, step: Step, waits_on: bool) {
+        walk.gone += usize::from(!waits_on);
+        let at = (step.queue.station, step.queue.is_large);
+        if waits_on && walk.reaches.get(&at).is_some_and(|(_, gone)| *gone < walk.gone) {
+            walk.reaches.remove(&at);
+        }
         let behind = if waits_on { Some(step.place) } else { step.behind };
         if let Some(steps) = &mut walk.steps {
             let place = self.calls.next_in(step.queue, behind);

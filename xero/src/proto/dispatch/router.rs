@@ -340,10 +340,10 @@ impl Router {
         }
     }
 
-    /// Sends the calls that wait there and that a worker can take.
-    fn serve(&mut self, now: Instant, exits: &mut Exits<Output>, start: Start) {
+    /// Sends the calls that wait there and that a worker can take. Returns how many queues and calls it has looked at.
+    fn serve(&mut self, now: Instant, exits: &mut Exits<Output>, start: Start) -> usize {
         if self.placement.calls().waiting_count() == 0 || planted(Fault::WaitingNotServed) {
-            return;
+            return 0;
         }
         if planted(Fault::EverybodyWalked) {
             for id in self.placement.calls().ids() {
@@ -352,13 +352,13 @@ impl Router {
                     self.advance(now, exits, id);
                 }
             }
-            return;
+            return 0;
         }
         let mut walk = self.placement.walk_from(&start);
         let mut expired = 0;
         loop {
             let is_full = |peer| exits.links.is_window_full(peer);
-            let Some(step) = self.placement.next(&mut walk, &is_full) else { return };
+            let Some(step) = self.placement.next(&mut walk, &is_full) else { return walk.looks };
             // A line may stand in several of the queues, so its call may have gone already.
             let waiting = self.get(step.call()).filter(|call| call.is_waiting());
             let Some((owner, deadline)) = waiting.map(|call| (call.spec.owner, call.spec.deadline)) else {
@@ -369,7 +369,7 @@ impl Router {
             expired += usize::from(deadline <= now);
             if expired > EXPIRED_MAX && !planted(Fault::ExpiriesUnbounded) {
                 self.unserved.insert(start);
-                return;
+                return walk.looks;
             }
             // If not, no worker has room for it, or the policy chooses none: a line behind it may still be served.
             let has_gone = self.advance(now, exits, step.call());
@@ -396,10 +396,9 @@ impl Router {
             return 0;
         }
         let Prospects { stations, looks } = self.placement.follow_offers(LOOKS_MAX);
-        let looks = looks + END_LOOKS * self.end_hopeless_calls(now, exits);
-        if !stations.is_empty() {
-            self.serve(now, exits, Start::Stations(stations));
-        }
+        let ended = self.end_hopeless_calls(now, exits);
+        let walked = if stations.is_empty() { 0 } else { self.serve(now, exits, Start::Stations(stations)) };
+        let looks = looks + END_LOOKS * ended + walked;
         let has_cost = looks >= LOOKS_MAX / 8 || self.placement.is_behind();
         self.follows_at = has_cost.then(|| now + (PRICE * looks as u32).min(PAUSE_MAX));
         looks

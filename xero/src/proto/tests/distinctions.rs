@@ -11,6 +11,7 @@ use super::{
 use crate::proto::{
     calls::{CallFailure, CallSpec, WaitPolicy},
     dispatch::{Dispatcher, DispatcherConfig, Output},
+    fault::take_pools,
     message::{CallId, Message, Peer, Ready},
 };
 
@@ -266,6 +267,34 @@ fn calls_that_no_worker_can_take_any_more_end_a_bounded_number_in_one_step() {
     }
     assert!(ends.iter().all(|ended| *ended <= 1_001), "{ends:?}");
     assert!(play.now - left_at < ms(100), "{:?}", play.now - left_at);
+}
+
+#[test]
+fn calls_beyond_all_free_limits_of_a_group_cost_a_worker_that_joins_one_look_at_its_pools() {
+    const POOLS: u64 = 200;
+    let mut play = Play::new();
+    // Four limits count exactly; all others count as the same power of 16.
+    (1..=4).for_each(|peer| play.worker(peer, |ready| (ready.payload_bytes_max, ready.credits) = (peer, 1)));
+    let limited = |limit: u64| move |ready: &mut Ready| (ready.payload_bytes_max, ready.credits) = (limit, 1);
+    for pool in 0..POOLS {
+        play.worker(1_000 + pool, limited(20_000 + 4 * pool));
+        play.call(1_000 + pool, sized(100));
+    }
+    assert_eq!(play.requests().len(), POOLS as usize);
+    (0..POOLS).for_each(|pool| play.worker(2_000 + pool, limited(5_000 + pool)));
+    // Of each size, one that only the busy ones take.
+    (0..POOLS).for_each(|call| play.call(3_000 + call, sized(20_000 - 2 + 4 * call as usize)));
+    assert_eq!(play.requests(), []);
+    play.now += ms(200);
+    play.dispatcher.handle_timeout(play.now);
+    take_pools();
+    play.worker(4_000, |ready| {
+        limited(1 << 20)(ready);
+        ready.services.iter_mut().flat_map(|it| &mut it.methods).for_each(|it| it.idempotent ^= true);
+    });
+    assert_eq!(play.requests(), [(4_000, 3_000)]);
+    let pools = take_pools();
+    assert!(pools < 20 * POOLS, "{pools} pools");
 }
 
 /// A dispatcher, fed by hand.
