@@ -238,8 +238,8 @@ impl Links {
             match self.timers.expire(now) {
                 Some(Timer::Lease(peer)) => {
                     let weight = weight(peer);
-                    self.check_lease(now, peer);
-                    ended += if self.links.has(peer) { 0 } else { weight };
+                    let sent = self.check_lease(now, peer);
+                    ended += if self.links.has(peer) { sent } else { weight };
                 }
                 Some(Timer::Dial(peer)) => self.events.push_back(LinkEvent::Dial(peer)),
                 Some(Timer::Heartbeat(_) | Timer::Deadline(_) | Timer::Retry(_) | Timer::Overrun(_)) => {}
@@ -536,7 +536,8 @@ const INTRODUCTION_EXPIRIES: u32 = 10;
 /// The leases that are checked in one pass.
 const LEASE_BOUND: usize = 64;
 
-/// The methods and requests of the peers that end by them: 4,096, the most methods of one worker, take some 15 ms.
+/// The methods and requests of the peers that end by them, or the messages that leave: 4,096, the most methods of one
+/// worker, take some 15 ms.
 const ENDS_BOUND: usize = 4_096;
 
 /// How long a closing side waits for a large reply that may still be on its way.

@@ -32,32 +32,37 @@ impl Links {
         }
     }
 
-    /// Ends a connection whose peer is silent, or takes nothing while others wait for that.
-    pub(super) fn check_lease(&mut self, now: Instant, peer: Peer) {
+    /// Ends a connection whose peer is silent, or takes nothing while others wait for that. Otherwise sends what is kept
+    /// for the peer, and may leave. Returns how much that is.
+    pub(super) fn check_lease(&mut self, now: Instant, peer: Peer) -> usize {
         let stalls_at = self.stalls_at(now, peer);
         let Some(link) = self.links.get(peer) else {
             self.counters.unregistered += 1;
             debug!(peer = peer.0, "dropped a connection without an introduction");
-            return self.hang_up(now, peer, Departure::Expired);
+            self.hang_up(now, peer, Departure::Expired);
+            return 0;
         };
         if planted(Fault::LeaseNeverEnds) {
-            return;
+            return 0;
         }
         let is_in_arrears = self.links.is_in_arrears(peer);
         if is_in_arrears && stalls_at.is_some_and(|at| at <= now) {
             self.log.dropped(now, peer, "it reads no replies");
-            return self.hang_up(now, peer, Departure::Disconnected);
+            self.hang_up(now, peer, Departure::Disconnected);
+            return 0;
         }
         if link.expires_at() > now {
             // Others may come to wait for a peer that takes nothing, whatever its own interval is.
             let looks_at =
                 stalls_at.map(|at| if is_in_arrears { at } else { at.max(now + self.heartbeats.own_expiry()) });
-            let check_at = link.check_at(now);
-            return self.timers.set(Timer::Lease(peer), looks_at.map_or(check_at, |at| at.min(check_at)));
+            let (check_at, has_leaving) = (link.check_at(now), link.next_leaving().is_some());
+            self.timers.set(Timer::Lease(peer), looks_at.map_or(check_at, |at| at.min(check_at)));
+            return if has_leaving { self.send_kept(now, peer) } else { 0 };
         }
         self.counters.expired_leases += u64::from(!link.is_introducing());
         debug!(peer = peer.0, "the peer has fallen silent");
         self.hang_up(now, peer, Departure::Expired);
+        0
     }
 
     /// Has the peer checked in time if others suffer from what it does not take.

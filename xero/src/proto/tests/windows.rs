@@ -15,7 +15,7 @@ use crate::proto::{
     calls::{CallFailure, CallSpec},
     dispatch::{Departure, Dispatcher, DispatcherConfig},
     frame,
-    message::{CallId, ErrorCode, ErrorReply, FinalReply, Message, Peer, Ready, Request, Role},
+    message::{CallId, ErrorCode, ErrorReply, FinalReply, Message, PartialReply, Peer, Ready, Request, Role},
 };
 
 #[test]
@@ -423,6 +423,35 @@ fn client_that_raises_its_window_gets_its_held_replies() {
     (ready.role, ready.window_bytes) = (Role::Client, 0);
     bench.send_as(client, Message::Ready(ready));
     assert_eq!(finals(&mut bench, client), [2, 3]);
+}
+
+#[test]
+fn held_replies_of_a_client_that_raises_its_window_leave_a_bounded_number_at_a_time() {
+    const PARTIALS: u32 = 10_000;
+    let mut bench = Bench::new();
+    let worker = bench.worker();
+    let client = bench.client_with(|ready| ready.window_bytes = 1);
+    bench.request(client, 1, "hold");
+    let id = bench.request_id(worker);
+    for sequence in 0..PARTIALS {
+        bench.send_as(worker, Message::Partial(PartialReply { call: id, sequence, payload: value("x") }));
+    }
+    let sent = |bench: &mut Bench| {
+        let taken = bench.take(client).into_iter();
+        let sequence = |message| if let Message::Partial(reply) = message { Some(reply.sequence) } else { None };
+        taken.filter_map(sequence).collect::<Vec<_>>()
+    };
+    assert_eq!(sent(&mut bench), [0]);
+    let incarnation = Uuid::from_u64_pair(3, client.1.0);
+    let ready = Ready { role: Role::Client, incarnation, credits: 0, services: vec![], ..introduction() };
+    bench.send_as(client, Message::Ready(ready));
+    let mut all = sent(&mut bench);
+    assert!((1_000..5_000).contains(&all.len()), "{}", all.len());
+    // What comes meanwhile is last.
+    bench.send_as(worker, Message::Partial(PartialReply { call: id, sequence: PARTIALS, payload: value("x") }));
+    bench.run(ms(1));
+    all.extend(sent(&mut bench));
+    assert_eq!(all, (1..=PARTIALS).collect::<Vec<_>>());
 }
 
 #[test]
