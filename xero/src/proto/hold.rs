@@ -1,5 +1,7 @@
 //! How much one side may hold of its peers, and what it still has to acknowledge (`PROTOCOL.md` §9).
 
+use std::collections::{BTreeMap, VecDeque};
+
 use super::message::Peer;
 
 /// Bytes that one side may hold of its peers' requests and replies.
@@ -59,5 +61,52 @@ impl Receipt {
 
     pub(crate) fn is_none(&self) -> bool {
         self.bytes == 0
+    }
+}
+
+/// Receipts that are kept, as one of each sender: however many replies there are, they cost what their senders do.
+#[derive(Debug, Default)]
+pub(crate) struct Receipts {
+    bytes: BTreeMap<Peer, u64>,
+    /// The senders, in turns.
+    order: VecDeque<Peer>,
+}
+
+impl Receipts {
+    pub(crate) fn add(&mut self, Receipt { from, bytes }: Receipt) {
+        let kept = self.bytes.entry(from).or_default();
+        if *kept == 0 {
+            self.order.push_back(from);
+        }
+        *kept += bytes;
+    }
+
+    /// Takes as many bytes of the next sender; what is left of its receipt has another turn.
+    pub(crate) fn take_part(&mut self, max: u64) -> Option<Receipt> {
+        let from = if max == 0 { None } else { self.order.pop_front() }?;
+        let kept = self.bytes.get_mut(&from)?;
+        let bytes = max.min(*kept);
+        *kept -= bytes;
+        match *kept {
+            0 => drop(self.bytes.remove(&from)),
+            _ => self.order.push_back(from),
+        }
+        Some(Receipt { from, bytes })
+    }
+
+    /// Takes all receipts of one sender, as their bytes.
+    pub(crate) fn take_of(&mut self, from: Peer) -> u64 {
+        let Some(bytes) = self.bytes.remove(&from) else { return 0 };
+        self.order.retain(|peer| *peer != from);
+        bytes
+    }
+
+    pub(crate) fn take_all(&mut self) -> Vec<Receipt> {
+        let Self { mut bytes, order } = std::mem::take(self);
+        order.into_iter().filter_map(|from| Some(Receipt { from, bytes: bytes.remove(&from)? })).collect()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.order.is_empty()
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use super::{
     fault::{Fault, planted},
     frame::{Inbound, metadata_bytes, window_bytes},
-    hold::Receipt,
+    hold::{Receipt, Receipts},
     liveness::patience,
     message::{CallId, Message, Metadata, Peer},
     outbox::BATCHED_PAYLOAD_BYTES_MAX,
@@ -123,8 +123,8 @@ struct Kept {
     calls: BTreeMap<CallId, usize>,
     /// Errors of calls that no worker offers any more; they wait until the peer has been sent that offer.
     returned: VecDeque<Message>,
-    /// Receipts of held replies, which their senders still wait for, the oldest first.
-    receipts: VecDeque<Receipt>,
+    /// Receipts of held replies, which their senders still wait for.
+    receipts: Receipts,
 }
 
 impl Kept {
@@ -247,39 +247,26 @@ impl Outflow {
     /// Keeps the receipt of a reply that is held back, or on its way.
     pub(crate) fn defer(&mut self, receipt: Receipt) {
         self.receipt_bytes += receipt.bytes;
-        self.kept.get_or_insert_default().receipts.push_back(receipt);
+        self.kept.get_or_insert_default().receipts.add(receipt);
     }
 
-    /// Gives as much of the oldest kept receipt as the peer has taken, or as there is room to hold.
+    /// Gives as much of the next sender's receipt as the peer has taken, or as there is room to hold.
     pub(crate) fn poll_receipt(&mut self, room: u64) -> Option<Receipt> {
         let taken = self.receipt_bytes.saturating_sub(self.counted_bytes());
-        let receipt = self.take_kept(|kept| {
-            let first = kept.receipts.front_mut()?;
-            let receipt = Receipt { from: first.from, bytes: first.bytes.min(taken.max(room)) };
-            first.bytes -= receipt.bytes;
-            if first.bytes == 0 {
-                kept.receipts.pop_front();
-            }
-            Some(receipt)
-        })?;
+        let receipt = self.take_kept(|kept| kept.receipts.take_part(taken.max(room)))?;
         self.receipt_bytes -= receipt.bytes;
-        Some(receipt).filter(|receipt| receipt.bytes > 0)
+        Some(receipt)
     }
 
     /// Gives all kept receipts.
-    pub(crate) fn take_receipts(&mut self) -> VecDeque<Receipt> {
+    pub(crate) fn take_receipts(&mut self) -> Vec<Receipt> {
         self.receipt_bytes = 0;
-        self.take_kept(|kept| Some(std::mem::take(&mut kept.receipts))).unwrap_or_default()
+        self.take_kept(|kept| Some(kept.receipts.take_all())).unwrap_or_default()
     }
 
     /// Forgets the kept receipts of one sender.
     pub(crate) fn forget_receipts(&mut self, from: Peer) {
-        let bytes = self.take_kept(|kept| {
-            let before: u64 = kept.receipts.iter().map(|receipt| receipt.bytes).sum();
-            kept.receipts.retain(|receipt| receipt.from != from);
-            Some(before - kept.receipts.iter().map(|receipt| receipt.bytes).sum::<u64>())
-        });
-        self.receipt_bytes -= bytes.unwrap_or_default();
+        self.receipt_bytes -= self.take_kept(|kept| Some(kept.receipts.take_of(from))).unwrap_or_default();
     }
 
     /// Whether receipts are kept.
@@ -590,7 +577,24 @@ mod tests {
         let taken = 2 * COST - outflow.counted_bytes();
         assert_eq!(outflow.poll_receipt(0), Some(Receipt { from: Peer(1), bytes: taken }));
         assert_eq!(outflow.poll_receipt(0), None);
+        assert_eq!(outflow.poll_receipt(u64::MAX), Some(Receipt { from: Peer(2), bytes: COST }));
         assert_eq!(outflow.poll_receipt(u64::MAX), Some(Receipt { from: Peer(1), bytes: COST - taken }));
+    }
+
+    #[test]
+    fn receipts_of_many_replies_are_one_of_each_sender_and_senders_take_turns() {
+        let mut outflow = Outflow::new(1);
+        assert!(push(&mut outflow, 0, 100_000));
+        for _ in 0..1_000 {
+            (1..=3).for_each(|peer| outflow.defer(Receipt { from: Peer(peer), bytes: 10 }));
+        }
+        let given = [10, 10, 20_000, 20_000, 20_000].map(|room| outflow.poll_receipt(room));
+        let expected = [(1, 10), (2, 10), (3, 10_000), (1, 9_990), (2, 9_990)];
+        assert_eq!(given, expected.map(|(from, bytes)| Some(Receipt { from: Peer(from), bytes })));
+        (1..=2).for_each(|peer| outflow.defer(Receipt { from: Peer(peer), bytes: 10 }));
+        outflow.forget_receipts(Peer(1));
+        assert_eq!(outflow.take_receipts(), [Receipt { from: Peer(2), bytes: 10 }]);
+        assert!(!outflow.keeps_receipts());
     }
 
     #[test]
