@@ -153,6 +153,7 @@ impl BrokerBuilder {
     /// Which worker gets a call when several suit it alike. Default: the least recently used one.
     ///
     /// Workers whose limit (`payload_bytes_max`) allows the payload come before others.
+    /// [`ClientBuilder::worker_choice`](crate::ClientBuilder::worker_choice) has an example.
     pub fn worker_choice(mut self, choice: impl WorkerChoice + 'static) -> Self {
         self.routing.choice = Some(Box::new(choice));
         self

@@ -63,9 +63,16 @@ impl Links {
     /// Why [`Self::lacks_room`].
     pub(crate) fn no_room_to_reply(&self, bytes: usize) -> String {
         let (held, max) = (self.links.held_bytes(), self.links.limits().replies_bytes_max());
-        format!(
-            "a reply of {bytes} bytes finds no room: {held} bytes of {max} are held for all; raise `total_bytes_max`"
-        )
+        match bytes as u64 > max {
+            true => format!(
+                "a reply of {bytes} bytes is over the {max} bytes that all replies may take; raise the worker's \
+                 `total_bytes_max`"
+            ),
+            false => format!(
+                "a reply of {bytes} bytes finds no room: {held} bytes of {max} are held for all; raise the worker's \
+                 `total_bytes_max`"
+            ),
+        }
     }
 
     /// Why there is no room for a request of the peer, if there is none. `who` is this side, such as "broker".
