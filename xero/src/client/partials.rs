@@ -59,6 +59,7 @@ impl PartialReceiver {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::{CallError, Never};
 
     #[tokio::test]
     async fn unread_partial_replies_are_bounded_by_number() {
@@ -76,6 +77,13 @@ mod tests {
         assert!(receiver.next().await.is_some());
         assert!(sender.push(payload(UNREAD_BYTES_MAX - 1)) && sender.push(payload(1)));
         assert!(!sender.push(payload(1)));
+    }
+
+    #[test]
+    fn error_names_both_bounds() {
+        let error = CallError::<Never>::PartialsUnread { received: 1_030 }.to_string();
+        assert!(error.contains("1030 have arrived, and a caller may leave at most 1,024 of them unread, or 16 MiB "));
+        assert_eq!((UNREAD_MAX, UNREAD_BYTES_MAX), (1_024, 16 << 20));
     }
 
     fn payload(bytes: usize) -> Payload {

@@ -17,6 +17,7 @@ pub struct HoldLimits {
     /// A peer's messages are acknowledged while it holds less than what all leave of a third of this. Its requests are
     /// refused once they would be more than four times what the requests of all leave of that third, and more than a
     /// 4,096th of it; or if the requests of all would be more than half of this. So the others never lock a peer out.
+    /// One request alone may take four fifteenths of this: a larger one never finds room.
     ///
     /// Large replies of procedures become errors beyond three quarters of it. Beyond the whole, the peers that take
     /// nothing and hold the most are disconnected. Replies that still wait for their acknowledgement come on top: they
@@ -38,6 +39,17 @@ impl HoldLimits {
     /// The most that the requests of all peers may take.
     pub(crate) fn requests_bytes_max(&self) -> u64 {
         self.total_bytes_max / 2
+    }
+
+    /// The most that one request may take: it is then four times what it leaves of the shared third.
+    pub(crate) fn request_bytes_max(&self) -> u64 {
+        let shared = self.shared_bytes();
+        shared - shared.div_ceil(5)
+    }
+
+    /// The least `total_bytes_max` with which one request may take that many bytes.
+    pub(crate) fn total_for(request_bytes: u64) -> u64 {
+        request_bytes.saturating_mul(5).div_ceil(4).saturating_mul(3)
     }
 }
 
@@ -108,5 +120,23 @@ impl Receipts {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.order.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn least_total_for_a_request_is_the_first_one_with_room_for_it() {
+        let with = |total_bytes_max| HoldLimits { total_bytes_max, ..HoldLimits::default() };
+        for bytes in (1..2_000).chain([1 << 20, (64 << 20) + 1]) {
+            let total = HoldLimits::total_for(bytes);
+            assert!(with(total).request_bytes_max() >= bytes, "{bytes} bytes");
+            assert!(with(total - 1).request_bytes_max() < bytes, "{bytes} bytes");
+        }
+        assert_eq!(with(3 << 20).request_bytes_max(), 838_860);
+        assert!(with(u64::MAX).request_bytes_max() > u64::MAX / 4);
+        assert_eq!(HoldLimits::total_for(u64::MAX), u64::MAX / 4 * 3 + 3);
     }
 }

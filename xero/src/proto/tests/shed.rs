@@ -115,8 +115,22 @@ fn large_replies_of_procedures_end_no_connection_but_become_errors_beyond_the_li
     let replies = sent.iter().filter(|(_, message)| matches!(message, Message::Final(_))).count();
     let errors: Vec<_> = sent.iter().filter_map(|(_, message)| error_of(message)).collect();
     assert_eq!((replies + errors.len(), worker.held_bytes()), (64, 0));
-    assert!(errors[0].1.ends_with("are held for all; raise `total_bytes_max`"), "{errors:?}");
+    assert!(errors[0].1.ends_with("are held for all; raise the worker's `total_bytes_max`"), "{errors:?}");
     assert!(errors.iter().all(|(code, _)| *code == ErrorCode::TooLarge) && replies > 20, "{replies} replies");
+}
+
+#[test]
+fn reply_that_never_finds_room_says_so() {
+    let now = start();
+    let mut worker = worker(now, HoldLimits { peer_bytes_max: 20_000, total_bytes_max: 40_000 }, &[0]);
+    let started = ask(&mut worker, now, Peer(0), 1..=1);
+    worker.finish(now, started[0], Finish::Reply(value(&"x".repeat(31_000))));
+    let sent = transmits(&mut worker);
+    let (code, detail) = sent.iter().find_map(|(_, message)| error_of(message)).expect("an error");
+    assert_eq!(code, ErrorCode::TooLarge);
+    let said = " bytes is over the 30000 bytes that all replies may take; raise the worker's `total_bytes_max`";
+    assert!(detail.ends_with(said), "{detail}");
+    worker.handle_message(now, Peer(0), Message::Ack(u64::MAX));
 }
 
 #[test]
