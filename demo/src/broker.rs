@@ -10,6 +10,7 @@ use tracing::{info, level_filters::LevelFilter};
 use xero::Broker;
 
 use crate::{
+    check_reachable,
     client::shown_endpoint,
     report::complain,
     signals::Signals,
@@ -55,10 +56,16 @@ pub async fn serve(options: BrokerOptions) -> ExitCode {
         }
     };
     let settings = Broker::builder().offers_bytes_max(OFFERS_BYTES_MAX).total_bytes_max(TOTAL_BYTES_MAX);
-    let broker = match settings.bind(&options.frontend, &options.backend).await {
+    let reachable =
+        [&options.frontend, &options.backend].into_iter().try_for_each(|endpoint| check_reachable(endpoint));
+    let bound = match reachable {
+        Ok(()) => settings.bind(&options.frontend, &options.backend).await.map_err(|error| error.to_string()),
+        Err(error) => Err(error),
+    };
+    let broker = match bound {
         Ok(broker) => broker,
         Err(error) => {
-            complain(&error.to_string());
+            complain(&error);
             return ExitCode::from(USAGE);
         }
     };

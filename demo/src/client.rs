@@ -3,6 +3,7 @@
 use std::{
     io::{self, Write},
     process::ExitCode,
+    slice,
     time::Duration,
 };
 
@@ -12,9 +13,11 @@ use xero::Client;
 
 use crate::{
     arguments::{Arguments, ArgumentsError},
+    check_reachable,
     report::{Report, Style, Verdict, complain},
     run::{self, End, Plan},
     signals::{INTERRUPTED, Signals},
+    whole,
     worker::{self, log},
 };
 
@@ -41,7 +44,7 @@ pub struct ClientOptions {
     #[arg(long, value_name = "N", default_value = "1", allow_negative_numbers = true, value_parser = count)]
     count: Count,
     /// How many calls run at once
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = concurrency)]
     concurrency: u16,
     /// Time that each call has
     #[arg(long, value_name = "SECONDS", default_value = "5", allow_negative_numbers = true, value_parser = timeout)]
@@ -230,6 +233,11 @@ enum Place {
 
 impl Place {
     async fn client(&self) -> Result<Client, String> {
+        let endpoints = match self {
+            Self::Bound(endpoint) => slice::from_ref(endpoint),
+            Self::Brokers(endpoints) => endpoints,
+        };
+        endpoints.iter().try_for_each(|endpoint| check_reachable(endpoint))?;
         match self {
             Self::Bound(endpoint) => Client::bind(endpoint).await.map_err(|error| error.to_string()),
             Self::Brokers(endpoints) => Client::connect(endpoints).map_err(|error| error.to_string()),
@@ -277,11 +285,15 @@ fn count(text: &str) -> Result<Count, String> {
 const COUNT_RANGE: &str = "give a whole number of 1 or more, or -1 to go on until interrupted";
 
 pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
-    let number = text.parse::<f64>().map_err(|_| SECONDS_RANGE.to_owned())?;
-    Duration::try_from_secs_f64(number).map_err(|_| SECONDS_RANGE.to_owned())
+    let number = text.parse().ok().filter(|number| (0.0..=1e9).contains(number));
+    number.map(Duration::from_secs_f64).ok_or_else(|| SECONDS_RANGE.to_owned())
 }
 
-const SECONDS_RANGE: &str = "give a number of seconds, such as 0.5 or 20";
+const SECONDS_RANGE: &str = "give a number of seconds, such as 0.5 or 20, and at most 1,000,000,000";
+
+fn concurrency(text: &str) -> Result<u16, String> {
+    whole(text, 1..=u16::MAX.into())
+}
 
 fn timeout(text: &str) -> Result<Duration, String> {
     match seconds(text)? {

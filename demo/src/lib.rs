@@ -28,7 +28,7 @@
 //! # }
 //! ```
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tracing::info;
@@ -43,6 +43,22 @@ pub mod run;
 pub mod signals;
 pub mod tour;
 pub mod worker;
+
+/// Refuses an endpoint that nobody outside of this process can reach.
+pub(crate) fn check_reachable(endpoint: &str) -> Result<(), String> {
+    match endpoint.starts_with("inproc://") {
+        true => {
+            Err(format!("{endpoint} is within one process, and this program is alone in its own: use tcp:// or ipc://"))
+        }
+        false => Ok(()),
+    }
+}
+
+/// Reads a whole number of the command line within this range.
+pub(crate) fn whole<T: TryFrom<u64>>(text: &str, range: RangeInclusive<u64>) -> Result<T, String> {
+    let number = text.parse().ok().filter(|number| range.contains(number)).and_then(|number| number.try_into().ok());
+    number.ok_or_else(|| format!("give a whole number from {} to {}", range.start(), range.end()))
+}
 
 /// The methods of the demo's workers. No method blocks another.
 #[xero::service]

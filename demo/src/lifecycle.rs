@@ -7,7 +7,7 @@ use std::{num::NonZeroU16, process::ExitCode, time::Duration};
 
 use clap::Subcommand;
 
-use crate::{client::seconds, report::complain, worker::USAGE};
+use crate::{client::seconds, report::complain, whole, worker::USAGE};
 
 #[cfg(target_os = "linux")]
 mod drain;
@@ -20,19 +20,19 @@ pub enum LifecycleOptions {
     /// Whether something in this container listens on each of these TCP ports
     Listening {
         /// Ports from 1 to 65535
-        #[arg(value_name = "PORT", required = true)]
+        #[arg(value_name = "PORT", required = true, value_parser = port)]
         ports: Vec<NonZeroU16>,
     },
     /// Whether this container has a TCP connection to this port of a peer, as a worker has to its broker
     Connected {
         /// A port from 1 to 65535
-        #[arg(value_name = "PORT")]
+        #[arg(value_name = "PORT", value_parser = port)]
         port: NonZeroU16,
     },
     /// Stop a process (SIGTERM): it finishes running calls; wait until it has ended
     Drain {
         /// The process; a container's first is the program that it runs
-        #[arg(long, value_name = "PID", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..))]
+        #[arg(long, value_name = "PID", default_value_t = 1, value_parser = process)]
         pid: i32,
         /// Time that it has: more than its drain may take, which is 30 s
         #[arg(long, value_name = "SECONDS", default_value = "35", allow_negative_numbers = true, value_parser = seconds)]
@@ -52,6 +52,15 @@ Examples, as probes of a broker and a worker, and as what a container runs befor
     demo-lifecycle listening 5560 5561
     demo-lifecycle connected 5561
     demo-lifecycle drain --timeout 60";
+
+fn port(text: &str) -> Result<NonZeroU16, String> {
+    whole::<u16>(text, 1..=u16::MAX.into())
+        .and_then(|port| NonZeroU16::try_from(port).map_err(|error| error.to_string()))
+}
+
+fn process(text: &str) -> Result<i32, String> {
+    whole(text, 1..=i32::MAX as u64)
+}
 
 /// Answers by its exit code, and for a no also with one line on standard error.
 pub fn answer(options: &LifecycleOptions) -> ExitCode {

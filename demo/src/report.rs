@@ -363,7 +363,7 @@ mod tests {
         let lost = CallError::WorkerLost { attempts: 2, maybe_executed: true };
         assert_eq!(
             describe(&lost),
-            "the worker, or a broker on the way to it, was lost before it replied (attempt 2); the procedure may have run"
+            "the worker, or a broker on the way to it, was lost before it replied (after 2 attempts); the procedure may have run"
         );
         let unknown = CallError::UnknownMethod { detail: "no `x`".to_owned() };
         assert_eq!(describe(&unknown), "unknown method: no `x`; the procedure has not run");

@@ -10,9 +10,9 @@ use clap::Args;
 use tokio::sync::oneshot;
 use tracing::{info, level_filters::LevelFilter};
 use tracing_subscriber::EnvFilter;
-use xero::{StartError, Worker};
+use xero::Worker;
 
-use crate::{Here, report::complain, signals::Signals};
+use crate::{Here, check_reachable, report::complain, signals::Signals, whole};
 
 /// The command line of `demo-worker`.
 #[derive(Clone, Debug, Args)]
@@ -21,7 +21,7 @@ pub struct WorkerOptions {
     #[arg(value_name = "ENDPOINT", required = true)]
     endpoints: Vec<String>,
     /// How many calls run at once [default: 32 for each CPU]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = concurrency)]
     concurrency: Option<u32>,
     /// Stop when standard input ends, so that no worker outlives the program that started it
     #[arg(long, hide = true)]
@@ -57,7 +57,7 @@ pub async fn serve(options: WorkerOptions) -> ExitCode {
     let worker = match start(&options) {
         Ok(worker) => worker,
         Err(error) => {
-            complain(&error.to_string());
+            complain(&error);
             return ExitCode::from(USAGE);
         }
     };
@@ -79,12 +79,17 @@ pub fn log(level: LevelFilter) {
     let _ = subscriber.with_ansi(io::stderr().is_terminal()).try_init();
 }
 
-fn start(options: &WorkerOptions) -> Result<Worker, StartError> {
-    let builder = Worker::connect(&options.endpoints).serve(Here);
-    match options.concurrency {
-        Some(calls) => builder.concurrency(calls).start(),
-        None => builder.start(),
+fn start(options: &WorkerOptions) -> Result<Worker, String> {
+    options.endpoints.iter().try_for_each(|endpoint| check_reachable(endpoint))?;
+    let mut builder = Worker::connect(&options.endpoints).serve(Here);
+    if let Some(calls) = options.concurrency {
+        builder = builder.concurrency(calls);
     }
+    builder.start().map_err(|error| error.to_string())
+}
+
+fn concurrency(text: &str) -> Result<u32, String> {
+    whole(text, 1..=u32::MAX.into())
 }
 
 /// The one line on standard output, for people and for scripts that want the id.

@@ -175,7 +175,14 @@ fn usage_errors_exit_with_2_and_say_what_to_write() {
         (&[endpoint, "ping", "--timeout", "0"], "more than 0 seconds"),
         (&[endpoint, "ping", "--timeout", "-1"], "give a number of seconds"),
         (&[endpoint, "ping", "--wait", "NaN"], "give a number of seconds"),
-        (&[endpoint, "ping", "--concurrency", "0"], "0 is not in 1..=65535"),
+        (&[endpoint, "ping", "--timeout", "1e30"], "and at most 1,000,000,000"),
+        (&[endpoint, "ping", "--concurrency", "0"], "give a whole number from 1 to 65535"),
+        (&[endpoint, "ping", "--concurrency", "x"], "give a whole number from 1 to 65535"),
+        (
+            &["inproc://here", "ping"],
+            "error: inproc://here is within one process, and this program is alone in its own",
+        ),
+        (&["--connect", "tcp://x:1,inproc://here", "ping"], "error: inproc://here is within one process"),
         (&["tcp://*", "ping"], "the port is missing"),
         (&["nonsense", "ping"], "is not an endpoint"),
     ] {
@@ -222,7 +229,7 @@ fn endpoint_in_use_exits_with_2() {
 
 #[test]
 fn worker_refuses_a_malformed_endpoint() {
-    for endpoint in ["tcp://nowhere", "tcp://*:5550", "tcp://127.0.0.1:0", ""] {
+    for endpoint in ["tcp://nowhere", "tcp://*:5550", "tcp://127.0.0.1:0", "inproc://here", ""] {
         let run = Process::start("demo-worker", &[endpoint]).wait();
         assert_eq!(run.code, 2, "{endpoint}: {run:?}");
         assert!(run.stderr.starts_with("error: "), "{endpoint}: {run:?}");
@@ -239,8 +246,7 @@ fn no_worker_is_a_failed_call_after_the_wait() {
     assert_eq!((run.code, run.stdout.as_str()), (3, ""), "{run:?}");
     assert!(run.stderr.contains("waiting for a worker at tcp://127.0.0.1:"), "{run:?}");
     assert!(run.stderr.contains("error: no worker for the service `Demo`: none came to tcp://127.0.0.1:"), "{run:?}");
-    assert!(run.stderr.contains(" within 100ms; no worker is connected"), "{run:?}");
-    assert!(run.stderr.contains("the procedure has not run"), "{run:?}");
+    assert!(run.stderr.contains(" within 100ms; the procedure has not run"), "{run:?}");
 }
 
 #[test]
@@ -285,6 +291,10 @@ fn wrong_arguments_are_a_failed_call_that_has_not_run() {
         assert_eq!(run.code, 3, "{run:?}");
         assert!(run.stderr.contains("error: invalid arguments of `Demo.compare`: "), "{run:?}");
         assert!(run.stderr.contains("the procedure has not run"), "{run:?}");
+    }
+    for arguments in [["--args", "1"], ["--kwargs", "\"a\":1"]] {
+        let run = worker.call(&[&["ping"], &arguments[..]].concat());
+        assert!(run.stderr.contains("the method takes no arguments, but some were given"), "{run:?}");
     }
 }
 

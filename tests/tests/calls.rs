@@ -169,6 +169,8 @@ fn partial_replies_arrive_in_order_and_before_the_final_one() {
             for step in 0..500 {
                 let partial = within(PATIENCE, call.partial()).await.expect("one more");
                 assert_eq!(partial.decode::<u32>().unwrap(), step);
+                let error = partial.decode::<[u64; 4]>().unwrap_err().to_string();
+                assert!(error.contains(" in a partial reply of `Probe.progress`"), "{error}");
             }
             assert!(within(PATIENCE, call.partial()).await.is_none());
             assert_eq!(call.await.unwrap(), 500);

@@ -246,6 +246,8 @@ fn fail_fast_call_without_a_worker_fails_at_once() {
         assert!(error.is_retryable());
         let error = client.wait_for_worker(Duration::ZERO).await.unwrap_err();
         assert_eq!(error.to_string(), format!("no worker: none is connected to {}", client.endpoint()));
+        let error = client.wait_for_worker(Duration::from_millis(1)).await.unwrap_err();
+        assert_eq!(error.to_string(), format!("no worker: none came to {} within 1ms", client.endpoint()));
         client.close().await;
         let error = error_of(probe(&client).ping()).await;
         assert_eq!(error, CallError::Closed { maybe_executed: false });

@@ -48,6 +48,20 @@ fn arguments_over_the_workers_limit_are_an_error_at_once() {
 }
 
 #[test]
+fn arguments_that_never_find_room_at_the_worker_are_too_large_and_not_sent_again() {
+    run(async {
+        let client = client().await;
+        let worker = start(&client, Worker::connect(client.endpoint()).total_bytes_max(3 << 20)).await;
+        let error = probe(&client).length(&vec![0; 900_000]).await.unwrap_err();
+        assert!(matches!(&error, CallError::TooLarge { maybe_executed: false, .. }), "{error}");
+        assert!(error.to_string().contains(" is over the 838860 bytes that one request may take"), "{error}");
+        assert!(error.to_string().contains("raise the worker's `total_bytes_max` to at least "), "{error}");
+        assert_eq!(worker.counters().await.requests, 1);
+        assert_eq!(probe(&client).length(&vec![0; 800_000]).await.unwrap(), 800_000);
+    });
+}
+
+#[test]
 fn reply_over_either_limit_is_an_error_at_once_and_may_have_run() {
     run(async {
         for (ours, theirs) in [(SMALL, 64 << 20), (64 << 20, SMALL)] {

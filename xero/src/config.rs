@@ -5,7 +5,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::{
-    error::ConfigError,
+    error::{ConfigError, shown},
     proto::{
         dispatch::DispatcherConfig,
         frame::Limits,
@@ -55,18 +55,38 @@ impl Default for LinkConfig {
 impl LinkConfig {
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let Heartbeats { interval, liveness } = self.heartbeats;
-        let value = format!("{interval:?}");
-        require(interval >= INTERVAL_MIN, "heartbeat_interval", &value, "at least 1 ms")?;
-        require(interval <= INTERVAL_MAX, "heartbeat_interval", &value, "at most 60 s, the most that peers accept")?;
-        require((2..=10).contains(&liveness), "liveness", liveness, "2 to 10 intervals; 3 to 5 is usual")?;
+        let value = shown(interval);
+        require(interval >= INTERVAL_MIN, "heartbeat_interval", &value, "must be at least 1 ms")?;
+        require(
+            interval <= INTERVAL_MAX,
+            "heartbeat_interval",
+            &value,
+            "must be at most 60 s, the most that peers accept",
+        )?;
+        require((2..=10).contains(&liveness), "liveness", liveness, "must be 2 to 10 intervals; 3 to 5 is usual")?;
         let payload = self.limits.payload_bytes_max;
-        require(payload >= 1024, "payload_bytes_max", payload, "at least 1,024 bytes, so that small replies fit")?;
-        require(payload <= u32::MAX as usize, "payload_bytes_max", payload, "at most 4 GiB - 1, the wire's own bound")?;
+        require(
+            payload >= 1024,
+            "payload_bytes_max",
+            payload,
+            "must be at least 1,024 bytes, so that small replies fit",
+        )?;
+        require(
+            payload <= u32::MAX as usize,
+            "payload_bytes_max",
+            payload,
+            "must be at most 4 GiB - 1, the wire's own bound",
+        )?;
         let Limits { header_bytes_max, batch_messages_max, services_max, methods_max, .. } = self.limits;
-        require(header_bytes_max >= 1024, "header_bytes_max", header_bytes_max, "at least 1,024 bytes")?;
-        require(batch_messages_max >= 1024, "batch_messages_max", batch_messages_max, "at least 1,024 messages")?;
-        require(services_max >= 1, "services_max", services_max, "at least 1")?;
-        require(methods_max >= 1, "methods_max", methods_max, "at least 1")
+        require(header_bytes_max >= 1024, "header_bytes_max", header_bytes_max, "must be at least 1,024 bytes")?;
+        require(
+            batch_messages_max >= 1024,
+            "batch_messages_max",
+            batch_messages_max,
+            "must be at least 1,024 messages",
+        )?;
+        require(services_max >= 1, "services_max", services_max, "must be at least 1")?;
+        require(methods_max >= 1, "methods_max", methods_max, "must be at least 1")
     }
 }
 
@@ -91,10 +111,15 @@ impl RoutingConfig {
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let RetryConfig { attempts_max, backoff, budget_percent, .. } = self.retry;
         let offers = self.offers_bytes_max;
-        require(offers >= 1 << 20, "offers_bytes_max", offers, "at least 1 MiB, so that workers are accepted")?;
-        require(self.waiting_max > 0, "waiting_max", self.waiting_max, "at least 1")?;
-        require(attempts_max > 0, "attempts_max", attempts_max, "at least 1")?;
-        require(budget_percent <= 1_000, "retry_budget", budget_percent, "at most 1,000 %: ten retries for a call")?;
+        require(offers >= 1 << 20, "offers_bytes_max", offers, "must be at least 1 MiB, so that workers are accepted")?;
+        require(self.waiting_max > 0, "waiting_max", self.waiting_max, "must be at least 1")?;
+        require(attempts_max > 0, "attempts_max", attempts_max, "must be at least 1")?;
+        require(
+            budget_percent <= 1_000,
+            "retry_budget",
+            budget_percent,
+            "must be at most 1,000 %: ten retries for a call",
+        )?;
         check_backoff("retry_backoff", backoff)
     }
 
@@ -122,14 +147,38 @@ impl RoutingConfig {
 /// Checks the bounds of a back-off.
 pub(crate) fn check_backoff(setting: &'static str, backoff: BackoffConfig) -> Result<(), ConfigError> {
     let BackoffConfig { first, max } = backoff;
-    require(first >= Duration::from_millis(1), setting, format!("{first:?}"), "the first wait is at least 1 ms")?;
-    let value = format!("{first:?} to {max:?}");
-    require(max >= first, setting, &value, "the last wait is at least the first")?;
-    require(max <= WAIT_MAX, setting, &value, "the last wait is at most a day")
+    require(first >= Duration::from_millis(1), setting, shown(first), "the first wait must be at least 1 ms")?;
+    let value = format!("{} to {}", shown(first), shown(max));
+    require(max >= first, setting, &value, "the last wait must be at least the first")?;
+    require(max <= WAIT_MAX, setting, &value, "the last wait must be at most a day")
 }
 
 /// Checks the limits of what is held.
 pub(crate) fn check_hold_limits(limits: &HoldLimits) -> Result<(), ConfigError> {
     let total = limits.total_bytes_max;
-    require(total >= 3 << 20, "total_bytes_max", total, "at least 3 MiB, so that requests are accepted")
+    require(total >= 3 << 20, "total_bytes_max", total, "must be at least 3 MiB, so that requests are accepted")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_settings_say_what_they_must_be() {
+        let link = |change: fn(&mut LinkConfig)| {
+            let mut config = LinkConfig::default();
+            change(&mut config);
+            config.check().expect_err("is wrong").to_string()
+        };
+        let interval = link(|config| config.heartbeats.interval = Duration::ZERO);
+        assert_eq!(interval, "`heartbeat_interval` is 0s: must be at least 1 ms");
+        let liveness = link(|config| config.heartbeats.liveness = 11);
+        assert_eq!(liveness, "`liveness` is 11: must be 2 to 10 intervals; 3 to 5 is usual");
+        let backoff = |first, max| {
+            let config = BackoffConfig { first: Duration::from_secs(first), max: Duration::from_secs(max) };
+            check_backoff("backoff", config).expect_err("is wrong").to_string()
+        };
+        assert_eq!(backoff(0, 1), "`backoff` is 0s: the first wait must be at least 1 ms");
+        assert_eq!(backoff(2, 0), "`backoff` is 2s to 0s: the last wait must be at least the first");
+    }
 }

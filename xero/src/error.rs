@@ -20,6 +20,8 @@ use crate::{
 #[non_exhaustive]
 pub enum CallError<E> {
     /// The method returned this error. Its message is its `Debug` form, so that any type will do.
+    ///
+    /// [`Self::application`] returns it, for a text of your own.
     #[error("the method returned an error: {0:?}")]
     Application(E),
     /// The procedure panicked. The worker is well and serves other calls.
@@ -70,7 +72,7 @@ pub enum CallError<E> {
         reason: String,
     },
     /// The deadline passed before a reply arrived.
-    #[error("the deadline of {timeout:?} has passed{}", executed(*.maybe_executed))]
+    #[error("the deadline of {} has passed{}", shown(*.timeout), executed(*.maybe_executed))]
     DeadlineExceeded {
         /// The call's time limit.
         timeout: Duration,
@@ -84,7 +86,7 @@ pub enum CallError<E> {
         maybe_executed: bool,
     },
     /// No live worker offered the service while the call could wait for one.
-    #[error("no worker offers the service `{service}`: {}{}", none_came(*.timeout), found(.offered, .brokers_missing))]
+    #[error("no worker offers the service `{service}`: {}", found(*.timeout, .offered, *.has_broker, .brokers_missing))]
     NoWorker {
         /// The requested service.
         service: String,
@@ -92,11 +94,13 @@ pub enum CallError<E> {
         timeout: Duration,
         /// The services that live workers do offer.
         offered: Vec<String>,
+        /// Whether one of the client's brokers was connected.
+        has_broker: bool,
         /// The endpoints of the client's brokers, if none of them was connected; empty otherwise.
         brokers_missing: Vec<String>,
     },
     /// The worker died or was cut off before its reply, and no retry was possible.
-    #[error("the worker, or a broker on the way to it, was lost before it replied (attempt {attempts}){}", executed(*.maybe_executed))]
+    #[error("the worker, or a broker on the way to it, was lost before it replied (after {}){}", counted(*.attempts), executed(*.maybe_executed))]
     WorkerLost {
         /// The number of workers that were asked.
         attempts: u8,
@@ -137,8 +141,9 @@ pub enum CallError<E> {
     },
     /// The caller reads partial replies too slowly: more are unread than the client keeps.
     #[error(
-        "partial replies arrive faster than they are read: of {received}, more are unread than the client keeps; read \
-         faster, send fewer, or call without `start`"
+        "partial replies arrive faster than they are read: {received} have arrived, and a caller may leave at most 1,024 \
+         of them unread, or 16 MiB (fewer behind a broker that is short of memory); read faster, send fewer, or call \
+         without `start`"
     )]
     PartialsUnread {
         /// The number of partial replies that arrived.
@@ -242,15 +247,29 @@ fn executed(maybe: bool) -> &'static str {
     }
 }
 
-fn none_came(timeout: Duration) -> String {
-    if timeout.is_zero() { String::new() } else { format!("none came within {timeout:?}; ") }
+fn counted(attempts: u8) -> String {
+    if attempts == 1 { "1 attempt".to_owned() } else { format!("{attempts} attempts") }
 }
 
-fn found(offered: &[String], brokers_missing: &[String]) -> String {
-    match brokers_missing {
-        [] => known(offered),
-        endpoints => format!("no broker at {} is connected; the log says why", endpoints.join(", ")),
-    }
+/// A time as people write it: nothing is `0s`, not `0ns`.
+pub(crate) fn shown(time: Duration) -> String {
+    if time.is_zero() { "0s".to_owned() } else { format!("{time:?}") }
+}
+
+/// What a call found that waited that long, or did not wait.
+fn found(timeout: Duration, offered: &[String], has_broker: bool, brokers_missing: &[String]) -> String {
+    let found = match (brokers_missing, offered) {
+        ([], []) if has_broker => "a broker is connected, without such a worker".to_owned(),
+        ([], []) if timeout.is_zero() => "no worker is connected".to_owned(),
+        ([], []) => return format!("none came within {timeout:?}"),
+        ([], offered) => known(offered),
+        (endpoints, _) if timeout.is_zero() => format!(
+            "no broker at {} is connected yet, or any more; wait for one with `wait_for_service`, or see the log",
+            endpoints.join(", ")
+        ),
+        (endpoints, _) => format!("no broker at {} is connected; the log says why", endpoints.join(", ")),
+    };
+    if timeout.is_zero() { found } else { format!("none came within {timeout:?}; {found}") }
 }
 
 fn known(services: &[String]) -> String {
@@ -326,6 +345,9 @@ impl NoWorkerError {
                 format!("none is connected to {endpoint}")
             }
             Place::Bound(_) if self.waited.is_zero() => known(&self.offered),
+            Place::Bound(endpoint) if self.offered.is_empty() => {
+                format!("none came to {endpoint} within {:?}", self.waited)
+            }
             Place::Bound(endpoint) => {
                 format!("none came to {endpoint} within {:?}; {}", self.waited, known(&self.offered))
             }
@@ -337,7 +359,10 @@ impl NoWorkerError {
     fn reason_at(&self, endpoints: &str, count: usize) -> String {
         let after = if self.waited.is_zero() { String::new() } else { format!(" after {:?}", self.waited) };
         let brokers = match (self.connected, count) {
-            (0, _) => return format!("no broker at {endpoints} is connected{after}"),
+            (0, _) if self.waited.is_zero() => {
+                return format!("no broker at {endpoints} is connected yet, or any more");
+            }
+            (0, _) => return format!("no broker at {endpoints} is connected{after}; the log says why"),
             (_, 1) => format!("the broker at {endpoints} is connected"),
             (1, _) => format!("one of the brokers at {endpoints} is connected"),
             (connected, _) => format!("{connected} of the brokers at {endpoints} are connected"),
@@ -397,6 +422,14 @@ pub enum BindError {
     /// A broker's two endpoints are the same.
     #[error("{0} cannot serve both clients and workers: name two endpoints")]
     SameEndpoint(Endpoint),
+    /// A broker's two endpoints share a port, as `tcp://*:5560` and `tcp://127.0.0.1:5560` do.
+    #[error("cannot bind {backend} for workers: {frontend}, for clients, has its port; give each a port of its own")]
+    SharedPort {
+        /// The endpoint for clients.
+        frontend: Endpoint,
+        /// The endpoint for workers.
+        backend: Endpoint,
+    },
     /// The settings contradict each other.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -491,6 +524,33 @@ mod tests {
     use std::error::Error;
 
     use super::*;
+
+    #[test]
+    fn missing_worker_is_said_once() {
+        let missing = |timeout: u64, offered: &[&str], has_broker, missing: &[&str]| {
+            let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+            found(Duration::from_millis(timeout), &owned(offered), has_broker, &owned(missing))
+        };
+        assert_eq!(missing(0, &[], false, &[]), "no worker is connected");
+        assert_eq!(missing(300, &[], false, &[]), "none came within 300ms");
+        assert_eq!(missing(300, &["A", "B"], true, &[]), "none came within 300ms; live workers offer A, B");
+        assert_eq!(missing(0, &[], true, &[]), "a broker is connected, without such a worker");
+        let waited = "none came within 300ms; a broker is connected, without such a worker";
+        assert_eq!(missing(300, &[], true, &[]), waited);
+        let waited = "none came within 300ms; no broker at tcp://b:1 is connected; the log says why";
+        assert_eq!(missing(300, &[], false, &["tcp://b:1"]), waited);
+        let at_once = "no broker at tcp://b:1 is connected yet, or any more; wait for one with `wait_for_service`, or see \
+                       the log";
+        assert_eq!(missing(0, &[], false, &["tcp://b:1"]), at_once);
+    }
+
+    #[test]
+    fn errors_write_numbers_as_people_do() {
+        let lost = |attempts| CallError::<Never>::WorkerLost { attempts, maybe_executed: true }.to_string();
+        assert!(lost(1).contains("(after 1 attempt); ") && lost(3).contains("(after 3 attempts); "), "{}", lost(3));
+        let late = CallError::<Never>::DeadlineExceeded { timeout: Duration::ZERO, maybe_executed: false };
+        assert!(late.to_string().starts_with("the deadline of 0s has passed; "), "{late}");
+    }
 
     #[test]
     fn worker_that_cannot_connect_says_what_a_client_says() {

@@ -96,7 +96,7 @@ cfg_if! { if #[cfg(feature = "net")] {
             broker::BrokerCounters,
             dispatch::DispatcherCounters,
             frame::TooLarge,
-            message::{CallId, Codec, Metadata},
+            message::{CallId, Codec, Metadata, Peer},
             registry::{Candidate, LeastRecentlyUsed, WorkerChoice},
             worker::WorkerCounters,
         },

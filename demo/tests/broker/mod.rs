@@ -60,7 +60,8 @@ fn client_of_two_brokers_uses_the_one_that_runs() {
     second.process.kill();
     let run = connect(&endpoints, &["ping", "--wait", "0.5"]).wait();
     assert_eq!(run.code, 3, "{run:?}");
-    let said = format!("no broker at {}, {} is connected after 500ms", first.frontend, second.frontend);
+    let said =
+        format!("no broker at {}, {} is connected after 500ms; the log says why", first.frontend, second.frontend);
     assert!(run.stderr.contains(&said), "{run:?}");
 }
 
@@ -129,7 +130,7 @@ fn broker_without_workers_is_a_failed_call_that_has_not_run() {
 #[test]
 fn absent_broker_differs_from_one_without_workers() {
     let nowhere = free_endpoint();
-    for (wait, after) in [("0.2", " after 200ms"), ("0", "")] {
+    for (wait, after) in [("0.2", " after 200ms; the log says why"), ("0", " yet, or any more")] {
         let run = connect(&nowhere, &["ping", "--wait", wait]).wait();
         let said =
             format!("no worker for the service `Demo`: no broker at {nowhere} is connected{after}; the procedure");
@@ -180,9 +181,13 @@ fn mistakes_of_usage_exit_with_2_and_say_what_to_write() {
 fn peer_at_the_wrong_endpoint_gets_one_clear_error() {
     let mut broker = Broker::start();
     let mut worker = Worker::start(&broker.frontend, &[]);
-    worker.process.wait_for_stderr("a worker has connected where clients are expected: the frontend of a broker");
+    worker.process.wait_for_stderr(
+        "a worker has connected where clients are expected: the frontend of a broker; workers connect to its backend, the \
+         second endpoint",
+    );
     let run = connect(&broker.backend, &["ping", "--wait", "1"]).wait();
-    let said = "a client has connected where workers are expected: a client that binds, or the backend of a broker";
+    let said = "a client has connected where workers are expected: a client that binds, or the backend of a broker; clients \
+                connect to a broker's frontend, its first endpoint";
     assert_eq!((run.code, run.stderr.matches(said).count()), (3, 1), "{run:?}");
     for said in ["refused a connection", "a worker has connected", "a client has connected"] {
         broker.process.wait_for_stderr(said);

@@ -109,7 +109,7 @@ fn mistakes_exit_with_2_and_say_what_is_wrong() {
         (&["ready"], "ready"),
         (&["listening"], "<PORT>"),
         (&["listening", "0"], "'0' for '<PORT>...'"),
-        (&["listening", "65536"], "65536"),
+        (&["listening", "70000"], "give a whole number from 1 to 65535"),
         (&["connected"], "<PORT>"),
         (&["connected", "http"], "http"),
         (&["connected", "1", "2"], "'2'"),

@@ -101,6 +101,15 @@ fn brokers_that_cannot_be_bound_say_why() {
             let error = bind(same, same).await;
             assert!(matches!(error, BindError::SameEndpoint(_)) && error.to_string().contains(same), "{error}");
         }
+        let port = broker.frontend().rsplit_once(':').expect("a port").1;
+        broker.close().await;
+        let (every, one) = (format!("tcp://*:{port}"), format!("tcp://127.0.0.1:{port}"));
+        for (frontend, backend) in [(&every, &one), (&one, &every)] {
+            let error = bind(frontend, backend).await;
+            let said =
+                format!("cannot bind {backend} for workers: {frontend}, for clients, has its port; give each a port");
+            assert!(matches!(error, BindError::SharedPort { .. }) && error.to_string().starts_with(&said), "{error}");
+        }
         for settings in [
             Broker::builder().client_credits(0),
             Broker::builder().waiting_max(0),

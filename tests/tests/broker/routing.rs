@@ -140,7 +140,10 @@ fn clients_see_the_offers_of_a_brokers_workers() {
         let said = format!("the broker at {} is connected, without any worker after 20ms", broker.frontend());
         assert_eq!(error.to_string(), format!("no worker: {said}"));
         let error = probe(&client).ping().fail_fast().await.unwrap_err();
-        assert_eq!(error.to_string(), "no worker offers the service `Probe`: no worker is connected");
+        assert_eq!(
+            error.to_string(),
+            "no worker offers the service `Probe`: a broker is connected, without such a worker"
+        );
 
         let worker = worker_of(&broker).await;
         client.wait_for_worker(PATIENCE).await.unwrap();
@@ -181,7 +184,11 @@ fn missing_brokers_differ_from_missing_workers() {
         eventually("none is connected", async || client.workers().is_empty()).await;
         let error = client.wait_for_service("Probe", Duration::from_millis(1)).await.unwrap_err();
         let said = format!("no worker for the service `Probe`: no broker at {endpoints} is connected after 1ms");
-        assert_eq!(error.to_string(), said);
+        assert_eq!(error.to_string(), format!("{said}; the log says why"));
+        let error = probe(&client).ping().fail_fast().await.unwrap_err();
+        let said =
+            format!("no worker offers the service `Probe`: no broker at {endpoints} is connected yet, or any more");
+        assert_eq!(error.to_string(), format!("{said}; wait for one with `wait_for_service`, or see the log"));
     });
 }
 

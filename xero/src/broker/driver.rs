@@ -30,7 +30,7 @@ use crate::{
         message::Peer,
         outbox::Transmit,
     },
-    transport::{Endpoint, RouterSocket, Sockets, Transport},
+    transport::{Endpoint, RouterSocket, Sockets, Transport, TransportError},
 };
 
 /// The ends of a broker's channels that the I/O thread holds.
@@ -100,7 +100,12 @@ struct Doors {
 impl Doors {
     async fn bind(sockets: Sockets, frontend: &Endpoint, backend: &Endpoint) -> Result<Self, BindError> {
         let front = sockets.bind(frontend).await?;
-        let back = sockets.bind(backend).await?;
+        let back = sockets.bind(backend).await.map_err(|error| match error {
+            TransportError::AddressInUse { endpoint } if endpoint.shares_port(frontend) => {
+                BindError::SharedPort { frontend: frontend.clone(), backend: endpoint }
+            }
+            other => other.into(),
+        })?;
         Ok(Self { front, back, next: Door::Front })
     }
 

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     config::{LinkConfig, RoutingConfig, WAIT_MAX, check_hold_limits, require},
-    error::{BindError, ConfigError},
+    error::{BindError, ConfigError, shown},
     info::{self, WorkerInfo, WorkerList, Workers},
     io::{
         contained::Contained,
@@ -333,9 +333,9 @@ impl BrokerBuilder {
         self.link.check()?;
         self.routing.check()?;
         check_hold_limits(&self.hold_limits)?;
-        require(self.client_credits > 0, "client_credits", self.client_credits, "at least 1")?;
+        require(self.client_credits > 0, "client_credits", self.client_credits, "must be at least 1")?;
         let drain = self.drain_timeout;
-        require(drain <= WAIT_MAX, "drain_timeout", format!("{drain:?}"), "at most a day")
+        require(drain <= WAIT_MAX, "drain_timeout", shown(drain), "must be at most a day")
     }
 }
 

@@ -37,7 +37,9 @@ impl BrokerBuilder {
     /// Largest encoded value to send or accept, in bytes. Default 64 MiB; 1,024 to 4 GiB - 1.
     ///
     /// Each call in flight may take this much memory on both sides. The introduction carries the limit to the peer.
-    /// (`PROTOCOL.md` §13)
+    ///
+    /// A request must also be within four fifteenths of [`Self::total_bytes_max`]: raise that to at least 3.75 times
+    /// this limit. (`PROTOCOL.md` §13)
     pub fn payload_bytes_max(mut self, bytes: usize) -> Self {
         self.link.limits.payload_bytes_max = bytes;
         self
@@ -151,6 +153,7 @@ impl BrokerBuilder {
     /// Which worker gets a call when several suit it alike. Default: the least recently used one.
     ///
     /// Workers whose limit (`payload_bytes_max`) allows the payload come before others.
+    /// [`ClientBuilder::worker_choice`](crate::ClientBuilder::worker_choice) has an example.
     pub fn worker_choice(mut self, choice: impl WorkerChoice + 'static) -> Self {
         self.routing.choice = Some(Box::new(choice));
         self
@@ -160,8 +163,8 @@ impl BrokerBuilder {
     ///
     /// This counts its open requests, and the replies that it has not read. Further requests and replies are
     /// acknowledged only once there is room, so they stay with their sender. Its requests wait while more replies than
-    /// this are held back. Lower bounds the memory of one client;
-    /// higher lets it have more large requests in flight. (`PROTOCOL.md` §9)
+    /// this are held back. Lower bounds the memory of one client; higher lets it have more large requests in flight.
+    /// (`PROTOCOL.md` §9)
     pub fn peer_bytes_max(mut self, bytes: u64) -> Self {
         self.hold_limits.peer_bytes_max = bytes;
         self
@@ -169,14 +172,15 @@ impl BrokerBuilder {
 
     /// Most bytes held of all peers together. Default 768 MiB; at least 3 MiB.
     ///
-    /// Up to a third, senders slow down only if their peer holds more than what is left of that third for all. Requests
-    /// of a peer that has more than four times what the requests of all leave of it are refused as overloaded, and go
-    /// elsewhere if they can; all requests together take half of this at most. So a few peers never lock out the
-    /// others. Beyond a third, large replies to a peer that reads nothing become errors. Beyond the whole, the peers
-    /// that read nothing and hold the most are disconnected (`BrokerCounters::shed_clients`).
+    /// Set it to the memory that the process can spare: only `window_bytes` and one payload for each worker come on
+    /// top. One request takes at most four fifteenths of it, so set it to at least 3.75 times the largest request; a
+    /// larger request fails with [`CallError::TooLarge`](crate::CallError::TooLarge).
     ///
-    /// Set it to the memory that the process can spare: only `window_bytes` and one payload for each worker come on top.
-    /// (`PROTOCOL.md` §9)
+    /// Peers share a third of it. One that holds more than the rest of that third slows down. Once its requests are
+    /// more than four times what all requests leave of the third, or all requests are half of the whole, further ones
+    /// are refused as overloaded, and go elsewhere if they can. So a few peers never lock out the others. A large reply
+    /// becomes an error beyond the third if its client reads nothing. Beyond the whole, the peers that read nothing and
+    /// hold the most are disconnected (`BrokerCounters::shed_clients`). (`PROTOCOL.md` §9)
     pub fn total_bytes_max(mut self, bytes: u64) -> Self {
         self.hold_limits.total_bytes_max = bytes;
         self

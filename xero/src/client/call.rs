@@ -85,7 +85,7 @@ impl<T, E> Call<T, E> {
 
 impl Call<Value, Value> {
     pub(super) fn dynamic(caller: &Caller, method: Method) -> Self {
-        let read = |payload, method: &Method| Ok(Value { payload, method: Some(method.clone()) });
+        let read = |payload, method: &Method| Ok(Value { payload, origin: Some(("a reply", method.clone())) });
         let reader = Reader { value: read, error: read };
         Self::new(caller, method, None, dynamic_codec(Codec::is_available), reader)
     }
@@ -94,6 +94,9 @@ impl Call<Value, Value> {
     ///
     /// A single argument is a tuple of one, `&("apple",)`. `&()` means no arguments. bincode and postcard write no names
     /// and no end of a list, so they take only a tuple; the call fails with [`CallError::InvalidArguments`] otherwise.
+    ///
+    /// In these two codecs, nothing checks the types of a dynamic call against the method's: no signature travels with
+    /// it, and bytes do not say what they are. So `&(1u32,)` for an `i64` may run the procedure with another number.
     pub fn arguments<A: Serialize + ?Sized>(mut self, arguments: &A) -> Self {
         self.arguments = Some(encode_arguments(self.codec, arguments));
         self
@@ -104,6 +107,8 @@ impl Call<Value, Value> {
     /// Default: MessagePack; JSON in a program without MessagePack; without either, the program's codec. Call this
     /// before [`Self::arguments`]: a call whose arguments are already written in another codec fails with
     /// [`CallError::InvalidArguments`].
+    ///
+    /// Choose bincode or postcard only if the types of arguments and reply are certain: see [`Self::arguments`].
     pub fn codec(mut self, codec: Codec) -> Self {
         if self.arguments.is_some() && codec != self.codec {
             self.arguments = Some(Err(CodecError::too_late(codec)));
@@ -267,7 +272,7 @@ impl<T, E> PendingCall<T, E> {
     /// Awaiting the call then gives its outcome. A retry on another worker starts its partial replies over.
     pub async fn partial(&mut self) -> Option<Value> {
         let payload = self.caller.answer(self.unread.as_mut()?.next()).await??;
-        Some(Value { payload, method: Some(self.method.clone()) })
+        Some(Value { payload, origin: Some(("a partial reply", self.method.clone())) })
     }
 
     /// The call's number. Where the client binds, the worker's `Context` has the same; a broker gives its requests
@@ -330,11 +335,12 @@ impl<T, E> PendingCall<T, E> {
         // A client's call waits until its deadline, or not at all.
         let timeout = if self.fail_fast { Duration::ZERO } else { self.timeout };
         let offered = offered.iter().map(|name| name.to_string()).collect();
-        let brokers_missing = match self.caller.place() {
-            Place::Brokers(endpoints) if !is_connected => endpoints.clone(),
-            Place::Brokers(_) | Place::Bound(_) => Vec::new(),
+        let (has_broker, brokers_missing) = match self.caller.place() {
+            Place::Brokers(endpoints) if !is_connected => (false, endpoints.clone()),
+            Place::Brokers(_) => (true, Vec::new()),
+            Place::Bound(_) => (false, Vec::new()),
         };
-        CallError::NoWorker { service: self.method.service.to_string(), timeout, offered, brokers_missing }
+        CallError::NoWorker { service: self.method.service.to_string(), timeout, offered, has_broker, brokers_missing }
     }
 
     fn explain_remote(&self, error: ErrorReply) -> CallError<E> {

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     config::{LinkConfig, RoutingConfig, TIMEOUT_DEFAULT, WAIT_MAX, check_backoff, require},
-    error::{BindError, ConfigError, ConnectError, NoWorkerError, Place},
+    error::{BindError, ConfigError, ConnectError, NoWorkerError, Place, shown},
     info::{self, WorkerInfo, WorkerList},
     io::{
         guest::Guest,
@@ -385,7 +385,7 @@ impl ClientBuilder {
 
     fn check(&self) -> Result<(), ConfigError> {
         self.link.check()?;
-        require(!self.timeout.is_zero(), "timeout", "0 s", "more than zero")?;
+        require(!self.timeout.is_zero(), "timeout", shown(self.timeout), "must be more than zero")?;
         let codec = self.codec;
         require(
             codec.is_available(),
@@ -417,6 +417,12 @@ impl Handle {
 mod tests {
     use super::*;
     use crate::proto::registry::LeastRecentlyUsed;
+
+    #[test]
+    fn calls_without_time_are_a_mistake() {
+        let error = Client::builder().timeout(Duration::ZERO).check().expect_err("no call could end");
+        assert_eq!(error.to_string(), "`timeout` is 0s: must be more than zero");
+    }
 
     #[test]
     fn callers_take_turns_unless_a_policy_or_a_setting_forbids_it() {

@@ -78,6 +78,7 @@ impl PartialReceiver {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::{CallError, Never};
 
     #[tokio::test]
     async fn unread_partial_replies_are_bounded_by_number() {
@@ -99,6 +100,13 @@ mod tests {
 
     fn push(sender: &PartialSender, payload: Payload) -> bool {
         sender.reserve(&payload).map(|place| place.fill(payload)).is_some()
+    }
+
+    #[test]
+    fn error_names_both_bounds() {
+        let error = CallError::<Never>::PartialsUnread { received: 1_030 }.to_string();
+        assert!(error.contains("1030 have arrived, and a caller may leave at most 1,024 of them unread, or 16 MiB "));
+        assert_eq!((UNREAD_MAX, UNREAD_BYTES_MAX), (1_024, 16 << 20));
     }
 
     fn payload(bytes: usize) -> Payload {

@@ -148,6 +148,27 @@ impl ClientBuilder {
     /// Which worker gets a call when several suit it alike. Default: the least recently used one.
     ///
     /// Workers whose limit (`payload_bytes_max`) allows the payload come before others.
+    ///
+    /// ```
+    /// use xero::{Candidate, Client, Peer, WorkerChoice};
+    ///
+    /// /// The worker with the fewest calls; of several, the least recently used one.
+    /// #[derive(Debug)]
+    /// struct LeastLoaded;
+    ///
+    /// impl WorkerChoice for LeastLoaded {
+    ///     fn choose(&mut self, candidates: &mut dyn Iterator<Item = Candidate>) -> Option<Peer> {
+    ///         candidates.min_by_key(|worker| worker.in_flight).map(|worker| worker.peer)
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), xero::BindError> {
+    /// let client = Client::builder().worker_choice(LeastLoaded).bind("inproc://worker-choice-example").await?;
+    /// # client.close().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn worker_choice(mut self, choice: impl WorkerChoice + 'static) -> Self {
         self.routing.choice = Some(Box::new(choice));
         self

@@ -19,8 +19,8 @@ use super::method::Method;
 #[derive(Clone)]
 pub struct Value {
     pub(super) payload: Payload,
-    /// The method that it is a reply of, for errors.
-    pub(super) method: Option<Method>,
+    /// The reply that it is, for errors: such as "a reply", and its method.
+    pub(super) origin: Option<(&'static str, Method)>,
 }
 
 impl Value {
@@ -40,12 +40,12 @@ impl Value {
     /// # Errors
     /// When the value's `Serialize` fails, or the codec cannot carry it.
     pub fn encode<T: Serialize + ?Sized>(codec: Codec, value: &T) -> Result<Self, CodecError> {
-        Ok(Self { payload: codec::encode(codec, value)?, method: None })
+        Ok(Self { payload: codec::encode(codec, value)?, origin: None })
     }
 
     /// Wraps encoded bytes without checking them; [`Self::decode`] does.
     pub fn from_bytes(codec: Codec, bytes: impl Into<Bytes>) -> Self {
-        Self { payload: Payload { codec, bytes: bytes.into() }, method: None }
+        Self { payload: Payload { codec, bytes: bytes.into() }, origin: None }
     }
 
     /// Reads the value as serde does.
@@ -106,8 +106,8 @@ impl Value {
     }
 
     fn read<T>(&self, read: Result<T, CodecError>) -> Result<T, CodecError> {
-        read.map_err(|error| match &self.method {
-            Some(method) => error.within("a reply", method),
+        read.map_err(|error| match &self.origin {
+            Some((reply, method)) => error.within(reply, method),
             None => error,
         })
     }
@@ -146,7 +146,10 @@ impl fmt::Display for Value {
             }
             _ => {}
         }
-        write!(f, "{} bytes of {codec}", bytes.len())
+        match bytes.len() {
+            1 => write!(f, "1 byte of {codec}"),
+            count => write!(f, "{count} bytes of {codec}"),
+        }
     }
 }
 
@@ -166,5 +169,6 @@ mod tests {
         assert_eq!(shown(Codec::Json), r#"["apple",1]"#);
         assert_eq!(shown(Codec::MessagePack), r#"["apple",1]"#);
         assert_eq!(shown(Codec::Bincode), "7 bytes of bincode");
+        assert_eq!(format!("{:?}", Value::from_bytes(Codec::Bincode, [0].as_slice())), "Value(1 byte of bincode)");
     }
 }

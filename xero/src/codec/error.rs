@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{
+    arguments,
     fault::{ANOTHER_CODEC, Fault, Reason},
     names,
 };
@@ -163,6 +164,7 @@ fn reason(codec: Codec, action: Action, what: What, fault: &Fault, advice: &str)
             )
         }
         Reason::Missing(name) => format!("the {noun} `{name}` is missing"),
+        Reason::Unknown { known: [], .. } if noun == "argument" => arguments::too_many_text(&[]),
         Reason::Unknown { name, known } => format!("there is no {noun} `{name}`; {}", names::known_are(known)),
         Reason::OtherKind { .. } => fault.to_string(),
         Reason::Twice(name) => format!("the {noun} `{name}` is given twice"),

@@ -208,7 +208,7 @@ impl Broker {
         }
         info!(clients = self.front.clients().len(), open = self.front.open_calls(), "the broker drains");
         self.leaving = Leaving::Draining { until: now + self.drain_timeout + GOODBYE_GRACE };
-        self.front.drain(now);
+        self.front.drain(now, now + self.drain_timeout);
         self.dispatcher.release_waiting();
         self.dispatcher.drain(now, self.drain_timeout);
         self.settle(now);
@@ -221,15 +221,12 @@ impl Broker {
         let soon = now + GOODBYE_GRACE;
         let until = match self.leaving {
             Leaving::HungUp | Leaving::Left => return,
-            Leaving::No => {
-                // A request that crosses the goodbye was not started, and DRAIN lets its client know.
-                self.front.drain(now);
-                soon
-            }
+            Leaving::No => soon,
             // After a drain, a goodbye may be sent already; its own time limit still holds.
             Leaving::Draining { until } => until.min(soon),
         };
         self.leaving = Leaving::Draining { until };
+        self.front.close(now);
         self.dispatcher.close(now);
         self.settle(now);
     }

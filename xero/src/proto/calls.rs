@@ -15,7 +15,7 @@ use super::{
     message::{CallId, Metadata, Payload, Peer, Request},
     registry::{Distinction, MethodId, Need, PoolId, Station},
     slab::Slab,
-    window::SMALL_PAYLOAD_BYTES,
+    window,
 };
 pub use failure::CallFailure;
 pub(crate) use failure::{codec_not_read, overloaded};
@@ -120,7 +120,7 @@ impl Call {
 
     /// Whether its request waits for room in a worker's window.
     pub(crate) fn is_large(&self) -> bool {
-        self.spec.payload.bytes.len() > SMALL_PAYLOAD_BYTES
+        window::is_large(self.spec.payload.bytes.len(), &self.spec.metadata)
     }
 
     /// The partial replies of the attempt in flight so far.
@@ -170,6 +170,7 @@ impl Call {
             fingerprint: self.spec.fingerprint,
             codec: self.spec.payload.codec,
             bytes: self.spec.payload.bytes.len(),
+            is_large: self.is_large(),
             must_declare: self.must_declare(),
             avoid: self.refused_by,
         }
@@ -303,9 +304,22 @@ impl Calls {
         self.waiting.lines_of(method)
     }
 
-    /// The calls in a line, the oldest first.
-    pub(crate) fn in_line(&self, line: LineId) -> Vec<CallId> {
-        self.waiting.calls_in(line)
+    /// The calls in a line behind one of them, each with its owner, at most so many.
+    pub(crate) fn in_line(&self, line: LineId, behind: Option<(u64, CallId)>, max: usize) -> Vec<(u64, CallId)> {
+        self.waiting.calls_in(line, behind, max)
+    }
+
+    /// The method that a call waits for.
+    pub(crate) fn method_of(&self, id: CallId) -> Option<MethodId> {
+        match self.get(id)?.state {
+            CallState::Waiting(line) => self.waiting.method_of(line),
+            _ => None,
+        }
+    }
+
+    /// A call in a line.
+    pub(crate) fn any_in(&self, line: LineId) -> Option<CallId> {
+        self.waiting.any_in(line)
     }
 
     /// What all calls in a line require of a worker, as far as that decides who suits them.

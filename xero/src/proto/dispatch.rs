@@ -4,6 +4,7 @@ mod attempts;
 mod changes;
 mod placement;
 mod router;
+mod sweep;
 
 use std::{
     sync::Arc,
@@ -158,8 +159,7 @@ impl Dispatcher {
     /// A dispatcher that workers dial.
     pub fn new(config: DispatcherConfig) -> Self {
         let introduction = introduction(&config, Role::Dispatcher);
-        let place = "a client that binds, or the backend of a broker";
-        let links = Links::accepting(introduction, config.heartbeats, Role::Worker, place);
+        let links = Links::accepting(introduction, config.heartbeats, Role::Worker, PLACE);
         Self::with_router(Router::new(config, false), links)
     }
 
@@ -553,3 +553,7 @@ fn introduction(config: &DispatcherConfig, role: Role) -> Ready {
         services: Vec::new(),
     }
 }
+
+/// What a client learns that has connected here.
+const PLACE: &str =
+    "a client that binds, or the backend of a broker; clients connect to a broker's frontend, its first endpoint";

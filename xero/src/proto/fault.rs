@@ -2,7 +2,7 @@
 //!
 //! Only the build of `tests/planted` has any; elsewhere there are none, and asking costs nothing.
 
-#[cfg(xero_planted_faults)]
+#[cfg(any(test, xero_planted_faults))]
 use std::cell::Cell;
 
 /// A mistake that the core could make.
@@ -251,6 +251,27 @@ pub(crate) fn count_step() {
 /// Counts nothing.
 #[cfg(not(xero_planted_faults))]
 pub(crate) const fn count_step() {}
+
+#[cfg(test)]
+thread_local! {
+    static POOLS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Pools that were looked at one by one since the last call.
+#[cfg(test)]
+pub(crate) fn take_pools() -> u64 {
+    POOLS.take()
+}
+
+/// Counts a pool that is looked at for itself.
+#[cfg(test)]
+pub(crate) fn count_pool() {
+    POOLS.set(POOLS.get() + 1);
+}
+
+/// Counts nothing.
+#[cfg(not(test))]
+pub(crate) const fn count_pool() {}
 
 /// Plants a fault in every machine of this thread, in place of the one before.
 #[cfg(xero_planted_faults)]

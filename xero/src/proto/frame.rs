@@ -18,7 +18,7 @@ use thiserror::Error;
 
 use super::message::{Message, Metadata, OfferChange, ServiceOffer};
 
-pub(crate) use self::encode::header_bytes;
+pub(crate) use self::encode::{header_bytes, metadata_bytes};
 pub use self::{
     decode::{Decoded, Inbound, decode, oversized},
     encode::{batched_bytes, encode, encode_batch, window_bytes},
@@ -282,7 +282,7 @@ fn check_offer(service: &ServiceOffer) -> Result<(), TooLarge> {
 
 fn check_metadata(metadata: &Metadata, limits: &Limits) -> Result<(), TooLarge> {
     metadata.keys().try_for_each(|key| check_name("metadata key", key))?;
-    limits.metadata(encode::metadata_bytes(metadata))?;
+    limits.metadata(metadata_bytes(metadata))?;
     within("metadata entry count", metadata.len(), U16_MAX, "")
 }
 

@@ -1,9 +1,6 @@
 //! One connection to one peer: introduction, liveness, windows and its end (`PROTOCOL.md` §5, §6, §9, §10).
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
@@ -146,7 +143,7 @@ impl Link {
     }
 
     /// Notes that GOODBYE was sent. Returns the kept receipts.
-    pub(crate) fn leave(&mut self) -> VecDeque<Receipt> {
+    pub(crate) fn leave(&mut self) -> Vec<Receipt> {
         let receipts = self.take_receipts();
         self.state = State::Leaving;
         receipts
@@ -283,13 +280,13 @@ impl Link {
         }
     }
 
-    /// Gives as much of the oldest kept receipt as the peer has taken, or as there is room to hold.
+    /// Gives as much of the next sender's receipt as the peer has taken, or as there is room to hold.
     pub(crate) fn poll_receipt(&mut self, room: u64) -> Option<Receipt> {
         self.session_mut()?.outflow.poll_receipt(room)
     }
 
     /// Gives all kept receipts.
-    pub(crate) fn take_receipts(&mut self) -> VecDeque<Receipt> {
+    pub(crate) fn take_receipts(&mut self) -> Vec<Receipt> {
         self.session_mut().map(|session| session.outflow.take_receipts()).unwrap_or_default()
     }
 

@@ -238,8 +238,8 @@ impl Links {
             match self.timers.expire(now) {
                 Some(Timer::Lease(peer)) => {
                     let weight = weight(peer);
-                    self.check_lease(now, peer);
-                    ended += if self.links.has(peer) { 0 } else { weight };
+                    let sent = self.check_lease(now, peer);
+                    ended += if self.links.has(peer) { sent } else { weight };
                 }
                 Some(Timer::Dial(peer)) => self.events.push_back(LinkEvent::Dial(peer)),
                 Some(Timer::Heartbeat(_) | Timer::Deadline(_) | Timer::Retry(_) | Timer::Overrun(_)) => {}
@@ -400,6 +400,11 @@ impl Links {
         self.outflow(peer).is_none_or(Outflow::is_full)
     }
 
+    /// Whether no request may be sent to a peer now, however small.
+    pub(crate) fn is_clogged(&self, peer: Peer) -> bool {
+        self.outflow(peer).is_some_and(Outflow::is_clogged)
+    }
+
     /// The largest payload for a peer; 0 before its introduction.
     pub(crate) fn reply_bytes_max(&self, peer: Peer) -> usize {
         let own = self.introduction.ready().payload_bytes_max as usize;
@@ -531,7 +536,8 @@ const INTRODUCTION_EXPIRIES: u32 = 10;
 /// The leases that are checked in one pass.
 const LEASE_BOUND: usize = 64;
 
-/// The methods and requests of the peers that end by them: 4,096, the most methods of one worker, take some 15 ms.
+/// The methods and requests of the peers that end by them, or the messages that leave: 4,096, the most methods of one
+/// worker, take some 15 ms.
 const ENDS_BOUND: usize = 4_096;
 
 /// How long a closing side waits for a large reply that may still be on its way.

@@ -58,6 +58,8 @@ pub(crate) struct WorkerEntry {
     is_doubted: bool,
     /// Whether its offer is about to change. The same holds then.
     is_suspended: bool,
+    /// Whether it has to acknowledge some of its requests before it gets another. The same holds then.
+    is_clogged: bool,
     credits: u32,
     /// Whether it has had credits since its introduction: a pause differs from an offer that nobody can use.
     was_callable: bool,
@@ -103,7 +105,7 @@ impl WorkerEntry {
         match () {
             () if self.draining || !(self.was_callable || planted(Fault::SquatterHeard)) => Standing::Idle,
             () if self.is_doubted && !planted(Fault::GhostTrusted) => Standing::Serving,
-            () if self.is_suspended => Standing::Serving,
+            () if self.is_suspended || self.is_clogged => Standing::Serving,
             () if self.in_flight.len() >= credits => Standing::Serving,
             () => Standing::Free,
         }
@@ -304,6 +306,16 @@ impl Registry {
         }
     }
 
+    /// Sets whether the worker has to acknowledge some of its requests before it gets another.
+    pub(crate) fn set_clogged(&mut self, peer: Peer, is_clogged: bool) {
+        if let Some(worker) = self.workers.get_mut(&peer)
+            && worker.is_clogged != is_clogged
+        {
+            worker.is_clogged = is_clogged;
+            self.refresh(peer);
+        }
+    }
+
     pub(crate) fn set_draining(&mut self, peer: Peer) {
         if let Some(worker) = self.workers.get_mut(&peer) {
             worker.draining = !planted(Fault::DrainIgnored);
@@ -321,7 +333,7 @@ impl Registry {
         self.index.stop_awaiting(method);
     }
 
-    /// One of the methods that calls wait for and whose workers have changed.
+    /// The next of the methods that calls wait for and whose workers have changed: they take turns.
     pub(crate) fn take_changed(&mut self) -> Option<(MethodId, Changed)> {
         self.index.take_changed()
     }
@@ -399,10 +411,10 @@ impl Registry {
         self.index.first_free(station.method, station.kind).is_some()
     }
 
-    /// Whether the window of one of its free workers has room for a large payload.
-    pub(crate) fn is_roomy_at(&mut self, station: Station, is_full: &IsFull<'_>) -> bool {
-        let first = self.index.first_roomy(station.method, station.kind, 0, is_full);
-        first.is_some() || planted(Fault::RequestWindowExceeded)
+    /// The largest limit of a station's free workers; if that is for a large payload, of those with room in their windows.
+    pub(crate) fn largest_roomy_at(&mut self, station: Station, is_large: bool, is_full: &IsFull<'_>) -> Option<u64> {
+        let is_large = is_large && !planted(Fault::RequestWindowExceeded);
+        self.index.largest_roomy(station.method, station.kind, is_large, is_full)
     }
 
     /// Whether the window of one of the pool's free workers has room for a large payload.
@@ -452,6 +464,7 @@ impl Registry {
             in_flight: BTreeMap::new(),
             is_doubted: false,
             is_suspended: false,
+            is_clogged: false,
             credits: ready.credits.min(CREDITS_MAX),
             was_callable: ready.credits > 0,
             offer: Arc::clone(self.index.offer_of(pool)),

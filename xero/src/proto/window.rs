@@ -7,10 +7,10 @@ use std::{
 
 use super::{
     fault::{Fault, planted},
-    frame::{Inbound, window_bytes},
-    hold::Receipt,
+    frame::{Inbound, metadata_bytes, window_bytes},
+    hold::{Receipt, Receipts},
     liveness::patience,
-    message::{CallId, Message, Peer},
+    message::{CallId, Message, Metadata, Peer},
     outbox::BATCHED_PAYLOAD_BYTES_MAX,
 };
 
@@ -31,10 +31,16 @@ fn bounded(size: u64) -> u64 {
     }
 }
 
-/// Payloads up to this size leave whatever the window says.
+/// Payloads up to this size leave whatever the window says; a request's metadata counts as well.
 ///
 /// They are the messages that would wait behind large ones, and one for each credit is little.
 pub(crate) const SMALL_PAYLOAD_BYTES: usize = BATCHED_PAYLOAD_BYTES_MAX;
+
+/// The bytes of small requests that may be in transit beyond the window and one large message.
+///
+/// A worker that reads acknowledges long before. This is room for 1,024 of the largest ones, the usual credits at a
+/// broker, several times over.
+pub(crate) const SMALL_REQUESTS_BYTES_MAX: u64 = 16 << 20;
 
 /// The most that a small end of a request counts: its payload, and room for its header.
 const SMALL_BYTES_MAX: u64 = SMALL_PAYLOAD_BYTES as u64 + 128;
@@ -99,6 +105,8 @@ pub(crate) struct Outflow {
     returned_bytes: u64,
     /// The largest count of a message that has left.
     largest: u64,
+    /// The largest message of those that may still be in transit: its count, and the total with it.
+    in_transit: (u64, u64),
     /// The sum of the `receipts`.
     receipt_bytes: u64,
     /// What the peer should take next; `None` until [`Self::stall`] asks.
@@ -115,8 +123,8 @@ struct Kept {
     calls: BTreeMap<CallId, usize>,
     /// Errors of calls that no worker offers any more; they wait until the peer has been sent that offer.
     returned: VecDeque<Message>,
-    /// Receipts of held replies, which their senders still wait for, the oldest first.
-    receipts: VecDeque<Receipt>,
+    /// Receipts of held replies, which their senders still wait for.
+    receipts: Receipts,
 }
 
 impl Kept {
@@ -153,6 +161,7 @@ impl Outflow {
             held_ends: 0,
             returned_bytes: 0,
             largest: 0,
+            in_transit: (0, 0),
             receipt_bytes: 0,
             wait: None,
             kept: None,
@@ -174,6 +183,12 @@ impl Outflow {
     /// Whether the bytes in transit have reached the window.
     pub(crate) fn is_full(&self) -> bool {
         self.window.is_full()
+    }
+
+    /// Whether no request may follow, however small: the peer acknowledges nothing.
+    pub(crate) fn is_clogged(&self) -> bool {
+        let most = self.window.size + self.largest_in_transit() + SMALL_REQUESTS_BYTES_MAX;
+        self.window.in_transit() >= most
     }
 
     /// Sends a reply to a call: returns it if it may leave now, else keeps it for [`Self::poll`].
@@ -232,39 +247,26 @@ impl Outflow {
     /// Keeps the receipt of a reply that is held back, or on its way.
     pub(crate) fn defer(&mut self, receipt: Receipt) {
         self.receipt_bytes += receipt.bytes;
-        self.kept.get_or_insert_default().receipts.push_back(receipt);
+        self.kept.get_or_insert_default().receipts.add(receipt);
     }
 
-    /// Gives as much of the oldest kept receipt as the peer has taken, or as there is room to hold.
+    /// Gives as much of the next sender's receipt as the peer has taken, or as there is room to hold.
     pub(crate) fn poll_receipt(&mut self, room: u64) -> Option<Receipt> {
         let taken = self.receipt_bytes.saturating_sub(self.counted_bytes());
-        let receipt = self.take_kept(|kept| {
-            let first = kept.receipts.front_mut()?;
-            let receipt = Receipt { from: first.from, bytes: first.bytes.min(taken.max(room)) };
-            first.bytes -= receipt.bytes;
-            if first.bytes == 0 {
-                kept.receipts.pop_front();
-            }
-            Some(receipt)
-        })?;
+        let receipt = self.take_kept(|kept| kept.receipts.take_part(taken.max(room)))?;
         self.receipt_bytes -= receipt.bytes;
-        Some(receipt).filter(|receipt| receipt.bytes > 0)
+        Some(receipt)
     }
 
     /// Gives all kept receipts.
-    pub(crate) fn take_receipts(&mut self) -> VecDeque<Receipt> {
+    pub(crate) fn take_receipts(&mut self) -> Vec<Receipt> {
         self.receipt_bytes = 0;
-        self.take_kept(|kept| Some(std::mem::take(&mut kept.receipts))).unwrap_or_default()
+        self.take_kept(|kept| Some(kept.receipts.take_all())).unwrap_or_default()
     }
 
     /// Forgets the kept receipts of one sender.
     pub(crate) fn forget_receipts(&mut self, from: Peer) {
-        let bytes = self.take_kept(|kept| {
-            let before: u64 = kept.receipts.iter().map(|receipt| receipt.bytes).sum();
-            kept.receipts.retain(|receipt| receipt.from != from);
-            Some(before - kept.receipts.iter().map(|receipt| receipt.bytes).sum::<u64>())
-        });
-        self.receipt_bytes -= bytes.unwrap_or_default();
+        self.receipt_bytes -= self.take_kept(|kept| Some(kept.receipts.take_of(from))).unwrap_or_default();
     }
 
     /// Whether receipts are kept.
@@ -319,6 +321,15 @@ impl Outflow {
         let bytes = window_bytes(message);
         self.window.send(bytes);
         self.largest = self.largest.max(bytes);
+        if bytes >= self.largest_in_transit() {
+            self.in_transit = (bytes, self.window.sent);
+        }
+    }
+
+    /// The count of one large message in transit, if there is any.
+    pub(crate) fn largest_in_transit(&self) -> u64 {
+        let (bytes, total) = self.in_transit;
+        if total > self.window.acknowledged { bytes } else { 0 }
     }
 
     fn may_leave(&self, message: &Message) -> bool {
@@ -376,15 +387,21 @@ fn held_bytes(message: &Message) -> u64 {
 
 /// Whether a message must wait for room in the window.
 ///
-/// A partial reply, an introduction and a change of it always must, another message if its payload is large. There is
-/// one small request or end of a request for each credit.
+/// A partial reply, an introduction and a change of it always must, another message if it is large. There is one small
+/// request or end of a request for each credit.
 pub(crate) fn waits_for_room(message: &Message) -> bool {
     match message {
         Message::Partial(_) | Message::Ready(_) | Message::Offer(_) => true,
         Message::Error(error) => error.payload.bytes.len() + error.detail.len() > SMALL_PAYLOAD_BYTES,
-        Message::Request(_) | Message::Final(_) => message.payload_bytes() > SMALL_PAYLOAD_BYTES,
+        Message::Request(request) => is_large(request.payload.bytes.len(), &request.metadata),
+        Message::Final(_) => message.payload_bytes() > SMALL_PAYLOAD_BYTES,
         _ => false,
     }
+}
+
+/// Whether a request with this payload and metadata must wait for room in the window.
+pub(crate) fn is_large(payload_bytes: usize, metadata: &Metadata) -> bool {
+    payload_bytes + metadata_bytes(metadata) > SMALL_PAYLOAD_BYTES
 }
 
 fn ends_request(message: &Message) -> bool {
@@ -560,7 +577,24 @@ mod tests {
         let taken = 2 * COST - outflow.counted_bytes();
         assert_eq!(outflow.poll_receipt(0), Some(Receipt { from: Peer(1), bytes: taken }));
         assert_eq!(outflow.poll_receipt(0), None);
+        assert_eq!(outflow.poll_receipt(u64::MAX), Some(Receipt { from: Peer(2), bytes: COST }));
         assert_eq!(outflow.poll_receipt(u64::MAX), Some(Receipt { from: Peer(1), bytes: COST - taken }));
+    }
+
+    #[test]
+    fn receipts_of_many_replies_are_one_of_each_sender_and_senders_take_turns() {
+        let mut outflow = Outflow::new(1);
+        assert!(push(&mut outflow, 0, 100_000));
+        for _ in 0..1_000 {
+            (1..=3).for_each(|peer| outflow.defer(Receipt { from: Peer(peer), bytes: 10 }));
+        }
+        let given = [10, 10, 20_000, 20_000, 20_000].map(|room| outflow.poll_receipt(room));
+        let expected = [(1, 10), (2, 10), (3, 10_000), (1, 9_990), (2, 9_990)];
+        assert_eq!(given, expected.map(|(from, bytes)| Some(Receipt { from: Peer(from), bytes })));
+        (1..=2).for_each(|peer| outflow.defer(Receipt { from: Peer(peer), bytes: 10 }));
+        outflow.forget_receipts(Peer(1));
+        assert_eq!(outflow.take_receipts(), [Receipt { from: Peer(2), bytes: 10 }]);
+        assert!(!outflow.keeps_receipts());
     }
 
     #[test]

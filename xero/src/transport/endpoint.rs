@@ -103,6 +103,15 @@ impl Endpoint {
         }
     }
 
+    /// Whether both are TCP endpoints with the same port, which is not port 0.
+    pub(crate) fn shares_port(&self, other: &Self) -> bool {
+        let port = |address: &Address| match address {
+            Address::Tcp { port, .. } if *port != 0 => Some(*port),
+            _ => None,
+        };
+        port(&self.address).is_some_and(|own| port(&other.address) == Some(own))
+    }
+
     /// Whether two binds of it give two endpoints, because the system chooses the exact one.
     pub(crate) fn is_chosen_by_the_system(&self) -> bool {
         match &self.address {

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     config::{LinkConfig, WAIT_MAX, check_backoff, check_hold_limits, require},
-    error::{ConfigError, ConnectError, StartError},
+    error::{ConfigError, ConnectError, StartError, shown},
     io::{
         contained::Contained,
         current,
@@ -369,8 +369,8 @@ impl WorkerBuilder {
         check_hold_limits(&self.hold_limits)?;
         check_backoff("backoff", self.backoff)?;
         let drain = self.drain_timeout;
-        require(drain <= WAIT_MAX, "drain_timeout", format!("{drain:?}"), "at most a day")?;
-        require(self.concurrency > 0, "concurrency", self.concurrency, "at least 1")
+        require(drain <= WAIT_MAX, "drain_timeout", shown(drain), "must be at most a day")?;
+        require(self.concurrency > 0, "concurrency", self.concurrency, "must be at least 1")
     }
 }
 

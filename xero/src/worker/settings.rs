@@ -35,6 +35,9 @@ impl WorkerBuilder {
     ///
     /// Each call in flight may take this much memory on both sides. The introduction carries the limit to the peer.
     ///
+    /// A request must also be within four fifteenths of [`Self::total_bytes_max`]: raise that to at least 3.75 times this
+    /// limit.
+    ///
     /// Give the workers of a service equal limits. Else a call whose arguments exceed the limits of all workers that are
     /// there fails as too large, and does not wait for a larger worker; and a reply may exceed the limit of the worker
     /// that was chosen. (`PROTOCOL.md` §5, §13)
@@ -108,14 +111,16 @@ impl WorkerBuilder {
 
     /// Most bytes held of all peers together. Default 768 MiB; at least 3 MiB.
     ///
-    /// Up to a third, senders slow down only if their peer holds more than what is left of that third for all. Requests
-    /// of a peer that has more than four times what the requests of all leave of it are refused as overloaded, and go
-    /// elsewhere if they can; all requests together take half of this at most. So a few peers never lock out the
-    /// others. Beyond a third, large replies to a peer that reads nothing become errors. Beyond the whole, the peers
-    /// that read nothing and hold the most are disconnected (`WorkerCounters::shed_dispatchers`).
+    /// Set it to the memory that the process can spare: nothing comes on top. One request takes at most four fifteenths
+    /// of it, so set it to at least 3.75 times the largest request; a larger request fails with
+    /// [`CallError::TooLarge`](crate::CallError::TooLarge).
     ///
-    /// Set it to the memory that the process can spare: nothing comes on top, and large replies become errors beyond three
-    /// quarters of it. (`PROTOCOL.md` §9)
+    /// Peers share a third of it. One that holds more than the rest of that third slows down. Once its requests are
+    /// more than four times what all requests leave of the third, or all requests are half of the whole, further ones
+    /// are refused as overloaded, and go elsewhere if they can. So a few peers never lock out the others. A large reply
+    /// becomes an error beyond the third if its peer reads nothing, and beyond three quarters in any case. Beyond the
+    /// whole, the peers that read nothing and hold the most are disconnected (`WorkerCounters::shed_dispatchers`).
+    /// (`PROTOCOL.md` §9)
     pub fn total_bytes_max(mut self, bytes: u64) -> Self {
         self.hold_limits.total_bytes_max = bytes;
         self

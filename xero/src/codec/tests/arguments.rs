@@ -12,6 +12,10 @@ struct __StoreArguments<A, B, C> {
     note: C,
 }
 
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct __ClearArguments {}
+
 type Store = __StoreArguments<String, Vec<Job>, Option<String>>;
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -143,6 +147,9 @@ fn errors_name_the_argument_and_the_place_in_it() {
         assert!(error.starts_with(&format!("{codec} cannot read the argument `key`: invalid type")), "{error}");
         let error = read(serde_json::json!({"key": "k", "jobs": [], "nope": 1}));
         assert!(error.ends_with("there is no argument `nope`; there are `key`, `jobs`, `note`"), "{error}");
+        let written = encode(codec, &serde_json::json!({"nope": 1})).expect("is written");
+        let error = decode_arguments::<__ClearArguments>(&written, None).expect_err("is refused").to_string();
+        assert!(error.ends_with("the method takes no arguments, but some were given"), "{error}");
         let error = read(serde_json::json!({"jobs": []}));
         assert!(error.ends_with("the argument `key` is missing"), "{error}");
         let error = read(serde_json::json!({"key": "k", "jobs": [{"name": "a"}]}));

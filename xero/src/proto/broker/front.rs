@@ -42,6 +42,10 @@ pub(super) struct Front {
     last_call: u64,
     requests: u64,
     is_draining: bool,
+    /// Whether the broker was closed, be it after a drain.
+    is_closed: bool,
+    /// When a drain's time is up.
+    drains_until: Option<Instant>,
 }
 
 /// A registered client.
@@ -76,7 +80,7 @@ impl Front {
     pub(super) fn new(config: &BrokerConfig) -> Self {
         let BrokerConfig { dispatcher, credits, hold_limits, .. } = config;
         let introduction = introduction(dispatcher, *credits);
-        let links = Links::accepting(introduction, dispatcher.heartbeats, Role::Client, "the frontend of a broker");
+        let links = Links::accepting(introduction, dispatcher.heartbeats, Role::Client, PLACE);
         Self {
             links: links.holding(*hold_limits),
             clients: BTreeMap::new(),
@@ -87,6 +91,8 @@ impl Front {
             last_call: dispatcher.incarnation.as_u64_pair().0 >> 1,
             requests: 0,
             is_draining: false,
+            is_closed: false,
+            drains_until: None,
         }
     }
 
@@ -220,7 +226,7 @@ impl Front {
             failure,
             CallFailure::NotOffered { .. } | CallFailure::UnknownMethod { .. } | CallFailure::NoWorker { .. }
         );
-        let error = ErrorReply { call, partials, ..error_of(failure) };
+        let error = ErrorReply { call, partials, ..error_of(failure, self.leaving(now)) };
         let size = error.payload.bytes.len() + error.detail.len();
         let error = Message::Error(match self.is_refused(now, client, size) {
             true => too_large(call, partials, self.links.unread(size)),
@@ -249,8 +255,31 @@ impl Front {
         }
     }
 
-    /// Tells all clients that no new request is accepted.
-    pub(super) fn drain(&mut self, now: Instant) {
+    /// Tells all clients that no new request is accepted, and that running ones have until then.
+    pub(super) fn drain(&mut self, now: Instant, until: Instant) {
+        self.drains_until = Some(until);
+        self.stop_accepting(now);
+    }
+
+    /// Tells all clients that no new request is accepted. No call continues.
+    pub(super) fn close(&mut self, now: Instant) {
+        self.is_closed = true;
+        // A request that crosses the goodbye was not started, and DRAIN lets its client know.
+        if !self.is_draining {
+            self.stop_accepting(now);
+        }
+    }
+
+    /// Why the broker ends calls because it leaves.
+    fn leaving(&self, now: Instant) -> &'static str {
+        match self.drains_until {
+            _ if self.is_closed => "the broker was closed",
+            Some(until) if until <= now => "the broker's drain timeout has passed",
+            _ => "the broker drains",
+        }
+    }
+
+    fn stop_accepting(&mut self, now: Instant) {
         self.is_draining = true;
         self.offers.stop();
         self.links.meet_expectations(now);
@@ -330,7 +359,7 @@ impl Front {
         }
         self.requests += 1;
         let (bytes, held_bytes) = (receipt.bytes, receipt.bytes + request.metadata.overhead_bytes());
-        if let Err(refusal) = self.admit(from, client, &request, held_bytes) {
+        if let Err(refusal) = self.admit(now, from, client, &request, held_bytes) {
             self.links.release(now, receipt);
             return self.refuse(now, from, call, refusal);
         }
@@ -361,10 +390,17 @@ impl Front {
         }
     }
 
-    fn admit(&self, from: Peer, client: &Client, request: &Request, held_bytes: u64) -> Result<(), Refusal> {
+    fn admit(
+        &self,
+        now: Instant,
+        from: Peer,
+        client: &Client,
+        request: &Request,
+        held_bytes: u64,
+    ) -> Result<(), Refusal> {
         let held_ends = self.links.outflow(from).map_or(0, Outflow::held_ends);
         if self.is_draining {
-            return Err((ErrorCode::Refused, "the broker drains".to_owned()));
+            return Err((ErrorCode::Refused, self.leaving(now).to_owned()));
         }
         if client.requests.len() + held_ends >= self.credits as usize {
             let credits = self.credits;
@@ -379,11 +415,10 @@ impl Front {
             let max = self.links.hold_limits().peer_bytes_max;
             return Err((ErrorCode::Overloaded, format!("the client has not read more than {max} bytes of replies")));
         }
-        if self.links.is_full(from, held_bytes) {
-            let detail = self.links.no_room("broker");
-            return Err((ErrorCode::Overloaded, detail));
+        match self.links.refusal(from, held_bytes, "broker") {
+            Some(refusal) => Err(refusal),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn handle_cancel(&mut self, now: Instant, dispatcher: &mut Dispatcher, from: Peer, call: CallId) {
@@ -473,6 +508,9 @@ impl Front {
 fn too_large(call: CallId, partials: u32, detail: String) -> ErrorReply {
     ErrorReply { partials, maybe_executed: true, ..ErrorReply::not_started(call, ErrorCode::TooLarge, detail) }
 }
+
+/// What a worker learns that has connected here.
+const PLACE: &str = "the frontend of a broker; workers connect to its backend, the second endpoint";
 
 /// The broker's introduction to clients, before any worker has an offer.
 fn introduction(config: &DispatcherConfig, credits: u32) -> Ready {

@@ -45,8 +45,9 @@ pub(super) fn spec_of(now: Instant, from: Peer, request: Request) -> CallSpec {
     }
 }
 
-/// A failed call's error for its client, without its call id and count of partial replies.
-pub(super) fn error_of(failure: CallFailure) -> ErrorReply {
+/// A failed call's error for its client, without its call id and count of partial replies. `leaving` is why a broker that
+/// leaves ends its calls.
+pub(super) fn error_of(failure: CallFailure, leaving: &str) -> ErrorReply {
     let error = |code, maybe_executed, detail| ErrorReply {
         maybe_executed,
         ..ErrorReply::not_started(CallId(0), code, detail)
@@ -86,11 +87,6 @@ pub(super) fn error_of(failure: CallFailure) -> ErrorReply {
         }
         CallFailure::PartialsUnread { .. } => error(ErrorCode::Unread, true, String::new()),
         CallFailure::UnreadableReply { reason } => error(ErrorCode::Malformed, true, reason),
-        CallFailure::Closed { maybe_executed } => {
-            // A draining broker refuses calls that it has not passed on; calls left at the end of its time may have
-            // run.
-            let why = if maybe_executed { "the broker's drain timeout has passed" } else { "the broker drains" };
-            error(ErrorCode::Refused, maybe_executed, why.to_owned())
-        }
+        CallFailure::Closed { maybe_executed } => error(ErrorCode::Refused, maybe_executed, leaving.to_owned()),
     }
 }

@@ -91,7 +91,8 @@ pub(crate) fn overloaded(waiting: usize, waiting_max: Option<usize>, place: &str
         None => {
             let others = if waiting == 1 { "1 other waits".to_owned() } else { format!("{waiting} others wait") };
             format!(
-                "every worker's `concurrency` or `window_bytes` is used up, and the call does not wait; {others}{place}"
+                "every worker's `concurrency` or `window_bytes` is used up, or a `worker_choice` of yours took none, and \
+                 the call does not wait; {others}{place}"
             )
         }
     }
@@ -116,7 +117,11 @@ mod tests {
         let full = |max| overloaded(max, Some(max), " at the broker");
         assert_eq!(full(1), "1 call waits for a worker at the broker already; raise its `waiting_max`");
         assert_eq!(full(2), "2 calls wait for a worker at the broker already; raise its `waiting_max`");
-        assert!(overloaded(0, None, "").ends_with("; 0 others wait"));
+        let busy = overloaded(0, None, "");
+        assert!(
+            busy.contains("or a `worker_choice` of yours took none, ") && busy.ends_with("; 0 others wait"),
+            "{busy}"
+        );
         assert!(overloaded(1, None, "").ends_with("; 1 other waits"));
         assert!(overloaded(2, None, "").ends_with("; 2 others wait"));
     }

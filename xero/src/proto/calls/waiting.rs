@@ -289,11 +289,20 @@ impl Waiting {
         self.by_key.range(first..).take_while(|(key, _)| key.method == method).map(|(_, id)| *id).collect()
     }
 
-    pub(super) fn calls_in(&self, id: LineId) -> Vec<CallId> {
-        let stands = self.lines.get(id.0).into_iter().flat_map(|line| line.owners.values());
-        let mut calls: Vec<_> = stands.flat_map(|stand| &stand.calls).copied().collect();
-        calls.sort_unstable();
-        calls
+    /// The calls in a line behind one of them, owner by owner, at most so many.
+    pub(super) fn calls_in(&self, id: LineId, behind: Option<(u64, CallId)>, max: usize) -> Vec<(u64, CallId)> {
+        let Some(line) = self.lines.get(id.0) else { return Vec::new() };
+        let first = behind.map_or(0, |(owner, _)| owner);
+        let calls_behind = |(owner, stand): (&u64, &'_ Stand)| {
+            let call = behind.filter(|(of, _)| of == owner).map_or(Bound::Unbounded, |(_, call)| Bound::Excluded(call));
+            let calls = stand.calls.range((call, Bound::Unbounded)).take(max);
+            calls.map(|call| (*owner, *call)).collect::<Vec<_>>()
+        };
+        line.owners.range(first..).flat_map(calls_behind).take(max).collect()
+    }
+
+    pub(super) fn method_of(&self, id: LineId) -> Option<MethodId> {
+        self.lines.get(id.0).map(|line| line.key.method)
     }
 
     pub(super) fn any_in(&self, id: LineId) -> Option<CallId> {

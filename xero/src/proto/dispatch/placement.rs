@@ -2,9 +2,10 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeSet, BinaryHeap},
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
 };
 
+use super::sweep::Sweep;
 use crate::proto::{
     calls::{Call, Calls, Crew, LineId, Place, QueueId, WaitPolicy},
     fault::{Fault, count_step, planted},
@@ -20,15 +21,18 @@ pub(super) struct Placement {
     pub(super) registry: Registry,
     calls: Calls,
     choice: Box<dyn WorkerChoice>,
+    /// The method whose calls are distinguished anew, and those that still are to be.
+    distinguishing: Option<MethodId>,
+    undistinguished: Sweep,
     /// Lines that are still to follow changed offers.
     unfollowed: BTreeSet<LineId>,
+    /// Calls to end, if no worker can take them any more and they may not wait for one.
+    hopeless: Sweep,
 }
 
 /// What changed offers mean to waiting calls.
 #[derive(Debug, Default)]
 pub(super) struct Prospects {
-    /// The calls that no worker can take any more, and that may not wait for one.
-    pub(super) hopeless: Vec<CallId>,
     /// Where calls wait that did not before: there may be a free worker.
     pub(super) stations: BTreeSet<Station>,
     /// The calls, lines and stations that were looked at.
@@ -50,6 +54,20 @@ pub(super) struct Walk {
     pool: Option<PoolId>,
     /// Once a call waits on, or if it has started at stations: the next line of each queue.
     steps: Option<BinaryHeap<Reverse<Step>>>,
+    /// The largest limit of the workers with room at each station, for small calls and for large ones, and how many calls
+    /// had gone when it was asked. It may be less by now.
+    reaches: BTreeMap<(Station, bool), (Option<u64>, usize)>,
+    /// The calls that have gone since it started.
+    gone: usize,
+    /// The queues and steps that were looked at.
+    pub(super) looks: usize,
+}
+
+impl Walk {
+    fn new(pool: Option<PoolId>, steps: Option<BinaryHeap<Reverse<Step>>>) -> Self {
+        let looks = steps.as_ref().map_or(0, BinaryHeap::len);
+        Self { pool, steps, reaches: BTreeMap::new(), gone: 0, looks }
+    }
 }
 
 /// A step of a walk.
@@ -91,7 +109,15 @@ impl Crew for Members<'_> {
 
 impl Placement {
     pub(super) fn new(registry: Registry, choice: Box<dyn WorkerChoice>) -> Self {
-        Self { registry, calls: Calls::default(), choice, unfollowed: BTreeSet::new() }
+        Self {
+            registry,
+            calls: Calls::default(),
+            choice,
+            distinguishing: None,
+            undistinguished: Sweep::default(),
+            unfollowed: BTreeSet::new(),
+            hopeless: Sweep::default(),
+        }
     }
 
     pub(super) fn calls(&self) -> &Calls {
@@ -133,11 +159,11 @@ impl Placement {
     /// Starts a walk.
     pub(super) fn walk_from(&mut self, start: &Start) -> Walk {
         match start {
-            Start::Pool(pool) => Walk { pool: Some(*pool), steps: None },
+            Start::Pool(pool) => Walk::new(Some(*pool), None),
             Start::Stations(stations) => {
                 let free: Vec<_> = stations.iter().filter(|station| self.registry.is_free_at(**station)).collect();
                 let queues: Vec<_> = free.into_iter().flat_map(|station| self.calls.queues_at(*station)).collect();
-                Walk { pool: None, steps: Some(self.steps(queues, None)) }
+                Walk::new(None, Some(self.steps(queues, None)))
             }
         }
     }
@@ -164,10 +190,17 @@ impl Placement {
                 steps.extend(place.map(|place| Reverse(Step { place, ..step })));
                 continue;
             }
-            let (station, is_large) = (step.queue.station, step.queue.is_large);
+            walk.looks += 1;
+            let QueueId { station, exceeds, is_large } = step.queue;
             let has_worker = match walk.pool {
                 Some(pool) => registry.is_free(pool) && (!is_large || registry.is_roomy(pool, is_full)),
-                None => registry.is_free_at(station) && (!is_large || registry.is_roomy_at(station, is_full)),
+                None => {
+                    registry.is_free_at(station) && {
+                        let ask = || (registry.largest_roomy_at(station, is_large, is_full), walk.gone);
+                        let (limit, _) = walk.reaches.entry((station, is_large)).or_insert_with(ask);
+                        limit.is_some_and(|limit| exceeds.is_none_or(|exceeds| limit > exceeds))
+                    }
+                }
             };
             if has_worker {
                 return Some(step);
@@ -178,6 +211,11 @@ impl Placement {
 
     /// Goes on after a step: behind it if its call waits on.
     pub(super) fn go_on(&mut self, walk: &mut Walk, step: Step, waits_on: bool) {
+        walk.gone += usize::from(!waits_on);
+        let at = (step.queue.station, step.queue.is_large);
+        if waits_on && walk.reaches.get(&at).is_some_and(|(_, gone)| *gone < walk.gone) {
+            walk.reaches.remove(&at);
+        }
         let behind = if waits_on { Some(step.place) } else { step.behind };
         if let Some(steps) = &mut walk.steps {
             let place = self.calls.next_in(step.queue, behind);
@@ -196,27 +234,39 @@ impl Placement {
         steps.collect()
     }
 
-    /// Whether lines are still to follow changed offers.
+    /// Whether calls are still to follow changed offers.
     pub(super) fn is_behind(&self) -> bool {
-        !self.unfollowed.is_empty() || self.registry.has_changed()
+        let is_distinguishing = self.distinguishing.is_some();
+        is_distinguishing || !self.unfollowed.is_empty() || !self.hopeless.is_empty() || self.registry.has_changed()
     }
 
     /// Follows changed offers of methods that calls wait for, up to a number of looks at calls, lines and stations.
     pub(super) fn follow_offers(&mut self, looks_max: usize) -> Prospects {
         let mut prospects = Prospects::default();
         while prospects.looks < looks_max {
-            if let Some(line) = self.unfollowed.pop_first() {
+            let calls = self.undistinguished.next(&self.calls, looks_max - prospects.looks);
+            if !calls.is_empty() {
+                self.distinguish(calls, &mut prospects);
+            } else if let Some(method) = self.distinguishing.take() {
+                self.unfollowed = self.calls.lines_of(method).into_iter().collect();
+            } else if let Some(line) = self.unfollowed.pop_first() {
                 self.follow(line, &mut prospects);
             } else if let Some((method, changed)) = self.registry.take_changed() {
+                self.distinguishing = Some(method);
                 if let Changed::Distinctions = changed {
-                    self.distinguish(method, &mut prospects);
+                    self.undistinguished.add(self.calls.lines_of(method));
                 }
-                self.unfollowed = self.calls.lines_of(method).into_iter().collect();
             } else {
                 break;
             }
         }
         prospects
+    }
+
+    /// Takes the next calls that have become hopeless, at most so many; `None` for one that is not so any more.
+    pub(super) fn next_hopeless(&mut self, max: usize) -> Vec<Option<CallId>> {
+        let calls = self.hopeless.next(&self.calls, max);
+        calls.into_iter().map(|id| Some(id).filter(|id| self.is_hopeless(*id))).collect()
     }
 
     /// Puts a line where workers can take its calls.
@@ -229,28 +279,30 @@ impl Placement {
         if self.calls.retarget(line, at) {
             prospects.stations.extend(at);
         }
-        if let Err(outlook) = stations {
-            prospects.hopeless.extend(self.hopeless_in(line, &outlook));
+        // Its calls wait alike.
+        if stations.is_err() && self.calls.any_in(line).is_some_and(|id| self.is_hopeless(id)) {
+            self.hopeless.add([line]);
         }
     }
 
-    /// Puts the calls that wait for a method into the lines of what distinguishes them now.
-    fn distinguish(&mut self, method: MethodId, prospects: &mut Prospects) {
-        let lines = self.calls.lines_of(method);
-        let calls: Vec<_> = lines.into_iter().flat_map(|line| self.calls.in_line(line)).collect();
+    /// Puts calls into the lines of what distinguishes them now.
+    fn distinguish(&mut self, calls: Vec<CallId>, prospects: &mut Prospects) {
         prospects.looks += calls.len();
         for id in calls {
-            let Some(call) = self.calls.get(id) else { continue };
+            let Some((call, method)) = self.calls.get(id).zip(self.calls.method_of(id)) else { continue };
             let distinction = self.registry.distinguish(method, &call.need());
-            self.calls.distinguish(id, distinction);
+            // Its calls must not stand nowhere until all others are distinguished.
+            if let Some(line) = self.calls.distinguish(id, distinction) {
+                self.follow(line, prospects);
+            }
         }
     }
 
-    fn hopeless_in(&self, line: LineId, outlook: &Outlook) -> Vec<CallId> {
-        let calls = self.calls.in_line(line);
-        let policy = calls.first().and_then(|id| self.calls.get(*id)).map(|call| call.spec.wait_policy);
-        let is_awaited = policy.is_none_or(|policy| !is_hopeless(outlook, policy)) || planted(Fault::NobodyAwaited);
-        if is_awaited { Vec::new() } else { calls }
+    /// Whether no worker can take a waiting call, which may not wait for one.
+    fn is_hopeless(&self, id: CallId) -> bool {
+        let Some(call) = self.calls.get(id) else { return false };
+        let outlook = self.registry.stations(&call.need()).err();
+        outlook.is_some_and(|outlook| is_hopeless(&outlook, call.spec.wait_policy)) && !planted(Fault::NobodyAwaited)
     }
 
     fn dequeue(&mut self, id: CallId) {

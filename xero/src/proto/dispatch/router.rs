@@ -24,7 +24,7 @@ use crate::proto::{
     message::{CallId, ErrorCode, ErrorReply, FinalReply, Message, Names, PartialReply, Peer},
     registry::{Outlook, Registry, Route},
     retry::{Cost, Setback},
-    timer::{Timer, TimerTable},
+    timer::{EXPIRY_BOUND, Timer, TimerTable},
 };
 
 /// The calls of a dispatcher and the workers that may take them.
@@ -327,6 +327,9 @@ impl Router {
         self.counters.retries += u64::from(call.attempts > 1);
         self.placement.registry.take_credit(peer, id);
         exits.links.send(now, peer, Message::Request(request));
+        if exits.links.is_clogged(peer) {
+            self.placement.registry.set_clogged(peer, true);
+        }
     }
 
     /// Sends waiting calls to a worker with new free credit or room in its window, and to those like it: owners take
@@ -337,10 +340,10 @@ impl Router {
         }
     }
 
-    /// Sends the calls that wait there and that a worker can take.
-    fn serve(&mut self, now: Instant, exits: &mut Exits<Output>, start: Start) {
+    /// Sends the calls that wait there and that a worker can take. Returns how many queues and calls it has looked at.
+    fn serve(&mut self, now: Instant, exits: &mut Exits<Output>, start: Start) -> usize {
         if self.placement.calls().waiting_count() == 0 || planted(Fault::WaitingNotServed) {
-            return;
+            return 0;
         }
         if planted(Fault::EverybodyWalked) {
             for id in self.placement.calls().ids() {
@@ -349,13 +352,13 @@ impl Router {
                     self.advance(now, exits, id);
                 }
             }
-            return;
+            return 0;
         }
         let mut walk = self.placement.walk_from(&start);
         let mut expired = 0;
         loop {
             let is_full = |peer| exits.links.is_window_full(peer);
-            let Some(step) = self.placement.next(&mut walk, &is_full) else { return };
+            let Some(step) = self.placement.next(&mut walk, &is_full) else { return walk.looks };
             // A line may stand in several of the queues, so its call may have gone already.
             let waiting = self.get(step.call()).filter(|call| call.is_waiting());
             let Some((owner, deadline)) = waiting.map(|call| (call.spec.owner, call.spec.deadline)) else {
@@ -366,7 +369,7 @@ impl Router {
             expired += usize::from(deadline <= now);
             if expired > EXPIRED_MAX && !planted(Fault::ExpiriesUnbounded) {
                 self.unserved.insert(start);
-                return;
+                return walk.looks;
             }
             // If not, no worker has room for it, or the policy chooses none: a line behind it may still be served.
             let has_gone = self.advance(now, exits, step.call());
@@ -387,19 +390,34 @@ impl Router {
     /// Sends the waiting calls that changed offers let a worker take, and ends those that no worker can take any more.
     ///
     /// Offers that change fast while many calls wait are followed a little later: until then, calls wait where they did.
+    /// The pause is in proportion to the cost.
     fn follow_offers(&mut self, now: Instant, exits: &mut Exits<Output>) -> usize {
         if self.follows_at.is_some_and(|at| at > now) {
             return 0;
         }
-        let Prospects { hopeless, stations, looks } = self.placement.follow_offers(LOOKS_MAX);
-        self.follows_at = (looks >= LOOKS_MAX / 8).then(|| now + (PRICE * looks as u32).min(PAUSE_MAX));
-        for id in hopeless {
-            self.advance(now, exits, id);
-        }
-        if !stations.is_empty() {
-            self.serve(now, exits, Start::Stations(stations));
-        }
+        let Prospects { stations, looks } = self.placement.follow_offers(LOOKS_MAX);
+        let ended = self.end_hopeless_calls(now, exits);
+        let walked = if stations.is_empty() { 0 } else { self.serve(now, exits, Start::Stations(stations)) };
+        let looks = looks + END_LOOKS * ended + walked;
+        let has_cost = looks >= LOOKS_MAX / 8 || self.placement.is_behind();
+        self.follows_at = has_cost.then(|| now + (PRICE * looks as u32).min(PAUSE_MAX));
         looks
+    }
+
+    /// Ends a bounded number of calls that no worker can take any more. Returns how many it has looked at.
+    fn end_hopeless_calls(&mut self, now: Instant, exits: &mut Exits<Output>) -> usize {
+        let mut count = 0;
+        while count < EXPIRY_BOUND {
+            let calls = self.placement.next_hopeless(EXPIRY_BOUND - count);
+            if calls.is_empty() {
+                break;
+            }
+            count += calls.len();
+            for id in calls.into_iter().flatten() {
+                self.advance(now, exits, id);
+            }
+        }
+        count
     }
 
     /// Acknowledges a reply that the owner did not get, and uses the credit that is free again.
@@ -617,5 +635,8 @@ const LOOKS_MAX: usize = 20_000;
 /// The pause for each of them, if they are many: about twice what that takes.
 const PRICE: Duration = Duration::from_micros(1);
 
+/// What the end of a hopeless call costs, in looks.
+const END_LOOKS: usize = 8;
+
 /// The longest pause.
-const PAUSE_MAX: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(1);

@@ -91,7 +91,7 @@ pub(crate) fn method_offer_bytes(name: &str) -> usize {
 }
 
 /// The size of the metadata on the wire, without the count before it.
-pub(super) fn metadata_bytes(metadata: &Metadata) -> usize {
+pub(crate) fn metadata_bytes(metadata: &Metadata) -> usize {
     metadata.iter().take(U16_MAX).map(|(key, value)| name_bytes(key) + 4 + value.len()).sum()
 }
 

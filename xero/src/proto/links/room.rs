@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::Links;
 use crate::proto::{
     hold::HoldLimits,
-    message::Peer,
+    message::{ErrorCode, Peer},
     window::{Outflow, SMALL_PAYLOAD_BYTES},
 };
 
@@ -63,20 +63,39 @@ impl Links {
     /// Why [`Self::lacks_room`].
     pub(crate) fn no_room_to_reply(&self, bytes: usize) -> String {
         let (held, max) = (self.links.held_bytes(), self.links.limits().replies_bytes_max());
-        format!(
-            "a reply of {bytes} bytes finds no room: {held} bytes of {max} are held for all; raise `total_bytes_max`"
-        )
+        match bytes as u64 > max {
+            true => format!(
+                "a reply of {bytes} bytes is over the {max} bytes that all replies may take; raise the worker's \
+                 `total_bytes_max`"
+            ),
+            false => format!(
+                "a reply of {bytes} bytes finds no room: {held} bytes of {max} are held for all; raise the worker's \
+                 `total_bytes_max`"
+            ),
+        }
     }
 
-    /// Whether there is no room for a request of the peer.
-    pub(crate) fn is_full(&self, peer: Peer, bytes: u64) -> bool {
-        self.links.is_full(peer, bytes)
-    }
-
-    /// Why [`Self::is_full`] leaves no room for a request.
-    pub(crate) fn no_room(&self, who: &str) -> String {
-        let max = self.links.limits().shared_bytes();
-        format!("the {who} has no room: it shares {max} bytes among all requests; raise its `total_bytes_max`")
+    /// Why there is no room for a request of the peer, if there is none. `who` is this side, such as "broker".
+    pub(crate) fn refusal(&self, peer: Peer, bytes: u64, who: &str) -> Option<(ErrorCode, String)> {
+        if !self.links.is_full(peer, bytes) {
+            return None;
+        }
+        let limits = self.links.limits();
+        let (most, total) = (limits.request_bytes_max(), limits.total_bytes_max);
+        if bytes > most {
+            let least = HoldLimits::total_for(bytes);
+            let detail = format!(
+                "a request of {bytes} bytes is over the {most} bytes that one request may take; raise the {who}'s \
+                 `total_bytes_max` to at least {least}"
+            );
+            return Some((ErrorCode::TooLarge, detail));
+        }
+        let (own, all) = self.links.requests_bytes(peer);
+        let detail = format!(
+            "the {who} has no room for a request of {bytes} bytes: open requests take {all} bytes, {own} of them over the \
+             same connection; raise the {who}'s `total_bytes_max` of {total} bytes"
+        );
+        Some((ErrorCode::Overloaded, detail))
     }
 
     /// Bytes held of all peers, and for them, those in transit included.

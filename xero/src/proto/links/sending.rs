@@ -114,12 +114,18 @@ impl Links {
         self.peers().into_iter().filter(|peer| self.announce_to(now, *peer)).count()
     }
 
-    /// Sends kept messages that the peer's window has room for.
-    pub(super) fn send_kept(&mut self, now: Instant, to: Peer) {
+    /// Sends kept messages that the peer's window has room for, a bounded number of them. The others follow with the next
+    /// due timeout. Returns how many it has sent.
+    pub(super) fn send_kept(&mut self, now: Instant, to: Peer) -> usize {
+        let mut sent = 0;
         if self.links.get(to).is_some_and(Link::is_announcement_next) {
             self.announce_overdue(now, to);
         }
         while let Some(next) = self.links.get(to).and_then(Link::next_leaving) {
+            if sent == KEPT_BOUND {
+                self.timers.hasten(Timer::Lease(to), now);
+                break;
+            }
             if needs_offer(next) && self.lacks_offer(to) && !planted(Fault::ReturnedTooSoon) {
                 self.announce_overdue(now, to);
                 if self.lacks_offer(to) {
@@ -128,11 +134,13 @@ impl Links {
             }
             let Some(message) = self.links.account(to, Link::poll).flatten() else { break };
             self.transmit(now, to, message);
+            sent += 1;
         }
         if self.links.get(to).is_some_and(Link::is_announcement_overdue) {
             self.announce_overdue(now, to);
         }
         self.release_receipts(to);
+        sent
     }
 
     fn announce_overdue(&mut self, now: Instant, to: Peer) {
@@ -224,6 +232,10 @@ impl Links {
         self.introduction.set_services(services)
     }
 }
+
+/// The kept messages that leave at once: they take some milliseconds. A peer that raises its window may free hundreds of
+/// thousands.
+const KEPT_BOUND: usize = 4_096;
 
 /// Whether an error ends its call because a service or method is not offered: the peer must know the current offer first.
 fn needs_offer(message: &Message) -> bool {

@@ -153,10 +153,15 @@ impl Table {
     /// Replies are no reason: who does not read them must not keep others from sending requests.
     pub(super) fn is_full(&self, peer: Peer, bytes: u64) -> bool {
         let shared = self.limits.shared_bytes();
-        let own = self.get(peer).map_or(0, Link::requests_bytes).saturating_add(bytes);
-        let all = self.sums.requests.saturating_add(bytes);
+        let (own, all) = self.requests_bytes(peer);
+        let (own, all) = (own.saturating_add(bytes), all.saturating_add(bytes));
         let most = shared.saturating_sub(all).saturating_mul(REQUESTS_PART).max(shared / SHARES);
         (own > most || all > self.limits.requests_bytes_max()) && !planted(Fault::TotalIgnored)
+    }
+
+    /// What the open requests of the peer take, and those of all.
+    pub(super) fn requests_bytes(&self, peer: Peer) -> (u64, u64) {
+        (self.get(peer).map_or(0, Link::requests_bytes), self.sums.requests)
     }
 
     fn own_bytes(&self, peer: Peer) -> u64 {

@@ -10,6 +10,7 @@ use crate::proto::{
     link::{Departure, Link},
     message::{Message, Peer, Role},
     timer::Timer,
+    window::Outflow,
 };
 
 impl Links {
@@ -31,32 +32,37 @@ impl Links {
         }
     }
 
-    /// Ends a connection whose peer is silent, or takes nothing while others wait for that.
-    pub(super) fn check_lease(&mut self, now: Instant, peer: Peer) {
+    /// Ends a connection whose peer is silent, or takes nothing while others wait for that. Otherwise sends what is kept
+    /// for the peer, and may leave. Returns how much that is.
+    pub(super) fn check_lease(&mut self, now: Instant, peer: Peer) -> usize {
         let stalls_at = self.stalls_at(now, peer);
         let Some(link) = self.links.get(peer) else {
             self.counters.unregistered += 1;
             debug!(peer = peer.0, "dropped a connection without an introduction");
-            return self.hang_up(now, peer, Departure::Expired);
+            self.hang_up(now, peer, Departure::Expired);
+            return 0;
         };
         if planted(Fault::LeaseNeverEnds) {
-            return;
+            return 0;
         }
         let is_in_arrears = self.links.is_in_arrears(peer);
         if is_in_arrears && stalls_at.is_some_and(|at| at <= now) {
             self.log.dropped(now, peer, "it reads no replies");
-            return self.hang_up(now, peer, Departure::Disconnected);
+            self.hang_up(now, peer, Departure::Disconnected);
+            return 0;
         }
         if link.expires_at() > now {
             // Others may come to wait for a peer that takes nothing, whatever its own interval is.
             let looks_at =
                 stalls_at.map(|at| if is_in_arrears { at } else { at.max(now + self.heartbeats.own_expiry()) });
-            let check_at = link.check_at(now);
-            return self.timers.set(Timer::Lease(peer), looks_at.map_or(check_at, |at| at.min(check_at)));
+            let (check_at, has_leaving) = (link.check_at(now), link.next_leaving().is_some());
+            self.timers.set(Timer::Lease(peer), looks_at.map_or(check_at, |at| at.min(check_at)));
+            return if has_leaving { self.send_kept(now, peer) } else { 0 };
         }
         self.counters.expired_leases += u64::from(!link.is_introducing());
         debug!(peer = peer.0, "the peer has fallen silent");
         self.hang_up(now, peer, Departure::Expired);
+        0
     }
 
     /// Has the peer checked in time if others suffer from what it does not take.
@@ -70,21 +76,26 @@ impl Links {
 
     /// Ends connections until all peers together hold less than their limit, by an eighth: first those of peers that have
     /// taken nothing for an expiry and the time that the next bytes need, and of these the ones that the most is held
-    /// for.
+    /// for. Then those that the most is held for beyond what a peer that reads may have: one large message in transit, or
+    /// half of an equal share.
     pub(super) fn shed(&mut self, now: Instant) {
         if planted(Fault::ExcessKept) {
             return;
         }
         let expiry = self.heartbeats.own_expiry();
         let mut peers: Vec<_> = self.links.peers().collect();
-        let links = &self.links;
+        let (links, total) = (&self.links, self.links.limits().total_bytes_max);
+        // Not all peers hold less than that: together, they would hold half of the limit.
+        let half_share = total / (2 * peers.len().max(1) as u64);
         peers.sort_by_cached_key(|peer| {
             let link = links.get(*peer);
-            let is_stalled = link.and_then(Link::outflow).and_then(|outflow| outflow.stalls_at(expiry));
+            let outflow = link.and_then(Link::outflow);
+            let is_stalled = outflow.and_then(|it| it.stalls_at(expiry)).is_some_and(|at| at <= now);
             let bytes = link.map_or(0, |link| link.acknowledged_bytes() - link.requests_bytes());
-            (is_stalled.is_some_and(|at| at <= now), bytes, *peer)
+            let usual = outflow.map_or(0, Outflow::largest_in_transit).max(half_share);
+            let excess = if is_stalled { bytes } else { bytes.saturating_sub(usual) };
+            (is_stalled, excess, bytes, *peer)
         });
-        let total = self.links.limits().total_bytes_max;
         while self.links.acknowledged_bytes() > total - total / 8
             && let Some(peer) = peers.pop()
         {

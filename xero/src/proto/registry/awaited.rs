@@ -1,6 +1,6 @@
 //! The methods that calls wait for: where their calls may stand, and what changes for them.
 
-use std::sync::Arc;
+use std::{ops::Bound, sync::Arc};
 
 use super::{
     changed::{Changed, Outline},
@@ -36,9 +36,14 @@ impl Index {
         self.release(id);
     }
 
-    /// One of the methods that calls wait for and whose workers have changed.
+    /// The next of the methods that calls wait for and whose workers have changed. They take turns: one that changes all
+    /// the time does not hold up the others.
     pub(super) fn take_changed(&mut self) -> Option<(MethodId, Changed)> {
-        self.changed.pop_first()
+        let after = self.last_followed.map_or(Bound::Unbounded, Bound::Excluded);
+        let (id, _) = self.changed.range((after, Bound::Unbounded)).chain(&self.changed).next()?;
+        let id = *id;
+        self.last_followed = Some(id);
+        self.changed.remove_entry(&id)
     }
 
     pub(super) fn has_changed(&self) -> bool {

@@ -24,7 +24,7 @@ use super::{
     shares::{Share, Shares, shares_of},
 };
 use crate::proto::{
-    fault::{Fault, count_step, planted},
+    fault::{Fault, count_pool, count_step, planted},
     few::Few,
     frame::{OfferRoom, OfferSize, TooLarge},
     slab::Slab,
@@ -114,6 +114,8 @@ pub(super) struct Index {
     pub(super) awaited: BTreeSet<MethodId>,
     /// Those whose workers have changed.
     pub(super) changed: BTreeMap<MethodId, Changed>,
+    /// The one of them that was last taken.
+    pub(super) last_followed: Option<MethodId>,
     /// The pools that there have been.
     births: u64,
     /// The merged offer.
@@ -137,6 +139,7 @@ impl Index {
             limits: PayloadLimits::default(),
             awaited: BTreeSet::new(),
             changed: BTreeMap::new(),
+            last_followed: None,
             births: 0,
             shares: Shares::new(room),
             revision: 0,
@@ -294,6 +297,7 @@ impl Index {
             if best.is_some_and(|(turn, _)| turn <= *bound) {
                 break;
             }
+            count_pool();
             let Some(pool) = self.pools.get_mut(id.0) else { continue };
             if pool.offer.payload_bytes_max >= limit {
                 best = best.into_iter().chain(first(pool)).min();
@@ -308,6 +312,28 @@ impl Index {
             }
         }
         best
+    }
+
+    /// The largest limit of a group's workers that are free and, for a large payload, have room.
+    pub(super) fn largest_roomy(
+        &mut self,
+        method: MethodId,
+        kind: Kind,
+        is_large: bool,
+        is_full: &IsFull<'_>,
+    ) -> Option<u64> {
+        let group = self.methods.get_mut(method.0)?.groups.get_mut(&kind)?;
+        let (most, mut largest) = (group.limits.last().copied(), None);
+        for (_, id) in group.ready.keys() {
+            count_pool();
+            let Some(pool) = self.pools.get_mut(id.0) else { continue };
+            let first = if is_large { pool.first_roomy(is_full) } else { pool.free.first().copied() };
+            largest = largest.max(first.map(|_| pool.offer.payload_bytes_max));
+            if largest == most {
+                break;
+            }
+        }
+        largest
     }
 
     /// The free worker of a group that has gone longest without a request. Repairs the bounds on the way.

@@ -268,12 +268,14 @@ impl Play {
     }
 
     fn need<'a>(&mut self, (service, method): &'a (String, String)) -> Need<'a> {
+        let bytes = [0, 1_001, 2_500, 3_500, SMALL_PAYLOAD_BYTES + 1][self.random.usize(0..5)];
         Need {
             service,
             method,
             fingerprint: [7, 8, 9, 0][self.random.usize(0..4)],
             codec: [Codec::Bincode, Codec::Json][self.random.usize(0..2)],
-            bytes: [0, 1_001, 2_500, 3_500, SMALL_PAYLOAD_BYTES + 1][self.random.usize(0..5)],
+            bytes,
+            is_large: bytes > SMALL_PAYLOAD_BYTES || self.random.u8(0..8) == 0,
             must_declare: self.random.u8(0..3) == 0,
             avoid: self.random.bool().then(|| Peer(self.random.u64(0..PEERS))),
         }
@@ -391,7 +393,7 @@ impl Play {
 
     /// The free ones among them, least recently used first.
     fn candidates(&self, need: &Need<'_>) -> Vec<Peer> {
-        let has_room = |peer: &Peer| need.bytes <= SMALL_PAYLOAD_BYTES || !self.full.contains(peer);
+        let has_room = |peer: &Peer| !need.is_large || !self.full.contains(peer);
         let is_free = |peer: &Peer| self.model[peer].is_free() && has_room(peer);
         let mut free: Vec<_> = self.suitable(need).into_iter().filter(is_free).collect();
         free.sort_by_key(|peer| self.model[peer].turn);

@@ -14,7 +14,6 @@ use super::{
 use crate::proto::{
     fault::{Fault, planted},
     message::{Codec, Peer},
-    window::SMALL_PAYLOAD_BYTES,
 };
 
 /// What a request requires of a worker.
@@ -27,6 +26,8 @@ pub(crate) struct Need<'a> {
     pub(crate) codec: Codec,
     /// The size of its payload.
     pub(crate) bytes: usize,
+    /// Whether it waits for room in a worker's window.
+    pub(crate) is_large: bool,
     /// Whether only a worker that declares the method idempotent may have it.
     pub(crate) must_declare: bool,
     /// A worker that has just refused this call; it is asked again only if there is no other.
@@ -107,7 +108,7 @@ impl Need<'_> {
 
     /// Whether it waits for room in a worker's window.
     fn waits_for_room(&self) -> bool {
-        self.bytes > SMALL_PAYLOAD_BYTES && !planted(Fault::RequestWindowExceeded)
+        self.is_large && !planted(Fault::RequestWindowExceeded)
     }
 }
 

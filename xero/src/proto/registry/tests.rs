@@ -157,7 +157,8 @@ fn worker_whose_byte_window_is_full_gets_only_small_requests() {
     let mut registry = registry_of(&[]);
     register(&mut registry, Peer(1), Ready { payload_bytes_max: 1 << 20, ..introduction(9, 7) });
     let route = |registry: &mut Registry, bytes, is_full: bool| {
-        registry.route(&mut LeastRecentlyUsed, &Need { bytes, ..need(0) }, &|peer| is_full && peer == Peer(1))
+        let need = Need { bytes, is_large: bytes > SMALL_PAYLOAD_BYTES, ..need(0) };
+        registry.route(&mut LeastRecentlyUsed, &need, &|peer| is_full && peer == Peer(1))
     };
     assert_eq!(route(&mut registry, SMALL_PAYLOAD_BYTES + 1, true), Route::AllBusy);
     assert_eq!(route(&mut registry, SMALL_PAYLOAD_BYTES, true), chosen(1));
@@ -204,6 +205,7 @@ fn need(fingerprint: u64) -> Need<'static> {
         fingerprint,
         codec: Codec::Bincode,
         bytes: 0,
+        is_large: false,
         must_declare: false,
         avoid: None,
     }

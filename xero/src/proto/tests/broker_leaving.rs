@@ -9,7 +9,7 @@ use super::{
 use crate::proto::{
     broker::{BrokerConfig, Door},
     frame,
-    message::{CallId, ErrorCode, Message, Role},
+    message::{CallId, ErrorCode, Message, Request, Role},
 };
 
 #[test]
@@ -57,7 +57,9 @@ fn drain_refuses_a_call_in_back_off_at_once() {
     bench.send_as(worker, error_reply(id, ErrorCode::Overloaded, true));
     bench.take(client);
     bench.drain();
-    assert_eq!(bench.errors(client), [(1, ErrorCode::Refused, true)]);
+    let sent = bench.take(client);
+    let Some(Message::Error(error)) = sent.get(1) else { panic!("{sent:?}") };
+    assert_eq!((error.code, error.maybe_executed, &*error.detail), (ErrorCode::Refused, true, "the broker drains"));
     bench.run(ms(100));
     assert_eq!(bench.requests(worker), []);
 }
@@ -120,6 +122,25 @@ fn client_that_reads_its_replies_late_gets_the_goodbye_after_them() {
 }
 
 #[test]
+fn drain_says_of_each_call_whether_it_could_wait_no_longer_or_had_no_time_left() {
+    let mut bench = draining();
+    let (worker, client) = (bench.worker_with(|ready| ready.credits = 1), bench.client());
+    let long = |request: &mut Request| request.remaining = 100 * INTERVAL;
+    (1..=2).for_each(|call| bench.request_with(client, call, "hold", long));
+    bench.take(client);
+    bench.drain();
+    bench.request_with(client, 3, "hold", long);
+    bench.run(DRAIN_TIMEOUT + GRACE);
+    let details = bench.take(client).into_iter().filter_map(|message| match message {
+        Message::Error(error) => Some((error.call.0, error.detail)),
+        _ => None,
+    });
+    let (drains, passed) = ("the broker drains".to_owned(), "the broker's drain timeout has passed".to_owned());
+    assert_eq!(details.collect::<Vec<_>>(), [(2, drains.clone()), (3, drains), (1, passed)]);
+    bench.take(worker);
+}
+
+#[test]
 fn close_during_a_drain_ends_it_within_the_grace() {
     let mut bench = draining();
     let (worker, client) = (bench.worker(), bench.client());
@@ -131,7 +152,7 @@ fn close_during_a_drain_ends_it_within_the_grace() {
     bench.close();
     let sent = bench.take(client);
     let [Message::Error(error), Message::Goodbye] = &sent[..] else { panic!("{sent:?}") };
-    assert_eq!((error.code, error.maybe_executed), (ErrorCode::Refused, true));
+    assert_eq!((error.code, error.maybe_executed, &*error.detail), (ErrorCode::Refused, true, "the broker was closed"));
     assert_eq!(bench.take(worker), [Message::Goodbye]);
     bench.run(GRACE - TICK);
     assert_eq!(bench.closed_at, None);
@@ -221,6 +242,7 @@ fn close_reports_which_calls_may_have_run_before_the_goodbye() {
         panic!("{sent:?}")
     };
     assert_eq!((ran.call.0, ran.maybe_executed, waited.call.0, waited.maybe_executed), (1, true, 2, false));
+    assert!([ran, waited].iter().all(|error| error.detail == "the broker was closed"), "{ran:?}, {waited:?}");
     assert_eq!(bench.take(worker).last(), Some(&Message::Goodbye));
 }
 

@@ -1,16 +1,17 @@
 //! Calls differ by their fingerprints and sizes only as far as workers do.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
 use super::{
     node::offer,
-    pair::{final_reply, introduction, spec, start, value},
+    pair::{final_reply, introduction, ms, spec, start, value},
 };
 use crate::proto::{
     calls::{CallFailure, CallSpec, WaitPolicy},
     dispatch::{Dispatcher, DispatcherConfig, Output},
+    fault::take_pools,
     message::{CallId, Message, Peer, Ready},
 };
 
@@ -188,6 +189,114 @@ fn calls_of_many_sizes_wait_in_few_places_beside_workers_of_as_many_limits() {
     assert_eq!(play.dispatcher.waiting_places(), places);
 }
 
+/// The calls for the first method are as many as one pass looks at.
+#[test]
+fn method_whose_signatures_change_all_the_time_holds_up_no_other() {
+    const CALLS: u64 = 20_000;
+    let mut play = Play::with(|config| config.waiting_max = 2 * CALLS as usize);
+    let signed = |fingerprint| {
+        move |ready: &mut Ready| {
+            ready.credits = 1;
+            ready.services.iter_mut().flat_map(|it| &mut it.methods).for_each(|it| it.fingerprint = fingerprint);
+        }
+    };
+    play.worker(1, signed(1));
+    let deadline = play.now + Duration::from_secs(60);
+    (0..=CALLS).for_each(|call| play.call(call, |spec| (spec.fingerprint, spec.deadline) = (1, deadline)));
+    play.call(CALLS + 1, |spec| (spec.service, spec.deadline) = ("Other".into(), deadline));
+    assert_eq!(play.requests(), [(1, 0)]);
+    play.worker(2, signed(2));
+    play.worker(3, |ready| ready.services = vec![offer("Other", &["hold"])]);
+    for step in 3..33 {
+        play.now += ms(5);
+        play.worker(step + 1, signed(step));
+        play.dispatcher.handle_disconnected(play.now, Peer(if step == 3 { 2 } else { step }));
+        play.dispatcher.handle_timeout(play.now);
+        if play.requests() == [(3, CALLS + 1)] {
+            return;
+        }
+    }
+    panic!("its worker is free, and it waits");
+}
+
+#[test]
+fn signature_that_comes_tells_a_bounded_number_of_calls_apart_in_one_step() {
+    const CALLS: usize = 45_000;
+    let mut play = Play::with(|config| config.waiting_max = 2 * CALLS);
+    let signed = |fingerprint: u64, credits| {
+        move |ready: &mut Ready| {
+            ready.credits = credits;
+            for method in ready.services.iter_mut().flat_map(|service| &mut service.methods) {
+                (method.fingerprint, method.idempotent) = (fingerprint, fingerprint == 2);
+            }
+        }
+    };
+    play.worker(1, signed(1, 1));
+    (0..=CALLS as u64).for_each(|call| play.call(call, |spec| (spec.fingerprint, spec.owner) = (2, call % 7)));
+    assert_eq!(play.requests(), [(1, 0)]);
+    play.worker(2, signed(2, 65_536));
+    let mut sent = vec![play.requests().len()];
+    while sent.iter().sum::<usize>() < CALLS {
+        assert!(sent.len() < 10, "{sent:?}");
+        play.now = play.dispatcher.poll_timeout().expect("it goes on");
+        play.dispatcher.handle_timeout(play.now);
+        sent.push(play.requests().len());
+    }
+    assert!(sent.iter().all(|sent| *sent <= 20_000), "{sent:?}");
+}
+
+#[test]
+fn calls_that_no_worker_can_take_any_more_end_a_bounded_number_in_one_step() {
+    const CALLS: u64 = 3_500;
+    let mut play = Play::new();
+    play.worker(1, |ready| ready.credits = 1);
+    play.worker(2, |ready| ready.services = vec![offer("Demo", &["other"])]);
+    (0..=CALLS).for_each(|call| play.call(call, |spec| spec.owner = call % 7));
+    assert_eq!(play.requests(), [(1, 0)]);
+    let ended = |play: &mut Play| {
+        let outputs = std::iter::from_fn(|| play.dispatcher.poll_output());
+        outputs.filter(|output| matches!(output, Output::Ended(..))).count()
+    };
+    play.dispatcher.handle_disconnected(play.now, Peer(1));
+    let mut ends = vec![ended(&mut play)];
+    let left_at = play.now;
+    while ends.iter().sum::<usize>() <= CALLS as usize {
+        play.now = play.dispatcher.poll_timeout().expect("it goes on");
+        play.dispatcher.handle_timeout(play.now);
+        ends.push(ended(&mut play));
+    }
+    assert!(ends.iter().all(|ended| *ended <= 1_001), "{ends:?}");
+    assert!(play.now - left_at < ms(100), "{:?}", play.now - left_at);
+}
+
+#[test]
+fn calls_beyond_all_free_limits_of_a_group_cost_a_worker_that_joins_one_look_at_its_pools() {
+    const POOLS: u64 = 200;
+    let mut play = Play::new();
+    // Four limits count exactly; all others count as the same power of 16.
+    (1..=4).for_each(|peer| play.worker(peer, |ready| (ready.payload_bytes_max, ready.credits) = (peer, 1)));
+    let limited = |limit: u64| move |ready: &mut Ready| (ready.payload_bytes_max, ready.credits) = (limit, 1);
+    for pool in 0..POOLS {
+        play.worker(1_000 + pool, limited(20_000 + 4 * pool));
+        play.call(1_000 + pool, sized(100));
+    }
+    assert_eq!(play.requests().len(), POOLS as usize);
+    (0..POOLS).for_each(|pool| play.worker(2_000 + pool, limited(5_000 + pool)));
+    // Of each size, one that only the busy ones take.
+    (0..POOLS).for_each(|call| play.call(3_000 + call, sized(20_000 - 2 + 4 * call as usize)));
+    assert_eq!(play.requests(), []);
+    play.now += ms(200);
+    play.dispatcher.handle_timeout(play.now);
+    take_pools();
+    play.worker(4_000, |ready| {
+        limited(1 << 20)(ready);
+        ready.services.iter_mut().flat_map(|it| &mut it.methods).for_each(|it| it.idempotent ^= true);
+    });
+    assert_eq!(play.requests(), [(4_000, 3_000)]);
+    let pools = take_pools();
+    assert!(pools < 20 * POOLS, "{pools} pools");
+}
+
 /// A dispatcher, fed by hand.
 struct Play {
     dispatcher: Dispatcher,
@@ -196,7 +305,13 @@ struct Play {
 
 impl Play {
     fn new() -> Self {
-        Self { dispatcher: Dispatcher::new(DispatcherConfig::default()), now: start() }
+        Self::with(|_| ())
+    }
+
+    fn with(shape: impl FnOnce(&mut DispatcherConfig)) -> Self {
+        let mut config = DispatcherConfig::default();
+        shape(&mut config);
+        Self { dispatcher: Dispatcher::new(config), now: start() }
     }
 
     fn worker(&mut self, peer: u64, shape: impl FnOnce(&mut Ready)) {

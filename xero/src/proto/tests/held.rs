@@ -12,7 +12,7 @@ use super::{
 };
 use crate::proto::{
     hold::HoldLimits,
-    message::{CallId, ErrorCode, ErrorReply, FinalReply, Message, Ready, Role},
+    message::{CallId, ErrorCode, ErrorReply, FinalReply, Message, Ready, Request, Role},
 };
 
 #[test]
@@ -206,9 +206,10 @@ fn broker_at_its_total_limit_refuses_further_requests() {
     for client in clients {
         bench.request_with(client, 1, "hold", |request| request.payload = value(&large()));
     }
-    let detail = "the broker has no room: it shares 12000 bytes among all requests; raise its `total_bytes_max`";
+    let detail = "the broker has no room for a request of 5116 bytes: open requests take 10232 bytes, 0 of them over the \
+                  same connection; raise the broker's `total_bytes_max` of 36000 bytes";
     let refusal = ErrorReply::not_started(CallId(1), ErrorCode::Overloaded, detail.to_owned());
-    assert!(bench.take(clients[2]).contains(&Message::Error(refusal)));
+    assert_eq!(bench.take(clients[2]).last(), Some(&Message::Error(refusal)));
     assert_eq!((bench.errors(clients[0]), bench.errors(clients[1])), (vec![], vec![]));
     // What they leave is for the others.
     let late = bench.client();
@@ -222,6 +223,25 @@ fn broker_at_its_total_limit_refuses_further_requests() {
     clients.iter().for_each(|client| bench.send_as(*client, Message::Ack(u64::MAX)));
     bench.request_with(late, 4, "hold", |request| request.payload = value(&large()));
     assert_eq!(bench.errors(late), []);
+}
+
+#[test]
+fn request_that_never_finds_room_is_too_large_at_once_and_says_how_much_room_it_needs() {
+    let mut bench = Bench::with(|config| config.hold_limits.total_bytes_max = 36_000);
+    let (worker, client) = (bench.worker(), bench.client());
+    let larger = |request: &mut Request| request.payload = value(&"x".repeat(10_000));
+    bench.request_with(client, 1, "hold", larger);
+    let Some(Message::Error(error)) = bench.take(client).pop() else { panic!("it is not refused") };
+    assert_eq!((error.code, error.maybe_executed), (ErrorCode::TooLarge, false));
+    let said = " is over the 9600 bytes that one request may take; raise the broker's `total_bytes_max` to at least ";
+    let (size, total) = error.detail.split_once(said).unwrap_or_else(|| panic!("{}", error.detail));
+    assert!(size.starts_with("a request of 10"), "{size}");
+    assert!(bench.requests(worker).is_empty());
+    // With that total, the same request runs.
+    let mut bench = Bench::with(|config| config.hold_limits.total_bytes_max = total.parse().expect("a number"));
+    let (worker, client) = (bench.worker(), bench.client());
+    bench.request_with(client, 1, "hold", larger);
+    assert_eq!(bench.requests(worker).len(), 1);
 }
 
 #[test]

@@ -115,8 +115,22 @@ fn large_replies_of_procedures_end_no_connection_but_become_errors_beyond_the_li
     let replies = sent.iter().filter(|(_, message)| matches!(message, Message::Final(_))).count();
     let errors: Vec<_> = sent.iter().filter_map(|(_, message)| error_of(message)).collect();
     assert_eq!((replies + errors.len(), worker.held_bytes()), (64, 0));
-    assert!(errors[0].1.ends_with("are held for all; raise `total_bytes_max`"), "{errors:?}");
+    assert!(errors[0].1.ends_with("are held for all; raise the worker's `total_bytes_max`"), "{errors:?}");
     assert!(errors.iter().all(|(code, _)| *code == ErrorCode::TooLarge) && replies > 20, "{replies} replies");
+}
+
+#[test]
+fn reply_that_never_finds_room_says_so() {
+    let now = start();
+    let mut worker = worker(now, HoldLimits { peer_bytes_max: 20_000, total_bytes_max: 40_000 }, &[0]);
+    let started = ask(&mut worker, now, Peer(0), 1..=1);
+    worker.finish(now, started[0], Finish::Reply(value(&"x".repeat(31_000))));
+    let sent = transmits(&mut worker);
+    let (code, detail) = sent.iter().find_map(|(_, message)| error_of(message)).expect("an error");
+    assert_eq!(code, ErrorCode::TooLarge);
+    let said = " bytes is over the 30000 bytes that all replies may take; raise the worker's `total_bytes_max`";
+    assert!(detail.ends_with(said), "{detail}");
+    worker.handle_message(now, Peer(0), Message::Ack(u64::MAX));
 }
 
 #[test]
@@ -141,16 +155,61 @@ fn error_of(message: &Message) -> Option<(ErrorCode, &str)> {
 }
 
 #[test]
-fn client_that_takes_one_large_reply_slowly_is_kept_before_those_that_take_nothing() {
-    let mut bench = Bench::with(|config| {
-        config.dispatcher.window_bytes = 0;
-        config.hold_limits = HoldLimits { peer_bytes_max: 64 << 20, total_bytes_max: 3_600_000 };
-    });
-    // Errors list what is offered.
-    let names = ["a", "b", "c", "d", "e", "f"].map(|letter| letter.repeat(200));
+fn client_with_one_large_reply_on_its_way_is_kept_before_those_that_flood() {
+    let mut bench = crowded_bench();
     let worker = bench.worker_with(|ready| {
         ready.window_bytes = 0;
-        ready.services.extend(names.iter().map(|name| offer(name, &["x"])));
+        ready.services.extend(long_names().map(|name| offer(&name, &["x"])));
+    });
+    let [large, small] = [(); 2].map(|()| bench.client_with(|ready| ready.window_bytes = 0));
+    let deaf = [(); 20].map(|()| bench.client_with(|ready| ready.window_bytes = 0));
+    bench.run(ms(100));
+    bench.request(large, 1, "hold");
+    answer_all(&mut bench, worker, 290_000);
+    (1..=2).for_each(|call| {
+        bench.request(small, call, "hold");
+        answer_all(&mut bench, worker, 3_000);
+    });
+    // Nobody has had the time to stall.
+    for call in 0..9_000 {
+        deaf.iter().for_each(|client| ask_for_nothing(&mut bench, *client, call));
+        if bench.broker.counters().shed_clients > 0 {
+            break;
+        }
+    }
+    assert!(deaf.iter().any(|client| bench.is_gone(*client)));
+    assert!(!bench.is_gone(large) && !bench.is_gone(small));
+}
+
+/// A large reply that was taken long ago is no excuse.
+#[test]
+fn client_that_floods_after_a_large_reply_goes_before_those_with_one_on_their_way() {
+    let mut bench = crowded_bench();
+    let worker = bench.worker_with(|ready| {
+        ready.window_bytes = 0;
+        ready.services.extend(long_names().map(|name| offer(&name, &["x"])));
+    });
+    let [large, flooding] = [(); 2].map(|()| bench.client_with(|ready| ready.window_bytes = 0));
+    bench.request(flooding, 1, "hold");
+    answer_all(&mut bench, worker, 3_400_000);
+    bench.send_as(flooding, Message::Ack(u64::MAX));
+    bench.request(large, 1, "hold");
+    answer_all(&mut bench, worker, 2_000_000);
+    for call in 2..9_000 {
+        ask_for_nothing(&mut bench, flooding, call);
+        if bench.broker.counters().shed_clients > 0 {
+            break;
+        }
+    }
+    assert!(bench.is_gone(flooding) && !bench.is_gone(large));
+}
+
+#[test]
+fn client_that_takes_one_large_reply_slowly_is_kept_before_those_that_take_nothing() {
+    let mut bench = crowded_bench();
+    let worker = bench.worker_with(|ready| {
+        ready.window_bytes = 0;
+        ready.services.extend(long_names().map(|name| offer(&name, &["x"])));
     });
     let [slow, filler] = [(); 2].map(|()| bench.client_with(|ready| ready.window_bytes = 0));
     bench.request(slow, 1, "hold");
@@ -192,6 +251,19 @@ fn replies_of_workers_that_leave_again_count_like_those_that_are_acknowledged() 
         assert!(held <= TOTAL, "{held} bytes after {call} workers");
     }
     assert!(bench.broker.counters().shed_clients > 0, "nobody is disconnected, so nothing was tested");
+}
+
+/// A broker where one client may hold everything.
+fn crowded_bench() -> Bench {
+    Bench::with(|config| {
+        config.dispatcher.window_bytes = 0;
+        config.hold_limits = HoldLimits { peer_bytes_max: 64 << 20, total_bytes_max: 3_600_000 };
+    })
+}
+
+/// Services for errors that list what is offered.
+fn long_names() -> [String; 6] {
+    ["a", "b", "c", "d", "e", "f"].map(|letter| letter.repeat(200))
 }
 
 /// A broker with little room for all its clients, and enough for each.

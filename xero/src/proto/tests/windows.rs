@@ -6,14 +6,16 @@ use uuid::Uuid;
 use super::{
     bench::{Bench, Wire, request},
     network::Net,
-    pair::{D, INTERVAL, LATENCY, TICK, W, error_reply, final_reply, introduction, ms, partial_reply, value},
+    pair::{
+        D, INTERVAL, LATENCY, TICK, W, error_reply, final_reply, introduction, ms, partial_reply, spec, start, value,
+    },
 };
 use crate::proto::{
     broker::{BrokerOutput, Door},
-    calls::CallFailure,
-    dispatch::Departure,
+    calls::{CallFailure, CallSpec},
+    dispatch::{Departure, Dispatcher, DispatcherConfig},
     frame,
-    message::{CallId, ErrorCode, ErrorReply, FinalReply, Message, Peer, Ready, Request, Role},
+    message::{CallId, ErrorCode, ErrorReply, FinalReply, Message, PartialReply, Peer, Ready, Request, Role},
 };
 
 #[test]
@@ -235,6 +237,69 @@ fn requests_wait_at_the_dispatcher_while_the_workers_window_is_full_and_small_on
 }
 
 #[test]
+fn metadata_of_a_request_waits_for_the_workers_window_like_its_payload() {
+    let mut net = Net::new();
+    let d = net.dispatcher();
+    let w = net.worker_with(&[d], |config| config.window_bytes = 1);
+    net.connect();
+    net.freeze_worker(w);
+    let mut call = |metadata: usize, size| {
+        net.call_with(d, "hold", |spec| {
+            spec.metadata.insert("key".to_owned(), vec![0; metadata].into());
+            spec.payload = value(&"x".repeat(size));
+        })
+    };
+    let calls = [call(5_000, 0), call(5_000, 0), call(2_000, 3_000), call(1_000, 2_000)];
+    net.run(ms(5));
+    assert_eq!(asked(&net, w), [calls[0], calls[3]], "the first one has taken the room");
+    net.thaw_worker(w);
+    net.run(10 * LATENCY);
+    assert_eq!(asked(&net, w)[2..], calls[1..3]);
+}
+
+#[test]
+fn worker_that_acknowledges_nothing_gets_no_request_beyond_a_bound_however_small() {
+    let (now, mut dispatcher) = (start(), Dispatcher::new(DispatcherConfig::default()));
+    let ready = |worker, window_bytes| {
+        let incarnation = Uuid::from_u64_pair(3, worker);
+        Message::Ready(Ready { incarnation, credits: 65_536, window_bytes, ..introduction() })
+    };
+    let requests = |dispatcher: &mut Dispatcher| {
+        while dispatcher.poll_output().is_some() {}
+        let transmits = std::iter::from_fn(|| dispatcher.poll_transmit());
+        let sent = transmits.flat_map(|transmit| transmit.messages.into_iter().map(move |it| (transmit.to, it)));
+        sent.filter(|(_, message)| matches!(message, Message::Request(_))).collect::<Vec<_>>()
+    };
+    let payload = value(&"x".repeat(4_096));
+    let call = |dispatcher: &mut Dispatcher, id, time| {
+        let (deadline, payload) = (now + time, payload.clone());
+        dispatcher.call(now, CallId(id), CallSpec { deadline, payload, ..spec(now, "hold") });
+    };
+    dispatcher.handle_message(now, Peer(1), ready(1, 1));
+    // Its calls end; what is on its way to it stays there.
+    (0..5_000).for_each(|id| call(&mut dispatcher, id, ms(1)));
+    (0..6).for_each(|_| dispatcher.handle_timeout(now + ms(1)));
+    let sent = requests(&mut dispatcher);
+    let bytes: u64 = sent.iter().map(|(_, message)| frame::window_bytes(message)).sum();
+    assert!((16 << 20..(16 << 20) + 20_000).contains(&bytes), "{bytes} bytes");
+    // A later call goes elsewhere, or waits.
+    dispatcher.handle_message(now, Peer(2), ready(2, 1));
+    call(&mut dispatcher, 6_000, ms(9_000));
+    assert_eq!(requests(&mut dispatcher).iter().map(|(to, _)| to.0).collect::<Vec<_>>(), [2]);
+    dispatcher.handle_disconnected(now, Peer(2));
+    [6_001, 6_002].into_iter().for_each(|id| call(&mut dispatcher, id, ms(9_000)));
+    assert!(dispatcher.is_waiting(CallId(6_001)) && requests(&mut dispatcher).is_empty());
+    // An acknowledgement makes room, and so does a larger window.
+    dispatcher.handle_message(now, Peer(1), Message::Ack(10_000));
+    assert_eq!(requests(&mut dispatcher).len(), 2);
+    (6_003..6_006).for_each(|id| call(&mut dispatcher, id, ms(9_000)));
+    requests(&mut dispatcher);
+    assert!(dispatcher.is_waiting(CallId(6_005)));
+    dispatcher.handle_message(now, Peer(1), ready(1, 1 << 20));
+    assert!(!dispatcher.is_waiting(CallId(6_005)));
+}
+
+#[test]
 fn repeated_introduction_that_fills_the_workers_window_leaves_no_room_for_a_large_request() {
     let mut net = Net::new();
     let d = net.dispatcher();
@@ -358,6 +423,35 @@ fn client_that_raises_its_window_gets_its_held_replies() {
     (ready.role, ready.window_bytes) = (Role::Client, 0);
     bench.send_as(client, Message::Ready(ready));
     assert_eq!(finals(&mut bench, client), [2, 3]);
+}
+
+#[test]
+fn held_replies_of_a_client_that_raises_its_window_leave_a_bounded_number_at_a_time() {
+    const PARTIALS: u32 = 10_000;
+    let mut bench = Bench::new();
+    let worker = bench.worker();
+    let client = bench.client_with(|ready| ready.window_bytes = 1);
+    bench.request(client, 1, "hold");
+    let id = bench.request_id(worker);
+    for sequence in 0..PARTIALS {
+        bench.send_as(worker, Message::Partial(PartialReply { call: id, sequence, payload: value("x") }));
+    }
+    let sent = |bench: &mut Bench| {
+        let taken = bench.take(client).into_iter();
+        let sequence = |message| if let Message::Partial(reply) = message { Some(reply.sequence) } else { None };
+        taken.filter_map(sequence).collect::<Vec<_>>()
+    };
+    assert_eq!(sent(&mut bench), [0]);
+    let incarnation = Uuid::from_u64_pair(3, client.1.0);
+    let ready = Ready { role: Role::Client, incarnation, credits: 0, services: vec![], ..introduction() };
+    bench.send_as(client, Message::Ready(ready));
+    let mut all = sent(&mut bench);
+    assert!((1_000..5_000).contains(&all.len()), "{}", all.len());
+    // What comes meanwhile is last.
+    bench.send_as(worker, Message::Partial(PartialReply { call: id, sequence: PARTIALS, payload: value("x") }));
+    bench.run(ms(1));
+    all.extend(sent(&mut bench));
+    assert_eq!(all, (1..=PARTIALS).collect::<Vec<_>>());
 }
 
 #[test]

@@ -353,9 +353,8 @@ impl Executions {
         if request.remaining.is_zero() {
             return Err((ErrorCode::DeadlineExceeded, String::new()));
         }
-        if links.is_full(from, held_bytes) {
-            let detail = links.no_room("worker");
-            return Err((ErrorCode::Overloaded, detail));
+        if let Some(refusal) = links.refusal(from, held_bytes, "worker") {
+            return Err(refusal);
         }
         let (service, method) = self.services.find(request)?;
         Ok((service, method, links.reply_bytes_max(from)))

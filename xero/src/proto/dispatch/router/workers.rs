@@ -24,8 +24,10 @@ impl Router {
         ready: &Ready,
         offer: Offer,
     ) {
-        let registry = &self.placement.registry;
+        let registry = &mut self.placement.registry;
         if registry.get(peer).is_some() {
+            // Its window may be larger.
+            registry.set_clogged(peer, exits.links.is_clogged(peer));
             let (draft, ready) = (Draft::of(offer.clone()), ready.clone());
             // One that changes nothing costs nothing, and needs no room among the changes that wait.
             if self.changes.draft_of(peer).is_none() && registry.is_as_before(peer, &ready, &offer) {
@@ -157,6 +159,7 @@ impl Router {
 
     /// Handles an acknowledgement of a worker: its window may have room again.
     pub(in crate::proto::dispatch) fn note_room(&mut self, now: Instant, exits: &mut Exits<Output>, peer: Peer) {
+        self.placement.registry.set_clogged(peer, exits.links.is_clogged(peer));
         self.placement.registry.note_room(peer);
         self.serve_waiting(now, exits, peer);
     }
