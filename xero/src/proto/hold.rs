@@ -76,50 +76,80 @@ impl Receipt {
     }
 }
 
-/// Receipts that are kept, as one of each sender: however many replies there are, they cost what their senders do.
+/// Receipts that are kept, the oldest first. The end of a sender costs the same however many are kept.
 #[derive(Debug, Default)]
 pub(crate) struct Receipts {
-    bytes: BTreeMap<Peer, u64>,
-    /// The senders, in turns.
-    order: VecDeque<Peer>,
+    /// Neighbours of one sender are one.
+    queue: VecDeque<Receipt>,
+    /// The sum of each sender's, and their number.
+    senders: BTreeMap<Peer, (u64, usize)>,
+    /// How many of the oldest receipts of a sender are void: it has ended.
+    void: BTreeMap<Peer, usize>,
 }
 
 impl Receipts {
-    pub(crate) fn add(&mut self, Receipt { from, bytes }: Receipt) {
-        let kept = self.bytes.entry(from).or_default();
-        if *kept == 0 {
-            self.order.push_back(from);
+    pub(crate) fn add(&mut self, receipt: Receipt) {
+        let (bytes, number) = self.senders.entry(receipt.from).or_default();
+        *bytes += receipt.bytes;
+        match self.queue.back_mut() {
+            Some(last) if last.from == receipt.from && *number > 0 => last.bytes += receipt.bytes,
+            _ => {
+                *number += 1;
+                self.queue.push_back(receipt);
+            }
         }
-        *kept += bytes;
     }
 
-    /// Takes as many bytes of the next sender; what is left of its receipt has another turn.
+    /// Takes as many bytes of the oldest receipt.
     pub(crate) fn take_part(&mut self, max: u64) -> Option<Receipt> {
-        let from = if max == 0 { None } else { self.order.pop_front() }?;
-        let kept = self.bytes.get_mut(&from)?;
-        let bytes = max.min(*kept);
-        *kept -= bytes;
-        match *kept {
-            0 => drop(self.bytes.remove(&from)),
-            _ => self.order.push_back(from),
+        self.skip_void();
+        let first = self.queue.front_mut().filter(|_| max > 0)?;
+        let part = Receipt { from: first.from, bytes: first.bytes.min(max) };
+        first.bytes -= part.bytes;
+        let is_whole = first.bytes == 0;
+        if is_whole {
+            self.queue.pop_front();
         }
-        Some(Receipt { from, bytes })
+        if let Some((bytes, number)) = self.senders.get_mut(&part.from) {
+            *bytes -= part.bytes;
+            *number -= usize::from(is_whole);
+            if *number == 0 {
+                self.senders.remove(&part.from);
+            }
+        }
+        Some(part)
     }
 
     /// Takes all receipts of one sender, as their bytes.
     pub(crate) fn take_of(&mut self, from: Peer) -> u64 {
-        let Some(bytes) = self.bytes.remove(&from) else { return 0 };
-        self.order.retain(|peer| *peer != from);
+        let Some((bytes, number)) = self.senders.remove(&from) else { return 0 };
+        *self.void.entry(from).or_default() += number;
         bytes
     }
 
     pub(crate) fn take_all(&mut self) -> Vec<Receipt> {
-        let Self { mut bytes, order } = std::mem::take(self);
-        order.into_iter().filter_map(|from| Some(Receipt { from, bytes: bytes.remove(&from)? })).collect()
+        let mut all = Vec::new();
+        while let Some(receipt) = self.take_part(u64::MAX) {
+            all.push(receipt);
+        }
+        *self = Self::default();
+        all
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.order.is_empty()
+        self.senders.is_empty()
+    }
+
+    fn skip_void(&mut self) {
+        while let Some(first) = self.queue.front()
+            && let Some(number) = self.void.get_mut(&first.from)
+        {
+            *number -= 1;
+            if *number == 0 {
+                self.void.remove(&first.from);
+            }
+            self.queue.pop_front();
+        }
     }
 }
 
