@@ -7,7 +7,7 @@ use std::{
 };
 
 use tracing::level_filters::LevelFilter;
-use xero::{Broker, Client, Worker};
+use xero::{Broker, Client, ProgramTurns, Worker};
 use xero_tests::{
     process::threads_wait,
     scene::{client, eventually, prober, run_alone, start},
@@ -80,9 +80,9 @@ fn worker_may_keep_all_turns_to_its_io_thread() {
             logged().contains(&format!("{thread} xero::proto::worker: this worker drains: "))
         };
         let here = thread::current().name().expect("tests run on named threads").to_owned();
-        eventually("its handle takes a turn", async || thread_of_a_drain(true, &here).await).await;
+        eventually("its handle takes a turn", async || thread_of_a_drain(ProgramTurns::Write, &here).await).await;
         for _ in 0..5 {
-            assert!(thread_of_a_drain(false, "xero-worker").await, "{}", logged());
+            assert!(thread_of_a_drain(ProgramTurns::None, "xero-worker").await, "{}", logged());
         }
     });
 }

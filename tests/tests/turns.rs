@@ -10,7 +10,9 @@ use std::{
 };
 
 use tokio::{runtime, sync::oneshot};
-use xero::{Candidate, Client, Never, PendingCall, Worker, WorkerBuilder, WorkerChoice, proto::message::Peer};
+use xero::{
+    Candidate, Client, Never, PendingCall, ProgramTurns, Worker, WorkerBuilder, WorkerChoice, proto::message::Peer,
+};
 use xero_tests::{
     process::threads_wait,
     scene::{PATIENCE, bind, client, eventually, has_workers, probe, run, start, within, worker},
@@ -215,6 +217,11 @@ async fn place_on(client: &Client, program: &runtime::Handle, settings: WorkerBu
     worker
 }
 
+/// A worker whose program reads.
+fn reading(client: &Client) -> WorkerBuilder {
+    Worker::connect(client.endpoint()).program_turns(ProgramTurns::ReadAndWrite)
+}
+
 async fn thread_of(places: &PlacesClient) -> Option<String> {
     places.thread().timeout(PATIENCE).await.expect("a reply")
 }
@@ -229,7 +236,7 @@ fn inline_procedure_runs_where_the_program_reads_and_on_the_io_thread_while_the_
     run(async {
         let client = client().await;
         let program = driven(runtime::Builder::new_current_thread().enable_all());
-        let _worker = place_on(&client, &program, Worker::connect(client.endpoint())).await;
+        let _worker = place_on(&client, &program, reading(&client)).await;
         let places = PlacesClient::new(&client);
         eventually("the program reads", async || is_read_by(&places, PROGRAM).await).await;
         let blocked = Instant::now();
@@ -243,11 +250,31 @@ fn inline_procedure_runs_where_the_program_reads_and_on_the_io_thread_while_the_
 }
 
 #[test]
-fn settings_leave_the_sockets_to_the_io_thread() {
+fn request_to_an_idle_worker_is_read_although_its_program_is_blocked() {
     run(async {
-        let client = bind(Client::builder().program_turns(false)).await;
+        let client = client().await;
         let program = driven(runtime::Builder::new_current_thread().enable_all());
-        let settings = Worker::connect(client.endpoint()).program_turns(false);
+        let _worker = place_on(&client, &program, reading(&client)).await;
+        let places = PlacesClient::new(&client);
+        eventually("the program reads", async || is_read_by(&places, PROGRAM).await).await;
+        let (begun, is_blocked) = oneshot::channel();
+        program.spawn(async {
+            let _ = begun.send(());
+            thread::sleep(Duration::from_secs(3));
+        });
+        is_blocked.await.unwrap();
+        let blocked = Instant::now();
+        assert_eq!(thread_of(&places).await.as_deref(), Some("xero-worker"));
+        assert!(blocked.elapsed() < Duration::from_secs(2), "{:?}", blocked.elapsed());
+    });
+}
+
+#[test]
+fn program_that_only_writes_leaves_reading_to_the_io_thread() {
+    run(async {
+        let client = bind(Client::builder().program_turns(ProgramTurns::Write)).await;
+        let program = driven(runtime::Builder::new_current_thread().enable_all());
+        let settings = Worker::connect(client.endpoint()).program_turns(ProgramTurns::Write);
         let _worker = place_on(&client, &program, settings).await;
         for _ in 0..100 {
             assert_eq!(thread_of(&PlacesClient::new(&client)).await.as_deref(), Some("xero-worker"));
@@ -259,8 +286,9 @@ fn settings_leave_the_sockets_to_the_io_thread() {
 fn runtimes_without_a_reactor_are_served_by_the_io_thread() {
     run(async {
         let program = driven(&mut runtime::Builder::new_current_thread());
-        let client = program.spawn(Client::bind("tcp://127.0.0.1:0")).await.unwrap().unwrap();
-        let _worker = place_on(&client, &program, Worker::connect(client.endpoint())).await;
+        let settings = Client::builder().program_turns(ProgramTurns::ReadAndWrite);
+        let client = program.spawn(settings.bind("tcp://127.0.0.1:0")).await.unwrap().unwrap();
+        let _worker = place_on(&client, &program, reading(&client)).await;
         let places = PlacesClient::new(&client);
         for _ in 0..100 {
             assert!(thread_of(&places).await.is_some());
@@ -274,7 +302,8 @@ fn client_of_a_runtime_that_nobody_drives_answers_others_soon() {
     run(async {
         let idle = runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let bound = thread::spawn(move || {
-            let client = idle.block_on(Client::bind("tcp://127.0.0.1:0")).unwrap();
+            let settings = Client::builder().program_turns(ProgramTurns::ReadAndWrite);
+            let client = idle.block_on(settings.bind("tcp://127.0.0.1:0")).unwrap();
             // The reader answers here, so that it gets the sockets.
             idle.block_on(async { tokio::time::sleep(Duration::from_millis(50)).await });
             (client, idle)

@@ -90,6 +90,55 @@ impl LinkConfig {
     }
 }
 
+/// Which turns at the sockets the program's own threads take, so that a call changes threads less often.
+///
+/// Heartbeats have a thread of their own in any case, the I/O thread. While another thread has a turn, the I/O thread
+/// waits: if the system interrupts that thread, heartbeats and all other calls wait until it runs again. Threads of low
+/// priority on a busy machine should take none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ProgramTurns {
+    /// The I/O thread does everything.
+    None,
+    /// A call that finds no other in flight is written on its caller's thread, and so is a reply on the thread where its
+    /// procedure ends.
+    Write,
+    /// A task on the program's runtime also reads what arrives, so that a lone call changes no thread on its way. It is
+    /// the runtime in which a client is made, or that of a worker's procedures.
+    ///
+    /// The I/O thread takes over the sockets if that runtime has ended or does not answer: within 60 ms while calls are
+    /// in flight, within 400 ms in an idle worker. The runtime needs `enable_io`: without it, Tokio panics, the message
+    /// is printed, and the I/O thread goes on. A program built with `panic = "abort"` and the transport
+    /// `Transport::ZeroMq` are treated like [`Self::Write`]. A child that was forked within such a runtime must not drive
+    /// it, because it shares the reactor.
+    ReadAndWrite,
+}
+
+impl Default for ProgramTurns {
+    /// [`ProgramTurns::Write`].
+    ///
+    /// With the feature `zeromq`, the environment variable `XERO_PROGRAM_TURNS=read` chooses
+    /// [`ProgramTurns::ReadAndWrite`]: so unchanged programs run with it.
+    fn default() -> Self {
+        #[cfg(any(test, feature = "zeromq"))]
+        if std::env::var_os("XERO_PROGRAM_TURNS").is_some_and(|turns| turns == "read") {
+            return Self::ReadAndWrite;
+        }
+        Self::Write
+    }
+}
+
+impl ProgramTurns {
+    pub(crate) fn may_write(self) -> bool {
+        self != Self::None
+    }
+
+    /// Whether the program's runtime may read. Tokio panics in a runtime without a reactor.
+    pub(crate) fn may_read(self, transport: Transport) -> bool {
+        self == Self::ReadAndWrite && transport == Transport::Zmtp && cfg!(panic = "unwind")
+    }
+}
+
 /// How a client or a broker routes calls to workers.
 #[derive(Debug)]
 pub(crate) struct RoutingConfig {

@@ -90,6 +90,7 @@ cfg_if! { if #[cfg(feature = "net")] {
         broker::{Broker, BrokerBuilder},
         client::{Call, Client, ClientBuilder, PendingCall, Value},
         codec::{CodecError, assert_roundtrips, assert_roundtrips_in},
+        config::ProgramTurns,
         error::{BindError, CallError, ConfigError, ConnectError, Never, NoWorkerError, PartialError, StartError},
         info::WorkerInfo,
         proto::{

@@ -23,6 +23,7 @@ use crate::{
         panics,
         thread::{IoThread, close},
         turns::drive,
+        watch::Need,
     },
     proto::{
         broker::{Broker, BrokerConfig, BrokerOutput, Door},
@@ -72,7 +73,7 @@ pub(crate) async fn run(
     let role = BrokerRole { channels, have_clients_changed: false, is_closed: false };
     let limits = config.dispatcher.limits;
     let (driver, ended) = drive(Driver::new(config.map(BrokerMachine::new), limits, doors, role), None).await;
-    let Driver { side: Side { machine, connections: doors, .. }, role } = driver;
+    let Driver { side: Side { machine, connections: doors, .. }, role, .. } = driver;
     let Channels { io, mailbox, workers, clients, left } = role.channels;
     if let Err(panic) = ended {
         io.crash(machine.beside(panic));
@@ -207,9 +208,9 @@ impl Role for BrokerRole {
         false
     }
 
-    fn is_busy(&self) -> bool {
+    fn need(&self) -> Need {
         // The I/O thread reads its sockets.
-        false
+        Need::Nothing
     }
 
     fn has_ended(&self) -> bool {

@@ -21,6 +21,7 @@ use crate::{
         panics,
         thread::IoThread,
         turns::{drive, wake_after},
+        watch::Need,
     },
     proto::{
         calls::CallFailure,
@@ -39,7 +40,7 @@ pub(crate) struct Channels {
     pub(crate) mailbox: Mailbox<Command>,
     pub(crate) workers: WorkerList,
     /// Whether callers handle their commands themselves when nobody else is at work.
-    pub(crate) program_turns: bool,
+    pub(crate) caller_turns: bool,
     /// The runtime that may read the sockets.
     pub(crate) program: Option<Handle>,
 }
@@ -87,7 +88,7 @@ async fn run(machine: Guest<Dispatcher>, limits: Limits, connections: ClientConn
     let program = channels.program.clone();
     let role = ClientRole { channels, sinks: HashMap::new(), closers: Vec::new(), is_closed: false };
     let (driver, ended) = drive(Driver::new(machine, limits, connections, role), program).await;
-    let Driver { side: Side { machine, connections, .. }, role } = driver;
+    let Driver { side: Side { machine, connections, .. }, role, .. } = driver;
     let ClientRole { sinks, closers, channels, .. } = role;
     if let Err(panic) = ended {
         channels.io.crash(machine.beside(panic));
@@ -190,11 +191,11 @@ impl Role for ClientRole {
     }
 
     fn is_quiet(&self) -> bool {
-        self.channels.program_turns && self.sinks.is_empty()
+        self.channels.caller_turns && self.sinks.is_empty()
     }
 
-    fn is_busy(&self) -> bool {
-        !self.sinks.is_empty()
+    fn need(&self) -> Need {
+        if self.sinks.is_empty() { Need::Nothing } else { Need::Replies }
     }
 
     fn has_ended(&self) -> bool {
@@ -204,11 +205,11 @@ impl Role for ClientRole {
 
 impl ClientRole {
     fn deliver_partial(&mut self, side: &mut ClientSide, now: Instant, id: CallId, payload: Payload) {
+        debug_assert!(!side.errands.are_put_off(), "only received messages lead here, which no caller reads");
         let Some(partials) = self.sinks.get(&id).and_then(|sink| sink.partials.as_ref()) else { return };
-        match partials.reserve(&payload) {
-            // If a waker panics, the partial reply is already in the channel.
-            Some(place) => side.errands.run(move || _ = panics::wake(|| place.fill(payload))),
-            None => side.machine.overflow(now, id),
+        // If a waker panics, the partial reply is already in the channel.
+        if panics::wake(|| partials.push(payload)) == Some(false) {
+            side.machine.overflow(now, id);
         }
     }
 }
@@ -314,12 +315,12 @@ mod tests {
 
     #[test]
     fn callers_take_turns_only_if_the_settings_allow_it() {
-        for program_turns in [true, false] {
+        for caller_turns in [true, false] {
             let (_commands, mailbox) = mailbox();
             let workers = WorkerList::new().0;
-            let channels = Channels { io: IoThread::new(), mailbox, workers, program_turns, program: None };
+            let channels = Channels { io: IoThread::new(), mailbox, workers, caller_turns, program: None };
             let role = ClientRole { channels, sinks: HashMap::new(), closers: Vec::new(), is_closed: false };
-            assert_eq!(role.is_quiet(), program_turns);
+            assert_eq!(role.is_quiet(), caller_turns);
         }
     }
 }

@@ -14,7 +14,7 @@ use super::{
     value::Value,
 };
 use crate::{
-    config::{LinkConfig, RoutingConfig, TIMEOUT_DEFAULT, WAIT_MAX, check_backoff, require},
+    config::{LinkConfig, ProgramTurns, RoutingConfig, TIMEOUT_DEFAULT, WAIT_MAX, check_backoff, require},
     error::{BindError, ConfigError, ConnectError, NoWorkerError, Place, shown},
     info::{self, WorkerInfo, WorkerList},
     io::{
@@ -298,13 +298,14 @@ pub struct ClientBuilder {
     codec: Codec,
     pub(super) routing: RoutingConfig,
     backoff: BackoffConfig,
-    pub(super) program_turns: bool,
+    pub(super) program_turns: ProgramTurns,
 }
 
 impl Default for ClientBuilder {
     fn default() -> Self {
         let (link, routing, backoff) = (LinkConfig::default(), RoutingConfig::default(), BackoffConfig::default());
-        Self { link, timeout: TIMEOUT_DEFAULT, codec: Codec::default(), routing, backoff, program_turns: true }
+        let program_turns = ProgramTurns::default();
+        Self { link, timeout: TIMEOUT_DEFAULT, codec: Codec::default(), routing, backoff, program_turns }
     }
 }
 
@@ -377,9 +378,10 @@ impl ClientBuilder {
         let (worker_list, workers) = WorkerList::new();
         let (commands, mailbox) = mailbox();
         // A caller may hold a lock that its policy takes.
-        let program_turns = program_turns && !has_policy;
-        let program = runtime::Handle::try_current().ok().filter(|_| program_turns);
-        let channels = Channels { io: io.clone(), mailbox, workers: worker_list, program_turns, program };
+        let caller_turns = program_turns.may_write() && !has_policy;
+        let may_read = caller_turns && program_turns.may_read(link.transport);
+        let program = runtime::Handle::try_current().ok().filter(|_| may_read);
+        let channels = Channels { io: io.clone(), mailbox, workers: worker_list, caller_turns, program };
         (Handle { ends: Owned::new(io, Ends { commands, workers }), timeout, codec }, config, channels)
     }
 
@@ -426,9 +428,9 @@ mod tests {
 
     #[test]
     fn callers_take_turns_unless_a_policy_or_a_setting_forbids_it() {
-        let program_turns = |builder: ClientBuilder| builder.open().2.program_turns;
-        assert!(program_turns(Client::builder()));
-        assert!(!program_turns(Client::builder().program_turns(false)));
-        assert!(!program_turns(Client::builder().worker_choice(LeastRecentlyUsed)));
+        let caller_turns = |builder: ClientBuilder| builder.open().2.caller_turns;
+        assert!(caller_turns(Client::builder()));
+        assert!(!caller_turns(Client::builder().program_turns(ProgramTurns::None)));
+        assert!(!caller_turns(Client::builder().worker_choice(LeastRecentlyUsed)));
     }
 }

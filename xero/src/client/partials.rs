@@ -30,32 +30,13 @@ pub(crate) struct PartialSender {
 }
 
 impl PartialSender {
-    /// A place for this partial reply; `None` when too much is unread.
-    pub(crate) fn reserve(&self, payload: &Payload) -> Option<Place> {
+    /// Keeps a partial reply for the caller; `false` when too much is unread.
+    pub(crate) fn push(&self, payload: Payload) -> bool {
         let size = payload.bytes.len();
         let before = self.bytes.fetch_add(size, Ordering::Relaxed);
-        if before > 0 && before + size > UNREAD_BYTES_MAX {
-            return None;
-        }
-        match self.sender.clone().try_reserve_owned() {
-            Ok(permit) => Some(Place(Some(permit))),
-            Err(mpsc::error::TrySendError::Full(_)) => None,
-            // The call of a dropped receiver is cancelled anyway.
-            Err(mpsc::error::TrySendError::Closed(_)) => Some(Place(None)),
-        }
-    }
-}
-
-/// A place among the unread partial replies. Places are filled in the order in which they were reserved.
-#[derive(Debug)]
-pub(crate) struct Place(Option<mpsc::OwnedPermit<Payload>>);
-
-impl Place {
-    /// Keeps the partial reply for the caller, and wakes it.
-    pub(crate) fn fill(self, payload: Payload) {
-        if let Some(permit) = self.0 {
-            permit.send(payload);
-        }
+        let fits = before == 0 || before + size <= UNREAD_BYTES_MAX;
+        // The call of a dropped receiver is cancelled anyway.
+        fits && !matches!(self.sender.try_send(payload), Err(mpsc::error::TrySendError::Full(_)))
     }
 }
 
@@ -83,23 +64,19 @@ mod tests {
     #[tokio::test]
     async fn unread_partial_replies_are_bounded_by_number() {
         let (sender, mut receiver) = channel();
-        assert!((0..UNREAD_MAX).all(|_| push(&sender, payload(1))));
+        assert!((0..UNREAD_MAX).all(|_| sender.push(payload(1))));
         receiver.next().await;
-        assert!(push(&sender, payload(1)));
-        assert!(!push(&sender, payload(1)));
+        assert!(sender.push(payload(1)));
+        assert!(!sender.push(payload(1)));
     }
 
     #[tokio::test]
     async fn unread_partial_replies_are_bounded_by_bytes_and_one_always_fits() {
         let (sender, mut receiver) = channel();
-        assert!(push(&sender, payload(UNREAD_BYTES_MAX + 1)));
+        assert!(sender.push(payload(UNREAD_BYTES_MAX + 1)));
         assert!(receiver.next().await.is_some());
-        assert!(push(&sender, payload(UNREAD_BYTES_MAX - 1)) && push(&sender, payload(1)));
-        assert!(!push(&sender, payload(1)));
-    }
-
-    fn push(sender: &PartialSender, payload: Payload) -> bool {
-        sender.reserve(&payload).map(|place| place.fill(payload)).is_some()
+        assert!(sender.push(payload(UNREAD_BYTES_MAX - 1)) && sender.push(payload(1)));
+        assert!(!sender.push(payload(1)));
     }
 
     #[test]

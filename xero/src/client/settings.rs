@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::handle::ClientBuilder;
 use crate::{
+    config::ProgramTurns,
     proto::{registry::WorkerChoice, retry::BackoffConfig},
     transport::Transport,
 };
@@ -174,20 +175,12 @@ impl ClientBuilder {
         self
     }
 
-    /// Whether the program's own threads may read and write the sockets. Default `true`.
+    /// Which turns at the sockets callers and their runtime take. Default [`ProgramTurns::Write`].
     ///
-    /// A call that finds no other in flight is then written on its caller's thread, and a task on the runtime in which
-    /// the client was made reads what arrives: a call changes no thread on its way. Heartbeats keep their own thread. If
-    /// that runtime is blocked, has ended or is not driven, this thread takes over the sockets: within 40 ms while calls
-    /// come and go, within 400 ms after a silence. A runtime without `enable_io` leaves them there from the start, after
-    /// Tokio has printed a panic message; build such a client outside of it.
-    ///
-    /// While another thread has a turn, the I/O thread waits: if the system interrupts that thread, heartbeats and all
-    /// other calls of this client wait until it runs again. Switch it off if threads of low priority make calls, or
-    /// drive the runtime, on a busy machine. A client with a [`Self::worker_choice`] of its own works as if it were off,
-    /// because a caller may hold a lock that the choice takes.
-    pub fn program_turns(mut self, are_allowed: bool) -> Self {
-        self.program_turns = are_allowed;
+    /// A client with a [`Self::worker_choice`] of its own leaves all turns to its I/O thread, because a caller may hold a
+    /// lock that the choice takes.
+    pub fn program_turns(mut self, turns: ProgramTurns) -> Self {
+        self.program_turns = turns;
         self
     }
 }

@@ -11,10 +11,11 @@ use tracing::debug;
 
 use super::{
     clock,
-    errands::{Errand, Errands},
+    errands::Errands,
     guest::Guest,
     machine::{Connections, Input, Machine, Oversized, SendError},
     mailbox::Mailbox,
+    watch::Need,
 };
 use crate::proto::{
     frame::{self, Frames, KnownNames, Limits, Malformed},
@@ -51,8 +52,8 @@ pub(crate) trait Role: Sized + Send + 'static {
     /// runs no user code.
     fn is_quiet(&self) -> bool;
 
-    /// Whether calls are in flight, so that messages must be read soon.
-    fn is_busy(&self) -> bool;
+    /// Which messages are expected.
+    fn need(&self) -> Need;
 
     /// Whether the machine has ended.
     fn has_ended(&self) -> bool;
@@ -91,6 +92,8 @@ impl<M: Machine, C> Side<M, C> {
 pub(crate) struct Driver<R: Role> {
     pub(crate) side: SideOf<R>,
     pub(crate) role: R,
+    /// Whether timeouts were due at the end of the reader's last turn.
+    was_due: bool,
 }
 
 impl<R: Role> Driver<R> {
@@ -98,7 +101,7 @@ impl<R: Role> Driver<R> {
     pub(crate) fn new(machine: Guest<R::Machine>, limits: Limits, connections: R::Connections, role: R) -> Self {
         let (errands, names, hangups) = (Errands::default(), KnownNames::default(), Vec::new());
         let home = Handle::current();
-        Self { side: Side { machine, connections, errands, home, limits, names, hangups }, role }
+        Self { side: Side { machine, connections, errands, home, limits, names, hangups }, role, was_due: false }
     }
 
     /// Handles at most one command and one message. Returns their total weight.
@@ -140,22 +143,25 @@ impl<R: Role> Driver<R> {
         has_more || self.side.errands.are_waiting() || self.has_ended()
     }
 
-    /// Takes a turn of the reader, which runs the errands afterwards.
+    /// Takes a turn of the reader. Errands run in it, like in those of the I/O thread: they keep their order.
     pub(super) fn take_readers_turn(&mut self, cx: &mut Context<'_>) -> ReadersTurn {
-        self.side.errands.put_off();
-        let has_more = self.take_inputs(cx) >= TURN_BOUND;
+        self.run_errands();
+        let mut has_more = self.take_inputs(cx) >= TURN_BOUND;
         let now = clock::now();
         // Late ones are for the I/O thread, which has the reactor look at the sockets first.
         let is_due = self.is_due(now) && !self.is_late(now);
-        if is_due && !has_more {
+        // The reactor looks between two turns.
+        if is_due && self.was_due && !has_more {
             self.handle_timeout(now);
         }
+        has_more |= is_due && !self.was_due;
+        self.was_due = is_due;
         self.transmit(now);
         self.finish_turn();
-        ReadersTurn { errands: self.side.errands.take(), has_more, has_ended: self.has_ended() }
+        ReadersTurn { has_more, has_ended: self.has_ended() }
     }
 
-    /// Runs the user code that other threads' turns have led to. Only the I/O thread calls it.
+    /// Runs the user code that callers' turns have led to.
     pub(super) fn run_errands(&mut self) {
         self.side.errands.catch_up();
     }
@@ -236,9 +242,9 @@ impl<R: Role> Driver<R> {
         self.role.is_quiet() && !self.side.errands.are_waiting()
     }
 
-    /// Whether messages must be read soon.
-    pub(super) fn is_busy(&self) -> bool {
-        self.role.is_busy()
+    /// Which messages are expected.
+    pub(super) fn need(&self) -> Need {
+        self.role.need()
     }
 
     /// Whether the machine has ended.
@@ -295,8 +301,6 @@ const LATE: Duration = Duration::from_millis(100);
 
 /// What a turn of the reader has left.
 pub(super) struct ReadersTurn {
-    /// User code to run without the desk.
-    pub(super) errands: Vec<Errand>,
     pub(super) has_more: bool,
     /// Whether the machine has ended; the I/O thread does the rest.
     pub(super) has_ended: bool,

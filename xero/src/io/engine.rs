@@ -32,6 +32,7 @@ use super::{
     driver::{Driver, ReadersTurn, Role},
     mailbox::Turns,
     reader::Reader,
+    watch::Need,
 };
 
 /// See the module.
@@ -156,6 +157,12 @@ impl<R: Role> Engine<R> {
         }) else {
             return Next::Wait;
         };
+        if !reader.has_sockets() {
+            // The I/O thread has just taken them.
+            self.leave(desk, self.rings());
+            self.io_thread.wake();
+            return Next::Wait;
+        }
         let rings = self.rings();
         let (turn, is_busy, is_earlier) = {
             let _inside = self.runtime.enter();
@@ -163,12 +170,11 @@ impl<R: Role> Engine<R> {
             (desk.take_readers_turn(&mut Context::from_waker(&waker)), desk.is_busy(), desk.is_earlier())
         };
         let has_more = self.leave(desk, rings);
-        let Some(ReadersTurn { errands, has_more: has_input, has_ended }) = turn else {
+        let Some(ReadersTurn { has_more: has_input, has_ended }) = turn else {
             // The I/O thread takes the panic.
             self.io_thread.wake();
             return Next::Wait;
         };
-        errands.into_iter().for_each(|errand| errand());
         if has_ended || is_earlier {
             self.io_thread.wake();
         }
@@ -192,12 +198,10 @@ async fn read<R: Role>(presence: Presence<R>) {
     let Presence { engine, reader } = &presence;
     loop {
         reader.called().await;
-        if reader.is_elsewhere() {
-            return;
-        }
         reader.answer();
         loop {
-            if reader.is_dismissed() {
+            // Errands and other tasks may fork.
+            if reader.is_dismissed() || reader.is_elsewhere() {
                 return;
             }
             if !reader.has_sockets() {
@@ -259,8 +263,9 @@ impl<R: Role> Desk<R> {
         self.panic.take()
     }
 
+    /// Whether messages must be read soon.
     fn is_busy(&self) -> bool {
-        self.driver.as_ref().is_some_and(Driver::is_busy)
+        self.driver.as_ref().is_some_and(|driver| driver.need() != Need::Nothing)
     }
 
     /// Whether the next timeout is earlier than the I/O thread knows.
@@ -411,8 +416,8 @@ mod tests {
             self.is_quiet
         }
 
-        fn is_busy(&self) -> bool {
-            false
+        fn need(&self) -> Need {
+            Need::Nothing
         }
 
         fn has_ended(&self) -> bool {

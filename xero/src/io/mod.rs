@@ -13,4 +13,4 @@ pub(crate) mod panics;
 mod reader;
 pub(crate) mod thread;
 pub(crate) mod turns;
-mod watch;
+pub(crate) mod watch;

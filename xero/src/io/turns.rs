@@ -3,7 +3,6 @@
 use std::{
     any::Any,
     future::{Future, poll_fn},
-    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
@@ -101,8 +100,9 @@ impl Turns {
     fn poll(&mut self, driver: &mut Driver<impl Role>, cx: &mut Context<'_>) -> Poll<()> {
         driver.run_errands();
         loop {
-            let look_at = self.look(driver);
-            let is_pending = match self.reads() {
+            let looked_at = clock::now();
+            let look_at = self.look(driver, looked_at);
+            let next = match self.reads() {
                 true => self.take_turn(driver, cx),
                 false => self.stand_by(driver),
             };
@@ -110,7 +110,7 @@ impl Turns {
             if driver.has_ended() {
                 return Poll::Ready(());
             }
-            match is_pending {
+            match next {
                 Next::Again => {
                     // More input may be ready: let the reactor and the transport's own tasks run first, then return.
                     cx.waker().wake_by_ref();
@@ -119,7 +119,8 @@ impl Turns {
                 // Due timeouts may have opened something that must be polled before it can wake this task.
                 Next::Look => {}
                 Next::Sleep => {
-                    let timeout = driver.poll_timeout().filter(|_| self.reads() || !driver.is_due(clock::now()));
+                    // What was due when it looked is for the watch.
+                    let timeout = driver.poll_timeout().filter(|at| self.reads() || *at > looked_at);
                     let at = [timeout, look_at].into_iter().flatten().min();
                     if self.alarm.poll(cx, at).is_pending() {
                         return Poll::Pending;
@@ -166,9 +167,8 @@ impl Turns {
     }
 
     /// Decides whose the sockets are. Returns when to look again.
-    fn look(&mut self, driver: &mut Driver<impl Role>) -> Option<Instant> {
+    fn look(&mut self, driver: &mut Driver<impl Role>, now: Instant) -> Option<Instant> {
         let (reader, watch) = self.reader.as_mut()?;
-        let now = clock::now();
         let has_sockets = reader.has_sockets();
         if reader.has_ended() {
             if has_sockets {
@@ -177,15 +177,15 @@ impl Turns {
             self.reader = None;
             return None;
         }
+        let is_late = driver.is_late(now);
         if has_sockets {
             reader.begin_watch();
             driver.handle_heartbeats(now);
         }
-        let is_late = driver.is_late(now);
-        let need = match (driver.is_due(now), driver.is_busy() || reader.is_called()) {
-            (true, _) => Need::Timeouts,
-            (false, true) => Need::Replies,
-            (false, false) => Need::Nothing,
+        let need = match driver.need() {
+            _ if driver.is_due(now) => Need::Timeouts,
+            _ if reader.is_called() => Need::Replies,
+            need => need,
         };
         let decision = match is_late && has_sockets {
             true => watch.take(now),
@@ -210,7 +210,7 @@ impl Turns {
                 debug!("the program's runtime reads the sockets");
                 driver.rehome(reader.runtime());
                 reader.set_has_sockets(true);
-                reader.call_to_read();
+                reader.call();
                 Some(now)
             }
         }
@@ -229,9 +229,10 @@ impl Turns {
     ///
     /// They may hold messages that answer the due timeouts: a process that was frozen must not treat its peers as dead.
     fn must_look_again(&mut self, driver: &Driver<impl Role>, taken: usize, now: Instant) -> bool {
+        let was_away = driver.is_late(now) || self.is_fresh;
         // Once the reactor has looked, continue only while there is something to read.
-        let is_late = driver.is_late(now) && self.late < LATE_TURNS_MAX && (self.late == 0 || taken > 0);
-        let must = mem::take(&mut self.is_fresh) || is_late;
+        let must = was_away && self.late < LATE_TURNS_MAX && (self.late == 0 || taken > 0);
+        self.is_fresh &= must;
         self.late = if must { self.late + 1 } else { 0 };
         must
     }

@@ -10,9 +10,8 @@ pub(super) struct Watch {
     answers: u64,
     /// Since when the reader owes an answer.
     asked: Option<Instant>,
-    /// When to look again.
-    next: Instant,
-    interval: Duration,
+    /// When the last answers were seen.
+    answered: Instant,
     /// How long the sockets stay with the I/O thread after the next failure.
     stay: Duration,
 }
@@ -27,8 +26,10 @@ enum Place {
 
 /// What there is for the reader to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Need {
+pub(crate) enum Need {
     Nothing,
+    /// Requests may come.
+    Requests,
     /// Calls are in flight, or commands wait.
     Replies,
     /// Timeouts are due, which it handles once it has read what answers them.
@@ -53,7 +54,7 @@ pub(super) enum Decision {
 impl Watch {
     /// A watch over a reader that has no sockets yet.
     pub(super) fn new(now: Instant) -> Self {
-        Self { place: Place::Here(now), answers: 0, asked: None, next: now, interval: PATIENCE, stay: STAY_MIN }
+        Self { place: Place::Here(now), answers: 0, asked: None, answered: now, stay: STAY_MIN }
     }
 
     /// Decides, given how often the reader has answered, and what there is for it to do.
@@ -88,18 +89,20 @@ impl Watch {
 
     fn look_there(&mut self, now: Instant, answers: u64, need: Need) -> Decision {
         if answers != self.answers {
-            // If it has only answered questions, nothing else happens there.
-            let is_idle = self.asked.is_some() && answers == self.answers.wrapping_add(1);
-            let interval = if is_idle { (self.interval * 2).min(INTERVAL_MAX) } else { PATIENCE };
             self.note_answers(now, answers);
-            (self.interval, self.next) = (interval, now + interval);
         }
-        match (self.asked, need) {
+        let interval = match need {
+            Need::Nothing => None,
+            Need::Requests => Some(INTERVAL_IDLE),
+            Need::Replies => Some(PATIENCE),
+            Need::Timeouts => Some(Duration::ZERO),
+        };
+        match (self.asked, interval) {
             (Some(asked), _) if now >= asked + PATIENCE => self.take(now),
             (Some(asked), _) => Decision::Wait(asked + PATIENCE),
-            (None, Need::Nothing) => Decision::Rest,
-            (None, Need::Replies) if now < self.next => Decision::Wait(self.next),
-            (None, Need::Replies | Need::Timeouts) => self.ask(now),
+            (None, None) => Decision::Rest,
+            (None, Some(interval)) if now < self.answered + interval => Decision::Wait(self.answered + interval),
+            (None, Some(_)) => self.ask(now),
         }
     }
 
@@ -115,23 +118,21 @@ impl Watch {
 
     fn ask(&mut self, now: Instant) -> Decision {
         self.asked = Some(now);
-        self.next = now + PATIENCE;
-        Decision::Ask(self.next)
+        Decision::Ask(now + PATIENCE)
     }
 
     fn note_answers(&mut self, now: Instant, answers: u64) {
         self.answers = answers;
         self.asked = None;
-        self.interval = PATIENCE;
-        self.next = now + PATIENCE;
+        self.answered = now;
     }
 }
 
 /// How long a runtime may take to answer, and the time between two looks at a busy one.
 const PATIENCE: Duration = Duration::from_millis(20);
 
-/// The longest time between two looks at a runtime where nothing happens but a call is in flight.
-const INTERVAL_MAX: Duration = Duration::from_millis(320);
+/// The time between two looks at the runtime of an idle worker, whose reactor alone knows of a first request.
+const INTERVAL_IDLE: Duration = Duration::from_millis(320);
 
 /// How long the sockets stay with the I/O thread after a runtime was stuck once, and after it was stuck often.
 const STAY_MIN: Duration = Duration::from_millis(100);
@@ -220,21 +221,13 @@ mod tests {
     }
 
     #[test]
-    fn silent_calls_are_looked_at_less_and_less_often() {
+    fn idle_worker_is_looked_at_less_often() {
         let mut play = Play::new();
         play.gives();
-        let mut decision = play.look(Need::Replies);
-        let mut waits = Vec::new();
-        for _ in 0..7 {
-            let before = play.now;
-            decision = play.follow(decision, Need::Replies);
-            waits.push((play.now - before).as_millis());
-            assert!(matches!(decision, Decision::Ask(_)), "{decision:?}");
-            play.answers += 1;
-            decision = play.look(Need::Replies);
-        }
-        assert_eq!(waits, [20, 40, 80, 160, 320, 320, 320]);
-        // More than an answer: something happens again.
+        let begun = play.now;
+        let decision = play.look(Need::Requests);
+        assert_eq!(decision, Decision::Wait(begun + INTERVAL_IDLE));
+        assert_eq!(play.follow(decision, Need::Requests), Decision::Ask(begun + INTERVAL_IDLE + PATIENCE));
         play.answers += 1;
         assert_eq!(play.look(Need::Replies), Decision::Wait(play.now + PATIENCE));
     }

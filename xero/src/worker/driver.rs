@@ -23,6 +23,7 @@ use super::{
     service::BoundService,
 };
 use crate::{
+    config::ProgramTurns,
     io::{
         clock,
         driver::{Driver, Role, Side},
@@ -33,6 +34,7 @@ use crate::{
         panics,
         thread::{IoThread, Owned, close},
         turns::{drive, wake_after},
+        watch::Need,
     },
     proto::{
         frame::{Inbound, Malformed},
@@ -54,7 +56,7 @@ pub(crate) struct Channels {
     pub(crate) registered: watch::Sender<usize>,
     pub(crate) left: watch::Sender<bool>,
     /// Whether procedures handle their commands themselves when nobody else is at work.
-    pub(crate) program_turns: bool,
+    pub(crate) program_turns: ProgramTurns,
 }
 
 /// Runs until the machine has left and the services are dropped.
@@ -92,13 +94,14 @@ pub(crate) async fn run(
         let _sentinel = sentinel;
         pending::<()>().await;
     });
-    let program = driver.role.channels.program_turns.then(|| driver.role.lease.user.clone());
+    let may_read = driver.role.channels.program_turns.may_read(transport);
+    let program = may_read.then(|| driver.role.lease.user.clone());
     let (driver, ended) = drive(driver, program).await;
     watch.abort();
     if let Err(panic) = ended {
         driver.role.channels.io.crash(Guest::of(&driver.role.lease.user, panic));
     }
-    let Driver { side, role } = driver;
+    let Driver { side, role, .. } = driver;
     role.finish(side, released).await
 }
 
@@ -263,11 +266,11 @@ impl Role for WorkerRole {
 
     fn is_quiet(&self) -> bool {
         // The command is probably the end of the only procedure.
-        self.channels.program_turns && self.running.len() <= 1
+        self.channels.program_turns.may_write() && self.running.len() <= 1
     }
 
-    fn is_busy(&self) -> bool {
-        !self.running.is_empty()
+    fn need(&self) -> Need {
+        if self.running.is_empty() { Need::Requests } else { Need::Replies }
     }
 
     fn has_ended(&self) -> bool {

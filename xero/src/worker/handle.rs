@@ -21,7 +21,7 @@ use super::{
     service::{BoundService, IntoService},
 };
 use crate::{
-    config::{LinkConfig, WAIT_MAX, check_backoff, check_hold_limits, require},
+    config::{LinkConfig, ProgramTurns, WAIT_MAX, check_backoff, check_hold_limits, require},
     error::{ConfigError, ConnectError, StartError, shown},
     io::{
         contained::Contained,
@@ -198,7 +198,7 @@ pub struct WorkerBuilder {
     concurrency: u32,
     pub(super) hold_limits: HoldLimits,
     drain_timeout: Duration,
-    pub(super) program_turns: bool,
+    pub(super) program_turns: ProgramTurns,
     stop: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
@@ -213,7 +213,7 @@ impl WorkerBuilder {
             concurrency: cpus.saturating_mul(CREDITS_PER_CPU),
             hold_limits: HoldLimits::default(),
             drain_timeout: DRAIN_TIMEOUT,
-            program_turns: true,
+            program_turns: ProgramTurns::default(),
             stop: None,
         }
     }
@@ -385,7 +385,7 @@ impl std::fmt::Debug for WorkerBuilder {
 }
 
 /// The initial state of a handle and its I/O thread.
-fn open(program_turns: bool) -> (Owned<Ends>, Channels) {
+fn open(program_turns: ProgramTurns) -> (Owned<Ends>, Channels) {
     let (io, (commands, mailbox)) = (IoThread::new(), mailbox());
     let (registered_sender, registered) = watch::channel(0);
     let (left_sender, left) = watch::channel(false);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::handle::WorkerBuilder;
-use crate::transport::Transport;
+use crate::{config::ProgramTurns, transport::Transport};
 
 impl WorkerBuilder {
     /// The implementation of `tcp://` and `ipc://`. Default [`Transport::Zmtp`].
@@ -126,19 +126,12 @@ impl WorkerBuilder {
         self
     }
 
-    /// Whether the program's own threads may read and write the sockets. Default `true`.
+    /// Which turns at the sockets procedures and their runtime take. Default [`ProgramTurns::Write`].
     ///
-    /// A task on the runtime of the procedures then reads requests, and starts procedures where they are read. A
-    /// procedure that ends while no other runs writes its reply on its own thread. So a call changes no thread on its
-    /// way. Heartbeats keep their own thread, which takes over the sockets if that runtime is blocked: within 40 ms while
-    /// calls come and go, within 400 ms after a silence. A runtime without `enable_io` leaves them there from the start,
-    /// after Tokio has printed a panic message.
-    ///
-    /// While another thread has a turn, the I/O thread waits: if the system interrupts that thread, heartbeats and all
-    /// other replies of this worker wait until it runs again. Switch it off if the worker's runtime has threads of low
-    /// priority on a busy machine.
-    pub fn program_turns(mut self, are_allowed: bool) -> Self {
-        self.program_turns = are_allowed;
+    /// With [`ProgramTurns::ReadAndWrite`], `inline` procedures run on the runtime of the others, except while that is
+    /// blocked.
+    pub fn program_turns(mut self, turns: ProgramTurns) -> Self {
+        self.program_turns = turns;
         self
     }
 }

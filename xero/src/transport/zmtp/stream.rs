@@ -14,7 +14,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    runtime::Handle,
+    runtime::{Handle, is_rt_shutdown_err},
 };
 
 use crate::{
@@ -85,7 +85,11 @@ impl Stream {
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match either!(self, stream => SockRef::from(&*stream).send_vectored(slices)) {
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                either!(self, stream => Pin::new(stream).poll_write_vectored(cx, slices))
+                match either!(self, stream => Pin::new(stream).poll_write_vectored(cx, slices)) {
+                    // The I/O thread is about to take the stream.
+                    Poll::Ready(Err(error)) if is_rt_shutdown_err(&error) => Poll::Pending,
+                    result => result,
+                }
             }
             result => Poll::Ready(result),
         }
