@@ -3,7 +3,7 @@
 use std::{
     future::{Future, pending},
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, mpsc},
     task::{Context, Poll, Wake, Waker},
     thread,
     time::{Duration, Instant},
@@ -15,7 +15,7 @@ use xero::{
 };
 use xero_tests::{
     process::threads_wait,
-    scene::{PATIENCE, bind, client, eventually, has_workers, probe, run, start, within, worker},
+    scene::{PATIENCE, bind, client, eventually, has_workers, probe, prober, run, start, within, worker},
     service::ProbeClient,
 };
 
@@ -179,15 +179,27 @@ fn waker_may_make_calls() {
     });
 }
 
-/// Says where it runs, and blocks the thread of its runtime.
-#[derive(Clone, Copy)]
-struct Place;
+/// Says where it runs, and blocks the thread of its runtime until it is released.
+#[derive(Clone)]
+struct Place(Arc<Mutex<mpsc::Receiver<()>>>);
+
+impl Place {
+    /// With the end that releases it; so does its drop.
+    fn new() -> (mpsc::Sender<()>, Self) {
+        let (release, released) = mpsc::channel();
+        (release, Self(Arc::new(Mutex::new(released))))
+    }
+
+    fn wait(&self) {
+        let _ = self.0.lock().expect("not poisoned").recv();
+    }
+}
 
 #[xero::service]
 trait Places {
     #[xero(inline)]
     async fn thread(&self) -> Option<String>;
-    async fn block(&self, time: Duration);
+    async fn block(&self);
 }
 
 #[xero::worker]
@@ -196,8 +208,8 @@ impl Places for Place {
         thread::current().name().map(str::to_owned)
     }
 
-    async fn block(&self, time: Duration) {
-        thread::sleep(time);
+    async fn block(&self) {
+        self.wait();
     }
 }
 
@@ -209,9 +221,9 @@ fn driven(builder: &mut runtime::Builder) -> runtime::Handle {
     handle
 }
 
-/// A worker whose procedures and sockets belong to this runtime.
-async fn place_on(client: &Client, program: &runtime::Handle, settings: WorkerBuilder) -> Worker {
-    let started = program.spawn(async move { settings.serve(Place).start() }).await;
+/// A worker whose procedures run on this runtime.
+async fn place_on(client: &Client, program: &runtime::Handle, settings: WorkerBuilder, place: Place) -> Worker {
+    let started = program.spawn(async move { settings.serve(place).start() }).await;
     let worker = started.expect("no panic").expect("a worker");
     has_workers(client, 1).await;
     worker
@@ -226,46 +238,65 @@ async fn thread_of(places: &PlacesClient) -> Option<String> {
     places.thread().timeout(PATIENCE).await.expect("a reply")
 }
 
-/// Whether a call soon runs on this thread.
-async fn is_read_by(places: &PlacesClient, thread: &str) -> bool {
-    places.thread().timeout(Duration::from_millis(200)).await.is_ok_and(|name| name.as_deref() == Some(thread))
+/// A worker whose program has begun to read.
+struct Scene {
+    program: runtime::Handle,
+    place: Place,
+    release: mpsc::Sender<()>,
+    places: PlacesClient,
+    _worker: Worker,
+    _client: Client,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let client = client().await;
+        let program = driven(runtime::Builder::new_current_thread().enable_all());
+        let (release, place) = Place::new();
+        let worker = place_on(&client, &program, reading(&client), place.clone()).await;
+        let scene =
+            Self { program, place, release, places: PlacesClient::new(&client), _worker: worker, _client: client };
+        scene.is_read_by(PROGRAM).await;
+        scene
+    }
+
+    /// Waits until calls run on this thread. The first ones may have been read by another.
+    async fn is_read_by(&self, thread: &str) {
+        let call = || self.places.thread().timeout(Duration::from_millis(200));
+        eventually("it reads", async || call().await.is_ok_and(|name| name.as_deref() == Some(thread))).await;
+    }
 }
 
 #[test]
 fn inline_procedure_runs_where_the_program_reads_and_on_the_io_thread_while_the_program_is_blocked() {
     run(async {
-        let client = client().await;
-        let program = driven(runtime::Builder::new_current_thread().enable_all());
-        let _worker = place_on(&client, &program, reading(&client)).await;
-        let places = PlacesClient::new(&client);
-        eventually("the program reads", async || is_read_by(&places, PROGRAM).await).await;
+        let scene = Scene::new().await;
         let blocked = Instant::now();
-        let block = places.block(Duration::from_secs(3)).timeout(PATIENCE).start();
-        // The first ones may still be read before the block.
-        eventually("the I/O thread reads", async || is_read_by(&places, "xero-worker").await).await;
-        assert!(blocked.elapsed() < Duration::from_secs(2), "{:?}", blocked.elapsed());
+        let block = scene.places.block().timeout(PATIENCE).start();
+        scene.is_read_by("xero-worker").await;
+        assert!(blocked.elapsed() < SOON, "{:?}", blocked.elapsed());
+        scene.release.send(()).unwrap();
         block.await.unwrap();
-        eventually("the program reads again", async || is_read_by(&places, PROGRAM).await).await;
+        scene.is_read_by(PROGRAM).await;
     });
 }
 
 #[test]
 fn request_to_an_idle_worker_is_read_although_its_program_is_blocked() {
     run(async {
-        let client = client().await;
-        let program = driven(runtime::Builder::new_current_thread().enable_all());
-        let _worker = place_on(&client, &program, reading(&client)).await;
-        let places = PlacesClient::new(&client);
-        eventually("the program reads", async || is_read_by(&places, PROGRAM).await).await;
+        let scene = Scene::new().await;
         let (begun, is_blocked) = oneshot::channel();
-        program.spawn(async {
+        let place = scene.place.clone();
+        scene.program.spawn(async move {
             let _ = begun.send(());
-            thread::sleep(Duration::from_secs(3));
+            place.wait();
         });
         is_blocked.await.unwrap();
         let blocked = Instant::now();
-        assert_eq!(thread_of(&places).await.as_deref(), Some("xero-worker"));
-        assert!(blocked.elapsed() < Duration::from_secs(2), "{:?}", blocked.elapsed());
+        assert_eq!(thread_of(&scene.places).await.as_deref(), Some("xero-worker"));
+        assert!(blocked.elapsed() < SOON, "{:?}", blocked.elapsed());
+        scene.release.send(()).unwrap();
+        scene.is_read_by(PROGRAM).await;
     });
 }
 
@@ -275,7 +306,7 @@ fn program_that_only_writes_leaves_reading_to_the_io_thread() {
         let client = bind(Client::builder().program_turns(ProgramTurns::Write)).await;
         let program = driven(runtime::Builder::new_current_thread().enable_all());
         let settings = Worker::connect(client.endpoint()).program_turns(ProgramTurns::Write);
-        let _worker = place_on(&client, &program, settings).await;
+        let _worker = place_on(&client, &program, settings, Place::new().1).await;
         for _ in 0..100 {
             assert_eq!(thread_of(&PlacesClient::new(&client)).await.as_deref(), Some("xero-worker"));
         }
@@ -288,7 +319,7 @@ fn runtimes_without_a_reactor_are_served_by_the_io_thread() {
         let program = driven(&mut runtime::Builder::new_current_thread());
         let settings = Client::builder().program_turns(ProgramTurns::ReadAndWrite);
         let client = program.spawn(settings.bind("tcp://127.0.0.1:0")).await.unwrap().unwrap();
-        let _worker = place_on(&client, &program, reading(&client)).await;
+        let _worker = place_on(&client, &program, reading(&client), Place::new().1).await;
         let places = PlacesClient::new(&client);
         for _ in 0..100 {
             assert!(thread_of(&places).await.is_some());
@@ -301,17 +332,22 @@ fn runtimes_without_a_reactor_are_served_by_the_io_thread() {
 fn client_of_a_runtime_that_nobody_drives_answers_others_soon() {
     run(async {
         let idle = runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let bound = thread::spawn(move || {
+        let (sender, endpoint) = oneshot::channel();
+        let driven = thread::spawn(move || {
             let settings = Client::builder().program_turns(ProgramTurns::ReadAndWrite);
-            let client = idle.block_on(settings.bind("tcp://127.0.0.1:0")).unwrap();
-            // The reader answers here, so that it gets the sockets.
-            idle.block_on(async { tokio::time::sleep(Duration::from_millis(50)).await });
+            let client = idle.block_on(async {
+                let client = bind(settings).await;
+                let _ = sender.send(client.endpoint().to_owned());
+                // The reader gets the sockets meanwhile.
+                for _ in 0..100 {
+                    assert_eq!(probe(&client).ping().timeout(PATIENCE).await.expect("a reply"), "pong");
+                }
+                client
+            });
             (client, idle)
         });
-        let (client, idle) = bound.join().expect("no panic");
-        let _worker = worker(&client).await;
-        has_workers(&client, 1).await;
-        assert_eq!(probe(&client).ping().timeout(PATIENCE).await.unwrap(), "pong");
+        let _worker = Worker::connect(endpoint.await.unwrap()).serve(prober()).start().unwrap();
+        let (client, idle) = driven.join().expect("no panic");
         let begun = Instant::now();
         for _ in 0..1_000 {
             assert_eq!(probe(&client).ping().timeout(PATIENCE).await.unwrap(), "pong");
@@ -324,6 +360,9 @@ fn client_of_a_runtime_that_nobody_drives_answers_others_soon() {
         }
     });
 }
+
+/// Far less than a lease, whose end would show a request too.
+const SOON: Duration = Duration::from_secs(2);
 
 /// The name of the thread that drives a program's runtime.
 const PROGRAM: &str = "program";

@@ -149,13 +149,13 @@ impl<R: Role> Driver<R> {
         let mut has_more = self.take_inputs(cx) >= TURN_BOUND;
         let now = clock::now();
         // Late ones are for the I/O thread, which has the reactor look at the sockets first.
-        let is_due = self.is_due(now) && !self.is_late(now);
+        let is_due = |driver: &Self| driver.is_due(now) && !driver.is_late(now);
         // The reactor looks between two turns.
-        if is_due && self.was_due && !has_more {
+        if is_due(self) && self.was_due && !has_more {
             self.handle_timeout(now);
         }
-        has_more |= is_due && !self.was_due;
-        self.was_due = is_due;
+        self.was_due = is_due(self);
+        has_more |= self.was_due;
         self.transmit(now);
         self.finish_turn();
         ReadersTurn { has_more, has_ended: self.has_ended() }

@@ -6,8 +6,8 @@
 //! runtime, reads the sockets while they belong to it. Only the I/O thread waits for the lock.
 //!
 //! A caller may hold any lock of the program. So its turn runs no user code: a role with a policy of the user is never
-//! quiet, and wakers and drops are [`Errands`](super::errands::Errands) for the I/O thread. What remains is the program's
-//! `tracing` subscriber, which must not make a call while it holds a lock of its own.
+//! quiet, and wakers and drops are [`Errands`](super::errands::Errands) for the I/O thread and the reader. What remains is
+//! the program's `tracing` subscriber, which must not make a call while it holds a lock of its own.
 //!
 //! The I/O thread handles timeouts, and for these it waits until another thread's turn ends. Such a turn is short: it
 //! moves the bytes at hand, within the bound of a turn. But the system may interrupt its thread. If a thread of low

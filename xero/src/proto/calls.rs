@@ -304,7 +304,7 @@ impl Calls {
         self.waiting.lines_of(method)
     }
 
-    /// The calls in a line behind one of them, each with its owner, at most so many.
+    /// The next `max` calls in a line behind one of them, each with its owner.
     pub(crate) fn in_line(&self, line: LineId, behind: Option<(u64, CallId)>, max: usize) -> Vec<(u64, CallId)> {
         self.waiting.calls_in(line, behind, max)
     }

@@ -289,7 +289,7 @@ impl Waiting {
         self.by_key.range(first..).take_while(|(key, _)| key.method == method).map(|(_, id)| *id).collect()
     }
 
-    /// The calls in a line behind one of them, owner by owner, at most so many.
+    /// The next `max` calls in a line behind one of them, owner by owner.
     pub(super) fn calls_in(&self, id: LineId, behind: Option<(u64, CallId)>, max: usize) -> Vec<(u64, CallId)> {
         let Some(line) = self.lines.get(id.0) else { return Vec::new() };
         let first = behind.map_or(0, |(owner, _)| owner);

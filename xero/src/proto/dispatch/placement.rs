@@ -263,7 +263,7 @@ impl Placement {
         prospects
     }
 
-    /// Takes the next calls that have become hopeless, at most so many; `None` for one that is not so any more.
+    /// Takes the next calls that have become hopeless, `max` at most; `None` for one that a worker can take again.
     pub(super) fn next_hopeless(&mut self, max: usize) -> Vec<Option<CallId>> {
         let calls = self.hopeless.next(&self.calls, max);
         calls.into_iter().map(|id| Some(id).filter(|id| self.is_hopeless(*id))).collect()

@@ -20,7 +20,7 @@ impl Sweep {
         self.lines.extend(lines);
     }
 
-    /// Takes the next calls, at most so many; none if all have been looked at.
+    /// Takes the next calls, `max` at most; none if all have been looked at.
     pub(super) fn next(&mut self, calls: &Calls, max: usize) -> Vec<CallId> {
         loop {
             let current = self.current.take().map(|(line, last)| (line, Some(last)));
