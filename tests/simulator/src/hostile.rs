@@ -17,7 +17,7 @@ use xero::proto::{
 use super::{
     network::Event,
     scenario::{Pid, Role, SAFE, SERVICES, Setup, ms},
-    work::{Fate, Tag, Work},
+    work::{Fate, Tag, WORK_BYTES, Work},
     world::World,
 };
 
@@ -190,12 +190,13 @@ impl Hostile {
         })
     }
 
-    /// A small request that is answered with an error at once.
+    /// A small request that is answered with an error at once, unless its header is spoiled on the way.
     fn late_request(&mut self) -> Message {
         let request = self.request();
-        let Message::Request(request) = request else { return request };
-        let payload = Payload { codec: Codec::Bincode, bytes: Bytes::new() };
-        Message::Request(Request { remaining: Duration::ZERO, payload, ..request })
+        let Message::Request(mut request) = request else { return request };
+        request.remaining = Duration::ZERO;
+        request.payload.bytes.truncate(WORK_BYTES);
+        Message::Request(request)
     }
 
     /// A call that it was asked for, one of an honest client, or none.

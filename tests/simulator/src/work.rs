@@ -125,4 +125,4 @@ fn payload(bytes: Vec<u8>) -> Payload {
 const HOSTILE_TAGS_FROM: u64 = 1 << 32;
 
 /// The argument's numbers: a tag and six others.
-const WORK_BYTES: usize = 8 + 6 * 4;
+pub(super) const WORK_BYTES: usize = 8 + 6 * 4;
