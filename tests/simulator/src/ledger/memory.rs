@@ -136,7 +136,7 @@ impl Ledger {
         let limits = &process.setup.hold_limits;
         let largest = kept.iter().map(|kept| kept.bytes).max().unwrap_or(0);
         let mut requests = 0;
-        for (wire, (bytes, unacknowledged)) in self.by_wire(pid, kept, |what| what == What::Request) {
+        for (wire, (bytes, unacknowledged)) in self.requests_by_wire(pid, kept) {
             let bytes = bytes.saturating_sub(unacknowledged);
             if bytes > limits.peer_bytes_max + largest {
                 let max = limits.peer_bytes_max;
@@ -144,10 +144,14 @@ impl Ledger {
             }
             requests += bytes;
         }
-        // What one worker's replies make room for may be acknowledged to another worker.
-        let replies = self.by_wire(pid, kept, |what| matches!(what, What::ReplyFor(_) | What::Reply));
-        let (bytes, unacknowledged) = replies.into_values().fold((0, 0), |(a, b), (c, d)| (a + c, b + d));
-        let replies = u64::saturating_sub(bytes, unacknowledged);
+        let replies: Vec<_> = kept.iter().filter(|kept| matches!(kept.what, What::ReplyFor(_) | What::Reply)).collect();
+        let bytes: u64 = replies.iter().map(|kept| kept.bytes).sum();
+        // What one worker's replies make room for may be acknowledged to another one, also once none of the former's are
+        // kept any more.
+        let backs = process.sockets.iter().filter(|((door, _), _)| *door == Door::Back).map(|(_, wire)| *wire);
+        let wires: BTreeSet<Wire> = replies.iter().map(|kept| kept.wire).chain(backs).collect();
+        let unacknowledged: u64 = wires.into_iter().map(|wire| self.unacknowledged(pid, wire)).sum();
+        let replies = bytes.saturating_sub(unacknowledged);
         let clients = self.client_wires(kept, process);
         if replies > clients * (limits.peer_bytes_max + largest) {
             let max = limits.peer_bytes_max;
@@ -224,15 +228,19 @@ impl Ledger {
         if bytes > max { Err(format!("keeps {bytes} bytes of requests in all, over {max}")) } else { Ok(()) }
     }
 
-    /// What is kept of each connection, and how much that came over it is not acknowledged.
-    fn by_wire(&self, pid: Pid, kept: &[Kept], is_meant: impl Fn(What) -> bool) -> BTreeMap<Wire, (u64, u64)> {
+    /// The requests that are kept of each connection, and how much that came over it is not acknowledged.
+    fn requests_by_wire(&self, pid: Pid, kept: &[Kept]) -> BTreeMap<Wire, (u64, u64)> {
         let mut bytes = BTreeMap::new();
-        for kept in kept.iter().filter(|kept| is_meant(kept.what)) {
-            let record = &self.wires[kept.wire];
-            let unacknowledged = record.flow_to(record.side_index(pid)).unacknowledged();
-            bytes.entry(kept.wire).or_insert((0, unacknowledged)).0 += kept.bytes;
+        for kept in kept.iter().filter(|kept| kept.what == What::Request) {
+            bytes.entry(kept.wire).or_insert((0, self.unacknowledged(pid, kept.wire))).0 += kept.bytes;
         }
         bytes
+    }
+
+    /// What came to a process over a connection and is not acknowledged.
+    fn unacknowledged(&self, pid: Pid, wire: Wire) -> u64 {
+        let record = &self.wires[wire];
+        record.flow_to(record.side_index(pid)).unacknowledged()
     }
 
     /// The connections of the clients that replies are kept for.
