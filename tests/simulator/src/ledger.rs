@@ -57,6 +57,8 @@ pub(super) struct Ledger {
     suspects: BTreeSet<(Pid, Tag)>,
     /// Clients that lost a connection with more calls in flight than may wait.
     shaken: BTreeSet<Pid>,
+    /// How often a process has ended a connection because it holds too much.
+    sheds: u64,
     /// The payloads that each process keeps.
     kept: BTreeMap<Pid, Vec<Kept>>,
     /// The connections whose requests a worker has started in its turn.
@@ -97,6 +99,7 @@ impl Ledger {
             leaving: BTreeMap::new(),
             suspects: BTreeSet::new(),
             shaken: BTreeSet::new(),
+            sheds: 0,
             kept: BTreeMap::new(),
             started_for: BTreeSet::new(),
             blame: None,
@@ -110,6 +113,11 @@ impl Ledger {
 
     pub(super) fn verdict(&self) -> Result<(), String> {
         self.blame.clone().map_or(Ok(()), Err)
+    }
+
+    /// See the field.
+    pub(super) fn sheds(&self) -> u64 {
+        self.sheds
     }
 
     /// Notes that the process must end, within a bound.

@@ -74,6 +74,7 @@ impl World {
     fn probe(&mut self) -> Result<(), String> {
         self.remark(&"every client calls every service");
         let clients: Vec<Pid> = (0..self.processes.len()).filter(|pid| self.is_client(*pid)).collect();
+        let sheds = self.ledger.sheds();
         let mut tag = PROBES_FROM;
         for _ in 0..PROBE_ROUNDS {
             for (client, service) in clients.iter().flat_map(|client| SERVICES.map(|service| (*client, service))) {
@@ -82,7 +83,10 @@ impl World {
             }
             self.run_until_all_ended(PROBE_TIMEOUT)?;
         }
-        self.ledger.check_probes(PROBES_FROM)?;
+        // Who may hold a few messages in all ends connections also when all is well, and their calls with them.
+        if self.ledger.sheds() == sheds {
+            self.ledger.check_probes(PROBES_FROM)?;
+        }
         self.run_for(OFFERS_PAUSE)?;
         self.ledger.check_offers(&self.processes)
     }

@@ -280,7 +280,12 @@ impl Ledger {
         let has_reason = !own.is_registered || own.has_said_goodbye || own.has_heard_goodbye || is_leaving || is_silent;
         let has_reason = has_reason || is_stalled || flow.is_overrun(peer_bytes_max);
         let is_hostile = record.is_hostile;
-        if !has_reason && !is_hostile && !self.is_crowded(pid, &processes[pid]) {
+        if has_reason || is_hostile {
+            return;
+        }
+        if self.is_crowded(pid, &processes[pid]) {
+            self.sheds += 1;
+        } else {
             let who = &processes[pid];
             let what = format!("{who} gives up connection {wire}, from which it has heard {silence:?} ago");
             self.blame(what);
