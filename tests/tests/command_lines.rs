@@ -4,6 +4,7 @@ use xero_tests::program::{explains, names, refuses, run};
 
 const CHAOS: &str = env!("CARGO_BIN_EXE_chaos");
 const COSTS: &str = env!("CARGO_BIN_EXE_costs");
+const INSTRUCTIONS: &str = env!("CARGO_BIN_EXE_instructions");
 const CREW: &str = env!("CARGO_BIN_EXE_crew");
 const SOAK: &str = env!("CARGO_BIN_EXE_soak");
 
@@ -25,6 +26,16 @@ fn costs_explains_its_options() {
 #[test]
 fn costs_refuses_unknown_options() {
     refuses(COSTS, &["--short"], "--short");
+}
+
+#[test]
+fn instructions_explains_its_options() {
+    explains(INSTRUCTIONS, &["--record"]);
+}
+
+#[test]
+fn instructions_refuses_unknown_options() {
+    refuses(INSTRUCTIONS, &["--records"], "--records");
 }
 
 #[test]

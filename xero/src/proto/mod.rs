@@ -22,7 +22,7 @@ pub mod fault;
 mod few;
 pub mod frame;
 pub mod hold;
-mod ids;
+pub(crate) mod ids;
 mod introduction;
 mod link;
 mod links;

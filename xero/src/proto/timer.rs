@@ -1,11 +1,11 @@
 //! Deadlines of a machine in one table.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Instant,
-};
+mod queue;
+
+use std::{collections::BTreeMap, time::Instant};
 
 use super::message::{CallId, Peer};
+use queue::TimerQueue;
 
 /// Why a machine wants to be woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,20 +48,20 @@ pub(crate) const EXPIRY_BOUND: usize = 1_000;
 /// others the table remembers it.
 #[derive(Debug, Default)]
 pub(crate) struct TimerTable {
-    of_peers: BTreeSet<(Instant, Timer)>,
-    of_calls: BTreeSet<(Instant, Timer)>,
+    of_peers: TimerQueue,
+    of_calls: TimerQueue,
     remembered: BTreeMap<Timer, Instant>,
 }
 
 impl TimerTable {
     /// Arms a timer that is not armed; the caller remembers the instant.
     pub(crate) fn arm(&mut self, timer: Timer, at: Instant) {
-        self.set_of(timer).insert((at, timer));
+        self.queue_of(timer).arm(timer, at);
     }
 
     /// Stops a timer that was armed by [`Self::arm`] for this instant, unless it has fired.
     pub(crate) fn disarm(&mut self, timer: Timer, at: Instant) {
-        self.set_of(timer).remove(&(at, timer));
+        self.queue_of(timer).disarm(timer, at);
     }
 
     /// Arms a timer, or moves an armed one.
@@ -88,7 +88,7 @@ impl TimerTable {
     /// Takes one due timer: those of peers first, then the earliest.
     pub(crate) fn expire(&mut self, now: Instant) -> Option<Timer> {
         self.expire_of_peer(now).or_else(|| {
-            let timer = take_due(&mut self.of_calls, now)?;
+            let timer = self.of_calls.take_due(now)?;
             self.remembered.remove(&timer);
             Some(timer)
         })
@@ -96,28 +96,22 @@ impl TimerTable {
 
     /// Takes one due timer of a peer.
     pub(crate) fn expire_of_peer(&mut self, now: Instant) -> Option<Timer> {
-        let timer = take_due(&mut self.of_peers, now)?;
+        let timer = self.of_peers.take_due(now)?;
         self.remembered.remove(&timer);
         Some(timer)
     }
 
     pub(crate) fn next(&self) -> Option<Instant> {
-        let next = [&self.of_peers, &self.of_calls].map(|timers| timers.first().map(|(at, _)| *at));
-        next.into_iter().flatten().min()
+        [self.of_peers.next(), self.of_calls.next()].into_iter().flatten().min()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.of_peers.is_empty() && self.of_calls.is_empty()
     }
 
-    fn set_of(&mut self, timer: Timer) -> &mut BTreeSet<(Instant, Timer)> {
+    fn queue_of(&mut self, timer: Timer) -> &mut TimerQueue {
         if timer.is_of_peer() { &mut self.of_peers } else { &mut self.of_calls }
     }
-}
-
-fn take_due(timers: &mut BTreeSet<(Instant, Timer)>, now: Instant) -> Option<Timer> {
-    timers.first().filter(|(at, _)| *at <= now)?;
-    timers.pop_first().map(|(_, timer)| timer)
 }
 
 #[cfg(test)]

@@ -20,6 +20,11 @@ impl Backlog {
         self.waiting.entry(peer).or_default().insert(execution);
     }
 
+    /// Notes that a request of that dispatcher has started without waiting: the others' turns come first.
+    pub(super) fn note_turn(&mut self, peer: Peer) {
+        self.last = Some(peer);
+    }
+
     pub(super) fn remove(&mut self, peer: Peer, execution: Execution) {
         if let Some(executions) = self.waiting.get_mut(&peer) {
             executions.remove(&execution);

@@ -8,6 +8,7 @@ use crate::proto::{
     fault::{Fault, planted},
     frame::{self, Malformed},
     hold::Receipt,
+    ids::IdMap,
     link::Departure,
     links::sending_time,
     message::{CallId, ErrorCode, ErrorReply, FinalReply, Message, PartialReply, Payload, Peer, Request},
@@ -24,7 +25,7 @@ pub(super) struct Executions {
     peer_bytes_max: u64,
     /// The requests of each dispatcher that has answered and has not received a goodbye.
     requests: BTreeMap<Peer, BTreeMap<CallId, Execution>>,
-    tasks: BTreeMap<Execution, Task>,
+    tasks: IdMap<Execution, Task>,
     /// Requests that have not started: beyond the credits, when several dispatchers spend them at the same time, or
     /// from a dispatcher whose window is full of replies.
     backlog: Backlog,
@@ -43,6 +44,7 @@ pub(super) struct Executions {
 struct Task {
     /// The waiting caller; `None` if nobody waits any more.
     caller: Option<(Peer, CallId)>,
+    deadline: Instant,
     partials: u32,
     /// Why it was aborted, if it was.
     aborted: Option<ErrorCode>,
@@ -74,7 +76,7 @@ impl Executions {
             credits: config.credits,
             peer_bytes_max: config.hold_limits.peer_bytes_max,
             requests: BTreeMap::new(),
-            tasks: BTreeMap::new(),
+            tasks: IdMap::default(),
             backlog: Backlog::default(),
             running: 0,
             timers: TimerTable::default(),
@@ -113,8 +115,9 @@ impl Executions {
             }
             match task.stage {
                 Stage::Waiting(..) => {
+                    let deadline = task.deadline;
                     self.tasks.remove(&execution);
-                    self.timers.stop(Timer::Overrun(execution));
+                    self.timers.disarm(Timer::Overrun(execution), deadline);
                 }
                 Stage::Running if task.aborted.replace(ErrorCode::Cancelled).is_none() => {
                     exits.report(WorkerOutput::Abort(execution));
@@ -154,22 +157,33 @@ impl Executions {
                 return self.refuse(now, exits, from, call, refusal);
             }
         };
-        exits.links.hold_request(from, held_bytes);
-        let is_acknowledged = exits.links.may_hold(from);
-        if is_acknowledged {
-            exits.links.release(now, receipt);
-        }
         self.last.0 += 1;
         let execution = self.last;
         let deadline = now + request.remaining.min(DEADLINE_MAX);
         let start = Box::new(Start { execution, peer: from, service, method, deadline, reply_bytes_max, request });
-        let stage = Stage::Waiting(start, Held { bytes, held_bytes, is_acknowledged });
-        self.tasks.insert(execution, Task { caller: Some((from, call)), partials: 0, aborted: None, stage });
-        self.timers.set(Timer::Overrun(execution), deadline);
+        let stage = match self.starts_at_once(exits, from) {
+            true => {
+                exits.links.release(now, receipt);
+                self.backlog.note_turn(from);
+                self.running += 1;
+                exits.report(WorkerOutput::Start(start));
+                Stage::Running
+            }
+            false => {
+                exits.links.hold_request(from, held_bytes);
+                let is_acknowledged = exits.links.may_hold(from);
+                if is_acknowledged {
+                    exits.links.release(now, receipt);
+                }
+                self.backlog.push(from, execution);
+                Stage::Waiting(start, Held { bytes, held_bytes, is_acknowledged })
+            }
+        };
+        self.tasks.insert(execution, Task { caller: Some((from, call)), deadline, partials: 0, aborted: None, stage });
+        self.timers.arm(Timer::Overrun(execution), deadline);
         if let Some(requests) = self.requests.get_mut(&from) {
             requests.insert(call, execution);
         }
-        self.backlog.push(from, execution);
         self.start_waiting(now, exits);
     }
 
@@ -217,7 +231,7 @@ impl Executions {
         finish: Finish,
     ) {
         let Some(task) = self.tasks.remove(&execution) else { return };
-        self.timers.stop(Timer::Overrun(execution));
+        self.timers.disarm(Timer::Overrun(execution), task.deadline);
         self.running -= usize::from(matches!(task.stage, Stage::Running));
         match task.caller {
             Some((peer, call)) => {
@@ -258,14 +272,15 @@ impl Executions {
         true
     }
 
+    /// Whether a request of that dispatcher starts now: no other waits, and there is a free credit.
+    fn starts_at_once(&self, exits: &Exits<WorkerOutput>, from: Peer) -> bool {
+        self.backlog.is_empty() && self.running < self.credits as usize && takes_replies(exits, from)
+    }
+
     /// Starts waiting requests while fewer than the credits run.
-    ///
-    /// A dispatcher with untaken replies beyond its limit gets none started, because another reply would be held as well.
     pub(super) fn start_waiting(&mut self, now: Instant, exits: &mut Exits<WorkerOutput>) {
         while self.running < self.credits as usize {
-            let links = &exits.links;
-            let takes_replies = |peer| !links.is_unread(peer) || planted(Fault::StartedUnread);
-            let Some(execution) = self.backlog.pop(takes_replies) else { return };
+            let Some(execution) = self.backlog.pop(|peer| takes_replies(exits, peer)) else { return };
             let Some(task) = self.tasks.get_mut(&execution) else { continue };
             let Stage::Waiting(start, held) = mem::replace(&mut task.stage, Stage::Running) else { continue };
             self.running += 1;
@@ -276,8 +291,10 @@ impl Executions {
 
     /// Answers all requests that have not ended: the time of the drain is over.
     pub(super) fn give_up(&mut self, now: Instant, exits: &mut Exits<WorkerOutput>) {
-        for (execution, task) in mem::take(&mut self.tasks) {
-            self.timers.stop(Timer::Overrun(execution));
+        let mut tasks: Vec<_> = mem::take(&mut self.tasks).into_iter().collect();
+        tasks.sort_unstable_by_key(|(execution, _)| *execution);
+        for (execution, task) in tasks {
+            self.timers.disarm(Timer::Overrun(execution), task.deadline);
             exits.report(WorkerOutput::Abort(execution));
             let Some((peer, call)) = task.caller else { continue };
             let detail = "the worker's drain timeout has passed".to_owned();
@@ -463,6 +480,11 @@ fn forget_request(now: Instant, exits: &mut Exits<WorkerOutput>, from: Peer, hel
     if !is_acknowledged {
         exits.links.release(now, Receipt { from, bytes });
     }
+}
+
+/// Whether requests of that dispatcher may start. With untaken replies beyond its limit, another one would be held as well.
+fn takes_replies(exits: &Exits<WorkerOutput>, peer: Peer) -> bool {
+    !exits.links.is_unread(peer) || planted(Fault::StartedUnread)
 }
 
 /// Disconnects a dispatcher that keeps sending requests without reading replies: its queue would grow for ever.
