@@ -20,7 +20,7 @@ pub struct WorkerOptions {
     /// Where the clients or brokers are, such as tcp://127.0.0.1:5550. They need not be there yet.
     #[arg(value_name = "ENDPOINT", required = true)]
     endpoints: Vec<String>,
-    /// How many calls run at once [default: 32 for each CPU]
+    /// How many calls run at once [default: 32 for each CPU, and at least 256]
     #[arg(long, value_name = "N", value_parser = concurrency)]
     concurrency: Option<u32>,
     /// Stop when standard input ends, so that no worker outlives the program that started it

@@ -327,6 +327,32 @@ fn runtimes_without_a_reactor_are_served_by_the_io_thread() {
     });
 }
 
+#[test]
+fn idle_client_of_a_blocked_program_notices_that_its_worker_has_left() {
+    run(async {
+        let program = driven(runtime::Builder::new_current_thread().enable_all());
+        let client = program.spawn(Client::bind("tcp://127.0.0.1:0").into_future()).await.unwrap().unwrap();
+        let worker = Worker::connect(client.endpoint()).serve(prober()).start().unwrap();
+        has_workers(&client, 1).await;
+        // The reader gets the sockets meanwhile.
+        for _ in 0..100 {
+            assert_eq!(probe(&client).ping().timeout(PATIENCE).await.unwrap(), "pong");
+        }
+        let (release, place) = Place::new();
+        let (begun, is_blocked) = oneshot::channel();
+        program.spawn(async move {
+            let _ = begun.send(());
+            place.wait();
+        });
+        is_blocked.await.unwrap();
+        let blocked = Instant::now();
+        worker.drain().await;
+        has_workers(&client, 0).await;
+        assert!(blocked.elapsed() < SOON, "{:?}", blocked.elapsed());
+        release.send(()).unwrap();
+    });
+}
+
 /// A program with a runtime that it drives only now and then, and calls from elsewhere.
 #[test]
 fn client_of_a_runtime_that_nobody_drives_answers_others_soon() {

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::{
     error::{ConfigError, shown},
+    io::process::Process,
     proto::{
         dispatch::DispatcherConfig,
         frame::Limits,
@@ -95,7 +96,7 @@ impl LinkConfig {
 /// Heartbeats have a thread of their own in any case, the I/O thread. While another thread has a turn, the I/O thread
 /// waits: if the system interrupts that thread, heartbeats and all other calls wait until it runs again. Threads of low
 /// priority on a busy machine should take none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProgramTurns {
     /// The I/O thread does everything.
@@ -107,25 +108,13 @@ pub enum ProgramTurns {
     /// the runtime in which a client is made, or that of a worker's procedures.
     ///
     /// The I/O thread takes over the sockets if that runtime has ended or does not answer: within 60 ms while calls are
-    /// in flight, within 400 ms in an idle worker. The runtime needs `enable_io`: without it, Tokio panics, the message
-    /// is printed, and the I/O thread goes on. A program built with `panic = "abort"` and the transport
-    /// `Transport::ZeroMq` are treated like [`Self::Write`]. A child that was forked within such a runtime must not drive
-    /// it, because it shares the reactor.
+    /// in flight, within 400 ms while none is. The runtime needs `enable_io`: without it, Tokio panics once, the message
+    /// is printed by the program's panic hook, and the I/O thread reads the sockets. A program built with
+    /// `panic = "abort"`, the transport `Transport::ZeroMq`, and handles made after a fork are treated like
+    /// [`Self::Write`]. A forked child must not drive a runtime of its parent, because the two share its reactor: the
+    /// parent's would miss what arrives.
+    #[default]
     ReadAndWrite,
-}
-
-impl Default for ProgramTurns {
-    /// [`ProgramTurns::Write`].
-    ///
-    /// With the feature `zeromq`, the environment variable `XERO_PROGRAM_TURNS=read` chooses
-    /// [`ProgramTurns::ReadAndWrite`]: so unchanged programs run with it.
-    fn default() -> Self {
-        #[cfg(any(test, feature = "zeromq"))]
-        if std::env::var_os("XERO_PROGRAM_TURNS").is_some_and(|turns| turns == "read") {
-            return Self::ReadAndWrite;
-        }
-        Self::Write
-    }
 }
 
 impl ProgramTurns {
@@ -133,9 +122,12 @@ impl ProgramTurns {
         self != Self::None
     }
 
-    /// Whether the program's runtime may read. Tokio panics in a runtime without a reactor.
+    /// Whether the program's runtime may read.
+    ///
+    /// Tokio panics in a runtime without a reactor. In a forked process, a runtime may share its reactor with the parent's.
     pub(crate) fn may_read(self, transport: Transport) -> bool {
-        self == Self::ReadAndWrite && transport == Transport::Zmtp && cfg!(panic = "unwind")
+        let is_asked = self == Self::ReadAndWrite && transport == Transport::Zmtp;
+        is_asked && cfg!(panic = "unwind") && !Process::is_a_fork()
     }
 }
 

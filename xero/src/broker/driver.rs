@@ -209,8 +209,7 @@ impl Role for BrokerRole {
     }
 
     fn need(&self) -> Need {
-        // The I/O thread reads its sockets.
-        Need::Nothing
+        Need::News
     }
 
     fn has_ended(&self) -> bool {

@@ -1,7 +1,6 @@
 //! Drives a client's dispatcher, which binds or connects to brokers.
 
 use std::{
-    collections::HashMap,
     task::{Context, Poll},
     time::Instant,
 };
@@ -27,6 +26,7 @@ use crate::{
         calls::CallFailure,
         dispatch::{Dispatcher, DispatcherConfig, Output},
         frame::{Frames, Inbound, Limits, Malformed},
+        ids::IdMap,
         message::{CallId, Payload, Peer},
         outbox::Transmit,
     },
@@ -86,7 +86,7 @@ pub(crate) async fn connect(
 
 async fn run(machine: Guest<Dispatcher>, limits: Limits, connections: ClientConnections, channels: Channels) -> Rest {
     let program = channels.program.clone();
-    let role = ClientRole { channels, sinks: HashMap::new(), closers: Vec::new(), is_closed: false };
+    let role = ClientRole { channels, sinks: IdMap::default(), closers: Vec::new(), is_closed: false };
     let (driver, ended) = drive(Driver::new(machine, limits, connections, role), program).await;
     let Driver { side: Side { machine, connections, .. }, role, .. } = driver;
     let ClientRole { sinks, closers, channels, .. } = role;
@@ -115,7 +115,7 @@ fn refuse_the_rest(mut mailbox: Mailbox<Command>) {
 
 struct ClientRole {
     channels: Channels,
-    sinks: HashMap<CallId, CallSink>,
+    sinks: IdMap<CallId, CallSink>,
     closers: Vec<oneshot::Sender<()>>,
     is_closed: bool,
 }
@@ -195,7 +195,7 @@ impl Role for ClientRole {
     }
 
     fn need(&self) -> Need {
-        if self.sinks.is_empty() { Need::Nothing } else { Need::Replies }
+        if self.sinks.is_empty() { Need::News } else { Need::Replies }
     }
 
     fn has_ended(&self) -> bool {
@@ -303,8 +303,15 @@ impl Connections<Peer> for ClientConnections {
         self.any().disconnect(peer);
     }
 
-    fn rehome(&mut self, home: &Handle) {
-        self.any().rehome(home);
+    fn rehome(&mut self, home: &Handle) -> bool {
+        self.any().rehome(home)
+    }
+
+    fn is_behind(&self) -> bool {
+        match self {
+            Self::DialedIn(socket) => socket.is_behind(),
+            Self::Dialed(dealers) => dealers.is_behind(),
+        }
     }
 }
 
@@ -319,7 +326,7 @@ mod tests {
             let (_commands, mailbox) = mailbox();
             let workers = WorkerList::new().0;
             let channels = Channels { io: IoThread::new(), mailbox, workers, caller_turns, program: None };
-            let role = ClientRole { channels, sinks: HashMap::new(), closers: Vec::new(), is_closed: false };
+            let role = ClientRole { channels, sinks: IdMap::default(), closers: Vec::new(), is_closed: false };
             assert_eq!(role.is_quiet(), caller_turns);
         }
     }

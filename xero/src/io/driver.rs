@@ -166,10 +166,15 @@ impl<R: Role> Driver<R> {
         self.side.errands.catch_up();
     }
 
-    /// Moves the sockets to this runtime.
-    pub(super) fn rehome(&mut self, home: &Handle) {
+    /// Moves the sockets to this runtime; `false` if it has no reactor.
+    pub(super) fn rehome(&mut self, home: &Handle) -> bool {
         self.side.home.clone_from(home);
-        self.side.connections.rehome(home);
+        self.side.connections.rehome(home)
+    }
+
+    /// Whether connections wait to be looked at.
+    pub(super) fn is_behind(&self) -> bool {
+        self.side.connections.is_behind()
     }
 
     /// Whether a timeout is due.

@@ -38,6 +38,8 @@ use super::{
 /// See the module.
 pub(super) struct Engine<R: Role> {
     desk: Mutex<Desk<R>>,
+    /// Whether the I/O thread waits for the desk: others leave it then, or they could come back first again and again.
+    is_awaited: AtomicBool,
     /// Counts commands, so that whoever leaves the desk sees whether there are new ones.
     bell: AtomicU64,
     /// Whether the sender of the next command may handle it: it is likely to be the only one, and leaves at once.
@@ -70,6 +72,7 @@ impl<R: Role> Engine<R> {
             driver.role.mailbox().attend(engine.clone());
             Self {
                 desk: Mutex::new(Desk { driver: Some(driver), alarm: None, panic: None }),
+                is_awaited: AtomicBool::new(false),
                 bell: AtomicU64::new(0),
                 is_quiet,
                 io_thread,
@@ -78,7 +81,7 @@ impl<R: Role> Engine<R> {
             }
         });
         if let Some(reader) = &engine.reader {
-            reader.runtime().spawn(read(Presence { engine: Arc::clone(&engine), reader: Arc::clone(reader) }));
+            reader.runtime().spawn(read(Presence { engine: Arc::downgrade(&engine), reader: Arc::clone(reader) }));
         }
         engine
     }
@@ -94,7 +97,10 @@ impl<R: Role> Engine<R> {
 
     /// Waits for the desk. Only the I/O thread may wait.
     pub(super) fn wait(&self) -> MutexGuard<'_, Desk<R>> {
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+        self.is_awaited.store(true, Ordering::SeqCst);
+        let desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_awaited.store(false, Ordering::SeqCst);
+        desk
     }
 
     /// The commands so far; to be called before a turn.
@@ -116,7 +122,11 @@ impl<R: Role> Engine<R> {
         self.rings() != rings
     }
 
+    /// The desk, unless the I/O thread or another one is at it. Whoever is looks for new commands before it leaves.
     fn try_desk(&self) -> Option<MutexGuard<'_, Desk<R>>> {
+        if self.is_awaited.load(Ordering::SeqCst) {
+            return None;
+        }
         match self.desk.try_lock() {
             Ok(desk) => Some(desk),
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
@@ -198,18 +208,18 @@ async fn read<R: Role>(presence: Presence<R>) {
     let Presence { engine, reader } = &presence;
     loop {
         reader.called().await;
-        reader.answer();
         loop {
+            reader.answer();
             // Errands and other tasks may fork.
             if reader.is_dismissed() || reader.is_elsewhere() {
                 return;
             }
             if !reader.has_sockets() {
-                // It waits for the answer.
-                engine.io_thread.wake();
+                reader.wake_io_thread();
                 break;
             }
-            match engine.read(reader) {
+            let Some(next) = engine.upgrade().map(|engine| engine.read(reader)) else { return };
+            match next {
                 Next::Again => yield_now().await,
                 Next::Wait => break,
             }
@@ -218,15 +228,17 @@ async fn read<R: Role>(presence: Presence<R>) {
 }
 
 /// The presence of a reader: dropped with its runtime, or with its driver.
+///
+/// A runtime that nobody drives may keep it for ever. So it keeps no engine, whose thread's runtime has descriptors.
 struct Presence<R: Role> {
-    engine: Arc<Engine<R>>,
+    engine: Weak<Engine<R>>,
     reader: Arc<Reader>,
 }
 
 impl<R: Role> Drop for Presence<R> {
     fn drop(&mut self) {
         self.reader.end();
-        self.engine.io_thread.wake();
+        self.reader.wake_io_thread();
     }
 }
 
@@ -263,9 +275,9 @@ impl<R: Role> Desk<R> {
         self.panic.take()
     }
 
-    /// Whether messages must be read soon.
+    /// Whether something is owed, so that messages must be read soon.
     fn is_busy(&self) -> bool {
-        self.driver.as_ref().is_some_and(|driver| driver.need() != Need::Nothing)
+        self.driver.as_ref().is_some_and(|driver| driver.need() != Need::News)
     }
 
     /// Whether the next timeout is earlier than the I/O thread knows.
@@ -280,8 +292,8 @@ impl<R: Role> Turns for Engine<R> {
         self.bell.fetch_add(1, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         // Thread-local values may be gone while a thread ends. The turn would need those of Tokio.
-        let is_ending = Handle::try_current().is_err_and(|error| error.is_thread_local_destroyed());
-        match self.is_quiet.swap(false, Ordering::Relaxed) && !is_ending {
+        let is_ending = || Handle::try_current().is_err_and(|error| error.is_thread_local_destroyed());
+        match self.is_quiet.load(Ordering::Relaxed) && self.is_quiet.swap(false, Ordering::Relaxed) && !is_ending() {
             true => self.take_turns(),
             false => self.call(),
         }
@@ -417,7 +429,7 @@ mod tests {
         }
 
         fn need(&self) -> Need {
-            Need::Nothing
+            Need::News
         }
 
         fn has_ended(&self) -> bool {

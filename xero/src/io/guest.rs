@@ -93,20 +93,17 @@ impl<T: Send + 'static> Guest<T> {
 
     /// Drops the value as [`Self::dispose`] does, then runs `rest`, without waiting.
     ///
-    /// Within a runtime, it retries until a thread is free.
-    pub(crate) fn dispose_meanwhile(mut self, rest: impl FnOnce() + Send + 'static) {
+    /// A task of the I/O thread's runtime retries until a thread is free. Other runtimes may have no timers.
+    pub(crate) fn dispose_meanwhile(mut self, io: &Handle, rest: impl FnOnce() + Send + 'static) {
         let Some(value) = self.value.take() else { return rest() };
         let cargo = Cargo::new(value, self.user.take(), rest);
-        match Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn(async move {
-                let mut is_taken = cargo.unload_elsewhere().await;
-                while !is_taken {
-                    sleep(SHORTAGE_PAUSE).await;
-                    is_taken = cargo.is_unloaded() || cargo.unload_on_a_thread().is_ok();
-                }
-            })),
-            Err(_) => cargo.unload_on_the_pool(),
-        }
+        drop(io.spawn(async move {
+            let mut is_taken = cargo.unload_elsewhere().await;
+            while !is_taken {
+                sleep(SHORTAGE_PAUSE).await;
+                is_taken = cargo.is_unloaded() || cargo.unload_on_a_thread().is_ok();
+            }
+        }));
     }
 }
 
@@ -319,6 +316,20 @@ mod tests {
             assert_eq!(dropped.try_recv().expect("dropped by then").as_deref(), Some("xero-drop"));
         }
         drop(release);
+    }
+
+    #[test]
+    fn guest_of_a_runtime_without_timers_is_disposed_of_meanwhile() {
+        let bare = &mut runtime::Builder::new_multi_thread();
+        let (user, io) = (bare.worker_threads(1).thread_name("user").build().expect("a runtime"), runtime(1));
+        let (witness, dropped) = Witness::new();
+        let (sender, rest) = mpsc::channel();
+        user.block_on(async {
+            Guest::of(user.handle(), witness).dispose_meanwhile(io.handle(), move || _ = sender.send(()));
+        });
+        // Without a thread of the pool, it would get one of its own.
+        assert_eq!(dropped.recv().expect("dropped").as_deref(), Some("user"));
+        rest.recv().expect("the rest follows");
     }
 
     #[test]

@@ -70,8 +70,16 @@ pub(crate) trait Connections<P> {
     /// Ends a connection once everything sent on it is on its way.
     fn disconnect(&mut self, peer: P);
 
-    /// Moves the sockets to this runtime, whose tasks read them from now on. The next poll looks at all of them.
-    fn rehome(&mut self, _home: &Handle) {}
+    /// Moves the sockets to this runtime, whose tasks read them from now on; `false` if it has no reactor. The next polls
+    /// read what has arrived, whatever the reactor knows.
+    fn rehome(&mut self, _home: &Handle) -> bool {
+        true
+    }
+
+    /// Whether connections wait to be looked at.
+    fn is_behind(&self) -> bool {
+        false
+    }
 }
 
 /// What a connection reports.

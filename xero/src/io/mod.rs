@@ -10,6 +10,7 @@ pub(crate) mod guest;
 pub(crate) mod machine;
 pub(crate) mod mailbox;
 pub(crate) mod panics;
+pub(crate) mod process;
 mod reader;
 pub(crate) mod thread;
 pub(crate) mod turns;

@@ -5,7 +5,6 @@
 
 use std::{
     future::poll_fn,
-    process,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -16,11 +15,13 @@ use std::{
 use futures_util::task::AtomicWaker;
 use tokio::{runtime::Handle, task::yield_now};
 
+use super::process::Process;
+
 /// What the reader shares with those who call it. As a waker, it reports that a socket is ready.
 #[derive(Debug)]
 pub(super) struct Reader {
     runtime: Handle,
-    process: u32,
+    process: Process,
     task: AtomicWaker,
     io_thread: Arc<AtomicWaker>,
     is_called: AtomicBool,
@@ -42,7 +43,7 @@ impl Reader {
     pub(super) fn new(runtime: Handle, io_thread: Arc<AtomicWaker>) -> Self {
         Self {
             runtime,
-            process: process::id(),
+            process: Process::current(),
             task: AtomicWaker::new(),
             io_thread,
             is_called: AtomicBool::new(false),
@@ -58,7 +59,7 @@ impl Reader {
 
     /// Whether this process was forked from the one of the I/O thread, to which the sockets belong.
     pub(super) fn is_elsewhere(&self) -> bool {
-        self.process != process::id()
+        self.process.is_elsewhere()
     }
 
     pub(super) fn runtime(&self) -> &Handle {
@@ -78,6 +79,11 @@ impl Reader {
         if self.has_sockets() && self.begin_watch() {
             self.io_thread.wake();
         }
+    }
+
+    /// Has the I/O thread look at the task.
+    pub(super) fn wake_io_thread(&self) {
+        self.io_thread.wake();
     }
 
     /// Has the task take a turn now.

@@ -5,7 +5,6 @@ use std::{
     future::{Future, poll_fn},
     io, mem,
     pin::pin,
-    process,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -21,12 +20,13 @@ use super::{
     guest::{Guest, Rest, describe_guest},
     mailbox::Mailbox,
     panics,
+    process::Process,
 };
 
 /// The I/O thread of a client, worker or broker. Handles ask it whether an answer can still arrive.
 #[derive(Clone, Debug)]
 pub(crate) struct IoThread {
-    process: u32,
+    process: Process,
     has_panicked: Arc<AtomicBool>,
 }
 
@@ -45,7 +45,7 @@ pub(crate) enum Gone {
 impl IoThread {
     /// A thread of this process that has not started yet.
     pub(crate) fn new() -> Self {
-        Self { process: process::id(), has_panicked: Arc::default() }
+        Self { process: Process::current(), has_panicked: Arc::default() }
     }
 
     /// Runs a driver on its own thread and runtime, so that heartbeats never wait for the user's.
@@ -73,7 +73,7 @@ impl IoThread {
 
     /// Whether this process was forked from the thread's.
     pub(crate) fn is_elsewhere(&self) -> bool {
-        self.process != process::id()
+        self.process.is_elsewhere()
     }
 }
 

@@ -72,6 +72,8 @@ pub(crate) fn wake_after(time: Duration, mut sender: oneshot::Sender<()>) {
 #[derive(Debug)]
 struct Turns {
     alarm: Alarm,
+    /// When the thread looks by itself, if it sleeps.
+    sleeps_until: Option<Instant>,
     late: u32,
     /// Whether the sockets have just been taken, so that the reactor has not looked at them.
     is_fresh: bool,
@@ -81,7 +83,7 @@ struct Turns {
 impl Turns {
     fn new(reader: Option<&Arc<Reader>>) -> Self {
         let reader = reader.map(|reader| (Arc::clone(reader), Watch::new(clock::now())));
-        Self { alarm: Alarm::default(), late: 0, is_fresh: false, reader }
+        Self { alarm: Alarm::default(), sleeps_until: None, late: 0, is_fresh: false, reader }
     }
 
     fn poll_at<R: Role>(&mut self, desk: &mut Desk<R>, cx: &mut Context<'_>) -> Poll<Result<(), Box<dyn Any + Send>>> {
@@ -93,12 +95,14 @@ impl Turns {
             Ok(poll) => poll.map(Ok),
             Err(panic) => Poll::Ready(Err(panic)),
         };
-        desk.alarm = driver.poll_timeout();
+        // Without a sleep, another turn follows at once.
+        desk.alarm = self.sleeps_until.or_else(|| driver.poll_timeout());
         poll
     }
 
     fn poll(&mut self, driver: &mut Driver<impl Role>, cx: &mut Context<'_>) -> Poll<()> {
         driver.run_errands();
+        self.sleeps_until = None;
         loop {
             let looked_at = clock::now();
             let look_at = self.look(driver, looked_at);
@@ -122,6 +126,7 @@ impl Turns {
                     // What was due when it looked is for the watch.
                     let timeout = driver.poll_timeout().filter(|at| self.reads() || *at > looked_at);
                     let at = [timeout, look_at].into_iter().flatten().min();
+                    self.sleeps_until = at;
                     if self.alarm.poll(cx, at).is_pending() {
                         return Poll::Pending;
                     }
@@ -179,6 +184,7 @@ impl Turns {
         }
         let is_late = driver.is_late(now);
         if has_sockets {
+            // Who finds from now on that something is owed need not wake this thread.
             reader.begin_watch();
             driver.handle_heartbeats(now);
         }
@@ -187,17 +193,19 @@ impl Turns {
             _ if reader.is_called() => Need::Replies,
             need => need,
         };
+        let is_idle = has_sockets && need == Need::News;
         let decision = match is_late && has_sockets {
             true => watch.take(now),
             false => watch.look(now, reader.answers(), need),
         };
         match decision {
-            Decision::Wait(at) => Some(at),
-            Decision::Rest => {
+            Decision::Wait(at) if is_idle => {
                 reader.end_watch();
                 // Either this finds the call, or the caller finds that the watch has ended.
-                (has_sockets && reader.is_called()).then(|| now + LOOK_AGAIN)
+                Some(if reader.is_called() { at.min(now + LOOK_AGAIN) } else { at })
             }
+            Decision::Wait(at) => Some(at),
+            Decision::Rest => None,
             Decision::Ask(at) => {
                 reader.call();
                 Some(at)
@@ -207,8 +215,14 @@ impl Turns {
                 Some(now)
             }
             Decision::Give => {
+                if !driver.rehome(reader.runtime()) {
+                    debug!("the program's runtime has no reactor");
+                    reader.dismiss();
+                    self.take_sockets(driver);
+                    self.reader = None;
+                    return None;
+                }
                 debug!("the program's runtime reads the sockets");
-                driver.rehome(reader.runtime());
                 reader.set_has_sockets(true);
                 reader.call();
                 Some(now)
@@ -225,13 +239,13 @@ impl Turns {
         }
     }
 
-    /// Whether the reactor must look at the sockets first, because this thread was held up, or has just got them.
+    /// Whether the sockets must be looked at first, because this thread was held up, or has just got them.
     ///
     /// They may hold messages that answer the due timeouts: a process that was frozen must not treat its peers as dead.
     fn must_look_again(&mut self, driver: &Driver<impl Role>, taken: usize, now: Instant) -> bool {
         let was_away = driver.is_late(now) || self.is_fresh;
         // Once the reactor has looked, continue only while there is something to read.
-        let must = was_away && self.late < LATE_TURNS_MAX && (self.late == 0 || taken > 0);
+        let must = was_away && self.late < LATE_TURNS_MAX && (self.late == 0 || taken > 0 || driver.is_behind());
         self.is_fresh &= must;
         self.late = if must { self.late + 1 } else { 0 };
         must

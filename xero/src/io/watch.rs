@@ -27,9 +27,8 @@ enum Place {
 /// What there is for the reader to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
-    Nothing,
-    /// Requests may come.
-    Requests,
+    /// Requests may come, and connections may end.
+    News,
     /// Calls are in flight, or commands wait.
     Replies,
     /// Timeouts are due, which it handles once it has read what answers them.
@@ -41,7 +40,7 @@ pub(crate) enum Need {
 pub(super) enum Decision {
     /// Nothing before this instant.
     Wait(Instant),
-    /// Nothing before the reader answers, or is to be watched again.
+    /// Nothing before the reader answers.
     Rest,
     /// Call the reader, and look again at this instant.
     Ask(Instant),
@@ -92,17 +91,15 @@ impl Watch {
             self.note_answers(now, answers);
         }
         let interval = match need {
-            Need::Nothing => None,
-            Need::Requests => Some(INTERVAL_IDLE),
-            Need::Replies => Some(PATIENCE),
-            Need::Timeouts => Some(Duration::ZERO),
+            Need::News => INTERVAL_IDLE,
+            Need::Replies => PATIENCE,
+            Need::Timeouts => Duration::ZERO,
         };
-        match (self.asked, interval) {
-            (Some(asked), _) if now >= asked + PATIENCE => self.take(now),
-            (Some(asked), _) => Decision::Wait(asked + PATIENCE),
-            (None, None) => Decision::Rest,
-            (None, Some(interval)) if now < self.answered + interval => Decision::Wait(self.answered + interval),
-            (None, Some(_)) => self.ask(now),
+        match self.asked {
+            Some(asked) if now >= asked + PATIENCE => self.take(now),
+            Some(asked) => Decision::Wait(asked + PATIENCE),
+            None if now < self.answered + interval => Decision::Wait(self.answered + interval),
+            None => self.ask(now),
         }
     }
 
@@ -134,7 +131,7 @@ impl Watch {
 /// How long a runtime may take to answer, and the time between two looks at a busy one.
 const PATIENCE: Duration = Duration::from_millis(20);
 
-/// The time between two looks at the runtime of an idle worker, whose reactor alone knows of a first request.
+/// The time between two looks at an idle runtime, whose reactor alone knows of a first request, or that a peer has gone.
 const INTERVAL_IDLE: Duration = Duration::from_millis(320);
 
 /// How long the sockets stay with the I/O thread after a runtime was stuck once, and after it was stuck often.
@@ -171,7 +168,7 @@ mod tests {
 
         fn gives(&mut self) {
             loop {
-                match self.look(Need::Nothing) {
+                match self.look(Need::News) {
                     Decision::Wait(at) => self.now = at,
                     Decision::Ask(_) => self.answers += 1,
                     decision => return assert_eq!(decision, Decision::Give),
@@ -183,22 +180,22 @@ mod tests {
     #[test]
     fn runtime_gets_the_sockets_once_it_answers_in_time() {
         let mut play = Play::new();
-        assert!(matches!(play.look(Need::Nothing), Decision::Ask(_)));
-        assert_eq!(play.look(Need::Nothing), Decision::Rest);
+        assert!(matches!(play.look(Need::News), Decision::Ask(_)));
+        assert_eq!(play.look(Need::News), Decision::Rest);
         play.answers += 1;
-        assert_eq!(play.look(Need::Nothing), Decision::Give);
-        assert_eq!(play.look(Need::Nothing), Decision::Rest);
+        assert_eq!(play.look(Need::News), Decision::Give);
+        assert_eq!(play.look(Need::News), Decision::Wait(play.now + INTERVAL_IDLE));
     }
 
     #[test]
     fn runtime_that_answers_late_waits_for_another_chance() {
         let mut play = Play::new();
-        assert!(matches!(play.look(Need::Nothing), Decision::Ask(_)));
+        assert!(matches!(play.look(Need::News), Decision::Ask(_)));
         play.now += PATIENCE;
         play.answers += 1;
-        let decision = play.look(Need::Nothing);
+        let decision = play.look(Need::News);
         assert_eq!(decision, Decision::Wait(play.now + STAY_MIN));
-        assert!(matches!(play.follow(decision, Need::Nothing), Decision::Ask(_)));
+        assert!(matches!(play.follow(decision, Need::News), Decision::Ask(_)));
     }
 
     #[test]
@@ -210,7 +207,7 @@ mod tests {
         assert_eq!(decision, Decision::Wait(begun + PATIENCE));
         let decision = play.follow(decision, Need::Replies);
         assert_eq!(decision, Decision::Ask(begun + 2 * PATIENCE));
-        assert_eq!(play.look(Need::Nothing), Decision::Wait(begun + 2 * PATIENCE));
+        assert_eq!(play.look(Need::News), Decision::Wait(begun + 2 * PATIENCE));
         assert_eq!(play.follow(decision, Need::Replies), Decision::Take);
     }
 
@@ -224,13 +221,13 @@ mod tests {
     }
 
     #[test]
-    fn idle_worker_is_looked_at_less_often() {
+    fn idle_runtime_is_looked_at_less_often() {
         let mut play = Play::new();
         play.gives();
         let begun = play.now;
-        let decision = play.look(Need::Requests);
+        let decision = play.look(Need::News);
         assert_eq!(decision, Decision::Wait(begun + INTERVAL_IDLE));
-        assert_eq!(play.follow(decision, Need::Requests), Decision::Ask(begun + INTERVAL_IDLE + PATIENCE));
+        assert_eq!(play.follow(decision, Need::News), Decision::Ask(begun + INTERVAL_IDLE + PATIENCE));
         play.answers += 1;
         assert_eq!(play.look(Need::Replies), Decision::Wait(play.now + PATIENCE));
     }

@@ -77,8 +77,15 @@ pub(crate) trait RouterSocket: Send {
     /// Ends the peer's connection once everything sent to it is on its way. A `Gone` may or may not follow.
     fn disconnect(&mut self, peer: Peer);
 
-    /// Moves the connections to this runtime, whose tasks poll the socket from now on.
-    fn rehome(&mut self, _home: &Handle) {}
+    /// Moves the connections to this runtime, whose tasks poll the socket from now on; `false` if it has no reactor.
+    fn rehome(&mut self, _home: &Handle) -> bool {
+        true
+    }
+
+    /// Whether connections wait to be looked at.
+    fn is_behind(&self) -> bool {
+        false
+    }
 }
 
 impl Connections<Peer> for Box<dyn RouterSocket> {
@@ -98,8 +105,12 @@ impl Connections<Peer> for Box<dyn RouterSocket> {
         (**self).disconnect(peer);
     }
 
-    fn rehome(&mut self, home: &Handle) {
-        (**self).rehome(home);
+    fn rehome(&mut self, home: &Handle) -> bool {
+        (**self).rehome(home)
+    }
+
+    fn is_behind(&self) -> bool {
+        (**self).is_behind()
     }
 }
 
@@ -114,8 +125,10 @@ pub(crate) trait DealerSocket: Send {
     /// Writes what was sent, as far as the system takes it; the rest follows while the socket is polled.
     fn flush(&mut self) {}
 
-    /// Moves the connection to this runtime, whose tasks poll the socket from now on.
-    fn rehome(&mut self, _home: &Handle) {}
+    /// Moves the connection to this runtime, whose tasks poll the socket from now on; `false` if it has no reactor.
+    fn rehome(&mut self, _home: &Handle) -> bool {
+        true
+    }
 }
 
 /// A way to make sockets. Called on the runtime that will poll them.

@@ -17,6 +17,7 @@ use super::{
     contract::{DealerInput, DealerSocket, Frames, SendError},
     endpoint::Endpoint,
     error::TransportError,
+    home::Home,
 };
 use crate::{
     io::{
@@ -35,8 +36,7 @@ pub(crate) struct Dealers {
     waker: Waker,
     /// The link to look at first, so that a flood from one hides no other.
     next: usize,
-    /// The runtime of the connections, unless it is that of the dials.
-    home: Option<Handle>,
+    home: Home,
 }
 
 struct Link {
@@ -53,7 +53,7 @@ impl Dealers {
     pub(crate) fn new(endpoints: Vec<Endpoint>, sockets: Sockets) -> Self {
         let links = endpoints.into_iter().map(|endpoint| Link { endpoint, socket: None, complaint: None });
         let (links, dials, waker) = (links.collect(), FuturesUnordered::new(), Waker::noop().clone());
-        Self { sockets, links, dials, waker, next: 0, home: None }
+        Self { sockets, links, dials, waker, next: 0, home: Home::default() }
     }
 
     /// Starts to connect; [`Input::Dialed`] or the end of the connection follows.
@@ -86,12 +86,12 @@ impl Dealers {
 
     fn poll_dials(&mut self, cx: &mut Context<'_>) -> Poll<(Peer, Input)> {
         let Poll::Ready(Some((peer, dialed))) = self.dials.poll_next_unpin(cx) else { return Poll::Pending };
-        let home = self.home.clone();
+        let dialed = dialed.map(|mut socket| {
+            self.home.welcome(&mut socket, |socket, home| socket.rehome(home));
+            socket
+        });
         Poll::Ready(match (self.link(peer), dialed) {
-            (Some(link), Ok(mut socket)) => {
-                if let Some(home) = home {
-                    socket.rehome(&home);
-                }
+            (Some(link), Ok(socket)) => {
                 debug!(peer = peer.0, endpoint = %link.endpoint, "connected");
                 link.complaint = None;
                 link.socket = Some(socket);
@@ -148,9 +148,9 @@ impl Connections<Peer> for Dealers {
         }
     }
 
-    fn rehome(&mut self, home: &Handle) {
-        self.home = Some(home.clone());
-        self.links.iter_mut().filter_map(|link| link.socket.as_mut()).for_each(|socket| socket.rehome(home));
+    fn rehome(&mut self, home: &Handle) -> bool {
+        let sockets = self.links.iter_mut().filter_map(|link| link.socket.as_mut());
+        self.home.move_all(home, sockets, |socket, home| socket.rehome(home))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    fmt, io, mem, process,
+    fmt, io, mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
 };
@@ -17,7 +17,7 @@ use super::{
     endpoint::{ANY, Address, Endpoint},
     error::TransportError,
 };
-use crate::proto::message::Peer;
+use crate::{io::process::Process, proto::message::Peer};
 
 /// Queues between threads and runtimes of one process, under its own names.
 #[derive(Debug)]
@@ -54,11 +54,10 @@ impl Backend for Memory {
 
 /// The names that are bound in this process. Locked before a hub, never after.
 fn names() -> MutexGuard<'static, Names> {
-    static NAMES: Mutex<Names> = Mutex::new(Names { process: 0, bound: BTreeMap::new(), last: 0 });
+    static NAMES: Mutex<Names> = Mutex::new(Names { process: None, bound: BTreeMap::new(), last: 0 });
     let mut names = lock(&NAMES);
-    let process = process::id();
-    if names.process != process {
-        names.process = process;
+    if names.process.as_ref().is_none_or(Process::is_elsewhere) {
+        names.process = Some(Process::current());
         // The threads behind names that were bound before a fork are missing here.
         mem::forget(mem::take(&mut names.bound));
     }
@@ -66,7 +65,8 @@ fn names() -> MutexGuard<'static, Names> {
 }
 
 struct Names {
-    process: u32,
+    /// The process that has bound them; `None` before the first look.
+    process: Option<Process>,
     bound: BTreeMap<String, Arc<Mutex<Hub>>>,
     last: u64,
 }

@@ -5,6 +5,7 @@ mod contract;
 mod dealers;
 mod endpoint;
 mod error;
+mod home;
 mod listen;
 mod memory;
 #[cfg(any(test, feature = "zeromq"))]

@@ -1,7 +1,7 @@
 //! Drives a worker: its connections, and its procedures on the user's runtime.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     convert::Infallible,
     future::pending,
     mem,
@@ -38,6 +38,7 @@ use crate::{
     },
     proto::{
         frame::{Inbound, Malformed},
+        ids::IdMap,
         message::{Payload, Peer},
         outbox::Transmit,
         timer::Execution,
@@ -75,9 +76,9 @@ pub(crate) async fn run(
     let services = Guest::of(&user, Served { worker, services });
     let role = WorkerRole {
         id: worker,
-        lease: Lease { services: Arc::new(services), user, _held: held },
+        lease: Lease { services: Arc::new(services), user, io: Handle::current(), _held: held },
         channels,
-        running: HashMap::new(),
+        running: IdMap::default(),
         leaving: Leaving::default(),
         has_registered_changed: false,
         has_left: false,
@@ -109,7 +110,7 @@ struct WorkerRole {
     id: Uuid,
     lease: Lease,
     channels: Channels,
-    running: HashMap<Execution, Running>,
+    running: IdMap<Execution, Running>,
     leaving: Leaving,
     has_registered_changed: bool,
     has_left: bool,
@@ -270,7 +271,7 @@ impl Role for WorkerRole {
     }
 
     fn need(&self) -> Need {
-        if self.running.is_empty() { Need::Requests } else { Need::Replies }
+        if self.running.is_empty() { Need::News } else { Need::Replies }
     }
 
     fn has_ended(&self) -> bool {

@@ -43,6 +43,10 @@ use crate::{
 /// The default concurrency for each of the machine's CPUs.
 const CREDITS_PER_CPU: u32 = 32;
 
+/// The least default concurrency of a worker whose procedures do not block: tasks that wait cost little, and the requests
+/// that a busy client sends in one BATCH are few hundred.
+const CREDITS_MIN: u32 = 256;
+
 /// Serves the calls of one or several clients or brokers, to which it connects.
 ///
 /// It reconnects for as long as it lives.
@@ -195,7 +199,8 @@ pub struct WorkerBuilder {
     services: Vec<BoundService>,
     pub(super) link: LinkConfig,
     backoff: BackoffConfig,
-    concurrency: u32,
+    /// The default depends on the services.
+    concurrency: Option<u32>,
     pub(super) hold_limits: HoldLimits,
     drain_timeout: Duration,
     pub(super) program_turns: ProgramTurns,
@@ -204,13 +209,12 @@ pub struct WorkerBuilder {
 
 impl WorkerBuilder {
     fn new() -> Self {
-        let cpus = thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(1));
         Self {
             endpoints: Vec::new(),
             services: Vec::new(),
             link: LinkConfig::default(),
             backoff: BackoffConfig::default(),
-            concurrency: cpus.saturating_mul(CREDITS_PER_CPU),
+            concurrency: None,
             hold_limits: HoldLimits::default(),
             drain_timeout: DRAIN_TIMEOUT,
             program_turns: ProgramTurns::default(),
@@ -255,12 +259,13 @@ impl WorkerBuilder {
         self
     }
 
-    /// Requests that run at once, and that each client may send ahead. Default 32 per CPU.
+    /// Requests that run at once, and that each client may send ahead. Default 32 per CPU; at least 256 if no method is
+    /// `blocking`.
     ///
-    /// At least 1. Lower keeps slow work from piling up here while other workers are idle; higher suits procedures that
-    /// mostly wait. (`PROTOCOL.md` §9)
+    /// At least 1. Lower keeps slow work from piling up here while other workers are idle: a procedure that computes for
+    /// long gains nothing from more than a few per CPU. Higher suits procedures that mostly wait. (`PROTOCOL.md` §9)
     pub fn concurrency(mut self, requests: u32) -> Self {
-        self.concurrency = requests;
+        self.concurrency = Some(requests);
         self
     }
 
@@ -341,13 +346,22 @@ impl WorkerBuilder {
             heartbeats: self.link.heartbeats,
             backoff: self.backoff,
             limits: self.link.limits,
-            credits: self.concurrency,
+            credits: self.credits(),
             window_bytes: self.link.window_bytes,
             hold_limits: self.hold_limits,
             drain_timeout: self.drain_timeout,
             services: self.services.iter().map(BoundService::offer).collect(),
             signatures: self.services.iter().map(BoundService::signatures).collect(),
         }
+    }
+
+    fn credits(&self) -> u32 {
+        self.concurrency.unwrap_or_else(|| {
+            let cpus = thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(1));
+            let credits = cpus.saturating_mul(CREDITS_PER_CPU);
+            // Each blocking procedure takes a thread.
+            if self.services.iter().any(BoundService::blocks) { credits } else { credits.max(CREDITS_MIN) }
+        })
     }
 
     fn check(&self) -> Result<(), StartError> {
@@ -370,7 +384,8 @@ impl WorkerBuilder {
         check_backoff("backoff", self.backoff)?;
         let drain = self.drain_timeout;
         require(drain <= WAIT_MAX, "drain_timeout", shown(drain), "must be at most a day")?;
-        require(self.concurrency > 0, "concurrency", self.concurrency, "must be at least 1")
+        let credits = self.credits();
+        require(credits > 0, "concurrency", credits, "must be at least 1")
     }
 }
 
@@ -379,7 +394,7 @@ impl std::fmt::Debug for WorkerBuilder {
         f.debug_struct("WorkerBuilder")
             .field("endpoints", &self.endpoints)
             .field("services", &self.services)
-            .field("concurrency", &self.concurrency)
+            .field("concurrency", &self.credits())
             .finish_non_exhaustive()
     }
 }

@@ -57,6 +57,8 @@ pub(super) struct Lease {
     pub(super) services: Arc<Guest<Served>>,
     /// The runtime of the procedures.
     pub(super) user: Handle,
+    /// The runtime of the I/O thread.
+    pub(super) io: Handle,
     /// The driver's receiver ends when the last procedure drops this.
     pub(super) _held: mpsc::Sender<Infallible>,
 }
@@ -246,7 +248,7 @@ impl Drop for Droppable {
 /// Held until the procedure's own values are gone: then its call ends, and the services may drop.
 type Held = (Arc<Report>, Lease);
 
-/// A procedure on the I/O thread.
+/// A procedure that runs where the sockets are read.
 ///
 /// Its tasks and timers belong to the user's runtime. If it is stopped halfway, its values are dropped there.
 struct Visit {
@@ -282,7 +284,8 @@ impl Future for Visit {
 impl Drop for Visit {
     fn drop(&mut self) {
         if let Some((guest, held)) = self.running.take() {
-            guest.dispose_meanwhile(move || drop(held));
+            let io = held.1.io.clone();
+            guest.dispose_meanwhile(&io, move || drop(held));
         }
     }
 }

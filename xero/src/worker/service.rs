@@ -165,6 +165,11 @@ impl BoundService {
         self
     }
 
+    /// Whether a procedure takes a thread while it runs.
+    pub(crate) fn blocks(&self) -> bool {
+        self.descriptor.methods.iter().any(|method| method.mode == Mode::Blocking)
+    }
+
     pub(crate) fn signatures(&self) -> Vec<Signature> {
         let signature = |method: &MethodDescriptor| Signature {
             text: signature_in(self.descriptor.version, method.signature),

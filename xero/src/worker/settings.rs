@@ -126,9 +126,10 @@ impl WorkerBuilder {
         self
     }
 
-    /// Which turns at the sockets procedures and their runtime take. Default [`ProgramTurns::Write`].
+    /// Which turns at the sockets procedures and their runtime take. Default
+    /// [`ProgramTurns::ReadAndWrite`].
     ///
-    /// With [`ProgramTurns::ReadAndWrite`], `inline` procedures run on the runtime of the others, except while that is
+    /// With it, `inline` procedures run on the runtime of the others, except while that is
     /// blocked.
     pub fn program_turns(mut self, turns: ProgramTurns) -> Self {
         self.program_turns = turns;

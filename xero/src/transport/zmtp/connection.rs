@@ -14,7 +14,7 @@ use tracing::debug;
 
 use super::{
     engine::{self, Event, Outgoing, Received, Role, Session, Violation},
-    stream::Stream,
+    stream::{RehomeError, Stream},
 };
 use crate::transport::contract::{Frames, Limits, Oversized};
 
@@ -24,6 +24,8 @@ pub(super) struct Connection {
     stream: Stream,
     session: Session,
     outgoing: Outgoing,
+    /// Whether the stream's reactor is new to it, and may know less than the system.
+    is_doubted: bool,
 }
 
 /// A connection whose handshake is complete, and the first bytes behind it.
@@ -85,7 +87,7 @@ impl Connection {
     ) -> Result<Opened, HandshakeError> {
         let mut outgoing = Outgoing::default();
         let session = Session::new(role, identity, limits, &mut outgoing);
-        let mut connection = Self { stream, session, outgoing };
+        let mut connection = Self { stream, session, outgoing, is_doubted: false };
         let result = poll_fn(|cx| connection.poll_handshake(cx)).await;
         if let Err(HandshakeError::Violation(violation)) = &result {
             connection.session.refuse(violation, &mut connection.outgoing);
@@ -116,6 +118,16 @@ impl Connection {
 
     /// Reads once, into the inbox or into a large frame; `false` at the end. The inbox must be empty.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, inbox: &mut Inbox) -> Poll<io::Result<bool>> {
+        if self.is_doubted {
+            match self.stream.read_now(&mut inbox.bytes) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_doubted = false,
+                read => {
+                    (inbox.start, inbox.end) = (0, read?);
+                    return Poll::Ready(Ok(inbox.end > 0));
+                }
+            }
+        }
         let read = match self.session.body() {
             Some(body) => {
                 let (buffer, room) = body.buffer();
@@ -166,11 +178,15 @@ impl Connection {
         Poll::Pending
     }
 
-    /// Moves the connection to this runtime, if that has a reactor.
-    pub(super) fn rehome(&mut self, home: &Handle) {
-        if let Err(error) = self.stream.rehome(home) {
+    /// Moves the connection to this runtime, and has the next polls read what has arrived meanwhile; `false` if that
+    /// runtime has no reactor.
+    pub(super) fn rehome(&mut self, home: &Handle) -> bool {
+        self.is_doubted = true;
+        let moved = self.stream.rehome(home);
+        if let Err(error) = &moved {
             debug!(%error, "a connection stays with its runtime");
         }
+        !matches!(moved, Err(RehomeError::NoReactor(_)))
     }
 
     pub(super) fn outgoing(&self) -> &Outgoing {

@@ -107,11 +107,12 @@ impl DealerSocket for Dealer {
         }
     }
 
-    fn rehome(&mut self, home: &Handle) {
-        if let Life::Open(connection) = &mut self.life {
-            connection.rehome(home);
-        }
+    fn rehome(&mut self, home: &Handle) -> bool {
         self.waker.wake_by_ref();
+        match &mut self.life {
+            Life::Open(connection) => connection.rehome(home),
+            Life::Ending | Life::Ended => true,
+        }
     }
 }
 

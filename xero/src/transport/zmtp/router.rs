@@ -4,7 +4,7 @@
 //! take over the place of another.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, VecDeque},
     fmt, mem,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -23,9 +23,10 @@ use super::{
     unfinished::{Share, Unfinished},
 };
 use crate::{
-    proto::message::Peer,
+    proto::{ids::IdMap, message::Peer},
     transport::{
         contract::{Frames, Limits, PEERS_MAX, QUEUE_MESSAGES_MAX, RouterInput, RouterSocket, SendError},
+        home::Home,
         listen::Closer,
     },
 };
@@ -35,7 +36,7 @@ pub(super) struct Router {
     endpoint: String,
     opened: mpsc::Receiver<Opened>,
     opened_signal: Arc<Signal>,
-    peers: HashMap<Peer, Member>,
+    peers: IdMap<Peer, Member>,
     last: u64,
     /// Those that have sent nothing: they make way for others once there is no room.
     silent: BTreeSet<Peer>,
@@ -52,8 +53,7 @@ pub(super) struct Router {
     unfinished: Unfinished,
     queue_bytes_max: usize,
     lingering: Lingering,
-    /// The runtime of the connections, unless it is that of the handshakes.
-    home: Option<Handle>,
+    home: Home,
     acceptor: AbortHandle,
     _closer: Closer,
 }
@@ -144,13 +144,16 @@ impl RouterSocket for Router {
         }
     }
 
-    fn rehome(&mut self, home: &Handle) {
-        for member in self.peers.values_mut() {
-            member.connection.rehome(home);
-            member.signal.set_without_waking();
-        }
-        self.home = Some(home.clone());
+    fn rehome(&mut self, home: &Handle) -> bool {
+        let has_reactor =
+            self.home.move_all(home, self.peers.values_mut(), |member, home| member.connection.rehome(home));
+        self.peers.values().for_each(|member| member.signal.set_without_waking());
         self.ready.wake();
+        has_reactor
+    }
+
+    fn is_behind(&self) -> bool {
+        !self.turn.is_empty() || !self.reports.is_empty() || self.current.is_some()
     }
 }
 
@@ -165,7 +168,7 @@ impl Router {
             endpoint,
             opened,
             opened_signal,
-            peers: HashMap::new(),
+            peers: IdMap::default(),
             last: OPENED,
             silent: BTreeSet::new(),
             reports: VecDeque::new(),
@@ -177,7 +180,7 @@ impl Router {
             unfinished: Unfinished::new(limits),
             queue_bytes_max: queue_bytes_max(limits),
             lingering: Lingering::default(),
-            home: None,
+            home: Home::default(),
             acceptor: tokio::spawn(accept(listener, engine_limits(limits), sender)).abort_handle(),
             _closer: closer,
         }
@@ -193,9 +196,7 @@ impl Router {
             return debug!(PEERS_MAX, "refusing a peer: there are too many");
         }
         let Opened { mut connection, rest } = opened;
-        if let Some(home) = &self.home {
-            connection.rehome(home);
-        }
+        self.home.welcome(&mut connection, |connection, home| connection.rehome(home));
         self.last += 1;
         let peer = Peer(self.last);
         let signal = self.ready.signal(peer.0);
