@@ -177,10 +177,10 @@ struct Stage {
 }
 
 /// Frames on their way.
-enum Way {
-    ToClient(Frames),
-    ToWorker(Frames),
-    ToBroker(Door, Frames),
+enum To {
+    Client(Frames),
+    Worker(Frames),
+    Broker(Door, Frames),
 }
 
 /// The number of each side at the other.
@@ -250,19 +250,19 @@ impl Stage {
             while let Some(transmit) = self.client.poll_transmit() {
                 let frames = frames_of(&transmit);
                 ways.push_back(match &self.broker {
-                    Some(_) => Way::ToBroker(Door::Front, frames),
-                    None => Way::ToWorker(frames),
+                    Some(_) => To::Broker(Door::Front, frames),
+                    None => To::Worker(frames),
                 });
             }
             while let Some((door, transmit)) = self.broker.as_mut().and_then(Broker::poll_transmit) {
                 let frames = frames_of(&transmit);
-                ways.push_back(if door == Door::Front { Way::ToClient(frames) } else { Way::ToWorker(frames) });
+                ways.push_back(if door == Door::Front { To::Client(frames) } else { To::Worker(frames) });
             }
             while let Some(transmit) = self.worker.poll_transmit() {
                 let frames = frames_of(&transmit);
                 ways.push_back(match &self.broker {
-                    Some(_) => Way::ToBroker(Door::Back, frames),
-                    None => Way::ToClient(frames),
+                    Some(_) => To::Broker(Door::Back, frames),
+                    None => To::Client(frames),
                 });
             }
             if ways.is_empty() {
@@ -272,19 +272,17 @@ impl Stage {
         }
     }
 
-    fn arrive(&mut self, way: Way) {
+    fn arrive(&mut self, way: To) {
         let (now, limits) = (self.now, Limits::default());
         let (frames, of) = match way {
-            Way::ToClient(frames) => (frames, 0),
-            Way::ToWorker(frames) => (frames, 1),
-            Way::ToBroker(door, frames) => {
+            To::Client(frames) => (frames, 0),
+            To::Worker(frames) => (frames, 1),
+            To::Broker(door, frames) => {
                 let mut decoded = frame::decode(frames, &limits);
                 while let Some(message) = decoded.next_known(&mut self.names[2]) {
                     let broker = self.broker.as_mut().expect("a broker");
                     broker.handle_message(now, door, PEER, readable(message));
-                    while let Some(output) = broker.poll_output() {
-                        drop(output);
-                    }
+                    while broker.poll_output().is_some() {}
                 }
                 return;
             }
