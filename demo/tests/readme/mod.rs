@@ -66,7 +66,7 @@ fn commands_in_readme_work() {
             }
             // The long forms of tests, which `.ci/run` runs.
             ["cargo", "run", "--release", "-p", "xero-tests", "--bin", "chaos" | "soak", "--", ..]
-            | ["cargo", "run", "--release", "-p", "xero-tests", "--bin", "costs"]
+            | ["cargo", "run", "--release", "-p", "xero-tests", "--bin", "costs" | "instructions"]
             | ["cargo", "run", "--release", "-p", "xero-simulator", "--", ..] => {}
             _ => panic!("README has a command that no test runs: {command}"),
         }
