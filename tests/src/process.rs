@@ -55,7 +55,13 @@ impl Process {
     /// Waits until its output contains that.
     pub async fn says(&self, text: &str) {
         let mut said = self.said.clone();
-        let found = said.wait_for(|said| said.contains(text));
+        // Some programs say megabytes: each part is searched once.
+        let mut searched = 0;
+        let found = said.wait_for(|said| {
+            let start = said.floor_char_boundary(usize::saturating_sub(searched, text.len()));
+            searched = said.len();
+            said[start..].contains(text)
+        });
         let found = matches!(tokio::time::timeout(PATIENCE, found).await, Ok(Ok(_)));
         assert!(found, "the process has not said {text:?} but: {}", *self.said.borrow());
     }
