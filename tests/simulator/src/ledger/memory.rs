@@ -178,7 +178,8 @@ impl Ledger {
         }
         let kept: u64 = self.kept.get(&pid).into_iter().flatten().map(|kept| kept.bytes + MESSAGE).sum();
         let in_transit: u64 = self.flows_from(pid, process).map(|flow| flow.in_transit()).sum();
-        kept + in_transit > process.setup.hold_limits.total_bytes_max / 2
+        // The texts of errors that wait for a window are seen nowhere.
+        kept + in_transit > process.setup.hold_limits.total_bytes_max / 4
     }
 
     /// What a broker or worker sends to each of those that send it requests.
@@ -201,6 +202,8 @@ impl Ledger {
             let record = &self.wires[*wire];
             let own = record.side_index(pid);
             match door {
+                // What is on its way to a client that gets a goodbye is its transport's, until the connection ends.
+                Door::Front if record.sides[own as usize].has_said_goodbye => {}
                 Door::Front if !record.flow_to(own.other()).lies => {
                     in_transit += record.flow_to(own.other()).in_transit();
                     clients += 1;
