@@ -149,7 +149,7 @@ fn count(scene: &Scene) -> io::Result<u64> {
 const FEW: u64 = 640;
 const MANY: u64 = 2_560;
 
-/// The instructions of a whole process that makes so many calls.
+/// The instructions of a whole process that makes this number of calls.
 fn total(scene: &Scene, calls: u64) -> io::Result<u64> {
     let mut valgrind = Command::new("valgrind");
     valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(env::current_exe()?);
@@ -227,7 +227,7 @@ impl Stage {
         stage
     }
 
-    /// Makes so many calls, and waits for all of them.
+    /// Makes this number of calls, and waits for their ends.
     fn play(&mut self, scene: &Scene, calls: u64) {
         let payload = Payload { codec: Codec::Bincode, bytes: Bytes::from(vec![7; scene.bytes]) };
         while self.calls < calls {

@@ -175,8 +175,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Which turns at the sockets callers and their runtime take. Default
-    /// [`ProgramTurns::ReadAndWrite`].
+    /// Which turns at the sockets callers and their runtime take. Default [`ProgramTurns::ReadAndWrite`].
     ///
     /// A client with a [`Self::worker_choice`] of its own leaves all turns to its I/O thread, because a caller may hold a
     /// lock that the choice takes.

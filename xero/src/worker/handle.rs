@@ -44,7 +44,7 @@ use crate::{
 const CREDITS_PER_CPU: u32 = 32;
 
 /// The least default concurrency of a worker whose procedures do not block: tasks that wait cost little, and the requests
-/// that a busy client sends in one BATCH are few hundred.
+/// that a busy client sends in one BATCH are a few hundred.
 const CREDITS_MIN: u32 = 256;
 
 /// Serves the calls of one or several clients or brokers, to which it connects.

@@ -126,11 +126,9 @@ impl WorkerBuilder {
         self
     }
 
-    /// Which turns at the sockets procedures and their runtime take. Default
-    /// [`ProgramTurns::ReadAndWrite`].
+    /// Which turns at the sockets procedures and their runtime take. Default [`ProgramTurns::ReadAndWrite`].
     ///
-    /// With it, `inline` procedures run on the runtime of the others, except while that is
-    /// blocked.
+    /// With it, `inline` procedures run on the runtime of the others, except while that is blocked.
     pub fn program_turns(mut self, turns: ProgramTurns) -> Self {
         self.program_turns = turns;
         self

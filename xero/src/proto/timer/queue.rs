@@ -113,10 +113,10 @@ impl Line {
     }
 }
 
-/// So few stopped timers may keep their places.
+/// Up to this number of stopped timers keep their places.
 const STOPPED_MIN: usize = 64;
 
-/// Room for so many timers is kept: some 48 KiB.
+/// Room for this number of timers is never given back: 48 KiB.
 const ROOM_MIN: usize = 1_024;
 
 #[cfg(test)]
