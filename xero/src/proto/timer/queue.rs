@@ -167,6 +167,8 @@ mod tests {
         timers.into_iter().for_each(|timer| queue.arm(timer, start));
         queue.disarm(timers[1], start);
         queue.disarm(timers[1], start);
+        // Counted twice, it would have the others moved too early.
+        assert_eq!(queue.lines.iter().map(|line| line.stopped).sum::<usize>(), 1);
         assert_eq!(queue.take_due(start), Some(timers[0]));
         queue.disarm(timers[0], start);
         assert_eq!((queue.take_due(start), queue.take_due(start)), (Some(timers[2]), None));
