@@ -203,8 +203,12 @@ impl Role for BrokerRole {
         }
     }
 
-    fn is_quiet(&self) -> bool {
+    fn allows_turns(&self) -> bool {
         // Its handles have little to say, and wait for the answer: nothing is gained on their threads.
+        false
+    }
+
+    fn is_quiet(&self) -> bool {
         false
     }
 

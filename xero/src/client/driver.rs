@@ -190,8 +190,12 @@ impl Role for ClientRole {
         self.channels.workers.publish(errands, |peer| machine.worker(peer).and_then(WorkerInfo::of));
     }
 
+    fn allows_turns(&self) -> bool {
+        self.channels.caller_turns
+    }
+
     fn is_quiet(&self) -> bool {
-        self.channels.caller_turns && self.sinks.is_empty()
+        self.sinks.is_empty()
     }
 
     fn need(&self) -> Need {
@@ -327,7 +331,7 @@ mod tests {
             let workers = WorkerList::new().0;
             let channels = Channels { io: IoThread::new(), mailbox, workers, caller_turns, program: None };
             let role = ClientRole { channels, sinks: IdMap::default(), closers: Vec::new(), is_closed: false };
-            assert_eq!(role.is_quiet(), caller_turns);
+            assert_eq!(role.allows_turns(), caller_turns);
         }
     }
 }

@@ -48,8 +48,10 @@ pub(crate) trait Role: Sized + Send + 'static {
     /// Shows the handles what has changed; called at the end of each turn.
     fn finish_turn(&mut self, side: &mut SideOf<Self>);
 
-    /// Whether the sender of the next command may handle it: it is likely to be the only one for a while, and the turn
-    /// runs no user code.
+    /// Whether senders may handle commands: the settings allow it, and such a turn runs no user code.
+    fn allows_turns(&self) -> bool;
+
+    /// Whether the next command is likely to be the only one for a while.
     fn is_quiet(&self) -> bool;
 
     /// Which messages are expected.
@@ -244,7 +246,7 @@ impl<R: Role> Driver<R> {
 
     /// Whether the sender of the next command may handle it.
     pub(super) fn is_quiet(&self) -> bool {
-        self.role.is_quiet() && !self.side.errands.are_waiting()
+        self.role.allows_turns() && self.role.is_quiet() && !self.side.errands.are_waiting()
     }
 
     /// Which messages are expected.

@@ -265,9 +265,13 @@ impl Role for WorkerRole {
         self.release_leaving(side);
     }
 
+    fn allows_turns(&self) -> bool {
+        self.channels.program_turns.may_write()
+    }
+
     fn is_quiet(&self) -> bool {
         // The command is probably the end of the only procedure.
-        self.channels.program_turns.may_write() && self.running.len() <= 1
+        self.running.len() <= 1
     }
 
     fn need(&self) -> Need {
