@@ -2,7 +2,9 @@
 
 use bincode::{
     config,
-    serde::{encode_to_vec, seed_decode_from_slice},
+    enc::write::Writer,
+    error::EncodeError,
+    serde::{encode_into_writer, seed_decode_from_slice},
 };
 use serde::{Serialize, de::DeserializeSeed};
 
@@ -16,12 +18,23 @@ pub(super) struct Bincode;
 impl Format for Bincode {
     const TRAITS: Traits = Traits { explain, ..Traits::BARE };
 
-    fn write<T: Serialize>(value: &T) -> Result<Vec<u8>, String> {
-        encode_to_vec(value, config::standard()).map_err(|error| error.to_string())
+    fn write<T: Serialize>(value: &T, mut buffer: Vec<u8>) -> Result<Vec<u8>, String> {
+        encode_into_writer(value, Growing(&mut buffer), config::standard()).map_err(|error| error.to_string())?;
+        Ok(buffer)
     }
 
     fn read<'de, S: DeserializeSeed<'de>>(seed: S, bytes: &'de [u8]) -> Result<S::Value, String> {
         without_rest(Self::read_first(seed, bytes)?)
+    }
+}
+
+/// A buffer that bincode writes into.
+struct Growing<'b>(&'b mut Vec<u8>);
+
+impl Writer for Growing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
     }
 }
 

@@ -7,8 +7,8 @@ pub(super) trait Format {
     /// What it can and cannot carry.
     const TRAITS: Traits;
 
-    /// Writes a value.
-    fn write<T: Serialize>(value: &T) -> Result<Vec<u8>, String>;
+    /// Writes a value into an empty buffer.
+    fn write<T: Serialize>(value: &T, buffer: Vec<u8>) -> Result<Vec<u8>, String>;
 
     /// Reads a value that uses all bytes. No declared number sizes an allocation.
     fn read<'de, S: DeserializeSeed<'de>>(seed: S, bytes: &'de [u8]) -> Result<S::Value, String>;

@@ -22,8 +22,9 @@ impl Format for Json {
         explain,
     };
 
-    fn write<T: Serialize>(value: &T) -> Result<Vec<u8>, String> {
-        serde_json::to_vec(value).map_err(|error| error.to_string())
+    fn write<T: Serialize>(value: &T, mut buffer: Vec<u8>) -> Result<Vec<u8>, String> {
+        serde_json::to_writer(&mut buffer, value).map_err(|error| error.to_string())?;
+        Ok(buffer)
     }
 
     fn read<'de, S: DeserializeSeed<'de>>(seed: S, bytes: &'de [u8]) -> Result<S::Value, String> {

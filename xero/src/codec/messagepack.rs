@@ -22,8 +22,8 @@ impl Format for MessagePack {
         explain,
     };
 
-    fn write<T: Serialize>(value: &T) -> Result<Vec<u8>, String> {
-        let mut serializer = Serializer::new(Vec::with_capacity(128)).with_struct_map();
+    fn write<T: Serialize>(value: &T, buffer: Vec<u8>) -> Result<Vec<u8>, String> {
+        let mut serializer = Serializer::new(buffer).with_struct_map();
         value.serialize(&mut serializer).map_err(|error| error.to_string())?;
         Ok(serializer.into_inner())
     }

@@ -20,6 +20,7 @@ mod place;
 mod postcard;
 mod read;
 mod roundtrip;
+mod scratch;
 mod state;
 mod steps;
 mod twin;
@@ -32,7 +33,6 @@ compile_error!(
 
 use std::{any::type_name, marker::PhantomData};
 
-use bytes::Bytes;
 use serde::{
     Serialize,
     de::{DeserializeOwned, DeserializeSeed},
@@ -102,9 +102,9 @@ pub(crate) fn encode_dynamic_arguments<T: Serialize + ?Sized>(codec: Codec, valu
 }
 
 fn encode_half<T: Serialize + ?Sized>(codec: Codec, value: &T, what: What) -> Result<Payload, CodecError> {
-    let written = with_format!(codec, F => write::<F, T>(value, what, None));
+    let written = with_format!(codec, F => write::<F, T>(value, what, None, scratch::take()));
     match written {
-        Ok((bytes, _)) => Ok(Payload { codec, bytes: Bytes::from(bytes) }),
+        Ok((bytes, _)) => Ok(Payload { codec, bytes: scratch::into_bytes(bytes) }),
         Err(fault) => Err(CodecError::new(type_name::<T>(), codec, Action::Write, what, fault)),
     }
 }
@@ -140,7 +140,7 @@ where
     T: Serialize + ?Sized,
 {
     let written = with_format!(codec, F => {
-        match write::<F, T>(value, what, None) {
+        match write::<F, T>(value, what, None, scratch::take()) {
             Ok((bytes, observed)) => match twin::check::<F, O, T>(value, what, observed) {
                 Ok(()) => Ok(bytes),
                 Err(fault) => Err(fault),
@@ -149,7 +149,7 @@ where
         }
     });
     match written {
-        Ok(bytes) => Ok(Payload { codec, bytes: Bytes::from(bytes) }),
+        Ok(bytes) => Ok(Payload { codec, bytes: scratch::into_bytes(bytes) }),
         Err(fault) => {
             let carriers = fault.asks_for_another_codec().then(|| carriers::<O, T>(codec, value, what));
             Err(CodecError::with_carriers(type_name::<O>(), codec, Action::Write, what, fault, carriers.as_ref()))
@@ -225,15 +225,16 @@ fn read_arguments<F: Format, A: DeserializeOwned>(bytes: &[u8]) -> Result<A, Fau
     or_fault!(F::read(seed, bytes), error => reading.recover(error))
 }
 
-/// The bytes of a value, and what was seen of it.
+/// The bytes of a value, written into an empty buffer, and what was seen of it.
 fn write<F: Format, T: Serialize + ?Sized>(
     value: &T,
     what: What,
     notes: Option<&mut Notes>,
+    buffer: Vec<u8>,
 ) -> Result<(Vec<u8>, Observed), Fault> {
     let writing = Writing::new(F::TRAITS, what, notes.is_some());
     let whole = Checked { value, writing: &writing, above: &Node::ROOT, way: Way::Newtype };
-    match F::write(&whole) {
+    match F::write(&whole, buffer) {
         Ok(bytes) => Ok((bytes, writing.into_observed(notes))),
         Err(error) => Err(writing.recover(error)),
     }

@@ -95,23 +95,34 @@ pub(super) type Forms = HashSet<u64, BuildHasherDefault<AsItIs>>;
 /// The forms of a value. Its types determine all else.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    /// Some of the last forms; in a list they mostly repeat.
+    /// Some of the last forms, or 0; in a list they mostly repeat, and those of most values are all here.
     last: [Cell<u64>; 16],
-    forms: RefCell<Forms>,
+    others: RefCell<Forms>,
 }
 
 impl Seen {
     #[inline]
     pub(super) fn see(&self, place: u64, form: Form) {
         let form = form.at(place);
-        let last = &self.last[form as usize % self.last.len()];
-        if last.replace(form) != form {
-            self.forms.borrow_mut().insert(form);
+        let before = self.last[form as usize % self.last.len()].replace(form);
+        if before != form && before != 0 {
+            self.others.borrow_mut().insert(before);
         }
     }
 
+    /// Whether all forms are among these.
+    pub(super) fn are_all_in(&self, known: &Forms) -> bool {
+        self.last().all(|form| known.contains(&form)) && self.others.borrow().is_subset(known)
+    }
+
     pub(super) fn into_forms(self) -> Forms {
-        self.forms.into_inner()
+        let mut forms = self.others.take();
+        forms.extend(self.last());
+        forms
+    }
+
+    fn last(&self) -> impl Iterator<Item = u64> {
+        self.last.iter().map(Cell::get).filter(|form| *form != 0)
     }
 }
 

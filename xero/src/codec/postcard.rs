@@ -13,8 +13,8 @@ pub(super) struct Postcard;
 impl Format for Postcard {
     const TRAITS: Traits = Traits { explain, ..Traits::BARE };
 
-    fn write<T: Serialize>(value: &T) -> Result<Vec<u8>, String> {
-        postcard::to_allocvec(value).map_err(|error| error.to_string())
+    fn write<T: Serialize>(value: &T, buffer: Vec<u8>) -> Result<Vec<u8>, String> {
+        postcard::to_extend(value, buffer).map_err(|error| error.to_string())
     }
 
     fn read<'de, S: DeserializeSeed<'de>>(seed: S, bytes: &'de [u8]) -> Result<S::Value, String> {

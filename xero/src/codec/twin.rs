@@ -8,7 +8,6 @@
 
 use std::{
     any::TypeId,
-    collections::HashMap,
     marker::PhantomData,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{PoisonError, RwLock},
@@ -29,9 +28,10 @@ use super::{
     write,
     write::Observed,
 };
+use crate::proto::ids::IdMap;
 
 /// What has been read back of each type and format: as many forms as a program's types have, up to a limit.
-static KNOWN: RwLock<Option<HashMap<(TypeId, TypeId), Known>>> = RwLock::new(None);
+static KNOWN: RwLock<Option<IdMap<(TypeId, TypeId), Known>>> = RwLock::new(None);
 
 /// What has been read back of one type.
 #[derive(Debug, Default)]
@@ -89,7 +89,7 @@ where
     }
 
     fn write(&self, notes: &mut Notes) -> Result<(Vec<u8>, Observed), Fault> {
-        write::<F, T>(self.value, self.what, Some(notes))
+        write::<F, T>(self.value, self.what, Some(notes), Vec::new())
     }
 
     fn read(&self, bytes: &[u8], steps: Option<&Steps<'_>>) -> (Result<Box<dyn ReadValue>, Fault>, Cost) {
@@ -111,7 +111,7 @@ struct Read<F, O> {
 
 impl<F: Format, O: Serialize> ReadValue for Read<F, O> {
     fn write(&self) -> Result<Vec<u8>, Fault> {
-        match write::<F, O>(&self.value, self.what, None) {
+        match write::<F, O>(&self.value, self.what, None, Vec::new()) {
             Ok((bytes, _)) => Ok(bytes),
             Err(fault) => Err(fault),
         }
@@ -138,7 +138,7 @@ fn check_halves(halves: &dyn Halves, key: (TypeId, TypeId), observed: Observed) 
         let known = known.get_or_insert_default().entry(key).or_default();
         known.level_bytes = known.level_bytes.max(read_back.level_bytes);
         known.is_deeper |= read_back.is_deeper;
-        remember(&mut known.forms, observed.forms);
+        remember(&mut known.forms, observed.seen.into_forms());
     }
     Ok(())
 }
@@ -173,7 +173,7 @@ fn is_known(key: (TypeId, TypeId), observed: &Observed) -> bool {
     known.as_ref().and_then(|known| known.get(&key)).is_some_and(|known| {
         let levels_max = if known.is_deeper { DEPTH_MAX / 2 } else { usize::MAX };
         !observed.has_empty_elements
-            && observed.forms.is_subset(&known.forms)
+            && observed.seen.are_all_in(&known.forms)
             && !may_be_too_deep(observed.levels, known.level_bytes)
             && observed.levels <= levels_max
     })

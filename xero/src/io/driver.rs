@@ -191,15 +191,15 @@ impl<R: Role> Driver<R> {
 
     fn handle_command(&mut self) -> bool {
         let command = self.role.mailbox().take();
-        let now = clock::now();
-        let is_command = command.is_ok();
+        if matches!(command, Err(TryRecvError::Empty)) {
+            return false;
+        }
+        let (now, is_command) = (clock::now(), command.is_ok());
         match command {
             Ok(command) => self.role.handle_command(&mut self.side, now, command),
             // An abandoned mailbox stays so, and does not count as input.
-            Err(TryRecvError::Disconnected) => self.role.handle_abandoned(&mut self.side, now),
-            Err(TryRecvError::Empty) => {}
+            Err(_) => self.role.handle_abandoned(&mut self.side, now),
         }
-        // Also without a command: a new machine has outputs.
         self.drain_outputs(now);
         is_command
     }

@@ -1,4 +1,4 @@
-//! Maps by numbers that this process chooses itself: calls and connections.
+//! Maps by numbers that this process chooses itself: calls, connections, types.
 
 use std::{
     collections::HashMap,
@@ -11,7 +11,7 @@ pub(crate) type IdMap<K, V> = HashMap<K, V, BuildHasherDefault<IdHasher>>;
 /// Puts consecutive numbers side by side, so that calls which end in the order of their start, and workers that take
 /// turns, share cache lines. The highest byte is mixed: the map compares some of its bits before it looks at a key.
 ///
-/// The numbers are counted here and no peer chooses them, so nobody can make them collide.
+/// The numbers are counted here and no peer chooses them, so nobody can make them collide. Where a peer does, see there.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct IdHasher(u64);
 

@@ -18,11 +18,7 @@ mod shares;
 mod tests;
 mod turns;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use uuid::Uuid;
 
@@ -52,7 +48,7 @@ pub(crate) struct WorkerEntry {
     pub(crate) registered_at: Instant,
     pub(crate) draining: bool,
     /// Requests that the worker has not ended; `false` if the caller has already been answered.
-    pub(crate) in_flight: BTreeMap<CallId, bool>,
+    pub(crate) in_flight: IdMap<CallId, bool>,
     /// Whether its connection may be dead, because its process has made another one. It gets no request, but its
     /// services stay offered.
     is_doubted: bool,
@@ -94,6 +90,13 @@ impl WorkerEntry {
 
     pub(crate) fn method_count(&self) -> usize {
         self.offer.method_count()
+    }
+
+    /// Its requests, the oldest first, and whether their callers still wait.
+    pub(crate) fn requests(&self) -> Vec<(CallId, bool)> {
+        let mut requests: Vec<_> = self.in_flight.iter().map(|(call, wanted)| (*call, *wanted)).collect();
+        requests.sort_unstable();
+        requests
     }
 
     pub(crate) fn services(&self) -> impl Iterator<Item = &Arc<str>> {
@@ -461,7 +464,7 @@ impl Registry {
             payload_bytes_max: ready.payload_bytes_max,
             registered_at: now,
             draining: false,
-            in_flight: BTreeMap::new(),
+            in_flight: IdMap::default(),
             is_doubted: false,
             is_suspended: false,
             is_clogged: false,

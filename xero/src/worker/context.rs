@@ -183,7 +183,12 @@ impl Context {
         self.inner.commands.here().is_none()
     }
 
-    pub(crate) async fn unwanted(&self) {
+    /// Returns when nobody waits for the reply any more.
+    pub(crate) async fn until_unwanted(self) {
+        self.unwanted().await;
+    }
+
+    async fn unwanted(&self) {
         let mut notified = pin!(self.inner.cancelled.notified());
         // Listening before looking misses no notice in between.
         notified.as_mut().enable();

@@ -71,12 +71,12 @@ pub(crate) async fn run(
     user: Handle,
     channels: Channels,
 ) -> Rest {
-    let (held, released) = mpsc::channel(1);
     let (worker, limits) = (config.incarnation, config.limits);
     let services = Guest::of(&user, Served { worker, services });
+    let (lease, released) = Lease::new(services, user, Handle::current());
     let role = WorkerRole {
         id: worker,
-        lease: Lease { services: Arc::new(services), user, io: Handle::current(), _held: held },
+        lease,
         channels,
         running: IdMap::default(),
         leaving: Leaving::default(),
@@ -325,8 +325,8 @@ impl WorkerRole {
         leaving.0.into_iter().for_each(panics::drop_quietly);
         panics::wake(|| registered.send_replace(0));
         running.values().for_each(Running::wake);
-        let Lease { services, _held: held, .. } = lease;
-        drop(held);
+        let services = Arc::clone(&lease.services);
+        drop(lease);
         // An error means that a procedure ignores its cancellation; it drops its values when it ends.
         let _ = timeout(STRAGGLERS_MAX, released.recv()).await;
         let leave = move || {

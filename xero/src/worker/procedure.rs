@@ -3,17 +3,16 @@
 use std::{
     any::Any,
     convert::Infallible,
-    future::{Future, poll_fn},
+    future::Future,
     mem,
-    panic::AssertUnwindSafe,
-    pin::{Pin, pin},
+    ops::Deref,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    task::{self, Poll},
+    task::{self, Poll, ready},
 };
 
-use futures_util::FutureExt;
 use tokio::{runtime::Handle, sync::mpsc};
-use tracing::{Instrument, Span, error, error_span, warn};
+use tracing::{Span, error, error_span, warn};
 use uuid::Uuid;
 
 use super::{
@@ -53,14 +52,33 @@ pub(super) struct Job {
 /// A procedure drops its lease last. So the guest of the services drops them in the right place, never a procedure that
 /// has outlived its worker.
 #[derive(Clone)]
-pub(super) struct Lease {
+pub(super) struct Lease(Arc<Leased>);
+
+/// What procedures keep alive.
+pub(super) struct Leased {
     pub(super) services: Arc<Guest<Served>>,
     /// The runtime of the procedures.
     pub(super) user: Handle,
     /// The runtime of the I/O thread.
     pub(super) io: Handle,
     /// The driver's receiver ends when the last procedure drops this.
-    pub(super) _held: mpsc::Sender<Infallible>,
+    _held: mpsc::Sender<Infallible>,
+}
+
+impl Lease {
+    /// The first lease. The receiver ends when the last one is dropped.
+    pub(super) fn new(services: Guest<Served>, user: Handle, io: Handle) -> (Self, mpsc::Receiver<Infallible>) {
+        let (held, released) = mpsc::channel(1);
+        (Self(Arc::new(Leased { services: Arc::new(services), user, io, _held: held })), released)
+    }
+}
+
+impl Deref for Lease {
+    type Target = Leased;
+
+    fn deref(&self) -> &Leased {
+        &self.0
+    }
 }
 
 /// The services of a worker.
@@ -168,28 +186,87 @@ impl Drop for Report {
     }
 }
 
-fn run(job: Job) -> impl Future<Output = ()> + Send {
+fn run(job: Job) -> Run {
+    let Job { procedure, context, arguments, peer, lease } = job;
     // Made before the task: one that is dropped before its first poll reports too.
-    let (execution, commands) = (job.context.execution(), job.context.commands().clone());
+    let (execution, commands) = (context.execution(), context.commands().clone());
     let report = Arc::new(Report { execution, commands, finish: Mutex::new(Finish::NotStarted) });
-    async move {
-        // Bound first, so dropped last.
-        let Job { lease, procedure, context, arguments, peer } = job;
-        let report = report;
-        // The call has ended while it waited for a thread.
-        if context.is_unwanted() {
-            return;
+    let stage = Stage::New { procedure, arguments, peer };
+    Run { stage, unwanted: None, span: Span::none(), context, report, lease }
+}
+
+/// The run of a procedure, until its end or its call's.
+///
+/// Written by hand because a task is moved several times: the same as an `async` block is four times as large. What a
+/// procedure that ends at its first poll does not need is in boxes.
+struct Run {
+    stage: Stage,
+    /// Ends with the call, once the procedure waits.
+    unwanted: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    span: Span,
+    context: Context,
+    /// Dropped after what the procedure holds.
+    report: Arc<Report>,
+    /// Dropped last.
+    lease: Lease,
+}
+
+enum Stage {
+    New { procedure: Procedure, arguments: Payload, peer: Peer },
+    Task(Droppable),
+    Visit(Visit),
+    Ended,
+}
+
+impl Future for Run {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<()> {
+        let run = &mut *self;
+        if let Stage::New { peer, .. } = &run.stage {
+            // The call has ended while it waited for a thread.
+            if run.context.is_unwanted() {
+                return Poll::Ready(());
+            }
+            run.report.set(Finish::Aborted);
+            run.span = span(&run.context, *peer);
         }
-        report.set(Finish::Aborted);
-        let span = span(&context, peer);
-        let held = (Arc::clone(&report), lease.clone());
-        let outcome = execute(procedure, context.clone(), arguments, span.clone(), held);
-        let outcome = CURRENT.scope(current(&context), outcome);
-        let outcome = unless_cancelled(AssertUnwindSafe(outcome).catch_unwind(), &context);
-        if let Some(outcome) = outcome.instrument(span.clone()).await {
-            // The payload of a panic is dropped within the user's runtime.
-            let _inside = lease.user.enter();
-            report.set(span.in_scope(|| finish_of(outcome, &context)));
+        let span = run.span.clone();
+        let _inside = span.enter();
+        let outcome = match panics::catch(|| CURRENT.sync_scope(current(&run.context), || run.poll_procedure(cx))) {
+            Ok(Poll::Pending) => {
+                let context = &run.context;
+                let unwanted = run.unwanted.get_or_insert_with(|| Box::pin(context.clone().until_unwanted()));
+                ready!(unwanted.as_mut().poll(cx));
+                run.stage = Stage::Ended;
+                return Poll::Ready(());
+            }
+            Ok(Poll::Ready(outcome)) => Ok(outcome),
+            Err(panic) => Err(panic),
+        };
+        run.stage = Stage::Ended;
+        // The payload of a panic is dropped within the user's runtime.
+        let _inside = run.lease.user.enter();
+        run.report.set(finish_of(outcome, &run.context));
+        Poll::Ready(())
+    }
+}
+
+impl Run {
+    /// Polls the procedure. Its start is user code too: it clones what the service holds, and a clone may panic.
+    fn poll_procedure(&mut self, cx: &mut task::Context<'_>) -> Poll<Outcome> {
+        if let Stage::New { procedure, arguments, .. } = &mut self.stage {
+            let running = Some(procedure.start(self.context.clone(), mem::take(arguments)));
+            let running = Droppable { running, context: self.context.clone(), span: self.span.clone() };
+            self.stage = match procedure.descriptor.mode {
+                Mode::Inline => Stage::Visit(Visit::new(running, (Arc::clone(&self.report), self.lease.clone()))),
+                Mode::Task | Mode::Blocking => Stage::Task(running),
+            };
+        }
+        match &mut self.stage {
+            Stage::Task(running) => Pin::new(running).poll(cx),
+            Stage::Visit(visit) => Pin::new(visit).poll(cx),
+            Stage::New { .. } | Stage::Ended => unreachable!("it has been started, and is not polled after its end"),
         }
     }
 }
@@ -205,16 +282,6 @@ fn current(context: &Context) -> Current {
 fn span(context: &Context, peer: Peer) -> Span {
     let (service, method) = context.names();
     error_span!("procedure", call = %context.call(), service, method, attempt = context.attempt(), peer = peer.0)
-}
-
-/// The start is user code too: it clones what the service holds, and a clone may panic.
-async fn execute(procedure: Procedure, context: Context, arguments: Payload, span: Span, held: Held) -> Outcome {
-    let running = Some(procedure.start(context.clone(), arguments));
-    let running = Droppable { running, context, span };
-    match procedure.descriptor.mode {
-        Mode::Inline => Visit::new(running, held).await,
-        Mode::Task | Mode::Blocking => running.await,
-    }
 }
 
 /// A procedure that may be dropped halfway: within its span, and without a panic that others must catch.
@@ -288,16 +355,6 @@ impl Drop for Visit {
             guest.dispose_meanwhile(&io, move || drop(held));
         }
     }
-}
-
-/// The outcome, or `None` if the call is cancelled first; the procedure is dropped then.
-async fn unless_cancelled<T>(outcome: impl Future<Output = T>, context: &Context) -> Option<T> {
-    let (mut outcome, mut cancelled) = (pin!(outcome), pin!(context.unwanted()));
-    poll_fn(|cx| match outcome.as_mut().poll(cx) {
-        Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-        Poll::Pending => cancelled.as_mut().poll(cx).map(|()| None),
-    })
-    .await
 }
 
 fn finish_of(outcome: Result<Outcome, Box<dyn Any + Send>>, context: &Context) -> Finish {

@@ -49,7 +49,7 @@ where
 
 /// The bytes of a peer without our limits.
 fn write_unchecked<T: Serialize>(codec: Codec, value: &T) -> Vec<u8> {
-    with_format!(codec, F => F::write(value).map_err(Fault::library)).expect("writes")
+    with_format!(codec, F => F::write(value, Vec::new()).map_err(Fault::library)).expect("writes")
 }
 
 #[test]

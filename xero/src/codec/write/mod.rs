@@ -16,7 +16,7 @@ use super::{
     fault::{ANOTHER_CODEC, Fault, Reason, or_fault},
     format::Traits,
     notes::{Kind, Mark, Notes},
-    observed::{Form, Forms, Seen, Type},
+    observed::{Form, Seen, Type},
     place::{Node, Start, Way},
     state::{Before, Counts, Level},
 };
@@ -62,7 +62,7 @@ impl Writing {
         }
         let levels = counts.levels_max();
         let (compounds, has_empty_elements) = (counts.compounds(), counts.has_empty_elements());
-        Observed { forms: seen.into_forms(), levels, compounds, has_empty_elements }
+        Observed { seen, levels, compounds, has_empty_elements }
     }
 
     /// The fault that an error of the format's library stands for.
@@ -162,7 +162,7 @@ impl Writing {
 /// What a written value consists of.
 #[derive(Debug)]
 pub(super) struct Observed {
-    pub(super) forms: Forms,
+    pub(super) seen: Seen,
     /// The most levels of all kinds that are nested in it.
     pub(super) levels: usize,
     /// All lists, tuples, maps, structs and variants with fields.

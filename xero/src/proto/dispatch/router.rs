@@ -261,8 +261,8 @@ impl Router {
 
     /// Treats every request in flight as lost with its worker.
     pub(super) fn retry_all(&mut self, now: Instant, exits: &mut Exits<Output>) {
-        let in_flight = self.placement.registry.iter().flat_map(|(_, worker)| worker.in_flight.keys().copied());
-        for id in in_flight.collect::<Vec<_>>() {
+        let in_flight = self.placement.registry.iter().flat_map(|(_, worker)| worker.requests());
+        for (id, _) in in_flight.collect::<Vec<_>>() {
             self.lose_worker_of(now, exits, id, Setback::MaybeExecuted);
         }
     }

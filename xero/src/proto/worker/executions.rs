@@ -24,7 +24,9 @@ pub(super) struct Executions {
     /// The limit of what is held for a dispatcher.
     peer_bytes_max: u64,
     /// The requests of each dispatcher that has answered and has not received a goodbye.
-    requests: BTreeMap<Peer, BTreeMap<CallId, Execution>>,
+    ///
+    /// One that chooses colliding numbers slows down its own requests, of which it has no more than the credits.
+    requests: BTreeMap<Peer, IdMap<CallId, Execution>>,
     tasks: IdMap<Execution, Task>,
     /// Requests that have not started: beyond the credits, when several dispatchers spend them at the same time, or
     /// from a dispatcher whose window is full of replies.
@@ -105,7 +107,9 @@ impl Executions {
         let Some(requests) = self.requests.remove(&peer) else { return };
         exits.report(WorkerOutput::Unregistered(peer));
         self.backlog.forget(peer);
-        for execution in requests.into_values() {
+        let mut executions: Vec<_> = requests.into_values().collect();
+        executions.sort_unstable();
+        for execution in executions {
             if planted(Fault::ExecutionKept) {
                 break;
             }

@@ -106,7 +106,7 @@ impl Router {
         exits.report(Output::WorkerLeft(peer, end.departure));
         // Before its goodbye, a draining worker ends all requests that it has read; the others it has not read (§10).
         let is_drained = end.departure == Departure::Goodbye && end.was_draining;
-        for (id, wanted) in worker.in_flight {
+        for (id, wanted) in worker.requests() {
             let setback = match is_drained || unsent.contains(&id) {
                 true => Setback::NotStarted,
                 false => Setback::MaybeExecuted,
