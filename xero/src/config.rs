@@ -102,7 +102,7 @@ pub enum ProgramTurns {
     /// The I/O thread does everything.
     None,
     /// A call that finds no other in flight is written on its caller's thread, and so is a reply on the thread where its
-    /// procedure ends.
+    /// procedure ends. Of many, each sixteenth writes those that have gathered, so that the peer starts on them.
     Write,
     /// A task on the program's runtime also reads what arrives, so that a lone call changes no thread on its way. It is
     /// the runtime in which a client is made, or that of a worker's procedures.

@@ -150,7 +150,7 @@ impl BrokerBuilder {
         self
     }
 
-    /// Which worker gets a call when several suit it alike. Default: the least recently used one.
+    /// Which worker gets a call when several suit it alike. Default: [`LeastRecentlyUsed`](crate::LeastRecentlyUsed).
     ///
     /// Workers whose limit (`payload_bytes_max`) allows the payload come before others.
     /// [`ClientBuilder::worker_choice`](crate::ClientBuilder::worker_choice) has an example.

@@ -146,14 +146,14 @@ impl ClientBuilder {
         self
     }
 
-    /// Which worker gets a call when several suit it alike. Default: the least recently used one.
+    /// Which worker gets a call when several suit it alike. Default: [`LeastRecentlyUsed`](crate::LeastRecentlyUsed).
     ///
     /// Workers whose limit (`payload_bytes_max`) allows the payload come before others.
     ///
     /// ```
     /// use xero::{Candidate, Client, Peer, WorkerChoice};
     ///
-    /// /// The worker with the fewest calls; of several, the least recently used one.
+    /// /// The worker with the fewest calls; of several, the first in turn.
     /// #[derive(Debug)]
     /// struct LeastLoaded;
     ///

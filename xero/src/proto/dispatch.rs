@@ -329,7 +329,11 @@ impl Dispatcher {
 
     /// Gives the next message to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.exits.links.poll_transmit()
+        let transmit = self.exits.links.poll_transmit();
+        if transmit.is_none() {
+            self.router.end_turn();
+        }
+        transmit
     }
 
     /// When to call [`Self::handle_timeout`] next.

@@ -155,6 +155,8 @@ pub(crate) struct Registry {
     /// The most memory of all offers, estimated.
     offers_bytes_max: u64,
     turns: u64,
+    /// The worker of this turn's last request: another one travels with it.
+    written: Option<Peer>,
     /// Choices that were not candidates.
     stray_choices: u64,
 }
@@ -168,6 +170,7 @@ impl Registry {
             index: Index::new(OfferRoom::of(limits)),
             offers_bytes_max,
             turns: 0,
+            written: None,
             stray_choices: 0,
         }
     }
@@ -272,6 +275,16 @@ impl Registry {
             self.index.fill(place.pool, (place.turn, peer));
         }
         self.refresh(peer);
+    }
+
+    /// Notes that a request leaves for a worker in this turn.
+    pub(crate) fn note_written(&mut self, peer: Peer) {
+        self.written = Some(peer);
+    }
+
+    /// Notes that what the turn has written is on its way.
+    pub(crate) fn end_turn(&mut self) {
+        self.written = None;
     }
 
     /// Notes the end of a request. `Some(true)` if its caller still waits; `None` if it was not in flight.

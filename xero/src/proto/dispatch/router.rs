@@ -243,6 +243,11 @@ impl Router {
         }
     }
 
+    /// Notes that what the turn has written is on its way.
+    pub(super) fn end_turn(&mut self) {
+        self.placement.registry.end_turn();
+    }
+
     /// Handles one timer of a call that was due by then; `false` if there is none.
     pub(super) fn handle_timeout(&mut self, now: Instant, by: Instant, exits: &mut Exits<Output>) -> bool {
         match self.timers.expire(by) {
@@ -326,6 +331,7 @@ impl Router {
         let request = call.request(id, now);
         self.counters.retries += u64::from(call.attempts > 1);
         self.placement.registry.take_credit(peer, id);
+        self.placement.registry.note_written(peer);
         exits.links.send(now, peer, Message::Request(request));
         if exits.links.is_clogged(peer) {
             self.placement.registry.set_clogged(peer, true);

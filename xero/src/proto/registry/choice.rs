@@ -20,13 +20,19 @@ pub struct Candidate {
 /// It runs on the I/O thread and must not block: heartbeats, deadlines and waits of the whole client or broker wait until
 /// it returns. A panic ends the client or broker.
 pub trait WorkerChoice: fmt::Debug + Send {
-    /// Chooses one; the least recently used candidate is first.
+    /// Chooses one. The least recently used candidate is first, or one before it to which a request leaves at the same time
+    /// anyway.
     ///
     /// `None` lets the call wait, and so does a worker that is not a candidate.
     fn choose(&mut self, candidates: &mut dyn Iterator<Item = Candidate>) -> Option<Peer>;
 }
 
 /// The default choice: the worker that has gone longest without a request, or without room for one.
+///
+/// Requests that leave at the same time may follow each other to one worker, in one message, while it has at most four
+/// more than the next one in turn. No request follows another past a worker that has none. So a worker may have to run
+/// five calls one after the other while the others have one each; a policy that takes the candidate with the fewest
+/// requests spreads them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LeastRecentlyUsed;
 

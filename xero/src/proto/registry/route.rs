@@ -202,7 +202,10 @@ impl Registry {
             Err(outlook) => return Route::Nobody(outlook),
         };
         let Some((first, idempotent)) = self.index.first(method, need, grade, is_full) else { return Route::AllBusy };
-        let search = Search { method, grade, first, idempotent, is_full };
+        let mut search = Search { method, grade, first, idempotent, is_full };
+        if let Some((written, idempotent)) = self.written_one(need, &search) {
+            search = Search { first: written, idempotent, ..search };
+        }
         let others = self.choose(choice, need, &search);
         // The worker that refused is asked again only if there is no other.
         let again = Need { avoid: None, ..*need };
@@ -239,6 +242,19 @@ impl Registry {
         method.zip(self.pool_of(peer)).is_some_and(|(method, pool)| self.index.kind_in(pool, method).is_some())
     }
 
+    /// The worker of this turn's last request, if another one may travel with it: nobody is idle whose turn it is, and it
+    /// has few requests more.
+    fn written_one(&self, need: &Need<'_>, search: &Search<'_>) -> Option<(Free, bool)> {
+        let written = self.written.filter(|peer| *peer != search.first.1)?;
+        let in_flight = |peer| self.get(peer).map(|worker| worker.in_flight.len());
+        let (least, own) = in_flight(search.first.1).zip(in_flight(written))?;
+        if least == 0 || own >= least + TOGETHER {
+            return None;
+        }
+        let idempotent = self.check_choice(written, need, search)?;
+        Some(((self.get(written)?.place.turn, written), idempotent))
+    }
+
     fn choose(&mut self, choice: &mut dyn WorkerChoice, need: &Need<'_>, search: &Search<'_>) -> Option<(Peer, bool)> {
         let first = Some(search.first).filter(|(_, peer)| search.can_have(*peer, need));
         let chosen = choice.choose(&mut Candidates { registry: self, need, search, first, rest: None })?;
@@ -266,11 +282,14 @@ impl Registry {
     }
 }
 
+/// How many requests more than the next one in turn a worker may have, for requests of one turn to travel together.
+const TOGETHER: usize = 4;
+
 /// Where to find the candidates.
 struct Search<'a> {
     method: MethodId,
     grade: Grade,
-    /// The least recently used worker of all, whether or not it can have the request.
+    /// The least recently used worker of all, or the one that is written to, whether or not it can have the request.
     first: Free,
     /// Whether that one declares the method idempotent.
     idempotent: bool,
@@ -284,7 +303,7 @@ impl Search<'_> {
     }
 }
 
-/// The workers that can take a request now, least recently used first.
+/// The workers that can take a request now, least recently used first, behind one that is written to.
 struct Candidates<'a> {
     registry: &'a Registry,
     need: &'a Need<'a>,

@@ -85,6 +85,20 @@ fn least_recently_used_worker_is_asked_first() {
 }
 
 #[test]
+fn calls_of_one_turn_travel_together_unless_a_worker_is_idle_or_has_far_less_to_do() {
+    let (mut net, d, workers) = with_credits(&[64, 64, 64]);
+    let mut runs_after = |calls| {
+        (0..calls).for_each(|_| _ = net.call(d, "hold"));
+        net.run(ms(5));
+        workers.iter().map(|w| net.w(*w).runs.len()).collect::<Vec<_>>()
+    };
+    assert_eq!(runs_after(3), [1, 1, 1], "no call waits beside an idle worker");
+    assert_eq!(runs_after(9), [5, 5, 2], "four more than the next one in turn");
+    assert_eq!(runs_after(9), [9, 6, 6]);
+    assert_eq!(runs_after(1), [10, 6, 6], "the next turn begins with the least recently used one");
+}
+
+#[test]
 fn busy_worker_is_passed_over() {
     let (mut net, d, workers) = with_credits(&[1, 2]);
     let held: Vec<_> = (0..3).map(|_| net.call(d, "hold")).collect();

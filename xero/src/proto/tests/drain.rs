@@ -129,7 +129,9 @@ fn request_that_crosses_a_drain_goes_to_another_worker_unharmed() {
     net.connect();
     let slow = net.call(d, "hold");
     net.run(ms(5));
-    let [first, second] = [net.call(d, "ping"), net.call(d, "echo")];
+    let first = net.call(d, "ping");
+    net.run(ms(5));
+    let second = net.call(d, "echo");
     net.drain(draining);
     net.run(ms(20));
     assert_eq!((net.value(first), net.value(second)), ("pong".to_owned(), second.to_string()));

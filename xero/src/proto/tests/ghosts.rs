@@ -37,14 +37,17 @@ fn worker_that_dials_one_dispatcher_twice_is_called_over_both_connections() {
     let both = [net.puppet_with(d, same_process), net.puppet_with(d, same_process)];
     both.iter().for_each(|puppet| net.send_as(*puppet, Message::Heartbeat));
     net.run(3 * LATENCY);
-    let calls: Vec<_> = (0..8).map(|_| net.call(d, "hold")).collect();
-    net.run(3 * LATENCY);
+    let in_a_turn_of_its_own = |net: &mut Net| {
+        let call = net.call(d, "hold");
+        net.run(3 * LATENCY);
+        call
+    };
+    let calls: Vec<_> = (0..8).map(|_| in_a_turn_of_its_own(&mut net)).collect();
     assert_eq!(both.map(|puppet| requests_to(&net, puppet).len()), [4, 4]);
     // A renewed introduction is not a new connection.
     net.send_as(both[1], Message::Ready(introduction_again()));
     net.run(3 * LATENCY);
-    let more: Vec<_> = (0..4).map(|_| net.call(d, "hold")).collect();
-    net.run(3 * LATENCY);
+    let more: Vec<_> = (0..4).map(|_| in_a_turn_of_its_own(&mut net)).collect();
     assert_eq!(both.map(|puppet| requests_to(&net, puppet).len()), [6, 6]);
     for call in calls.into_iter().chain(more) {
         both.iter().for_each(|puppet| net.send_as(*puppet, final_reply(call, "done")));
