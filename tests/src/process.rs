@@ -1,15 +1,17 @@
 //! Processes to kill, freeze and stop.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsStr,
     fs,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write},
+    path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 use tokio::sync::watch;
 
 use crate::scene::{PATIENCE, eventually};
@@ -32,7 +34,13 @@ pub struct Process {
 impl Process {
     /// Starts a program.
     pub fn start(program: &str, arguments: &[&str]) -> Self {
+        Self::start_with(&[], program, arguments)
+    }
+
+    /// Starts a program with more variables in its environment.
+    pub fn start_with(variables: &[(&str, &str)], program: &str, arguments: &[&str]) -> Self {
         let mut command = Command::new(OsStr::new(program));
+        command.envs(variables.iter().copied());
         // The program ends with its standard input, so it does not outlive a killed test.
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{program}: {error}"));
@@ -45,6 +53,12 @@ impl Process {
     /// Closes its standard input.
     pub fn close_input(&mut self) {
         self.child.stdin = None;
+    }
+
+    /// Writes a line to its standard input.
+    pub fn tell(&mut self, line: &str) {
+        let input = self.child.stdin.as_mut().expect("its input is open");
+        writeln!(input, "{line}").expect("it reads its input");
     }
 
     /// Its process id.
@@ -160,12 +174,37 @@ pub fn descriptors(process: u32) -> usize {
     fs::read_dir(format!("/proc/{process}/fd")).expect("it runs").count()
 }
 
+/// The highest number of a process's open files and sockets.
+pub fn descriptors_highest(process: u32) -> u64 {
+    let numbers = fs::read_dir(format!("/proc/{process}/fd")).expect("it runs").flatten();
+    numbers.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).max().expect("it has a standard input")
+}
+
 /// A process's memory in use, in bytes; `None` if it has ended.
 pub fn resident_bytes(process: u32) -> Option<usize> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
     let kibibytes: usize = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kibibytes * 1024)
+}
+
+/// The CPU time of each of a process's threads so far, by their ids, with their names; empty if it has ended.
+pub fn cpu_times(process: u32) -> BTreeMap<String, (String, Duration)> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    let time = |task: PathBuf| {
+        let name = fs::read_to_string(task.join("comm")).ok()?.trim().to_owned();
+        let nanos = fs::read_to_string(task.join("schedstat")).ok()?.split(' ').next()?.parse().ok()?;
+        Some((name, Duration::from_nanos(nanos)))
+    };
+    // A thread that ends meanwhile has no time.
+    tasks.filter_map(|task| Some((task.file_name().to_string_lossy().into_owned(), time(task.path())?))).collect()
+}
+
+/// Limits the numbers of a process's descriptors from now on; those that it has stay open. Returns the limit before.
+pub fn limit_descriptors(process: u32, below: Option<u64>) -> Option<u64> {
+    let pid = i32::try_from(process).ok().and_then(Pid::from_raw);
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    prlimit(pid, Resource::Nofile, Rlimit { current: below, maximum }).expect("it is our child").current
 }
 
 /// Whether all threads of this process with that name wait for something.

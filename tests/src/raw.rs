@@ -53,7 +53,7 @@ impl Link {
         stream.write_all(&greeting()).await?;
         stream.read_exact(&mut [0; 64]).await?;
         let mut link = Self { stream, identity: Vec::new() };
-        link.write_frame(COMMAND, &introduction(kind, identity)).await?;
+        link.stream.write_all(&introduction(kind, identity)).await?;
         let (flags, body) = link.read_frame().await?;
         assert_eq!(flags & COMMAND, COMMAND, "a handshake ends with a command");
         link.identity = property(&body, b"Identity");
@@ -149,12 +149,7 @@ impl Link {
     }
 
     async fn write_frame(&mut self, flags: u8, body: &[u8]) -> io::Result<()> {
-        let mut bytes = match u8::try_from(body.len()) {
-            Ok(length) => vec![flags, length],
-            Err(_) => [&[flags | LARGE][..], &(body.len() as u64).to_be_bytes()].concat(),
-        };
-        bytes.extend_from_slice(body);
-        self.stream.write_all(&bytes).await
+        self.stream.write_all(&frame_bytes(flags, body)).await
     }
 
     async fn read_frame(&mut self) -> io::Result<(u8, Vec<u8>)> {
@@ -297,7 +292,8 @@ pub fn greeting() -> [u8; 64] {
     greeting
 }
 
-fn introduction(kind: &str, identity: &[u8]) -> Vec<u8> {
+/// What follows the greeting: ZMTP's own READY.
+pub fn introduction(kind: &str, identity: &[u8]) -> Vec<u8> {
     let mut body = b"\x05READY".to_vec();
     for (name, value) in [("Socket-Type", kind.as_bytes()), ("Identity", identity)] {
         body.push(u8::try_from(name.len()).expect("a short name"));
@@ -305,7 +301,29 @@ fn introduction(kind: &str, identity: &[u8]) -> Vec<u8> {
         body.extend_from_slice(&u32::try_from(value.len()).expect("a short value").to_be_bytes());
         body.extend_from_slice(value);
     }
-    body
+    frame_bytes(COMMAND, &body)
+}
+
+/// A message as it is written.
+pub fn message_bytes(message: &Message) -> Vec<u8> {
+    let Frames { header, payload } = frame::encode(message);
+    match payload.is_empty() {
+        true => frame_bytes(0, &header),
+        false => [frame_bytes(MORE, &header), frame_bytes(0, &payload)].concat(),
+    }
+}
+
+/// The head of a long frame that declares this length.
+pub fn declared(flags: u8, length: u64) -> Vec<u8> {
+    [&[flags | LARGE][..], &length.to_be_bytes()].concat()
+}
+
+fn frame_bytes(flags: u8, body: &[u8]) -> Vec<u8> {
+    let head = match u8::try_from(body.len()) {
+        Ok(length) => vec![flags, length],
+        Err(_) => declared(flags, body.len() as u64),
+    };
+    [&head, body].concat()
 }
 
 fn property(body: &[u8], name: &[u8]) -> Vec<u8> {
@@ -316,6 +334,10 @@ fn property(body: &[u8], name: &[u8]) -> Vec<u8> {
     value[..length as usize].to_vec()
 }
 
-const MORE: u8 = 1;
+/// The flag of a frame that another one of its message follows.
+pub const MORE: u8 = 1;
+
+/// The flag of a frame that is a command.
+pub const COMMAND: u8 = 4;
+
 const LARGE: u8 = 2;
-const COMMAND: u8 = 4;

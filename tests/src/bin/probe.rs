@@ -1,20 +1,36 @@
-//! The processes that tests kill and freeze: a worker that serves `Probe`, a client that calls it, and a broker.
+//! The processes that tests kill, freeze and attack: a worker that serves `Probe`, clients that call it, and a broker.
 
-use std::{error::Error, io::Read, process, thread, time::Duration};
+use std::{alloc::System, error::Error, io, process, thread, time::Duration};
 
-use tokio::signal::unix::{SignalKind, signal};
+use cap::Cap;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    time::{Instant, sleep},
+};
 use xero::{Broker, Client, Worker};
 use xero_tests::{
+    load::figures::Latencies,
     process::{descriptors, threads},
-    scene::{PATIENCE, noting, prober, show_logs},
+    scene::{PATIENCE, noting, prober, show_logs, timed},
     service::{Journal, ProbeClient},
 };
 
+/// Counts the memory in use, which an allocator does not return to the system block by block.
+#[global_allocator]
+static HEAP: Cap<System> = Cap::new(System, usize::MAX);
+
 fn main() -> Result<(), Box<dyn Error>> {
     show_logs();
-    thread::spawn(|| {
-        // Nobody writes to it: this ends when the test that started the process does.
-        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    let (sender, orders) = mpsc::unbounded_channel();
+    thread::spawn(move || {
+        for order in io::stdin().lines().map_while(Result::ok) {
+            match order.as_str() {
+                "heap" => println!("heap {}", HEAP.allocated()),
+                _ => _ = sender.send(order),
+            }
+        }
+        // The input ends when the test that started the process does.
         process::exit(3);
     });
     let mut arguments = std::env::args().skip(1);
@@ -24,10 +40,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     match role.as_str() {
         "worker" => runtime.block_on(work(arguments)),
         "client" => runtime.block_on(call(arguments)),
+        "caller" => runtime.block_on(call_on_order(arguments, orders)),
         "broker" => runtime.block_on(stand_between(arguments)),
         "cycles" => runtime.block_on(cycle(arguments, bind_and_close)),
         "broker-cycles" => runtime.block_on(cycle(arguments, bind_and_close_a_broker)),
-        _ => Err("the first argument is `worker`, `client`, `broker`, `cycles` or `broker-cycles`".into()),
+        _ => Err("the first argument is `worker`, `client`, `caller`, `broker`, `cycles` or `broker-cycles`".into()),
     }
 }
 
@@ -37,6 +54,8 @@ struct Arguments {
     /// Whether a client connects to brokers.
     connects: bool,
     interval: Duration,
+    /// The most time between two dials.
+    backoff: Duration,
     concurrency: u32,
     journal: Option<String>,
     hold: Option<String>,
@@ -46,14 +65,22 @@ struct Arguments {
 
 impl Arguments {
     fn read(mut arguments: impl Iterator<Item = String>) -> Result<Self, Box<dyn Error>> {
-        let (interval, concurrency, count) = (Duration::from_secs(1), 64, 1);
-        let (journal, hold, hold_for) = (None, None, 600_000);
-        let mut read =
-            Self { endpoints: Vec::new(), connects: false, interval, concurrency, journal, hold, hold_for, count };
+        let mut read = Self {
+            endpoints: Vec::new(),
+            connects: false,
+            interval: Duration::from_secs(1),
+            backoff: Duration::from_secs(2),
+            concurrency: 64,
+            journal: None,
+            hold: None,
+            hold_for: 600_000,
+            count: 1,
+        };
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
             match argument.as_str() {
                 "--interval" => read.interval = Duration::from_millis(value()?.parse()?),
+                "--backoff" => read.backoff = Duration::from_millis(value()?.parse()?),
                 "--concurrency" => read.concurrency = value()?.parse()?,
                 "--count" => read.count = value()?.parse()?,
                 "--connect" => read.connects = true,
@@ -65,12 +92,30 @@ impl Arguments {
         }
         Ok(read)
     }
+
+    /// The least and the most time between two dials.
+    fn backoff(&self) -> (Duration, Duration) {
+        (self.backoff.min(Duration::from_millis(100)), self.backoff)
+    }
+
+    async fn client(&self) -> Result<Client, Box<dyn Error>> {
+        let (first, max) = self.backoff();
+        let settings = Client::builder().heartbeat_interval(self.interval);
+        let client = match self.connects {
+            true => settings.backoff(first, max).connect(&self.endpoints)?,
+            false => settings.bind(self.endpoints.first().ok_or("a client needs an endpoint")?).await?,
+        };
+        println!("bound {}", client.endpoint());
+        client.wait_for_worker(PATIENCE).await?;
+        Ok(client)
+    }
 }
 
 /// Serves until SIGTERM, then drains.
 async fn work(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let mut terminated = signal(SignalKind::terminate())?;
-    let builder = Worker::connect(arguments.endpoints);
+    let (first, max) = arguments.backoff();
+    let builder = Worker::connect(arguments.endpoints).backoff(first, max);
     let service = arguments.journal.map_or_else(prober, |path| noting(&Journal::at(path)));
     let settings = builder.heartbeat_interval(arguments.interval).concurrency(arguments.concurrency);
     let worker = settings.serve(service).drain_on(async move {
@@ -85,13 +130,7 @@ async fn work(arguments: Arguments) -> Result<(), Box<dyn Error>> {
 
 /// Calls `ping` this many times, reports each reply, and stays until it is killed.
 async fn call(arguments: Arguments) -> Result<(), Box<dyn Error>> {
-    let settings = Client::builder().heartbeat_interval(arguments.interval);
-    let client = match arguments.connects {
-        true => settings.connect(&arguments.endpoints)?,
-        false => settings.bind(arguments.endpoints.first().ok_or("a client needs an endpoint")?).await?,
-    };
-    println!("bound {}", client.endpoint());
-    client.wait_for_worker(PATIENCE).await?;
+    let client = arguments.client().await?;
     let probe = ProbeClient::new(&client);
     for _ in 0..arguments.count {
         println!("{}", probe.ping().timeout(PATIENCE).await?);
@@ -100,6 +139,31 @@ async fn call(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         println!("{:?}", probe.work(&key, arguments.hold_for).timeout(Duration::from_secs(600)).await);
     }
     std::future::pending().await
+}
+
+/// Calls `ping` again and again for as many milliseconds as each line of the input says, and reports how that went:
+/// calls, failures, and the 99th percentile in microseconds.
+async fn call_on_order(
+    arguments: Arguments,
+    mut orders: mpsc::UnboundedReceiver<String>,
+) -> Result<(), Box<dyn Error>> {
+    let client = arguments.client().await?;
+    let probe = ProbeClient::new(&client);
+    while let Some(order) = orders.recv().await {
+        let end = Instant::now() + Duration::from_millis(order.parse()?);
+        let (mut latencies, mut failures) = (Latencies::default(), 0);
+        while Instant::now() < end {
+            let (outcome, time) = timed(probe.ping().timeout(PATIENCE)).await;
+            latencies.add(time);
+            if let Err(error) = outcome {
+                failures += 1;
+                println!("after {time:?}: {error}");
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
+        println!("measured {} {failures} {}", latencies.count(), latencies.percentile(99.0).as_micros());
+    }
+    Ok(())
 }
 
 /// Routes calls until SIGTERM, then drains.
@@ -170,7 +234,7 @@ async fn bind_and_close_a_broker(is_dropped: bool) -> Result<(), Box<dyn Error>>
 async fn tell(when: &str) {
     let mut lowest = (usize::MAX, usize::MAX);
     for _ in 0..50 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        sleep(Duration::from_millis(20)).await;
         lowest = (lowest.0.min(threads(process::id())), lowest.1.min(descriptors(process::id())));
     }
     println!("{when} {} {}", lowest.0, lowest.1);

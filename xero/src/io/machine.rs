@@ -100,10 +100,13 @@ pub(crate) enum Input {
 }
 
 impl Input {
-    /// The weight in a turn, in small messages: each takes the time to copy [`BYTES_PER_WEIGHT`].
+    /// The weight in a turn, in small messages: each takes the time to copy [`PAYLOAD_BYTES_PER_WEIGHT`], or to read
+    /// [`HEADER_BYTES_PER_WEIGHT`].
     pub(crate) fn weight(&self) -> usize {
         match self {
-            Self::Frames(frames) => 1 + frames.payload.len() / BYTES_PER_WEIGHT,
+            Self::Frames(Frames { header, payload }) => {
+                1 + header.len() / HEADER_BYTES_PER_WEIGHT + payload.len() / PAYLOAD_BYTES_PER_WEIGHT
+            }
             Self::Dialed | Self::Accepted | Self::WrongFrameCount(_) | Self::Oversized(_) | Self::Gone => 1,
         }
     }
@@ -133,4 +136,24 @@ pub(crate) enum SendError {
 }
 
 /// The payload bytes that take about as long as a small message: a mebibyte weighs 65.
-const BYTES_PER_WEIGHT: usize = 16 * 1024;
+const PAYLOAD_BYTES_PER_WEIGHT: usize = 16 * 1024;
+
+/// The header bytes that take about as long as a small message: a READY with 4,096 methods is a turn of its own.
+const HEADER_BYTES_PER_WEIGHT: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::driver::TURN_BOUND;
+
+    fn weight(header_bytes: usize, payload_bytes: usize) -> usize {
+        let (header, payload) = (vec![0; header_bytes].into(), vec![0; payload_bytes].into());
+        Input::Frames(Frames { header, payload }).weight()
+    }
+
+    #[test]
+    fn small_message_weighs_one_and_the_largest_introduction_is_a_turn_of_its_own() {
+        assert_eq!((weight(100, 4_096), weight(32, 1 << 20)), (1, 65));
+        assert!(weight(64 << 10, 0) >= TURN_BOUND);
+    }
+}

@@ -1,11 +1,12 @@
 //! Accepts connections and makes their handshakes, apart from the connections that work.
 
-use std::{collections::VecDeque, io, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, io, pin::pin, time::Duration};
 
 use bytes::Bytes;
+use futures_util::future::select;
 use tokio::{
-    sync::mpsc,
-    task::{AbortHandle, yield_now},
+    sync::{mpsc, oneshot},
+    task::yield_now,
     time::{sleep, timeout},
 };
 use tracing::debug;
@@ -18,7 +19,7 @@ use super::{
 
 /// Accepts until dropped. Connections whose handshake is complete go to `opened`.
 pub(super) async fn accept(listener: Listener, limits: Limits, opened: mpsc::Sender<Opened>) {
-    let mut handshakes = Handshakes { tasks: VecDeque::new(), limits, opened };
+    let mut handshakes = Handshakes { ends: VecDeque::new(), limits, opened };
     for accepted in 1_u64.. {
         match listener.accept().await {
             Ok(stream) => handshakes.start(stream),
@@ -36,44 +37,39 @@ pub(super) async fn accept(listener: Listener, limits: Limits, opened: mpsc::Sen
     }
 }
 
-/// Handshakes in progress, oldest first; they end with their owner.
+/// Handshakes in progress. They end with their owner.
 struct Handshakes {
-    tasks: VecDeque<AbortHandle>,
+    /// One for each, oldest first: its drop ends the handshake. A handle of the task would keep its memory, also once it
+    /// has ended, for as long as an older one is in progress.
+    ends: VecDeque<oneshot::Sender<Infallible>>,
     limits: Limits,
     opened: mpsc::Sender<Opened>,
 }
 
 impl Handshakes {
     fn start(&mut self, stream: Stream) {
-        while self.tasks.front().is_some_and(AbortHandle::is_finished) {
-            self.tasks.pop_front();
+        while self.ends.front().is_some_and(oneshot::Sender::is_closed) {
+            self.ends.pop_front();
         }
         // The oldest makes way: a healthy one takes a few round trips, a stranger's as long as it may.
-        if self.tasks.len() >= HANDSHAKES_MAX
-            && let Some(oldest) = self.tasks.pop_front()
-        {
-            oldest.abort();
+        if self.ends.len() >= HANDSHAKES_MAX {
+            self.ends.pop_front();
         }
         let (limits, opened) = (self.limits, self.opened.clone());
-        let task = tokio::spawn(async move {
-            let handshake = async {
+        let (end, ended) = oneshot::channel();
+        self.ends.push_back(end);
+        tokio::spawn(async move {
+            let handshake = pin!(async {
                 match Connection::open(stream, Role::Router, Bytes::new(), limits).await {
                     // An error means that the socket is closed.
                     Ok(connection) => drop(opened.send(connection).await),
                     Err(error) => debug!(%error, "a handshake has failed"),
                 }
-            };
-            if timeout(HANDSHAKE_TIMEOUT, handshake).await.is_err() {
+            });
+            if timeout(HANDSHAKE_TIMEOUT, select(ended, handshake)).await.is_err() {
                 debug!("a handshake was not completed in time");
             }
         });
-        self.tasks.push_back(task.abort_handle());
-    }
-}
-
-impl Drop for Handshakes {
-    fn drop(&mut self) {
-        self.tasks.iter().for_each(AbortHandle::abort);
     }
 }
 
