@@ -44,7 +44,8 @@ use crate::{
 /// Clients connect to its frontend, workers to its backend. So neither side needs an address, and each may come and go
 /// without the other.
 ///
-/// A broker routes calls like a client that binds: to the least recently used worker with room that offers the method.
+/// A broker routes calls like a client that binds: to a worker with room that offers the method, by default
+/// the [`LeastRecentlyUsed`](crate::LeastRecentlyUsed) one.
 /// It retries a call on another worker where that is allowed. A call without a worker waits until its deadline. Clients
 /// and workers may connect to several brokers, and then survive the loss of any of them.
 ///

@@ -1,4 +1,4 @@
-//! A buffer of each thread to write values into, so that a value takes one allocation, of its exact size.
+//! A buffer of each thread to write values into, so that a small value takes one allocation, of its exact size.
 
 use std::cell::Cell;
 
@@ -16,7 +16,7 @@ pub(super) fn take() -> Vec<u8> {
     buffer
 }
 
-/// The bytes in a buffer. Few are copied, so that the buffer can be used again.
+/// The bytes in a buffer. Few are copied, so that the buffer can be used again; many take it along.
 pub(super) fn into_bytes(buffer: Vec<u8>) -> Bytes {
     if buffer.len() > COPIED_BYTES_MAX {
         return buffer.into();

@@ -246,7 +246,12 @@ impl<R: Role> Driver<R> {
 
     /// Whether the sender of the next command may handle it.
     pub(super) fn is_quiet(&self) -> bool {
-        self.role.allows_turns() && self.role.is_quiet() && !self.side.errands.are_waiting()
+        self.role.is_quiet() && self.takes_bursts()
+    }
+
+    /// Whether senders may handle commands while others come.
+    pub(super) fn takes_bursts(&self) -> bool {
+        self.role.allows_turns() && !self.side.errands.are_waiting()
     }
 
     /// Which messages are expected.

@@ -46,9 +46,9 @@ pub(super) struct Engine<R: Role> {
     /// Whether the sender of the next command may handle it: it is likely to be the only one, and leaves at once.
     /// Otherwise whoever reads the sockets handles it together with others, whose messages leave in one BATCH.
     is_quiet: AtomicBool,
-    /// Whether senders may handle commands at all.
-    allows_turns: bool,
-    /// The commands that had come when the last turn began: later ones wait for the next one.
+    /// Whether the last sender of a burst may handle it.
+    takes_bursts: AtomicBool,
+    /// The commands that had come when the last turn began. It has handled them, and perhaps some of those since.
     handled: AtomicU64,
     io_thread: Arc<AtomicWaker>,
     /// The I/O thread's runtime, to which timers and tasks belong.
@@ -70,7 +70,8 @@ pub(super) struct Desk<R: Role> {
 impl<R: Role> Engine<R> {
     /// To be called on the I/O thread. With a runtime of the program, a task is started there.
     pub(super) fn new(mut driver: Driver<R>, program: Option<Handle>) -> Arc<Self> {
-        let (allows_turns, is_quiet) = (driver.role.allows_turns(), AtomicBool::new(driver.is_quiet()));
+        let is_quiet = AtomicBool::new(driver.is_quiet());
+        let takes_bursts = AtomicBool::new(driver.takes_bursts());
         let io_thread = Arc::new(AtomicWaker::new());
         let reader = program.map(|program| Arc::new(Reader::new(program, Arc::clone(&io_thread))));
         let engine = Arc::new_cyclic(|engine: &Weak<Self>| {
@@ -80,7 +81,7 @@ impl<R: Role> Engine<R> {
                 is_awaited: AtomicBool::new(false),
                 bell: AtomicU64::new(0),
                 is_quiet,
-                allows_turns,
+                takes_bursts,
                 handled: AtomicU64::new(0),
                 io_thread,
                 runtime: Handle::current(),
@@ -119,6 +120,7 @@ impl<R: Role> Engine<R> {
     pub(super) fn leave(&self, desk: MutexGuard<'_, Desk<R>>, rings: u64) -> bool {
         if let Some(driver) = &desk.driver {
             self.is_quiet.store(driver.is_quiet(), Ordering::Relaxed);
+            self.takes_bursts.store(driver.takes_bursts(), Ordering::Relaxed);
         }
         self.handled.store(rings, Ordering::Relaxed);
         drop(desk);
@@ -155,6 +157,9 @@ impl<R: Role> Engine<R> {
             if is_work_left {
                 return self.io_thread.wake();
             }
+            if has_more && !self.is_burst() {
+                return self.call();
+            }
             if !has_more {
                 if is_busy && let Some(reader) = &self.reader {
                     reader.watch();
@@ -162,7 +167,16 @@ impl<R: Role> Engine<R> {
                 return;
             }
         }
-        self.io_thread.wake();
+        self.call();
+    }
+
+    /// Whether so many commands wait that their last sender should handle them. If the reader finds no way to the desk,
+    /// it goes first: it handles them too.
+    fn is_burst(&self) -> bool {
+        let waiting = self.rings().saturating_sub(self.handled.load(Ordering::Relaxed));
+        waiting >= BURST
+            && self.takes_bursts.load(Ordering::Relaxed)
+            && !self.reader.as_ref().is_some_and(|reader| reader.has_sockets() && reader.is_kept_out())
     }
 
     /// A turn of the reader.
@@ -175,6 +189,7 @@ impl<R: Role> Engine<R> {
         }) else {
             return Next::Wait;
         };
+        reader.note_desk();
         if !reader.has_sockets() {
             // The I/O thread has just taken them.
             self.leave(desk, self.rings());
@@ -297,14 +312,12 @@ impl<R: Role> Desk<R> {
 
 impl<R: Role> Turns for Engine<R> {
     fn ring(&self) {
-        let rings = self.bell.fetch_add(1, Ordering::SeqCst).wrapping_add(1);
+        self.bell.fetch_add(1, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        let waiting = rings.wrapping_sub(self.handled.load(Ordering::Relaxed));
-        let is_burst = self.allows_turns && waiting.is_multiple_of(BURST);
         // Thread-local values may be gone while a thread ends. The turn would need those of Tokio.
         let is_ending = || Handle::try_current().is_err_and(|error| error.is_thread_local_destroyed());
         let is_quiet = self.is_quiet.load(Ordering::Relaxed) && self.is_quiet.swap(false, Ordering::Relaxed);
-        match (is_quiet || is_burst) && !is_ending() {
+        match (is_quiet || self.is_burst()) && !is_ending() {
             true => self.take_turns(),
             false => self.call(),
         }
@@ -369,11 +382,9 @@ mod tests {
     #[test]
     fn burst_is_handled_by_its_last_sender_if_the_role_allows_it() {
         for allows_turns in [true, false] {
-            let (commands, role) = Recorder::new(allows_turns, false);
-            let runtime = runtime();
+            let (runtime, commands, engine) =
+                unattended(Recorder { has_errands: false, ..Recorder::new(allows_turns) });
             let _inside = runtime.enter();
-            // Nobody polls its I/O thread.
-            let _engine = Engine::new(role.driver(), None);
             for round in 1..=3 {
                 let (sender, receiver) = mpsc::channel();
                 for sent in 1..=BURST {
@@ -382,7 +393,49 @@ mod tests {
                     assert_eq!(receiver.try_iter().count() as u64, handled, "{allows_turns}, {sent} of round {round}");
                 }
             }
+            drop(engine);
         }
+    }
+
+    #[test]
+    fn bursts_wait_for_errands_and_for_a_reader_that_finds_no_way_to_the_desk() {
+        let (runtime, commands, engine) = unattended(Recorder::new(true));
+        let _inside = runtime.enter();
+        let burst = || {
+            let (sender, receiver) = mpsc::channel();
+            (0..BURST).for_each(|_| assert!(commands.send(sender.clone()).is_ok()));
+            receiver.try_iter().count() as u64
+        };
+        assert_eq!((burst(), burst()), (BURST, 0), "the errands of the first burst wait");
+        engine.wait().driver.as_mut().expect("not ended").run_errands();
+        engine.leave(engine.wait(), engine.rings());
+        assert_eq!(burst(), BURST);
+
+        let reader = Arc::new(Reader::new(runtime.handle().clone(), Arc::new(AtomicWaker::new())));
+        let engine = Engine { reader: Some(Arc::clone(&reader)), ..Arc::into_inner(engine).expect("the only one") };
+        engine.wait().driver.as_mut().expect("not ended").run_errands();
+        engine.leave(engine.wait(), engine.rings());
+        engine.bell.fetch_add(BURST, Ordering::SeqCst);
+        assert!(engine.is_burst());
+        reader.set_has_sockets(true);
+        let desk = engine.wait();
+        assert!(matches!(engine.read(&reader), Next::Wait));
+        drop(desk);
+        assert!(!engine.is_burst());
+        engine.read(&reader);
+        engine.bell.fetch_add(BURST, Ordering::SeqCst);
+        assert!(engine.is_burst());
+    }
+
+    /// An engine whose I/O thread takes no turn by itself.
+    fn unattended(
+        mut role: Recorder,
+    ) -> (runtime::Runtime, Commands<mpsc::Sender<Option<String>>>, Arc<Engine<Recorder>>) {
+        let (runtime, (commands, mailbox)) = (runtime(), mailbox());
+        role.is_quiet = false;
+        role.mailbox = mailbox;
+        let engine = runtime.block_on(async { Engine::new(role.driver(), None) });
+        (runtime, commands, engine)
     }
 
     #[test]
@@ -400,7 +453,8 @@ mod tests {
 
     impl Stage {
         fn new(allows_turns: bool) -> Self {
-            let (commands, role) = Recorder::new(allows_turns, true);
+            let (commands, mailbox) = mailbox();
+            let role = Recorder { mailbox, ..Recorder::new(allows_turns) };
             let thread = thread::Builder::new().name("io".to_owned()).spawn(move || {
                 let runtime = runtime();
                 let _inside = runtime.enter();
@@ -437,13 +491,13 @@ mod tests {
         mailbox: Mailbox<mpsc::Sender<Option<String>>>,
         allows_turns: bool,
         is_quiet: bool,
+        has_errands: bool,
         has_ended: bool,
     }
 
     impl Recorder {
-        fn new(allows_turns: bool, is_quiet: bool) -> (Commands<mpsc::Sender<Option<String>>>, Self) {
-            let (commands, mailbox) = mailbox();
-            (commands, Self { mailbox, allows_turns, is_quiet, has_ended: false })
+        fn new(allows_turns: bool) -> Self {
+            Self { mailbox: mailbox().1, allows_turns, is_quiet: true, has_errands: true, has_ended: false }
         }
 
         /// To be called within a runtime.
@@ -464,7 +518,9 @@ mod tests {
         fn handle_command(&mut self, side: &mut SideOf<Self>, _: Instant, command: Self::Command) {
             let record = move || _ = command.send(thread::current().name().map(str::to_owned));
             record.clone()();
-            side.errands.run(record);
+            if self.has_errands {
+                side.errands.run(record);
+            }
         }
 
         fn handle_abandoned(&mut self, _: &mut SideOf<Self>, _: Instant) {

@@ -31,6 +31,8 @@ pub(super) struct Reader {
     has_sockets: AtomicBool,
     /// Whether it has found the desk taken, and must be called once that is free.
     awaits_desk: AtomicBool,
+    /// Whether it has found the desk taken, and has not been there since.
+    is_kept_out: AtomicBool,
     /// Whether the I/O thread looks at it from time to time.
     is_watched: AtomicBool,
     /// How often its runtime has answered a call.
@@ -50,6 +52,7 @@ impl Reader {
             is_readable: AtomicBool::new(false),
             has_sockets: AtomicBool::new(false),
             awaits_desk: AtomicBool::new(false),
+            is_kept_out: AtomicBool::new(false),
             is_watched: AtomicBool::new(false),
             answers: AtomicU64::new(0),
             has_ended: AtomicBool::new(false),
@@ -131,6 +134,17 @@ impl Reader {
     /// Notes that the reader must be called once the desk is free.
     pub(super) fn await_desk(&self) {
         self.awaits_desk.store(true, Ordering::SeqCst);
+        self.is_kept_out.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that the reader is at the desk.
+    pub(super) fn note_desk(&self) {
+        self.is_kept_out.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the reader has waited for the desk since it was last there.
+    pub(super) fn is_kept_out(&self) -> bool {
+        self.is_kept_out.load(Ordering::Relaxed)
     }
 
     /// Calls the reader if it waits for the desk, which is free now.

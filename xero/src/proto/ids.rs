@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    hash::{BuildHasherDefault, Hasher},
+    hash::{BuildHasherDefault, Hash, Hasher},
 };
 
 /// A map for look-ups at constant cost. Its order has no meaning: sort before iterating.
@@ -29,6 +29,16 @@ impl Hasher for IdHasher {
         self.0
     }
 }
+
+/// Returns the memory of a burst. To be called after removals.
+pub(crate) fn shrink_if_empty<K: Eq + Hash, V>(map: &mut IdMap<K, V>) {
+    if map.is_empty() && map.capacity() > ENTRIES_KEPT {
+        map.shrink_to(ENTRIES_KEPT);
+    }
+}
+
+/// Entries that an empty map keeps memory for: 20 KiB.
+const ENTRIES_KEPT: usize = 1_024;
 
 const HIGHEST_BYTE: u64 = 0xFF << 56;
 

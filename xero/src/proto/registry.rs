@@ -25,7 +25,7 @@ use uuid::Uuid;
 use super::{
     fault::{Fault, count_step, planted},
     frame::{Limits, OfferRoom},
-    ids::IdMap,
+    ids::{self as id_maps, IdMap},
     message::{CallId, Names, OfferChange, Peer, Ready},
 };
 pub(crate) use changed::Changed;
@@ -70,6 +70,8 @@ struct Place {
     /// The turn in which it was last used, or became free.
     turn: u64,
     standing: Standing,
+    /// Whether it is free and has no request.
+    is_vacant: bool,
 }
 
 /// What a worker counts as in the index.
@@ -155,8 +157,8 @@ pub(crate) struct Registry {
     /// The most memory of all offers, estimated.
     offers_bytes_max: u64,
     turns: u64,
-    /// The worker of this turn's last request: another one travels with it.
-    written: Option<Peer>,
+    /// The worker of this turn's last requests, and how many have gone there in a row: another one travels with them.
+    written: Option<(Peer, usize)>,
     /// Choices that were not candidates.
     stray_choices: u64,
 }
@@ -279,7 +281,8 @@ impl Registry {
 
     /// Notes that a request leaves for a worker in this turn.
     pub(crate) fn note_written(&mut self, peer: Peer) {
-        self.written = Some(peer);
+        let before = self.written.filter(|(last, _)| *last == peer).map_or(0, |(_, run)| run);
+        self.written = Some((peer, before + 1));
     }
 
     /// Notes that what the turn has written is on its way.
@@ -291,6 +294,7 @@ impl Registry {
     pub(crate) fn return_credit(&mut self, peer: Peer, call: CallId) -> Option<bool> {
         let worker = self.workers.get_mut(&peer)?;
         let wanted = worker.in_flight.remove(&call)?;
+        id_maps::shrink_if_empty(&mut worker.in_flight);
         if planted(Fault::CreditLost) && !wanted {
             worker.in_flight.insert(call, wanted);
             return Some(false);
@@ -440,7 +444,7 @@ impl Registry {
 
     /// Notes that a worker's window may have room again.
     pub(crate) fn note_room(&mut self, peer: Peer) {
-        if let Some(Place { pool, turn, standing: Standing::Free }) = self.workers.get(&peer).map(|it| it.place) {
+        if let Some(Place { pool, turn, standing: Standing::Free, .. }) = self.workers.get(&peer).map(|it| it.place) {
             self.index.note_room(pool, (turn, peer));
         }
     }
@@ -484,7 +488,7 @@ impl Registry {
             credits: ready.credits.min(CREDITS_MAX),
             was_callable: ready.credits > 0,
             offer: Arc::clone(self.index.offer_of(pool)),
-            place: Place { pool, turn: 0, standing: Standing::Idle },
+            place: Place { pool, turn: 0, standing: Standing::Idle, is_vacant: false },
         });
         self.workers.insert(peer, worker);
         self.peers.insert(peer);
@@ -500,7 +504,7 @@ impl Registry {
         self.withdraw(peer);
         let Some(worker) = self.workers.get_mut(&peer) else { return };
         let standing = if is_serving { Standing::Serving } else { Standing::Idle };
-        let before = std::mem::replace(&mut worker.place, Place { pool, turn: 0, standing });
+        let before = std::mem::replace(&mut worker.place, Place { pool, turn: 0, standing, is_vacant: false });
         worker.offer = Arc::clone(self.index.offer_of(pool));
         self.index.part(before.pool);
     }
@@ -508,8 +512,12 @@ impl Registry {
     /// Removes a worker from the free and the serving ones of its pool.
     fn withdraw(&mut self, peer: Peer) {
         let Some(worker) = self.workers.get_mut(&peer) else { return };
-        let Place { pool, turn, standing } = worker.place;
+        let Place { pool, turn, standing, is_vacant } = worker.place;
         worker.place.standing = Standing::Idle;
+        worker.place.is_vacant = false;
+        if is_vacant {
+            self.count_vacant(pool, false);
+        }
         if standing == Standing::Free {
             self.index.fill(pool, (turn, peer));
         }
@@ -523,8 +531,9 @@ impl Registry {
     fn refresh(&mut self, peer: Peer) {
         let Some(worker) = self.workers.get_mut(&peer) else { return };
         let (before, standing) = (worker.place, worker.standing());
+        let is_vacant = standing == Standing::Free && worker.in_flight.is_empty();
         let place = &mut worker.place;
-        place.standing = standing;
+        (place.standing, place.is_vacant) = (standing, is_vacant);
         if standing >= Standing::Serving && before.standing == Standing::Idle {
             self.index.enter(place.pool);
         }
@@ -539,5 +548,14 @@ impl Registry {
         if standing == Standing::Idle && before.standing != Standing::Idle {
             self.index.leave(before.pool);
         }
+        if is_vacant != before.is_vacant {
+            self.count_vacant(before.pool, is_vacant);
+        }
+    }
+
+    /// Counts one more, or one less, of the workers that have no request.
+    fn count_vacant(&mut self, pool: PoolId, is_more: bool) {
+        let vacant = &mut self.index.pool_mut(pool).vacant;
+        *vacant = if is_more { *vacant + 1 } else { *vacant - 1 };
     }
 }

@@ -29,10 +29,9 @@ pub trait WorkerChoice: fmt::Debug + Send {
 
 /// The default choice: the worker that has gone longest without a request, or without room for one.
 ///
-/// Requests that leave at the same time may follow each other to one worker, in one message, while it has at most four
-/// more than the next one in turn. No request follows another past a worker that has none. So a worker may have to run
-/// five calls one after the other while the others have one each; a policy that takes the candidate with the fewest
-/// requests spreads them.
+/// Up to four requests that leave at the same time may follow each other to one worker, in one message, while it has at
+/// most four more than the next one in turn and no worker is without any. A policy that takes the candidate with the
+/// fewest requests spreads them more evenly.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LeastRecentlyUsed;
 

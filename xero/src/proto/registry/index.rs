@@ -46,6 +46,8 @@ pub(super) struct Pool {
     /// Members that serve: with credits, and not draining.
     serving: usize,
     pub(super) free: BTreeSet<Free>,
+    /// How many of them have no request.
+    pub(super) vacant: usize,
     /// Those of them that have room for a large payload, as far as was asked since they last may have got it.
     roomy: BTreeSet<Free>,
     /// The groups that the pool was taken out of for want of a free worker.
@@ -420,6 +422,7 @@ impl Index {
             members: 0,
             serving: 0,
             free: BTreeSet::new(),
+            vacant: 0,
             roomy: BTreeSet::new(),
             absent: Vec::new(),
         }));
@@ -543,11 +546,11 @@ impl Index {
             && self.limits.is_empty()
     }
 
-    fn pool(&self, id: PoolId) -> &Pool {
+    pub(super) fn pool(&self, id: PoolId) -> &Pool {
         self.pools.get(id.0).expect("a pool is kept while it has members")
     }
 
-    fn pool_mut(&mut self, id: PoolId) -> &mut Pool {
+    pub(super) fn pool_mut(&mut self, id: PoolId) -> &mut Pool {
         self.pools.get_mut(id.0).expect("a pool is kept while it has members")
     }
 

@@ -17,6 +17,7 @@ use crate::proto::{
 
 #[test]
 fn index_and_scan_agree_on_every_route_and_offer() {
+    let mut followed = 0;
     for seed in 0..SEEDS {
         let mut play = Play::new(seed);
         for step in 0..STEPS {
@@ -29,7 +30,9 @@ fn index_and_scan_agree_on_every_route_and_offer() {
         play.held.iter().for_each(|method| play.registry.stop_awaiting(*method));
         assert!(play.registry.keeps_nothing(), "seed {seed}: {:?}", play.registry);
         assert_eq!(play.registry.listing().services, [], "seed {seed}");
+        followed += play.followed;
     }
+    assert!(followed > SEEDS / 2, "only {followed} calls have followed another");
 }
 
 /// A worker, as the model knows it.
@@ -71,6 +74,10 @@ struct Play {
     held: Vec<super::MethodId>,
     turns: u64,
     calls: u64,
+    /// The calls that have followed others of their turn.
+    followed: u64,
+    /// The worker of the last one in this turn.
+    written: Option<Peer>,
     listed: (u64, Vec<ServiceOffer>),
 }
 
@@ -93,6 +100,8 @@ impl Play {
             held: Vec::new(),
             turns: 0,
             calls: 0,
+            followed: 0,
+            written: None,
             listed: (0, Vec::new()),
         }
     }
@@ -116,7 +125,7 @@ impl Play {
                 self.change(peer, |known| known.draining = true);
             }
             6..8 => {
-                let credits = self.random.u32(0..4);
+                let credits = self.random.u32(0..6);
                 self.registry.set_credits(peer, credits);
                 self.change(peer, |known| {
                     known.ready.credits = credits;
@@ -139,7 +148,7 @@ impl Play {
                 self.registry.set_doubted(peer, doubted);
                 self.change(peer, |known| known.doubted = doubted);
             }
-            _ => self.send_one(),
+            _ => self.send_some(),
         }
     }
 
@@ -180,11 +189,13 @@ impl Play {
         let mut services = known.ready.services.clone();
         services.retain(|service| !change.withdrawn.contains(&service.name));
         services.retain(|service| change.changed.iter().all(|other| other.name != service.name));
+        // A service that is withdrawn and offered again at once counts as changed.
+        let is_renewed = change.changed.iter().any(|service| change.withdrawn.contains(&service.name));
         services.extend(change.changed);
         services.sort_by(|one, other| one.name.cmp(&other.name));
         let introduction = Message::Ready(Ready { services: services.clone(), ..self.plain() });
         let is_other = known.ready.services != services;
-        assert_eq!(is_same, !is_other);
+        assert_eq!(is_same, !is_other && !is_renewed);
         let may_be = !is_other || frame::check(&introduction, &self.limits).is_ok();
         assert_eq!(result.is_ok(), may_be, "{result:?}");
         if result.is_ok() {
@@ -220,7 +231,7 @@ impl Play {
             capabilities: Capabilities::default(),
             interval: Duration::from_secs(1),
             payload_bytes_max: [1_000, 1_024, 3_000, 4_096][self.random.usize(0..4)],
-            credits: self.random.u32(0..4),
+            credits: self.random.u32(0..6),
             window_bytes: 0,
             codecs: [&Codec::ALL[..], &[Codec::Json]][self.random.usize(0..2)].to_vec(),
             services,
@@ -235,21 +246,47 @@ impl Play {
         }
     }
 
-    fn send_one(&mut self) {
+    /// Sends calls of one turn.
+    fn send_some(&mut self) {
         let names = self.names();
         let need = self.need(&names);
-        let full = self.full.clone();
-        if let Route::Worker { peer, .. } =
-            self.registry.route(&mut LeastRecentlyUsed, &need, &|peer| full.contains(&peer))
-        {
-            self.calls += 1;
-            let call = CallId(self.calls);
-            self.registry.take_credit(peer, call);
-            if let Some(known) = self.model.get_mut(&peer) {
-                known.was_free = false;
-            }
-            self.change(peer, |known| known.in_flight.extend([call]));
+        for _ in 0..self.random.u32(1..8) {
+            self.send_one(&need);
         }
+        self.registry.end_turn();
+    }
+
+    fn send_one(&mut self, need: &Need<'_>) {
+        let full = self.full.clone();
+        let route = self.registry.route(&mut LeastRecentlyUsed, need, &|peer| full.contains(&peer));
+        if route != self.route(need) {
+            self.check_followed(need, &route);
+        }
+        let Route::Worker { peer, .. } = route else { return };
+        self.calls += 1;
+        let call = CallId(self.calls);
+        self.registry.take_credit(peer, call);
+        if let Some(known) = self.model.get_mut(&peer) {
+            known.was_free = false;
+        }
+        self.change(peer, |known| known.in_flight.extend([call]));
+        // Calls for other methods may have been written as well.
+        let last = if self.random.u8(0..4) > 0 { peer } else { Peer(self.random.u64(0..PEERS)) };
+        self.registry.note_written(last);
+        self.written = Some(last);
+    }
+
+    /// Checks a route that is not the one in turn.
+    fn check_followed(&mut self, need: &Need<'_>, route: &Route) {
+        let Route::Worker { peer, idempotent } = *route else { panic!("{need:?}: {route:?}") };
+        let candidates = self.candidates(need);
+        let in_flight = |peer: &Peer| self.model[peer].in_flight.len();
+        let declared = self.model[&peer].method(need.service, need.method).expect("a candidate has it").idempotent;
+        assert_eq!((Some(peer), idempotent), (self.written, declared), "{need:?}");
+        assert!(candidates.contains(&peer) && need.avoid != Some(peer), "{need:?}: {peer:?} of {candidates:?}");
+        assert!(in_flight(&peer) < in_flight(&candidates[0]) + 4, "{need:?}: {peer:?} before {:?}", candidates[0]);
+        assert!(candidates.iter().all(|peer| in_flight(peer) > 0), "{need:?}: past one without a request");
+        self.followed += 1;
     }
 
     /// Changes a worker in the model; a worker that becomes free goes to the end of the line.

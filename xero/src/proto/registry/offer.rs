@@ -23,7 +23,7 @@ impl Offer {
         Self::new(services, ready.payload_bytes_max, Codecs::of(&ready.codecs))
     }
 
-    /// Whether the change makes no difference.
+    /// Whether the change makes no difference. One that withdraws a service and offers it again counts as a difference.
     pub(super) fn is_as_after(&self, change: &OfferChange) -> bool {
         let find = |name: &str| self.services.binary_search_by(|service| (*service.name).cmp(name)).ok();
         change.withdrawn.iter().all(|name| find(name).is_none())

@@ -242,17 +242,28 @@ impl Registry {
         method.zip(self.pool_of(peer)).is_some_and(|(method, pool)| self.index.kind_in(pool, method).is_some())
     }
 
-    /// The worker of this turn's last request, if another one may travel with it: nobody is idle whose turn it is, and it
-    /// has few requests more.
+    /// The worker of this turn's last requests, if another one may travel with them: they are few, it has few more than
+    /// the worker whose turn it is, and none is without any.
     fn written_one(&self, need: &Need<'_>, search: &Search<'_>) -> Option<(Free, bool)> {
-        let written = self.written.filter(|peer| *peer != search.first.1)?;
+        let (written, _) = self.written.filter(|(peer, run)| *peer != search.first.1 && *run < TOGETHER)?;
         let in_flight = |peer| self.get(peer).map(|worker| worker.in_flight.len());
-        let (least, own) = in_flight(search.first.1).zip(in_flight(written))?;
-        if least == 0 || own >= least + TOGETHER {
+        let (first, own) = in_flight(search.first.1).zip(in_flight(written))?;
+        if own >= first + TOGETHER || self.may_be_vacant(need, search) {
             return None;
         }
         let idempotent = self.check_choice(written, need, search)?;
         Some(((self.get(written)?.place.turn, written), idempotent))
+    }
+
+    /// Whether a worker that suits has no request, as far as a few pools tell.
+    fn may_be_vacant(&self, need: &Need<'_>, search: &Search<'_>) -> bool {
+        let is_vacant = |pool| self.index.pool(pool).vacant > 0;
+        if let Some((_, pool)) = self.index.method(search.method).and_then(|method| method.sole) {
+            return is_vacant(pool);
+        }
+        let groups = self.index.groups(search.method, need, search.grade);
+        let pools = groups.flat_map(|(_, group)| group.pools.keys().copied());
+        pools.zip(1..).any(|(pool, number)| number > POOLS_MAX || is_vacant(pool))
     }
 
     fn choose(&mut self, choice: &mut dyn WorkerChoice, need: &Need<'_>, search: &Search<'_>) -> Option<(Peer, bool)> {
@@ -282,8 +293,11 @@ impl Registry {
     }
 }
 
-/// How many requests more than the next one in turn a worker may have, for requests of one turn to travel together.
+/// How many requests of a turn go to one worker in a row, and how many more than the next one in turn it may have then.
 const TOGETHER: usize = 4;
+
+/// How many pools are looked at for a worker without requests. Where there are more, calls take turns.
+const POOLS_MAX: usize = 8;
 
 /// Where to find the candidates.
 struct Search<'a> {

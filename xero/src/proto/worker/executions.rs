@@ -8,7 +8,7 @@ use crate::proto::{
     fault::{Fault, planted},
     frame::{self, Malformed},
     hold::Receipt,
-    ids::IdMap,
+    ids::{self, IdMap},
     link::Departure,
     links::sending_time,
     message::{CallId, ErrorCode, ErrorReply, FinalReply, Message, PartialReply, Payload, Peer, Request},
@@ -25,7 +25,8 @@ pub(super) struct Executions {
     peer_bytes_max: u64,
     /// The requests of each dispatcher that has answered and has not received a goodbye.
     ///
-    /// One that chooses colliding numbers slows down its own requests, of which it has no more than the credits.
+    /// One that chooses colliding numbers makes its requests slower, and so the turns with them: a look-up passes at most
+    /// as many of them as there are credits.
     requests: BTreeMap<Peer, IdMap<CallId, Execution>>,
     tasks: IdMap<Execution, Task>,
     /// Requests that have not started: beyond the credits, when several dispatchers spend them at the same time, or
@@ -408,6 +409,7 @@ impl Executions {
     ) {
         let Some(requests) = self.requests.get_mut(&peer) else { return };
         requests.remove(&call);
+        ids::shrink_if_empty(requests);
         let reply_bytes_max = exits.links.reply_bytes_max(peer);
         let bytes = match &finish {
             Finish::Reply(payload) | Finish::Error { payload, .. } => payload.bytes.len(),

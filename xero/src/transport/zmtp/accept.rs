@@ -53,6 +53,9 @@ impl Handshakes {
         }
         // The oldest makes way: a healthy one takes a few round trips, a stranger's as long as it may.
         if self.ends.len() >= HANDSHAKES_MAX {
+            self.ends.retain(|end| !end.is_closed());
+        }
+        if self.ends.len() >= HANDSHAKES_MAX {
             self.ends.pop_front();
         }
         let (limits, opened) = (self.limits, self.opened.clone());
