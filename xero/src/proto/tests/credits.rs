@@ -99,6 +99,22 @@ fn calls_of_one_turn_travel_together_unless_a_worker_is_idle_or_has_far_less_to_
 }
 
 #[test]
+fn worker_with_far_more_to_do_sends_no_long_run_of_calls_to_another() {
+    let (mut net, d, workers) = with_credits(&[64, 64, 64]);
+    let mut turn = |methods: &[&str]| {
+        methods.iter().for_each(|method| _ = net.call(d, method));
+        net.run(ms(5));
+        workers.iter().map(|w| net.w(*w).runs.len()).collect::<Vec<_>>()
+    };
+    for _ in 0..10 {
+        ["hold", "ping", "ping"].iter().for_each(|method| _ = turn(&[*method]));
+    }
+    (0..3).for_each(|_| _ = turn(&["hold"]));
+    assert_eq!(turn(&[]), [11, 11, 11], "all of the first one's go on, and one of each of the others'");
+    assert_eq!(turn(&["hold"; 16]), [13, 19, 17], "four in a row");
+}
+
+#[test]
 fn busy_worker_is_passed_over() {
     let (mut net, d, workers) = with_credits(&[1, 2]);
     let held: Vec<_> = (0..3).map(|_| net.call(d, "hold")).collect();
