@@ -428,9 +428,7 @@ mod tests {
     }
 
     /// An engine whose I/O thread takes no turn by itself.
-    fn unattended(
-        mut role: Recorder,
-    ) -> (runtime::Runtime, Commands<mpsc::Sender<Option<String>>>, Arc<Engine<Recorder>>) {
+    fn unattended(mut role: Recorder) -> (runtime::Runtime, Commands<Report>, Arc<Engine<Recorder>>) {
         let (runtime, (commands, mailbox)) = (runtime(), mailbox());
         role.is_quiet = false;
         role.mailbox = mailbox;
@@ -448,8 +446,11 @@ mod tests {
         stage.end();
     }
 
+    /// Where a thread reports its name.
+    type Report = mpsc::Sender<Option<String>>;
+
     /// A driver on a thread of the name `io`.
-    struct Stage(Commands<mpsc::Sender<Option<String>>>, JoinHandle<()>);
+    struct Stage(Commands<Report>, JoinHandle<()>);
 
     impl Stage {
         fn new(allows_turns: bool) -> Self {
@@ -488,7 +489,7 @@ mod tests {
     }
 
     struct Recorder {
-        mailbox: Mailbox<mpsc::Sender<Option<String>>>,
+        mailbox: Mailbox<Report>,
         allows_turns: bool,
         is_quiet: bool,
         has_errands: bool,
@@ -509,7 +510,7 @@ mod tests {
     impl Role for Recorder {
         type Machine = Idle;
         type Connections = Nobody;
-        type Command = mpsc::Sender<Option<String>>;
+        type Command = Report;
 
         fn mailbox(&mut self) -> &mut Mailbox<Self::Command> {
             &mut self.mailbox
