@@ -7,8 +7,8 @@
 //! reads the sockets while they belong to it. Only the I/O thread waits for the lock.
 //!
 //! A caller may hold any lock of the program. So its turn runs no user code: a role with a policy of the user allows no
-//! such turn, and wakers and drops are [`Errands`](super::errands::Errands) for the I/O thread and the reader. What remains is
-//! the program's `tracing` subscriber, which must not make a call while it holds a lock of its own.
+//! such turn, and wakers and drops are [`Errands`](super::errands::Errands) for the I/O thread and the reader. What
+//! remains is the program's `tracing` subscriber, which must not make a call while it holds a lock of its own.
 //!
 //! The I/O thread handles timeouts, and for these it waits until another thread's turn ends. Such a turn is short: it
 //! moves the bytes at hand, within the bound of a turn. But the system may interrupt its thread. If a thread of low
@@ -170,8 +170,8 @@ impl<R: Role> Engine<R> {
         self.call();
     }
 
-    /// Whether so many commands wait that their last sender should handle them. If the reader finds no way to the desk,
-    /// it goes first: it handles them too.
+    /// Whether enough commands wait for their last sender to handle them. A reader that was kept from the desk goes first,
+    /// and handles them too.
     fn is_burst(&self) -> bool {
         let waiting = self.rings().saturating_sub(self.handled.load(Ordering::Relaxed));
         waiting >= BURST
@@ -331,8 +331,8 @@ impl<R: Role> Turns for Engine<R> {
 
 /// The commands that wait for a turn before their senders take one.
 ///
-/// A write for each 16 messages costs a tenth of what they cost otherwise; so the peer works on the first ones of a burst
-/// while this side makes the others, and neither waits for the other's whole burst.
+/// The peer works on the first ones of a burst while this side makes the others. Writes for each 16 messages take a sixth
+/// of the CPU time; with 8 or 32, fewer calls a second were made (`bench/RESULTS.md`).
 const BURST: u64 = 16;
 
 /// The turns that one thread takes for others before it leaves the rest to the I/O thread.

@@ -11,7 +11,8 @@ pub(crate) type IdMap<K, V> = HashMap<K, V, BuildHasherDefault<IdHasher>>;
 /// Puts consecutive numbers side by side, so that calls which end in the order of their start, and workers that take
 /// turns, share cache lines. The highest byte is mixed: the map compares some of its bits before it looks at a key.
 ///
-/// The numbers are counted here and no peer chooses them, so nobody can make them collide. Where a peer does, see there.
+/// The numbers are counted here and no peer chooses them, so nobody can make them collide. The requests of a worker are
+/// the exception, and say what that costs.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct IdHasher(u64);
 
