@@ -209,13 +209,12 @@ pub(super) async fn taken_identity(assault: Arc<Assault>) -> Held {
     streams.into()
 }
 
-/// Requests for large replies that are never read, for less than a victim holds for one peer.
-///
-/// Beyond that, a broker leaves replies with their workers, whose credits they keep: good calls wait for those.
+/// Requests for large replies that are never read: optimized, for several times what a victim holds for one peer.
 pub(super) async fn unread_replies(assault: Arc<Assault>) -> Held {
     write_on(&assault, REPLIES_MAX, |call| {
-        // 64 KiB: replies of mebibytes would keep the processors of a small machine busy for the good peers, too.
-        let size = Payload { codec: Codec::Bincode, bytes: b"\xfc\0\x00\x01\0"[..].into() };
+        // 64 or 256 KiB: larger ones would keep the processors of a small machine busy for the good peers, too.
+        let size = if cfg!(debug_assertions) { b"\xfc\0\0\x01\0" } else { b"\xfc\0\0\x04\0" };
+        let size = Payload { codec: Codec::Bincode, bytes: size[..].into() };
         message_bytes(&Message::Request(Request { payload: size, ..raw::request(call, "bytes", "") }))
     })
     .await
@@ -311,8 +310,8 @@ fn keep(streams: &mut Vec<TcpStream>, stream: TcpStream, n: usize) {
     }
 }
 
-/// Half of `peer_bytes_max`.
-const REPLIES_MAX: u64 = 512;
+/// As many as a broker takes of a client at once.
+const REPLIES_MAX: u64 = 1_000;
 
 /// So many of the largest introductions keep a victim busy for some seconds.
 const INTRODUCTIONS_MAX: u64 = if cfg!(debug_assertions) { 60 } else { 1_000 };

@@ -200,9 +200,14 @@ impl Dispatcher {
         self.router.add(&mut self.exits, id, spec)
     }
 
-    /// Starts a call that was added.
+    /// Starts a call that was added, or stopped.
     pub(crate) fn start(&mut self, now: Instant, id: CallId) {
         self.router.start(now, &mut self.exits, id);
+    }
+
+    /// Takes a call that waits for a worker out of its line, until [`Self::start`]; `false` if it does not wait.
+    pub(crate) fn stop(&mut self, id: CallId) -> bool {
+        self.router.stop(id)
     }
 
     /// Acknowledges a reply to its worker, which may send as many bytes again.

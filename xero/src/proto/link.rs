@@ -332,6 +332,13 @@ impl Link {
         })
     }
 
+    /// Notes whether more than that limit of replies is kept for the peer or on its way.
+    pub(crate) fn note_excess(&mut self, now: Instant, max: u64) {
+        if let Some(session) = self.session_mut() {
+            session.outflow.note_excess(now, max);
+        }
+    }
+
     /// Notes that bytes from the peer need no room here any more. `Some` is the acknowledgement to send now.
     pub(crate) fn release(&mut self, bytes: u64, window: u64) -> Option<u64> {
         self.session_mut()?.intake.release(bytes, window)

@@ -111,6 +111,8 @@ pub(crate) struct Outflow {
     receipt_bytes: u64,
     /// What the peer should take next; `None` until [`Self::stall`] asks.
     wait: Option<Wait>,
+    /// What the peer should take in time, because more than its limit is kept for it or on its way.
+    excess: Option<Excess>,
     /// Most peers keep up: then there is nothing here, and the rest is small.
     kept: Option<Box<Kept>>,
 }
@@ -153,6 +155,16 @@ struct Wait {
     goal: u64,
 }
 
+/// More than a peer's limit, kept for it or on its way.
+#[derive(Clone, Copy, Debug)]
+struct Excess {
+    since: Instant,
+    /// The acknowledged total at that time.
+    before: u64,
+    /// The acknowledged total once the peer has taken all that.
+    goal: u64,
+}
+
 impl Outflow {
     pub(crate) fn new(window: u64) -> Self {
         Self {
@@ -164,6 +176,7 @@ impl Outflow {
             in_transit: (0, 0),
             receipt_bytes: 0,
             wait: None,
+            excess: None,
             kept: None,
         }
     }
@@ -309,6 +322,25 @@ impl Outflow {
     pub(crate) fn stalls_at(&self, time: Duration) -> Option<Instant> {
         let expected = usize::try_from(self.expected()).unwrap_or(usize::MAX);
         self.stalled_since().map(|since| since + time + patience(expected))
+    }
+
+    /// Notes whether more than that limit is kept for the peer or on its way. It is until the peer has taken all that, or
+    /// no more than half of the limit is left: who takes a little now and then stays in excess.
+    pub(crate) fn note_excess(&mut self, now: Instant, max: u64) {
+        let (counted, before) = (self.counted_bytes(), self.window.acknowledged);
+        self.excess = self.excess.filter(|excess| before < excess.goal && counted > max / 2);
+        if counted > max {
+            self.excess.get_or_insert(Excess { since: now, before, goal: before + counted });
+        }
+    }
+
+    /// When a peer in excess has been so for longer than this time, and than the slowest link needs for what it has taken
+    /// since and for the next acknowledgement.
+    pub(crate) fn lags_at(&self, time: Duration) -> Option<Instant> {
+        let Excess { since, before, .. } = self.excess?;
+        let taken = self.window.acknowledged - before;
+        let bytes = usize::try_from(taken + self.expected()).unwrap_or(usize::MAX);
+        Some(since + time + patience(bytes))
     }
 
     /// The bytes of an acknowledgement by a peer that reads: a quarter of the window, and the message that fills it.
@@ -563,6 +595,35 @@ mod tests {
         assert_eq!((next(&mut outflow), since(&mut outflow, later(2))), (Some(1), Some(later(2))));
         outflow.acknowledge(COST);
         assert_eq!(since(&mut outflow, later(3)), Some(later(2)), "one that comes again is no progress");
+    }
+
+    #[test]
+    fn peer_in_excess_lags_once_it_has_taken_less_than_the_slowest_link_carries() {
+        const MIB: u64 = 1 << 20;
+        let (now, mut outflow) = (start(), Outflow::new(4 * MIB));
+        let (second, largest) = (Duration::from_secs(1), usize::try_from(MIB).unwrap());
+        for call in 0..100 {
+            push(&mut outflow, call, largest);
+        }
+        assert_eq!(outflow.lags_at(second), None);
+        outflow.note_excess(now, 200 * MIB);
+        assert_eq!(outflow.lags_at(second), None);
+        outflow.note_excess(now, 60 * MIB);
+        // A quarter of the window and the largest message.
+        let first = outflow.lags_at(second).unwrap() - now;
+        assert!((first.as_secs_f64() - 3.0).abs() < 0.001, "{first:?}");
+        let mut lags_after = |mebibytes: u64| {
+            outflow.acknowledge(mebibytes * MIB);
+            while outflow.poll().is_some() {}
+            outflow.note_excess(now + second, 60 * MIB);
+            outflow.lags_at(second).map(|at| at - now)
+        };
+        // More than half of the limit is left.
+        for taken in 1..70 {
+            let lags = lags_after(taken).unwrap();
+            assert!((lags.as_secs_f64() - (taken + 3) as f64).abs() < 0.1, "{lags:?} after {taken} MiB");
+        }
+        assert_eq!((70..73).map(lags_after).next_back(), Some(None));
     }
 
     #[test]

@@ -253,10 +253,10 @@ impl Ledger {
         wires.filter(|side| clients.contains(&side.life.0)).count() as u64
     }
 
-    /// The bytes of replies that a broker keeps for a client.
+    /// The memory of the replies that a broker keeps for a client.
     pub(super) fn kept_for(&self, pid: Pid, client: Pid) -> u64 {
         let kept = self.kept.get(&pid).into_iter().flatten();
-        kept.filter(|kept| kept.what.client() == Some(client)).map(|kept| kept.bytes).sum()
+        kept.filter(|kept| kept.what.client() == Some(client)).map(|kept| kept.bytes + MESSAGE).sum()
     }
 
     /// Checks that a worker has started nothing in this turn for a dispatcher that has not taken its replies.

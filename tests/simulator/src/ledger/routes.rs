@@ -75,11 +75,11 @@ impl Ledger {
         Some(*unserved.entry((pid, call)).or_insert(now))
     }
 
-    /// Whether a broker starts nothing for a client, because it holds too much back for it.
+    /// Whether a broker may start nothing for a client: it stops at a quarter of the client's limit, until half of that.
     fn is_unread(&self, pid: Pid, process: &Process, wire: Wire) -> bool {
         let record = &self.wires[wire];
         let client = record.sides[record.caller as usize].life.0;
-        self.kept_for(pid, client) > process.setup.hold_limits.peer_bytes_max
+        self.kept_for(pid, client) > process.setup.hold_limits.peer_bytes_max / 8
     }
 
     /// Checks that a call which must fail fast neither waits nor backs off.

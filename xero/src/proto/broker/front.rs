@@ -56,6 +56,8 @@ struct Client {
     requests: BTreeMap<CallId, CallId>,
     /// Those of them that start once the client has read enough of its replies.
     unstarted: BTreeSet<CallId>,
+    /// Whether too much is held back for it: none of its calls starts.
+    is_behind: bool,
 }
 
 /// The origin of a call.
@@ -119,7 +121,7 @@ impl Front {
             LinkEvent::Draining(peer) => self.links.drop_unexpected(peer, "a message that clients do not send"),
             LinkEvent::Ended(peer, end) => return self.remove_client(now, dispatcher, peer, end.departure),
             LinkEvent::Disconnect(peer) => return Some(BrokerOutput::Disconnect(Door::Front, peer)),
-            LinkEvent::Room(peer) => self.start_waiting(now, dispatcher, peer),
+            LinkEvent::Room(peer) => self.follow_reader(now, dispatcher, peer),
             // Clients dial us; partial replies kept for them leave by themselves.
             LinkEvent::Dial(_) | LinkEvent::PartialLeft(..) => {}
             // These concern workers.
@@ -340,9 +342,10 @@ impl Front {
             self.offers.include(now, dispatcher, &mut self.links);
         }
         let incarnation = ready.incarnation;
-        let client = || Client { incarnation, requests: BTreeMap::new(), unstarted: BTreeSet::new() };
+        let client = || Client { incarnation, requests: BTreeMap::new(), unstarted: BTreeSet::new(), is_behind: false };
         self.clients.entry(from).or_insert_with(client);
-        self.start_waiting(now, dispatcher, from);
+        // Its window may have grown.
+        self.follow_reader(now, dispatcher, from);
         Some(BrokerOutput::ClientJoined(from))
     }
 
@@ -373,19 +376,33 @@ impl Front {
         if !dispatcher.add(id, spec_of(now, from, request)) {
             return self.note_forwarded(now, id);
         }
-        if let Some(client) = self.clients.get_mut(&from) {
-            client.unstarted.insert(id);
+        match self.clients.get_mut(&from).filter(|client| client.is_behind) {
+            Some(client) => drop(client.unstarted.insert(id)),
+            None => self.start(now, dispatcher, id),
         }
-        self.start_waiting(now, dispatcher, from);
     }
 
-    /// Starts the client's calls, unless more than its limit is held back for it: their replies would be held as well.
-    fn start_waiting(&mut self, now: Instant, dispatcher: &mut Dispatcher, peer: Peer) {
-        while !self.links.is_unread(peer) || planted(Fault::StartedUnread) {
-            let Some(id) = self.clients.get_mut(&peer).and_then(|client| client.unstarted.pop_first()) else { return };
-            dispatcher.start(now, id);
-            if !dispatcher.is_waiting(id) {
-                self.note_forwarded(now, id);
+    fn start(&mut self, now: Instant, dispatcher: &mut Dispatcher, id: CallId) {
+        dispatcher.start(now, id);
+        if !dispatcher.is_waiting(id) {
+            self.note_forwarded(now, id);
+        }
+    }
+
+    /// Starts none of the client's calls from when a part of its limit is held back for it, until half as much is: their
+    /// replies would be held as well, and those of the running ones need the rest of the limit.
+    fn follow_reader(&mut self, now: Instant, dispatcher: &mut Dispatcher, peer: Peer) {
+        let kept = self.links.outflow(peer).map_or(0, Outflow::kept_bytes);
+        let most = self.links.hold_limits().peer_bytes_max / BEHIND_PART;
+        let Some(client) = self.clients.get_mut(&peer) else { return };
+        if !client.is_behind && kept > most && !planted(Fault::StartedUnread) {
+            client.is_behind = true;
+            let waiting = client.requests.values().copied().filter(|id| dispatcher.stop(*id));
+            client.unstarted.extend(waiting);
+        } else if client.is_behind && kept <= most / 2 {
+            client.is_behind = false;
+            for id in std::mem::take(&mut client.unstarted) {
+                self.start(now, dispatcher, id);
             }
         }
     }
@@ -411,9 +428,13 @@ impl Front {
         if request.remaining.is_zero() {
             return Err((ErrorCode::DeadlineExceeded, String::new()));
         }
-        if request.fail_fast && self.links.is_unread(from) {
-            let max = self.links.hold_limits().peer_bytes_max;
-            return Err((ErrorCode::Overloaded, format!("the client has not read more than {max} bytes of replies")));
+        if request.fail_fast && client.is_behind {
+            let most = self.links.hold_limits().peer_bytes_max / BEHIND_PART;
+            let detail = format!(
+                "more than {most} bytes of replies are held back until the client reads them; raise the broker's \
+                 `peer_bytes_max`"
+            );
+            return Err((ErrorCode::Overloaded, detail));
         }
         match self.links.refusal(from, held_bytes, "broker") {
             Some(refusal) => Err(refusal),
@@ -440,6 +461,7 @@ impl Front {
     fn pass_on(&mut self, now: Instant, dispatcher: &mut Dispatcher, to: Peer, message: Message, receipt: Receipt) {
         let receipt = self.links.pass_on(now, to, message, receipt);
         dispatcher.release(now, receipt);
+        self.follow_reader(now, dispatcher, to);
     }
 
     fn remove_origin(&mut self, now: Instant, id: CallId) -> Option<Origin> {
@@ -504,6 +526,10 @@ impl Front {
         Some(BrokerOutput::ClientLeft(peer, departure))
     }
 }
+
+/// The part of a client's limit from which on none of its calls starts. What is left is for the replies of those that run:
+/// of 256 calls, 192 KiB each with the default.
+const BEHIND_PART: u64 = 4;
 
 fn too_large(call: CallId, partials: u32, detail: String) -> ErrorReply {
     ErrorReply { partials, maybe_executed: true, ..ErrorReply::not_started(call, ErrorCode::TooLarge, detail) }

@@ -305,7 +305,8 @@ impl Placement {
         outlook.is_some_and(|outlook| is_hopeless(&outlook, call.spec.wait_policy)) && !planted(Fault::NobodyAwaited)
     }
 
-    fn dequeue(&mut self, id: CallId) {
+    /// Takes a call out of its line, if it waits.
+    pub(super) fn dequeue(&mut self, id: CallId) {
         if let Some(method) = self.calls.dequeue(id) {
             self.registry.stop_awaiting(method);
         }

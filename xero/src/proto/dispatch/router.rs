@@ -104,6 +104,7 @@ impl Router {
             return false;
         }
         let deadline_at = spec.deadline + self.lateness;
+        self.attempts.note_call();
         self.timers.arm(Timer::Deadline(id), deadline_at);
         self.placement.calls_mut().insert(id, spec, deadline_at);
         true
@@ -111,7 +112,6 @@ impl Router {
 
     /// Starts a call: sends it to a worker, or puts it in line.
     pub(super) fn start(&mut self, now: Instant, exits: &mut Exits<Output>, id: CallId) {
-        self.attempts.note_call();
         if self.advance(now, exits, id) {
             return;
         }
@@ -124,6 +124,15 @@ impl Router {
             let failure = CallFailure::Overloaded { waiting: waiting - 1, waiting_max: Some(self.waiting_max) };
             self.end_unsent(exits, self.placement.calls().crowding(id), failure);
         }
+    }
+
+    /// Takes a waiting call out of its line, until [`Self::start`]; `false` if it does not wait.
+    pub(super) fn stop(&mut self, id: CallId) -> bool {
+        let is_waiting = self.get(id).is_some_and(Call::is_waiting);
+        if is_waiting {
+            self.placement.dequeue(id);
+        }
+        is_waiting
     }
 
     /// Ends a call that a worker may still run.

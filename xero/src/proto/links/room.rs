@@ -5,7 +5,8 @@ use std::time::Instant;
 use super::Links;
 use crate::proto::{
     hold::HoldLimits,
-    message::{ErrorCode, Peer},
+    link::ACK_DELAY,
+    message::{ErrorCode, Peer, Role},
     window::{Outflow, SMALL_PAYLOAD_BYTES},
 };
 
@@ -33,9 +34,15 @@ impl Links {
         self.outflow(peer).is_some_and(|outflow| outflow.kept_bytes() > max)
     }
 
-    /// Whether a large reply to the peer must become an error: it holds more than its limit, has taken nothing for an
-    /// expiry, and all peers together hold more than theirs.
+    /// Whether a large reply to the peer must become an error, because others would wait for the peer to take it.
+    ///
+    /// A client may have more than its limit on its way or held back, as long as it takes what a slow link lets through. A
+    /// broker may wait for one of its clients: it must have taken nothing for an expiry while all dispatchers together
+    /// hold more than theirs.
     pub(crate) fn is_hoarding(&self, now: Instant, peer: Peer) -> bool {
+        if self.partner == Role::Client {
+            return self.lags_at(peer).is_some_and(|at| at <= now);
+        }
         let limits = self.links.limits();
         let HoldLimits { peer_bytes_max, .. } = limits;
         let is_beyond = self.links.held_bytes() > limits.shared_bytes()
@@ -44,14 +51,26 @@ impl Links {
         is_beyond && since.is_some_and(|since| since + self.heartbeats.own_expiry() <= now)
     }
 
+    /// When a client with more than its limit unread has had an expiry, and the time that a slow link needs for what it
+    /// has taken. One that reads may acknowledge a rest late.
+    pub(super) fn lags_at(&self, peer: Peer) -> Option<Instant> {
+        self.outflow(peer)?.lags_at(self.heartbeats.own_expiry().max(2 * ACK_DELAY))
+    }
+
     /// Why [`Self::is_hoarding`] leaves no room for a large reply.
     pub(crate) fn unread(&self, bytes: usize) -> String {
         let limits = self.links.limits();
         let (peer_bytes_max, shared) = (limits.peer_bytes_max, limits.shared_bytes());
-        format!(
-            "a reply of {bytes} bytes finds no room, because the caller's side reads no replies: more than {peer_bytes_max} \
-             bytes are held for it, and {shared} for all; raise `total_bytes_max`"
-        )
+        match self.partner {
+            Role::Client => format!(
+                "a reply of {bytes} bytes finds no room, because the caller's side reads too slowly: more than \
+                 {peer_bytes_max} bytes are held for it; raise the broker's `peer_bytes_max`"
+            ),
+            Role::Dispatcher | Role::Worker => format!(
+                "a reply of {bytes} bytes finds no room, because the caller's side reads no replies: more than \
+                 {peer_bytes_max} bytes are held for it, and {shared} for all; raise the worker's `total_bytes_max`"
+            ),
+        }
     }
 
     /// Whether there is no room for a large reply of this side's own.

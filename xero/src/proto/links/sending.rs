@@ -81,7 +81,9 @@ impl Links {
         let before = counted(self);
         self.send(now, to, message);
         let own_bytes = counted(self).saturating_sub(before);
-        if receipt.is_none() || self.may_hold(to) || planted(Fault::HeldFinalsAcknowledged) {
+        // Others wait for no peer that hoards: its further replies are small, or become errors.
+        let is_released = self.may_hold(to) || self.is_hoarding(now, to) || planted(Fault::HeldFinalsAcknowledged);
+        if receipt.is_none() || is_released {
             return receipt;
         }
         // A reply that was too large is held as a small error: the rest of its receipt is owed at once, and not before
@@ -156,6 +158,12 @@ impl Links {
             let Some(receipt) = receipt else { break };
             self.note_released(peer, [receipt]);
         }
+    }
+
+    /// Acknowledges all messages that wait for the peer to take them.
+    pub(super) fn release_all_receipts(&mut self, peer: Peer) {
+        let receipts = self.links.account(peer, Link::take_receipts).unwrap_or_default();
+        self.note_released(peer, receipts);
     }
 
     /// Notes that receipts are no longer kept for a peer.

@@ -56,7 +56,12 @@ impl Links {
             let looks_at =
                 stalls_at.map(|at| if is_in_arrears { at } else { at.max(now + self.heartbeats.own_expiry()) });
             let (check_at, has_leaving) = (link.check_at(now), link.next_leaving().is_some());
-            self.timers.set(Timer::Lease(peer), looks_at.map_or(check_at, |at| at.min(check_at)));
+            let lags_at = self.lags_at(peer).filter(|at| *at > now);
+            let looks_at = [looks_at, lags_at].into_iter().flatten().fold(check_at, Instant::min);
+            self.timers.set(Timer::Lease(peer), looks_at);
+            if self.is_hoarding(now, peer) {
+                self.release_all_receipts(peer);
+            }
             return if has_leaving { self.send_kept(now, peer) } else { 0 };
         }
         self.counters.expired_leases += u64::from(!link.is_introducing());
@@ -67,10 +72,15 @@ impl Links {
 
     /// Has the peer checked in time if others suffer from what it does not take.
     pub(super) fn watch(&mut self, now: Instant, peer: Peer) {
-        if self.links.is_in_arrears(peer)
-            && let Some(at) = self.stalls_at(now, peer)
-        {
-            self.timers.hasten(Timer::Lease(peer), at);
+        let max = self.links.limits().peer_bytes_max;
+        if let Some(link) = self.links.get_mut(peer).filter(|_| self.partner == Role::Client) {
+            link.note_excess(now, max);
+        }
+        if self.links.is_in_arrears(peer) {
+            let lags_at = self.lags_at(peer).filter(|at| *at > now);
+            for at in [self.stalls_at(now, peer), lags_at].into_iter().flatten() {
+                self.timers.hasten(Timer::Lease(peer), at);
+            }
         }
     }
 

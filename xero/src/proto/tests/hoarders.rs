@@ -108,7 +108,7 @@ fn small_requests_within_a_share_are_taken_whatever_requests_others_have() {
 }
 
 #[test]
-fn broker_forwards_nothing_for_a_client_beyond_its_limit_until_it_reads() {
+fn broker_starts_nothing_for_a_client_that_is_behind_until_it_reads() {
     let mut bench = Bench::with(|config| config.hold_limits.peer_bytes_max = 8_000);
     let worker = bench.worker_with(|ready| ready.credits = 100);
     let client = deaf_beyond_its_limit(&mut bench, worker);
@@ -126,8 +126,72 @@ fn broker_forwards_nothing_for_a_client_beyond_its_limit_until_it_reads() {
     let errors = [(4, ErrorCode::Cancelled, false), (8, ErrorCode::DeadlineExceeded, false)];
     assert_eq!(bench.errors(client), errors);
     bench.send_as(client, Message::Ack(u64::MAX));
-    assert_eq!((finals(&mut bench, client), bench.requests(worker).len()), (vec![2], 2));
+    assert_eq!((finals(&mut bench, client), bench.requests(worker).len()), (vec![2], 0), "one is still held back");
+    bench.send_as(client, Message::Ack(u64::MAX));
+    assert_eq!((finals(&mut bench, client), bench.requests(worker).len()), (vec![3], 2));
     assert_eq!(bench.broker.open_calls(), 2);
+}
+
+#[test]
+fn waiting_calls_of_a_client_that_is_behind_let_others_pass_and_keep_their_order() {
+    let mut bench = Bench::with(|config| config.hold_limits.peer_bytes_max = 8_000);
+    let worker = bench.worker_with(|ready| ready.credits = 3);
+    let client = bench.client_with(|ready| ready.window_bytes = 1);
+    (1..=5).for_each(|call| bench.request(client, call, "hold"));
+    let started: Vec<_> = bench.requests(worker).iter().map(|request| request.call).collect();
+    let other = bench.client();
+    bench.request(other, 1, "hold");
+    // The first reply leaves, and the others are held back: so the freed credits are for the other client alone.
+    started.iter().rev().for_each(|id| bench.reply(worker, *id, &large()));
+    answer_all(&mut bench, worker, 3);
+    assert_eq!((finals(&mut bench, other), bench.requests(worker).len()), (vec![1], 0));
+    let (mut read, mut finished) = (0, finals(&mut bench, client));
+    while finished.len() < 5 && read < 10 {
+        read += 1;
+        bench.send_as(client, Message::Ack(u64::MAX));
+        answer_all(&mut bench, worker, 3);
+        finished.extend(finals(&mut bench, client));
+    }
+    finished.sort_unstable();
+    assert_eq!((finished, bench.errors(client)), (vec![1, 2, 3, 4, 5], vec![]));
+}
+
+#[test]
+fn nobody_waits_longer_than_an_expiry_for_a_client_that_reads_nothing() {
+    let mut bench = Bench::with(|config| {
+        config.dispatcher.window_bytes = 45_000;
+        config.hold_limits.peer_bytes_max = 20_000;
+    });
+    let worker = bench.worker_with(|ready| ready.credits = 20);
+    let [deaf, other] = [1, 0].map(|window| bench.client_with(|ready| ready.window_bytes = window));
+    (1..=20).for_each(|call| bench.request_with(deaf, call, "hold", |request| request.remaining = 10 * EXPIRY));
+    let ids: Vec<_> = bench.requests(worker).iter().map(|request| request.call).collect();
+    ids[..8].iter().for_each(|id| bench.reply(worker, *id, &large()));
+    let waiting = 8 * COST - last_ack(&mut bench, worker);
+    assert!(waiting > 20_000, "the worker waits for room: {waiting}");
+    bench.request(other, 1, "hold");
+    let request = bench.request_id(worker);
+    for _ in 0..EXPIRY.div_duration_f64(INTERVAL) as u32 {
+        bench.run(INTERVAL);
+        [worker, deaf, other].into_iter().for_each(|wire| bench.send_as(wire, Message::Heartbeat));
+    }
+    bench.run(INTERVAL / 4);
+    let taken = last_ack(&mut bench, worker);
+    assert!(taken >= 8 * COST, "everything is acknowledged: {taken}");
+    ids[8..19].iter().for_each(|id| bench.reply(worker, *id, &large()));
+    bench.send_as(worker, partial_reply(ids[19], 0, "one"));
+    bench.reply(worker, request, &large());
+    assert_eq!(finals(&mut bench, other), [1]);
+    let errors = bench.errors(deaf);
+    let too_large = (9..=19).map(|call| (call, ErrorCode::TooLarge, true));
+    assert_eq!(errors, too_large.chain([(20, ErrorCode::Unread, true)]).collect::<Vec<_>>());
+    assert!(!bench.is_gone(deaf), "it may still read what is kept");
+    // Once it has read, its calls have their replies as before.
+    (1..=10).for_each(|_| bench.send_as(deaf, Message::Ack(u64::MAX)));
+    assert_eq!(finals(&mut bench, deaf), [2, 3, 4, 5, 6, 7, 8], "the first one has left at once");
+    bench.request(deaf, 21, "hold");
+    answer_all(&mut bench, worker, LARGE);
+    assert_eq!(finals(&mut bench, deaf), [21]);
 }
 
 #[test]
