@@ -272,11 +272,11 @@ const QUIET_WINDOWS: usize = 5;
 
 /// A latency that is no fault: a call waits for a few turns, of up to 512 messages each, while the victim, the attacker
 /// and the good peers share the processors.
-const UNNOTICED: Duration = Duration::from_millis(if cfg!(debug_assertions) { 100 } else { 25 });
+const UNNOTICED: Duration = Duration::from_millis(if cfg!(debug_assertions) { 150 } else { 25 });
 
 /// The same while a peer introduces itself: a call may meet a turn that takes one of the largest introductions, and makes
 /// one of the largest changes of an offer.
-const UNNOTICED_INTRODUCTIONS: Duration = Duration::from_millis(if cfg!(debug_assertions) { 1_000 } else { 30 });
+const UNNOTICED_INTRODUCTIONS: Duration = Duration::from_millis(if cfg!(debug_assertions) { 600 } else { 30 });
 
 /// A latency that no busy machine explains.
 const STALL: Duration = Duration::from_secs(2);

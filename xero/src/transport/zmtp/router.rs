@@ -388,9 +388,9 @@ const STEPS_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
+    use std::{future::poll_fn, time::Duration};
 
-    use tokio::{io::AsyncWriteExt, net::TcpStream};
+    use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
     use super::*;
     use crate::transport::{
@@ -445,8 +445,8 @@ mod tests {
         assert!(router.poll_receive(&mut Context::from_waker(Waker::noop())).is_pending());
         router.resume(peer);
         for _ in 0..3 {
-            let kept = poll_fn(|cx| router.poll_receive(cx)).await;
-            assert!(matches!(&kept, RouterInput::Frames(from, _) if *from == peer), "{kept:?}");
+            let kept = timeout(Duration::from_secs(10), poll_fn(|cx| router.poll_receive(cx))).await;
+            assert!(matches!(&kept, Ok(RouterInput::Frames(from, _)) if *from == peer), "{kept:?}");
         }
     }
 
