@@ -200,6 +200,7 @@ trait Places {
     #[xero(inline)]
     async fn thread(&self) -> Option<String>;
     async fn block(&self);
+    async fn never(&self);
 }
 
 #[xero::worker]
@@ -210,6 +211,10 @@ impl Places for Place {
 
     async fn block(&self) {
         self.wait();
+    }
+
+    async fn never(&self) {
+        pending().await
     }
 }
 
@@ -386,6 +391,27 @@ fn client_of_a_runtime_that_nobody_drives_answers_others_soon() {
         }
     });
 }
+
+#[test]
+fn calls_time_out_in_time_while_the_program_reads() {
+    run(async {
+        let scene = Scene::new().await;
+        // The client reads in this runtime, the worker in its own; neither has anything else to do.
+        let mut delays = Vec::new();
+        for n in 0..CALLS {
+            let timeout = Duration::from_millis(30 + 7 * n % 20);
+            let begun = Instant::now();
+            assert!(scene.places.never().timeout(timeout).await.is_err());
+            delays.push(begun.elapsed().saturating_sub(timeout));
+        }
+        delays.sort();
+        // A watch that looks every 20 ms would find half of them later than this.
+        assert!(delays[CALLS as usize / 2] < Duration::from_millis(8), "{delays:?}");
+    });
+}
+
+/// The calls whose delays are looked at.
+const CALLS: u64 = 41;
 
 /// Far less than a lease, whose end would show a request too.
 const SOON: Duration = Duration::from_secs(2);

@@ -1,7 +1,7 @@
 //! Forks with handles open and a call in flight; reports what each does in the child, and that the parent continues.
 //!
 //! Its argument is a directory for socket files. With `inside` after it, the fork is within a runtime of one thread,
-//! which the child keeps using.
+//! which the child keeps using; with `reactor`, that runtime has the sockets.
 
 use std::{error::Error, future::IntoFuture, pin::Pin, process, sync::Arc, task, thread};
 
@@ -22,6 +22,9 @@ use xero_tests::{
 #[xero::service]
 trait Lends {
     async fn lend(&self, cx: &Context);
+    /// The thread that reads the requests.
+    #[xero(inline)]
+    async fn reading_thread(&self) -> String;
 }
 
 struct Lender(mpsc::UnboundedSender<Context>);
@@ -33,6 +36,10 @@ impl Lends for Lender {
         // Until its call is dropped.
         cx.cancelled().await;
     }
+
+    async fn reading_thread(&self) -> String {
+        format!("{:?}", thread::current().id())
+    }
 }
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -40,8 +47,10 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 fn main() -> Outcome<()> {
     show_logs();
     let directory = std::env::args().nth(1).ok_or("the argument is a directory")?;
-    if std::env::args().nth(2).as_deref() == Some("inside") {
-        return fork_inside();
+    match std::env::args().nth(2).as_deref() {
+        Some("inside") => return fork_inside(),
+        Some("reactor") => return fork_inside_a_reactor(),
+        _ => {}
     }
     let runtime = runtime(2);
     let scene = runtime.block_on(Scene::new(&directory))?;
@@ -94,6 +103,40 @@ fn fork_inside() -> Outcome<()> {
                 let status = waitpid(Pid::from_raw(child), WaitOptions::empty())?;
                 say("child exit", status.and_then(|(_, status)| status.exit_status()));
                 say("parent", "well");
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Forks within a runtime whose reactor has the sockets. The child goes on driving it, against the advice: only the
+/// child's own handles are looked at, because the parent may miss what arrives.
+fn fork_inside_a_reactor() -> Outcome<()> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let client = Client::bind("tcp://127.0.0.1:0").await?;
+        let lender = Lender(mpsc::unbounded_channel().0);
+        let worker = Worker::connect(client.endpoint()).serve(prober()).serve(lender).start()?;
+        let (probe, lends) = (ProbeClient::new(&client), LendsClient::new(&client));
+        let here = format!("{:?}", thread::current().id());
+        while lends.reading_thread().timeout(PATIENCE).await? != here {}
+        let held = probe.work("held", HELD_MILLIS).timeout(PATIENCE).start();
+        match fork()? {
+            Fork::Child => {
+                watch("the child");
+                say("held", error(held.await));
+                for _ in 0..100 {
+                    say("call", error(probe.ping().timeout(PATIENCE).await));
+                    tokio::task::yield_now().await;
+                }
+                say("wait_for_worker", error(client.wait_for_worker(PATIENCE).await));
+                worker.drain().await;
+                client.close().await;
+                process::exit(0);
+            }
+            Fork::Parent(child) => {
+                let status = waitpid(Pid::from_raw(child), WaitOptions::empty())?;
+                say("child exit", status.and_then(|(_, status)| status.exit_status()));
             }
         }
         Ok(())

@@ -1,13 +1,14 @@
-//! Gets no new threads for a while, as in a container at its limit of processes; reports the result.
+//! Gets no new threads or descriptors for a while, as in a container at its limits; reports the result.
 //!
-//! Its arguments are the operation to try, and the runtime: `one` thread, `many`, or `full`, whose blocking pool is in
-//! use.
+//! Its arguments are the operation to try, and the runtime: `one` thread, `many`, `full`, whose blocking pool is in use,
+//! or `none`.
 
 use std::{
     error::Error,
     fmt,
-    future::pending,
-    process,
+    fs::File,
+    future::{IntoFuture, pending},
+    iter, process,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -18,10 +19,14 @@ use std::{
     time::Duration,
 };
 
+use futures_executor::block_on;
 use rustix::process::{Resource, Rlimit, Uid, getrlimit, getuid, setrlimit};
 use tokio::runtime::{Builder, Handle, Runtime};
 use xero::{BindError, Broker, Client, ConnectError, Context, StartError, Worker};
-use xero_tests::scene::{PATIENCE, Port, eventually, show_logs};
+use xero_tests::{
+    process::{cpu_times, descriptors, descriptors_highest},
+    scene::{PATIENCE, Port, eventually, show_logs},
+};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -34,6 +39,11 @@ fn main() -> Outcome<()> {
         rustix::thread::set_thread_uid(Uid::from_raw(NOBODY))?;
     }
     watch();
+    if what == "forget" {
+        forget()?;
+        say("ended", "well");
+        return Ok(());
+    }
     let runtime = runtime(kind)?;
     let (release, released) = mpsc::channel::<()>();
     if kind == "full" {
@@ -48,7 +58,8 @@ fn main() -> Outcome<()> {
             "drain" => drain().await,
             "cancel" => cancel().await,
             "dial" => dial().await,
-            _ => Err("there is `start`, `call`, `drain`, `cancel` and `dial`".into()),
+            "take" => take().await,
+            _ => Err("there is `start`, `call`, `drain`, `cancel`, `dial`, `take` and `forget`".into()),
         }
     })?;
     drop(release);
@@ -99,6 +110,9 @@ trait Eats {
     async fn inline(&self, cx: &Context) -> u32;
     #[xero(blocking)]
     async fn blocking(&self) -> u32;
+    /// The name of the thread that reads the request.
+    #[xero(inline)]
+    async fn reader(&self) -> Option<String>;
 }
 
 /// Blocks on its runtime when it is dropped, if a flag is to record that.
@@ -124,6 +138,9 @@ impl Eats for Eater {
     }
     async fn blocking(&self) -> u32 {
         3
+    }
+    async fn reader(&self) -> Option<String> {
+        thread::current().name().map(str::to_owned)
     }
 }
 
@@ -226,6 +243,77 @@ async fn starved_bind() -> Outcome<Result<Client, BindError>> {
         Poll::Pending => client.await,
     })
 }
+
+/// Blocks the runtime that has the sockets while no descriptor is free.
+async fn take() -> Outcome<()> {
+    let (client, worker, _) = scene().await?;
+    let eats = EatsClient::new(&client);
+    let here = thread::current().name().map(str::to_owned);
+    eventually("the program reads", async || eats.reader().timeout(PATIENCE).await.ok() == Some(here.clone())).await;
+    let before = getrlimit(Resource::Nofile);
+    let limit = Some(descriptors_highest(process::id()) + 1);
+    setrlimit(Resource::Nofile, Rlimit { current: limit, maximum: before.maximum })?;
+    let fillers: Vec<_> = iter::from_fn(|| File::open("/dev/null").ok()).collect();
+    let (outcomes, busiest) = thread::scope(|scope| {
+        let called = scope.spawn(|| {
+            let call = || block_on(eats.reader().timeout(PATIENCE).into_future());
+            let outcomes = [call(), call()].map(|outcome| outcome.ok().flatten());
+            (outcomes, cpu_time_at_rest())
+        });
+        // The scope blocks this thread, and with it the runtime.
+        called.join().expect("no panic")
+    });
+    say("readers", outcomes);
+    say("rests", busiest < REST / 10);
+    drop(fillers);
+    setrlimit(Resource::Nofile, before)?;
+    eventually("the program reads again", async || eats.reader().timeout(PATIENCE).await.ok() == Some(here.clone()))
+        .await;
+    say("task", eats.task().await.ok());
+    worker.drain().await;
+    Ok(())
+}
+
+/// Drops a client whose runtime lives on, with nobody to drive it.
+fn forget() -> Outcome<()> {
+    let idle = Builder::new_current_thread().enable_all().build()?;
+    let before = descriptors(process::id());
+    let client = idle.block_on(async {
+        let (client, worker, _) = scene().await?;
+        let (here, eats) = (thread::current().name().map(str::to_owned), EatsClient::new(&client));
+        eventually("the program reads", async || eats.reader().timeout(PATIENCE).await.ok() == Some(here.clone()))
+            .await;
+        worker.drain().await;
+        Outcome::Ok(client)
+    })?;
+    say("uses some", descriptors(process::id()) > before);
+    drop(client);
+    while descriptors(process::id()) > before {
+        thread::yield_now();
+    }
+    say("descriptors returned", true);
+    drop(idle);
+    Ok(())
+}
+
+/// The CPU time of the busiest thread while nothing happens, at its lowest.
+// The runtime is blocked.
+#[allow(clippy::disallowed_methods)]
+fn cpu_time_at_rest() -> Duration {
+    let times = || cpu_times(process::id());
+    let busiest = (0..5).map(|_| {
+        let before = times();
+        thread::sleep(REST);
+        let spent = |(id, (_, time)): (String, (String, Duration))| {
+            time.saturating_sub(before.get(&id).map_or(Duration::ZERO, |(_, time)| *time))
+        };
+        times().into_iter().map(spent).max().unwrap_or_default()
+    });
+    busiest.min().unwrap_or_default()
+}
+
+/// How long CPU time is counted.
+const REST: Duration = Duration::from_millis(200);
 
 fn say(what: &str, value: impl fmt::Debug) {
     println!("{what}: {value:?}");

@@ -51,6 +51,22 @@ fn handles_of_the_parent_fail_at_once_in_a_child_forked_within_a_runtime() {
     });
 }
 
+#[test]
+fn handles_of_the_parent_fail_at_once_in_a_child_that_drives_the_runtime_with_the_sockets() {
+    run(async {
+        let directory = Directory::new();
+        let mut process = Process::start(env!("CARGO_BIN_EXE_forker"), &[&directory.0, "reactor"]);
+        process.says("child exit").await;
+        for what in ["held", "call", "wait_for_worker"] {
+            let said = process.last_line(&format!("{what}: ")).unwrap_or_default();
+            assert!(said.contains("forked"), "{what}: {said}");
+        }
+        assert_eq!(process.count("call: "), 100);
+        assert_eq!(process.last_line("child exit: ").as_deref(), Some("Some(0)"));
+        assert!(process.ended().await.success());
+    });
+}
+
 /// A directory for socket files, removed when dropped.
 struct Directory(String);
 

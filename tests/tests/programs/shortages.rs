@@ -1,4 +1,4 @@
-//! A process without new threads for a while: operations that need one fail or wait, and nothing is lost.
+//! A process without new threads or descriptors for a while: operations that need one fail or wait, and nothing is lost.
 
 use xero_tests::{process::Process, scene::run};
 
@@ -39,6 +39,17 @@ fn name_look_up_without_a_thread_is_repeated() {
     for runtime in ["one", "many"] {
         starve("dial", runtime, &["bind: true"]);
     }
+}
+
+#[test]
+fn io_thread_takes_the_sockets_of_a_blocked_program_without_a_free_descriptor() {
+    let lines = ["readers: [Some(\"xero-worker\"), Some(\"xero-worker\")]", "rests: true", "task: Some(1)"];
+    starve("take", "one", &lines);
+}
+
+#[test]
+fn dropped_client_returns_its_descriptors_although_its_runtime_lives() {
+    starve("forget", "none", &["uses some: true", "descriptors returned: true"]);
 }
 
 /// Runs the program `starved`, which prints these lines.

@@ -149,6 +149,14 @@ impl Connections<(Door, Peer)> for Doors {
     fn disconnect(&mut self, (door, peer): (Door, Peer)) {
         self.at(door).disconnect(peer);
     }
+
+    fn pause(&mut self, (door, peer): (Door, Peer)) {
+        self.at(door).pause(peer);
+    }
+
+    fn resume(&mut self, (door, peer): (Door, Peer)) {
+        self.at(door).resume(peer);
+    }
 }
 
 struct BrokerRole {

@@ -307,6 +307,18 @@ impl Connections<Peer> for ClientConnections {
         self.any().disconnect(peer);
     }
 
+    fn is_dialing(&self) -> bool {
+        matches!(self, Self::Dialed(_))
+    }
+
+    fn pause(&mut self, peer: Peer) {
+        self.any().pause(peer);
+    }
+
+    fn resume(&mut self, peer: Peer) {
+        self.any().resume(peer);
+    }
+
     fn rehome(&mut self, home: &Handle) -> bool {
         self.any().rehome(home)
     }

@@ -15,6 +15,7 @@ use super::{
     guest::Guest,
     machine::{Connections, Input, Machine, Oversized, SendError},
     mailbox::Mailbox,
+    pace::Pace,
     watch::Need,
 };
 use crate::proto::{
@@ -81,6 +82,7 @@ pub(crate) struct Side<M: Machine, C> {
     names: KnownNames,
     /// Connections to end after this turn's transmits.
     hangups: Vec<M::Peer>,
+    pace: Pace<M::Peer>,
 }
 
 impl<M: Machine, C> Side<M, C> {
@@ -102,8 +104,8 @@ impl<R: Role> Driver<R> {
     /// A driver before its first turn. It reads messages within these limits, on the current runtime so far.
     pub(crate) fn new(machine: Guest<R::Machine>, limits: Limits, connections: R::Connections, role: R) -> Self {
         let (errands, names, hangups) = (Errands::default(), KnownNames::default(), Vec::new());
-        let home = Handle::current();
-        Self { side: Side { machine, connections, errands, home, limits, names, hangups }, role, was_due: false }
+        let (home, pace) = (Handle::current(), Pace::new(connections.is_dialing()));
+        Self { side: Side { machine, connections, errands, home, limits, names, hangups, pace }, role, was_due: false }
     }
 
     /// Handles at most one command and one message. Returns their total weight.
@@ -211,13 +213,16 @@ impl<R: Role> Driver<R> {
 
     /// Handles the timeouts that are due.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
+        while let Some(peer) = self.side.pace.next_rested(now) {
+            self.side.connections.resume(peer);
+        }
         self.side.machine.handle_timeout(now);
         self.drain_outputs(now);
     }
 
     /// The time of the next timeout.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.side.machine.poll_timeout()
+        [self.side.machine.poll_timeout(), self.side.pace.due_at()].into_iter().flatten().min()
     }
 
     /// Sends the machine's transmits, then ends the connections that it has given up.
@@ -281,19 +286,26 @@ impl<R: Role> Driver<R> {
         weight
     }
 
-    /// Returns the number of messages.
+    /// Returns the number of messages, and of services and methods in them.
     fn handle_frames(&mut self, now: Instant, from: PeerOf<R>, frames: Frames) -> usize {
-        let (limits, mut messages) = (self.side.limits, 0);
+        let (limits, mut messages, mut entries) = (self.side.limits, 0, 0);
         let mut decoded = frame::decode(frames, &limits);
         while let Some(item) = decoded.next_known(&mut self.side.names) {
             match item {
-                Ok(message) => self.side.machine.handle_message(now, from, message),
+                Ok(message) => {
+                    entries += message.message.offer_entries();
+                    self.side.machine.handle_message(now, from, message);
+                }
                 Err(malformed) => self.side.machine.handle_malformed(now, from, &malformed),
             }
             messages += 1;
             self.drain_outputs(now);
         }
-        messages
+        if entries > 0 && self.side.pace.note(now, from, entries) {
+            debug!(peer = ?from, "a connection is not read for a while: it announces too much");
+            self.side.connections.pause(from);
+        }
+        messages + entries
     }
 
     fn drain_outputs(&mut self, now: Instant) {

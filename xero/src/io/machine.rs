@@ -17,7 +17,7 @@ use crate::proto::{
 /// A machine of the core: messages and the time go in, transmits and outputs come out.
 pub(crate) trait Machine: Send + 'static {
     /// How the machine knows a connection.
-    type Peer: Copy + fmt::Debug + Send;
+    type Peer: Copy + Ord + fmt::Debug + Send;
 
     /// An instruction to the role.
     type Output;
@@ -69,6 +69,17 @@ pub(crate) trait Connections<P> {
 
     /// Ends a connection once everything sent on it is on its way.
     fn disconnect(&mut self, peer: P);
+
+    /// Whether this side dials its peers.
+    fn is_dialing(&self) -> bool {
+        false
+    }
+
+    /// Reads nothing more of a connection before [`Self::resume`]. Transports that strangers cannot reach ignore it.
+    fn pause(&mut self, _peer: P) {}
+
+    /// Reads a connection again, if it still stands.
+    fn resume(&mut self, _peer: P) {}
 
     /// Moves the sockets to this runtime, whose tasks read them from now on; `false` if it has no reactor. The next polls
     /// read what has arrived, whatever the reactor knows.

@@ -9,6 +9,7 @@ pub(crate) mod errands;
 pub(crate) mod guest;
 pub(crate) mod machine;
 pub(crate) mod mailbox;
+mod pace;
 pub(crate) mod panics;
 pub(crate) mod process;
 mod reader;

@@ -53,6 +53,7 @@ pub(crate) async fn drive<R: Role>(
     if let Some(reader) = engine.reader() {
         reader.dismiss();
     }
+    engine.unregister();
     // After a panic on another thread, some may be left.
     driver.run_errands();
     (driver, ended)

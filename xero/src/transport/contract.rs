@@ -77,6 +77,12 @@ pub(crate) trait RouterSocket: Send {
     /// Ends the peer's connection once everything sent to it is on its way. A `Gone` may or may not follow.
     fn disconnect(&mut self, peer: Peer);
 
+    /// Reads nothing more of a connection before [`Self::resume`]. Transports that strangers cannot reach ignore it.
+    fn pause(&mut self, _peer: Peer) {}
+
+    /// Reads a connection again, if it still stands.
+    fn resume(&mut self, _peer: Peer) {}
+
     /// Moves the connections to this runtime, whose tasks poll the socket from now on; `false` if it has no reactor.
     fn rehome(&mut self, _home: &Handle) -> bool {
         true
@@ -103,6 +109,14 @@ impl Connections<Peer> for Box<dyn RouterSocket> {
 
     fn disconnect(&mut self, peer: Peer) {
         (**self).disconnect(peer);
+    }
+
+    fn pause(&mut self, peer: Peer) {
+        (**self).pause(peer);
+    }
+
+    fn resume(&mut self, peer: Peer) {
+        (**self).resume(peer);
     }
 
     fn rehome(&mut self, home: &Handle) -> bool {

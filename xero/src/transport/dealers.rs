@@ -42,6 +42,8 @@ pub(crate) struct Dealers {
 struct Link {
     endpoint: Endpoint,
     socket: Option<Box<dyn DealerSocket>>,
+    /// Whether nothing is read for now.
+    is_paused: bool,
     /// The reason of the last failed dial.
     complaint: Option<String>,
 }
@@ -51,7 +53,8 @@ type Dial = Pin<Box<dyn Future<Output = (Peer, Result<Box<dyn DealerSocket>, Tra
 impl Dealers {
     /// Starts without connections.
     pub(crate) fn new(endpoints: Vec<Endpoint>, sockets: Sockets) -> Self {
-        let links = endpoints.into_iter().map(|endpoint| Link { endpoint, socket: None, complaint: None });
+        let links =
+            endpoints.into_iter().map(|endpoint| Link { endpoint, socket: None, is_paused: false, complaint: None });
         let (links, dials, waker) = (links.collect(), FuturesUnordered::new(), Waker::noop().clone());
         Self { sockets, links, dials, waker, next: 0, home: Home::default() }
     }
@@ -94,7 +97,7 @@ impl Dealers {
             (Some(link), Ok(socket)) => {
                 debug!(peer = peer.0, endpoint = %link.endpoint, "connected");
                 link.complaint = None;
-                link.socket = Some(socket);
+                (link.socket, link.is_paused) = (Some(socket), false);
                 (peer, Input::Dialed)
             }
             (link, dialed) => {
@@ -120,7 +123,7 @@ impl Connections<Peer> for Dealers {
         }
         let count = self.links.len();
         for index in (self.next..count).chain(0..self.next) {
-            let Some(socket) = &mut self.links[index].socket else { continue };
+            let Link { socket: Some(socket), is_paused: false, .. } = &mut self.links[index] else { continue };
             let Poll::Ready(input) = socket.poll_receive(cx) else { continue };
             self.next = (index + 1) % count;
             return Poll::Ready((Peer(index as u64), self.handle_input(index, input)));
@@ -146,6 +149,23 @@ impl Connections<Peer> for Dealers {
         if let Some(link) = self.link(peer) {
             link.socket = None;
         }
+    }
+
+    fn is_dialing(&self) -> bool {
+        true
+    }
+
+    fn pause(&mut self, peer: Peer) {
+        if let Some(link) = self.link(peer) {
+            link.is_paused = true;
+        }
+    }
+
+    fn resume(&mut self, peer: Peer) {
+        if let Some(link) = self.link(peer) {
+            link.is_paused = false;
+        }
+        self.waker.wake_by_ref();
     }
 
     fn rehome(&mut self, home: &Handle) -> bool {

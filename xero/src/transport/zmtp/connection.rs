@@ -70,7 +70,14 @@ impl Inbox {
         (self.start, self.end) = (0, 0);
     }
 
-    /// Takes over what a handshake has read beyond its end.
+    /// Takes what is left, for another time.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        let rest = self.bytes[self.start..self.end].to_vec();
+        self.clear();
+        rest
+    }
+
+    /// Takes over what was read before: beyond the end of a handshake, or before a pause.
     pub(super) fn fill(&mut self, bytes: &[u8]) {
         self.bytes[..bytes.len()].copy_from_slice(bytes);
         (self.start, self.end) = (0, bytes.len());

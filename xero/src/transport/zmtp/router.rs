@@ -69,6 +69,10 @@ struct Member {
     is_unwritten: bool,
     /// A write has failed. What the peer has sent before is still read.
     is_broken: bool,
+    /// Whether nothing is read for now.
+    is_paused: bool,
+    /// What had been read before the pause.
+    kept: Vec<u8>,
 }
 
 impl RouterSocket for Router {
@@ -144,6 +148,23 @@ impl RouterSocket for Router {
         }
     }
 
+    fn pause(&mut self, peer: Peer) {
+        let Some(member) = self.peers.get_mut(&peer) else { return };
+        member.is_paused = true;
+        if self.current == Some(peer) {
+            member.kept = self.inbox.take();
+            self.current = None;
+            self.account(peer);
+        }
+    }
+
+    fn resume(&mut self, peer: Peer) {
+        let Some(member) = self.peers.get_mut(&peer) else { return };
+        member.is_paused = false;
+        member.signal.set_without_waking();
+        self.ready.wake();
+    }
+
     fn rehome(&mut self, home: &Handle) -> bool {
         let has_reactor =
             self.home.move_all(home, self.peers.values_mut(), |member, home| member.connection.rehome(home));
@@ -201,10 +222,17 @@ impl Router {
         let peer = Peer(self.last);
         let signal = self.ready.signal(peer.0);
         signal.set_without_waking();
-        let waker = Waker::from(Arc::clone(&signal));
-        let share = Share::default();
-        let (has_completed, is_unwritten, is_broken) = (false, false, false);
-        let member = Member { connection, signal, waker, share, has_completed, is_unwritten, is_broken };
+        let member = Member {
+            connection,
+            waker: Waker::from(Arc::clone(&signal)),
+            signal,
+            share: Share::default(),
+            has_completed: false,
+            is_unwritten: false,
+            is_broken: false,
+            is_paused: false,
+            kept: Vec::new(),
+        };
         self.peers.insert(peer, member);
         self.silent.insert(peer);
         self.note_unwritten(peer);
@@ -228,6 +256,15 @@ impl Router {
         let Some(member) = self.peers.get_mut(&peer) else { return };
         member.signal.reset();
         member.flush();
+        if member.is_paused {
+            return;
+        }
+        if !member.kept.is_empty() {
+            self.inbox.fill(&mem::take(&mut member.kept));
+            member.signal.set_without_waking();
+            self.current = Some(peer);
+            return;
+        }
         match member.connection.poll_read(&mut Context::from_waker(&member.waker), &mut self.inbox) {
             Poll::Ready(Ok(true)) => {
                 // There may be more, after others have had their turn.
@@ -274,7 +311,7 @@ impl Router {
     fn account(&mut self, peer: Peer) {
         let Some(member) = self.peers.get_mut(&peer) else { return };
         let begun = mem::take(&mut member.has_completed);
-        self.unfinished.update(peer, &mut member.share, member.connection.held_bytes(), begun);
+        self.unfinished.update(peer, &mut member.share, member.connection.held_bytes() + member.kept.len(), begun);
         if !member.connection.outgoing().is_empty() {
             self.note_unwritten(peer);
         }
@@ -351,9 +388,9 @@ const STEPS_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
+    use std::{future::poll_fn, time::Duration};
 
-    use tokio::{io::AsyncWriteExt, net::TcpStream};
+    use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
     use super::*;
     use crate::transport::{
@@ -368,13 +405,54 @@ mod tests {
         stream
     }
 
-    #[tokio::test]
-    async fn peer_whose_message_is_oldest_is_dropped_once_all_hold_too_much() {
+    async fn router(limits: &Limits) -> Router {
         let Bound { listener, endpoint, closer } =
             listen::bind(&"tcp://127.0.0.1:0".parse().expect("an endpoint")).await.expect("a listener");
-        let listener = Listener::new(listener).expect("a listener");
-        let limits = Limits { payload_bytes_max: 1 << 20, ..Limits::default() };
-        let mut router = Router::new(endpoint.to_string(), listener, closer, &limits);
+        Router::new(endpoint.to_string(), Listener::new(listener).expect("a listener"), closer, limits)
+    }
+
+    #[tokio::test]
+    async fn moved_router_is_behind_until_it_has_looked_at_all_connections() {
+        let mut router = router(&Limits::default()).await;
+        let mut streams = Vec::new();
+        for _ in 0..STEPS_MAX + 10 {
+            streams.push(stranger(&router, b"").await);
+            let accepted = poll_fn(|cx| router.poll_receive(cx)).await;
+            assert!(matches!(accepted, RouterInput::Accepted(_)), "{accepted:?}");
+        }
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(router.rehome(&Handle::current()));
+        assert!(router.poll_receive(&mut cx).is_pending());
+        assert!(router.is_behind());
+        assert!(router.poll_receive(&mut cx).is_pending());
+        assert!(!router.is_behind());
+    }
+
+    #[tokio::test]
+    async fn paused_connection_is_read_on_where_it_stopped() {
+        let mut router = router(&Limits::default()).await;
+        let mut stream = stranger(&router, &b"\x01\x01h\0\x01p".repeat(3)).await;
+        let accepted = poll_fn(|cx| router.poll_receive(cx)).await;
+        let RouterInput::Accepted(peer) = accepted else { panic!("{accepted:?}") };
+        assert!(matches!(poll_fn(|cx| router.poll_receive(cx)).await, RouterInput::Frames(..)));
+        router.pause(peer);
+        // What others send is read meanwhile, and nothing of this one.
+        let _other = stranger(&router, b"\x01\x01h\0\x01p").await;
+        stream.write_all(b"\x01\x01h\0\x01p").await.expect("a write");
+        assert!(matches!(poll_fn(|cx| router.poll_receive(cx)).await, RouterInput::Accepted(_)));
+        let other = poll_fn(|cx| router.poll_receive(cx)).await;
+        assert!(matches!(&other, RouterInput::Frames(from, _) if *from != peer), "{other:?}");
+        assert!(router.poll_receive(&mut Context::from_waker(Waker::noop())).is_pending());
+        router.resume(peer);
+        for _ in 0..3 {
+            let kept = timeout(Duration::from_secs(10), poll_fn(|cx| router.poll_receive(cx))).await;
+            assert!(matches!(&kept, Ok(RouterInput::Frames(from, _)) if *from == peer), "{kept:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn peer_whose_message_is_oldest_is_dropped_once_all_hold_too_much() {
+        let mut router = router(&Limits { payload_bytes_max: 1 << 20, ..Limits::default() }).await;
         router.unfinished = Unfinished::bounded(1 << 20);
         // A header, and three quarters of a payload of 512 KiB.
         let unfinished = [&b"\0\x01a\x01\x01h\x02\0\0\0\0\0\x08\0\0"[..], &[7; 384 << 10]].concat();

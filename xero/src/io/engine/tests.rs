@@ -1,0 +1,373 @@
+//! Who gets to the desk, and what a turn does.
+
+use std::{
+    sync::mpsc,
+    task::Poll,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use tokio::runtime;
+
+use super::*;
+use crate::{
+    io::{
+        driver::{SideOf, TURN_BOUND},
+        guest::Guest,
+        machine::{Connections, Input, Machine, SendError},
+        mailbox::{Commands, Mailbox, mailbox},
+        turns::drive,
+    },
+    proto::{
+        frame::{self, Frames, Inbound, Limits, Malformed},
+        message::{Message, OfferChange},
+        outbox::Transmit,
+    },
+};
+
+#[test]
+fn lone_command_is_handled_by_its_sender_and_the_user_code_after_it_by_the_io_thread() {
+    let stage = Stage::new(true);
+    let here = thread::current().name().map(str::to_owned);
+    // The first ones may find the I/O thread at work.
+    let is_here = |_| {
+        thread::sleep(Duration::from_millis(10));
+        let Threads { handled, errand } = stage.send();
+        assert_eq!(errand.as_deref(), Some("io"));
+        handled == here
+    };
+    assert!((0..1_000).any(is_here));
+    stage.end();
+}
+
+#[test]
+fn burst_is_handled_by_its_last_sender_if_the_role_allows_it() {
+    for allows_turns in [true, false] {
+        let (runtime, commands, engine) = unattended(Recorder { has_errands: false, ..Recorder::new(allows_turns) });
+        let _inside = runtime.enter();
+        for round in 1..=3 {
+            let (sender, receiver) = mpsc::channel();
+            for sent in 1..=BURST {
+                assert!(commands.send(sender.clone()).is_ok());
+                let handled = if allows_turns && sent == BURST { BURST } else { 0 };
+                assert_eq!(receiver.try_iter().count() as u64, handled, "{allows_turns}, {sent} of round {round}");
+            }
+        }
+        drop(engine);
+    }
+}
+
+#[test]
+fn bursts_wait_for_errands_and_for_a_reader_that_finds_no_way_to_the_desk() {
+    let (runtime, commands, engine) = unattended(Recorder::new(true));
+    let _inside = runtime.enter();
+    let burst = || {
+        let (sender, receiver) = mpsc::channel();
+        (0..BURST).for_each(|_| assert!(commands.send(sender.clone()).is_ok()));
+        receiver.try_iter().count() as u64
+    };
+    assert_eq!((burst(), burst()), (BURST, 0), "the errands of the first burst wait");
+    engine.wait().driver.as_mut().expect("not ended").run_errands();
+    engine.leave(engine.wait(), engine.rings());
+    assert_eq!(burst(), BURST);
+
+    let reader = Arc::new(Reader::new(runtime.handle().clone(), Arc::new(AtomicWaker::new())));
+    let engine = Engine { reader: Some(Arc::clone(&reader)), ..Arc::into_inner(engine).expect("the only one") };
+    engine.wait().driver.as_mut().expect("not ended").run_errands();
+    engine.leave(engine.wait(), engine.rings());
+    engine.bell.fetch_add(BURST, Ordering::SeqCst);
+    assert!(engine.is_burst());
+    reader.set_has_sockets(true);
+    let desk = engine.wait();
+    assert!(matches!(engine.read(&reader), Next::Wait));
+    drop(desk);
+    assert!(!engine.is_burst());
+    engine.read(&reader);
+    engine.bell.fetch_add(BURST, Ordering::SeqCst);
+    assert!(engine.is_burst());
+}
+
+#[test]
+fn nobody_gets_to_the_desk_before_an_io_thread_that_waits_for_it() {
+    let (runtime, commands, engine) = unattended(Recorder { has_errands: false, ..Recorder::new(true) });
+    let _inside = runtime.enter();
+    let (sender, receiver) = mpsc::channel();
+    let send_burst = || (0..BURST).for_each(|_| assert!(commands.send(sender.clone()).is_ok()));
+    let desk = engine.wait();
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| drop(engine.wait()));
+        while !engine.is_awaited.load(Ordering::SeqCst) {
+            thread::yield_now();
+        }
+        engine.leave(desk, engine.rings());
+        waiting.join().expect("no panic");
+    });
+    assert!(!engine.is_awaited.load(Ordering::SeqCst));
+    // As between the moment when the desk is free and that when the I/O thread is there.
+    engine.is_awaited.store(true, Ordering::SeqCst);
+    send_burst();
+    assert_eq!(receiver.try_iter().count(), 0);
+    engine.is_awaited.store(false, Ordering::SeqCst);
+    assert!(commands.send(sender.clone()).is_ok());
+    assert_eq!(receiver.try_iter().count() as u64, BURST + 1);
+}
+
+#[test]
+fn reader_that_has_more_to_do_answers_before_each_turn() {
+    let role = Recorder { has_errands: false, ..Recorder::new(false) };
+    let (runtime, commands, engine) = unattended(role);
+    let _inside = runtime.enter();
+    let reader = Arc::new(Reader::new(runtime.handle().clone(), Arc::new(AtomicWaker::new())));
+    let engine = Arc::into_inner(engine).expect("the only one");
+    let engine = Arc::new(Engine { reader: Some(Arc::clone(&reader)), ..engine });
+    reader.set_has_sockets(true);
+    reader.call_to_read();
+    let presence = Presence { engine: Arc::downgrade(&engine), reader: Arc::clone(&reader) };
+    let mut task = Box::pin(read(presence));
+    let mut cx = Context::from_waker(Waker::noop());
+    for turn in 1..=5 {
+        // More commands than a turn takes, so that the task yields between two turns.
+        let (sender, _receiver) = mpsc::channel();
+        (0..2 * TURN_BOUND).for_each(|_| assert!(commands.send(sender.clone()).is_ok()));
+        assert!(task.as_mut().poll(&mut cx).is_pending());
+        assert_eq!(reader.answers(), turn);
+    }
+    drop(engine);
+}
+
+#[test]
+fn late_timeout_waits_until_all_connections_were_looked_at() {
+    const CONNECTIONS: u32 = 300;
+    let (runtime, (_commands, mailbox)) = (runtime(), mailbox());
+    let role = Recorder { mailbox, ..Recorder::new(true) };
+    let driver = runtime.block_on(async {
+        let machine = Idle { due: Some(Instant::now() - Duration::from_secs(1)), ..Idle::default() };
+        let connections = Nobody { behind: CONNECTIONS, ..Nobody::default() };
+        drive(Driver::new(Guest::only_if(false, machine), Limits::default(), connections, role), None).await.0
+    });
+    assert_eq!(driver.role.behind_at_timeout, Some(0));
+}
+
+#[test]
+fn connection_that_announces_too_much_is_not_read_until_its_rest_is_over() {
+    let runtime = runtime();
+    let _inside = runtime.enter();
+    let mut driver = Recorder::new(true).driver();
+    let mut cx = Context::from_waker(Waker::noop());
+    let largest = Message::Offer(OfferChange { withdrawn: vec!["s".into(); 256], ..OfferChange::default() });
+    for _ in 0..100 {
+        driver.side.connections.input = Some(frame::encode(&largest));
+        assert!(driver.take_inputs(&mut cx) >= 256, "each of them takes time");
+        if driver.side.connections.is_paused {
+            break;
+        }
+    }
+    assert!(driver.side.connections.is_paused);
+    let rested_at = driver.poll_timeout().expect("it is read again");
+    driver.handle_timeout(rested_at - Duration::from_nanos(1));
+    assert!(driver.side.connections.is_paused);
+    driver.handle_timeout(rested_at);
+    assert!(!driver.side.connections.is_paused);
+}
+
+/// An engine whose I/O thread takes no turn by itself.
+fn unattended(mut role: Recorder) -> (runtime::Runtime, Commands<Report>, Arc<Engine<Recorder>>) {
+    let (runtime, (commands, mailbox)) = (runtime(), mailbox());
+    role.is_quiet = false;
+    role.mailbox = mailbox;
+    let engine = runtime.block_on(async { Engine::new(role.driver(), None) });
+    (runtime, commands, engine)
+}
+
+#[test]
+fn role_that_allows_no_turns_has_its_commands_handled_by_the_io_thread() {
+    let stage = Stage::new(false);
+    for _ in 0..100 {
+        let io = || Some("io".to_owned());
+        assert_eq!(stage.send(), Threads { handled: io(), errand: io() });
+    }
+    stage.end();
+}
+
+/// Where a thread reports its name.
+type Report = mpsc::Sender<Option<String>>;
+
+/// A driver on a thread of the name `io`.
+struct Stage(Commands<Report>, JoinHandle<()>);
+
+impl Stage {
+    fn new(allows_turns: bool) -> Self {
+        let (commands, mailbox) = mailbox();
+        let role = Recorder { mailbox, ..Recorder::new(allows_turns) };
+        let thread = thread::Builder::new().name("io".to_owned()).spawn(move || {
+            let runtime = runtime();
+            let _inside = runtime.enter();
+            assert!(runtime.block_on(drive(role.driver(), None)).1.is_ok());
+        });
+        Self(commands, thread.expect("a thread"))
+    }
+
+    fn send(&self) -> Threads {
+        let (sender, receiver) = mpsc::channel();
+        assert!(self.0.send(sender).is_ok());
+        let [handled, errand] = [(); 2].map(|()| receiver.recv().expect("handled"));
+        Threads { handled, errand }
+    }
+
+    fn end(self) {
+        drop(self.0);
+        self.1.join().expect("no panic");
+    }
+}
+
+/// Where a command and its errand have run.
+#[derive(Debug, PartialEq, Eq)]
+struct Threads {
+    handled: Option<String>,
+    errand: Option<String>,
+}
+
+fn runtime() -> runtime::Runtime {
+    runtime::Builder::new_current_thread().enable_time().build().expect("a runtime")
+}
+
+struct Recorder {
+    mailbox: Mailbox<Report>,
+    allows_turns: bool,
+    is_quiet: bool,
+    has_errands: bool,
+    has_ended: bool,
+    /// The connections not looked at when a timeout was handled, which ends the machine.
+    behind_at_timeout: Option<u32>,
+}
+
+impl Recorder {
+    fn new(allows_turns: bool) -> Self {
+        let mailbox = mailbox().1;
+        let (is_quiet, has_errands, has_ended) = (true, true, false);
+        Self { mailbox, allows_turns, is_quiet, has_errands, has_ended, behind_at_timeout: None }
+    }
+
+    /// To be called within a runtime.
+    fn driver(self) -> Driver<Self> {
+        Driver::new(Guest::only_if(false, Idle::default()), Limits::default(), Nobody::default(), self)
+    }
+}
+
+impl Role for Recorder {
+    type Machine = Idle;
+    type Connections = Nobody;
+    type Command = Report;
+
+    fn mailbox(&mut self) -> &mut Mailbox<Self::Command> {
+        &mut self.mailbox
+    }
+
+    fn handle_command(&mut self, side: &mut SideOf<Self>, _: Instant, command: Self::Command) {
+        let record = move || _ = command.send(thread::current().name().map(str::to_owned));
+        record.clone()();
+        if self.has_errands {
+            side.errands.run(record);
+        }
+    }
+
+    fn handle_abandoned(&mut self, _: &mut SideOf<Self>, _: Instant) {
+        self.has_ended = true;
+    }
+
+    fn handle_output(&mut self, side: &mut SideOf<Self>, _: Instant, (): ()) {
+        self.behind_at_timeout = Some(side.connections.behind);
+        self.has_ended = true;
+    }
+
+    fn finish_turn(&mut self, _: &mut SideOf<Self>) {}
+
+    fn allows_turns(&self) -> bool {
+        self.allows_turns
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.is_quiet
+    }
+
+    fn need(&self) -> Need {
+        Need::News
+    }
+
+    fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+}
+
+#[derive(Default)]
+struct Idle {
+    due: Option<Instant>,
+    /// Whether the timeout was handled, and that is not reported yet.
+    is_over: bool,
+}
+
+impl Machine for Idle {
+    type Peer = ();
+    type Output = ();
+
+    fn handle_message(&mut self, _: Instant, (): (), _: Inbound) {}
+
+    fn handle_malformed(&mut self, _: Instant, (): (), _: &Malformed) {}
+
+    fn handle_disconnected(&mut self, _: Instant, (): ()) {}
+
+    fn handle_unsent(&mut self, _: Instant, (): (), _: Transmit) {}
+
+    fn handle_heartbeats(&mut self, _: Instant) {}
+
+    fn handle_timeout(&mut self, _: Instant) {
+        self.is_over |= self.due.take().is_some();
+    }
+
+    fn poll_transmit(&mut self) -> Option<((), Transmit)> {
+        None
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.due
+    }
+
+    fn poll_output(&mut self) -> Option<()> {
+        std::mem::take(&mut self.is_over).then_some(())
+    }
+}
+
+/// Connections of which each poll looks at one. They have no messages, but for one.
+#[derive(Default)]
+struct Nobody {
+    behind: u32,
+    input: Option<Frames>,
+    is_paused: bool,
+}
+
+impl Connections<()> for Nobody {
+    fn poll_receive(&mut self, _: &mut Context<'_>) -> Poll<((), Input)> {
+        self.behind = self.behind.saturating_sub(1);
+        self.input.take().map_or(Poll::Pending, |frames| Poll::Ready(((), Input::Frames(frames))))
+    }
+
+    fn pause(&mut self, (): ()) {
+        self.is_paused = true;
+    }
+
+    fn resume(&mut self, (): ()) {
+        self.is_paused = false;
+    }
+
+    fn is_behind(&self) -> bool {
+        self.behind > 0
+    }
+
+    fn send(&mut self, (): (), _: Frames) -> Result<(), SendError> {
+        Ok(())
+    }
+
+    fn flush(&mut self) {}
+
+    fn disconnect(&mut self, (): ()) {}
+}
