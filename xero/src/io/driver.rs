@@ -152,11 +152,13 @@ impl<R: Role> Driver<R> {
         let now = clock::now();
         // Late ones are for the I/O thread, which has the reactor look at the sockets first.
         let is_due = |driver: &Self| driver.is_due(now) && !driver.is_late(now);
+        let mut is_now_due = is_due(self);
         // The reactor looks between two turns.
-        if is_due(self) && self.was_due && !has_more {
+        if is_now_due && self.was_due && !has_more {
             self.handle_timeout(now);
+            is_now_due = is_due(self);
         }
-        self.was_due = is_due(self);
+        self.was_due = is_now_due;
         has_more |= self.was_due;
         self.transmit(now);
         self.finish_turn();

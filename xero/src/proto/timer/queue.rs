@@ -17,6 +17,8 @@ pub(super) struct TimerQueue {
     lines: [Line; LINES],
     /// Those that fit behind no line.
     others: BTreeSet<Key>,
+    /// The earliest of all: machines are asked for it several times a turn.
+    first: Option<Key>,
 }
 
 /// The timeouts whose calls may alternate without a search tree: the methods of a program have a few different ones.
@@ -33,10 +35,12 @@ impl TimerQueue {
     /// Arms a timer that is not armed.
     pub(super) fn arm(&mut self, timer: Timer, at: Instant) {
         let key = (at, timer);
+        self.first = self.first.filter(|first| *first < key).or(Some(key));
         // The best fit: lines of later timers stay free for such.
-        let fits = self.lines.iter_mut().filter(|line| line.last().is_none_or(|last| last < key));
-        match fits.max_by_key(|line| line.last()) {
-            Some(line) => line.places.push_back((key, true)),
+        let fits = self.lines.iter_mut().map(|line| (line.last(), line));
+        let fits = fits.filter(|(last, _)| last.is_none_or(|last| last < key));
+        match fits.max_by_key(|(last, _)| *last) {
+            Some((_, line)) => line.places.push_back((key, true)),
             None => _ = self.others.insert(key),
         }
     }
@@ -47,27 +51,26 @@ impl TimerQueue {
         if !self.lines.iter_mut().any(|line| line.stop(key)) {
             self.others.remove(&key);
         }
+        if self.first == Some(key) {
+            let others = self.others.first().copied();
+            self.first = self.lines.iter().filter_map(Line::first).chain(others).min();
+        }
     }
 
     /// Takes the earliest timer, if it is due.
     pub(super) fn take_due(&mut self, now: Instant) -> Option<Timer> {
-        let key @ (_, timer) = self.first().filter(|(at, _)| *at <= now)?;
+        let key @ (_, timer) = self.first.filter(|(at, _)| *at <= now)?;
         self.disarm(timer, key.0);
         Some(timer)
     }
 
     /// When the earliest timer fires.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.first().map(|(at, _)| at)
+        self.first.map(|(at, _)| at)
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.first().is_none()
-    }
-
-    fn first(&self) -> Option<Key> {
-        let others = self.others.first().copied();
-        self.lines.iter().filter_map(Line::first).chain(others).min()
+        self.first.is_none()
     }
 }
 
