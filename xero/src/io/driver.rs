@@ -225,15 +225,17 @@ impl<R: Role> Driver<R> {
     /// Sends the machine's transmits, then ends the connections that it has given up.
     pub(super) fn transmit(&mut self, now: Instant) {
         while let Some((peer, transmit)) = self.side.machine.poll_transmit() {
-            if let Err(error) = self.side.connections.send(peer, frames_of(&transmit.messages)) {
-                debug!(?peer, ?error, "a message could not be sent");
-                match error {
-                    SendError::Gone => self.side.machine.handle_unsent(now, peer, transmit),
-                    // The peer may still receive part of it.
-                    SendError::Stuck => self.side.machine.handle_disconnected(now, peer),
-                }
-                self.drain_outputs(now);
+            let Err(error) = self.side.connections.send(peer, frames_of(&transmit.messages)) else {
+                self.side.machine.recycle(peer, transmit);
+                continue;
+            };
+            debug!(?peer, ?error, "a message could not be sent");
+            match error {
+                SendError::Gone => self.side.machine.handle_unsent(now, peer, transmit),
+                // The peer may still receive part of it.
+                SendError::Stuck => self.side.machine.handle_disconnected(now, peer),
             }
+            self.drain_outputs(now);
         }
         self.side.connections.flush();
         for peer in mem::take(&mut self.side.hangups) {

@@ -571,6 +571,8 @@ mod tests {
             None
         }
 
+        fn recycle(&mut self, _: (), _: Transmit) {}
+
         fn poll_timeout(&self) -> Option<Instant> {
             None
         }
