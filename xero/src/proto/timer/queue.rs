@@ -37,10 +37,9 @@ impl TimerQueue {
         let key = (at, timer);
         self.next = self.next.filter(|next| *next < at).or(Some(at));
         // The best fit: lines of later timers stay free for such.
-        let fits = self.lines.iter_mut().map(|line| (line.last(), line));
-        let fits = fits.filter(|(last, _)| last.is_none_or(|last| last < key));
-        match fits.max_by_key(|(last, _)| last.map(|(at, _)| at)) {
-            Some((_, line)) => line.places.push_back((key, true)),
+        let fits = self.lines.iter_mut().filter(|line| line.last().is_none_or(|last| *last < key));
+        match fits.max_by_key(|line| line.last().map(|(at, _)| *at)) {
+            Some(line) => line.places.push_back((key, true)),
             None => _ = self.others.insert(key),
         }
     }
@@ -85,8 +84,8 @@ impl Line {
         self.places.front().map(|(key, _)| *key)
     }
 
-    fn last(&self) -> Option<Key> {
-        self.places.back().map(|(key, _)| *key)
+    fn last(&self) -> Option<&Key> {
+        self.places.back().map(|(key, _)| key)
     }
 
     /// Stops a timer; `false` if it is not in this line.
