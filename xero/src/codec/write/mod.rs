@@ -39,6 +39,7 @@ pub(super) struct Writing {
 }
 
 impl Writing {
+    #[inline]
     pub(super) fn new(traits: Traits, what: What, takes_notes: bool) -> Self {
         Self {
             counts: Counts::new(traits, what),
