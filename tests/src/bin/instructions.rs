@@ -249,6 +249,7 @@ impl Stage {
             let mut ways = VecDeque::new();
             while let Some(transmit) = self.client.poll_transmit() {
                 let frames = frames_of(&transmit);
+                self.client.recycle(transmit);
                 ways.push_back(match &self.broker {
                     Some(_) => To::Broker(Door::Front, frames),
                     None => To::Worker(frames),
@@ -256,10 +257,12 @@ impl Stage {
             }
             while let Some((door, transmit)) = self.broker.as_mut().and_then(Broker::poll_transmit) {
                 let frames = frames_of(&transmit);
+                self.broker.as_mut().expect("a broker").recycle(door, transmit);
                 ways.push_back(if door == Door::Front { To::Client(frames) } else { To::Worker(frames) });
             }
             while let Some(transmit) = self.worker.poll_transmit() {
                 let frames = frames_of(&transmit);
+                self.worker.recycle(transmit);
                 ways.push_back(match &self.broker {
                     Some(_) => To::Broker(Door::Back, frames),
                     None => To::Client(frames),

@@ -297,6 +297,10 @@ impl Machine for BrokerMachine {
         (**self).poll_transmit().map(|(door, transmit)| ((door, transmit.to), transmit))
     }
 
+    fn recycle(&mut self, (door, _): (Door, Peer), sent: Transmit) {
+        (**self).recycle(door, sent);
+    }
+
     fn poll_timeout(&self) -> Option<Instant> {
         (**self).poll_timeout()
     }

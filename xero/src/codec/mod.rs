@@ -47,10 +47,9 @@ use self::{
     error::{Action, Carriers, What},
     fault::{Fault, or_fault},
     format::Format,
-    notes::Notes,
     place::{Node, Way},
     read::{Reading, Seed},
-    write::{Checked, Observed, Writing},
+    write::{Checked, Writing},
 };
 use crate::proto::message::{Codec, Payload};
 
@@ -102,9 +101,10 @@ pub(crate) fn encode_dynamic_arguments<T: Serialize + ?Sized>(codec: Codec, valu
 }
 
 fn encode_half<T: Serialize + ?Sized>(codec: Codec, value: &T, what: What) -> Result<Payload, CodecError> {
-    let written = with_format!(codec, F => write::<F, T>(value, what, None, scratch::take()));
+    let written =
+        with_format!(codec, F => write::<F, T>(value, &Writing::new(F::TRAITS, what, false), scratch::take()));
     match written {
-        Ok((bytes, _)) => Ok(Payload { codec, bytes: scratch::into_bytes(bytes) }),
+        Ok(bytes) => Ok(Payload { codec, bytes: scratch::into_bytes(bytes) }),
         Err(fault) => Err(CodecError::new(type_name::<T>(), codec, Action::Write, what, fault)),
     }
 }
@@ -140,8 +140,9 @@ where
     T: Serialize + ?Sized,
 {
     let written = with_format!(codec, F => {
-        match write::<F, T>(value, what, None, scratch::take()) {
-            Ok((bytes, observed)) => match twin::check::<F, O, T>(value, what, observed) {
+        let writing = Writing::new(F::TRAITS, what, false);
+        match write::<F, T>(value, &writing, scratch::take()) {
+            Ok(bytes) => match twin::check::<F, O, T>(value, what, &writing.observed()) {
                 Ok(()) => Ok(bytes),
                 Err(fault) => Err(fault),
             },
@@ -225,19 +226,10 @@ fn read_arguments<F: Format, A: DeserializeOwned>(bytes: &[u8]) -> Result<A, Fau
     or_fault!(F::read(seed, bytes), error => reading.recover(error))
 }
 
-/// The bytes of a value, written into an empty buffer, and what was seen of it.
-fn write<F: Format, T: Serialize + ?Sized>(
-    value: &T,
-    what: What,
-    notes: Option<&mut Notes>,
-    buffer: Vec<u8>,
-) -> Result<(Vec<u8>, Observed), Fault> {
-    let writing = Writing::new(F::TRAITS, what, notes.is_some());
-    let whole = Checked { value, writing: &writing, above: &Node::ROOT, way: Way::Newtype };
-    match F::write(&whole, buffer) {
-        Ok(bytes) => Ok((bytes, writing.into_observed(notes))),
-        Err(error) => Err(writing.recover(error)),
-    }
+/// The bytes of a value, written into an empty buffer. `writing` is new, and knows afterwards what was seen.
+fn write<F: Format, T: Serialize + ?Sized>(value: &T, writing: &Writing, buffer: Vec<u8>) -> Result<Vec<u8>, Fault> {
+    let whole = Checked { value, writing, above: &Node::ROOT, way: Way::Newtype };
+    or_fault!(F::write(&whole, buffer), error => writing.recover(error))
 }
 
 /// The fault of a codec that this build lacks.

@@ -115,7 +115,8 @@ impl Seen {
         self.last().all(|form| known.contains(&form)) && self.others.borrow().is_subset(known)
     }
 
-    pub(super) fn into_forms(self) -> Forms {
+    /// Takes all forms; none may be seen afterwards.
+    pub(super) fn take_forms(&self) -> Forms {
         let mut forms = self.others.take();
         forms.extend(self.last());
         forms

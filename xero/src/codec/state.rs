@@ -160,6 +160,7 @@ pub(super) struct Counts {
 
 impl Counts {
     /// Counts each argument of a method as one value: the struct around them is no level.
+    #[inline]
     pub(super) fn new(traits: Traits, what: What) -> Self {
         let around = match what {
             What::Arguments | What::Dynamic => 1,

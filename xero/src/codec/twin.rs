@@ -20,13 +20,13 @@ use super::{
     fault::{ANOTHER_CODEC, Fault, Reason},
     format::{Format, Traits},
     names,
-    notes::{Mark, Notes},
+    notes::Mark,
     observed::Forms,
     read::{Reading, Seed},
     state::{DEPTH_MAX, may_be_too_deep},
     steps::{ByName, Steps},
     write,
-    write::Observed,
+    write::{Observed, Writing},
 };
 use crate::proto::ids::IdMap;
 
@@ -51,8 +51,8 @@ const FORMS_MAX: usize = 65_536;
 trait Halves {
     fn traits(&self) -> &'static Traits;
 
-    /// Writes the value.
-    fn write(&self, notes: &mut Notes) -> Result<(Vec<u8>, Observed), Fault>;
+    /// Writes the value. Returns its bytes, and what was noted of it.
+    fn write(&self) -> Result<(Vec<u8>, Writing), Fault>;
 
     /// Reads the value back, and returns the cost of that.
     fn read(&self, bytes: &[u8], steps: Option<&Steps<'_>>) -> (Result<Box<dyn ReadValue>, Fault>, Cost);
@@ -88,8 +88,12 @@ where
         &F::TRAITS
     }
 
-    fn write(&self, notes: &mut Notes) -> Result<(Vec<u8>, Observed), Fault> {
-        write::<F, T>(self.value, self.what, Some(notes), Vec::new())
+    fn write(&self) -> Result<(Vec<u8>, Writing), Fault> {
+        let writing = Writing::new(F::TRAITS, self.what, true);
+        match write::<F, T>(self.value, &writing, Vec::new()) {
+            Ok(bytes) => Ok((bytes, writing)),
+            Err(fault) => Err(fault),
+        }
     }
 
     fn read(&self, bytes: &[u8], steps: Option<&Steps<'_>>) -> (Result<Box<dyn ReadValue>, Fault>, Cost) {
@@ -111,15 +115,12 @@ struct Read<F, O> {
 
 impl<F: Format, O: Serialize> ReadValue for Read<F, O> {
     fn write(&self) -> Result<Vec<u8>, Fault> {
-        match write::<F, O>(&self.value, self.what, None, Vec::new()) {
-            Ok((bytes, _)) => Ok(bytes),
-            Err(fault) => Err(fault),
-        }
+        write::<F, O>(&self.value, &Writing::new(F::TRAITS, self.what, false), Vec::new())
     }
 }
 
 /// Checks that the value can be read as an `O`.
-pub(super) fn check<F, O, T>(value: &T, what: What, observed: Observed) -> Result<(), Fault>
+pub(super) fn check<F, O, T>(value: &T, what: What, observed: &Observed<'_>) -> Result<(), Fault>
 where
     F: Format + 'static,
     O: Serialize + DeserializeOwned + 'static,
@@ -128,8 +129,8 @@ where
     check_halves(&Sent::<F, O, T>::new(value, what), (TypeId::of::<O>(), TypeId::of::<F>()), observed)
 }
 
-fn check_halves(halves: &dyn Halves, key: (TypeId, TypeId), observed: Observed) -> Result<(), Fault> {
-    if is_known(key, &observed) {
+fn check_halves(halves: &dyn Halves, key: (TypeId, TypeId), observed: &Observed<'_>) -> Result<(), Fault> {
+    if is_known(key, observed) {
         return Ok(());
     }
     let read_back = caught(halves)?;
@@ -138,7 +139,7 @@ fn check_halves(halves: &dyn Halves, key: (TypeId, TypeId), observed: Observed) 
         let known = known.get_or_insert_default().entry(key).or_default();
         known.level_bytes = known.level_bytes.max(read_back.level_bytes);
         known.is_deeper |= read_back.is_deeper;
-        remember(&mut known.forms, observed.seen.into_forms());
+        remember(&mut known.forms, observed.seen.take_forms());
     }
     Ok(())
 }
@@ -168,7 +169,7 @@ fn remember(known: &mut Forms, forms: Forms) {
 
 /// Whether its forms are known, and decide that it can be read: they do not tell how many levels and how much stack a
 /// deep value takes, nor how large in memory elements are that take no bytes.
-fn is_known(key: (TypeId, TypeId), observed: &Observed) -> bool {
+fn is_known(key: (TypeId, TypeId), observed: &Observed<'_>) -> bool {
     let known = KNOWN.read().unwrap_or_else(PoisonError::into_inner);
     known.as_ref().and_then(|known| known.get(&key)).is_some_and(|known| {
         let levels_max = if known.is_deeper { DEPTH_MAX / 2 } else { usize::MAX };
@@ -209,8 +210,9 @@ where
 }
 
 fn compare(halves: &dyn Halves) -> Result<ReadBack, Fault> {
-    let mut notes = Notes::default();
-    let (bytes, observed) = halves.write(&mut notes)?;
+    let (bytes, writing) = halves.write()?;
+    let compounds = writing.observed().compounds;
+    let notes = writing.into_notes();
     let by_number = Steps::new(&notes, ByName::None);
     let (read_by_number, cost) = read(halves, &bytes, &by_number);
     let read_by_number = match notes.has_variants() {
@@ -227,7 +229,7 @@ fn compare(halves: &dyn Halves) -> Result<ReadBack, Fault> {
     Ok(ReadBack {
         is_changing: notes.is_changing() || !by_number.are_read_alike(),
         level_bytes: cost.level_bytes,
-        is_deeper: cost.compounds > observed.compounds,
+        is_deeper: cost.compounds > compounds,
     })
 }
 

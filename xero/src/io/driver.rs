@@ -15,7 +15,7 @@ use super::{
     guest::Guest,
     machine::{Connections, Input, Machine, Oversized, SendError},
     mailbox::Mailbox,
-    pace::Pace,
+    pace::{self, Pace},
     watch::Need,
 };
 use crate::proto::{
@@ -154,11 +154,13 @@ impl<R: Role> Driver<R> {
         let now = clock::now();
         // Late ones are for the I/O thread, which has the reactor look at the sockets first.
         let is_due = |driver: &Self| driver.is_due(now) && !driver.is_late(now);
+        let mut is_now_due = is_due(self);
         // The reactor looks between two turns.
-        if is_due(self) && self.was_due && !has_more {
+        if is_now_due && self.was_due && !has_more {
             self.handle_timeout(now);
+            is_now_due = is_due(self);
         }
-        self.was_due = is_due(self);
+        self.was_due = is_now_due;
         has_more |= self.was_due;
         self.transmit(now);
         self.finish_turn();
@@ -228,15 +230,17 @@ impl<R: Role> Driver<R> {
     /// Sends the machine's transmits, then ends the connections that it has given up.
     pub(super) fn transmit(&mut self, now: Instant) {
         while let Some((peer, transmit)) = self.side.machine.poll_transmit() {
-            if let Err(error) = self.side.connections.send(peer, frames_of(&transmit.messages)) {
-                debug!(?peer, ?error, "a message could not be sent");
-                match error {
-                    SendError::Gone => self.side.machine.handle_unsent(now, peer, transmit),
-                    // The peer may still receive part of it.
-                    SendError::Stuck => self.side.machine.handle_disconnected(now, peer),
-                }
-                self.drain_outputs(now);
+            let Err(error) = self.side.connections.send(peer, frames_of(&transmit.messages)) else {
+                self.side.machine.recycle(peer, transmit);
+                continue;
+            };
+            debug!(?peer, ?error, "a message could not be sent");
+            match error {
+                SendError::Gone => self.side.machine.handle_unsent(now, peer, transmit),
+                // The peer may still receive part of it.
+                SendError::Stuck => self.side.machine.handle_disconnected(now, peer),
             }
+            self.drain_outputs(now);
         }
         self.side.connections.flush();
         for peer in mem::take(&mut self.side.hangups) {
@@ -293,7 +297,7 @@ impl<R: Role> Driver<R> {
         while let Some(item) = decoded.next_known(&mut self.side.names) {
             match item {
                 Ok(message) => {
-                    entries += message.message.offer_entries();
+                    entries += pace::entries(&message.message);
                     self.side.machine.handle_message(now, from, message);
                 }
                 Err(malformed) => self.side.machine.handle_malformed(now, from, &malformed),

@@ -49,6 +49,9 @@ pub(crate) trait Machine: Send + 'static {
     /// Gives the next messages to send to one peer.
     fn poll_transmit(&mut self) -> Option<(Self::Peer, Transmit)>;
 
+    /// Takes back a transmit that was sent.
+    fn recycle(&mut self, peer: Self::Peer, sent: Transmit);
+
     /// The time of the next timeout.
     fn poll_timeout(&self) -> Option<Instant>;
 

@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::proto::message::{Message, ServiceOffer};
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Pace<P> {
@@ -61,6 +63,16 @@ impl<P: Copy + Ord> Pace<P> {
     /// When the next rest is over.
     pub(super) fn due_at(&self) -> Option<Instant> {
         self.resting.first().map(|(at, _)| *at)
+    }
+}
+
+/// The services and methods that a message announces: handling it takes time in proportion.
+pub(super) fn entries(message: &Message) -> usize {
+    let of = |services: &[ServiceOffer]| services.iter().map(|service| 1 + service.methods.len()).sum::<usize>();
+    match message {
+        Message::Ready(ready) => of(&ready.services),
+        Message::Offer(change) => change.withdrawn.len() + of(&change.changed),
+        _ => 0,
     }
 }
 

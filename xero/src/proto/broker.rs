@@ -237,6 +237,14 @@ impl Broker {
         front.or_else(|| self.dispatcher.poll_transmit().map(|transmit| (Door::Back, transmit)))
     }
 
+    /// Takes back a transmit that was sent: the next messages then need no new memory.
+    pub fn recycle(&mut self, door: Door, sent: Transmit) {
+        match door {
+            Door::Front => self.front.links.recycle(sent),
+            Door::Back => self.dispatcher.recycle(sent),
+        }
+    }
+
     /// When to call [`Self::handle_timeout`] next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         [self.leaves_at(), self.front.poll_timeout(), self.dispatcher.poll_timeout()].into_iter().flatten().min()

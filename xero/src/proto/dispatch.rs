@@ -341,6 +341,11 @@ impl Dispatcher {
         transmit
     }
 
+    /// Takes back a transmit that was sent: the next messages then need no new memory.
+    pub fn recycle(&mut self, sent: Transmit) {
+        self.exits.links.recycle(sent);
+    }
+
     /// When to call [`Self::handle_timeout`] next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         [self.router.poll_timeout(), self.exits.links.poll_timeout(), self.closes_at()].into_iter().flatten().min()

@@ -379,6 +379,11 @@ impl Links {
         transmit
     }
 
+    /// Takes back a transmit that was sent.
+    pub(crate) fn recycle(&mut self, sent: Transmit) {
+        self.outbox.recycle(sent.messages);
+    }
+
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         [self.timers.next(), self.beats.next(), self.announcements.due_at()].into_iter().flatten().min()
     }

@@ -5,7 +5,7 @@
 //!
 //! Every machine has the same six methods: `handle_message`, `handle_heartbeats`, `handle_timeout`, `poll_transmit`,
 //! `poll_timeout` and `poll_output`. Other `handle_*` methods take further reports of the network, and verbs take the
-//! application's commands.
+//! application's commands. `recycle` takes back a sent transmit, so that a call allocates nothing here.
 //!
 //! **The drain rule.** After every mutation, poll the outputs until there are none. Poll the transmits once no more
 //! input is at hand, so that the messages of a turn to one peer travel in one BATCH. Send all of them before a

@@ -1,6 +1,6 @@
 //! A machine's outgoing messages, gathered per peer so that a turn's messages travel together (`PROTOCOL.md` §11).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use super::{
     fault::{Fault, planted},
@@ -33,7 +33,7 @@ pub struct Transmit {
 /// The messages of a machine that the shell has not taken, first come, first served.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    queues: BTreeMap<Peer, VecDeque<Message>>,
+    queues: IdMap<Peer, VecDeque<Message>>,
     order: VecDeque<Peer>,
     /// Emptied queues for the next receivers: one queue for each of thousands of peers would have left the processor's
     /// cache whenever it is needed.
@@ -78,17 +78,23 @@ impl Outbox {
 
     pub(crate) fn poll(&mut self) -> Option<Transmit> {
         let to = std::iter::from_fn(|| self.order.pop_front()).find(|peer| self.queues.contains_key(peer))?;
-        let queue = self.queues.get_mut(&to)?;
-        let count = self.batching.get(&to).map_or(1, |room| batch_length(queue, *room));
-        let messages = queue.drain(..count).collect();
-        if !queue.is_empty() {
-            self.order.push_front(to);
-        } else if let Some(queue) = self.queues.remove(&to)
-            && self.spare.len() < SPARE_QUEUES_MAX
-        {
-            self.spare.push(queue);
+        let mut queue = self.queues.remove(&to)?;
+        let count = self.batching.get(&to).map_or(1, |room| batch_length(&queue, *room));
+        if count == queue.len() {
+            return Some(Transmit { to, messages: queue.into() });
         }
+        let messages = queue.drain(..count).collect();
+        self.queues.insert(to, queue);
+        self.order.push_front(to);
         Some(Transmit { to, messages })
+    }
+
+    /// Takes back the memory of messages that were sent.
+    pub(crate) fn recycle(&mut self, mut messages: Vec<Message>) {
+        if self.spare.len() < SPARE_QUEUES_MAX && messages.capacity() <= BATCH_MESSAGES_MAX {
+            messages.clear();
+            self.spare.push(messages.into());
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {

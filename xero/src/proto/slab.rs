@@ -26,15 +26,11 @@ impl<T> Slab<T> {
 
     /// Removes a row. Its number may be used again.
     pub(crate) fn remove(&mut self, number: u32) -> Option<T> {
-        let row = self.rows.get_mut(number as usize)?.take()?;
-        self.vacant.push(number);
-        if self.vacant.len() == self.rows.len() {
-            self.rows.clear();
-            self.vacant.clear();
-            self.rows.shrink_to(KEPT_ROWS);
-            self.vacant.shrink_to(KEPT_ROWS);
+        let removed = self.rows.get_mut(number as usize)?.take();
+        if removed.is_some() {
+            self.vacate(number);
         }
-        Some(row)
+        removed
     }
 
     pub(crate) fn get(&self, number: u32) -> Option<&T> {
@@ -47,6 +43,16 @@ impl<T> Slab<T> {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.vacant.len() == self.rows.len()
+    }
+
+    fn vacate(&mut self, number: u32) {
+        self.vacant.push(number);
+        if self.vacant.len() == self.rows.len() {
+            self.rows.clear();
+            self.vacant.clear();
+            self.rows.shrink_to(KEPT_ROWS);
+            self.vacant.shrink_to(KEPT_ROWS);
+        }
     }
 }
 

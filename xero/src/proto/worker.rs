@@ -310,6 +310,11 @@ impl Worker {
         self.exits.links.poll_transmit()
     }
 
+    /// Takes back a transmit that was sent: the next messages then need no new memory.
+    pub fn recycle(&mut self, sent: Transmit) {
+        self.exits.links.recycle(sent);
+    }
+
     /// When to call [`Self::handle_timeout`] next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let timeouts = [self.executions.poll_timeout(), self.exits.links.poll_timeout(), self.leaves_at()];

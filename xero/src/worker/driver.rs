@@ -382,6 +382,10 @@ impl Machine for Worker {
         self.poll_transmit().map(|transmit| (transmit.to, transmit))
     }
 
+    fn recycle(&mut self, _: Peer, sent: Transmit) {
+        self.recycle(sent);
+    }
+
     fn poll_timeout(&self) -> Option<Instant> {
         self.poll_timeout()
     }

@@ -39,6 +39,7 @@ pub(super) struct Writing {
 }
 
 impl Writing {
+    #[inline]
     pub(super) fn new(traits: Traits, what: What, takes_notes: bool) -> Self {
         Self {
             counts: Counts::new(traits, what),
@@ -51,18 +52,20 @@ impl Writing {
         }
     }
 
-    /// What was seen of the value; the notes replace others.
-    pub(super) fn into_observed(self, noted: Option<&mut Notes>) -> Observed {
-        let Self { counts, seen, notes, primitive, .. } = self;
-        if let Some(noted) = noted {
-            *noted = notes.map(RefCell::into_inner).unwrap_or_default();
-        }
+    /// What was seen of a value that has been written.
+    pub(super) fn observed(&self) -> Observed<'_> {
+        let Self { counts, seen, primitive, .. } = self;
         if primitive.get() != 0 {
             seen.see(0, Form::Primitive(primitive.get()));
         }
         let levels = counts.levels_max();
         let (compounds, has_empty_elements) = (counts.compounds(), counts.has_empty_elements());
         Observed { seen, levels, compounds, has_empty_elements }
+    }
+
+    /// The notes of a value that has been written.
+    pub(super) fn into_notes(self) -> Notes {
+        self.notes.map(RefCell::into_inner).unwrap_or_default()
     }
 
     /// The fault that an error of the format's library stands for.
@@ -161,8 +164,8 @@ impl Writing {
 
 /// What a written value consists of.
 #[derive(Debug)]
-pub(super) struct Observed {
-    pub(super) seen: Seen,
+pub(super) struct Observed<'w> {
+    pub(super) seen: &'w Seen,
     /// The most levels of all kinds that are nested in it.
     pub(super) levels: usize,
     /// All lists, tuples, maps, structs and variants with fields.

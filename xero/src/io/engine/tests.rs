@@ -318,6 +318,8 @@ impl Machine for Idle {
 
     fn handle_unsent(&mut self, _: Instant, (): (), _: Transmit) {}
 
+    fn recycle(&mut self, (): (), _: Transmit) {}
+
     fn handle_heartbeats(&mut self, _: Instant) {}
 
     fn handle_timeout(&mut self, _: Instant) {

@@ -144,8 +144,8 @@ impl Router {
 
     /// Ends a call without a report; `false` if it has ended.
     pub(super) fn cancel(&mut self, now: Instant, exits: &mut Exits<Output>, id: CallId) -> bool {
-        let Some(call) = self.remove(id) else { return false };
-        if let CallState::InFlight { worker, .. } = call.state {
+        let Some(state) = self.remove(id) else { return false };
+        if let CallState::InFlight { worker, .. } = state {
             self.placement.registry.abandon(worker, id);
             if !planted(Fault::CancelDropped) {
                 exits.links.send(now, worker, Message::Cancel(id));
@@ -600,16 +600,17 @@ impl Router {
         exits.report(Output::Ended(id, end, receipt));
     }
 
-    /// Removes a call and its timers.
-    fn remove(&mut self, id: CallId) -> Option<Call> {
-        let call = self.placement.remove(id)?;
+    /// Removes a call and its timers. Returns its last state.
+    fn remove(&mut self, id: CallId) -> Option<CallState> {
+        let removed = self.placement.remove(id);
+        let call = removed.as_ref()?;
         if !planted(Fault::DeadlineKept) {
             self.timers.disarm(Timer::Deadline(id), call.deadline_at);
         }
         if let CallState::BackingOff { until } = call.state {
             self.timers.disarm(Timer::Retry(id), until);
         }
-        Some(call)
+        Some(call.state)
     }
 
     fn get_mut(&mut self, id: CallId) -> Option<&mut Call> {

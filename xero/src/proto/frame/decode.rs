@@ -90,10 +90,18 @@ impl Decoded {
     }
 
     fn read_next(&mut self, share: &mut Share<'_>) -> Option<Result<Inbound, Malformed>> {
+        if let Rest::Batch(batch) = &mut self.rest
+            && batch.left > 0
+        {
+            let item = batch.read_next(&self.limits, share);
+            if matches!(&item, Err(malformed) if malformed.breaks_batch()) {
+                self.rest = Rest::Nothing;
+            }
+            return Some(item);
+        }
         match std::mem::replace(&mut self.rest, Rest::Nothing) {
             Rest::Nothing => None,
-            Rest::Batch { body, offset, left: 0 } => end_of_batch(body.len() - offset).err().map(Err),
-            Rest::Batch { body, offset, left } => Some(self.next_of_batch(body, offset, left, share)),
+            Rest::Batch(batch) => end_of_batch(batch.body.len() - batch.offset).err().map(Err),
             Rest::Frames(frames) => match self.read_frames(frames, share) {
                 Ok(Some(message)) => Some(Ok(message)),
                 Ok(None) => self.read_next(share),
@@ -117,28 +125,8 @@ impl Decoded {
             if count == 0 { Err(Reason::EmptyBatch) } else { Ok(count) }
         };
         let left = read_count().map_err(of_batch)?;
-        self.rest = Rest::Batch { body: payload, offset: 0, left };
+        self.rest = Rest::Batch(Batch { body: payload, offset: 0, left });
         Ok(None)
-    }
-
-    /// Reads the batch's next message, and moves behind it unless the batch's structure is broken.
-    fn next_of_batch(
-        &mut self,
-        body: Bytes,
-        offset: usize,
-        left: u32,
-        share: &mut Share<'_>,
-    ) -> Result<Inbound, Malformed> {
-        let mut reader = Reader::new(&body, offset);
-        let header = reader.blob("batched header").map_err(of_batch)?;
-        let payload = reader.blob("batched payload").map_err(of_batch)?;
-        let end = reader.offset();
-        let payload = kept_payload(&body, end - payload.len()..end);
-        let item = read_batched(header, payload, &self.limits, share);
-        if !matches!(&item, Err(malformed) if malformed.breaks_batch()) {
-            self.rest = Rest::Batch { body, offset: end, left: left - 1 };
-        }
-        item
     }
 }
 
@@ -149,7 +137,27 @@ type Share<'a> = dyn FnMut(&str) -> Arc<str> + 'a;
 enum Rest {
     Nothing,
     Frames(Frames),
-    Batch { body: Bytes, offset: usize, left: u32 },
+    Batch(Batch),
+}
+
+/// The messages of a BATCH that have not been read.
+#[derive(Debug)]
+struct Batch {
+    body: Bytes,
+    offset: usize,
+    left: u32,
+}
+
+impl Batch {
+    /// Reads the next message; there is one.
+    fn read_next(&mut self, limits: &Limits, share: &mut Share<'_>) -> Result<Inbound, Malformed> {
+        let mut reader = Reader::new(&self.body, self.offset);
+        let header = reader.blob("batched header").map_err(of_batch)?;
+        let payload = reader.blob("batched payload").map_err(of_batch)?;
+        (self.offset, self.left) = (reader.offset(), self.left - 1);
+        let payload = kept_payload(&self.body, self.offset - payload.len()..self.offset);
+        read_batched(header, payload, limits, share)
+    }
 }
 
 /// A payload within a body. A slice keeps the whole body in memory, so a payload of less than half the body is copied.

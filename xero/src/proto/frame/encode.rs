@@ -125,8 +125,11 @@ fn name_bytes(name: &str) -> usize {
 }
 
 fn write_batched(message: &Message, body: &mut Vec<u8>) {
-    body.extend_from_slice(&prefix(header_bytes(message)));
+    let start = body.len();
+    body.extend_from_slice(&[0; 4]);
     write_header(message, body);
+    let length = prefix(body.len() - start - 4);
+    body[start..start + 4].copy_from_slice(&length);
     let payload = payload(message).map_or(&[][..], |payload| &payload.bytes);
     body.extend_from_slice(&prefix(payload.len()));
     body.extend_from_slice(payload);

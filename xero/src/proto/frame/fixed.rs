@@ -73,14 +73,16 @@ impl Fixed {
     }
 
     pub(super) fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&MAGIC);
-        out.extend_from_slice(&[VERSION, self.kind as u8]);
-        out.extend_from_slice(&self.flags.to_be_bytes());
-        out.extend_from_slice(&self.call.0.to_be_bytes());
-        out.extend_from_slice(&micros(self.remaining).to_be_bytes());
-        out.extend_from_slice(&[self.codec, self.attempt]);
-        out.extend_from_slice(&(FIXED_BYTES as u16).to_be_bytes());
-        out.extend_from_slice(&self.sequence.to_be_bytes());
+        let mut fixed = [0; FIXED_BYTES];
+        fixed[..4].copy_from_slice(&MAGIC);
+        fixed[4..6].copy_from_slice(&[VERSION, self.kind as u8]);
+        fixed[6..8].copy_from_slice(&self.flags.to_be_bytes());
+        fixed[8..16].copy_from_slice(&self.call.0.to_be_bytes());
+        fixed[16..24].copy_from_slice(&micros(self.remaining).to_be_bytes());
+        fixed[24..26].copy_from_slice(&[self.codec, self.attempt]);
+        fixed[26..28].copy_from_slice(&(FIXED_BYTES as u16).to_be_bytes());
+        fixed[28..].copy_from_slice(&self.sequence.to_be_bytes());
+        out.extend_from_slice(&fixed);
     }
 
     pub(super) fn has(&self, flag: u16) -> bool {

@@ -218,7 +218,11 @@ impl Links {
     }
 
     /// Notes that bytes from a peer need no room here any more, so that it may send as many again.
-    pub(crate) fn release(&mut self, now: Instant, Receipt { from, bytes }: Receipt) {
+    pub(crate) fn release(&mut self, now: Instant, receipt: Receipt) {
+        if receipt.is_none() {
+            return;
+        }
+        let Receipt { from, bytes } = receipt;
         let window = self.introduction.ready().window_bytes;
         let Some(link) = self.links.get_mut(from) else { return };
         let had_owed = link.owes_ack();

@@ -17,6 +17,8 @@ pub(super) struct TimerQueue {
     lines: [Line; LINES],
     /// Those that fit behind no line.
     others: BTreeSet<Key>,
+    /// When the earliest fires: machines are asked for it several times a turn.
+    next: Option<Instant>,
 }
 
 /// The timeouts whose calls may alternate without a search tree: the methods of a program have a few different ones.
@@ -33,9 +35,10 @@ impl TimerQueue {
     /// Arms a timer that is not armed.
     pub(super) fn arm(&mut self, timer: Timer, at: Instant) {
         let key = (at, timer);
+        self.next = self.next.filter(|next| *next < at).or(Some(at));
         // The best fit: lines of later timers stay free for such.
-        let fits = self.lines.iter_mut().filter(|line| line.last().is_none_or(|last| last < key));
-        match fits.max_by_key(|line| line.last()) {
+        let fits = self.lines.iter_mut().filter(|line| line.last().is_none_or(|last| *last < key));
+        match fits.max_by_key(|line| line.last().map(|(at, _)| *at)) {
             Some(line) => line.places.push_back((key, true)),
             None => _ = self.others.insert(key),
         }
@@ -47,27 +50,31 @@ impl TimerQueue {
         if !self.lines.iter_mut().any(|line| line.stop(key)) {
             self.others.remove(&key);
         }
+        if self.next == Some(at) {
+            self.next = self.firsts().map(|(at, _)| at).min();
+        }
     }
 
     /// Takes the earliest timer, if it is due.
     pub(super) fn take_due(&mut self, now: Instant) -> Option<Timer> {
-        let key @ (_, timer) = self.first().filter(|(at, _)| *at <= now)?;
-        self.disarm(timer, key.0);
+        self.next.filter(|at| *at <= now)?;
+        let (at, timer) = self.firsts().min()?;
+        self.disarm(timer, at);
         Some(timer)
     }
 
     /// When the earliest timer fires.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.first().map(|(at, _)| at)
+        self.next
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.first().is_none()
+        self.next.is_none()
     }
 
-    fn first(&self) -> Option<Key> {
-        let others = self.others.first().copied();
-        self.lines.iter().filter_map(Line::first).chain(others).min()
+    /// The earliest of each line, and of the others.
+    fn firsts(&self) -> impl Iterator<Item = Key> {
+        self.lines.iter().filter_map(Line::first).chain(self.others.first().copied())
     }
 }
 
@@ -77,8 +84,8 @@ impl Line {
         self.places.front().map(|(key, _)| *key)
     }
 
-    fn last(&self) -> Option<Key> {
-        self.places.back().map(|(key, _)| *key)
+    fn last(&self) -> Option<&Key> {
+        self.places.back().map(|(key, _)| key)
     }
 
     /// Stops a timer; `false` if it is not in this line.

@@ -1,6 +1,6 @@
 //! The services that a worker offers, and whether they have the method that a request asks for.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::proto::{
     message::{ErrorCode, Request, ServiceOffer, listed},
@@ -8,14 +8,14 @@ use crate::proto::{
 };
 
 /// The places of methods in a service.
-type Places = HashMap<Arc<str>, usize>;
+type Places = BTreeMap<Arc<str>, usize>;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Services {
     offers: Vec<ServiceOffer>,
     /// The places of services by name, and those of their methods.
-    places: HashMap<Arc<str>, (usize, Places)>,
+    places: BTreeMap<Arc<str>, (usize, Places)>,
     /// By service and method.
     signatures: Vec<Vec<Signature>>,
 }

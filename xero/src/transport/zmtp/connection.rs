@@ -249,4 +249,4 @@ const HANDSHAKE_BYTES: usize = 512;
 const WRITES_MAX: usize = 32;
 
 /// The most slices in one write. More gain nothing: by then, the bytes take longer than the call.
-const SLICES_MAX: usize = 64;
+const SLICES_MAX: usize = 16;
