@@ -162,9 +162,10 @@ impl BrokerBuilder {
     /// Most bytes held of one client. Default 64 MiB; one message always fits.
     ///
     /// This counts its open requests, and the replies that it has not read. Further requests and replies are
-    /// acknowledged only once there is room, so they stay with their sender. Its requests wait while more replies than
-    /// this are held back. Lower bounds the memory of one client; higher lets it have more large requests in flight.
-    /// (`PROTOCOL.md` §9)
+    /// acknowledged only once there is room, so they stay with their sender. From a quarter of this in held replies until
+    /// an eighth, its requests wait. If workers wait for a client, it must read 1 MiB a second: after an expiry, large
+    /// replies to a slower one become errors. Lower bounds the memory of one client; higher lets it have more large
+    /// requests in flight. (`PROTOCOL.md` §9)
     pub fn peer_bytes_max(mut self, bytes: u64) -> Self {
         self.hold_limits.peer_bytes_max = bytes;
         self
@@ -178,9 +179,8 @@ impl BrokerBuilder {
     ///
     /// Peers share a third of it. One that holds more than the rest of that third slows down. Once its requests are
     /// more than four times what all requests leave of the third, or all requests are half of the whole, further ones
-    /// are refused as overloaded, and go elsewhere if they can. So a few peers never lock out the others. A large reply
-    /// becomes an error beyond the third if its client reads nothing. Beyond the whole, the peers that read nothing and
-    /// hold the most are disconnected (`BrokerCounters::shed_clients`). (`PROTOCOL.md` §9)
+    /// are refused as overloaded, and go elsewhere if they can. So a few peers never lock out the others. Beyond the
+    /// whole, the peers that read nothing and hold the most are disconnected (`BrokerCounters::shed_clients`). (`PROTOCOL.md` §9)
     pub fn total_bytes_max(mut self, bytes: u64) -> Self {
         self.hold_limits.total_bytes_max = bytes;
         self

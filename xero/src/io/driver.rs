@@ -284,7 +284,10 @@ impl<R: Role> Driver<R> {
                 let malformed = frame::oversized(&header, header_bytes, payload_bytes, &self.side.limits);
                 machine.handle_malformed(now, peer, &malformed);
             }
-            Input::Gone => machine.handle_disconnected(now, peer),
+            Input::Gone => {
+                machine.handle_disconnected(now, peer);
+                self.side.pace.forget(peer);
+            }
         }
         self.drain_outputs(now);
         weight
@@ -304,6 +307,14 @@ impl<R: Role> Driver<R> {
             }
             messages += 1;
             self.drain_outputs(now);
+            if entries > pace::ENTRIES_MAX {
+                debug!(peer = ?from, "dropped a connection that announces too much in one BATCH");
+                self.side.machine.handle_disconnected(now, from);
+                self.drain_outputs(now);
+                self.side.pace.forget(from);
+                self.side.hangups.push(from);
+                return messages + entries;
+            }
         }
         if entries > 0 && self.side.pace.note(now, from, entries) {
             debug!(peer = ?from, "a connection is not read for a while: it announces too much");

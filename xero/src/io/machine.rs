@@ -78,7 +78,7 @@ pub(crate) trait Connections<P> {
         false
     }
 
-    /// Reads nothing more of a connection before [`Self::resume`]. Transports that strangers cannot reach ignore it.
+    /// Reads nothing more of a connection before [`Self::resume`]. Only Xero's own ZMTP can; others ignore it.
     fn pause(&mut self, _peer: P) {}
 
     /// Reads a connection again, if it still stands.

@@ -15,7 +15,7 @@ use crate::proto::message::{Message, ServiceOffer};
 pub(super) struct Pace<P> {
     /// The time that each service or method is spread over.
     price: Duration,
-    /// When what each connection has asked for is paid off, if that is not the case already.
+    /// When each connection that is in debt will have paid for what it has announced.
     paid_at: BTreeMap<P, Instant>,
     /// The same in the order of time.
     order: BTreeSet<(Instant, P)>,
@@ -37,9 +37,11 @@ impl<P: Copy + Ord> Pace<P> {
             self.paid_at.remove(&paid);
         }
         let before = self.paid_at.get(&peer).copied();
-        let price = self.price.saturating_mul(u32::try_from(entries).unwrap_or(u32::MAX)).min(PRICE_MAX);
+        let crowd = self.paid_at.len() / CROWD;
+        let entries = entries.saturating_add(entries.saturating_sub(USUAL).saturating_mul(crowd));
+        let price = self.price.saturating_mul(u32::try_from(entries).unwrap_or(u32::MAX));
         // Not every transport can pause.
-        let at = (before.unwrap_or(now) + price).min(now + BURST + PRICE_MAX);
+        let at = (before.unwrap_or(now) + price.min(REST_MAX)).min(now + BURST + REST_MAX);
         if let Some(before) = before {
             self.order.remove(&(before, peer));
             let _ = before.checked_sub(BURST).is_some_and(|at| self.resting.remove(&(at, peer)));
@@ -60,17 +62,25 @@ impl<P: Copy + Ord> Pace<P> {
         Some(first.1)
     }
 
+    /// Forgets a connection that has ended.
+    pub(super) fn forget(&mut self, peer: P) {
+        if let Some(at) = self.paid_at.remove(&peer) {
+            self.order.remove(&(at, peer));
+            let _ = at.checked_sub(BURST).is_some_and(|at| self.resting.remove(&(at, peer)));
+        }
+    }
+
     /// When the next rest is over.
     pub(super) fn due_at(&self) -> Option<Instant> {
         self.resting.first().map(|(at, _)| *at)
     }
 }
 
-/// The services and methods that a message announces: handling it takes time in proportion.
+/// The services and methods that a message announces, or an answer to it does: handling it takes time in proportion.
 pub(super) fn entries(message: &Message) -> usize {
     let of = |services: &[ServiceOffer]| services.iter().map(|service| 1 + service.methods.len()).sum::<usize>();
     match message {
-        Message::Ready(ready) => of(&ready.services),
+        Message::Ready(ready) => ANSWER + of(&ready.services),
         Message::Offer(change) => change.withdrawn.len() + of(&change.changed),
         _ => 0,
     }
@@ -82,8 +92,20 @@ const PRICE: Duration = Duration::from_micros(100);
 /// The same of brokers: with one announcement each 100 ms, however large, they need no rest, in which replies would wait.
 const PRICE_OF_BROKERS: Duration = Duration::from_micros(10);
 
-/// The longest rest after one message.
-const PRICE_MAX: Duration = Duration::from_millis(500);
+/// What the answer to an introduction counts.
+const ANSWER: usize = 256;
+
+/// With each as many connections in debt, what is beyond a usual offer costs its price once more.
+const CROWD: usize = 32;
+
+/// A usual offer and an answer to it: thousands of workers may announce theirs at the same time.
+const USUAL: usize = ANSWER + 64;
+
+/// The longest rest. A peer whose expiry is less ends with its lease.
+const REST_MAX: Duration = Duration::from_secs(10);
+
+/// Several messages that arrive as one may announce as much: four of the largest introductions.
+pub(super) const ENTRIES_MAX: usize = 20_000;
 
 /// A connection is read without a rest until it has asked for this much: two of the largest introductions.
 const BURST: Duration = Duration::from_secs(1);
@@ -108,15 +130,26 @@ mod tests {
     fn connection_that_cannot_be_paused_rests_once_at_a_time() {
         let (mut pace, now) = (Pace::new(false), Instant::now());
         (0..100).for_each(|_| _ = pace.note(now, 1, 4_352));
-        assert_eq!((pace.resting.len(), pace.due_at()), (1, Some(now + PRICE_MAX)));
+        assert_eq!((pace.resting.len(), pace.due_at()), (1, Some(now + REST_MAX)));
     }
 
     #[test]
     fn what_is_paid_off_is_forgotten() {
         let (mut pace, now) = (Pace::new(false), Instant::now());
-        (0..100).for_each(|peer| _ = pace.note(now, peer, 4_352));
+        (0..50).for_each(|peer| _ = pace.note(now, peer, 4_352));
         assert!(!pace.note(now + BURST, 0, 1));
         assert_eq!((pace.paid_at.len(), pace.order.len(), pace.due_at()), (1, 1, None));
+        assert!(pace.note(now + BURST, 0, 20_000));
+        pace.forget(0);
+        assert_eq!((pace.paid_at.len(), pace.order.len(), pace.due_at()), (0, 0, None));
+    }
+
+    #[test]
+    fn many_connections_share_what_some_may_announce_and_small_offers_need_no_rest() {
+        let (mut pace, now) = (Pace::new(false), Instant::now());
+        let rests = (0..1_000).filter(|peer| pace.note(now, *peer, 4_352)).count();
+        assert!((900..990).contains(&rests), "{rests} rest after their first introduction");
+        assert!((1_000..100_000).all(|peer| !pace.note(now, peer, USUAL)));
     }
 
     #[test]

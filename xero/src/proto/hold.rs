@@ -12,8 +12,8 @@ pub struct HoldLimits {
     /// For each peer: its open requests, and the replies that it has not acknowledged. Default 64 MiB, one largest
     /// payload.
     ///
-    /// A broker starts no call of a client while a quarter of this is held back for it. A client with more than this
-    /// unread must read 1 MiB a second: otherwise, after an expiry, large replies to it become errors.
+    /// A broker starts no new call of a client while a quarter of this is held back for it. A client that workers wait for
+    /// must read 1 MiB a second: otherwise, after an expiry, large replies to it become errors.
     pub peer_bytes_max: u64,
     /// For all peers together. Default 768 MiB.
     ///

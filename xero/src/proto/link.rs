@@ -332,10 +332,10 @@ impl Link {
         })
     }
 
-    /// Notes whether more than that limit of replies is kept for the peer or on its way.
-    pub(crate) fn note_excess(&mut self, now: Instant, max: u64) {
+    /// Notes whether others wait for the peer.
+    pub(crate) fn note_lag(&mut self, now: Instant) {
         if let Some(session) = self.session_mut() {
-            session.outflow.note_excess(now, max);
+            session.outflow.note_lag(now);
         }
     }
 

@@ -111,8 +111,8 @@ pub(crate) struct Outflow {
     receipt_bytes: u64,
     /// What the peer should take next; `None` until [`Self::stall`] asks.
     wait: Option<Wait>,
-    /// What the peer should take in time, because more than its limit is kept for it or on its way.
-    excess: Option<Excess>,
+    /// What the peer should take in time, because workers wait for it.
+    lag: Option<Lag>,
     /// Most peers keep up: then there is nothing here, and the rest is small.
     kept: Option<Box<Kept>>,
 }
@@ -155,13 +155,13 @@ struct Wait {
     goal: u64,
 }
 
-/// More than a peer's limit, kept for it or on its way.
+/// A wait of others for a peer, until it has taken half of what was held and in transit when they began to wait.
 #[derive(Clone, Copy, Debug)]
-struct Excess {
+struct Lag {
     since: Instant,
     /// The acknowledged total at that time.
     before: u64,
-    /// The acknowledged total once the peer has taken all that.
+    /// The acknowledged total that ends it.
     goal: u64,
 }
 
@@ -176,7 +176,7 @@ impl Outflow {
             in_transit: (0, 0),
             receipt_bytes: 0,
             wait: None,
-            excess: None,
+            lag: None,
             kept: None,
         }
     }
@@ -324,22 +324,22 @@ impl Outflow {
         self.stalled_since().map(|since| since + time + patience(expected))
     }
 
-    /// Notes whether more than that limit is kept for the peer or on its way. It is until the peer has taken all that, or
-    /// no more than half of the limit is left: who takes a little now and then stays in excess.
-    pub(crate) fn note_excess(&mut self, now: Instant, max: u64) {
+    /// Notes whether others wait for the peer. It lags until it has taken half of what was held and in transit when they
+    /// began to wait: a few bytes now and then do not end that.
+    pub(crate) fn note_lag(&mut self, now: Instant) {
         let (counted, before) = (self.counted_bytes(), self.window.acknowledged);
-        self.excess = self.excess.filter(|excess| before < excess.goal && counted > max / 2);
-        if counted > max {
-            self.excess.get_or_insert(Excess { since: now, before, goal: before + counted });
+        self.lag = self.lag.filter(|lag| before < lag.goal && counted > 0);
+        if self.keeps_receipts() {
+            self.lag.get_or_insert(Lag { since: now, before, goal: before + counted / 2 });
         }
     }
 
-    /// When a peer in excess has been so for longer than this time, and than the slowest link needs for what it has taken
-    /// since and for the next acknowledgement.
+    /// When others have waited for this time, and as long as the slowest link needs for what the peer has taken meanwhile
+    /// and for the largest message in transit.
     pub(crate) fn lags_at(&self, time: Duration) -> Option<Instant> {
-        let Excess { since, before, .. } = self.excess?;
+        let Lag { since, before, .. } = self.lag?;
         let taken = self.window.acknowledged - before;
-        let bytes = usize::try_from(taken + self.expected()).unwrap_or(usize::MAX);
+        let bytes = usize::try_from(taken + self.largest_in_transit()).unwrap_or(usize::MAX);
         Some(since + time + patience(bytes))
     }
 
@@ -598,32 +598,37 @@ mod tests {
     }
 
     #[test]
-    fn peer_in_excess_lags_once_it_has_taken_less_than_the_slowest_link_carries() {
+    fn peer_that_others_wait_for_lags_once_it_has_taken_less_than_the_slowest_link_carries() {
         const MIB: u64 = 1 << 20;
-        let (now, mut outflow) = (start(), Outflow::new(4 * MIB));
+        let (now, mut outflow) = (start(), Outflow::new(64 * MIB));
         let (second, largest) = (Duration::from_secs(1), usize::try_from(MIB).unwrap());
         for call in 0..100 {
             push(&mut outflow, call, largest);
         }
-        assert_eq!(outflow.lags_at(second), None);
-        outflow.note_excess(now, 200 * MIB);
-        assert_eq!(outflow.lags_at(second), None);
-        outflow.note_excess(now, 60 * MIB);
-        // A quarter of the window and the largest message.
-        let first = outflow.lags_at(second).unwrap() - now;
-        assert!((first.as_secs_f64() - 3.0).abs() < 0.001, "{first:?}");
+        outflow.note_lag(now);
+        assert_eq!(outflow.lags_at(second), None, "nobody waits");
+        outflow.defer(Receipt { from: Peer(1), bytes: MIB });
+        outflow.note_lag(now);
         let mut lags_after = |mebibytes: u64| {
             outflow.acknowledge(mebibytes * MIB);
-            while outflow.poll().is_some() {}
-            outflow.note_excess(now + second, 60 * MIB);
-            outflow.lags_at(second).map(|at| at - now)
+            outflow.note_lag(now + second);
+            outflow.lags_at(second).map(|at| (at - now).as_secs_f64())
         };
-        // More than half of the limit is left.
-        for taken in 1..70 {
+        for taken in 0..50 {
             let lags = lags_after(taken).unwrap();
-            assert!((lags.as_secs_f64() - (taken + 3) as f64).abs() < 0.1, "{lags:?} after {taken} MiB");
+            assert!((lags - (2 + taken) as f64).abs() < 0.01, "{lags:?} after {taken} MiB");
         }
-        assert_eq!((70..73).map(lags_after).next_back(), Some(None));
+        // Half of it is taken, and others wait on.
+        assert!((lags_after(51).unwrap() - 3.0).abs() < 0.01);
+        outflow.forget_receipts(Peer(1));
+        outflow.note_lag(now);
+        assert!(outflow.lags_at(second).is_some(), "its replies are held all the same");
+        outflow.acknowledge(u64::MAX);
+        while outflow.poll().is_some() {
+            outflow.acknowledge(u64::MAX);
+        }
+        outflow.note_lag(now);
+        assert_eq!(outflow.lags_at(second), None);
     }
 
     #[test]

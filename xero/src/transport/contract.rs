@@ -77,7 +77,7 @@ pub(crate) trait RouterSocket: Send {
     /// Ends the peer's connection once everything sent to it is on its way. A `Gone` may or may not follow.
     fn disconnect(&mut self, peer: Peer);
 
-    /// Reads nothing more of a connection before [`Self::resume`]. Transports that strangers cannot reach ignore it.
+    /// Reads nothing more of a connection before [`Self::resume`]. Only Xero's own ZMTP can; others ignore it.
     fn pause(&mut self, _peer: Peer) {}
 
     /// Reads a connection again, if it still stands.

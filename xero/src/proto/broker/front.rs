@@ -362,6 +362,7 @@ impl Front {
         }
         self.requests += 1;
         let (bytes, held_bytes) = (receipt.bytes, receipt.bytes + request.metadata.overhead_bytes());
+        let may_wait = !request.fail_fast;
         if let Err(refusal) = self.admit(now, from, client, &request, held_bytes) {
             self.links.release(now, receipt);
             return self.refuse(now, from, call, refusal);
@@ -376,7 +377,7 @@ impl Front {
         if !dispatcher.add(id, spec_of(now, from, request)) {
             return self.note_forwarded(now, id);
         }
-        match self.clients.get_mut(&from).filter(|client| client.is_behind) {
+        match self.clients.get_mut(&from).filter(|client| client.is_behind && may_wait) {
             Some(client) => drop(client.unstarted.insert(id)),
             None => self.start(now, dispatcher, id),
         }
@@ -389,8 +390,8 @@ impl Front {
         }
     }
 
-    /// Starts none of the client's calls from when a part of its limit is held back for it, until half as much is: their
-    /// replies would be held as well, and those of the running ones need the rest of the limit.
+    /// Stops the client's waiting calls once a part of its limit is held back for it, and starts them when half of that is
+    /// left. Their replies would be held as well, and the running ones need the rest of the limit for theirs.
     fn follow_reader(&mut self, now: Instant, dispatcher: &mut Dispatcher, peer: Peer) {
         let kept = self.links.outflow(peer).map_or(0, Outflow::kept_bytes);
         let most = self.links.hold_limits().peer_bytes_max / BEHIND_PART;
@@ -428,10 +429,10 @@ impl Front {
         if request.remaining.is_zero() {
             return Err((ErrorCode::DeadlineExceeded, String::new()));
         }
-        if request.fail_fast && client.is_behind {
-            let most = self.links.hold_limits().peer_bytes_max / BEHIND_PART;
+        if request.fail_fast && self.links.is_unread(from) {
+            let max = self.links.hold_limits().peer_bytes_max;
             let detail = format!(
-                "more than {most} bytes of replies are held back until the client reads them; raise the broker's \
+                "more than {max} bytes of replies are held back until the client reads them; raise the broker's \
                  `peer_bytes_max`"
             );
             return Err((ErrorCode::Overloaded, detail));
@@ -528,7 +529,7 @@ impl Front {
 }
 
 /// The part of a client's limit from which on none of its calls starts. What is left is for the replies of those that run:
-/// of 256 calls, 192 KiB each with the default.
+/// with the default, 48 KiB for each of 1,000.
 const BEHIND_PART: u64 = 4;
 
 fn too_large(call: CallId, partials: u32, detail: String) -> ErrorReply {

@@ -104,14 +104,17 @@ impl Router {
             return false;
         }
         let deadline_at = spec.deadline + self.lateness;
-        self.attempts.note_call();
         self.timers.arm(Timer::Deadline(id), deadline_at);
         self.placement.calls_mut().insert(id, spec, deadline_at);
         true
     }
 
-    /// Starts a call: sends it to a worker, or puts it in line.
+    /// Starts a call: sends it to a worker, or puts it in line. One that was stopped has its place there.
     pub(super) fn start(&mut self, now: Instant, exits: &mut Exits<Output>, id: CallId) {
+        let is_new = self.get(id).is_some_and(|call| !call.has_waited);
+        if is_new {
+            self.attempts.note_call();
+        }
         if self.advance(now, exits, id) {
             return;
         }
@@ -120,7 +123,7 @@ impl Router {
         }
         self.placement.enqueue(id);
         let waiting = self.placement.calls().waiting_count();
-        if waiting > self.waiting_max {
+        if waiting > self.waiting_max && is_new {
             let failure = CallFailure::Overloaded { waiting: waiting - 1, waiting_max: Some(self.waiting_max) };
             self.end_unsent(exits, self.placement.calls().crowding(id), failure);
         }

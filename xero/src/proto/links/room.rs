@@ -36,9 +36,9 @@ impl Links {
 
     /// Whether a large reply to the peer must become an error, because others would wait for the peer to take it.
     ///
-    /// A client may have more than its limit on its way or held back, as long as it takes what a slow link lets through. A
-    /// broker may wait for one of its clients: it must have taken nothing for an expiry while all dispatchers together
-    /// hold more than theirs.
+    /// That is a client that workers have waited for, and that has taken less than a slow link carries. A broker may wait
+    /// for one of its clients: it must have taken nothing for an expiry while all dispatchers together hold more than
+    /// theirs.
     pub(crate) fn is_hoarding(&self, now: Instant, peer: Peer) -> bool {
         if self.partner == Role::Client {
             return self.lags_at(peer).is_some_and(|at| at <= now);
@@ -51,8 +51,8 @@ impl Links {
         is_beyond && since.is_some_and(|since| since + self.heartbeats.own_expiry() <= now)
     }
 
-    /// When a client with more than its limit unread has had an expiry, and the time that a slow link needs for what it
-    /// has taken. One that reads may acknowledge a rest late.
+    /// When workers have waited for a client for an expiry, and for as long as a slow link needs for what it has taken. One
+    /// that reads may acknowledge a rest late.
     pub(super) fn lags_at(&self, peer: Peer) -> Option<Instant> {
         self.outflow(peer)?.lags_at(self.heartbeats.own_expiry().max(2 * ACK_DELAY))
     }
@@ -63,8 +63,9 @@ impl Links {
         let (peer_bytes_max, shared) = (limits.peer_bytes_max, limits.shared_bytes());
         match self.partner {
             Role::Client => format!(
-                "a reply of {bytes} bytes finds no room, because the caller's side reads too slowly: more than \
-                 {peer_bytes_max} bytes are held for it; raise the broker's `peer_bytes_max`"
+                "a reply of {bytes} bytes finds no room, because the caller's side reads less than 1 MiB a second: others \
+                 have waited for it; raise the broker's `peer_bytes_max` of {peer_bytes_max} bytes, or its \
+                 `total_bytes_max`"
             ),
             Role::Dispatcher | Role::Worker => format!(
                 "a reply of {bytes} bytes finds no room, because the caller's side reads no replies: more than \

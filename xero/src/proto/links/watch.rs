@@ -72,9 +72,8 @@ impl Links {
 
     /// Has the peer checked in time if others suffer from what it does not take.
     pub(super) fn watch(&mut self, now: Instant, peer: Peer) {
-        let max = self.links.limits().peer_bytes_max;
         if let Some(link) = self.links.get_mut(peer).filter(|_| self.partner == Role::Client) {
-            link.note_excess(now, max);
+            link.note_lag(now);
         }
         if self.links.is_in_arrears(peer) {
             let lags_at = self.lags_at(peer).filter(|at| *at > now);

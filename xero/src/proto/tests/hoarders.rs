@@ -1,6 +1,9 @@
 //! Peers that take what they can and acknowledge nothing: what they cost their side, and that they cost no other peer.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use super::{
     bench::{Bench, Wire, request},
@@ -133,27 +136,49 @@ fn broker_starts_nothing_for_a_client_that_is_behind_until_it_reads() {
 }
 
 #[test]
-fn waiting_calls_of_a_client_that_is_behind_let_others_pass_and_keep_their_order() {
-    let mut bench = Bench::with(|config| config.hold_limits.peer_bytes_max = 8_000);
+fn waiting_calls_of_a_client_that_is_behind_step_out_of_line_and_keep_their_place() {
+    let mut bench = Bench::with(|config| {
+        config.hold_limits.peer_bytes_max = 30_000;
+        config.dispatcher.waiting_max = 6;
+    });
     let worker = bench.worker_with(|ready| ready.credits = 3);
     let client = bench.client_with(|ready| ready.window_bytes = 1);
-    (1..=5).for_each(|call| bench.request(client, call, "hold"));
+    (1..=9).for_each(|call| bench.request(client, call, "hold"));
     let started: Vec<_> = bench.requests(worker).iter().map(|request| request.call).collect();
+    // One leaves, two are held back: more than a quarter of the limit.
+    started.iter().for_each(|id| bench.reply(worker, *id, &large()));
+    // Each credit went on before its reply was held back. The next ones are for others.
+    let before: Vec<_> = bench.requests(worker).iter().map(|request| request.call).collect();
+    before.iter().for_each(|id| bench.reply(worker, *id, "done"));
+    assert_eq!((before.len(), bench.requests(worker).len()), (3, 0));
     let other = bench.client();
-    bench.request(other, 1, "hold");
-    // The first reply leaves, and the others are held back: so the freed credits are for the other client alone.
-    started.iter().rev().for_each(|id| bench.reply(worker, *id, &large()));
-    answer_all(&mut bench, worker, 3);
-    assert_eq!((finals(&mut bench, other), bench.requests(worker).len()), (vec![1], 0));
-    let (mut read, mut finished) = (0, finals(&mut bench, client));
-    while finished.len() < 5 && read < 10 {
-        read += 1;
+    (1..=6).for_each(|call| bench.request(other, call, "hold"));
+    let [mut answered, mut rounds] = [0; 2];
+    while answered < 6 && rounds < 10 {
+        let requests = bench.requests(worker);
+        requests.iter().for_each(|request| bench.reply(worker, request.call, "done"));
+        answered += finals(&mut bench, other).len();
+        rounds += 1;
+    }
+    assert_eq!((answered, bench.errors(other)), (6, vec![]));
+    // Others have filled the line meanwhile, and those that stood there go back to their places all the same.
+    (7..=15).for_each(|call| bench.request(other, call, "hold"));
+    assert_eq!(bench.errors(other), []);
+    let mut finished = Vec::new();
+    for round in 0..20 {
         bench.send_as(client, Message::Ack(u64::MAX));
+        finished.extend(finals(&mut bench, client));
+        // The third reply leaves before the line moves on.
+        if round < 3 {
+            continue;
+        }
         answer_all(&mut bench, worker, 3);
         finished.extend(finals(&mut bench, client));
     }
-    finished.sort_unstable();
-    assert_eq!((finished, bench.errors(client)), (vec![1, 2, 3, 4, 5], vec![]));
+    assert_eq!(finished.iter().copied().collect::<BTreeSet<_>>(), (1..=9).collect(), "{:?}", bench.errors(client));
+    assert_eq!(finals(&mut bench, other).len(), 9);
+    let place = |call| finished.iter().position(|other| *other == call);
+    assert!((6..9).all(|call| place(call) < place(call + 1)), "{finished:?}");
 }
 
 #[test]
@@ -182,6 +207,7 @@ fn nobody_waits_longer_than_an_expiry_for_a_client_that_reads_nothing() {
     bench.send_as(worker, partial_reply(ids[19], 0, "one"));
     bench.reply(worker, request, &large());
     assert_eq!(finals(&mut bench, other), [1]);
+    assert!(last_ack(&mut bench, worker) > taken + 10 * COST, "the next ones, too");
     let errors = bench.errors(deaf);
     let too_large = (9..=19).map(|call| (call, ErrorCode::TooLarge, true));
     assert_eq!(errors, too_large.chain([(20, ErrorCode::Unread, true)]).collect::<Vec<_>>());
