@@ -52,6 +52,8 @@ pub(super) struct Ledger {
     hopeless: RefCell<BTreeMap<(Pid, Unrouted), Instant>>,
     /// Since when somebody has room for such a call, in the same way.
     unserved: RefCell<BTreeMap<(Pid, Unrouted), Instant>>,
+    /// Since when a broker has had replies for a client, held or in transit, without a pause.
+    burdened: BTreeMap<(Pid, Pid), Instant>,
     leaving: BTreeMap<Pid, Leave>,
     /// Calls whose callers have just learned that they may have run.
     suspects: BTreeSet<(Pid, Tag)>,
@@ -96,6 +98,7 @@ impl Ledger {
             unrouted: BTreeMap::new(),
             hopeless: RefCell::default(),
             unserved: RefCell::default(),
+            burdened: BTreeMap::new(),
             leaving: BTreeMap::new(),
             suspects: BTreeSet::new(),
             shaken: BTreeSet::new(),

@@ -1,7 +1,10 @@
 //! What each process keeps of its peers, in bytes: a received payload counts from its arrival until its last copy is
 //! dropped. The buffer that it keeps alive may be twice as large. No machine is asked.
 
-use std::sync::{Arc, Weak};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use xero::proto::{
@@ -128,7 +131,7 @@ impl Ledger {
     /// Checks that a process keeps no more than its limits allow, and what it has not acknowledged.
     ///
     /// One message may exceed each limit, because the limit is asked before a message is taken.
-    pub(super) fn check_memory(&self, pid: Pid, process: &Process) -> Result<(), String> {
+    pub(super) fn check_memory(&self, now: Instant, pid: Pid, process: &Process) -> Result<(), String> {
         let kept = self.kept.get(&pid).map(Vec::as_slice).unwrap_or_default();
         if kept.is_empty() || !matches!(process.setup.role, Role::Broker | Role::Worker) {
             return Ok(());
@@ -144,7 +147,12 @@ impl Ledger {
             }
             requests += bytes;
         }
-        let replies: Vec<_> = kept.iter().filter(|kept| matches!(kept.what, What::ReplyFor(_) | What::Reply)).collect();
+        let is_counted = |kept: &&Kept| match kept.what {
+            What::ReplyFor(client) => !self.may_lag(now, pid, client),
+            What::Reply => true,
+            What::Request | What::Produced => false,
+        };
+        let replies: Vec<_> = kept.iter().filter(is_counted).collect();
         let bytes: u64 = replies.iter().map(|kept| kept.bytes).sum();
         // What one worker's replies make room for may be acknowledged to another one, also once none of the former's are
         // kept any more.
@@ -193,7 +201,7 @@ impl Ledger {
     }
 
     /// Checks that a broker acknowledges no more replies than it may have on their way to its clients.
-    pub(super) fn check_transit(&self, pid: Pid, process: &Process) -> Result<(), String> {
+    pub(super) fn check_transit(&self, now: Instant, pid: Pid, process: &Process) -> Result<(), String> {
         if process.setup.role != Role::Broker {
             return Ok(());
         }
@@ -204,6 +212,7 @@ impl Ledger {
             match door {
                 // What is on its way to a client that gets a goodbye is its transport's, until the connection ends.
                 Door::Front if record.sides[own as usize].has_said_goodbye => {}
+                Door::Front if self.may_lag(now, pid, record.sides[own.other() as usize].life.0) => {}
                 Door::Front if !record.flow_to(own.other()).lies => {
                     in_transit += record.flow_to(own.other()).in_transit();
                     clients += 1;
@@ -259,6 +268,29 @@ impl Ledger {
         kept.filter(|kept| kept.what.client() == Some(client)).map(|kept| kept.bytes + MESSAGE).sum()
     }
 
+    /// Notes for which clients a broker has replies.
+    pub(super) fn note_burdens(&mut self, now: Instant, pid: Pid, process: &Process) {
+        if process.setup.role != Role::Broker {
+            return;
+        }
+        let fronts = process.sockets.iter().filter(|((door, _), _)| *door == Door::Front).map(|(_, wire)| *wire);
+        let burdens: BTreeSet<Pid> = fronts
+            .map(|wire| (self.wires[wire].side_index(pid).other(), &self.wires[wire]))
+            .map(|(client, record)| (record.sides[client as usize].life.0, record.flow_to(client).in_transit()))
+            .filter(|(client, in_transit)| *in_transit > 0 || self.kept_for(pid, *client) > 0)
+            .map(|(client, _)| client)
+            .collect();
+        self.burdened.retain(|(broker, client), _| *broker != pid || burdens.contains(client));
+        for client in burdens {
+            self.burdened.entry((pid, client)).or_insert(now);
+        }
+    }
+
+    /// Whether workers may have waited for a client so long that a broker acknowledges all that it keeps for it.
+    fn may_lag(&self, now: Instant, pid: Pid, client: Pid) -> bool {
+        self.burdened.get(&(pid, client)).is_some_and(|since| *since + LAG <= now)
+    }
+
     /// Checks that a worker has started nothing in this turn for a dispatcher that has not taken its replies.
     pub(super) fn check_starts(&mut self, pid: Pid, process: &Process) -> Result<(), String> {
         let max = process.setup.hold_limits.peer_bytes_max;
@@ -277,6 +309,9 @@ impl Ledger {
 
 /// The largest message of a simulation, and its header.
 pub(super) const LARGEST: u64 = 10_000;
+
+/// How long workers wait for a client at least.
+const LAG: Duration = Duration::from_secs(2);
 
 /// The most that a message in memory takes beside its payload.
 const MESSAGE: u64 = 500;

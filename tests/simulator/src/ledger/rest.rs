@@ -14,7 +14,8 @@ impl Ledger {
     pub(crate) fn check(&mut self, now: Instant, pid: Pid, processes: &[Process]) {
         let process = &processes[pid];
         self.sweep(pid);
-        let found = self.check_memory(pid, process).and_then(|()| self.check_transit(pid, process));
+        self.note_burdens(now, pid, process);
+        let found = self.check_memory(now, pid, process).and_then(|()| self.check_transit(now, pid, process));
         let found = found.and_then(|()| self.check_starts(pid, process));
         let found = found.and_then(|()| self.check_suspects(pid)).and_then(|()| self.check_queue(pid, process));
         let found = found.and_then(|()| self.check_leave(now, pid, process));
