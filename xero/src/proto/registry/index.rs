@@ -86,7 +86,7 @@ pub(super) struct Agreed {
 #[derive(Debug)]
 pub(super) struct Service {
     pub(super) name: Arc<str>,
-    pub(super) methods: BTreeMap<Arc<str>, MethodId>,
+    pub(super) methods: HashMap<Arc<str>, MethodId>,
     /// The number of pools in use for each version.
     pub(super) versions: Few<u32, usize>,
     /// The number of pools in use for each share of the introduction.
@@ -101,8 +101,7 @@ pub(super) struct Service {
 
 /// See the module.
 ///
-/// The hash map serves look-ups; nothing depends on its order. Names are in search trees: peers choose them, and a hash
-/// that withstands chosen names costs more than comparing a few.
+/// The hash maps serve look-ups; nothing depends on their order.
 #[derive(Debug)]
 pub(super) struct Index {
     pub(super) pools: Slab<Pool>,
@@ -110,7 +109,7 @@ pub(super) struct Index {
     /// The estimated memory of all offers.
     bytes: u64,
     pub(super) services: Slab<Service>,
-    by_service: BTreeMap<Arc<str>, ServiceId>,
+    by_service: HashMap<Arc<str>, ServiceId>,
     pub(super) methods: Slab<Method>,
     limits: PayloadLimits,
     /// Methods that calls wait for.
@@ -137,7 +136,7 @@ impl Index {
             by_offer: HashMap::new(),
             bytes: 0,
             services: Slab::default(),
-            by_service: BTreeMap::new(),
+            by_service: HashMap::new(),
             methods: Slab::default(),
             limits: PayloadLimits::default(),
             awaited: BTreeSet::new(),
@@ -505,7 +504,7 @@ impl Index {
         }
         let id = ServiceId(self.services.insert(Service {
             name: Arc::clone(name),
-            methods: BTreeMap::new(),
+            methods: HashMap::new(),
             versions: Few::default(),
             shares: Few::default(),
             awaited: BTreeSet::new(),
