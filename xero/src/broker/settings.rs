@@ -180,7 +180,8 @@ impl BrokerBuilder {
     /// Peers share a third of it. One that holds more than the rest of that third slows down. Once its requests are
     /// more than four times what all requests leave of the third, or all requests are half of the whole, further ones
     /// are refused as overloaded, and go elsewhere if they can. So a few peers never lock out the others. Beyond the
-    /// whole, the peers that read nothing and hold the most are disconnected (`BrokerCounters::shed_clients`). (`PROTOCOL.md` §9)
+    /// whole, the peers that read nothing and hold the most are disconnected (`BrokerCounters::shed_clients`).
+    /// (`PROTOCOL.md` §9)
     pub fn total_bytes_max(mut self, bytes: u64) -> Self {
         self.hold_limits.total_bytes_max = bytes;
         self

@@ -244,6 +244,7 @@ impl<R: Role> Driver<R> {
         }
         self.side.connections.flush();
         for peer in mem::take(&mut self.side.hangups) {
+            self.side.pace.forget(peer);
             self.side.connections.disconnect(peer);
         }
     }
@@ -277,7 +278,10 @@ impl<R: Role> Driver<R> {
         let (weight, machine) = (input.weight(), &mut *self.side.machine);
         match input {
             Input::Frames(frames) => return weight.max(self.handle_frames(now, peer, frames)),
-            Input::Dialed => machine.handle_dialed(now, peer),
+            Input::Dialed => {
+                self.side.pace.forget(peer);
+                machine.handle_dialed(now, peer);
+            }
             Input::Accepted => machine.handle_accepted(now, peer),
             Input::WrongFrameCount(count) => machine.handle_malformed(now, peer, &Malformed::frame_count(count)),
             Input::Oversized(Oversized { header, header_bytes, payload_bytes }) => {
@@ -307,14 +311,6 @@ impl<R: Role> Driver<R> {
             }
             messages += 1;
             self.drain_outputs(now);
-            if entries > pace::ENTRIES_MAX {
-                debug!(peer = ?from, "dropped a connection that announces too much in one BATCH");
-                self.side.machine.handle_disconnected(now, from);
-                self.drain_outputs(now);
-                self.side.pace.forget(from);
-                self.side.hangups.push(from);
-                return messages + entries;
-            }
         }
         if entries > 0 && self.side.pace.note(now, from, entries) {
             debug!(peer = ?from, "a connection is not read for a while: it announces too much");

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::proto::message::{Message, ServiceOffer};
+use crate::proto::message::Message;
 
 /// See the module.
 #[derive(Debug)]
@@ -76,14 +76,10 @@ impl<P: Copy + Ord> Pace<P> {
     }
 }
 
-/// The services and methods that a message announces, or an answer to it does: handling it takes time in proportion.
+/// The services and methods that a message announces, or an answer to it does.
 pub(super) fn entries(message: &Message) -> usize {
-    let of = |services: &[ServiceOffer]| services.iter().map(|service| 1 + service.methods.len()).sum::<usize>();
-    match message {
-        Message::Ready(ready) => ANSWER + of(&ready.services),
-        Message::Offer(change) => change.withdrawn.len() + of(&change.changed),
-        _ => 0,
-    }
+    let answered = if matches!(message, Message::Ready(_)) { ANSWER } else { 0 };
+    answered + message.announced()
 }
 
 /// The time that each service or method is spread over: some dozens of times what it takes.
@@ -103,9 +99,6 @@ const USUAL: usize = ANSWER + 64;
 
 /// The longest rest. A peer whose expiry is less ends with its lease.
 const REST_MAX: Duration = Duration::from_secs(10);
-
-/// Several messages that arrive as one may announce as much: four of the largest introductions.
-pub(super) const ENTRIES_MAX: usize = 20_000;
 
 /// A connection is read without a rest until it has asked for this much: two of the largest introductions.
 const BURST: Duration = Duration::from_secs(1);

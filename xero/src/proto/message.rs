@@ -241,6 +241,16 @@ impl Message {
         }
     }
 
+    /// The services and methods that it announces: handling it takes time in proportion.
+    pub(crate) fn announced(&self) -> usize {
+        let of = |services: &[ServiceOffer]| services.iter().map(|service| 1 + service.methods.len()).sum::<usize>();
+        match self {
+            Self::Ready(ready) => of(&ready.services),
+            Self::Offer(change) => change.withdrawn.len() + of(&change.changed),
+            _ => 0,
+        }
+    }
+
     /// The payload's size in bytes; 0 for kinds without one.
     pub fn payload_bytes(&self) -> usize {
         match self {

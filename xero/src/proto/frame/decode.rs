@@ -125,7 +125,7 @@ impl Decoded {
             if count == 0 { Err(Reason::EmptyBatch) } else { Ok(count) }
         };
         let left = read_count().map_err(of_batch)?;
-        self.rest = Rest::Batch(Batch { body: payload, offset: 0, left });
+        self.rest = Rest::Batch(Batch { body: payload, offset: 0, left, announced: 0 });
         Ok(None)
     }
 }
@@ -146,19 +146,30 @@ struct Batch {
     body: Bytes,
     offset: usize,
     left: u32,
+    /// The services and methods that were announced so far.
+    announced: usize,
 }
 
 impl Batch {
     /// Reads the next message; there is one.
     fn read_next(&mut self, limits: &Limits, share: &mut Share<'_>) -> Result<Inbound, Malformed> {
+        if self.announced > BATCH_ANNOUNCED_MAX {
+            return Err(of_batch(Reason::BatchAnnounces));
+        }
         let mut reader = Reader::new(&self.body, self.offset);
         let header = reader.blob("batched header").map_err(of_batch)?;
         let payload = reader.blob("batched payload").map_err(of_batch)?;
         (self.offset, self.left) = (reader.offset(), self.left - 1);
         let payload = kept_payload(&self.body, self.offset - payload.len()..self.offset);
-        read_batched(header, payload, limits, share)
+        let read = read_batched(header, payload, limits, share)?;
+        self.announced += read.message.announced();
+        Ok(read)
     }
 }
+
+/// The services and methods after which a BATCH holds no further message: four of the largest introductions. Each takes
+/// time to handle, and all of a BATCH is handled in one turn.
+pub(super) const BATCH_ANNOUNCED_MAX: usize = 20_000;
 
 /// A payload within a body. A slice keeps the whole body in memory, so a payload of less than half the body is copied.
 fn kept_payload(body: &Bytes, range: Range<usize>) -> Bytes {

@@ -8,6 +8,7 @@ use crate::proto::message::{CallId, ErrorCode};
 
 use super::{
     TooLarge,
+    decode::BATCH_ANNOUNCED_MAX,
     kind::{Kind, VERSION},
 };
 
@@ -153,6 +154,9 @@ pub enum Reason {
     /// A batch lies within a batch.
     #[error("a batch must not hold a batch")]
     NestedBatch,
+    /// A batch goes on after the services and methods of four of the largest introductions.
+    #[error("a batch announces more than {BATCH_ANNOUNCED_MAX} services and methods")]
+    BatchAnnounces,
     /// A part exceeds its limit.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),

@@ -35,6 +35,21 @@ proptest! {
 }
 
 #[test]
+fn batch_that_announces_too_much_is_broken_behind_that() {
+    let largest = Message::Offer(OfferChange { withdrawn: vec!["s".into(); 256], ..OfferChange::default() });
+    for (messages, read) in [(79, 79), (1_000, 79)] {
+        let mut decoded = decode(encode_batch(&vec![largest.clone(); messages]), &Limits::default());
+        let whole = std::iter::from_fn(|| decoded.next()).take_while(Result::is_ok).count();
+        assert_eq!(whole, read, "of {messages}");
+        assert!(decoded.next().is_none());
+    }
+    let frames = encode_batch(&vec![largest; 1_000]);
+    let mut errors = decode(frames, &Limits::default()).filter_map(Result::err);
+    let broken = errors.next().expect("it is too long");
+    assert!(broken.breaks_batch() && broken.to_string().contains("more than 20000 services"), "{broken}");
+}
+
+#[test]
 fn one_message_is_not_batched() {
     let message = Message::Final(reply(b"pong"));
     assert_eq!(encode_batch(std::slice::from_ref(&message)), encode(&message));
