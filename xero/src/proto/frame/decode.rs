@@ -19,7 +19,7 @@ use super::{
     encode::{cut_detail, window_bytes},
     fixed::{AS_DECLARED, FAIL_FAST, Fixed, IDEMPOTENT, MAYBE_EXECUTED, WANTED},
     kind::Kind,
-    malformed::{Malformed, Reason},
+    malformed::{BATCH_ANNOUNCED_MAX, Malformed, Reason},
     names::KnownNames,
     reader::Reader,
 };
@@ -166,10 +166,6 @@ impl Batch {
         Ok(read)
     }
 }
-
-/// The services and methods after which a BATCH holds no further message: four of the largest introductions. Each takes
-/// time to handle, and all of a BATCH is handled in one turn.
-pub(super) const BATCH_ANNOUNCED_MAX: usize = 20_000;
 
 /// A payload within a body. A slice keeps the whole body in memory, so a payload of less than half the body is copied.
 fn kept_payload(body: &Bytes, range: Range<usize>) -> Bytes {

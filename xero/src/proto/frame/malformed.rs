@@ -8,7 +8,6 @@ use crate::proto::message::{CallId, ErrorCode};
 
 use super::{
     TooLarge,
-    decode::BATCH_ANNOUNCED_MAX,
     kind::{Kind, VERSION},
 };
 
@@ -161,3 +160,7 @@ pub enum Reason {
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
 }
+
+/// The services and methods after which a BATCH holds no further message: four of the largest introductions. Each takes
+/// time to handle, and all of a BATCH is handled in one turn.
+pub(super) const BATCH_ANNOUNCED_MAX: usize = 20_000;
