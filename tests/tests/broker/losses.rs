@@ -138,10 +138,16 @@ fn loss_of_either_of_two_brokers_is_survived() {
             .await;
             let mut brokers = [first.0, second.0];
             brokers[lost].kill();
+            let number = calls.len();
             for call in calls {
                 call.await.expect("another broker");
             }
-            assert_eq!(client.counters().await.retries, 4, "each broker had half of the calls");
+            let retries = client.counters().await.retries as usize;
+            assert!(
+                (2..=number - 2).contains(&retries),
+                "both brokers had several of the calls, not {retries} repeated"
+            );
+            assert_eq!(journal.count("again", "begin"), number + retries, "only what the lost broker had is repeated");
             for call in waits {
                 match call.await {
                     Ok(_) | Err(CallError::WorkerLost { maybe_executed: true, .. }) => {}
