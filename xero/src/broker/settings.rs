@@ -111,7 +111,7 @@ impl BrokerBuilder {
         self
     }
 
-    /// Most memory for what workers offer, in bytes. Default 512 MiB; at least 1 MiB.
+    /// Most memory for what workers offer, in bytes. Default 128 MiB; at least 1 MiB.
     ///
     /// It counts names, and 1 KiB for each service and method, which is more than they take; equal offers count once. A
     /// worker whose offer has no room is refused, logs this setter, and dials again later. Lower bounds the memory that

@@ -45,7 +45,7 @@ pub struct DispatcherConfig {
     pub heartbeats: Heartbeats,
     /// The sizes to refuse.
     pub limits: Limits,
-    /// The most memory for the offers of workers that dial in, in bytes. Default 512 MiB.
+    /// The most memory for the offers of workers that dial in, in bytes. Default 128 MiB.
     ///
     /// It is an estimate: 1 KiB for each service and method, and their names. Equal offers count once.
     pub offers_bytes_max: u64,
@@ -68,7 +68,7 @@ impl Default for DispatcherConfig {
             seed: 0,
             heartbeats: Heartbeats::default(),
             limits: Limits::default(),
-            offers_bytes_max: 512 << 20,
+            offers_bytes_max: 128 << 20,
             waiting_max: 10_000,
             retry: RetryConfig::default(),
             backoff: BackoffConfig::default(),

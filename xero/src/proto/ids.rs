@@ -1,12 +1,11 @@
 //! Maps by numbers that this process chooses itself: calls, connections, types.
 
-use std::{
-    collections::HashMap,
-    hash::{BuildHasherDefault, Hash, Hasher},
-};
+use std::hash::{BuildHasherDefault, Hasher};
+
+use super::map::Map;
 
 /// A map for look-ups at constant cost. Its order has no meaning: sort before iterating.
-pub(crate) type IdMap<K, V> = HashMap<K, V, BuildHasherDefault<IdHasher>>;
+pub(crate) type IdMap<K, V> = Map<K, V, BuildHasherDefault<IdHasher>>;
 
 /// Puts consecutive numbers side by side, so that calls which end in the order of their start, and workers that take
 /// turns, share cache lines. The highest byte is mixed: the map compares some of its bits before it looks at a key.
@@ -30,16 +29,6 @@ impl Hasher for IdHasher {
         self.0
     }
 }
-
-/// Returns the memory of a burst. To be called after removals.
-pub(crate) fn shrink_if_empty<K: Eq + Hash, V>(map: &mut IdMap<K, V>) {
-    if map.is_empty() && map.capacity() > ENTRIES_KEPT {
-        map.shrink_to(ENTRIES_KEPT);
-    }
-}
-
-/// Entries that an empty map keeps memory for: 20 KiB.
-const ENTRIES_KEPT: usize = 1_024;
 
 const HIGHEST_BYTE: u64 = 0xFF << 56;
 

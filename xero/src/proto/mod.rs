@@ -28,6 +28,7 @@ mod link;
 mod links;
 pub mod liveness;
 mod lives;
+pub(crate) mod map;
 pub mod message;
 pub mod outbox;
 pub mod registry;

@@ -25,7 +25,7 @@ use uuid::Uuid;
 use super::{
     fault::{Fault, count_step, planted},
     frame::{Limits, OfferRoom},
-    ids::{self as id_maps, IdMap},
+    ids::IdMap,
     message::{CallId, Names, OfferChange, Peer, Ready},
 };
 pub(crate) use changed::Changed;
@@ -294,7 +294,6 @@ impl Registry {
     pub(crate) fn return_credit(&mut self, peer: Peer, call: CallId) -> Option<bool> {
         let worker = self.workers.get_mut(&peer)?;
         let wanted = worker.in_flight.remove(&call)?;
-        id_maps::shrink_if_empty(&mut worker.in_flight);
         if planted(Fault::CreditLost) && !wanted {
             worker.in_flight.insert(call, wanted);
             return Some(false);

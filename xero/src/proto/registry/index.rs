@@ -27,6 +27,7 @@ use crate::proto::{
     fault::{Fault, count_pool, count_step, planted},
     few::Few,
     frame::{OfferRoom, OfferSize, TooLarge},
+    map::Map,
     slab::Slab,
 };
 
@@ -105,11 +106,11 @@ pub(super) struct Service {
 #[derive(Debug)]
 pub(super) struct Index {
     pub(super) pools: Slab<Pool>,
-    by_offer: HashMap<Arc<Offer>, PoolId>,
+    by_offer: Map<Arc<Offer>, PoolId>,
     /// The estimated memory of all offers.
     bytes: u64,
     pub(super) services: Slab<Service>,
-    by_service: HashMap<Arc<str>, ServiceId>,
+    by_service: Map<Arc<str>, ServiceId>,
     pub(super) methods: Slab<Method>,
     limits: PayloadLimits,
     /// Methods that calls wait for.
@@ -133,10 +134,10 @@ impl Index {
     pub(super) fn new(room: OfferRoom) -> Self {
         Self {
             pools: Slab::default(),
-            by_offer: HashMap::new(),
+            by_offer: Map::default(),
             bytes: 0,
             services: Slab::default(),
-            by_service: HashMap::new(),
+            by_service: Map::default(),
             methods: Slab::default(),
             limits: PayloadLimits::default(),
             awaited: BTreeSet::new(),

@@ -8,7 +8,7 @@ use crate::proto::{
     fault::{Fault, planted},
     frame::{self, Malformed},
     hold::Receipt,
-    ids::{self, IdMap},
+    ids::IdMap,
     link::Departure,
     links::sending_time,
     message::{CallId, ErrorCode, ErrorReply, FinalReply, Message, PartialReply, Payload, Peer, Request},
@@ -108,7 +108,7 @@ impl Executions {
         let Some(requests) = self.requests.remove(&peer) else { return };
         exits.report(WorkerOutput::Unregistered(peer));
         self.backlog.forget(peer);
-        let mut executions: Vec<_> = requests.into_values().collect();
+        let mut executions: Vec<_> = requests.into_iter().map(|(_, execution)| execution).collect();
         executions.sort_unstable();
         for execution in executions {
             if planted(Fault::ExecutionKept) {
@@ -409,7 +409,6 @@ impl Executions {
     ) {
         let Some(requests) = self.requests.get_mut(&peer) else { return };
         requests.remove(&call);
-        ids::shrink_if_empty(requests);
         let reply_bytes_max = exits.links.reply_bytes_max(peer);
         let bytes = match &finish {
             Finish::Reply(payload) | Finish::Error { payload, .. } => payload.bytes.len(),
