@@ -306,10 +306,14 @@ pub fn introduction(kind: &str, identity: &[u8]) -> Vec<u8> {
 
 /// A message as it is written.
 pub fn message_bytes(message: &Message) -> Vec<u8> {
-    let Frames { header, payload } = frame::encode(message);
+    frames_bytes(&frame::encode(message))
+}
+
+/// A message of these frames as it is written.
+pub fn frames_bytes(Frames { header, payload }: &Frames) -> Vec<u8> {
     match payload.is_empty() {
-        true => frame_bytes(0, &header),
-        false => [frame_bytes(MORE, &header), frame_bytes(0, &payload)].concat(),
+        true => frame_bytes(0, header),
+        false => [frame_bytes(MORE, header), frame_bytes(0, payload)].concat(),
     }
 }
 

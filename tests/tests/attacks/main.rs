@@ -87,9 +87,9 @@ fn withstands(cast: impl AsyncFnOnce() -> Cast) {
     run_alone(async {
         let mut stage = Stage::new(cast().await, attackers.handle()).await;
         let slow = stage.begin(|assault| Box::pin(strikes::trickle(assault)));
-        for (name, strike) in ATTACKS {
-            if stage.has(name) && only().is_none_or(|only| name.contains(&only)) {
-                stage.withstand(name, strike).await;
+        for attack in &ATTACKS {
+            if stage.has(attack) && only().is_none_or(|only| attack.name.contains(&only)) {
+                stage.withstand(attack).await;
             }
         }
         stage.end(slow).await;
@@ -110,24 +110,47 @@ fn only() -> Option<String> {
 /// A way to attack. It goes on until it is called off, if it has an end at all.
 type Strike = fn(Arc<Assault>) -> Pin<Box<dyn Future<Output = Held> + Send>>;
 
-/// Only peers that serve requests suffer it.
-const UNREAD_REPLIES: &str = "unread replies";
+/// One of the attacks.
+#[derive(Debug)]
+struct Attack {
+    name: &'static str,
+    strike: Strike,
+    /// Only peers that serve requests suffer it.
+    needs_replies: bool,
+    /// Whether its messages are those that cost most.
+    announces: bool,
+}
 
-/// The attack whose messages cost most.
-const INTRODUCTIONS: &str = "introductions";
+impl Attack {
+    const fn new(name: &'static str, strike: Strike) -> Self {
+        Self { name, strike, needs_replies: false, announces: false }
+    }
 
-const ATTACKS: [(&str, Strike); 13] = [
-    ("declared lengths", |assault| Box::pin(strikes::declared_lengths(assault))),
-    ("largest allowed", |assault| Box::pin(strikes::largest_allowed(assault))),
-    ("endless frames", |assault| Box::pin(strikes::endless_frames(assault))),
-    ("unended messages", |assault| Box::pin(strikes::unended_messages(assault))),
-    ("garbage", |assault| Box::pin(strikes::garbage(assault))),
-    ("half greetings", |assault| Box::pin(strikes::half_greetings(assault))),
-    ("dropped handshakes", |assault| Box::pin(strikes::dropped_handshakes(assault))),
-    ("properties", |assault| Box::pin(strikes::properties(assault))),
-    ("taken identity", |assault| Box::pin(strikes::taken_identity(assault))),
-    (UNREAD_REPLIES, |assault| Box::pin(strikes::unread_replies(assault))),
-    ("unread errors", |assault| Box::pin(strikes::unread_errors(assault))),
-    ("shortage of descriptors", |assault| Box::pin(strikes::shortage(assault))),
-    (INTRODUCTIONS, |assault| Box::pin(strikes::introductions(assault))),
+    const fn on_replies(name: &'static str, strike: Strike) -> Self {
+        Self { needs_replies: true, ..Self::new(name, strike) }
+    }
+
+    const fn by_offers(name: &'static str, strike: Strike) -> Self {
+        Self { announces: true, ..Self::new(name, strike) }
+    }
+}
+
+const ATTACKS: [Attack; 17] = [
+    Attack::new("declared lengths", |assault| Box::pin(strikes::declared_lengths(assault))),
+    Attack::new("largest allowed", |assault| Box::pin(strikes::largest_allowed(assault))),
+    Attack::new("endless frames", |assault| Box::pin(strikes::endless_frames(assault))),
+    Attack::new("unended messages", |assault| Box::pin(strikes::unended_messages(assault))),
+    Attack::new("garbage", |assault| Box::pin(strikes::garbage(assault))),
+    Attack::new("half greetings", |assault| Box::pin(strikes::half_greetings(assault))),
+    Attack::new("dropped handshakes", |assault| Box::pin(strikes::dropped_handshakes(assault))),
+    Attack::new("properties", |assault| Box::pin(strikes::properties(assault))),
+    Attack::new("taken identity", |assault| Box::pin(strikes::taken_identity(assault))),
+    Attack::on_replies("unread replies", |assault| Box::pin(strikes::unread_replies(assault, 1))),
+    Attack::on_replies("unread replies of several", |assault| Box::pin(strikes::unread_replies(assault, 6))),
+    Attack::new("unread errors", |assault| Box::pin(strikes::unread_errors(assault))),
+    Attack::new("shortage of descriptors", |assault| Box::pin(strikes::shortage(assault))),
+    Attack::by_offers("introductions", |assault| Box::pin(strikes::introductions(assault))),
+    Attack::by_offers("introductions in batches", |assault| Box::pin(strikes::batches_of_introductions(assault))),
+    Attack::by_offers("introductions of a crowd", |assault| Box::pin(strikes::crowd_of_introductions(assault))),
+    Attack::by_offers("empty introductions", |assault| Box::pin(strikes::empty_introductions(assault))),
 ];

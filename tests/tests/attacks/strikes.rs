@@ -1,6 +1,6 @@
 //! The attacks. Each is written once, for victims that listen and victims that dial.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{array::from_fn, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
     io::AsyncWriteExt,
@@ -8,7 +8,10 @@ use tokio::{
     task::JoinSet,
     time::{interval, timeout},
 };
-use xero::proto::message::{Codec, Message, MethodOffer, Payload, Request, Role, ServiceOffer};
+use xero::proto::{
+    frame,
+    message::{Codec, Message, MethodOffer, Payload, Request, Role, ServiceOffer},
+};
 use xero_tests::{
     process::{descriptors_highest, limit_descriptors},
     raw::{self, COMMAND, Link, MORE, Ready, declared, greeting, message_bytes},
@@ -210,8 +213,8 @@ pub(super) async fn taken_identity(assault: Arc<Assault>) -> Held {
 }
 
 /// Requests for large replies that are never read: optimized, for several times what a victim holds for one peer.
-pub(super) async fn unread_replies(assault: Arc<Assault>) -> Held {
-    write_on(&assault, REPLIES_MAX, |call| {
+pub(super) async fn unread_replies(assault: Arc<Assault>, connections: usize) -> Held {
+    write_on(&assault, connections, REPLIES_MAX, |call| {
         // 64 or 256 KiB: larger ones would keep the processors of a small machine busy for the good peers, too.
         let size = if cfg!(debug_assertions) { b"\xfc\0\0\x01\0" } else { b"\xfc\0\0\x04\0" };
         let size = Payload { codec: Codec::Bincode, bytes: size[..].into() };
@@ -222,9 +225,37 @@ pub(super) async fn unread_replies(assault: Arc<Assault>) -> Held {
 
 /// Peers that introduce themselves again and again, with the largest offer, another one each time.
 pub(super) async fn introductions(assault: Arc<Assault>) -> Held {
-    let ready = |seed| Message::Ready(Ready { services: largest_offer(seed), ..assault.side.ready() });
-    let readies: Arc<[_]> = (0..8).map(|seed| message_bytes(&ready(seed))).collect();
-    write_on(&assault, INTRODUCTIONS_MAX, move |n| readies[n as usize % readies.len()].clone()).await
+    let readies: Arc<[_]> = largest_introductions(&assault).map(|ready| message_bytes(&ready)).into();
+    write_on(&assault, 1, INTRODUCTIONS_MAX, move |n| readies[n as usize % readies.len()].clone()).await
+}
+
+/// As many of them as a BATCH may have, again and again.
+pub(super) async fn batches_of_introductions(assault: Arc<Assault>) -> Held {
+    let readies = largest_introductions(&assault);
+    let batches: Arc<[_]> = [0, 4].map(|from| raw::frames_bytes(&frame::encode_batch(&readies[from..from + 4]))).into();
+    write_on(&assault, 1, INTRODUCTIONS_MAX / 4, move |n| batches[n as usize % batches.len()].clone()).await
+}
+
+/// Hundreds of peers that introduce themselves at the same time with the largest offer, each with another one.
+pub(super) async fn crowd_of_introductions(assault: Arc<Assault>) -> Held {
+    let mut streams = Vec::new();
+    while let Some(mut stream) = assault.next_of(200).await {
+        let ready = Message::Ready(Ready { services: largest_offer(streams.len()), ..assault.side.ready() });
+        write(&mut stream, &[assault.side.handshake(b""), message_bytes(&ready)].concat()).await;
+        streams.push(stream);
+    }
+    streams.into()
+}
+
+/// Small introductions, each of which is answered with all that the victim offers.
+pub(super) async fn empty_introductions(assault: Arc<Assault>) -> Held {
+    let ready = message_bytes(&Message::Ready(assault.side.ready()));
+    write_on(&assault, 1, u64::MAX, move |_| ready.repeat(64)).await
+}
+
+/// Introductions with the largest offers, each with another one.
+fn largest_introductions(assault: &Assault) -> [Message; 8] {
+    from_fn(|seed| Message::Ready(Ready { services: largest_offer(seed), ..assault.side.ready() }))
 }
 
 /// As many services and methods as a READY may have, with names that fill its header.
@@ -239,8 +270,10 @@ fn largest_offer(seed: usize) -> Vec<ServiceOffer> {
 /// Errors that nobody reads: of unknown methods, or of introductions that the victim refuses.
 pub(super) async fn unread_errors(assault: Arc<Assault>) -> Held {
     if assault.side.serves() {
-        return write_on(&assault, u64::MAX, |call| message_bytes(&Message::Request(raw::request(call, "none", "[]"))))
-            .await;
+        return write_on(&assault, 1, u64::MAX, |call| {
+            message_bytes(&Message::Request(raw::request(call, "none", "[]")))
+        })
+        .await;
     }
     let role = if assault.side.is_dialing() { Role::Client } else { Role::Dispatcher };
     let refused = message_bytes(&Message::Ready(Ready { role, ..assault.side.ready() }));
@@ -254,16 +287,18 @@ pub(super) async fn unread_errors(assault: Arc<Assault>) -> Held {
     streams.into()
 }
 
-/// Keeps up a connection, and writes numbered messages to it without reading: this many, or until the assault is off.
+/// Keeps up so many connections, and writes numbered messages to each without reading: as many as that, or until the
+/// assault is off.
 async fn write_on(
     assault: &Arc<Assault>,
+    connections: usize,
     most: u64,
     message: impl Fn(u64) -> Vec<u8> + Clone + Send + 'static,
 ) -> Held {
-    let mut connections = JoinSet::new();
-    for n in 1..=scale() as u64 {
+    let mut writers = JoinSet::new();
+    for n in 1..=(connections * scale()) as u64 {
         let (assault, message) = (Arc::clone(assault), message.clone());
-        connections.spawn(async move {
+        writers.spawn(async move {
             let mut written = 0;
             while let Some(mut stream) = assault.next_of_flood(1).await {
                 write(&mut stream, &assault.side.introduction()).await;
@@ -277,7 +312,7 @@ async fn write_on(
             None
         });
     }
-    connections.join_all().await.into_iter().flatten().collect::<Vec<_>>().into()
+    writers.join_all().await.into_iter().flatten().collect::<Vec<_>>().into()
 }
 
 /// Writes all of it, however slowly the victim reads; `false` if the connection has ended or the assault is off.

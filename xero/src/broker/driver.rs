@@ -157,6 +157,10 @@ impl Connections<(Door, Peer)> for Doors {
     fn resume(&mut self, (door, peer): (Door, Peer)) {
         self.at(door).resume(peer);
     }
+
+    fn set_preferred(&mut self, (door, peer): (Door, Peer), is_preferred: bool) {
+        self.at(door).set_preferred(peer, is_preferred);
+    }
 }
 
 struct BrokerRole {

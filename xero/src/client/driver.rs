@@ -97,7 +97,7 @@ async fn run(machine: Guest<Dispatcher>, limits: Limits, connections: ClientConn
     panics::drop_quietly(channels.workers);
     drop(connections);
     // After a panic there are open calls, whose callers learn of it by this drop.
-    sinks.into_values().for_each(panics::drop_quietly);
+    sinks.into_iter().for_each(|(_, sink)| panics::drop_quietly(sink));
     let answer = |closer: oneshot::Sender<()>| _ = panics::wake(|| closer.send(()));
     machine.dispose(move || closers.into_iter().for_each(answer)).await
 }
@@ -321,6 +321,10 @@ impl Connections<Peer> for ClientConnections {
 
     fn resume(&mut self, peer: Peer) {
         self.any().resume(peer);
+    }
+
+    fn set_preferred(&mut self, peer: Peer, is_preferred: bool) {
+        self.any().set_preferred(peer, is_preferred);
     }
 
     fn rehome(&mut self, home: &Handle) -> bool {

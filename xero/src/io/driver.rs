@@ -243,6 +243,9 @@ impl<R: Role> Driver<R> {
             self.drain_outputs(now);
         }
         self.side.connections.flush();
+        while let Some(peer) = self.side.pace.next_paid(now) {
+            self.side.connections.set_preferred(peer, true);
+        }
         for peer in mem::take(&mut self.side.hangups) {
             self.side.pace.forget(peer);
             self.side.connections.disconnect(peer);
@@ -312,9 +315,12 @@ impl<R: Role> Driver<R> {
             messages += 1;
             self.drain_outputs(now);
         }
-        if entries > 0 && self.side.pace.note(now, from, entries) {
-            debug!(peer = ?from, "a connection is not read for a while: it announces too much");
-            self.side.connections.pause(from);
+        if entries > 0 {
+            self.side.connections.set_preferred(from, false);
+            if self.side.pace.note(now, from, entries) {
+                debug!(peer = ?from, "a connection is not read for a while: it announces too much");
+                self.side.connections.pause(from);
+            }
         }
         messages + entries
     }

@@ -84,6 +84,9 @@ pub(crate) trait Connections<P> {
     /// Reads a connection again, if it still stands.
     fn resume(&mut self, _peer: P) {}
 
+    /// Reads a connection before those that are not preferred, as a new one is not. Others ignore it as well.
+    fn set_preferred(&mut self, _peer: P, _is_preferred: bool) {}
+
     /// Moves the sockets to this runtime, whose tasks read them from now on; `false` if it has no reactor. The next polls
     /// read what has arrived, whatever the reactor knows.
     fn rehome(&mut self, _home: &Handle) -> bool {

@@ -32,16 +32,12 @@ impl<P: Copy + Ord> Pace<P> {
 
     /// Notes that a connection has announced this many services and methods. Returns whether it must rest.
     pub(super) fn note(&mut self, now: Instant, peer: P, entries: usize) -> bool {
-        while let Some((at, paid)) = self.order.first().copied().filter(|(at, _)| *at <= now) {
-            self.order.remove(&(at, paid));
-            self.paid_at.remove(&paid);
-        }
         let before = self.paid_at.get(&peer).copied();
         let crowd = self.paid_at.len() / CROWD;
         let entries = entries.saturating_add(entries.saturating_sub(USUAL).saturating_mul(crowd));
         let price = self.price.saturating_mul(u32::try_from(entries).unwrap_or(u32::MAX));
         // Not every transport can pause.
-        let at = (before.unwrap_or(now) + price.min(REST_MAX)).min(now + BURST + REST_MAX);
+        let at = (before.map_or(now, |before| before.max(now)) + price.min(REST_MAX)).min(now + BURST + REST_MAX);
         if let Some(before) = before {
             self.order.remove(&(before, peer));
             let _ = before.checked_sub(BURST).is_some_and(|at| self.resting.remove(&(at, peer)));
@@ -53,6 +49,14 @@ impl<P: Copy + Ord> Pace<P> {
             self.resting.insert((at - BURST, peer));
         }
         must_rest
+    }
+
+    /// The next connection that has paid for all that it has announced.
+    pub(super) fn next_paid(&mut self, now: Instant) -> Option<P> {
+        let first = self.order.first().copied().filter(|(at, _)| *at <= now)?;
+        self.order.remove(&first);
+        self.paid_at.remove(&first.1);
+        Some(first.1)
     }
 
     /// The next connection whose rest is over.
@@ -105,6 +109,8 @@ const BURST: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
+    use std::iter::from_fn;
+
     use super::*;
 
     #[test]
@@ -130,6 +136,9 @@ mod tests {
     fn what_is_paid_off_is_forgotten() {
         let (mut pace, now) = (Pace::new(false), Instant::now());
         (0..50).for_each(|peer| _ = pace.note(now, peer, 4_352));
+        let mut paid: Vec<_> = from_fn(|| pace.next_paid(now + BURST)).collect();
+        paid.sort();
+        assert_eq!((paid, pace.next_paid(now + BURST)), ((0..50).collect(), None));
         assert!(!pace.note(now + BURST, 0, 1));
         assert_eq!((pace.paid_at.len(), pace.order.len(), pace.due_at()), (1, 1, None));
         assert!(pace.note(now + BURST, 0, 20_000));
