@@ -135,7 +135,7 @@ impl Attack {
     }
 }
 
-const ATTACKS: [Attack; 17] = [
+const ATTACKS: [Attack; 18] = [
     Attack::new("declared lengths", |assault| Box::pin(strikes::declared_lengths(assault))),
     Attack::new("largest allowed", |assault| Box::pin(strikes::largest_allowed(assault))),
     Attack::new("endless frames", |assault| Box::pin(strikes::endless_frames(assault))),
@@ -152,5 +152,6 @@ const ATTACKS: [Attack; 17] = [
     Attack::by_offers("introductions", |assault| Box::pin(strikes::introductions(assault))),
     Attack::by_offers("introductions in batches", |assault| Box::pin(strikes::batches_of_introductions(assault))),
     Attack::by_offers("introductions of a crowd", |assault| Box::pin(strikes::crowd_of_introductions(assault))),
+    Attack::by_offers("introductions of visitors", |assault| Box::pin(strikes::short_introductions(assault))),
     Attack::by_offers("empty introductions", |assault| Box::pin(strikes::empty_introductions(assault))),
 ];

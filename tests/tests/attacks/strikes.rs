@@ -3,7 +3,7 @@
 use std::{array::from_fn, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     task::JoinSet,
     time::{interval, timeout},
@@ -247,6 +247,26 @@ pub(super) async fn crowd_of_introductions(assault: Arc<Assault>) -> Held {
     streams.into()
 }
 
+/// Peers that introduce themselves with the largest offer, leave, and come again.
+pub(super) async fn short_introductions(assault: Arc<Assault>) -> Held {
+    let readies: Arc<[_]> = largest_introductions(&assault).map(|ready| message_bytes(&ready)).into();
+    let mut visitors = JoinSet::new();
+    for n in 0..8 * scale() {
+        let (assault, readies) = (Arc::clone(&assault), Arc::clone(&readies));
+        visitors.spawn(async move {
+            let handshake = assault.side.handshake(b"");
+            while let Some(mut stream) = assault.next_of(VISITS).await {
+                let [first, second] = [n, n + 1].map(|n| &readies[n % readies.len()]);
+                write(&mut stream, &[&handshake[..], first, second].concat()).await;
+                // The answer shows that the first one was read.
+                let _ = timeout(WAITING, stream.read(&mut [0; 256])).await;
+            }
+        });
+    }
+    visitors.join_all().await;
+    Held::default()
+}
+
 /// Small introductions, each of which is answered with all that the victim offers.
 pub(super) async fn empty_introductions(assault: Arc<Assault>) -> Held {
     let ready = message_bytes(&Message::Ready(assault.side.ready()));
@@ -344,6 +364,12 @@ fn keep(streams: &mut Vec<TcpStream>, stream: TcpStream, n: usize) {
         None => streams.push(stream),
     }
 }
+
+/// The visits in all.
+const VISITS: usize = if cfg!(debug_assertions) { 200 } else { 4_000 };
+
+/// How long a visitor waits for an answer.
+const WAITING: Duration = Duration::from_millis(200);
 
 /// As many as a broker takes of a client at once.
 const REPLIES_MAX: u64 = 1_000;

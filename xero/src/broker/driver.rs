@@ -158,8 +158,8 @@ impl Connections<(Door, Peer)> for Doors {
         self.at(door).resume(peer);
     }
 
-    fn set_preferred(&mut self, (door, peer): (Door, Peer), is_preferred: bool) {
-        self.at(door).set_preferred(peer, is_preferred);
+    fn is_behind(&self) -> bool {
+        self.front.is_behind() || self.back.is_behind()
     }
 }
 
@@ -279,6 +279,10 @@ impl Machine for BrokerMachine {
 
     fn handle_malformed(&mut self, now: Instant, (door, from): (Door, Peer), malformed: &Malformed) {
         (**self).handle_malformed(now, door, from, malformed);
+    }
+
+    fn weight(&self, (door, peer): (Door, Peer)) -> usize {
+        (**self).weight(door, peer)
     }
 
     fn handle_disconnected(&mut self, now: Instant, (door, peer): (Door, Peer)) {

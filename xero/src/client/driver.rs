@@ -238,6 +238,10 @@ impl Machine for Dispatcher {
         self.handle_malformed(now, from, malformed);
     }
 
+    fn weight(&self, peer: Peer) -> usize {
+        self.weight(peer)
+    }
+
     fn handle_disconnected(&mut self, now: Instant, peer: Peer) {
         self.handle_disconnected(now, peer);
     }
@@ -321,10 +325,6 @@ impl Connections<Peer> for ClientConnections {
 
     fn resume(&mut self, peer: Peer) {
         self.any().resume(peer);
-    }
-
-    fn set_preferred(&mut self, peer: Peer, is_preferred: bool) {
-        self.any().set_preferred(peer, is_preferred);
     }
 
     fn rehome(&mut self, home: &Handle) -> bool {

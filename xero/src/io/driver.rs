@@ -13,6 +13,7 @@ use super::{
     clock,
     errands::Errands,
     guest::Guest,
+    later::{Admitted, Later},
     machine::{Connections, Input, Machine, Oversized, SendError},
     mailbox::Mailbox,
     pace::{self, Pace},
@@ -82,6 +83,7 @@ pub(crate) struct Side<M: Machine, C> {
     names: KnownNames,
     /// Connections to end after this turn's transmits.
     hangups: Vec<M::Peer>,
+    later: Later<M::Peer>,
     pace: Pace<M::Peer>,
 }
 
@@ -104,8 +106,9 @@ impl<R: Role> Driver<R> {
     /// A driver before its first turn. It reads messages within these limits, on the current runtime so far.
     pub(crate) fn new(machine: Guest<R::Machine>, limits: Limits, connections: R::Connections, role: R) -> Self {
         let (errands, names, hangups) = (Errands::default(), KnownNames::default(), Vec::new());
-        let (home, pace) = (Handle::current(), Pace::new(connections.is_dialing()));
-        Self { side: Side { machine, connections, errands, home, limits, names, hangups, pace }, role, was_due: false }
+        let (home, later, pace) = (Handle::current(), Later::new(), Pace::new(connections.is_dialing()));
+        let side = Side { machine, connections, errands, home, limits, names, hangups, later, pace };
+        Self { side, role, was_due: false }
     }
 
     /// Handles at most one command and one message. Returns their total weight.
@@ -115,12 +118,13 @@ impl<R: Role> Driver<R> {
     pub(super) fn poll_inputs(&mut self, cx: &mut Context<'_>) -> usize {
         let mut taken = usize::from(self.handle_command());
         if let Poll::Ready((peer, input)) = self.side.connections.poll_receive(cx) {
-            taken += self.handle_input(clock::now(), peer, input);
+            taken += self.receive(clock::now(), peer, input);
         }
         taken
     }
 
-    /// Handles commands and messages at hand, within the bound of a turn. Returns their total weight.
+    /// Handles commands and messages at hand, within the bound of a turn, then what has waited until these were handled,
+    /// within another one. Returns their total weight: at least the bound, if there is more.
     pub(super) fn take_inputs(&mut self, cx: &mut Context<'_>) -> usize {
         let mut taken = 0;
         while taken < TURN_BOUND {
@@ -129,7 +133,17 @@ impl<R: Role> Driver<R> {
                 count => taken += count,
             }
         }
-        taken
+        let mut of_later = 0;
+        while of_later < TURN_BOUND
+            && let Some((peer, input)) = self.side.later.next(clock::now())
+        {
+            of_later += self.handle_input(clock::now(), peer, input);
+            self.resume(peer);
+        }
+        match self.side.later.end_turn(clock::now()) {
+            true => (taken + of_later).max(TURN_BOUND),
+            false => taken + of_later,
+        }
     }
 
     /// Handles commands at hand, within the bound of a turn. Returns their number.
@@ -216,7 +230,7 @@ impl<R: Role> Driver<R> {
     /// Handles the timeouts that are due.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         while let Some(peer) = self.side.pace.next_rested(now) {
-            self.side.connections.resume(peer);
+            self.resume(peer);
         }
         self.side.machine.handle_timeout(now);
         self.drain_outputs(now);
@@ -224,7 +238,8 @@ impl<R: Role> Driver<R> {
 
     /// The time of the next timeout.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        [self.side.machine.poll_timeout(), self.side.pace.due_at()].into_iter().flatten().min()
+        let Side { machine, later, pace, .. } = &self.side;
+        [machine.poll_timeout(), later.due_at(), pace.due_at()].into_iter().flatten().min()
     }
 
     /// Sends the machine's transmits, then ends the connections that it has given up.
@@ -243,11 +258,9 @@ impl<R: Role> Driver<R> {
             self.drain_outputs(now);
         }
         self.side.connections.flush();
-        while let Some(peer) = self.side.pace.next_paid(now) {
-            self.side.connections.set_preferred(peer, true);
-        }
         for peer in mem::take(&mut self.side.hangups) {
             self.side.pace.forget(peer);
+            while self.side.later.next_of(peer).is_some() {}
             self.side.connections.disconnect(peer);
         }
     }
@@ -277,8 +290,45 @@ impl<R: Role> Driver<R> {
         self.role.has_ended()
     }
 
+    /// Handles an input, or keeps it for later. Returns its weight.
+    fn receive(&mut self, now: Instant, peer: PeerOf<R>, input: Input) -> usize {
+        if matches!(input, Input::Gone) {
+            let mut taken = 0;
+            // Not every transport can pause.
+            while let Some(earlier) = self.side.later.next_of(peer) {
+                taken += self.handle_input(now, peer, earlier);
+            }
+            // A dialed connection has a successor of the same name.
+            if self.side.machine.weight(peer) > LIGHT && !self.side.connections.is_dialing() {
+                self.side.later.admit_end(peer);
+                return taken + 1;
+            }
+            return taken + self.handle_input(now, peer, input);
+        }
+        let is_known = self.side.connections.is_dialing() || self.side.machine.weight(peer) > 0;
+        match self.side.later.admit(peer, input, is_known) {
+            Admitted::Now(input) => self.handle_input(now, peer, input),
+            Admitted::Later => {
+                self.side.connections.pause(peer);
+                1
+            }
+            Admitted::Refused => {
+                debug!(?peer, "dropping a peer: too many others announce their offers");
+                self.side.hang_up(peer);
+                self.handle_input(now, peer, Input::Gone)
+            }
+        }
+    }
+
+    /// Reads a connection again, unless it must wait for another reason.
+    fn resume(&mut self, peer: PeerOf<R>) {
+        if !self.side.later.has(peer) && !self.side.pace.is_resting(peer) {
+            self.side.connections.resume(peer);
+        }
+    }
+
     fn handle_input(&mut self, now: Instant, peer: PeerOf<R>, input: Input) -> usize {
-        let (weight, machine) = (input.weight(), &mut *self.side.machine);
+        let (mut weight, machine) = (input.weight(), &mut *self.side.machine);
         match input {
             Input::Frames(frames) => return weight.max(self.handle_frames(now, peer, frames)),
             Input::Dialed => {
@@ -292,6 +342,7 @@ impl<R: Role> Driver<R> {
                 machine.handle_malformed(now, peer, &malformed);
             }
             Input::Gone => {
+                weight += machine.weight(peer);
                 machine.handle_disconnected(now, peer);
                 self.side.pace.forget(peer);
             }
@@ -316,7 +367,7 @@ impl<R: Role> Driver<R> {
             self.drain_outputs(now);
         }
         if entries > 0 {
-            self.side.connections.set_preferred(from, false);
+            self.side.later.note(now, entries);
             if self.side.pace.note(now, from, entries) {
                 debug!(peer = ?from, "a connection is not read for a while: it announces too much");
                 self.side.connections.pause(from);
@@ -337,8 +388,11 @@ impl<R: Role> Driver<R> {
 /// That is enough to fill a BATCH, and so little that a flood delays neither heartbeats nor the calls of others.
 pub(super) const TURN_BOUND: usize = 512;
 
+/// What concerns no more than so many methods and requests ends at once.
+const LIGHT: usize = 64;
+
 /// A timeout handled later than this was held up: by a frozen process, a suspended machine or a flood.
-const LATE: Duration = Duration::from_millis(100);
+pub(super) const LATE: Duration = Duration::from_millis(100);
 
 /// What a turn of the reader has left.
 pub(super) struct ReadersTurn {

@@ -34,6 +34,9 @@ pub(crate) trait Machine: Send + 'static {
     /// Handles a message that cannot be read.
     fn handle_malformed(&mut self, now: Instant, from: Self::Peer, malformed: &Malformed);
 
+    /// What the end of a connection concerns: methods and requests.
+    fn weight(&self, peer: Self::Peer) -> usize;
+
     /// Handles the end of a connection.
     fn handle_disconnected(&mut self, now: Instant, peer: Self::Peer);
 
@@ -83,9 +86,6 @@ pub(crate) trait Connections<P> {
 
     /// Reads a connection again, if it still stands.
     fn resume(&mut self, _peer: P) {}
-
-    /// Reads a connection before those that are not preferred, as a new one is not. Others ignore it as well.
-    fn set_preferred(&mut self, _peer: P, _is_preferred: bool) {}
 
     /// Moves the sockets to this runtime, whose tasks read them from now on; `false` if it has no reactor. The next polls
     /// read what has arrived, whatever the reactor knows.

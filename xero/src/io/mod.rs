@@ -7,6 +7,7 @@ pub(crate) mod driver;
 mod engine;
 pub(crate) mod errands;
 pub(crate) mod guest;
+mod later;
 pub(crate) mod machine;
 pub(crate) mod mailbox;
 mod pace;

@@ -1,7 +1,7 @@
 //! How fast one connection may change offers: one that has asked for much in a short time is not read for a while.
 //!
-//! An offer costs thousands of times what a small message does, and takes only some kilobytes. Without a pause, a peer
-//! that repeats its introduction keeps the turns busy, and each call of others waits for several of them.
+//! Otherwise a peer that repeats its introduction would keep from announcing anything all others, whose announcements
+//! wait with its own ([`Later`](super::later::Later)).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,12 +32,14 @@ impl<P: Copy + Ord> Pace<P> {
 
     /// Notes that a connection has announced this many services and methods. Returns whether it must rest.
     pub(super) fn note(&mut self, now: Instant, peer: P, entries: usize) -> bool {
+        while let Some((at, paid)) = self.order.first().copied().filter(|(at, _)| *at <= now) {
+            self.order.remove(&(at, paid));
+            self.paid_at.remove(&paid);
+        }
         let before = self.paid_at.get(&peer).copied();
-        let crowd = self.paid_at.len() / CROWD;
-        let entries = entries.saturating_add(entries.saturating_sub(USUAL).saturating_mul(crowd));
         let price = self.price.saturating_mul(u32::try_from(entries).unwrap_or(u32::MAX));
         // Not every transport can pause.
-        let at = (before.map_or(now, |before| before.max(now)) + price.min(REST_MAX)).min(now + BURST + REST_MAX);
+        let at = (before.unwrap_or(now) + price.min(REST_MAX)).min(now + BURST + REST_MAX);
         if let Some(before) = before {
             self.order.remove(&(before, peer));
             let _ = before.checked_sub(BURST).is_some_and(|at| self.resting.remove(&(at, peer)));
@@ -49,14 +51,6 @@ impl<P: Copy + Ord> Pace<P> {
             self.resting.insert((at - BURST, peer));
         }
         must_rest
-    }
-
-    /// The next connection that has paid for all that it has announced.
-    pub(super) fn next_paid(&mut self, now: Instant) -> Option<P> {
-        let first = self.order.first().copied().filter(|(at, _)| *at <= now)?;
-        self.order.remove(&first);
-        self.paid_at.remove(&first.1);
-        Some(first.1)
     }
 
     /// The next connection whose rest is over.
@@ -72,6 +66,12 @@ impl<P: Copy + Ord> Pace<P> {
             self.order.remove(&(at, peer));
             let _ = at.checked_sub(BURST).is_some_and(|at| self.resting.remove(&(at, peer)));
         }
+    }
+
+    /// Whether the connection is not read for now.
+    pub(super) fn is_resting(&self, peer: P) -> bool {
+        let at = self.paid_at.get(&peer).and_then(|at| at.checked_sub(BURST));
+        at.is_some_and(|at| self.resting.contains(&(at, peer)))
     }
 
     /// When the next rest is over.
@@ -95,12 +95,6 @@ const PRICE_OF_BROKERS: Duration = Duration::from_micros(10);
 /// What the answer to an introduction counts.
 const ANSWER: usize = 256;
 
-/// With each as many connections in debt, what is beyond a usual offer costs its price once more.
-const CROWD: usize = 32;
-
-/// A usual offer and an answer to it: thousands of workers may announce theirs at the same time.
-const USUAL: usize = ANSWER + 64;
-
 /// The longest rest. A peer whose expiry is less ends with its lease.
 const REST_MAX: Duration = Duration::from_secs(10);
 
@@ -109,8 +103,6 @@ const BURST: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
-    use std::iter::from_fn;
-
     use super::*;
 
     #[test]
@@ -136,22 +128,11 @@ mod tests {
     fn what_is_paid_off_is_forgotten() {
         let (mut pace, now) = (Pace::new(false), Instant::now());
         (0..50).for_each(|peer| _ = pace.note(now, peer, 4_352));
-        let mut paid: Vec<_> = from_fn(|| pace.next_paid(now + BURST)).collect();
-        paid.sort();
-        assert_eq!((paid, pace.next_paid(now + BURST)), ((0..50).collect(), None));
         assert!(!pace.note(now + BURST, 0, 1));
         assert_eq!((pace.paid_at.len(), pace.order.len(), pace.due_at()), (1, 1, None));
         assert!(pace.note(now + BURST, 0, 20_000));
         pace.forget(0);
         assert_eq!((pace.paid_at.len(), pace.order.len(), pace.due_at()), (0, 0, None));
-    }
-
-    #[test]
-    fn many_connections_share_what_some_may_announce_and_small_offers_need_no_rest() {
-        let (mut pace, now) = (Pace::new(false), Instant::now());
-        let rests = (0..1_000).filter(|peer| pace.note(now, *peer, 4_352)).count();
-        assert!((900..990).contains(&rests), "{rests} rest after their first introduction");
-        assert!((1_000..100_000).all(|peer| !pace.note(now, peer, USUAL)));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use tracing::debug;
 
 use super::{
     clock,
-    driver::{Driver, Role, TURN_BOUND},
+    driver::{Driver, LATE, Role, TURN_BOUND},
     engine::{Desk, Engine},
     panics,
     reader::Reader,
@@ -75,7 +75,10 @@ struct Turns {
     alarm: Alarm,
     /// When the thread looks by itself, if it sleeps.
     sleeps_until: Option<Instant>,
-    late: u32,
+    /// The turns so far that have put off timeouts, and since when.
+    late: Option<(u32, Instant)>,
+    /// When all was looked at that had arrived while this thread was held up.
+    looked_at: Option<Instant>,
     /// Whether the sockets have just been taken, so that the reactor has not looked at them.
     is_fresh: bool,
     reader: Option<(Arc<Reader>, Watch)>,
@@ -84,7 +87,7 @@ struct Turns {
 impl Turns {
     fn new(reader: Option<&Arc<Reader>>) -> Self {
         let reader = reader.map(|reader| (Arc::clone(reader), Watch::new(clock::now())));
-        Self { alarm: Alarm::default(), sleeps_until: None, late: 0, is_fresh: false, reader }
+        Self { alarm: Alarm::default(), sleeps_until: None, late: None, looked_at: None, is_fresh: false, reader }
     }
 
     fn poll_at<R: Role>(&mut self, desk: &mut Desk<R>, cx: &mut Context<'_>) -> Poll<Result<(), Box<dyn Any + Send>>> {
@@ -148,11 +151,11 @@ impl Turns {
         let is_due = !self.must_look_again(driver, taken, now) && driver.is_due(now);
         if is_due {
             driver.handle_timeout(now);
-        } else if self.late > 0 {
+        } else if self.late.is_some() {
             driver.handle_heartbeats(now);
         }
         driver.transmit(now);
-        match (taken >= TURN_BOUND || self.late > 0, is_due) {
+        match (taken >= TURN_BOUND || self.late.is_some(), is_due) {
             (true, _) => Next::Again,
             (false, true) => Next::Look,
             (false, false) => Next::Sleep,
@@ -244,11 +247,18 @@ impl Turns {
     ///
     /// They may hold messages that answer the due timeouts: a process that was frozen must not treat its peers as dead.
     fn must_look_again(&mut self, driver: &Driver<impl Role>, taken: usize, now: Instant) -> bool {
-        let was_away = driver.is_late(now) || self.is_fresh;
+        // What has become due since it looked is as good as in time.
+        let has_looked = self.looked_at.is_some_and(|at| now < at + LATE);
+        let was_away = driver.is_late(now) && !has_looked || self.is_fresh;
+        let (turns, since) = self.late.unwrap_or((0, now));
         // Once the reactor has looked, continue only while there is something to read.
-        let must = was_away && self.late < LATE_TURNS_MAX && (self.late == 0 || taken > 0 || driver.is_behind());
+        let goes_on = turns == 0 || taken > 0 || driver.is_behind();
+        let must = was_away && goes_on && turns < LATE_TURNS_MAX && now < since + LATE_MAX;
+        if was_away && !must {
+            self.looked_at = Some(now);
+        }
         self.is_fresh &= must;
-        self.late = if must { self.late + 1 } else { 0 };
+        self.late = must.then_some((turns + 1, since));
         must
     }
 }
@@ -266,6 +276,9 @@ enum Next {
 
 /// The most turns that put off timeouts, so that a flood cannot put them off for ever.
 const LATE_TURNS_MAX: u32 = 1024;
+
+/// The longest time of these turns.
+const LATE_MAX: Duration = Duration::from_secs(1);
 
 /// When to look again at a call that has just come.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);

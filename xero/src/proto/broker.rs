@@ -169,6 +169,14 @@ impl Broker {
         self.settle(now);
     }
 
+    /// What the end of a connection concerns: methods and requests.
+    pub fn weight(&self, door: Door, peer: Peer) -> usize {
+        match door {
+            Door::Front => self.front.weight(peer),
+            Door::Back => self.dispatcher.weight(peer),
+        }
+    }
+
     /// Handles messages that the transport did not take; the peer's connection is gone.
     pub fn handle_unsent(&mut self, now: Instant, door: Door, transmit: Transmit) {
         match door {

@@ -284,6 +284,11 @@ impl Dispatcher {
         self.settle(now);
     }
 
+    /// What the end of a worker concerns: methods and requests.
+    pub fn weight(&self, peer: Peer) -> usize {
+        self.router.weight(peer)
+    }
+
     /// Handles messages that the transport did not take; the peer's connection is gone.
     ///
     /// Requests among them have not left: they go elsewhere, idempotent or not.
@@ -309,8 +314,8 @@ impl Dispatcher {
         if planted(Fault::RetriedForTime) {
             self.router.retry_all(now, &mut self.exits);
         }
-        let workers = self.router.workers();
-        let weight = |peer| workers.get(peer).map_or(0, |worker| worker.method_count() + worker.in_flight.len());
+        let router = &self.router;
+        let weight = |peer| router.weight(peer);
         // A call must not end at its deadline if its worker is lost by then.
         let by = self.exits.links.handle_timeout(now, weight);
         self.settle(now);

@@ -20,7 +20,7 @@ use super::message::{Message, Metadata, OfferChange, ServiceOffer};
 
 pub(crate) use self::encode::{header_bytes, metadata_bytes};
 pub use self::{
-    decode::{Decoded, Inbound, decode, oversized},
+    decode::{Decoded, Inbound, announcing_bytes, decode, oversized},
     encode::{batched_bytes, encode, encode_batch, window_bytes},
     malformed::{Malformed, Reason},
     names::KnownNames,

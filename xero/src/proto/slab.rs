@@ -10,8 +10,8 @@ pub(crate) struct Slab<T> {
     pages: Vec<Option<Box<Page<T>>>>,
     /// The pages with a vacant row.
     open: Vec<u32>,
-    /// The pages that are kept without rows, so that adding and removing one in turn allocates nothing.
-    spare: usize,
+    /// Pages that are kept once they are empty, so that adding and removing rows in turn allocates nothing.
+    spare: Vec<u32>,
     len: usize,
 }
 
@@ -24,7 +24,7 @@ struct Page<T> {
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Self { pages: Vec::new(), open: Vec::new(), spare: 0, len: 0 }
+        Self { pages: Vec::new(), open: Vec::new(), spare: Vec::new(), len: 0 }
     }
 }
 
@@ -34,10 +34,7 @@ impl<T> Slab<T> {
     pub(crate) fn insert(&mut self, row: T) -> u32 {
         let number = self.open.last().copied().unwrap_or_else(|| self.add_page());
         let page = match &mut self.pages[number as usize] {
-            Some(page) => {
-                self.spare -= usize::from(page.used == 0);
-                page
-            }
+            Some(page) => page,
             missing => missing.insert(Box::default()),
         };
         let place = page.used.trailing_ones();
@@ -93,10 +90,14 @@ impl<T> Slab<T> {
 
     #[cold]
     fn note_spare(&mut self, number: usize) {
-        if self.spare < SPARE_MAX {
-            self.spare += 1;
-        } else {
-            self.pages[number] = None;
+        let number = number as u32;
+        if !self.spare.contains(&number) {
+            self.spare.push(number);
+            if self.spare.len() > SPARE_MAX {
+                let oldest = self.spare.remove(0);
+                let page = &mut self.pages[oldest as usize];
+                page.take_if(|page| page.used == 0);
+            }
         }
         if self.len == 0 && self.pages.len() > SPARE_MAX {
             *self = Self::default();
@@ -163,6 +164,15 @@ mod tests {
                 assert_eq!(slab.get_mut(number), model.get_mut(&number), "seed {seed}");
             }
         }
+    }
+
+    #[test]
+    fn page_that_is_used_next_is_kept_after_a_burst() {
+        let mut slab = Slab::default();
+        let numbers: Vec<_> = repeat_with(|| slab.insert(0)).take(1_000).collect();
+        numbers[1..].iter().for_each(|number| assert!(slab.remove(*number).is_some()));
+        let next = *slab.open.last().expect("all are vacant");
+        assert!(slab.pages[next as usize].is_some());
     }
 
     #[test]

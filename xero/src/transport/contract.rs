@@ -83,9 +83,6 @@ pub(crate) trait RouterSocket: Send {
     /// Reads a connection again, if it still stands.
     fn resume(&mut self, _peer: Peer) {}
 
-    /// Reads a connection before those that are not preferred, as a new one is not. Others ignore it as well.
-    fn set_preferred(&mut self, _peer: Peer, _is_preferred: bool) {}
-
     /// Moves the connections to this runtime, whose tasks poll the socket from now on; `false` if it has no reactor.
     fn rehome(&mut self, _home: &Handle) -> bool {
         true
@@ -120,10 +117,6 @@ impl Connections<Peer> for Box<dyn RouterSocket> {
 
     fn resume(&mut self, peer: Peer) {
         (**self).resume(peer);
-    }
-
-    fn set_preferred(&mut self, peer: Peer, is_preferred: bool) {
-        (**self).set_preferred(peer, is_preferred);
     }
 
     fn rehome(&mut self, home: &Handle) -> bool {

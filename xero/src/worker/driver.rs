@@ -361,6 +361,11 @@ impl Machine for Worker {
         self.handle_malformed(now, from, malformed);
     }
 
+    /// It dials its peers, whose ends do not wait for anything.
+    fn weight(&self, _: Peer) -> usize {
+        0
+    }
+
     fn handle_disconnected(&mut self, now: Instant, peer: Peer) {
         self.handle_disconnected(now, peer);
     }

@@ -1,6 +1,8 @@
 //! Who gets to the desk, and what a turn does.
 
 use std::{
+    collections::{BTreeSet, VecDeque},
+    mem::take,
     sync::mpsc,
     task::Poll,
     thread::{self, JoinHandle},
@@ -156,18 +158,63 @@ fn connection_that_announces_too_much_is_not_read_until_its_rest_is_over() {
     let mut cx = Context::from_waker(Waker::noop());
     let largest = Message::Offer(OfferChange { withdrawn: vec!["s".into(); 256], ..OfferChange::default() });
     for _ in 0..100 {
-        driver.side.connections.input = Some(frame::encode(&largest));
+        driver.side.connections.inputs.push_back((1, Input::Frames(frame::encode(&largest))));
         assert!(driver.take_inputs(&mut cx) >= 256, "each of them takes time");
-        if driver.side.connections.is_paused {
+        if !driver.side.connections.paused.is_empty() {
             break;
         }
     }
-    assert!(driver.side.connections.is_paused);
+    assert_eq!(driver.side.connections.paused, BTreeSet::from([1]));
     let rested_at = driver.poll_timeout().expect("it is read again");
     driver.handle_timeout(rested_at - Duration::from_nanos(1));
-    assert!(driver.side.connections.is_paused);
+    assert_eq!(driver.side.connections.paused, BTreeSet::from([1]));
     driver.handle_timeout(rested_at);
-    assert!(!driver.side.connections.is_paused);
+    assert!(driver.side.connections.paused.is_empty());
+}
+
+#[test]
+fn large_announcements_and_ends_wait_for_the_small_messages_of_their_turn_and_come_one_a_turn() {
+    let runtime = runtime();
+    let _inside = runtime.enter();
+    let mut driver = Recorder::new(true).driver();
+    let offer = || Input::Frames(frame::encode(&large_offer()));
+    let small = || Input::Frames(frame::encode(&Message::Heartbeat));
+    let inputs =
+        [(1, offer()), (2, offer()), (HEAVY, Input::Gone), (HEAVY + 1, Input::Gone), (3, small()), (1, small())];
+    driver.side.connections.inputs.extend(inputs);
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut handled = Vec::new();
+    while driver.take_inputs(&mut cx) >= TURN_BOUND {
+        handled.push(take(&mut driver.side.machine.handled));
+        assert_eq!(driver.side.connections.paused.contains(&2), handled.len() < 3);
+        driver.side.connections.inputs.push_back((4, small()));
+    }
+    handled.push(take(&mut driver.side.machine.handled));
+    assert_eq!(handled, [vec![3, HEAVY], vec![4, HEAVY + 1], vec![4, 1, 2, 1]]);
+    assert!(driver.side.connections.paused.is_empty());
+}
+
+#[test]
+fn end_follows_what_its_connection_had_announced_unless_this_side_has_ended_it() {
+    let runtime = runtime();
+    let _inside = runtime.enter();
+    let mut driver = Recorder::new(true).driver();
+    let offer = || Input::Frames(frame::encode(&large_offer()));
+    let mut cx = Context::from_waker(Waker::noop());
+    driver.side.connections.inputs.extend([(1, offer()), (1, Input::Gone), (2, offer())]);
+    driver.side.hang_up(2);
+    driver.poll_inputs(&mut cx);
+    driver.poll_inputs(&mut cx);
+    assert_eq!(take(&mut driver.side.machine.handled), [1, 1]);
+    driver.poll_inputs(&mut cx);
+    driver.transmit(Instant::now());
+    driver.take_inputs(&mut cx);
+    assert!(driver.side.machine.handled.is_empty());
+}
+
+fn large_offer() -> Message {
+    let withdrawn: Vec<_> = (0..200).map(|n| format!("service {n}").into()).collect();
+    Message::Offer(OfferChange { withdrawn, ..OfferChange::default() })
 }
 
 /// An engine whose I/O thread takes no turn by itself.
@@ -304,21 +351,31 @@ struct Idle {
     due: Option<Instant>,
     /// Whether the timeout was handled, and that is not reported yet.
     is_over: bool,
+    /// Whose messages and ends were handled.
+    handled: Vec<u32>,
 }
 
 impl Machine for Idle {
-    type Peer = ();
+    type Peer = u32;
     type Output = ();
 
-    fn handle_message(&mut self, _: Instant, (): (), _: Inbound) {}
+    fn handle_message(&mut self, _: Instant, from: u32, _: Inbound) {
+        self.handled.push(from);
+    }
 
-    fn handle_malformed(&mut self, _: Instant, (): (), _: &Malformed) {}
+    fn handle_malformed(&mut self, _: Instant, _: u32, _: &Malformed) {}
 
-    fn handle_disconnected(&mut self, _: Instant, (): ()) {}
+    fn weight(&self, peer: u32) -> usize {
+        if peer >= HEAVY { 4_096 } else { 1 }
+    }
 
-    fn handle_unsent(&mut self, _: Instant, (): (), _: Transmit) {}
+    fn handle_disconnected(&mut self, _: Instant, peer: u32) {
+        self.handled.push(peer);
+    }
 
-    fn recycle(&mut self, (): (), _: Transmit) {}
+    fn handle_unsent(&mut self, _: Instant, _: u32, _: Transmit) {}
+
+    fn recycle(&mut self, _: u32, _: Transmit) {}
 
     fn handle_heartbeats(&mut self, _: Instant) {}
 
@@ -326,7 +383,7 @@ impl Machine for Idle {
         self.is_over |= self.due.take().is_some();
     }
 
-    fn poll_transmit(&mut self) -> Option<((), Transmit)> {
+    fn poll_transmit(&mut self) -> Option<(u32, Transmit)> {
         None
     }
 
@@ -335,41 +392,44 @@ impl Machine for Idle {
     }
 
     fn poll_output(&mut self) -> Option<()> {
-        std::mem::take(&mut self.is_over).then_some(())
+        take(&mut self.is_over).then_some(())
     }
 }
 
-/// Connections of which each poll looks at one. They have no messages, but for one.
+/// Connections of which each poll looks at one, and what arrives on them.
 #[derive(Default)]
 struct Nobody {
     behind: u32,
-    input: Option<Frames>,
-    is_paused: bool,
+    inputs: VecDeque<(u32, Input)>,
+    paused: BTreeSet<u32>,
 }
 
-impl Connections<()> for Nobody {
-    fn poll_receive(&mut self, _: &mut Context<'_>) -> Poll<((), Input)> {
+/// The end of a connection from this one on is much work.
+const HEAVY: u32 = 1_000;
+
+impl Connections<u32> for Nobody {
+    fn poll_receive(&mut self, _: &mut Context<'_>) -> Poll<(u32, Input)> {
         self.behind = self.behind.saturating_sub(1);
-        self.input.take().map_or(Poll::Pending, |frames| Poll::Ready(((), Input::Frames(frames))))
+        self.inputs.pop_front().map_or(Poll::Pending, Poll::Ready)
     }
 
-    fn pause(&mut self, (): ()) {
-        self.is_paused = true;
+    fn pause(&mut self, peer: u32) {
+        self.paused.insert(peer);
     }
 
-    fn resume(&mut self, (): ()) {
-        self.is_paused = false;
+    fn resume(&mut self, peer: u32) {
+        self.paused.remove(&peer);
     }
 
     fn is_behind(&self) -> bool {
         self.behind > 0
     }
 
-    fn send(&mut self, (): (), _: Frames) -> Result<(), SendError> {
+    fn send(&mut self, _: u32, _: Frames) -> Result<(), SendError> {
         Ok(())
     }
 
     fn flush(&mut self) {}
 
-    fn disconnect(&mut self, (): ()) {}
+    fn disconnect(&mut self, _: u32) {}
 }

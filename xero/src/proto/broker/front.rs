@@ -60,6 +60,13 @@ struct Client {
     is_behind: bool,
 }
 
+impl Client {
+    /// What its end concerns.
+    fn weight(&self) -> usize {
+        self.requests.len()
+    }
+}
+
 /// The origin of a call.
 #[derive(Clone, Copy, Debug)]
 struct Origin {
@@ -143,8 +150,13 @@ impl Front {
 
     pub(super) fn handle_timeout(&mut self, now: Instant, dispatcher: &Dispatcher) {
         let clients = &self.clients;
-        self.links.handle_timeout(now, |peer| clients.get(&peer).map_or(0, |client| client.requests.len()));
+        self.links.handle_timeout(now, |peer| clients.get(&peer).map_or(0, Client::weight));
         self.offers.handle_timeout(now, dispatcher, &mut self.links);
+    }
+
+    /// What the end of a client concerns.
+    pub(super) fn weight(&self, peer: Peer) -> usize {
+        self.clients.get(&peer).map_or(0, Client::weight)
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {

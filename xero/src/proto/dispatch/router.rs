@@ -294,6 +294,12 @@ impl Router {
         self.placement.calls().get(id)
     }
 
+    /// What the end of a worker concerns: methods and requests.
+    pub(super) fn weight(&self, peer: Peer) -> usize {
+        let worker = self.placement.registry.get(peer);
+        worker.map_or(0, |worker| worker.method_count() + worker.in_flight.len())
+    }
+
     pub(super) fn workers(&self) -> &Registry {
         &self.placement.registry
     }

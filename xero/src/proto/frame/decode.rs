@@ -48,6 +48,23 @@ pub fn oversized(header: &[u8], header_bytes: usize, payload_bytes: usize, limit
     }
 }
 
+/// The bytes of the offers in these frames: of the headers of READY and OFFER.
+pub fn announcing_bytes(frames: &Frames) -> usize {
+    let kind = |header: &[u8]| Fixed::read(header).ok().map(|(fixed, _)| fixed.kind);
+    let announced = |header: &[u8]| match kind(header) {
+        Some(Kind::Ready | Kind::Offer) => header.len(),
+        _ => 0,
+    };
+    if kind(&frames.header) != Some(Kind::Batch) {
+        return announced(&frames.header);
+    }
+    let (mut reader, mut bytes) = (Reader::new(&frames.payload, 0), 0);
+    while let (Ok(header), Ok(_)) = (reader.blob("batched header"), reader.blob("batched payload")) {
+        bytes += announced(header);
+    }
+    bytes
+}
+
 /// A received message.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Inbound {

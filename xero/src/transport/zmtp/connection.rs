@@ -123,15 +123,16 @@ impl Connection {
         }
     }
 
-    /// Reads once, into the inbox or into a large frame; `false` at the end. The inbox must be empty.
-    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, inbox: &mut Inbox) -> Poll<io::Result<bool>> {
+    /// Reads once, into the inbox or into a large frame. Returns the number of bytes; 0 at the end. The inbox must be
+    /// empty.
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, inbox: &mut Inbox) -> Poll<io::Result<usize>> {
         if self.is_doubted {
             match self.stream.read_now(&mut inbox.bytes) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_doubted = false,
                 read => {
                     (inbox.start, inbox.end) = (0, read?);
-                    return Poll::Ready(Ok(inbox.end > 0));
+                    return Poll::Ready(Ok(inbox.end));
                 }
             }
         }
@@ -146,7 +147,7 @@ impl Connection {
                 read
             }
         };
-        Poll::Ready(Ok(read > 0))
+        Poll::Ready(Ok(read))
     }
 
     /// The next input in what has been read.

@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use tracing::debug;
 
 use super::{
+    READ_BYTES_MAX,
     connection::{Connection, Inbox, Input, Opened},
     linger::Lingering,
     queue_bytes_max,
@@ -43,7 +44,8 @@ impl Dealer {
     /// The next input; `None` at the end of the connection.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Input>> {
         let Life::Open(connection) = &mut self.life else { return Poll::Ready(None) };
-        for _ in 0..READS_MAX {
+        let (mut reads, mut bytes) = (0, 0);
+        while reads < READS_MAX && bytes < READ_BYTES_MAX {
             match connection.next(&mut self.inbox) {
                 Ok(Some(input)) => return Poll::Ready(Some(input)),
                 Ok(None) => {}
@@ -55,8 +57,8 @@ impl Dealer {
             // An error shows at the end of what can still be read.
             let _ = connection.poll_flush(cx);
             match connection.poll_read(cx, &mut self.inbox) {
-                Poll::Ready(Ok(true)) => {}
-                Poll::Ready(Ok(false)) => return Poll::Ready(None),
+                Poll::Ready(Ok(0)) => return Poll::Ready(None),
+                Poll::Ready(Ok(read)) => (reads, bytes) = (reads + 1, bytes + read),
                 Poll::Ready(Err(error)) => {
                     debug!(%error, "a connection was lost");
                     return Poll::Ready(None);

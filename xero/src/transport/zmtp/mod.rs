@@ -54,3 +54,7 @@ impl Backend for Zmtp {
 fn queue_bytes_max(limits: &Limits) -> usize {
     limits.payload_bytes_max.saturating_mul(4).max(256 << 20)
 }
+
+/// The most bytes that one poll reads without completing a message: what takes some hundreds of microseconds, in which
+/// nothing is written.
+const READ_BYTES_MAX: usize = 1 << 20;

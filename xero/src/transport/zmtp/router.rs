@@ -14,6 +14,7 @@ use tokio::{runtime::Handle, sync::mpsc, task::AbortHandle};
 use tracing::debug;
 
 use super::{
+    READ_BYTES_MAX,
     accept::{OPENED_MAX, accept},
     connection::{Connection, Inbox, Input, Opened, engine_limits},
     linger::Lingering,
@@ -43,11 +44,8 @@ pub(super) struct Router {
     /// Inputs that are known and not reported yet.
     reports: VecDeque<RouterInput>,
     ready: Arc<Ready>,
-    /// The numbers to look at, taken from `ready`: new connections, and those that are preferred.
+    /// The numbers to look at, taken from `ready`.
     turn: VecDeque<u64>,
-    /// The other numbers to look at: one after each turn.
-    later: VecDeque<u64>,
-    is_turn_of_later: bool,
     inbox: Inbox,
     /// The connection that was read last; the inbox holds bytes of it.
     current: Option<Peer>,
@@ -72,8 +70,6 @@ struct Member {
     is_unwritten: bool,
     /// A write has failed. What the peer has sent before is still read.
     is_broken: bool,
-    /// Whether it is read before others.
-    is_preferred: bool,
     /// Whether nothing is read for now.
     is_paused: bool,
     /// What had been read before the pause.
@@ -86,8 +82,9 @@ impl RouterSocket for Router {
     }
 
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<RouterInput> {
-        let mut has_taken = false;
-        for _ in 0..STEPS_MAX {
+        let (mut has_taken, mut steps, mut bytes) = (false, 0, 0);
+        while steps < STEPS_MAX && bytes < READ_BYTES_MAX {
+            steps += 1;
             if let Some(report) = self.reports.pop_front() {
                 return Poll::Ready(report);
             }
@@ -97,19 +94,19 @@ impl RouterSocket for Router {
                 }
                 continue;
             }
-            match self.next() {
+            match self.turn.pop_front() {
                 Some(OPENED) => self.admit(),
-                Some(number) => self.read(Peer(number)),
+                Some(number) => bytes += self.read(Peer(number)),
                 // A connection that is woken again at once waits for the next poll, or this one would never end.
                 None if has_taken => break,
                 None => {
-                    self.take_ready();
+                    self.ready.take(&mut self.turn);
                     has_taken = true;
                 }
             }
         }
         self.flush();
-        if !self.is_behind() {
+        if self.turn.is_empty() && self.reports.is_empty() && self.current.is_none() {
             self.ready.wait(cx);
         } else {
             cx.waker().wake_by_ref();
@@ -170,12 +167,6 @@ impl RouterSocket for Router {
         self.ready.wake();
     }
 
-    fn set_preferred(&mut self, peer: Peer, is_preferred: bool) {
-        if let Some(member) = self.peers.get_mut(&peer) {
-            member.is_preferred = is_preferred;
-        }
-    }
-
     fn rehome(&mut self, home: &Handle) -> bool {
         let has_reactor =
             self.home.move_all(home, self.peers.values_mut(), |member, home| member.connection.rehome(home));
@@ -185,8 +176,7 @@ impl RouterSocket for Router {
     }
 
     fn is_behind(&self) -> bool {
-        let is_idle = self.turn.is_empty() && self.later.is_empty() && self.reports.is_empty();
-        !is_idle || self.current.is_some()
+        !self.turn.is_empty() || !self.reports.is_empty() || self.current.is_some()
     }
 }
 
@@ -207,8 +197,6 @@ impl Router {
             reports: VecDeque::new(),
             ready,
             turn: VecDeque::new(),
-            later: VecDeque::new(),
-            is_turn_of_later: false,
             inbox: Inbox::new(),
             current: None,
             unwritten: Vec::new(),
@@ -219,33 +207,6 @@ impl Router {
             acceptor: tokio::spawn(accept(listener, engine_limits(limits), sender)).abort_handle(),
             _closer: closer,
         }
-    }
-
-    /// The next number to look at: those of the turn, and then a single one of the others before the next turn is taken.
-    /// So whoever is preferred waits for one read of all others together.
-    fn next(&mut self) -> Option<u64> {
-        if self.turn.is_empty() && !self.later.is_empty() && !self.is_turn_of_later {
-            self.take_ready();
-        }
-        self.turn.pop_front().or_else(|| {
-            self.is_turn_of_later = false;
-            self.later.pop_front()
-        })
-    }
-
-    /// Takes the numbers that have been reported since.
-    fn take_ready(&mut self) {
-        self.ready.take(&mut self.turn);
-        self.is_turn_of_later = true;
-        let peers = &self.peers;
-        let is_first = |number| number == OPENED || peers.get(&Peer(number)).is_some_and(|peer| peer.is_preferred);
-        self.turn.retain(|number| {
-            let is_first = is_first(*number);
-            if !is_first {
-                self.later.push_back(*number);
-            }
-            is_first
-        });
     }
 
     /// Takes one new connection; others follow in the next turns.
@@ -271,7 +232,6 @@ impl Router {
             has_completed: false,
             is_unwritten: false,
             is_broken: false,
-            is_preferred: false,
             is_paused: false,
             kept: Vec::new(),
         };
@@ -293,33 +253,35 @@ impl Router {
         true
     }
 
-    /// Reads once from a connection that may have something to read, or room to write.
-    fn read(&mut self, peer: Peer) {
-        let Some(member) = self.peers.get_mut(&peer) else { return };
+    /// Reads once from a connection that may have something to read, or room to write. Returns the number of bytes.
+    fn read(&mut self, peer: Peer) -> usize {
+        let Some(member) = self.peers.get_mut(&peer) else { return 0 };
         member.signal.reset();
         member.flush();
         if member.is_paused {
-            return;
+            return 0;
         }
         if !member.kept.is_empty() {
             self.inbox.fill(&mem::take(&mut member.kept));
             member.signal.set_without_waking();
             self.current = Some(peer);
-            return;
+            return 0;
         }
         match member.connection.poll_read(&mut Context::from_waker(&member.waker), &mut self.inbox) {
-            Poll::Ready(Ok(true)) => {
+            Poll::Ready(Ok(bytes @ 1..)) => {
                 // There may be more, after others have had their turn.
                 member.signal.set_without_waking();
                 self.current = Some(peer);
+                return bytes;
             }
-            Poll::Ready(Ok(false)) => self.end(peer),
+            Poll::Ready(Ok(_)) => self.end(peer),
             Poll::Ready(Err(error)) => {
                 debug!(peer = peer.0, %error, "a connection was lost");
                 self.end(peer);
             }
             Poll::Pending => {}
         }
+        0
     }
 
     /// The next input in the inbox; none once it is empty, or the connection has ended.
@@ -432,7 +394,7 @@ const STEPS_MAX: usize = 256;
 mod tests {
     use std::{future::poll_fn, time::Duration};
 
-    use tokio::{io::AsyncWriteExt, net::TcpStream, task::yield_now, time::timeout};
+    use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
     use super::*;
     use crate::transport::{
@@ -471,47 +433,6 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn preferred_connection_waits_for_one_read_of_all_others() {
-        let mut router = router(&Limits::default()).await;
-        let mut streams = Vec::new();
-        for _ in 0..10 {
-            streams.push(stranger(&router, b"").await);
-            let accepted = poll_fn(|cx| router.poll_receive(cx)).await;
-            assert!(matches!(accepted, RouterInput::Accepted(_)), "{accepted:?}");
-        }
-        let preferred = Peer(router.last);
-        router.set_preferred(preferred, true);
-        assert!(poll_fn(|cx| Poll::Ready(router.poll_receive(cx).is_pending())).await);
-        for stream in &mut streams {
-            stream.write_all(b"\x01\x01h\0\x01p").await.expect("a write");
-        }
-        while router.turn.len() + router.later.len() < streams.len() {
-            yield_now().await;
-            router.take_ready();
-        }
-        let mut order = Vec::new();
-        while order.len() < 4 {
-            order.push(poll_fn(|cx| router.poll_receive(cx)).await);
-        }
-        let flood = b"\x01\x01h\0\x01p".repeat(50_000);
-        streams.last_mut().expect("it is there").write_all(&flood).await.expect("a write");
-        while !router.turn.contains(&preferred.0) {
-            yield_now().await;
-            router.take_ready();
-        }
-        order.push(poll_fn(|cx| router.poll_receive(cx)).await);
-        let is_preferred = |input: &RouterInput| matches!(input, RouterInput::Frames(from, _) if *from == preferred);
-        let places: Vec<_> = (0..order.len()).filter(|place| is_preferred(&order[*place])).collect();
-        assert_eq!(places, [0, 4], "{order:?}");
-        // Between two reads of its flood, each of 64 KiB, there is one of another.
-        let mut count = 1;
-        while is_preferred(&poll_fn(|cx| router.poll_receive(cx)).await) {
-            count += 1;
-        }
-        assert!(count <= (64 << 10) / 6 + 1, "{count}");
-    }
-
-    #[tokio::test]
     async fn paused_connection_is_read_on_where_it_stopped() {
         let mut router = router(&Limits::default()).await;
         let mut stream = stranger(&router, &b"\x01\x01h\0\x01p".repeat(3)).await;
@@ -536,7 +457,7 @@ mod tests {
     #[tokio::test]
     async fn peer_whose_message_is_oldest_is_dropped_once_all_hold_too_much() {
         let mut router = router(&Limits { payload_bytes_max: 1 << 20, ..Limits::default() }).await;
-        router.unfinished = Unfinished::bounded(5 << 18);
+        router.unfinished = Unfinished::bounded(1 << 20);
         // A header, and three quarters of a payload of 512 KiB.
         let unfinished = [&b"\0\x01a\x01\x01h\x02\0\0\0\0\0\x08\0\0"[..], &[7; 384 << 10]].concat();
         let mut streams = Vec::new();
