@@ -312,8 +312,8 @@ const REST: Duration = Duration::from_millis(200);
 /// How often in a row.
 const RESTS: usize = 3;
 
-/// How often it is given the time to come to rest.
-const RESTS_MAX: usize = 40;
+/// How often it is given the time to come to rest. A debug build may have a hundred of the largest introductions to handle.
+const RESTS_MAX: usize = if cfg!(debug_assertions) { 150 } else { 40 };
 
 /// What may be left of attacks.
 #[derive(Clone, Copy, Debug)]

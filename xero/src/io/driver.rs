@@ -305,17 +305,20 @@ impl<R: Role> Driver<R> {
             }
             return taken + self.handle_input(now, peer, input);
         }
-        let is_known = self.side.connections.is_dialing() || self.side.machine.weight(peer) > 0;
-        match self.side.later.admit(peer, input, is_known) {
+        let Side { machine, connections, later, .. } = &mut self.side;
+        let weight = input.weight();
+        match later.admit(peer, input, || connections.is_dialing() || machine.weight(peer) > 0) {
             Admitted::Now(input) => self.handle_input(now, peer, input),
             Admitted::Later => {
-                self.side.connections.pause(peer);
-                1
+                connections.pause(peer);
+                weight
             }
             Admitted::Refused => {
                 debug!(?peer, "dropping a peer: too many others announce their offers");
-                self.side.hang_up(peer);
-                self.handle_input(now, peer, Input::Gone)
+                // At once: nothing more of it may be read.
+                connections.disconnect(peer);
+                while later.next_of(peer).is_some() {}
+                weight + self.handle_input(now, peer, Input::Gone)
             }
         }
     }
@@ -366,12 +369,9 @@ impl<R: Role> Driver<R> {
             messages += 1;
             self.drain_outputs(now);
         }
-        if entries > 0 {
-            self.side.later.note(now, entries);
-            if self.side.pace.note(now, from, entries) {
-                debug!(peer = ?from, "a connection is not read for a while: it announces too much");
-                self.side.connections.pause(from);
-            }
+        if entries > 0 && self.side.pace.note(now, from, entries) {
+            debug!(peer = ?from, "a connection is not read for a while: it announces too much");
+            self.side.connections.pause(from);
         }
         messages + entries
     }

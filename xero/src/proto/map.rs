@@ -12,7 +12,11 @@ use std::{
 
 /// A map for look-ups, whose removals shrink it once it is nearly empty. Its order has no meaning: sort before iterating.
 #[derive(Clone, Debug)]
-pub(crate) struct Map<K, V, S = RandomState>(HashMap<K, V, S>);
+pub(crate) struct Map<K, V, S = RandomState> {
+    entries: HashMap<K, V, S>,
+    /// The most entries at a removal since it last shrank.
+    peak: usize,
+}
 
 impl<K: Eq + Hash, V, S: BuildHasher> Map<K, V, S> {
     #[inline]
@@ -20,26 +24,26 @@ impl<K: Eq + Hash, V, S: BuildHasher> Map<K, V, S> {
     where
         K: Borrow<Q>,
     {
-        let removed = self.0.remove(key);
-        if self.0.capacity() > ENTRIES_KEPT {
+        let before = self.entries.len();
+        let removed = self.entries.remove(key);
+        self.peak = self.peak.max(before);
+        if self.peak > ENTRIES_KEPT && before < self.peak / 8 {
             self.shrink();
         }
         removed
     }
 
-    /// Returns memory if most of it is not used. Before the next time, most of what is left must go, so removals do not get
-    /// dearer.
+    /// Returns memory. Before the next time, most of what is left must go, so removals do not get dearer.
     #[cold]
     fn shrink(&mut self) {
-        if self.0.len() < self.0.capacity() / 8 {
-            self.0.shrink_to((2 * self.0.len()).max(ENTRIES_KEPT / 2));
-        }
+        self.entries.shrink_to((2 * self.entries.len()).max(ENTRIES_KEPT / 2));
+        self.peak = self.entries.len();
     }
 }
 
 impl<K, V, S: Default> Default for Map<K, V, S> {
     fn default() -> Self {
-        Self(HashMap::default())
+        Self { entries: HashMap::default(), peak: 0 }
     }
 }
 
@@ -48,7 +52,7 @@ impl<K, V, S> IntoIterator for Map<K, V, S> {
     type IntoIter = hash_map::IntoIter<K, V>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
+        self.entries.into_iter()
     }
 }
 
@@ -56,13 +60,13 @@ impl<K, V, S> Deref for Map<K, V, S> {
     type Target = HashMap<K, V, S>;
 
     fn deref(&self) -> &Self::Target {
-        &self.0
+        &self.entries
     }
 }
 
 impl<K, V, S> DerefMut for Map<K, V, S> {
     fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.0
+        &mut self.entries
     }
 }
 
@@ -76,9 +80,10 @@ mod tests {
     #[test]
     fn burst_is_not_kept_by_entries_that_stay() {
         let mut map: Map<u32, u32> = Map::default();
-        map.extend((0..100_000).map(|n| (n, n)));
+        // So many that the map has no room left.
+        map.extend((0..114_688).map(|n| (n, n)));
         let (mut shrunk, mut capacity) = (0, map.capacity());
-        for n in 10..100_000 {
+        for n in 10..114_688 {
             assert_eq!(map.remove(&n), Some(n));
             shrunk += usize::from(map.capacity() < capacity / 2);
             capacity = map.capacity();

@@ -139,6 +139,11 @@ pub(crate) trait DealerSocket: Send {
     /// Writes what was sent, as far as the system takes it; the rest follows while the socket is polled.
     fn flush(&mut self) {}
 
+    /// Whether the last poll has left something to read.
+    fn is_behind(&self) -> bool {
+        false
+    }
+
     /// Moves the connection to this runtime, whose tasks poll the socket from now on; `false` if it has no reactor.
     fn rehome(&mut self, _home: &Handle) -> bool {
         true

@@ -168,6 +168,10 @@ impl Connections<Peer> for Dealers {
         self.waker.wake_by_ref();
     }
 
+    fn is_behind(&self) -> bool {
+        self.links.iter().any(|link| !link.is_paused && link.socket.as_ref().is_some_and(|socket| socket.is_behind()))
+    }
+
     fn rehome(&mut self, home: &Handle) -> bool {
         let sockets = self.links.iter_mut().filter_map(|link| link.socket.as_mut());
         self.home.move_all(home, sockets, |socket, home| socket.rehome(home))

@@ -23,6 +23,8 @@ pub(super) struct Dealer {
     /// The task that polls the socket: a write that waits must wake it too.
     waker: Waker,
     queue_bytes_max: usize,
+    /// Whether the last poll has left something to read.
+    is_behind: bool,
 }
 
 enum Life {
@@ -38,12 +40,13 @@ impl Dealer {
         let mut inbox = Inbox::new();
         inbox.fill(&rest);
         let (waker, queue_bytes_max) = (Waker::noop().clone(), queue_bytes_max(limits));
-        Self { life: Life::Open(Box::new(connection)), inbox, waker, queue_bytes_max }
+        Self { life: Life::Open(Box::new(connection)), inbox, waker, queue_bytes_max, is_behind: false }
     }
 
     /// The next input; `None` at the end of the connection.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Input>> {
         let Life::Open(connection) = &mut self.life else { return Poll::Ready(None) };
+        self.is_behind = false;
         let (mut reads, mut bytes) = (0, 0);
         while reads < READS_MAX && bytes < READ_BYTES_MAX {
             match connection.next(&mut self.inbox) {
@@ -66,6 +69,7 @@ impl Dealer {
                 Poll::Pending => return Poll::Pending,
             }
         }
+        self.is_behind = true;
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -107,6 +111,10 @@ impl DealerSocket for Dealer {
             // An error shows at the end of what can still be read.
             let _ = connection.poll_flush(&mut Context::from_waker(&self.waker));
         }
+    }
+
+    fn is_behind(&self) -> bool {
+        self.is_behind
     }
 
     fn rehome(&mut self, home: &Handle) -> bool {

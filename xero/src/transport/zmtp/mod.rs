@@ -55,6 +55,6 @@ fn queue_bytes_max(limits: &Limits) -> usize {
     limits.payload_bytes_max.saturating_mul(4).max(256 << 20)
 }
 
-/// The most bytes that one poll reads without completing a message: what takes some hundreds of microseconds, in which
+/// A poll that completes no message ends once it has read this much: that takes some hundreds of microseconds, in which
 /// nothing is written.
 const READ_BYTES_MAX: usize = 1 << 20;
