@@ -298,13 +298,13 @@ const UNNOTICED: Duration = Duration::from_millis(if cfg!(debug_assertions) { 15
 
 /// The same while peers introduce themselves: a call may meet a turn that takes one of the largest introductions, and makes
 /// one of the largest changes of an offer.
-const UNNOTICED_INTRODUCTIONS: Duration = Duration::from_millis(if cfg!(debug_assertions) { 600 } else { 30 });
+const UNNOTICED_INTRODUCTIONS: Duration = Duration::from_millis(if cfg!(debug_assertions) { 1_000 } else { 30 });
 
 /// The latency of a single call that no busy machine explains.
 const STALL: Duration = Duration::from_secs(2);
 
 /// The same while peers introduce themselves: however many do, a call waits for few of their introductions.
-const STALL_OF_INTRODUCTIONS: Duration = Duration::from_millis(if cfg!(debug_assertions) { 1_500 } else { 150 });
+const STALL_OF_INTRODUCTIONS: Duration = Duration::from_millis(if cfg!(debug_assertions) { 3_000 } else { 150 });
 
 /// The time in which a thread must rest.
 const REST: Duration = Duration::from_millis(200);
