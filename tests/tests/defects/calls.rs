@@ -212,6 +212,7 @@ fn d21_arguments_are_values_and_never_code() {
         let error = client.call("Probe.hurried").arguments(&(60_000,)).timeout(Duration::from_millis(50)).await;
         assert!(matches!(error, Err(CallError::DeadlineExceeded { .. })), "{error:?}");
         worker.drain().await;
+        has_workers(&client, 0).await;
         client.wait_for_worker(Duration::from_millis(50)).await.unwrap_err();
         let error = client.call("Probe.ping").timeout(Duration::from_millis(50)).await;
         assert!(matches!(error, Err(CallError::NoWorker { .. })), "{error:?}");

@@ -305,9 +305,9 @@ impl<R: Role> Driver<R> {
             }
             return taken + self.handle_input(now, peer, input);
         }
-        let Side { machine, connections, later, .. } = &mut self.side;
+        let Side { machine, connections, later, limits, .. } = &mut self.side;
         let weight = input.weight();
-        match later.admit(peer, input, || connections.is_dialing() || machine.weight(peer) > 0) {
+        match later.admit(peer, input, limits, || connections.is_dialing() || machine.weight(peer) > 0) {
             Admitted::Now(input) => self.handle_input(now, peer, input),
             Admitted::Later => {
                 connections.pause(peer);

@@ -9,32 +9,45 @@ use std::{
 };
 
 use super::machine::Input;
-use crate::proto::frame;
+use crate::proto::frame::{self, Limits};
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Later<P> {
-    /// Of peers that have registered.
-    known: VecDeque<Waiting<P>>,
-    /// Of all others.
-    strangers: VecDeque<Waiting<P>>,
+    known: Line<P>,
+    strangers: Line<P>,
     is_turn_of_strangers: bool,
-    /// The number of inputs of each connection that wait: none overtakes another.
-    counts: BTreeMap<P, usize>,
-    bytes: usize,
+    /// The connections of which something waits: none of their inputs overtakes another.
+    places: BTreeMap<P, Place>,
     ends: VecDeque<P>,
+    is_turn_of_announcements: bool,
     /// When what was handled so far will have had its share of the time.
     paid_at: Option<Instant>,
     /// When to look again.
     due_at: Option<Instant>,
 }
 
+/// The inputs of peers that have registered, or of all others.
+#[derive(Debug)]
+struct Line<P> {
+    waiting: VecDeque<Waiting<P>>,
+    bytes: usize,
+    /// The bytes of the offers among these.
+    announcing: usize,
+}
+
 #[derive(Debug)]
 struct Waiting<P> {
     peer: P,
     input: Input,
-    /// The bytes of its offers.
     announcing: usize,
+}
+
+/// Where the inputs of a connection wait, and how many.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    is_known: bool,
+    count: usize,
 }
 
 /// What becomes of an input.
@@ -51,31 +64,39 @@ pub(super) enum Admitted {
 impl<P: Copy + Ord> Later<P> {
     pub(super) fn new() -> Self {
         Self {
-            known: VecDeque::new(),
-            strangers: VecDeque::new(),
+            known: Line::default(),
+            strangers: Line::default(),
             is_turn_of_strangers: false,
-            counts: BTreeMap::new(),
-            bytes: 0,
+            places: BTreeMap::new(),
             ends: VecDeque::new(),
+            is_turn_of_announcements: false,
             paid_at: None,
             due_at: None,
         }
     }
 
-    /// Keeps an input that announces much, or follows one of its connection that waits.
-    pub(super) fn admit(&mut self, peer: P, input: Input, is_known: impl FnOnce() -> bool) -> Admitted {
-        let announcing = announcing(&input);
-        if announcing <= LARGE_BYTES && !self.has(peer) {
+    /// Keeps an input that announces much, or follows one of its connection that waits. What a registered peer announces is
+    /// handled at once if too much of others waits.
+    pub(super) fn admit(
+        &mut self,
+        peer: P,
+        input: Input,
+        limits: &Limits,
+        is_known: impl FnOnce() -> bool,
+    ) -> Admitted {
+        let (announcing, place) = (announcing(&input, limits), self.places.get(&peer).copied());
+        if announcing <= LARGE_BYTES && place.is_none() {
             return Admitted::Now(input);
         }
-        let is_known = is_known();
-        if self.bytes > BYTES_MAX || !is_known && self.strangers.len() >= STRANGERS_MAX {
-            return Admitted::Refused;
+        let is_known = place.map_or_else(is_known, |place| place.is_known);
+        let line = if is_known { &mut self.known } else { &mut self.strangers };
+        if line.announcing + announcing > ANNOUNCING_MAX || line.bytes + bytes_of(&input) > BYTES_MAX {
+            return if is_known && place.is_none() { Admitted::Now(input) } else { Admitted::Refused };
         }
-        *self.counts.entry(peer).or_default() += 1;
-        self.bytes += bytes_of(&input);
-        let queue = if is_known { &mut self.known } else { &mut self.strangers };
-        queue.push_back(Waiting { peer, input, announcing });
+        line.bytes += bytes_of(&input);
+        line.announcing += announcing;
+        line.waiting.push_back(Waiting { peer, input, announcing });
+        self.places.entry(peer).or_insert(Place { is_known, count: 0 }).count += 1;
         Admitted::Later
     }
 
@@ -84,12 +105,17 @@ impl<P: Copy + Ord> Later<P> {
         self.ends.push_back(peer);
     }
 
-    /// The next input whose time has come. An end before an announcement: calls wait for its connection.
+    /// The next input whose time has come: ends and announcements in turn.
     pub(super) fn next(&mut self, now: Instant) -> Option<(P, Input)> {
-        if let Some(peer) = self.ends.pop_front() {
+        let is_due = self.has_due(now);
+        if (!is_due || !self.is_turn_of_announcements)
+            && let Some(peer) = self.ends.pop_front()
+        {
+            self.is_turn_of_announcements = true;
             return Some((peer, Input::Gone));
         }
-        if !self.is_due(now) {
+        self.is_turn_of_announcements = false;
+        if !is_due {
             return None;
         }
         self.is_turn_of_strangers = !self.is_turn_of_strangers;
@@ -97,7 +123,7 @@ impl<P: Copy + Ord> Later<P> {
             true => (&mut self.strangers, &mut self.known),
             false => (&mut self.known, &mut self.strangers),
         };
-        let waiting = first.pop_front().or_else(|| second.pop_front())?;
+        let waiting = first.take(0).or_else(|| second.take(0))?;
         let kibibytes = u32::try_from(waiting.announcing >> 10).unwrap_or(u32::MAX);
         let paid_at = self.paid_at.map_or(now, |at| at.max(now));
         self.paid_at = Some((paid_at + PRICE.saturating_mul(kibibytes)).min(now + AHEAD_MAX));
@@ -106,23 +132,19 @@ impl<P: Copy + Ord> Later<P> {
 
     /// The next input of a connection, without waiting: another one must follow it now.
     pub(super) fn next_of(&mut self, peer: P) -> Option<Input> {
-        self.counts.get(&peer)?;
-        let queues = [&mut self.known, &mut self.strangers];
-        let waiting = queues.into_iter().find_map(|queue| {
-            let place = queue.iter().position(|waiting| waiting.peer == peer)?;
-            queue.remove(place)
-        })?;
+        let line = if self.places.get(&peer)?.is_known { &mut self.known } else { &mut self.strangers };
+        let waiting = line.take(line.waiting.iter().position(|waiting| waiting.peer == peer)?)?;
         Some(self.taken(waiting))
     }
 
     /// Whether something of the connection waits.
     pub(super) fn has(&self, peer: P) -> bool {
-        self.counts.contains_key(&peer)
+        self.places.contains_key(&peer)
     }
 
     /// Whether something is left at the end of a turn whose time has come. Otherwise an alarm is set.
     pub(super) fn end_turn(&mut self, now: Instant) -> bool {
-        let (is_due, waits) = (self.is_due(now), !self.counts.is_empty());
+        let (is_due, waits) = (!self.ends.is_empty() || self.has_due(now), !self.places.is_empty());
         self.due_at = self.paid_at.and_then(|at| at.checked_sub(BURST)).filter(|_| waits && !is_due);
         is_due
     }
@@ -132,28 +154,41 @@ impl<P: Copy + Ord> Later<P> {
         self.due_at
     }
 
-    /// Whether something waits whose time has come.
-    fn is_due(&self, now: Instant) -> bool {
-        let has_time = self.paid_at.is_none_or(|at| at <= now + BURST);
-        !self.ends.is_empty() || has_time && !self.counts.is_empty()
+    /// Whether an announcement waits whose time has come.
+    fn has_due(&self, now: Instant) -> bool {
+        !self.places.is_empty() && self.paid_at.is_none_or(|at| at <= now + BURST)
     }
 
     fn taken(&mut self, Waiting { peer, input, .. }: Waiting<P>) -> Input {
-        self.bytes -= bytes_of(&input);
-        if let Some(count) = self.counts.get_mut(&peer) {
-            *count -= 1;
-            if *count == 0 {
-                self.counts.remove(&peer);
+        if let Some(place) = self.places.get_mut(&peer) {
+            place.count -= 1;
+            if place.count == 0 {
+                self.places.remove(&peer);
             }
         }
         input
     }
 }
 
+impl<P> Line<P> {
+    fn take(&mut self, place: usize) -> Option<Waiting<P>> {
+        let waiting = self.waiting.remove(place)?;
+        self.bytes -= bytes_of(&waiting.input);
+        self.announcing -= waiting.announcing;
+        Some(waiting)
+    }
+}
+
+impl<P> Default for Line<P> {
+    fn default() -> Self {
+        Self { waiting: VecDeque::new(), bytes: 0, announcing: 0 }
+    }
+}
+
 /// The bytes of the offers in an input. Few are not counted.
-fn announcing(input: &Input) -> usize {
+fn announcing(input: &Input, limits: &Limits) -> usize {
     match input {
-        Input::Frames(frames) if bytes_of(input) > LARGE_BYTES => frame::announcing_bytes(frames),
+        Input::Frames(frames) if bytes_of(input) > LARGE_BYTES => frame::announcing_bytes(frames, limits),
         _ => 0,
     }
 }
@@ -178,11 +213,11 @@ const BURST: Duration = Duration::from_millis(500);
 /// The longest debt. One BATCH may not stop all announcements for longer.
 const AHEAD_MAX: Duration = Duration::from_secs(1);
 
-/// The most bytes that wait before further inputs are refused.
-const BYTES_MAX: usize = 32 << 20;
+/// The most offers that wait in a line, in bytes: a second of work, so that none of their peers has given up by then.
+const ANNOUNCING_MAX: usize = 4 << 20;
 
-/// The most announcements of strangers that wait: a second of work, so that none of them has given up by then.
-const STRANGERS_MAX: usize = 64;
+/// The most bytes that wait in a line, with what came in the same messages.
+const BYTES_MAX: usize = 16 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -217,7 +252,7 @@ mod tests {
     }
 
     fn waits(later: &mut Later<u32>, peer: u32, input: Input) -> bool {
-        matches!(later.admit(peer, input, || true), Admitted::Later)
+        matches!(later.admit(peer, input, &Limits::default(), || true), Admitted::Later)
     }
 
     #[test]
@@ -243,25 +278,43 @@ mod tests {
         let order: Vec<_> = from_fn(|| later.next(now)).map(|(peer, input)| (peer, bytes_of(&input))).collect();
         assert_eq!(order.iter().map(|(peer, _)| *peer).collect::<Vec<_>>(), [1, 2, 1]);
         assert!(order[0].1 > LARGE_BYTES && order[2].1 < LARGE_BYTES);
-        assert!(!later.has(1) && later.bytes == 0 && later.counts.is_empty());
+        assert!(!later.has(1) && later.places.is_empty());
+        assert_eq!((later.known.bytes, later.known.announcing), (0, 0));
     }
 
     #[test]
-    fn ends_come_first_and_announcements_once_the_earlier_ones_had_their_time() {
+    fn stranger_that_registers_meanwhile_keeps_its_order() {
+        let (mut later, now) = (Later::new(), Instant::now());
+        let mut admit = |peer, message: &Message, is_known| {
+            assert!(matches!(later.admit(peer, frames(message), &Limits::default(), || is_known), Admitted::Later));
+        };
+        admit(1, &ready(100), false);
+        admit(1, &ready(200), false);
+        admit(2, &ready(300), true);
+        admit(1, &ready(400), true);
+        let sizes: Vec<_> = from_fn(|| later.next(now)).map(|(peer, input)| (peer, bytes_of(&input))).collect();
+        let own: Vec<_> = sizes.iter().filter(|(peer, _)| *peer == 1).map(|(_, size)| *size).collect();
+        assert!(own.len() == 3 && own.is_sorted(), "{sizes:?}");
+    }
+
+    #[test]
+    fn announcements_come_once_the_earlier_ones_had_their_time_and_in_turn_with_ends() {
         let (mut later, now) = (Later::new(), Instant::now());
         let mut handled = |peer| {
-            assert!(waits(&mut later, peer, frames(&ready(4_096))));
+            assert!(waits(&mut later, peer, frames(&ready(2_000))));
             later.next(now).is_some()
         };
         let count = (0..).take_while(|peer| handled(*peer)).count();
-        assert!((20..60).contains(&count), "{count} at once");
+        assert!((40..120).contains(&count), "{count} at once");
         assert!(!later.end_turn(now));
         let due_at = later.due_at().expect("one waits");
         assert!(due_at > now && due_at < now + BURST / 10, "{:?}", due_at - now);
         later.admit_end(1_000);
         assert_eq!((later.end_turn(now), later.due_at()), (true, None));
         assert!(matches!(later.next(now), Some((1_000, Input::Gone))) && later.next(now).is_none());
-        assert!(matches!(later.next(due_at), Some((_, Input::Frames(_)))));
+        (1_001..1_003).for_each(|peer| later.admit_end(peer));
+        let order: Vec<_> = from_fn(|| later.next(due_at)).map(|(_, input)| matches!(input, Input::Gone)).collect();
+        assert_eq!(order, [true, false, true]);
         assert_eq!((later.end_turn(due_at), later.due_at()), (false, None));
     }
 
@@ -273,22 +326,35 @@ mod tests {
     }
 
     #[test]
-    fn strangers_are_refused_while_many_wait_and_take_turns_with_known_peers() {
+    fn strangers_are_refused_while_much_waits_and_take_turns_with_known_peers() {
         let (mut later, now) = (Later::new(), Instant::now());
-        let mut admit = |peer, is_known| later.admit(peer, frames(&ready(100)), || is_known);
-        (0..STRANGERS_MAX as u32).for_each(|peer| assert!(matches!(admit(peer, false), Admitted::Later)));
-        assert!(matches!(admit(1_000, false), Admitted::Refused));
-        assert!((1_000..1_500).all(|peer| matches!(admit(peer, true), Admitted::Later)));
-        assert!(matches!(later.admit(2_000, frames(&Message::Heartbeat), || false), Admitted::Now(_)));
+        let mut admit =
+            |peer, methods, is_known| later.admit(peer, frames(&ready(methods)), &Limits::default(), || is_known);
+        let waits = |admitted| matches!(admitted, Admitted::Later);
+        let count = (0..1_000).take_while(|peer| waits(admit(*peer, 2_000, false))).count();
+        assert!((64..200).contains(&count), "{count} wait");
+        assert!(matches!(admit(1_000, 2_000, false), Admitted::Refused));
+        assert!((1_000..1_040).all(|peer| waits(admit(peer, 2_000, true))));
+        assert!((1_040..2_000).any(|peer| matches!(admit(peer, 2_000, true), Admitted::Now(_))));
+        assert!(matches!(admit(1_000, 2_000, true), Admitted::Refused), "it would overtake");
+        assert!(matches!(admit(2_000, 1, false), Admitted::Now(_)));
         let order: Vec<_> = from_fn(|| later.next(now)).map(|(peer, _)| peer < 1_000).take(8).collect();
         assert_eq!(order, [true, false].repeat(4));
-        assert!(matches!(later.next_of(1_400), Some(Input::Frames(_))) && later.next_of(1_400).is_none());
+        assert!(matches!(later.next_of(1_030), Some(Input::Frames(_))) && later.next_of(1_030).is_none());
     }
 
     #[test]
-    fn bytes_that_wait_are_bounded() {
+    fn hundreds_of_usual_workers_wait_and_a_batch_of_padding_does_not() {
         let mut later = Later::new();
-        let count = (0..).take_while(|peer| waits(&mut later, *peer, frames(&ready(4_096)))).count();
-        assert!(later.bytes > BYTES_MAX && later.bytes < BYTES_MAX + (64 << 10), "{count}");
+        assert!((0..1_000).all(|peer| {
+            let admitted = later.admit(peer, frames(&ready(140)), &Limits::default(), || false);
+            matches!(admitted, Admitted::Later)
+        }));
+        let limits = Limits { batch_messages_max: 10, header_bytes_max: 4_096, ..Limits::default() };
+        let many = Input::Frames(encode_batch(&vec![ready(100); 11]));
+        assert_eq!(announcing(&many, &limits), 0, "the core refuses it");
+        let oversized = Input::Frames(encode_batch(&[ready(1_000), Message::Heartbeat]));
+        assert_eq!(announcing(&oversized, &limits), 0, "the core refuses its message");
+        assert!(announcing(&oversized, &Limits::default()) > 4_096);
     }
 }

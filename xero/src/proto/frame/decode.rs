@@ -48,21 +48,23 @@ pub fn oversized(header: &[u8], header_bytes: usize, payload_bytes: usize, limit
     }
 }
 
-/// The bytes of the offers in these frames: of the headers of READY and OFFER.
-pub fn announcing_bytes(frames: &Frames) -> usize {
-    let kind = |header: &[u8]| Fixed::read(header).ok().map(|(fixed, _)| fixed.kind);
-    let announced = |header: &[u8]| match kind(header) {
-        Some(Kind::Ready | Kind::Offer) => header.len(),
+/// The bytes of the offers in these frames: of the headers of READY and OFFER, as far as they are within the limits.
+pub fn announcing_bytes(frames: &Frames, limits: &Limits) -> usize {
+    let announced = |header: &[u8]| match Fixed::read(header) {
+        Ok((fixed, _)) if matches!(fixed.kind, Kind::Ready | Kind::Offer) => header.len(),
         _ => 0,
     };
-    if kind(&frames.header) != Some(Kind::Batch) {
-        return announced(&frames.header);
+    let within = |header: &[u8]| if header.len() > limits.header_bytes_max { 0 } else { announced(header) };
+    match Fixed::read(&frames.header) {
+        Ok((fixed, fields_at)) if fixed.kind == Kind::Batch => {
+            let count = Reader::new(&frames.header, fields_at).u32("batch count").unwrap_or(0) as usize;
+            let mut reader = Reader::new(&frames.payload, 0);
+            let read = || Some((reader.blob("batched header").ok()?, reader.blob("batched payload").ok()?));
+            let count = if count > limits.batch_messages_max { 0 } else { count };
+            std::iter::from_fn(read).take(count).map(|(header, _)| within(header)).sum()
+        }
+        _ => within(&frames.header),
     }
-    let (mut reader, mut bytes) = (Reader::new(&frames.payload, 0), 0);
-    while let (Ok(header), Ok(_)) = (reader.blob("batched header"), reader.blob("batched payload")) {
-        bytes += announced(header);
-    }
-    bytes
 }
 
 /// A received message.
