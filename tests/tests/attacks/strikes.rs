@@ -307,8 +307,8 @@ pub(super) async fn unread_errors(assault: Arc<Assault>) -> Held {
     streams.into()
 }
 
-/// Keeps up so many connections, and writes numbered messages to each without reading: as many as that, or until the
-/// assault is off.
+/// Keeps this number of connections open, and writes numbered messages to each without reading. It stops after `most`
+/// messages, or once the assault is off.
 async fn write_on(
     assault: &Arc<Assault>,
     connections: usize,

@@ -388,7 +388,7 @@ impl<R: Role> Driver<R> {
 /// That is enough to fill a BATCH, and so little that a flood delays neither heartbeats nor the calls of others.
 pub(super) const TURN_BOUND: usize = 512;
 
-/// What concerns no more than so many methods and requests ends at once.
+/// The end of a connection with at most this many methods and requests is handled in its place.
 const LIGHT: usize = 64;
 
 /// A timeout handled later than this was held up: by a frozen process, a suspended machine or a flood.

@@ -1,7 +1,7 @@
 //! Inputs that take up to thousands of times what a small message does: announcements of offers, and the ends of
-//! connections with large ones. They wait until the others of their turn have been handled, then come one by one.
+//! connections with large ones. They wait until the others of their turn have been handled.
 //!
-//! So a call waits for one of them on each side, however many there are, and they leave time for everything else.
+//! Only as many follow as fit into another turn. So a call waits for few of them on each side, however many there are.
 
 use std::{
     collections::{BTreeMap, VecDeque},

@@ -1,7 +1,7 @@
 //! How fast one connection may change offers: one that has asked for much in a short time is not read for a while.
 //!
-//! Otherwise a peer that repeats its introduction would keep from announcing anything all others, whose announcements
-//! wait with its own ([`Later`](super::later::Later)).
+//! Large announcements of all connections share one budget of time ([`Later`](super::later::Later)). Without a pause, a peer
+//! that repeats its introduction would take most of it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

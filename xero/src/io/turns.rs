@@ -71,7 +71,7 @@ pub(crate) fn wake_after(time: Duration, mut sender: oneshot::Sender<()>) {
 
 /// State from one turn to the next.
 #[derive(Debug)]
-struct Turns {
+pub(super) struct Turns {
     alarm: Alarm,
     /// When the thread looks by itself, if it sleeps.
     sleeps_until: Option<Instant>,
@@ -85,7 +85,7 @@ struct Turns {
 }
 
 impl Turns {
-    fn new(reader: Option<&Arc<Reader>>) -> Self {
+    pub(super) fn new(reader: Option<&Arc<Reader>>) -> Self {
         let reader = reader.map(|reader| (Arc::clone(reader), Watch::new(clock::now())));
         Self { alarm: Alarm::default(), sleeps_until: None, late: None, looked_at: None, is_fresh: false, reader }
     }
@@ -246,7 +246,7 @@ impl Turns {
     /// Whether the sockets must be looked at first, because this thread was held up, or has just got them.
     ///
     /// They may hold messages that answer the due timeouts: a process that was frozen must not treat its peers as dead.
-    fn must_look_again(&mut self, driver: &Driver<impl Role>, taken: usize, now: Instant) -> bool {
+    pub(super) fn must_look_again(&mut self, driver: &Driver<impl Role>, taken: usize, now: Instant) -> bool {
         // What has become due since it looked is as good as in time.
         let has_looked = self.looked_at.is_some_and(|at| now < at + LATE);
         let was_away = driver.is_late(now) && !has_looked || self.is_fresh;
@@ -278,7 +278,7 @@ enum Next {
 const LATE_TURNS_MAX: u32 = 1024;
 
 /// The longest time of these turns.
-const LATE_MAX: Duration = Duration::from_secs(1);
+pub(super) const LATE_MAX: Duration = Duration::from_secs(1);
 
 /// When to look again at a call that has just come.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);

@@ -14,11 +14,11 @@ use tokio::runtime;
 use super::*;
 use crate::{
     io::{
-        driver::{SideOf, TURN_BOUND},
+        driver::{LATE, SideOf, TURN_BOUND},
         guest::Guest,
         machine::{Connections, Input, Machine, SendError},
         mailbox::{Commands, Mailbox, mailbox},
-        turns::drive,
+        turns::{LATE_MAX, Turns, drive},
     },
     proto::{
         frame::{self, Frames, Inbound, Limits, Malformed},
@@ -151,6 +151,21 @@ fn late_timeout_waits_until_all_connections_were_looked_at() {
 }
 
 #[test]
+fn late_timeouts_are_put_off_for_a_bounded_time_and_then_not_again_at_once() {
+    let runtime = runtime();
+    let _inside = runtime.enter();
+    let (mut driver, mut turns, start) = (Recorder::new(true).driver(), Turns::new(None), Instant::now());
+    driver.side.machine.due = Some(start - Duration::from_secs(1));
+    let mut must = |after| turns.must_look_again(&driver, 1, start + after);
+    assert!(
+        [Duration::ZERO, LATE_MAX / 2, LATE_MAX - Duration::from_millis(1)].map(&mut must).iter().all(|must| *must)
+    );
+    assert!(!must(LATE_MAX), "more has arrived all the time");
+    assert!(!must(LATE_MAX + LATE / 2), "the next pass of timeouts");
+    assert!(must(LATE_MAX + LATE), "this side may have been held up again");
+}
+
+#[test]
 fn connection_that_announces_too_much_is_not_read_until_its_rest_is_over() {
     let runtime = runtime();
     let _inside = runtime.enter();
@@ -173,7 +188,7 @@ fn connection_that_announces_too_much_is_not_read_until_its_rest_is_over() {
 }
 
 #[test]
-fn large_announcements_and_ends_wait_for_the_small_messages_of_their_turn_and_come_one_a_turn() {
+fn large_announcements_and_ends_follow_the_small_messages_of_their_turn_within_another_bound() {
     let runtime = runtime();
     let _inside = runtime.enter();
     let mut driver = Recorder::new(true).driver();

@@ -1,7 +1,12 @@
 //! Frames -> messages. A message copies what it keeps of its header, because a slice would pin the transport's whole
 //! receive buffer. Payloads are kept as slices, except small ones in a BATCH, which would pin the whole batch.
 
-use std::{iter::FusedIterator, ops::Range, sync::Arc, time::Duration};
+use std::{
+    iter::{FusedIterator, from_fn},
+    ops::Range,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -61,7 +66,7 @@ pub fn announcing_bytes(frames: &Frames, limits: &Limits) -> usize {
             let mut reader = Reader::new(&frames.payload, 0);
             let read = || Some((reader.blob("batched header").ok()?, reader.blob("batched payload").ok()?));
             let count = if count > limits.batch_messages_max { 0 } else { count };
-            std::iter::from_fn(read).take(count).map(|(header, _)| within(header)).sum()
+            from_fn(read).take(count).map(|(header, _)| within(header)).sum()
         }
         _ => within(&frames.header),
     }
