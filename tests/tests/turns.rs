@@ -3,7 +3,11 @@
 use std::{
     future::{Future, pending},
     pin::Pin,
-    sync::{Arc, Mutex, mpsc},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     task::{Context, Poll, Wake, Waker},
     thread,
     time::{Duration, Instant},
@@ -15,7 +19,9 @@ use xero::{
 };
 use xero_tests::{
     process::threads_wait,
-    scene::{PATIENCE, bind, client, eventually, has_workers, probe, prober, run, start, within, worker},
+    scene::{
+        PATIENCE, SHORT, beating, bind, client, eventually, has_workers, probe, prober, run, start, within, worker,
+    },
     service::ProbeClient,
 };
 
@@ -87,15 +93,21 @@ fn caller_may_hold_the_lock_of_its_policy() {
 #[derive(Clone, Default)]
 struct Waits(Arc<Mutex<Vec<Waiting>>>, Arc<Waking>);
 
+/// The task that ends or wakes, if it is one.
+type Task = Option<tokio::task::Id>;
+
 type Waiting = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Records the threads that wake.
+/// Records the procedures' tasks and the tasks that wake.
 #[derive(Default)]
-struct Waking(Mutex<Vec<Option<String>>>);
+struct Waking {
+    procedures: Mutex<Vec<Task>>,
+    wakers: Mutex<Vec<Task>>,
+}
 
 impl Wake for Waking {
     fn wake(self: Arc<Self>) {
-        self.0.lock().expect("not poisoned").push(thread::current().name().map(str::to_owned));
+        self.wakers.lock().expect("not poisoned").push(tokio::task::try_id());
     }
 }
 
@@ -112,13 +124,14 @@ impl Brief for Waits {
         let waker = Waker::from(Arc::clone(&self.1));
         assert!(wait.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         self.0.lock().expect("not poisoned").push(wait);
+        self.1.procedures.lock().expect("not poisoned").push(Some(tokio::task::id()));
         eventually("the I/O thread is idle", async || threads_wait("xero-worker")).await;
     }
 }
 
-/// The thread on which a procedure ends may hold the lock that such a waker takes.
+/// What drops a procedure may hold the lock that such a waker takes.
 #[test]
-fn wakers_never_run_on_the_thread_where_a_procedure_ends() {
+fn wakers_never_run_within_the_end_of_a_procedure() {
     run(async {
         let client = client().await;
         let waits = Waits::default();
@@ -126,14 +139,16 @@ fn wakers_never_run_on_the_thread_where_a_procedure_ends() {
         has_workers(&client, 1).await;
         for _ in 0..5 {
             BriefClient::new(&client).leave_a_wait().timeout(PATIENCE).await.unwrap();
-            let take = || std::mem::take(&mut *waits.1.0.lock().expect("not poisoned"));
-            let mut threads = Vec::new();
+            let take = |tasks: &Mutex<Vec<Task>>| std::mem::take(&mut *tasks.lock().expect("not poisoned"));
+            let mut wakers = Vec::new();
             eventually("the wait has ended", async || {
-                threads.extend(take());
-                !threads.is_empty()
+                wakers.extend(take(&waits.1.wakers));
+                !wakers.is_empty()
             })
             .await;
-            assert_eq!(threads, [Some("xero-worker".to_owned())]);
+            let procedures = take(&waits.1.procedures);
+            assert_eq!((procedures.len(), wakers.len()), (1, 1));
+            assert_ne!(procedures, wakers);
         }
     });
 }
@@ -176,6 +191,48 @@ fn waker_may_make_calls() {
         for call in calls {
             assert_eq!(call.await.unwrap(), "pong");
         }
+    });
+}
+
+/// Blocks whoever wakes, until it is released.
+struct Blocking(Mutex<mpsc::Receiver<()>>, AtomicBool);
+
+impl Wake for Blocking {
+    fn wake(self: Arc<Self>) {
+        self.1.store(true, Ordering::Relaxed);
+        let _ = self.0.lock().expect("not poisoned").recv();
+    }
+}
+
+#[test]
+fn waker_that_blocks_for_longer_than_a_lease_costs_no_peer() {
+    run(async {
+        let program = driven(runtime::Builder::new_current_thread().enable_all());
+        let bound = program.spawn(beating(SHORT).bind("tcp://127.0.0.1:0")).await;
+        let client = bound.expect("no panic").expect("a free port");
+        let worker = start(&client, Worker::connect(client.endpoint()).heartbeat_interval(SHORT)).await;
+        // The reader gets the sockets meanwhile.
+        for _ in 0..100 {
+            assert_eq!(probe(&client).ping().timeout(PATIENCE).await.unwrap(), "pong");
+        }
+        let (release, released) = mpsc::channel();
+        let blocking = Arc::new(Blocking(Mutex::new(released), AtomicBool::new(false)));
+        let waker = Waker::from(Arc::clone(&blocking));
+        let first = loop {
+            let mut call = Box::pin(probe(&client).ping().timeout(PATIENCE).start());
+            if call.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+                break call;
+            }
+        };
+        eventually("the waker blocks", async || blocking.1.load(Ordering::Relaxed)).await;
+        let second = probe(&client).ping().timeout(PATIENCE).start();
+        // Time passes for both sides: this is no wait for a condition.
+        tokio::time::sleep(10 * SHORT).await;
+        release.send(()).expect("the waker waits");
+        assert_eq!(first.await.unwrap(), "pong");
+        assert_eq!(second.await.unwrap(), "pong");
+        let (client, worker) = (client.counters().await, worker.counters().await);
+        assert_eq!((client.expired_leases, worker.expired_leases, worker.redials), (0, 0, 0));
     });
 }
 

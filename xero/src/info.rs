@@ -10,7 +10,10 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::{
-    io::{errands::Errands, panics},
+    io::{
+        errands::{Errand, Errands},
+        panics,
+    },
     proto::{dispatch::WorkerStatus, message::Peer},
 };
 
@@ -66,14 +69,14 @@ impl WorkerList {
     }
 
     /// Publishes the current state of the noted workers; `None` for one that takes no more calls.
-    pub(crate) fn publish(&mut self, errands: &mut Errands, info_of: impl Fn(Peer) -> Option<WorkerInfo>) {
+    pub(crate) fn publish(&mut self, errands: &mut Errands<impl Errand>, info_of: impl Fn(Peer) -> Option<WorkerInfo>) {
         if self.changed.is_empty() {
             return;
         }
         let news = mem::take(&mut self.changed).into_iter();
         let news: Vec<_> = news.map(|peer| (peer, info_of(peer).map(Arc::new))).collect();
         let sender = self.sender.clone();
-        errands.run(move || {
+        errands.add_code(move || {
             panics::wake(|| {
                 sender.send_modify(|workers| {
                     for (peer, info) in news {
@@ -99,19 +102,25 @@ mod tests {
     use std::cell::RefCell;
 
     use super::*;
+    use crate::io::errands::Code;
 
     #[test]
     fn only_noted_workers_are_looked_at_and_the_oldest_connection_is_first() {
         let (mut list, workers) = WorkerList::new();
+        let publish = |list: &mut WorkerList, info_of: &dyn Fn(Peer) -> Option<WorkerInfo>| {
+            let mut errands = Errands::<Code>::new();
+            list.publish(&mut errands, info_of);
+            errands.run();
+        };
         let info = |credits| WorkerInfo { id: Uuid::nil(), services: vec!["Demo".to_owned()], credits };
         let credits = |workers| list_of(workers).iter().map(|worker| worker.credits).collect::<Vec<_>>();
         (0..1_000).rev().for_each(|peer| list.note(Peer(peer)));
-        list.publish(&mut Errands::default(), |peer| Some(info(peer.0 as u32)));
+        publish(&mut list, &|peer| Some(info(peer.0 as u32)));
         assert_eq!(credits(&workers), (0..1_000).collect::<Vec<_>>());
 
         let asked = RefCell::new(Vec::new());
         [7, 3, 7].into_iter().for_each(|peer| list.note(Peer(peer)));
-        list.publish(&mut Errands::default(), |peer| {
+        publish(&mut list, &|peer| {
             asked.borrow_mut().push(peer);
             (peer == Peer(3)).then(|| info(5_000))
         });
@@ -119,6 +128,6 @@ mod tests {
         let expected = (0..1_000).filter(|peer| *peer != 7).map(|peer| if peer == 3 { 5_000 } else { peer });
         assert_eq!(credits(&workers), expected.collect::<Vec<_>>());
 
-        list.publish(&mut Errands::default(), |_| unreachable!("nothing was noted since"));
+        publish(&mut list, &|_| unreachable!("nothing was noted since"));
     }
 }

@@ -17,6 +17,7 @@ use crate::{
     io::{
         current::within_drop,
         driver::{Driver, Role, Side},
+        errands::Code,
         guest::{Guest, Rest},
         machine::{Connections, Input, Machine, SendError},
         mailbox::Mailbox,
@@ -169,12 +170,13 @@ struct BrokerRole {
     is_closed: bool,
 }
 
-type BrokerSide = Side<BrokerMachine, Doors>;
+type BrokerSide = Side<BrokerMachine, Doors, Code>;
 
 impl Role for BrokerRole {
     type Machine = BrokerMachine;
     type Connections = Doors;
     type Command = Command;
+    type Errand = Code;
 
     fn mailbox(&mut self) -> &mut Mailbox<Command> {
         &mut self.channels.mailbox
@@ -184,7 +186,7 @@ impl Role for BrokerRole {
         match command {
             Command::Counters(sender) => {
                 let counters = side.machine.counters();
-                side.errands.run(move || _ = panics::wake(|| sender.send(counters)));
+                side.errands.add_code(move || _ = panics::wake(|| sender.send(counters)));
             }
             Command::Drain => side.machine.drain(now),
             Command::Close => side.machine.close(now),
@@ -211,7 +213,7 @@ impl Role for BrokerRole {
         self.channels.workers.publish(errands, |peer| machine.worker(peer).and_then(WorkerInfo::of));
         if mem::take(&mut self.have_clients_changed) {
             let (count, clients) = (machine.clients().count(), self.channels.clients.clone());
-            errands.run(move || _ = panics::wake(|| clients.send_replace(count)));
+            errands.add_code(move || _ = panics::wake(|| clients.send_replace(count)));
         }
     }
 

@@ -7,13 +7,17 @@ use std::{
 
 use tokio::{runtime::Handle, sync::oneshot};
 
-use super::command::{CallSink, Command};
+use super::{
+    command::{CallSink, Command},
+    partials::PartialSender,
+};
 use crate::{
     error::BindError,
     info::{WorkerInfo, WorkerList},
     io::{
         clock,
         driver::{Driver, Role, Side},
+        errands::{self, Code},
         guest::{Guest, Rest},
         machine::{Connections, Input, Machine, SendError},
         mailbox::Mailbox,
@@ -23,7 +27,7 @@ use crate::{
         watch::Need,
     },
     proto::{
-        calls::CallFailure,
+        calls::{CallEnd, CallFailure},
         dispatch::{Dispatcher, DispatcherConfig, Output},
         frame::{Frames, Inbound, Limits, Malformed},
         ids::IdMap,
@@ -120,12 +124,37 @@ struct ClientRole {
     is_closed: bool,
 }
 
-type ClientSide = Side<Dispatcher, ClientConnections>;
+type ClientSide = Side<Dispatcher, ClientConnections, Errand>;
+
+/// User code that a client's turn leads to. The common ones need no memory of their own.
+enum Errand {
+    End(CallSink, CallEnd),
+    Partial(PartialSender, Payload),
+    Code(Code),
+}
+
+impl From<Code> for Errand {
+    fn from(code: Code) -> Self {
+        Self::Code(code)
+    }
+}
+
+impl errands::Errand for Errand {
+    fn run(self) {
+        match self {
+            Self::End(sink, end) => sink.end(end),
+            // If a waker panics, the partial reply is already in the channel.
+            Self::Partial(partials, payload) => _ = panics::wake(|| partials.push(payload)),
+            Self::Code(code) => code(),
+        }
+    }
+}
 
 impl Role for ClientRole {
     type Machine = Dispatcher;
     type Connections = ClientConnections;
     type Command = Command;
+    type Errand = Errand;
 
     fn mailbox(&mut self) -> &mut Mailbox<Command> {
         &mut self.channels.mailbox
@@ -139,13 +168,13 @@ impl Role for ClientRole {
             }
             Command::Cancel(id) => {
                 if let Some(sink) = self.sinks.remove(&id) {
-                    side.errands.run(move || panics::drop_quietly(sink));
+                    side.errands.add_code(move || panics::drop_quietly(sink));
                 }
                 side.machine.cancel(now, id);
             }
             Command::Counters(sender) => {
                 let counters = side.machine.counters();
-                side.errands.run(move || _ = panics::wake(|| sender.send(counters)));
+                side.errands.add_code(move || _ = panics::wake(|| sender.send(counters)));
             }
             Command::Wake(time, sender) => wake_after(time, sender),
             Command::Close(sender) => {
@@ -173,7 +202,7 @@ impl Role for ClientRole {
             Output::Ended(id, end, receipt) => {
                 side.machine.release(now, receipt);
                 if let Some(sink) = self.sinks.remove(&id) {
-                    side.errands.run(move || sink.end(end));
+                    side.errands.add(Errand::End(sink, end));
                 }
             }
             Output::WorkerJoined(peer) | Output::WorkerChanged(peer) | Output::WorkerLeft(peer, _) => {
@@ -209,11 +238,10 @@ impl Role for ClientRole {
 
 impl ClientRole {
     fn deliver_partial(&mut self, side: &mut ClientSide, now: Instant, id: CallId, payload: Payload) {
-        debug_assert!(!side.errands.are_put_off(), "only received messages lead here, which no caller reads");
         let Some(partials) = self.sinks.get(&id).and_then(|sink| sink.partials.as_ref()) else { return };
-        // If a waker panics, the partial reply is already in the channel.
-        if panics::wake(|| partials.push(payload)) == Some(false) {
-            side.machine.overflow(now, id);
+        match partials.reserve(payload.bytes.len()) {
+            true => side.errands.add(Errand::Partial(partials.clone(), payload)),
+            false => side.machine.overflow(now, id),
         }
     }
 }

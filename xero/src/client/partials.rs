@@ -17,41 +17,61 @@ const UNREAD_BYTES_MAX: usize = 16 << 20;
 
 /// The two ends of the queue of a call's partial replies.
 pub(crate) fn channel() -> (PartialSender, PartialReceiver) {
-    let (sender, receiver) = mpsc::channel(UNREAD_MAX);
-    let bytes = Arc::new(AtomicUsize::new(0));
-    (PartialSender { sender, bytes: Arc::clone(&bytes) }, PartialReceiver { receiver, bytes })
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let unread = Arc::new(Unread::default());
+    (PartialSender { sender, unread: Arc::clone(&unread) }, PartialReceiver { receiver, unread })
 }
 
-/// The I/O thread's end.
-#[derive(Debug)]
+/// The partial replies that the caller has not read.
+#[derive(Debug, Default)]
+struct Unread {
+    number: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+/// The driver's end.
+#[derive(Clone, Debug)]
 pub(crate) struct PartialSender {
-    sender: mpsc::Sender<Payload>,
-    bytes: Arc<AtomicUsize>,
+    sender: mpsc::UnboundedSender<Payload>,
+    unread: Arc<Unread>,
 }
 
 impl PartialSender {
-    /// Keeps a partial reply for the caller; `false` when too much is unread.
-    pub(crate) fn push(&self, payload: Payload) -> bool {
-        let size = payload.bytes.len();
-        let before = self.bytes.fetch_add(size, Ordering::Relaxed);
-        let fits = before == 0 || before + size <= UNREAD_BYTES_MAX;
+    /// Makes room for a partial reply of this size; `false` when too much is unread.
+    ///
+    /// Apart from [`Self::push`], whose wakers are user code. Only one thread at a time makes room.
+    pub(crate) fn reserve(&self, size: usize) -> bool {
+        let Unread { number, bytes } = &*self.unread;
+        let (others, before) = (number.load(Ordering::Acquire), bytes.load(Ordering::Acquire));
         // The call of a dropped receiver is cancelled anyway.
-        fits && !matches!(self.sender.try_send(payload), Err(mpsc::error::TrySendError::Full(_)))
+        let is_unheard = self.sender.is_closed();
+        let fits = is_unheard || others < UNREAD_MAX && (others == 0 || before + size <= UNREAD_BYTES_MAX);
+        if fits {
+            number.fetch_add(1, Ordering::Relaxed);
+            bytes.fetch_add(size, Ordering::Relaxed);
+        }
+        fits
+    }
+
+    /// Hands over a partial reply for which there is room.
+    pub(crate) fn push(&self, payload: Payload) {
+        let _ = self.sender.send(payload);
     }
 }
 
 /// The caller's end.
 #[derive(Debug)]
 pub(crate) struct PartialReceiver {
-    receiver: mpsc::Receiver<Payload>,
-    bytes: Arc<AtomicUsize>,
+    receiver: mpsc::UnboundedReceiver<Payload>,
+    unread: Arc<Unread>,
 }
 
 impl PartialReceiver {
     /// The next partial reply; `None` when there are no more.
     pub(crate) async fn next(&mut self) -> Option<Payload> {
         let payload = self.receiver.recv().await?;
-        self.bytes.fetch_sub(payload.bytes.len(), Ordering::Relaxed);
+        self.unread.bytes.fetch_sub(payload.bytes.len(), Ordering::Release);
+        self.unread.number.fetch_sub(1, Ordering::Release);
         Some(payload)
     }
 }
@@ -64,19 +84,19 @@ mod tests {
     #[tokio::test]
     async fn unread_partial_replies_are_bounded_by_number() {
         let (sender, mut receiver) = channel();
-        assert!((0..UNREAD_MAX).all(|_| sender.push(payload(1))));
+        assert!((0..UNREAD_MAX).all(|_| deliver(&sender, 1)));
         receiver.next().await;
-        assert!(sender.push(payload(1)));
-        assert!(!sender.push(payload(1)));
+        assert!(deliver(&sender, 1));
+        assert!(!deliver(&sender, 1));
     }
 
     #[tokio::test]
     async fn unread_partial_replies_are_bounded_by_bytes_and_one_always_fits() {
         let (sender, mut receiver) = channel();
-        assert!(sender.push(payload(UNREAD_BYTES_MAX + 1)));
+        assert!(deliver(&sender, UNREAD_BYTES_MAX + 1));
         assert!(receiver.next().await.is_some());
-        assert!(sender.push(payload(UNREAD_BYTES_MAX - 1)) && sender.push(payload(1)));
-        assert!(!sender.push(payload(1)));
+        assert!(deliver(&sender, UNREAD_BYTES_MAX - 1) && deliver(&sender, 1));
+        assert!(!deliver(&sender, 1));
     }
 
     #[test]
@@ -86,7 +106,11 @@ mod tests {
         assert_eq!((UNREAD_MAX, UNREAD_BYTES_MAX), (1_024, 16 << 20));
     }
 
-    fn payload(bytes: usize) -> Payload {
-        Payload { bytes: vec![0; bytes].into(), ..Payload::default() }
+    fn deliver(sender: &PartialSender, bytes: usize) -> bool {
+        let has_room = sender.reserve(bytes);
+        if has_room {
+            sender.push(Payload { bytes: vec![0; bytes].into(), ..Payload::default() });
+        }
+        has_room
     }
 }

@@ -11,7 +11,7 @@ use tracing::debug;
 
 use super::{
     clock,
-    errands::Errands,
+    errands::{Errand, Errands},
     guest::Guest,
     later::{Admitted, Later},
     machine::{Connections, Input, Machine, Oversized, SendError},
@@ -35,6 +35,9 @@ pub(crate) trait Role: Sized + Send + 'static {
     /// A command from a handle.
     type Command;
 
+    /// User code that a turn leads to.
+    type Errand: Errand;
+
     /// Where commands arrive.
     fn mailbox(&mut self) -> &mut Mailbox<Self::Command>;
 
@@ -50,7 +53,7 @@ pub(crate) trait Role: Sized + Send + 'static {
     /// Shows the handles what has changed; called at the end of each turn.
     fn finish_turn(&mut self, side: &mut SideOf<Self>);
 
-    /// Whether senders may handle commands: the settings allow it, and such a turn runs no user code.
+    /// Whether senders may handle commands: the settings allow it, and such a turn asks no policy of the user.
     fn allows_turns(&self) -> bool;
 
     /// Whether the next command is likely to be the only one for a while.
@@ -67,15 +70,15 @@ pub(crate) trait Role: Sized + Send + 'static {
 pub(crate) type PeerOf<R> = <<R as Role>::Machine as Machine>::Peer;
 
 /// The machine and the connections of a role.
-pub(crate) type SideOf<R> = Side<<R as Role>::Machine, <R as Role>::Connections>;
+pub(crate) type SideOf<R> = Side<<R as Role>::Machine, <R as Role>::Connections, <R as Role>::Errand>;
 
 /// A machine and its connections.
-pub(crate) struct Side<M: Machine, C> {
+pub(crate) struct Side<M: Machine, C, E> {
     /// A guest, because it may hold a user's policy.
     pub(crate) machine: Guest<M>,
     pub(crate) connections: C,
     /// For all user code that handling a command or an output leads to.
-    pub(crate) errands: Errands,
+    pub(crate) errands: Errands<E>,
     /// The runtime whose task reads the sockets.
     pub(crate) home: Handle,
     limits: Limits,
@@ -87,7 +90,7 @@ pub(crate) struct Side<M: Machine, C> {
     pace: Pace<M::Peer>,
 }
 
-impl<M: Machine, C> Side<M, C> {
+impl<M: Machine, C, E> Side<M, C, E> {
     /// Ends a connection at the end of the turn, after what the machine still sends on it.
     pub(crate) fn hang_up(&mut self, peer: M::Peer) {
         self.hangups.push(peer);
@@ -105,7 +108,7 @@ pub(crate) struct Driver<R: Role> {
 impl<R: Role> Driver<R> {
     /// A driver before its first turn. It reads messages within these limits, on the current runtime so far.
     pub(crate) fn new(machine: Guest<R::Machine>, limits: Limits, connections: R::Connections, role: R) -> Self {
-        let (errands, names, hangups) = (Errands::default(), KnownNames::default(), Vec::new());
+        let (errands, names, hangups) = (Errands::new(), KnownNames::default(), Vec::new());
         let (home, later, pace) = (Handle::current(), Later::new(), Pace::new(connections.is_dialing()));
         let side = Side { machine, connections, errands, home, limits, names, hangups, later, pace };
         Self { side, role, was_due: false }
@@ -151,19 +154,17 @@ impl<R: Role> Driver<R> {
         (0..TURN_BOUND).take_while(|_| self.handle_command()).count()
     }
 
-    /// Takes a turn on a caller's thread: without reading, timeouts and user code. Returns whether something is left for
-    /// the I/O thread.
+    /// Takes a turn on a caller's thread: without reading and timeouts. Returns whether something is left for the I/O
+    /// thread.
     pub(super) fn take_callers_turn(&mut self) -> bool {
-        self.side.errands.put_off();
         let has_more = self.take_commands() == TURN_BOUND;
         self.transmit(clock::now());
         self.finish_turn();
-        has_more || self.side.errands.are_waiting() || self.has_ended()
+        has_more || self.has_ended()
     }
 
-    /// Takes a turn of the reader. Errands run in it, like in those of the I/O thread: they keep their order.
+    /// Takes a turn of the reader.
     pub(super) fn take_readers_turn(&mut self, cx: &mut Context<'_>) -> ReadersTurn {
-        self.run_errands();
         let mut has_more = self.take_inputs(cx) >= TURN_BOUND;
         let now = clock::now();
         // Late ones are for the I/O thread, which has the reactor look at the sockets first.
@@ -179,11 +180,6 @@ impl<R: Role> Driver<R> {
         self.transmit(now);
         self.finish_turn();
         ReadersTurn { has_more, has_ended: self.has_ended() }
-    }
-
-    /// Runs the user code that callers' turns have led to.
-    pub(super) fn run_errands(&mut self) {
-        self.side.errands.catch_up();
     }
 
     /// Moves the sockets to this runtime; `false` if it has no reactor.
@@ -272,12 +268,12 @@ impl<R: Role> Driver<R> {
 
     /// Whether the sender of the next command may handle it.
     pub(super) fn is_quiet(&self) -> bool {
-        self.role.is_quiet() && self.takes_bursts()
+        self.role.is_quiet() && self.role.allows_turns()
     }
 
-    /// Whether senders may handle commands while others come.
-    pub(super) fn takes_bursts(&self) -> bool {
-        self.role.allows_turns() && !self.side.errands.are_waiting()
+    /// Whether senders may handle commands.
+    pub(super) fn allows_turns(&self) -> bool {
+        self.role.allows_turns()
     }
 
     /// Which messages are expected.

@@ -6,9 +6,10 @@
 //! during another thread's turn is handled by that thread before it leaves. The reader, a task on the program's runtime,
 //! reads the sockets while they belong to it. Only the I/O thread waits for the lock.
 //!
-//! A caller may hold any lock of the program. So its turn runs no user code: a role with a policy of the user allows no
-//! such turn, and wakers and drops are [`Errands`](super::errands::Errands) for the I/O thread and the reader. What
-//! remains is the program's `tracing` subscriber, which must not make a call while it holds a lock of its own.
+//! Turns run no user code: wakers and drops are [`errands`](super::errands), which whoever has the sockets runs after the
+//! turn. Callers run none, because they may hold any lock of the program. Two things remain: the program's `tracing`
+//! subscriber, which must not make a call while it holds a lock of its own, and a policy of the user, whose role allows
+//! turns of the I/O thread alone.
 //!
 //! The I/O thread handles timeouts, and for these it waits until another thread's turn ends. Such a turn is short: it
 //! moves the bytes at hand, within the bound of a turn. But the system may interrupt its thread. If a thread of low
@@ -31,6 +32,7 @@ use tokio::{runtime::Handle, task::yield_now};
 
 use super::{
     driver::{Driver, ReadersTurn, Role},
+    errands::Queue,
     mailbox::Turns,
     reader::Reader,
     watch::Need,
@@ -46,13 +48,14 @@ pub(super) struct Engine<R: Role> {
     /// Whether the sender of the next command may handle it: it is likely to be the only one, and leaves at once.
     /// Otherwise whoever reads the sockets handles it together with others, whose messages leave in one BATCH.
     is_quiet: AtomicBool,
-    /// Whether the last sender of a burst may handle it.
-    takes_bursts: AtomicBool,
+    /// Whether senders may handle commands at all.
+    allows_turns: bool,
     /// The commands that had come when the last turn began. It has handled them, and perhaps some of those since.
     handled: AtomicU64,
     io_thread: Arc<AtomicWaker>,
     /// The I/O thread's runtime, to which timers and tasks belong.
     runtime: Handle,
+    errands: Queue<R::Errand>,
     /// The task on the program's runtime, unless the I/O thread does everything.
     reader: Option<Arc<Reader>>,
 }
@@ -71,7 +74,7 @@ impl<R: Role> Engine<R> {
     /// To be called on the I/O thread. With a runtime of the program, a task is started there.
     pub(super) fn new(mut driver: Driver<R>, program: Option<Handle>) -> Arc<Self> {
         let is_quiet = AtomicBool::new(driver.is_quiet());
-        let takes_bursts = AtomicBool::new(driver.takes_bursts());
+        let allows_turns = driver.allows_turns();
         let io_thread = Arc::new(AtomicWaker::new());
         let reader = program.map(|program| Arc::new(Reader::new(program, Arc::clone(&io_thread))));
         let engine = Arc::new_cyclic(|engine: &Weak<Self>| {
@@ -81,10 +84,11 @@ impl<R: Role> Engine<R> {
                 is_awaited: AtomicBool::new(false),
                 bell: AtomicU64::new(0),
                 is_quiet,
-                takes_bursts,
+                allows_turns,
                 handled: AtomicU64::new(0),
                 io_thread,
                 runtime: Handle::current(),
+                errands: Queue::new(),
                 reader,
             }
         });
@@ -121,11 +125,12 @@ impl<R: Role> Engine<R> {
         self.bell.load(Ordering::SeqCst)
     }
 
-    /// Leaves the desk. Returns whether commands have arrived since [`Self::rings`] gave this number.
-    pub(super) fn leave(&self, desk: MutexGuard<'_, Desk<R>>, rings: u64) -> bool {
-        if let Some(driver) = &desk.driver {
+    /// Leaves the desk. The turn began when [`Self::rings`] gave this number.
+    pub(super) fn leave(&self, mut desk: MutexGuard<'_, Desk<R>>, rings: u64) -> Left {
+        let mut has_errands = false;
+        if let Some(driver) = &mut desk.driver {
             self.is_quiet.store(driver.is_quiet(), Ordering::Relaxed);
-            self.takes_bursts.store(driver.takes_bursts(), Ordering::Relaxed);
+            has_errands = self.errands.put(&mut driver.side.errands);
         }
         self.handled.store(rings, Ordering::Relaxed);
         drop(desk);
@@ -134,7 +139,32 @@ impl<R: Role> Engine<R> {
         if let Some(reader) = &self.reader {
             reader.offer_desk();
         }
-        self.rings() != rings
+        Left { has_commands: self.rings() != rings, has_errands }
+    }
+
+    /// Takes the driver, and runs all errands that are left.
+    pub(super) fn end(&self) -> Driver<R> {
+        let mut driver = self.wait().driver.take().expect("only the end of the drive takes it");
+        // After a panic on another thread, some may be left.
+        self.errands.put(&mut driver.side.errands);
+        self.errands.finish();
+        driver
+    }
+
+    /// Runs the errands on the I/O thread, if that has the sockets. Otherwise the reader runs them, and heartbeats go on
+    /// however long they take.
+    pub(super) fn see_to_errands(&self, left: &Left) {
+        match self.reader.as_ref().filter(|reader| reader.has_sockets()) {
+            Some(reader) if left.has_errands => reader.call(),
+            Some(_) => {}
+            None => self.run_errands(),
+        }
+    }
+
+    fn run_errands(&self) {
+        if self.errands.run() {
+            self.call();
+        }
     }
 
     /// The desk, unless the I/O thread or another one is at it. Whoever is looks for new commands before it leaves.
@@ -158,7 +188,10 @@ impl<R: Role> Engine<R> {
                 let _inside = self.runtime.enter();
                 (desk.take_callers_turn(), desk.is_busy())
             };
-            let has_more = self.leave(desk, rings);
+            let Left { has_commands: has_more, has_errands } = self.leave(desk, rings);
+            if has_errands {
+                self.call();
+            }
             if is_work_left {
                 return self.io_thread.wake();
             }
@@ -180,7 +213,7 @@ impl<R: Role> Engine<R> {
     fn is_burst(&self) -> bool {
         let waiting = self.rings().saturating_sub(self.handled.load(Ordering::Relaxed));
         waiting >= BURST
-            && self.takes_bursts.load(Ordering::Relaxed)
+            && self.allows_turns
             && !self.reader.as_ref().is_some_and(|reader| reader.has_sockets() && reader.is_kept_out())
     }
 
@@ -207,7 +240,7 @@ impl<R: Role> Engine<R> {
             let waker = Waker::from(Arc::clone(reader));
             (desk.take_readers_turn(&mut Context::from_waker(&waker)), desk.is_busy(), desk.is_earlier())
         };
-        let has_more = self.leave(desk, rings);
+        let has_more = self.leave(desk, rings).has_commands;
         let Some(ReadersTurn { has_more: has_input, has_ended }) = turn else {
             // The I/O thread takes the panic.
             self.io_thread.wake();
@@ -219,6 +252,7 @@ impl<R: Role> Engine<R> {
         if is_busy {
             reader.watch();
         }
+        self.run_errands();
         if has_more || has_input { Next::Again } else { Next::Wait }
     }
 
@@ -268,6 +302,14 @@ impl<R: Role> Drop for Presence<R> {
         self.reader.end();
         self.reader.wake_io_thread();
     }
+}
+
+/// What a turn has left.
+pub(super) struct Left {
+    /// Whether commands have come since it began.
+    pub(super) has_commands: bool,
+    /// Whether it has led to errands.
+    has_errands: bool,
 }
 
 /// What follows a turn of the reader.

@@ -43,19 +43,19 @@ pub(crate) async fn drive<R: Role>(
         let mut desk = engine.wait();
         let rings = engine.rings();
         let poll = turns.poll_at(&mut desk, cx);
-        if engine.leave(desk, rings) {
+        let left = engine.leave(desk, rings);
+        if left.has_commands {
             cx.waker().wake_by_ref();
         }
+        engine.see_to_errands(&left);
         poll
     })
     .await;
-    let mut driver = engine.wait().driver.take().expect("only the end of the drive takes it");
+    let driver = engine.end();
     if let Some(reader) = engine.reader() {
         reader.dismiss();
     }
     engine.unregister();
-    // After a panic on another thread, some may be left.
-    driver.run_errands();
     (driver, ended)
 }
 
@@ -105,7 +105,6 @@ impl Turns {
     }
 
     fn poll(&mut self, driver: &mut Driver<impl Role>, cx: &mut Context<'_>) -> Poll<()> {
-        driver.run_errands();
         self.sleeps_until = None;
         loop {
             let looked_at = clock::now();

@@ -27,7 +27,7 @@ use crate::{
     io::{
         clock,
         driver::{Driver, Role, Side},
-        errands::Errands,
+        errands::{self, Code, Errands},
         guest::{Guest, Rest},
         machine::Machine,
         mailbox::{Commands, Mailbox},
@@ -126,14 +126,11 @@ struct Running {
 
 impl Running {
     /// Reports to the procedure that nobody wants its reply.
-    fn cancel(&self, errands: &mut Errands) {
+    fn cancel(&self, errands: &mut Errands<Errand>) {
         // From here on, no wait begins.
         self.context.note_unwanted();
         match self.context.is_awaited() {
-            true => {
-                let running = self.clone();
-                errands.run(move || running.wake());
-            }
+            true => errands.add(Errand::Cancel(self.clone())),
             // Only tasks of Tokio's and threads of ours wait.
             false => self.wake(),
         }
@@ -192,12 +189,38 @@ impl Leaving {
 /// Room for as many waits as a worker has in practice.
 const LEAVING_MIN: usize = 16;
 
-type WorkerSide = Side<Worker, Dealers>;
+type WorkerSide = Side<Worker, Dealers, Errand>;
+
+/// User code that a worker's turn leads to. The common ones need no memory of their own.
+enum Errand {
+    /// Nobody wants the procedure's reply.
+    Cancel(Running),
+    /// A partial reply of this size has been sent.
+    Room(Context, usize),
+    Code(Code),
+}
+
+impl From<Code> for Errand {
+    fn from(code: Code) -> Self {
+        Self::Code(code)
+    }
+}
+
+impl errands::Errand for Errand {
+    fn run(self) {
+        match self {
+            Self::Cancel(running) => running.wake(),
+            Self::Room(context, bytes) => _ = panics::wake(|| context.make_room(bytes)),
+            Self::Code(code) => code(),
+        }
+    }
+}
 
 impl Role for WorkerRole {
     type Machine = Worker;
     type Connections = Dealers;
     type Command = Command;
+    type Errand = Errand;
 
     fn mailbox(&mut self) -> &mut Mailbox<Command> {
         &mut self.channels.mailbox
@@ -217,12 +240,12 @@ impl Role for WorkerRole {
             }
             Command::Counters(sender) => {
                 let counters = side.machine.counters();
-                side.errands.run(move || _ = panics::wake(|| sender.send(counters)));
+                side.errands.add_code(move || _ = panics::wake(|| sender.send(counters)));
             }
             Command::Drain => side.machine.drain(now),
             Command::AwaitOthers(execution, sender) => {
                 let cancelled = self.leaving.push(execution, sender);
-                side.errands.run(move || cancelled.into_iter().for_each(panics::drop_quietly));
+                side.errands.add_code(move || cancelled.into_iter().for_each(panics::drop_quietly));
             }
             Command::Wake(time, sender) => wake_after(time, sender),
             #[cfg(test)]
@@ -244,8 +267,7 @@ impl Role for WorkerRole {
             WorkerOutput::Start(start) => self.start(*start, &side.home),
             WorkerOutput::PartialSent(execution, bytes) => {
                 if let Some(running) = self.running.get(&execution) {
-                    let context = running.context.clone();
-                    side.errands.run(move || _ = panics::wake(|| context.make_room(bytes)));
+                    side.errands.add(Errand::Room(running.context.clone(), bytes));
                 }
             }
             WorkerOutput::Abort(execution) => {
@@ -260,7 +282,7 @@ impl Role for WorkerRole {
     fn finish_turn(&mut self, side: &mut WorkerSide) {
         if mem::take(&mut self.has_registered_changed) {
             let (count, registered) = (side.machine.registered().count(), self.channels.registered.clone());
-            side.errands.run(move || _ = panics::wake(|| registered.send_replace(count)));
+            side.errands.add_code(move || _ = panics::wake(|| registered.send_replace(count)));
         }
         self.release_leaving(side);
     }
@@ -306,12 +328,12 @@ impl WorkerRole {
             return;
         }
         let cancelled = self.leaving.prune();
-        side.errands.run(move || cancelled.into_iter().for_each(panics::drop_quietly));
+        side.errands.add_code(move || cancelled.into_iter().for_each(panics::drop_quietly));
         let leaving = self.leaving.executions();
         let mut begun = self.running.iter().filter(|(_, running)| running.has_begun());
         if begun.all(|(execution, _)| leaving.contains(execution)) {
             let mut leaving = mem::take(&mut self.leaving);
-            side.errands.run(move || leaving.release());
+            side.errands.add_code(move || leaving.release());
         }
     }
 

@@ -15,6 +15,7 @@ use super::*;
 use crate::{
     io::{
         driver::{LATE, SideOf, TURN_BOUND},
+        errands::Code,
         guest::Guest,
         machine::{Connections, Input, Machine, SendError},
         mailbox::{Commands, Mailbox, mailbox},
@@ -60,22 +61,35 @@ fn burst_is_handled_by_its_last_sender_if_the_role_allows_it() {
 }
 
 #[test]
-fn bursts_wait_for_errands_and_for_a_reader_that_finds_no_way_to_the_desk() {
+fn errands_of_a_burst_are_left_to_whoever_has_the_sockets() {
     let (runtime, commands, engine) = unattended(Recorder::new(true));
     let _inside = runtime.enter();
-    let burst = || {
-        let (sender, receiver) = mpsc::channel();
-        (0..BURST).for_each(|_| assert!(commands.send(sender.clone()).is_ok()));
-        receiver.try_iter().count() as u64
-    };
-    assert_eq!((burst(), burst()), (BURST, 0), "the errands of the first burst wait");
-    engine.wait().driver.as_mut().expect("not ended").run_errands();
-    engine.leave(engine.wait(), engine.rings());
-    assert_eq!(burst(), BURST);
+    let (sender, receiver) = mpsc::channel();
+    let send_burst = || (0..BURST).for_each(|_| assert!(commands.send(sender.clone()).is_ok()));
+    (0..3).for_each(|_| send_burst());
+    assert_eq!(receiver.try_iter().count() as u64, 3 * BURST, "commands are handled, errands not");
+    engine.see_to_errands(&engine.leave(engine.wait(), engine.rings()));
+    assert_eq!(receiver.try_iter().count() as u64, 3 * BURST);
 
     let reader = Arc::new(Reader::new(runtime.handle().clone(), Arc::new(AtomicWaker::new())));
+    reader.set_has_sockets(true);
     let engine = Engine { reader: Some(Arc::clone(&reader)), ..Arc::into_inner(engine).expect("the only one") };
-    engine.wait().driver.as_mut().expect("not ended").run_errands();
+    let mut desk = engine.wait();
+    let errand = move || _ = sender.send(None);
+    desk.driver.as_mut().expect("not ended").side.errands.add_code(errand);
+    engine.see_to_errands(&engine.leave(desk, engine.rings()));
+    assert_eq!(receiver.try_iter().count(), 0, "the reader has the sockets");
+    assert!(reader.is_called());
+    engine.read(&reader);
+    assert_eq!(receiver.try_iter().count(), 1);
+}
+
+#[test]
+fn burst_waits_for_a_reader_that_finds_no_way_to_the_desk() {
+    let (runtime, _commands, engine) = unattended(Recorder::new(true));
+    let _inside = runtime.enter();
+    let reader = Arc::new(Reader::new(runtime.handle().clone(), Arc::new(AtomicWaker::new())));
+    let engine = Engine { reader: Some(Arc::clone(&reader)), ..Arc::into_inner(engine).expect("the only one") };
     engine.leave(engine.wait(), engine.rings());
     engine.bell.fetch_add(BURST, Ordering::SeqCst);
     assert!(engine.is_burst());
@@ -320,6 +334,7 @@ impl Role for Recorder {
     type Machine = Idle;
     type Connections = Nobody;
     type Command = Report;
+    type Errand = Code;
 
     fn mailbox(&mut self) -> &mut Mailbox<Self::Command> {
         &mut self.mailbox
@@ -329,7 +344,7 @@ impl Role for Recorder {
         let record = move || _ = command.send(thread::current().name().map(str::to_owned));
         record.clone()();
         if self.has_errands {
-            side.errands.run(record);
+            side.errands.add_code(record);
         }
     }
 
