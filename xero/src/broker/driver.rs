@@ -74,7 +74,7 @@ pub(crate) async fn run(
     let role = BrokerRole { channels, have_clients_changed: false, is_closed: false };
     let limits = config.dispatcher.limits;
     let (driver, ended) = drive(Driver::new(config.map(BrokerMachine::new), limits, doors, role), None).await;
-    let Driver { side: Side { machine, connections: doors, .. }, role, .. } = driver;
+    let Driver { side: Side { machine, connections: doors, .. }, role, .. } = *driver;
     let Channels { io, mailbox, workers, clients, left } = role.channels;
     if let Err(panic) = ended {
         io.crash(machine.beside(panic));

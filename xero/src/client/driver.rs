@@ -92,7 +92,7 @@ async fn run(machine: Guest<Dispatcher>, limits: Limits, connections: ClientConn
     let program = channels.program.clone();
     let role = ClientRole { channels, sinks: IdMap::default(), closers: Vec::new(), is_closed: false };
     let (driver, ended) = drive(Driver::new(machine, limits, connections, role), program).await;
-    let Driver { side: Side { machine, connections, .. }, role, .. } = driver;
+    let Driver { side: Side { machine, connections, .. }, role, .. } = *driver;
     let ClientRole { sinks, closers, channels, .. } = role;
     if let Err(panic) = ended {
         channels.io.crash(machine.beside(panic));

@@ -107,11 +107,13 @@ pub(crate) struct Driver<R: Role> {
 
 impl<R: Role> Driver<R> {
     /// A driver before its first turn. It reads messages within these limits, on the current runtime so far.
-    pub(crate) fn new(machine: Guest<R::Machine>, limits: Limits, connections: R::Connections, role: R) -> Self {
+    ///
+    /// In a box, because each future that it is moved through would keep room for it.
+    pub(crate) fn new(machine: Guest<R::Machine>, limits: Limits, connections: R::Connections, role: R) -> Box<Self> {
         let (errands, names, hangups) = (Errands::new(), KnownNames::default(), Vec::new());
         let (home, later, pace) = (Handle::current(), Later::new(), Pace::new(connections.is_dialing()));
         let side = Side { machine, connections, errands, home, limits, names, hangups, later, pace };
-        Self { side, role, was_due: false }
+        Box::new(Self { side, role, was_due: false })
     }
 
     /// Handles at most one command and one message. Returns their total weight.
@@ -119,7 +121,7 @@ impl<R: Role> Driver<R> {
     /// It reads the clock for each input once the input has arrived. Otherwise a thread that was held up would count a
     /// request's remaining time from before its arrival, and end its call early.
     pub(super) fn poll_inputs(&mut self, cx: &mut Context<'_>) -> usize {
-        let mut taken = usize::from(self.handle_command());
+        let mut taken = usize::from(self.handle_command().is_some());
         if let Poll::Ready((peer, input)) = self.side.connections.poll_receive(cx) {
             taken += self.receive(clock::now(), peer, input);
         }
@@ -136,6 +138,9 @@ impl<R: Role> Driver<R> {
                 count => taken += count,
             }
         }
+        if self.side.later.is_empty() {
+            return taken;
+        }
         let mut of_later = 0;
         while of_later < TURN_BOUND
             && let Some((peer, input)) = self.side.later.next(clock::now())
@@ -149,18 +154,20 @@ impl<R: Role> Driver<R> {
         }
     }
 
-    /// Handles commands at hand, within the bound of a turn. Returns their number.
-    pub(super) fn take_commands(&mut self) -> usize {
-        (0..TURN_BOUND).take_while(|_| self.handle_command()).count()
+    /// Handles commands at hand, within the bound of a turn. Returns their number, and the time of the last one.
+    pub(super) fn take_commands(&mut self) -> (usize, Instant) {
+        let mut last = None;
+        let taken = (0..TURN_BOUND).map_while(|_| self.handle_command()).inspect(|at| last = Some(*at)).count();
+        (taken, last.unwrap_or_else(clock::now))
     }
 
     /// Takes a turn on a caller's thread: without reading and timeouts. Returns whether something is left for the I/O
     /// thread.
     pub(super) fn take_callers_turn(&mut self) -> bool {
-        let has_more = self.take_commands() == TURN_BOUND;
-        self.transmit(clock::now());
+        let (taken, now) = self.take_commands();
+        self.transmit(now);
         self.finish_turn();
-        has_more || self.has_ended()
+        taken == TURN_BOUND || self.has_ended()
     }
 
     /// Takes a turn of the reader.
@@ -203,10 +210,11 @@ impl<R: Role> Driver<R> {
         self.poll_timeout().is_some_and(|at| at + LATE <= now)
     }
 
-    fn handle_command(&mut self) -> bool {
+    /// Handles a command, if there is one. Returns when.
+    fn handle_command(&mut self) -> Option<Instant> {
         let command = self.role.mailbox().take();
         if matches!(command, Err(TryRecvError::Empty)) {
-            return false;
+            return None;
         }
         let (now, is_command) = (clock::now(), command.is_ok());
         match command {
@@ -215,7 +223,7 @@ impl<R: Role> Driver<R> {
             Err(_) => self.role.handle_abandoned(&mut self.side, now),
         }
         self.drain_outputs(now);
-        is_command
+        is_command.then_some(now)
     }
 
     /// Sends the heartbeats that are due, so that peers hear from this side while other timeouts are put off.

@@ -63,7 +63,7 @@ pub(super) struct Engine<R: Role> {
 /// What only one thread at a time may use.
 pub(super) struct Desk<R: Role> {
     /// Taken at the end.
-    pub(super) driver: Option<Driver<R>>,
+    pub(super) driver: Option<Box<Driver<R>>>,
     /// When the I/O thread looks by itself.
     pub(super) alarm: Option<Instant>,
     /// Of a turn: the machine is unusable.
@@ -72,7 +72,7 @@ pub(super) struct Desk<R: Role> {
 
 impl<R: Role> Engine<R> {
     /// To be called on the I/O thread. With a runtime of the program, a task is started there.
-    pub(super) fn new(mut driver: Driver<R>, program: Option<Handle>) -> Arc<Self> {
+    pub(super) fn new(mut driver: Box<Driver<R>>, program: Option<Handle>) -> Arc<Self> {
         let is_quiet = AtomicBool::new(driver.is_quiet());
         let allows_turns = driver.allows_turns();
         let io_thread = Arc::new(AtomicWaker::new());
@@ -143,7 +143,7 @@ impl<R: Role> Engine<R> {
     }
 
     /// Takes the driver, and runs all errands that are left.
-    pub(super) fn end(&self) -> Driver<R> {
+    pub(super) fn end(&self) -> Box<Driver<R>> {
         let mut driver = self.wait().driver.take().expect("only the end of the drive takes it");
         // After a panic on another thread, some may be left.
         self.errands.put(&mut driver.side.errands);
@@ -352,7 +352,7 @@ impl<R: Role> Desk<R> {
 
     /// Whether the next timeout is earlier than the I/O thread knows.
     fn is_earlier(&self) -> bool {
-        let next = self.driver.as_ref().and_then(Driver::poll_timeout);
+        let next = self.driver.as_ref().and_then(|driver| driver.poll_timeout());
         next.is_some_and(|at| self.alarm.is_none_or(|alarm| at < alarm))
     }
 }

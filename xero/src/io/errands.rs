@@ -5,7 +5,10 @@
 
 use std::{
     mem,
-    sync::{Mutex, PoisonError, TryLockError},
+    sync::{
+        Mutex, PoisonError, TryLockError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// A piece of user code, which catches its own panics.
@@ -52,13 +55,15 @@ impl<E: Errand> Errands<E> {
 #[derive(Debug)]
 pub(super) struct Queue<E> {
     waiting: Mutex<Vec<E>>,
+    /// Whether there may be some. Whoever puts one runs it afterwards, or calls another thread to do so.
+    are_there: AtomicBool,
     /// Held by the thread that runs them.
     running: Mutex<Vec<E>>,
 }
 
 impl<E: Errand> Queue<E> {
     pub(super) fn new() -> Self {
-        Self { waiting: Mutex::default(), running: Mutex::default() }
+        Self { waiting: Mutex::default(), are_there: AtomicBool::new(false), running: Mutex::default() }
     }
 
     /// Adds a turn's errands, and returns whether there were any. To be called at the desk, which orders the turns.
@@ -71,6 +76,7 @@ impl<E: Errand> Queue<E> {
             true => mem::swap(&mut *waiting, &mut errands.0),
             false => waiting.append(&mut errands.0),
         }
+        self.are_there.store(true, Ordering::Release);
         true
     }
 
@@ -78,6 +84,9 @@ impl<E: Errand> Queue<E> {
     ///
     /// Either this finds that nobody runs errands, or whoever does finds those put before.
     pub(super) fn run(&self) -> bool {
+        if !self.are_there.load(Ordering::Acquire) {
+            return false;
+        }
         let mut running = match self.running.try_lock() {
             Ok(running) => running,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
@@ -101,7 +110,11 @@ impl<E: Errand> Queue<E> {
     }
 
     fn run_some(&self, running: &mut Vec<E>) {
-        mem::swap(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner), running);
+        {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            mem::swap(&mut *waiting, running);
+            self.are_there.store(false, Ordering::Release);
+        }
         running.drain(..).for_each(E::run);
         running.shrink_to(KEPT_MAX);
     }

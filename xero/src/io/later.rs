@@ -142,16 +142,21 @@ impl<P: Copy + Ord> Later<P> {
         self.places.contains_key(&peer)
     }
 
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.places.is_empty() && self.ends.is_empty()
+    }
+
     /// Whether something is left at the end of a turn whose time has come. Otherwise an alarm is set.
     pub(super) fn end_turn(&mut self, now: Instant) -> bool {
-        let (is_due, waits) = (!self.ends.is_empty() || self.has_due(now), !self.places.is_empty());
-        self.due_at = self.paid_at.and_then(|at| at.checked_sub(BURST)).filter(|_| waits && !is_due);
+        let is_due = !self.ends.is_empty() || self.has_due(now);
+        self.due_at = self.paid_at.and_then(|at| at.checked_sub(BURST)).filter(|_| !is_due);
         is_due
     }
 
     /// When the next announcement may be handled.
     pub(super) fn due_at(&self) -> Option<Instant> {
-        self.due_at
+        self.due_at.filter(|_| !self.places.is_empty())
     }
 
     /// Whether an announcement waits whose time has come.

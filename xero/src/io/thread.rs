@@ -52,7 +52,14 @@ impl IoThread {
     ///
     /// The thread does the driver's remaining work once that runtime has ended.
     pub(crate) fn spawn(name: &str, driver: impl Future<Output = Rest> + Send + 'static) -> io::Result<()> {
-        let runtime = Unstarted(Some(runtime::Builder::new_current_thread().enable_io().enable_time().build()?));
+        // In a box, because each move of it through the thread's first frames would take kilobytes of stack for ever.
+        let driver = Box::pin(driver);
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_io()
+            .max_io_events_per_tick(EVENTS_MAX)
+            .enable_time()
+            .build()?;
+        let runtime = Unstarted(Some(runtime));
         thread::Builder::new().name(name.to_owned()).spawn(move || {
             if let Some(rest) = runtime.run(driver) {
                 rest();
@@ -76,6 +83,9 @@ impl IoThread {
         self.process.is_elsewhere()
     }
 }
+
+/// The events that the reactor takes at once, 12 bytes each: the next look finds the others.
+const EVENTS_MAX: usize = 128;
 
 /// The runtime of a thread that has not started. If no thread is free, the caller drops it, possibly within its own
 /// runtime.

@@ -33,9 +33,9 @@ use super::{
 /// The second value is an error if a turn panicked: user code, such as a policy, runs there too. The machine is unusable
 /// then.
 pub(crate) async fn drive<R: Role>(
-    driver: Driver<R>,
+    driver: Box<Driver<R>>,
     program: Option<Handle>,
-) -> (Driver<R>, Result<(), Box<dyn Any + Send>>) {
+) -> (Box<Driver<R>>, Result<(), Box<dyn Any + Send>>) {
     let engine = Engine::new(driver, program);
     let mut turns = Turns::new(engine.reader());
     let ended = poll_fn(|cx| {
@@ -163,8 +163,7 @@ impl Turns {
 
     /// A turn while the reader has the sockets: peers hear from this side, whatever the program's runtime does.
     fn stand_by(&mut self, driver: &mut Driver<impl Role>) -> Next {
-        let taken = driver.take_commands();
-        let now = clock::now();
+        let (taken, now) = driver.take_commands();
         driver.handle_heartbeats(now);
         driver.transmit(now);
         // The watch looks at what is still due.

@@ -102,8 +102,10 @@ pub(crate) async fn run(
     if let Err(panic) = ended {
         driver.role.channels.io.crash(Guest::of(&driver.role.lease.user, panic));
     }
-    let Driver { side, role, .. } = driver;
-    role.finish(side, released).await
+    let Driver { side, role, .. } = *driver;
+    // Ends the connections.
+    drop(side);
+    role.finish(released).await
 }
 
 struct WorkerRole {
@@ -337,12 +339,12 @@ impl WorkerRole {
         }
     }
 
-    /// Ends the connections, drops the services, and reports that the worker has left.
-    async fn finish(self, side: WorkerSide, mut released: mpsc::Receiver<Infallible>) -> Rest {
+    /// Drops the services, and reports that the worker has left.
+    async fn finish(self, mut released: mpsc::Receiver<Infallible>) -> Rest {
         let Self { lease, channels, running, leaving, .. } = self;
         let Channels { io, commands, mailbox, registered, left, .. } = channels;
         // Later commands fail.
-        drop((side, commands));
+        drop(commands);
         close(mailbox);
         leaving.0.into_iter().for_each(panics::drop_quietly);
         panics::wake(|| registered.send_replace(0));

@@ -325,7 +325,7 @@ impl Recorder {
     }
 
     /// To be called within a runtime.
-    fn driver(self) -> Driver<Self> {
+    fn driver(self) -> Box<Driver<Self>> {
         Driver::new(Guest::only_if(false, Idle::default()), Limits::default(), Nobody::default(), self)
     }
 }

@@ -52,17 +52,18 @@ pub(super) enum Input {
     Oversized(Oversized),
 }
 
-/// Bytes that have been read and not yet taken by their session. The connections of a socket share one.
+/// Bytes that have been read and not yet taken by their session. The connections of a socket share one, which grows
+/// while reads fill it.
 #[derive(Debug)]
 pub(super) struct Inbox {
-    bytes: Box<[u8]>,
+    bytes: Vec<u8>,
     start: usize,
     end: usize,
 }
 
 impl Inbox {
     pub(super) fn new() -> Self {
-        Self { bytes: vec![0; INBOX_BYTES].into(), start: 0, end: 0 }
+        Self { bytes: vec![0; INBOX_BYTES_MIN], start: 0, end: 0 }
     }
 
     /// Drops what is left of a connection that has ended.
@@ -79,8 +80,23 @@ impl Inbox {
 
     /// Takes over what was read before: beyond the end of a handshake, or before a pause.
     pub(super) fn fill(&mut self, bytes: &[u8]) {
+        self.grow_to(bytes.len());
         self.bytes[..bytes.len()].copy_from_slice(bytes);
         (self.start, self.end) = (0, bytes.len());
+    }
+
+    /// Where to read to; nothing of it may be left to take.
+    fn room(&mut self) -> &mut [u8] {
+        if self.end == self.bytes.len() && self.end < INBOX_BYTES_MAX {
+            self.grow_to(2 * self.end);
+        }
+        &mut self.bytes
+    }
+
+    fn grow_to(&mut self, bytes: usize) {
+        if self.bytes.len() < bytes {
+            self.bytes = vec![0; bytes];
+        }
     }
 }
 
@@ -127,7 +143,7 @@ impl Connection {
     /// empty.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, inbox: &mut Inbox) -> Poll<io::Result<usize>> {
         if self.is_doubted {
-            match self.stream.read_now(&mut inbox.bytes) {
+            match self.stream.read_now(inbox.room()) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_doubted = false,
                 read => {
@@ -142,7 +158,8 @@ impl Connection {
                 ready!(poll_freely(cx, |cx| self.stream.poll_fill(cx, buffer, room)))?
             }
             None => {
-                let read = ready!(poll_freely(cx, |cx| self.stream.poll_read(cx, &mut inbox.bytes)))?;
+                let room = inbox.room();
+                let read = ready!(poll_freely(cx, |cx| self.stream.poll_read(cx, room)))?;
                 (inbox.start, inbox.end) = (0, read);
                 read
             }
@@ -173,9 +190,16 @@ impl Connection {
             if self.outgoing.is_empty() {
                 return Poll::Ready(Ok(()));
             }
-            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let count = self.outgoing.slices(&mut slices);
-            let written = ready!(poll_freely(cx, |cx| self.stream.poll_write(cx, &slices[..count])))?;
+            let mut several;
+            let slices = match self.outgoing.only_slice() {
+                Some(bytes) => &[IoSlice::new(bytes)][..],
+                None => {
+                    several = [IoSlice::new(&[]); SLICES_MAX];
+                    let count = self.outgoing.slices(&mut several);
+                    &several[..count]
+                }
+            };
+            let written = ready!(poll_freely(cx, |cx| self.stream.poll_write(cx, slices)))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -241,7 +265,10 @@ pub(super) fn engine_limits(limits: &Limits) -> engine::Limits {
 
 /// The size of one read of small frames: enough for several full batches, and all that one connection gets in a turn
 /// before others.
-const INBOX_BYTES: usize = 64 * 1024;
+const INBOX_BYTES_MAX: usize = 64 * 1024;
+
+/// Enough for a batch of usual calls.
+const INBOX_BYTES_MIN: usize = 4 * 1024;
 
 /// The size of a read during the handshake: a whole greeting and READY, and little for each of thousands.
 const HANDSHAKE_BYTES: usize = 512;
@@ -251,3 +278,26 @@ const WRITES_MAX: usize = 32;
 
 /// The most slices in one write. More gain nothing: by then, the bytes take longer than the call.
 const SLICES_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inbox_grows_while_reads_fill_it_and_for_what_was_read_before() {
+        let mut inbox = Inbox::new();
+        assert_eq!(inbox.room().len(), INBOX_BYTES_MIN);
+        inbox.end = INBOX_BYTES_MIN - 1;
+        assert_eq!(inbox.room().len(), INBOX_BYTES_MIN);
+        let mut sizes = vec![];
+        for _ in 0..6 {
+            inbox.end = inbox.room().len();
+            sizes.push(inbox.end);
+        }
+        assert_eq!(sizes, [4, 8, 16, 32, 64, 64].map(|kibibytes| kibibytes * 1024));
+
+        let (mut inbox, rest) = (Inbox::new(), vec![7; INBOX_BYTES_MAX]);
+        inbox.fill(&rest);
+        assert_eq!(inbox.take(), rest);
+    }
+}

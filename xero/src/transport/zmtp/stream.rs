@@ -87,7 +87,12 @@ impl Stream {
 
     /// Writes at once what the system takes, also if the stream's reactor is stuck.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        match either!(self, stream => SockRef::from(&*stream).send_vectored(slices)) {
+        let sent = either!(self, stream => match slices {
+            // Cheaper for the system, and a lone call has one.
+            [slice] => SockRef::from(&*stream).send(slice),
+            _ => SockRef::from(&*stream).send_vectored(slices),
+        });
+        match sent {
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
                 match either!(self, stream => Pin::new(stream).poll_write_vectored(cx, slices)) {
                     // The I/O thread is about to take the stream.

@@ -56,6 +56,11 @@ impl Outgoing {
         self.controls < CONTROLS_MAX
     }
 
+    /// What is to be written, if it is in one piece.
+    pub(crate) fn only_slice(&self) -> Option<&[u8]> {
+        self.chunks.is_empty().then_some(&self.tail[..])
+    }
+
     /// Fills slices with what is to be written next; returns their number.
     pub(crate) fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let chunks = self.chunks.iter().map(|chunk| &chunk.bytes[..]);
