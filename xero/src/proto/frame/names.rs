@@ -46,7 +46,8 @@ fn hash_of(name: &str) -> usize {
     let hash = name
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    (hash >> 32) as usize
+    // Names that differ in their last byte alone differ in few of the upper bits.
+    (hash ^ hash >> 32) as usize
 }
 
 /// Enough for a process with a few methods; 16 bytes each.
