@@ -9,7 +9,7 @@ use std::{
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{json, value::RawValue};
-use xero::{CallError, Value};
+use xero::{CallError, RpcError, Value};
 
 /// Writes an error of the command itself to standard error.
 pub fn complain(message: &str) {
@@ -32,7 +32,7 @@ impl Verdict {
     /// The verdict of one failed call.
     pub fn of<E>(error: &CallError<E>) -> Self {
         match error {
-            CallError::Application(_) | CallError::Panicked { .. } => Self::Failed,
+            CallError::Application(_) | CallError::Rpc(RpcError::Panicked { .. }) => Self::Failed,
             _ => Self::CallFailed,
         }
     }
@@ -277,7 +277,7 @@ fn bar(count: Option<u64>) -> ProgressBar {
 fn describe(error: &CallError<Value>) -> String {
     match error {
         CallError::Application(value) => format!("the procedure returned {}", one_line(&value.to_string())),
-        CallError::Panicked { .. } => error.to_string(),
+        CallError::Rpc(RpcError::Panicked { .. }) => error.to_string(),
         _ => with_execution(&error.to_string(), error.maybe_executed()),
     }
 }
@@ -292,27 +292,27 @@ fn with_execution(message: &str, maybe_executed: bool) -> String {
 
 /// The variant's name, for programs.
 fn kind(error: &CallError<Value>) -> &'static str {
+    let Some(error) = error.rpc() else { return "application" };
     match error {
-        CallError::Application(_) => "application",
-        CallError::Panicked { .. } => "panicked",
-        CallError::UnknownService { .. } => "unknown_service",
-        CallError::UnknownMethod { .. } => "unknown_method",
-        CallError::SignatureMismatch { .. } => "signature_mismatch",
-        CallError::InvalidArguments { .. } => "invalid_arguments",
-        CallError::InvalidReply { .. } => "invalid_reply",
-        CallError::DeadlineExceeded { .. } => "deadline_exceeded",
-        CallError::Cancelled { .. } => "cancelled",
-        CallError::NoWorker { .. } => "no_worker",
-        CallError::WorkerLost { .. } => "worker_lost",
-        CallError::Overloaded { .. } => "overloaded",
-        CallError::Refused { .. } => "refused",
-        CallError::TooLarge { .. } => "too_large",
-        CallError::PartialsLost { .. } => "partials_lost",
-        CallError::PartialsUnread { .. } => "partials_unread",
-        CallError::Malformed { .. } => "malformed",
-        CallError::Closed { .. } => "closed",
-        CallError::Forked { .. } => "forked",
-        CallError::Crashed { .. } => "crashed",
+        RpcError::Panicked { .. } => "panicked",
+        RpcError::UnknownService { .. } => "unknown_service",
+        RpcError::UnknownMethod { .. } => "unknown_method",
+        RpcError::SignatureMismatch { .. } => "signature_mismatch",
+        RpcError::InvalidArguments { .. } => "invalid_arguments",
+        RpcError::InvalidReply { .. } => "invalid_reply",
+        RpcError::DeadlineExceeded { .. } => "deadline_exceeded",
+        RpcError::Cancelled { .. } => "cancelled",
+        RpcError::NoWorker { .. } => "no_worker",
+        RpcError::WorkerLost { .. } => "worker_lost",
+        RpcError::Overloaded { .. } => "overloaded",
+        RpcError::Refused { .. } => "refused",
+        RpcError::TooLarge { .. } => "too_large",
+        RpcError::PartialsLost { .. } => "partials_lost",
+        RpcError::PartialsUnread { .. } => "partials_unread",
+        RpcError::Malformed { .. } => "malformed",
+        RpcError::Closed { .. } => "closed",
+        RpcError::Forked { .. } => "forked",
+        RpcError::Crashed { .. } => "crashed",
         _ => "other",
     }
 }
@@ -360,13 +360,13 @@ mod tests {
 
     #[test]
     fn every_failed_call_says_once_whether_it_may_have_run() {
-        let lost = CallError::WorkerLost { attempts: 2, maybe_executed: true };
+        let lost = CallError::Rpc(RpcError::worker_lost("Demo.ping"));
         assert_eq!(
             describe(&lost),
-            "the worker, or a broker on the way to it, was lost before it replied (after 2 attempts); the procedure may have run"
+            "the worker, or a broker on the way to it, was lost before it replied (after 1 attempt); the procedure may have run"
         );
-        let unknown = CallError::UnknownMethod { detail: "no `x`".to_owned() };
-        assert_eq!(describe(&unknown), "unknown method: no `x`; the procedure has not run");
+        let full = CallError::Rpc(RpcError::overloaded("Demo.ping", "no room"));
+        assert_eq!(describe(&full), "overloaded: no room; the procedure has not run");
     }
 
     #[test]

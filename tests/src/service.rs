@@ -2,6 +2,8 @@
 
 use std::{
     collections::BTreeMap,
+    error::Error,
+    fmt,
     fs::{self, OpenOptions},
     io::Write,
     path::{Path, PathBuf},
@@ -111,6 +113,25 @@ pub enum Mistake {
     },
     /// With nothing.
     Plain,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Late(_) => f.write_str("too late"),
+            Self::Caused { at, .. } => write!(f, "a mistake at {at}"),
+            Self::Plain => f.write_str("a plain mistake"),
+        }
+    }
+}
+
+impl Error for Mistake {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Caused { by, .. } => Some(by),
+            Self::Late(_) | Self::Plain => None,
+        }
+    }
 }
 
 /// A moment in a calendar.

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use serde_json::json;
-use xero::{CallError, Client, Codec, Worker};
+use xero::{CallError, Client, Codec, RpcError, Worker};
 
 type Text = str;
 type Numbers = [u16];
@@ -154,7 +154,9 @@ async fn missing_required_argument_is_an_error_that_names_it() {
         for codec in [Codec::MessagePack, Codec::Json] {
             let call = client.call(&format!("Missing.{method}")).codec(codec).arguments(&arguments);
             let error = call.await.expect_err("does not fit");
-            let CallError::InvalidArguments { .. } = &error else { panic!("{codec} {arguments}: {error:?}") };
+            let CallError::Rpc(RpcError::InvalidArguments { .. }) = &error else {
+                panic!("{codec} {arguments}: {error:?}")
+            };
             assert!(error.to_string().contains(culprit), "{codec} {arguments}: {error}");
         }
     }
@@ -202,7 +204,7 @@ async fn names_outside_unicode_travel_as_os_strings_but_not_as_paths() {
         assert_eq!(lent.os(name).await.expect("os"), 3, "{codec}");
         let error = lent.path(Path::new(name)).await.expect_err("no text");
         assert!(
-            matches!(&error, CallError::InvalidArguments { reason, .. } if reason.contains("UTF-8")),
+            matches!(&error, CallError::Rpc(RpcError::InvalidArguments { reason, .. }) if reason.contains("UTF-8")),
             "{codec} {error:?}"
         );
     }

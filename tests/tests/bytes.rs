@@ -15,7 +15,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use xero::{CallError, Client, Codec, Worker};
+use xero::{CallError, Client, Codec, RpcError, Worker};
 
 type Blob = Vec<u8>;
 type Raw = [u8];
@@ -291,7 +291,7 @@ async fn dynamic_callers_send_base64_or_numbers() {
     ];
     for (method, arguments, reason) in misfits {
         let error = client.call(method).codec(Codec::Json).arguments(&arguments).await.expect_err("does not fit");
-        let CallError::InvalidArguments { .. } = &error else { panic!("{arguments}: {error:?}") };
+        let CallError::Rpc(RpcError::InvalidArguments { .. }) = &error else { panic!("{arguments}: {error:?}") };
         assert!(error.to_string().contains(reason), "{arguments}: {error}");
     }
     worker.drain().await;

@@ -6,7 +6,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 use uuid::Uuid;
 use xero::{
-    Call, CallError, Client, Codec, Worker,
+    Call, CallError, Client, Codec, RpcError, Worker,
     proto::message::{ErrorCode, Message, Request},
 };
 use xero_tests::{
@@ -62,7 +62,9 @@ fn deadline_ends_the_call_and_stops_the_procedure() {
         let timeout = Duration::from_millis(100);
         let (outcome, time) = timed(probe(&client).work("late", 60_000).timeout(timeout)).await;
         let error = outcome.unwrap_err();
-        assert!(matches!(error, CallError::DeadlineExceeded { maybe_executed: true, timeout: t } if t == timeout));
+        assert!(
+            matches!(error, CallError::Rpc(RpcError::DeadlineExceeded { maybe_executed: true, timeout: t, .. }) if t == timeout)
+        );
         assert!(time >= timeout && time < PATIENCE, "ended after {time:?}");
         eventually("the procedure is stopped", async || journal.count("late", "dropped") == 1).await;
     });
@@ -92,7 +94,10 @@ fn methods_own_timeout_counts_unless_the_call_has_one() {
         let probe = probe(&client);
         let error = probe.hurried(60_000).await.unwrap_err();
         let timeout = Duration::from_millis(150);
-        assert!(matches!(error, CallError::DeadlineExceeded { timeout: t, .. } if t == timeout), "{error}");
+        assert!(
+            matches!(error, CallError::Rpc(RpcError::DeadlineExceeded { timeout: t, .. }) if t == timeout),
+            "{error}"
+        );
         assert_eq!(probe.hurried(300).timeout(PATIENCE).await.unwrap(), 300);
         // The procedure knows its remaining time.
         let seen = probe.context().timeout(Duration::from_secs(20)).await.unwrap();
@@ -190,14 +195,14 @@ fn lost_and_unread_partial_replies_are_errors() {
         raw.send(&raw::partial_reply(id, 0, raw::text("0"))).await;
         raw.send(&raw::partial_reply(id, 2, raw::text("2"))).await;
         let error = within(PATIENCE, call).await.unwrap_err();
-        assert_eq!(error, CallError::PartialsLost { sent: 3, received: 1 });
+        assert!(matches!(&error, CallError::Rpc(RpcError::PartialsLost { sent: 3, received: 1, .. })), "{error:?}");
         assert_eq!(raw.receive_news().await, Some(Message::Cancel(id)));
         drop(raw);
 
         let _worker = worker(&client).await;
         let unread = probe(&client).progress(5000).timeout(PATIENCE).start();
         let error = within(PATIENCE, unread).await.unwrap_err();
-        assert!(matches!(error, CallError::PartialsUnread { .. }), "{error}");
+        assert!(matches!(error, CallError::Rpc(RpcError::PartialsUnread { .. })), "{error}");
         assert_eq!(probe(&client).ping().await.unwrap(), "pong");
     });
 }
@@ -208,7 +213,7 @@ fn late_reply_of_an_ended_call_is_dropped_and_counted() {
         let client = client().await;
         let mut raw = raw::worker(client.endpoint(), raw::ready()).await;
         let error = probe(&client).ping().timeout(Duration::from_millis(50)).await.unwrap_err();
-        assert!(matches!(error, CallError::DeadlineExceeded { maybe_executed: true, .. }), "{error}");
+        assert!(matches!(error, CallError::Rpc(RpcError::DeadlineExceeded { maybe_executed: true, .. })), "{error}");
         let id = raw.receive_request().await.call;
         assert_eq!(raw.receive_news().await, Some(Message::Cancel(id)));
 
@@ -258,7 +263,7 @@ where
     drop(first);
     let is_retried = tokio::select! {
         outcome = call => {
-            assert!(matches!(outcome, Err(CallError::WorkerLost { attempts: 1, maybe_executed: true })));
+            assert!(matches!(outcome, Err(CallError::Rpc(RpcError::WorkerLost { attempts: 1, maybe_executed: true, .. }))));
             false
         }
         again = second.receive_request() => {

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::task::JoinSet;
 use xero::{
-    CallError, Client, Worker,
+    CallError, Client, RpcError, Worker,
     proto::message::{ErrorCode, Message},
 };
 use xero_tests::{
@@ -126,7 +126,7 @@ fn drain_that_takes_too_long_ends_with_errors() {
         within(PATIENCE, first.drain()).await;
 
         let error = once.await.unwrap_err();
-        assert!(matches!(error, CallError::Refused { maybe_executed: true, .. }), "{error}");
+        assert!(matches!(error, CallError::Rpc(RpcError::Refused { maybe_executed: true, .. })), "{error}");
         let whoami = again.await.unwrap();
         assert_eq!((whoami.worker, whoami.attempt), (second.id(), 2));
         eventually("what ran is stopped", async || journal.count("once", "dropped") == 1).await;
@@ -191,7 +191,7 @@ fn request_that_crosses_the_goodbye_of_a_drained_worker_goes_to_another() {
         leaving.receive_request().await;
         leaving.send(&Message::Goodbye).await;
         let error = call.await.unwrap_err();
-        assert!(matches!(error, CallError::WorkerLost { maybe_executed: true, .. }), "{error}");
+        assert!(matches!(error, CallError::Rpc(RpcError::WorkerLost { maybe_executed: true, .. })), "{error}");
     });
 }
 

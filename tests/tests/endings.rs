@@ -3,7 +3,7 @@
 use std::{future::IntoFuture, time::Duration};
 
 use tokio::time::Instant;
-use xero::{CallError, Candidate, Client, Worker, WorkerChoice, proto::message::Peer};
+use xero::{CallError, Candidate, Client, RpcError, Worker, WorkerChoice, proto::message::Peer};
 use xero_tests::{
     probe,
     scene::{
@@ -137,7 +137,7 @@ fn procedure_of_an_ended_call_is_not_started() {
         let calls: Vec<_> = (0..6).map(|_| probe(&client).block("once", 600).timeout(timeout).start()).collect();
         for call in calls {
             let error = call.await.unwrap_err();
-            assert!(matches!(error, CallError::DeadlineExceeded { .. }), "{error}");
+            assert!(matches!(error, CallError::Rpc(RpcError::DeadlineExceeded { .. })), "{error}");
         }
         // Draining waits for running calls; calls that had not begun by then never will.
         within(PATIENCE, worker.drain()).await;
@@ -172,7 +172,7 @@ fn client_whose_io_thread_has_died_does_not_count_as_connected() {
         let client = bind(Client::builder().worker_choice(Broken)).await;
         let _worker = worker(&client).await;
         let error = probe(&client).ping().await.unwrap_err();
-        assert!(matches!(error, CallError::Crashed { .. }), "{error}");
+        assert!(matches!(error, CallError::Rpc(RpcError::Crashed { .. })), "{error}");
         assert!(!client.is_connected() && client.workers().is_empty());
         assert!(client.wait_for_worker(PATIENCE).await.is_err());
     });
@@ -190,7 +190,7 @@ fn draining_worker_does_not_count_as_connected() {
         has_workers(&client, 0).await;
         assert!(!client.is_connected());
         let error = probe(&client).ping().fail_fast().await.unwrap_err();
-        assert!(matches!(&error, CallError::NoWorker { offered, .. } if offered.is_empty()), "{error}");
+        assert!(matches!(&error, CallError::Rpc(RpcError::NoWorker { offered, .. }) if offered.is_empty()), "{error}");
         assert_eq!(journal.count("slow", "dropped"), 0, "it still drains");
         drop(call);
         within(PATIENCE, draining).await.unwrap();

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tokio::task::JoinSet;
 use xero::{
-    CallError, Client, Codec, Worker,
+    CallError, Client, Codec, RpcError, Worker,
     proto::message::{ErrorCode, Message, Payload, Request},
 };
 use xero_tests::{
@@ -24,7 +24,7 @@ fn arguments_over_the_callers_limit_are_an_error_before_anything_is_sent() {
         let before = worker.counters().await.requests;
         let (outcome, time) = timed(probe(&client).length(&vec![0; 2 * SMALL]).timeout(2 * PATIENCE)).await;
         let error = outcome.unwrap_err();
-        assert!(matches!(&error, CallError::TooLarge { maybe_executed: false, .. }), "{error}");
+        assert!(matches!(&error, CallError::Rpc(RpcError::TooLarge { maybe_executed: false, .. })), "{error}");
         assert!(error.to_string().contains("payload_bytes_max") && error.to_string().contains("10000"), "{error}");
         assert!(time < UNNOTICED);
         let error = probe(&client).ping().metadata("big", vec![0; 200]).await.unwrap_err();
@@ -40,7 +40,7 @@ fn arguments_over_the_workers_limit_are_an_error_at_once() {
         let client = client().await;
         let worker = start(&client, Worker::connect(client.endpoint()).payload_bytes_max(SMALL)).await;
         let error = probe(&client).length(&vec![0; 2 * SMALL]).timeout(2 * PATIENCE).await.unwrap_err();
-        assert!(matches!(&error, CallError::TooLarge { maybe_executed: false, .. }), "{error}");
+        assert!(matches!(&error, CallError::Rpc(RpcError::TooLarge { maybe_executed: false, .. })), "{error}");
         assert!(error.to_string().contains("payload_bytes_max"), "{error}");
         assert_eq!(probe(&client).length(&vec![0; SMALL / 2]).await.unwrap(), SMALL / 2);
         assert_eq!(worker.counters().await.redials, 0);
@@ -53,7 +53,7 @@ fn arguments_that_never_find_room_at_the_worker_are_too_large_and_not_sent_again
         let client = client().await;
         let worker = start(&client, Worker::connect(client.endpoint()).total_bytes_max(3 << 20)).await;
         let error = probe(&client).length(&vec![0; 900_000]).await.unwrap_err();
-        assert!(matches!(&error, CallError::TooLarge { maybe_executed: false, .. }), "{error}");
+        assert!(matches!(&error, CallError::Rpc(RpcError::TooLarge { maybe_executed: false, .. })), "{error}");
         assert!(error.to_string().contains(" is over the 838860 bytes that one request may take"), "{error}");
         assert!(error.to_string().contains("raise the worker's `total_bytes_max` to at least "), "{error}");
         assert_eq!(worker.counters().await.requests, 1);
@@ -68,7 +68,7 @@ fn reply_over_either_limit_is_an_error_at_once_and_may_have_run() {
             let client = bind(Client::builder().payload_bytes_max(ours)).await;
             let worker = start(&client, Worker::connect(client.endpoint()).payload_bytes_max(theirs)).await;
             let error = probe(&client).bytes(2 * SMALL).timeout(2 * PATIENCE).await.unwrap_err();
-            assert!(matches!(&error, CallError::TooLarge { maybe_executed: true, .. }), "{error}");
+            assert!(matches!(&error, CallError::Rpc(RpcError::TooLarge { maybe_executed: true, .. })), "{error}");
             assert!(error.to_string().contains("payload_bytes_max"), "{error}");
             assert_eq!(probe(&client).bytes(SMALL / 2).await.unwrap().len(), SMALL / 2);
             assert_eq!(worker.counters().await.redials, 0);
@@ -97,7 +97,10 @@ fn oversized_messages_of_peers_that_ignore_limits_are_errors() {
         let large = Payload { codec: Codec::Bincode, bytes: Bytes::from(vec![0; 2 * SMALL]) };
         worker.send(&raw::final_reply(id, large.clone())).await;
         let error = within(PATIENCE, call).await.unwrap_err();
-        assert!(matches!(&error, CallError::TooLarge { .. } | CallError::Malformed { .. }), "{error}");
+        assert!(
+            matches!(&error, CallError::Rpc(RpcError::TooLarge { .. }) | CallError::Rpc(RpcError::Malformed { .. })),
+            "{error}"
+        );
         assert!(error.maybe_executed() && error.to_string().contains("payload_bytes_max"), "{error}");
         assert_eq!(client.workers().len(), 1);
 
@@ -137,7 +140,7 @@ fn dispatcher_never_exceeds_a_workers_credits() {
         worker.send(&Message::Credit(0)).await;
         eventually("it is paused", async || client.workers().iter().all(|worker| worker.credits == 0)).await;
         let error = probe.ping().fail_fast().await.unwrap_err();
-        assert!(matches!(error, CallError::Overloaded { maybe_executed: false, .. }), "{error}");
+        assert!(matches!(error, CallError::Rpc(RpcError::Overloaded { maybe_executed: false, .. })), "{error}");
         assert!(["`concurrency`", "`window_bytes`"].iter().all(|setter| error.to_string().contains(setter)), "{error}");
         let waiting = probe.ping().timeout(PATIENCE).start();
         worker.send(&Message::Credit(1)).await;
@@ -186,7 +189,7 @@ fn calls_past_the_queues_bound_fail_at_once_as_overloaded() {
         }
         for _ in 0..80 {
             let error = within(PATIENCE, calls.join_next()).await.unwrap().unwrap().unwrap_err();
-            assert!(matches!(error, CallError::Overloaded { maybe_executed: false, .. }), "{error}");
+            assert!(matches!(error, CallError::Rpc(RpcError::Overloaded { maybe_executed: false, .. })), "{error}");
             let text = "overloaded: 20 calls wait for a worker already; raise `waiting_max`";
             assert!(error.is_retryable() && error.to_string() == text, "{error}");
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::{runtime::Runtime, time::Instant};
-use xero::{CallError, Client, Worker, WorkerBuilder, proto::message::Message};
+use xero::{CallError, Client, RpcError, Worker, WorkerBuilder, proto::message::Message};
 use xero_tests::{
     link::Link,
     probe,
@@ -54,7 +54,10 @@ fn idempotent_call_of_a_killed_worker_finishes_on_another() {
 
         processes.iter_mut().for_each(|process| process.kill());
         let error = once.await.unwrap_err();
-        assert!(matches!(error, CallError::WorkerLost { attempts: 1, maybe_executed: true }), "{error}");
+        assert!(
+            matches!(error, CallError::Rpc(RpcError::WorkerLost { attempts: 1, maybe_executed: true, .. })),
+            "{error}"
+        );
         assert_eq!(journal.count("once", "begin"), 1);
     });
 }
@@ -77,7 +80,7 @@ fn frozen_worker_expires_with_its_lease_and_serves_again_once_thawed() {
         assert!(noticed_after < 4 * SHORT + UNNOTICED, "noticed after {noticed_after:?}");
         assert_eq!(client.counters().await.expired_leases, 1);
         let error = call.await.unwrap_err();
-        assert!(matches!(error, CallError::WorkerLost { maybe_executed: true, .. }), "{error}");
+        assert!(matches!(error, CallError::Rpc(RpcError::WorkerLost { maybe_executed: true, .. })), "{error}");
 
         process.thaw();
         has_workers(&client, 1).await;

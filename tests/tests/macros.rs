@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use xero::{CallError, Client, Codec, Context, Worker};
+use xero::{CallError, Client, Codec, Context, RpcError, Worker};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum Refusal {
@@ -117,7 +117,9 @@ async fn wrong_arguments_are_an_error_that_names_them() {
         for codec in [Codec::MessagePack, Codec::Json] {
             let call = client.call(&format!("studio.Forms.{method}")).codec(codec).arguments(&arguments);
             let error = call.await.expect_err("does not fit");
-            let CallError::InvalidArguments { .. } = &error else { panic!("{codec} {arguments}: {error:?}") };
+            let CallError::Rpc(RpcError::InvalidArguments { .. }) = &error else {
+                panic!("{codec} {arguments}: {error:?}")
+            };
             let text = error.to_string();
             assert!(text.contains(culprit) && !text.contains("__"), "{codec} {arguments}: {text}");
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tokio::task::JoinSet;
-use xero::{CallError, Client, Codec, Worker, proto::message::Payload};
+use xero::{CallError, Client, Codec, RpcError, Worker, proto::message::Payload};
 use xero_tests::{
     probe,
     process::Process,
@@ -188,7 +188,7 @@ async fn call_until_over(client: Client, caller: u32) -> usize {
         match once {
             // A request that had not left when its worker was killed goes to another.
             Ok(_) => {}
-            Err(CallError::WorkerLost { maybe_executed: true, .. }) => lost += 1,
+            Err(CallError::Rpc(RpcError::WorkerLost { maybe_executed: true, .. })) => lost += 1,
             Err(error) => panic!("{error}"),
         }
     }
@@ -207,7 +207,7 @@ fn client_that_is_closed_under_load_ends_every_call() {
         eventually("some run and the rest waits", async || worker.counters().await.requests == 4).await;
         client.close().await;
         for outcome in within(PATIENCE, calls.join_all()).await {
-            assert!(matches!(outcome, Err(CallError::Closed { .. })), "{outcome:?}");
+            assert!(matches!(outcome, Err(CallError::Rpc(RpcError::Closed { .. }))), "{outcome:?}");
         }
     });
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use tokio::sync::Notify;
 use tracing::{Subscriber, error, info, level_filters::LevelFilter};
 use tracing_subscriber::{Layer, layer::SubscriberExt, registry::LookupSpan, util::SubscriberInitExt};
-use xero::{CallError, Codec, Worker};
+use xero::{CallError, Codec, RpcError, Worker};
 use xero_tests::scene::{PATIENCE, client, eventually, joined, within};
 
 /// An argument that logs when it is decoded and when it is dropped.
@@ -167,7 +167,7 @@ async fn log_lines_of_a_procedure_and_its_panic_name_its_call() {
     for (method, call) in calls {
         let call = call.timeout(PATIENCE).start();
         let id = call.id();
-        assert!(matches!(call.await, Err(CallError::Panicked { .. })));
+        assert!(matches!(call.await, Err(CallError::Rpc(RpcError::Panicked { .. }))));
         assert_logged(&id.to_string(), method, "the procedure panicked");
         assert_logged(&id.to_string(), method, "boom");
         // Where a filter drops spans, the line itself names the call.
@@ -181,7 +181,7 @@ async fn log_lines_of_a_procedure_and_its_panic_name_its_call() {
     for (method, call) in calls {
         let call = call.timeout(PATIENCE).start();
         let id = call.id().to_string();
-        assert!(matches!(call.await, Err(CallError::Panicked { .. })));
+        assert!(matches!(call.await, Err(CallError::Rpc(RpcError::Panicked { .. }))));
         eventually("the payload is dropped in its span", async || has_logged(&id, method, "payload dropped")).await;
     }
     let calls = [
@@ -201,7 +201,7 @@ async fn log_lines_of_a_procedure_and_its_panic_name_its_call() {
     }
     let call = logs.with_codec(Codec::Json).not_a_number().timeout(PATIENCE).start();
     let id = call.id().to_string();
-    assert!(matches!(call.await, Err(CallError::InvalidReply { .. })));
+    assert!(matches!(call.await, Err(CallError::Rpc(RpcError::InvalidReply { .. }))));
     assert_logged(&id, "not_a_number", "the reply cannot be sent");
     assert_logged(&id, "not_a_number", "there is no number for NaN or infinity");
     // A filter that shows a line also shows its call.

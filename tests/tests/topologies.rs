@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use xero::{CallError, Client, Endpoint, Worker, proto::message::Message};
+use xero::{CallError, Client, Endpoint, RpcError, Worker, proto::message::Message};
 use xero_tests::{
     raw,
     scene::{PATIENCE, Port, client, eventually, has, has_workers, joined, noting, probe, prober, run, within, worker},
@@ -170,7 +170,10 @@ fn worker_serves_several_services_and_calls_go_to_workers_of_their_service() {
         worker.drain().await;
         assert_eq!(probe.whoami().await.unwrap().worker, other.id());
         let error = second.double(4).fail_fast().await.unwrap_err();
-        assert!(matches!(&error, CallError::NoWorker { offered, .. } if *offered == ["Probe"]), "{error}");
+        assert!(
+            matches!(&error, CallError::Rpc(RpcError::NoWorker { offered, .. }) if *offered == ["Probe"]),
+            "{error}"
+        );
         second.wait_for_worker(Duration::from_millis(20)).await.unwrap_err();
     });
 }

@@ -29,8 +29,9 @@ use errors::Errors;
 /// use serde::{Deserialize, Serialize};
 /// use xero::{Client, Context, Worker};
 ///
-/// #[derive(Debug, PartialEq, Serialize, Deserialize)]
+/// #[derive(Debug, PartialEq, thiserror::Error, Serialize, Deserialize)]
 /// enum ImageError {
+///     #[error("the image has no pixels")]
 ///     Empty,
 /// }
 ///

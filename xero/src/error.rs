@@ -1,6 +1,6 @@
 //! Public errors: one enum per operation; the variant says who failed and what the caller can do.
 
-use std::{fmt, time::Duration};
+use std::{error::Error, fmt, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -11,34 +11,177 @@ use crate::{
     transport::{Endpoint, EndpointError, TransportError},
 };
 
-/// Why a call has no value.
+/// Why a call has no value: what the method says, or what keeps Xero from asking it.
 ///
-/// `E` is the method's own error, or [`Never`] if it has none.
+/// `E` is the method's own error, or [`Never`] if it has none. It needs no trait beyond serde's. If it is an
+/// [`Error`], this is one too, whose [`source`](Error::source) is the method's error, so `anyhow`, `eyre` and
+/// `Box<dyn Error>` take it with `?`. If it can be displayed, so can this.
 ///
-/// [`CallError::maybe_executed`] and [`CallError::is_retryable`] decide what to do next.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[non_exhaustive]
+/// ```
+/// use xero::{CallError, RpcError};
+/// # #[derive(Debug, PartialEq)] enum LibraryError { NotFound }
+/// # fn answer(outcome: Result<u32, CallError<LibraryError>>) -> String {
+/// match outcome {
+///     Ok(pages) => format!("{pages} pages"),
+///     Err(CallError::Application(LibraryError::NotFound)) => "no such book".to_owned(),
+///     Err(CallError::Rpc(RpcError::NoWorker { offered, .. })) => format!("no library; there is {offered:?}"),
+///     Err(CallError::Rpc(error)) => format!("failed: {error}"),
+/// }
+/// # }
+/// # assert_eq!(answer(Err(CallError::Application(LibraryError::NotFound))), "no such book");
+/// ```
+///
+/// A function that calls several methods has one error type for all of them: [`RpcError`], after [`Self::split`].
+///
+/// ```
+/// # use xero::{CallError, RpcError};
+/// # #[derive(Debug, PartialEq)] enum LibraryError { NotFound }
+/// # #[derive(Debug, PartialEq)] enum ShopError { Closed }
+/// # async fn find() -> Result<u32, CallError<LibraryError>> { Ok(7) }
+/// # async fn buy(_: u32) -> Result<(), CallError<ShopError>> { Ok(()) }
+/// # async fn ping() -> Result<(), CallError<xero::Never>> { Ok(()) }
+/// async fn order() -> Result<bool, RpcError> {
+///     ping().await?;
+///     let Ok(book) = CallError::split(find().await)? else { return Ok(false) };
+///     Ok(CallError::split(buy(book).await)?.is_ok())
+/// }
+/// # assert_eq!(futures_util::FutureExt::now_or_never(order()), Some(Ok(true)));
+/// ```
+///
+/// [`Self::maybe_executed`] and [`Self::is_retryable`] decide what to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallError<E> {
-    /// The method returned this error. Its message is its `Debug` form, so that any type will do.
-    ///
-    /// [`Self::application`] returns it, for a text of your own.
-    #[error("the method returned an error: {0:?}")]
+    /// The method returned this error.
     Application(E),
+    /// The method was not reached, or its answer was lost.
+    Rpc(RpcError),
+}
+
+impl<E: fmt::Display> fmt::Display for CallError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Application(error) => write!(f, "the method returned an error: {error}"),
+            Self::Rpc(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: Error + 'static> Error for CallError<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Application(error) => Some(error),
+            Self::Rpc(_) => None,
+        }
+    }
+}
+
+impl<E> From<RpcError> for CallError<E> {
+    fn from(error: RpcError) -> Self {
+        Self::Rpc(error)
+    }
+}
+
+/// A method without an error of its own fails for no other reason.
+impl From<CallError<Never>> for RpcError {
+    fn from(error: CallError<Never>) -> Self {
+        match error {
+            CallError::Application(never) => match never {},
+            CallError::Rpc(error) => error,
+        }
+    }
+}
+
+impl<E> CallError<E> {
+    /// Takes an outcome apart: what the method says is within, what Xero says is the error.
+    ///
+    /// # Errors
+    /// The [`RpcError`] of a call that has one.
+    pub fn split<T>(outcome: Result<T, Self>) -> Result<Result<T, E>, RpcError> {
+        match outcome {
+            Ok(value) => Ok(Ok(value)),
+            Err(Self::Application(error)) => Ok(Err(error)),
+            Err(Self::Rpc(error)) => Err(error),
+        }
+    }
+
+    /// Converts the method's own error.
+    pub fn map_application<F>(self, convert: impl FnOnce(E) -> F) -> CallError<F> {
+        match self {
+            Self::Application(error) => CallError::Application(convert(error)),
+            Self::Rpc(error) => CallError::Rpc(error),
+        }
+    }
+
+    /// The method's own error, if it is one.
+    pub fn application(&self) -> Option<&E> {
+        match self {
+            Self::Application(error) => Some(error),
+            Self::Rpc(_) => None,
+        }
+    }
+
+    /// Xero's error, if it is one.
+    pub fn rpc(&self) -> Option<&RpcError> {
+        match self {
+            Self::Application(_) => None,
+            Self::Rpc(error) => Some(error),
+        }
+    }
+
+    /// Whether the procedure may have run, in part or whole.
+    ///
+    /// If `false`, calling again cannot run it twice.
+    pub fn maybe_executed(&self) -> bool {
+        self.rpc().is_none_or(RpcError::maybe_executed)
+    }
+
+    /// Whether the same call may succeed later without a risk of running twice; never for the method's own error.
+    ///
+    /// For an idempotent method, ask [`Self::is_transient`] instead.
+    pub fn is_retryable(&self) -> bool {
+        self.rpc().is_some_and(RpcError::is_retryable)
+    }
+
+    /// Whether the cause may pass by itself: an absent, full or slow worker.
+    pub fn is_transient(&self) -> bool {
+        self.rpc().is_some_and(RpcError::is_transient)
+    }
+}
+
+/// Why a call did not reach its method, or lost its answer.
+///
+/// Further variants and fields may come: match with `..`, and with an arm for the rest.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RpcError {
     /// The procedure panicked. The worker is well and serves other calls.
     #[error("the procedure panicked: {message}")]
+    #[non_exhaustive]
     Panicked {
+        /// The method, as `Service.method`.
+        method: String,
         /// The panic's text.
         message: String,
     },
     /// The asked worker does not offer the service.
     #[error("unknown service: {detail}")]
+    #[non_exhaustive]
     UnknownService {
+        /// The method, as `Service.method`.
+        method: String,
+        /// The requested service.
+        service: String,
         /// The requested service, and the offered ones.
         detail: String,
     },
     /// The service has no such method.
     #[error("unknown method: {detail}")]
+    #[non_exhaustive]
     UnknownMethod {
+        /// The method, as `Service.method`.
+        method: String,
+        /// The methods that the service has; empty if this client does not know them, as behind a broker.
+        offered: Vec<String>,
         /// The requested method, and the offered ones.
         detail: String,
     },
@@ -47,6 +190,7 @@ pub enum CallError<E> {
         "the signatures of `{method}` differ: the caller has `{caller}`, the worker has `{worker}`; build both from the \
          same trait (MessagePack and JSON allow some changes)"
     )]
+    #[non_exhaustive]
     SignatureMismatch {
         /// The method, as `Service.method`.
         method: String,
@@ -57,6 +201,7 @@ pub enum CallError<E> {
     },
     /// The arguments could not be encoded, or not decoded by the worker. The procedure has not run.
     #[error("invalid arguments of `{method}`: {reason}")]
+    #[non_exhaustive]
     InvalidArguments {
         /// The method, as `Service.method`.
         method: String,
@@ -65,6 +210,7 @@ pub enum CallError<E> {
     },
     /// The worker could not encode the reply, or the caller could not decode it. The procedure has run.
     #[error("invalid reply of `{method}`: {reason}")]
+    #[non_exhaustive]
     InvalidReply {
         /// The method, as `Service.method`.
         method: String,
@@ -73,7 +219,10 @@ pub enum CallError<E> {
     },
     /// The deadline passed before a reply arrived.
     #[error("the deadline of {} has passed{}", shown(*.timeout), executed(*.maybe_executed))]
+    #[non_exhaustive]
     DeadlineExceeded {
+        /// The method, as `Service.method`.
+        method: String,
         /// The call's time limit.
         timeout: Duration,
         /// Whether a worker had the request.
@@ -81,13 +230,19 @@ pub enum CallError<E> {
     },
     /// The worker stopped the procedure before its end.
     #[error("the worker cancelled the call{}", executed(*.maybe_executed))]
+    #[non_exhaustive]
     Cancelled {
+        /// The method, as `Service.method`.
+        method: String,
         /// Whether the procedure had begun.
         maybe_executed: bool,
     },
     /// No live worker offered the service while the call could wait for one.
     #[error("no worker offers the service `{service}`: {}", found(*.timeout, .offered, *.has_broker, .brokers_missing))]
+    #[non_exhaustive]
     NoWorker {
+        /// The method, as `Service.method`.
+        method: String,
         /// The requested service.
         service: String,
         /// The call's time limit; zero if the call was not allowed to wait.
@@ -101,7 +256,10 @@ pub enum CallError<E> {
     },
     /// The worker died or was cut off before its reply, and no retry was possible.
     #[error("the worker, or a broker on the way to it, was lost before it replied (after {}){}", counted(*.attempts), executed(*.maybe_executed))]
+    #[non_exhaustive]
     WorkerLost {
+        /// The method, as `Service.method`.
+        method: String,
         /// The number of workers that were asked.
         attempts: u8,
         /// Whether one of them may have run the procedure.
@@ -109,7 +267,10 @@ pub enum CallError<E> {
     },
     /// Nobody has room for the call now.
     #[error("overloaded: {detail}")]
+    #[non_exhaustive]
     Overloaded {
+        /// The method, as `Service.method`.
+        method: String,
         /// What is full, and the setter that raises its bound.
         detail: String,
         /// Whether an earlier attempt may have run.
@@ -117,7 +278,10 @@ pub enum CallError<E> {
     },
     /// Every candidate worker is about to leave.
     #[error("refused: {detail}{}", executed(*.maybe_executed))]
+    #[non_exhaustive]
     Refused {
+        /// The method, as `Service.method`.
+        method: String,
         /// Why.
         detail: String,
         /// Whether the procedure had begun.
@@ -125,7 +289,12 @@ pub enum CallError<E> {
     },
     /// The arguments or the reply exceed the limit of one side.
     #[error("too large: {detail}{}", executed(*.maybe_executed))]
+    #[non_exhaustive]
     TooLarge {
+        /// The method, as `Service.method`.
+        method: String,
+        /// What is too large, its size and its limit; `None` if another process refused it, whose words are `detail`.
+        exceeded: Option<TooLarge>,
         /// What is too large, its size, the limit and the setter that raises it.
         detail: String,
         /// Whether the procedure has run; if so, the reply is too large.
@@ -133,7 +302,10 @@ pub enum CallError<E> {
     },
     /// A partial reply is missing, so the order of later ones is unknown.
     #[error("partial replies were lost: {sent} were sent and {received} have arrived")]
+    #[non_exhaustive]
     PartialsLost {
+        /// The method, as `Service.method`.
+        method: String,
         /// The number of partial replies that the worker has sent so far.
         sent: u32,
         /// The number that arrived in order.
@@ -145,13 +317,19 @@ pub enum CallError<E> {
          of them unread, or 16 MiB (fewer behind a broker that is short of memory); read faster, send fewer, or call \
          without `start`"
     )]
+    #[non_exhaustive]
     PartialsUnread {
+        /// The method, as `Service.method`.
+        method: String,
         /// The number of partial replies that arrived.
         received: u32,
     },
     /// The worker or this side could not read a message about this call.
     #[error("a message was malformed: {reason}{}", executed(*.maybe_executed))]
+    #[non_exhaustive]
     Malformed {
+        /// The method, as `Service.method`.
+        method: String,
         /// What is wrong with it.
         reason: String,
         /// Whether the procedure may have run.
@@ -159,7 +337,10 @@ pub enum CallError<E> {
     },
     /// The client was closed.
     #[error("the client is closed{}", executed(*.maybe_executed))]
+    #[non_exhaustive]
     Closed {
+        /// The method, as `Service.method`.
+        method: String,
         /// Whether a worker had the request.
         maybe_executed: bool,
     },
@@ -167,7 +348,10 @@ pub enum CallError<E> {
     ///
     /// Make a client after the fork.
     #[error("the client belongs to the parent of this forked process; make another one after the fork{}", executed(*.maybe_executed))]
+    #[non_exhaustive]
     Forked {
+        /// The method, as `Service.method`.
+        method: String,
         /// Whether a worker may have had the request: the call was started before the fork.
         maybe_executed: bool,
     },
@@ -176,20 +360,82 @@ pub enum CallError<E> {
     /// The cause is a [`WorkerChoice`](crate::WorkerChoice) or a `tracing` subscriber that panics, or a mistake in
     /// Xero.
     #[error("the client's I/O thread has panicked{}", executed(*.maybe_executed))]
+    #[non_exhaustive]
     Crashed {
+        /// The method, as `Service.method`.
+        method: String,
         /// Whether a worker may have had the request.
         maybe_executed: bool,
     },
 }
 
-impl<E> CallError<E> {
+/// Errors for tests and layers, which stand in for the network; [`Self::with_maybe_executed`] sets the rest.
+impl RpcError {
+    /// The worker was lost after one attempt, and may have run the procedure.
+    pub fn worker_lost(method: impl Into<String>) -> Self {
+        Self::WorkerLost { method: method.into(), attempts: 1, maybe_executed: true }
+    }
+
+    /// The deadline has passed while the procedure may have run.
+    pub fn deadline_exceeded(method: impl Into<String>, timeout: Duration) -> Self {
+        Self::DeadlineExceeded { method: method.into(), timeout, maybe_executed: true }
+    }
+
+    /// No worker is there for the method, given as `Service.method`, and the call did not wait for one.
+    pub fn no_worker(method: impl Into<String>) -> Self {
+        let method = method.into();
+        let service = method.split('.').next().unwrap_or_default().to_owned();
+        let (timeout, offered, brokers_missing) = (Duration::ZERO, Vec::new(), Vec::new());
+        Self::NoWorker { method, service, timeout, offered, has_broker: false, brokers_missing }
+    }
+
+    /// There is no room for the call, which has not run.
+    pub fn overloaded(method: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::Overloaded { method: method.into(), detail: detail.into(), maybe_executed: false }
+    }
+
+    /// The call is refused, and has not run.
+    pub fn refused(method: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::Refused { method: method.into(), detail: detail.into(), maybe_executed: false }
+    }
+
+    /// The worker has cancelled the call, which may have run.
+    pub fn cancelled(method: impl Into<String>) -> Self {
+        Self::Cancelled { method: method.into(), maybe_executed: true }
+    }
+
+    /// The client was closed while the procedure may have run.
+    pub fn closed(method: impl Into<String>) -> Self {
+        Self::Closed { method: method.into(), maybe_executed: true }
+    }
+
+    /// The same error with another answer of [`Self::maybe_executed`]; unchanged if its kind decides that.
+    #[must_use]
+    pub fn with_maybe_executed(mut self, may: bool) -> Self {
+        if let Self::DeadlineExceeded { maybe_executed, .. }
+        | Self::Cancelled { maybe_executed, .. }
+        | Self::WorkerLost { maybe_executed, .. }
+        | Self::Overloaded { maybe_executed, .. }
+        | Self::Refused { maybe_executed, .. }
+        | Self::TooLarge { maybe_executed, .. }
+        | Self::Malformed { maybe_executed, .. }
+        | Self::Closed { maybe_executed, .. }
+        | Self::Forked { maybe_executed, .. }
+        | Self::Crashed { maybe_executed, .. } = &mut self
+        {
+            *maybe_executed = may;
+        }
+        self
+    }
+}
+
+impl RpcError {
     /// Whether the procedure may have run, in part or whole.
     ///
     /// If `false`, calling again cannot run it twice.
     pub fn maybe_executed(&self) -> bool {
         match self {
-            Self::Application(_)
-            | Self::Panicked { .. }
+            Self::Panicked { .. }
             | Self::InvalidReply { .. }
             | Self::PartialsLost { .. }
             | Self::PartialsUnread { .. } => true,
@@ -199,15 +445,15 @@ impl<E> CallError<E> {
             | Self::InvalidArguments { .. }
             | Self::NoWorker { .. } => false,
             Self::DeadlineExceeded { maybe_executed, .. }
-            | Self::Cancelled { maybe_executed }
+            | Self::Cancelled { maybe_executed, .. }
             | Self::WorkerLost { maybe_executed, .. }
             | Self::Overloaded { maybe_executed, .. }
             | Self::Refused { maybe_executed, .. }
             | Self::TooLarge { maybe_executed, .. }
             | Self::Malformed { maybe_executed, .. }
-            | Self::Closed { maybe_executed }
-            | Self::Forked { maybe_executed }
-            | Self::Crashed { maybe_executed } => *maybe_executed,
+            | Self::Closed { maybe_executed, .. }
+            | Self::Forked { maybe_executed, .. }
+            | Self::Crashed { maybe_executed, .. } => *maybe_executed,
         }
     }
 
@@ -231,11 +477,28 @@ impl<E> CallError<E> {
         )
     }
 
-    /// The method's own error, if it is one.
-    pub fn application(&self) -> Option<&E> {
+    /// The called method, as `Service.method`.
+    pub fn method(&self) -> &str {
         match self {
-            Self::Application(error) => Some(error),
-            _ => None,
+            Self::Panicked { method, .. }
+            | Self::UnknownService { method, .. }
+            | Self::UnknownMethod { method, .. }
+            | Self::SignatureMismatch { method, .. }
+            | Self::InvalidArguments { method, .. }
+            | Self::InvalidReply { method, .. }
+            | Self::DeadlineExceeded { method, .. }
+            | Self::Cancelled { method, .. }
+            | Self::NoWorker { method, .. }
+            | Self::WorkerLost { method, .. }
+            | Self::Overloaded { method, .. }
+            | Self::Refused { method, .. }
+            | Self::TooLarge { method, .. }
+            | Self::PartialsLost { method, .. }
+            | Self::PartialsUnread { method, .. }
+            | Self::Malformed { method, .. }
+            | Self::Closed { method, .. }
+            | Self::Forked { method, .. }
+            | Self::Crashed { method, .. } => method,
         }
     }
 }
@@ -289,7 +552,7 @@ impl fmt::Display for Never {
     }
 }
 
-impl std::error::Error for Never {}
+impl Error for Never {}
 
 impl Serialize for Never {
     fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
@@ -521,8 +784,6 @@ pub enum StartError {
 
 #[cfg(test)]
 mod tests {
-    use std::error::Error;
-
     use super::*;
 
     #[test]
@@ -546,9 +807,10 @@ mod tests {
 
     #[test]
     fn errors_write_numbers_as_people_do() {
-        let lost = |attempts| CallError::<Never>::WorkerLost { attempts, maybe_executed: true }.to_string();
+        let lost =
+            |attempts| RpcError::WorkerLost { method: String::new(), attempts, maybe_executed: true }.to_string();
         assert!(lost(1).contains("(after 1 attempt); ") && lost(3).contains("(after 3 attempts); "), "{}", lost(3));
-        let late = CallError::<Never>::DeadlineExceeded { timeout: Duration::ZERO, maybe_executed: false };
+        let late = RpcError::DeadlineExceeded { method: String::new(), timeout: Duration::ZERO, maybe_executed: false };
         assert!(late.to_string().starts_with("the deadline of 0s has passed; "), "{late}");
     }
 

@@ -91,7 +91,7 @@ cfg_if! { if #[cfg(feature = "net")] {
         client::{Call, Client, ClientBuilder, PendingCall, Value},
         codec::{CodecError, assert_roundtrips, assert_roundtrips_in},
         config::ProgramTurns,
-        error::{BindError, CallError, ConfigError, ConnectError, Never, NoWorkerError, PartialError, StartError},
+        error::{BindError, CallError, ConfigError, ConnectError, Never, NoWorkerError, PartialError, RpcError, StartError},
         info::WorkerInfo,
         proto::{
             broker::BrokerCounters,

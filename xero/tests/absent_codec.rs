@@ -4,7 +4,7 @@
 
 #![cfg(all(feature = "json", not(feature = "postcard")))]
 
-use xero::{CallError, Client, Codec, ConnectError};
+use xero::{CallError, Client, Codec, ConnectError, RpcError};
 
 #[xero::service]
 trait Library {
@@ -18,7 +18,7 @@ fn assert_names_the_feature(error: &impl std::fmt::Display) {
 
 fn assert_refused<E: std::fmt::Debug>(result: Result<u32, CallError<E>>) {
     match result {
-        Err(error @ CallError::InvalidArguments { .. }) => {
+        Err(error @ CallError::Rpc(RpcError::InvalidArguments { .. })) => {
             assert!(!error.maybe_executed());
             assert_names_the_feature(&error.to_string());
         }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use tokio::{task::JoinSet, time::Instant};
-use xero::{CallError, Client, PendingCall, Value};
+use xero::{CallError, Client, PendingCall, RpcError, Value};
 
 use super::{
     Outcome, Unexpected,
@@ -80,12 +80,18 @@ impl Stage {
     pub(super) async fn make_mistakes(&self) -> Outcome {
         let Self { client, demo, story, .. } = self;
         let error = client.call("Demo.dance").await.err();
-        self.told("a method that is not there", error, |error| matches!(error, CallError::UnknownMethod { .. }))?;
+        self.told("a method that is not there", error, |error| {
+            matches!(error, CallError::Rpc(RpcError::UnknownMethod { .. }))
+        })?;
         let misspelt = serde_json::json!({ "str1": "apple", "string2": "orange" });
         let error = client.call("Demo.compare").arguments(&misspelt).await.err();
-        self.told("a misspelt argument", error, |error| matches!(error, CallError::InvalidArguments { .. }))?;
+        self.told("a misspelt argument", error, |error| {
+            matches!(error, CallError::Rpc(RpcError::InvalidArguments { .. }))
+        })?;
         let error = client.call("Demo.compare").arguments(&("apple",)).await.err();
-        self.told("one argument of two", error, |error| matches!(error, CallError::InvalidArguments { .. }))?;
+        self.told("one argument of two", error, |error| {
+            matches!(error, CallError::Rpc(RpcError::InvalidArguments { .. }))
+        })?;
         match demo.slow_succeed(-1.0).await {
             Err(CallError::Application(error @ DemoError::InvalidSeconds { .. })) => {
                 story.say(format_args!("less than no time: \"{error}\""));
@@ -183,7 +189,7 @@ impl Stage {
         self.crew.kill(pid).await?;
         check(call.partial().await.is_none(), || "it was started a second time".to_owned())?;
         match call.await {
-            Err(error @ CallError::WorkerLost { attempts: 1, maybe_executed: true }) => {
+            Err(error @ CallError::Rpc(RpcError::WorkerLost { attempts: 1, maybe_executed: true, .. })) => {
                 story.say(format_args!("{} later the caller gets the error: \"{error}\"", time(killed.elapsed())));
                 story.say("it was not repeated: the caller decides what to do, and knows that it may have run");
             }

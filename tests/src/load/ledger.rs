@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use fastrand::Rng;
 use serde::{Deserialize, Serialize};
-use xero::CallError;
+use xero::{CallError, RpcError};
 
 use super::{Order, Receipt, figures::Latencies};
 
@@ -105,8 +105,10 @@ impl End {
         };
         let maybe_executed = error.maybe_executed();
         match error {
-            CallError::WorkerLost { .. } => Self::Lost { maybe_executed },
-            CallError::DeadlineExceeded { .. } | CallError::NoWorker { .. } => Self::Expired { maybe_executed },
+            CallError::Rpc(RpcError::WorkerLost { .. }) => Self::Lost { maybe_executed },
+            CallError::Rpc(RpcError::DeadlineExceeded { .. } | RpcError::NoWorker { .. }) => {
+                Self::Expired { maybe_executed }
+            }
             _ => Self::Failed { error: error.to_string(), maybe_executed },
         }
     }
@@ -316,11 +318,11 @@ mod tests {
     }
 
     fn lost(maybe_executed: bool) -> Outcome {
-        Err(CallError::WorkerLost { attempts: 1, maybe_executed })
+        Err(RpcError::worker_lost("Load.once").with_maybe_executed(maybe_executed).into())
     }
 
     fn late(maybe_executed: bool) -> Outcome {
-        Err(CallError::DeadlineExceeded { timeout: TIMEOUT, maybe_executed })
+        Err(RpcError::deadline_exceeded("Load.once", TIMEOUT).with_maybe_executed(maybe_executed).into())
     }
 
     fn violations(plan: Plan, record: impl FnOnce(&mut Ledger)) -> usize {
@@ -340,7 +342,7 @@ mod tests {
         for plan in plans {
             assert_eq!(ended(plan, &reply(plan.order)), 0);
             assert_eq!(ended(plan, &reply(Order { number: u64::MAX, ..plan.order })), 1);
-            assert_eq!(ended(plan, &Err(CallError::Closed { maybe_executed: true })), 1);
+            assert_eq!(ended(plan, &Err(RpcError::closed("Load.once").into())), 1);
             assert_eq!(violations(plan, |ledger| ledger.ended(&plan, &End::Hung, TIMEOUT)), 1);
         }
         assert_eq!(plans.map(|plan| ended(plan, &lost(true))), [1, 0, 0]);
@@ -354,7 +356,10 @@ mod tests {
                 let end = End::of(&plan.order, &outcome);
                 violations(plan, |ledger| ledger.ended_unreachable(&plan, &end, TIMEOUT))
             };
-            assert_eq!([ended(late(true)), ended(Err(CallError::Closed { maybe_executed: false }))], [0, 1]);
+            assert_eq!(
+                [ended(late(true)), ended(Err(RpcError::closed("Load.once").with_maybe_executed(false).into()))],
+                [0, 1]
+            );
             assert_eq!(ended(reply(Order { number: u64::MAX, ..plan.order })), 1);
         }
     }

@@ -99,7 +99,7 @@ impl Steady {
             Kind::Again => self.client.again(plan.order, &text),
             Kind::Once | Kind::Hurried => self.client.once(plan.order, &text),
         };
-        let call = call.timeout(plan.timeout).into_future();
+        let call = call.timeout(plan.timeout);
         pin!(call);
         let end = match timeout(plan.timeout, &mut call).await {
             Ok(outcome) => End::of(&plan.order, &outcome),

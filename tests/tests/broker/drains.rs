@@ -9,7 +9,7 @@ use std::{
 };
 
 use tokio::task::JoinSet;
-use xero::{Broker, CallError, Client, Worker};
+use xero::{Broker, CallError, Client, RpcError, Worker};
 use xero_tests::{
     process::UNNOTICED,
     scene::{
@@ -198,7 +198,7 @@ fn draining_client_lets_its_calls_end_and_accepts_no_new_ones() {
             });
             let refused = async || {
                 let outcome = probe(&client).ping().timeout(PATIENCE).await;
-                matches!(outcome, Err(CallError::Closed { maybe_executed: false }))
+                matches!(outcome, Err(CallError::Rpc(RpcError::Closed { maybe_executed: false, .. })))
             };
             eventually("new calls are refused", refused).await;
             for call in calls {
@@ -222,7 +222,7 @@ fn client_drain_that_takes_too_long_ends() {
         let ((), took) = timed(client.drain(Duration::from_millis(100))).await;
         assert!(took >= Duration::from_millis(100) && took < UNNOTICED, "{took:?}");
         let error = stuck.await.unwrap_err();
-        assert!(matches!(error, CallError::Closed { maybe_executed: true }), "{error}");
+        assert!(matches!(error, CallError::Rpc(RpcError::Closed { maybe_executed: true, .. })), "{error}");
         // Nothing is left to wait for.
         within(UNNOTICED, client.drain(PATIENCE)).await;
     });

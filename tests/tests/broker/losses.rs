@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use xero::{Broker, CallError, Client, Worker};
+use xero::{Broker, CallError, Client, RpcError, Worker};
 use xero_tests::{
     link::Link,
     probe,
@@ -32,7 +32,7 @@ fn calls_of_a_client_that_vanishes_are_cancelled_on_the_workers() {
         eventually("its call runs", async || journal.count("closed", "begin") == 1).await;
         closes.close().await;
         let error = call.await.unwrap_err();
-        assert!(matches!(error, CallError::Closed { maybe_executed: true }), "{error}");
+        assert!(matches!(error, CallError::Rpc(RpcError::Closed { maybe_executed: true, .. })), "{error}");
         eventually("it is cancelled", async || journal.count("closed", "dropped") == 1).await;
         assert_eq!(kept.await.unwrap().worker, worker.id());
     });
@@ -70,7 +70,7 @@ fn call_of_a_killed_worker_runs_elsewhere_if_idempotent_and_else_is_lost_at_once
         process.kill();
         let (lost, took) = timed(once).await;
         let lost = lost.unwrap_err();
-        assert!(matches!(lost, CallError::WorkerLost { maybe_executed: true, .. }), "{lost}");
+        assert!(matches!(lost, CallError::Rpc(RpcError::WorkerLost { maybe_executed: true, .. })), "{lost}");
         assert!(took < UNNOTICED, "{took:?}");
         let whoami = again.await.unwrap();
         assert_eq!((whoami.worker, whoami.attempt), (other.id(), 2));
@@ -108,7 +108,7 @@ fn procedures_are_cancelled_when_their_broker_dies() {
         process.kill();
         let (error, took) = timed(call).await;
         let error = error.unwrap_err();
-        assert!(matches!(error, CallError::WorkerLost { maybe_executed: true, .. }), "{error}");
+        assert!(matches!(error, CallError::Rpc(RpcError::WorkerLost { maybe_executed: true, .. })), "{error}");
         assert!(took < UNNOTICED, "{took:?}");
         eventually("it is cancelled", async || journal.count("orphan", "dropped") == 1).await;
         eventually("both know", async || !worker.is_connected() && !client.is_connected()).await;
@@ -150,7 +150,7 @@ fn loss_of_either_of_two_brokers_is_survived() {
             assert_eq!(journal.count("again", "begin"), number + retries, "only what the lost broker had is repeated");
             for call in waits {
                 match call.await {
-                    Ok(_) | Err(CallError::WorkerLost { maybe_executed: true, .. }) => {}
+                    Ok(_) | Err(CallError::Rpc(RpcError::WorkerLost { maybe_executed: true, .. })) => {}
                     Err(error) => panic!("{error}"),
                 }
             }

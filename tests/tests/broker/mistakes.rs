@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use xero::{BindError, Broker, CallError, Client, ConnectError, StartError, Worker, proto::message::Message};
+use xero::{BindError, Broker, CallError, Client, ConnectError, RpcError, StartError, Worker, proto::message::Message};
 use xero_tests::{
     raw::{self, Link},
     scene::{PATIENCE, broker, client, client_of, eventually, probe, prober, run, worker, worker_of},
@@ -21,7 +21,7 @@ fn peers_at_the_wrong_endpoint_are_refused_and_affect_no_other() {
         eventually("they come again and again", async || lost_worker.counters().await.redials >= 3).await;
         assert!(!lost_worker.is_connected() && !lost_client.is_connected());
         let error = probe(&lost_client).ping().timeout(Duration::from_millis(50)).await.unwrap_err();
-        let CallError::NoWorker { brokers_missing, .. } = &error else { panic!("{error}") };
+        let CallError::Rpc(RpcError::NoWorker { brokers_missing, .. }) = &error else { panic!("{error}") };
         assert_eq!(brokers_missing, &[broker.backend()]);
         let expected =
             format!("none came within 50ms; no broker at {} is connected; the log says why", broker.backend());
@@ -63,7 +63,7 @@ fn client_that_connects_to_a_client_that_binds_is_refused() {
         let _worker = worker(&binds).await;
         let connects = Client::connect(binds.endpoint()).unwrap();
         let error = probe(&connects).ping().timeout(Duration::from_millis(300)).await.unwrap_err();
-        assert!(matches!(error, CallError::NoWorker { .. }), "{error}");
+        assert!(matches!(error, CallError::Rpc(RpcError::NoWorker { .. })), "{error}");
         assert!(!connects.is_connected() && connects.workers().is_empty());
         assert_eq!((probe(&binds).ping().await.unwrap().as_str(), binds.workers().len()), ("pong", 1));
     });
@@ -135,10 +135,13 @@ fn call_that_ended_without_a_broker_says_so_even_if_one_has_come_since() {
         eventually("the broker is connected", async || !client.workers().is_empty()).await;
         let error = early.await.unwrap_err();
         assert!(
-            matches!(&error, CallError::NoWorker { brokers_missing, .. } if brokers_missing == &[frontend]),
+            matches!(&error, CallError::Rpc(RpcError::NoWorker { brokers_missing, .. }) if brokers_missing == &[frontend]),
             "{error}"
         );
         let error = probe.ping().timeout(Duration::from_millis(50)).await.unwrap_err();
-        assert!(matches!(&error, CallError::NoWorker { brokers_missing, .. } if brokers_missing.is_empty()), "{error}");
+        assert!(
+            matches!(&error, CallError::Rpc(RpcError::NoWorker { brokers_missing, .. }) if brokers_missing.is_empty()),
+            "{error}"
+        );
     });
 }

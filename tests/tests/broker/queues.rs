@@ -9,7 +9,7 @@ use std::{
 };
 
 use tokio::{task::JoinSet, time::Instant};
-use xero::{Broker, CallError, Candidate, Client, Worker, WorkerChoice, proto::message::Peer};
+use xero::{Broker, CallError, Candidate, Client, RpcError, Worker, WorkerChoice, proto::message::Peer};
 use xero_tests::{
     process::UNNOTICED,
     scene::{
@@ -56,7 +56,7 @@ fn waiting_calls_expire_on_time() {
         let timeout = Duration::from_millis(150);
         let (outcome, took) = timed(probe(&client).ping().timeout(timeout)).await;
         let error = outcome.unwrap_err();
-        let CallError::NoWorker { brokers_missing, .. } = &error else { panic!("{error}") };
+        let CallError::Rpc(RpcError::NoWorker { brokers_missing, .. }) = &error else { panic!("{error}") };
         assert!(
             brokers_missing.is_empty() && error.to_string().ends_with("a broker is connected, without such a worker"),
             "{error}"
@@ -75,7 +75,7 @@ fn waiting_calls_expire_on_time() {
         }
         for (timeout, (outcome, took)) in within(PATIENCE, calls.join_all()).await {
             let error = outcome.unwrap_err();
-            assert!(matches!(error, CallError::DeadlineExceeded { .. }), "{error}");
+            assert!(matches!(error, CallError::Rpc(RpcError::DeadlineExceeded { .. })), "{error}");
             assert!(took >= timeout && took < timeout + UNNOTICED, "{took:?} instead of {timeout:?}");
         }
         drop(busy);
@@ -99,7 +99,7 @@ fn calls_past_the_bound_of_a_broker_fail_at_once_as_overloaded() {
         }
         for _ in 0..80 {
             let error = within(UNNOTICED, calls.join_next()).await.unwrap().unwrap().unwrap_err();
-            assert!(matches!(error, CallError::Overloaded { maybe_executed: false, .. }), "{error}");
+            assert!(matches!(error, CallError::Rpc(RpcError::Overloaded { maybe_executed: false, .. })), "{error}");
             let text = "overloaded: 20 calls wait for a worker at the broker already; raise its `waiting_max`";
             assert!(error.is_retryable() && error.to_string() == text, "{error}");
         }

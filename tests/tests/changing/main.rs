@@ -26,7 +26,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use xero::{CallError, Client, Codec, IntoService, Worker};
+use xero::{CallError, Client, Codec, IntoService, RpcError, Worker};
 use xero_tests::scene::{self, run};
 
 use crate::page::Row;
@@ -66,15 +66,18 @@ use Expected::*;
 
 /// The kind of an error, as the page writes it, and its text.
 fn described<E: Debug>(error: &CallError<E>) -> (&'static str, String) {
+    let error = match error {
+        CallError::Application(error) => return ("`Application`", format!("{error:?}")),
+        CallError::Rpc(error) => error,
+    };
     let kind = match error {
-        CallError::SignatureMismatch { .. } => "`SignatureMismatch`",
-        CallError::InvalidArguments { .. } => "`InvalidArguments`",
-        CallError::InvalidReply { .. } => "`InvalidReply`",
-        CallError::UnknownMethod { .. } => "`UnknownMethod`",
-        CallError::NoWorker { .. } => "`NoWorker`",
-        CallError::DeadlineExceeded { .. } => "`DeadlineExceeded`",
-        CallError::Refused { .. } => "`Refused`",
-        CallError::Application(_) => "`Application`",
+        RpcError::SignatureMismatch { .. } => "`SignatureMismatch`",
+        RpcError::InvalidArguments { .. } => "`InvalidArguments`",
+        RpcError::InvalidReply { .. } => "`InvalidReply`",
+        RpcError::UnknownMethod { .. } => "`UnknownMethod`",
+        RpcError::NoWorker { .. } => "`NoWorker`",
+        RpcError::DeadlineExceeded { .. } => "`DeadlineExceeded`",
+        RpcError::Refused { .. } => "`Refused`",
         _ => "another error",
     };
     (kind, error.to_string())
@@ -89,12 +92,11 @@ fn outcome<E: Debug>(about: &str, expected: Expected, result: Result<impl Debug,
         (Wrong(shown), Ok(value)) if value == shown => "another value",
         (Unsound, Ok(_)) => "another value",
         (Fails(kind, text), Err(error)) if described(error).0 == kind && described(error).1.contains(text) => kind,
-        (Refused(text), Err(CallError::InvalidArguments { reason, .. } | CallError::InvalidReply { reason, .. }))
-            if reason.contains(text) =>
-        {
-            "refused"
-        }
-        (Unsound, Err(CallError::InvalidArguments { .. } | CallError::InvalidReply { .. })) => "refused",
+        (
+            Refused(text),
+            Err(CallError::Rpc(RpcError::InvalidArguments { reason, .. } | RpcError::InvalidReply { reason, .. })),
+        ) if reason.contains(text) => "refused",
+        (Unsound, Err(CallError::Rpc(RpcError::InvalidArguments { .. } | RpcError::InvalidReply { .. }))) => "refused",
         (_, Ok(value)) => panic!("{about}: {expected:?} was expected, and {value} has arrived"),
         (_, Err(error)) => panic!("{about}: {expected:?} was expected, and there is {:?}", described(error)),
     }

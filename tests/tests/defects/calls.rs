@@ -3,7 +3,7 @@
 use std::{thread, time::Duration};
 
 use tokio::task::JoinSet;
-use xero::{CallError, Codec, Worker};
+use xero::{CallError, Codec, RpcError, Worker};
 use xero_tests::{
     probe,
     process::UNNOTICED,
@@ -95,7 +95,10 @@ fn d06_call_ends_when_its_worker_dies_and_not_at_its_deadline() {
         process.kill();
         let (outcome, time) = timed(call).await;
         let error = outcome.unwrap_err();
-        assert!(matches!(error, CallError::WorkerLost { attempts: 1, maybe_executed: true }), "{error}");
+        assert!(
+            matches!(error, CallError::Rpc(RpcError::WorkerLost { attempts: 1, maybe_executed: true, .. })),
+            "{error}"
+        );
         assert!(!error.is_retryable() && error.is_transient());
         assert!(time < UNNOTICED, "noticed after {time:?}");
     });
@@ -110,7 +113,10 @@ fn d07_call_that_times_out_leaves_its_worker_registered() {
         let probe = probe(&client);
         for _ in 0..3 {
             let error = probe.work("long", 60_000).timeout(Duration::from_millis(100)).await.unwrap_err();
-            assert!(matches!(error, CallError::DeadlineExceeded { maybe_executed: true, .. }), "{error}");
+            assert!(
+                matches!(error, CallError::Rpc(RpcError::DeadlineExceeded { maybe_executed: true, .. })),
+                "{error}"
+            );
             assert_eq!(client.workers(), before);
             assert_eq!(probe.ping().await.unwrap(), "pong");
         }
@@ -142,13 +148,16 @@ fn d16_value_that_cannot_be_read_is_an_error_at_once() {
         let dynamic = client.call("Probe.add").arguments(&("one", [2_u8; 3])).timeout(timeout);
         let (outcome, time) = timed(dynamic).await;
         let error = outcome.unwrap_err();
-        assert!(matches!(error, CallError::InvalidArguments { .. }), "{error}");
+        assert!(matches!(error, CallError::Rpc(RpcError::InvalidArguments { .. })), "{error}");
         assert!(!error.maybe_executed());
         assert!(time < UNNOTICED, "reported after {time:?}");
 
         let (outcome, time) = timed(probe(&client).unencodable().timeout(timeout)).await;
         let error = outcome.unwrap_err();
-        assert!(matches!(&error, CallError::InvalidReply { reason, .. } if reason.contains("made so")), "{error}");
+        assert!(
+            matches!(&error, CallError::Rpc(RpcError::InvalidReply { reason, .. }) if reason.contains("made so")),
+            "{error}"
+        );
         assert!(error.maybe_executed());
         assert!(time < UNNOTICED, "reported after {time:?}");
         assert_eq!(probe(&client).ping().await.unwrap(), "pong");
@@ -210,12 +219,12 @@ fn d21_arguments_are_values_and_never_code() {
         }
         // A time limit is never absent either: a call without an answer ends, and so does a wait for a worker.
         let error = client.call("Probe.hurried").arguments(&(60_000,)).timeout(Duration::from_millis(50)).await;
-        assert!(matches!(error, Err(CallError::DeadlineExceeded { .. })), "{error:?}");
+        assert!(matches!(error, Err(CallError::Rpc(RpcError::DeadlineExceeded { .. }))), "{error:?}");
         worker.drain().await;
         has_workers(&client, 0).await;
         client.wait_for_worker(Duration::from_millis(50)).await.unwrap_err();
         let error = client.call("Probe.ping").timeout(Duration::from_millis(50)).await;
-        assert!(matches!(error, Err(CallError::NoWorker { .. })), "{error:?}");
+        assert!(matches!(error, Err(CallError::Rpc(RpcError::NoWorker { .. }))), "{error:?}");
     });
 }
 

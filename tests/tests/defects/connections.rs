@@ -3,7 +3,7 @@
 use std::{collections::HashSet, time::Duration};
 
 use tokio::{task::JoinSet, time::Instant};
-use xero::{CallError, Client, Worker, proto::message::Message};
+use xero::{CallError, Client, RpcError, Worker, proto::message::Message};
 use xero_tests::{
     raw::{self, Dispatcher},
     scene::{
@@ -105,7 +105,7 @@ fn d11_worker_notices_the_loss_of_its_client_and_sends_the_next_one_no_old_repli
 
         client.close().await;
         let error = old.await.unwrap_err();
-        assert!(matches!(error, CallError::Closed { maybe_executed: true }), "{error}");
+        assert!(matches!(error, CallError::Rpc(RpcError::Closed { maybe_executed: true, .. })), "{error}");
         eventually("the worker knows", async || !worker.is_connected()).await;
         eventually("work for the lost client stops", async || journal.count("old", "dropped") == 1).await;
 
@@ -185,7 +185,7 @@ fn d20_worker_dials_with_fresh_identities_and_ever_longer_pauses_and_queues_are_
         let waiting: Vec<_> = (0..10).map(|_| probe(&client).ping().timeout(PATIENCE).start()).collect();
         let (outcome, time) = timed(probe(&client).ping().timeout(PATIENCE)).await;
         let error = outcome.unwrap_err();
-        assert!(matches!(error, CallError::Overloaded { maybe_executed: false, .. }), "{error}");
+        assert!(matches!(error, CallError::Rpc(RpcError::Overloaded { maybe_executed: false, .. })), "{error}");
         assert!(time < PATIENCE / 2);
         let _worker = xero_tests::scene::worker(&client).await;
         for call in waiting {

@@ -1,7 +1,7 @@
 //! Defects of input: malformed messages.
 
 use xero::{
-    CallError, CallId, Worker,
+    CallError, CallId, RpcError, Worker,
     proto::{
         frame::{self, Frames},
         message::{ErrorCode, Event, Message},
@@ -85,7 +85,7 @@ fn d15_bad_reply_is_an_error_at_once_and_stalls_nothing_behind_it() {
             let payload = xero::proto::message::Payload { bytes: bytes.into(), ..raw::text("") };
             worker.send(&raw::final_reply(id, payload)).await;
             let error = within(PATIENCE, call).await.unwrap_err();
-            assert!(matches!(error, CallError::InvalidReply { .. }), "{error}");
+            assert!(matches!(error, CallError::Rpc(RpcError::InvalidReply { .. })), "{error}");
             assert!(error.maybe_executed());
         }
         // An unknown codec; an error without its fields.
@@ -101,7 +101,7 @@ fn d15_bad_reply_is_an_error_at_once_and_stalls_nothing_behind_it() {
             header[at] = byte;
             worker.send_frames(&[&header, &payload]).await;
             let error = within(PATIENCE, call).await.unwrap_err();
-            assert!(matches!(error, CallError::Malformed { maybe_executed: true, .. }), "{error}");
+            assert!(matches!(error, CallError::Rpc(RpcError::Malformed { maybe_executed: true, .. })), "{error}");
         }
         // A good one, with nonsense before it.
         let call = call().start();

@@ -7,7 +7,7 @@ use tokio::{
     sync::{Mutex, Notify, mpsc, oneshot},
     time::sleep,
 };
-use xero::{CallError, Client, Context, Worker};
+use xero::{CallError, Client, Context, RpcError, Worker};
 use xero_tests::scene::{PATIENCE, client, eventually, joined, run, runtime, show_logs, within};
 
 #[xero::service]
@@ -220,7 +220,10 @@ fn panic_of_a_blocking_procedure_is_reported_and_costs_one_call() {
         let (_client, _worker, blocking, _) = scene().await;
         for late in [false, true] {
             let error = blocking.panic(late).await.unwrap_err();
-            assert_eq!(error, CallError::Panicked { message: "as asked".to_owned() });
+            assert!(
+                matches!(&error, CallError::Rpc(RpcError::Panicked { message, .. }) if message == "as asked"),
+                "{error:?}"
+            );
         }
         assert_eq!(blocking.await_tasks().await, Ok(7));
     });
@@ -242,7 +245,7 @@ fn blocking_procedure_whose_runtime_shuts_down_ends() {
         within(PATIENCE, notes.begun.notified()).await;
         theirs.shutdown_background();
         let error = within(PATIENCE, call).await.unwrap_err();
-        assert!(matches!(error, CallError::Refused { maybe_executed: true, .. }), "{error}");
+        assert!(matches!(error, CallError::Rpc(RpcError::Refused { maybe_executed: true, .. })), "{error}");
         within(PATIENCE, worker.left()).await;
         eventually("the procedure is dropped", async || Arc::strong_count(&notes) == 1).await;
     });

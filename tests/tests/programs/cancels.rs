@@ -14,7 +14,7 @@ use tokio::{
     runtime::{Builder, Handle, Runtime},
     sync::Notify,
 };
-use xero::{CallError, Client, Worker};
+use xero::{CallError, Client, RpcError, Worker};
 use xero_tests::scene::{PATIENCE, client, eventually, joined, run, runtime, show_logs, within};
 
 use crate::drops::{HeldClient, Holder, Ledger, Small, SmallClient};
@@ -35,7 +35,7 @@ fn aborted_procedures_drop_nothing_on_the_io_thread() {
             within(PATIENCE, begun.notified()).await;
             within(PATIENCE, worker.drain()).await;
             let error = call.await.unwrap_err();
-            assert!(matches!(error, CallError::Refused { .. }), "{error}");
+            assert!(matches!(error, CallError::Rpc(RpcError::Refused { .. })), "{error}");
             eventually("all is dropped", async || local.drops().len() + ledger.drops().len() == 2).await;
             local.assert_one();
             ledger.assert_one();
@@ -295,7 +295,7 @@ async fn cancel_on_mines() {
     let mines = MinesClient::new(&client);
     for call in [mines.task(), mines.inline(), mines.blocking()] {
         let error = call.timeout(Duration::from_millis(200)).await.unwrap_err();
-        assert!(matches!(error, CallError::DeadlineExceeded { .. }), "{error}");
+        assert!(matches!(error, CallError::Rpc(RpcError::DeadlineExceeded { .. })), "{error}");
     }
     assert_eq!(mines.count().await, Ok(3));
     within(PATIENCE, worker.drain()).await;

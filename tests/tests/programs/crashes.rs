@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use xero::{Broker, CallError, Candidate, Client, Worker, WorkerChoice, proto::message::Peer};
+use xero::{Broker, CallError, Candidate, Client, RpcError, Worker, WorkerChoice, proto::message::Peer};
 use xero_tests::scene::{
     LONG, PATIENCE, beating, bind, bind_broker, client_of, eventually, probe, prober, run, start_of, within,
 };
@@ -61,8 +61,8 @@ fn everything_asked_of_a_client_whose_io_thread_dies_ends_at_once_with_the_reaso
     });
 }
 
-fn assert_crashed<E: std::fmt::Debug>(error: &CallError<E>) {
-    assert!(matches!(error, CallError::Crashed { .. }), "{error}");
+fn assert_crashed<E: std::fmt::Display>(error: &CallError<E>) {
+    assert!(matches!(error, CallError::Rpc(RpcError::Crashed { .. })), "{error}");
     assert!(error.to_string().contains("I/O thread has panicked"), "{error}");
     assert!(!error.is_transient());
 }
@@ -78,7 +78,7 @@ fn everything_asked_of_a_broker_whose_io_thread_dies_ends_at_once() {
             async move { broker.left().await }
         });
         let error = within(AT_ONCE, probe(&client).work("fatal", 0).timeout(PATIENCE)).await.unwrap_err();
-        assert!(matches!(error, CallError::WorkerLost { .. }), "{error}");
+        assert!(matches!(error, CallError::Rpc(RpcError::WorkerLost { .. })), "{error}");
         within(AT_ONCE, left).await.unwrap();
         within(AT_ONCE, broker.left()).await;
         within(AT_ONCE, broker.drain()).await;

@@ -10,7 +10,7 @@ use tokio::{
     sync::{Notify, oneshot},
     time::timeout,
 };
-use xero::{CallError, Client, Worker};
+use xero::{CallError, Client, RpcError, Worker};
 use xero_tests::scene::{PATIENCE, client, eventually, joined, run, within};
 
 #[xero::service]
@@ -351,7 +351,7 @@ fn call_that_drains_and_is_cancelled_lets_the_worker_leave() {
         assert_eq!(within(SOON, work).await, Ok(8));
         within(SOON, leaver.worker().left()).await;
         let error = leaving.work().fail_fast().await.unwrap_err();
-        assert!(matches!(error, CallError::NoWorker { .. }), "{error}");
+        assert!(matches!(error, CallError::Rpc(RpcError::NoWorker { .. })), "{error}");
     });
 }
 

@@ -17,7 +17,7 @@ use tokio::{
     sync::Notify,
 };
 use xero::{
-    Broker, BrokerBuilder, CallError, Candidate, Client, ClientBuilder, ConnectError, StartError, Worker,
+    Broker, BrokerBuilder, CallError, Candidate, Client, ClientBuilder, ConnectError, RpcError, StartError, Worker,
     WorkerBuilder, WorkerChoice, proto::message::Peer,
 };
 use xero_tests::scene::{PATIENCE, Port, bind, client, eventually, joined, probe, run, runtime, show_logs, within};
@@ -461,11 +461,14 @@ fn panicking_drops_cost_only_their_own_call() {
         }
         for call in ["Fuses.task", "Fuses.inline", "Fuses.blocking"] {
             let error = client.call(call).arguments(&(&*lit,)).await.unwrap_err();
-            assert!(matches!(&error, CallError::Panicked { message } if message.contains("lit")), "{call}: {error}");
+            assert!(
+                matches!(&error, CallError::Rpc(RpcError::Panicked { message, .. }) if message.contains("lit")),
+                "{call}: {error}"
+            );
         }
         for call in [fuses.cancelled(), fuses.cancelled_inline(), fuses.cancelled_blocking()] {
             let error = call.timeout(Duration::from_millis(100)).await.unwrap_err();
-            assert!(matches!(error, CallError::DeadlineExceeded { .. }), "{error}");
+            assert!(matches!(error, CallError::Rpc(RpcError::DeadlineExceeded { .. })), "{error}");
         }
         assert_eq!(fuses.task(unlit()).await, Ok(7));
         within(PATIENCE, worker.drain()).await;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use tokio::runtime::{Handle, Id};
-use xero::{CallError, Worker};
+use xero::{CallError, RpcError, Worker};
 use xero_tests::{
     scene::{PATIENCE, client, joined, run, within},
     service::ProbeClient,
@@ -73,7 +73,9 @@ fn panic_with_any_payload_is_reported_with_its_text_if_any() {
         let no_text = "a panic whose payload is not text";
         for (kind, text) in [(0, "a text"), (1, "a text of 1"), (2, no_text), (3, no_text), (4, no_text)] {
             for call in [panics.task(kind), panics.inline(kind), panics.blocking(kind)] {
-                assert_eq!(call.await, Err(CallError::Panicked { message: text.to_owned() }), "{kind}");
+                let error = call.await.unwrap_err();
+                let CallError::Rpc(RpcError::Panicked { message, .. }) = &error else { panic!("{kind}: {error}") };
+                assert_eq!(message, text, "{kind}");
             }
         }
         for call in [panics.task(9), panics.inline(9), panics.blocking(9)] {
@@ -124,7 +126,7 @@ fn payload_of_a_panic_is_dropped_within_the_runtime_of_its_worker() {
         joined(&client, &worker).await;
         let throws = ThrowsClient::new(&client);
         for call in [throws.task(), throws.inline(), throws.blocking()] {
-            assert!(matches!(call.await, Err(CallError::Panicked { .. })));
+            assert!(matches!(call.await, Err(CallError::Rpc(RpcError::Panicked { .. }))));
             assert_eq!(dropped.recv_timeout(PATIENCE), Ok(Some(Handle::current().id())));
         }
         within(PATIENCE, worker.drain()).await;

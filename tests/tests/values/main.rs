@@ -48,7 +48,7 @@ mod refused;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use xero::{CallError, Client, Codec, Context, Worker};
+use xero::{CallError, Client, Codec, Context, RpcError, Worker};
 use xero_tests::scene;
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -287,7 +287,7 @@ const BARE: [Codec; 2] = [Codec::Bincode, Codec::Postcard];
 #[track_caller]
 fn invalid_arguments<E: std::fmt::Debug>(error: CallError<E>) -> String {
     match error {
-        CallError::InvalidArguments { reason, .. } => reason,
+        CallError::Rpc(RpcError::InvalidArguments { reason, .. }) => reason,
         other => panic!("{other:?}"),
     }
 }
@@ -296,7 +296,7 @@ fn invalid_arguments<E: std::fmt::Debug>(error: CallError<E>) -> String {
 #[track_caller]
 fn invalid_reply<E: std::fmt::Debug>(error: CallError<E>) -> String {
     match error {
-        CallError::InvalidReply { reason, .. } => reason,
+        CallError::Rpc(RpcError::InvalidReply { reason, .. }) => reason,
         other => panic!("{other:?}"),
     }
 }

@@ -103,7 +103,7 @@ impl BrokerBuilder {
 
     /// Most calls that wait for a worker. Default 10,000; at least 1.
     ///
-    /// Further calls fail with [`CallError::Overloaded`](crate::CallError::Overloaded). Requests that return from a worker
+    /// Further calls fail with [`RpcError::Overloaded`](crate::RpcError::Overloaded). Requests that return from a worker
     /// which drains, refuses or is lost wait beside these: there are at most as many as credits. Each waiting call keeps
     /// its arguments in memory until its deadline. (`PROTOCOL.md` §9)
     pub fn waiting_max(mut self, calls: usize) -> Self {
@@ -143,7 +143,7 @@ impl BrokerBuilder {
     /// Retries that all calls together may make. Default 20 % and 1,000; at most 1,000 %.
     ///
     /// Each call earns `percent` hundredths of a retry, and at most `reserve` retries are saved up. Without a saved
-    /// retry, the call ends with [`CallError::WorkerLost`](crate::CallError::WorkerLost). Lower protects workers in
+    /// retry, the call ends with [`RpcError::WorkerLost`](crate::RpcError::WorkerLost). Lower protects workers in
     /// trouble from a multiplied load; higher survives more losses at the same time. (`PROTOCOL.md` §8)
     pub fn retry_budget(mut self, percent: u32, reserve: u32) -> Self {
         (self.routing.retry.budget_percent, self.routing.retry.budget_reserve) = (percent, reserve);
@@ -175,7 +175,7 @@ impl BrokerBuilder {
     ///
     /// Set it to the memory that the process can spare: only `window_bytes` and one payload for each worker come on
     /// top. One request takes at most four fifteenths of it, so set it to at least 3.75 times the largest request; a
-    /// larger request fails with [`CallError::TooLarge`](crate::CallError::TooLarge).
+    /// larger request fails with [`RpcError::TooLarge`](crate::RpcError::TooLarge).
     ///
     /// Peers share a third of it. One that holds more than the rest of that third slows down. Once its requests are
     /// more than four times what all requests leave of the third, or all requests are half of the whole, further ones

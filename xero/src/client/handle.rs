@@ -41,7 +41,7 @@ use crate::{
 /// When the last clone is dropped, the client says goodbye to its workers and brokers.
 ///
 /// A client works under any executor, and belongs to the process that made it. In a forked process, calls fail at once
-/// with [`CallError::Forked`](crate::CallError::Forked), and the other methods return like those of a closed client. A
+/// with [`RpcError::Forked`](crate::RpcError::Forked), and the other methods return like those of a closed client. A
 /// call from before the fork returns that error when it is polled, but nobody wakes it: an executor that holds it, such
 /// as a `FuturesUnordered` or a `JoinHandle`, waits for ever. Make another client there, before other threads dial
 /// `inproc` endpoints. Until such a process ends, or runs another program, it keeps its parent's connections open: if
@@ -220,7 +220,7 @@ impl Client {
 
     /// Drains every clone: accepts no new call, lets open calls end, then closes.
     ///
-    /// Calls that have not ended after the timeout end with [`CallError::Closed`](crate::CallError::Closed); new calls
+    /// Calls that have not ended after the timeout end with [`RpcError::Closed`](crate::RpcError::Closed); new calls
     /// do at once. Then the client says goodbye to its workers. Returns when the client is closed.
     ///
     /// ```
@@ -251,7 +251,7 @@ impl Client {
 
     /// Says goodbye to the workers and closes every clone.
     ///
-    /// Open calls end with [`CallError::Closed`](crate::CallError::Closed). Returns within a second, once the endpoint
+    /// Open calls end with [`RpcError::Closed`](crate::RpcError::Closed). Returns within a second, once the endpoint
     /// is free again, and the policy is dropped. It waits for the `Drop` of a [`WorkerChoice`](crate::WorkerChoice),
     /// however long that takes.
     pub async fn close(&self) {

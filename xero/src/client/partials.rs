@@ -79,7 +79,7 @@ impl PartialReceiver {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::{CallError, Never};
+    use crate::error::RpcError;
 
     #[tokio::test]
     async fn unread_partial_replies_are_bounded_by_number() {
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn error_names_both_bounds() {
-        let error = CallError::<Never>::PartialsUnread { received: 1_030 }.to_string();
+        let error = RpcError::PartialsUnread { method: String::new(), received: 1_030 }.to_string();
         assert!(error.contains("1030 have arrived, and a caller may leave at most 1,024 of them unread, or 16 MiB "));
         assert_eq!((UNREAD_MAX, UNREAD_BYTES_MAX), (1_024, 16 << 20));
     }

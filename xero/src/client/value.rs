@@ -1,6 +1,6 @@
 //! A value in its encoded form.
 
-use std::fmt;
+use std::{error::Error, fmt};
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
@@ -131,6 +131,9 @@ impl PartialEq for Value {
 }
 
 impl Eq for Value {}
+
+/// A call without types gives the method's own error as a value too.
+impl Error for Value {}
 
 /// The value as JSON if it has such a form.
 impl fmt::Display for Value {

@@ -113,7 +113,7 @@ impl WorkerBuilder {
     ///
     /// Set it to the memory that the process can spare: nothing comes on top. One request takes at most four fifteenths
     /// of it, so set it to at least 3.75 times the largest request; a larger request fails with
-    /// [`CallError::TooLarge`](crate::CallError::TooLarge).
+    /// [`RpcError::TooLarge`](crate::RpcError::TooLarge).
     ///
     /// Peers share a third of it. One that holds more than the rest of that third slows down. Once its requests are
     /// more than four times what all requests leave of the third, or all requests are half of the whole, further ones
