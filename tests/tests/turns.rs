@@ -218,19 +218,26 @@ fn waker_that_blocks_for_longer_than_a_lease_costs_no_peer() {
         let (release, released) = mpsc::channel();
         let blocking = Arc::new(Blocking(Mutex::new(released), AtomicBool::new(false)));
         let waker = Waker::from(Arc::clone(&blocking));
-        let first = loop {
-            let mut call = Box::pin(probe(&client).ping().timeout(PATIENCE).start());
+        let begin = || loop {
+            let mut call = Box::pin(probe(&client).ping().timeout(PATIENCE));
             if call.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
                 break call;
             }
         };
-        eventually("the waker blocks", async || blocking.1.load(Ordering::Relaxed)).await;
-        let second = probe(&client).ping().timeout(PATIENCE).start();
-        // Time passes for both sides: this is no wait for a condition.
-        tokio::time::sleep(10 * SHORT).await;
-        release.send(()).expect("the waker waits");
-        assert_eq!(first.await.unwrap(), "pong");
-        assert_eq!(second.await.unwrap(), "pong");
+        // The second one ends while the I/O thread stands in for the blocked reader.
+        for round in 0..2 {
+            let first = begin();
+            eventually("the waker blocks", async || blocking.1.swap(false, Ordering::Relaxed)).await;
+            let second = begin();
+            // Time passes for both sides: this is no wait for a condition.
+            tokio::time::sleep(10 * SHORT).await;
+            release.send(()).expect("the first waker waits");
+            eventually("the other waker blocks", async || blocking.1.swap(false, Ordering::Relaxed)).await;
+            tokio::time::sleep(10 * SHORT).await;
+            release.send(()).expect("the second waker waits");
+            assert_eq!(first.await.unwrap(), "pong", "{round}");
+            assert_eq!(second.await.unwrap(), "pong", "{round}");
+        }
         let (client, worker) = (client.counters().await, worker.counters().await);
         assert_eq!((client.expired_leases, worker.expired_leases, worker.redials), (0, 0, 0));
     });

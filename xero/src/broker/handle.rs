@@ -29,7 +29,7 @@ use crate::{
         guest::Guest,
         mailbox::{Commands, WeakCommands, mailbox},
         panics,
-        thread::{IoThread, Owned, io_thread_died},
+        thread::{Connections, IoThread, Owned, io_thread_died},
     },
     proto::{
         broker::{BrokerConfig, BrokerCounters},
@@ -317,8 +317,12 @@ impl BrokerBuilder {
         let io = IoThread::new();
         let channels =
             Channels { io: io.clone(), mailbox, workers: worker_list, clients: clients_sender, left: left_sender };
-        IoThread::spawn("xero-broker", driver::run(transport, frontend, backend, config, channels, bound_sender))
-            .map_err(BindError::Thread)?;
+        IoThread::spawn(
+            "xero-broker",
+            Connections::Many,
+            driver::run(transport, frontend, backend, config, channels, bound_sender),
+        )
+        .map_err(BindError::Thread)?;
         let bound = bound.await.unwrap_or_else(|_| Err(BindError::Thread(io_thread_died())))?;
         let ends = Owned::new(io, Ends { commands, workers, clients, left });
         Ok(Broker { shared: Arc::new(Shared { id, bound, ends }) })

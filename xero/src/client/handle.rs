@@ -21,7 +21,7 @@ use crate::{
         guest::Guest,
         mailbox::mailbox,
         panics,
-        thread::{IoThread, Owned, io_thread_died},
+        thread::{Connections, IoThread, Owned, io_thread_died},
     },
     proto::{
         dispatch::{DispatcherConfig, DispatcherCounters},
@@ -348,8 +348,12 @@ impl ClientBuilder {
         let (bound_sender, bound) = oneshot::channel();
         let transport = self.link.transport;
         let (handle, config, channels) = self.open();
-        IoThread::spawn("xero-client", driver::bind(transport, endpoint, config, channels, bound_sender))
-            .map_err(BindError::Thread)?;
+        IoThread::spawn(
+            "xero-client",
+            Connections::Many,
+            driver::bind(transport, endpoint, config, channels, bound_sender),
+        )
+        .map_err(BindError::Thread)?;
         let endpoint = bound.await.unwrap_or_else(|_| Err(BindError::Thread(io_thread_died())))?;
         Ok(handle.at(Place::Bound(endpoint)))
     }
@@ -364,7 +368,7 @@ impl ClientBuilder {
         let endpoints = ConnectError::check(&texts)?;
         let transport = self.link.transport;
         let (handle, config, channels) = self.open();
-        IoThread::spawn("xero-client", driver::connect(transport, endpoints, config, channels))
+        IoThread::spawn("xero-client", Connections::Few, driver::connect(transport, endpoints, config, channels))
             .map_err(ConnectError::Thread)?;
         Ok(handle.at(Place::Brokers(texts)))
     }

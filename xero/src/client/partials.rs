@@ -12,6 +12,9 @@ use crate::proto::message::Payload;
 /// The most unread partial replies of a call: enough for a burst, too few for a leak.
 const UNREAD_MAX: usize = 1024;
 
+/// The most that are not even handed over: those of a turn, or of the time that another caller's waker takes.
+const UNDELIVERED_MAX: usize = 16 * 1024;
+
 /// The most bytes of unread partial replies; a larger one is kept if it is the only one.
 const UNREAD_BYTES_MAX: usize = 16 << 20;
 
@@ -25,7 +28,10 @@ pub(crate) fn channel() -> (PartialSender, PartialReceiver) {
 /// The partial replies that the caller has not read.
 #[derive(Debug, Default)]
 struct Unread {
-    number: AtomicUsize,
+    /// Those for which there is room, and which are not handed over yet. The caller cannot read these.
+    undelivered: AtomicUsize,
+    delivered: AtomicUsize,
+    /// Of both.
     bytes: AtomicUsize,
 }
 
@@ -41,13 +47,14 @@ impl PartialSender {
     ///
     /// Apart from [`Self::push`], whose wakers are user code. Only one thread at a time makes room.
     pub(crate) fn reserve(&self, size: usize) -> bool {
-        let Unread { number, bytes } = &*self.unread;
-        let (others, before) = (number.load(Ordering::Acquire), bytes.load(Ordering::Acquire));
+        let Unread { undelivered, delivered, bytes } = &*self.unread;
+        let waiting = undelivered.load(Ordering::Acquire);
+        let (unread, before) = (delivered.load(Ordering::Acquire), bytes.load(Ordering::Acquire));
+        let has_room = before == 0 || before + size <= UNREAD_BYTES_MAX;
         // The call of a dropped receiver is cancelled anyway.
-        let is_unheard = self.sender.is_closed();
-        let fits = is_unheard || others < UNREAD_MAX && (others == 0 || before + size <= UNREAD_BYTES_MAX);
+        let fits = self.sender.is_closed() || waiting < UNDELIVERED_MAX && unread < UNREAD_MAX && has_room;
         if fits {
-            number.fetch_add(1, Ordering::Relaxed);
+            undelivered.fetch_add(1, Ordering::Relaxed);
             bytes.fetch_add(size, Ordering::Relaxed);
         }
         fits
@@ -55,6 +62,8 @@ impl PartialSender {
 
     /// Hands over a partial reply for which there is room.
     pub(crate) fn push(&self, payload: Payload) {
+        self.unread.delivered.fetch_add(1, Ordering::Release);
+        self.unread.undelivered.fetch_sub(1, Ordering::Release);
         let _ = self.sender.send(payload);
     }
 }
@@ -71,7 +80,7 @@ impl PartialReceiver {
     pub(crate) async fn next(&mut self) -> Option<Payload> {
         let payload = self.receiver.recv().await?;
         self.unread.bytes.fetch_sub(payload.bytes.len(), Ordering::Release);
-        self.unread.number.fetch_sub(1, Ordering::Release);
+        self.unread.delivered.fetch_sub(1, Ordering::Release);
         Some(payload)
     }
 }
@@ -97,6 +106,21 @@ mod tests {
         assert!(receiver.next().await.is_some());
         assert!(deliver(&sender, UNREAD_BYTES_MAX - 1) && deliver(&sender, 1));
         assert!(!deliver(&sender, 1));
+    }
+
+    #[tokio::test]
+    async fn partial_replies_that_the_caller_cannot_read_yet_do_not_count_as_unread() {
+        let (sender, mut receiver) = channel();
+        assert!((0..UNDELIVERED_MAX).all(|_| sender.reserve(1)));
+        assert!(!sender.reserve(1), "they are bounded too");
+        for _ in 0..UNDELIVERED_MAX {
+            sender.push(Payload { bytes: vec![0].into(), ..Payload::default() });
+        }
+        assert!(!sender.reserve(1), "all of them can be read now");
+        for _ in UNREAD_MAX..=UNDELIVERED_MAX {
+            receiver.next().await;
+        }
+        assert!(sender.reserve(1));
     }
 
     #[test]

@@ -34,6 +34,7 @@ use super::{
     driver::{Driver, ReadersTurn, Role},
     errands::Queue,
     mailbox::Turns,
+    panics,
     reader::Reader,
     watch::Need,
 };
@@ -151,11 +152,24 @@ impl<R: Role> Engine<R> {
         driver
     }
 
-    /// Runs the errands on the I/O thread, if that has the sockets. Otherwise the reader runs them, and heartbeats go on
-    /// however long they take.
-    pub(super) fn see_to_errands(&self, left: &Left) {
-        match self.reader.as_ref().filter(|reader| reader.has_sockets()) {
-            Some(reader) if left.has_errands => reader.call(),
+    /// Sees to the errands after a turn of the I/O thread, where heartbeats would wait for them: the reader runs them, or
+    /// a thread of the pool while the I/O thread stands in for it. The I/O thread runs them itself only where it always
+    /// has the sockets.
+    pub(super) fn see_to_errands(self: &Arc<Self>, left: &Left) {
+        match self.reader.as_ref().filter(|reader| !reader.has_ended()) {
+            Some(reader) if reader.has_sockets() => {
+                if left.has_errands {
+                    reader.call();
+                }
+            }
+            Some(_) if self.errands.are_there() => {
+                let engine = Arc::clone(self);
+                // Without a free thread, Tokio panics.
+                if panics::catch(move || drop(Handle::current().spawn_blocking(move || engine.run_errands()))).is_err()
+                {
+                    self.run_errands();
+                }
+            }
             Some(_) => {}
             None => self.run_errands(),
         }

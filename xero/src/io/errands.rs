@@ -11,6 +11,8 @@ use std::{
     },
 };
 
+use super::process::Process;
+
 /// A piece of user code, which catches its own panics.
 pub(crate) trait Errand: From<Code> + Send + 'static {
     fn run(self);
@@ -59,11 +61,17 @@ pub(super) struct Queue<E> {
     are_there: AtomicBool,
     /// Held by the thread that runs them.
     running: Mutex<Vec<E>>,
+    process: Process,
 }
 
 impl<E: Errand> Queue<E> {
     pub(super) fn new() -> Self {
-        Self { waiting: Mutex::default(), are_there: AtomicBool::new(false), running: Mutex::default() }
+        Self {
+            waiting: Mutex::default(),
+            are_there: AtomicBool::new(false),
+            running: Mutex::default(),
+            process: Process::current(),
+        }
     }
 
     /// Adds a turn's errands, and returns whether there were any. To be called at the desk, which orders the turns.
@@ -84,7 +92,7 @@ impl<E: Errand> Queue<E> {
     ///
     /// Either this finds that nobody runs errands, or whoever does finds those put before.
     pub(super) fn run(&self) -> bool {
-        if !self.are_there.load(Ordering::Acquire) {
+        if !self.are_there() {
             return false;
         }
         let mut running = match self.running.try_lock() {
@@ -94,7 +102,13 @@ impl<E: Errand> Queue<E> {
         };
         self.run_some(&mut running);
         drop(running);
-        self.are_waiting()
+        // In a child process, the lock may be held by a thread that is not there.
+        !self.process.is_elsewhere() && self.are_waiting()
+    }
+
+    /// Whether errands may wait.
+    pub(super) fn are_there(&self) -> bool {
+        self.are_there.load(Ordering::Acquire)
     }
 
     /// Waits until no thread runs errands, and runs all that are left.
@@ -115,7 +129,15 @@ impl<E: Errand> Queue<E> {
             mem::swap(&mut *waiting, running);
             self.are_there.store(false, Ordering::Release);
         }
-        running.drain(..).for_each(E::run);
+        let mut errands = running.drain(..);
+        while let Some(errand) = errands.next() {
+            errand.run();
+            if self.process.is_elsewhere() {
+                // It has forked: the others belong to the parent process.
+                return mem::forget(errands);
+            }
+        }
+        drop(errands);
         running.shrink_to(KEPT_MAX);
     }
 }

@@ -16,7 +16,6 @@ use crate::proto::frame::{self, Limits};
 pub(super) struct Later<P> {
     known: Line<P>,
     strangers: Line<P>,
-    is_turn_of_strangers: bool,
     /// The connections of which something waits: none of their inputs overtakes another.
     places: BTreeMap<P, Place>,
     ends: VecDeque<P>,
@@ -34,6 +33,8 @@ struct Line<P> {
     bytes: usize,
     /// The bytes of the offers among these.
     announcing: usize,
+    /// The bytes of offers that were handled while the other line may have waited.
+    spent: u64,
 }
 
 #[derive(Debug)]
@@ -66,7 +67,6 @@ impl<P: Copy + Ord> Later<P> {
         Self {
             known: Line::default(),
             strangers: Line::default(),
-            is_turn_of_strangers: false,
             places: BTreeMap::new(),
             ends: VecDeque::new(),
             is_turn_of_announcements: false,
@@ -89,9 +89,15 @@ impl<P: Copy + Ord> Later<P> {
             return Admitted::Now(input);
         }
         let is_known = place.map_or_else(is_known, |place| place.is_known);
-        let line = if is_known { &mut self.known } else { &mut self.strangers };
+        let (line, other) = match is_known {
+            true => (&mut self.known, &self.strangers),
+            false => (&mut self.strangers, &self.known),
+        };
         if line.announcing + announcing > ANNOUNCING_MAX || line.bytes + bytes_of(&input) > BYTES_MAX {
             return if is_known && place.is_none() { Admitted::Now(input) } else { Admitted::Refused };
+        }
+        if line.waiting.is_empty() {
+            line.spent = line.spent.max(other.spent);
         }
         line.bytes += bytes_of(&input);
         line.announcing += announcing;
@@ -118,8 +124,8 @@ impl<P: Copy + Ord> Later<P> {
         if !is_due {
             return None;
         }
-        self.is_turn_of_strangers = !self.is_turn_of_strangers;
-        let (first, second) = match self.is_turn_of_strangers {
+        // By what they take, not by their number: a large one of a stranger may be followed by many small ones of others.
+        let (first, second) = match self.strangers.spent <= self.known.spent {
             true => (&mut self.strangers, &mut self.known),
             false => (&mut self.known, &mut self.strangers),
         };
@@ -180,13 +186,14 @@ impl<P> Line<P> {
         let waiting = self.waiting.remove(place)?;
         self.bytes -= bytes_of(&waiting.input);
         self.announcing -= waiting.announcing;
+        self.spent += waiting.announcing as u64;
         Some(waiting)
     }
 }
 
 impl<P> Default for Line<P> {
     fn default() -> Self {
-        Self { waiting: VecDeque::new(), bytes: 0, announcing: 0 }
+        Self { waiting: VecDeque::new(), bytes: 0, announcing: 0, spent: 0 }
     }
 }
 
@@ -218,7 +225,8 @@ const BURST: Duration = Duration::from_millis(500);
 /// The longest debt. One BATCH may not stop all announcements for longer.
 const AHEAD_MAX: Duration = Duration::from_secs(1);
 
-/// The most offers that wait in a line, in bytes: a second of work, so that none of their peers has given up by then.
+/// The most offers that wait in a line, in bytes: a second of work, or two if the other line is as long. None of their
+/// peers has given up by then.
 const ANNOUNCING_MAX: usize = 4 << 20;
 
 /// The most bytes that wait in a line, with what came in the same messages.
@@ -346,6 +354,28 @@ mod tests {
         let order: Vec<_> = from_fn(|| later.next(now)).map(|(peer, _)| peer < 1_000).take(8).collect();
         assert_eq!(order, [true, false].repeat(4));
         assert!(matches!(later.next_of(1_030), Some(Input::Frames(_))) && later.next_of(1_030).is_none());
+    }
+
+    #[test]
+    fn large_announcement_of_a_stranger_is_followed_by_as_much_of_registered_peers() {
+        let (mut later, now) = (Later::new(), Instant::now());
+        let mut admit = |peer, methods, is_known| {
+            let admitted = later.admit(peer, frames(&ready(methods)), &Limits::default(), || is_known);
+            assert!(matches!(admitted, Admitted::Later));
+        };
+        (0..3).for_each(|peer| admit(peer, 1_000, false));
+        (10..15).for_each(|peer| admit(peer, 100, true));
+        let order: Vec<_> = from_fn(|| later.next(now)).map(|(peer, _)| peer).collect();
+        assert_eq!(order, [0, 10, 11, 12, 13, 14, 1, 2]);
+        // Whoever had the time alone does not pay for it later.
+        let mut admit = |peer, is_known| {
+            let admitted = later.admit(peer, frames(&ready(100)), &Limits::default(), || is_known);
+            assert!(matches!(admitted, Admitted::Later));
+        };
+        (0..3).for_each(|peer| admit(peer, false));
+        (10..13).for_each(|peer| admit(peer, true));
+        let order: Vec<_> = from_fn(|| later.next(now)).map(|(peer, _)| peer < 10).collect();
+        assert_eq!(order, [true, false].repeat(3));
     }
 
     #[test]

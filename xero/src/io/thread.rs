@@ -51,12 +51,16 @@ impl IoThread {
     /// Runs a driver on its own thread and runtime, so that heartbeats never wait for the user's.
     ///
     /// The thread does the driver's remaining work once that runtime has ended.
-    pub(crate) fn spawn(name: &str, driver: impl Future<Output = Rest> + Send + 'static) -> io::Result<()> {
+    pub(crate) fn spawn(
+        name: &str,
+        connections: Connections,
+        driver: impl Future<Output = Rest> + Send + 'static,
+    ) -> io::Result<()> {
         // In a box, because each move of it through the thread's first frames would take kilobytes of stack for ever.
         let driver = Box::pin(driver);
         let runtime = runtime::Builder::new_current_thread()
             .enable_io()
-            .max_io_events_per_tick(EVENTS_MAX)
+            .max_io_events_per_tick(connections.events_max())
             .enable_time()
             .build()?;
         let runtime = Unstarted(Some(runtime));
@@ -84,8 +88,26 @@ impl IoThread {
     }
 }
 
-/// The events that the reactor takes at once, 12 bytes each: the next look finds the others.
-const EVENTS_MAX: usize = 128;
+/// How many connections a thread may have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Connections {
+    /// Those to the endpoints that it dials.
+    Few,
+    /// Whoever dials in.
+    Many,
+}
+
+impl Connections {
+    /// The events that the reactor takes at once, 12 bytes each.
+    ///
+    /// After a freeze, a look must find what all peers have sent, whoever else is connected.
+    fn events_max(self) -> usize {
+        match self {
+            Self::Few => 128,
+            Self::Many => 1024,
+        }
+    }
+}
 
 /// The runtime of a thread that has not started. If no thread is free, the caller drops it, possibly within its own
 /// runtime.

@@ -28,7 +28,7 @@ use crate::{
         current,
         mailbox::{Commands, mailbox},
         panics,
-        thread::{IoThread, Owned, io_thread_died},
+        thread::{Connections, IoThread, Owned, io_thread_died},
     },
     proto::{
         frame,
@@ -330,7 +330,7 @@ impl WorkerBuilder {
         let id = config.incarnation;
         let (ends, channels) = open(self.program_turns);
         let driver = driver::run(self.link.transport, endpoints, config, self.services, user.clone(), channels);
-        IoThread::spawn("xero-worker", driver).map_err(ConnectError::Thread)?;
+        IoThread::spawn("xero-worker", Connections::Few, driver).map_err(ConnectError::Thread)?;
         let worker = Worker { id, ends };
         if let Some(stop) = self.stop {
             user.spawn(drain_on(Contained::new("the future given to drain_on", stop), worker.clone()));

@@ -73,7 +73,8 @@ fn errands_of_a_burst_are_left_to_whoever_has_the_sockets() {
 
     let reader = Arc::new(Reader::new(runtime.handle().clone(), Arc::new(AtomicWaker::new())));
     reader.set_has_sockets(true);
-    let engine = Engine { reader: Some(Arc::clone(&reader)), ..Arc::into_inner(engine).expect("the only one") };
+    let engine = Arc::into_inner(engine).expect("the only one");
+    let engine = Arc::new(Engine { reader: Some(Arc::clone(&reader)), ..engine });
     let mut desk = engine.wait();
     let errand = move || _ = sender.send(None);
     desk.driver.as_mut().expect("not ended").side.errands.add_code(errand);
@@ -82,6 +83,15 @@ fn errands_of_a_burst_are_left_to_whoever_has_the_sockets() {
     assert!(reader.is_called());
     engine.read(&reader);
     assert_eq!(receiver.try_iter().count(), 1);
+
+    // The I/O thread stands in for the reader, but not for its errands.
+    reader.set_has_sockets(false);
+    let (sender, receiver) = mpsc::channel();
+    let mut desk = engine.wait();
+    let errand = move || _ = sender.send(thread::current().id());
+    desk.driver.as_mut().expect("not ended").side.errands.add_code(errand);
+    engine.see_to_errands(&engine.leave(desk, engine.rings()));
+    assert_ne!(receiver.recv(), Ok(thread::current().id()));
 }
 
 #[test]
