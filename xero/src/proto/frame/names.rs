@@ -22,7 +22,7 @@ impl KnownNames {
         let hash = hash_of(name);
         loop {
             let count = self.slots.len();
-            let slot = &mut self.slots[hash % count];
+            let slot = &mut self.slots[place(hash, count)];
             match slot {
                 Some(known) if **known == *name => return Arc::clone(known),
                 Some(_) if count < SLOTS_MAX => self.grow(),
@@ -35,7 +35,7 @@ impl KnownNames {
         let names = mem::take(&mut self.slots);
         self.slots.resize(2 * names.len(), None);
         for name in names.into_iter().flatten() {
-            let slot = hash_of(&name) % self.slots.len();
+            let slot = place(hash_of(&name), self.slots.len());
             self.slots[slot] = Some(name);
         }
     }
@@ -48,6 +48,11 @@ fn hash_of(name: &str) -> usize {
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     // Names that differ in their last byte alone differ in few of the upper bits.
     (hash ^ hash >> 32) as usize
+}
+
+/// The slot of a hash among so many, a power of two.
+fn place(hash: usize, slots: usize) -> usize {
+    hash & (slots - 1)
 }
 
 /// Enough for a process with a few methods; 16 bytes each.
