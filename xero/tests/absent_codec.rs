@@ -16,7 +16,7 @@ fn assert_names_the_feature(error: &impl std::fmt::Display) {
     assert!(text.contains("postcard") && text.contains("feature"), "{text}");
 }
 
-fn assert_refused<E: std::fmt::Debug>(result: Result<u32, CallError<E>>) {
+fn assert_refused<E: std::fmt::Display + std::fmt::Debug>(result: Result<u32, CallError<E>>) {
     match result {
         Err(error @ CallError::Rpc(RpcError::InvalidArguments { .. })) => {
             assert!(!error.maybe_executed());
