@@ -148,7 +148,7 @@ impl Demo for Here {
     }
 
     async fn whoami(&self, cx: &Context) -> WhoAmI {
-        WhoAmI { worker: cx.worker().to_string(), pid: std::process::id() }
+        WhoAmI { worker: cx.worker_id().to_string(), pid: std::process::id() }
     }
 }
 
@@ -157,7 +157,7 @@ pub const SECONDS_MAX: u32 = 24 * 60 * 60;
 
 async fn wait(cx: &Context, seconds: f64) -> Result<(), DemoError> {
     let time = duration(seconds)?;
-    info!(method = cx.method(), attempt = cx.attempt(), ?time, "started");
+    info!(method = %format_args!("{}.{}", cx.service(), cx.method()), attempt = cx.attempt(), ?time, "started");
     // A departed caller has cancelled the call, which ends at its next `await`.
     let _ = cx.partial("started").await;
     tokio::time::sleep(time).await;

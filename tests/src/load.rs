@@ -100,7 +100,7 @@ impl Porter {
     }
 
     async fn serve(&self, cx: &Context, order: Order, given: &str) -> Result<Receipt, String> {
-        let record = Record::ran(order.number, cx.attempt(), cx.worker());
+        let record = Record::ran(order.number, cx.attempt(), cx.worker_id());
         self.notes.note(&record).map_err(|error| error.to_string())?;
         if given != order.text() {
             return Err(format!("{order:?} came with a text of {} bytes that is not its own", given.len()));

@@ -212,7 +212,7 @@ impl Drop for NoteOnDrop<'_> {
 }
 
 fn whoami(cx: &Context) -> Whoami {
-    Whoami { worker: cx.worker(), process: std::process::id(), attempt: cx.attempt() }
+    Whoami { worker: cx.worker_id(), process: std::process::id(), attempt: cx.attempt() }
 }
 
 #[xero::worker]
@@ -294,11 +294,11 @@ impl Probe for Prober {
 
     async fn context(&self, cx: &Context) -> Seen {
         Seen {
-            method: cx.method(),
+            method: format!("{}.{}", cx.service(), cx.method()),
             codec: cx.codec().to_string(),
             attempt: cx.attempt(),
             remaining: cx.remaining(),
-            metadata: cx.all_metadata().iter().map(|(key, value)| (key.clone(), value.to_vec())).collect(),
+            metadata: cx.metadata().iter().map(|(key, value)| (key.clone(), value.to_vec())).collect(),
         }
     }
 

@@ -47,7 +47,7 @@ impl Forms for Studio {
     }
 
     async fn refuse(&self, cx: &Context, width: u32) -> Result<u32, Refusal> {
-        assert_eq!(cx.method(), "studio.Forms.refuse");
+        assert_eq!((cx.service(), cx.method()), ("studio.Forms", "refuse"));
         if width > 10 { Err(Refusal::TooLarge { width }) } else { Ok(width) }
     }
 

@@ -13,10 +13,13 @@ use crate::{
 };
 
 /// Names that generated code needs, and where.
-const TAKEN: [(&str, &str); 6] = [
+const TAKEN: [(&str, &str); 9] = [
     ("new", "the client's constructor"),
     ("clone", "what copies the client"),
     ("with_codec", "a function of the client"),
+    ("with_timeout", "a function of the client"),
+    ("with_fail_fast", "a function of the client"),
+    ("with_metadata", "a function of the client"),
     ("wait_for_worker", "a function of the client"),
     ("into_service", "a function that is added to the trait"),
     ("__descriptor", "a function of the client"),

@@ -37,6 +37,25 @@ pub(crate) fn service(service: &Service) -> TokenStream {
                 self
             }
 
+            #[must_use]
+            pub fn with_timeout(self, _: ::core::time::Duration) -> Self {
+                self
+            }
+
+            #[must_use]
+            pub fn with_fail_fast(self) -> Self {
+                self
+            }
+
+            #[must_use]
+            pub fn with_metadata(
+                self,
+                _: impl ::core::convert::Into<#private::String>,
+                _: impl ::core::convert::Into<#private::Bytes>,
+            ) -> Self {
+                self
+            }
+
             pub async fn wait_for_worker(
                 &self,
                 _: ::core::time::Duration,
@@ -127,7 +146,8 @@ fn acceptable_method(function: &mut TraitItemFn) {
 
 /// The methods of the client's stub: each once, and none with a name of its own functions.
 fn unique_methods(service: &Service) -> impl Iterator<Item = &TraitItemFn> {
-    let mut seen: Vec<String> = ["new", "with_codec", "wait_for_worker"].map(str::to_owned).into();
+    let own = ["new", "with_codec", "with_timeout", "with_fail_fast", "with_metadata", "wait_for_worker"];
+    let mut seen: Vec<String> = own.map(str::to_owned).into();
     service.item.items.iter().filter_map(move |item| match item {
         TraitItem::Fn(function) => {
             let name = function.sig.ident.to_string();

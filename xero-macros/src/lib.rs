@@ -179,8 +179,8 @@ use errors::Errors;
 ///   Other attributes stay on the trait.
 ///
 /// Types that cannot travel are errors: generics, lifetimes, `impl` and `dyn` types, constants and types of the trait.
-/// So are methods named `new`, `clone`, `with_codec`, `wait_for_worker` and `into_service`, which the client and the
-/// trait have. Call methods named `into` and `try_into` as `DemoClient::into(&demo)`: with a dot, Rust finds the
+/// So are methods named `new`, `clone`, `with_codec`, `with_timeout`, `with_fail_fast`, `with_metadata`,
+/// `wait_for_worker` and `into_service`, which the client and the trait have. Call methods named `into` and `try_into` as `DemoClient::into(&demo)`: with a dot, Rust finds the
 /// trait's.
 ///
 /// # Bytes
@@ -254,7 +254,9 @@ use errors::Errors;
 /// - `into_service(self: Arc<Self>)`, a function of the trait that turns a value into a `BoundService`. It serves a
 ///   value that implements several services, an impl without [`macro@worker`], and a trait object:
 ///   `Library::into_service(library)` with a `library` of type `Arc<dyn Library>`.
-/// - The client, which can be cloned, with `new(&client)`, `with_codec(codec)` and `wait_for_worker(timeout)`.
+/// - The client, whose clones are cheap, with `new(&client)` and `wait_for_worker(timeout)`. What its calls begin with
+///   is set by `with_codec(codec)`, `with_timeout(time)`, `with_fail_fast()` and `with_metadata(key, value)`, or by the
+///   functions of these names of the `Client` that it is made from.
 #[proc_macro_attribute]
 pub fn service(options: proc_macro::TokenStream, item: proc_macro::TokenStream) -> proc_macro::TokenStream {
     expand_service(options.into(), item.into()).into()

@@ -15,7 +15,8 @@ use crate::{
 ///
 /// `E` is the method's own error, or [`Never`] if it has none. It needs no trait beyond serde's. If it is an
 /// [`Error`], this is one too, whose [`source`](Error::source) is the method's error, so `anyhow`, `eyre` and
-/// `Box<dyn Error>` take it with `?`. If it can be displayed, so can this.
+/// `Box<dyn Error>` take it with `?`. If it can be displayed, so can this. A `String` can be displayed, but is no
+/// [`Error`]: give such a method a type, or convert its text with [`Self::map_application`].
 ///
 /// ```
 /// use xero::{CallError, RpcError};

@@ -102,7 +102,7 @@ cfg_if! { if #[cfg(feature = "net")] {
             worker::WorkerCounters,
         },
         transport::{Endpoint, EndpointError, IntoEndpoints, Transport, TransportError},
-        worker::{BoundService, Context, IntoService, Worker, WorkerBuilder},
+        worker::{BoundService, Context, ContextBuilder, IntoService, TestCall, Worker, WorkerBuilder},
     };
     pub use xero_macros::{service, worker};
 } }

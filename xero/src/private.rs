@@ -1,5 +1,7 @@
 //! Names for generated code; not part of the public interface, and free to change in any release.
 
+pub use std::string::String;
+
 pub use bytes::Bytes;
 pub use serde;
 

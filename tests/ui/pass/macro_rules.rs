@@ -37,7 +37,7 @@ impl Large for Worker {
 
 #[allow(dead_code)]
 async fn calls(client: &xero::Client) -> Result<(), Box<dyn std::error::Error>> {
-    let _: u8 = SmallClient::new(client).count(1, "a").await?;
+    let _: u8 = SmallClient::new(client).count(1, "a").await.map_err(|error| error.to_string())?;
     let _: (u64, Option<u8>) = LargeClient::new(client).twice(vec![1]).await?;
     Ok(())
 }

@@ -159,7 +159,7 @@ fn indices(service: &Service) -> TokenStream {
 
 fn functions(runtime: &Runtime, names: &Names) -> TokenStream {
     let Runtime { private, text, .. } = runtime;
-    let [client, codec, timeout] = OWN.map(|name| names.local(&format_ident!("{name}")));
+    let [client, codec, timeout, key, value] = OWN.map(|name| names.local(&format_ident!("{name}")));
     let with_codec = format!(
         "Writes arguments and replies with `codec`, for a worker that was built from other types or in another \
          language. See [choosing a codec]({text}::guide::codecs)."
@@ -174,6 +174,28 @@ fn functions(runtime: &Runtime, names: &Names) -> TokenStream {
         #[must_use]
         pub fn with_codec(self, #codec: #private::Codec) -> Self {
             Self { stub: self.stub.with_codec(#codec) }
+        }
+
+        /// Limits the time of each call to `timeout`, whatever its method declares; a call's own limit takes precedence.
+        #[must_use]
+        pub fn with_timeout(self, #timeout: ::core::time::Duration) -> Self {
+            Self { stub: self.stub.with_timeout(#timeout) }
+        }
+
+        /// Has each call fail at once if no worker can take it.
+        #[must_use]
+        pub fn with_fail_fast(self) -> Self {
+            Self { stub: self.stub.with_fail_fast() }
+        }
+
+        /// Sends `value` beside the arguments of each call, unless the call has another value of that key.
+        #[must_use]
+        pub fn with_metadata(
+            self,
+            #key: impl ::core::convert::Into<#private::String>,
+            #value: impl ::core::convert::Into<#private::Bytes>,
+        ) -> Self {
+            Self { stub: self.stub.with_metadata(#key, #value) }
         }
 
         /// Waits until a worker serves this service.
@@ -284,7 +306,7 @@ fn words_of_types(method: &Method) -> BTreeSet<String> {
 }
 
 /// The parameters of the functions that every client has.
-const OWN: [&str; 3] = ["client", "codec", "timeout"];
+const OWN: [&str; 5] = ["client", "codec", "timeout", "key", "value"];
 
 /// `Call<T, E>`; the error of a method without one cannot exist.
 pub(crate) fn call_type(output: &Output, private: &TokenStream) -> TokenStream {

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use super::{
     caller::Caller,
     command::CallSink,
+    defaults::{Defaults, add_metadata},
     method::Method,
     partials::{self, PartialReceiver, PartialSender},
     value::Value,
@@ -111,6 +112,7 @@ impl<T, E> Call<T, E> {
     /// A call with the forms `MV` and `ME` of its value and its error.
     pub(super) fn typed<MV: Carries<T>, ME: Carries<E>>(
         caller: &Caller,
+        defaults: &Defaults,
         method: Method,
         arguments: Result<Payload, CodecError>,
         codec: Codec,
@@ -119,15 +121,16 @@ impl<T, E> Call<T, E> {
             value: |payload, _| wire::decode::<MV, T>(&payload),
             error: |payload, _| wire::decode::<ME, E>(&payload),
         };
-        Self::new(caller, method, Some(arguments), codec, reader)
+        Self::new(caller, defaults, method, Some(arguments), codec, reader)
     }
 }
 
 impl Call<Value, Value> {
-    pub(super) fn dynamic(caller: &Caller, method: Method) -> Self {
+    pub(super) fn dynamic(caller: &Caller, defaults: &Defaults, method: Method) -> Self {
         let read = |payload, method: &Method| Ok(Value { payload, origin: Some(("a reply", method.clone())) });
         let reader = Reader { value: read, error: read };
-        Self::new(caller, method, None, dynamic_codec(Codec::is_available), reader)
+        let codec = defaults.codec.unwrap_or_else(|| dynamic_codec(Codec::is_available));
+        Self::new(caller, defaults, method, None, codec, reader)
     }
 
     /// Sets the arguments: a tuple or sequence by position, or a map or struct by name.
@@ -166,14 +169,15 @@ impl Call<Value, Value> {
 impl<T, E> Call<T, E> {
     fn new(
         caller: &Caller,
+        defaults: &Defaults,
         method: Method,
         arguments: Option<Result<Payload, CodecError>>,
         codec: Codec,
         reader: Reader<T, E>,
     ) -> Self {
-        let unsent = Unsent { arguments, codec, idempotent: None, metadata: Metadata::new() };
-        let (timeout, state) = (caller.timeout(), State::Unsent(unsent));
-        Self { caller: caller.clone(), method, timeout, fail_fast: false, reader, state }
+        let unsent = Unsent { arguments, codec, idempotent: None, metadata: defaults.metadata.clone() };
+        let (timeout, state) = (defaults.timeout.unwrap_or(caller.timeout()), State::Unsent(unsent));
+        Self { caller: caller.clone(), method, timeout, fail_fast: defaults.fail_fast, reader, state }
     }
 
     pub(super) fn declared(mut self, idempotent: bool, timeout: Option<Duration>) -> Self {
@@ -191,7 +195,8 @@ impl<T, E> Call<T, E> {
 
     /// Sets how long the call may take, counted from the sending.
     ///
-    /// Default: the method's timeout, else the client's, else 5 s. (`PROTOCOL.md` §8)
+    /// Default: what `with_timeout` of the client or typed client says, else the method's timeout, else that of the
+    /// client's builder, else 5 s. (`PROTOCOL.md` §8)
     pub fn timeout(mut self, timeout: Duration) -> Self {
         if let State::Unsent(_) = self.state {
             self.timeout = timeout;
@@ -213,9 +218,8 @@ impl<T, E> Call<T, E> {
     ///
     /// The procedure reads it from its `Context`. Keys and values together are at most 16 KiB by default.
     pub fn metadata(self, key: impl Into<String>, value: impl Into<Bytes>) -> Self {
-        // A copy: the bytes may have an owner whose `Drop` is user code, which must not run on the I/O thread.
-        let (key, value) = (key.into(), Bytes::copy_from_slice(&value.into()));
-        self.with(|unsent| _ = unsent.metadata.insert(key, value))
+        let (key, value) = (key.into(), value.into());
+        self.with(|unsent| add_metadata(&mut unsent.metadata, key, &value))
     }
 
     /// Sends the call now and keeps its partial replies for [`PendingCall::partial`].

@@ -2,6 +2,7 @@
 
 use std::{fmt, pin::pin, time::Duration};
 
+use bytes::Bytes;
 use futures_util::future::{self, Either};
 use tokio::{runtime, sync::oneshot};
 
@@ -9,6 +10,7 @@ use super::{
     call::Call,
     caller::{Caller, Ends},
     command::Command,
+    defaults::Defaults,
     driver::{self, Channels},
     method::Method,
     value::Value,
@@ -83,13 +85,15 @@ use crate::{
 #[derive(Clone)]
 pub struct Client {
     caller: Caller,
+    defaults: Defaults,
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (endpoint, timeout, codec) = (self.endpoint(), self.caller.timeout(), self.caller.codec());
+        let (timeout, codec) = (self.defaults.timeout.unwrap_or(self.caller.timeout()), self.codec());
         let debug = &mut f.debug_struct("Client");
-        debug.field("endpoint", &endpoint).field("timeout", &timeout).field("codec", &codec).finish_non_exhaustive()
+        debug.field("endpoint", &self.endpoint()).field("timeout", &timeout).field("codec", &codec);
+        debug.finish_non_exhaustive()
     }
 }
 
@@ -178,7 +182,63 @@ impl Client {
         // Sending the call reports an invalid name.
         let (service, name) = method.rsplit_once('.').unwrap_or(("", method));
         let method = Method { service: service.into(), name: name.into(), fingerprint: 0, signature: "", version: 1 };
-        Call::dynamic(&self.caller, method)
+        Call::dynamic(&self.caller, &self.defaults, method)
+    }
+
+    /// The same client, with another time limit of its calls and those of its typed clients.
+    ///
+    /// It takes precedence over the methods' own timeouts, and a call's over it. A clone is cheap, and shares
+    /// everything else:
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use xero::{Client, Worker};
+    /// # #[xero::service]
+    /// # trait Library { async fn tenant(&self, cx: &xero::Context) -> Option<String>; }
+    /// # struct Here;
+    /// # #[xero::worker]
+    /// # impl Library for Here {
+    /// #     async fn tenant(&self, cx: &xero::Context) -> Option<String> {
+    /// #         cx.metadata().get("tenant").map(|value| String::from_utf8_lossy(value).into_owned())
+    /// #     }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = Client::bind("inproc://settings-example").await?;
+    /// # let _worker = Worker::connect("inproc://settings-example").serve(Here).start()?;
+    /// let patient = client.clone().with_timeout(Duration::from_secs(60)).with_metadata("tenant", "north");
+    /// let library = LibraryClient::new(&patient);
+    /// assert_eq!(library.tenant().await?.as_deref(), Some("north"));
+    /// let south = library.clone().with_metadata("tenant", "south");
+    /// assert_eq!(south.tenant().await?.as_deref(), Some("south"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.defaults.timeout = Some(timeout);
+        self
+    }
+
+    /// The same client, whose calls send this value beside their arguments; a call's own value of that key replaces it.
+    #[must_use]
+    pub fn with_metadata(mut self, key: impl Into<String>, value: impl Into<Bytes>) -> Self {
+        self.defaults.add_metadata(key.into(), &value.into());
+        self
+    }
+
+    /// The same client, whose calls fail at once if no worker can take them; see [`Call::fail_fast`].
+    #[must_use]
+    pub fn with_fail_fast(mut self) -> Self {
+        self.defaults.fail_fast = true;
+        self
+    }
+
+    /// The same client, with another codec of its calls and those of its typed clients.
+    #[must_use]
+    pub fn with_codec(mut self, codec: Codec) -> Self {
+        self.defaults.codec = Some(codec);
+        self
     }
 
     /// The connected workers that do not drain, oldest connection first.
@@ -261,6 +321,15 @@ impl Client {
 
     pub(super) fn caller(&self) -> &Caller {
         &self.caller
+    }
+
+    pub(super) fn defaults(&self) -> &Defaults {
+        &self.defaults
+    }
+
+    /// The codec of typed calls.
+    pub(super) fn codec(&self) -> Codec {
+        self.defaults.codec.unwrap_or(self.caller.codec())
     }
 
     async fn wait_for(&self, service: Option<&str>, timeout: Duration) -> Result<(), NoWorkerError> {
@@ -415,7 +484,7 @@ struct Handle {
 impl Handle {
     fn at(self, place: Place) -> Client {
         let Self { ends, timeout, codec } = self;
-        Client { caller: Caller::new(ends, place, timeout, codec) }
+        Client { caller: Caller::new(ends, place, timeout, codec), defaults: Defaults::default() }
     }
 }
 

@@ -3,6 +3,7 @@
 mod call;
 mod caller;
 mod command;
+mod defaults;
 mod driver;
 mod handle;
 mod method;

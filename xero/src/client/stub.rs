@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{call::Call, handle::Client, method::Method};
@@ -13,7 +14,6 @@ pub struct Stub {
     client: Client,
     descriptor: &'static ServiceDescriptor,
     methods: Arc<[Method]>,
-    codec: Codec,
 }
 
 impl Stub {
@@ -27,13 +27,31 @@ impl Stub {
             signature: method.signature,
             version: descriptor.version,
         });
-        Self { client: client.clone(), descriptor, methods: methods.collect(), codec: client.caller().codec() }
+        Self { client: client.clone(), descriptor, methods: methods.collect() }
     }
 
     /// Chooses the codec of later calls.
     #[must_use]
     pub fn with_codec(self, codec: Codec) -> Self {
-        Self { codec, ..self }
+        Self { client: self.client.with_codec(codec), ..self }
+    }
+
+    /// Limits the time of later calls.
+    #[must_use]
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        Self { client: self.client.with_timeout(timeout), ..self }
+    }
+
+    /// Has later calls fail at once if no worker can take them.
+    #[must_use]
+    pub fn with_fail_fast(self) -> Self {
+        Self { client: self.client.with_fail_fast(), ..self }
+    }
+
+    /// Sends a value beside the arguments of later calls.
+    #[must_use]
+    pub fn with_metadata(self, key: impl Into<String>, value: impl Into<Bytes>) -> Self {
+        Self { client: self.client.with_metadata(key, value), ..self }
     }
 
     /// Waits for a worker that offers the service.
@@ -55,8 +73,9 @@ impl Stub {
         A: Serialize,
     {
         let descriptor = &self.descriptor.methods[method];
-        let payload = codec::encode_arguments::<O, A>(self.codec, arguments);
-        Call::typed::<MV, ME>(self.client.caller(), self.methods[method].clone(), payload, self.codec)
-            .declared(descriptor.idempotent, descriptor.timeout)
+        let (caller, defaults, codec) = (self.client.caller(), self.client.defaults(), self.client.codec());
+        let payload = codec::encode_arguments::<O, A>(codec, arguments);
+        Call::typed::<MV, ME>(caller, defaults, self.methods[method].clone(), payload, codec)
+            .declared(descriptor.idempotent, defaults.timeout.or(descriptor.timeout))
     }
 }

@@ -10,7 +10,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::{Notify, Semaphore};
 use uuid::Uuid;
@@ -151,6 +150,11 @@ impl Context {
         self.inner.waits.load(Ordering::SeqCst) > 0
     }
 
+    /// Partial replies never wait for room from now on.
+    pub(crate) fn lift_bound(&self) {
+        self.inner.pending.add_permits(Semaphore::MAX_PERMITS - UNITS_MAX as usize);
+    }
+
     /// A partial reply has been sent.
     pub(crate) fn make_room(&self, bytes: usize) {
         self.inner.pending.add_permits(units(bytes) as usize);
@@ -167,11 +171,6 @@ impl Context {
     /// The fingerprint of the caller's signature; 0 if it has none.
     pub(crate) fn fingerprint(&self) -> u64 {
         self.inner.fingerprint
-    }
-
-    /// The service's name and the method's.
-    pub(crate) fn names(&self) -> (&str, &str) {
-        (&self.inner.service, &self.inner.method)
     }
 
     pub(crate) fn is_unwanted(&self) -> bool {
@@ -215,7 +214,7 @@ impl Context {
     /// # Errors
     /// When the value cannot be encoded, exceeds the caller's limit, or nobody waits for it any more.
     pub async fn partial<T: Serialize + ?Sized + Sync>(&self, value: &T) -> Result<(), PartialError> {
-        let in_partial = |error: CodecError| error.within("a partial reply", self.method());
+        let in_partial = |error: CodecError| error.within("a partial reply", self.full_method());
         let payload = codec::encode(self.inner.codec, value).map_err(in_partial)?;
         let (size, limit) = (payload.bytes.len(), self.inner.reply_bytes_max);
         if size > limit {
@@ -271,18 +270,13 @@ impl Context {
         self.inner.deadline.saturating_duration_since(clock::now())
     }
 
-    /// The caller's metadata under a key, such as `traceparent`.
-    pub fn metadata(&self, key: &str) -> Option<&Bytes> {
-        self.inner.metadata.get(key)
-    }
-
-    /// All metadata from the caller.
-    pub fn all_metadata(&self) -> &Metadata {
+    /// What the caller has sent beside the arguments: `cx.metadata().get("traceparent")`.
+    pub fn metadata(&self) -> &Metadata {
         &self.inner.metadata
     }
 
     /// The call's number, the same for every attempt.
-    pub fn call(&self) -> CallId {
+    pub fn call_id(&self) -> CallId {
         self.inner.call
     }
 
@@ -292,7 +286,7 @@ impl Context {
     }
 
     /// The incarnation of the worker that runs the procedure.
-    pub fn worker(&self) -> Uuid {
+    pub fn worker_id(&self) -> Uuid {
         self.inner.worker
     }
 
@@ -301,8 +295,18 @@ impl Context {
         self.inner.codec
     }
 
+    /// The name of the called service.
+    pub fn service(&self) -> &str {
+        &self.inner.service
+    }
+
+    /// The name of the called method.
+    pub fn method(&self) -> &str {
+        &self.inner.method
+    }
+
     /// The method, as `Service.method`.
-    pub fn method(&self) -> String {
+    pub(crate) fn full_method(&self) -> String {
         format!("{}.{}", self.inner.service, self.inner.method)
     }
 }
@@ -333,7 +337,7 @@ impl fmt::Debug for Context {
         f.debug_struct("Context")
             .field("call", &self.inner.call)
             .field("attempt", &self.inner.attempt)
-            .field("method", &self.method())
+            .field("method", &self.full_method())
             .finish_non_exhaustive()
     }
 }

@@ -8,6 +8,7 @@ mod park;
 mod procedure;
 mod service;
 mod settings;
+mod test_call;
 
 pub(crate) use self::service::signature_in;
 pub use self::{
@@ -16,4 +17,5 @@ pub use self::{
     service::{
         BoundService, IntoService, MethodDescriptor, Mode, Outcome, ServiceDescriptor, reply, reply_result, shared,
     },
+    test_call::{ContextBuilder, TestCall},
 };

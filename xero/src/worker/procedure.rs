@@ -120,7 +120,7 @@ type Waiting = Pin<Box<dyn Future<Output = ()> + Send>>;
 impl Queued {
     /// If no thread is free, the call ends as not started, which sends it to another worker.
     fn spawn(job: Job, user: &Handle) -> Self {
-        let (call, method) = (job.context.call(), job.context.method());
+        let (call, method) = (job.context.call_id(), job.context.full_method());
         let queued = Self(Arc::new(Mutex::new(Some(Box::pin(run(job))))));
         let turn = Turn(queued.clone());
         // Tokio keeps the task when it panics for want of a thread, and may run it later.
@@ -273,15 +273,15 @@ impl Run {
 
 /// The execution, in the task that calls this.
 fn current(context: &Context) -> Current {
-    Current::new(context.worker(), context.execution())
+    Current::new(context.worker_id(), context.execution())
 }
 
 /// The span of a procedure's log lines, which names its call.
 ///
 /// Level filters treat a span like a line of its level, so every filter that shows such a line shows this span.
 fn span(context: &Context, peer: Peer) -> Span {
-    let (service, method) = context.names();
-    error_span!("procedure", call = %context.call(), service, method, attempt = context.attempt(), peer = peer.0)
+    let (service, method) = (context.service(), context.method());
+    error_span!("procedure", call = %context.call_id(), service, method, attempt = context.attempt(), peer = peer.0)
 }
 
 /// A procedure that may be dropped halfway: within its span, and without a panic that others must catch.
@@ -367,7 +367,7 @@ fn finish_of(outcome: Result<Outcome, Box<dyn Any + Send>>, context: &Context) -
         }
         Ok(Err(Failure::InvalidReply(reason))) => {
             let reason = reason.to_string();
-            error!(call = %context.call(), method = context.method(), reason, "the reply cannot be sent");
+            error!(call = %context.call_id(), method = context.full_method(), reason, "the reply cannot be sent");
             error(ErrorCode::InvalidReply, reason, Payload::default())
         }
         Err(panic) => {
@@ -380,5 +380,5 @@ fn finish_of(outcome: Result<Outcome, Box<dyn Any + Send>>, context: &Context) -
 
 /// A filter by targets may drop the span and keep this line.
 fn log_panic(message: &str, context: &Context) {
-    error!(call = %context.call(), method = context.method(), panic = message, "the procedure panicked");
+    error!(call = %context.call_id(), method = context.full_method(), panic = message, "the procedure panicked");
 }
