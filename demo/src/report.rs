@@ -363,10 +363,11 @@ mod tests {
         let lost = CallError::Rpc(RpcError::worker_lost("Demo.ping"));
         assert_eq!(
             describe(&lost),
-            "the worker, or a broker on the way to it, was lost before it replied (after 1 attempt); the procedure may have run"
+            "`Demo.ping`: the worker, or a broker on the way to it, was lost before it replied (after 1 attempt); the procedure \
+             may have run"
         );
         let full = CallError::Rpc(RpcError::overloaded("Demo.ping", "no room"));
-        assert_eq!(describe(&full), "overloaded: no room; the procedure has not run");
+        assert_eq!(describe(&full), "`Demo.ping`: overloaded: no room; the procedure has not run");
     }
 
     #[test]

@@ -40,7 +40,10 @@ fn partial_replies_of_a_made_up_call_are_kept_and_never_wait() {
         let error = cx.partial(&"more than ten bytes").await.unwrap_err();
         assert!(matches!(error, PartialError::TooLarge(_)), "{error}");
         cx.partial(&"few").await.unwrap();
-        assert!(call.partials::<u64>().is_err(), "it is no number");
+        cx.partial(&7_u64).await.unwrap();
+        assert!(call.partial::<u64>().is_some_and(|value| value.is_err()), "it is no number");
+        assert_eq!(call.partial::<u64>().map(Result::unwrap), Some(7));
+        assert!(call.partial::<u64>().is_none());
     });
 }
 
@@ -56,6 +59,11 @@ fn made_up_call_can_be_cancelled() {
         call.cancel();
         waits.await.unwrap();
         assert!(cx.is_cancelled());
+        assert!(matches!(cx.partial(&1).await, Err(PartialError::Unwanted)));
+
+        let (cx, call) = Context::builder().timeout(Duration::MAX).build();
+        drop(call);
+        assert!(cx.is_cancelled(), "a caller's drop cancels");
         assert!(matches!(cx.partial(&1).await, Err(PartialError::Unwanted)));
     });
 }

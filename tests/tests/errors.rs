@@ -369,6 +369,9 @@ fn framework_errors_name_their_method_and_carry_values() {
         assert_eq!((&method[..], exceeded.limit), ("Probe.length", 64 << 20));
         assert!(exceeded.size > 65 << 20, "{exceeded:?}");
         assert_eq!(large.method(), "Probe.length");
+        for error in [unknown, late, large] {
+            assert!(error.to_string().contains(error.method().rsplit('.').next().unwrap()), "{error}");
+        }
     });
 }
 
@@ -381,6 +384,8 @@ fn made_up_errors_say_what_real_ones_say() {
     let none = RpcError::no_worker("Library.find").with_maybe_executed(true);
     assert!(matches!(&none, RpcError::NoWorker { service, .. } if service == "Library"));
     assert!(!none.maybe_executed(), "its kind decides that");
+    let none = RpcError::no_worker("studio.Forms.refuse");
+    assert!(matches!(&none, RpcError::NoWorker { service, .. } if service == "studio.Forms"));
     let error: CallError<Mistake> = RpcError::overloaded("Library.find", "no room").into();
     assert!(error.is_retryable() && error.application().is_none(), "{error}");
     let own = CallError::Application(Mistake::Plain).map_application(|mistake| mistake.to_string());

@@ -190,7 +190,7 @@ fn calls_past_the_queues_bound_fail_at_once_as_overloaded() {
         for _ in 0..80 {
             let error = within(PATIENCE, calls.join_next()).await.unwrap().unwrap().unwrap_err();
             assert!(matches!(error, CallError::Rpc(RpcError::Overloaded { maybe_executed: false, .. })), "{error}");
-            let text = "overloaded: 20 calls wait for a worker already; raise `waiting_max`";
+            let text = "`Probe.ping`: overloaded: 20 calls wait for a worker already; raise `waiting_max`";
             assert!(error.is_retryable() && error.to_string() == text, "{error}");
         }
         worker.send(&raw::final_reply(id, raw::text("pong"))).await;

@@ -99,7 +99,7 @@ use errors::Errors;
 /// | option | meaning | default |
 /// |---|---|---|
 /// | `idempotent` | the method may run twice, so a call is retried on another worker when its worker dies, drains or refuses | tried once |
-/// | `timeout = "30s"` | the time a call may take, all attempts together: a number and `ms`, `s`, `min` or `h`, such as `"1.5s"` | the client's, 5 s by default |
+/// | `timeout = "30s"` | the time a call may take, all attempts together: a number and `ms`, `s`, `min` or `h`, such as `"1.5s"`; `with_timeout` of a client takes precedence | that of the client's builder, 5 s by default |
 /// | `inline` | runs on the worker's I/O thread, at once: the fastest, and a promise never to block | in its own task |
 /// | `blocking` | runs on a thread where it may block, and is still an `async fn` | in its own task |
 ///

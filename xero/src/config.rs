@@ -21,6 +21,9 @@ use crate::{
 /// The default time limit of a call.
 pub(crate) const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 
+/// The longest time limit of a call; a longer one is capped to it.
+pub(crate) const TIMEOUT_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
 /// The longest wait that a setting allows, so that no instant leaves the clock's range.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
 

@@ -156,7 +156,7 @@ impl<E> CallError<E> {
 #[non_exhaustive]
 pub enum RpcError {
     /// The procedure panicked. The worker is well and serves other calls.
-    #[error("the procedure panicked: {message}")]
+    #[error("`{method}`: the procedure panicked: {message}")]
     #[non_exhaustive]
     Panicked {
         /// The method, as `Service.method`.
@@ -219,7 +219,7 @@ pub enum RpcError {
         reason: String,
     },
     /// The deadline passed before a reply arrived.
-    #[error("the deadline of {} has passed{}", shown(*.timeout), executed(*.maybe_executed))]
+    #[error("`{method}`: the deadline of {} has passed{}", shown(*.timeout), executed(*.maybe_executed))]
     #[non_exhaustive]
     DeadlineExceeded {
         /// The method, as `Service.method`.
@@ -230,7 +230,7 @@ pub enum RpcError {
         maybe_executed: bool,
     },
     /// The worker stopped the procedure before its end.
-    #[error("the worker cancelled the call{}", executed(*.maybe_executed))]
+    #[error("`{method}`: the worker cancelled the call{}", executed(*.maybe_executed))]
     #[non_exhaustive]
     Cancelled {
         /// The method, as `Service.method`.
@@ -256,18 +256,18 @@ pub enum RpcError {
         brokers_missing: Vec<String>,
     },
     /// The worker died or was cut off before its reply, and no retry was possible.
-    #[error("the worker, or a broker on the way to it, was lost before it replied (after {}){}", counted(*.attempts), executed(*.maybe_executed))]
+    #[error("`{method}`: the worker, or a broker on the way to it, was lost before it replied (after {}){}", counted(*.attempts), executed(*.maybe_executed))]
     #[non_exhaustive]
     WorkerLost {
         /// The method, as `Service.method`.
         method: String,
-        /// The number of workers that were asked.
+        /// The number of workers that this client has asked; a broker that it has asked may have asked several.
         attempts: u8,
         /// Whether one of them may have run the procedure.
         maybe_executed: bool,
     },
     /// Nobody has room for the call now.
-    #[error("overloaded: {detail}")]
+    #[error("`{method}`: overloaded: {detail}")]
     #[non_exhaustive]
     Overloaded {
         /// The method, as `Service.method`.
@@ -278,7 +278,7 @@ pub enum RpcError {
         maybe_executed: bool,
     },
     /// Every candidate worker is about to leave.
-    #[error("refused: {detail}{}", executed(*.maybe_executed))]
+    #[error("`{method}`: refused: {detail}{}", executed(*.maybe_executed))]
     #[non_exhaustive]
     Refused {
         /// The method, as `Service.method`.
@@ -289,7 +289,7 @@ pub enum RpcError {
         maybe_executed: bool,
     },
     /// The arguments or the reply exceed the limit of one side.
-    #[error("too large: {detail}{}", executed(*.maybe_executed))]
+    #[error("`{method}`: too large: {detail}{}", executed(*.maybe_executed))]
     #[non_exhaustive]
     TooLarge {
         /// The method, as `Service.method`.
@@ -302,7 +302,7 @@ pub enum RpcError {
         maybe_executed: bool,
     },
     /// A partial reply is missing, so the order of later ones is unknown.
-    #[error("partial replies were lost: {sent} were sent and {received} have arrived")]
+    #[error("`{method}`: partial replies were lost: {sent} were sent and {received} have arrived")]
     #[non_exhaustive]
     PartialsLost {
         /// The method, as `Service.method`.
@@ -314,7 +314,7 @@ pub enum RpcError {
     },
     /// The caller reads partial replies too slowly: more are unread than the client keeps.
     #[error(
-        "partial replies arrive faster than they are read: {received} have arrived, and a caller may leave at most 1,024 \
+        "`{method}`: partial replies arrive faster than they are read: {received} have arrived, and a caller may leave at most 1,024 \
          of them unread, or 16 MiB (fewer behind a broker that is short of memory); read faster, send fewer, or call \
          without `start`"
     )]
@@ -326,7 +326,7 @@ pub enum RpcError {
         received: u32,
     },
     /// The worker or this side could not read a message about this call.
-    #[error("a message was malformed: {reason}{}", executed(*.maybe_executed))]
+    #[error("`{method}`: a message was malformed: {reason}{}", executed(*.maybe_executed))]
     #[non_exhaustive]
     Malformed {
         /// The method, as `Service.method`.
@@ -337,7 +337,7 @@ pub enum RpcError {
         maybe_executed: bool,
     },
     /// The client was closed.
-    #[error("the client is closed{}", executed(*.maybe_executed))]
+    #[error("`{method}`: the client is closed{}", executed(*.maybe_executed))]
     #[non_exhaustive]
     Closed {
         /// The method, as `Service.method`.
@@ -348,7 +348,7 @@ pub enum RpcError {
     /// The process was forked from the client's, which keeps its threads and connections.
     ///
     /// Make a client after the fork.
-    #[error("the client belongs to the parent of this forked process; make another one after the fork{}", executed(*.maybe_executed))]
+    #[error("`{method}`: the client belongs to the parent of this forked process; make another one after the fork{}", executed(*.maybe_executed))]
     #[non_exhaustive]
     Forked {
         /// The method, as `Service.method`.
@@ -360,7 +360,7 @@ pub enum RpcError {
     ///
     /// The cause is a [`WorkerChoice`](crate::WorkerChoice) or a `tracing` subscriber that panics, or a mistake in
     /// Xero.
-    #[error("the client's I/O thread has panicked{}", executed(*.maybe_executed))]
+    #[error("`{method}`: the client's I/O thread has panicked{}", executed(*.maybe_executed))]
     #[non_exhaustive]
     Crashed {
         /// The method, as `Service.method`.
@@ -385,7 +385,7 @@ impl RpcError {
     /// No worker is there for the method, given as `Service.method`, and the call did not wait for one.
     pub fn no_worker(method: impl Into<String>) -> Self {
         let method = method.into();
-        let service = method.split('.').next().unwrap_or_default().to_owned();
+        let service = method.rsplit_once('.').map_or("", |(service, _)| service).to_owned();
         let (timeout, offered, brokers_missing) = (Duration::ZERO, Vec::new(), Vec::new());
         Self::NoWorker { method, service, timeout, offered, has_broker: false, brokers_missing }
     }
@@ -812,7 +812,7 @@ mod tests {
             |attempts| RpcError::WorkerLost { method: String::new(), attempts, maybe_executed: true }.to_string();
         assert!(lost(1).contains("(after 1 attempt); ") && lost(3).contains("(after 3 attempts); "), "{}", lost(3));
         let late = RpcError::DeadlineExceeded { method: String::new(), timeout: Duration::ZERO, maybe_executed: false };
-        assert!(late.to_string().starts_with("the deadline of 0s has passed; "), "{late}");
+        assert!(late.to_string().starts_with("``: the deadline of 0s has passed; "), "{late}");
     }
 
     #[test]

@@ -55,6 +55,25 @@ fn frozen_client_is_dropped_and_served_again_when_it_thaws() {
 }
 
 #[test]
+fn idempotent_call_that_finds_no_second_worker_says_that_it_may_have_run() {
+    run(async {
+        let (broker, journal) = (bind_broker(Broker::builder().heartbeat_interval(LONG)).await, Journal::new());
+        let client = connect(&broker, Client::builder().heartbeat_interval(LONG).attempts_max(1)).await;
+        let path = journal.path().to_string_lossy();
+        let mut process = probe!("worker", broker.backend(), "--journal", path, "--interval", "20000");
+        client.wait_for_worker(PATIENCE).await.unwrap();
+        let again = probe(&client).work_again("again", 60_000).timeout(2 * PATIENCE).start();
+        eventually("it runs", async || journal.count("again", "begin") == 1).await;
+        process.kill();
+        let (error, took) = timed(again).await;
+        let error = error.unwrap_err();
+        assert!(matches!(error, CallError::Rpc(RpcError::WorkerLost { .. })), "{error}");
+        assert!(error.maybe_executed() && !error.is_retryable(), "{error}");
+        assert!(took < PATIENCE, "{took:?}");
+    });
+}
+
+#[test]
 fn call_of_a_killed_worker_runs_elsewhere_if_idempotent_and_else_is_lost_at_once() {
     run(async {
         let (broker, journal) = (bind_broker(Broker::builder().heartbeat_interval(LONG)).await, Journal::new());

@@ -100,7 +100,8 @@ fn calls_past_the_bound_of_a_broker_fail_at_once_as_overloaded() {
         for _ in 0..80 {
             let error = within(UNNOTICED, calls.join_next()).await.unwrap().unwrap().unwrap_err();
             assert!(matches!(error, CallError::Rpc(RpcError::Overloaded { maybe_executed: false, .. })), "{error}");
-            let text = "overloaded: 20 calls wait for a worker at the broker already; raise its `waiting_max`";
+            let text =
+                "`Probe.ping`: overloaded: 20 calls wait for a worker at the broker already; raise its `waiting_max`";
             assert!(error.is_retryable() && error.to_string() == text, "{error}");
         }
         drop(busy);

@@ -28,6 +28,7 @@ const r#match: u8 = 1;
 /// The names of the client's own parameters.
 const client: u8 = 1;
 static codec: u8 = 2;
+const key: u8 = 1;
 struct timeout;
 
 /// Names in the code that derives make.

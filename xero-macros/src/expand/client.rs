@@ -268,7 +268,7 @@ impl Names {
     fn of(service: &Service) -> Self {
         let mut parameters: Vec<Ident> = OWN.map(|name| format_ident!("{name}")).into();
         for Argument { name, .. } in service.methods.iter().flat_map(|method| &method.arguments) {
-            if !parameters.contains(name) {
+            if !parameters.iter().any(|known| signature::plain(known) == signature::plain(name)) {
                 parameters.push(name.clone());
             }
         }

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     codec::{self, CodecError},
+    config::TIMEOUT_MAX,
     error::{CallError, Place, RpcError},
     io::{clock, thread::Gone},
     proto::{
@@ -54,7 +55,7 @@ impl<T, E> Copy for Reader<T, E> {}
 ///
 /// It is `Send`, `Unpin` and `'static`, so it can be spawned, joined, selected and timed out like any future.
 /// [`Call::start`] sends it at once and returns a [`PendingCall`], which gives partial replies before the final one.
-/// Dropping either cancels the call on the worker.
+/// Dropping either cancels the call on the worker. Settings must come before the first poll; later ones do nothing.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -146,8 +147,8 @@ impl Call<Value, Value> {
 
     /// Sets the codec of arguments and reply.
     ///
-    /// Default: MessagePack; JSON in a program without MessagePack; without either, the program's codec. Call this
-    /// before [`Self::arguments`]: a call whose arguments are already written in another codec fails with
+    /// Default: that of [`Client::with_codec`](crate::Client::with_codec), else MessagePack; JSON in a program without
+    /// MessagePack; without either, the program's codec. Call this before [`Self::arguments`]: a call whose arguments are already written in another codec fails with
     /// [`RpcError::InvalidArguments`].
     ///
     /// Choose bincode or postcard only if the types of arguments and reply are certain: see [`Self::arguments`].
@@ -295,6 +296,10 @@ impl<T, E> Call<T, E> {
             CallFailure::DeadlineExceeded { maybe_executed } => {
                 RpcError::DeadlineExceeded { method, timeout: self.timeout, maybe_executed }
             }
+            // Which cannot be, as a client's calls wait until their deadline: an end after a lost worker.
+            CallFailure::NotOffered { maybe_executed: true, .. } => {
+                RpcError::WorkerLost { method, attempts: 1, maybe_executed: true }
+            }
             CallFailure::NotOffered { offered, .. } => self.no_worker(&offered, true),
             CallFailure::NoWorker { offered, is_connected } => self.no_worker(&offered, is_connected),
             CallFailure::UnknownMethod { offered } => {
@@ -344,6 +349,10 @@ impl<T, E> Call<T, E> {
         let ErrorReply { code, partials, maybe_executed, detail, .. } = error;
         let method = self.method.to_string();
         match code {
+            // No other worker was there after one that was lost, which is what matters: it may have run.
+            ErrorCode::NoWorker | ErrorCode::UnknownService | ErrorCode::UnknownMethod if maybe_executed => {
+                RpcError::WorkerLost { method, attempts: 1, maybe_executed }
+            }
             ErrorCode::Application | ErrorCode::InvalidReply => RpcError::InvalidReply { method, reason: detail },
             ErrorCode::Panicked => RpcError::Panicked { method, message: detail },
             ErrorCode::UnknownService => {
@@ -440,7 +449,8 @@ pub struct PendingCall<T, E> {
 }
 
 impl<T, E> PendingCall<T, E> {
-    /// The next partial reply, in the order of sending; `None` when the call has ended.
+    /// The next partial reply, in the order of sending; `None` when the call has ended, or was polled before it was
+    /// started.
     ///
     /// Awaiting the call then gives its outcome. A retry on another worker starts its partial replies over.
     pub async fn partial(&mut self) -> Option<Value> {
@@ -491,9 +501,6 @@ fn encode_arguments<A: Serialize + ?Sized>(codec: Codec, arguments: &A) -> Resul
 fn no_arguments(codec: Codec) -> Result<Payload, CodecError> {
     codec::encode::<[(); 0]>(codec, &[])
 }
-
-/// The longest timeout; a longer one is capped to it.
-const TIMEOUT_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 #[cfg(test)]
 mod tests {

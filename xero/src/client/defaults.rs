@@ -1,4 +1,4 @@
-//! What each call of a client or stub begins with; a call's own settings take precedence.
+//! What each call of a client or stub begins with; a call's own settings come after it.
 
 use std::time::Duration;
 

@@ -235,6 +235,9 @@ impl Client {
     }
 
     /// The same client, with another codec of its calls and those of its typed clients.
+    ///
+    /// Calls without types have it too, unlike the builder's: see [`Call::codec`] for what bincode and postcard do not
+    /// check there.
     #[must_use]
     pub fn with_codec(mut self, codec: Codec) -> Self {
         self.defaults.codec = Some(codec);
@@ -381,7 +384,7 @@ impl Default for ClientBuilder {
 impl ClientBuilder {
     /// The default time limit of a call. Default 5 s; more than zero.
     ///
-    /// A call's or method's own timeout takes precedence. Every call has a deadline: a distant one keeps a lost call in
+    /// [`Client::with_timeout`] and a call's or method's own timeout take precedence. Every call has a deadline: a distant one keeps a lost call in
     /// memory that long. (`PROTOCOL.md` §8)
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;

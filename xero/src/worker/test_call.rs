@@ -1,6 +1,6 @@
 //! A context without a worker, for unit tests of procedures that take one.
 
-use std::time::Duration;
+use std::{iter, time::Duration};
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     codec::{self, CodecError},
-    config::TIMEOUT_DEFAULT,
+    config::{TIMEOUT_DEFAULT, TIMEOUT_MAX},
     io::{
         clock,
         mailbox::{Mailbox, mailbox},
@@ -141,7 +141,7 @@ impl ContextBuilder {
     pub fn build(self) -> (Context, TestCall) {
         let Self { service, method, metadata, timeout, attempt, codec, reply_bytes_max } = self;
         let request = Request {
-            call: CallId(1),
+            call: CallId(Uuid::new_v4().as_u64_pair().0),
             attempt,
             idempotent: false,
             as_declared: false,
@@ -157,7 +157,7 @@ impl ContextBuilder {
         let place = Place {
             worker: Uuid::new_v4(),
             execution: Execution(1),
-            deadline: clock::now() + timeout,
+            deadline: clock::now() + timeout.min(TIMEOUT_MAX),
             reply_bytes_max,
             commands: Owned::new(IoThread::new(), commands),
         };
@@ -167,26 +167,30 @@ impl ContextBuilder {
     }
 }
 
-/// The caller's end of a [`Context`] for a test. Its drop changes nothing.
+/// The caller's end of a [`Context`] for a test. Dropping it cancels the call, as a caller's drop does.
 #[derive(Debug)]
+#[must_use = "dropping it cancels the call"]
 pub struct TestCall {
     context: Context,
     mailbox: Mailbox<Command>,
 }
 
 impl TestCall {
-    /// Takes the partial replies that were sent since the last time.
-    ///
-    /// # Errors
-    /// When one of them is no `T`.
-    pub fn partials<T: DeserializeOwned>(&mut self) -> Result<Vec<T>, CodecError> {
-        let mut partials = Vec::new();
-        while let Ok(command) = self.mailbox.take() {
-            if let Command::Partial(_, payload) = command {
-                partials.push(codec::decode(&payload)?);
+    /// Takes the next partial reply, if one was sent. An error means that it is no `T`.
+    pub fn partial<T: DeserializeOwned>(&mut self) -> Option<Result<T, CodecError>> {
+        loop {
+            if let Command::Partial(_, payload) = self.mailbox.take().ok()? {
+                return Some(codec::decode(&payload));
             }
         }
-        Ok(partials)
+    }
+
+    /// Takes all partial replies that were sent since the last time.
+    ///
+    /// # Errors
+    /// When one of them is no `T`. It is taken, with those before it.
+    pub fn partials<T: DeserializeOwned>(&mut self) -> Result<Vec<T>, CodecError> {
+        iter::from_fn(|| self.partial()).collect()
     }
 
     /// Tells the procedure that nobody waits for its reply any more: `cancelled` returns, and partial replies fail.
@@ -194,5 +198,11 @@ impl TestCall {
     /// On a worker, a procedure that runs in a task would also be dropped at its next `await`.
     pub fn cancel(&self) {
         self.context.cancel();
+    }
+}
+
+impl Drop for TestCall {
+    fn drop(&mut self) {
+        self.cancel();
     }
 }
