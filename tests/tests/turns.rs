@@ -15,10 +15,12 @@ use std::{
 
 use tokio::{runtime, sync::oneshot};
 use xero::{
-    Candidate, Client, Never, PendingCall, ProgramTurns, Worker, WorkerBuilder, WorkerChoice, proto::message::Peer,
+    Candidate, Client, Never, PendingCall, ProgramTurns, Worker, WorkerBuilder, WorkerChoice,
+    proto::message::{Message, Peer},
 };
 use xero_tests::{
     process::threads_wait,
+    raw,
     scene::{
         PATIENCE, SHORT, beating, bind, client, eventually, has_workers, probe, prober, run, start, within, worker,
     },
@@ -204,6 +206,14 @@ impl Wake for Blocking {
     }
 }
 
+/// Waits for the heartbeats of more than three leases.
+async fn lease_is_kept(witness: &mut raw::Link) {
+    for _ in 0..10 {
+        assert_eq!(witness.receive().await, Some(Message::Heartbeat));
+        witness.send(&Message::Heartbeat).await;
+    }
+}
+
 #[test]
 fn waker_that_blocks_for_longer_than_a_lease_costs_no_peer() {
     run(async {
@@ -211,6 +221,8 @@ fn waker_that_blocks_for_longer_than_a_lease_costs_no_peer() {
         let bound = program.spawn(beating(SHORT).bind("tcp://127.0.0.1:0")).await;
         let client = bound.expect("no panic").expect("a free port");
         let worker = start(&client, Worker::connect(client.endpoint()).heartbeat_interval(SHORT)).await;
+        // It offers nothing, so it gets no call.
+        let mut witness = raw::worker(client.endpoint(), raw::Ready { services: Vec::new(), ..raw::ready() }).await;
         // The reader gets the sockets meanwhile.
         for _ in 0..100 {
             assert_eq!(probe(&client).ping().timeout(PATIENCE).await.unwrap(), "pong");
@@ -229,11 +241,10 @@ fn waker_that_blocks_for_longer_than_a_lease_costs_no_peer() {
             let first = begin();
             eventually("the waker blocks", async || blocking.1.swap(false, Ordering::Relaxed)).await;
             let second = begin();
-            // Time passes for both sides: this is no wait for a condition.
-            tokio::time::sleep(10 * SHORT).await;
+            lease_is_kept(&mut witness).await;
             release.send(()).expect("the first waker waits");
             eventually("the other waker blocks", async || blocking.1.swap(false, Ordering::Relaxed)).await;
-            tokio::time::sleep(10 * SHORT).await;
+            lease_is_kept(&mut witness).await;
             release.send(()).expect("the second waker waits");
             assert_eq!(first.await.unwrap(), "pong", "{round}");
             assert_eq!(second.await.unwrap(), "pong", "{round}");

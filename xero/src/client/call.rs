@@ -296,7 +296,7 @@ impl<T, E> Call<T, E> {
             CallFailure::DeadlineExceeded { maybe_executed } => {
                 RpcError::DeadlineExceeded { method, timeout: self.timeout, maybe_executed }
             }
-            // Which cannot be, as a client's calls wait until their deadline: an end after a lost worker.
+            // The same as from a broker, in `explain_remote`.
             CallFailure::NotOffered { maybe_executed: true, .. } => {
                 RpcError::WorkerLost { method, attempts: 1, maybe_executed: true }
             }
@@ -349,7 +349,7 @@ impl<T, E> Call<T, E> {
         let ErrorReply { code, partials, maybe_executed, detail, .. } = error;
         let method = self.method.to_string();
         match code {
-            // No other worker was there after one that was lost, which is what matters: it may have run.
+            // An earlier attempt was lost, and may have run: this matters more than the missing second worker.
             ErrorCode::NoWorker | ErrorCode::UnknownService | ErrorCode::UnknownMethod if maybe_executed => {
                 RpcError::WorkerLost { method, attempts: 1, maybe_executed }
             }

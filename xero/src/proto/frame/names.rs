@@ -50,7 +50,7 @@ fn hash_of(name: &str) -> usize {
     (hash ^ hash >> 32) as usize
 }
 
-/// The slot of a hash among so many, a power of two.
+/// The slot of a hash; the number of slots is a power of two.
 fn place(hash: usize, slots: usize) -> usize {
     hash & (slots - 1)
 }
